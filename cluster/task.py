@@ -1,0 +1,59 @@
+"""One task's process: where it prints, what it sees, and that it dies with its parent; then the task's own function."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from importlib import import_module
+from typing import Any
+
+from cluster.plan import Task
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def run_task(task: Task, *more_arguments: Any) -> None:
+    """Become `task`: runs in a process of its own, started by the supervisor."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    _print_to(task.log)
+    _die_with_parent()
+    os.environ.update(task.environment)
+    module, function = task.target.split(":")
+    getattr(import_module(module), function)(*task.arguments, *more_arguments)
+
+
+def _print_to(log: str) -> None:
+    """Send what this process and its C++ libraries print to `log`, and take its input from nowhere."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(null)
+    os.close(file)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent ends, however that ends.
+
+    Everywhere a thread waits for the parent's end of a pipe to close; on Linux the kernel is asked as well, which reaches a
+    process that is stopped, too.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "run_task is for a child process"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:  # it ended before the kernel was asked
+            os._exit(1)

@@ -1,0 +1,63 @@
+"""Which tasks a cluster has and where they listen: roles and addresses -> TF_CONFIG."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from dataclasses import dataclass
+
+LOOPBACK = "127.0.0.1"
+
+#: Ports below the range from which systems hand out client ports (from 32768 on Linux, 49152 on macOS), so that no
+#: connection that is opened between choosing a port and listening on it can take it.
+_PORTS = range(20_000, 32_000)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Addresses (`host:port`) of every task by role; the position in a role's tuple is the task's index."""
+
+    addresses: dict[str, tuple[str, ...]]
+
+    def tasks(self) -> list[tuple[str, int]]:
+        """(role, index) of every task."""
+        return [(role, index) for role, hosts in self.addresses.items() for index in range(len(hosts))]
+
+    def tf_config(self, role: str, index: int) -> str:
+        """The value of TF_CONFIG for one task, as `tf.distribute.cluster_resolver.TFConfigClusterResolver` reads it."""
+        cluster = {name: list(hosts) for name, hosts in self.addresses.items()}
+        return json.dumps({"cluster": cluster, "task": {"type": role, "index": index}})
+
+
+def local_topology(counts: dict[str, int]) -> Topology:
+    """A topology on this machine's loopback address: `{"chief": 1, "worker": 2, "ps": 1}` with a free port a task.
+
+    Raises:
+        OSError: this machine has not enough free ports.
+    """
+    ports = iter(free_ports(sum(counts.values())))
+    return Topology({role: tuple(f"{LOOPBACK}:{next(ports)}" for _ in range(count)) for role, count in counts.items() if count})
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` distinct loopback ports on which nothing listens now.
+
+    TensorFlow's server opens its port itself, so a port cannot be held for it. Whoever starts the tasks must be ready to
+    find one taken; in a private network (`cluster.isolation`) that cannot happen.
+
+    Raises:
+        OSError: fewer than `count` are free.
+    """
+    free: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        if len(free) == count:
+            return free
+        # TensorFlow listens on every address, so the port must be free on every address.
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        free.append(port)
+    raise OSError(f"only {len(free)} free ports between {_PORTS.start} and {_PORTS.stop}, {count} needed")

@@ -1,0 +1,18 @@
+"""Where a job runs. `BACKENDS` names them; adding one is one module with a `Backend` and one line."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from facesim.backends.base import Backend
+
+BACKENDS: dict[str, str] = {
+    "local": "facesim.backends.local",
+}
+
+
+def backend(name: str) -> Backend:
+    """The backend called `name`, one of `BACKENDS`."""
+    return import_module(BACKENDS[name]).BACKEND

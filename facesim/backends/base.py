@@ -1,0 +1,55 @@
+"""What a backend is: it renders a job into the exact request that would run it, runs that, and tells what happens.
+
+A dry run prints what `render` returns and `submit` takes nothing else, so a dry run cannot lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from facesim.job import Job
+from facesim.run import Run
+
+
+class Request(Protocol):
+    """Everything that would run a job, as data."""
+
+    def to_json(self) -> str: ...
+
+
+class Execution(Protocol):
+    """A job that was submitted."""
+
+    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+        """What happens, in order, until nothing of it runs any more; None when `tick_s` pass without an event.
+
+        The last event is `node_ended` with `outcome`: completed, failed or stopped.
+        """
+
+    def stop(self) -> None:
+        """Drain: training ends after its current step and saves. Returns at once; may be repeated."""
+
+    def kill(self) -> None:
+        """End at once. Returns at once; may be repeated."""
+
+    def close(self) -> None:
+        """End what may still run, wait for it and free what it held. Idempotent."""
+
+
+class Backend(Protocol):
+    """One way to run jobs."""
+
+    #: How its numbers are to be marked wherever they are shown: `emulated` or `measured`.
+    measurement: str
+
+    def render(self, job: Job, directory: Path, data: Path) -> Request:
+        """The request that runs `job` in run directory `directory` on the prepared data in `data`. Starts nothing.
+
+        Raises:
+            InputError: this backend cannot run the job here.
+        """
+
+    def submit(self, run: Run, request: Request) -> Execution:
+        """Start what was rendered and return at once."""

@@ -1,0 +1,67 @@
+"""`local`: this machine as the cluster, each task a process of its own, found by the others through TF_CONFIG."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cluster.plan import Plan, Task
+from cluster.processes import LocalNode
+from cluster.topology import local_topology
+from facesim.job import Job
+from facesim.run import Run
+from facesim.training import STRATEGIES
+
+#: Ctrl-C must have drained within 10 s, the end of the processes included.
+_GRACE_S = 8.0
+
+
+class LocalBackend:
+    """Runs a job under one `cluster.node` on this machine."""
+
+    measurement = "emulated"
+
+    def render(self, job: Job, directory: Path, data: Path) -> Plan:
+        """The process table: each task with its TF_CONFIG, and the monitor beside them."""
+        run = Run(directory.resolve())
+        counts = {"chief": 1, "worker": job.shape.workers, "ps": job.shape.ps}
+        topology = local_topology({role: counts[role] for role in STRATEGIES[job.strategy].roles})
+
+        def task(role: str, index: int) -> Task:
+            chief = role == "chief"
+            return Task(
+                role=role,
+                index=index,
+                target="facesim.training.task:" + ("train" if chief else "serve"),
+                arguments=(str(run.directory), str(data.resolve())) if chief else (str(run.directory),),
+                log=str(run.log_file(f"{role}-{index}")),
+                # One process alone is no cluster: TensorFlow would start a server for it.
+                environment={"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {},
+            )
+
+        return Plan(
+            tasks=tuple(task(role, index) for role, index in topology.tasks()),
+            leader="chief-0",
+            monitor=Task(
+                role="monitor",
+                index=0,
+                target="facesim.metrics.monitor:main",
+                arguments=(str(run.directory),),
+                log=str(run.log_file("monitor-0")),
+            ),
+            preload=("facesim.training.task",),
+            grace_s=_GRACE_S,
+        )
+
+    def submit(self, run: Run, request: Plan) -> LocalNode:
+        run.plan_file.write_text(request.to_json())
+        environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | {
+            "KERAS_BACKEND": "tensorflow",
+            "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks share this machine's GPUs
+            "no_grpc_proxy": "*",  # the cluster is on loopback, whatever proxy the user needs elsewhere
+        }
+        return LocalNode(run.plan_file, run.log_file("node"), environment)
+
+
+BACKEND = LocalBackend()

@@ -1,0 +1,20 @@
+"""The errors that facesim raises on purpose; the command line turns each into an exit code.
+
+A message says what was wrong, the value that was seen, what is allowed and what to do about it.
+"""
+
+
+class FacesimError(Exception):
+    """Base of every error that facesim raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(FacesimError):
+    """What the user gave cannot be used: an option, a file, a folder of images. Raised before anything starts."""
+
+    exit_code = 2
+
+
+class RunFailed(FacesimError):
+    """A run started and did not complete; the message carries the cause and the failed task's last lines."""

@@ -1,0 +1,112 @@
+"""What is to be run: `Experiment` x strategy x `Shape` = `Job`. Frozen, validated on the way in, JSON in and out.
+
+Everything inside facesim may rely on a `Job` being valid: `make_job` is the one place where bad values are told to the user.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from facesim.errors import InputError
+from facesim.models import MODELS
+from facesim.training import STRATEGIES
+
+
+def _one_of(allowed: dict[str, Any]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in allowed:
+            close = difflib.get_close_matches(value, allowed, n=1)
+            raise ValueError(f"must be one of {', '.join(allowed)}" + (f"; did you mean {close[0]}?" if close else ""))
+        return value
+
+    return AfterValidator(check)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Experiment(_Frozen):
+    """What is trained: data, model, optimiser settings, budget and seed.
+
+    `batch` is the number of examples in one update of the parameters, whatever the strategy: a comparison at the same `batch`
+    and `epochs` compares the same number of updates from the same number of examples.
+    """
+
+    data: str = "rendered"
+    model: Annotated[str, _one_of(MODELS)] = "paper-cnn"
+    image_size: int = Field(64, ge=32, le=512)
+    channels: Literal[1, 3] = 3
+    held_out: float = Field(0.2, gt=0, lt=1)
+    max_bad_files: float = Field(0.05, ge=0, le=1)
+    epochs: int = Field(50, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    evaluate_every: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class Shape(_Frozen):
+    """The machines: how many workers and parameter servers, of which instance type, with how many threads each."""
+
+    workers: int = Field(2, ge=1, le=64)
+    ps: int = Field(1, ge=1, le=64)
+    threads: int | None = Field(None, ge=1)
+    instance_type: str = "ml.m5.2xlarge"
+
+
+class Job(_Frozen):
+    """One thing to run: an experiment, trained by a strategy, on a shape, by a backend."""
+
+    experiment: Experiment = Experiment()
+    strategy: Annotated[str, _one_of(STRATEGIES)] = "single"
+    shape: Shape = Shape()
+    backend: str = "local"
+    sampling_s: float = Field(0.5, ge=0.05, le=60)
+
+    @property
+    def hosts(self) -> int:
+        """Instances that the job is billed for: one a worker, with the chief and the parameter servers on the same hosts."""
+        return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
+
+
+#: Where each option of the command line, and each key of a configuration file, goes in a Job.
+_PLACES: dict[str, tuple[str, ...]] = (
+    {name: ("experiment", name) for name in Experiment.model_fields}
+    | {name: ("shape", name) for name in Shape.model_fields}
+    | {name: (name,) for name in ("strategy", "backend", "sampling_s")}
+)
+
+
+def make_job(**options: Any) -> Job:
+    """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the default.
+
+    Raises:
+        InputError: an option is unknown or its value is not allowed; the message names all that are wrong.
+    """
+    nested: dict[str, Any] = {"experiment": {}, "shape": {}}
+    for name, value in options.items():
+        if name not in _PLACES:
+            close = difflib.get_close_matches(name, _PLACES, n=1)
+            raise InputError(f"unknown option {flag(name)}" + (f"; did you mean {flag(close[0])}?" if close else ""))
+        if value is not None:
+            *path, last = _PLACES[name]
+            (nested[path[0]] if path else nested)[last] = value
+    try:
+        return Job.model_validate(nested)
+    except pydantic.ValidationError as error:
+        raise InputError("; ".join(_tell(problem) for problem in error.errors())) from None
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of an option: `learning_rate` -> `--learning-rate`."""
+    return "--" + name.replace("_", "-")
+
+
+def _tell(problem: Any) -> str:
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{flag(str(problem['loc'][-1]))} {problem['input']!r} is not allowed: {message}"

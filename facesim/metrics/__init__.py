@@ -1,0 +1,1 @@
+"""Measurements: the schema, the files that hold samples, and the collectors that take them."""

@@ -1,0 +1,63 @@
+"""Samples on disk: JSON Lines appended while a run goes on, a data frame when it is read.
+
+Each line is written with one system call, so a crash can tear the last line only; the reader leaves a torn line out. Every
+process that records has a file of its own, so no two write to the same one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facesim.metrics.schema import METRICS, Sample, sample
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class SampleWriter:
+    """Appends samples of one task to one file."""
+
+    def __init__(self, path: Path, *, run_id: str, host: str, source: str):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._place = (run_id, host, source)
+
+    def write(self, time_unix_s: float, role: str, task_index: int, values: dict[str, float]) -> None:
+        """Append one row for each name in `values`.
+
+        Raises:
+            KeyError: a name is not in the schema.
+            OSError: the disk is full or the directory is gone.
+        """
+        run_id, host, source = self._place
+        rows = [sample(run_id, time_unix_s, host, role, task_index, source, *item) for item in values.items()]
+        os.write(self._file, "".join(json.dumps(row._asdict()) + "\n" for row in rows).encode())
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def parse_lines(lines: Iterable[bytes]) -> Iterator[Sample]:
+    """The samples in `lines`; a line that is torn, or names no metric of the schema, is left out."""
+    for line in lines:
+        try:
+            row = Sample(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        if row.name in METRICS:
+            yield row
+
+
+def read_samples(directory: Path) -> pandas.DataFrame:
+    """Every sample below `directory` as a data frame with `Sample`'s columns, by time."""
+    import pandas
+
+    rows: list[Sample] = []
+    for path in sorted(directory.glob("*.jsonl")):
+        with path.open("rb") as file:
+            rows.extend(parse_lines(file))
+    return pandas.DataFrame(rows, columns=list(Sample._fields)).sort_values("time_unix_s", ignore_index=True, kind="stable")

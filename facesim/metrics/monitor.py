@@ -1,0 +1,51 @@
+"""The process beside a host's tasks that samples them all: `main` is started by `cluster` with every task's pid."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from facesim.metrics.collectors import Collector, make_collectors
+from facesim.metrics.files import SampleWriter
+from facesim.run import Run
+
+
+def main(run_directory: str, pids: dict[str, int]) -> None:
+    """Sample until SIGTERM, then once more. `pids` maps a task's name, such as `worker-1`, to its process."""
+    run = Run(Path(run_directory))
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    recorders = [_Recorder(run, collector) for collector in make_collectors(pids)]
+    sampling_s = run.job().sampling_s
+    while True:
+        last = ended.wait(sampling_s)
+        for recorder in recorders:
+            recorder.record()
+        if last:
+            return
+
+
+class _Recorder:
+    """Writes what one collector reads. A collector that fails is counted, its error printed, and asked again next time."""
+
+    def __init__(self, run: Run, collector: Collector):
+        self._collector = collector
+        self._errors = 0
+        self._writer = SampleWriter(
+            run.metrics / f"{collector.source}.jsonl", run_id=run.id, host=socket.gethostname(), source=collector.source
+        )
+
+    def record(self) -> None:
+        now, begin = time.time(), time.perf_counter()
+        try:
+            for role, index, values in self._collector.collect():
+                self._writer.write(now, role, index, values)
+        except Exception:
+            traceback.print_exc()
+            self._errors += 1
+            self._writer.write(now, "host", 0, {"collector_errors": self._errors})
+        self._writer.write(now, "host", 0, {"sampling_s": time.perf_counter() - begin})

@@ -1,0 +1,152 @@
+"""The run directory: everything that one execution of a job leaves, and the only code that knows its file names.
+
+    job.json          what was run
+    plan.json         the exact processes that ran it
+    events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
+    metrics/*.jsonl   samples, one file a process that records
+    logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
+    tasks/*/          each task's working directory
+    outcome.json      what the training task found, written once at its end
+    model.keras       the trained model
+    result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from facesim.errors import InputError
+from facesim.job import Job
+
+
+class State(str, Enum):
+    """Where a run is in its life, in SageMaker's words. The last three are terminal."""
+
+    STARTING = "Starting"
+    TRAINING = "Training"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+class Run:
+    """A run directory that exists."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.id = directory.name
+        self.job_file = directory / "job.json"
+        self.plan_file = directory / "plan.json"
+        self.events_file = directory / "events.jsonl"
+        self.metrics = directory / "metrics"
+        self.logs = directory / "logs"
+        self.tasks = directory / "tasks"
+        self.outcome_file = directory / "outcome.json"
+        self.model_file = directory / "model.keras"
+        self.result_file = directory / "result.json"
+
+    @classmethod
+    def create(cls, directory: Path, job: Job) -> Run:
+        """Make the directory and record the job in it.
+
+        Raises:
+            InputError: the directory exists and is not empty, or cannot be written.
+        """
+        run = cls(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise InputError(f"the run directory {directory} is not empty; choose another with --output")
+            for folder in (run.metrics, run.logs, run.tasks):
+                folder.mkdir()
+            run.job_file.write_text(job.model_dump_json(indent=1))
+        except OSError as error:
+            raise InputError(f"cannot write the run directory {directory}: {error.strerror}; choose another with --output") from None
+        return run
+
+    @classmethod
+    def open(cls, directory: Path) -> Run:
+        """A run that an earlier facesim left.
+
+        Raises:
+            InputError: `directory` is not a run directory.
+        """
+        run = cls(directory)
+        if not run.job_file.is_file():
+            raise InputError(f"{directory} is not a run directory: it has no {run.job_file.name}")
+        return run
+
+    def job(self) -> Job:
+        return Job.model_validate_json(self.job_file.read_text())
+
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` holds, or None while the run has not ended."""
+        return json.loads(self.result_file.read_text()) if self.result_file.exists() else None
+
+    def outcome(self) -> dict[str, Any] | None:
+        """What the training task found, or None if it did not get that far."""
+        return json.loads(self.outcome_file.read_text()) if self.outcome_file.exists() else None
+
+    def record(self, event: str, **details: Any) -> None:
+        """Append one event. One process records a run's events: the backend that follows it."""
+        line = json.dumps({"time_unix_s": time.time(), "event": event, **details}) + "\n"
+        with self.events_file.open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event so far, in order; a last line torn by a crash is left out."""
+        if not self.events_file.exists():
+            return []
+        events = []
+        for line in self.events_file.read_bytes().splitlines():
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                continue
+        return events
+
+    def log_file(self, task: str) -> Path:
+        """Where a task, such as `worker-1`, prints."""
+        return self.logs / f"{task}.log"
+
+    def task_directory(self, task: str) -> Path:
+        """A task's working directory, made if need be."""
+        directory = self.tasks / task
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    def log_tail(self, task: str, lines: int = 15) -> str:
+        """The last lines that a task, such as `worker-1`, printed."""
+        path = self.log_file(task)
+        if not path.exists():
+            return ""
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all: to a temporary name beside it, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def find_runs(paths: list[Path]) -> list[Run]:
+    """The runs that `paths` name: run directories, or folders that hold them at any depth, in order.
+
+    Raises:
+        InputError: a path does not exist or holds no run.
+    """
+    runs: list[Run] = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; name a run directory or a folder of them")
+        found = sorted(file.parent for file in path.rglob("job.json"))
+        if not found:
+            raise InputError(f"{path} holds no run: there is no job.json in or below it")
+        runs.extend(Run(directory) for directory in found)
+    return list({run.directory.resolve(): run for run in runs}.values())

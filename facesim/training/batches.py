@@ -1,0 +1,17 @@
+"""Which examples make up which update: the same for every strategy, so that all of them see the same examples.
+
+In every epoch a seeded permutation of the training examples is cut into batches. A batch is the work of one update: an asynchronous
+strategy hands each to whichever worker is free, a synchronous one splits each among its replicas. Either way the
+workers' shares of an epoch are disjoint, and together they are every example exactly once.
+"""
+
+import numpy as np
+
+
+def epoch_batches(examples: np.ndarray, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of `epoch`: index arrays of `batch` examples each, the last one of what is left.
+
+    `examples` are the indices (n,) of the training split. The order depends on `seed` and `epoch` alone.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(examples)
+    return np.split(order, range(batch, len(order), batch))

@@ -1,0 +1,42 @@
+"""The tasks of a run, as `cluster` starts them: the chief runs the strategy, workers and parameter servers serve it."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+
+import tensorflow as tf
+
+from facesim.data.pipeline import TASK_INDEX_FILE
+from facesim.run import Run
+from facesim.training import STRATEGIES
+from facesim.training.context import open_context
+
+# A server with one of these hangs; two are enough for it to answer while it computes.
+_INTER_OP_THREADS = 2
+
+
+def train(run_directory: str, data_directory: str) -> None:
+    """The chief: train as the run's job says."""
+    run = Run(Path(run_directory))
+    _work_in(run.task_directory("chief-0"), 0)
+    context = open_context(run, Path(data_directory))
+    import_module(STRATEGIES[context.job.strategy].module).train(context)
+
+
+def serve(run_directory: str) -> None:
+    """A worker or a parameter server: execute what the chief sends, until this process is ended."""
+    run = Run(Path(run_directory))
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    role, index = resolver.task_type, resolver.task_id
+    _work_in(run.task_directory(f"{role}-{index}"), index)
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=run.job().shape.threads or 0, inter_op_parallelism_threads=_INTER_OP_THREADS
+    )
+    tf.distribute.Server(resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config).join()
+
+
+def _work_in(directory: Path, index: int) -> None:
+    (directory / TASK_INDEX_FILE).write_text(str(index))
+    os.chdir(directory)
