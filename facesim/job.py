@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from facesim.billing.catalogue import instance
 from facesim.errors import InputError
 from facesim.models import MODELS
 from facesim.training import STRATEGIES
@@ -24,6 +25,13 @@ def _one_of(allowed: dict[str, Any]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _known_instance(name: str) -> str:
+    try:
+        return instance(name).name
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 class _Frozen(BaseModel):
@@ -56,7 +64,7 @@ class Shape(_Frozen):
     workers: int = Field(2, ge=1, le=64)
     ps: int = Field(1, ge=1, le=64)
     threads: int | None = Field(None, ge=1)
-    instance_type: str = "ml.m5.2xlarge"
+    instance_type: Annotated[str, AfterValidator(_known_instance)] = "ml.m5.2xlarge"
 
 
 class Job(_Frozen):
@@ -66,12 +74,17 @@ class Job(_Frozen):
     strategy: Annotated[str, _one_of(STRATEGIES)] = "single"
     shape: Shape = Shape()
     backend: str = "local"
-    sampling_s: float = Field(0.5, ge=0.05, le=60)
+    sampling_s: float = Field(1.0, ge=0.05, le=60)
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the model compute gradients."""
+        return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
 
     @property
     def hosts(self) -> int:
         """Instances that the job is billed for: one a worker, with the chief and the parameter servers on the same hosts."""
-        return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
+        return self.replicas
 
 
 #: Where each option of the command line, and each key of a configuration file, goes in a Job.

@@ -50,6 +50,12 @@ class Run:
         self.model_file = directory / "model.keras"
         self.result_file = directory / "result.json"
 
+    @staticmethod
+    def files() -> dict[str, str]:
+        """What a run directory will hold: name -> content, for a dry run."""
+        lines = (__doc__ or "").split("\n\n")[1].splitlines()
+        return dict(line.strip().split(maxsplit=1) for line in lines)
+
     @classmethod
     def create(cls, directory: Path, job: Job) -> Run:
         """Make the directory and record the job in it.

@@ -61,3 +61,22 @@ def read_samples(directory: Path) -> pandas.DataFrame:
         with path.open("rb") as file:
             rows.extend(parse_lines(file))
     return pandas.DataFrame(rows, columns=list(Sample._fields)).sort_values("time_unix_s", ignore_index=True, kind="stable")
+
+
+class SampleTail:
+    """Follows a directory of sample files that others append to."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self._read: dict[Path, int] = {}
+
+    def new(self) -> list[Sample]:
+        """The samples that have come since the last call; a line that is still being written comes next time."""
+        samples: list[Sample] = []
+        for path in sorted(self._directory.glob("*.jsonl")):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                whole, end, _ = file.read().rpartition(b"\n")
+            self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
+            samples.extend(parse_lines(whole.splitlines()))
+        return samples

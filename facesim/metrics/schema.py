@@ -44,7 +44,7 @@ METRICS: dict[str, Metric] = {
     "cpu_percent": Metric("%", GAUGE, "CPU time used since the last sample, 0-100 % of all the host's CPUs"),
     "cpu_count": Metric("1", GAUGE, "CPUs that the host offers to its tasks"),
     "cpu_s": Metric("s", COUNTER, "CPU seconds used, user and system"),
-    "memory_bytes": Metric("B", GAUGE, "memory in use; a task's is its proportional share where the system tells it"),
+    "memory_bytes": Metric("B", GAUGE, "memory in use; a task's is its resident set, pages that it shares with other tasks included"),
     "memory_percent": Metric("%", GAUGE, "memory in use, 0-100 % of the host's"),
     "disk_read_bytes": Metric("B", COUNTER, "bytes read from disk"),
     "disk_written_bytes": Metric("B", COUNTER, "bytes written to disk"),

@@ -1,0 +1,247 @@
+"""The command line. It imports little, so that `--help` is instant: what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facesim import __version__
+from facesim.backends import BACKENDS
+from facesim.errors import FacesimError, InputError
+from facesim.models import MODELS
+from facesim.training import STRATEGIES
+
+if TYPE_CHECKING:
+    from facesim.job import Job
+    from facesim.run import Run
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        return facesim.main(arguments, standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except FacesimError as error:
+        click.secho(f"facesim: {error}", fg="red", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.secho("facesim: interrupted", fg="yellow", err=True)
+        return INTERRUPTED
+
+
+class _CompareByDefault(click.Group):
+    """A group whose options alone mean the command `compare`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
+            args = ["compare", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_CompareByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="facesim")
+def facesim() -> None:
+    """Train the same face recognition on one machine and on a cluster, and compare both honestly.
+
+    Without a command: `compare`, the study of one process against a parameter-server cluster. `facesim compare --help`
+    shows its options.
+    """
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Let a TOML file give the defaults of the command's options."""
+    if path is None:
+        return
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"--config {path} cannot be read as TOML: {error}") from None
+    settings = {name.replace("-", "_"): value for name, value in content.items()}
+    known = {option.name for option in ctx.command.params} - {"config", "dry_run", "as_json"}
+    unknown = sorted(settings.keys() - known)
+    if unknown:
+        raise InputError(f"--config {path}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
+    ctx.default_map = settings
+
+
+def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that describe jobs. What is left out is `facesim.job`'s default."""
+    file = click.Path(path_type=Path)
+    options = [
+        click.option("--backend", type=click.Choice(list(BACKENDS)), default="local", show_default=True, help="where to run"),
+        click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz or .csv of images"),
+        click.option("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
+                     show_default=True, help="how replicas train together; repeatable"),
+        click.option("--model", type=click.Choice(list(MODELS)), help="network  [default: paper-cnn]"),
+        click.option("--workers", type=int, help="workers of a distributed strategy  [default: 2]"),
+        click.option("--ps", type=int, help="parameter servers  [default: 1]"),
+        click.option("--threads", type=int, help="threads a task may use for one operation  [default: one a core]"),
+        click.option("--epochs", type=int, help="times that every training example is seen  [default: 50]"),
+        click.option("--batch", type=int, help="examples in one update  [default: 32]"),
+        click.option("--learning-rate", type=float, help="Adam's learning rate  [default: 0.0001]"),
+        click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
+        click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]"),
+        click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
+        click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),
+        click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+                     help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
+        click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
+        click.option("--sampling-s", type=float, help="seconds between resource samples  [default: 1]"),
+        click.option("--output", type=file, default=Path("runs"), show_default=True, help="folder for run directories and report"),
+        click.option("--config", type=file, is_eager=True, expose_value=False, callback=_read_config,
+                     help="TOML file with any of these options; flags win over it"),
+        click.option("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
+        click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
+    ]  # fmt: skip
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@facesim.command()
+@_job_options(["single"])
+def run(**options: Any) -> int:
+    """Train with one strategy (or several) and show what came of it."""
+    return _study(**options)
+
+
+@facesim.command()
+@_job_options(["single", "ps-async"])
+def compare(**options: Any) -> int:
+    """Train with several strategies, the same examples for each, and compare time, accuracy, resources and cost."""
+    return _study(**options)
+
+
+def _study(
+    strategy: tuple[str, ...], seeds: int, output: Path, dry_run: bool, as_json: bool, **options: Any
+) -> int:
+    from facesim.job import make_job
+
+    jobs = [make_job(strategy=name, seed=seed, **options) for seed in range(seeds) for name in dict.fromkeys(strategy)]
+    if dry_run:
+        return _print_dry_run(jobs, output)
+
+    from rich.console import Console
+
+    from facesim.progress import make_watcher
+    from facesim.run import State
+    from facesim.study import run_study
+
+    runs = run_study(jobs, output, make_watcher(Console(), quiet=as_json))
+    _report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    states = {result["state"] for run in runs if (result := run.result())}
+    if State.STOPPED in states:
+        return INTERRUPTED
+    return 1 if State.FAILED in states else 0
+
+
+def _print_dry_run(jobs: list[Job], output: Path) -> int:
+    from facesim.run import Run
+    from facesim.study import prepare_data, render_jobs
+
+    data = prepare_data(jobs[0], lambda *_: None)
+    shown = [
+        {"run_directory": str(directory), "job": job.model_dump(), "request": json.loads(request.to_json()), "files": Run.files()}
+        for job, directory, request in render_jobs(jobs, output, data)
+    ]
+    click.echo(json.dumps({"data": str(data.directory), "runs": shown}, indent=1))
+    return 0
+
+
+def _report(runs: list[Run], html: Path, as_json: bool) -> None:
+    from facesim.report import print_report, to_json, write_report
+
+    comparison = write_report(runs, html)
+    if as_json:
+        results = [run.result() for run in runs]
+        click.echo(json.dumps({"report": str(html), "results": results, "comparison": to_json(comparison)}, indent=1))
+    else:
+        print_report(comparison)
+        click.echo(f"\nreport: {html}")
+
+
+@facesim.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file")
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
+def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
+    from facesim.run import find_runs
+
+    _report(find_runs(list(runs)), output, as_json)
+
+
+@facesim.group()
+def data() -> None:
+    """Images to train on."""
+
+
+@data.command("render")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--identities", default=29, show_default=True, help="people")
+@click.option("--images", default=15, show_default=True, help="images of each")
+@click.option("--size", default=64, show_default=True, help="height and width in pixels")
+@click.option("--difficulty", default=0.65, show_default=True, help="0 passport photographs .. 1 anything goes")
+@click.option("--seed", default=0, show_default=True, help="which people")
+def render(out: Path, **options: Any) -> None:
+    """Write rendered faces as an image folder OUT, a folder of PNG files for each person."""
+    from facesim.data import RenderSpec, render_folder
+
+    spec = RenderSpec(**options)
+    with click.progressbar(length=spec.identities * spec.images, label=f"rendering into {out}") as bar:
+        render_folder(spec, out, lambda _, done, __: bar.update(done - bar.pos))
+
+
+@data.command("describe")
+@click.argument("source")
+@click.option("--image-size", default=64, show_default=True, help="height and width in pixels")
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def describe(source: str, image_size: int, as_json: bool) -> None:
+    """Say what the data set SOURCE holds: identities, images of each, unreadable files, duplicates."""
+    from dataclasses import asdict
+
+    from facesim.data import describe as describe_data
+    from facesim.job import make_job
+    from facesim.study import prepare_data
+
+    prepared = prepare_data(make_job(data=source, image_size=image_size, max_bad_files=1.0), lambda *_: None)
+    facts = asdict(describe_data(prepared))
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' '):28} {value}")
+
+
+@facesim.command()
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def doctor(as_json: bool) -> int:
+    """Check that this machine can run facesim, and say what to do where it cannot."""
+    from facesim.doctor import examine
+
+    checks = examine()
+    if as_json:
+        click.echo(json.dumps([check._asdict() for check in checks], indent=1))
+    else:
+        for check in checks:
+            mark, colour = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "fail": ("FAIL", "red")}[check.level]
+            click.echo(f"{click.style(mark, fg=colour)} {check.name}: {check.finding}")
+    return 1 if any(check.level == "fail" for check in checks) else 0

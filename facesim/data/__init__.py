@@ -1,0 +1,29 @@
+"""Faces to train and test on: where they come from, how they are split, and one prepared form for every task.
+
+`prepare` turns rendered faces, a public data set or a user's own folder into a `PreparedData` folder of raw bytes;
+`stratified_split` says which of its images are held out. TensorFlow is not needed here, and Pillow and scikit-learn are
+imported only when an image is decoded or a data set is fetched.
+"""
+
+from facesim.data.describe import Description, describe
+from facesim.data.layouts import Example, find_examples, read_csv
+from facesim.data.prepare import BUILT_IN, BadFile, PreparedData, prepare
+from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_folder
+from facesim.data.splits import stratified_split
+
+__all__ = [
+    "BUILT_IN",
+    "RENDERER_VERSION",
+    "BadFile",
+    "Description",
+    "Example",
+    "PreparedData",
+    "RenderSpec",
+    "describe",
+    "find_examples",
+    "prepare",
+    "read_csv",
+    "render",
+    "render_folder",
+    "stratified_split",
+]

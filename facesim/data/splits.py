@@ -1,0 +1,44 @@
+"""Which images are trained on and which are held out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from facesim.errors import InputError
+
+
+def stratified_split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split every identity's images into training and test, at random but repeatably.
+
+    labels: (n,) integers >= 0, the identity of each image; every identity has two images or more.
+    held_out: the share of each identity's images to test on, between 0 and 1; an identity with m images gives
+        held_out * m of them, rounded half up, but never none and never all.
+    seed: an integer >= 0.
+
+    Returns the indices (train, test), each int64 and ascending; together they are 0..n-1. Each identity is drawn from
+    its own stream, so which of its images are held out depends on seed, on its label and on how many images it has, not
+    on who else is there or on how the identities are interleaved.
+
+    Raises InputError for values outside these.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise InputError(
+            f"labels must be a non-empty list of integers >= 0, one an image; got {labels.dtype} of shape {labels.shape}."
+        )
+    if not 0 < held_out < 1:
+        raise InputError(f"held_out is the share of images to test on and lies between 0 and 1; got {held_out}.")
+    if seed < 0:
+        raise InputError(f"seed must be an integer >= 0; got {seed}.")
+
+    test = []
+    for label in np.unique(labels):
+        images = np.flatnonzero(labels == label)
+        if len(images) < 2:
+            raise InputError(f"identity {label} has one image; two are needed, one to train on and one to test on.")
+        test_count = int(np.clip(int(held_out * len(images) + 0.5), 1, len(images) - 1))
+        stream = np.random.default_rng([seed, int(label)])
+        test.append(stream.permutation(images)[:test_count])
+    test_indices = np.sort(np.concatenate(test)).astype(np.int64)
+    train_indices = np.setdiff1d(np.arange(len(labels), dtype=np.int64), test_indices, assume_unique=True)
+    return train_indices, test_indices

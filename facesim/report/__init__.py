@@ -1,0 +1,62 @@
+"""What runs say together: a verdict in words, a table, plots, and one HTML file. Reads run directories and nothing else.
+
+    load        a run directory -> RunRecord
+    measures    what one run contributes to each line
+    rows        the runs of one strategy, seeds together
+    statistics  intervals, paired comparisons
+    comparison  rows against each other -> Comparison, the data behind everything shown
+    fairness    what makes the rows unlike each other, and what was left out
+    verdict     the comparison in words
+    cells       the comparison as a table of text, for `table` (terminal) and `html`
+    plots       SVGs
+    export      JSON
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from facesim.report.comparison import Comparison, compare_records
+from facesim.report.load import load
+from facesim.run import Run
+
+
+def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Comparison:
+    """Compare `runs`: those of one strategy, backend and shape are one row, their seeds taken together.
+
+    Args:
+        target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
+
+    Raises:
+        InputError: a run's files are not what facesim writes.
+    """
+    return compare_records([load(run) for run in runs], target_accuracy)
+
+
+def write_report(runs: Iterable[Run], output: Path, target_accuracy: float | None = None) -> Comparison:
+    """Compare `runs` and write the comparison as one self-contained HTML file.
+
+    Raises:
+        InputError: a run's files are not what facesim writes, or `output` cannot be written.
+    """
+    from facesim.report.html import write_html
+
+    comparison = compare(runs, target_accuracy)
+    write_html(comparison, output)
+    return comparison
+
+
+def print_report(comparison: Comparison, console: Any = None) -> None:
+    """Print the table, the verdict and the warnings; `console` is a rich Console, left out: standard output."""
+    from facesim.report.table import print_table
+
+    print_table(comparison, console)
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain data for `json.dumps`."""
+    from facesim.report.export import to_json
+
+    return to_json(comparison)

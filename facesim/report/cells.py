@@ -1,0 +1,78 @@
+"""The comparison as a table of text: what the terminal and the HTML both show, lines down and strategies across."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from facesim.report.comparison import Comparison
+from facesim.report.measures import Measure
+from facesim.report.rows import Row
+from facesim.report.words import estimated, quantity
+
+NOTHING = "–"
+
+#: How the audit's verdict is told.
+AUDIT_WORDS = {
+    "apart": "APART",
+    "together": "together",
+    "unknown": "unknown",
+    "single": "one replica",
+    None: NOTHING,
+}
+
+
+class Cell(NamedTuple):
+    """A text; `alarm` asks for red."""
+
+    text: str
+    alarm: bool = False
+
+
+class Line(NamedTuple):
+    """One line of the table: a label and a cell a row of the comparison."""
+
+    section: str
+    label: str
+    cells: tuple[Cell, ...]
+
+
+def lines(comparison: Comparison) -> list[Line]:
+    """Every line of the table, section by section; a line that no row has a value for is left out."""
+    rows = comparison.rows
+    table = [
+        Line("Runs", "numbers are", tuple(Cell(row.measurement or NOTHING) for row in rows)),
+        Line("Runs", "backend", tuple(Cell(row.backend) for row in rows)),
+        Line("Runs", "shape", tuple(Cell(row.shape) for row in rows)),
+        Line("Runs", "runs", tuple(Cell(row.states, alarm="Failed" in row.states) for row in rows)),
+        Line(
+            "Runs",
+            "trained together?",
+            tuple(Cell(AUDIT_WORDS.get(row.audit, row.audit or NOTHING), alarm=row.audit == "apart") for row in rows),
+        ),
+    ]
+    for name, measure in comparison.measures.items():
+        cells = tuple(Cell(_text(row, name, measure)) for row in rows)
+        if any(cell.text != NOTHING for cell in cells):
+            table.append(Line(measure.section, measure.label, cells))
+        if name == "held_out_accuracy":
+            intervals = [row.accuracy_interval() for row in rows]
+            table.append(
+                Line(
+                    measure.section,
+                    "… 95 % interval",
+                    tuple(Cell(f"{i[0]:.1f} to {i[1]:.1f} %" if i else NOTHING) for i in intervals),
+                )
+            )
+    return table
+
+
+def _text(row: Row, name: str, measure: Measure) -> str:
+    estimate = row.estimate(name)
+    if name.startswith("time_to_accuracy") and row.counted and (estimate is None or estimate.n < len(row.counted)):
+        if estimate is None:
+            return "not reached" if any("held_out_accuracy" in record.history for record in row.counted) else NOTHING
+        return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs)"
+    if estimate is None:
+        return NOTHING
+    # The accuracies' intervals have a line, or a plot, of their own.
+    return quantity(estimate.mean, measure.unit) if name == "held_out_accuracy" else estimated(estimate, measure.unit)

@@ -1,0 +1,165 @@
+"""From the records of runs to a `Comparison`: one row a strategy (on one backend and shape), seeds taken together.
+
+Only completed runs count, one a seed. Runs whose experiments differ never share a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from facesim.report.fairness import warnings
+from facesim.report.load import RunRecord
+from facesim.report.measures import Measure, measures
+from facesim.report.rows import Row
+from facesim.report.statistics import Difference, Ratio, mean_interval, paired_difference, paired_ratio
+from facesim.report.verdict import Finding, findings, headlines
+from facesim.training import STRATEGIES
+
+#: The default target of time-to-accuracy is this share of the lowest mean final accuracy, so that every strategy can reach it.
+TARGET_SHARE = 0.95
+
+#: Where experiments differ in one of these, the rows were tested on different images and their accuracies are not compared.
+TEST_FIELDS = ("data", "held_out")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One row against the reference row, paired by seed. Ratios are row over reference; a missing one is None."""
+
+    row: Row
+    reference: Row
+    training: Ratio | None
+    total: Ratio | None
+    time_to_accuracy: Ratio | None
+    instance_s: Ratio | None
+    accuracy: Difference | None  # None: not tested on the same images
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Everything that a report says, as data.
+
+    `headlines` are the verdict in one sentence a contrast, `findings` the same at length, `warnings` what makes the rows unlike
+    each other apart from their strategy, or was left out.
+    """
+
+    rows: tuple[Row, ...]
+    measures: dict[str, Measure]
+    target_accuracy: float | None
+    target_origin: str
+    contrasts: tuple[Contrast, ...]
+    headlines: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """Every run, counted or not, in the order of the rows."""
+        return [record for row in self.rows for record in row.records]
+
+
+def compare_records(records: Sequence[RunRecord], target_accuracy: float | None = None) -> Comparison:
+    """Group `records`, estimate, test and put into words.
+
+    Args:
+        target_accuracy: the held-out accuracy, in percent, of time-to-accuracy; left out, 95 % of the lowest mean final accuracy.
+    """
+    grouped = _grouped(records)
+    finals = [
+        mean_interval(accuracies).mean
+        for group in grouped.values()
+        if (accuracies := [r.result.held_out_accuracy for r in _counted(group) if r.result.held_out_accuracy is not None])
+    ]
+    origin = "chosen"
+    if target_accuracy is None and finals:
+        target_accuracy = TARGET_SHARE * min(finals)
+        origin = f"{TARGET_SHARE * 100:.0f} % of the lowest mean final accuracy, {min(finals):.1f} %"
+    lines = measures(target_accuracy)
+    rows = tuple(
+        Row(label, tuple(group), _counted(group), lines) for label, group in zip(_labels(grouped), grouped.values(), strict=True)
+    )
+    reference = next((row for row in rows if row.counted), None)
+    others = [row for row in rows if row.counted and row is not reference]
+    contrasts = tuple(_contrast(row, reference, len(others)) for row in others if reference)
+    return Comparison(
+        rows=rows,
+        measures=lines,
+        target_accuracy=target_accuracy,
+        target_origin=origin,
+        contrasts=contrasts,
+        headlines=headlines(rows, contrasts),
+        findings=findings(rows, contrasts, target_accuracy),
+        warnings=warnings(rows, target_accuracy),
+    )
+
+
+def _grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`."""
+    order = list(STRATEGIES)
+
+    def place(record: RunRecord) -> tuple[int, str, str]:
+        strategy = record.job.strategy
+        return (order.index(strategy) if strategy in order else len(order), strategy, json.dumps(_facets(record)))
+
+    groups: dict[str, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: (*place(record), record.result.seed, record.launched_unix_s or 0.0)):
+        groups.setdefault(json.dumps([record.job.strategy, _facets(record)], sort_keys=True), []).append(record)
+    return groups
+
+
+def _counted(group: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+    """The completed runs, the newest of each seed."""
+    newest = {record.result.seed: record for record in group if record.completed}
+    return tuple(newest.values())
+
+
+def _facets(record: RunRecord) -> dict[str, Any]:
+    """What was run, strategy and seed apart. Workers and parameter servers mean nothing to a strategy that has none."""
+    job = record.job
+    strategy = STRATEGIES.get(job.strategy)
+    unused = () if strategy is None or strategy.distributed else ("workers", "ps")
+    shape = {name: value for name, value in job.shape.items() if name not in unused}
+    experiment = {name: value for name, value in job.experiment.items() if name != "seed"}
+    return {"backend": job.backend, **shape, **experiment}
+
+
+def _labels(groups: dict[str, list[RunRecord]]) -> list[str]:
+    """A name for each group: its strategy, with what tells it from the others of the same strategy."""
+    facets = [(group[0].job.strategy, _facets(group[0])) for group in groups.values()]
+    labels = []
+    for strategy, own in facets:
+        alike = [other for name, other in facets if name == strategy]
+        telling = [name for name in own if any(other.get(name) != own[name] for other in alike)]
+        labels.append(strategy + (f" ({', '.join(_told(name, own[name]) for name in telling)})" if telling else ""))
+    return labels
+
+
+def _told(name: str, value: Any) -> str:
+    """`4 workers`, `2 ps`, `batch 64`."""
+    if name in ("workers", "ps"):
+        return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
+    return f"{name.replace('_', ' ')} {value}"
+
+
+def _contrast(row: Row, reference: Row, comparisons: int) -> Contrast:
+    def ratio(name: str) -> Ratio | None:
+        first, second = ({seed: v for seed, v in side.values(name).items() if v > 0} for side in (reference, row))
+        return paired_ratio(first, second, comparisons=comparisons)
+
+    same_test = all(row.experiment.get(name) == reference.experiment.get(name) for name in TEST_FIELDS)
+    return Contrast(
+        row=row,
+        reference=reference,
+        training=ratio("training_s"),
+        total=ratio("total_s"),
+        time_to_accuracy=ratio("time_to_accuracy_s") if row.all_reached and reference.all_reached else None,
+        instance_s=ratio("instance_s"),
+        accuracy=paired_difference(
+            reference.values("held_out_accuracy"), row.values("held_out_accuracy"), comparisons=comparisons
+        )
+        if same_test
+        else None,
+    )

@@ -1,0 +1,82 @@
+"""The comparison as JSON, for `--json` and for whoever analyses further."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from facesim.report.comparison import Comparison, Contrast
+from facesim.report.rows import Row
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """`comparison` as plain data that `json.dumps(..., allow_nan=False)` accepts.
+
+    Measures keep their names, which carry the units (`training_s`, `wire_bytes`); accuracies and CPU are in percent.
+    """
+    content = {
+        "rows": [_row(row) for row in comparison.rows],
+        "contrasts": [_contrast(contrast) for contrast in comparison.contrasts],
+        "target_accuracy": comparison.target_accuracy,
+        "target_origin": comparison.target_origin,
+        "headlines": [finding._asdict() for finding in comparison.headlines],
+        "findings": [finding._asdict() for finding in comparison.findings],
+        "warnings": list(comparison.warnings),
+    }
+    return _plain(content)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "strategy": row.records[0].job.strategy,
+        "backend": row.backend,
+        "shape": dict(row.records[0].job.shape),
+        "measurement": row.measurement,
+        "seeds": row.seeds,
+        "sync_audit": row.audit,
+        "held_out_accuracy_interval": row.accuracy_interval(),
+        "measures": {name: estimate and _estimate(row, name) for name in row.measures for estimate in [row.estimate(name)]},
+        "runs": [
+            {
+                "run_id": record.run.id,
+                "directory": str(record.run.directory),
+                "seed": record.result.seed,
+                "state": record.result.state,
+                "counted": record in row.counted,
+                "failure": record.result.failure,
+                "sync_audit": record.result.sync_audit.model_dump(),
+            }
+            for record in row.records
+        ],
+    }
+
+
+def _estimate(row: Row, name: str) -> dict[str, Any]:
+    return {**dataclasses.asdict(row.estimate(name)), "by_seed": row.values(name)}
+
+
+def _contrast(contrast: Contrast) -> dict[str, Any]:
+    ratios = {
+        name: ratio and dataclasses.asdict(ratio)
+        for name in ("training", "total", "time_to_accuracy", "instance_s")
+        for ratio in [getattr(contrast, name)]
+    }
+    return {
+        "row": contrast.row.label,
+        "reference": contrast.reference.label,
+        "ratios": ratios,
+        "accuracy": contrast.accuracy and {**dataclasses.asdict(contrast.accuracy), "outcome": contrast.accuracy.outcome.value},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, keys to text, numbers that are not finite to null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

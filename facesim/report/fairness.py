@@ -1,0 +1,101 @@
+"""What makes the rows of a comparison unlike each other apart from their strategy, and what was left out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from facesim.report.load import RunRecord
+from facesim.report.rows import Row
+
+#: Two rows that differ by more than this share in the examples they saw did not do the same work.
+WORK_TOLERANCE = 0.01
+
+
+def warnings(rows: Sequence[Row], target_accuracy: float | None) -> tuple[str, ...]:
+    """Every reason not to take the comparison at face value, the gravest first."""
+    with_runs = [row for row in rows if row.counted]
+    return (
+        *_experiments(rows),
+        *_work(with_runs),
+        *_circumstances(with_runs),
+        *_left_out(rows),
+        *_learning(with_runs, target_accuracy),
+    )
+
+
+def _experiments(rows: Sequence[Row]) -> Iterator[str]:
+    for name in dict.fromkeys(name for row in rows for name in row.experiment):
+        yield from _differing(f"not the same experiment: {name.replace('_', ' ')}", {row.label: row.experiment.get(name) for row in rows})
+    counted = [row for row in rows if row.counted]
+    for name, words in (("identities", "identities"), ("training_examples", "training examples")):
+        seen = {row.label: getattr(row.counted[0].result.data, name) for row in counted}
+        yield from _differing(f"not the same data: {words}", {label: value for label, value in seen.items() if value is not None})
+    sizes = {row.label: row.counted[0].result.parameters for row in counted if row.counted[0].result.parameters is not None}
+    yield from _differing("not the same network: parameters", sizes)
+
+
+def _work(rows: Sequence[Row]) -> Iterator[str]:
+    for name, words in (("examples_seen", "examples seen"), ("updates", "updates")):
+        means = {row.label: estimate.mean for row in rows if (estimate := row.estimate(name))}
+        if means and max(means.values()) > min(means.values()) * (1 + WORK_TOLERANCE):
+            yield from _differing(f"not the same work: {words}", {label: f"{mean:,.0f}" for label, mean in means.items()})
+
+
+def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
+    yield from _differing("not measured in the same way: numbers are", {row.label: row.measurement for row in rows})
+    yield from _differing(
+        "not the same instances: priced as", {row.label: _together({r.result.instance_type for r in row.counted}) for row in rows}
+    )
+    for name, words in (
+        ("cpu_count", "CPUs"),
+        ("cpu_model", "CPU"),
+        ("python", "Python"),
+        ("tensorflow", "TensorFlow"),
+        ("keras", "Keras"),
+        ("facesim", "facesim"),
+    ):
+        seen = {row.label: _together({r.result.machine.get(name) for r in row.counted}) for row in rows}
+        yield from _differing(f"not the same machine: {words}", {label: value for label, value in seen.items() if value})
+    yield from _differing("not the same seeds:", {row.label: _together(set(row.seeds)) for row in rows})
+
+
+def _left_out(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for record in row.records:
+            if not record.completed:
+                why = f" ({_first_line(record.result.failure)})" if record.result.failure else ""
+                yield f"left out: {row.label}, {_name(record)}: {record.result.state}{why}"
+            elif record not in row.counted:
+                yield f"left out: {row.label}, {_name(record)}: the same seed was run again later"
+
+
+def _learning(rows: Sequence[Row], target_accuracy: float | None) -> Iterator[str]:
+    for row in rows:
+        for record in row.counted:
+            if record.result.held_out_loss is not None and not math.isfinite(record.result.held_out_loss):
+                yield f"{row.label}, {_name(record)}: training diverged, its held-out loss is not a finite number"
+    chances = [row.counted[0].result.data.chance_accuracy for row in rows]
+    chance = max((chance for chance in chances if chance is not None), default=None)
+    if target_accuracy is not None and chance is not None and target_accuracy <= chance:
+        yield f"time-to-accuracy means nothing: its target, {target_accuracy:.1f} %, is not above chance, {chance:.1f} %"
+
+
+def _differing(what: str, values: dict[str, Any]) -> Iterator[str]:
+    """`<what> 32 for single; 64 for ps-async` if the values are not all the same."""
+    if len({str(value) for value in values.values()}) > 1:
+        yield f"{what} " + "; ".join(f"{value} for {label}" for label, value in values.items())
+
+
+def _together(values: set[Any]) -> str:
+    return ", ".join(str(value) for value in sorted((v for v in values if v is not None), key=str))
+
+
+def _name(record: RunRecord) -> str:
+    return f"seed {record.result.seed}"
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= 160 else line[:159] + "…"

@@ -1,0 +1,134 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no request."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from facesim.billing import assumed_spot_discount, instances
+from facesim.errors import InputError
+from facesim.report.cells import AUDIT_WORDS, Line, lines
+from facesim.report.comparison import Comparison
+from facesim.report.load import RunRecord
+from facesim.report.plots import colours, plots
+from facesim.report.words import quantity
+
+_TEMPLATE = "template.html"
+
+PLOT_TITLES = {
+    "accuracy": "Held-out accuracy",
+    "loss": "Training loss",
+    "time": "Where the time went",
+    "cost": "What it would cost",
+    "cpu": "CPU by role",
+    "memory": "Memory by role",
+    "wire": "Bytes on the wire",
+}
+
+
+def render(comparison: Comparison) -> str:
+    """`comparison` as an HTML page. Whatever comes from data is escaped."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        comparison=comparison,
+        sections=_sections(lines(comparison)),
+        rows=list(zip(comparison.rows, colours(comparison), strict=True)),
+        audit_words=AUDIT_WORDS,
+        plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
+        experiment=_by_row(comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}),
+        data=_by_row(comparison, lambda record: record.result.data.model_dump(exclude_none=True)),
+        machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
+        timeline=_timeline,
+        quantity=quantity,
+        spot_discount_percent=assumed_spot_discount() * 100,
+        unverified=_unverified(comparison),
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def write_html(comparison: Comparison, output: Path) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        InputError: `output` cannot be written.
+    """
+    page = render(comparison)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write the report {output}: {error.strerror}; choose another file with --output") from None
+
+
+def _sections(table: list[Line]) -> dict[str, list[Line]]:
+    grouped: dict[str, list[Line]] = {}
+    for line in table:
+        grouped.setdefault(line.section, []).append(line)
+    return grouped
+
+
+def _by_row(comparison: Comparison, facts_of: Any) -> list[tuple[str, str]]:
+    """Facts of the runs as (name, value); where rows differ, each value with the rows that it belongs to."""
+    facts = {row.label: facts_of((row.counted or row.records)[0]) for row in comparison.rows}
+    shown = []
+    for name in dict.fromkeys(name for own in facts.values() for name in own):
+        values = {label: _value(own[name]) for label, own in facts.items() if name in own}
+        distinct = dict.fromkeys(values.values())
+        if len(distinct) == 1:
+            shown.append((_words(name), next(iter(distinct))))
+        else:
+            shown.append((_words(name), "; ".join(f"{value} ({label})" for label, value in values.items())))
+    return shown
+
+
+def _machine(machine: dict[str, Any]) -> dict[str, Any]:
+    facts = {name: value for name, value in machine.items() if value is not None}
+    if isinstance(facts.get("memory_bytes"), (int, float)):
+        facts["memory"] = quantity(facts.pop("memory_bytes"), "iB")
+    return facts
+
+
+def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
+    """The run's events as (seconds since launch, event, details)."""
+    shown = []
+    for event in record.events:
+        at = event.get("time_unix_s")
+        since = "" if record.launched_unix_s is None or at is None else f"{at - record.launched_unix_s:,.1f} s"
+        details = ", ".join(f"{k} {_value(v)}" for k, v in event.items() if k not in ("time_unix_s", "event") and v is not None)
+        shown.append((since, str(event.get("event", "?")).replace("_", " "), details))
+    return shown
+
+
+def _unverified(comparison: Comparison) -> list[str]:
+    """The instance types in the comparison whose price was not tied to a result of AWS's Pricing API."""
+    named = dict.fromkeys(record.result.instance_type for record in comparison.records)
+    return [name for name in named if name in instances() and not instances()[name].price_verified]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def _words(name: str) -> str:
+    named = {"chance_accuracy": "accuracy by chance (%)", "cpu_count": "CPUs", "cpu_model": "CPU", "held_out": "held-out share"}
+    return named.get(name, name.replace("_", " "))

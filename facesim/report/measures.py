@@ -1,0 +1,125 @@
+"""What one run contributes to each line of the comparison: one entry a line, each a function of the run's record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from facesim.metrics.schema import COUNTER, METRICS
+from facesim.report.load import TASK, RunRecord
+from facesim.report.statistics import time_to_reach
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Measure(NamedTuple):
+    """A line of the comparison: its label, unit (`s`, `1/s`, `%`, `B`, `iB` for memory, `USD`, `x`, `1`) and section."""
+
+    section: str
+    label: str
+    unit: str
+    of: Callable[[RunRecord], float | None]
+
+
+def measures(target_accuracy: float | None) -> dict[str, Measure]:
+    """Every measure by name, in the order of the table; time-to-accuracy is the time to `target_accuracy` percent."""
+    target = "a target" if target_accuracy is None else f"{target_accuracy:.1f} %"
+    return {
+        "launch_to_first_step_s": Measure("Time", "start-up, to first step", "s", _phase("launch_to_first_step_s")),
+        "training_s": Measure("Time", "training", "s", _result("training_s")),
+        "evaluation_s": Measure("Time", "evaluation", "s", _phase("evaluation_s")),
+        "total_s": Measure("Time", "total", "s", _result("total_s")),
+        "images_per_s": Measure("Time", "images/s", "1/s", _result("images_per_s")),
+        "time_to_accuracy_s": Measure("Time", f"time to {target} held-out", "s", _reached("since_first_step_s", target_accuracy)),
+        "time_to_accuracy_since_launch_s": Measure(
+            "Time", "the same, since launch", "s", _reached("since_launch_s", target_accuracy)
+        ),
+        "held_out_accuracy": Measure("Learning", "held-out accuracy", "%", _result("held_out_accuracy")),
+        "training_accuracy": Measure("Learning", "training accuracy", "%", _result("training_accuracy")),
+        "chance_accuracy": Measure("Learning", "accuracy by chance", "%", lambda record: record.result.data.chance_accuracy),
+        "examples_seen": Measure("Learning", "examples seen", "1", _result("examples_seen")),
+        "updates": Measure("Learning", "updates", "1", _result("updates")),
+        "cpu_percent": Measure("Resources", "CPU of the host, mean", "%", _host_cpu),
+        "memory_peak_task_bytes": Measure("Resources", "peak memory, largest task", "iB", _largest_task),
+        "memory_peak_all_bytes": Measure("Resources", "peak memory, all tasks", "iB", _all_tasks),
+        "wire_bytes": Measure("Resources", "bytes on the wire", "B", _result("wire_bytes")),
+        "wire_bytes_per_update": Measure("Resources", "… an update", "B", _wire_per_update),
+        "wire_models_per_update": Measure("Resources", "… in sizes of the model", "x", _wire_models_per_update),
+        "instance_s": Measure("Cost", "instance-seconds", "s", instance_s),
+        "cost_usd": Measure("Cost", "on demand", "USD", _result("cost_usd")),
+        "spot_cost_usd": Measure("Cost", "spot, assumed discount", "USD", _result("spot_cost_usd")),
+    }
+
+
+def instance_s(record: RunRecord) -> float | None:
+    """Seconds of wall clock times instances: what is billed, whatever the price."""
+    result = record.result
+    return None if result.hosts is None or result.total_s is None else result.hosts * result.total_s
+
+
+def by_role(utilisation: pandas.DataFrame, metric: str) -> pandas.DataFrame:
+    """`metric` summed over the tasks of each role: one row an instant (index: seconds since launch), one column a role.
+
+    Tasks need not be sampled at the same instants: between two of its samples a task keeps its value, and before its first and
+    after its last it counts nothing, or for a counter its last value. Empty if nothing recorded `metric`.
+    """
+    import pandas
+
+    if metric not in utilisation:
+        return pandas.DataFrame()
+    recorded = utilisation.dropna(subset=[metric])
+    tasks = recorded.pivot_table(index="since_launch_s", columns=TASK, values=metric, aggfunc="last")
+    held = tasks.ffill()
+    if METRICS[metric].kind != COUNTER:
+        held = held.where(tasks.bfill().notna())
+    return held.T.groupby(level="role").sum(min_count=1).T
+
+
+def _result(name: str) -> Callable[[RunRecord], float | None]:
+    return lambda record: _finite(getattr(record.result, name))
+
+
+def _phase(name: str) -> Callable[[RunRecord], float | None]:
+    return lambda record: _finite(record.phases.get(name))
+
+
+def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | None]:
+    def of(record: RunRecord) -> float | None:
+        history = record.history
+        if target is None or "held_out_accuracy" not in history:
+            return None
+        curve = history.dropna(subset=["held_out_accuracy", clock])
+        return time_to_reach(curve[clock].tolist(), curve["held_out_accuracy"].tolist(), target)
+
+    return of
+
+
+def _host_cpu(record: RunRecord) -> float | None:
+    host = record.result.resources.get("host")
+    return None if host is None else _finite(host.cpu_percent_mean)
+
+
+def _largest_task(record: RunRecord) -> float | None:
+    peaks = [used.memory_peak_bytes for role, used in record.result.resources.items() if role != "host"]
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def _all_tasks(record: RunRecord) -> float | None:
+    memory = by_role(record.utilisation, "memory_bytes").drop(columns="host", errors="ignore")
+    return None if memory.empty else _finite(float(memory.sum(axis="columns").max()))
+
+
+def _wire_per_update(record: RunRecord) -> float | None:
+    result = record.result
+    return result.wire_bytes / result.updates if result.wire_bytes is not None and result.updates else None
+
+
+def _wire_models_per_update(record: RunRecord) -> float | None:
+    per_update, model_bytes = _wire_per_update(record), record.result.parameter_bytes
+    return per_update / model_bytes if per_update is not None and model_bytes else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,102 @@
+"""A row of the comparison: the runs of one strategy on one backend and shape, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from facesim.report.load import RunRecord
+from facesim.report.measures import Measure
+from facesim.report.statistics import Estimate, mean_interval, wilson_interval
+from facesim.training import STRATEGIES
+
+#: The audit's verdicts from worst to best: a row is as good as its worst run.
+VERDICTS = ("apart", "unknown", "together", "single")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """`records` are all runs of the row, `counted` those that completed, one a seed, by seed."""
+
+    label: str
+    records: tuple[RunRecord, ...]
+    counted: tuple[RunRecord, ...]
+    measures: Mapping[str, Measure]
+
+    def values(self, name: str) -> dict[int, float]:
+        """Measure `name` by seed; seeds that lack it are left out."""
+        found = {record.result.seed: self.measures[name].of(record) for record in self.counted}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def estimate(self, name: str) -> Estimate | None:
+        """Measure `name` over the seeds, or None if no run has it."""
+        values = list(self.values(name).values())
+        return mean_interval(values) if values else None
+
+    def accuracy_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the held-out accuracy, in percent.
+
+        Over seeds if there are several, else that of one model tested on so many examples (Wilson).
+        """
+        estimate = self.estimate("held_out_accuracy")
+        if estimate is None:
+            return None
+        if estimate.low is not None and estimate.high is not None:
+            return max(0.0, estimate.low), min(100.0, estimate.high)
+        examples = self.counted[0].result.data.held_out_examples
+        return wilson_interval(estimate.mean, examples) if examples else None
+
+    @property
+    def all_reached(self) -> bool:
+        """Whether every counted run reached the target accuracy."""
+        return bool(self.counted) and len(self.values("time_to_accuracy_s")) == len(self.counted)
+
+    @property
+    def audit(self) -> str | None:
+        """The worst verdict of the counted runs: whether the replicas trained together; None without such a run."""
+        verdicts = [record.result.sync_audit.verdict for record in self.counted]
+        return min(verdicts, key=lambda v: VERDICTS.index(v) if v in VERDICTS else VERDICTS.index("unknown"), default=None)
+
+    @property
+    def audited_apart(self) -> int:
+        """How many of the counted runs trained apart."""
+        return sum(record.result.sync_audit.verdict == "apart" for record in self.counted)
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """The experiment's fields, the same for every run of the row but for the seed."""
+        return {name: value for name, value in self.records[0].job.experiment.items() if name != "seed"}
+
+    @property
+    def seeds(self) -> list[int]:
+        return [record.result.seed for record in self.counted]
+
+    @property
+    def backend(self) -> str:
+        return self.records[0].job.backend
+
+    @property
+    def distributed(self) -> bool:
+        strategy = STRATEGIES.get(self.records[0].job.strategy)
+        return strategy is None or strategy.distributed
+
+    @property
+    def measurement(self) -> str | None:
+        """`emulated`, `measured` or `forecast`; several joined if the runs differ; None if no run says."""
+        return ", ".join(sorted({r.result.measurement for r in self.records if r.result.measurement})) or None
+
+    @property
+    def shape(self) -> str:
+        """The shape in words: `1 process`, or `2 workers, 1 ps`."""
+        if not self.distributed:
+            return "1 process"
+        shape = self.records[0].job.shape
+        workers, ps = shape.get("workers"), shape.get("ps")
+        return f"{workers} worker{'' if workers == 1 else 's'}, {ps} ps"
+
+    @property
+    def states(self) -> str:
+        """How many runs ended how: `3 Completed`, or `2 Completed, 1 Failed`."""
+        states = [record.result.state for record in self.records]
+        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))

@@ -1,0 +1,83 @@
+"""The comparison in a terminal: verdict, table, warnings. Plain text where there is no terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facesim.report.cells import Line, lines
+from facesim.report.comparison import Comparison
+from facesim.report.verdict import ALARM, CAUTION, PLAIN
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_LABEL_WIDTH = 28
+_COLUMN_WIDTH = 23
+
+
+def print_table(comparison: Comparison, console: Console | None = None) -> None:
+    """Print `comparison`; strategies that do not fit beside each other follow below.
+
+    Args:
+        console: where to; left out, standard output.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console(highlight=False)
+    table = lines(comparison)
+    across = max(1, (console.width - _LABEL_WIDTH) // _COLUMN_WIDTH)
+    for start in range(0, len(comparison.rows), across):
+        chosen = range(start, min(start + across, len(comparison.rows)))
+        console.print(_table(comparison, table, chosen, plain=not console.is_terminal))
+    console.print()
+    for headline in comparison.headlines:
+        console.print(Text(headline.text, style="bold red" if headline.tone == ALARM else "bold"))
+    console.print()
+    several = len(comparison.contrasts) > 1
+    for finding in comparison.findings:
+        if several and finding.tone == PLAIN:
+            continue  # the headlines carry it; all of it is in the HTML
+        style = {ALARM: "red", CAUTION: "yellow"}.get(finding.tone, "")
+        console.print(_item(finding.topic, finding.text, style))
+    for warning in comparison.warnings:
+        console.print(_item("warning", warning, "yellow"))
+    if comparison.target_accuracy is not None:
+        console.print(
+            _item(
+                "reading",
+                f"± is half of a 95 % interval over seeds, shown from three on. Time-to-accuracy counts from the first training step, "
+                f"evaluations included; its target, {comparison.target_accuracy:.1f} %, is {comparison.target_origin}.",
+                "dim",
+            )
+        )
+
+
+def _table(comparison: Comparison, table: list[Line], chosen: range, *, plain: bool) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, show_edge=plain)
+    shown.add_column("", no_wrap=True)
+    for index in chosen:
+        shown.add_column(Text(comparison.rows[index].label), justify="right", min_width=12, overflow="fold")
+    section = table[0].section if table else ""
+    for line in table:
+        if line.section != section:
+            section = line.section
+            shown.add_section()
+        cells = [line.cells[index] for index in chosen]
+        shown.add_row(Text(line.label), *(Text(cell.text, style="bold red" if cell.alarm else "") for cell in cells))
+    return shown
+
+
+def _item(topic: str, text: str, style: str) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(width=18)
+    grid.add_column(ratio=1, overflow="fold")
+    grid.add_row(Text(topic, style=style or "bold"), Text(text, style=style))
+    return grid

@@ -1,0 +1,268 @@
+"""The comparison in words: who is faster, what it costs, whether accuracy differs, and whether the replicas trained together.
+
+A sentence claims no more than the runs show: without enough seeds it says so, and "no evidence of a difference" is a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from facesim.report.rows import Row
+from facesim.report.statistics import MARGIN_POINTS, MIN_SEEDS, Difference, Outcome, Ratio
+from facesim.report.words import quantity, times
+
+if TYPE_CHECKING:
+    from facesim.report.comparison import Contrast
+
+ALARM, CAUTION, PLAIN = "alarm", "caution", "plain"
+
+
+class Finding(NamedTuple):
+    """One statement. `tone` says how to show it: an alarm in red, a caution marked, the rest plainly."""
+
+    topic: str
+    text: str
+    tone: str = PLAIN
+
+
+def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> tuple[Finding, ...]:
+    """The verdict: one sentence a row that is compared, alarms first."""
+    if not any(row.counted for row in rows):
+        return (Finding("runs", "No run completed: there is nothing to compare.", ALARM),)
+    apart = tuple(
+        Finding(row.label, f"{row.label} did not train together: its replicas trained apart.", ALARM)
+        for row in rows
+        if row.audit == "apart"
+    )
+    if not contrasts:
+        alone = next(row for row in rows if row.counted)
+        return (*apart, Finding(alone.label, f"{alone.label} alone: {_accuracy_of(alone)}. There is nothing to compare it with."))
+    return (*apart, *(Finding(c.row.label, _headline(c)) for c in contrasts))
+
+
+def findings(rows: Sequence[Row], contrasts: Sequence[Contrast], target_accuracy: float | None) -> tuple[Finding, ...]:
+    """Every statement at length, alarms first and caveats last."""
+    stated = [*_audits(rows)]
+    joint = f", jointly over {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
+    for contrast in contrasts:
+        stated += _times(contrast, joint, target_accuracy)
+        stated += _cost(contrast)
+        stated.append(_accuracy(contrast, joint))
+    stated += _chance(rows)
+    stated += _caveats(rows)
+    return tuple(sorted(stated, key=lambda finding: (ALARM, PLAIN, CAUTION).index(finding.tone)))
+
+
+def _headline(contrast: Contrast) -> str:
+    parts = []
+    if contrast.training:
+        if contrast.training.undecided:
+            parts.append("no evidence of a difference in training time")
+        else:
+            parts.append(f"{_at_least_one(contrast.training)} times as {'long' if contrast.training.ratio >= 1 else 'fast'} to train")
+    if contrast.instance_s:
+        parts.append(f"{times(contrast.instance_s.ratio)} times the instance-seconds")
+    parts.append(_accuracy_in_short(contrast.accuracy))
+    kinds = dict.fromkeys(kind for side in (contrast.row, contrast.reference) if (kind := side.measurement))
+    marked = f" ({', '.join(kinds)})" if kinds else ""
+    return f"{contrast.row.label} against {contrast.reference.label}{marked}: {', '.join(parts)}."
+
+
+def _accuracy_in_short(accuracy: Difference | None) -> str:
+    if accuracy is None:
+        return "accuracies not compared (not the same test images)"
+    if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
+        return f"no accuracy statement from {_seeds(accuracy.n)}"
+    if accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE):
+        return f"{_points(abs(accuracy.mean or 0))} {'more' if (accuracy.mean or 0) > 0 else 'less'} accurate"
+    if accuracy.outcome is Outcome.EQUIVALENT:
+        return f"equally accurate within {_points(MARGIN_POINTS)}"
+    return "no evidence of a difference in accuracy"
+
+
+def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
+    for row in rows:
+        if row.audit == "apart":
+            evidence = next(r for r in row.counted if r.result.sync_audit.verdict == "apart").result.sync_audit.evidence
+            yield Finding(
+                "trained together?",
+                f"{row.label}: the replicas trained apart in {row.audited_apart} of {_runs(len(row.counted))}. Each trained a model "
+                "of its own, so this is not distributed training, and its time, cost and accuracy say nothing about it. "
+                f"Evidence: {'; '.join(evidence) or 'none recorded'}.",
+                ALARM,
+            )
+        elif row.audit == "unknown" and row.distributed:
+            yield Finding("trained together?", f"{row.label}: it is not known whether the replicas trained together.", CAUTION)
+        elif row.audit == "together":
+            yield Finding("trained together?", f"{row.label}: the replicas trained together in {_all(len(row.counted))}.")
+
+
+def _times(contrast: Contrast, joint: str, target_accuracy: float | None) -> Iterator[Finding]:
+    row, reference = contrast.row, contrast.reference
+    for topic, ratio, name, verb in (
+        ("training time", contrast.training, "training_s", "to train"),
+        ("total time", contrast.total, "total_s", "from launch to end"),
+        ("time to accuracy", contrast.time_to_accuracy, "time_to_accuracy_s", f"to reach {target_accuracy or 0:.1f} % held-out"),
+    ):
+        if ratio is None:
+            continue
+        both = f"{_mean(row, name, 's')} against {_mean(reference, name, 's')}, {_interval(ratio, joint)}"
+        if ratio.undecided:
+            yield Finding(topic, f"No evidence that {row.label} and {reference.label} differ in the time {verb}: {both}.")
+        else:
+            speed = "takes {} times as long as" if ratio.ratio >= 1 else "is {} times as fast as"
+            yield Finding(topic, f"{row.label} {speed.format(_at_least_one(ratio))} {reference.label} {verb}: {both}.")
+    for side in (row, reference):
+        if side.counted and not side.all_reached and target_accuracy is not None:
+            reached = len(side.values("time_to_accuracy_s"))
+            yield Finding(
+                "time to accuracy",
+                f"{side.label} reached {target_accuracy:.1f} % held-out in {reached} of {_runs(len(side.counted))}.",
+                CAUTION,
+            )
+
+
+def _cost(contrast: Contrast) -> Iterator[Finding]:
+    row, reference, ratio = contrast.row, contrast.reference, contrast.instance_s
+    if ratio is None:
+        return
+    hosts = [side.counted[0].result.hosts for side in (row, reference)]
+    text = (
+        f"{row.label} uses {times(ratio.ratio)} times the instance-seconds of {reference.label}: {_mean(row, 'instance_s', 's')} on "
+        f"{_hosts(hosts[0])} against {_mean(reference, 'instance_s', 's')} on {_hosts(hosts[1])}"
+    )
+    if row.values("cost_usd") and reference.values("cost_usd"):
+        types = dict.fromkeys(side.counted[0].result.instance_type or "its instances" for side in (row, reference))
+        text += (
+            f"; on demand {_mean(row, 'cost_usd', 'USD')} against {_mean(reference, 'cost_usd', 'USD')} "
+            f"at the price of {' and '.join(types)}"
+        )
+    yield Finding("cost", text + ".")
+
+
+def _accuracy(contrast: Contrast, joint: str) -> Finding:
+    row, reference, accuracy = contrast.row.label, contrast.reference.label, contrast.accuracy
+    topic = "held-out accuracy"
+    if accuracy is None:
+        return Finding(topic, f"Not compared: {row} and {reference} were not tested on the same images.", CAUTION)
+    means = f"{_accuracy_of(contrast.row)} against {_accuracy_of(contrast.reference)}"
+    if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
+        return Finding(
+            topic,
+            f"No accuracy statement is possible from {_seeds(accuracy.n)} in common: at least {MIN_SEEDS} are needed (--seeds "
+            f"{MIN_SEEDS}). What was seen: {means}.",
+            CAUTION,
+        )
+    mean = accuracy.mean or 0.0
+    if accuracy.outcome is Outcome.NO_SPREAD:
+        seen = "the same accuracy" if abs(mean) < 1e-9 else f"the same difference, {_signed(mean)} points,"
+        return Finding(
+            topic,
+            f"No evidence of a difference between {row} and {reference}: {seen} in each of {_seeds(accuracy.n)}; without spread "
+            "there is neither interval nor test.",
+        )
+    low, high = accuracy.low or 0.0, accuracy.high or 0.0
+    interval = (
+        f"difference {_signed(mean)} points, 95 % interval {_signed(low)} to {_signed(high)}{joint}, paired t test "
+        f"p = {accuracy.p:.2g}, {_seeds(accuracy.n)}"
+    )
+    if accuracy.outcome is Outcome.EQUIVALENT:
+        said = f"{row} and {reference} are equally accurate within {_points(MARGIN_POINTS)} ({interval})."
+    elif accuracy.outcome is Outcome.NO_EVIDENCE:
+        said = (
+            f"No evidence of a difference between {row} and {reference} ({interval}). That does not show that they are the same: "
+            f"differences of up to {_points(max(abs(low), abs(high)))} remain possible."
+        )
+    else:
+        said = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
+        if accuracy.outcome is Outcome.NEGLIGIBLE:
+            said += f" All of the interval is within {_points(MARGIN_POINTS)}: a real difference of little weight."
+    return Finding(topic, said)
+
+
+def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
+    for row in rows:
+        interval, chance = row.accuracy_interval(), row.estimate("chance_accuracy")
+        if interval and chance and interval[0] <= chance.mean:
+            yield Finding(
+                "held-out accuracy",
+                f"{row.label} is not shown to be better than chance, {chance.mean:.1f} %: {_accuracy_of(row)}.",
+                CAUTION,
+            )
+
+
+def _caveats(rows: Sequence[Row]) -> Iterator[Finding]:
+    kinds = {kind for row in rows for kind in (row.measurement or "").split(", ")}
+    if any(row.counted and row.backend == "local" and row.distributed for row in rows):
+        cpus = sorted({str(r.result.machine["cpu_count"]) for row in rows for r in row.counted if "cpu_count" in r.result.machine})
+        yield Finding(
+            "emulated",
+            f"All tasks of a local run share one machine{_cpus(cpus)}: these times show what a strategy costs, not what "
+            "a cluster gains. A cluster adds CPUs with every host, and its network is slower than loopback: neither a speed-up nor a "
+            "slow-down here is a forecast of one.",
+            CAUTION,
+        )
+    elif "emulated" in kinds:
+        yield Finding("emulated", "Emulated on this machine: not a measurement of the instances that are named.", CAUTION)
+    if "forecast" in kinds:
+        yield Finding("forecast", "Rows marked forecast were computed, not run.", CAUTION)
+
+
+def _at_least_one(ratio: Ratio) -> str:
+    """The factor the way round that makes it at least 1."""
+    return times(max(ratio.ratio, 1 / ratio.ratio))
+
+
+def _interval(ratio: Ratio, joint: str) -> str:
+    """What is known about the factor as `_at_least_one` tells it: its interval, or why there is none."""
+    if ratio.n == 1:
+        return "one seed, so it may be noise"
+    if ratio.low is None or ratio.high is None:
+        return f"the same in each of {_seeds(ratio.n)}"
+    if ratio.undecided:
+        return f"95 % interval of the ratio {times(ratio.low)} to {times(ratio.high)}{joint}, {_seeds(ratio.n)}"
+    low, high = (ratio.low, ratio.high) if ratio.ratio >= 1 else (1 / ratio.high, 1 / ratio.low)
+    return f"95 % interval of the factor {times(low)} to {times(high)}{joint}, {_seeds(ratio.n)}"
+
+
+def _accuracy_of(row: Row) -> str:
+    estimate, interval = row.estimate("held_out_accuracy"), row.accuracy_interval()
+    if estimate is None:
+        return "no held-out accuracy"
+    bounds = f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
+    return f"{estimate.mean:.1f} %{bounds}"
+
+
+def _mean(row: Row, name: str, unit: str) -> str:
+    estimate = row.estimate(name)
+    return "unknown" if estimate is None else quantity(estimate.mean, unit)
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "−")
+
+
+def _points(points: float) -> str:
+    number = f"{points:.1f}".removesuffix(".0")
+    return f"{number} percentage point{'' if number == '1' else 's'}"
+
+
+def _seeds(n: int) -> str:
+    return f"{n} paired seed{'' if n == 1 else 's'}"
+
+
+def _runs(n: int) -> str:
+    return f"{n} run{'' if n == 1 else 's'}"
+
+
+def _all(n: int) -> str:
+    return "its run" if n == 1 else f"all {n} runs"
+
+
+def _hosts(n: int | None) -> str:
+    return "unknown hosts" if n is None else f"{n} host{'' if n == 1 else 's'}"
+
+
+def _cpus(counts: list[str]) -> str:
+    return f" and its {' or '.join(counts)} CPUs" if counts else ""

@@ -1,0 +1,125 @@
+"""A run's end: what training found, what was measured and what it costs become `result.json`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from facesim.audit import audit
+from facesim.billing.cost import cost_usd, spot_cost_usd
+from facesim.job import Job
+from facesim.metrics.files import read_samples
+from facesim.run import Run, State, write_json
+from facesim.training import STRATEGIES
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
+    """Write `result.json` and return what it holds.
+
+    `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more, which is what it is
+    billed for. What training would have found is null in a run that did not get that far.
+    """
+    job, outcome, samples = run.job(), run.outcome(), read_samples(run.metrics)
+    resources = _resources(samples)
+    found = outcome or {}
+    result = {
+        "run_id": run.id,
+        "job": job.model_dump(),
+        "strategy": job.strategy,
+        "backend": job.backend,
+        "seed": job.experiment.seed,
+        "state": state.value,
+        "measurement": measurement,
+        "failure": failure,
+        **{name: found.get(name) for name in _FOUND},
+        "total_s": total_s,
+        "instance_type": job.shape.instance_type,
+        "hosts": job.hosts,
+        "cost_usd": cost_usd(job.shape.instance_type, job.hosts, total_s),
+        "spot_cost_usd": spot_cost_usd(job.shape.instance_type, job.hosts, total_s),
+        "resources": resources,
+        "wire_bytes": _wire_bytes(job, samples),
+        "collector_errors": _last(samples, "collector_errors").groupby("source").sum().to_dict(),
+        "sync_audit": audit(outcome, job.replicas, _received_by_worker(samples)),
+        "machine": machine(),
+    }
+    write_json(run.result_file, result)
+    return result
+
+
+#: What the training task finds, as it names it.
+_FOUND = (
+    "held_out_accuracy",
+    "held_out_loss",
+    "training_accuracy",
+    "images_per_s",
+    "training_s",
+    "examples_seen",
+    "updates",
+    "phases",
+    "parameters",
+    "parameter_bytes",
+    "data",
+    "counted",
+)
+
+
+def machine() -> dict[str, Any]:
+    """What this machine is and which versions ran, for whoever compares results later. No host or user name."""
+    return {
+        "cpu_count": os.cpu_count(),
+        "cpu_model": _cpu_model(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("tensorflow", "keras", "facesim")},
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
+    """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all."""
+    tasks = samples[samples["source"].isin(["psutil", "sockets"])]
+    resources: dict[str, dict[str, float]] = {}
+    for role, rows in tasks.groupby("role"):
+        cpu = rows[rows["name"] == "cpu_percent"].groupby("task_index")["value"].mean()
+        memory = rows[rows["name"] == "memory_bytes"]["value"]
+        resources[str(role)] = {
+            "tasks": rows["task_index"].nunique(),
+            "cpu_percent_mean": cpu.sum(),
+            "memory_peak_bytes": memory.max() if len(memory) else None,
+        } | {name: _last(rows, name).sum() for name in ("net_sent_bytes", "net_received_bytes")}
+    return resources
+
+
+def _last(samples: pandas.DataFrame, name: str) -> pandas.Series:
+    """The last value of a counter, by source, role and task."""
+    rows = samples[samples["name"] == name]
+    return rows.groupby(["source", "role", "task_index"])["value"].last()
+
+
+def _received_by_worker(samples: pandas.DataFrame) -> dict[int, float]:
+    rows = samples[(samples["source"] == "sockets") & (samples["role"] == "worker")]
+    return {index: value for (_, _, index), value in _last(rows, "net_received_bytes").items()}
+
+
+def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:
+    """Bytes that crossed between tasks: what all of them received. None where that was not measured."""
+    if not STRATEGIES[job.strategy].distributed:
+        return 0
+    rows = samples[samples["source"] == "sockets"]
+    return _last(rows, "net_received_bytes").sum() if len(rows) else None

@@ -1,0 +1,140 @@
+"""A study: several jobs, one after another, each leaving a run directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import platformdirs
+
+from facesim.backends import backend
+from facesim.backends.base import Backend, Execution, Request
+from facesim.data.prepare import PreparedData, prepare
+from facesim.job import Job
+from facesim.result import finish
+from facesim.run import Run, State
+
+_TICK_S = 0.25
+_STATES = {"completed": State.COMPLETED, "failed": State.FAILED, "stopped": State.STOPPED}
+
+
+class Watcher(Protocol):
+    """Is told how a study goes, to show it."""
+
+    def preparing(self, what: str, done: int, due: int) -> None: ...
+
+    def started(self, run: Run, position: int, jobs: int) -> None: ...
+
+    def happened(self, event: dict[str, Any]) -> None: ...
+
+    def tick(self) -> None: ...
+
+    def ended(self, run: Run, result: dict[str, Any]) -> None: ...
+
+
+def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> PreparedData:
+    """The job's data, decoded and ready: made now, or found in the user's cache folder (`FACESIM_CACHE` names another).
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    experiment = job.experiment
+    return prepare(
+        experiment.data,
+        image_size=experiment.image_size,
+        channels=experiment.channels,
+        max_bad_files=experiment.max_bad_files,
+        cache_dir=Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")),
+        progress=progress,
+    )
+
+
+def render_jobs(jobs: list[Job], output: Path, data: PreparedData) -> list[tuple[Job, Path, Request]]:
+    """Each job with its run directory and the exact request that would run it. Starts and writes nothing."""
+    stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
+    rendered = []
+    for job in jobs:
+        directory = output / f"{stamp}-{job.strategy}-seed{job.experiment.seed}"
+        rendered.append((job, directory, backend(job.backend).render(job, directory, data.directory)))
+    return rendered
+
+
+def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
+    """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
+
+    Raises:
+        InputError: something that the user gave cannot be used; then nothing has been started.
+    """
+    data = prepare_data(jobs[0], watcher.preparing)
+    runs = []
+    for position, (job, directory, request) in enumerate(render_jobs(jobs, output, data), 1):
+        run = Run.create(directory, job)
+        runs.append(run)
+        watcher.started(run, position, len(jobs))
+        result = _execute(backend(job.backend), run, request, watcher)
+        watcher.ended(run, result)
+        if result["state"] == State.STOPPED:
+            break
+    return runs
+
+
+def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
+    """Submit, follow to the end, and write the result, whatever happens on the way."""
+    launched = time.time()
+    run.record("submitted")
+    execution = where.submit(run, request)
+    failed: list[dict[str, Any]] = []
+    ended: dict[str, Any] = {}
+    try:
+        with _Interrupts(execution):
+            for event in execution.events(_TICK_S):
+                if event is None:
+                    watcher.tick()
+                    continue
+                run.record(**event)
+                watcher.happened(event)
+                if event["event"] == "task_ended" and event["exit_code"] != 0:
+                    failed.append(event)
+                ended = event
+    finally:
+        execution.close()
+    state = _STATES[ended["outcome"]]
+    failure = _failure(run, failed) if state is State.FAILED else None
+    run.record("state", state=state.value)
+    return finish(run, state, failure, where.measurement, time.time() - launched)
+
+
+def _failure(run: Run, failed: list[dict[str, Any]]) -> str:
+    """Why a run failed: the first task that did, how it ended, and the last that it printed."""
+    if not failed:
+        return f"the node ended unexpectedly\n{run.log_tail('node')}".rstrip()
+    first = failed[0]
+    how = f"was killed by {first['signal']}" if first["signal"] else f"ended with exit code {first['exit_code']}"
+    return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
+
+
+class _Interrupts:
+    """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once."""
+
+    def __init__(self, execution: Execution):
+        self._execution = execution
+        self._times = 0
+
+    def _handle(self, *_: object) -> None:
+        self._times += 1
+        if self._times == 1:
+            self._execution.stop()
+        else:
+            self._execution.kill()
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
