@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from importlib import import_module
-from os import read
+from os import getpid, read
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def main(plan_file: str) -> int:
     """Run a plan; 0 when it completed."""
     plan = Plan.read(Path(plan_file))
     commands = _InputAndSignals()
+    report("node_started", pid=getpid())
     if plan.private_network:
         report("network", private=enter_private_network())
     for module in plan.preload:

@@ -21,7 +21,7 @@ _LINE_EVERY_S = 5.0
 def make_watcher(console: Console, quiet: bool) -> Watcher:
     """The watcher that suits `console`; a quiet one says nothing."""
     if quiet:
-        return _Quiet()
+        return Quiet()
     return _Live(console) if console.is_terminal else _Lines(console)
 
 
@@ -72,7 +72,7 @@ class _Course:
         for name, form in (
             ("images_per_s", "{:.0f} images/s"),
             ("loss", "loss {:.3f}"),
-            ("held_out_accuracy", "held-out accuracy {:.1f} %"),
+            ("held_out_accuracy", "held-out accuracy {:.1%}"),
         ):
             if name in latest:
                 parts.append(form.format(latest[name]))
@@ -81,7 +81,9 @@ class _Course:
         return ", ".join(parts) or self.state
 
 
-class _Quiet:
+class Quiet:
+    """Says nothing."""
+
     def preparing(self, what: str, done: int, due: int) -> None:
         pass
 
@@ -98,7 +100,7 @@ class _Quiet:
         pass
 
 
-class _Lines(_Quiet):
+class _Lines(Quiet):
     """A line when something begins or ends, and one every few seconds of training."""
 
     def __init__(self, console: Console):
@@ -129,7 +131,7 @@ class _Lines(_Quiet):
         self._say(f"{self._course.title}: {_end(result)}")
 
 
-class _Live(_Quiet):
+class _Live(Quiet):
     """A display that is redrawn in place; each run leaves one line when it ends."""
 
     def __init__(self, console: Console):
@@ -198,7 +200,7 @@ def _end(result: dict[str, Any]) -> str:
         return f"Failed: {result['failure']}"
     text = f"{result['state']} after {_clock(result['total_s'])}"
     if result["held_out_accuracy"] is not None:
-        text += f", held-out accuracy {result['held_out_accuracy']:.1f} %"
+        text += f", held-out accuracy {result['held_out_accuracy']:.1%}"
     if result["images_per_s"] is not None:
         text += f", {result['images_per_s']:.0f} images/s"
     return text

@@ -88,7 +88,7 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
     launched = time.time()
     run.record("submitted")
     execution = where.submit(run, request)
-    failed: list[dict[str, Any]] = []
+    ends: list[dict[str, Any]] = []
     ended: dict[str, Any] = {}
     try:
         with _Interrupts(execution):
@@ -98,22 +98,22 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
                     continue
                 run.record(**event)
                 watcher.happened(event)
-                if event["event"] == "task_ended" and event["exit_code"] != 0:
-                    failed.append(event)
+                if event["event"] == "task_ended":
+                    ends.append(event)
                 ended = event
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
-    failure = _failure(run, failed) if state is State.FAILED else None
+    failure = _failure(run, ends) if state is State.FAILED else None
     run.record("state", state=state.value)
     return finish(run, state, failure, where.measurement, time.time() - launched)
 
 
-def _failure(run: Run, failed: list[dict[str, Any]]) -> str:
-    """Why a run failed: the first task that did, how it ended, and the last that it printed."""
-    if not failed:
+def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
+    """Why a run failed: the first task that ended, how it did, and the last that it printed."""
+    if not ends:
         return f"the node ended unexpectedly\n{run.log_tail('node')}".rstrip()
-    first = failed[0]
+    first = ends[0]
     how = f"was killed by {first['signal']}" if first["signal"] else f"ended with exit code {first['exit_code']}"
     return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
 

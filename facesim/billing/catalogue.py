@@ -1,4 +1,4 @@
-"""The instance types that a shape may name: what each has and what an hour of it costs. The data is `instances.json`."""
+"""The instance types that a shape may name: what each has and what an hour costs. The data is `instances.json`."""
 
 from __future__ import annotations
 

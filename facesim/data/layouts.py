@@ -51,8 +51,8 @@ def find_examples(root: Path) -> list[Example]:
 
     - one folder an identity: `Name/*.jpg`, LFW `Name/Name_0001.jpg`, ORL `s1/1.pgm`, VGGFace2 `n000002/0001_01.jpg`;
       images in folders deeper inside an identity's folder belong to that identity
-    - the same below `train/`, `test/` and `val/`: these are pooled, because facesim makes its own split, and an identity
-      found in several of them is one identity
+    - the same below `train/`, `test/` and `val/`: these are pooled, because facesim makes its own split, and an
+      identity found in several of them is one identity
     - Yale: `subject01.glasses`, with or without an image suffix, all in one folder
     - the "Selfies & ID Images" tree `11_sets_Hispanics/<set>_..._name_<Name>/*.jpg`: `group` is the set folder's
       name, and people who share a first name stay distinct by the set's id
@@ -141,7 +141,7 @@ def read_csv(path: Path) -> list[Example]:
 def list_images(root: Path) -> list[Path]:
     """All image files below `root` in no particular order, without clutter and without links that lead out of it."""
     images = []
-    for folder, subfolders, files in os.walk(root):
+    for folder, subfolders, files in os.walk(root, onerror=_refuse_unreadable_folder):
         subfolders[:] = [name for name in subfolders if not _is_clutter(name)]
         images += [path for name in files if not _is_clutter(name) and _is_image(path := Path(folder, name), root)]
     return images
@@ -206,6 +206,13 @@ def _without_single_folders(relative: dict[Path, list[str]]) -> dict[Path, list[
     if one_folder and all(len(parts) == 2 and _YALE_FILE.fullmatch(parts[1]) for parts in relative.values()):
         relative = {image: parts[1:] for image, parts in relative.items()}
     return relative
+
+
+def _refuse_unreadable_folder(error: OSError) -> None:
+    # os.walk would pass over it, and an identity would be missing without a word.
+    raise InputError(
+        f"{error.filename} cannot be listed: {error.strerror}. Make it readable or move it away."
+    ) from error
 
 
 def _is_clutter(name: str) -> bool:

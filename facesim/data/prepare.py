@@ -80,7 +80,7 @@ class PreparedData:
         try:
             facts = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
             if facts["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"its format is version {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
+                raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
             data = cls(
                 directory=directory,
                 name=facts["name"],
@@ -96,7 +96,8 @@ class PreparedData:
             if seen != due:
                 raise ValueError(f"images.u8 has {seen} bytes instead of {due}")
             if data.labels.shape != (facts["count"],) or data.labels.dtype != np.int32:
-                raise ValueError(f"labels.npy is {data.labels.dtype} {data.labels.shape}, not int32 ({facts['count']},)")
+                seen = f"{data.labels.dtype} {data.labels.shape}"
+                raise ValueError(f"labels.npy is {seen} instead of int32 ({facts['count']},)")
             if len(data.names) != len(data.groups) or set(np.unique(data.labels)) != set(range(len(data.names))):
                 raise ValueError(f"labels, {len(data.names)} names and {len(data.groups)} groups do not match")
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -139,7 +140,7 @@ def prepare(
 
     Raises InputError, with what to do, for a source that cannot be used.
     """
-    if not 8 <= image_size <= 1024 or image_size != int(image_size):
+    if not isinstance(image_size, int) or not 8 <= image_size <= 1024:
         raise InputError(f"image_size is {image_size}; it is a whole number of pixels, 8..1024.")
     if channels not in (1, 3):
         raise InputError(f"channels is {channels}; allowed are 1 (grey) and 3 (colour).")
@@ -165,7 +166,9 @@ def prepare(
     try:
         new.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to.") from error
+        raise InputError(
+            f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to."
+        ) from error
     try:
         _write(new, found.name, content, wanted, max_bad_files)
         _publish(new, directory)
@@ -512,7 +515,7 @@ def _publish(new: Path, directory: Path) -> None:
     try:
         os.replace(new, directory)
     except OSError:
-        # Something has that name already: either another process was faster, and its folder is as good, or it is damaged.
+        # Something has that name already: another process was faster and its folder is as good, or it is damaged.
         try:
             PreparedData.load(directory)
         except InputError:

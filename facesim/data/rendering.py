@@ -8,14 +8,13 @@ batches of images, one array operation for all pixels of all images in a batch.
 
 Two kinds of numbers make an image. Traits belong to an identity (`_TRAITS`); circumstances belong to one photograph
 (`_CIRCUMSTANCES`) and grow with `difficulty`. Both are drawn from streams of their own, keyed by (seed, identity) and
-(seed, identity, image): the same seed gives the same people at any difficulty, size and number of images.
+(seed, identity, image): the same seed gives the same people at any difficulty, size and number of images. On another
+processor or NumPy a pixel may round differently by one; whoever needs equal bytes everywhere copies them.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +29,7 @@ RENDERER_VERSION = 1
 Progress = Callable[[str, int, int], None]
 """Called with the phase, how many images are done and how many are due."""
 
-_BATCH_PIXELS = 32 * 64 * 64  # keeps the dozens of float32 planes of a batch inside a core's cache
+_BATCH_PIXELS = 8 * 64 * 64  # keeps a batch's dozens of float32 planes inside a core's cache
 
 # name: (mean, standard deviation between people at spread 1); lengths in head radii, colours in 0..1
 _TRAITS = {
@@ -74,6 +73,8 @@ _TRAITS = {
     "hair_length": (0.25, 0.75),
     "hair_wave": (0.04, 0.04),
     "hair_part": (0.0, 0.35),
+    "strand_x": (24.0, 8.0),
+    "strand_y": (4.0, 8.0),
     "hair_light": (0.30, 0.30),
     "hair_red": (0.0, 0.30),
     "hair_grey": (-0.10, 0.35),
@@ -93,31 +94,31 @@ _TRAITS = {
 
 # name: the largest deviation at difficulty 1; angles in radians, lengths as a share of half the image's width
 _CIRCUMSTANCES = {
-    "yaw": 0.60,
-    "pitch": 0.28,
-    "roll": 0.20,
+    "yaw": 0.42,
+    "pitch": 0.22,
+    "roll": 0.18,
     "log_scale": 0.10,
     "shift_x": 0.09,
     "shift_y": 0.08,
-    "light_x": 1.00,
-    "light_y": 0.70,
+    "light_x": 0.90,
+    "light_y": 0.60,
     "ambient": 0.25,
     "warmth": 0.12,
     "smile": 0.13,
-    "mouth_open": 0.11,
+    "mouth_open": 0.09,
     "eyes_open": 0.55,
     "gaze": 0.06,
     "brows_up": 0.05,
     "hair_change": 0.07,
     "hair_length_change": 0.30,
     "beard_change": 0.45,
-    "glasses_change": 1.0,
+    "glasses_off": 1.0,
     "tan": 0.05,
     "log_exposure": 0.28,
     "contrast": 0.22,
     "log_gamma": 0.22,
-    "blur": 0.015,
-    "noise": 0.018,
+    "blur": 0.010,
+    "noise": 0.006,
     "occluder": 1.0,
     "occluder_x": 1.0,
     "occluder_y": 1.0,
@@ -160,7 +161,7 @@ class RenderSpec:
             value = getattr(self, field)
             if not lowest <= value <= highest:
                 raise InputError(f"rendered faces: {field} is {value}; it must lie in {lowest}..{highest}.")
-            if field not in ("difficulty", "spread") and value != int(value):
+            if field not in ("difficulty", "spread") and not isinstance(value, int):
                 raise InputError(f"rendered faces: {field} is {value}; it must be a whole number.")
 
     @property
@@ -206,32 +207,24 @@ def render_folder(spec: RenderSpec, out: Path, progress: Progress | None = None)
 
 
 def render_batches(spec: RenderSpec, progress: Progress | None = None) -> Iterator[np.ndarray]:
-    """The images of `spec` in label order, a batch at a time: uint8 (batch, size, size, 3). Uses all cores."""
-    identity_of = spec.labels
+    """The images of `spec` in label order, a batch at a time: uint8 (batch, size, size, 3)."""
     batch = max(1, _BATCH_PIXELS // spec.size**2)
-    starts = range(0, spec.count, batch)
-    workers = os.cpu_count() or 1
-    done = 0
-    with ThreadPoolExecutor(workers) as pool:
-        # A window of batches at a time, so that memory does not grow with the number of images.
-        for first in range(0, len(starts), workers):
-            window = starts[first : first + workers]
-            for images in pool.map(lambda s: _render_batch(spec, identity_of, range(s, min(s + batch, spec.count))), window):
-                done += len(images)
-                if progress:
-                    progress("rendering", done, spec.count)
-                yield images
+    for start in range(0, spec.count, batch):
+        images = _render_batch(spec, range(start, min(start + batch, spec.count)))
+        if progress:
+            progress("rendering", start + len(images), spec.count)
+        yield images
 
 
-def _render_batch(spec: RenderSpec, identity_of: np.ndarray, indices: range) -> np.ndarray:
-    streams = [np.random.default_rng([spec.seed, 1, int(identity_of[i]), i % spec.images]) for i in indices]
-    people = {i: _draw_traits(spec, i) for i in {int(identity_of[i]) for i in indices}}
-    person = _columns([people[int(identity_of[i])] for i in indices])
+def _render_batch(spec: RenderSpec, indices: range) -> np.ndarray:
+    places = [divmod(i, spec.images) for i in indices]  # identity, image
+    streams = [np.random.default_rng([spec.seed, 1, identity, image]) for identity, image in places]
+    person = _columns([_draw_traits(spec, identity) for identity, _ in places])
     shot = _columns([_draw_circumstances(spec.difficulty, stream) for stream in streams])
     linear = _photograph(person, shot, spec)
     # Noise is drawn last: it alone depends on the size, so an image shows the same scene at every size.
-    for image, stream, level in zip(linear, streams, shot.noise.ravel(), strict=True):
-        image += level * stream.standard_normal(image.shape, dtype=np.float32)
+    noise = np.stack([stream.standard_normal(linear.shape[1:], dtype=np.float32) for stream in streams])
+    linear += noise * shot.noise[:, None]
     np.clip(linear, 0, 1, out=linear)
     return np.ascontiguousarray((linear * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))
 
@@ -245,11 +238,11 @@ def _draw_circumstances(difficulty: float, stream: np.random.Generator) -> dict[
     u = stream.uniform(-1, 1, len(_CIRCUMSTANCES))
     shot = {name: most * difficulty * u_i for (name, most), u_i in zip(_CIRCUMSTANCES.items(), u, strict=True)}
     shot["blur"] = 0.006 + abs(shot["blur"])
-    shot["noise"] = 0.006 + abs(shot["noise"])
+    shot["noise"] = 0.003 + abs(shot["noise"])
     # What either happens or not: (u + 1) / 2 is uniform in 0..1, so the chance grows with difficulty.
     chance = dict(zip(_CIRCUMSTANCES, (u + 1) / 2, strict=True))
-    shot["occluder"] = float(chance["occluder"] < 0.25 * difficulty)
-    shot["glasses_change"] = float(chance["glasses_change"] < 0.35 * difficulty)
+    shot["occluder"] = float(chance["occluder"] < 0.20 * difficulty)
+    shot["glasses_off"] = float(chance["glasses_off"] < 0.35 * difficulty)
     for name, low, high in (("wall", 0.1, 0.9), ("clothes", 0.05, 0.8), ("cover", 0.05, 0.8)):
         for channel, value in zip("rgb", stream.uniform(low, high, 3), strict=True):
             shot[f"{name}_{channel}"] = value
@@ -267,200 +260,305 @@ def _columns(rows: list[dict[str, float]]) -> SimpleNamespace:
 
 
 def _photograph(t: SimpleNamespace, c: SimpleNamespace, spec: RenderSpec) -> np.ndarray:
-    """Images float32 (batch, 3, size, size), about 0..1, of the people `t` under the circumstances `c`."""
-    size, h = spec.size, np.float32(spec.difficulty)
-    sharp = np.float32(size / 3.2)  # edges are about one pixel wide
+    """Images float32 (batch, 3, size, size), within 0..1, of the people `t` under the circumstances `c`."""
+    at = _Surface.seen(t, c, spec.size)
+    colour = _colours(t, c)
 
-    def inside(signed_distance: np.ndarray) -> np.ndarray:
-        """Coverage 0..1 of a shape given its signed distance in head radii, positive inside."""
-        return np.clip(signed_distance * sharp + np.float32(0.5), 0, 1)
+    canvas = _background(c, spec)
+    _paint_behind_the_head(canvas, at, t, c, colour)
 
-    def blob(dx: np.ndarray, dy: np.ndarray, width, height) -> np.ndarray:
-        return np.exp(-((dx / width) ** 2) - (dy / height) ** 2)
-
-    # The image plane: undo shift, roll and scale.
-    grid = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - 1
-    image_x, image_y = grid[None, None, :], -grid[None, :, None]
-    dx, dy = image_x - c.shift_x, image_y - c.shift_y - np.float32(0.06)
-    zoom, cos, sin = np.exp(-c.log_scale), np.cos(c.roll), np.sin(c.roll)
-    x, y = (dx * cos + dy * sin) * zoom, (dy * cos - dx * sin) * zoom
-
-    # The head's outline and its visible surface as points of the unit sphere.
-    down = np.clip(-y / t.head_height, 0, 1.1)
-    sx, sy = x / (t.head_width * (1 - t.jaw_taper * down**2)), y / t.head_height
-    radius = np.sqrt(sx**2 + sy**2)
-    sz = np.sqrt(np.clip(1 - radius**2, 0, 1))
-    head = inside((1 - radius) * np.float32(0.9))
-
-    # The same points in the face's own coordinates: undo yaw, then pitch.
-    cos_yaw, sin_yaw, cos_pitch, sin_pitch = np.cos(c.yaw), np.sin(c.yaw), np.cos(c.pitch), np.sin(c.pitch)
-    fx, across = sx * cos_yaw - sz * sin_yaw, sx * sin_yaw + sz * cos_yaw
-    fy, fz = sy * cos_pitch - across * sin_pitch, sy * sin_pitch + across * cos_pitch
-    ax, side = np.abs(fx), np.sign(fx)
-    front = np.clip(fz * 5, 0, 1)
-
-    # Colours.
-    melanin = np.clip(t.melanin + c.tan, 0, 1)
-    skin = _mix(_rgb(_LIGHT_SKIN), _rgb(_DARK_SKIN), melanin) + _rgb((1, -0.4, -0.4)) * (t.redness + c.tan * 0.3)[:, None]
-    light_hair = np.clip(t.hair_light, 0, 1)
-    hair_colour = _mix(_rgb(_BLACK_HAIR), _rgb(_BROWN_HAIR), np.clip(light_hair * 2, 0, 1))
-    hair_colour = _mix(hair_colour, _rgb(_BLOND_HAIR), np.clip(light_hair * 2 - 1, 0, 1))
-    hair_colour = _mix(hair_colour, _rgb(_RED_HAIR), np.clip(t.hair_red, 0, 0.8))
-    hair_colour = _mix(hair_colour, _rgb(_GREY_HAIR), np.clip(t.hair_grey, 0, 0.9))
-    brow_colour = hair_colour * np.float32(0.6)
-    iris_colour = _mix(_rgb(_GREEN_IRIS), _rgb(_BLUE_IRIS), np.clip(t.iris_blue * 1.5, 0, 1))
-    iris_colour = _mix(iris_colour, _rgb(_BROWN_IRIS), np.clip(1 - t.iris_light - (0.5 - melanin) * 0.6, 0, 1))
-    lip_colour = _mix(skin * np.float32(0.86), _rgb((0.72, 0.20, 0.22)), np.clip(t.lip_red, 0, 0.75))
-
-    # Behind the head: wall, hair, neck, shoulders, ears.
-    canvas = np.empty((len(x), 3, size, size), np.float32)
-    plain = _rgb((0.78, 0.80, 0.83))
-    canvas[:] = plain + (_rgb_of(c, "wall") - plain) * h
-    for wave in range(_BACKGROUND_WAVES):
-        number = {name: getattr(c, f"wave_{wave}_{name}") for name in ("fx", "fy", "phase")}
-        ripple = np.sin(image_x * number["fx"] * 7 + image_y * number["fy"] * 7 + number["phase"] * np.float32(np.pi))
-        canvas += (ripple * np.float32(0.13) * h)[:, None] * _rgb_of(c, f"wave_{wave}")
-    strands = np.float32(0.09) * np.sin(fx * 23 + fy * 5 + t.hair_part * 9) + np.float32(0.06) * np.sin(ax * 41 - fy * 9)
-    hair_shade = hair_colour * (1 + strands)[:, None] * np.float32(0.92)
-    length = np.clip(t.hair_length + c.hair_length_change * np.clip(t.hair_length, 0.1, 1), 0, 1.5)
-    volume = 1 + np.clip(t.hair_volume + c.hair_change * np.float32(0.4), 0.01, 0.3)
-    bottom = np.float32(0.25) - length * np.float32(1.25)
-    shell_radius = np.sqrt((x / (t.head_width * volume)) ** 2 + (np.maximum(sy, 0) / volume) ** 2)
-    shell = inside((1 - shell_radius) * np.float32(0.9)) * inside((sy - bottom) * np.float32(0.6))
-    _paint(canvas, shell, hair_shade * np.float32(0.75))
-    neck = inside((t.head_width * np.float32(0.52) - np.abs(x)) * np.float32(1.6)) * inside(-sy - np.float32(0.3))
-    _paint(canvas, neck, skin * np.float32(0.72))
-    shoulders = inside((1 - np.sqrt((x / np.float32(1.02)) ** 2 + ((y + np.float32(1.50)) / np.float32(0.74)) ** 2)) * 1)
-    _paint(canvas, shoulders, _rgb_of(c, "clothes"))
-    ear_x = np.abs(sx + c.yaw * np.float32(0.25)) - np.float32(0.98)
-    ears = inside((1 - np.sqrt((ear_x / (t.ear_size * np.float32(0.6))) ** 2 + (sy / t.ear_size) ** 2)) * t.ear_size)
-    _paint(canvas, ears * (1 - head), skin * np.float32(0.82))
-
-    # The skin and what lies in it.
     face = np.empty_like(canvas)
-    face[:] = skin
-    cheeks = blob(ax - np.float32(0.42), fy + np.float32(0.25), np.float32(0.22), np.float32(0.17))
+    face[:] = colour.skin
+    _paint_skin(face, at, t, c)
+    _paint_beard(face, at, t, c, colour)
+    _paint_mouth(face, at, t, c, colour)
+    _paint_eyes(face, at, t, c, colour)
+    _paint_nostrils(face, at, t, colour)
+    hair = _paint_hair(face, at, t, c, colour)
+    _paint_glasses(face, at, t, c)
+    _shade(face, at, t, c, hair)
+    _paint(canvas, at.head, face)
+
+    _paint_occluder(canvas, at, c)
+    return _expose(canvas, c)
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """Where each pixel lies. Planes float32 (batch, size, size), or broadcastable to that.
+
+    x, y: in the photograph, relative to the head, upright and at its scale. sx, sy: the same with the head's outline as
+    the unit circle; head: how much of the pixel the head covers, 0..1. fx, fy, fz: in the face's own coordinates; ax,
+    side: |fx| and its sign. nose_x, nose_y: around the tip of the nose, which stands out and so moves against the face
+    when the head turns. eye_x, eye_y: around the nearer eye, +x away from the nose. mouth_y: above the line between
+    the lips. edge: pixels in a head radius, about.
+    """
+
+    edge: float
+    x: np.ndarray
+    y: np.ndarray
+    sx: np.ndarray
+    sy: np.ndarray
+    head: np.ndarray
+    fx: np.ndarray
+    fy: np.ndarray
+    fz: np.ndarray
+    ax: np.ndarray
+    side: np.ndarray
+    nose_x: np.ndarray
+    nose_y: np.ndarray
+    eye_x: np.ndarray
+    eye_y: np.ndarray
+    mouth_y: np.ndarray
+
+    @classmethod
+    def seen(cls, t: SimpleNamespace, c: SimpleNamespace, size: int) -> _Surface:
+        image_x, image_y = _grid(size)
+        right, up = image_x - c.shift_x, image_y - c.shift_y - 0.06
+        zoom, cos, sin = np.exp(-c.log_scale), np.cos(c.roll), np.sin(c.roll)
+        x, y = (right * cos + up * sin) * zoom, (up * cos - right * sin) * zoom
+
+        jaw = 1 - t.jaw_taper * np.clip(-y / t.head_height, 0, 1.1) ** 2
+        sx, sy = x / (t.head_width * jaw), y / t.head_height
+        radius = np.sqrt(sx**2 + sy**2)
+        fx, fy, fz = _turned(c, sx, sy, np.sqrt(np.clip(1 - radius**2, 0, 1)))
+        edge = size / 3.2
+        ax, eye_x = np.abs(fx), np.abs(fx) - t.eye_spacing
+        return cls(
+            edge=edge,
+            x=x,
+            y=y,
+            sx=sx,
+            sy=sy,
+            head=_covered((1 - radius) * 0.9, edge),
+            fx=fx,
+            fy=fy,
+            fz=fz,
+            ax=ax,
+            side=np.sign(fx),
+            nose_x=fx - np.sin(c.yaw) * 0.10,
+            nose_y=fy - (t.eye_y - t.nose_length + np.sin(c.pitch) * 0.10),
+            eye_x=eye_x,
+            eye_y=fy - t.eye_y - t.eye_tilt * eye_x,
+            mouth_y=fy - t.mouth_y - c.smile * (ax / t.mouth_width) ** 2,
+        )
+
+    def inside(self, distance: np.ndarray) -> np.ndarray:
+        """Coverage 0..1 of a shape given the distance from its edge in head radii, positive inside."""
+        return _covered(distance, self.edge)
+
+
+def _turned(c: SimpleNamespace, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
+    """From the camera's directions to the face's own: undo yaw, then pitch."""
+    across, z = x * np.cos(c.yaw) - z * np.sin(c.yaw), x * np.sin(c.yaw) + z * np.cos(c.yaw)
+    return across, y * np.cos(c.pitch) - z * np.sin(c.pitch), y * np.sin(c.pitch) + z * np.cos(c.pitch)
+
+
+def _colours(t: SimpleNamespace, c: SimpleNamespace) -> SimpleNamespace:
+    """(batch, 3, 1, 1) each."""
+    melanin = np.clip(t.melanin + c.tan, 0, 1)
+    skin = _mix(_rgb(_LIGHT_SKIN), _rgb(_DARK_SKIN), melanin)
+    skin = skin + _rgb((1, -0.4, -0.4)) * (t.redness + c.tan * 0.3)[:, None]
+    light = np.clip(t.hair_light, 0, 1)
+    hair = _mix(_rgb(_BLACK_HAIR), _rgb(_BROWN_HAIR), np.clip(light * 2, 0, 1))
+    hair = _mix(hair, _rgb(_BLOND_HAIR), np.clip(light * 2 - 1, 0, 1))
+    hair = _mix(hair, _rgb(_RED_HAIR), np.clip(t.hair_red, 0, 0.8))
+    hair = _mix(hair, _rgb(_GREY_HAIR), np.clip(t.hair_grey, 0, 0.9))
+    iris = _mix(_rgb(_GREEN_IRIS), _rgb(_BLUE_IRIS), np.clip(t.iris_blue * 1.5, 0, 1))
+    iris = _mix(iris, _rgb(_BROWN_IRIS), np.clip(1 - t.iris_light - (0.5 - melanin) * 0.6, 0, 1))
+    lip = _mix(skin * 0.86, _rgb((0.72, 0.20, 0.22)), np.clip(t.lip_red, 0, 0.75))
+    return SimpleNamespace(skin=skin, hair=hair, brow=hair * 0.6, iris=iris, lip=lip)
+
+
+def _background(c: SimpleNamespace, spec: RenderSpec) -> np.ndarray:
+    """A plain wall that turns into coloured waves with difficulty: float32 (batch, 3, size, size)."""
+    canvas = np.empty((len(c.yaw), 3, spec.size, spec.size), np.float32)
+    plain = _rgb((0.78, 0.80, 0.83))
+    canvas[:] = plain + (_rgb_of(c, "wall") - plain) * spec.difficulty
+    image_x, image_y = _grid(spec.size)
+    for wave in range(_BACKGROUND_WAVES):
+        along_x, along_y, phase = (getattr(c, f"wave_{wave}_{number}") for number in ("fx", "fy", "phase"))
+        ripple = np.sin(7 * (image_x * along_x + image_y * along_y) + phase * np.pi)
+        canvas += (ripple * (0.13 * spec.difficulty))[:, None] * _rgb_of(c, f"wave_{wave}")
+    return canvas
+
+
+def _hair_length(t: SimpleNamespace, c: SimpleNamespace) -> np.ndarray:
+    """0 short .. 1.5 beyond the shoulders."""
+    return np.clip(t.hair_length + c.hair_length_change * np.clip(t.hair_length, 0.1, 1), 0, 1.5)
+
+
+def _hair_bottom(t: SimpleNamespace, c: SimpleNamespace) -> np.ndarray:
+    """How far down the hair falls, in head radii from the middle of the head."""
+    return 0.25 - 1.25 * _hair_length(t, c)
+
+
+def _hair_texture(at: _Surface, t: SimpleNamespace, colour: SimpleNamespace) -> np.ndarray:
+    strands = 0.10 * np.sin(at.fx * t.strand_x + at.fy * t.strand_y) + 0.06 * np.sin(at.ax * 41 - at.fy * 9)
+    return colour.hair * (0.92 + 0.92 * strands)[:, None]
+
+
+def _paint_behind_the_head(canvas: np.ndarray, at: _Surface, t, c, colour) -> None:
+    """Hair that falls behind the head, then neck, clothes and ears."""
+    volume = 1 + np.clip(t.hair_volume + c.hair_change * 0.4, 0.01, 0.3)
+    radius = np.sqrt((at.x / (t.head_width * volume)) ** 2 + (np.maximum(at.sy, 0) / volume) ** 2)
+    hair = at.inside((1 - radius) * 0.9) * at.inside((at.sy - _hair_bottom(t, c)) * 0.6)
+    _paint(canvas, hair, _hair_texture(at, t, colour) * 0.75)
+    neck = at.inside((t.head_width * 0.52 - np.abs(at.x)) * 1.6) * at.inside(-at.sy - 0.3)
+    _paint(canvas, neck, colour.skin * 0.72)
+    shoulders = at.inside(1 - np.sqrt((at.x / 1.02) ** 2 + ((at.y + 1.50) / 0.74) ** 2))
+    _paint(canvas, shoulders, _rgb_of(c, "clothes"))
+    ear_x = np.abs(at.sx + c.yaw * 0.25) - 0.98
+    ears = at.inside((1 - np.sqrt((ear_x / (t.ear_size * 0.6)) ** 2 + (at.sy / t.ear_size) ** 2)) * t.ear_size)
+    _paint(canvas, ears * (1 - at.head), colour.skin * 0.82)
+
+
+def _paint_skin(face: np.ndarray, at: _Surface, t: SimpleNamespace, c: SimpleNamespace) -> None:
+    """Red cheeks, then whatever darkens skin: freckles, bags under the eyes, folds, wrinkles, moles."""
+    cheeks = _blob(at.ax - 0.42, at.fy + 0.25, 0.22, 0.17)
     face += _rgb((0.6, -0.7, -0.6)) * (cheeks * np.clip(t.cheek_red, 0, 1))[:, None]
-    speckle = np.sin(fx * 61 + t.mole_1_x * 40) * np.sin(fy * 53 + t.mole_2_x * 40)
-    dark = np.clip(t.freckles, 0, 1) * np.clip(speckle, 0, 1) * blob(fx, fy + np.float32(0.1), np.float32(0.6), np.float32(0.3))
-    eye_dx = ax - t.eye_spacing
-    eye_dy = fy - t.eye_y - t.eye_tilt * eye_dx
-    dark += np.clip(t.eye_bags, 0, 1) * blob(eye_dx, eye_dy + np.float32(0.13), t.eye_width, np.float32(0.06))
-    crease = ax - (np.float32(0.17) - (fy + np.float32(0.2)) * np.float32(0.42))
-    nasolabial = blob(crease, fy + np.float32(0.38), np.float32(0.035), np.float32(0.16))
-    dark += np.clip(t.folds + c.smile * np.float32(0.6), 0, 1) * nasolabial
-    forehead = np.clip(np.sin((fy - fx**2 * np.float32(0.2)) * 48), 0, 1)
-    dark += np.clip(t.wrinkles, 0, 1) * forehead * blob(fx, fy - np.float32(0.45), np.float32(0.5), np.float32(0.14))
-    for mole in ("mole_1", "mole_2"):
-        at_x, at_y, strength = (getattr(t, name) for name in (f"{mole}_x", f"{mole}_y", mole))
-        dark += np.clip(strength, 0, 0.7) * blob(fx - at_x, fy - at_y, np.float32(0.035), np.float32(0.03))
+    freckles = np.clip(np.sin(at.fx * 61 + t.mole_1_x * 40) * np.sin(at.fy * 53 + t.mole_2_x * 40), 0, 1)
+    dark = np.clip(t.freckles, 0, 1) * freckles * _blob(at.fx, at.fy + 0.1, 0.6, 0.3)
+    dark += np.clip(t.eye_bags, 0, 1) * _blob(at.eye_x, at.eye_y + 0.13, t.eye_width, 0.06)
+    nasolabial = _blob(at.ax - 0.17 + (at.fy + 0.2) * 0.42, at.fy + 0.38, 0.035, 0.16)
+    dark += np.clip(t.folds + c.smile * 0.6, 0, 1) * nasolabial
+    furrows = np.clip(np.sin((at.fy - at.fx**2 * 0.2) * 48), 0, 1)
+    dark += np.clip(t.wrinkles, 0, 1) * furrows * _blob(at.fx, at.fy - 0.45, 0.5, 0.14)
+    dark += np.clip(t.mole_1, 0, 0.7) * _blob(at.fx - t.mole_1_x, at.fy - t.mole_1_y, 0.035, 0.03)
+    dark += np.clip(t.mole_2, 0, 0.7) * _blob(at.fx - t.mole_2_x, at.fy - t.mole_2_y, 0.035, 0.03)
     face *= (1 - np.clip(dark, 0, 0.8))[:, None]
 
-    # Beard and moustache; hair on skin is sparse, so it is mixed in by density.
-    mouth_dx, smile_y = fx, c.smile * (ax / t.mouth_width) ** 2
-    mouth_dy = fy - t.mouth_y - smile_y
-    jaw = inside((-fy - np.float32(0.42) + ax**2 * np.float32(0.55)) * np.float32(0.35)) * inside((fz + 0.1) * np.float32(0.5))
-    beard = np.clip(t.beard + c.beard_change * np.clip(t.beard + np.float32(0.4), 0, 1), 0, 0.85)
-    _paint(face, jaw * beard, brow_colour)
-    lip_space = blob(fx, fy - t.mouth_y - np.float32(0.12), np.float32(0.22), np.float32(0.055))
-    moustache = np.clip(t.moustache + c.beard_change * np.clip(t.moustache + np.float32(0.4), 0, 1), 0, 0.9)
-    _paint(face, lip_space * moustache, brow_colour)
 
-    # The mouth: lips around a line that opens.
-    gape = np.clip(c.mouth_open, 0, 1) + np.float32(0.006)
-    arch = np.clip(1 - (mouth_dx / (t.mouth_width + c.smile * np.float32(0.25))) ** 2, 0, 1)
-    upper = (np.clip(t.lip_upper, 0.01, 1) + gape) * arch * (1 - np.float32(0.35) * blob(fx, 0, np.float32(0.06), 1))
+def _paint_beard(face: np.ndarray, at: _Surface, t, c, colour) -> None:
+    """Hair on skin is sparse, so it covers by its density. Who grows none at all does not change either."""
+    jaw = at.inside((at.ax**2 * 0.55 - at.fy - 0.42) * 0.35) * at.inside((at.fz + 0.1) * 0.5)
+    beard = np.clip(t.beard + c.beard_change * np.clip(t.beard + 0.4, 0, 1), 0, 0.85)
+    _paint(face, jaw * beard, colour.brow)
+    upper_lip = _blob(at.fx, at.fy - t.mouth_y - 0.12, 0.22, 0.055)
+    moustache = np.clip(t.moustache + c.beard_change * np.clip(t.moustache + 0.4, 0, 1), 0, 0.9)
+    _paint(face, upper_lip * moustache, colour.brow)
+
+
+def _paint_mouth(face: np.ndarray, at: _Surface, t, c, colour) -> None:
+    """Lips around a line that opens, and teeth behind it."""
+    gape = np.clip(c.mouth_open, 0, 1) + 0.006
+    arch = np.clip(1 - (at.fx / (t.mouth_width + c.smile * 0.25)) ** 2, 0, 1)
+    within = arch > 0
+    upper = (np.clip(t.lip_upper, 0.01, 1) + gape) * arch * (1 - 0.35 * _blob(at.fx, 0, 0.06, 1))
     lower = (np.clip(t.lip_lower, 0.015, 1) + gape) * np.sqrt(arch)
-    _paint(face, inside(np.where(mouth_dy > 0, upper - mouth_dy, lower + mouth_dy)) * (arch > 0), lip_colour)
-    gap = gape * arch - np.abs(mouth_dy)
-    _paint(face, inside(gap) * (arch > 0), _rgb((0.22, 0.07, 0.07)))
-    _paint(face, inside(np.minimum(gap - np.float32(0.02), mouth_dy + np.float32(0.01))), _rgb((0.93, 0.91, 0.86)))
+    lips = at.inside(np.where(at.mouth_y > 0, upper - at.mouth_y, lower + at.mouth_y))
+    _paint(face, lips * within, colour.lip)
+    opening = gape * arch - np.abs(at.mouth_y)
+    _paint(face, at.inside(opening) * within, _rgb((0.22, 0.07, 0.07)))
+    _paint(face, at.inside(np.minimum(opening - 0.02, at.mouth_y + 0.01)), _rgb((0.93, 0.91, 0.86)))
 
-    # Eyes and brows, both at once in |x|.
+
+def _paint_eyes(face: np.ndarray, at: _Surface, t, c, colour) -> None:
+    """Eyes, lashes and brows, left and right at once."""
     opened = np.clip(1 + np.minimum(c.eyes_open, 0.25), 0.12, 1.3)
-    lid = t.eye_height * opened * np.clip(1 - (eye_dx / t.eye_width) ** 2, 0, 1)
-    eye = inside(lid - np.abs(eye_dy)) * (np.abs(eye_dx) < t.eye_width)
+    lid = t.eye_height * opened * np.clip(1 - (at.eye_x / t.eye_width) ** 2, 0, 1)
+    eye = at.inside(lid - np.abs(at.eye_y)) * (np.abs(at.eye_x) < t.eye_width)
     _paint(face, eye, _rgb((0.93, 0.92, 0.90)))
-    gaze_x = (eye_dx * side - c.gaze) ** 2
-    iris_radius = np.sqrt(gaze_x * np.float32(0.62) + eye_dy**2)  # heads are taller than wide: circles in the image
-    _paint(face, eye * inside(np.float32(0.078) - iris_radius), iris_colour)
-    _paint(face, eye * inside(np.float32(0.034) - iris_radius), _rgb((0.03, 0.03, 0.03)))
-    lash = inside(np.float32(0.018) - np.abs(eye_dy - lid)) * (np.abs(eye_dx) < t.eye_width * np.float32(1.05))
-    _paint(face, lash * np.float32(0.75), _rgb((0.10, 0.07, 0.06)))
-    brow_dx = ax - t.eye_spacing
-    brow_line = t.eye_y + t.brow_gap + c.brows_up + t.brow_tilt * brow_dx - t.brow_arch * brow_dx**2
-    brow_end = np.clip((np.float32(0.24) - np.abs(brow_dx)) * 9, 0, 1)
-    brow = inside(np.clip(t.brow_thickness, 0.012, 1) * brow_end - np.abs(fy - brow_line)) * brow_end
-    _paint(face, brow * np.clip(t.brow_density, 0.1, 1), brow_colour)
+    # Heads are taller than wide: the factor makes the iris round in the photograph.
+    iris_radius = np.sqrt(0.62 * (at.eye_x * at.side - c.gaze) ** 2 + at.eye_y**2)
+    _paint(face, eye * at.inside(0.078 - iris_radius), colour.iris)
+    _paint(face, eye * at.inside(0.034 - iris_radius), _rgb((0.03, 0.03, 0.03)))
+    lash = at.inside(0.018 - np.abs(at.eye_y - lid)) * (np.abs(at.eye_x) < t.eye_width * 1.05)
+    _paint(face, lash * 0.75, _rgb((0.10, 0.07, 0.06)))
 
-    # Nostrils; the tip of the nose stands out, so it moves against the face when the head turns.
-    nose_x = fx - sin_yaw * np.float32(0.10)
-    tip_y = t.eye_y - t.nose_length + sin_pitch * np.float32(0.10)
-    nostrils = blob(np.abs(nose_x) - t.nose_width * np.float32(0.55), fy - tip_y + np.float32(0.035), t.nose_width * np.float32(0.38), np.float32(0.028))
-    _paint(face, nostrils * np.float32(0.65), skin * np.float32(0.25))
+    line = t.eye_y + t.brow_gap + c.brows_up + t.brow_tilt * at.eye_x - t.brow_arch * at.eye_x**2
+    taper = np.clip((0.24 - np.abs(at.eye_x)) * 9, 0, 1)
+    brow = at.inside(np.clip(t.brow_thickness, 0.012, 1) * taper - np.abs(at.fy - line)) * taper
+    _paint(face, brow * np.clip(t.brow_density, 0.1, 1), colour.brow)
 
-    # Bumps: each adds the gradient of a Gaussian hill to the sphere's normal.
-    nx, ny, nz = fx.copy(), fy.copy(), fz
-    hills = (
-        (nose_x, None, fy - (tip_y + t.nose_length * np.float32(0.45)), t.nose_bridge, t.nose_length * np.float32(0.5), t.nose_height * np.float32(0.45)),
-        (nose_x, None, fy - tip_y, t.nose_width, np.float32(0.10), t.nose_height * np.float32(0.55)),
-        (ax - np.float32(0.48), side, fy + np.float32(0.16), np.float32(0.2), np.float32(0.14), t.cheekbones),
-        (eye_dx, side, fy - t.eye_y - np.float32(0.02), np.float32(0.24), np.float32(0.15), -t.socket_depth),
-        (fx, None, fy + np.float32(0.84), np.float32(0.2), np.float32(0.11), t.chin),
-        (fx, None, mouth_dy, t.mouth_width, np.float32(0.11), np.float32(0.025)),
-    )
-    for hill_dx, mirror, hill_dy, width, height, amplitude in hills:
-        hill = amplitude * blob(hill_dx, hill_dy, width, height) * 2
-        slope_x = hill * hill_dx / width**2
-        nx += slope_x if mirror is None else slope_x * mirror
-        ny += hill * hill_dy / height**2
 
-    # Hair on the head, above the hairline and on the sides and the back.
-    line = t.hairline + c.hair_change - t.hair_sides * np.abs(fx - t.hair_part * np.float32(0.4)) ** 3
-    line = line + np.clip(t.hair_wave, 0, 1) * np.sin(fx * 13 + t.hair_part * 20)
-    scalp = inside((fy - line) * np.float32(0.8))
-    back = inside((np.float32(0.12) + np.clip(length - np.float32(0.4), 0, 0.25) - fz) * np.float32(0.6))
-    back = back * inside((fy - bottom) * np.float32(0.6))
-    hair = np.maximum(scalp, back)
-    _paint(face, hair, hair_shade)
+def _paint_nostrils(face: np.ndarray, at: _Surface, t, colour) -> None:
+    nostrils = _blob(np.abs(at.nose_x) - t.nose_width * 0.55, at.nose_y + 0.035, t.nose_width * 0.38, 0.028)
+    _paint(face, nostrils * 0.65, colour.skin * 0.25)
 
-    # Glasses: two rings and a bridge in face coordinates.
-    glasses = np.clip((t.glasses - np.float32(0.1)) * 6, 0, 1) * (1 - c.glasses_change)
+
+def _paint_hair(face: np.ndarray, at: _Surface, t, c, colour) -> np.ndarray:
+    """Hair above the hairline, on the sides and on the back of the head. Returns its coverage."""
+    line = t.hairline + c.hair_change - t.hair_sides * np.abs(at.fx - t.hair_part * 0.4) ** 3
+    line = line + np.clip(t.hair_wave, 0, 1) * np.sin(at.fx * 13 + t.hair_part * 20)
+    top = at.inside((at.fy - line) * 0.8)
+    forward = 0.12 + np.clip(_hair_length(t, c) - 0.4, 0, 0.25)
+    back = at.inside((forward - at.fz) * 0.6) * at.inside((at.fy - _hair_bottom(t, c)) * 0.6)
+    hair = np.maximum(top, back)
+    _paint(face, hair, _hair_texture(at, t, colour))
+    return hair
+
+
+def _paint_glasses(face: np.ndarray, at: _Surface, t: SimpleNamespace, c: SimpleNamespace) -> None:
+    """Two rims, from round to square, a bridge and the temples; people sometimes take their glasses off."""
+    worn = np.clip((t.glasses - 0.1) * 6, 0, 1) * (1 - c.glasses_off)
     power = np.clip(t.glasses_square, 2, 6)
-    across_lens, down_lens = np.abs(eye_dx) / t.glasses_size, np.abs(fy - t.eye_y + np.float32(0.02)) / (t.glasses_size * np.float32(0.72))
-    lens = (across_lens**power + down_lens**power + np.float32(1e-6)) ** (1 / power)
-    rim = inside(np.float32(0.022) - np.abs(1 - lens) * t.glasses_size)
-    bridge = inside(np.float32(0.02) - np.abs(fy - t.eye_y)) * (ax < t.eye_spacing - t.glasses_size)
-    temple = inside(np.float32(0.02) - np.abs(fy - t.eye_y)) * (ax > t.eye_spacing + t.glasses_size)
-    _paint(face, np.maximum(np.maximum(rim, bridge), temple) * glasses * front, _rgb((0.08, 0.07, 0.07)))
+    lens_x, lens_y = np.abs(at.eye_x) / t.glasses_size, np.abs(at.fy - t.eye_y + 0.02) / (t.glasses_size * 0.72)
+    lens = (lens_x**power + lens_y**power + 1e-6) ** (1 / power)
+    rims = at.inside(0.022 - np.abs(1 - lens) * t.glasses_size)
+    between = (at.ax < t.eye_spacing - t.glasses_size) | (at.ax > t.eye_spacing + t.glasses_size)
+    bar = at.inside(0.02 - np.abs(at.fy - t.eye_y)) * between
+    _paint(face, np.maximum(rims, bar) * worn * np.clip(at.fz * 5, 0, 1), _rgb((0.08, 0.07, 0.07)))
 
-    # Lambert's law with ambient light; the light turns with the head's inverse rotation into face coordinates.
-    light = np.stack(np.broadcast_arrays(c.light_x, c.light_y + np.float32(0.35), np.float32(1)))
-    light = light / np.sqrt((light**2).sum(0))
-    lx, l_across = light[0] * cos_yaw - light[2] * sin_yaw, light[0] * sin_yaw + light[2] * cos_yaw
-    ly, lz = light[1] * cos_pitch - l_across * sin_pitch, light[1] * sin_pitch + l_across * cos_pitch
-    norm = np.sqrt(nx**2 + ny**2 + nz**2) + np.float32(1e-6)
-    lambert = np.clip((nx * lx + ny * ly + nz * lz) / norm, 0, 1)
-    ambient = np.clip(np.float32(0.50) + c.ambient, 0.15, 0.9)
-    gloss = np.float32(0.10) * lambert**14 * (1 - hair)
-    face *= (ambient + (np.float32(1.08) - ambient) * lambert)[:, None]
-    face += gloss[:, None]
-    _paint(canvas, head, face)
 
-    # Something in front of the face: a bar across it, such as a hand, a scarf or a microphone.
-    turn_cos, turn_sin = np.cos(c.occluder_angle), np.sin(c.occluder_angle)
-    along = (x - c.occluder_x * np.float32(0.5)) * turn_cos + (y - c.occluder_y * np.float32(0.5)) * turn_sin
-    cover = inside((np.float32(0.16) - np.abs(along)) * np.float32(1.6)) * c.occluder
-    _paint(canvas, cover, _rgb_of(c, "cover"))
+def _shade(face: np.ndarray, at: _Surface, t: SimpleNamespace, c: SimpleNamespace, hair: np.ndarray) -> None:
+    """Lambert's law with ambient light and a little gloss; hills on the sphere tilt its normals by their slopes."""
+    normal_x, normal_y = at.fx.copy(), at.fy.copy()
+    mirrored, bridge = at.side, t.nose_length * 0.5
+    for hill_x, sign, hill_y, width, height, amplitude in (
+        (at.nose_x, 1, at.nose_y - bridge * 0.9, t.nose_bridge, bridge, t.nose_height * 0.45),
+        (at.nose_x, 1, at.nose_y, t.nose_width, 0.10, t.nose_height * 0.55),
+        (at.ax - 0.48, mirrored, at.fy + 0.16, 0.2, 0.14, t.cheekbones),
+        (at.eye_x, mirrored, at.fy - t.eye_y - 0.02, 0.24, 0.15, -t.socket_depth),
+        (at.fx, 1, at.fy + 0.84, 0.2, 0.11, t.chin),
+        (at.fx, 1, at.mouth_y, t.mouth_width, 0.11, 0.025),
+    ):
+        hill = 2 * amplitude * _blob(hill_x, hill_y, width, height)
+        normal_x += hill * hill_x / width**2 * sign
+        normal_y += hill * hill_y / height**2
+    norm = np.sqrt(normal_x**2 + normal_y**2 + at.fz**2) + 1e-6
 
-    # The camera: colour temperature, blur, exposure, contrast, gamma.
+    light = np.stack([c.light_x, c.light_y + 0.35, np.ones_like(c.light_x)])
+    light_x, light_y, light_z = _turned(c, *(light / np.sqrt((light**2).sum(0))))
+    lambert = np.clip((normal_x * light_x + normal_y * light_y + at.fz * light_z) / norm, 0, 1)
+    ambient = np.clip(0.50 + c.ambient, 0.15, 0.9)
+    face *= (ambient + (1.08 - ambient) * lambert)[:, None]
+    face += (0.10 * lambert**14 * (1 - hair))[:, None]
+
+
+def _paint_occluder(canvas: np.ndarray, at: _Surface, c: SimpleNamespace) -> None:
+    """A bar in front of the face, as a hand, a scarf or a microphone would be."""
+    off_x, off_y = at.x - c.occluder_x * 0.5, at.y - c.occluder_y * 0.5
+    distance = np.abs(off_x * np.cos(c.occluder_angle) + off_y * np.sin(c.occluder_angle))
+    _paint(canvas, at.inside((0.16 - distance) * 1.6) * c.occluder, _rgb_of(c, "cover"))
+
+
+def _expose(canvas: np.ndarray, c: SimpleNamespace) -> np.ndarray:
+    """The camera: colour temperature, blur, exposure, contrast, gamma."""
     canvas *= 1 + _rgb((1, 0.1, -1)) * c.warmth[:, None]
+    size = canvas.shape[-1]
     pixel = np.arange(size, dtype=np.float32)
-    kernel = np.exp(-0.5 * ((pixel[:, None] - pixel[None, :]) / (c.blur * np.float32(size / 2))) ** 2)
+    # A Gaussian blur as a matrix from both sides; its rows sum to 1, so nothing leaks in over the image's border.
+    kernel = np.exp(-0.5 * ((pixel[:, None] - pixel[None, :]) / (c.blur * (size / 2))) ** 2)
     kernel = (kernel / kernel.sum(2, keepdims=True))[:, None]
     canvas = kernel @ canvas @ kernel.transpose(0, 1, 3, 2)
-    canvas = np.float32(0.5) + (canvas * np.exp(c.log_exposure)[:, None] - np.float32(0.5)) * (1 + c.contrast)[:, None]
+    canvas = 0.5 + (canvas * np.exp(c.log_exposure)[:, None] - 0.5) * (1 + c.contrast)[:, None]
     return np.clip(canvas, 1e-4, 1) ** np.exp(c.log_gamma)[:, None]
+
+
+def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of the pixels' centres, -1..1, +y up: (1, 1, size) and (1, size, 1)."""
+    centres = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+    return centres[None, None, :], -centres[None, :, None]
+
+
+def _covered(distance: np.ndarray, edge: float) -> np.ndarray:
+    return np.clip(distance * edge + 0.5, 0, 1)
+
+
+def _blob(x: np.ndarray, y: np.ndarray, width, height) -> np.ndarray:
+    """A Gaussian hill of height 1 at x = y = 0."""
+    return np.exp(-((x / width) ** 2) - (y / height) ** 2)
 
 
 def _rgb(colour: tuple[float, float, float]) -> np.ndarray:
@@ -476,5 +574,5 @@ def _mix(colour: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray
 
 
 def _paint(canvas: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> None:
-    """Lay `colour`, broadcastable to (batch, 3, size, size), over the canvas where coverage (batch, size, size) is 1."""
+    """Lay `colour` over the canvas (batch, 3, size, size) as far as coverage (batch, size, size) says, 0..1."""
     canvas += (colour - canvas) * coverage[:, None]

@@ -24,7 +24,7 @@ def stratified_split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise InputError(
-            f"labels must be a non-empty list of integers >= 0, one an image; got {labels.dtype} of shape {labels.shape}."
+            f"labels must be integers >= 0, one an image, and not empty; got {labels.dtype} of shape {labels.shape}."
         )
     if not 0 < held_out < 1:
         raise InputError(f"held_out is the share of images to test on and lies between 0 and 1; got {held_out}.")

@@ -23,7 +23,10 @@ class SampleWriter:
 
     def __init__(self, path: Path, *, run_id: str, host: str, source: str):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            os.write(self._file, b"\n")  # whoever wrote before crashed: its torn line must not swallow our first
         self._place = (run_id, host, source)
 
     def write(self, time_unix_s: float, role: str, task_index: int, values: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -19,7 +20,8 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
     run = Run(Path(run_directory))
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    recorders = [_Recorder(run, collector) for collector in make_collectors(pids)]
+    watched = pids | {"monitor-0": os.getpid()}  # what watching costs belongs in the record, too
+    recorders = [Recorder(run, collector) for collector in make_collectors(watched)]
     sampling_s = run.job().sampling_s
     while True:
         last = ended.wait(sampling_s)
@@ -29,7 +31,7 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
             return
 
 
-class _Recorder:
+class Recorder:
     """Writes what one collector reads. A collector that fails is counted, its error printed, and asked again next time."""
 
     def __init__(self, run: Run, collector: Collector):

@@ -61,9 +61,9 @@ METRICS: dict[str, Metric] = {
     "staleness_max": Metric("1", GAUGE, "the largest staleness in the epoch"),
     "images_per_s": Metric("1/s", GAUGE, "training throughput over the epoch, evaluation left out"),
     "loss": Metric("1", GAUGE, "mean training loss over the epoch, dropout on"),
-    "running_accuracy": Metric("%", GAUGE, "accuracy on the training batches of the epoch as they were trained, dropout on"),
-    "training_accuracy": Metric("%", GAUGE, "accuracy on the training split, evaluation mode"),
-    "held_out_accuracy": Metric("%", GAUGE, "accuracy on the held-out split, evaluation mode"),
+    "running_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the training batches of the epoch as they were trained, dropout on"),
+    "training_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the training split, evaluation mode"),
+    "held_out_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the held-out split, evaluation mode"),
     "held_out_loss": Metric("1", GAUGE, "mean loss on the held-out split, evaluation mode"),
     # Phases, in the order in which a run goes through them
     "startup_s": Metric("s", DURATION, "from launch until the training task runs, TensorFlow loaded"),

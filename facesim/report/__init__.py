@@ -1,15 +1,15 @@
-"""What runs say together: a verdict in words, a table, plots, and one HTML file. Reads run directories and nothing else.
+"""What runs say together: a verdict in words, a table, plots, one HTML file. Reads run directories and nothing else.
 
-    load        a run directory -> RunRecord
-    measures    what one run contributes to each line
-    rows        the runs of one strategy, seeds together
-    statistics  intervals, paired comparisons
-    comparison  rows against each other -> Comparison, the data behind everything shown
-    fairness    what makes the rows unlike each other, and what was left out
-    verdict     the comparison in words
-    cells       the comparison as a table of text, for `table` (terminal) and `html`
-    plots       SVGs
-    export      JSON
+load        a run directory -> RunRecord
+measures    what one run contributes to each line
+rows        the runs of one strategy, seeds together
+statistics  intervals, paired comparisons
+comparison  rows against each other -> Comparison, the data behind everything shown
+fairness    what makes the rows unlike each other, and what was left out
+verdict     the comparison in words
+cells       the comparison as a table of text, for `table` (terminal) and `html`
+plots       SVGs
+export      JSON
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from facesim.report.statistics import Difference, Ratio, mean_interval, paired_d
 from facesim.report.verdict import Finding, findings, headlines
 from facesim.training import STRATEGIES
 
-#: The default target of time-to-accuracy is this share of the lowest mean final accuracy, so that every strategy can reach it.
+#: The default target of time-to-accuracy: this share of the lowest mean final accuracy, so that every row can reach it.
 TARGET_SHARE = 0.95
 
-#: Where experiments differ in one of these, the rows were tested on different images and their accuracies are not compared.
+#: Where experiments differ in one of these, rows were tested on different images: their accuracies are not compared.
 TEST_FIELDS = ("data", "held_out")
 
 
@@ -42,8 +42,8 @@ class Contrast:
 class Comparison:
     """Everything that a report says, as data.
 
-    `headlines` are the verdict in one sentence a contrast, `findings` the same at length, `warnings` what makes the rows unlike
-    each other apart from their strategy, or was left out.
+    `headlines` are the verdict in one sentence a contrast, `findings` the same at length, `warnings` what makes rows
+    unlike each other apart from their strategy, or was left out.
     """
 
     rows: tuple[Row, ...]
@@ -65,13 +65,17 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
     """Group `records`, estimate, test and put into words.
 
     Args:
-        target_accuracy: the held-out accuracy, in percent, of time-to-accuracy; left out, 95 % of the lowest mean final accuracy.
+        target_accuracy: the held-out accuracy of time-to-accuracy, in percent; left out, `TARGET_SHARE` says which.
     """
     grouped = _grouped(records)
     finals = [
         mean_interval(accuracies).mean
         for group in grouped.values()
-        if (accuracies := [r.result.held_out_accuracy for r in _counted(group) if r.result.held_out_accuracy is not None])
+        if (
+            accuracies := [
+                r.result.held_out_accuracy for r in _counted(group) if r.result.held_out_accuracy is not None
+            ]
+        )
     ]
     origin = "chosen"
     if target_accuracy is None and finals:
@@ -79,7 +83,8 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         origin = f"{TARGET_SHARE * 100:.0f} % of the lowest mean final accuracy, {min(finals):.1f} %"
     lines = measures(target_accuracy)
     rows = tuple(
-        Row(label, tuple(group), _counted(group), lines) for label, group in zip(_labels(grouped), grouped.values(), strict=True)
+        Row(label, tuple(group), _counted(group), lines)
+        for label, group in zip(_labels(grouped), grouped.values(), strict=True)
     )
     reference = next((row for row in rows if row.counted), None)
     others = [row for row in rows if row.counted and row is not reference]
@@ -105,7 +110,9 @@ def _grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
         return (order.index(strategy) if strategy in order else len(order), strategy, json.dumps(_facets(record)))
 
     groups: dict[str, list[RunRecord]] = {}
-    for record in sorted(records, key=lambda record: (*place(record), record.result.seed, record.launched_unix_s or 0.0)):
+    for record in sorted(
+        records, key=lambda record: (*place(record), record.result.seed, record.launched_unix_s or 0.0)
+    ):
         groups.setdefault(json.dumps([record.job.strategy, _facets(record)], sort_keys=True), []).append(record)
     return groups
 
@@ -141,7 +148,7 @@ def _told(name: str, value: Any) -> str:
     """`4 workers`, `2 ps`, `batch 64`."""
     if name in ("workers", "ps"):
         return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
-    return f"{name.replace('_', ' ')} {value}"
+    return f"{name.replace('_', ' ')} {'automatic' if value is None else value}"
 
 
 def _contrast(row: Row, reference: Row, comparisons: int) -> Contrast:

@@ -37,7 +37,9 @@ def _row(row: Row) -> dict[str, Any]:
         "seeds": row.seeds,
         "sync_audit": row.audit,
         "held_out_accuracy_interval": row.accuracy_interval(),
-        "measures": {name: estimate and _estimate(row, name) for name in row.measures for estimate in [row.estimate(name)]},
+        "measures": {
+            name: estimate and _estimate(row, name) for name in row.measures for estimate in [row.estimate(name)]
+        },
         "runs": [
             {
                 "run_id": record.run.id,
@@ -67,7 +69,8 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
         "row": contrast.row.label,
         "reference": contrast.reference.label,
         "ratios": ratios,
-        "accuracy": contrast.accuracy and {**dataclasses.asdict(contrast.accuracy), "outcome": contrast.accuracy.outcome.value},
+        "accuracy": contrast.accuracy
+        and {**dataclasses.asdict(contrast.accuracy), "outcome": contrast.accuracy.outcome.value},
     }
 
 

@@ -22,17 +22,24 @@ def warnings(rows: Sequence[Row], target_accuracy: float | None) -> tuple[str, .
         *_circumstances(with_runs),
         *_left_out(rows),
         *_learning(with_runs, target_accuracy),
+        *_gaps(with_runs),
     )
 
 
 def _experiments(rows: Sequence[Row]) -> Iterator[str]:
     for name in dict.fromkeys(name for row in rows for name in row.experiment):
-        yield from _differing(f"not the same experiment: {name.replace('_', ' ')}", {row.label: row.experiment.get(name) for row in rows})
+        yield from _differing(
+            f"not the same experiment: {name.replace('_', ' ')}", {row.label: row.experiment.get(name) for row in rows}
+        )
     counted = [row for row in rows if row.counted]
     for name, words in (("identities", "identities"), ("training_examples", "training examples")):
         seen = {row.label: getattr(row.counted[0].result.data, name) for row in counted}
-        yield from _differing(f"not the same data: {words}", {label: value for label, value in seen.items() if value is not None})
-    sizes = {row.label: row.counted[0].result.parameters for row in counted if row.counted[0].result.parameters is not None}
+        yield from _differing(
+            f"not the same data: {words}", {label: value for label, value in seen.items() if value is not None}
+        )
+    sizes = {
+        row.label: row.counted[0].result.parameters for row in counted if row.counted[0].result.parameters is not None
+    }
     yield from _differing("not the same network: parameters", sizes)
 
 
@@ -40,14 +47,19 @@ def _work(rows: Sequence[Row]) -> Iterator[str]:
     for name, words in (("examples_seen", "examples seen"), ("updates", "updates")):
         means = {row.label: estimate.mean for row in rows if (estimate := row.estimate(name))}
         if means and max(means.values()) > min(means.values()) * (1 + WORK_TOLERANCE):
-            yield from _differing(f"not the same work: {words}", {label: f"{mean:,.0f}" for label, mean in means.items()})
+            yield from _differing(
+                f"not the same work: {words}", {label: f"{mean:,.0f}" for label, mean in means.items()}
+            )
 
 
 def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
     yield from _differing("not measured in the same way: numbers are", {row.label: row.measurement for row in rows})
     yield from _differing(
-        "not the same instances: priced as", {row.label: _together({r.result.instance_type for r in row.counted}) for row in rows}
+        "not the same instances: priced as",
+        {row.label: _together({r.result.instance_type for r in row.counted}) for row in rows},
     )
+    threads = {row.label: row.records[0].job.shape.get("threads") or "automatic" for row in rows}
+    yield from _differing("not the same threads a task:", threads)
     for name, words in (
         ("cpu_count", "CPUs"),
         ("cpu_model", "CPU"),
@@ -57,7 +69,9 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
         ("facesim", "facesim"),
     ):
         seen = {row.label: _together({r.result.machine.get(name) for r in row.counted}) for row in rows}
-        yield from _differing(f"not the same machine: {words}", {label: value for label, value in seen.items() if value})
+        yield from _differing(
+            f"not the same machine: {words}", {label: value for label, value in seen.items() if value}
+        )
     yield from _differing("not the same seeds:", {row.label: _together(set(row.seeds)) for row in rows})
 
 
@@ -71,6 +85,15 @@ def _left_out(rows: Sequence[Row]) -> Iterator[str]:
                 yield f"left out: {row.label}, {_name(record)}: the same seed was run again later"
 
 
+def _gaps(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for record in row.counted:
+            for collector, failures in record.result.collector_errors.items():
+                if failures:
+                    often = "once" if failures == 1 else f"{failures:,.0f} times"
+                    yield f"measurements have gaps: {row.label}, {_name(record)}: collector {collector} failed {often}"
+
+
 def _learning(rows: Sequence[Row], target_accuracy: float | None) -> Iterator[str]:
     for row in rows:
         for record in row.counted:
@@ -79,7 +102,7 @@ def _learning(rows: Sequence[Row], target_accuracy: float | None) -> Iterator[st
     chances = [row.counted[0].result.data.chance_accuracy for row in rows]
     chance = max((chance for chance in chances if chance is not None), default=None)
     if target_accuracy is not None and chance is not None and target_accuracy <= chance:
-        yield f"time-to-accuracy means nothing: its target, {target_accuracy:.1f} %, is not above chance, {chance:.1f} %"
+        yield f"time-to-accuracy means nothing: its target, {target_accuracy:.1f} %, is not above chance {chance:.1f} %"
 
 
 def _differing(what: str, values: dict[str, Any]) -> Iterator[str]:

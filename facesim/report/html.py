@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,11 @@ def write_html(comparison: Comparison, output: Path) -> None:
         temporary.write_text(page, encoding="utf-8")
         os.replace(temporary, output)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write the report {output}: {error.strerror}; choose another file with --output") from None
+        with suppress(OSError):
+            temporary.unlink()
+        raise InputError(
+            f"cannot write the report {output}: {error.strerror}; choose another file with --output"
+        ) from None
 
 
 def _sections(table: list[Line]) -> dict[str, list[Line]]:
@@ -108,7 +112,9 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     for event in record.events:
         at = event.get("time_unix_s")
         since = "" if record.launched_unix_s is None or at is None else f"{at - record.launched_unix_s:,.1f} s"
-        details = ", ".join(f"{k} {_value(v)}" for k, v in event.items() if k not in ("time_unix_s", "event") and v is not None)
+        details = ", ".join(
+            f"{k} {_value(v)}" for k, v in event.items() if k not in ("time_unix_s", "event") and v is not None
+        )
         shown.append((since, str(event.get("event", "?")).replace("_", " "), details))
     return shown
 
@@ -130,5 +136,10 @@ def _value(value: Any) -> str:
 
 
 def _words(name: str) -> str:
-    named = {"chance_accuracy": "accuracy by chance (%)", "cpu_count": "CPUs", "cpu_model": "CPU", "held_out": "held-out share"}
+    named = {
+        "chance_accuracy": "accuracy by chance (%)",
+        "cpu_count": "CPUs",
+        "cpu_model": "CPU",
+        "held_out": "held-out share",
+    }
     return named.get(name, name.replace("_", " "))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 UNFINISHED = "Unfinished"
 
+#: The sources that say what tasks and hosts use.
+_COLLECTORS = ("psutil", "sockets")
+
 #: What tells one task, or host, from another in `RunRecord.utilisation`.
 TASK = ["host", "role", "task_index"]
 
@@ -102,6 +105,7 @@ class Result(_Read):
     parameter_bytes: int | None = None
     data: Data = Data()
     sync_audit: Audit = Audit()
+    collector_errors: dict[str, float] = {}
     machine: dict[str, Any] = {}
 
 
@@ -111,8 +115,9 @@ class RunRecord:
 
     Attributes:
         phases: seconds by phase, from `result.json` or, for a run without one, from its samples.
-        history: one row an evaluation: `time_unix_s`, `since_launch_s`, `since_first_step_s` and a column a training metric.
-        utilisation: one row a task (or host) and instant: `TASK`, `time_unix_s`, `since_launch_s` and a column a metric.
+        history: one row an instant at which the training task recorded: `time_unix_s`, `since_launch_s`,
+            `since_first_step_s` and a column a training metric, NaN where an instant lacks it.
+        utilisation: one row a task (or host) and instant: `TASK`, `time_unix_s`, `since_launch_s`, a column a metric.
         launched_unix_s: when the run was submitted; None if it left neither events nor samples.
     """
 
@@ -153,13 +158,14 @@ def load(run: Run) -> RunRecord:
     recorded = samples[samples["name"].map(lambda name: METRICS[name].kind == DURATION).astype(bool)]
     phases = dict(zip(recorded["name"], recorded["value"].astype(float), strict=True))
     phases |= {name: seconds for name, seconds in result.phases.items() if seconds is not None}
+    trained = samples[samples["source"] == "training"]
     record = RunRecord(
         run=run,
         job=job,
         result=result,
         phases=phases,
-        history=_wide(samples[samples["source"] == "training"].drop(recorded.index, errors="ignore"), ["time_unix_s"]),
-        utilisation=_wide(samples[samples["source"] == "psutil"], ["time_unix_s", *TASK]),
+        history=_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"]),
+        utilisation=_wide(samples[samples["source"].isin(_COLLECTORS)], ["time_unix_s", *TASK]),
         events=events,
         launched_unix_s=_launched(events, samples),
     )
@@ -173,7 +179,11 @@ def load(run: Run) -> RunRecord:
 def _wide(samples: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
     """Long to wide: one row a value of `keys`, one column a metric's name, NaN where a sample is missing."""
     values = samples.assign(value=samples["value"].astype(float))
-    return values.pivot_table(index=keys, columns="name", values="value", aggfunc="last").reset_index().rename_axis(columns=None)
+    return (
+        values.pivot_table(index=keys, columns="name", values="value", aggfunc="last")
+        .reset_index()
+        .rename_axis(columns=None)
+    )
 
 
 def _launched(events: list[dict[str, Any]], samples: pandas.DataFrame) -> float | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Measure(NamedTuple):
-    """A line of the comparison: its label, unit (`s`, `1/s`, `%`, `B`, `iB` for memory, `USD`, `x`, `1`) and section."""
+    """A line of the comparison: section, label and unit (`s`, `1/s`, `%`, `B`, `iB` for memory, `USD`, `x`, `1`)."""
 
     section: str
     label: str
@@ -32,16 +32,21 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "evaluation_s": Measure("Time", "evaluation", "s", _phase("evaluation_s")),
         "total_s": Measure("Time", "total", "s", _result("total_s")),
         "images_per_s": Measure("Time", "images/s", "1/s", _result("images_per_s")),
-        "time_to_accuracy_s": Measure("Time", f"time to {target} held-out", "s", _reached("since_first_step_s", target_accuracy)),
+        "time_to_accuracy_s": Measure(
+            "Time", f"time to {target} held-out", "s", _reached("since_first_step_s", target_accuracy)
+        ),
         "time_to_accuracy_since_launch_s": Measure(
             "Time", "the same, since launch", "s", _reached("since_launch_s", target_accuracy)
         ),
         "held_out_accuracy": Measure("Learning", "held-out accuracy", "%", _result("held_out_accuracy")),
         "training_accuracy": Measure("Learning", "training accuracy", "%", _result("training_accuracy")),
-        "chance_accuracy": Measure("Learning", "accuracy by chance", "%", lambda record: record.result.data.chance_accuracy),
+        "chance_accuracy": Measure(
+            "Learning", "accuracy by chance", "%", lambda record: record.result.data.chance_accuracy
+        ),
         "examples_seen": Measure("Learning", "examples seen", "1", _result("examples_seen")),
         "updates": Measure("Learning", "updates", "1", _result("updates")),
-        "cpu_percent": Measure("Resources", "CPU of the host, mean", "%", _host_cpu),
+        "cpu_percent": Measure("Resources", "CPU of all tasks, mean", "%", _tasks_cpu),
+        "host_cpu_percent": Measure("Resources", "CPU of the whole host, mean", "%", _host_cpu),
         "memory_peak_task_bytes": Measure("Resources", "peak memory, largest task", "iB", _largest_task),
         "memory_peak_all_bytes": Measure("Resources", "peak memory, all tasks", "iB", _all_tasks),
         "wire_bytes": Measure("Resources", "bytes on the wire", "B", _result("wire_bytes")),
@@ -62,8 +67,8 @@ def instance_s(record: RunRecord) -> float | None:
 def by_role(utilisation: pandas.DataFrame, metric: str) -> pandas.DataFrame:
     """`metric` summed over the tasks of each role: one row an instant (index: seconds since launch), one column a role.
 
-    Tasks need not be sampled at the same instants: between two of its samples a task keeps its value, and before its first and
-    after its last it counts nothing, or for a counter its last value. Empty if nothing recorded `metric`.
+    Tasks need not be sampled at the same instants: between two of its samples a task keeps its value. It counts nothing
+    before its first, nor after its last, except that a counter stays. Empty if nothing recorded `metric`.
     """
     import pandas
 
@@ -94,6 +99,11 @@ def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | 
         return time_to_reach(curve[clock].tolist(), curve["held_out_accuracy"].tolist(), target)
 
     return of
+
+
+def _tasks_cpu(record: RunRecord) -> float | None:
+    used = [task.cpu_percent_mean for role, task in record.result.resources.items() if role != "host"]
+    return _finite(math.fsum(percent for percent in used if percent is not None)) if used else None
 
 
 def _host_cpu(record: RunRecord) -> float | None:

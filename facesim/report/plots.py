@@ -1,14 +1,14 @@
-"""The plots, each an SVG that stands inside an HTML page: text and axes take the page's colour, so that they suit light and dark.
+"""The plots, each an SVG that stands inside an HTML page: text and axes take the page's colour, light or dark.
 
-Matplotlib's object interface only: no window, no global figure. Identifiers are prefixed by plot, so that several SVGs can share
-a page.
+Matplotlib's object interface only: no window, no global figure. Identifiers are prefixed by plot, so that several SVGs
+can share a page.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colours, safe for the colour-blind, in an order that keeps neighbours apart; the first is the reference's.
+#: Okabe and Ito's colours, safe for the colour-blind, in an order that keeps neighbours apart.
 STRATEGY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 #: Roles differ in dash as well as colour.
@@ -68,7 +68,16 @@ _STYLE = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color", "grid.color"), _INK
+        (
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "axes.titlecolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        ),
+        _INK,
     ),
 }
 
@@ -128,9 +137,14 @@ def _mark_target(axes: Axes, comparison: Comparison) -> None:
             axes.axhline(level, color=_INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
             at, align = (0.01, "left") if name == "target" else (0.99, "right")  # where curves that rise are not
             axes.annotate(
-                f"{name} {level:.1f} %", (at, level), (0, 3), ha=align, fontsize=8.5,
-                xycoords=axes.get_yaxis_transform(), textcoords="offset points",
-            )  # fmt: skip
+                f"{name} {level:.1f} %",
+                (at, level),
+                (0, 3),
+                ha=align,
+                fontsize=8.5,
+                xycoords=axes.get_yaxis_transform(),
+                textcoords="offset points",
+            )
 
 
 def _phase_bars(comparison: Comparison) -> str | None:
@@ -145,7 +159,9 @@ def _phase_bars(comparison: Comparison) -> str | None:
         for name, label, colour in PHASES:
             widths = [phase.get(name, 0.0) for phase in phases]
             if any(widths):
-                axes.barh([_folded(row.label) for row in rows], widths, left=left, color=colour, label=label, height=0.62)
+                axes.barh(
+                    [_folded(row.label) for row in rows], widths, left=left, color=colour, label=label, height=0.62
+                )
                 left = [start + width for start, width in zip(left, widths, strict=True)]
         for index, end in enumerate(left):
             axes.annotate(quantity(end, "s"), (end, index), (5, 0), va="center", textcoords="offset points", fontsize=9)
@@ -166,16 +182,23 @@ def _cost_bars(comparison: Comparison) -> str | None:
         axes = figure.subplots()
         shades = dict(zip((row.label for row in comparison.rows), colours(comparison), strict=True))
         widest = 0.0
-        for name, offset, alpha, words in (("cost_usd", -0.19, 1.0, "on demand"), ("spot_cost_usd", 0.19, 0.45, "spot, assumed")):
+        for name, offset, alpha, words in (
+            ("cost_usd", -0.19, 1.0, "on demand"),
+            ("spot_cost_usd", 0.19, 0.45, "spot, assumed"),
+        ):
             for index, row in enumerate(rows):
                 estimate = row.estimate(name)
                 if estimate:
                     widest = max(widest, estimate.mean)
                     axes.barh(index + offset, estimate.mean, height=0.34, color=shades[row.label], alpha=alpha)
                     axes.annotate(
-                        f"{quantity(estimate.mean, 'USD')} {words}", (estimate.mean, index + offset), (5, 0),
-                        va="center", textcoords="offset points", fontsize=9,
-                    )  # fmt: skip
+                        f"{quantity(estimate.mean, 'USD')} {words}",
+                        (estimate.mean, index + offset),
+                        (5, 0),
+                        va="center",
+                        textcoords="offset points",
+                        fontsize=9,
+                    )
         axes.set_yticks(range(len(rows)), [_folded(row.label) for row in rows])
         axes.set_xlim(0, widest * 1.42 or 1)
         axes.set_xlabel("US dollars a run, mean over seeds")
@@ -188,17 +211,22 @@ def _by_role(comparison: Comparison, metric: str, label: str, divisor: float, wi
     """`metric` against time since launch, one panel a row: the first run's roles thick, its other seeds' thin."""
     panels = []
     for row in comparison.rows:
-        tables = [by_role(record.utilisation, metric).drop(columns=without or [], errors="ignore") for record in row.counted]
+        tables = [
+            by_role(record.utilisation, metric).drop(columns=without or [], errors="ignore") for record in row.counted
+        ]
         if tables := [table / divisor for table in tables if not table.empty]:
             panels.append((row, tables))
     if not panels:
         return None
     columns = min(2, len(panels))
     depth = -(-len(panels) // columns)
-    with _drawing(f"{metric}-plot", f"{label} against time by role", (12.6 if columns == 2 else 6.2, 0.5 + 2.9 * depth)) as (
+    with _drawing(
+        f"{metric}-plot", f"{label} against time by role", (12.6 if columns == 2 else 6.2, 0.5 + 2.9 * depth)
+    ) as (
         figure,
         svg,
     ):
+        figure.set_layout_engine("constrained", h_pad=0.12)
         grid = figure.subplots(depth, columns, squeeze=False, sharey=True, sharex=True)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
@@ -208,14 +236,24 @@ def _by_role(comparison: Comparison, metric: str, label: str, divisor: float, wi
                     colour, dash = ROLE_STYLES.get(role, (_INK, "-"))
                     curve = _thinned(table[role].dropna().rename("value").reset_index())
                     axes.plot(
-                        curve["since_launch_s"], curve["value"], color=colour, linestyle=dash,
-                        linewidth=0.6 if nth else 1.7, alpha=0.35 if nth else 1.0, label=None if nth else _plural(row, role),
-                    )  # fmt: skip
+                        curve["since_launch_s"],
+                        curve["value"],
+                        color=colour,
+                        linestyle=dash,
+                        linewidth=0.6 if nth else 1.7,
+                        alpha=0.35 if nth else 1.0,
+                        label=None if nth else _plural(row, role),
+                    )
             began = row.counted[0].first_step_s
             if began is not None:
                 axes.axvline(began, color=_INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
                 axes.annotate(
-                    "first step", (began, 1), (3, -9), xycoords=axes.get_xaxis_transform(), textcoords="offset points", fontsize=8.5
+                    "first step",
+                    (began, 1),
+                    (3, -9),
+                    xycoords=axes.get_xaxis_transform(),
+                    textcoords="offset points",
+                    fontsize=8.5,
                 )
             axes.set_title(row.label, fontweight="bold", pad=22)
             axes.set_xlabel("time since launch (s)")
@@ -229,24 +267,28 @@ def _by_role(comparison: Comparison, metric: str, label: str, divisor: float, wi
 
 
 def _wire(comparison: Comparison) -> str | None:
-    """Bytes that the tasks of a run sent each other, running total; every byte is counted where it was sent."""
+    """Bytes that the tasks of a run sent each other so far; every byte is counted once, where it was received."""
     curves = []
     for row, colour in zip(comparison.rows, colours(comparison), strict=True):
         for nth, record in enumerate(row.counted):
-            sent = by_role(record.utilisation, "net_sent_bytes").drop(columns="host", errors="ignore")
-            if not sent.empty and sent.max().max() > 0:
-                curves.append((row, colour, nth, _thinned(sent.sum(axis="columns").rename("value").reset_index())))
+            received = by_role(record.utilisation, "net_received_bytes").drop(columns="host", errors="ignore")
+            if not received.empty and received.max().max() > 0:
+                curves.append((row, colour, nth, _thinned(received.sum(axis="columns").rename("value").reset_index())))
     if not curves:
         return None
     with _drawing("wire-plot", "bytes on the wire against time", (12.6, 3.2)) as (figure, svg):
         axes = figure.subplots()
         for row, colour, nth, curve in curves:
             axes.plot(
-                curve["since_launch_s"], curve["value"] / 1e6, color=colour,
-                linewidth=0.8 if nth else 2.2, alpha=0.45 if nth else 1.0, label=None if nth else row.label,
-            )  # fmt: skip
+                curve["since_launch_s"],
+                curve["value"] / 1e6,
+                color=colour,
+                linewidth=0.8 if nth else 2.2,
+                alpha=0.45 if nth else 1.0,
+                label=None if nth else row.label,
+            )
         axes.set_xlabel("time since launch (s)")
-        axes.set_ylabel("sent so far (MB)")
+        axes.set_ylabel("received so far (MB)")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         _legend(axes)
@@ -275,7 +317,9 @@ def _embeddable(svg: str, name: str, title: str) -> str:
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
     svg = svg.replace(_INK, "currentColor")
-    svg = re.sub(r' d="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)  # 1/100 pt is finer than a screen
+    svg = re.sub(
+        r' d="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg
+    )  # 1/100 pt is finer than a screen
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
@@ -295,7 +339,7 @@ def _mean_curve(row: Row, metric: str) -> pandas.DataFrame | None:
 
 
 def _mean_phases(row: Row) -> dict[str, float]:
-    """Seconds by phase, means over seeds. Training counts from its first step, which is shown apart; the rest is `other_s`."""
+    """Seconds by phase, means over seeds: training without the first step, which is apart; the rest is `other_s`."""
     names = [name for name, _, _ in PHASES if name != "other_s"]
     n = len(row.counted)
     phases = {name: sum(max(0.0, record.phases.get(name, 0.0)) for record in row.counted) / n for name in names}
@@ -335,9 +379,14 @@ def _legend(axes: Axes) -> None:
     if labels:
         across = max(1, min(4, 64 // (max(map(len, labels)) + 5)))
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1.0), ncols=across, handlelength=1.4, columnspacing=1.4, borderaxespad=0.2,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=across,
+            handlelength=1.4,
+            columnspacing=1.4,
+            borderaxespad=0.2,
             borderpad=0.1,
-        )  # fmt: skip
+        )
 
 
 def _folded(label: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from facesim.report.load import RunRecord
@@ -26,8 +27,14 @@ class Row:
 
     def values(self, name: str) -> dict[int, float]:
         """Measure `name` by seed; seeds that lack it are left out."""
-        found = {record.result.seed: self.measures[name].of(record) for record in self.counted}
-        return {seed: value for seed, value in found.items() if value is not None}
+        return self._values[name]
+
+    @cached_property
+    def _values(self) -> dict[str, dict[int, float]]:
+        measured = {
+            name: {r.result.seed: measure.of(r) for r in self.counted} for name, measure in self.measures.items()
+        }
+        return {name: {s: v for s, v in by_seed.items() if v is not None} for name, by_seed in measured.items()}
 
     def estimate(self, name: str) -> Estimate | None:
         """Measure `name` over the seeds, or None if no run has it."""
@@ -56,7 +63,9 @@ class Row:
     def audit(self) -> str | None:
         """The worst verdict of the counted runs: whether the replicas trained together; None without such a run."""
         verdicts = [record.result.sync_audit.verdict for record in self.counted]
-        return min(verdicts, key=lambda v: VERDICTS.index(v) if v in VERDICTS else VERDICTS.index("unknown"), default=None)
+        return min(
+            verdicts, key=lambda v: VERDICTS.index(v) if v in VERDICTS else VERDICTS.index("unknown"), default=None
+        )
 
     @property
     def audited_apart(self) -> int:

@@ -1,8 +1,8 @@
 """What several seeds allow one to say: intervals, paired comparisons, and when nothing can be said.
 
-Accuracies are in percent and their differences in percentage points. All intervals are 95 % unless a caller compares several
-strategies at once. Seeds vary the initial weights, the order of examples and the split of one data set, so the intervals speak
-of training again on this data, not of other data.
+Accuracies are in percent and their differences in percentage points. All intervals are 95 % unless a caller compares
+several strategies at once. Seeds vary the initial weights, the order of examples and the split of one data set, so the
+intervals speak of training again on this data, not of other data.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Second over first, paired by seed: geometric mean and its interval, None with fewer than two seeds or no spread."""
+    """Second over first, paired by seed: geometric mean and interval, which needs two seeds and a spread."""
 
     ratio: float
     low: float | None
@@ -104,9 +104,9 @@ def paired_difference(
 ) -> Difference:
     """Compare accuracies by seed: `first` and `second` map seeds to percent; only seeds in both count.
 
-    "The same within the margin" is claimed when the whole interval lies within +-`margin`, which is the two one-sided tests of
-    Schuirmann (1987) at half the level. `comparisons` is the number of such comparisons that a reader sees at once: interval
-    and p are corrected for it after Bonferroni, so that they hold jointly.
+    "The same within the margin" is claimed when the whole interval lies within +-`margin`, which is the two one-sided
+    tests of Schuirmann (1987) at half the level. `comparisons` is the number of such comparisons that a reader sees at
+    once: interval and p are corrected for it after Bonferroni, so that they hold jointly.
     """
     seeds = sorted(first.keys() & second.keys())
     n = len(seeds)
@@ -130,7 +130,7 @@ def paired_difference(
 
 
 def paired_ratio(first: Mapping[int, float], second: Mapping[int, float], *, comparisons: int = 1) -> Ratio | None:
-    """How many times `first` is `second`: mean and t-interval of the logarithms by seed, so that 2 and 1/2 weigh the same.
+    """How many times `first` is `second`: mean and t-interval of logarithms by seed, where 2 and 1/2 weigh the same.
 
     Values must be positive. None if no seed is in both.
     """

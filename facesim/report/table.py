@@ -46,8 +46,9 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         console.print(
             _item(
                 "reading",
-                f"± is half of a 95 % interval over seeds, shown from three on. Time-to-accuracy counts from the first training step, "
-                f"evaluations included; its target, {comparison.target_accuracy:.1f} %, is {comparison.target_origin}.",
+                "± is half of a 95 % interval over seeds, shown from three on. Time-to-accuracy counts from the first "
+                f"training step, evaluations included; its target, {comparison.target_accuracy:.1f} %, is "
+                f"{comparison.target_origin}.",
                 "dim",
             )
         )

@@ -1,6 +1,7 @@
-"""The comparison in words: who is faster, what it costs, whether accuracy differs, and whether the replicas trained together.
+"""The comparison in words: who is faster, what it costs, whether accuracy differs, whether replicas trained together.
 
-A sentence claims no more than the runs show: without enough seeds it says so, and "no evidence of a difference" is a result.
+A sentence claims no more than the runs show: without enough seeds it says so, and "no evidence of a difference" is a
+result.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> tuple[Findi
     )
     if not contrasts:
         alone = next(row for row in rows if row.counted)
-        return (*apart, Finding(alone.label, f"{alone.label} alone: {_accuracy_of(alone)}. There is nothing to compare it with."))
+        return (
+            *apart,
+            Finding(alone.label, f"{alone.label} alone: {_accuracy_of(alone)}. There is nothing to compare it with."),
+        )
     return (*apart, *(Finding(c.row.label, _headline(c)) for c in contrasts))
 
 
@@ -60,12 +64,15 @@ def _headline(contrast: Contrast) -> str:
         if contrast.training.undecided:
             parts.append("no evidence of a difference in training time")
         else:
-            parts.append(f"{_at_least_one(contrast.training)} times as {'long' if contrast.training.ratio >= 1 else 'fast'} to train")
+            direction = "long" if contrast.training.ratio >= 1 else "fast"
+            parts.append(f"{_at_least_one(contrast.training)} times as {direction} to train")
     if contrast.instance_s:
         parts.append(f"{times(contrast.instance_s.ratio)} times the instance-seconds")
     parts.append(_accuracy_in_short(contrast.accuracy))
     kinds = dict.fromkeys(kind for side in (contrast.row, contrast.reference) if (kind := side.measurement))
-    marked = f" ({', '.join(kinds)})" if kinds else ""
+    alike = contrast.row.experiment == contrast.reference.experiment
+    marks = [*kinds, *([] if alike else ["not the same experiment"])]
+    marked = f" ({', '.join(marks)})" if marks else ""
     return f"{contrast.row.label} against {contrast.reference.label}{marked}: {', '.join(parts)}."
 
 
@@ -87,15 +94,20 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
             evidence = next(r for r in row.counted if r.result.sync_audit.verdict == "apart").result.sync_audit.evidence
             yield Finding(
                 "trained together?",
-                f"{row.label}: the replicas trained apart in {row.audited_apart} of {_runs(len(row.counted))}. Each trained a model "
-                "of its own, so this is not distributed training, and its time, cost and accuracy say nothing about it. "
+                f"{row.label}: the replicas trained apart in {row.audited_apart} of {_runs(len(row.counted))}. Each "
+                "trained a model of its own: this is not distributed training, and its time, cost and accuracy say "
+                "nothing about that. "
                 f"Evidence: {'; '.join(evidence) or 'none recorded'}.",
                 ALARM,
             )
         elif row.audit == "unknown" and row.distributed:
-            yield Finding("trained together?", f"{row.label}: it is not known whether the replicas trained together.", CAUTION)
+            yield Finding(
+                "trained together?", f"{row.label}: it is not known whether the replicas trained together.", CAUTION
+            )
         elif row.audit == "together":
-            yield Finding("trained together?", f"{row.label}: the replicas trained together in {_all(len(row.counted))}.")
+            yield Finding(
+                "trained together?", f"{row.label}: the replicas trained together in {_all(len(row.counted))}."
+            )
 
 
 def _times(contrast: Contrast, joint: str, target_accuracy: float | None) -> Iterator[Finding]:
@@ -103,13 +115,20 @@ def _times(contrast: Contrast, joint: str, target_accuracy: float | None) -> Ite
     for topic, ratio, name, verb in (
         ("training time", contrast.training, "training_s", "to train"),
         ("total time", contrast.total, "total_s", "from launch to end"),
-        ("time to accuracy", contrast.time_to_accuracy, "time_to_accuracy_s", f"to reach {target_accuracy or 0:.1f} % held-out"),
+        (
+            "time to accuracy",
+            contrast.time_to_accuracy,
+            "time_to_accuracy_s",
+            f"to reach {target_accuracy or 0:.1f} % held-out",
+        ),
     ):
         if ratio is None:
             continue
         both = f"{_mean(row, name, 's')} against {_mean(reference, name, 's')}, {_interval(ratio, joint)}"
         if ratio.undecided:
-            yield Finding(topic, f"No evidence that {row.label} and {reference.label} differ in the time {verb}: {both}.")
+            yield Finding(
+                topic, f"No evidence that {row.label} and {reference.label} differ in the time {verb}: {both}."
+            )
         else:
             speed = "takes {} times as long as" if ratio.ratio >= 1 else "is {} times as fast as"
             yield Finding(topic, f"{row.label} {speed.format(_at_least_one(ratio))} {reference.label} {verb}: {both}.")
@@ -129,8 +148,9 @@ def _cost(contrast: Contrast) -> Iterator[Finding]:
         return
     hosts = [side.counted[0].result.hosts for side in (row, reference)]
     text = (
-        f"{row.label} uses {times(ratio.ratio)} times the instance-seconds of {reference.label}: {_mean(row, 'instance_s', 's')} on "
-        f"{_hosts(hosts[0])} against {_mean(reference, 'instance_s', 's')} on {_hosts(hosts[1])}"
+        f"{row.label} uses {times(ratio.ratio)} times the instance-seconds of {reference.label}: "
+        f"{_mean(row, 'instance_s', 's')} on {_hosts(hosts[0])} against "
+        f"{_mean(reference, 'instance_s', 's')} on {_hosts(hosts[1])}"
     )
     if row.values("cost_usd") and reference.values("cost_usd"):
         types = dict.fromkeys(side.counted[0].result.instance_type or "its instances" for side in (row, reference))
@@ -150,8 +170,8 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
     if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
         return Finding(
             topic,
-            f"No accuracy statement is possible from {_seeds(accuracy.n)} in common: at least {MIN_SEEDS} are needed (--seeds "
-            f"{MIN_SEEDS}). What was seen: {means}.",
+            f"No accuracy statement about {row} and {reference} is possible from {_seeds(accuracy.n)}: at least "
+            f"{MIN_SEEDS} are needed (--seeds {MIN_SEEDS}). What was seen: {means}.",
             CAUTION,
         )
     mean = accuracy.mean or 0.0
@@ -159,8 +179,8 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         seen = "the same accuracy" if abs(mean) < 1e-9 else f"the same difference, {_signed(mean)} points,"
         return Finding(
             topic,
-            f"No evidence of a difference between {row} and {reference}: {seen} in each of {_seeds(accuracy.n)}; without spread "
-            "there is neither interval nor test.",
+            f"No evidence of a difference between {row} and {reference}: {seen} in each of {_seeds(accuracy.n)}; "
+            "without spread there is neither interval nor test.",
         )
     low, high = accuracy.low or 0.0, accuracy.high or 0.0
     interval = (
@@ -171,8 +191,8 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         said = f"{row} and {reference} are equally accurate within {_points(MARGIN_POINTS)} ({interval})."
     elif accuracy.outcome is Outcome.NO_EVIDENCE:
         said = (
-            f"No evidence of a difference between {row} and {reference} ({interval}). That does not show that they are the same: "
-            f"differences of up to {_points(max(abs(low), abs(high)))} remain possible."
+            f"No evidence of a difference between {row} and {reference} ({interval}). That does not show that they are "
+            f"the same: differences of up to {_points(max(abs(low), abs(high)))} remain possible."
         )
     else:
         said = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
@@ -195,16 +215,20 @@ def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
 def _caveats(rows: Sequence[Row]) -> Iterator[Finding]:
     kinds = {kind for row in rows for kind in (row.measurement or "").split(", ")}
     if any(row.counted and row.backend == "local" and row.distributed for row in rows):
-        cpus = sorted({str(r.result.machine["cpu_count"]) for row in rows for r in row.counted if "cpu_count" in r.result.machine})
+        cpus = sorted(
+            {str(r.result.machine["cpu_count"]) for row in rows for r in row.counted if "cpu_count" in r.result.machine}
+        )
         yield Finding(
             "emulated",
-            f"All tasks of a local run share one machine{_cpus(cpus)}: these times show what a strategy costs, not what "
-            "a cluster gains. A cluster adds CPUs with every host, and its network is slower than loopback: neither a speed-up nor a "
-            "slow-down here is a forecast of one.",
+            f"All tasks of a local run share one machine{_cpus(cpus)}: these times show what a strategy costs, and not "
+            "what a cluster gains. A cluster adds CPUs with every host, and its network is slower than loopback: a "
+            "speed-up or a slow-down here is no forecast of one.",
             CAUTION,
         )
     elif "emulated" in kinds:
-        yield Finding("emulated", "Emulated on this machine: not a measurement of the instances that are named.", CAUTION)
+        yield Finding(
+            "emulated", "Emulated on this machine: not a measurement of the instances that are named.", CAUTION
+        )
     if "forecast" in kinds:
         yield Finding("forecast", "Rows marked forecast were computed, not run.", CAUTION)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from facesim.report.statistics import MIN_SEEDS, Estimate
 
+_FIXED_PLACES = {"%": 1, "1": 0}
 _DECIMAL = ("B", "kB", "MB", "GB", "TB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -46,19 +47,13 @@ def _with_unit(number: str, unit: str) -> str:
 
 def _places(value: float, unit: str) -> int:
     """Decimals that show three figures; a percentage has one, a count none."""
-    if unit == "%":
-        return 1
-    if unit == "1":
-        return 0
+    if unit in _FIXED_PLACES:
+        return _FIXED_PLACES[unit]
     size = abs(value)
-    if size >= 100:
+    if size == 0 or size >= 100:
         return 0
-    if size >= 10:
-        return 1
     if size >= 1:
-        return 2
-    if size == 0:
-        return 0
+        return 1 if size >= 10 else 2
     return 4 if unit == "USD" else 3
 
 

@@ -10,7 +10,7 @@ _BATCH = 256
 
 
 class Evaluation(NamedTuple):
-    """Accuracy in percent and mean cross-entropy, in evaluation mode (no dropout, stored batch statistics)."""
+    """Accuracy, 0-1, and mean cross-entropy, in evaluation mode (no dropout, stored batch statistics)."""
 
     accuracy: float
     loss: float
@@ -30,4 +30,4 @@ class Evaluator:
             truth = labels[some]
             loss += float(tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)))
             correct += int(np.count_nonzero(np.argmax(logits.numpy(), axis=1) == truth))
-        return Evaluation(100 * correct / len(indices), loss / len(indices))
+        return Evaluation(correct / len(indices), loss / len(indices))

@@ -25,7 +25,7 @@ class Replicas(Protocol):
     def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
         """Make one update from each batch of example indices, and yield each one's result when it is there."""
 
-    def local_model(self) -> keras.Model:
+    def current_model(self) -> keras.Model:
         """A model of this process with the parameters as they are now; always the same object."""
 
 
@@ -43,8 +43,8 @@ class _Epoch:
         self.staleness.append(result.staleness)
 
 
-class _Audit:
-    """Counts, over the whole run, what the sync audit asks for."""
+class _Counts:
+    """What the sync audit asks for, over the whole run."""
 
     def __init__(self) -> None:
         self.examples = 0
@@ -69,14 +69,14 @@ def fit(context: Context, replicas: Replicas) -> None:
     """Train for the job's budget, or until asked to stop; leave samples, `model.keras` and `outcome.json` in the run."""
     experiment, record = context.experiment, context.recorder
     context.stop_when_asked()
-    audit = _Audit()
-    evaluator = Evaluator(replicas.local_model())
+    counts = _Counts()
+    evaluator = Evaluator(replicas.current_model())
     first: StepResult | None = None
     held_out: Evaluation | None = None
 
     def evaluate(indices: np.ndarray) -> Evaluation:
         with record.timed("evaluation_s"):
-            replicas.local_model()
+            replicas.current_model()
             return evaluator(context.data.images, context.data.labels, indices)
 
     for epoch in range(1, experiment.epochs + 1):
@@ -85,7 +85,7 @@ def fit(context: Context, replicas: Replicas) -> None:
         told = begin
         for result in replicas.train(batches):
             sums.add(result)
-            audit.add(result)
+            counts.add(result)
             now = time.perf_counter()
             if first is None:
                 first = result
@@ -93,7 +93,7 @@ def fit(context: Context, replicas: Replicas) -> None:
                 record.since_launch("launch_to_first_step_s")
             if now - told > _PROGRESS_S:
                 told = now
-                record.write({"examples": audit.examples, "updates": audit.updates})
+                record.write({"examples": counts.examples, "updates": counts.updates})
             if context.stopping:
                 break
         training_s = time.perf_counter() - begin
@@ -102,11 +102,11 @@ def fit(context: Context, replicas: Replicas) -> None:
             break
         values = {
             "epoch": epoch,
-            "examples": audit.examples,
-            "updates": audit.updates,
+            "examples": counts.examples,
+            "updates": counts.updates,
             "images_per_s": sums.examples / training_s,
             "loss": sums.loss_sum / sums.examples,
-            "running_accuracy": 100 * sums.correct / sums.examples,
+            "running_accuracy": sums.correct / sums.examples,
             "staleness_mean": float(np.mean(sums.staleness)),
             "staleness_max": max(sums.staleness),
         }
@@ -116,23 +116,23 @@ def fit(context: Context, replicas: Replicas) -> None:
         record.write(values)
         record.workers(
             {
-                worker: {"task_updates": updates, "task_examples": audit.examples_by_worker[worker]}
-                for worker, updates in audit.updates_by_worker.items()
+                worker: {"task_updates": updates, "task_examples": counts.examples_by_worker[worker]}
+                for worker, updates in counts.updates_by_worker.items()
             }
         )
 
-    model = replicas.local_model()
+    model = replicas.current_model()
     training = None if context.stopping else evaluate(context.train_indices)
     if training:
         record.write({"training_accuracy": training.accuracy})
     with record.timed("save_s"):
         model.save(context.run.model_file)
-    write_json(context.run.outcome_file, _outcome(context, audit, first, held_out, training, model))
+    write_json(context.run.outcome_file, _outcome(context, counts, first, held_out, training, model))
 
 
 def _outcome(
     context: Context,
-    audit: _Audit,
+    counts: _Counts,
     first: StepResult | None,
     held_out: Evaluation | None,
     training: Evaluation | None,
@@ -140,7 +140,7 @@ def _outcome(
 ) -> dict[str, Any]:
     phases = context.recorder.phases
     steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
-    steady_examples = audit.examples - (first.examples if first else 0)
+    steady_examples = counts.examples - (first.examples if first else 0)
     identities = np.bincount(context.data.labels[context.train_indices])
     return {
         "stopped": context.stopping,
@@ -149,8 +149,8 @@ def _outcome(
         "training_accuracy": training.accuracy if training else None,
         "images_per_s": steady_examples / steady_s if steady_s > 0 and steady_examples else None,
         "training_s": phases.get("training_s"),
-        "examples_seen": audit.examples,
-        "updates": audit.updates,
+        "examples_seen": counts.examples,
+        "updates": counts.updates,
         "phases": phases,
         "parameters": model.count_params(),
         "parameter_bytes": int(sum(np.prod(v.shape) * v.value.dtype.size for v in model.trainable_variables)),
@@ -159,21 +159,21 @@ def _outcome(
             "identities": len(context.data.names),
             "training_examples": len(context.train_indices),
             "held_out_examples": len(context.held_out_indices),
-            "chance_accuracy": float(100 * identities.max() / identities.sum()),
+            "chance_accuracy": float(identities.max() / identities.sum()),
         },
         "counted": {
-            "examples_due": experiment_due(context),
-            "examples": audit.examples,
-            "updates": audit.updates,
-            "distinct_versions": len(audit.versions),
-            "last_version": max(audit.versions, default=-1) + 1,
-            "updates_by_worker": dict(sorted(audit.updates_by_worker.items())),
-            "examples_by_worker": dict(sorted(audit.examples_by_worker.items())),
-            "staleness": dict(sorted(audit.staleness.items())),
+            "examples_due": _examples_due(context),
+            "examples": counts.examples,
+            "updates": counts.updates,
+            "distinct_versions": len(counts.versions),
+            "last_version": max(counts.versions, default=-1) + 1,
+            "updates_by_worker": dict(sorted(counts.updates_by_worker.items())),
+            "examples_by_worker": dict(sorted(counts.examples_by_worker.items())),
+            "staleness": dict(sorted(counts.staleness.items())),
         },
     }
 
 
-def experiment_due(context: Context) -> int:
+def _examples_due(context: Context) -> int:
     """Examples that the job's budget is: every training example once an epoch."""
     return context.experiment.epochs * len(context.train_indices)

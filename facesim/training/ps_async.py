@@ -59,6 +59,6 @@ class _Workers:
         for result in pending:
             yield StepResult.unpack(result.fetch())
 
-    def local_model(self) -> keras.Model:
+    def current_model(self) -> keras.Model:
         self._local_model.set_weights(self._model.get_weights())
         return self._local_model

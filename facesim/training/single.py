@@ -38,5 +38,5 @@ class _Single:
             packed = self._update(self._data, *index_batch(batch, self._labels))
             yield StepResult.unpack(packed.numpy())
 
-    def local_model(self) -> keras.Model:
+    def current_model(self) -> keras.Model:
         return self._model

@@ -45,7 +45,7 @@ def write_run(
     launched: float = LAUNCHED_UNIX_S,
     **job_options: Any,
 ) -> Run:
-    """Write a run that reached `accuracy` percent; `result` overrides entries of result.json, `finished=False` leaves it out."""
+    """Write a run that reached `accuracy` percent; `result` overrides result.json, `finished=False` leaves it out."""
     job = make_job(strategy=strategy, seed=seed, epochs=epochs, **job_options)
     run = Run.create(directory, job)
     random = np.random.default_rng([seed, len(strategy)])
@@ -62,12 +62,23 @@ def write_run(
     }
     phases["launch_to_first_step_s"] = sum(phases[n] for n in ("startup_s", "connect_s", "build_s", "first_step_s"))
     total_s = phases["launch_to_first_step_s"] - 2.5 + training_s + phases["evaluation_s"] + 0.4 + 0.8
-    write_events(run, tasks, launched, phases["launch_to_first_step_s"], total_s, finished)
+    write_events(
+        run,
+        tasks,
+        launched=launched,
+        first_step=phases["launch_to_first_step_s"],
+        total_s=total_s,
+        finished=finished,
+    )
     updates = epochs * TRAINING_EXAMPLES // job.experiment.batch
     wire_bytes = int(updates * 2.1 * PARAMETER_BYTES) if distributed else 0
     if metrics:
-        write_history(run, random, launched + phases["launch_to_first_step_s"] - 2.5, training_s, epochs, accuracy)
-        write_utilisation(run, random, tasks, launched, total_s, phases["launch_to_first_step_s"], wire_bytes)
+        first_step = phases["launch_to_first_step_s"]
+        began = launched + first_step - phases["first_step_s"]
+        write_history(run, random, began=began, training_s=training_s, epochs=epochs, accuracy=accuracy)
+        write_utilisation(
+            run, random, tasks, launched=launched, total_s=total_s, first_step=first_step, wire_bytes=wire_bytes
+        )
     if finished:
         hosts = job.hosts
         content = {
@@ -93,7 +104,7 @@ def write_run(
             "hosts": hosts,
             "phases": phases,
             "resources": {
-                **{role: _resources(role, sum(r == role for r, _ in tasks)) for role in dict(tasks)},
+                **{role: _resources(role, sum(r == role for r, _ in tasks), distributed) for role in dict(tasks)},
                 "host": {"cpu_percent_mean": 88.0 + random.normal(), "memory_peak_bytes": 5.1e9},
             },
             "wire_bytes": wire_bytes,
@@ -111,8 +122,8 @@ def write_run(
                 {
                     "verdict": "together",
                     "evidence": [
-                        f"{epochs * TRAINING_EXAMPLES:,} of {epochs * TRAINING_EXAMPLES:,} due examples were counted once",
-                        f"one parameter version reached {updates:,}, of which workers 0 and 1 made {updates // 2:,} each",
+                        f"{epochs * TRAINING_EXAMPLES:,} examples were counted once each; as many were due",
+                        f"{updates:,} updates took {updates:,} distinct parameter versions",
                         "2.1 times the model's size crossed the wire an update",
                     ],
                 }
@@ -135,7 +146,7 @@ def write_run(
 
 
 def write_events(
-    run: Run, tasks: list[tuple[str, int]], launched: float, first_step: float, total_s: float, finished: bool
+    run: Run, tasks: list[tuple[str, int]], *, launched: float, first_step: float, total_s: float, finished: bool
 ) -> None:
     """Events at times of our choosing: `Run.record` takes the clock's."""
     events = [(0.0, "submitted", {"backend": "local"})]
@@ -144,15 +155,17 @@ def write_events(
     if finished:
         events += [(total_s - 0.1, "task_ended", {"task": f"{role}-{index}", "exit_code": 0}) for role, index in tasks]
         events += [(total_s, "state", {"state": "Completed"})]
-    lines = [json.dumps({"time_unix_s": launched + at, "event": name, **details}) + "\n" for at, name, details in events]
+    lines = [
+        json.dumps({"time_unix_s": launched + at, "event": name, **details}) + "\n" for at, name, details in events
+    ]
     run.events_file.write_text("".join(lines))
 
 
 def write_history(
-    run: Run, random: np.random.Generator, began: float, training_s: float, epochs: int, accuracy: float
+    run: Run, random: np.random.Generator, *, began: float, training_s: float, epochs: int, accuracy: float
 ) -> None:
     """Curves that rise to `accuracy` exactly, one point an epoch."""
-    writer = SampleWriter(run.metrics / "chief-training.jsonl", run_id=run.id, host="localhost", source="training")
+    writer = SampleWriter(run.metrics / "chief-0.jsonl", run_id=run.id, host="localhost", source="training")
     for epoch in range(1, epochs + 1):
         grown = (1 - np.exp(-4 * epoch / epochs)) / (1 - np.exp(-4))
         noise = 0.0 if epoch == epochs else random.normal(0, 1.5)
@@ -178,6 +191,7 @@ def write_utilisation(
     run: Run,
     random: np.random.Generator,
     tasks: list[tuple[str, int]],
+    *,
     launched: float,
     total_s: float,
     first_step: float,
@@ -185,7 +199,8 @@ def write_utilisation(
 ) -> None:
     """Every task and the host, twice a second."""
     writer = SampleWriter(run.metrics / "psutil.jsonl", run_id=run.id, host="localhost", source="psutil")
-    senders = max(1, len(tasks) - 1)
+    sockets = SampleWriter(run.metrics / "sockets.jsonl", run_id=run.id, host="localhost", source="sockets")
+    receivers = max(1, len(tasks) - 1)
     for at in np.arange(0.5, total_s, 0.5):
         training = at > first_step
         done = np.clip((at - first_step) / (total_s - first_step), 0, 1)
@@ -196,16 +211,17 @@ def write_utilisation(
                 "cpu_percent": float(np.clip(random.normal(share, 4), 0, 100)),
                 "memory_bytes": level * (1 - np.exp(-at / 4)),
             }
-            if role != "host" and (role != "chief" or len(tasks) == 1):
-                values["net_sent_bytes"] = done * wire_bytes / senders
             writer.write(launched + float(at), role, index, values)
+            if role not in ("host", "chief"):
+                sockets.write(launched + float(at), role, index, {"net_received_bytes": done * wire_bytes / receivers})
     writer.close()
+    sockets.close()
 
 
-def _resources(role: str, tasks: int) -> dict[str, Any]:
+def _resources(role: str, tasks: int, distributed: bool) -> dict[str, Any]:
     return {
         "tasks": tasks,
-        "cpu_percent_mean": {"ps": 14.0, "worker": 34.0}.get(role, 80.0),
+        "cpu_percent_mean": {"ps": 14.0, "worker": 68.0}.get(role, 5.0 if distributed else 84.0),
         "memory_peak_bytes": {"ps": 0.5e9, "worker": 0.9e9}.get(role, 0.8e9),
         "net_sent_bytes": 1_000_000,
         "net_received_bytes": 1_000_000,

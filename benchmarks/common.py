@@ -1,0 +1,51 @@
+"""What the benchmarks share: running a job without display, medians over rounds, a small table, JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facesim.job import make_job
+from facesim.progress import Quiet
+from facesim.study import run_study
+
+
+def run_job(**options: Any) -> dict[str, Any]:
+    """Run one job in a temporary folder and return its result.
+
+    Raises:
+        RuntimeError: it did not complete.
+    """
+    with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
+        (run,) = run_study([make_job(**options)], Path(output), Quiet())
+        result = run.result()
+    if result is None or result["state"] != "Completed":
+        raise RuntimeError(f"the run did not complete: {result and result['failure']}")
+    return result
+
+
+def show(title: str, figures: dict[str, list[float]], base: str, unit: str, note: str = "") -> dict[str, Any]:
+    """Print each series' median and its ratio to `base`, the median over rounds of the ratio within a round."""
+    click.echo(f"\n{title}")
+    summary: dict[str, Any] = {"title": title, "unit": unit, "base": base, "series": {}}
+    for name, values in figures.items():
+        ratios = [value / reference for value, reference in zip(values, figures[base])]
+        ratio = statistics.median(ratios)
+        click.echo(
+            f"  {name:38} {statistics.median(values):9.1f} {unit:9}  x{ratio:.2f}"
+            f"   (rounds: {', '.join(f'{value:.2f}' for value in ratios)})"
+        )
+        summary["series"][name] = {"values": values, "ratio_to_base": ratio}
+    if note:
+        click.echo(f"  {note}")
+    return summary
+
+
+def write(summaries: list[dict[str, Any]], path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(summaries, indent=1) + "\n")

@@ -1,0 +1,225 @@
+"""The node and its supervisor, with real processes: how work ends, and that nothing is ever left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.plan import Plan, Task
+from cluster.processes import LocalNode
+from tests.conftest import still_running
+
+HERE = "tests.cluster.fake_tasks"
+
+
+def task(log: Path, role: str, function: str, *arguments, index: int = 0, **environment: str) -> Task:
+    name = f"{role}-{index}"
+    return Task(role, index, f"{HERE}:{function}", arguments, str(log / f"{name}.log"), environment)
+
+
+def start(directory: Path, *tasks: Task, **options) -> LocalNode:
+    plan = Plan(tasks=tasks, leader="chief-0", **options)
+    file = directory / "plan.json"
+    file.write_text(plan.to_json())
+    return LocalNode(file, directory / "node.log", dict(os.environ))
+
+
+def follow(node: LocalNode, on=lambda event: None) -> list[dict]:
+    events = []
+    for event in node.events():
+        events.append(event)
+        on(event)
+    node.close()
+    return events
+
+
+def pids(events: list[dict]) -> list[int]:
+    return [event["pid"] for event in events if event["event"] in ("node_started", "task_started")]
+
+
+def wait_for(path: Path, within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} did not appear"
+        time.sleep(0.01)
+
+
+def test_a_plan_survives_being_written_and_read(tmp_path):
+    plan = Plan(
+        tasks=(task(tmp_path, "chief", "work", 1.5), task(tmp_path, "ps", "serve", GREETING="hi")),
+        leader="chief-0",
+        monitor=task(tmp_path, "monitor", "watch", "x"),
+        preload=("json",),
+    )
+    (tmp_path / "plan.json").write_text(plan.to_json())
+
+    assert Plan.read(tmp_path / "plan.json") == plan
+
+
+def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(tmp_path):
+    node = start(
+        tmp_path,
+        task(tmp_path, "chief", "work", 0.3),
+        task(tmp_path, "worker", "serve", GREETING="hello"),
+        task(tmp_path, "worker", "serve", index=1),
+    )
+
+    events = follow(node)
+
+    assert events[-1]["outcome"] == "completed"
+    assert not still_running(pids(events))
+    assert (tmp_path / "chief-0.log").read_text() == "working\n"
+    assert (tmp_path / "worker-0.log").read_text() == "serving hello\n"
+
+
+def test_a_crashing_task_fails_the_work_and_is_named_as_the_cause(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "work", 60), task(tmp_path, "worker", "crash", 0.3))
+
+    events = follow(node)
+
+    ends = [event for event in events if event["event"] == "task_ended"]
+    assert events[-1]["outcome"] == "failed"
+    assert (ends[0]["task"], ends[0]["exit_code"]) == ("worker-0", 3)
+    assert "the reason is this" in (tmp_path / "worker-0.log").read_text()
+    assert not still_running(pids(events))
+
+
+def test_a_task_that_is_killed_is_reported_with_its_signal(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "work", 60), task(tmp_path, "ps", "serve"))
+
+    def kill(event):
+        if event.get("task") == "ps-0" and event["event"] == "task_started":
+            os.kill(event["pid"], signal.SIGKILL)
+
+    events = follow(node, kill)
+
+    end = next(event for event in events if event["event"] == "task_ended")
+    assert (end["task"], end["signal"], events[-1]["outcome"]) == ("ps-0", "SIGKILL", "failed")
+
+
+def test_stopping_drains_the_leader_while_the_others_still_serve(tmp_path):
+    node = start(tmp_path, task(tmp_path, "ps", "serve_with_pid", str(tmp_path)), task(tmp_path, "chief", "drain", str(tmp_path)))
+    wait_for(tmp_path / "ready")
+    wait_for(tmp_path / "server.pid")
+    node.stop()
+
+    events = follow(node)
+
+    assert (tmp_path / "drained").exists()
+    assert events[-1]["outcome"] == "stopped"
+    assert not still_running(pids(events))
+
+
+def test_a_leader_that_does_not_drain_within_the_grace_is_ended(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "serve_stubbornly"), grace_s=0.5)
+    stopped = []
+
+    def stop(event):
+        if event["event"] == "task_started":
+            time.sleep(0.3)  # until it ignores SIGTERM
+            stopped.append(time.monotonic())
+            node.stop()
+
+    events = follow(node, stop)
+
+    assert "grace_exceeded" in [event["event"] for event in events]
+    assert time.monotonic() - stopped[0] < 4
+    assert not still_running(pids(events))
+
+
+def test_kill_ends_at_once_whatever_the_tasks_do(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "serve_stubbornly"), task(tmp_path, "worker", "serve"), grace_s=60)
+
+    events = follow(node, lambda event: node.kill() if event.get("task") == "worker-0" else None)
+
+    assert events[-1]["outcome"] == "stopped"
+    assert not still_running(pids(events))
+
+
+def test_the_monitor_is_told_every_pid_and_its_end_ends_nothing(tmp_path):
+    monitor = task(tmp_path, "monitor", "watch", str(tmp_path))
+    node = start(tmp_path, task(tmp_path, "chief", "work", 1.0), task(tmp_path, "ps", "serve"), monitor=monitor)
+    killed = []
+
+    def kill(event):
+        if event.get("task") == "monitor-0" and not killed:
+            wait_for(tmp_path / "watched")
+            killed.append(True)
+            os.kill(event["pid"], signal.SIGKILL)
+
+    events = follow(node, kill)
+
+    assert (tmp_path / "watched").read_text() == "['chief-0', 'ps-0']"
+    assert "monitor_ended" in [event["event"] for event in events]
+    assert events[-1]["outcome"] == "completed"
+
+
+PARENT = """
+    import os, sys
+    from pathlib import Path
+    from cluster.processes import LocalNode
+    node = LocalNode(Path(sys.argv[1]), Path(sys.argv[2]), dict(os.environ))
+    for event in node.events():
+        if event["event"] in ("node_started", "task_started"):
+            print(event["pid"], flush=True)
+"""
+
+
+@pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux' kernel ends a stopped process when its parent is gone"))])  # fmt: skip
+def test_nothing_is_left_when_the_parent_is_killed(tmp_path, frozen):
+    tasks = (task(tmp_path, "chief", "serve_stubbornly"), task(tmp_path, "worker", "serve"), task(tmp_path, "ps", "serve"))
+    (tmp_path / "plan.json").write_text(Plan(tasks=tasks, leader="chief-0").to_json())
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT), tmp_path / "plan.json", tmp_path / "node.log"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    started = [int(parent.stdout.readline()) for _ in range(4)]
+    assert all(psutil.pid_exists(pid) for pid in started)
+    if frozen:
+        os.kill(started[2], signal.SIGSTOP)
+
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    assert not still_running(started)
+
+
+def test_nothing_is_left_when_the_node_itself_is_killed(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "work", 600), task(tmp_path, "worker", "serve"))
+
+    def kill(event):
+        if event.get("task") == "worker-0":
+            os.kill(node.pid, signal.SIGKILL)
+
+    events = follow(node, kill)
+
+    assert events[-1] | {"time_unix_s": 0} == {"time_unix_s": 0, "event": "node_ended", "outcome": "failed", "exit_code": -9}
+    assert not still_running(pids(events))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux'")
+def test_a_private_network_has_loopback_and_nothing_else():
+    look = (
+        "from cluster.isolation import enter_private_network as enter\n"
+        "import psutil, socket\n"
+        "print(enter())\n"
+        "server = socket.create_server(('127.0.0.1', 0)); socket.create_connection(server.getsockname())\n"
+        "print(sorted(name for name, state in psutil.net_if_stats().items() if state.isup))\n"
+    )
+
+    shown = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split("\n")
+
+    if shown[0] == "False":
+        pytest.skip("this system does not allow network namespaces")
+    assert shown[1] == "['lo']"

@@ -1,0 +1,102 @@
+"""What tests share: a small data set, and one study run once for everything that looks at its remains."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from facesim.data import RenderSpec, render_folder
+from facesim.run import Run, find_runs
+
+ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared data goes to a folder of this test session's, not to the user's."""
+    directory = tmp_path_factory.mktemp("cache")
+    os.environ["FACESIM_CACHE"] = str(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of 8 easy people with 10 images each."""
+    out = tmp_path_factory.mktemp("data") / "faces"
+    render_folder(RenderSpec(identities=8, images=10, size=32, difficulty=0.2), out)
+    return out
+
+
+@dataclass(frozen=True)
+class Command:
+    """A finished `python -m facesim`."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def facesim(*arguments: object, timeout_s: float = 240) -> Command:
+    """Run the command line in a process of its own, as a user would."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "facesim", *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s
+    )
+    return Command(ended.returncode, ended.stdout, ended.stderr)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the default study left, on small data."""
+
+    directory: Path
+    shown: str
+    runs: dict[str, Run]
+
+    def result(self, strategy: str) -> dict:
+        result = self.runs[strategy].result()
+        assert result is not None
+        return result
+
+
+#: Few epochs, but enough to learn from: small easy faces, the small network, a high learning rate.
+QUICK = ("--model", "compact-cnn", "--image-size", 32, "--batch", 8, "--learning-rate", 0.003, "--sampling-s", 0.2)
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Study:
+    """`python -m facesim` with no command, on small data."""
+    output = tmp_path_factory.mktemp("study")
+    command = facesim("--data", faces, "--epochs", 12, *QUICK, "--output", output)
+    assert command.code == 0, command.errors + command.output
+    return Study(output, command.output, {run.job().strategy: run for run in find_runs([output])})
+
+
+def pids_of(run: Run) -> list[int]:
+    """Every process that the run started."""
+    return [event["pid"] for event in run.events() if event["event"] in ("node_started", "task_started")]
+
+
+def still_running(pids: list[int], within_s: float = 5.0) -> list[psutil.Process]:
+    """Which of `pids` still run after `within_s`. (A process that nobody has reaped yet does not run.)"""
+    processes = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
+                processes.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(processes, timeout=within_s)
+    return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def parse(command: Command) -> dict:
+    assert command.code == 0, command.errors
+    return json.loads(command.output)

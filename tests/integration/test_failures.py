@@ -1,0 +1,201 @@
+"""What goes wrong: tasks that crash, parents that are killed, Ctrl-C, and input that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facesim.run import Run, State
+from tests.conftest import QUICK, facesim, pids_of, still_running
+
+
+class Running:
+    """A `python -m facesim` that goes on."""
+
+    def __init__(self, output: Path, *arguments: object):
+        self.output = output
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "facesim", *map(str, arguments), "--output", str(output)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run_that_trains(self, within_s: float = 90) -> Run:
+        """The run, once its chief has applied updates."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            for file in self.output.glob("*/metrics/chief-0.jsonl"):
+                if '"updates"' in file.read_text():
+                    return Run(file.parent.parent)
+            assert self.process.poll() is None, self.process.communicate()[0]
+            time.sleep(0.05)
+        raise AssertionError("training did not begin")
+
+    def end(self, within_s: float) -> tuple[int, str]:
+        shown, _ = self.process.communicate(timeout=within_s)
+        return self.process.returncode, shown
+
+
+@pytest.fixture
+def cluster(faces, tmp_path):
+    """A cluster that would train for very long."""
+    running = Running(tmp_path, "run", "--strategy", "ps-async", "--data", faces, "--epochs", 100_000, *QUICK)
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+    running.process.communicate()
+
+
+def pid_of(run: Run, task: str) -> int:
+    return next(event["pid"] for event in run.events() if event["event"] == "task_started" and event["task"] == task)
+
+
+def test_ctrl_c_drains_within_ten_seconds_and_leaves_a_readable_run(cluster):
+    run = cluster.run_that_trains()
+    begin = time.monotonic()
+    cluster.process.send_signal(signal.SIGINT)
+
+    code, shown = cluster.end(within_s=15)
+
+    assert code == 130
+    assert time.monotonic() - begin < 10
+    result = run.result()
+    assert result["state"] == State.STOPPED
+    assert result["examples_seen"] > 0
+    assert run.model_file.exists()
+    assert "report:" in shown
+    assert not still_running(pids_of(run), within_s=1)
+
+
+def test_a_second_ctrl_c_ends_at_once(cluster):
+    run = cluster.run_that_trains()
+    os.kill(pid_of(run, "chief-0"), signal.SIGSTOP)  # it will not drain
+    cluster.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    begin = time.monotonic()
+    cluster.process.send_signal(signal.SIGINT)
+
+    code, _ = cluster.end(within_s=15)
+
+    assert code == 130
+    assert time.monotonic() - begin < 6
+    assert run.result()["state"] == State.STOPPED
+    assert not still_running(pids_of(run), within_s=1)
+
+
+def test_nothing_is_left_when_facesim_is_killed(cluster):
+    run = cluster.run_that_trains()
+    pids = pids_of(run)
+    assert len(pids) == 6
+
+    cluster.process.kill()
+
+    assert not still_running(pids)
+    assert run.result() is None
+    shown = facesim("report", run.directory, "--output", run.directory / "report.html")
+    assert shown.code == 0, shown.errors
+    assert "Unfinished" in shown.output
+
+
+@pytest.mark.parametrize("task", ["ps-0", "worker-1"])
+def test_a_task_that_crashes_ends_the_run_and_is_named_with_its_last_lines(cluster, task):
+    run = cluster.run_that_trains()
+    with run.log_file(task).open("a") as log:
+        log.write("the last that it printed\n")
+    os.kill(pid_of(run, task), signal.SIGKILL)
+
+    code, shown = cluster.end(within_s=20)
+
+    assert code == 1
+    result = run.result()
+    assert result["state"] == State.FAILED
+    assert result["failure"].startswith(f"{task} was killed by SIGKILL")
+    assert "the last that it printed" in result["failure"]
+    assert f"{task} was killed by SIGKILL" in shown
+    assert not still_running(pids_of(run), within_s=1)
+
+
+def bad_npz(directory: Path, labels) -> Path:
+    file = directory / "faces.npz"
+    np.savez(file, images=np.zeros((len(labels), 32, 32), np.uint8), labels=np.array(labels))
+    return file
+
+
+def half_bad(directory: Path) -> Path:
+    from PIL import Image
+
+    for person in ("ann", "bob"):
+        (directory / person).mkdir()
+        for shot in range(4):
+            Image.new("RGB", (40, 40), (shot, 0, 0)).save(directory / person / f"{shot}.png")
+    for shot in range(2):
+        (directory / "ann" / f"broken{shot}.png").write_bytes(b"not a picture")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda d: d / "missing", "no data source"),
+        (lambda d: d, "image"),
+        (lambda d: bad_npz(d, [0] * 10), "one"),
+        (lambda d: bad_npz(d, [0] * 10 + [1]), "1 image"),
+        (half_bad, "broken0.png"),
+    ],
+    ids=["missing path", "empty folder", "one class", "too few images", "too many unreadable files"],
+)
+def test_data_that_cannot_be_used_is_told_before_anything_starts(tmp_path, make, told):
+    (tmp_path / "data").mkdir()
+    command = facesim("--data", make(tmp_path / "data"), "--output", tmp_path / "runs")
+
+    assert command.code == 2
+    assert told in command.errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unreadable_files_within_the_limit_are_named_and_skipped(tmp_path):
+    (tmp_path / "data").mkdir()
+    command = facesim("data", "describe", half_bad(tmp_path / "data"), "--json")
+
+    assert command.code == 0, command.errors
+    facts = json.loads(command.output)
+    assert facts["images"] == 8
+    assert [Path(bad["path"]).name for bad in facts["bad_files"]] == ["broken0.png", "broken1.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--epochs", "0"], "--epochs 0 is not allowed"),
+        (["--epochs", "many"], "'many' is not a valid integer"),
+        (["--strategy", "magic"], "'magic' is not one of"),
+        (["--instance-type", "ml.huge"], "ml.huge"),
+        (["--backend", "moon"], "'moon' is not one of"),
+        (["--no-such-option"], "No such option"),
+        (["fly"], "No such command"),
+        (["report", "missing"], "does not exist"),
+    ],
+)
+def test_wrong_usage_is_told_with_exit_code_2(arguments, told):
+    command = facesim(*arguments)
+
+    assert command.code == 2
+    assert told in command.errors
+
+
+def test_an_output_that_cannot_be_written_is_told(tmp_path, faces):
+    (tmp_path / "file").write_text("")
+
+    command = facesim("--data", faces, "--output", tmp_path / "file" / "runs")
+
+    assert command.code == 2
+    assert "choose another with --output" in command.errors

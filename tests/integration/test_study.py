@@ -1,0 +1,148 @@
+"""`python -m facesim` on small data: the study {single, ps-async} as real processes, and all that it leaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from facesim.metrics.files import read_samples
+from facesim.run import State
+from tests.conftest import QUICK, facesim, parse, pids_of, still_running
+
+STRATEGIES = ["single", "ps-async"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_completes_and_its_result_holds_what_it_must(study, strategy):
+    result = study.result(strategy)
+
+    assert result["state"] == State.COMPLETED
+    assert (result["strategy"], result["backend"], result["seed"]) == (strategy, "local", 0)
+    assert result["measurement"] == "emulated"
+    assert result["examples_seen"] == 12 * 64
+    assert result["total_s"] > result["training_s"] > 0
+    assert result["images_per_s"] > 0
+    assert result["cost_usd"] > result["spot_cost_usd"] > 0
+    assert 0 <= result["training_accuracy"] <= 1
+    assert result["job"]["experiment"]["epochs"] == 12
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_training_really_learns(study, strategy):
+    samples = read_samples(study.runs[strategy].metrics)
+    loss = samples[samples["name"] == "loss"]["value"].tolist()
+
+    assert len(loss) == 12
+    assert loss[-1] < 0.5 * loss[0]
+    assert study.result(strategy)["held_out_accuracy"] >= 3 / 8  # by chance 1/8
+
+
+def test_both_strategies_saw_the_same_examples_in_as_many_updates(study):
+    single, cluster = (study.result(strategy) for strategy in STRATEGIES)
+
+    assert single["examples_seen"] == cluster["examples_seen"]
+    assert single["updates"] == cluster["updates"] == 12 * 8
+
+
+def test_every_update_of_asynchronous_workers_is_counted_exactly_once(study):
+    counted = study.result("ps-async")["counted"]
+
+    assert counted["distinct_versions"] == counted["last_version"] == counted["updates"] == 96
+    assert sum(counted["updates_by_worker"].values()) == 96
+    assert sum(counted["examples_by_worker"].values()) == counted["examples"] == counted["examples_due"] == 768
+    assert sum(counted["staleness"].values()) == 96
+
+
+def test_the_audit_says_that_the_cluster_trained_together(study):
+    assert study.result("single")["sync_audit"]["verdict"] == "single"
+    assert study.result("ps-async")["sync_audit"]["verdict"] == (
+        "together" if sys.platform == "linux" else "unknown"  # bytes by task need Linux' socket diagnostics
+    )
+
+
+def test_the_cluster_was_separate_processes_joined_by_tf_config(study):
+    run = study.runs["ps-async"]
+    plan = json.loads(run.plan_file.read_text())
+    configs = {task["role"] + f"-{task['index']}": json.loads(task["environment"]["TF_CONFIG"]) for task in plan["tasks"]}
+    started = {event["task"]: event["pid"] for event in run.events() if event["event"] == "task_started"}
+
+    assert set(configs) == {"chief-0", "worker-0", "worker-1", "ps-0"}
+    assert len({json.dumps(config["cluster"]) for config in configs.values()}) == 1
+    assert {f"{config['task']['type']}-{config['task']['index']}" for config in configs.values()} == set(configs)
+    assert len(set(started.values())) == 5  # with the monitor
+    assert all(run.log_file(task).exists() for task in started)
+
+
+def test_every_task_and_phase_is_measured(study):
+    run = study.runs["ps-async"]
+    samples = read_samples(run.metrics)
+    measured = samples[samples["name"] == "cpu_percent"]
+
+    assert {"host", "chief", "worker", "ps"} <= set(measured["role"])
+    assert measured["value"].between(0, 105).all()
+    assert set(samples["run_id"]) == {run.id}
+    assert {"startup_s", "connect_s", "build_s", "first_step_s", "training_s", "evaluation_s"} <= set(study.result("ps-async")["phases"])
+    assert "collector_errors" not in set(samples["name"])
+
+
+def test_nothing_runs_any_more_when_the_study_has_ended(study):
+    for run in study.runs.values():
+        assert not still_running(pids_of(run), within_s=0.5)
+
+
+def test_the_terminal_shows_the_comparison_and_where_the_report_is(study):
+    (report,) = study.directory.glob("report-*.html")
+
+    for text in ("single", "ps-async", "held-out accuracy", "emulated", str(report)):
+        assert text in study.shown
+    page = report.read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")  # an SVG's name spaces are not requests
+    assert "https://" not in page
+
+
+def test_the_report_is_made_again_from_run_directories_alone(study, tmp_path):
+    command = facesim("report", study.directory, "--output", tmp_path / "again.html", "--json")
+
+    shown = parse(command)
+    assert {result["strategy"] for result in shown["results"]} == set(STRATEGIES)
+    assert "<svg" in (tmp_path / "again.html").read_text()
+
+
+def test_the_saved_model_loads_and_is_the_one_that_was_evaluated(study, faces):
+    pytest.importorskip("tensorflow")
+    script = f"""
+import json, keras, numpy as np
+from pathlib import Path
+from facesim.data import stratified_split
+from facesim.job import make_job
+from facesim.study import prepare_data
+data = prepare_data(make_job(data={str(faces)!r}, image_size=32), lambda *_: None)
+_, held_out = stratified_split(data.labels, 0.2, 0)
+model = keras.models.load_model({str(study.runs["ps-async"].model_file)!r})
+print("accuracy", np.mean(model.predict(data.images[held_out], verbose=0).argmax(1) == data.labels[held_out]))
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120).stdout
+
+    assert float(shown.split("accuracy ")[1]) == pytest.approx(study.result("ps-async")["held_out_accuracy"])
+
+
+def test_a_seed_gives_the_same_training_again(study, faces, tmp_path):
+    shown = parse(facesim("run", "--data", faces, "--epochs", 12, *QUICK, "--output", tmp_path, "--json"))
+
+    assert shown["results"][0]["held_out_loss"] == pytest.approx(study.result("single")["held_out_loss"], rel=1e-3)
+
+
+def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, tmp_path):
+    # Without dropout and with one worker nothing is random or stale, so only the place of the parameters differs.
+    command = facesim("--data", faces, "--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn", "--image-size", 32,
+                      "--batch", 16, "--output", tmp_path, "--json")  # fmt: skip
+    single, cluster = sorted(parse(command)["results"], key=lambda result: result["strategy"] != "single")
+
+    assert cluster["updates"] == single["updates"]
+    assert np.isfinite(cluster["held_out_loss"])
+    assert cluster["counted"]["staleness"] == {"0": cluster["updates"]}

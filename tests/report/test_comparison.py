@@ -1,0 +1,191 @@
+"""The comparison: rows, verdict and warnings, from real run directories."""
+
+import json
+
+import pytest
+
+from facesim.report import compare, to_json
+
+APART = {"verdict": "apart", "evidence": ["12,800 examples were counted, 6,400 were due", "0 bytes crossed the wire"]}
+
+
+def texts(findings, topic=None):
+    return " ".join(finding.text for finding in findings if topic in (None, finding.topic))
+
+
+def test_seeds_of_a_strategy_are_one_row_and_single_comes_first(study):
+    comparison = compare(reversed(study))
+
+    assert [row.label for row in comparison.rows] == ["single", "ps-async"]
+    assert [row.seeds for row in comparison.rows] == [[0, 1, 2], [0, 1, 2]]
+    assert comparison.warnings == ()
+
+
+def test_the_verdict_says_who_is_slower_what_it_costs_and_that_accuracy_was_not_told_apart(study):
+    comparison = compare(study)
+
+    assert comparison.headlines[0].text == (
+        "ps-async against single (emulated): 1.43 times as long to train, 2.83 times the instance-seconds, "
+        "no evidence of a difference in accuracy."
+    )
+    assert "remain possible" in texts(comparison.findings, "held-out accuracy")
+    assert "a speed-up or a slow-down here is no forecast" in texts(comparison.findings, "emulated")
+
+
+def test_a_faster_strategy_is_told_the_other_way_round(make_run):
+    runs = [make_run("single", seed, training_s=60.0 + seed) for seed in range(3)]
+    runs += [make_run("ps-async", seed, training_s=30.0 + 0.6 * seed) for seed in range(3)]
+
+    comparison = compare(runs)
+
+    assert "1.99 times as fast to train" in comparison.headlines[0].text
+    assert "ps-async is 1.99 times as fast as single to train" in texts(comparison.findings, "training time")
+
+
+def test_a_clear_loss_of_accuracy_is_told_with_interval_and_p(make_run):
+    runs = [make_run("single", seed, accuracy=92.0 + 0.5 * seed) for seed in range(3)]
+    runs += [make_run("ps-async", seed, accuracy=85.0 + 0.4 * seed) for seed in range(3)]
+
+    comparison = compare(runs)
+
+    assert "percentage points less accurate" in comparison.headlines[0].text
+    assert "95 % interval −" in texts(comparison.findings, "held-out accuracy")
+    assert "p = " in texts(comparison.findings, "held-out accuracy")
+
+
+def test_one_seed_allows_no_accuracy_statement_but_has_wilsons_interval(make_run):
+    comparison = compare([make_run("single", accuracy=92.5), make_run("ps-async", accuracy=80.0)])
+
+    assert "No accuracy statement about ps-async and single is possible from 1 paired seed" in texts(
+        comparison.findings, "held-out accuracy"
+    )
+    assert "it may be noise" in texts(comparison.findings, "training time")
+    low, high = comparison.rows[0].accuracy_interval()
+    assert 80 < low < 92.5 < high < 98
+
+
+def test_a_single_strategy_is_described_and_not_compared(make_run):
+    comparison = compare([make_run("single", seed) for seed in range(3)])
+
+    assert comparison.contrasts == ()
+    assert "nothing to compare it with" in comparison.headlines[0].text
+
+
+def test_replicas_that_trained_apart_are_an_alarm_before_everything_else(make_run):
+    comparison = compare([make_run("single"), make_run("ps-async", audit=APART)])
+
+    assert comparison.headlines[0].tone == "alarm"
+    assert comparison.findings[0].tone == "alarm"
+    assert "0 bytes crossed the wire" in comparison.findings[0].text
+
+
+def test_one_run_apart_makes_the_row_apart(make_run):
+    comparison = compare([make_run("ps-async", 0), make_run("ps-async", 1, audit=APART), make_run("ps-async", 2)])
+
+    assert comparison.rows[0].audit == "apart"
+    assert "apart in 1 of 3 runs" in comparison.findings[0].text
+
+
+def test_a_failed_run_is_left_out_and_named_with_its_cause(make_run):
+    lost = {"state": "Failed", "failure": "worker-1 was killed by SIGKILL\nlast lines", "held_out_accuracy": None}
+    runs = [make_run("single", seed) for seed in range(3)]
+    runs += [make_run("ps-async", 0), make_run("ps-async", 1, result=lost), make_run("ps-async", 2)]
+
+    comparison = compare(runs)
+
+    assert comparison.rows[1].seeds == [0, 2]
+    assert "left out: ps-async, seed 1: Failed (worker-1 was killed by SIGKILL)" in comparison.warnings
+    assert any(warning.startswith("not the same seeds") for warning in comparison.warnings)
+
+
+def test_when_nothing_completed_the_verdict_says_so(make_run):
+    comparison = compare([make_run("single", finished=False), make_run("ps-async", result={"state": "Stopped"})])
+
+    assert "No run completed" in comparison.headlines[0].text
+    assert comparison.target_accuracy is None
+
+
+def test_differing_experiments_are_named_field_by_field(make_run):
+    comparison = compare([make_run("single", batch=32), make_run("ps-async", batch=64, learning_rate=0.001)])
+
+    assert "(emulated, not the same experiment)" in comparison.headlines[0].text
+    assert "not the same experiment: batch 32 for single; 64 for ps-async" in comparison.warnings
+    assert "not the same experiment: learning rate 0.0001 for single; 0.001 for ps-async" in comparison.warnings
+    assert any(warning.startswith("not the same work: updates") for warning in comparison.warnings)
+
+
+def test_accuracies_on_different_test_images_are_not_compared(make_run):
+    runs = [make_run("single", seed) for seed in range(3)]
+    runs += [make_run("ps-async", seed, held_out=0.5, accuracy=50.0) for seed in range(3)]
+
+    comparison = compare(runs)
+
+    assert comparison.contrasts[0].accuracy is None
+    assert "Not compared" in texts(comparison.findings, "held-out accuracy")
+
+
+def test_runs_of_one_strategy_that_differ_do_not_share_a_row(make_run):
+    comparison = compare(
+        [make_run("ps-async", workers=2, name="a"), make_run("ps-async", workers=4, name="b"), make_run("single")]
+    )
+
+    assert [row.label for row in comparison.rows] == ["single", "ps-async (2 workers)", "ps-async (4 workers)"]
+
+
+def test_workers_mean_nothing_to_single(make_run):
+    comparison = compare([make_run("single", 0, workers=2), make_run("single", 1, workers=8)])
+
+    assert len(comparison.rows) == 1
+
+
+def test_of_a_seed_that_was_run_twice_the_newer_counts(make_run):
+    runs = [make_run("single", 0, accuracy=50.0), make_run("single", 0, accuracy=90.0, name="again", launched=1.8e9)]
+
+    comparison = compare(runs)
+
+    assert comparison.rows[0].estimate("held_out_accuracy").mean == 90.0
+    assert "left out: single, seed 0: the same seed was run again later" in comparison.warnings
+
+
+def test_the_target_is_95_percent_of_the_lower_mean_unless_chosen(make_run):
+    runs = [make_run("single", accuracy=90.0), make_run("ps-async", accuracy=80.0)]
+
+    assert compare(runs).target_accuracy == pytest.approx(76.0)
+    assert "95 % of the lowest" in compare(runs).target_origin
+    assert compare(runs, target_accuracy=85.0).target_accuracy == 85.0
+
+
+def test_a_target_that_was_not_reached_has_no_time_and_is_said(make_run):
+    comparison = compare([make_run("single", accuracy=90.0), make_run("ps-async", accuracy=80.0)], target_accuracy=85.0)
+
+    assert comparison.rows[1].estimate("time_to_accuracy_s") is None
+    assert "ps-async reached 85.0 % held-out in 0 of 1 run" in texts(comparison.findings)
+
+
+def test_a_diverged_run_is_warned_of_and_leaves_valid_json(make_run):
+    comparison = compare([make_run("single", result={"held_out_loss": float("nan")})])
+
+    assert any("training diverged" in warning for warning in comparison.warnings)
+    assert json.dumps(to_json(comparison), allow_nan=False)
+
+
+def test_accuracy_no_better_than_chance_is_said(make_run):
+    comparison = compare([make_run("single", accuracy=3.0)])
+
+    assert "not shown to be better than chance" in texts(comparison.findings)
+
+
+def test_a_collector_that_failed_is_named(make_run):
+    comparison = compare([make_run("single", result={"collector_errors": {"psutil": 3.0, "sockets": 0.0}})])
+
+    assert comparison.warnings == ("measurements have gaps: single, seed 0: collector psutil failed 3 times",)
+
+
+def test_json_has_every_measure_by_seed_and_the_verdict(study):
+    content = json.loads(json.dumps(to_json(compare(study)), allow_nan=False))
+
+    cluster = content["rows"][1]
+    assert cluster["measures"]["training_s"]["by_seed"] == {"0": 57.0, "1": 58.5, "2": 60.0}
+    assert cluster["sync_audit"] == "together"
+    assert content["contrasts"][0]["accuracy"]["outcome"] == "no evidence of a difference"
+    assert content["contrasts"][0]["ratios"]["instance_s"]["ratio"] == pytest.approx(2.83, abs=0.01)

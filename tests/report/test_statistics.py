@@ -1,0 +1,141 @@
+"""Statistics: golden values from textbooks and tables, and the limits of what seeds allow one to say."""
+
+import pytest
+
+from facesim.report.statistics import (
+    Outcome,
+    mean_interval,
+    paired_difference,
+    paired_ratio,
+    time_to_reach,
+    wilson_interval,
+)
+
+
+def by_seed(*values):
+    return dict(enumerate(values))
+
+
+def test_the_interval_of_a_mean_is_students():
+    # t(2, 0.975) = 4.3027; s = 1; n = 3
+    estimate = mean_interval([9.0, 10.0, 11.0])
+
+    assert estimate.mean == 10
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+
+
+def test_one_value_has_a_mean_and_no_interval():
+    estimate = mean_interval([7.0])
+
+    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (7.0, None, None, 1)
+
+
+def test_no_values_have_no_mean():
+    with pytest.raises(ValueError, match="at least one"):
+        mean_interval([])
+
+
+def test_wilsons_interval_is_that_of_the_tables():
+    # 81 of 263: Newcombe, Statistics in Medicine 17 (1998), table I
+    low, high = wilson_interval(100 * 81 / 263, 263)
+
+    assert (low, high) == (pytest.approx(25.53, abs=0.005), pytest.approx(36.62, abs=0.005))
+
+
+def test_wilsons_interval_stays_within_0_and_100():
+    assert wilson_interval(100.0, 80)[1] == pytest.approx(100)
+    assert wilson_interval(0.0, 80)[0] == pytest.approx(0)
+
+
+def test_fewer_than_three_paired_seeds_allow_no_statement():
+    difference = paired_difference(by_seed(90.0, 91.0), by_seed(80.0, 81.5))
+
+    assert difference.outcome is Outcome.TOO_FEW_SEEDS
+    assert difference.low is None
+    assert difference.p is None
+
+
+def test_only_seeds_that_both_have_are_paired():
+    difference = paired_difference({0: 90.0, 1: 91.0, 2: 92.0}, {1: 80.0, 2: 81.0, 3: 82.0})
+
+    assert difference.outcome is Outcome.TOO_FEW_SEEDS
+    assert difference.n == 2
+
+
+def test_a_clear_difference_is_called_different():
+    difference = paired_difference(by_seed(92.0, 91.0, 93.0, 92.0), by_seed(85.0, 84.5, 86.0, 84.0))
+
+    assert difference.outcome is Outcome.DIFFERENT
+    assert difference.mean == pytest.approx(-7.125)
+    assert difference.high < -1
+    assert difference.p < 0.001
+
+
+def test_the_p_value_agrees_with_the_interval():
+    # Differences 1, 2, 3: t = 2 / (1 / sqrt(3)) = 3.4641, two-sided p with 2 degrees of freedom = 0.0742
+    difference = paired_difference(by_seed(0.0, 0.0, 0.0), by_seed(1.0, 2.0, 3.0))
+
+    assert difference.p == pytest.approx(0.0742, abs=1e-4)
+    assert difference.low < 0 < difference.high
+
+
+def test_noise_is_no_evidence_and_not_equivalence():
+    difference = paired_difference(by_seed(90.0, 92.0, 91.0), by_seed(92.0, 90.0, 91.5))
+
+    assert difference.outcome is Outcome.NO_EVIDENCE
+
+
+def test_an_interval_within_the_margin_is_equivalence():
+    difference = paired_difference(by_seed(90.0, 92.0, 91.0), by_seed(90.1, 91.9, 91.05))
+
+    assert difference.outcome is Outcome.EQUIVALENT
+
+
+def test_a_difference_within_the_margin_is_called_negligible():
+    difference = paired_difference(by_seed(90.0, 92.0, 91.0), by_seed(90.5, 92.52, 91.48))
+
+    assert difference.outcome is Outcome.NEGLIGIBLE
+
+
+def test_differences_without_spread_are_not_tested():
+    difference = paired_difference(by_seed(90.0, 92.0, 91.0), by_seed(91.25, 93.25, 92.25))
+
+    assert difference.outcome is Outcome.NO_SPREAD
+    assert difference.mean == pytest.approx(1.25)
+    assert difference.p is None
+
+
+def test_several_comparisons_at_once_widen_the_interval():
+    first, second = by_seed(90.0, 92.0, 91.0), by_seed(88.0, 89.5, 89.2)
+
+    alone, jointly = paired_difference(first, second), paired_difference(first, second, comparisons=3)
+
+    assert jointly.high - jointly.low > alone.high - alone.low
+    assert jointly.p == pytest.approx(3 * alone.p)
+
+
+def test_a_ratio_is_the_geometric_mean_over_seeds():
+    ratio = paired_ratio(by_seed(10.0, 10.0), by_seed(20.0, 5.0))
+
+    assert ratio.ratio == pytest.approx(1.0)
+    assert ratio.undecided
+
+
+def test_a_clear_ratio_is_decided():
+    ratio = paired_ratio(by_seed(10.0, 11.0, 12.0), by_seed(14.0, 15.5, 16.7))
+
+    assert ratio.low > 1.3
+    assert not ratio.undecided
+
+
+def test_a_ratio_of_one_seed_has_no_interval_and_without_seeds_there_is_none():
+    assert paired_ratio({0: 10.0}, {0: 15.0}).low is None
+    assert paired_ratio({0: 10.0}, {1: 15.0}) is None
+
+
+def test_a_target_is_reached_at_the_first_evaluation_that_is_as_good():
+    assert time_to_reach([1.0, 2.0, 3.0, 4.0], [10.0, 50.0, 40.0, 60.0], 50.0) == 2.0
+
+
+def test_a_target_that_is_never_reached_has_no_time():
+    assert time_to_reach([1.0, 2.0], [10.0, 20.0], 50.0) is None

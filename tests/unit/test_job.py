@@ -1,0 +1,59 @@
+import pytest
+
+from facesim.errors import InputError
+from facesim.job import Job, make_job
+
+
+def test_options_go_where_they_belong_and_the_rest_is_default():
+    job = make_job(strategy="ps-async", epochs=3, workers=4)
+
+    assert (job.strategy, job.experiment.epochs, job.shape.workers) == ("ps-async", 3, 4)
+    assert (job.experiment.batch, job.experiment.model, job.shape.ps) == (32, "paper-cnn", 1)
+
+
+def test_a_job_survives_being_written_and_read():
+    job = make_job(strategy="ps-async", data="lfw", learning_rate=0.01, threads=2)
+
+    assert Job.model_validate_json(job.model_dump_json()) == job
+
+
+def test_none_means_the_default():
+    assert make_job(epochs=None) == make_job()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("epochs", 0, "--epochs 0 is not allowed: greater than or equal to 1"),
+        ("batch", -1, "--batch -1 is not allowed"),
+        ("held_out", 1.0, "--held-out 1.0 is not allowed: less than 1"),
+        ("learning_rate", "fast", "--learning-rate 'fast' is not allowed"),
+        ("learning_rate", float("nan"), "--learning-rate nan is not allowed"),
+        ("model", "paper", "must be one of paper-cnn, compact-cnn; did you mean paper-cnn?"),
+        ("strategy", "ps-sink", "--strategy 'ps-sink' is not allowed: must be one of single, ps-async"),
+        ("workers", 0, "--workers 0 is not allowed"),
+        ("ps", 1000, "--ps 1000 is not allowed: less than or equal to 64"),
+        ("image_size", 8, "--image-size 8 is not allowed"),
+        ("instance_type", "ml.m5.2xlage", "did you mean ml.m5.2xlarge?"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named_with_what_is(option, value, told):
+    with pytest.raises(InputError) as error:
+        make_job(**{option: value})
+
+    assert told in str(error.value)
+
+
+def test_every_wrong_value_is_told_at_once():
+    with pytest.raises(InputError, match="--epochs.*--workers"):
+        make_job(epochs=0, workers=0)
+
+
+def test_an_unknown_option_is_told_with_the_closest():
+    with pytest.raises(InputError, match="unknown option --epoch; did you mean --epochs?"):
+        make_job(epoch=1)
+
+
+def test_a_cluster_is_billed_for_a_host_a_worker():
+    assert make_job(strategy="ps-async", workers=3).hosts == 3
+    assert make_job(strategy="single", workers=3).hosts == 1

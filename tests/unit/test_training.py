@@ -1,0 +1,119 @@
+"""Batches, optimiser, step and evaluation in one process: the parts that every strategy shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facesim.training.batches import epoch_batches
+
+
+@given(examples=st.integers(1, 200), batch=st.integers(1, 64), seed=st.integers(0, 5), epoch=st.integers(1, 3))
+def test_an_epoch_s_batches_are_every_example_exactly_once(examples, batch, seed, epoch):
+    indices = np.arange(examples) * 7 + 3
+
+    batches = epoch_batches(indices, batch, seed, epoch)
+
+    assert sorted(np.concatenate(batches)) == sorted(indices)
+    assert [len(some) for some in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert 1 <= len(batches[-1]) <= batch
+
+
+def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else():
+    def order(seed, epoch):
+        return np.concatenate(epoch_batches(np.arange(50), 8, seed, epoch)).tolist()
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return pytest.importorskip("tensorflow")
+
+
+def test_fused_adam_is_adam(tf):
+    import keras
+
+    from facesim.training.optimizer import FusedAdam
+
+    def trained(make):
+        rng = np.random.default_rng(0)
+        variables = [keras.Variable(rng.normal(size=shape).astype("float32")) for shape in ((4, 3), (3,))]
+        optimizer = make(0.05)
+        optimizer.build(variables)
+        for _ in range(25):
+            optimizer.apply([tf.constant(rng.normal(size=v.shape).astype("float32")) for v in variables], variables)
+        return [variable.numpy() for variable in variables], int(optimizer.iterations)
+
+    theirs, their_count = trained(keras.optimizers.Adam)
+    ours, our_count = trained(FusedAdam)
+
+    assert our_count == their_count == 25
+    for one, other in zip(ours, theirs):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_fused_adam_numbers_its_updates_and_follows_a_schedule(tf):
+    import keras
+
+    from facesim.training.optimizer import FusedAdam
+
+    variable = keras.Variable(np.ones(2, "float32"))
+    optimizer = FusedAdam(keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.0]))
+    optimizer.build([variable])
+
+    numbers = [int(optimizer.apply([tf.ones(2)], [variable])) for _ in range(4)]
+
+    assert numbers == [0, 1, 2, 3]
+    np.testing.assert_allclose(variable.numpy(), 1 - 0.2, rtol=1e-4)  # two updates at 0.1, then none
+
+
+def test_a_step_learns_and_tells_what_it_was(tf):
+    from facesim import models
+    from facesim.training.optimizer import FusedAdam
+    from facesim.training.step import StepResult, training_step
+
+    rng = np.random.default_rng(0)
+    images, labels = tf.constant(rng.integers(0, 255, (12, 32, 32, 3), np.uint8)), tf.constant(np.arange(12) % 3, tf.int32)
+    model = models.build("compact-cnn", (32, 32, 3), 3)
+    optimizer = FusedAdam(0.01)
+    optimizer.build(model.trainable_variables)
+
+    results = [
+        StepResult.unpack(training_step(model, optimizer, images, labels, tf.constant(5)).numpy()) for _ in range(12)
+    ]
+
+    assert results[-1].loss_sum < results[0].loss_sum / 2
+    assert [(r.examples, r.worker, r.version_read, r.version, r.staleness) for r in results[:2]] == [(12, 5, 0, 0, 0), (12, 5, 1, 1, 0)]
+    assert all(0 <= result.correct <= 12 for result in results)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("paper-cnn", 4_842_589), ("compact-cnn", None)])
+def test_a_network_takes_pixels_as_stored_and_gives_logits(tf, name, parameters):
+    from facesim import models
+
+    model = models.build(name, (64, 64, 3), 29)
+    logits = model(np.full((2, 64, 64, 3), 255, np.uint8))
+
+    assert logits.shape == (2, 29)
+    assert model.count_params() == (parameters or model.count_params())
+
+
+def test_evaluation_is_the_same_for_any_grouping_of_examples(tf, monkeypatch):
+    from facesim import models
+    from facesim.training import evaluation
+
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (20, 32, 32, 3), np.uint8), (np.arange(20) % 4).astype(np.int32)
+    model = models.build("paper-cnn", (32, 32, 3), 4)
+    whole = evaluation.Evaluator(model)(images, labels, np.arange(20))
+    monkeypatch.setattr(evaluation, "_BATCH", 7)
+    parts = evaluation.Evaluator(model)(images, labels, np.arange(20))
+
+    assert parts.accuracy == whole.accuracy
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert 0 <= whole.accuracy <= 1
