@@ -96,6 +96,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
         click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]"),
         click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
+        click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]"),
         click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),
         click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),

@@ -51,6 +51,7 @@ class Experiment(_Frozen):
     channels: Literal[1, 3] = 3
     held_out: float = Field(0.2, gt=0, lt=1)
     max_bad_files: float = Field(0.05, ge=0, le=1)
+    min_images: int | None = Field(None, ge=2)
     epochs: int = Field(50, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)

@@ -49,6 +49,7 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         image_size=experiment.image_size,
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,
+        min_images=experiment.min_images,
         cache_dir=Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")),
         progress=progress,
     )

@@ -99,7 +99,7 @@ def _learning(rows: Sequence[Row], target_accuracy: float | None) -> Iterator[st
         for record in row.counted:
             if record.result.held_out_loss is not None and not math.isfinite(record.result.held_out_loss):
                 yield f"{row.label}, {_name(record)}: training diverged, its held-out loss is not a finite number"
-    chances = [row.counted[0].result.data.chance_accuracy for row in rows]
+    chances = [row.counted[0].result.data.chance_accuracy_percent for row in rows]
     chance = max((chance for chance in chances if chance is not None), default=None)
     if target_accuracy is not None and chance is not None and target_accuracy <= chance:
         yield f"time-to-accuracy means nothing: its target, {target_accuracy:.1f} %, is not above chance {chance:.1f} %"

@@ -137,7 +137,7 @@ def _value(value: Any) -> str:
 
 def _words(name: str) -> str:
     named = {
-        "chance_accuracy": "accuracy by chance (%)",
+        "chance_accuracy_percent": "accuracy by chance (%)",
         "cpu_count": "CPUs",
         "cpu_model": "CPU",
         "held_out": "held-out share",

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facesim.errors import InputError
 from facesim.metrics.files import read_samples
@@ -28,6 +28,10 @@ _COLLECTORS = ("psutil", "sockets")
 
 #: What tells one task, or host, from another in `RunRecord.utilisation`.
 TASK = ["host", "role", "task_index"]
+
+
+#: A share, 0-1, on disk; in percent here.
+Percent = Annotated[float | None, AfterValidator(lambda share: None if share is None else 100 * share)]
 
 
 class _Read(BaseModel):
@@ -67,7 +71,7 @@ class Data(_Read):
     identities: int | None = None
     training_examples: int | None = None
     held_out_examples: int | None = None
-    chance_accuracy: float | None = None
+    chance_accuracy_percent: Percent = Field(None, validation_alias="chance_accuracy")
 
 
 class Audit(_Read):
@@ -78,7 +82,7 @@ class Audit(_Read):
 
 
 class Result(_Read):
-    """`result.json`. Accuracies and chance are in percent, `_s` in seconds, `_bytes` in bytes, `_usd` in dollars."""
+    """`result.json`. Its accuracies, 0-1, are in percent here, as a report shows them."""
 
     strategy: str
     backend: str
@@ -86,8 +90,8 @@ class Result(_Read):
     state: str
     measurement: str | None = None
     failure: str | None = None
-    held_out_accuracy: float | None = None
-    training_accuracy: float | None = None
+    held_out_accuracy_percent: Percent = Field(None, validation_alias="held_out_accuracy")
+    training_accuracy_percent: Percent = Field(None, validation_alias="training_accuracy")
     held_out_loss: float | None = None
     images_per_s: float | None = None
     training_s: float | None = None
@@ -164,7 +168,7 @@ def load(run: Run) -> RunRecord:
         job=job,
         result=result,
         phases=phases,
-        history=_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"]),
+        history=_in_percent(_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"])),
         utilisation=_wide(samples[samples["source"].isin(_COLLECTORS)], ["time_unix_s", *TASK]),
         events=events,
         launched_unix_s=_launched(events, samples),
@@ -184,6 +188,12 @@ def _wide(samples: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
         .reset_index()
         .rename_axis(columns=None)
     )
+
+
+def _in_percent(history: pandas.DataFrame) -> pandas.DataFrame:
+    """Accuracies, 0-1 in samples, in percent and named so."""
+    shares = {name: f"{name}_percent" for name in history.columns if name.endswith("_accuracy")}
+    return history.assign(**{percent: 100 * history[name] for name, percent in shares.items()}).drop(columns=list(shares))
 
 
 def _launched(events: list[dict[str, Any]], samples: pandas.DataFrame) -> float | None:

@@ -38,10 +38,10 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "time_to_accuracy_since_launch_s": Measure(
             "Time", "the same, since launch", "s", _reached("since_launch_s", target_accuracy)
         ),
-        "held_out_accuracy": Measure("Learning", "held-out accuracy", "%", _result("held_out_accuracy")),
-        "training_accuracy": Measure("Learning", "training accuracy", "%", _result("training_accuracy")),
-        "chance_accuracy": Measure(
-            "Learning", "accuracy by chance", "%", lambda record: record.result.data.chance_accuracy
+        "held_out_accuracy_percent": Measure("Learning", "held-out accuracy", "%", _result("held_out_accuracy_percent")),
+        "training_accuracy_percent": Measure("Learning", "training accuracy", "%", _result("training_accuracy_percent")),
+        "chance_accuracy_percent": Measure(
+            "Learning", "accuracy by chance", "%", lambda record: record.result.data.chance_accuracy_percent
         ),
         "examples_seen": Measure("Learning", "examples seen", "1", _result("examples_seen")),
         "updates": Measure("Learning", "updates", "1", _result("updates")),
@@ -93,10 +93,10 @@ def _phase(name: str) -> Callable[[RunRecord], float | None]:
 def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | None]:
     def of(record: RunRecord) -> float | None:
         history = record.history
-        if target is None or "held_out_accuracy" not in history:
+        if target is None or "held_out_accuracy_percent" not in history:
             return None
-        curve = history.dropna(subset=["held_out_accuracy", clock])
-        return time_to_reach(curve[clock].tolist(), curve["held_out_accuracy"].tolist(), target)
+        curve = history.dropna(subset=["held_out_accuracy_percent", clock])
+        return time_to_reach(curve[clock].tolist(), curve["held_out_accuracy_percent"].tolist(), target)
 
     return of
 

@@ -90,7 +90,7 @@ def colours(comparison: Comparison) -> list[str]:
 def plots(comparison: Comparison) -> dict[str, str]:
     """Every plot that the runs have data for, as name -> SVG, in the order of the page."""
     drawn = {
-        "accuracy": _curves(comparison, "held_out_accuracy", "held-out accuracy (%)", _mark_target),
+        "accuracy": _curves(comparison, "held_out_accuracy_percent", "held-out accuracy (%)", _mark_target),
         "loss": _curves(comparison, "loss", "training loss, dropout on"),
         "time": _phase_bars(comparison),
         "cost": _cost_bars(comparison),
@@ -130,7 +130,7 @@ def _curves(
 
 def _mark_target(axes: Axes, comparison: Comparison) -> None:
     axes.set_ylim(0, 100)
-    chances = [row.estimate("chance_accuracy") for row in comparison.rows]
+    chances = [row.estimate("chance_accuracy_percent") for row in comparison.rows]
     chance = next((estimate.mean for estimate in chances if estimate), None)
     for level, name in ((comparison.target_accuracy, "target"), (chance, "chance")):
         if level is not None:

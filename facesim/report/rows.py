@@ -46,7 +46,7 @@ class Row:
 
         Over seeds if there are several, else that of one model tested on so many examples (Wilson).
         """
-        estimate = self.estimate("held_out_accuracy")
+        estimate = self.estimate("held_out_accuracy_percent")
         if estimate is None:
             return None
         if estimate.low is not None and estimate.high is not None:

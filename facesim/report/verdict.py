@@ -203,7 +203,7 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
 
 def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
     for row in rows:
-        interval, chance = row.accuracy_interval(), row.estimate("chance_accuracy")
+        interval, chance = row.accuracy_interval(), row.estimate("chance_accuracy_percent")
         if interval and chance and interval[0] <= chance.mean:
             yield Finding(
                 "held-out accuracy",
@@ -251,7 +251,7 @@ def _interval(ratio: Ratio, joint: str) -> str:
 
 
 def _accuracy_of(row: Row) -> str:
-    estimate, interval = row.estimate("held_out_accuracy"), row.accuracy_interval()
+    estimate, interval = row.estimate("held_out_accuracy_percent"), row.accuracy_interval()
     if estimate is None:
         return "no held-out accuracy"
     bounds = f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""

@@ -90,8 +90,8 @@ def write_run(
             "state": "Completed",
             "measurement": "emulated",
             "failure": None,
-            "held_out_accuracy": accuracy,
-            "training_accuracy": 99.4,
+            "held_out_accuracy": accuracy / 100,
+            "training_accuracy": 0.994,
             "held_out_loss": 0.31,
             "images_per_s": epochs * TRAINING_EXAMPLES / training_s,
             "training_s": training_s,
@@ -115,7 +115,7 @@ def write_run(
                 "identities": 40,
                 "training_examples": TRAINING_EXAMPLES,
                 "held_out_examples": HELD_OUT_EXAMPLES,
-                "chance_accuracy": 2.5,
+                "chance_accuracy": 0.025,
             },
             "sync_audit": audit
             or (
@@ -178,9 +178,9 @@ def write_history(
                 "examples": epoch * TRAINING_EXAMPLES,
                 "updates": epoch * TRAINING_EXAMPLES // 32,
                 "loss": 3.7 * np.exp(-4 * epoch / epochs) + abs(random.normal(0, 0.05)),
-                "running_accuracy": 95 * grown,
+                "running_accuracy": 0.95 * grown,
                 "images_per_s": epochs * TRAINING_EXAMPLES / training_s,
-                "held_out_accuracy": max(0.0, accuracy * grown + noise),
+                "held_out_accuracy": max(0.0, accuracy * grown + noise) / 100,
                 "held_out_loss": 3.7 * np.exp(-3 * epoch / epochs),
             },
         )

@@ -143,7 +143,7 @@ def test_of_a_seed_that_was_run_twice_the_newer_counts(make_run):
 
     comparison = compare(runs)
 
-    assert comparison.rows[0].estimate("held_out_accuracy").mean == 90.0
+    assert comparison.rows[0].estimate("held_out_accuracy_percent").mean == 90.0
     assert "left out: single, seed 0: the same seed was run again later" in comparison.warnings
 
 
