@@ -48,12 +48,13 @@ class _Course:
                 if sample.name == "examples" and self._training_since is None:
                     self._training_since, self._examples_then = sample.time_unix_s, sample.value
                     self.state = "training"
-            elif sample.source == "psutil" and sample.role != "host":
+            elif sample.source == "psutil" and sample.role not in ("host", "monitor"):
                 self.tasks.setdefault(f"{sample.role}-{sample.task_index}", {})[sample.name] = sample.value
         return self.latest.get("epoch") != epoch
 
     @property
     def share(self) -> float:
+        """How much of the training is done, 0-1."""
         return self.latest.get("epoch", 0) / self.epochs
 
     @property
@@ -150,7 +151,7 @@ class _Live(Quiet):
             self._display = None
 
     def preparing(self, what: str, done: int, due: int) -> None:
-        self._show(Group(Text(f"data: {what} {done}/{due}"), ProgressBar(total=due, completed=done, width=60)))
+        self._show(Group(Text(f"data: {what} {done}/{due}"), _bar(done / due)))
         if done == due:
             self._hide()
 
@@ -167,18 +168,23 @@ class _Live(Quiet):
         course = self._course
         course.update()
         tasks = Table(box=None, pad_edge=False)
-        for heading in ("task", "CPU %", "memory MB"):
+        for heading in ("task", "CPU % of host", "memory MB"):
             tasks.add_column(heading, justify="left" if heading == "task" else "right", style="dim")
         for name, values in sorted(course.tasks.items()):
             tasks.add_row(name, f"{values['cpu_percent']:.0f}", f"{values['memory_bytes'] / 1e6:.0f}")
         title = Text(course.title, style="bold").append(f"   {_clock(time.monotonic() - self._begin)}", style="dim")
-        bar = ProgressBar(total=1.0, completed=course.share, width=60)
-        self._show(Group(title, bar, Text(course.figures()), tasks))
+        self._show(Group(title, _bar(course.share), Text(course.figures()), tasks))
 
     def ended(self, run: Run, result: dict[str, Any]) -> None:
         self._hide()
         style = {"Completed": "green", "Failed": "red"}.get(result["state"], "yellow")
         self._console.print(Text(f"{self._course.title}: ", style="bold").append(_end(result), style=style))
+
+
+def _bar(share: float) -> RenderableType:
+    line = Table.grid(padding=(0, 1))
+    line.add_row(ProgressBar(total=1.0, completed=share, width=60), f"{share:.0%}")
+    return line
 
 
 def _told(event: dict[str, Any]) -> list[str]:

@@ -24,8 +24,10 @@ class LocalBackend:
     def render(self, job: Job, directory: Path, data: Path) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
         run = Run(directory.resolve())
-        counts = {"chief": 1, "worker": job.shape.workers, "ps": job.shape.ps}
-        topology = local_topology({role: counts[role] for role in STRATEGIES[job.strategy].roles})
+        # In this order they are started: whoever connects to a server that is not there yet waits a second to try again.
+        counts = {"ps": job.shape.ps, "worker": job.shape.workers, "chief": 1}
+        roles = STRATEGIES[job.strategy].roles
+        topology = local_topology({role: count for role, count in counts.items() if role in roles})
 
         def task(role: str, index: int) -> Task:
             chief = role == "chief"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 UNFINISHED = "Unfinished"
 
+MONITOR = "monitor"
+
 #: The sources that say what tasks and hosts use.
 _COLLECTORS = ("psutil", "sockets")
 
@@ -81,6 +83,11 @@ class Audit(_Read):
     evidence: tuple[str, ...] = ()
 
 
+def _without_monitor(by_role: dict[str, Any]) -> dict[str, Any]:
+    """What measuring costs is on record, but it is not the job's use of the host."""
+    return {role: used for role, used in by_role.items() if role != MONITOR}
+
+
 class Result(_Read):
     """`result.json`. Its accuracies, 0-1, are in percent here, as a report shows them."""
 
@@ -103,7 +110,7 @@ class Result(_Read):
     instance_type: str | None = None
     hosts: int | None = None
     phases: dict[str, float | None] = {}
-    resources: dict[str, Resources] = {}
+    resources: Annotated[dict[str, Resources], AfterValidator(_without_monitor)] = {}
     wire_bytes: float | None = None
     parameters: int | None = None
     parameter_bytes: int | None = None
@@ -169,7 +176,9 @@ def load(run: Run) -> RunRecord:
         result=result,
         phases=phases,
         history=_in_percent(_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"])),
-        utilisation=_wide(samples[samples["source"].isin(_COLLECTORS)], ["time_unix_s", *TASK]),
+        utilisation=_wide(
+            samples[samples["source"].isin(_COLLECTORS) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
+        ),
         events=events,
         launched_unix_s=_launched(events, samples),
     )

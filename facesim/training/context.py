@@ -93,3 +93,19 @@ def open_context(run: Run, data_directory: Path) -> Context:
     if context.job.shape.threads:
         tf.config.threading.set_intra_op_parallelism_threads(context.job.shape.threads)
     return context
+
+
+def wait_for_servers(cluster: tf.train.ClusterSpec) -> None:
+    """Wait until every worker and parameter server listens.
+
+    gRPC, refused once, waits a second before it tries again; asking the port itself costs milliseconds.
+    """
+    for role in ("ps", "worker"):
+        for address in cluster.job_tasks(role):
+            host, port = address.rsplit(":", 1)
+            while True:
+                try:
+                    socket.create_connection((host, int(port))).close()
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)

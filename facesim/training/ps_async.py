@@ -13,15 +13,16 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.data.pipeline import index_batch, resident_images
-from facesim.training.context import Context
+from facesim.training.context import Context, wait_for_servers
 from facesim.training.loop import fit
 from facesim.training.step import StepResult, training_step
 
 
 def train(context: Context) -> None:
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     with context.recorder.timed("connect_s"):
-        # The constructor waits until every task of TF_CONFIG answers.
-        strategy = tf.distribute.ParameterServerStrategy(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+        wait_for_servers(resolver.cluster_spec())
+        strategy = tf.distribute.ParameterServerStrategy(resolver)
         coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
     with context.recorder.timed("build_s"):
         replicas = _Workers(context, strategy, coordinator)

@@ -15,8 +15,8 @@ def test_a_dry_run_prints_the_exact_processes_and_starts_nothing(faces, tmp_path
     single, cluster = shown["runs"]
     assert [task["role"] for task in single["request"]["tasks"]] == ["chief"]
     tasks = cluster["request"]["tasks"]
-    assert [f"{task['role']}-{task['index']}" for task in tasks] == ["chief-0", "worker-0", "worker-1", "worker-2", "ps-0", "ps-1"]
-    config = json.loads(tasks[4]["environment"]["TF_CONFIG"])
+    assert [f"{task['role']}-{task['index']}" for task in tasks] == ["ps-0", "ps-1", "worker-0", "worker-1", "worker-2", "chief-0"]
+    config = json.loads(tasks[0]["environment"]["TF_CONFIG"])
     assert config["task"] == {"type": "ps", "index": 0}
     assert [len(config["cluster"][role]) for role in ("chief", "worker", "ps")] == [1, 3, 2]
     assert {"job.json", "result.json", "model.keras"} <= set(cluster["files"])
