@@ -73,7 +73,7 @@ class _Course:
         for name, form in (
             ("images_per_s", "{:.0f} images/s"),
             ("loss", "loss {:.3f}"),
-            ("held_out_accuracy", "held-out accuracy {:.1%}"),
+            ("held_out_accuracy", "held-out accuracy {:.3f}"),
         ):
             if name in latest:
                 parts.append(form.format(latest[name]))
@@ -206,7 +206,7 @@ def _end(result: dict[str, Any]) -> str:
         return f"Failed: {result['failure']}"
     text = f"{result['state']} after {_clock(result['total_s'])}"
     if result["held_out_accuracy"] is not None:
-        text += f", held-out accuracy {result['held_out_accuracy']:.1%}"
+        text += f", held-out accuracy {result['held_out_accuracy']:.3f}"
     if result["images_per_s"] is not None:
         text += f", {result['images_per_s']:.0f} images/s"
     return text

@@ -25,14 +25,14 @@ def train(run_directory: str, data_directory: str) -> None:
     import_module(STRATEGIES[context.job.strategy].module).train(context)
 
 
-def serve(run_directory: str) -> None:
+def serve(run_directory: str, threads: int) -> None:
     """A worker or a parameter server: execute what the chief sends, until this process is ended."""
     run = Run(Path(run_directory))
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     role, index = resolver.task_type, resolver.task_id
     _work_in(run.task_directory(f"{role}-{index}"), index)
     config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=run.job().shape.threads or 0, inter_op_parallelism_threads=_INTER_OP_THREADS
+        intra_op_parallelism_threads=threads, inter_op_parallelism_threads=_INTER_OP_THREADS
     )
     tf.distribute.Server(resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config).join()
 
