@@ -1,4 +1,4 @@
-"""The yardstick: plain `model.fit` of the same network on the same data and batch, as a user would write it. Prints images/s."""
+"""The yardstick: plain `model.fit` of the same network, data and batch, as a user would write it. Prints images/s."""
 
 from __future__ import annotations
 

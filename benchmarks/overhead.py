@@ -1,6 +1,7 @@
-"""What measuring costs: throughput with resource samples every second, against next to none, and the monitor's own CPU time.
+"""What measuring costs: throughput with resource samples every second, against next to none, and the monitor's own CPU
+time.
 
-    python -m benchmarks.overhead --rounds 5
+python -m benchmarks.overhead --rounds 5
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def main(rounds: int, epochs: int, strategy: str, path: Path | None) -> None:
     shares = []
     for round_ in range(rounds):
         # In turn which goes first, so that neither always finds the machine as the other left it.
-        for name, sampling_s in sorted({"samples every 60 s": 60.0, "samples every 1 s": 1.0}.items(), reverse=bool(round_ % 2)):
+        for name, sampling_s in sorted(
+            {"samples every 60 s": 60.0, "samples every 1 s": 1.0}.items(), reverse=bool(round_ % 2)
+        ):
             result = run_job(strategy=strategy, epochs=epochs, evaluate_every=epochs, sampling_s=sampling_s)
             figures[name].append(result["images_per_s"])
             if sampling_s == 1.0:

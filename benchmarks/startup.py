@@ -1,6 +1,6 @@
 """From launch to the first training step: the parameter-server cluster against a single process.
 
-    python -m benchmarks.startup --rounds 5
+python -m benchmarks.startup --rounds 5
 """
 
 from __future__ import annotations

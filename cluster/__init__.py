@@ -1,10 +1,10 @@
 """Bring up the tasks of a cluster on a host and keep them alive. Knows nothing of what the tasks compute.
 
-    topology    roles and addresses -> each task's TF_CONFIG
-    plan        what one host has to run, as data
-    node        the entry point that every host runs: reads a plan, runs it, reports events
-    supervisor  starts, watches and ends a host's tasks in the right order
-    task        one task's process: log, environment, death with its parent
-    isolation   a private network namespace where the system allows one
-    processes   starts a node on this machine and follows it
+topology    roles and addresses -> each task's TF_CONFIG
+plan        what one host has to run, as data
+node        the entry point that every host runs: reads a plan, runs it, reports events
+supervisor  starts, watches and ends a host's tasks in the right order
+task        one task's process: log, environment, death with its parent
+isolation   a private network namespace where the system allows one
+processes   starts a node on this machine and follows it
 """

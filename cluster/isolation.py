@@ -1,8 +1,8 @@
 """A private network for the tasks of a host that runs a whole cluster: a Linux network namespace with loopback alone.
 
-TensorFlow's gRPC server listens on every address of its host and authenticates nobody, so whoever reaches the port can run
-code. In a namespace of its own nobody else reaches it, no other program can take its ports, and the namespace's loopback
-counters are the cluster's traffic. An ordinary user may create one where the system allows user namespaces.
+TensorFlow's gRPC server listens on every address of its host and authenticates nobody, so whoever reaches the port can
+run code. In a namespace of its own nobody else reaches it, no other program can take its ports, and the namespace's
+loopback counters are the cluster's traffic. An ordinary user may create one where the system allows user namespaces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1  # linux/sockios.h, 
 
 
 def enter_private_network() -> bool:
-    """Move this process, which must have one thread, into a network of its own; False where the system does not allow it.
+    """Move this process, which must have one thread, into a network of its own; False where the system does not allow
+    it.
 
     A child process tries first, for a namespace that was entered but could not be set up would leave no network at all.
     """

@@ -1,8 +1,8 @@
 """The entry point that every host runs: `python -m cluster.node PLAN.json`.
 
-It speaks a small protocol with whoever started it. On its output it writes one JSON object a line for each event, the last
-of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill` (end at once); when its
-input closes, whoever started it is gone, and it ends at once. SIGTERM and SIGINT drain as `stop` does.
+It speaks a small protocol with whoever started it. On its output it writes one JSON object a line for each event, the
+last of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill` (end at
+once); when its input closes, whoever started it is gone, and it ends at once. SIGTERM and SIGINT drain as `stop` does.
 """
 
 from __future__ import annotations

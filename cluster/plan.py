@@ -28,9 +28,9 @@ class Task:
 class Plan:
     """The tasks of one host.
 
-    The host's work is done when `leader` has ended well: then the other tasks are ended, which by themselves never would.
-    `monitor` is a process beside them that is given every task's pid; nothing depends on it. `preload` names modules
-    that are imported once, before the tasks are forked, so that they share the time and the memory of it.
+    The host's work is done when `leader` has ended well: then the other tasks are ended, which by themselves never
+    would. `monitor` is a process beside them that is given every task's pid; nothing depends on it. `preload` names
+    modules that are imported once, before the tasks are forked, so that they share the time and the memory of it.
     """
 
     tasks: tuple[Task, ...]

@@ -16,8 +16,9 @@ from typing import Any
 class LocalNode:
     """A running `cluster.node`.
 
-    The node has a session of its own, so that Ctrl-C on the terminal reaches only whoever started it, who then drains it in
-    order. It holds the other end of our pipe: when this process ends, in whatever way, the node and its tasks end too.
+    The node has a session of its own, so that Ctrl-C on the terminal reaches only whoever started it, who then drains
+    it in order. It holds the other end of our pipe: when this process ends, in whatever way, the node and its tasks
+    end too.
     """
 
     def __init__(self, plan_file: Path, log: Path, environment: dict[str, str]):

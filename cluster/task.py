@@ -42,8 +42,8 @@ def _print_to(log: str) -> None:
 def _die_with_parent() -> None:
     """End this process when its parent ends, however that ends.
 
-    Everywhere a thread waits for the parent's end of a pipe to close; on Linux the kernel is asked as well, which reaches a
-    process that is stopped, too.
+    Everywhere a thread waits for the parent's end of a pipe to close; on Linux the kernel is asked as well, which
+    reaches a process that is stopped, too.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None, "run_task is for a child process"

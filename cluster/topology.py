@@ -37,14 +37,16 @@ def local_topology(counts: dict[str, int]) -> Topology:
         OSError: this machine has not enough free ports.
     """
     ports = iter(free_ports(sum(counts.values())))
-    return Topology({role: tuple(f"{LOOPBACK}:{next(ports)}" for _ in range(count)) for role, count in counts.items() if count})
+    return Topology(
+        {role: tuple(f"{LOOPBACK}:{next(ports)}" for _ in range(count)) for role, count in counts.items() if count}
+    )
 
 
 def free_ports(count: int) -> list[int]:
     """`count` distinct loopback ports on which nothing listens now.
 
-    TensorFlow's server opens its port itself, so a port cannot be held for it. Whoever starts the tasks must be ready to
-    find one taken; in a private network (`cluster.isolation`) that cannot happen.
+    TensorFlow's server opens its port itself, so a port cannot be held for it. Whoever starts the tasks must be ready
+    to find one taken; in a private network (`cluster.isolation`) that cannot happen.
 
     Raises:
         OSError: fewer than `count` are free.

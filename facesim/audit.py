@@ -1,9 +1,10 @@
-"""The sync audit: did the replicas train together? Answered from what was counted and measured, not from what was configured.
+"""The sync audit: did the replicas train together? Answered from what was counted and measured, not from what was
+configured.
 
-Three independent kinds of evidence. Examples: those whose gradients were applied, against those due. Versions: every update takes a
-number from one shared counter, so updates of replicas that share parameters are numbered without gap or repetition,
-and replicas that do not share them each count from zero. Wire: a replica that pulls parameters receives the model's bytes
-with each update, which the kernel counts for its connections.
+Three independent kinds of evidence. Examples: those whose gradients were applied, against those due. Versions: every
+update takes a number from one shared counter, so updates of replicas that share parameters are numbered without gap or
+repetition, and replicas that do not share them each count from zero. Wire: a replica that pulls parameters receives
+the model's bytes with each update, which the kernel counts for its connections.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _LEAST_WIRE = 0.5
 def audit(outcome: dict[str, Any] | None, workers: int, received_bytes: dict[int, float]) -> dict[str, Any]:
     """The verdict on one run and its evidence, in sentences.
 
-    `outcome` is what the training task left, or None; `workers` how many were to train; `received_bytes` what each worker's
-    connections received, by index, empty where that was not measured.
+    `outcome` is what the training task left, or None; `workers` how many were to train; `received_bytes` what each
+    worker's connections received, by index, empty where that was not measured.
     """
     if outcome is None:
         return {"verdict": UNKNOWN, "evidence": ["The run left no counts."]}
@@ -37,12 +38,14 @@ def audit(outcome: dict[str, Any] | None, workers: int, received_bytes: dict[int
     shared = counted["distinct_versions"] == updates == counted["last_version"]
     evidence.append(
         f"{updates:,} updates took {counted['distinct_versions']:,} distinct parameter versions, the last of them "
-        f"{counted['last_version']:,}: " + ("one set of parameters took them all." if shared else "updates were lost or made apart.")
+        f"{counted['last_version']:,}: "
+        + ("one set of parameters took them all." if shared else "updates were lost or made apart.")
     )
     shares = [by_worker.get(worker, 0) for worker in range(workers)]
     contributed = min(shares) >= _LEAST_SHARE * updates / workers
     evidence.append(
-        "Updates by worker: " + ", ".join(f"worker-{worker} {share:,}" for worker, share in enumerate(shares))
+        "Updates by worker: "
+        + ", ".join(f"worker-{worker} {share:,}" for worker, share in enumerate(shares))
         + ("." if contributed else "; a worker that hardly contributes does not train with the others.")
     )
     on_wire = _wire(outcome, by_worker, received_bytes, evidence)
@@ -59,7 +62,9 @@ def _wire(
         evidence.append("Bytes on the wire were not measured for each task.")
         return None
     size = outcome["parameter_bytes"]
-    ratios = {worker: received_bytes.get(worker, 0) / (updates * size) for worker, updates in by_worker.items() if updates}
+    ratios = {
+        worker: received_bytes.get(worker, 0) / (updates * size) for worker, updates in by_worker.items() if updates
+    }
     evidence.append(
         f"Received with each update, in units of the model's {size / 1e6:.1f} MB: "
         + ", ".join(f"worker-{worker} {ratio:.2f}" for worker, ratio in ratios.items())

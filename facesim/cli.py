@@ -82,14 +82,15 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
     """The options that describe jobs. What is left out is `facesim.job`'s default."""
     file = click.Path(path_type=Path)
     options = [
-        click.option("--backend", type=click.Choice(list(BACKENDS)), default="local", show_default=True, help="where to run"),
+        click.option("--backend", type=click.Choice(list(BACKENDS)), default="local", show_default=True,
+                     help="where to run"),
         click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz or .csv of images"),
         click.option("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
                      show_default=True, help="how replicas train together; repeatable"),
         click.option("--model", type=click.Choice(list(MODELS)), help="network  [default: paper-cnn]"),
         click.option("--workers", type=int, help="workers of a distributed strategy  [default: 2]"),
         click.option("--ps", type=int, help="parameter servers  [default: 1]"),
-        click.option("--threads", type=int, help="threads a task may use for one operation  [default: its share of the cores]"),
+        click.option("--threads", type=int, help="threads of a task for one operation  [default: its share of the cores]"),
         click.option("--epochs", type=int, help="times that every training example is seen  [default: 50]"),
         click.option("--batch", type=int, help="examples in one update  [default: 32]"),
         click.option("--learning-rate", type=float, help="Adam's learning rate  [default: 0.0001]"),
@@ -102,7 +103,8 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
         click.option("--sampling-s", type=float, help="seconds between resource samples  [default: 1]"),
-        click.option("--output", type=file, default=Path("runs"), show_default=True, help="folder for run directories and report"),
+        click.option("--output", type=file, default=Path("runs"), show_default=True,
+                     help="folder for run directories and report"),
         click.option("--config", type=file, is_eager=True, expose_value=False, callback=_read_config,
                      help="TOML file with any of these options; flags win over it"),
         click.option("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
@@ -131,9 +133,7 @@ def compare(**options: Any) -> int:
     return _study(**options)
 
 
-def _study(
-    strategy: tuple[str, ...], seeds: int, output: Path, dry_run: bool, as_json: bool, **options: Any
-) -> int:
+def _study(strategy: tuple[str, ...], seeds: int, output: Path, dry_run: bool, as_json: bool, **options: Any) -> int:
     from facesim.job import make_job
 
     jobs = [make_job(strategy=name, seed=seed, **options) for seed in range(seeds) for name in dict.fromkeys(strategy)]
@@ -160,7 +160,12 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
 
     data = prepare_data(jobs[0], lambda *_: None)
     shown = [
-        {"run_directory": str(directory), "job": job.model_dump(), "request": json.loads(request.to_json()), "files": Run.files()}
+        {
+            "run_directory": str(directory),
+            "job": job.model_dump(),
+            "request": json.loads(request.to_json()),
+            "files": Run.files(),
+        }
         for job, directory, request in render_jobs(jobs, output, data)
     ]
     click.echo(json.dumps({"data": str(data.directory), "runs": shown}, indent=1))
@@ -181,7 +186,9 @@ def _report(runs: list[Run], html: Path, as_json: bool) -> None:
 
 @facesim.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""

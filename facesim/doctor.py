@@ -42,7 +42,8 @@ def _machine() -> Iterator[Check]:
     yield Check(
         "memory",
         "ok" if enough else "note",
-        f"{memory.available / 1e9:.1f} GB available" + ("" if enough else "; the default cluster needs about 2 GB, larger models more"),
+        f"{memory.available / 1e9:.1f} GB available"
+        + ("" if enough else "; the default cluster needs about 2 GB, larger models more"),
     )
 
 
@@ -56,7 +57,9 @@ def _tensorflow() -> Iterator[Check]:
     )
     if look.returncode != 0:
         last = (look.stderr.strip().splitlines() or ["no output"])[-1]
-        yield Check("TensorFlow", "fail", f"cannot be imported ({last}); install facesim again in a new virtual environment")
+        yield Check(
+            "TensorFlow", "fail", f"cannot be imported ({last}); install facesim again in a new virtual environment"
+        )
         return
     tensorflow, keras = look.stdout.split()
     yield Check("TensorFlow", "ok", f"{tensorflow} with Keras {keras}, imported in {time.perf_counter() - begin:.1f} s")
@@ -81,7 +84,7 @@ def _network() -> Iterator[Check]:
         "ok" if private else "note",
         "a local cluster is invisible to other machines"
         if private
-        else "not available here: TensorFlow's ports listen on every address, without authentication; use a trusted network",
+        else "not available here: TensorFlow's ports, unauthenticated, listen on every address; use a trusted network",
     )
 
 

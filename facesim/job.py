@@ -1,6 +1,7 @@
 """What is to be run: `Experiment` x strategy x `Shape` = `Job`. Frozen, validated on the way in, JSON in and out.
 
-Everything inside facesim may rely on a `Job` being valid: `make_job` is the one place where bad values are told to the user.
+Everything inside facesim may rely on a `Job` being valid: `make_job` is the one place where bad values are told to the
+user.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class _Frozen(BaseModel):
 class Experiment(_Frozen):
     """What is trained: data, model, optimiser settings, budget and seed.
 
-    `batch` is the number of examples in one update of the parameters, whatever the strategy: a comparison at the same `batch`
-    and `epochs` compares the same number of updates from the same number of examples.
+    `batch` is the number of examples in one update of the parameters, whatever the strategy: a comparison at the same
+    `batch` and `epochs` compares the same number of updates from the same number of examples.
     """
 
     data: str = "rendered"
@@ -84,7 +85,7 @@ class Job(_Frozen):
 
     @property
     def hosts(self) -> int:
-        """Instances that the job is billed for: one a worker, with the chief and the parameter servers on the same hosts."""
+        """Instances that the job is billed for: one a worker, chief and parameter servers on the same hosts."""
         return self.replicas
 
 
@@ -97,7 +98,8 @@ _PLACES: dict[str, tuple[str, ...]] = (
 
 
 def make_job(**options: Any) -> Job:
-    """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the default.
+    """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the
+    default.
 
     Raises:
         InputError: an option is unknown or its value is not allowed; the message names all that are wrong.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
     """Write `result.json` and return what it holds.
 
-    `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more, which is what it is
-    billed for. What training would have found is null in a run that did not get that far.
+    `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more, which is
+    what it is billed for. What training would have found is null in a run that did not get that far.
     """
     job, outcome, samples = run.job(), run.outcome(), read_samples(run.metrics)
     resources = _resources(samples)

@@ -1,14 +1,14 @@
 """The run directory: everything that one execution of a job leaves, and the only code that knows its file names.
 
-    job.json          what was run
-    plan.json         the exact processes that ran it
-    events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
-    metrics/*.jsonl   samples, one file a process that records
-    logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
-    tasks/*/          each task's working directory
-    outcome.json      what the training task found, written once at its end
-    model.keras       the trained model
-    result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
+job.json          what was run
+plan.json         the exact processes that ran it
+events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
+metrics/*.jsonl   samples, one file a process that records
+logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
+tasks/*/          each task's working directory
+outcome.json      what the training task found, written once at its end
+model.keras       the trained model
+result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Run:
                 folder.mkdir()
             run.job_file.write_text(job.model_dump_json(indent=1))
         except OSError as error:
-            raise InputError(f"cannot write the run directory {directory}: {error.strerror}; choose another with --output") from None
+            raise InputError(
+                f"cannot write the run directory {directory}: {error.strerror}; choose another with --output"
+            ) from None
         return run
 
     @classmethod

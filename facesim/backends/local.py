@@ -15,8 +15,9 @@ from facesim.training import STRATEGIES
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
 
-#: glibc gives every buffer as large as this network's parameters back to the system as soon as it is free, and each new one costs
-#: a page fault for every 4 kB. Kept, they made ps-async 6 % and single 4 % faster (benchmarks.throughput).
+#: glibc gives every buffer as large as this network's parameters back to the system as soon as it is free, and each
+#: new one costs a page fault for every 4 kB. Kept, they made ps-async 6 % and single 4 % faster
+#: (benchmarks.throughput).
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
 
@@ -28,7 +29,8 @@ class LocalBackend:
     def render(self, job: Job, directory: Path, data: Path) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
         run = Run(directory.resolve())
-        # In this order they are started: whoever connects to a server that is not there yet waits a second to try again.
+        # In this order they are started: whoever connects to a server that is not there yet waits a second to try
+        # again.
         counts = {"ps": job.shape.ps, "worker": job.shape.workers, "chief": 1}
         roles = STRATEGIES[job.strategy].roles
         topology = local_topology({role: count for role, count in counts.items() if role in roles})

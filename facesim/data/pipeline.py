@@ -1,8 +1,8 @@
 """How a training task gets its examples: the prepared images, read once by whoever computes with them, then by index.
 
-Images were decoded, in parallel and once, when the data was prepared (`facesim.data.prepare`). Each replica reads that file with
-TensorFlow's own operations, so this works unchanged in a remote worker, and keeps the pixels as bytes. A batch then
-is a vector of indices (`facesim.training.batches`), and making it is one gather inside the training step.
+Images were decoded, in parallel and once, when the data was prepared (`facesim.data.prepare`). Each replica reads that
+file with TensorFlow's own operations, so this works unchanged in a remote worker, and keeps the pixels as bytes. A
+batch then is a vector of indices (`facesim.training.batches`), and making it is one gather inside the training step.
 """
 
 from __future__ import annotations

@@ -506,7 +506,7 @@ def _check_identities(names: Sequence[str], kept: np.ndarray, counts: np.ndarray
     if single:
         raise InputError(
             f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)}); one "
-            f"to train on and one to test on are needed. Add images, or set --min-images to 2 or more to leave these out."
+            f"to train on and one to test on are needed. Add images, or leave these out with --min-images 2 (or more)."
         )
 
 

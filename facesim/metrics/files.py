@@ -1,7 +1,7 @@
 """Samples on disk: JSON Lines appended while a run goes on, a data frame when it is read.
 
-Each line is written with one system call, so a crash can tear the last line only; the reader leaves a torn line out. Every
-process that records has a file of its own, so no two write to the same one.
+Each line is written with one system call, so a crash can tear the last line only; the reader leaves a torn line out.
+Every process that records has a file of its own, so no two write to the same one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def read_samples(directory: Path) -> pandas.DataFrame:
     for path in sorted(directory.glob("*.jsonl")):
         with path.open("rb") as file:
             rows.extend(parse_lines(file))
-    return pandas.DataFrame(rows, columns=list(Sample._fields)).sort_values("time_unix_s", ignore_index=True, kind="stable")
+    return pandas.DataFrame(rows, columns=list(Sample._fields)).sort_values(
+        "time_unix_s", ignore_index=True, kind="stable"
+    )
 
 
 class SampleTail:

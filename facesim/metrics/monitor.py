@@ -32,7 +32,7 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
 
 
 class Recorder:
-    """Writes what one collector reads. A collector that fails is counted, its error printed, and asked again next time."""
+    """Writes what one collector reads. One that fails is counted, its error printed, and asked again next time."""
 
     def __init__(self, run: Run, collector: Collector):
         self._collector = collector

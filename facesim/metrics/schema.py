@@ -1,8 +1,9 @@
 """The metric schema: one long table in which every measurement of every run, whatever measured it, is one row.
 
-A row is a `Sample`. `METRICS` is the registry of names: it gives each one's unit, kind and meaning, and a name that is not
-in it cannot be recorded. Utilisations are always 0-100 % of what the host has: psutil's per-process percent (100 a core)
-and CloudWatch's sum over vCPUs are normalised by the collector, on the way in, and `cpu_count` is kept beside them.
+A row is a `Sample`. `METRICS` is the registry of names: it gives each one's unit, kind and meaning, and a name that is
+not in it cannot be recorded. Utilisations are always 0-100 % of what the host has: psutil's per-process percent (100 a
+core) and CloudWatch's sum over vCPUs are normalised by the collector, on the way in, and `cpu_count` is kept beside
+them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Metric(NamedTuple):
 class Sample(NamedTuple):
     """One row of the table.
 
-    `role` is `host` for what concerns the whole host, else the task's role (`chief`, `worker`, `ps`); `source` names what
-    measured (`psutil`, `training`, `cloudwatch`, ...).
+    `role` is `host` for what concerns the whole host, else the task's role (`chief`, `worker`, `ps`); `source` names
+    what measured (`psutil`, `training`, `cloudwatch`, ...).
     """
 
     run_id: str
@@ -44,11 +45,15 @@ METRICS: dict[str, Metric] = {
     "cpu_percent": Metric("%", GAUGE, "CPU time used since the last sample, 0-100 % of all the host's CPUs"),
     "cpu_count": Metric("1", GAUGE, "CPUs that the host offers to its tasks"),
     "cpu_s": Metric("s", COUNTER, "CPU seconds used, user and system"),
-    "memory_bytes": Metric("B", GAUGE, "memory in use; a task's is its resident set, pages that it shares with other tasks included"),
+    "memory_bytes": Metric(
+        "B", GAUGE, "memory in use; a task's is its resident set, pages that it shares with other tasks included"
+    ),
     "memory_percent": Metric("%", GAUGE, "memory in use, 0-100 % of the host's"),
     "disk_read_bytes": Metric("B", COUNTER, "bytes read from disk"),
     "disk_written_bytes": Metric("B", COUNTER, "bytes written to disk"),
-    "net_sent_bytes": Metric("B", COUNTER, "bytes sent: a task's over the cluster's connections, a host's over its interfaces"),
+    "net_sent_bytes": Metric(
+        "B", COUNTER, "bytes sent: a task's over the cluster's connections, a host's over its interfaces"
+    ),
     "net_received_bytes": Metric("B", COUNTER, "bytes received: likewise"),
     "threads": Metric("1", GAUGE, "operating system threads"),
     # How training goes
@@ -57,11 +62,15 @@ METRICS: dict[str, Metric] = {
     "updates": Metric("1", COUNTER, "updates applied to the parameters: the parameter version"),
     "task_updates": Metric("1", COUNTER, "updates that this worker computed"),
     "task_examples": Metric("1", COUNTER, "training examples that this worker computed"),
-    "staleness_mean": Metric("1", GAUGE, "updates by others between reading the parameters and applying the gradient, mean over the epoch"),
+    "staleness_mean": Metric(
+        "1", GAUGE, "updates by others between reading the parameters and applying the gradient, mean over the epoch"
+    ),
     "staleness_max": Metric("1", GAUGE, "the largest staleness in the epoch"),
     "images_per_s": Metric("1/s", GAUGE, "training throughput over the epoch, evaluation left out"),
     "loss": Metric("1", GAUGE, "mean training loss over the epoch, dropout on"),
-    "running_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the training batches of the epoch as they were trained, dropout on"),
+    "running_accuracy": Metric(
+        "1", GAUGE, "accuracy, 0-1, on the training batches of the epoch as they were trained, dropout on"
+    ),
     "training_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the training split, evaluation mode"),
     "held_out_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the held-out split, evaluation mode"),
     "held_out_loss": Metric("1", GAUGE, "mean loss on the held-out split, evaluation mode"),

@@ -70,9 +70,17 @@ def _text(row: Row, name: str, measure: Measure) -> str:
     estimate = row.estimate(name)
     if name.startswith("time_to_accuracy") and row.counted and (estimate is None or estimate.n < len(row.counted)):
         if estimate is None:
-            return "not reached" if any("held_out_accuracy_percent" in record.history for record in row.counted) else NOTHING
+            return (
+                "not reached"
+                if any("held_out_accuracy_percent" in record.history for record in row.counted)
+                else NOTHING
+            )
         return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs)"
     if estimate is None:
         return NOTHING
     # The accuracies' intervals have a line, or a plot, of their own.
-    return quantity(estimate.mean, measure.unit) if name == "held_out_accuracy_percent" else estimated(estimate, measure.unit)
+    return (
+        quantity(estimate.mean, measure.unit)
+        if name == "held_out_accuracy_percent"
+        else estimated(estimate, measure.unit)
+    )

@@ -73,7 +73,9 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         for group in grouped.values()
         if (
             accuracies := [
-                r.result.held_out_accuracy_percent for r in _counted(group) if r.result.held_out_accuracy_percent is not None
+                r.result.held_out_accuracy_percent
+                for r in _counted(group)
+                if r.result.held_out_accuracy_percent is not None
             ]
         )
     ]
@@ -165,7 +167,9 @@ def _contrast(row: Row, reference: Row, comparisons: int) -> Contrast:
         time_to_accuracy=ratio("time_to_accuracy_s") if row.all_reached and reference.all_reached else None,
         instance_s=ratio("instance_s"),
         accuracy=paired_difference(
-            reference.values("held_out_accuracy_percent"), row.values("held_out_accuracy_percent"), comparisons=comparisons
+            reference.values("held_out_accuracy_percent"),
+            row.values("held_out_accuracy_percent"),
+            comparisons=comparisons,
         )
         if same_test
         else None,

@@ -175,7 +175,9 @@ def load(run: Run) -> RunRecord:
         job=job,
         result=result,
         phases=phases,
-        history=_in_percent(_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"])),
+        history=_in_percent(
+            _wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"])
+        ),
         utilisation=_wide(
             samples[samples["source"].isin(_COLLECTORS) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
         ),
@@ -202,7 +204,9 @@ def _wide(samples: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
 def _in_percent(history: pandas.DataFrame) -> pandas.DataFrame:
     """Accuracies, 0-1 in samples, in percent and named so."""
     shares = {name: f"{name}_percent" for name in history.columns if name.endswith("_accuracy")}
-    return history.assign(**{percent: 100 * history[name] for name, percent in shares.items()}).drop(columns=list(shares))
+    return history.assign(**{percent: 100 * history[name] for name, percent in shares.items()}).drop(
+        columns=list(shares)
+    )
 
 
 def _launched(events: list[dict[str, Any]], samples: pandas.DataFrame) -> float | None:

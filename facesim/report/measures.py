@@ -38,8 +38,12 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "time_to_accuracy_since_launch_s": Measure(
             "Time", "the same, since launch", "s", _reached("since_launch_s", target_accuracy)
         ),
-        "held_out_accuracy_percent": Measure("Learning", "held-out accuracy", "%", _result("held_out_accuracy_percent")),
-        "training_accuracy_percent": Measure("Learning", "training accuracy", "%", _result("training_accuracy_percent")),
+        "held_out_accuracy_percent": Measure(
+            "Learning", "held-out accuracy", "%", _result("held_out_accuracy_percent")
+        ),
+        "training_accuracy_percent": Measure(
+            "Learning", "training accuracy", "%", _result("training_accuracy_percent")
+        ),
         "chance_accuracy_percent": Measure(
             "Learning", "accuracy by chance", "%", lambda record: record.result.data.chance_accuracy_percent
         ),

@@ -1,6 +1,7 @@
 """How replicas train: one module a strategy, and what all of them share (step, optimiser, data plan, evaluation).
 
-`STRATEGIES` names them without importing TensorFlow. Adding a strategy is one module with a `train(context)` and one line.
+`STRATEGIES` names them without importing TensorFlow. Adding a strategy is one module with a `train(context)` and one
+line.
 """
 
 from typing import NamedTuple

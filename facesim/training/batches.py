@@ -1,8 +1,8 @@
 """Which examples make up which update: the same for every strategy, so that all of them see the same examples.
 
-In every epoch a seeded permutation of the training examples is cut into batches. A batch is the work of one update: an asynchronous
-strategy hands each to whichever worker is free, a synchronous one splits each among its replicas. Either way the
-workers' shares of an epoch are disjoint, and together they are every example exactly once.
+In every epoch a seeded permutation of the training examples is cut into batches. A batch is the work of one update: an
+asynchronous strategy hands each to whichever worker is free, a synchronous one splits each among its replicas. Either
+way the workers' shares of an epoch are disjoint, and together they are every example exactly once.
 """
 
 import numpy as np

@@ -43,7 +43,7 @@ class Context:
         signal.signal(signal.SIGTERM, stop)
 
     def build(self) -> tuple[keras.Model, FusedAdam]:
-        """The job's network and its optimiser, from the job's seed: the same parameters whatever strategy builds them."""
+        """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
         keras.utils.set_random_seed(self.experiment.seed)
         model = self.build_model()
         optimizer = FusedAdam(self.experiment.learning_rate)

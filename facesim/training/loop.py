@@ -1,10 +1,10 @@
-"""The course of a training, the same for every strategy: epochs of updates, evaluation between them, the outcome at the end."""
+"""The course of a training, the same for every strategy: epochs of updates, evaluations between, the outcome last."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import keras
@@ -66,7 +66,7 @@ class _Counts:
 
 
 def fit(context: Context, replicas: Replicas) -> None:
-    """Train for the job's budget, or until asked to stop; leave samples, `model.keras` and `outcome.json` in the run."""
+    """Train for the job's budget, or until asked to stop; leave samples, the model and `outcome.json` in the run."""
     experiment, record = context.experiment, context.recorder
     context.stop_when_asked()
     counts = _Counts()

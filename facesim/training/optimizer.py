@@ -1,8 +1,9 @@
-"""Adam for several workers at once: each update counted exactly, and applied as one kernel a variable, where the variable is.
+"""Adam for several workers at once: each update counted exactly, and applied as one kernel a variable, where the
+variable is.
 
 Keras 3's own Adam computes an update from some ten reads and writes of each variable, and counts updates with
-`assign(self + 1)`. With asynchronous workers the first moves every moment over the network several times and lets updates
-tear each other; the second loses counts, and with them the bias correction and any learning-rate schedule.
+`assign(self + 1)`. With asynchronous workers the first moves every moment over the network several times and lets
+updates tear each other; the second loses counts, and with them the bias correction and any learning-rate schedule.
 """
 
 import keras
@@ -15,14 +16,12 @@ class FusedAdam(keras.optimizers.Adam):
     def apply(self, grads, trainable_variables=None):
         """Apply one gradient a variable and return the update's number, int64 (), from 0.
 
-        The number is taken from `iterations` by an atomic fetch-and-add, so concurrent updates have distinct ones, without
-        gaps. The bias correction and the schedule use it.
+        The number is taken from `iterations` by an atomic fetch-and-add, so concurrent updates have distinct ones,
+        without gaps. The bias correction and the schedule use it.
         """
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         with tf.control_dependencies(grads):  # a gradient's number is its place in the order of application
-            number = tf.raw_ops.ResourceCountUpTo(
-                resource=self.iterations.value.handle, limit=tf.int64.max, T=tf.int64
-            )
+            number = tf.raw_ops.ResourceCountUpTo(resource=self.iterations.value.handle, limit=tf.int64.max, T=tf.int64)
         schedule = self._learning_rate
         rate = schedule(number) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule
         rate = tf.convert_to_tensor(rate)

@@ -1,4 +1,5 @@
-"""`ps-async`: parameters live on parameter servers; each worker pulls them, computes a gradient and pushes it, waiting for none.
+"""`ps-async`: parameters live on parameter servers; each worker pulls them, computes a gradient and pushes it, waiting
+for none.
 
 This process, the chief, holds the list of batches and hands each to the next free worker. The step runs wholly on that
 worker, except that every parameter is read from, and every update applied on, the server that holds it.

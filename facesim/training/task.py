@@ -34,7 +34,9 @@ def serve(run_directory: str, threads: int) -> None:
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads, inter_op_parallelism_threads=_INTER_OP_THREADS
     )
-    tf.distribute.Server(resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config).join()
+    tf.distribute.Server(
+        resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config
+    ).join()
 
 
 def _work_in(directory: Path, index: int) -> None:

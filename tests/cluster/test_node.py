@@ -106,7 +106,9 @@ def test_a_task_that_is_killed_is_reported_with_its_signal(tmp_path):
 
 
 def test_stopping_drains_the_leader_while_the_others_still_serve(tmp_path):
-    node = start(tmp_path, task(tmp_path, "ps", "serve_with_pid", str(tmp_path)), task(tmp_path, "chief", "drain", str(tmp_path)))
+    node = start(
+        tmp_path, task(tmp_path, "ps", "serve_with_pid", str(tmp_path)), task(tmp_path, "chief", "drain", str(tmp_path))
+    )
     wait_for(tmp_path / "ready")
     wait_for(tmp_path / "server.pid")
     node.stop()
@@ -176,7 +178,11 @@ PARENT = """
 @pytest.mark.parametrize("frozen", [False, pytest.param(True, marks=pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux' kernel ends a stopped process when its parent is gone"))])  # fmt: skip
 def test_nothing_is_left_when_the_parent_is_killed(tmp_path, frozen):
-    tasks = (task(tmp_path, "chief", "serve_stubbornly"), task(tmp_path, "worker", "serve"), task(tmp_path, "ps", "serve"))
+    tasks = (
+        task(tmp_path, "chief", "serve_stubbornly"),
+        task(tmp_path, "worker", "serve"),
+        task(tmp_path, "ps", "serve"),
+    )
     (tmp_path / "plan.json").write_text(Plan(tasks=tasks, leader="chief-0").to_json())
     parent = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(PARENT), tmp_path / "plan.json", tmp_path / "node.log"],
@@ -204,7 +210,12 @@ def test_nothing_is_left_when_the_node_itself_is_killed(tmp_path):
 
     events = follow(node, kill)
 
-    assert events[-1] | {"time_unix_s": 0} == {"time_unix_s": 0, "event": "node_ended", "outcome": "failed", "exit_code": -9}
+    assert events[-1] | {"time_unix_s": 0} == {
+        "time_unix_s": 0,
+        "event": "node_ended",
+        "outcome": "failed",
+        "exit_code": -9,
+    }
     assert not still_running(pids(events))
 
 

@@ -15,7 +15,14 @@ def test_a_dry_run_prints_the_exact_processes_and_starts_nothing(faces, tmp_path
     single, cluster = shown["runs"]
     assert [task["role"] for task in single["request"]["tasks"]] == ["chief"]
     tasks = cluster["request"]["tasks"]
-    assert [f"{task['role']}-{task['index']}" for task in tasks] == ["ps-0", "ps-1", "worker-0", "worker-1", "worker-2", "chief-0"]
+    assert [f"{task['role']}-{task['index']}" for task in tasks] == [
+        "ps-0",
+        "ps-1",
+        "worker-0",
+        "worker-1",
+        "worker-2",
+        "chief-0",
+    ]
     config = json.loads(tasks[0]["environment"]["TF_CONFIG"])
     assert config["task"] == {"type": "ps", "index": 0}
     assert [len(config["cluster"][role]) for role in ("chief", "worker", "ps")] == [1, 3, 2]
@@ -51,7 +58,11 @@ def test_a_configuration_file_gives_defaults_and_flags_win(faces, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("epoch = 3", "unknown epoch; allowed are"), ("epochs = ", "cannot be read as TOML"), ("epochs = 0", "--epochs 0")],
+    [
+        ("epoch = 3", "unknown epoch; allowed are"),
+        ("epochs = ", "cannot be read as TOML"),
+        ("epochs = 0", "--epochs 0"),
+    ],
 )
 def test_a_configuration_file_that_is_wrong_is_told(tmp_path, content, told):
     (tmp_path / "study.toml").write_text(content)

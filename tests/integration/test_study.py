@@ -67,7 +67,9 @@ def test_the_audit_says_that_the_cluster_trained_together(study):
 def test_the_cluster_was_separate_processes_joined_by_tf_config(study):
     run = study.runs["ps-async"]
     plan = json.loads(run.plan_file.read_text())
-    configs = {task["role"] + f"-{task['index']}": json.loads(task["environment"]["TF_CONFIG"]) for task in plan["tasks"]}
+    configs = {
+        task["role"] + f"-{task['index']}": json.loads(task["environment"]["TF_CONFIG"]) for task in plan["tasks"]
+    }
     started = {event["task"]: event["pid"] for event in run.events() if event["event"] == "task_started"}
 
     assert set(configs) == {"chief-0", "worker-0", "worker-1", "ps-0"}
@@ -85,7 +87,9 @@ def test_every_task_and_phase_is_measured(study):
     assert {"host", "chief", "worker", "ps"} <= set(measured["role"])
     assert measured["value"].between(0, 105).all()
     assert set(samples["run_id"]) == {run.id}
-    assert {"startup_s", "connect_s", "build_s", "first_step_s", "training_s", "evaluation_s"} <= set(study.result("ps-async")["phases"])
+    assert {"startup_s", "connect_s", "build_s", "first_step_s", "training_s", "evaluation_s"} <= set(
+        study.result("ps-async")["phases"]
+    )
     assert "collector_errors" not in set(samples["name"])
 
 
@@ -126,7 +130,9 @@ _, held_out = stratified_split(data.labels, 0.2, 0)
 model = keras.models.load_model({str(study.runs["ps-async"].model_file)!r})
 print("accuracy", np.mean(model.predict(data.images[held_out], verbose=0).argmax(1) == data.labels[held_out]))
 """
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
 
     assert float(shown.split("accuracy ")[1]) == pytest.approx(study.result("ps-async")["held_out_accuracy"])
 
@@ -139,8 +145,8 @@ def test_a_seed_gives_the_same_training_again(study, faces, tmp_path):
 
 def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, tmp_path):
     # Without dropout and with one worker nothing is random or stale, so only the place of the parameters differs.
-    command = facesim("--data", faces, "--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn", "--image-size", 32,
-                      "--batch", 16, "--output", tmp_path, "--json")  # fmt: skip
+    command = facesim("--data", faces, "--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn",
+                      "--image-size", 32,                       "--batch", 16, "--output", tmp_path, "--json")  # fmt: skip
     single, cluster = sorted(parse(command)["results"], key=lambda result: result["strategy"] != "single")
 
     assert cluster["updates"] == single["updates"]

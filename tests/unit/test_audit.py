@@ -5,7 +5,9 @@ from facesim.audit import audit
 MODEL_BYTES = 1_000
 
 
-def outcome(updates_by_worker: dict[int, int], *, versions: int | None = None, last: int | None = None, due: int | None = None) -> dict:
+def outcome(
+    updates_by_worker: dict[int, int], *, versions: int | None = None, last: int | None = None, due: int | None = None
+) -> dict:
     updates = sum(updates_by_worker.values())
     return {
         "stopped": False,

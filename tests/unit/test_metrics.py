@@ -66,7 +66,10 @@ def test_a_name_that_is_not_in_the_schema_cannot_be_recorded(tmp_path):
 
 
 def test_every_metric_has_a_unit_a_kind_and_a_meaning():
-    assert all(metric.unit and metric.kind in ("gauge", "counter", "duration") and metric.meaning for metric in METRICS.values())
+    assert all(
+        metric.unit and metric.kind in ("gauge", "counter", "duration") and metric.meaning
+        for metric in METRICS.values()
+    )
 
 
 @pytest.mark.parametrize("suffix, unit", [("_s", "s"), ("_bytes", "B"), ("_percent", "%"), ("_per_s", "1/s")])
@@ -153,7 +156,9 @@ def test_bytes_are_counted_for_the_task_that_owns_the_connection():
 def test_every_registered_collector_can_be_made():
     collectors = make_collectors({"chief-0": os.getpid()})
 
-    assert {collector.source for collector in collectors} == set(COLLECTORS) - ({"sockets"} if sys.platform != "linux" else set())
+    assert {collector.source for collector in collectors} == set(COLLECTORS) - (
+        {"sockets"} if sys.platform != "linux" else set()
+    )
 
 
 class _Failing:

@@ -78,7 +78,10 @@ def test_a_step_learns_and_tells_what_it_was(tf):
     from facesim.training.step import StepResult, training_step
 
     rng = np.random.default_rng(0)
-    images, labels = tf.constant(rng.integers(0, 255, (12, 32, 32, 3), np.uint8)), tf.constant(np.arange(12) % 3, tf.int32)
+    images, labels = (
+        tf.constant(rng.integers(0, 255, (12, 32, 32, 3), np.uint8)),
+        tf.constant(np.arange(12) % 3, tf.int32),
+    )
     model = models.build("compact-cnn", (32, 32, 3), 3)
     optimizer = FusedAdam(0.01)
     optimizer.build(model.trainable_variables)
@@ -88,7 +91,10 @@ def test_a_step_learns_and_tells_what_it_was(tf):
     ]
 
     assert results[-1].loss_sum < results[0].loss_sum / 2
-    assert [(r.examples, r.worker, r.version_read, r.version, r.staleness) for r in results[:2]] == [(12, 5, 0, 0, 0), (12, 5, 1, 1, 0)]
+    assert [(r.examples, r.worker, r.version_read, r.version, r.staleness) for r in results[:2]] == [
+        (12, 5, 0, 0, 0),
+        (12, 5, 1, 1, 0),
+    ]
     assert all(0 <= result.correct <= 12 for result in results)
 
 

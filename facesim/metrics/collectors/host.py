@@ -16,7 +16,9 @@ class PsutilCollector:
 
     def __init__(self, pids: dict[str, int]):
         self._tasks = {name: psutil.Process(pid) for name, pid in pids.items()}
-        self._cpus = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
+        self._cpus = (
+            len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
+        )
         psutil.cpu_percent()  # the first call only sets the beginning of the interval
         for process in self._tasks.values():
             process.cpu_percent()
@@ -50,7 +52,8 @@ class PsutilCollector:
             values = {
                 "cpu_percent": process.cpu_percent() / self._cpus,
                 "cpu_s": cpu.user + cpu.system,
-                # Resident, though tasks share pages: telling each one's part means walking its page table, 20 ms a task.
+                # Resident, though tasks share pages: telling each one's part means walking its page table, 20 ms a
+                # task.
                 "memory_bytes": process.memory_info().rss,
                 "threads": process.num_threads(),
             }

@@ -1,7 +1,7 @@
 """Bytes that each task sent and received over its TCP connections, exactly, from Linux' socket diagnostics.
 
-The kernel keeps for every connection what was acknowledged and what arrived (tcp_info, sock_diag(7)); psutil knows network
-bytes of whole interfaces only. In the cluster's private network all connections are the cluster's own.
+The kernel keeps for every connection what was acknowledged and what arrived (tcp_info, sock_diag(7)); psutil knows
+network bytes of whole interfaces only. In the cluster's private network all connections are the cluster's own.
 """
 
 from __future__ import annotations
