@@ -95,7 +95,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--batch", type=int, help="examples in one update  [default: 32]"),
         click.option("--learning-rate", type=float, help="Adam's learning rate  [default: 0.0001]"),
         click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
-        click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]"),
+        click.option("--held-out", type=float, help="share of an identity's images kept for testing  [default: 0.2]"),
         click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
         click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]"),
         click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),

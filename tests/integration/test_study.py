@@ -145,8 +145,8 @@ def test_a_seed_gives_the_same_training_again(study, faces, tmp_path):
 
 def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, tmp_path):
     # Without dropout and with one worker nothing is random or stale, so only the place of the parameters differs.
-    command = facesim("--data", faces, "--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn",
-                      "--image-size", 32,                       "--batch", 16, "--output", tmp_path, "--json")  # fmt: skip
+    options = ("--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn", "--image-size", 32, "--batch", 16)
+    command = facesim("--data", faces, *options, "--output", tmp_path, "--json")
     single, cluster = sorted(parse(command)["results"], key=lambda result: result["strategy"] != "single")
 
     assert cluster["updates"] == single["updates"]
