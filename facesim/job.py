@@ -56,6 +56,7 @@ class Experiment(_Frozen):
     epochs: int = Field(50, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
+    local_steps: int = Field(8, ge=1)
     evaluate_every: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
 
@@ -65,8 +66,15 @@ class Shape(_Frozen):
 
     workers: int = Field(2, ge=1, le=64)
     ps: int = Field(1, ge=1, le=64)
+    backup_workers: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     instance_type: Annotated[str, AfterValidator(_known_instance)] = "ml.m5.2xlarge"
+
+    @pydantic.model_validator(mode="after")
+    def _some_worker_is_waited_for(self) -> Shape:
+        if self.backup_workers >= self.workers:
+            raise ValueError(f"--backup-workers {self.backup_workers} must be fewer than --workers {self.workers}")
+        return self
 
 
 class Job(_Frozen):
@@ -80,13 +88,13 @@ class Job(_Frozen):
 
     @property
     def replicas(self) -> int:
-        """How many copies of the model compute gradients."""
-        return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
+        """How many replicas of the model compute gradients."""
+        return self.shape.workers if STRATEGIES[self.strategy].replicated else 1
 
     @property
     def hosts(self) -> int:
         """Instances that the job is billed for: one a worker, chief and parameter servers on the same hosts."""
-        return self.replicas
+        return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
 
 
 #: Where each option of the command line, and each key of a configuration file, goes in a Job.
@@ -124,5 +132,7 @@ def flag(name: str) -> str:
 
 
 def _tell(problem: Any) -> str:
+    if not problem["loc"] or problem["loc"][-1] == "shape":  # of several fields together: the message names them
+        return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{flag(str(problem['loc'][-1]))} {problem['input']!r} is not allowed: {message}"

@@ -100,7 +100,7 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
                 f"Evidence: {'; '.join(evidence) or 'none recorded'}.",
                 ALARM,
             )
-        elif row.audit == "unknown" and row.distributed:
+        elif row.audit == "unknown" and row.replicated:
             yield Finding(
                 "trained together?", f"{row.label}: it is not known whether the replicas trained together.", CAUTION
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,8 +23,11 @@ _PROGRESS_S = 0.5
 class Replicas(Protocol):
     """What a strategy provides: replicas of a model that train on batches."""
 
+    #: After how many of its steps a worker exchanges parameters or gradients with others; None if it never does.
+    steps_per_exchange: int | None
+
     def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
-        """Make one update from each batch of example indices, and yield each one's result when it is there."""
+        """Make one update from each batch of example indices; yield what each worker did for it, when it is known."""
 
     def current_model(self) -> keras.Model:
         """A model of this process with the parameters as they are now; always the same object."""
@@ -44,29 +48,35 @@ class _Epoch:
 
 
 class _Counts:
-    """What the sync audit asks for, over the whole run."""
+    """What the sync audit asks for, over the whole run. A step is what one worker did for one update."""
 
     def __init__(self) -> None:
         self.examples = 0
         self.examples_by_worker: Counter[int] = Counter()
-        self.updates_by_worker: Counter[int] = Counter()
+        self.steps_by_worker: Counter[int] = Counter()
         self.versions: set[int] = set()
         self.staleness: Counter[int] = Counter()
 
     def add(self, result: StepResult) -> None:
         self.examples += result.examples
         self.examples_by_worker[result.worker] += result.examples
-        self.updates_by_worker[result.worker] += 1
+        self.steps_by_worker[result.worker] += 1
         self.versions.add(result.version)
         self.staleness[result.staleness] += 1
 
     @property
     def updates(self) -> int:
-        return sum(self.updates_by_worker.values())
+        """Updates of the parameters, to which one worker contributed or all of them."""
+        return len(self.versions)
 
 
-def fit(context: Context, replicas: Replicas) -> None:
-    """Train for the job's budget, or until asked to stop; leave samples, the model and `outcome.json` in the run."""
+def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = False) -> None:
+    """Train for the job's budget, or until asked to stop; leave samples, an outcome and, the chief, the model.
+
+    Every peer of a strategy without parameter servers runs this, each on its own replica; only the chief evaluates,
+    unless `everyone_evaluates`.
+    """
+    evaluates = context.replica == 0 or everyone_evaluates
     experiment, record = context.experiment, context.recorder
     context.stop_when_asked()
     counts = _Counts()
@@ -80,7 +90,7 @@ def fit(context: Context, replicas: Replicas) -> None:
             return evaluator(context.data.images, context.data.labels, indices)
 
     for epoch in range(1, experiment.epochs + 1):
-        batches = epoch_batches(context.train_indices, experiment.batch, experiment.seed, epoch)
+        batches = epoch_batches(context.train_indices, experiment.batch, context.seed, epoch)
         sums, begin = _Epoch(), time.perf_counter()
         told = begin
         for result in replicas.train(batches):
@@ -110,24 +120,21 @@ def fit(context: Context, replicas: Replicas) -> None:
             "staleness_mean": float(np.mean(sums.staleness)),
             "staleness_max": max(sums.staleness),
         }
-        if epoch % experiment.evaluate_every == 0 or epoch == experiment.epochs:
+        if evaluates and (epoch % experiment.evaluate_every == 0 or epoch == experiment.epochs):
             held_out = evaluate(context.held_out_indices)
             values |= {"held_out_accuracy": held_out.accuracy, "held_out_loss": held_out.loss}
         record.write(values)
-        record.workers(
-            {
-                worker: {"task_updates": updates, "task_examples": counts.examples_by_worker[worker]}
-                for worker, updates in counts.updates_by_worker.items()
-            }
-        )
 
     model = replicas.current_model()
-    training = None if context.stopping else evaluate(context.train_indices)
+    training = evaluate(context.train_indices) if evaluates and not context.stopping else None
     if training:
         record.write({"training_accuracy": training.accuracy})
-    with record.timed("save_s"):
-        model.save(context.run.model_file)
-    write_json(context.run.outcome_file, _outcome(context, counts, first, held_out, training, model))
+    if context.replica == 0:
+        with record.timed("save_s"):
+            model.save(context.run.model_file)
+    outcome = _outcome(context, counts, first, held_out, training, model)
+    outcome["counted"]["steps_per_exchange"] = replicas.steps_per_exchange
+    write_json(context.outcome_file, outcome)
 
 
 def _outcome(
@@ -161,17 +168,24 @@ def _outcome(
             "held_out_examples": len(context.held_out_indices),
             "chance_accuracy": float(identities.max() / identities.sum()),
         },
+        "parameters_sha256": _digests(model),
         "counted": {
             "examples_due": _examples_due(context),
             "examples": counts.examples,
             "updates": counts.updates,
             "distinct_versions": len(counts.versions),
             "last_version": max(counts.versions, default=-1) + 1,
-            "updates_by_worker": dict(sorted(counts.updates_by_worker.items())),
+            "steps_by_worker": dict(sorted(counts.steps_by_worker.items())),
             "examples_by_worker": dict(sorted(counts.examples_by_worker.items())),
             "staleness": dict(sorted(counts.staleness.items())),
         },
     }
+
+
+def _digests(model: keras.Model) -> list[str]:
+    """SHA-256 of the trainable parameters' bytes, one for each replica that this process holds."""
+    copies = zip(*(getattr(variable.value, "values", (variable.value,)) for variable in model.trainable_variables))
+    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in copy)).hexdigest() for copy in copies]
 
 
 def _examples_due(context: Context) -> int:

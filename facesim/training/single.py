@@ -16,11 +16,15 @@ from facesim.training.step import StepResult, training_step
 
 def train(context: Context) -> None:
     with context.recorder.timed("build_s"):
-        replica = _Single(context)
+        replica = Alone(context)
     fit(context, replica)
 
 
-class _Single:
+class Alone:
+    """One replica that talks to nobody."""
+
+    steps_per_exchange = None
+
     def __init__(self, context: Context):
         self._labels = context.data.labels
         self._model, optimizer = context.build()
