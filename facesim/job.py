@@ -43,7 +43,8 @@ class Experiment(_Frozen):
     """What is trained: data, model, optimiser settings, budget and seed.
 
     `batch` is the number of examples in one update of the parameters, whatever the strategy: a comparison at the same
-    `batch` and `epochs` compares the same number of updates from the same number of examples.
+    `batch` and `epochs` compares the same number of updates from the same number of examples. With `scale_lr` it is
+    what each worker computes at a time: see `Job.update_batch`.
     """
 
     data: str = "rendered"
@@ -56,6 +57,9 @@ class Experiment(_Frozen):
     epochs: int = Field(50, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
+    scale_lr: Literal["none", "linear", "sqrt"] = "none"
+    warmup_epochs: int = Field(5, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
     local_steps: int = Field(8, ge=1)
     evaluate_every: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
@@ -90,6 +94,27 @@ class Job(_Frozen):
     def replicas(self) -> int:
         """How many replicas of the model compute gradients."""
         return self.shape.workers if STRATEGIES[self.strategy].replicated else 1
+
+    @property
+    def joint_workers(self) -> int:
+        """Workers whose gradients make one update together."""
+        together = self.shape.workers - self.shape.backup_workers if self.strategy == "ps-sync" else self.shape.workers
+        return together if STRATEGIES[self.strategy].joint else 1
+
+    @property
+    def update_batch(self) -> int:
+        """Examples in one update: `batch`, or `batch` for each of the workers that make it when the rate is scaled."""
+        return self.experiment.batch * (1 if self.experiment.scale_lr == "none" else self.joint_workers)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that belongs to `update_batch` examples.
+
+        `linear` multiplies it by the workers that make an update (Goyal et al., 2017), `sqrt` by the root of their
+        number (Krizhevsky, 2014; the rule for Adam in Malladi et al., 2022).
+        """
+        factor = {"none": 1.0, "linear": self.joint_workers, "sqrt": self.joint_workers**0.5}
+        return self.experiment.learning_rate * factor[self.experiment.scale_lr]
 
     @property
     def hosts(self) -> int:

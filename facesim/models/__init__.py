@@ -16,6 +16,7 @@ class Model(NamedTuple):
 
 MODELS: dict[str, Model] = {
     "paper-cnn": Model("facesim.models.paper_cnn", "the paper's network as published: 3 convolutions, dense 1024"),
+    "plain-cnn": Model("facesim.models.plain_cnn", "3 convolutions, nothing random, no batch statistics: for checks"),
     "compact-cnn": Model("facesim.models.compact_cnn", "a small sensible one: 4 blocks, global average pooling"),
 }
 

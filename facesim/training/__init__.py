@@ -26,13 +26,15 @@ def peers(workers: int, ps: int) -> dict[str, int]:
 class Strategy(NamedTuple):
     """A strategy, as far as it can be told without TensorFlow.
 
-    `tasks(workers, ps)` is how many tasks it has of each role, in the order in which they are to be started.
+    `tasks(workers, ps)` is how many tasks it has of each role, in the order in which they are to be started. An update
+    is `joint` when all workers' gradients make it together.
     """
 
     module: str
     tasks: Callable[[int, int], dict[str, int]]
     options: tuple[str, ...]
     summary: str
+    joint: bool = False
 
     @property
     def replicated(self) -> bool:
@@ -52,6 +54,7 @@ STRATEGIES: dict[str, Strategy] = {
         alone,
         ("workers",),
         "one process with a replica on each device; every step sums their gradients",
+        joint=True,
     ),
     "ps-async": Strategy(
         "facesim.training.ps_async",
@@ -64,18 +67,21 @@ STRATEGIES: dict[str, Strategy] = {
         served,
         ("workers", "ps", "backup_workers"),
         "parameter servers again, but each update is made of a gradient from every worker, none stale",
+        joint=True,
     ),
     "allreduce": Strategy(
         "facesim.training.allreduce",
         peers,
         ("workers",),
         "every worker holds the parameters; every step sums the workers' gradients",
+        joint=True,
     ),
     "local-sgd": Strategy(
         "facesim.training.local_sgd",
         peers,
         ("workers", "local_steps"),
         "every worker trains by itself; every few steps their parameters are averaged",
+        joint=True,
     ),
     "independent": Strategy(
         "facesim.training.independent",

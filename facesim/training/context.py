@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import time
@@ -51,9 +52,18 @@ class Context:
         """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
         keras.utils.set_random_seed(self.seed)
         model = self.build_model()
-        optimizer = FusedAdam(self.experiment.learning_rate)
+        optimizer = FusedAdam(self._learning_rate())
         optimizer.build(model.trainable_variables)
         return model, optimizer
+
+    def _learning_rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """The job's rate; one that is scaled is approached from the unscaled one during the first epochs."""
+        updates = self.experiment.warmup_epochs * math.ceil(len(self.train_indices) / self.job.update_batch)
+        if self.job.learning_rate == self.experiment.learning_rate or updates == 0:
+            return self.job.learning_rate
+        return keras.optimizers.schedules.PolynomialDecay(
+            self.experiment.learning_rate, updates, end_learning_rate=self.job.learning_rate, power=1.0
+        )
 
     def vary_dropout(self, model: keras.Model) -> None:
         """Let this replica drop other units than the others do, which have their parameters from the same seed."""
@@ -98,4 +108,6 @@ class Recorder:
 def open_context(run: Run, data_directory: Path, role: str, index: int, replica: int) -> Context:
     context = Context(run, PreparedData.load(data_directory), role, index, replica)
     context.recorder.since_launch("startup_s")
+    if context.experiment.precision == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")  # parameters and updates stay float32
     return context

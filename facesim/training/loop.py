@@ -90,7 +90,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
             return evaluator(context.data.images, context.data.labels, indices)
 
     for epoch in range(1, experiment.epochs + 1):
-        batches = epoch_batches(context.train_indices, experiment.batch, context.seed, epoch)
+        batches = epoch_batches(context.train_indices, context.job.update_batch, context.seed, epoch)
         sums, begin = _Epoch(), time.perf_counter()
         told = begin
         for result in replicas.train(batches):

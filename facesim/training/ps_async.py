@@ -19,10 +19,10 @@ from facesim.training.step import StepResult, training_step
 
 
 def train(context: Context) -> None:
-    fit(context, _Workers(context))
+    fit(context, Workers(context))
 
 
-class _Workers(Served):
+class Workers(Served):
     def __init__(self, context: Context):
         super().__init__(context)
 
@@ -33,11 +33,11 @@ class _Workers(Served):
                 training_step, args=(self.model, self.optimizer, tf.gather(images, indices), labels, worker)
             )
 
-        self._update = update
+        self.update = update
 
     def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
         pending = [
-            self.coordinator.schedule(self._update, args=(self.data, *index_batch(batch, self.labels)))
+            self.coordinator.schedule(self.update, args=(self.data, *index_batch(batch, self.labels)))
             for batch in batches
         ]
         for result in pending:

@@ -29,7 +29,7 @@ def test_none_means_the_default():
         ("held_out", 1.0, "--held-out 1.0 is not allowed: less than 1"),
         ("learning_rate", "fast", "--learning-rate 'fast' is not allowed"),
         ("learning_rate", float("nan"), "--learning-rate nan is not allowed"),
-        ("model", "paper", "must be one of paper-cnn, compact-cnn; did you mean paper-cnn?"),
+        ("model", "paper", "must be one of paper-cnn, plain-cnn, compact-cnn; did you mean paper-cnn?"),
         ("strategy", "ps-sink", "--strategy 'ps-sink' is not allowed: must be one of single, "),
         ("backup_workers", 2, "--backup-workers 2 must be fewer than --workers 2"),
         ("workers", 0, "--workers 0 is not allowed"),
