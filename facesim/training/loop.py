@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -15,6 +14,7 @@ from facesim.run import write_json
 from facesim.training.batches import epoch_batches
 from facesim.training.context import Context
 from facesim.training.evaluation import Evaluation, Evaluator
+from facesim.training.outcome import Counts, outcome
 from facesim.training.step import StepResult
 
 _PROGRESS_S = 0.5
@@ -33,56 +33,20 @@ class Replicas(Protocol):
         """A model of this process with the parameters as they are now; always the same object."""
 
 
-class _Epoch:
-    """Sums over the updates of one epoch."""
-
-    def __init__(self) -> None:
-        self.loss_sum, self.correct, self.examples = 0.0, 0, 0
-        self.staleness: list[int] = []
-
-    def add(self, result: StepResult) -> None:
-        self.loss_sum += result.loss_sum
-        self.correct += result.correct
-        self.examples += result.examples
-        self.staleness.append(result.staleness)
-
-
-class _Counts:
-    """What the sync audit asks for, over the whole run. A step is what one worker did for one update."""
-
-    def __init__(self) -> None:
-        self.examples = 0
-        self.examples_by_worker: Counter[int] = Counter()
-        self.steps_by_worker: Counter[int] = Counter()
-        self.versions: set[int] = set()
-        self.staleness: Counter[int] = Counter()
-
-    def add(self, result: StepResult) -> None:
-        self.examples += result.examples
-        self.examples_by_worker[result.worker] += result.examples
-        self.steps_by_worker[result.worker] += 1
-        self.versions.add(result.version)
-        self.staleness[result.staleness] += 1
-
-    @property
-    def updates(self) -> int:
-        """Updates of the parameters, to which one worker contributed or all of them."""
-        return len(self.versions)
-
-
 def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = False) -> None:
     """Train for the job's budget, or until asked to stop; leave samples, an outcome and, the chief, the model.
 
     Every peer of a strategy without parameter servers runs this, each on its own replica; only the chief evaluates,
     unless `everyone_evaluates`.
+
+    Raises:
+        FloatingPointError: the loss is not a finite number any more.
     """
-    evaluates = context.replica == 0 or everyone_evaluates
-    experiment, record = context.experiment, context.recorder
     context.stop_when_asked()
-    counts = _Counts()
+    experiment, record = context.experiment, context.recorder
+    evaluates = context.replica == 0 or everyone_evaluates
     evaluator = Evaluator(replicas.current_model())
-    first: StepResult | None = None
-    held_out: Evaluation | None = None
+    counts, found = Counts(), {}
 
     def evaluate(indices: np.ndarray) -> Evaluation:
         with record.timed("evaluation_s"):
@@ -90,104 +54,54 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
             return evaluator(context.data.images, context.data.labels, indices)
 
     for epoch in range(1, experiment.epochs + 1):
-        batches = epoch_batches(context.train_indices, context.job.update_batch, context.seed, epoch)
-        sums, begin = _Epoch(), time.perf_counter()
-        told = begin
-        for result in replicas.train(batches):
-            sums.add(result)
-            counts.add(result)
-            now = time.perf_counter()
-            if first is None:
-                first = result
-                record.phase("first_step_s", now - begin)
-                record.since_launch("launch_to_first_step_s")
-            if now - told > _PROGRESS_S:
-                told = now
-                record.write({"examples": counts.examples, "updates": counts.updates})
-            if context.stopping:
-                break
-        training_s = time.perf_counter() - begin
-        record.phase("training_s", training_s)
+        values = _train_epoch(context, replicas, epoch, counts)
         if context.stopping:
             break
-        values = {
-            "epoch": epoch,
-            "examples": counts.examples,
-            "updates": counts.updates,
-            "images_per_s": sums.examples / training_s,
-            "loss": sums.loss_sum / sums.examples,
-            "running_accuracy": sums.correct / sums.examples,
-            "staleness_mean": float(np.mean(sums.staleness)),
-            "staleness_max": max(sums.staleness),
-        }
         if evaluates and (epoch % experiment.evaluate_every == 0 or epoch == experiment.epochs):
-            held_out = evaluate(context.held_out_indices)
-            values |= {"held_out_accuracy": held_out.accuracy, "held_out_loss": held_out.loss}
-        record.write(values)
+            accuracy, loss = evaluate(context.held_out_indices)
+            found |= {"held_out_accuracy": accuracy, "held_out_loss": loss}
+            values |= found
+        record.write({"epoch": epoch, **values})
 
+    if evaluates and not context.stopping:
+        found["training_accuracy"] = evaluate(context.train_indices).accuracy
+        record.write({"training_accuracy": found["training_accuracy"]})
     model = replicas.current_model()
-    training = evaluate(context.train_indices) if evaluates and not context.stopping else None
-    if training:
-        record.write({"training_accuracy": training.accuracy})
     if context.replica == 0:
         with record.timed("save_s"):
             model.save(context.run.model_file)
-    outcome = _outcome(context, counts, first, held_out, training, model)
-    outcome["counted"]["steps_per_exchange"] = replicas.steps_per_exchange
-    write_json(context.outcome_file, outcome)
+    write_json(context.outcome_file, outcome(context, counts, found, model, replicas.steps_per_exchange))
 
 
-def _outcome(
-    context: Context,
-    counts: _Counts,
-    first: StepResult | None,
-    held_out: Evaluation | None,
-    training: Evaluation | None,
-    model: keras.Model,
-) -> dict[str, Any]:
-    phases = context.recorder.phases
-    steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
-    steady_examples = counts.examples - (first.examples if first else 0)
-    identities = np.bincount(context.data.labels[context.train_indices])
+def _train_epoch(context: Context, replicas: Replicas, epoch: int, counts: Counts) -> dict[str, float]:
+    """Train on every example once, unless asked to stop; add to `counts`, and return the epoch's values."""
+    record, of_epoch = context.recorder, Counts()
+    batches = epoch_batches(context.train_indices, context.job.update_batch, context.seed, epoch)
+    begin = told = time.perf_counter()
+    for result in replicas.train(batches):
+        if not counts.steps_by_worker:
+            record.phase("first_step_s", time.perf_counter() - begin)
+            record.since_launch("launch_to_first_step_s")
+        counts.add(result)
+        of_epoch.add(result)
+        if time.perf_counter() - told > _PROGRESS_S:
+            told = time.perf_counter()
+            record.write({"examples": counts.examples, "updates": counts.updates})
+        if context.stopping:
+            break
+    training_s = time.perf_counter() - begin
+    record.phase("training_s", training_s)
+    if not math.isfinite(of_epoch.loss_sum):
+        raise FloatingPointError(
+            f"the training loss became {of_epoch.loss_sum} in epoch {epoch}: lower --learning-rate, now "
+            f"{context.job.learning_rate}"
+        )
     return {
-        "stopped": context.stopping,
-        "held_out_accuracy": held_out.accuracy if held_out else None,
-        "held_out_loss": held_out.loss if held_out else None,
-        "training_accuracy": training.accuracy if training else None,
-        "images_per_s": steady_examples / steady_s if steady_s > 0 and steady_examples else None,
-        "training_s": phases.get("training_s"),
-        "examples_seen": counts.examples,
+        "examples": counts.examples,
         "updates": counts.updates,
-        "phases": phases,
-        "parameters": model.count_params(),
-        "parameter_bytes": int(sum(np.prod(v.shape) * v.value.dtype.size for v in model.trainable_variables)),
-        "data": {
-            "name": context.data.name,
-            "identities": len(context.data.names),
-            "training_examples": len(context.train_indices),
-            "held_out_examples": len(context.held_out_indices),
-            "chance_accuracy": float(identities.max() / identities.sum()),
-        },
-        "parameters_sha256": _digests(model),
-        "counted": {
-            "examples_due": _examples_due(context),
-            "examples": counts.examples,
-            "updates": counts.updates,
-            "distinct_versions": len(counts.versions),
-            "last_version": max(counts.versions, default=-1) + 1,
-            "steps_by_worker": dict(sorted(counts.steps_by_worker.items())),
-            "examples_by_worker": dict(sorted(counts.examples_by_worker.items())),
-            "staleness": dict(sorted(counts.staleness.items())),
-        },
+        "images_per_s": of_epoch.examples / training_s,
+        "loss": of_epoch.loss_sum / of_epoch.examples,
+        "running_accuracy": of_epoch.correct / of_epoch.examples,
+        "staleness_mean": of_epoch.staleness_mean,
+        "staleness_max": max(of_epoch.staleness),
     }
-
-
-def _digests(model: keras.Model) -> list[str]:
-    """SHA-256 of the trainable parameters' bytes, one for each replica that this process holds."""
-    copies = zip(*(getattr(variable.value, "values", (variable.value,)) for variable in model.trainable_variables))
-    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in copy)).hexdigest() for copy in copies]
-
-
-def _examples_due(context: Context) -> int:
-    """Examples that the job's budget is: every training example once an epoch."""
-    return context.experiment.epochs * len(context.train_indices)
