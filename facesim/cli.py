@@ -100,6 +100,8 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
                      help="with the workers of an update, --batch being each one's  [default: none]"),
         click.option("--warmup-epochs", type=int, help="epochs until a scaled rate is reached  [default: 5]"),
         click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="compute in  [default: float32]"),
+        click.option("--cache", type=click.Choice(["memory", "disk"]),
+                     help="where tasks keep decoded images  [default: memory]"),
         click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
         click.option("--held-out", type=float, help="share of an identity's images kept for testing  [default: 0.2]"),
         click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),

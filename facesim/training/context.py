@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 
 from facesim import models
+from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.files import SampleWriter
@@ -33,6 +34,7 @@ class Context:
         self.job = run.job()
         self.experiment = self.job.experiment
         self.data = data
+        self.examples = ExampleSource(data, self.experiment.cache)
         self.train_indices, self.held_out_indices = stratified_split(
             data.labels, self.experiment.held_out, self.experiment.seed
         )

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch, resident_images
+from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.replicated import slice_of_batch
@@ -38,17 +38,15 @@ class _Copies:
         self._model, optimizer = context.build()
         context.vary_dropout(self._model)
         averaged = [variable.value for variable in self._model.variables if variable.dtype.startswith("float")]
-        self._data = iter(resident_images(context.data))
+        self._data = iter(context.examples.dataset())
         count, number = strategy.num_replicas_in_sync, context.replica
 
         @tf.function(reduce_retracing=True)
         def local_update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            images, _ = next(data)
             indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
             weight = tf.cast(share > 0, tf.float32)
-            return training_step(
-                self._model, optimizer, tf.gather(images, indices), labels, tf.constant(number), share=weight
-            )
+            images, _ = context.examples.take(next(data), indices)
+            return training_step(self._model, optimizer, images, labels, tf.constant(number), share=weight)
 
         def replica(done: tf.Tensor) -> tf.Tensor:
             here = tf.distribute.get_replica_context()

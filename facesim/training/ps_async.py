@@ -28,10 +28,8 @@ class Workers(Served):
 
         @tf.function(reduce_retracing=True)
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            images, worker = next(data)
-            return self.strategy.run(
-                training_step, args=(self.model, self.optimizer, tf.gather(images, indices), labels, worker)
-            )
+            images, worker = context.examples.take(next(data), indices)
+            return self.strategy.run(training_step, args=(self.model, self.optimizer, images, labels, worker))
 
         self.update = update
 

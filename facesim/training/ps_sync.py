@@ -46,13 +46,13 @@ class _Workers(Served):
 
         @tf.function(reduce_retracing=True)
         def push(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-            images, worker = next(data)
+            images, worker = context.examples.take(next(data), indices)
 
             def replica() -> tf.Tensor:
                 packed, gradients = compute_step(
                     self.model,
                     self.optimizer,
-                    tf.gather(images, indices),
+                    images,
                     labels,
                     worker,
                     share=tf.cast(tf.size(labels), tf.float32),  # a sum over examples: the mean is taken over all rows

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch, resident_images
+from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.step import StepResult, training_step
 
@@ -27,17 +27,17 @@ class Replicated:
         with strategy.scope():
             self._model, optimizer = context.build()
         context.vary_dropout(self._model)
-        self._data = iter(resident_images(context.data))
+        self._data = iter(context.examples.dataset())
         count = strategy.num_replicas_in_sync
 
-        def replica(all_images: tf.Tensor, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def replica(element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             here = tf.distribute.get_replica_context()
             number = tf.convert_to_tensor(here.replica_id_in_sync_group)
             indices, labels, share = slice_of_batch(indices, labels, number, count)
             packed = training_step(
                 self._model,
                 optimizer,
-                tf.gather(all_images, indices),
+                context.examples.take(element, indices)[0],
                 labels,
                 worker=number,
                 share=share,
@@ -47,8 +47,7 @@ class Replicated:
 
         @tf.function(reduce_retracing=True)
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            images, _ = next(data)
-            done = strategy.run(replica, args=(images, indices, labels))
+            done = strategy.run(replica, args=(next(data), indices, labels))
             return strategy.experimental_local_results(done)[0]
 
         self._update = update

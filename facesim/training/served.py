@@ -8,7 +8,6 @@ import time
 import keras
 import tensorflow as tf
 
-from facesim.data.pipeline import resident_images
 from facesim.training.context import Context
 
 
@@ -28,7 +27,7 @@ class Served:
                 self.model, self.optimizer = context.build()
             self._local_model = context.build_model()
             self.labels = context.data.labels
-            self.data = iter(self.coordinator.create_per_worker_dataset(lambda: resident_images(context.data)))
+            self.data = iter(self.coordinator.create_per_worker_dataset(context.examples.dataset))
 
     def current_model(self) -> keras.Model:
         self._local_model.set_weights(self.model.get_weights())

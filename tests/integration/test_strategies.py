@@ -61,6 +61,19 @@ def test_averaging_now_and_then_sends_less_than_summing_every_gradient(results):
     assert results["local-sgd"]["wire_bytes"] < 0.6 * results["allreduce"]["wire_bytes"]
 
 
+@pytest.mark.parametrize("strategy", ["single", "ps-async"])
+def test_images_read_from_disk_are_those_held_in_memory(faces, tmp_path, strategy):
+    options = ("--strategy", strategy, "--workers", 1, "--model", "plain-cnn", "--image-size", 32, "--epochs", 2)
+    runs = {}
+    for cache in ("memory", "disk"):
+        command = facesim("run", "--data", faces, *options, "--cache", cache, "--output", tmp_path / cache)
+        assert command.code == 0, command.errors + command.output
+        (runs[cache],) = find_runs([tmp_path / cache])
+
+    for one, other in zip(parameters(runs["memory"]), parameters(runs["disk"]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_a_strategy_with_backup_workers_still_trains_on_every_example_once(faces, tmp_path):
     options = ("--workers", 3, "--backup-workers", 1, "--epochs", 2)
     command = facesim("run", "--strategy", "ps-sync", "--data", faces, *QUICK, *options, "--output", tmp_path)
