@@ -46,9 +46,10 @@ class Running:
 
 
 @pytest.fixture
-def cluster(faces, tmp_path):
-    """A cluster that would train for very long."""
-    running = Running(tmp_path, "run", "--strategy", "ps-async", "--data", faces, "--epochs", 100_000, *QUICK)
+def cluster(faces, tmp_path, request):
+    """A cluster that would train for very long, of parameter servers unless the test says otherwise."""
+    strategy = getattr(request, "param", "ps-async")
+    running = Running(tmp_path, "run", "--strategy", strategy, "--data", faces, "--epochs", 100_000, *QUICK)
     yield running
     if running.process.poll() is None:
         running.process.kill()
@@ -59,6 +60,7 @@ def pid_of(run: Run, task: str) -> int:
     return next(event["pid"] for event in run.events() if event["event"] == "task_started" and event["task"] == task)
 
 
+@pytest.mark.parametrize("cluster", ["ps-async", "allreduce"], indirect=True)
 def test_ctrl_c_drains_within_ten_seconds_and_leaves_a_readable_run(cluster):
     run = cluster.run_that_trains()
     begin = time.monotonic()

@@ -58,3 +58,33 @@ def test_an_unknown_option_is_told_with_the_closest():
 def test_a_cluster_is_billed_for_a_host_a_worker():
     assert make_job(strategy="ps-async", workers=3).hosts == 3
     assert make_job(strategy="single", workers=3).hosts == 1
+
+
+def test_without_scaling_an_update_is_the_same_for_every_strategy():
+    for strategy in ("single", "ps-async", "ps-sync", "allreduce", "local-sgd", "mirrored", "independent"):
+        job = make_job(strategy=strategy, workers=4, batch=32, learning_rate=0.001)
+
+        assert (job.update_batch, job.learning_rate) == (32, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rule", "batch", "rate"),
+    [
+        ("allreduce", "linear", 128, 0.004),
+        ("allreduce", "sqrt", 128, 0.002),
+        ("ps-sync", "linear", 128, 0.004),
+        ("ps-async", "linear", 32, 0.001),  # one worker's gradient makes an update
+        ("single", "sqrt", 32, 0.001),
+    ],
+)
+def test_scaling_follows_the_number_of_workers_that_make_an_update(strategy, rule, batch, rate):
+    job = make_job(strategy=strategy, workers=4, batch=32, learning_rate=0.001, scale_lr=rule)
+
+    assert job.update_batch == batch
+    assert job.learning_rate == pytest.approx(rate)
+
+
+def test_a_backup_worker_s_gradient_is_not_part_of_an_update():
+    job = make_job(strategy="ps-sync", workers=5, backup_workers=1, batch=32, scale_lr="linear")
+
+    assert job.update_batch == 4 * 32
