@@ -14,7 +14,8 @@ import click
 from facesim import __version__
 from facesim.backends import BACKENDS
 from facesim.errors import FacesimError, InputError
-from facesim.models import MODELS
+from facesim.models import HEADS, MODELS
+from facesim.recipes import RECIPES
 from facesim.training import STRATEGIES
 
 if TYPE_CHECKING:
@@ -87,13 +88,26 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz or .csv of images"),
         click.option("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
                      show_default=True, help="how replicas train together; repeatable"),
-        click.option("--model", type=click.Choice(list(MODELS)), help="network  [default: paper-cnn]"),
+        click.option("--recipe", type=click.Choice(list(RECIPES)),
+                     help="defaults of model, head, optimiser, ... (facesim recipes)  [default: paper]"),
+        click.option("--model", type=click.Choice(list(MODELS)), help="network (facesim models)  [default: paper-cnn]"),
+        click.option("--head", type=click.Choice(list(HEADS)), help="from features to logits  [default: softmax]"),
+        click.option("--margin", type=float, help="cosface: cosine, arcface: radians  [default: 0.2]"),
+        click.option("--margin-scale", type=float, help="what cosines are multiplied with  [default: 30]"),
+        click.option("--label-smoothing", type=float, help="share of the truth spread over everybody  [default: 0]"),
         click.option("--workers", type=int, help="workers of a distributed strategy  [default: 2]"),
         click.option("--ps", type=int, help="parameter servers  [default: 1]"),
         click.option("--threads", type=int, help="threads of a task for one operation  [default: its share of the cores]"),
         click.option("--epochs", type=int, help="times that every training example is seen  [default: 50]"),
         click.option("--batch", type=int, help="examples in one update  [default: 32]"),
         click.option("--learning-rate", type=float, help="Adam's learning rate  [default: 0.0001]"),
+        click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="of the rate  [default: constant]"),
+        click.option("--warmup", type=float, help="share of updates in which a cosine rate rises  [default: 0.05]"),
+        click.option("--weight-decay", type=float, help="AdamW's weight decay; 0 is Adam  [default: 0]"),
+        click.option("--clip-norm", type=float, help="bound of the whole gradient's norm  [default: none]"),
+        click.option("--augment/--no-augment", default=None, help="alter training images at random  [default: no]"),
+        click.option("--mirror-test/--no-mirror-test", default=None,
+                     help="test on each image and its mirror image, averaged  [default: no]"),
         click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
         click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]"),
         click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
@@ -237,6 +251,47 @@ def describe(source: str, image_size: int, as_json: bool) -> None:
         return
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):28} {value}")
+
+
+@facesim.command()
+@click.option("--image-size", default=64, show_default=True, help="height and width in pixels")
+@click.option("--head", type=click.Choice(list(HEADS)), default="softmax", show_default=True, help="classifier")
+@click.option("--identities", default=29, show_default=True, help="people that the classifier knows")
+@click.option("--batch", default=32, show_default=True, help="examples in one update")
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def models(image_size: int, head: str, identities: int, batch: int, as_json: bool) -> None:
+    """List the networks and heads: parameters, operations an image, memory that the classifier takes in training."""
+    from facesim.models.size import size
+
+    sizes = {name: size(name, head, (image_size, image_size, 3), identities, batch)._asdict() for name in MODELS}
+    if as_json:
+        click.echo(json.dumps(sizes, indent=1))
+        return
+    click.echo(f"{'--model':17}{'parameters':>14}{'MFLOPs':>10}{'head, MB':>10}")
+    for name, own in sizes.items():
+        figures = f"{own['parameters']:14,}{own['flops'] / 1e6:10,.0f}{own['head_bytes'] / 1e6:10,.1f}"
+        click.echo(f"{name:17}{figures}  {MODELS[name].summary}")
+    click.echo(
+        f"\n{image_size}x{image_size} pixels, {identities:,} identities, {head} head, batch {batch}. FLOPs: an image's"
+    )
+    click.echo("forward pass. Head: its parameters, gradient and Adam's moments, and a batch's logits, in training.\n")
+    for name, about in HEADS.items():
+        click.echo(f"--head {name:10}{about.summary}")
+
+
+@facesim.command()
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def recipes(as_json: bool) -> None:
+    """List the recipes and what each sets; an option given with one wins over it."""
+    from facesim.job import flag
+
+    if as_json:
+        click.echo(json.dumps({name: recipe._asdict() for name, recipe in RECIPES.items()}, indent=1))
+        return
+    for name, recipe in RECIPES.items():
+        click.echo(f"--recipe {name:10}{recipe.summary}")
+        for setting, value in recipe.settings.items():
+            click.echo(f"    {flag(setting)}" + ("" if value is True else f" {value}"))
 
 
 @facesim.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import time
@@ -17,7 +18,8 @@ from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.files import SampleWriter
 from facesim.run import Run
-from facesim.training.optimizer import FusedAdam
+from facesim.training.objective import loss_for
+from facesim.training.optimizer import FusedAdam, make_optimizer
 
 
 class Context:
@@ -31,6 +33,7 @@ class Context:
         self.train_indices, self.held_out_indices = stratified_split(
             data.labels, self.experiment.held_out, self.experiment.seed
         )
+        self.loss = loss_for(self.experiment)
         self.recorder = Recorder(run)
         self.stopping = False
 
@@ -46,12 +49,21 @@ class Context:
         """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
         keras.utils.set_random_seed(self.experiment.seed)
         model = self.build_model()
-        optimizer = FusedAdam(self.experiment.learning_rate)
+        updates = self.experiment.epochs * math.ceil(len(self.train_indices) / self.experiment.batch)
+        optimizer = make_optimizer(self.experiment, updates)
         optimizer.build(model.trainable_variables)
         return model, optimizer
 
     def build_model(self) -> keras.Model:
-        return models.build(self.experiment.model, self.data.image_shape, len(self.data.names))
+        experiment = self.experiment
+        return models.build(
+            experiment.model,
+            self.data.image_shape,
+            len(self.data.names),
+            head=experiment.head,
+            margin_scale=experiment.margin_scale,
+            augment=experiment.augment,
+        )
 
 
 class Recorder:

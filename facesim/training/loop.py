@@ -70,7 +70,7 @@ def fit(context: Context, replicas: Replicas) -> None:
     experiment, record = context.experiment, context.recorder
     context.stop_when_asked()
     counts = _Counts()
-    evaluator = Evaluator(replicas.current_model())
+    evaluator = Evaluator(replicas.current_model(), experiment.mirror_test)
     first: StepResult | None = None
     held_out: Evaluation | None = None
 

@@ -48,7 +48,7 @@ class _Workers:
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             images, worker = next(data)
             return strategy.run(
-                training_step, args=(self._model, optimizer, tf.gather(images, indices), labels, worker)
+                training_step, args=(self._model, optimizer, context.loss, tf.gather(images, indices), labels, worker)
             )
 
         self._update = update

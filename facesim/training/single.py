@@ -29,7 +29,7 @@ class _Single:
         @tf.function(reduce_retracing=True)
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             images, worker = next(data)
-            return training_step(self._model, optimizer, tf.gather(images, indices), labels, worker)
+            return training_step(self._model, optimizer, context.loss, tf.gather(images, indices), labels, worker)
 
         self._update = update
 

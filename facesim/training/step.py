@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facesim.training.objective import Loss
+
 
 class StepResult(NamedTuple):
     """What one update was: sums over its examples, who computed it, and the parameter versions at both ends."""
@@ -28,7 +30,12 @@ class StepResult(NamedTuple):
 
 
 def training_step(
-    model: keras.Model, optimizer: keras.Optimizer, images: tf.Tensor, labels: tf.Tensor, worker: tf.Tensor
+    model: keras.Model,
+    optimizer: keras.Optimizer,
+    loss_of: Loss,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    worker: tf.Tensor,
 ) -> tf.Tensor:
     """Update the parameters from one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,).
 
@@ -37,7 +44,7 @@ def training_step(
     version_read = tf.identity(optimizer.iterations.value)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
         logits = model(images, training=True)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses)
     gradients = tape.gradient(loss, model.trainable_variables)
     version = optimizer.apply(gradients, model.trainable_variables)
