@@ -19,6 +19,7 @@ from facesim.recipes import RECIPES
 from facesim.training import STRATEGIES
 
 if TYPE_CHECKING:
+    from facesim.baselines import Score
     from facesim.job import Job
     from facesim.run import Run
 
@@ -142,12 +143,22 @@ def run(**options: Any) -> int:
 
 @facesim.command()
 @_job_options(["single", "ps-async"])
+@click.option("--baselines/--no-baselines", default=True, show_default=True,
+              help="also recognise with classical methods, the bar for any network")  # fmt: skip
 def compare(**options: Any) -> int:
     """Train with several strategies, the same examples for each, and compare time, accuracy, resources and cost."""
     return _study(**options)
 
 
-def _study(strategy: tuple[str, ...], seeds: int, output: Path, dry_run: bool, as_json: bool, **options: Any) -> int:
+def _study(
+    strategy: tuple[str, ...],
+    seeds: int,
+    output: Path,
+    dry_run: bool,
+    as_json: bool,
+    baselines: bool = False,
+    **options: Any,
+) -> int:
     from facesim.job import make_job
 
     jobs = [make_job(strategy=name, seed=seed, **options) for seed in range(seeds) for name in dict.fromkeys(strategy)]
@@ -161,11 +172,26 @@ def _study(strategy: tuple[str, ...], seeds: int, output: Path, dry_run: bool, a
     from facesim.study import run_study
 
     runs = run_study(jobs, output, make_watcher(Console(), quiet=as_json))
-    _report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
     states = {result["state"] for run in runs if (result := run.result())}
+    if baselines and State.STOPPED not in states:
+        _baselines(jobs[0], range(seeds), output)
+    _report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
     if State.STOPPED in states:
         return INTERRUPTED
     return 1 if State.FAILED in states else 0
+
+
+def _baselines(job: Job, seeds: range, output: Path) -> list[Score]:
+    """Have the classical methods' scores in the study's output folder."""
+    from facesim.baselines import MAX_IMAGES
+    from facesim.baselines.record import record_baselines
+    from facesim.study import prepare_data
+
+    data = prepare_data(job, lambda *_: None)
+    if len(data.labels) > MAX_IMAGES:
+        click.echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
+        return []
+    return record_baselines(data, job.experiment.model_dump(), seeds, output)
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
@@ -209,6 +235,33 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     from facesim.run import find_runs
 
     _report(find_runs(list(runs)), output, as_json)
+
+
+@facesim.command()
+@click.argument("source", metavar="DATA")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="splits, with seeds 0, 1, ...")
+@click.option("--image-size", type=int, help="height and width in pixels  [default: 64]")
+@click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]")
+@click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+              help="folder that keeps the scores as baselines.json")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: Any) -> None:
+    """Recognise with classical methods: the bar that a network has to pass on DATA (as --data of compare)."""
+    from facesim.baselines import BASELINES, means
+    from facesim.job import make_job
+
+    table = means(_baselines(make_job(data=source, **options), range(seeds), output))
+    if as_json:
+        click.echo(json.dumps(table, indent=1))
+        return
+    click.echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
+    for name, own in table.items():
+        spread = "" if own["accuracy_sd"] is None else f"{100 * own['accuracy_sd']:.1f} %"
+        figures = (
+            f"{100 * own['accuracy']:8.1f} %{spread:>8}{100 * own['balanced_accuracy']:8.1f} %{own['seconds']:10.2f}"
+        )
+        click.echo(f"{name:12}{figures}  {BASELINES[name].summary}")
 
 
 @facesim.group()
