@@ -61,6 +61,7 @@ ABOVE = {
     "data": ["run", "training", "metrics", "backends", "study", "report", "cli", "result"],
     "models": ["run", "training", "metrics", "backends", "study", "report", "cli", "result"],
     "baselines": ["training", "models", "metrics", "backends", "study", "report", "cli", "result"],
+    "recognition": ["training", "metrics", "backends", "study", "report", "cli", "result"],
     "training": ["backends", "study", "report", "cli", "result"],
     "report": ["training.", "models.", "backends", "study", "cli"],
     "backends": ["training.", "study", "report", "cli", "result"],
