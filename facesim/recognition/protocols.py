@@ -108,7 +108,7 @@ class Verification(NamedTuple):
         """
         if not self.lowest_far <= far <= 1:
             raise InputError(
-                f"a false accept rate of {far:g} cannot be told from {self.impostor_pairs:,} impostor pairs: allowed are"
+                f"a false accept rate of {far:g} cannot be told from {self.impostor_pairs:,} impostor pairs: allowed is"
                 f" {self.lowest_far:.2g} ({MIN_ERRORS} errors) to 1; ask for a higher rate or bring more people"
             )
         return float(self.tar[np.flatnonzero(self.far <= far)[-1]])

@@ -152,3 +152,14 @@ def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, 
     assert cluster["updates"] == single["updates"]
     assert np.isfinite(cluster["held_out_loss"])
     assert cluster["counted"]["staleness"] == {"0": cluster["updates"]}
+
+
+def test_the_modern_recipe_trains_in_a_cluster_as_in_one_process(faces, tmp_path):
+    command = facesim("--recipe", "modern", "--data", faces, "--epochs", 2, "--image-size", 32, "--batch", 16,
+                      "--no-baselines", "--output", tmp_path, "--json")  # fmt: skip
+    single, cluster = sorted(parse(command)["results"], key=lambda result: result["strategy"] != "single")
+
+    assert single["updates"] == cluster["updates"] == 8
+    assert cluster["sync_audit"]["verdict"] == "together"
+    assert single["parameters"] == cluster["parameters"]
+    assert not list(tmp_path.glob("baselines.json"))

@@ -79,7 +79,7 @@ def test_a_false_accept_rate_that_the_pairs_cannot_tell_is_refused():
     found = verification(similarity, same, np.arange(400) % 10)
 
     assert found.tar_at(0.05) == 1.0
-    with pytest.raises(InputError, match=r"0.049 cannot be told from 200 impostor pairs: allowed are 0.05"):
+    with pytest.raises(InputError, match=r"0.049 cannot be told from 200 impostor pairs: allowed is 0.05"):
         found.tar_at(0.049)
 
 
