@@ -26,6 +26,8 @@ PLOT_TITLES = {
     "cpu": "CPU by role",
     "memory": "Memory by role",
     "wire": "Bytes on the wire",
+    "roc": "Verification",
+    "cmc": "Identification",
 }
 
 

@@ -87,3 +87,15 @@ def test_what_cannot_be_used_is_told(run, study, faces, tmp_path):
     }.items():
         command = facesim(*arguments)
         assert (command.code, told in command.errors) == (2, True), command.errors
+
+
+def test_the_report_draws_what_was_evaluated(run, study, tmp_path):
+    from facesim.report import write_report
+
+    assert facesim("evaluate", run).code == 0
+
+    write_report(study.runs.values(), tmp_path / "report.html")
+
+    page = (tmp_path / "report.html").read_text()
+    assert "true against false accept rate" in page
+    assert "identification against rank" in page
