@@ -10,13 +10,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Task:
-    """One process. `target` is `module:function`, called with `arguments` and, for a monitor, the pids of the tasks."""
+    """One process. `target` is `module:function`, called with `arguments` and, for a monitor, the pids of the tasks.
+
+    A task that `serves` does so until it is ended; any other ends by itself when its work is done.
+    """
 
     role: str
     index: int
     target: str
     arguments: tuple[Any, ...]
     log: str
+    serves: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -28,9 +32,10 @@ class Task:
 class Plan:
     """The tasks of one host.
 
-    The host's work is done when `leader` has ended well: then the other tasks are ended, which by themselves never
-    would. `monitor` is a process beside them that is given every task's pid; nothing depends on it. `preload` names
-    modules that are imported once, before the tasks are forked, so that they share the time and the memory of it.
+    The host's work is done when every task that does not serve has ended well; then those that serve are ended.
+    `leader` is the task that is told when the work is to stop early. `monitor` is a process beside them that is given
+    every task's pid; nothing depends on it. `preload` names modules that are imported once, before the tasks are
+    forked, so that they share the time and the memory of it.
     """
 
     tasks: tuple[Task, ...]

@@ -72,15 +72,17 @@ class Supervisor:
         return process
 
     def _watch(self) -> str:
-        """Wait until the leader has ended well, a task has crashed, or a command says to stop."""
+        """Wait until all the work is done, a task has crashed, or a command says to stop."""
         leader = self._processes[self._plan.leader]
+        running = dict(self._processes)  # those whose end has not been seen
+        working = {task.name for task in self._plan.tasks if not task.serves}
         deadline: float | None = None  # by when a stopping leader must have ended
         while True:
-            sentinels = [process.sentinel for process in self._processes.values()]
+            sentinels = [process.sentinel for process in running.values()]
             monitor = [self._monitor.sentinel] if self._monitor else []
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             ready = wait([*sentinels, *monitor, *self._commands.files()], left)
-            ended = {name: process for name, process in self._processes.items() if process.sentinel in ready}
+            ended = {name: process for name, process in running.items() if process.sentinel in ready}
 
             command = self._commands.read(ready)
             if command == "kill":
@@ -96,10 +98,15 @@ class Supervisor:
                 # What another task's crash does to the leader is not the cause: tell the others first.
                 for name, process in sorted(ended.items(), key=lambda item: item[1] is leader):
                     self._report_end("task_ended", name, process)
-                first = min(ended.values(), key=lambda process: process is leader)
-                if deadline is not None:
+                    del running[name]
+                well = all(name in working and process.exitcode == 0 for name, process in ended.items())
+                working -= ended.keys()
+                if deadline is None and not well:
+                    return FAILED
+                if deadline is None and not working:
+                    return COMPLETED
+                if deadline is not None and leader in ended.values():
                     return STOPPED
-                return COMPLETED if first is leader and leader.exitcode == 0 else FAILED
             if deadline is not None and time.monotonic() >= deadline:
                 self._report("grace_exceeded", task=self._plan.leader)
                 return STOPPED

@@ -1,10 +1,12 @@
-"""The sync audit: did the replicas train together? Answered from what was counted and measured, not from what was
-configured.
+"""The sync audit: did the replicas train together? Answered from what was counted and measured, not from configuration.
 
-Three independent kinds of evidence. Examples: those whose gradients were applied, against those due. Versions: every
-update takes a number from one shared counter, so updates of replicas that share parameters are numbered without gap or
-repetition, and replicas that do not share them each count from zero. Wire: a replica that pulls parameters receives
-the model's bytes with each update, which the kernel counts for its connections.
+Four independent kinds of evidence:
+
+- Examples: those whose gradients were applied, against those due.
+- Steps by worker: one that hardly contributes does not train with the others.
+- Parameters. On parameter servers every update takes a number from one counter, so updates of the same parameters are
+  numbered without gap or repetition. Replicas that hold parameters each must hold the same at the end.
+- Wire: a worker that exchanges parameters or gradients receives the model's bytes each time, which the kernel counts.
 """
 
 from __future__ import annotations
@@ -13,61 +15,92 @@ from typing import Any
 
 TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 
-#: A worker with less than this share of an equal share of the updates did not take part.
+#: A worker with less than this share of an equal share of the steps did not take part.
 _LEAST_SHARE = 0.1
-#: Bytes received, per update and model size, below which parameters did not come over the wire.
+#: Bytes received, per exchange and model size, below which nothing was exchanged. A ring all-reduce of n workers
+#: receives 2 (n - 1) / n model sizes (Patarasuk and Yuan, 2009), a pull from a parameter server one.
 _LEAST_WIRE = 0.5
 
 
-def audit(outcome: dict[str, Any] | None, workers: int, received_bytes: dict[int, float]) -> dict[str, Any]:
+def audit(
+    outcomes: list[dict[str, Any]], workers: int, received_bytes: dict[int, float], *, over_wire: bool
+) -> dict[str, Any]:
     """The verdict on one run and its evidence, in sentences.
 
-    `outcome` is what the training task left, or None; `workers` how many were to train; `received_bytes` what each
-    worker's connections received, by index, empty where that was not measured.
+    `outcomes` is what each training task left, the chief's first; `workers` how many were to train; `received_bytes`
+    what each worker's connections received, empty where that was not measured; `over_wire` whether the workers are
+    processes.
     """
-    if outcome is None:
+    if not outcomes:
         return {"verdict": UNKNOWN, "evidence": ["The run left no counts."]}
-    counted = outcome["counted"]
-    by_worker = {int(worker): updates for worker, updates in counted["updates_by_worker"].items()}
-    updates, due = counted["updates"], counted["examples_due"]
-    evidence = [f"{counted['examples']:,} examples were counted once each; {due:,} were due."]
-    complete = counted["examples"] == due or outcome["stopped"]
+    counted = [outcome["counted"] for outcome in outcomes]
+    steps, examples = _by_worker(counted, "steps_by_worker"), _by_worker(counted, "examples_by_worker")
+    due, seen = counted[0]["examples_due"], sum(examples.values())
+    complete = seen == due or (outcomes[0]["stopped"] and seen < due)
+    evidence = [f"{seen:,} examples were trained on; {due:,} were due, each counted once."]
     if workers == 1:
         return {"verdict": SINGLE if complete else UNKNOWN, "evidence": evidence}
 
-    shared = counted["distinct_versions"] == updates == counted["last_version"]
+    shares = [steps.get(worker, 0) for worker in range(workers)]
+    contributed = min(shares) >= _LEAST_SHARE * sum(shares) / workers
     evidence.append(
-        f"{updates:,} updates took {counted['distinct_versions']:,} distinct parameter versions, the last of them "
-        f"{counted['last_version']:,}: "
-        + ("one set of parameters took them all." if shared else "updates were lost or made apart.")
-    )
-    shares = [by_worker.get(worker, 0) for worker in range(workers)]
-    contributed = min(shares) >= _LEAST_SHARE * updates / workers
-    evidence.append(
-        "Updates by worker: "
-        + ", ".join(f"worker-{worker} {share:,}" for worker, share in enumerate(shares))
+        "Steps by worker: "
+        + ", ".join(f"{worker}: {share:,}" for worker, share in enumerate(shares))
         + ("." if contributed else "; a worker that hardly contributes does not train with the others.")
     )
-    on_wire = _wire(outcome, by_worker, received_bytes, evidence)
-    if not (shared and contributed and complete) or on_wire is False:
+    digests = [digest for outcome in outcomes for digest in outcome["parameters_sha256"]]
+    same = _numbered_once(counted[0], evidence) if len(digests) == 1 else _equal(digests, evidence)
+    received = _received(outcomes[0], steps, received_bytes, evidence) if over_wire else True
+    if not (complete and contributed and same) or received is False:
         return {"verdict": APART, "evidence": evidence}
-    return {"verdict": TOGETHER if on_wire else UNKNOWN, "evidence": evidence}
+    return {"verdict": TOGETHER if received else UNKNOWN, "evidence": evidence}
 
 
-def _wire(
-    outcome: dict[str, Any], by_worker: dict[int, int], received_bytes: dict[int, float], evidence: list[str]
+def _by_worker(counted: list[dict[str, Any]], name: str) -> dict[int, int]:
+    """What tasks counted for each worker. Tasks that know of each other's steps count the same ones: not a sum."""
+    merged: dict[int, int] = {}
+    for counts in counted:
+        for worker, count in counts[name].items():
+            merged[int(worker)] = max(count, merged.get(int(worker), 0))
+    return merged
+
+
+def _numbered_once(counted: dict[str, Any], evidence: list[str]) -> bool:
+    updates, last = counted["updates"], counted["last_version"]
+    once = updates == last
+    evidence.append(
+        f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
+        + ("one set of parameters took every update." if once else "updates were lost, or made elsewhere.")
+    )
+    return once
+
+
+def _equal(digests: list[str], evidence: list[str]) -> bool:
+    distinct = len(set(digests))
+    evidence.append(
+        f"At the end the parameters of {len(digests)} replicas were "
+        + ("equal, bit for bit." if distinct == 1 else f"{distinct} different sets.")
+    )
+    return distinct == 1
+
+
+def _received(
+    outcome: dict[str, Any], steps: dict[int, int], received_bytes: dict[int, float], evidence: list[str]
 ) -> bool | None:
-    """Whether each worker received the model with its updates; None where bytes were not measured."""
+    """Whether each worker received the model at every exchange; None where bytes were not measured."""
     if not received_bytes:
         evidence.append("Bytes on the wire were not measured for each task.")
         return None
-    size = outcome["parameter_bytes"]
+    size, every = outcome["parameter_bytes"], outcome["counted"]["steps_per_exchange"]
+    if every is None:
+        evidence.append("No worker was to receive anything from another, nor did it.")
+        return False
     ratios = {
-        worker: received_bytes.get(worker, 0) / (updates * size) for worker, updates in by_worker.items() if updates
+        worker: received_bytes.get(worker, 0) / (count / every * size) for worker, count in steps.items() if count
     }
     evidence.append(
-        f"Received with each update, in units of the model's {size / 1e6:.1f} MB: "
-        + ", ".join(f"worker-{worker} {ratio:.2f}" for worker, ratio in ratios.items())
+        f"Received at each exchange, in units of the model's {size / 1e6:.1f} MB: "
+        + ", ".join(f"{worker}: {ratio:.2f}" for worker, ratio in ratios.items())
         + "."
     )
     return all(ratio >= _LEAST_WIRE for ratio in ratios.values())

@@ -44,7 +44,8 @@ class Experiment(_Frozen):
     """What is trained: data, model, optimiser settings, budget and seed.
 
     `batch` is the number of examples in one update of the parameters, whatever the strategy: a comparison at the same
-    `batch` and `epochs` compares the same number of updates from the same number of examples.
+    `batch` and `epochs` compares the same number of updates from the same number of examples. With `scale_lr` it is
+    what each worker computes at a time: see `Job.update_batch`.
 
     `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
     cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
@@ -73,6 +74,11 @@ class Experiment(_Frozen):
     clip_norm: float | None = Field(None, gt=0)
     augment: bool = False
     mirror_test: bool = False
+    scale_lr: Literal["none", "linear", "sqrt"] = "none"
+    warmup_epochs: int = Field(5, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cache: Literal["memory", "disk"] = "memory"
+    local_steps: int = Field(8, ge=1)
     evaluate_every: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
 
@@ -88,8 +94,15 @@ class Shape(_Frozen):
 
     workers: int = Field(2, ge=1, le=64)
     ps: int = Field(1, ge=1, le=64)
+    backup_workers: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     instance_type: Annotated[str, AfterValidator(_known_instance)] = "ml.m5.2xlarge"
+
+    @pydantic.model_validator(mode="after")
+    def _some_worker_is_waited_for(self) -> Shape:
+        if self.backup_workers >= self.workers:
+            raise ValueError(f"--backup-workers {self.backup_workers} must be fewer than --workers {self.workers}")
+        return self
 
 
 class Job(_Frozen):
@@ -103,13 +116,34 @@ class Job(_Frozen):
 
     @property
     def replicas(self) -> int:
-        """How many copies of the model compute gradients."""
-        return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
+        """How many replicas of the model compute gradients."""
+        return self.shape.workers if STRATEGIES[self.strategy].replicated else 1
+
+    @property
+    def joint_workers(self) -> int:
+        """Workers whose gradients make one update together."""
+        together = self.shape.workers - self.shape.backup_workers if self.strategy == "ps-sync" else self.shape.workers
+        return together if STRATEGIES[self.strategy].joint else 1
+
+    @property
+    def update_batch(self) -> int:
+        """Examples in one update: `batch`, or `batch` for each of the workers that make it when the rate is scaled."""
+        return self.experiment.batch * (1 if self.experiment.scale_lr == "none" else self.joint_workers)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that belongs to `update_batch` examples.
+
+        `linear` multiplies it by the workers that make an update (Goyal et al., 2017), `sqrt` by the root of their
+        number (Krizhevsky, 2014; the rule for Adam in Malladi et al., 2022).
+        """
+        factor = {"none": 1.0, "linear": self.joint_workers, "sqrt": self.joint_workers**0.5}
+        return self.experiment.learning_rate * factor[self.experiment.scale_lr]
 
     @property
     def hosts(self) -> int:
         """Instances that the job is billed for: one a worker, chief and parameter servers on the same hosts."""
-        return self.replicas
+        return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
 
 
 #: Where each option of the command line, and each key of a configuration file, goes in a Job.
@@ -147,5 +181,7 @@ def flag(name: str) -> str:
 
 
 def _tell(problem: Any) -> str:
+    if not problem["loc"] or problem["loc"][-1] == "shape":  # of several fields together: the message names them
+        return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{flag(str(problem['loc'][-1]))} {problem['input']!r} is not allowed: {message}"

@@ -14,7 +14,7 @@ from facesim.billing.cost import cost_usd, spot_cost_usd
 from facesim.job import Job
 from facesim.metrics.files import read_samples
 from facesim.run import Run, State, write_json
-from facesim.training import STRATEGIES
+from facesim.training import STRATEGIES, served
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +47,12 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
         "resources": resources,
         "wire_bytes": _wire_bytes(job, samples),
         "collector_errors": _last(samples, "collector_errors").groupby("source").sum().to_dict(),
-        "sync_audit": audit(outcome, job.replicas, _received_by_worker(samples)),
+        "sync_audit": audit(
+            [*([outcome] if outcome else []), *run.peer_outcomes()],
+            job.replicas,
+            _received_by_worker(job, samples),
+            over_wire=job.hosts > 1,
+        ),
         "machine": machine(),
     }
     write_json(run.result_file, result)
@@ -112,9 +117,15 @@ def _last(samples: pandas.DataFrame, name: str) -> pandas.Series:
     return rows.groupby(["source", "role", "task_index"])["value"].last()
 
 
-def _received_by_worker(samples: pandas.DataFrame) -> dict[int, float]:
-    rows = samples[(samples["source"] == "sockets") & (samples["role"] == "worker")]
-    return {index: value for (_, _, index), value in _last(rows, "net_received_bytes").items()}
+def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:
+    """Bytes that each worker received, numbered as the training tasks number them: a chief that trains is the first."""
+    rows = samples[samples["source"] == "sockets"]
+    if rows.empty:
+        return {}
+    received = {(role, index): value for (_, role, index), value in _last(rows, "net_received_bytes").items()}
+    chief_trains = STRATEGIES[job.strategy].tasks is not served
+    tasks = ([("chief", 0)] if chief_trains else []) + [("worker", index) for index in range(job.shape.workers)]
+    return {number: received.get(task, 0) for number, task in enumerate(tasks)}
 
 
 def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:

@@ -121,6 +121,14 @@ class Run:
                 continue
         return events
 
+    def task_outcome_file(self, task: str) -> Path:
+        """Where a training task leaves what it found: the chief's is the run's."""
+        return self.outcome_file if task == "chief-0" else self.tasks / task / self.outcome_file.name
+
+    def peer_outcomes(self) -> list[dict[str, Any]]:
+        """What training tasks beside the chief found."""
+        return [json.loads(file.read_text()) for file in sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))]
+
     def log_file(self, task: str) -> Path:
         """Where a task, such as `worker-1`, prints."""
         return self.logs / f"{task}.log"

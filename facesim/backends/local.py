@@ -10,7 +10,7 @@ from cluster.processes import LocalNode
 from cluster.topology import local_topology
 from facesim.job import Job
 from facesim.run import Run
-from facesim.training import STRATEGIES
+from facesim.training import STRATEGIES, served
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
@@ -29,23 +29,23 @@ class LocalBackend:
     def render(self, job: Job, directory: Path, data: Path) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
         run = Run(directory.resolve())
-        # In this order they are started: whoever connects to a server that is not there yet waits a second to try
-        # again.
-        counts = {"ps": job.shape.ps, "worker": job.shape.workers, "chief": 1}
-        roles = STRATEGIES[job.strategy].roles
-        topology = local_topology({role: count for role, count in counts.items() if role in roles})
-
-        # Workers compute at the same time, so each gets its share of the cores: more threads only take turns.
-        threads = job.shape.threads or max(1, (os.cpu_count() or 1) // job.shape.workers)
+        strategy = STRATEGIES[job.strategy]
+        topology = local_topology(strategy.tasks(job.shape.workers, job.shape.ps))
+        # Workers compute at the same time, so each gets its share of the cores: more threads would only take turns. A
+        # chief that coordinates evaluates while they wait.
+        cores = os.cpu_count() or 1
+        share = max(1, cores // job.hosts)
 
         def task(role: str, index: int) -> Task:
-            chief = role == "chief"
+            serves = strategy.tasks is served and role != "chief"
+            threads = job.shape.threads or (cores if strategy.tasks is served and role == "chief" else share)
             return Task(
                 role=role,
                 index=index,
-                target="facesim.training.task:" + ("train" if chief else "serve"),
-                arguments=(str(run.directory), str(data.resolve()) if chief else threads),
+                target="facesim.training.task:" + ("serve" if serves else "train"),
+                arguments=(str(run.directory), threads, *([] if serves else [str(data.resolve())])),
                 log=str(run.log_file(f"{role}-{index}")),
+                serves=serves,
                 # One process alone is no cluster: TensorFlow would start a server for it.
                 environment={"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {},
             )

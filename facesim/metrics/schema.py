@@ -60,8 +60,6 @@ METRICS: dict[str, Metric] = {
     "epoch": Metric("1", COUNTER, "epochs completed: every training example seen that many times"),
     "examples": Metric("1", COUNTER, "training examples whose gradient was applied"),
     "updates": Metric("1", COUNTER, "updates applied to the parameters: the parameter version"),
-    "task_updates": Metric("1", COUNTER, "updates that this worker computed"),
-    "task_examples": Metric("1", COUNTER, "training examples that this worker computed"),
     "staleness_mean": Metric(
         "1", GAUGE, "updates by others between reading the parameters and applying the gradient, mean over the epoch"
     ),

@@ -27,6 +27,7 @@ class Head(NamedTuple):
 
 MODELS: dict[str, Model] = {
     "paper-cnn": Model("facesim.models.paper_cnn", "the paper's network as published: 3 convolutions, dense 1024"),
+    "plain-cnn": Model("facesim.models.plain_cnn", "3 convolutions, nothing random, no batch statistics: for checks"),
     "compact-cnn": Model("facesim.models.compact_cnn", "a small sensible one: 4 blocks, global average pooling"),
     "resnet-small": Model("facesim.models.resnet_small", "3 residual stages, 128-d embedding: few photographs, CPUs"),
     "mobilefacenet": Model("facesim.models.mobilefacenet", "MobileFaceNet (Chen et al., 2018), 128-d embedding"),
@@ -65,7 +66,7 @@ def build(
     from facesim.models.augmentation import Augmentation
 
     images = keras.Input(image_shape, dtype="uint8")
-    pixels = Augmentation()(images) if augment else images
+    pixels = Augmentation(dtype="float32")(images) if augment else images
     features = import_module(MODELS[name].module).features(pixels)
     logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
     return keras.Model(images, logits, name=name.replace("-", "_"))

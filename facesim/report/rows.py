@@ -91,6 +91,12 @@ class Row:
         return strategy is None or strategy.distributed
 
     @property
+    def replicated(self) -> bool:
+        """Whether it had several replicas, so that it can be asked whether they trained together."""
+        strategy = STRATEGIES.get(self.records[0].job.strategy)
+        return strategy is None or strategy.replicated
+
+    @property
     def measurement(self) -> str | None:
         """`emulated`, `measured` or `forecast`; several joined if the runs differ; None if no run says."""
         return ", ".join(sorted({r.result.measurement for r in self.records if r.result.measurement})) or None
@@ -98,11 +104,12 @@ class Row:
     @property
     def shape(self) -> str:
         """The shape in words: `1 process`, or `2 workers, 1 ps`."""
-        if not self.distributed:
-            return "1 process"
-        shape = self.records[0].job.shape
+        strategy, shape = STRATEGIES.get(self.records[0].job.strategy), self.records[0].job.shape
+        options = () if strategy is None else strategy.options
         workers, ps = shape.get("workers"), shape.get("ps")
-        return f"{workers} worker{'' if workers == 1 else 's'}, {ps} ps"
+        if not self.distributed:
+            return "1 process" + (f", {workers} replicas" if "workers" in options else "")
+        return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if "ps" in options else "")
 
     @property
     def states(self) -> str:

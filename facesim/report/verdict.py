@@ -104,10 +104,10 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
                 f"{row.label}: the replicas trained apart in {row.audited_apart} of {_runs(len(row.counted))}. Each "
                 "trained a model of its own: this is not distributed training, and its time, cost and accuracy say "
                 "nothing about that. "
-                f"Evidence: {'; '.join(evidence) or 'none recorded'}.",
+                f"Evidence: {' '.join(evidence) or 'none recorded.'}",
                 ALARM,
             )
-        elif row.audit == "unknown" and row.distributed:
+        elif row.audit == "unknown" and row.replicated:
             yield Finding(
                 "trained together?", f"{row.label}: it is not known whether the replicas trained together.", CAUTION
             )

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from facesim import models
+from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.files import SampleWriter
@@ -23,18 +23,25 @@ from facesim.training.optimizer import FusedAdam, make_optimizer
 
 
 class Context:
-    """One training task's surroundings. `stopping` turns true when the task is asked to end (SIGTERM)."""
+    """One training task's surroundings. `stopping` turns true when the task is asked to end (SIGTERM).
 
-    def __init__(self, run: Run, data: PreparedData):
+    `replica` is 0 in the chief, and counts the peers of a strategy that has them.
+    """
+
+    def __init__(self, run: Run, data: PreparedData, role: str, index: int, replica: int):
         self.run = run
+        self.replica = replica
+        self.outcome_file = run.task_outcome_file(f"{role}-{index}")
         self.job = run.job()
         self.experiment = self.job.experiment
         self.data = data
+        self.examples = ExampleSource(data, self.experiment.cache)
         self.train_indices, self.held_out_indices = stratified_split(
             data.labels, self.experiment.held_out, self.experiment.seed
         )
+        self.seed = self.experiment.seed
         self.loss = loss_for(self.experiment)
-        self.recorder = Recorder(run)
+        self.recorder = Recorder(run, role, index)
         self.stopping = False
 
     def stop_when_asked(self) -> None:
@@ -47,12 +54,18 @@ class Context:
 
     def build(self) -> tuple[keras.Model, FusedAdam]:
         """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
-        keras.utils.set_random_seed(self.experiment.seed)
+        keras.utils.set_random_seed(self.seed)
         model = self.build_model()
-        updates = self.experiment.epochs * math.ceil(len(self.train_indices) / self.experiment.batch)
-        optimizer = make_optimizer(self.experiment, updates)
+        updates_an_epoch = math.ceil(len(self.train_indices) / self.job.update_batch)
+        optimizer = make_optimizer(self.job, updates_an_epoch)
         optimizer.build(model.trainable_variables)
         return model, optimizer
+
+    def vary_dropout(self, model: keras.Model) -> None:
+        """Let this replica drop other units than the others do, which have their parameters from the same seed."""
+        for variable in model.non_trainable_variables:
+            if variable.path.endswith("seed_generator_state"):
+                variable.assign(variable + self.replica)
 
     def build_model(self) -> keras.Model:
         experiment = self.experiment
@@ -69,19 +82,16 @@ class Context:
 class Recorder:
     """Writes the training task's samples, and keeps how long each phase took."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, role: str, index: int):
+        self._task = (role, index)
         self.phases: dict[str, float] = {}
         self._launched = run.events()[0]["time_unix_s"]
         self._writer = SampleWriter(
-            run.metrics / "chief-0.jsonl", run_id=run.id, host=socket.gethostname(), source="training"
+            run.metrics / f"{role}-{index}.jsonl", run_id=run.id, host=socket.gethostname(), source="training"
         )
 
     def write(self, values: dict[str, float]) -> None:
-        self._writer.write(time.time(), "chief", 0, values)
-
-    def workers(self, values_by_worker: dict[int, dict[str, float]]) -> None:
-        for index, values in values_by_worker.items():
-            self._writer.write(time.time(), "worker", index, values)
+        self._writer.write(time.time(), *self._task, values)
 
     def phase(self, name: str, seconds: float) -> None:
         """Record a phase that ended; a phase that comes again adds to what there is."""
@@ -99,25 +109,9 @@ class Recorder:
         self.phase(name, time.perf_counter() - begin)
 
 
-def open_context(run: Run, data_directory: Path) -> Context:
-    context = Context(run, PreparedData.load(data_directory))
+def open_context(run: Run, data_directory: Path, role: str, index: int, replica: int) -> Context:
+    context = Context(run, PreparedData.load(data_directory), role, index, replica)
     context.recorder.since_launch("startup_s")
-    if context.job.shape.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(context.job.shape.threads)
+    if context.experiment.precision == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")  # parameters and updates stay float32
     return context
-
-
-def wait_for_servers(cluster: tf.train.ClusterSpec) -> None:
-    """Wait until every worker and parameter server listens.
-
-    gRPC, refused once, waits a second before it tries again; asking the port itself costs milliseconds.
-    """
-    for role in ("ps", "worker"):
-        for address in cluster.job_tasks(role):
-            host, port = address.rsplit(":", 1)
-            while True:
-                try:
-                    socket.create_connection((host, int(port))).close()
-                    break
-                except ConnectionRefusedError:
-                    time.sleep(0.01)

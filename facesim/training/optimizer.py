@@ -9,7 +9,7 @@ updates tear each other; the second loses counts, and with them the bias correct
 import keras
 import tensorflow as tf
 
-from facesim.job import Experiment
+from facesim.job import Job
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -60,15 +60,31 @@ def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:
         tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=share * value)
 
 
-def make_optimizer(experiment: Experiment, updates: int) -> FusedAdam:
-    """The optimiser of an experiment whose budget is so many updates."""
-    rate = experiment.learning_rate
+def make_optimizer(job: Job, updates_an_epoch: int) -> FusedAdam:
+    """The job's optimiser, at the job's rate and schedule."""
+    experiment = job.experiment
+    return FusedAdam(
+        _learning_rate(job, updates_an_epoch),
+        weight_decay=experiment.weight_decay or None,
+        global_clipnorm=experiment.clip_norm,
+    )
+
+
+def _learning_rate(job: Job, updates_an_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """A cosine schedule rises from 0 in its warm-up, a constant rate that is scaled from the unscaled one."""
+    experiment, rate = job.experiment, job.learning_rate
     if experiment.schedule == "cosine":
+        updates = experiment.epochs * updates_an_epoch
         warmup = int(experiment.warmup * updates)
-        rate = keras.optimizers.schedules.CosineDecay(
+        return keras.optimizers.schedules.CosineDecay(
             0.0 if warmup else rate,
             max(updates - warmup, 1),
             warmup_target=rate if warmup else None,
             warmup_steps=warmup,
         )
-    return FusedAdam(rate, weight_decay=experiment.weight_decay or None, global_clipnorm=experiment.clip_norm)
+    rising = experiment.warmup_epochs * updates_an_epoch
+    if rate == experiment.learning_rate or rising == 0:
+        return rate
+    return keras.optimizers.schedules.PolynomialDecay(
+        experiment.learning_rate, rising, end_learning_rate=rate, power=1.0
+    )

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch, resident_images
+from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.step import StepResult, training_step
@@ -16,20 +16,24 @@ from facesim.training.step import StepResult, training_step
 
 def train(context: Context) -> None:
     with context.recorder.timed("build_s"):
-        replica = _Single(context)
+        replica = Alone(context)
     fit(context, replica)
 
 
-class _Single:
+class Alone:
+    """One replica that talks to nobody."""
+
+    steps_per_exchange = None
+
     def __init__(self, context: Context):
         self._labels = context.data.labels
         self._model, optimizer = context.build()
-        self._data = iter(resident_images(context.data))
+        self._data = iter(context.examples.dataset())
 
         @tf.function(reduce_retracing=True)
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            images, worker = next(data)
-            return training_step(self._model, optimizer, context.loss, tf.gather(images, indices), labels, worker)
+            images, worker = context.examples.take(next(data), indices)
+            return training_step(self._model, optimizer, context.loss, images, labels, worker)
 
         self._update = update
 

@@ -1,5 +1,6 @@
 """The training step that every strategy shares, and what it tells about itself."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -8,9 +9,11 @@ import tensorflow as tf
 
 from facesim.training.objective import Loss
 
+Gradients = list[tf.Tensor]
+
 
 class StepResult(NamedTuple):
-    """What one update was: sums over its examples, who computed it, and the parameter versions at both ends."""
+    """What one worker did for one update: sums over its examples, who it was, the parameter versions at both ends."""
 
     loss_sum: float
     correct: int
@@ -26,6 +29,7 @@ class StepResult(NamedTuple):
 
     @classmethod
     def unpack(cls, packed: np.ndarray) -> "StepResult":
+        """From what `training_step` or `compute_step` returns."""
         return cls(float(packed[0]), *(int(value) for value in packed[1:]))
 
 
@@ -36,18 +40,45 @@ def training_step(
     images: tf.Tensor,
     labels: tf.Tensor,
     worker: tf.Tensor,
+    share: tf.Tensor | float = 1.0,
+    combine: Callable[[Gradients], Gradients] = lambda gradients: gradients,
 ) -> tf.Tensor:
-    """Update the parameters from one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,).
+    """Update the parameters from one batch: `compute_step`, then apply.
+
+    Where several workers make one update together, `combine` sums the gradients of all of them.
 
     Returns a packed `StepResult`, float64 (6,): one tensor, because each one that is returned is a message.
+    """
+    packed, gradients = compute_step(model, optimizer, loss_of, images, labels, worker, share)
+    version = optimizer.apply(combine(gradients), model.trainable_variables)
+    return tf.concat([packed[:5], [tf.cast(version, tf.float64)]], axis=0)
+
+
+def compute_step(
+    model: keras.Model,
+    optimizer: keras.Optimizer,
+    loss_of: Loss,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    worker: tf.Tensor,
+    share: tf.Tensor | float = 1.0,
+) -> tuple[tf.Tensor, Gradients]:
+    """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,).
+
+    It is that of the batch's mean loss times `share`: the part of the update's examples, 0-1, that this batch stands
+    for, so that the gradients of all its parts add up to that of the mean over all examples. A batch with a share of 0
+    is computed but not counted.
+
+    Returns a packed `StepResult` whose version is not known yet, and a gradient for each trainable variable.
     """
     version_read = tf.identity(optimizer.iterations.value)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
         logits = model(images, training=True)
         losses = loss_of(labels, logits)
-        loss = tf.reduce_mean(losses)
+        loss = tf.reduce_mean(losses) * share
     gradients = tape.gradient(loss, model.trainable_variables)
-    version = optimizer.apply(gradients, model.trainable_variables)
     correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)
-    facts = (tf.reduce_sum(losses), correct, tf.shape(labels)[0], worker, version_read, version)
-    return tf.stack([tf.cast(fact, tf.float64) for fact in facts])
+    counted = tf.cast(share > 0, tf.float64)
+    sums = [tf.cast(some, tf.float64) * counted for some in (tf.reduce_sum(losses), correct, tf.shape(labels)[0])]
+    unknown = tf.constant(-1, tf.int64)
+    return tf.stack(sums + [tf.cast(fact, tf.float64) for fact in (worker, version_read, unknown)]), gradients

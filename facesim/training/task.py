@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib import import_module
 from pathlib import Path
@@ -17,11 +18,15 @@ from facesim.training.context import open_context
 _INTER_OP_THREADS = 2
 
 
-def train(run_directory: str, data_directory: str) -> None:
-    """The chief: train as the run's job says."""
+def train(run_directory: str, threads: int, data_directory: str) -> None:
+    """The chief, or one of several peers: train as the run's job says."""
     run = Run(Path(run_directory))
-    _work_in(run.task_directory("chief-0"), 0)
-    context = open_context(run, Path(data_directory))
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "chief", "index": 0})
+    role, index = task["type"], task["index"]
+    replica = 0 if role == "chief" else index + 1
+    _work_in(run.task_directory(f"{role}-{index}"), replica)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    context = open_context(run, Path(data_directory), role, index, replica)
     import_module(STRATEGIES[context.job.strategy].module).train(context)
 
 

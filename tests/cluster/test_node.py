@@ -22,7 +22,8 @@ HERE = "tests.cluster.fake_tasks"
 
 def task(log: Path, role: str, function: str, *arguments, index: int = 0, **environment: str) -> Task:
     name = f"{role}-{index}"
-    return Task(role, index, f"{HERE}:{function}", arguments, str(log / f"{name}.log"), environment)
+    serves = function.startswith("serve")
+    return Task(role, index, f"{HERE}:{function}", arguments, str(log / f"{name}.log"), serves, environment)
 
 
 def start(directory: Path, *tasks: Task, **options) -> LocalNode:
@@ -78,6 +79,16 @@ def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(
     assert not still_running(pids(events))
     assert (tmp_path / "chief-0.log").read_text() == "working\n"
     assert (tmp_path / "worker-0.log").read_text() == "serving hello\n"
+
+
+def test_the_work_is_done_when_every_task_that_ends_by_itself_has_ended(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "work", 0.2), task(tmp_path, "worker", "work", 0.8))
+
+    events = follow(node)
+
+    ends = [(event["task"], event["exit_code"]) for event in events if event["event"] == "task_ended"]
+    assert ends == [("chief-0", 0), ("worker-0", 0)]
+    assert events[-1]["outcome"] == "completed"
 
 
 def test_a_crashing_task_fails_the_work_and_is_named_as_the_cause(tmp_path):

@@ -124,6 +124,15 @@ def test_a_task_that_crashes_ends_the_run_and_is_named_with_its_last_lines(clust
     assert not still_running(pids_of(run), within_s=1)
 
 
+def test_a_training_that_diverges_fails_and_says_what_to_do(faces, tmp_path):
+    options = ("--model", "plain-cnn", "--image-size", 32, "--epochs", 20, "--learning-rate", "1e18")
+
+    command = facesim("run", "--data", faces, *options, "--output", tmp_path)
+
+    assert command.code == 1
+    assert "lower --learning-rate" in command.output
+
+
 def bad_npz(directory: Path, labels) -> Path:
     file = directory / "faces.npz"
     np.savez(file, images=np.zeros((len(labels), 32, 32), np.uint8), labels=np.array(labels))

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from facesim import training
 from facesim.metrics.files import read_samples
 from facesim.run import State
 from tests.conftest import QUICK, facesim, parse, pids_of, still_running
@@ -51,8 +52,8 @@ def test_both_strategies_saw_the_same_examples_in_as_many_updates(study):
 def test_every_update_of_asynchronous_workers_is_counted_exactly_once(study):
     counted = study.result("ps-async")["counted"]
 
-    assert counted["distinct_versions"] == counted["last_version"] == counted["updates"] == 96
-    assert sum(counted["updates_by_worker"].values()) == 96
+    assert counted["last_version"] == counted["updates"] == 96
+    assert sum(counted["steps_by_worker"].values()) == 96
     assert sum(counted["examples_by_worker"].values()) == counted["examples"] == counted["examples_due"] == 768
     assert sum(counted["staleness"].values()) == 96
 
@@ -145,8 +146,8 @@ def test_a_seed_gives_the_same_training_again(study, faces, tmp_path):
 
 def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, tmp_path):
     # Without dropout and with one worker nothing is random or stale, so only the place of the parameters differs.
-    command = facesim("--data", faces, "--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn",
-                      "--image-size", 32,                       "--batch", 16, "--output", tmp_path, "--json")  # fmt: skip
+    options = ("--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn", "--image-size", 32, "--batch", 16)
+    command = facesim("--data", faces, *options, "--output", tmp_path, "--json")
     single, cluster = sorted(parse(command)["results"], key=lambda result: result["strategy"] != "single")
 
     assert cluster["updates"] == single["updates"]
@@ -154,12 +155,17 @@ def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, 
     assert cluster["counted"]["staleness"] == {"0": cluster["updates"]}
 
 
-def test_the_modern_recipe_trains_in_a_cluster_as_in_one_process(faces, tmp_path):
-    command = facesim("--recipe", "modern", "--data", faces, "--epochs", 2, "--image-size", 32, "--batch", 16,
-                      "--no-baselines", "--output", tmp_path, "--json")  # fmt: skip
-    single, cluster = sorted(parse(command)["results"], key=lambda result: result["strategy"] != "single")
+def test_every_strategy_trains_by_the_modern_recipe(faces, tmp_path):
+    strategies = [part for name in training.STRATEGIES for part in ("--strategy", name)]
+    command = facesim(*strategies, "--recipe", "modern", "--data", faces, "--epochs", 2, "--image-size", 32,
+                      "--sampling-s", 0.1, "--no-baselines", "--output", tmp_path, "--json")  # fmt: skip
 
-    assert single["updates"] == cluster["updates"] == 8
-    assert cluster["sync_audit"]["verdict"] == "together"
-    assert single["parameters"] == cluster["parameters"]
+    results = {result["strategy"]: result for result in parse(command)["results"]}
+
+    assert results.keys() == training.STRATEGIES.keys()
+    for strategy, result in results.items():
+        assert result["state"] == "Completed", (strategy, result["failure"])
+        assert np.isfinite(result["held_out_loss"]), strategy
+        expected = {"single": "single", "independent": "apart"}.get(strategy, "together")
+        assert result["sync_audit"]["verdict"] == expected, (strategy, result["sync_audit"])
     assert not list(tmp_path.glob("baselines.json"))

@@ -5,79 +5,99 @@ from facesim.audit import audit
 MODEL_BYTES = 1_000
 
 
-def outcome(
-    updates_by_worker: dict[int, int], *, versions: int | None = None, last: int | None = None, due: int | None = None
-) -> dict:
-    updates = sum(updates_by_worker.values())
+def outcome(steps: dict[int, int], *, updates=None, last=None, due=None, digests=("a",), every: int | None = 1) -> dict:
+    total = sum(steps.values())
+    updates = total if updates is None else updates
     return {
         "stopped": False,
         "parameter_bytes": MODEL_BYTES,
+        "parameters_sha256": list(digests),
         "counted": {
-            "examples": 32 * updates,
-            "examples_due": 32 * updates if due is None else due,
+            "examples_due": 32 * total if due is None else due,
+            "examples_by_worker": {str(worker): 32 * count for worker, count in steps.items()},
+            "steps_by_worker": {str(worker): count for worker, count in steps.items()},
             "updates": updates,
-            "distinct_versions": updates if versions is None else versions,
             "last_version": updates if last is None else last,
-            "updates_by_worker": updates_by_worker,
+            "steps_per_exchange": every,
         },
     }
 
 
-def received(updates_by_worker: dict[int, int], models: float = 1.0) -> dict[int, float]:
-    return {worker: updates * MODEL_BYTES * models for worker, updates in updates_by_worker.items()}
+def verdict(outcomes, steps, *, models: float = 1.0, over_wire: bool = True, workers: int = 2) -> str:
+    received = {worker: count * MODEL_BYTES * models for worker, count in steps.items()}
+    return audit(outcomes, workers, received, over_wire=over_wire)["verdict"]
 
 
-def test_workers_that_share_parameters_are_together():
-    updates = {0: 60, 1: 40}
-
-    assert audit(outcome(updates), 2, received(updates))["verdict"] == "together"
+def test_workers_of_parameter_servers_are_together():
+    assert verdict([outcome({0: 60, 1: 40})], {0: 60, 1: 40}) == "together"
 
 
-def test_replicas_that_count_for_themselves_are_apart():
-    # Each of two replicas made versions 1 to 50 of parameters of its own: the paper's mistake.
-    updates = {0: 50, 1: 50}
+def test_peers_that_summed_gradients_are_together():
+    both = outcome({0: 50, 1: 50}, updates=50)
 
-    result = audit(outcome(updates, versions=50, last=50), 2, received(updates))
+    assert verdict([both, both], {0: 50, 1: 50}) == "together"
 
-    assert result["verdict"] == "apart"
-    assert any("updates were lost or made apart" in sentence for sentence in result["evidence"])
+
+def test_peers_that_ended_with_other_parameters_are_apart():
+    one, other = (outcome({0: 50, 1: 50}, updates=50, digests=digest) for digest in ("a", "b"))
+
+    assert verdict([one, other], {0: 50, 1: 50}) == "apart"
+
+
+def test_replicas_that_never_exchanged_anything_are_apart_even_with_equal_parameters():
+    # From the same seed two hosts that ignore each other compute the same thing: the paper's mistake at its most
+    # deceiving.
+    alone = [outcome({worker: 100}, due=100 * 32, every=None) for worker in (0, 1)]
+
+    assert verdict(alone, {0: 0, 1: 0}) == "apart"
+
+
+def test_each_worker_doing_all_of_the_work_is_not_together():
+    steps = {0: 100, 1: 100}
+
+    assert verdict([outcome(steps, due=100 * 32)], steps) == "apart"
 
 
 def test_a_worker_that_silently_stopped_contributing_does_not_pass():
-    updates = {0: 99, 1: 1}
-
-    assert audit(outcome(updates), 2, received(updates))["verdict"] == "apart"
+    assert verdict([outcome({0: 99, 1: 1})], {0: 99, 1: 1}) == "apart"
 
 
 def test_a_worker_that_never_contributed_does_not_pass():
-    assert audit(outcome({0: 100}), 2, received({0: 100}))["verdict"] == "apart"
+    assert verdict([outcome({0: 100})], {0: 100}) == "apart"
 
 
 def test_lost_updates_do_not_pass():
-    updates = {0: 50, 1: 50}
-
-    assert audit(outcome(updates, last=83), 2, received(updates))["verdict"] == "apart"
+    assert verdict([outcome({0: 50, 1: 50}, updates=83, last=100)], {0: 50, 1: 50}) == "apart"
 
 
 def test_examples_that_are_missing_do_not_pass():
-    updates = {0: 50, 1: 50}
-
-    assert audit(outcome(updates, due=9_999), 2, received(updates))["verdict"] == "apart"
+    assert verdict([outcome({0: 50, 1: 50}, due=9_999)], {0: 50, 1: 50}) == "apart"
 
 
 def test_parameters_that_never_crossed_the_wire_do_not_pass():
-    updates = {0: 50, 1: 50}
+    assert verdict([outcome({0: 50, 1: 50})], {0: 50, 1: 50}, models=0.01) == "apart"
 
-    assert audit(outcome(updates), 2, received(updates, models=0.01))["verdict"] == "apart"
+
+def test_replicas_on_one_host_need_no_wire():
+    steps = {0: 50, 1: 50}
+
+    assert verdict([outcome(steps, updates=50, digests="aa")], {}, over_wire=False) == "together"
+    assert verdict([outcome(steps, updates=50, digests="ab")], {}, over_wire=False) == "apart"
+
+
+def test_averaging_now_and_then_is_measured_against_the_averagings():
+    both = outcome({0: 80, 1: 80}, updates=80, every=8)
+
+    assert verdict([both, both], {0: 80, 1: 80}, models=1 / 8) == "together"
 
 
 def test_without_bytes_the_verdict_is_open():
-    assert audit(outcome({0: 50, 1: 50}), 2, {})["verdict"] == "unknown"
+    assert audit([outcome({0: 50, 1: 50})], 2, {}, over_wire=True)["verdict"] == "unknown"
 
 
 def test_a_run_that_left_nothing_is_unknown():
-    assert audit(None, 2, {})["verdict"] == "unknown"
+    assert audit([], 2, {}, over_wire=True)["verdict"] == "unknown"
 
 
 def test_one_replica_has_nothing_to_be_together_with():
-    assert audit(outcome({0: 100}), 1, {})["verdict"] == "single"
+    assert verdict([outcome({0: 100})], {}, workers=1) == "single"

@@ -100,17 +100,21 @@ BUSY = "import time\nend = time.time() + 30\nwhile time.time() < end: pass"
 def test_cpu_is_a_share_of_the_whole_host():
     busy = subprocess.Popen([sys.executable, "-c", BUSY])
     try:
+        process = psutil.Process(busy.pid)
         collector = PsutilCollector({"worker-0": busy.pid})
-        time.sleep(1.0)
+        begin, used_before = time.perf_counter(), process.cpu_times().user
+        time.sleep(2.0)
         readings = {role: values for role, _, values in collector.collect()}
+        used_s, elapsed_s = process.cpu_times().user - used_before, time.perf_counter() - begin
     finally:
         busy.kill()
         busy.wait()
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
     assert readings["host"]["cpu_count"] == cores
-    # One busy thread can use one core and no more.
-    assert 20 / cores < readings["worker"]["cpu_percent"] <= 110 / cores
+    assert used_s > 0.1
+    assert readings["worker"]["cpu_percent"] == pytest.approx(100 * used_s / elapsed_s / cores, rel=0.25)
+    assert readings["worker"]["cpu_percent"] <= 110 / cores  # one busy thread can use one core and no more
     assert readings["worker"]["memory_bytes"] > 1e6
     assert set(readings["worker"]) | set(readings["host"]) <= set(METRICS)
 

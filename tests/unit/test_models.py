@@ -9,7 +9,7 @@ import pytest
 
 from facesim import models
 from facesim.errors import InputError
-from facesim.job import Experiment
+from facesim.job import Experiment, make_job
 from facesim.models import HEADS, MODELS
 
 tf = pytest.importorskip("tensorflow")
@@ -166,16 +166,16 @@ def test_every_network_and_every_head_can_be_trained(model, head):
     from facesim.training.optimizer import make_optimizer
     from facesim.training.step import StepResult, training_step
 
-    experiment = Experiment(recipe="modern", model=model, head=head, schedule="constant")
+    job = make_job(recipe="modern", model=model, head=head, schedule="constant")
     network = models.build(model, (32, 32, 3), 3, head=head, augment=True)
-    optimizer = make_optimizer(experiment, updates=2)
+    optimizer = make_optimizer(job, updates_an_epoch=1)
     optimizer.build(network.trainable_variables)
     before = [variable.numpy() for variable in network.trainable_variables]
 
     packed = training_step(
         network,
         optimizer,
-        loss_for(experiment),
+        loss_for(job.experiment),
         tf.constant(pictures(6, 32)),
         tf.constant([0, 1, 2] * 2),
         tf.constant(0),

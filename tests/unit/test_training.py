@@ -95,10 +95,12 @@ def test_weight_decay_is_adamw_s_and_leaves_alone_what_is_no_kernel(tf):
 
 
 def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
-    from facesim.job import Experiment
+    from facesim.job import make_job
     from facesim.training.optimizer import make_optimizer
 
-    optimizer = make_optimizer(Experiment(learning_rate=0.1, schedule="cosine", warmup=0.2), updates=100)
+    optimizer = make_optimizer(
+        make_job(learning_rate=0.1, schedule="cosine", warmup=0.2, epochs=10), updates_an_epoch=10
+    )
 
     rates = [float(optimizer._learning_rate(number)) for number in (0, 10, 20, 60, 100)]
     np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-7)

@@ -1,0 +1,89 @@
+"""What a training task found and counted: what the report shows of it, and what the sync audit asks for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import keras
+import numpy as np
+
+from facesim.training.context import Context
+from facesim.training.step import StepResult
+
+
+class Counts:
+    """Sums over steps. A step is what one worker did for one update."""
+
+    def __init__(self) -> None:
+        self.loss_sum, self.correct, self.examples = 0.0, 0, 0
+        self.examples_by_worker: Counter[int] = Counter()
+        self.steps_by_worker: Counter[int] = Counter()
+        self.versions: set[int] = set()
+        self.staleness: Counter[int] = Counter()
+
+    def add(self, result: StepResult) -> None:
+        self.loss_sum += result.loss_sum
+        self.correct += result.correct
+        self.examples += result.examples
+        self.examples_by_worker[result.worker] += result.examples
+        self.steps_by_worker[result.worker] += 1
+        self.versions.add(result.version)
+        self.staleness[result.staleness] += 1
+
+    @property
+    def updates(self) -> int:
+        """Updates of the parameters, to which one worker contributed or all of them."""
+        return len(self.versions)
+
+    @property
+    def staleness_mean(self) -> float:
+        return sum(staleness * steps for staleness, steps in self.staleness.items()) / self.staleness.total()
+
+
+def outcome(
+    context: Context, counts: Counts, found: dict[str, float], model: keras.Model, steps_per_exchange: int | None
+) -> dict[str, Any]:
+    """What `outcome.json` holds. `found` are the last accuracies and losses, `model` has the final parameters."""
+    phases = context.recorder.phases
+    steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
+    steady_examples = counts.examples - context.job.update_batch  # the first update compiled
+    identities = np.bincount(context.data.labels[context.train_indices])
+    return {
+        "stopped": context.stopping,
+        "held_out_accuracy": found.get("held_out_accuracy"),
+        "held_out_loss": found.get("held_out_loss"),
+        "training_accuracy": found.get("training_accuracy"),
+        "images_per_s": steady_examples / steady_s if steady_s > 0 and steady_examples > 0 else None,
+        "training_s": phases.get("training_s"),
+        "examples_seen": counts.examples,
+        "updates": counts.updates,
+        "phases": phases,
+        "parameters": model.count_params(),
+        "parameter_bytes": int(sum(np.prod(v.shape) * v.value.dtype.size for v in model.trainable_variables)),
+        "parameters_sha256": _digests(model),
+        "data": {
+            "name": context.data.name,
+            "identities": len(context.data.names),
+            "training_examples": len(context.train_indices),
+            "held_out_examples": len(context.held_out_indices),
+            "chance_accuracy": float(identities.max() / identities.sum()),
+        },
+        "counted": {
+            "examples_due": context.experiment.epochs * len(context.train_indices),
+            "examples": counts.examples,
+            "updates": counts.updates,
+            "last_version": max(counts.versions, default=-1) + 1,
+            "steps_by_worker": dict(sorted(counts.steps_by_worker.items())),
+            "examples_by_worker": dict(sorted(counts.examples_by_worker.items())),
+            "staleness": dict(sorted(counts.staleness.items())),
+            "steps_per_exchange": steps_per_exchange,
+        },
+    }
+
+
+def _digests(model: keras.Model) -> list[str]:
+    """SHA-256 of the trainable parameters' bytes, one for each replica that this process holds."""
+    copies = zip(*(getattr(variable.value, "values", (variable.value,)) for variable in model.trainable_variables))
+    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in copy)).hexdigest() for copy in copies]

@@ -1,0 +1,75 @@
+"""Replicas that hold the parameters each and make every update together: what `mirrored` and `allreduce` share.
+
+Every replica takes its slice of the same batch, the gradients are summed over the replicas, and each applies the same
+sum to its own parameters, so these stay equal. An update is then what one process would have made of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facesim.data.pipeline import index_batch
+from facesim.training.context import Context
+from facesim.training.step import StepResult, training_step
+
+
+class Replicated:
+    """The replicas of a `tf.distribute` strategy, one a device; in this process, those on its own devices."""
+
+    steps_per_exchange = 1
+
+    def __init__(self, context: Context, strategy: tf.distribute.Strategy):
+        self._labels = context.data.labels
+        with strategy.scope():
+            self._model, optimizer = context.build()
+        context.vary_dropout(self._model)
+        self._data = iter(context.examples.dataset())
+        count = strategy.num_replicas_in_sync
+
+        def replica(element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            here = tf.distribute.get_replica_context()
+            number = tf.convert_to_tensor(here.replica_id_in_sync_group)
+            indices, labels, share = slice_of_batch(indices, labels, number, count)
+            packed = training_step(
+                self._model,
+                optimizer,
+                context.loss,
+                context.examples.take(element, indices)[0],
+                labels,
+                worker=number,
+                share=share,
+                combine=lambda gradients: here.all_reduce(tf.distribute.ReduceOp.SUM, gradients),
+            )
+            return here.all_gather(packed[tf.newaxis], axis=0)
+
+        @tf.function(reduce_retracing=True)
+        def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            done = strategy.run(replica, args=(next(data), indices, labels))
+            return strategy.experimental_local_results(done)[0]
+
+        self._update = update
+
+    def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
+        for batch in batches:
+            rows = self._update(self._data, *index_batch(batch, self._labels)).numpy()
+            yield from map(StepResult.unpack, rows)
+
+    def current_model(self) -> keras.Model:
+        return self._model
+
+
+def slice_of_batch(
+    indices: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, count: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Replica `number`'s part, of `count`, of a batch, and the share of the batch that it is, float32 ().
+
+    A batch smaller than `count` leaves replicas without an example; they compute the first one with a share of 0,
+    because all must take part in the sum.
+    """
+    share = tf.size(indices[number::count]) / tf.size(indices)
+    number = tf.where(share > 0, number, 0)
+    return indices[number::count], labels[number::count], tf.cast(share, tf.float32)

@@ -1,0 +1,50 @@
+"""What the strategies with parameter servers share: connecting, and a model whose parameters lie on the servers."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import keras
+import tensorflow as tf
+
+from facesim.training.context import Context
+
+
+class Served:
+    """A model and optimiser on parameter servers, and each worker's data. Built by the chief, which coordinates."""
+
+    steps_per_exchange = 1
+
+    def __init__(self, context: Context):
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        with context.recorder.timed("connect_s"):
+            _wait_for_servers(resolver.cluster_spec())
+            self.strategy = tf.distribute.ParameterServerStrategy(resolver)
+            self.coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
+        with context.recorder.timed("build_s"):
+            with self.strategy.scope():
+                self.model, self.optimizer = context.build()
+            self._local_model = context.build_model()
+            self.labels = context.data.labels
+            self.data = iter(self.coordinator.create_per_worker_dataset(context.examples.dataset))
+
+    def current_model(self) -> keras.Model:
+        self._local_model.set_weights(self.model.get_weights())
+        return self._local_model
+
+
+def _wait_for_servers(cluster: tf.train.ClusterSpec) -> None:
+    """Wait until every worker and parameter server listens.
+
+    gRPC, refused once, waits a second before it tries again; asking the port itself costs milliseconds.
+    """
+    for role in ("ps", "worker"):
+        for address in cluster.job_tasks(role):
+            host, port = address.rsplit(":", 1)
+            while True:
+                try:
+                    socket.create_connection((host, int(port))).close()
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)

@@ -1,0 +1,111 @@
+"""Every strategy on small data: what it must count, what the audit must say, and what must equal a single process."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from facesim.run import find_runs
+from facesim.training import STRATEGIES
+from tests.conftest import QUICK, facesim
+
+TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, faces) -> dict[str, dict]:
+    """One short run of every strategy with two workers."""
+    output = tmp_path_factory.mktemp("strategies")
+    chosen = [part for name in STRATEGIES for part in ("--strategy", name)]
+    command = facesim("--data", faces, "--epochs", 4, *QUICK, *chosen, "--local-steps", 3, "--output", output)
+    assert command.code == 0, command.errors + command.output
+    return {run.job().strategy: run.result() for run in find_runs([output])}
+
+
+def test_every_strategy_completes(results):
+    assert {name: result["state"] for name, result in results.items()} == dict.fromkeys(STRATEGIES, "Completed")
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "independent"])
+def test_every_strategy_sees_the_same_examples_in_as_many_updates(results, strategy):
+    result = results[strategy]
+
+    assert result["examples_seen"] == result["counted"]["examples_due"] == 4 * 64
+    assert result["updates"] == results["single"]["updates"] == 4 * 8
+    assert sum(result["counted"]["examples_by_worker"].values()) == 4 * 64
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ("single", "independent")])
+def test_the_audit_says_that_the_replicas_trained_together(results, strategy):
+    audit = results[strategy]["sync_audit"]
+
+    assert audit["verdict"] == (TOGETHER if strategy != "mirrored" else "together"), audit["evidence"]
+
+
+def test_the_audit_notices_replicas_that_never_trained_together(results):
+    audit = results["independent"]["sync_audit"]
+
+    assert audit["verdict"] == "apart"
+    assert any("2 different sets" in sentence for sentence in audit["evidence"])
+
+
+def test_only_an_asynchronous_update_can_be_stale(results):
+    for name, result in results.items():
+        stale = {int(staleness) for staleness, count in result["counted"]["staleness"].items() if count}
+        assert stale == {0} or name == "ps-async", name
+
+
+def test_averaging_now_and_then_sends_less_than_summing_every_gradient(results):
+    assert results["local-sgd"]["wire_bytes"] < 0.6 * results["allreduce"]["wire_bytes"]
+
+
+@pytest.mark.parametrize("strategy", ["single", "ps-async"])
+def test_images_read_from_disk_are_those_held_in_memory(faces, tmp_path, strategy):
+    options = ("--strategy", strategy, "--workers", 1, "--model", "plain-cnn", "--image-size", 32, "--epochs", 2)
+    runs = {}
+    for cache in ("memory", "disk"):
+        command = facesim("run", "--data", faces, *options, "--cache", cache, "--output", tmp_path / cache)
+        assert command.code == 0, command.errors + command.output
+        (runs[cache],) = find_runs([tmp_path / cache])
+
+    for one, other in zip(parameters(runs["memory"]), parameters(runs["disk"]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_strategy_with_backup_workers_still_trains_on_every_example_once(faces, tmp_path):
+    options = ("--workers", 3, "--backup-workers", 1, "--epochs", 2)
+    command = facesim("run", "--strategy", "ps-sync", "--data", faces, *QUICK, *options, "--output", tmp_path)
+    assert command.code == 0, command.errors + command.output
+    (run,) = find_runs([tmp_path])
+    counted = run.result()["counted"]
+
+    assert counted["examples"] == counted["examples_due"] == 2 * 64
+    assert counted["updates"] == counted["last_version"] == 2 * 8
+    assert set(counted["staleness"]) == {"0"}
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "ps-sync", "allreduce"])
+def test_a_synchronous_strategy_computes_what_one_process_does(faces, tmp_path, strategy):
+    options = ("--model", "plain-cnn", "--epochs", 3, "--batch", 9, "--image-size", 32, "--learning-rate", 0.003)
+    command = facesim("--strategy", "single", "--strategy", strategy, "--data", faces, *options, "--output", tmp_path)
+    assert command.code == 0, command.errors + command.output
+    results = {run.job().strategy: run for run in find_runs([tmp_path])}
+
+    weights = {name: parameters(run) for name, run in results.items()}
+    for one, other in zip(weights["single"], weights[strategy], strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def parameters(run) -> list[np.ndarray]:
+    """The saved model's weights, read without TensorFlow."""
+    import io
+    import zipfile
+
+    import h5py
+
+    with zipfile.ZipFile(run.model_file) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        found: dict[str, np.ndarray] = {}
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return [found[name] for name in sorted(found)]
