@@ -93,7 +93,7 @@ def measure(run_directory: str, threads: int, data_directory: str) -> None:
 
     @tf.function
     def compute() -> tf.Tensor:
-        return compute_step(local_model, local_optimizer, images, batch[1], tf.constant(0))[0]
+        return compute_step(local_model, local_optimizer, context.loss, images, batch[1], tf.constant(0))[0]
 
     @tf.function
     def optimise() -> tf.Tensor:

@@ -10,11 +10,12 @@ import difflib
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from facesim.billing.catalogue import instance
 from facesim.errors import InputError
-from facesim.models import MODELS
+from facesim.models import HEADS, MODELS
+from facesim.recipes import RECIPES
 from facesim.training import STRATEGIES
 
 
@@ -45,10 +46,20 @@ class Experiment(_Frozen):
     `batch` is the number of examples in one update of the parameters, whatever the strategy: a comparison at the same
     `batch` and `epochs` compares the same number of updates from the same number of examples. With `scale_lr` it is
     what each worker computes at a time: see `Job.update_batch`.
+
+    `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
+    cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
+    `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient. With `mirror_test` a
+    model is tested on each image and its mirror image, averaged.
     """
 
+    recipe: Annotated[str, _one_of(RECIPES)] = "paper"
     data: str = "rendered"
     model: Annotated[str, _one_of(MODELS)] = "paper-cnn"
+    head: Annotated[str, _one_of(HEADS)] = "softmax"
+    margin: float = Field(0.2, ge=0, le=1)
+    margin_scale: float = Field(30.0, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
     image_size: int = Field(64, ge=32, le=512)
     channels: Literal[1, 3] = 3
     held_out: float = Field(0.2, gt=0, lt=1)
@@ -57,6 +68,12 @@ class Experiment(_Frozen):
     epochs: int = Field(50, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, lt=1)
+    clip_norm: float | None = Field(None, gt=0)
+    augment: bool = False
+    mirror_test: bool = False
     scale_lr: Literal["none", "linear", "sqrt"] = "none"
     warmup_epochs: int = Field(5, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -64,6 +81,12 @@ class Experiment(_Frozen):
     local_steps: int = Field(8, ge=1)
     evaluate_every: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
+        recipe = RECIPES.get(given.get("recipe", "paper"))
+        return {**recipe.settings, **given} if recipe else given
 
 
 class Shape(_Frozen):

@@ -9,6 +9,8 @@ tasks/*/          each task's working directory
 outcome.json      what the training task found, written once at its end
 model.keras       the trained model
 result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
+
+`facesim evaluate` adds evaluation.json: how well the model recognises, by the data that it was asked about.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class Run:
         self.tasks = directory / "tasks"
         self.outcome_file = directory / "outcome.json"
         self.model_file = directory / "model.keras"
+        self.evaluation_file = directory / "evaluation.json"
         self.result_file = directory / "result.json"
 
     @staticmethod

@@ -395,6 +395,18 @@ def _as_uint8(images: np.ndarray) -> np.ndarray:
     return (images * 255 + 0.5).astype(np.uint8)
 
 
+def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
+    """One image file as `prepare` would decode it: uint8 (image_size, image_size, channels).
+
+    Raises InputError if it cannot be read.
+    """
+    path = Path(path)
+    image = _decode(path, path.parent, _Wanted(image_size, channels, None, RenderSpec(), lambda *_: None))
+    if isinstance(image, BadFile):
+        raise InputError(f"{path} cannot be read as an image: {image.reason}. Name an image file.")
+    return image
+
+
 # Decoding ------------------------------------------------------------------------------------------------------------
 
 

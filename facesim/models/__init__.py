@@ -1,6 +1,10 @@
-"""The networks. `MODELS` names them without importing Keras; adding one is one module with a `build` and one line."""
+"""The networks: a backbone, from pixels to features, and a head, from features to logits.
+
+`MODELS` and `HEADS` name them without importing Keras. Adding a backbone is one module with a `features` and one line.
+"""
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -8,9 +12,16 @@ if TYPE_CHECKING:
 
 
 class Model(NamedTuple):
-    """A network, as far as it can be told without Keras."""
+    """A backbone, as far as it can be told without Keras."""
 
     module: str
+    summary: str
+
+
+class Head(NamedTuple):
+    """A head: whether its logits are scaled cosines, and what it does."""
+
+    cosine: bool
     summary: str
 
 
@@ -18,12 +29,71 @@ MODELS: dict[str, Model] = {
     "paper-cnn": Model("facesim.models.paper_cnn", "the paper's network as published: 3 convolutions, dense 1024"),
     "plain-cnn": Model("facesim.models.plain_cnn", "3 convolutions, nothing random, no batch statistics: for checks"),
     "compact-cnn": Model("facesim.models.compact_cnn", "a small sensible one: 4 blocks, global average pooling"),
+    "resnet-small": Model("facesim.models.resnet_small", "3 residual stages, 128-d embedding: few photographs, CPUs"),
+    "mobilefacenet": Model("facesim.models.mobilefacenet", "MobileFaceNet (Chen et al., 2018), 128-d embedding"),
+    "resnet50": Model("facesim.models.resnet50", "ResNet-50 (He et al., 2016), untrained, 512-d embedding: for GPUs"),
+    "efficientnet-b0": Model(
+        "facesim.models.efficientnet_b0", "EfficientNet-B0 (Tan and Le, 2019), untrained, 512-d embedding: for GPUs"
+    ),
+}  # fmt: skip
+
+HEADS: dict[str, Head] = {
+    "softmax": Head(False, "a linear classifier"),
+    "cosine": Head(True, "scaled cosines between the embedding and each identity's centre (Wang et al., 2017)"),
+    "cosface": Head(True, "cosines, with a margin on the cosine in training (Wang et al., 2018)"),
+    "arcface": Head(True, "cosines, with a margin on the angle in training (Deng et al., 2019)"),
 }
 
 
-def build(name: str, image_shape: tuple[int, int, int], identities: int) -> "keras.Model":
+def build(
+    name: str,
+    image_shape: tuple[int, int, int],
+    identities: int,
+    *,
+    head: str = "softmax",
+    margin_scale: float = 30.0,
+    augment: bool = False,
+) -> "keras.Model":
     """Build network `name` for uint8 images of `image_shape` (height, width, channels) and `identities` classes.
 
-    The model takes pixels as they are stored, 0..255, scales them itself, and returns logits (batch, identities).
+    The model takes pixels as they are stored, 0..255, scales them itself, and returns logits, float32 (batch,
+    identities): with a cosine head, `margin_scale` times the cosine. With `augment` it alters images at random while it
+    trains, and only then. Its last layer is the head; what that layer takes is the image's embedding.
     """
-    return import_module(MODELS[name].module).build(image_shape, identities)
+    import keras
+
+    from facesim.models import heads
+    from facesim.models.augmentation import Augmentation
+
+    images = keras.Input(image_shape, dtype="uint8")
+    pixels = Augmentation(dtype="float32")(images) if augment else images
+    features = import_module(MODELS[name].module).features(pixels)
+    logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
+    return keras.Model(images, logits, name=name.replace("-", "_"))
+
+
+def load(path: Path) -> "keras.Model":
+    """The model that a run saved, with facesim's own layers known to Keras.
+
+    Raises:
+        InputError: there is no file, or it is not a Keras model.
+    """
+    import keras
+
+    from facesim.errors import InputError
+    from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{path} is not a model that facesim can load: {reason}; name one that a completed run saved"
+        ) from None
+
+
+def embedder(model: "keras.Model") -> "keras.Model":
+    """The same network up to its embedding: images in, what its head takes out, (batch, dimensions)."""
+    import keras
+
+    return keras.Model(model.input, model.layers[-1].input, name=f"{model.name}_embedding")

@@ -4,17 +4,13 @@ import keras
 from keras import layers
 
 
-def build(image_shape: tuple[int, int, int], identities: int) -> keras.Model:
+def features(images: keras.KerasTensor) -> keras.KerasTensor:
     """Each block halves the resolution; no dense layer but the classifier, so there is little to send over a wire."""
-    network = keras.Sequential(
-        [keras.Input(image_shape, dtype="uint8"), layers.Rescaling(1 / 127.5, offset=-1)], name="compact_cnn"
-    )
+    x = layers.Rescaling(1 / 127.5, offset=-1)(images)
     for filters in (32, 64, 128, 160):
-        network.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
-        network.add(layers.BatchNormalization(momentum=0.9))
-        network.add(layers.ReLU())
-        network.add(layers.MaxPooling2D())
-    network.add(layers.GlobalAveragePooling2D())
-    network.add(layers.Dropout(0.3))
-    network.add(layers.Dense(identities, dtype="float32"))
-    return network
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.ReLU()(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return layers.Dropout(0.3)(x)

@@ -4,26 +4,13 @@ import keras
 from keras import layers
 
 
-def build(image_shape: tuple[int, int, int], identities: int) -> keras.Model:
+def features(images: keras.KerasTensor) -> keras.KerasTensor:
     """Three convolutions with pooling and dropout, then a dense layer that holds 97 % of the parameters."""
-    return keras.Sequential(
-        [
-            keras.Input(image_shape, dtype="uint8"),
-            layers.Rescaling(1 / 255),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Dropout(0.25),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Dropout(0.25),
-            layers.Conv2D(128, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Dropout(0.25),
-            layers.Flatten(),
-            layers.Dense(1024, activation="relu"),
-            layers.Dropout(0.5),
-            # Logits: the published softmax is part of the loss, which is the stable way to compute the same thing.
-            layers.Dense(identities, dtype="float32"),
-        ],
-        name="paper_cnn",
-    )
+    x = layers.Rescaling(1 / 255)(images)
+    for filters in (32, 64, 128):
+        x = layers.Conv2D(filters, 3, activation="relu")(x)
+        x = layers.MaxPooling2D()(x)
+        x = layers.Dropout(0.25)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(1024, activation="relu")(x)
+    return layers.Dropout(0.5)(x)

@@ -8,11 +8,9 @@ import keras
 from keras import layers
 
 
-def build(image_shape: tuple[int, int, int], identities: int) -> keras.Model:
-    """Three convolutions with strides, then a dense layer."""
-    network = keras.Sequential([keras.Input(image_shape, dtype="uint8"), layers.Rescaling(1 / 255)], name="plain_cnn")
+def features(images: keras.KerasTensor) -> keras.KerasTensor:
+    """Three convolutions with strides."""
+    x = layers.Rescaling(1 / 255)(images)
     for filters in (16, 32, 64):
-        network.add(layers.Conv2D(filters, 3, strides=2, activation="relu"))
-    network.add(layers.Flatten())
-    network.add(layers.Dense(identities, dtype="float32"))
-    return network
+        x = layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
+    return layers.Flatten()(x)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from facesim.report.classical import Classical, classical
 from facesim.report.fairness import warnings
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
@@ -43,7 +44,7 @@ class Comparison:
     """Everything that a report says, as data.
 
     `headlines` are the verdict in one sentence a contrast, `findings` the same at length, `warnings` what makes rows
-    unlike each other apart from their strategy, or was left out.
+    unlike each other apart from their strategy, or was left out, `baselines` what needs no network.
     """
 
     rows: tuple[Row, ...]
@@ -54,6 +55,7 @@ class Comparison:
     headlines: tuple[Finding, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    baselines: tuple[Classical, ...]
 
     @property
     def records(self) -> list[RunRecord]:
@@ -91,6 +93,7 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
     reference = next((row for row in rows if row.counted), None)
     others = [row for row in rows if row.counted and row is not reference]
     contrasts = tuple(_contrast(row, reference, len(others)) for row in others if reference)
+    baselines = classical(rows)
     return Comparison(
         rows=rows,
         measures=lines,
@@ -98,8 +101,9 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         target_origin=origin,
         contrasts=contrasts,
         headlines=headlines(rows, contrasts),
-        findings=findings(rows, contrasts, target_accuracy),
+        findings=findings(rows, contrasts, target_accuracy, baselines),
         warnings=warnings(rows, target_accuracy),
+        baselines=baselines,
     )
 
 

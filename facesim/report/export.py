@@ -23,6 +23,10 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "headlines": [finding._asdict() for finding in comparison.headlines],
         "findings": [finding._asdict() for finding in comparison.findings],
         "warnings": list(comparison.warnings),
+        "baselines": [
+            {**method._asdict(), "accuracy_percent": dataclasses.asdict(method.accuracy_percent)}
+            for method in comparison.baselines
+        ],
     }
     return _plain(content)
 

@@ -14,7 +14,7 @@ from facesim.report.cells import AUDIT_WORDS, Line, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
 from facesim.report.plots import colours, plots
-from facesim.report.words import quantity
+from facesim.report.words import estimated, quantity
 
 _TEMPLATE = "template.html"
 
@@ -26,6 +26,8 @@ PLOT_TITLES = {
     "cpu": "CPU by role",
     "memory": "Memory by role",
     "wire": "Bytes on the wire",
+    "roc": "Verification",
+    "cmc": "Identification",
 }
 
 
@@ -52,6 +54,7 @@ def render(comparison: Comparison) -> str:
         machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
         timeline=_timeline,
         quantity=quantity,
+        estimated=estimated,
         spot_discount_percent=assumed_spot_discount() * 100,
         unverified=_unverified(comparison),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

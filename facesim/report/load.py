@@ -129,6 +129,7 @@ class RunRecord:
         history: one row an instant at which the training task recorded: `time_unix_s`, `since_launch_s`,
             `since_first_step_s` and a column a training metric, NaN where an instant lacks it.
         utilisation: one row a task (or host) and instant: `TASK`, `time_unix_s`, `since_launch_s`, a column a metric.
+        evaluations: what `facesim evaluate` found, by the data that it was asked about, the newest last.
         launched_unix_s: when the run was submitted; None if it left neither events nor samples.
     """
 
@@ -139,6 +140,7 @@ class RunRecord:
     history: pandas.DataFrame
     utilisation: pandas.DataFrame
     events: list[dict[str, Any]]
+    evaluations: dict[str, dict[str, Any]]
     launched_unix_s: float | None
 
     @property
@@ -182,6 +184,7 @@ def load(run: Run) -> RunRecord:
             samples[samples["source"].isin(_COLLECTORS) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
         ),
         events=events,
+        evaluations=_read_json(run.evaluation_file) if run.evaluation_file.exists() else {},
         launched_unix_s=_launched(events, samples),
     )
     for table in (record.history, record.utilisation):

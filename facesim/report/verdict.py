@@ -14,6 +14,7 @@ from facesim.report.statistics import MARGIN_POINTS, MIN_SEEDS, Difference, Outc
 from facesim.report.words import quantity, times
 
 if TYPE_CHECKING:
+    from facesim.report.classical import Classical
     from facesim.report.comparison import Contrast
 
 ALARM, CAUTION, PLAIN = "alarm", "caution", "plain"
@@ -45,7 +46,12 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> tuple[Findi
     return (*apart, *(Finding(c.row.label, _headline(c)) for c in contrasts))
 
 
-def findings(rows: Sequence[Row], contrasts: Sequence[Contrast], target_accuracy: float | None) -> tuple[Finding, ...]:
+def findings(
+    rows: Sequence[Row],
+    contrasts: Sequence[Contrast],
+    target_accuracy: float | None,
+    baselines: Sequence[Classical] = (),
+) -> tuple[Finding, ...]:
     """Every statement at length, alarms first and caveats last."""
     stated = [*_audits(rows)]
     joint = f", jointly over {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
@@ -54,6 +60,7 @@ def findings(rows: Sequence[Row], contrasts: Sequence[Contrast], target_accuracy
         stated += _cost(contrast)
         stated.append(_accuracy(contrast, joint))
     stated += _chance(rows)
+    stated += _baselines(rows, baselines)
     stated += _caveats(rows)
     return tuple(sorted(stated, key=lambda finding: (ALARM, PLAIN, CAUTION).index(finding.tone)))
 
@@ -210,6 +217,21 @@ def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
                 f"{row.label} is not shown to be better than chance, {chance.mean:.1f} %: {_accuracy_of(row)}.",
                 CAUTION,
             )
+
+
+def _baselines(rows: Sequence[Row], baselines: Sequence[Classical]) -> Iterator[Finding]:
+    if not baselines:
+        return
+    best = max(baselines, key=lambda method: method.accuracy_percent.mean)
+    accuracies = {row.label: found.mean for row in rows if (found := row.estimate("held_out_accuracy_percent"))}
+    below = [label for label, accuracy in accuracies.items() if accuracy < best.accuracy_percent.mean]
+    text = (
+        f"Without a network, {best.method} recognises {best.accuracy_percent.mean:.1f} % of the same images in "
+        f"{quantity(best.seconds, 's')}."
+    )
+    if below:
+        text += f" Below that: {', '.join(f'{label} with {accuracies[label]:.1f} %' for label in below)}."
+    yield Finding("baselines", text, CAUTION if below else PLAIN)
 
 
 def _caveats(rows: Sequence[Row]) -> Iterator[Finding]:

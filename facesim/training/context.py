@@ -18,7 +18,8 @@ from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.files import SampleWriter
 from facesim.run import Run
-from facesim.training.optimizer import FusedAdam
+from facesim.training.objective import loss_for
+from facesim.training.optimizer import FusedAdam, make_optimizer
 
 
 class Context:
@@ -39,6 +40,7 @@ class Context:
             data.labels, self.experiment.held_out, self.experiment.seed
         )
         self.seed = self.experiment.seed
+        self.loss = loss_for(self.experiment)
         self.recorder = Recorder(run, role, index)
         self.stopping = False
 
@@ -54,18 +56,10 @@ class Context:
         """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
         keras.utils.set_random_seed(self.seed)
         model = self.build_model()
-        optimizer = FusedAdam(self._learning_rate())
+        updates_an_epoch = math.ceil(len(self.train_indices) / self.job.update_batch)
+        optimizer = make_optimizer(self.job, updates_an_epoch)
         optimizer.build(model.trainable_variables)
         return model, optimizer
-
-    def _learning_rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
-        """The job's rate; one that is scaled is approached from the unscaled one during the first epochs."""
-        updates = self.experiment.warmup_epochs * math.ceil(len(self.train_indices) / self.job.update_batch)
-        if self.job.learning_rate == self.experiment.learning_rate or updates == 0:
-            return self.job.learning_rate
-        return keras.optimizers.schedules.PolynomialDecay(
-            self.experiment.learning_rate, updates, end_learning_rate=self.job.learning_rate, power=1.0
-        )
 
     def vary_dropout(self, model: keras.Model) -> None:
         """Let this replica drop other units than the others do, which have their parameters from the same seed."""
@@ -74,7 +68,15 @@ class Context:
                 variable.assign(variable + self.replica)
 
     def build_model(self) -> keras.Model:
-        return models.build(self.experiment.model, self.data.image_shape, len(self.data.names))
+        experiment = self.experiment
+        return models.build(
+            experiment.model,
+            self.data.image_shape,
+            len(self.data.names),
+            head=experiment.head,
+            margin_scale=experiment.margin_scale,
+            augment=experiment.augment,
+        )
 
 
 class Recorder:

@@ -17,10 +17,14 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-    """Evaluates one model, compiling its forward pass once."""
+    """Evaluates one model, compiling its forward pass once. With `mirror`, on each image and its mirror image."""
 
-    def __init__(self, model: keras.Model):
-        self._forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    def __init__(self, model: keras.Model, mirror: bool = False):
+        def forward(images: tf.Tensor) -> tf.Tensor:
+            logits = model(images, training=False)
+            return (logits + model(images[:, :, ::-1], training=False)) / 2 if mirror else logits
+
+        self._forward = tf.function(forward, reduce_retracing=True)
 
     def __call__(self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Evaluation:
         """Evaluate on `images[indices]`, uint8 (n, height, width, channels), with `labels[indices]`, int32 (n,)."""

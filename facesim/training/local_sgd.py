@@ -46,7 +46,9 @@ class _Copies:
             indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
             weight = tf.cast(share > 0, tf.float32)
             images, _ = context.examples.take(next(data), indices)
-            return training_step(self._model, optimizer, images, labels, tf.constant(number), share=weight)
+            return training_step(
+                self._model, optimizer, context.loss, images, labels, tf.constant(number), share=weight
+            )
 
         def replica(done: tf.Tensor) -> tf.Tensor:
             here = tf.distribute.get_replica_context()

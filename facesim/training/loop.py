@@ -45,7 +45,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     context.stop_when_asked()
     experiment, record = context.experiment, context.recorder
     evaluates = context.replica == 0 or everyone_evaluates
-    evaluator = Evaluator(replicas.current_model())
+    evaluator = Evaluator(replicas.current_model(), experiment.mirror_test)
     counts, found = Counts(), {}
 
     def evaluate(indices: np.ndarray) -> Evaluation:

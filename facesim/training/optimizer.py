@@ -9,9 +9,15 @@ updates tear each other; the second loses counts, and with them the bias correct
 import keras
 import tensorflow as tf
 
+from facesim.job import Job
+
 
 class FusedAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam` (Kingma and Ba, 2015) with atomic updates. `iterations` is the parameters' version."""
+    """`keras.optimizers.Adam` (Kingma and Ba, 2015) with atomic updates. `iterations` is the parameters' version.
+
+    `weight_decay` is decoupled from the gradient (AdamW, Loshchilov and Hutter, 2019), and for kernels only: biases,
+    normalisation and slopes have no reason to be near zero.
+    """
 
     def apply(self, grads, trainable_variables=None):
         """Apply one gradient a variable and return the update's number, int64 (), from 0.
@@ -29,6 +35,8 @@ class FusedAdam(keras.optimizers.Adam):
         beta1_power, beta2_power = tf.pow(self.beta_1, power), tf.pow(self.beta_2, power)
         for gradient, variable in zip(self._clip_gradients(grads), variables):
             index = self._get_variable_index(variable)
+            if self.weight_decay and variable.name == "kernel":
+                _shrink(variable.value, rate * self.weight_decay)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.value.handle,
                 m=self._momentums[index].value.handle,
@@ -43,3 +51,40 @@ class FusedAdam(keras.optimizers.Adam):
                 use_locking=True,
             )
         return number
+
+
+def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:
+    """Take `share` () of a variable away from it, on the device that holds it: only the share is sent there."""
+    with tf.device(variable.device):
+        value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+        tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=share * value)
+
+
+def make_optimizer(job: Job, updates_an_epoch: int) -> FusedAdam:
+    """The job's optimiser, at the job's rate and schedule."""
+    experiment = job.experiment
+    return FusedAdam(
+        _learning_rate(job, updates_an_epoch),
+        weight_decay=experiment.weight_decay or None,
+        global_clipnorm=experiment.clip_norm,
+    )
+
+
+def _learning_rate(job: Job, updates_an_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """A cosine schedule rises from 0 in its warm-up, a constant rate that is scaled from the unscaled one."""
+    experiment, rate = job.experiment, job.learning_rate
+    if experiment.schedule == "cosine":
+        updates = experiment.epochs * updates_an_epoch
+        warmup = int(experiment.warmup * updates)
+        return keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            max(updates - warmup, 1),
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    rising = experiment.warmup_epochs * updates_an_epoch
+    if rate == experiment.learning_rate or rising == 0:
+        return rate
+    return keras.optimizers.schedules.PolynomialDecay(
+        experiment.learning_rate, rising, end_learning_rate=rate, power=1.0
+    )

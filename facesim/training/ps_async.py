@@ -29,7 +29,9 @@ class Workers(Served):
         @tf.function(reduce_retracing=True)
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             images, worker = context.examples.take(next(data), indices)
-            return self.strategy.run(training_step, args=(self.model, self.optimizer, images, labels, worker))
+            return self.strategy.run(
+                training_step, args=(self.model, self.optimizer, context.loss, images, labels, worker)
+            )
 
         self.update = update
 

@@ -52,6 +52,7 @@ class _Workers(Served):
                 packed, gradients = compute_step(
                     self.model,
                     self.optimizer,
+                    context.loss,
                     images,
                     labels,
                     worker,

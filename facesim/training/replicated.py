@@ -37,6 +37,7 @@ class Replicated:
             packed = training_step(
                 self._model,
                 optimizer,
+                context.loss,
                 context.examples.take(element, indices)[0],
                 labels,
                 worker=number,

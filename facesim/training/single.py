@@ -33,7 +33,7 @@ class Alone:
         @tf.function(reduce_retracing=True)
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             images, worker = context.examples.take(next(data), indices)
-            return training_step(self._model, optimizer, images, labels, worker)
+            return training_step(self._model, optimizer, context.loss, images, labels, worker)
 
         self._update = update
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facesim.training.objective import Loss
+
 Gradients = list[tf.Tensor]
 
 
@@ -34,6 +36,7 @@ class StepResult(NamedTuple):
 def training_step(
     model: keras.Model,
     optimizer: keras.Optimizer,
+    loss_of: Loss,
     images: tf.Tensor,
     labels: tf.Tensor,
     worker: tf.Tensor,
@@ -46,7 +49,7 @@ def training_step(
 
     Returns a packed `StepResult`, float64 (6,): one tensor, because each one that is returned is a message.
     """
-    packed, gradients = compute_step(model, optimizer, images, labels, worker, share)
+    packed, gradients = compute_step(model, optimizer, loss_of, images, labels, worker, share)
     version = optimizer.apply(combine(gradients), model.trainable_variables)
     return tf.concat([packed[:5], [tf.cast(version, tf.float64)]], axis=0)
 
@@ -54,6 +57,7 @@ def training_step(
 def compute_step(
     model: keras.Model,
     optimizer: keras.Optimizer,
+    loss_of: Loss,
     images: tf.Tensor,
     labels: tf.Tensor,
     worker: tf.Tensor,
@@ -70,7 +74,7 @@ def compute_step(
     version_read = tf.identity(optimizer.iterations.value)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
         logits = model(images, training=True)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses) * share
     gradients = tape.gradient(loss, model.trainable_variables)
     correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)

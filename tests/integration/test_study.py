@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from facesim import training
 from facesim.metrics.files import read_samples
 from facesim.run import State
 from tests.conftest import QUICK, facesim, parse, pids_of, still_running
@@ -152,3 +153,19 @@ def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, 
     assert cluster["updates"] == single["updates"]
     assert np.isfinite(cluster["held_out_loss"])
     assert cluster["counted"]["staleness"] == {"0": cluster["updates"]}
+
+
+def test_every_strategy_trains_by_the_modern_recipe(faces, tmp_path):
+    strategies = [part for name in training.STRATEGIES for part in ("--strategy", name)]
+    command = facesim(*strategies, "--recipe", "modern", "--data", faces, "--epochs", 2, "--image-size", 32,
+                      "--sampling-s", 0.1, "--no-baselines", "--output", tmp_path, "--json")  # fmt: skip
+
+    results = {result["strategy"]: result for result in parse(command)["results"]}
+
+    assert results.keys() == training.STRATEGIES.keys()
+    for strategy, result in results.items():
+        assert result["state"] == "Completed", (strategy, result["failure"])
+        assert np.isfinite(result["held_out_loss"]), strategy
+        expected = {"single": "single", "independent": "apart"}.get(strategy, "together")
+        assert result["sync_audit"]["verdict"] == expected, (strategy, result["sync_audit"])
+    assert not list(tmp_path.glob("baselines.json"))

@@ -2,6 +2,7 @@ import pytest
 
 from facesim.errors import InputError
 from facesim.job import Job, make_job
+from facesim.recipes import RECIPES
 
 
 def test_options_go_where_they_belong_and_the_rest_is_default():
@@ -29,13 +30,15 @@ def test_none_means_the_default():
         ("held_out", 1.0, "--held-out 1.0 is not allowed: less than 1"),
         ("learning_rate", "fast", "--learning-rate 'fast' is not allowed"),
         ("learning_rate", float("nan"), "--learning-rate nan is not allowed"),
-        ("model", "paper", "must be one of paper-cnn, plain-cnn, compact-cnn; did you mean paper-cnn?"),
+        ("model", "paper", "must be one of paper-cnn, plain-cnn, compact-cnn"),
         ("strategy", "ps-sink", "--strategy 'ps-sink' is not allowed: must be one of single, "),
         ("backup_workers", 2, "--backup-workers 2 must be fewer than --workers 2"),
         ("workers", 0, "--workers 0 is not allowed"),
         ("ps", 1000, "--ps 1000 is not allowed: less than or equal to 64"),
         ("image_size", 8, "--image-size 8 is not allowed"),
         ("instance_type", "ml.m5.2xlage", "did you mean ml.m5.2xlarge?"),
+        ("head", "arcfase", "did you mean arcface?"),
+        ("recipe", "moderne", "--recipe 'moderne' is not allowed: must be one of paper, modern; did you mean modern?"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_with_what_is(option, value, told):
@@ -88,3 +91,18 @@ def test_a_backup_worker_s_gradient_is_not_part_of_an_update():
     job = make_job(strategy="ps-sync", workers=5, backup_workers=1, batch=32, scale_lr="linear")
 
     assert job.update_batch == 4 * 32
+
+
+def test_a_recipe_gives_defaults_and_options_win():
+    experiment = make_job(recipe="modern", epochs=3, augment=False).experiment
+
+    assert (experiment.model, experiment.head, experiment.schedule) == ("resnet-small", "arcface", "cosine")
+    assert (experiment.epochs, experiment.augment) == (3, False)
+    assert Job.model_validate_json(make_job(recipe="modern", epochs=3).model_dump_json()).experiment.epochs == 3
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_sets_what_there_is_to_allowed_values(recipe):
+    settings = RECIPES[recipe].settings
+
+    assert make_job(recipe=recipe).experiment.model_dump().items() >= settings.items()

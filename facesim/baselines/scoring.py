@@ -1,0 +1,35 @@
+"""The classical methods, trained and tested on a split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from facesim.baselines import BASELINES, Score, methods
+from facesim.data.prepare import PreparedData
+from facesim.data.splits import stratified_split
+
+
+def score_baselines(
+    data: PreparedData, held_out: float, seed: int, progress: Callable[[str], Any] = lambda _: None
+) -> list[Score]:
+    """Train and test every method on the split that the same `held_out` and `seed` give a training.
+
+    `progress` is called with each method's name before it begins.
+    """
+    train, test = stratified_split(data.labels, held_out, seed)
+    images = methods.grey(data.images)
+    truth = data.labels[test]
+    scores = []
+    for name, baseline in BASELINES.items():
+        progress(name)
+        begin = time.perf_counter()
+        said = getattr(methods, baseline.function)(images[train], data.labels[train], images[test], seed)
+        seconds = time.perf_counter() - begin
+        scores.append(
+            Score(name, seed, float(accuracy_score(truth, said)), float(balanced_accuracy_score(truth, said)), seconds)
+        )
+    return scores

@@ -1,0 +1,42 @@
+"""From features to logits. Margins belong to the loss (`facesim.training.objective`): evaluation needs no labels."""
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("facesim")
+class CosineLogits(layers.Layer):
+    """`scale` times the cosine between each input (batch, dimensions) and each of `units` learned centres.
+
+    NormFace (Wang et al., 2017). `kernel`, (dimensions, units), holds the centres; their lengths do not matter.
+    """
+
+    def __init__(self, units: int, scale: float, **options):
+        super().__init__(**options)
+        self.units, self.scale = units, scale
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units), initializer="glorot_uniform")
+
+    def call(self, inputs):
+        return self.scale * ops.matmul(ops.normalize(inputs, axis=-1), ops.normalize(self.kernel, axis=0))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "scale": self.scale}
+
+
+def logits(features: keras.KerasTensor, identities: int, cosine_scale: float | None) -> keras.KerasTensor:
+    """The head on `features` (batch, dimensions): cosines times `cosine_scale`; where that is None, linear."""
+    if cosine_scale is None:
+        # The published softmax is part of the loss, which is the stable way to compute the same thing.
+        return layers.Dense(identities, dtype="float32")(features)
+    return CosineLogits(identities, cosine_scale, dtype="float32")(features)
+
+
+def embedding(features: keras.KerasTensor, dimensions: int) -> keras.KerasTensor:
+    """Features (batch, any) as an embedding of `dimensions` numbers, normalised over the batch (as ArcFace's is)."""
+    features = layers.Dense(dimensions, use_bias=False)(features)
+    return layers.BatchNormalization(momentum=0.9)(features)

@@ -1,0 +1,46 @@
+"""How large a network is: what an image costs to look at, and what an update holds in memory."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import keras
+
+from facesim import models
+
+#: A parameter in training: itself, its gradient and Adam's two moments, in float32.
+_BYTES_A_PARAMETER = 4 * 4
+
+
+class Size(NamedTuple):
+    """`flops`: an image's forward pass. `head_bytes`: what the head holds in training, a batch's logits included."""
+
+    parameters: int
+    flops: int
+    head_bytes: int
+
+
+def size(name: str, head: str, image_shape: tuple[int, int, int], identities: int, batch: int) -> Size:
+    """The size of network `name` with `head`, for images of (height, width, channels).
+
+    The head is reckoned, not built, so that any number of identities can be asked for.
+    """
+    network = models.build(name, image_shape, 1, head=head)
+    dimensions = network.layers[-1].input.shape[-1]
+    head_parameters = identities * (dimensions if models.HEADS[head].cosine else dimensions + 1)
+    return Size(
+        parameters=models.embedder(network).count_params() + head_parameters,
+        flops=sum(_flops(layer) for layer in network.layers[:-1]) + 2 * dimensions * identities,
+        # The logits, their softmax and their gradient beside the parameters.
+        head_bytes=_BYTES_A_PARAMETER * head_parameters + 3 * 4 * batch * identities,
+    )
+
+
+def _flops(layer: keras.Layer) -> int:
+    """Two for each multiply-add of a convolution or dense layer: each kernel weight is used once a place of the output.
+
+    What has no kernel (normalisation, activation, pooling) is left out, as is usual.
+    """
+    kernel = getattr(layer, "kernel", None)
+    return 0 if kernel is None else 2 * math.prod(kernel.shape) * math.prod(layer.output.shape[1:-1])

@@ -1,0 +1,7 @@
+"""How well a saved model recognises, and using it.
+
+protocols   closed set, identification, verification: NumPy on predictions and embeddings, no model needed
+pairs       which images to compare: identity-disjoint folds, or a file of LFW's
+embedding   images -> embeddings, by a run's saved model
+assess      a run's model on data, by all of these -> evaluation.json
+"""

@@ -1,0 +1,117 @@
+"""A run's model on data, by every protocol that the data allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facesim.data.prepare import PreparedData
+from facesim.data.splits import stratified_split
+from facesim.errors import InputError
+from facesim.recognition.embedding import Recogniser
+from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
+from facesim.recognition.protocols import Verification, closed_set, identification, supported, verification
+
+#: Asked for unless others are; those that the pairs cannot tell are left out.
+FARS = (0.1, 0.01, 0.001, 0.0001)
+
+_CURVE_POINTS = 400
+
+
+def assess_own(recogniser: Recogniser, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
+    """On the held-out images of the people that the model was trained on; `data` is the run's own.
+
+    Closed set; identification with the training images as gallery; verification.
+
+    Raises:
+        InputError: the data is not what the model was trained on, or cannot tell one of `fars`.
+    """
+    if len(data.names) != recogniser.identities:
+        raise InputError(
+            f"the model was trained on {recogniser.identities} identities and {data.name} now has {len(data.names)}; "
+            f"name other people's images as DATA to recognise them by their embeddings"
+        )
+    gallery, probes = stratified_split(data.labels, recogniser.experiment.held_out, recogniser.experiment.seed)
+    embeddings, labels = recogniser.embed(data.images), data.labels
+    said = recogniser.predict(data.images[probes])
+    return {
+        "data": data.name,
+        "identities_seen_in_training": True,
+        "closed_set": closed_set(labels[probes], said)._asdict(),
+        **_by_embedding(embeddings, labels, gallery, probes, probes, recogniser.experiment.seed, fars),
+    }
+
+
+def assess_others(recogniser: Recogniser, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
+    """On people that the model was not trained on: identification and verification by their embeddings alone.
+
+    The gallery is half of each identity's images.
+
+    Raises:
+        InputError: the data is of another image size, or cannot tell one of `fars`.
+    """
+    gallery, probes = stratified_split(data.labels, 0.5, recogniser.experiment.seed)
+    embeddings = recogniser.embed(data.images)
+    everything = np.arange(len(data.labels))
+    return {
+        "data": data.name,
+        "identities_seen_in_training": False,
+        **_by_embedding(embeddings, data.labels, gallery, probes, everything, recogniser.experiment.seed, fars),
+    }
+
+
+def assess_lfw(
+    recogniser: Recogniser, pairs_file: Path, folder: Path, fars: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Verification on the pairs of a file of LFW's, images below `folder`.
+
+    Raises:
+        InputError: the file is not that, an image is missing or cannot be read, or the pairs cannot tell one of `fars`.
+    """
+    files, pairs = find_lfw_images(read_lfw_pairs(pairs_file), folder)
+    embeddings = recogniser.embed(recogniser.read(files))
+    return {"data": str(folder), "pairs": pairs_file.name, "verification": _verification(embeddings, pairs, fars)}
+
+
+def _by_embedding(
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    gallery: np.ndarray,
+    probes: np.ndarray,
+    compared: np.ndarray,
+    seed: int,
+    fars: Sequence[float] | None,
+) -> dict[str, Any]:
+    found = identification(embeddings[gallery], labels[gallery], embeddings[probes], labels[probes])
+    pairs = disjoint_pairs(labels[compared], seed)
+    return {
+        "identification": {
+            "gallery_identities": found.gallery_identities,
+            "gallery_images": len(gallery),
+            "probes": found.probes,
+            "rank_1": found.rank_1,
+            "cmc": found.cmc.tolist(),
+        },
+        "verification": _verification(embeddings[compared], pairs, fars),
+    }
+
+
+def _verification(embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | None) -> dict[str, Any]:
+    similarity = np.einsum("nd,nd->n", embeddings[pairs.first], embeddings[pairs.second])
+    found = verification(similarity, pairs.same, pairs.fold)
+    return {
+        "folds": len(np.unique(pairs.fold)),
+        **{name: value for name, value in found._asdict().items() if name not in ("far", "tar")},
+        "lowest_far": found.lowest_far,
+        "tar_at_far": {f"{far:g}": found.tar_at(far) for far in (supported(FARS, found) if fars is None else fars)},
+        "roc": _curve(found),
+    }
+
+
+def _curve(found: Verification) -> dict[str, list[float]]:
+    """The ROC, thinned to what a plot can show."""
+    at = np.unique(np.linspace(0, len(found.far) - 1, _CURVE_POINTS).round().astype(int))
+    return {"far": found.far[at].tolist(), "tar": found.tar[at].tolist()}

@@ -1,0 +1,72 @@
+"""Images to embeddings, by the model that a run saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facesim import models
+from facesim.data.prepare import read_image
+from facesim.run import Run
+
+if TYPE_CHECKING:
+    import keras
+
+_BATCH = 256
+
+
+class Recogniser:
+    """A run's saved model, with what the run's job says about its images.
+
+    Raises InputError if the run has no model.
+    """
+
+    def __init__(self, run: Run):
+        self.experiment = run.job().experiment
+        self.model = models.load(run.model_file)
+        self._embedder = models.embedder(self.model)
+
+    @property
+    def identities(self) -> int:
+        """How many people the model was trained on."""
+        return self.model.output_shape[-1]
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Unit embeddings, float32 (n, dimensions), of images uint8 (n, height, width, channels).
+
+        With `mirror_test` of an image and its mirror image together: normalised, added, normalised.
+        """
+        embeddings = _unit(self._run(self._embedder, images))
+        if self.experiment.mirror_test:
+            embeddings = _unit(embeddings + _unit(self._run(self._embedder, images[:, :, ::-1])))
+        return embeddings
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The likeliest identities, int (n,), as the training evaluates them."""
+        logits = self._run(self.model, images)
+        if self.experiment.mirror_test:
+            logits = logits + self._run(self.model, images[:, :, ::-1])
+        return logits.argmax(axis=1)
+
+    def read(self, paths: list[Path]) -> np.ndarray:
+        """Image files as the model takes them, uint8 (n, height, width, channels).
+
+        Raises:
+            InputError: a file is missing or is no image that can be read.
+        """
+        experiment = self.experiment
+        return np.stack([read_image(path, experiment.image_size, experiment.channels) for path in paths])
+
+    def _run(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        return np.concatenate(
+            [
+                np.asarray(model(np.ascontiguousarray(images[at : at + _BATCH]), training=False))
+                for at in range(0, len(images), _BATCH)
+            ]
+        )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)

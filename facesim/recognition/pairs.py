@@ -1,0 +1,124 @@
+"""Which two images to compare, and in which fold: made identity-disjoint, or read from a file of LFW's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from facesim.errors import InputError
+
+FOLDS = 10
+
+
+class Pairs(NamedTuple):
+    """Indices of the `first` and the `second` image, int (n,), whether of the `same` person, and the `fold`, int."""
+
+    first: np.ndarray
+    second: np.ndarray
+    same: np.ndarray
+    fold: np.ndarray
+
+
+def disjoint_pairs(labels: np.ndarray, seed: int, folds: int = FOLDS, most: int = 300) -> Pairs:
+    """Pairs among images with identities `labels`, integers (n,), in folds that share no identity.
+
+    So a threshold is tested on people whom it was not chosen on. Each fold has as many genuine as impostor pairs,
+    at most `most` of each, drawn by `seed`; with few identities there are fewer folds, of two or more.
+
+    Raises:
+        InputError: there are too few identities for two folds, or no identity has two images.
+    """
+    random = np.random.default_rng(seed)
+    identities = random.permutation(np.unique(labels))
+    folds = min(folds, len(identities) // 2)
+    if folds < 2:
+        raise InputError(
+            f"verification needs 4 identities or more for folds that share none; there are {len(identities)}"
+        )
+    parts = []
+    for fold, members in enumerate(np.array_split(identities, folds)):
+        images = np.flatnonzero(np.isin(labels, members))
+        first, second = (images[side] for side in np.triu_indices(len(images), 1))
+        same = labels[first] == labels[second]
+        count = min(most, int(same.sum()), int((~same).sum()))
+        chosen = [random.choice(np.flatnonzero(kind), count, replace=False) for kind in (same, ~same)]
+        at = np.concatenate(chosen).astype(int)
+        parts.append(Pairs(first[at], second[at], same[at], np.full(len(at), fold)))
+    pairs = Pairs(*(np.concatenate(columns) for columns in zip(*parts)))
+    if len(pairs.same) == 0:
+        raise InputError("verification needs two images of some identities; every identity here has one")
+    return pairs
+
+
+class LfwPair(NamedTuple):
+    """One line of a pairs file: two images, each a name and a number from 1."""
+
+    line: int
+    first: tuple[str, int]
+    second: tuple[str, int]
+    fold: int
+
+    @property
+    def same(self) -> bool:
+        return self.first[0] == self.second[0]
+
+
+def read_lfw_pairs(path: Path) -> list[LfwPair]:
+    """Read `pairs.txt` or `pairsDev*.txt` as LFW publishes them (Huang et al., 2007; README of the views).
+
+    The first line has the number of folds (left out: one) and n; each fold is n lines `name number number`, of the same
+    person, then n lines `name number name number`, of different ones; columns are separated by tabs.
+
+    Raises:
+        InputError: the file is missing or is not that.
+    """
+    try:
+        lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        *folds, count = (int(part) for part in lines[0])
+        folds = folds[0] if folds else 1
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(f"{path} is not a pairs file of LFW's: {error}; its first line is folds and pairs") from None
+    if len(lines) - 1 != 2 * folds * count:
+        raise InputError(
+            f"{path}: its first line says {folds} x 2 x {count} pairs and {len(lines) - 1} follow; get the file again"
+        )
+    pairs = []
+    for number, parts in enumerate(lines[1:], 2):
+        fold, place = divmod(number - 2, 2 * count)
+        columns = 3 if place < count else 4
+        try:
+            if len(parts) != columns:
+                raise ValueError(f"{len(parts)} columns instead of {columns}")
+            name, one, *other_name, other = parts
+            pair = LfwPair(number, (name, int(one)), ((other_name or [name])[0], int(other)), fold)
+        except ValueError as error:
+            raise InputError(f"{path} line {number}: {error}; get the file again") from None
+        pairs.append(pair)
+    return pairs
+
+
+def find_lfw_images(pairs: list[LfwPair], folder: Path) -> tuple[list[Path], Pairs]:
+    """The image files that the pairs name, each once, and the pairs as indices of them.
+
+    Files are `folder/Name/Name_0001.jpg`, or the same with another suffix, also one folder deeper (`lfw/lfw`).
+
+    Raises:
+        InputError: an image is missing; the message names the first and counts the others.
+    """
+    wanted = list(dict.fromkeys(image for pair in pairs for image in (pair.first, pair.second)))
+    found = {file.stem: file for file in folder.rglob("*_[0-9][0-9][0-9][0-9].*")}
+    missing = [f"{name}_{number:04}" for name, number in wanted if f"{name}_{number:04}" not in found]
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of the {len(wanted)} images that the pairs name, among them {missing[0]}; "
+            f"give the folder of LFW that the pairs were made for"
+        )
+    index = {image: place for place, image in enumerate(wanted)}
+    return [found[f"{name}_{number:04}"] for name, number in wanted], Pairs(
+        np.array([index[pair.first] for pair in pairs]),
+        np.array([index[pair.second] for pair in pairs]),
+        np.array([pair.same for pair in pairs]),
+        np.array([pair.fold for pair in pairs]),
+    )

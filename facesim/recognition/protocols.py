@@ -1,0 +1,176 @@
+"""The three questions one can ask of face recognition, each with its measure. All rates are shares, 0-1.
+
+Closed set: which of the people in training is this? Identification: who in the gallery is this? Verification: are these
+two the same person?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from facesim.errors import InputError
+
+#: An error rate takes at least so many errors to be told; with fewer the next data set would give quite another.
+MIN_ERRORS = 10
+
+
+class ClosedSet(NamedTuple):
+    """`accuracy` of all examples, `balanced_accuracy` the mean of the identities' own: each counts the same."""
+
+    examples: int
+    accuracy: float
+    balanced_accuracy: float
+
+
+def closed_set(truth: np.ndarray, said: np.ndarray) -> ClosedSet:
+    """Compare true and predicted identities, each integers (n,)."""
+    right = truth == said
+    own = [right[truth == identity].mean() for identity in np.unique(truth)]
+    return ClosedSet(len(truth), float(right.mean()), float(np.mean(own)))
+
+
+class Identification(NamedTuple):
+    """`cmc[k - 1]`: the share of probes whose identity is among the k likest of the gallery (Phillips et al., 2000)."""
+
+    gallery_identities: int
+    probes: int
+    cmc: np.ndarray
+
+    @property
+    def rank_1(self) -> float:
+        return float(self.cmc[0])
+
+
+def identification(
+    gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray, probe_labels: np.ndarray
+) -> Identification:
+    """Look for each probe in the gallery; both are unit embeddings, float (n, dimensions), with integer labels (n,).
+
+    A probe is as similar to an identity as to the likest of its images, by cosine.
+
+    Raises:
+        InputError: the gallery holds fewer than two identities, or a probe's identity is not in it.
+    """
+    identities = np.unique(gallery_labels)
+    if len(identities) < 2:
+        raise InputError(
+            f"the gallery holds {len(gallery)} image(s) of {len(identities)} identity; identification needs two "
+            f"identities or more to choose from"
+        )
+    unknown = np.setdiff1d(probe_labels, identities)
+    if len(unknown):
+        raise InputError(f"{len(unknown)} of the probes' identities are not in the gallery, so no rank can be right")
+    similarity = likeness(gallery, gallery_labels, probes)
+    own = similarity[np.arange(len(probes)), np.searchsorted(identities, probe_labels)]
+    rank = (similarity > own[:, None]).sum(axis=1)
+    found = np.bincount(rank, minlength=len(identities)).cumsum() / len(probes)
+    return Identification(len(identities), len(probes), found)
+
+
+def likeness(gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray) -> np.ndarray:
+    """The largest cosine between each probe and each identity's images, (probes, identities in ascending order)."""
+    cosines = probes @ gallery.T
+    return np.stack([cosines[:, gallery_labels == one].max(axis=1) for one in np.unique(gallery_labels)], axis=1)
+
+
+class Verification(NamedTuple):
+    """Verification over folds of pairs.
+
+    accuracy, accuracy_se: mean over the folds and its standard error, each fold with the threshold that was best on the
+        other folds (LFW's protocol, Huang et al., 2007). threshold: the best on all pairs, for use.
+    far, tar: the ROC, false and true accept rates by falling threshold. auc: its area. eer: where false accepts are as
+        frequent as false rejects.
+    """
+
+    genuine_pairs: int
+    impostor_pairs: int
+    accuracy: float
+    accuracy_se: float
+    threshold: float
+    auc: float
+    eer: float
+    far: np.ndarray
+    tar: np.ndarray
+
+    @property
+    def lowest_far(self) -> float:
+        """The lowest false accept rate that so many impostor pairs can tell."""
+        return MIN_ERRORS / self.impostor_pairs
+
+    def tar_at(self, far: float) -> float:
+        """The true accept rate at the most lenient threshold that accepts at most `far` of the impostors.
+
+        Raises:
+            InputError: there are too few impostor pairs to tell so low a rate.
+        """
+        if not self.lowest_far <= far <= 1:
+            raise InputError(
+                f"a false accept rate of {far:g} cannot be told from {self.impostor_pairs:,} impostor pairs: allowed is"
+                f" {self.lowest_far:.2g} ({MIN_ERRORS} errors) to 1; ask for a higher rate or bring more people"
+            )
+        return float(self.tar[np.flatnonzero(self.far <= far)[-1]])
+
+
+def verification(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verification:
+    """Measure verification on pairs: similarity float (n,), whether of the same person, bool (n,), fold, int (n,).
+
+    Raises:
+        InputError: there are fewer than two folds, or pairs of one kind only.
+    """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    folds = np.unique(fold)
+    if len(folds) < 2 or same.all() or not same.any():
+        raise InputError(
+            f"verification needs pairs of the same and of different people in two folds or more; got {int(same.sum())} "
+            f"and {int((~same).sum())} in {len(folds)}"
+        )
+    accuracies = []
+    for one in folds:
+        inside = fold == one
+        threshold = best_threshold(similarity[~inside], same[~inside])
+        accuracies.append(np.mean((similarity[inside] >= threshold) == same[inside]))
+    far, tar, _ = roc_curve(same, similarity, drop_intermediate=False)
+    return Verification(
+        genuine_pairs=int(same.sum()),
+        impostor_pairs=int((~same).sum()),
+        accuracy=float(np.mean(accuracies)),
+        accuracy_se=float(np.std(accuracies, ddof=1) / np.sqrt(len(folds))),
+        threshold=best_threshold(similarity, same),
+        auc=float(roc_auc_score(same, similarity)),
+        eer=_equal_error_rate(far, tar),
+        far=far,
+        tar=tar,
+    )
+
+
+def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
+    """The threshold that sorts most pairs rightly (same person: similarity >= threshold), midway between two pairs."""
+    order = np.argsort(-similarity, kind="stable")
+    falling, genuine = similarity[order], same[order]
+    right = np.concatenate([[0], np.where(genuine, 1, -1).cumsum()])  # with the k likest accepted, up to a constant
+    between = np.concatenate([[True], falling[:-1] > falling[1:], [True]])  # equal similarities cannot be told apart
+    accepted = int(np.argmax(np.where(between, right, -len(same))))
+    if accepted == 0:
+        return float(np.nextafter(falling[0], np.inf))
+    if accepted == len(falling):
+        return float(falling[-1])
+    return float((falling[accepted - 1] + falling[accepted]) / 2)
+
+
+def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
+    """Where the ROC, its points joined by lines, meets far = 1 - tar."""
+    excess = far - (1 - tar)
+    after = int(np.argmax(excess >= 0))
+    if after == 0:
+        return float(far[0])
+    share = -excess[after - 1] / (excess[after] - excess[after - 1])
+    return float(far[after - 1] + share * (far[after] - far[after - 1]))
+
+
+def supported(fars: Sequence[float], found: Verification) -> list[float]:
+    """Those of `fars` that the impostor pairs can tell."""
+    return [far for far in fars if found.lowest_far <= far]

@@ -1,0 +1,3 @@
+from tests.data.conftest import photo
+
+__all__ = ["photo"]
