@@ -1,0 +1,186 @@
+"""Commands that use a run's model: `evaluate`, `embed`, `verify`, `identify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facesim.cli.quiet import hush_tensorflow
+from facesim.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.recognition.embedding import Recogniser
+    from facesim.run import Run
+
+
+def _recogniser(path: Path) -> tuple[Run, Recogniser]:
+    """The one run at `path` and its model."""
+    from facesim.run import find_runs
+
+    found = find_runs([path])
+    if len(found) > 1:
+        names = ", ".join(run.id for run in found[:3])
+        raise InputError(f"{path} holds {len(found)} runs ({names}, ...); name the directory of one")
+    hush_tensorflow()
+    from facesim.recognition.embedding import Recogniser
+
+    return found[0], Recogniser(found[0])
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="[DATA]", required=False)
+@click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
+@click.option("--far", type=float, multiple=True,
+              help="false accept rate at which to tell the true accept rate; repeatable")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def evaluate(
+    run_directory: Path, source: str | None, pairs: Path | None, far: tuple[float, ...], as_json: bool
+) -> None:
+    """Say how well the model of RUN recognises: closed set, identification, verification.
+
+    Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
+    alone: let them be people whom the model was not trained on.
+    """
+    from facesim.run import write_json
+    from facesim.study import prepare_data
+
+    if pairs and not source:
+        raise InputError(f"--pairs {pairs} needs DATA, the folder of LFW's images that it names")
+    run, recogniser = _recogniser(run_directory)
+    from facesim.recognition.assess import assess_lfw, assess_others, assess_own
+
+    job = run.job()
+    fars = far or None
+    if pairs:
+        found = assess_lfw(recogniser, pairs, Path(source), fars)
+    elif source is None or source == job.experiment.data:
+        found = assess_own(recogniser, prepare_data(job, lambda *_: None), fars)
+    else:
+        other = job.model_copy(update={"experiment": job.experiment.model_copy(update={"data": source})})
+        found = assess_others(recogniser, prepare_data(other, lambda *_: None), fars)
+    earlier = json.loads(run.evaluation_file.read_text()) if run.evaluation_file.exists() else {}
+    earlier.pop(found["data"], None)
+    write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for line in _evaluation(found):
+        click.echo(line)
+
+
+def _evaluation(found: dict[str, Any]) -> list[str]:
+    lines = [f"{found['data']}{', people seen in training' if found.get('identities_seen_in_training') else ''}"]
+    if own := found.get("closed_set"):
+        lines.append(
+            f"closed set       {own['accuracy']:7.1%}  of {own['examples']} held-out images, "
+            f"balanced {own['balanced_accuracy']:.1%}"
+        )
+    if own := found.get("identification"):
+        cmc = own["cmc"]
+        ranks = ", ".join(f"rank {rank} {cmc[rank - 1]:.1%}" for rank in (5, 10) if rank < len(cmc))
+        lines.append(
+            f"identification   {own['rank_1']:7.1%}  of {own['probes']} probes among {own['gallery_identities']} people"
+            + (f"; {ranks}" if ranks else "")
+        )
+    own = found["verification"]
+    lines.append(
+        f"verification     {own['accuracy']:7.1%}  ± {own['accuracy_se']:.1%} (standard error, {own['folds']} folds); "
+        f"AUC {own['auc']:.4f}, EER {own['eer']:.1%}, threshold {own['threshold']:.3f}"
+    )
+    lines.append(f"                 {own['genuine_pairs']} genuine and {own['impostor_pairs']} impostor pairs")
+    lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in own["tar_at_far"].items()]
+    return lines
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("embeddings.npz"), show_default=True,
+              help="npz file of embeddings and paths")  # fmt: skip
+def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
+    """Write the embeddings of IMAGES, files or folders of them, by the model of RUN."""
+    import numpy as np
+
+    files = _image_files(images)
+    _, recogniser = _recogniser(run_directory)
+    embeddings = recogniser.embed(recogniser.read(files))
+    np.savez(output, embeddings=embeddings, paths=[str(file) for file in files])
+    click.echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
+
+
+def _image_files(paths: tuple[Path, ...]) -> list[Path]:
+    """The image files that `paths` name, folders searched through, in order."""
+    from facesim.data.layouts import list_images
+
+    files = [file for path in paths for file in (sorted(list_images(path)) if path.is_dir() else [path])]
+    if not files:
+        raise InputError(f"no images in {', '.join(map(str, paths))}; name image files or folders of them")
+    return files
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.option(
+    "--threshold", type=float, help="cosine from which on it is one person  [default: of facesim evaluate RUN]"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def verify(run_directory: Path, first: Path, second: Path, threshold: float | None, as_json: bool) -> None:
+    """Say whether the images A and B show the same person, by the model of RUN."""
+    run, recogniser = _recogniser(run_directory)
+    one, other = recogniser.embed(recogniser.read([first, second]))
+    similarity = float(one @ other)
+    origin = "given"
+    if threshold is None and run.evaluation_file.exists():
+        newest = list(json.loads(run.evaluation_file.read_text()).values())[-1]
+        threshold, origin = newest["verification"]["threshold"], f"best on {newest['data']}"
+    same = None if threshold is None else similarity >= threshold
+    if as_json:
+        click.echo(json.dumps({"similarity": similarity, "threshold": threshold, "same": same}))
+    elif threshold is None:
+        click.echo(
+            f"similarity {similarity:.3f}; for a threshold give --threshold or run: facesim evaluate {run.directory}"
+        )
+    else:
+        verdict = "the same person" if same else "different people"
+        click.echo(f"{verdict}: similarity {similarity:.3f}, threshold {threshold:.3f} ({origin})")
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("gallery", type=click.Path(path_type=Path))
+@click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_json: bool) -> None:
+    """Say who of the GALLERY, a folder for each person, each PROBE image shows, by the model of RUN."""
+    import numpy as np
+
+    from facesim.data import find_examples
+    from facesim.recognition.protocols import likeness
+
+    examples, files = find_examples(gallery), _image_files(probe)
+    names = sorted({example.identity for example in examples})
+    if len(names) < 2:
+        raise InputError(f"the gallery {gallery} shows only {names[0]}; it takes two people to tell one from the other")
+    _, recogniser = _recogniser(run_directory)
+    labels = np.array([names.index(example.identity) for example in examples])
+    known = recogniser.embed(recogniser.read([example.path for example in examples]))
+    found = likeness(known, labels, recogniser.embed(recogniser.read(files)))
+    ranked = [
+        {
+            "probe": str(file),
+            "likest": [{"identity": names[at], "similarity": float(own[at])} for at in np.argsort(-own)[:3]],
+        }
+        for file, own in zip(files, found)
+    ]
+    if as_json:
+        click.echo(json.dumps(ranked, indent=1))
+        return
+    for entry in ranked:
+        told = ", ".join(f"{each['identity']} {each['similarity']:.3f}" for each in entry["likest"])
+        click.echo(f"{entry['probe']}: {told}")

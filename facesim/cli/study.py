@@ -1,0 +1,237 @@
+"""Commands that train and compare: `compare`, `run`, `report`, `baselines`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facesim.backends import BACKENDS
+from facesim.errors import InputError
+from facesim.models import HEADS, MODELS
+from facesim.recipes import RECIPES
+from facesim.training import STRATEGIES
+
+if TYPE_CHECKING:
+    from facesim.baselines import Score
+    from facesim.job import Job
+    from facesim.run import Run
+
+INTERRUPTED = 130
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Let a TOML file give the defaults of the command's options."""
+    if path is None:
+        return
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"--config {path} cannot be read as TOML: {error}") from None
+    settings = {name.replace("-", "_"): value for name, value in content.items()}
+    known = {option.name for option in ctx.command.params} - {"config", "dry_run", "as_json"}
+    unknown = sorted(settings.keys() - known)
+    if unknown:
+        raise InputError(f"--config {path}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
+    ctx.default_map = settings
+
+
+def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that describe jobs. What is left out is `facesim.job`'s default."""
+    file = click.Path(path_type=Path)
+    options = [
+        click.option("--backend", type=click.Choice(list(BACKENDS)), default="local", show_default=True,
+                     help="where to run"),
+        click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz or .csv of images"),
+        click.option("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
+                     show_default=True, help="how replicas train together; repeatable"),
+        click.option("--recipe", type=click.Choice(list(RECIPES)),
+                     help="defaults of model, head, optimiser, ... (facesim recipes)  [default: paper]"),
+        click.option("--model", type=click.Choice(list(MODELS)), help="network (facesim models)  [default: paper-cnn]"),
+        click.option("--head", type=click.Choice(list(HEADS)), help="from features to logits  [default: softmax]"),
+        click.option("--margin", type=float, help="cosface: cosine, arcface: radians  [default: 0.2]"),
+        click.option("--margin-scale", type=float, help="what cosines are multiplied with  [default: 30]"),
+        click.option("--label-smoothing", type=float, help="share of the truth spread over everybody  [default: 0]"),
+        click.option("--workers", type=int, help="workers of a distributed strategy  [default: 2]"),
+        click.option("--ps", type=int, help="parameter servers  [default: 1]"),
+        click.option("--backup-workers", type=int, help="ps-sync: workers that may come too late  [default: 0]"),
+        click.option("--local-steps", type=int, help="local-sgd: steps between averagings  [default: 8]"),
+        click.option("--threads", type=int, help="threads of a task for one operation  [default: a fair share]"),
+        click.option("--epochs", type=int, help="times that every training example is seen  [default: 50]"),
+        click.option("--batch", type=int, help="examples in one update  [default: 32]"),
+        click.option("--learning-rate", type=float, help="Adam's learning rate  [default: 0.0001]"),
+        click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="of the rate  [default: constant]"),
+        click.option("--warmup", type=float, help="share of updates in which a cosine rate rises  [default: 0.05]"),
+        click.option("--weight-decay", type=float, help="AdamW's weight decay; 0 is Adam  [default: 0]"),
+        click.option("--clip-norm", type=float, help="bound of the whole gradient's norm  [default: none]"),
+        click.option("--augment/--no-augment", default=None, help="alter training images at random  [default: no]"),
+        click.option("--mirror-test/--no-mirror-test", default=None,
+                     help="test on each image and its mirror image, averaged  [default: no]"),
+        click.option("--scale-lr", type=click.Choice(["none", "linear", "sqrt"]),
+                     help="with the workers of an update, --batch being each one's  [default: none]"),
+        click.option("--warmup-epochs", type=int, help="epochs until a scaled rate is reached  [default: 5]"),
+        click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="compute in  [default: float32]"),
+        click.option("--cache", type=click.Choice(["memory", "disk"]),
+                     help="where tasks keep decoded images  [default: memory]"),
+        click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
+        click.option("--held-out", type=float, help="share of an identity's images kept for testing  [default: 0.2]"),
+        click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
+        click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]"),
+        click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),
+        click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+                     help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
+        click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
+        click.option("--sampling-s", type=float, help="seconds between resource samples  [default: 1]"),
+        click.option("--output", type=file, default=Path("runs"), show_default=True,
+                     help="folder for run directories and report"),
+        click.option("--config", type=file, is_eager=True, expose_value=False, callback=_read_config,
+                     help="TOML file with any of these options; flags win over it"),
+        click.option("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
+        click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
+    ]  # fmt: skip
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.command()
+@_job_options(["single"])
+def run(**options: Any) -> int:
+    """Train with one strategy (or several) and show what came of it."""
+    return _study(**options)
+
+
+@click.command()
+@_job_options(["single", "ps-async"])
+@click.option("--baselines/--no-baselines", default=True, show_default=True,
+              help="also recognise with classical methods, the bar for any network")  # fmt: skip
+def compare(**options: Any) -> int:
+    """Train with several strategies, the same examples for each, and compare time, accuracy, resources and cost."""
+    return _study(**options)
+
+
+def _study(
+    strategy: tuple[str, ...],
+    seeds: int,
+    output: Path,
+    dry_run: bool,
+    as_json: bool,
+    baselines: bool = False,
+    **options: Any,
+) -> int:
+    from facesim.job import make_job
+
+    jobs = [make_job(strategy=name, seed=seed, **options) for seed in range(seeds) for name in dict.fromkeys(strategy)]
+    if dry_run:
+        return _print_dry_run(jobs, output)
+
+    from rich.console import Console
+
+    from facesim.progress import make_watcher
+    from facesim.run import State
+    from facesim.study import run_study
+
+    runs = run_study(jobs, output, make_watcher(Console(), quiet=as_json))
+    states = {result["state"] for run in runs if (result := run.result())}
+    if baselines and State.STOPPED not in states:
+        _baselines(jobs[0], range(seeds), output)
+    _report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    if State.STOPPED in states:
+        return INTERRUPTED
+    return 1 if State.FAILED in states else 0
+
+
+def _baselines(job: Job, seeds: range, output: Path) -> list[Score]:
+    """Have the classical methods' scores in the study's output folder."""
+    from facesim.baselines import MAX_IMAGES
+    from facesim.baselines.record import record_baselines
+    from facesim.study import prepare_data
+
+    data = prepare_data(job, lambda *_: None)
+    if len(data.labels) > MAX_IMAGES:
+        click.echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
+        return []
+    return record_baselines(data, job.experiment.model_dump(), seeds, output)
+
+
+def _print_dry_run(jobs: list[Job], output: Path) -> int:
+    from facesim.run import Run
+    from facesim.study import prepare_data, render_jobs
+
+    data = prepare_data(jobs[0], lambda *_: None)
+    shown = [
+        {
+            "run_directory": str(directory),
+            "job": job.model_dump(),
+            "request": json.loads(request.to_json()),
+            "files": Run.files(),
+        }
+        for job, directory, request in render_jobs(jobs, output, data)
+    ]
+    click.echo(json.dumps({"data": str(data.directory), "runs": shown}, indent=1))
+    return 0
+
+
+def _report(runs: list[Run], html: Path, as_json: bool) -> None:
+    from facesim.report import print_report, to_json, write_report
+
+    comparison = write_report(runs, html)
+    if as_json:
+        results = [run.result() for run in runs]
+        click.echo(json.dumps({"report": str(html), "results": results, "comparison": to_json(comparison)}, indent=1))
+    else:
+        print_report(comparison)
+        click.echo(f"\nreport: {html}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
+def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
+    from facesim.run import find_runs
+
+    _report(find_runs(list(runs)), output, as_json)
+
+
+@click.command()
+@click.argument("source", metavar="DATA")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="splits, with seeds 0, 1, ...")
+@click.option("--image-size", type=int, help="height and width in pixels  [default: 64]")
+@click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]")
+@click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+              help="folder that keeps the scores as baselines.json")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: Any) -> None:
+    """Recognise with classical methods: the bar that a network has to pass on DATA (as --data of compare)."""
+    from facesim.baselines import BASELINES, means
+    from facesim.job import make_job
+
+    table = means(_baselines(make_job(data=source, **options), range(seeds), output))
+    if as_json:
+        click.echo(json.dumps(table, indent=1))
+        return
+    click.echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
+    for name, own in table.items():
+        spread = "" if own["accuracy_sd"] is None else f"{100 * own['accuracy_sd']:.1f} %"
+        figures = (
+            f"{100 * own['accuracy']:8.1f} %{spread:>8}{100 * own['balanced_accuracy']:8.1f} %{own['seconds']:10.2f}"
+        )
+        click.echo(f"{name:12}{figures}  {BASELINES[name].summary}")
