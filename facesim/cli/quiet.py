@@ -4,5 +4,13 @@ import os
 
 
 def hush_tensorflow() -> None:
-    """Have TensorFlow, which must not be imported yet, report errors only."""
+    """Import TensorFlow without what its libraries print while they load, which no setting of theirs silences."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
+        os.close(nowhere)
