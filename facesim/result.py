@@ -46,7 +46,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
         "spot_cost_usd": spot_cost_usd(job.shape.instance_type, job.hosts, total_s),
         "resources": resources,
         "wire_bytes": _wire_bytes(job, samples),
-        "collector_errors": _last(samples, "collector_errors").groupby("source").sum().to_dict(),
+        "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": audit(
             [*([outcome] if outcome else []), *run.peer_outcomes()],
             job.replicas,
@@ -107,14 +107,14 @@ def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
             "tasks": rows["task_index"].nunique(),
             "cpu_percent_mean": cpu.sum(),
             "memory_peak_bytes": memory.max() if len(memory) else None,
-        } | {name: _last(rows, name).sum() for name in ("net_sent_bytes", "net_received_bytes")}
+        } | {name: _total(rows, name).sum() for name in ("net_sent_bytes", "net_received_bytes")}
     return resources
 
 
-def _last(samples: pandas.DataFrame, name: str) -> pandas.Series:
-    """The last value of a counter, by source, role and task."""
+def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
+    """What a counter came to, by source, role and task: its highest value, for several may have read it."""
     rows = samples[samples["name"] == name]
-    return rows.groupby(["source", "role", "task_index"])["value"].last()
+    return rows.groupby(["source", "role", "task_index"])["value"].max()
 
 
 def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:
@@ -122,7 +122,7 @@ def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]
     rows = samples[samples["source"] == "sockets"]
     if rows.empty:
         return {}
-    received = {(role, index): value for (_, role, index), value in _last(rows, "net_received_bytes").items()}
+    received = {(role, index): value for (_, role, index), value in _total(rows, "net_received_bytes").items()}
     chief_trains = STRATEGIES[job.strategy].tasks is not served
     tasks = ([("chief", 0)] if chief_trains else []) + [("worker", index) for index in range(job.shape.workers)]
     return {number: received.get(task, 0) for number, task in enumerate(tasks)}
@@ -133,4 +133,4 @@ def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:
     if not STRATEGIES[job.strategy].distributed:
         return 0
     rows = samples[samples["source"] == "sockets"]
-    return _last(rows, "net_received_bytes").sum() if len(rows) else None
+    return _total(rows, "net_received_bytes").sum() if len(rows) else None

@@ -21,7 +21,7 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     watched = pids | {"monitor-0": os.getpid()}  # what watching costs belongs in the record, too
-    recorders = [Recorder(run, collector) for collector in make_collectors(watched)]
+    recorders = [Recorder(run, collector, collector.source) for collector in make_collectors(watched)]
     sampling_s = run.job().sampling_s
     while True:
         last = ended.wait(sampling_s)
@@ -31,14 +31,20 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
             return
 
 
+def record_connections(run: Run, task: str) -> None:
+    """Record this process's connections now, as `task`: once it has ended nobody can ask for their bytes any more."""
+    for collector in make_collectors({task: os.getpid()}, ["sockets"]):
+        Recorder(run, collector, f"{collector.source}-{task}").record()
+
+
 class Recorder:
     """Writes what one collector reads. One that fails is counted, its error printed, and asked again next time."""
 
-    def __init__(self, run: Run, collector: Collector):
+    def __init__(self, run: Run, collector: Collector, file_name: str):
         self._collector = collector
         self._errors = 0
         self._writer = SampleWriter(
-            run.metrics / f"{collector.source}.jsonl", run_id=run.id, host=socket.gethostname(), source=collector.source
+            run.metrics / f"{file_name}.jsonl", run_id=run.id, host=socket.gethostname(), source=collector.source
         )
 
     def record(self) -> None:

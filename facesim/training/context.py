@@ -31,7 +31,8 @@ class Context:
     def __init__(self, run: Run, data: PreparedData, role: str, index: int, replica: int):
         self.run = run
         self.replica = replica
-        self.outcome_file = run.task_outcome_file(f"{role}-{index}")
+        self.task = f"{role}-{index}"
+        self.outcome_file = run.task_outcome_file(self.task)
         self.job = run.job()
         self.experiment = self.job.experiment
         self.data = data

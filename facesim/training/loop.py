@@ -10,6 +10,7 @@ from typing import Protocol
 import keras
 import numpy as np
 
+from facesim.metrics.monitor import record_connections
 from facesim.run import write_json
 from facesim.training.batches import epoch_batches
 from facesim.training.context import Context
@@ -55,6 +56,8 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
 
     for epoch in range(1, experiment.epochs + 1):
         values = _train_epoch(context, replicas, epoch, counts)
+        if context.stopping or epoch == experiment.epochs:
+            record_connections(context.run, context.task)  # now: they close when a peer ends
         if context.stopping:
             break
         if evaluates and (epoch % experiment.evaluate_every == 0 or epoch == experiment.epochs):

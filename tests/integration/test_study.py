@@ -158,7 +158,7 @@ def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, 
 def test_every_strategy_trains_by_the_modern_recipe(faces, tmp_path):
     strategies = [part for name in training.STRATEGIES for part in ("--strategy", name)]
     command = facesim(*strategies, "--recipe", "modern", "--data", faces, "--epochs", 2, "--image-size", 32,
-                      "--sampling-s", 0.1, "--no-baselines", "--output", tmp_path, "--json")  # fmt: skip
+                      "--no-baselines", "--output", tmp_path, "--json")  # fmt: skip
 
     results = {result["strategy"]: result for result in parse(command)["results"]}
 

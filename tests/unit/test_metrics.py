@@ -181,7 +181,7 @@ def test_a_collector_that_fails_is_counted_and_goes_on_being_asked(tmp_path, cap
     from facesim.run import Run
 
     run = Run.create(tmp_path / "run", make_job())
-    recorder = Recorder(run, _Failing())
+    recorder = Recorder(run, _Failing(), "psutil")
     recorder.record()
     recorder.record()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Protocol
 
@@ -30,10 +30,11 @@ COLLECTORS: dict[str, str] = {
 _LINUX_ONLY = {"sockets"}
 
 
-def make_collectors(pids: dict[str, int]) -> list[Collector]:
-    """Every collector that works on this system."""
+def make_collectors(pids: dict[str, int], names: Iterable[str] = COLLECTORS) -> list[Collector]:
+    """Those of the collectors called `names` that work on this system."""
     collectors: list[Collector] = []
-    for name, place in COLLECTORS.items():
+    for name in names:
+        place = COLLECTORS[name]
         if name not in _LINUX_ONLY or sys.platform == "linux":
             module, kind = place.split(":")
             collectors.append(getattr(import_module(module), kind)(pids))
