@@ -1,6 +1,5 @@
 """The training step that every strategy shares, and what it tells about itself."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -41,16 +40,13 @@ def training_step(
     labels: tf.Tensor,
     worker: tf.Tensor,
     share: tf.Tensor | float = 1.0,
-    combine: Callable[[Gradients], Gradients] = lambda gradients: gradients,
 ) -> tf.Tensor:
-    """Update the parameters from one batch: `compute_step`, then apply.
-
-    Where several workers make one update together, `combine` sums the gradients of all of them.
+    """Update the parameters from one batch by itself: `compute_step`, then apply.
 
     Returns a packed `StepResult`, float64 (6,): one tensor, because each one that is returned is a message.
     """
     packed, gradients = compute_step(model, optimizer, loss_of, images, labels, worker, share)
-    version = optimizer.apply(combine(gradients), model.trainable_variables)
+    version = optimizer.apply(gradients, model.trainable_variables)
     return tf.concat([packed[:5], [tf.cast(version, tf.float64)]], axis=0)
 
 
