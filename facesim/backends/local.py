@@ -16,8 +16,7 @@ from facesim.training import STRATEGIES, served
 _GRACE_S = 8.0
 
 #: glibc gives every buffer as large as this network's parameters back to the system as soon as it is free, and each
-#: new one costs a page fault for every 4 kB. Kept, they made ps-async 6 % and single 4 % faster
-#: (benchmarks.throughput).
+#: new one costs a page fault for every 4 kB. Kept, they made ps-async 6 % and single 4 % faster.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
 
