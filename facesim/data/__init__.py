@@ -5,10 +5,12 @@
 imported only when an image is decoded or a data set is fetched.
 """
 
+from facesim.data.decode import BadFile
 from facesim.data.describe import Description, describe
 from facesim.data.layouts import Example, find_examples, read_csv
-from facesim.data.prepare import BUILT_IN, BadFile, PreparedData, prepare
+from facesim.data.prepare import PreparedData, prepare
 from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_folder
+from facesim.data.sources import BUILT_IN
 from facesim.data.splits import stratified_split
 
 __all__ = [

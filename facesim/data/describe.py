@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facesim.data.prepare import BadFile, PreparedData
+from facesim.data.decode import BadFile
+from facesim.data.prepare import PreparedData
 
 
 @dataclass(frozen=True)

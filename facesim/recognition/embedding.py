@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facesim import models
-from facesim.data.prepare import read_image
+from facesim.data.decode import read_image
 from facesim.run import Run
 
 if TYPE_CHECKING:

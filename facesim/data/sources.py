@@ -1,0 +1,242 @@
+"""Where images come from: `SOURCES` names the kinds; adding one is one function and one line.
+
+A source says at once what determines its content, and opens it only when that is not prepared yet.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facesim.data.decode import BadFile, Wanted, decode, fit, to_channels
+from facesim.data.layouts import Example, find_examples, list_images, read_csv
+from facesim.data.rendering import RENDERER_VERSION, render_batches
+from facesim.errors import InputError
+
+_LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim reproduces
+
+
+@dataclass(frozen=True)
+class Content:
+    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read."""
+
+    labels: np.ndarray
+    names: Sequence[str]
+    groups: Sequence[str | None]
+    pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A name, what determines the content (as JSON-able data, cheap to have) and how to open it (maybe slow)."""
+
+    name: str
+    fingerprint: Any
+    open: Callable[[], Content]
+
+
+def _rendered(_: Path, wanted: Wanted) -> _Source:
+    spec = replace(wanted.render, size=wanted.image_size)
+
+    def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
+        for batch in render_batches(spec, wanted.progress):
+            yield from (to_channels(picture, wanted.channels) for picture in batch)
+
+    def open_content() -> Content:
+        return Content(spec.labels, spec.names, [None] * spec.identities, pictures)
+
+    return _Source("rendered", [RENDERER_VERSION, asdict(spec)], open_content)
+
+
+def _olivetti(_: Path, wanted: Wanted) -> _Source:
+    def open_content() -> Content:
+        from sklearn.datasets import fetch_olivetti_faces
+
+        faces = _download(fetch_olivetti_faces, "olivetti", wanted)
+        names = [f"person-{i + 1:02d}" for i in range(int(faces.target.max()) + 1)]
+        return _from_arrays(_as_uint8(faces.images), faces.target, names, wanted)
+
+    return _Source("olivetti", _sklearn_home(), open_content)
+
+
+def _lfw(_: Path, wanted: Wanted) -> _Source:
+    min_images = wanted.min_images or _LFW_MIN_IMAGES
+
+    def open_content() -> Content:
+        from sklearn.datasets import fetch_lfw_people
+
+        # The middle 128 x 128 of 250 x 250: the whole head with little background. Scaled down while loading, because
+        # scikit-learn holds all images as float32.
+        middle = slice(61, 189)
+        scale = min(1.0, wanted.image_size / 128)
+        options = {"min_faces_per_person": min_images, "color": True, "slice_": (middle, middle), "resize": scale}
+        faces = _download(fetch_lfw_people, "lfw", wanted, **options)
+        return _from_arrays(_as_uint8(faces.images), faces.target, [str(name) for name in faces.target_names], wanted)
+
+    return _Source("lfw", [_sklearn_home(), min_images], open_content)
+
+
+def _npz(path: Path, wanted: Wanted) -> _Source:
+    return _Source(path.stem, _fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
+
+
+def _csv(path: Path, wanted: Wanted) -> _Source:
+    return _files(path.stem, path.parent, read_csv(path), wanted)
+
+
+def _folder(path: Path, wanted: Wanted) -> _Source:
+    return _files(path.resolve().name, path.resolve(), find_examples(path), wanted)
+
+
+SOURCES: dict[str, Callable[[Path, Wanted], _Source]] = {
+    "rendered": _rendered,
+    "olivetti": _olivetti,
+    "lfw": _lfw,
+    "npz": _npz,
+    "csv": _csv,
+    "folder": _folder,
+}
+BUILT_IN = ("rendered", "olivetti", "lfw")
+"""The sources that are given by name; the others are found at a path."""
+
+
+def resolve(source: str) -> tuple[str, Path]:
+    """Which source `source` names, and where it lies."""
+    if source in BUILT_IN:
+        return source, Path()
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"no data source {source!r}. Give {', '.join(BUILT_IN)}, or an existing folder, .npz or .csv file."
+        )
+    if path.is_dir():
+        tables = sorted(file for file in path.iterdir() if file.suffix.lower() in (".npz", ".csv") and file.is_file())
+        if not tables or list_images(path.resolve()):
+            return "folder", path
+        if len(tables) > 1:
+            names = ", ".join(table.name for table in tables)
+            raise InputError(f"{path} holds no images but {len(tables)} data sets ({names}). Give one of these files.")
+        path = tables[0]
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("npz", "csv"):
+        raise InputError(f"{path} is neither a folder nor a .npz or .csv file. Give one of these.")
+    return kind, path
+
+
+def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -> _Source:
+    def open_content() -> Content:
+        names = tuple(dict.fromkeys(example.identity for example in examples))
+        label_of = {identity: label for label, identity in enumerate(names)}
+        group_of = {example.identity: example.group for example in examples}
+        labels = np.array([label_of[example.identity] for example in examples], np.int32)
+
+        def picture_of(index: int) -> np.ndarray | BadFile:
+            return decode(examples[index].path, root, wanted)
+
+        def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
+            with ThreadPoolExecutor() as pool:
+                # A window at a time: millions of files must not become millions of pending results.
+                for start in range(0, len(indices), 1024):
+                    window = indices[start : start + 1024]
+                    for done, picture in enumerate(pool.map(picture_of, window), start + 1):
+                        wanted.progress("decoding", done, len(indices))
+                        yield picture
+
+        return Content(labels, names, [group_of[identity] for identity in names], pictures)
+
+    listed = [[example.identity, example.group] for example in examples]
+    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed], open_content)
+
+
+def _read_npz(path: Path, wanted: Wanted) -> Content:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in ("images", "labels", "names") if key in archive.files}
+            keys = ", ".join(archive.files) or "(none)"
+    except Exception as error:  # a damaged archive fails in zipfile, zlib or NumPy, each with errors of its own
+        raise InputError(
+            f"{path} cannot be read as .npz: {error}. Write it with numpy.savez(path, images=..., labels=...)."
+        ) from error
+    missing = [key for key in ("images", "labels") if key not in arrays]
+    if missing:
+        raise InputError(f"{path} has no {' and no '.join(missing)}; it holds {keys}. images and labels are needed.")
+    images, labels, names = arrays["images"], arrays["labels"], arrays.get("names")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise InputError(
+            f"{path}: images is {images.dtype} {images.shape}; it must be uint8, 0..255, (n, h, w) or (n, h, w, 3)."
+        )
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"{path}: labels is {labels.dtype} {labels.shape}; it must be integers ({len(images)},), one an image."
+        )
+    if 0 in images.shape:
+        raise InputError(f"{path}: images is empty, {images.shape}.")
+    used, labels = np.unique(labels, return_inverse=True)
+    if names is None:
+        names = [str(label) for label in used]
+    elif names.ndim != 1 or names.dtype.kind not in "US" or used[0] < 0 or used[-1] >= len(names):
+        raise InputError(
+            f"{path}: names is {names.dtype} {names.shape} and labels run from {used[0]} to {used[-1]}; "
+            f"names must be texts, and names[label] the name of each label."
+        )
+    else:
+        names = [unicodedata.normalize("NFC", name) for name in names.astype(str)[used]]
+    return _from_arrays(images, labels, names, wanted)
+
+
+def _from_arrays(images: np.ndarray, labels: np.ndarray, names: Sequence[str], wanted: Wanted) -> Content:
+    """images uint8 (n, h, w), (n, h, w, 1) or (n, h, w, 3)."""
+    from PIL import Image
+
+    def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
+        for done, index in enumerate(indices, 1):
+            picture = images[index]
+            image = Image.fromarray(picture if picture.ndim == 2 or picture.shape[2] == 3 else picture[:, :, 0])
+            wanted.progress("decoding", done, len(indices))
+            yield fit(image, wanted)
+
+    return Content(np.asarray(labels, np.int32).reshape(-1), names, [None] * len(names), pictures)
+
+
+def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any:
+    wanted.progress("downloading", 0, 1)
+    try:
+        faces = fetch(n_retries=2, delay=1.0, **options)
+    except (OSError, ValueError) as error:  # ValueError: scikit-learn found fewer images than asked for
+        raise InputError(
+            f"the data set {name!r} could not be fetched: {error}. It is downloaded once by scikit-learn: check the "
+            f"network, or put it where scikit-learn looks ({_sklearn_home()}; SCIKIT_LEARN_DATA sets that place), "
+            f"or use rendered faces or a folder of your own."
+        ) from error
+    wanted.progress("downloading", 1, 1)
+    return faces
+
+
+def _sklearn_home() -> str:
+    from sklearn.datasets import get_data_home
+
+    return get_data_home()
+
+
+def _as_uint8(images: np.ndarray) -> np.ndarray:
+    return (images * 255 + 0.5).astype(np.uint8)
+
+
+def _fingerprint(root: Path, paths: Sequence[Path]) -> list:
+    """Where the files are and their sizes and times of change: what must differ when the images differ."""
+
+    def facts(path: Path) -> list:
+        try:
+            stat = path.stat()
+        except (OSError, ValueError):  # listed in a CSV but no such file, which decoding reports
+            return [os.path.relpath(path, root), None, None]
+        return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]
+
+    return [str(root.resolve()), [facts(path) for path in paths]]
