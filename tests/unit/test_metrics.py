@@ -119,6 +119,18 @@ def test_cpu_is_a_share_of_the_whole_host():
     assert set(readings["worker"]) | set(readings["host"]) <= set(METRICS)
 
 
+def test_cpu_is_never_more_than_the_whole_host_however_short_the_interval():
+    busy = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        collector = PsutilCollector({"worker-0": busy.pid})
+        seen = [values["cpu_percent"] for _ in range(200) for role, _, values in collector.collect()]
+    finally:
+        busy.kill()
+        busy.wait()
+
+    assert max(seen) <= 100
+
+
 def test_a_task_that_has_ended_is_left_out():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     collector = PsutilCollector({"worker-0": ended.pid})
