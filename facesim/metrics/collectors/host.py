@@ -50,7 +50,7 @@ class PsutilCollector:
         with process.oneshot():
             cpu = process.cpu_times()
             values = {
-                # The system counts CPU time in ticks of 10 ms: over a short interval one tick can be more than all of it.
+                # CPU time is counted in ticks of 10 ms: over a short interval one tick can be more than all of it.
                 "cpu_percent": min(100.0, process.cpu_percent() / self._cpus),
                 "cpu_s": cpu.user + cpu.system,
                 # Resident, though tasks share pages: telling each one's part means walking its page table, 20 ms a
