@@ -93,7 +93,9 @@ def measure(run_directory: str, threads: int, data_directory: str) -> None:
 
     @tf.function
     def compute() -> tf.Tensor:
-        return compute_step(local_model, local_optimizer, context.loss, images, batch[1], tf.constant(0))[0]
+        packed, gradients = compute_step(local_model, local_optimizer, context.loss, images, batch[1], tf.constant(0))
+        with tf.control_dependencies(gradients):  # else the backward pass, whose result nobody uses, is left out
+            return tf.identity(packed)
 
     @tf.function
     def optimise() -> tf.Tensor:
