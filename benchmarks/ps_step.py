@@ -92,10 +92,9 @@ def measure(run_directory: str, threads: int, data_directory: str) -> None:
             return tf.constant(0)
 
     @tf.function
-    def compute() -> tf.Tensor:
-        packed, gradients = compute_step(local_model, local_optimizer, context.loss, images, batch[1], tf.constant(0))
-        with tf.control_dependencies(gradients):  # else the backward pass, whose result nobody uses, is left out
-            return tf.identity(packed)
+    def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
+        # The gradients are returned because a backward pass that nobody uses would be left out.
+        return compute_step(local_model, local_optimizer, context.loss, images, batch[1], tf.constant(0))
 
     @tf.function
     def optimise() -> tf.Tensor:
@@ -112,7 +111,7 @@ def measure(run_directory: str, threads: int, data_directory: str) -> None:
         "dispatch": on_worker(nothing),
         "dispatch, pull": on_worker(pull),
         "dispatch, push": on_worker(push),
-        "compute (in the chief's process)": lambda: compute().numpy(),
+        "compute (in the chief's process)": lambda: compute()[0].numpy(),
         "optimiser (on the server)": lambda: optimise().numpy(),
         "the whole step": on_worker(served.update, served.data, *batch),
     }
