@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import time
@@ -10,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import platformdirs
-
 from facesim.backends import backend
 from facesim.backends.base import Backend, Execution, Request
 from facesim.data.prepare import PreparedData, prepare
+from facesim.folders import cache_folder
 from facesim.job import Job
 from facesim.result import finish
 from facesim.run import Run, State
@@ -50,7 +48,7 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,
         min_images=experiment.min_images,
-        cache_dir=Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")),
+        cache_dir=cache_folder(),
         progress=progress,
     )
 
