@@ -86,6 +86,8 @@ class Supervisor:
 
             command = self._commands.read(ready)
             if command == "kill":
+                for process in self._processes.values():
+                    process.kill()  # not politely: a task that is told might save what a lost host could not
                 return STOPPED
             if command == "stop" and deadline is None:
                 self._report("stopping", grace_s=self._plan.grace_s)

@@ -13,6 +13,7 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from facesim.billing.catalogue import instance
+from facesim.billing.market import Spot, market
 from facesim.errors import InputError
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
@@ -106,13 +107,30 @@ class Shape(_Frozen):
 
 
 class Job(_Frozen):
-    """One thing to run: an experiment, trained by a strategy, on a shape, by a backend."""
+    """One thing to run: an experiment, trained by a strategy, on a shape, by a backend.
+
+    With `spot` its hosts are spot capacity, which may be taken away. `max_run_s` bounds the seconds for which it has
+    its hosts, `max_wait_s` those from submission to end, waiting for capacity included.
+    """
 
     experiment: Experiment = Experiment()
     strategy: Annotated[str, _one_of(STRATEGIES)] = "single"
     shape: Shape = Shape()
     backend: str = "local"
     sampling_s: float = Field(1.0, ge=0.05, le=60)
+    spot: Spot | None = None
+    max_run_s: float | None = Field(None, gt=0)
+    max_wait_s: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _waits_for_spot_capacity_only(self) -> Job:
+        if self.max_wait_s is not None and self.spot is None:
+            raise ValueError("--max-wait is for spot capacity: give --spot, too, or --max-run alone")
+        if self.max_wait_s is not None and self.max_run_s is not None and self.max_wait_s < self.max_run_s:
+            raise ValueError(
+                f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
+            )
+        return self
 
     @property
     def replicas(self) -> int:
@@ -150,18 +168,21 @@ class Job(_Frozen):
 _PLACES: dict[str, tuple[str, ...]] = (
     {name: ("experiment", name) for name in Experiment.model_fields}
     | {name: ("shape", name) for name in Shape.model_fields}
+    | {f"spot_{name}": ("spot", name) for name in Spot.model_fields}
+    | {"max_run": ("max_run_s",), "max_wait": ("max_wait_s",)}
     | {name: (name,) for name in ("strategy", "backend", "sampling_s")}
 )
 
 
 def make_job(**options: Any) -> Job:
     """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the
-    default.
+    default. `spot=True`, or any option of spot capacity unless `spot=False`, asks for spot capacity.
 
     Raises:
         InputError: an option is unknown or its value is not allowed; the message names all that are wrong.
     """
-    nested: dict[str, Any] = {"experiment": {}, "shape": {}}
+    spot = options.pop("spot", None)
+    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "spot": {}}
     for name, value in options.items():
         if name not in _PLACES:
             close = difflib.get_close_matches(name, _PLACES, n=1)
@@ -169,10 +190,14 @@ def make_job(**options: Any) -> Job:
         if value is not None:
             *path, last = _PLACES[name]
             (nested[path[0]] if path else nested)[last] = value
+    if spot is False or not (spot or nested["spot"]):
+        nested["spot"] = None
     try:
-        return Job.model_validate(nested)
+        job = Job.model_validate(nested)
     except pydantic.ValidationError as error:
         raise InputError("; ".join(_tell(problem) for problem in error.errors())) from None
+    market(job.spot, job.hosts, job.experiment.seed)  # reads the files that it names: better told now
+    return job
 
 
 def flag(name: str) -> str:
@@ -181,7 +206,11 @@ def flag(name: str) -> str:
 
 
 def _tell(problem: Any) -> str:
-    if not problem["loc"] or problem["loc"][-1] == "shape":  # of several fields together: the message names them
+    if not problem["loc"] or problem["loc"][-1] in (
+        "shape",
+        "spot",
+    ):  # of several fields together: the message names them
         return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{flag(str(problem['loc'][-1]))} {problem['input']!r} is not allowed: {message}"
+    option = next((name for name, place in _PLACES.items() if place == problem["loc"]), str(problem["loc"][-1]))
+    return f"{flag(option)} {problem['input']!r} is not allowed: {message}"

@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from facesim.job import flag
 from facesim.metrics.files import SampleTail
 from facesim.run import Run
 from facesim.study import Watcher
@@ -198,6 +199,17 @@ def _told(event: dict[str, Any]) -> list[str]:
         return [f"stopping; up to {event['grace_s']:.0f} s (Ctrl-C again ends at once)"]
     if event["event"] == "monitor_ended":
         return ["the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"]
+    return _told_of_capacity(event)
+
+
+def _told_of_capacity(event: dict[str, Any]) -> list[str]:
+    if event["event"] == "interruption":
+        notice = f", in {event['notice_s']:g} s" if event["notice_s"] else ""
+        return [f"interruption {event['number']}: the spot capacity is reclaimed{notice}"]
+    if event["event"] == "waiting":
+        return [f"waiting for spot capacity, about {_clock(event['capacity_in_s'])}"]
+    if event["event"] == "limit_exceeded":
+        return [f"{flag(event['limit'].removesuffix('_s'))} {event['limit_s']:g} is reached"]
     return []
 
 

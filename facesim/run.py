@@ -27,13 +27,19 @@ from facesim.job import Job
 
 
 class State(str, Enum):
-    """Where a run is in its life, in SageMaker's words. The last three are terminal."""
+    """Where a run is in its life, in SageMaker's words (its secondary states). The last five are terminal."""
 
     STARTING = "Starting"
+    DOWNLOADING = "Downloading"
     TRAINING = "Training"
+    INTERRUPTED = "Interrupted"
+    UPLOADING = "Uploading"
+    STOPPING = "Stopping"
     COMPLETED = "Completed"
     FAILED = "Failed"
     STOPPED = "Stopped"
+    MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
 
 
 class Run:

@@ -9,16 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from facesim.backends import backend
+from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Execution, Request
 from facesim.data.prepare import PreparedData, prepare
 from facesim.folders import cache_folder
-from facesim.job import Job
+from facesim.job import Job, flag
 from facesim.result import finish
 from facesim.run import Run, State
 
 _TICK_S = 0.25
-_STATES = {"completed": State.COMPLETED, "failed": State.FAILED, "stopped": State.STOPPED}
+_STATES = {
+    "completed": State.COMPLETED,
+    "failed": State.FAILED,
+    "stopped": State.STOPPED,
+    spot.MAX_RUNTIME_EXCEEDED: State.MAX_RUNTIME_EXCEEDED,
+    spot.MAX_WAIT_TIME_EXCEEDED: State.MAX_WAIT_TIME_EXCEEDED,
+}
 
 
 class Watcher(Protocol):
@@ -86,7 +92,8 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     launched = time.time()
     run.record("submitted")
-    execution = where.submit(run, request)
+    # Real instances tell their own states, and take their own capacity away.
+    execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     ends: list[dict[str, Any]] = []
     ended: dict[str, Any] = {}
     try:
@@ -97,13 +104,15 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
                     continue
                 run.record(**event)
                 watcher.happened(event)
+                if event["event"] == "node_started":
+                    ends = []  # what ended before is not why this attempt fails
                 if event["event"] == "task_ended":
                     ends.append(event)
                 ended = event
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
-    failure = _failure(run, ends) if state is State.FAILED else None
+    failure = _failure(run, ends) if state is State.FAILED else _limit(run.events())
     run.record("state", state=state.value)
     return finish(run, state, failure, where.measurement, time.time() - launched)
 
@@ -115,6 +124,15 @@ def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
     first = ends[0]
     how = f"was killed by {first['signal']}" if first["signal"] else f"ended with exit code {first['exit_code']}"
     return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
+
+
+def _limit(events: list[dict[str, Any]]) -> str | None:
+    """Which limit ended a run, if one did."""
+    for event in events:
+        if event["event"] == "limit_exceeded":
+            name = flag(event["limit"].removesuffix("_s"))
+            return f"it reached {name} {event['limit_s']:g}: give it more seconds, or fewer epochs"
+    return None
 
 
 class _Interrupts:
