@@ -35,6 +35,7 @@ def run_task(task: Task, supervisor: Connection | None, *more_arguments: Any) ->
     """Become `task`: runs in a process of its own, started by the supervisor."""
     global _supervisor  # noqa: PLW0603
     _supervisor = supervisor
+    signal.set_wakeup_fd(-1)  # the supervisor's: what this process is told, it is not
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     _print_to(task.log)

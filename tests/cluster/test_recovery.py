@@ -220,3 +220,16 @@ def test_random_faults_are_the_same_for_a_seed(tmp_path):
     short = min(map(len, (one, again, other)))
     assert short >= 3
     assert one[:short] == again[:short] != other[:short]
+
+
+def test_what_a_task_is_told_the_node_is_not(tmp_path):
+    monitor = task(tmp_path, "monitor", "watch_politely", str(tmp_path))
+    node = start(
+        tmp_path, task(tmp_path, "chief", "work", 1.5), replace(task(tmp_path, "worker", "serve"), replaceable=True),
+        monitor=monitor, max_restarts=1, backoff_s=0.01, faults=(kill_once("worker-0"),),
+    )  # fmt: skip
+
+    events = follow(node)
+
+    assert events[-1]["outcome"] == "completed"  # though the monitor was ended by SIGTERM, and handled it
+    assert not named(events, "stopping")
