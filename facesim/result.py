@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas
 import psutil
 
 from facesim.audit import audit
@@ -14,11 +15,9 @@ from facesim.billing.bill import make_bill
 from facesim.billing.catalogue import assumed_spot_discount
 from facesim.job import Job
 from facesim.metrics.files import read_samples
+from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State, write_json
 from facesim.training import STRATEGIES, served
-
-if TYPE_CHECKING:
-    import pandas
 
 
 def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
@@ -27,7 +26,8 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
     billed for follows from its `state` events. What training would have found is null in a run that did not get there.
     """
-    job, outcome, samples = run.job(), run.outcome(), read_samples(run.metrics)
+    job, outcome, samples, events = run.job(), run.outcome(), read_samples(run.metrics), run.events()
+    samples = _with_attempts(samples, events)
     resources = _resources(samples)
     found = outcome or {}
     discount = job.spot.discount if job.spot else None
@@ -50,6 +50,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
         "spot_cost_usd": bill.spot_usd(discount),
         "billing": bill.to_dict(discount),
         "resources": resources,
+        "recovery": recovery(events),
         "wire_bytes": _wire_bytes(job, samples),
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": audit(
@@ -57,6 +58,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
             job.replicas,
             _received_by_worker(job, samples),
             over_wire=job.hosts > 1,
+            replaced=replaced_workers(events),
         ),
         "machine": machine(),
     }
@@ -116,10 +118,24 @@ def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
     return resources
 
 
+def _with_attempts(samples: pandas.DataFrame, events: list[dict[str, Any]]) -> pandas.DataFrame:
+    """The samples with how often their task had been started by then: a new process counts from 0 again."""
+    attempts = pandas.Series(0, index=samples.index)
+    for event in events:
+        if event["event"] == "task_started":
+            role, index = event["task"].rsplit("-", 1)
+            of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
+            attempts += of_task & (samples["time_unix_s"] >= event["time_unix_s"])
+    return samples.assign(attempt=attempts)
+
+
 def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
-    """What a counter came to, by source, role and task: its highest value, for several may have read it."""
+    """What a counter came to, by source, role and task: its highest value, for several may have read it, and the sum
+    over the task's processes.
+    """
     rows = samples[samples["name"] == name]
-    return rows.groupby(["source", "role", "task_index"])["value"].max()
+    highest = rows.groupby(["source", "role", "task_index", "attempt"])["value"].max()
+    return highest.groupby(["source", "role", "task_index"]).sum()
 
 
 def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:

@@ -12,10 +12,13 @@ from typing import Any, Protocol
 from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Execution, Request
 from facesim.data.prepare import PreparedData, prepare
+from facesim.errors import InputError
+from facesim.faults import check_room
 from facesim.folders import cache_folder
-from facesim.job import Job, flag
+from facesim.job import Job, changed_job, flag
+from facesim.recovery import spent_s
 from facesim.result import finish
-from facesim.run import Run, State
+from facesim.run import Run, State, check_writable
 
 _TICK_S = 0.25
 _STATES = {
@@ -25,6 +28,7 @@ _STATES = {
     spot.MAX_RUNTIME_EXCEEDED: State.MAX_RUNTIME_EXCEEDED,
     spot.MAX_WAIT_TIME_EXCEEDED: State.MAX_WAIT_TIME_EXCEEDED,
 }
+_LIMITED = (State.MAX_RUNTIME_EXCEEDED, State.MAX_WAIT_TIME_EXCEEDED)
 
 
 class Watcher(Protocol):
@@ -76,8 +80,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     data = prepare_data(jobs[0], watcher.preparing)
+    rendered = render_jobs(jobs, output, data)
+    check_writable(jobs[0].recovery)
+    check_room(jobs[0].faults, output)
     runs = []
-    for position, (job, directory, request) in enumerate(render_jobs(jobs, output, data), 1):
+    for position, (job, directory, request) in enumerate(rendered, 1):
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
@@ -88,13 +95,35 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     return runs
 
 
+def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
+    """Go on with a run that did not complete, from its newest checkpoint, with what `changes` of its options.
+
+    Raises:
+        InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
+    """
+    run.claim()
+    before = run.job()
+    job = changed_job(before, changes)
+    result = run.result()
+    if result and result["state"] == State.COMPLETED:
+        raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
+    data = prepare_data(job, watcher.preparing)
+    request = backend(job.backend).render(job, run.directory, data.directory)
+    check_writable(job.recovery)
+    check_room(job.faults, run.directory)
+    run.reopen(job)
+    watcher.started(run, 1, 1)
+    watcher.ended(run, _execute(backend(job.backend), run, request, watcher))
+    return run
+
+
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    launched = time.time()
     run.record("submitted")
     # Real instances tell their own states, and take their own capacity away.
     execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     ends: list[dict[str, Any]] = []
+    limit: dict[str, Any] | None = None
     ended: dict[str, Any] = {}
     try:
         with _Interrupts(execution):
@@ -104,17 +133,19 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
                     continue
                 run.record(**event)
                 watcher.happened(event)
-                if event["event"] == "node_started":
-                    ends = []  # what ended before is not why this attempt fails
                 if event["event"] == "task_ended":
                     ends.append(event)
+                elif event["event"] in ("recovering", "node_started"):
+                    ends.clear()  # what ended before is not why this attempt fails
+                elif event["event"] == "limit_exceeded":
+                    limit = event
                 ended = event
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
-    failure = _failure(run, ends) if state is State.FAILED else _limit(run.events())
+    failure = _failure(run, ends) if state is State.FAILED else _limit(limit) if limit and state in _LIMITED else None
     run.record("state", state=state.value)
-    return finish(run, state, failure, where.measurement, time.time() - launched)
+    return finish(run, state, failure, where.measurement, spent_s(run.events()))
 
 
 def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
@@ -126,13 +157,10 @@ def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
     return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
 
 
-def _limit(events: list[dict[str, Any]]) -> str | None:
-    """Which limit ended a run, if one did."""
-    for event in events:
-        if event["event"] == "limit_exceeded":
-            name = flag(event["limit"].removesuffix("_s"))
-            return f"it reached {name} {event['limit_s']:g}: give it more seconds, or fewer epochs"
-    return None
+def _limit(reached: dict[str, Any]) -> str:
+    """Why a run was ended by a limit of its own."""
+    name = flag(reached["limit"].removesuffix("_s"))
+    return f"it reached {name} {reached['limit_s']:g}; go on with it, or give it more seconds or fewer epochs"
 
 
 class _Interrupts:

@@ -8,7 +8,8 @@ whole seconds and of the wall clock: the number of instances multiplies the pric
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from facesim.billing.cost import spot_savings_percent
 
 #: States in which a job has no instances yet, or none any more.
 UNBILLED = frozenset({"Starting", "Pending", "Interrupted"})
+
+TERMINAL = frozenset({"Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"})
 
 INTERRUPTED = "Interrupted"
 
@@ -69,6 +72,110 @@ class Bill:
 
     @property
     def billable_s(self) -> int:
+        """SageMaker's BillableTimeInSeconds."""
+        return billable_s(self.training_s, self.discount)
+
+    @property
+    def savings_percent(self) -> float:
+        """SageMaker's "Managed Spot Training savings"; 0 on demand."""
+        return spot_savings_percent(self.training_s, self.billable_s)
+
+    @property
+    def on_demand_usd(self) -> float:
+        """What the instances cost on demand."""
+        return price_usd(self.groups, self.training_s)
+
+    def spot_usd(self, discount: float) -> float:
+        """What the instances cost as spot capacity that saves `discount`, 0-1."""
+        return price_usd(self.groups, billable_s(self.training_s, discount))
+
+    @property
+    def cost_usd(self) -> float:
+        """What the job is billed: as spot capacity if it was that, else on demand."""
+        return price_usd(self.groups, self.billable_s)
+
+    @property
+    def interruptions(self) -> int:
+        return sum(each.state == INTERRUPTED for each in self.transitions)
+
+    @property
+    def lost_work_usd(self) -> float:
+        """What the work that was thrown away costs, which is part of `cost_usd`."""
+        return price_usd(self.groups, self.lost_work_s) * (1 - (self.discount or 0.0))
+
+    def cost_until_usd(self, moment_unix_s: float) -> float:
+        """What was billed until a moment, such as that at which an accuracy was reached; to no whole second."""
+        had_s = sum(
+            max(0.0, min(each.end_unix_s, moment_unix_s) - each.begin_unix_s)
+            for each in self.transitions
+            if each.billable
+        )
+        return price_usd(self.groups, had_s) * (1 - (self.discount or 0.0))
+
+    def to_dict(self, spot_discount: float) -> dict[str, Any]:
+        """The bill as `result.json` keeps it; `spot_discount` is what spot saves, or would have saved."""
+        return {
+            "transitions": [
+                {
+                    "state": each.state,
+                    "begin_unix_s": each.begin_unix_s,
+                    "end_unix_s": each.end_unix_s,
+                    "seconds": each.seconds,
+                    "billable": each.billable,
+                }
+                for each in self.transitions
+            ],
+            "spot": self.discount is not None,
+            "spot_discount": spot_discount,
+            "groups": [{"instance_type": name, "count": count} for name, count in self.groups],
+            "hosts": self.hosts,
+            "training_s": self.training_s,
+            "billable_s": self.billable_s,
+            "waiting_s": self.waiting_s,
+            "on_demand_usd": self.on_demand_usd,
+            "spot_usd": self.spot_usd(spot_discount),
+            "cost_usd": self.cost_usd,
+            "savings_percent": self.savings_percent,
+            "interruptions": self.interruptions,
+            "lost_work_s": self.lost_work_s,
+            "lost_work_usd": self.lost_work_usd,
+            "prices_verified": all(instance(name).price_verified for name, _ in self.groups),
+        }
+
+
+def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float | None = None) -> Bill:
+    """The bill of a run that left `events`, in order: `state` events, and `restored` ones with the `lost_s` of each.
+
+    A run that was submitted again after its end has a bill over all its lives; between them it had nothing.
+
+    Raises:
+        InputError: an instance type is not in the catalogue.
+    """
+    lives: list[list[dict[str, Any]]] = [[]]
+    for event in events:
+        if event["event"] == "submitted" and lives[-1]:
+            lives.append([])
+        lives[-1].append(event)
+    transitions = tuple(transition for life in lives for transition in _transitions(life))
+    restored = [event for life in lives for event in life if event["event"] == "restored"]
+    lost_s = float(sum(event["lost_s"] for event in restored))
+    return Bill(transitions, tuple((instance(name).name, count) for name, count in groups), discount, lost_s)
+
+
+def _transitions(life: list[dict[str, Any]]) -> Iterator[Transition]:
+    """Each state until the next; the last, if nothing says that it ended, until the last event."""
+    states = [(event["state"], event["time_unix_s"]) for event in life if event["event"] == "state"]
+    states += [("", event["time_unix_s"]) for event in life[-1:]]
+    begin_s = states[0][1] if states else 0.0
+    for (state, _), (_, until_s) in itertools.pairwise(states):
+        # Two processes tell the time: a state that seems to end before it began takes no time.
+        end_s = max(begin_s, until_s)
+        if state not in TERMINAL:
+            yield Transition(state, begin_s, end_s)
+        begin_s = end_s
+
+
+def billable_s(self) -> int:
         """SageMaker's BillableTimeInSeconds."""
         return billable_s(self.training_s, self.discount)
 

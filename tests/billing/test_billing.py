@@ -170,3 +170,21 @@ def test_clocks_that_disagree_a_little_make_no_negative_seconds():
     events = states(("Starting", 1.0), ("Training", -0.2), ("Uploading", 1.0), ("Completed", 0))
 
     assert all(each.seconds >= 0 for each in make_bill(events, [(M5, 1)]).transitions)
+
+
+def test_a_run_that_is_resumed_later_is_not_billed_for_the_time_between():
+    first = states(("Starting", 5), ("Training", 100), ("Stopped", 0))
+    second = [
+        event | {"time_unix_s": event["time_unix_s"] + 9000} for event in states(("Training", 50), ("Completed", 0))
+    ]
+
+    bill = make_bill([*first, *second], [(M5, 1)])
+
+    assert (bill.training_s, bill.waiting_s) == (150, 5)
+
+
+def test_a_run_that_was_killed_is_billed_until_its_last_sign_of_life():
+    killed = states(("Starting", 5), ("Training", 30))
+    sign = {"event": "checkpoint", "time_unix_s": killed[-1]["time_unix_s"] + 20}
+
+    assert make_bill([*killed, sign], [(M5, 1)]).training_s == 20
