@@ -105,12 +105,7 @@ class Bill:
 
     def cost_until_usd(self, moment_unix_s: float) -> float:
         """What was billed until a moment, such as that at which an accuracy was reached; to no whole second."""
-        had_s = sum(
-            max(0.0, min(each.end_unix_s, moment_unix_s) - each.begin_unix_s)
-            for each in self.transitions
-            if each.billable
-        )
-        return price_usd(self.groups, had_s) * (1 - (self.discount or 0.0))
+        return price_usd(self.groups, billed_until_s(self.transitions, moment_unix_s)) * (1 - (self.discount or 0.0))
 
     def to_dict(self, spot_discount: float) -> dict[str, Any]:
         """The bill as `result.json` keeps it; `spot_discount` is what spot saves, or would have saved."""
@@ -173,6 +168,13 @@ def _transitions(life: list[dict[str, Any]]) -> Iterator[Transition]:
         if state not in TERMINAL:
             yield Transition(state, begin_s, end_s)
         begin_s = end_s
+
+
+def billed_until_s(transitions: Iterable[Any], moment_unix_s: float) -> float:
+    """For how many seconds a job had its instances until a moment: of `Transition`s, or what reads like them."""
+    return sum(
+        max(0.0, min(each.end_unix_s, moment_unix_s) - each.begin_unix_s) for each in transitions if each.billable
+    )
 
 
 def billable_s(training_s: int, discount: float | None) -> int:
