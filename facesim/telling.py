@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from facesim.job import flag
+
 
 def told(event: dict[str, Any]) -> str | None:
     """One event in words; None for what need not be told."""
@@ -51,7 +53,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "fault_failed": lambda event: f"could not {event['kind']} {event['target']}: {event['why']}",
     "interruption": _interruption,
     "waiting": lambda event: f"waiting for spot capacity, {event['capacity_in_s']:.0f} s",
-    "limit_exceeded": lambda event: f"its limit is reached: {event['limit']} {event['limit_s']:g}",
+    "limit_exceeded": lambda event: f"{flag(event['limit'].removesuffix('_s'))} {event['limit_s']:g} is reached",
     "monitor_ended": lambda _: (
         "the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"
     ),

@@ -55,6 +55,7 @@ class Bill:
     groups: tuple[tuple[str, int], ...]
     discount: float | None = None
     lost_work_s: float = 0.0
+    restart_s: float = 0.0
 
     @property
     def hosts(self) -> int:
@@ -101,11 +102,19 @@ class Bill:
     @property
     def lost_work_usd(self) -> float:
         """What the work that was thrown away costs, which is part of `cost_usd`."""
-        return price_usd(self.groups, self.lost_work_s) * (1 - (self.discount or 0.0))
+        return self._part_usd(self.lost_work_s)
+
+    @property
+    def restart_usd(self) -> float:
+        """What starting again after interruptions costs, which is part of `cost_usd`."""
+        return self._part_usd(self.restart_s)
 
     def cost_until_usd(self, moment_unix_s: float) -> float:
         """What was billed until a moment, such as that at which an accuracy was reached; to no whole second."""
-        return price_usd(self.groups, billed_until_s(self.transitions, moment_unix_s)) * (1 - (self.discount or 0.0))
+        return self._part_usd(billed_until_s(self.transitions, moment_unix_s))
+
+    def _part_usd(self, seconds: float) -> float:
+        return price_usd(self.groups, seconds) * (1 - (self.discount or 0.0))
 
     def to_dict(self, spot_discount: float) -> dict[str, Any]:
         """The bill as `result.json` keeps it; `spot_discount` is what spot saves, or would have saved."""
@@ -134,6 +143,8 @@ class Bill:
             "interruptions": self.interruptions,
             "lost_work_s": self.lost_work_s,
             "lost_work_usd": self.lost_work_usd,
+            "restart_s": self.restart_s,
+            "restart_usd": self.restart_usd,
             "prices_verified": all(instance(name).price_verified for name, _ in self.groups),
         }
 
@@ -154,7 +165,8 @@ def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float 
     transitions = tuple(transition for life in lives for transition in _transitions(life))
     restored = [event for life in lives for event in life if event["event"] == "restored"]
     lost_s = float(sum(event["lost_s"] for event in restored))
-    return Bill(transitions, tuple((instance(name).name, count) for name, count in groups), discount, lost_s)
+    restart_s = sum(_restart_s(life) for life in lives)
+    return Bill(transitions, tuple((instance(name).name, count) for name, count in groups), discount, lost_s, restart_s)
 
 
 def _transitions(life: list[dict[str, Any]]) -> Iterator[Transition]:
@@ -168,6 +180,21 @@ def _transitions(life: list[dict[str, Any]]) -> Iterator[Transition]:
         if state not in TERMINAL:
             yield Transition(state, begin_s, end_s)
         begin_s = end_s
+
+
+def _restart_s(life: list[dict[str, Any]]) -> float:
+    """Seconds from having instances again until training went on, over all interruptions."""
+    total_s, interrupted, since_s = 0.0, False, None
+    for event in life:
+        state = event["state"] if event["event"] == "state" else None
+        if state == INTERRUPTED:
+            interrupted, since_s = True, None
+        elif interrupted and state is not None and state not in UNBILLED and since_s is None:
+            since_s = event["time_unix_s"]
+        elif since_s is not None and event["event"] == "restored":
+            total_s += event["time_unix_s"] - since_s
+            interrupted, since_s = False, None
+    return total_s
 
 
 def billed_until_s(transitions: Iterable[Any], moment_unix_s: float) -> float:

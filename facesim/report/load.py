@@ -114,6 +114,8 @@ class Billing(_Read):
     interruptions: int = 0
     lost_work_s: float = 0.0
     lost_work_usd: float = 0.0
+    restart_s: float = 0.0
+    restart_usd: float = 0.0
 
 
 def _without_monitor(by_role: dict[str, Any]) -> dict[str, Any]:

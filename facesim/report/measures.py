@@ -67,7 +67,8 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "instance_s": Measure("Cost", "instance-seconds", "s", instance_s),
         "cost_usd": Measure("Cost", "on demand", "USD", _result("cost_usd")),
         "spot_cost_usd": Measure("Cost", "spot, assumed discount", "USD", _result("spot_cost_usd")),
-        "lost_work_usd": Measure("Cost", "work done in vain", "USD", _lost_usd),
+        "lost_work_usd": Measure("Cost", "work done in vain", "USD", _extra_usd("lost_work_usd")),
+        "restart_usd": Measure("Cost", "starting again", "USD", _extra_usd("restart_usd")),
         "cost_to_accuracy_usd": Measure("Cost", f"cost to {target} held-out", "USD", _cost_to(target_accuracy)),
         "interruptions": Measure("Spot capacity", "interruptions", "1", _spot("interruptions")),
         "waiting_s": Measure("Spot capacity", "waiting and starting, not billed", "s", _spot("waiting_s")),
@@ -126,9 +127,9 @@ def _spot(name: str) -> Callable[[RunRecord], float | None]:
     return of
 
 
-def _lost_usd(record: RunRecord) -> float | None:
-    """What work done in vain cost; None, not 0, where there was none."""
-    return (record.result.billing and record.result.billing.lost_work_usd) or None
+def _extra_usd(name: str) -> Callable[[RunRecord], float | None]:
+    """What interruptions and failures cost; None, not 0, where there was none."""
+    return lambda record: (record.result.billing and getattr(record.result.billing, name)) or None
 
 
 def _cost_to(target: float | None) -> Callable[[RunRecord], float | None]:

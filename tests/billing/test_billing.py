@@ -188,3 +188,15 @@ def test_a_run_that_was_killed_is_billed_until_its_last_sign_of_life():
     sign = {"event": "checkpoint", "time_unix_s": killed[-1]["time_unix_s"] + 20}
 
     assert make_bill([*killed, sign], [(M5, 1)]).training_s == 20
+
+
+def test_starting_again_after_an_interruption_is_counted_from_having_hosts_until_training_goes_on():
+    events = states(
+        ("Training", 100), ("Interrupted", 50), ("Starting", 5), ("Downloading", 4), ("Training", 60), ("Completed", 0)
+    )
+    went_on = {"event": "restored", "lost_s": 0.0, "time_unix_s": 1_790_000_000.0 + 100 + 50 + 5 + 4 + 3}
+
+    bill = make_bill([*events[:-1], went_on, events[-1]], [(M5, 2)])
+
+    assert bill.restart_s == 7
+    assert bill.restart_usd == pytest.approx(2 * 0.461 * 7 / 3600)
