@@ -12,10 +12,11 @@ import psutil
 
 from facesim.audit import audit
 from facesim.billing.cost import cost_usd, spot_cost_usd
+from facesim.files import write_json
 from facesim.job import Job
 from facesim.metrics.files import read_samples
 from facesim.recovery import recovery, replaced_workers
-from facesim.run import Run, State, write_json
+from facesim.run import Run, State
 from facesim.training import STRATEGIES, served
 
 
