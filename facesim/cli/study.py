@@ -65,6 +65,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--workers", type=int, help="workers of a distributed strategy  [default: 2]"),
         click.option("--ps", type=int, help="parameter servers  [default: 1]"),
         click.option("--backup-workers", type=int, help="ps-sync: workers that may come too late  [default: 0]"),
+        click.option("--steps-per-dispatch", type=int, help="ps-async: steps handed to a worker at once  [default: 1]"),
         click.option("--local-steps", type=int, help="local-sgd: steps between averagings  [default: 8]"),
         click.option("--threads", type=int, help="threads of a task for one operation  [default: a fair share]"),
         click.option("--epochs", type=int, help="times that every training example is seen  [default: 50]"),

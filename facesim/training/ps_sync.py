@@ -22,6 +22,7 @@ import tensorflow as tf
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.loop import fit
+from facesim.training.partition import pieces
 from facesim.training.served import Served
 from facesim.training.step import StepResult, compute_step
 
@@ -39,8 +40,8 @@ class _Workers(Served):
         parameters = self.model.trainable_variables
         rows = []
         with self.strategy.scope():
-            for parameter in parameters:
-                with self.strategy.extended.colocate_vars_with(parameter.value):
+            for parameter in pieces(parameters):
+                with self.strategy.extended.colocate_vars_with(parameter):
                     rows.append(tf.Variable(tf.zeros([shape.workers, *parameter.shape]), trainable=False))
 
         @tf.function(reduce_retracing=True)
