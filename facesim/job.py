@@ -79,7 +79,7 @@ class Experiment(_Frozen):
     scale_lr: Literal["none", "linear", "sqrt"] = "none"
     warmup_epochs: int = Field(5, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    cache: Literal["memory", "disk"] = "memory"
+    cache: Literal["memory", "disk", "none"] = "memory"
     local_steps: int = Field(8, ge=1)
     evaluate_every: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)

@@ -53,6 +53,7 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,
         min_images=experiment.min_images,
+        decoded=experiment.cache != "none",
         cache_dir=Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")),
         progress=progress,
     )

@@ -63,16 +63,31 @@ def test_averaging_now_and_then_sends_less_than_summing_every_gradient(results):
 
 
 @pytest.mark.parametrize("strategy", ["single", "ps-async"])
-def test_images_read_from_disk_are_those_held_in_memory(faces, tmp_path, strategy):
+def test_images_read_from_disk_and_decoded_on_the_way_are_those_held_in_memory(faces, tmp_path, strategy):
     options = ("--strategy", strategy, "--workers", 1, "--model", "plain-cnn", "--image-size", 32, "--epochs", 2)
     runs = {}
-    for cache in ("memory", "disk"):
+    for cache in ("memory", "disk", "none"):
         command = facesim("run", "--data", faces, *options, "--cache", cache, "--output", tmp_path / cache)
         assert command.code == 0, command.errors + command.output
         (runs[cache],) = find_runs([tmp_path / cache])
 
-    for one, other in zip(parameters(runs["memory"]), parameters(runs["disk"]), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    for cache in ("disk", "none"):
+        for one, other in zip(parameters(runs["memory"]), parameters(runs[cache]), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_steps_dispatched_together_are_counted_one_by_one(faces, tmp_path):
+    options = ("--steps-per-dispatch", 3, "--epochs", 2, "--checkpoint-steps", 4)
+    command = facesim("run", "--strategy", "ps-async", "--data", faces, *QUICK, *options, "--output", tmp_path)
+    assert command.code == 0, command.errors + command.output
+    (run,) = find_runs([tmp_path])
+    counted = run.result()["counted"]
+
+    assert counted["examples"] == counted["examples_due"] == 2 * 64
+    assert counted["updates"] == counted["last_version"] == sum(counted["steps_by_worker"].values()) == 2 * 8
+    assert sum(counted["staleness"].values()) == 2 * 8
+    assert [event["step"] for event in run.events() if event["event"] == "checkpoint"]
+    assert run.result()["sync_audit"]["verdict"] == TOGETHER
 
 
 def test_a_strategy_with_backup_workers_still_trains_on_every_example_once(faces, tmp_path):
@@ -96,8 +111,14 @@ LARGE = ("--image-size", 128, "--learning-rate", 0.0003)
 
 @pytest.mark.parametrize(
     ("strategy", "more"),
-    [("mirrored", ()), ("ps-sync", ()), ("ps-sync", ("--ps", 2, *LARGE)), ("allreduce", ())],
-    ids=["mirrored", "ps-sync", "ps-sync, split", "allreduce"],
+    [
+        ("mirrored", ()),
+        ("ps-sync", ()),
+        ("ps-sync", ("--ps", 2, *LARGE)),
+        ("allreduce", ()),
+        ("ps-async", ("--workers", 1, "--steps-per-dispatch", 3)),
+    ],
+    ids=["mirrored", "ps-sync", "ps-sync, split", "allreduce", "ps-async, alone in groups"],
 )
 def test_a_synchronous_strategy_computes_what_one_process_does(faces, tmp_path, strategy, more):
     options = (*PLAIN, "--image-size", 32, *more)
