@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,23 @@ import click
 
 from facesim.job import make_job
 from facesim.progress import Quiet
+from facesim.run import Run
 from facesim.study import run_study
+
+
+@contextmanager
+def run_completed(**options: Any) -> Iterator[Run]:
+    """A run of one job, in a temporary folder.
+
+    Raises:
+        RuntimeError: it did not complete.
+    """
+    with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
+        (run,) = run_study([make_job(**options)], Path(output), Quiet())
+        result = run.result()
+        if result is None or result["state"] != "Completed":
+            raise RuntimeError(f"the run did not complete: {result and result['failure']}")
+        yield run
 
 
 def run_job(**options: Any) -> dict[str, Any]:
@@ -21,12 +39,8 @@ def run_job(**options: Any) -> dict[str, Any]:
     Raises:
         RuntimeError: it did not complete.
     """
-    with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
-        (run,) = run_study([make_job(**options)], Path(output), Quiet())
-        result = run.result()
-    if result is None or result["state"] != "Completed":
-        raise RuntimeError(f"the run did not complete: {result and result['failure']}")
-    return result
+    with run_completed(**options) as run:
+        return run.result()
 
 
 def show(title: str, figures: dict[str, list[float]], base: str, unit: str, note: str = "") -> dict[str, Any]:

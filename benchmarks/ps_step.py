@@ -54,7 +54,7 @@ def main(model: str, batch: int, path: Path | None) -> None:
         path.write_text(json.dumps(parts, indent=1) + "\n")
 
 
-def measure(run_directory: str, threads: int, data_directory: str) -> None:
+def measure(run_directory: str, threads: int, data_directory: str, checkpoint_directory: str) -> None:
     """The chief of the measured cluster."""
     import tensorflow as tf
 
@@ -64,7 +64,7 @@ def measure(run_directory: str, threads: int, data_directory: str) -> None:
     from facesim.training.step import compute_step
 
     run = Run(Path(run_directory))
-    context = open_context(run, Path(data_directory), "chief", 0, 0)
+    context = open_context(run, Path(data_directory), Path(checkpoint_directory), "chief", 0, 0)
     served = Workers(context)
     parameters = [variable.value for variable in served.model.trainable_variables]
     local_model, local_optimizer = context.build()
@@ -113,7 +113,7 @@ def measure(run_directory: str, threads: int, data_directory: str) -> None:
         "dispatch, push": on_worker(push),
         "compute (in the chief's process)": lambda: compute()[0].numpy(),
         "optimiser (on the server)": lambda: optimise().numpy(),
-        "the whole step": on_worker(served.update, served.data, *batch),
+        "the whole step": on_worker(served.update, served.data, batch),
     }
     medians = {}
     for name, part in parts.items():

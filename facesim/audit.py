@@ -31,12 +31,14 @@ def audit(
     *,
     over_wire: bool,
     replaced: int = 0,
+    steps_at_a_time: int = 1,
 ) -> dict[str, Any]:
     """The verdict on one run and its evidence, in sentences.
 
     `outcomes` is what each training task left, the chief's first; `workers` how many were to train; `received_bytes`
     what each worker's connections received, empty where that was not measured; `over_wire` whether the workers are
-    processes; `replaced` how often one died and was started again while the others went on.
+    processes; `replaced` how often one died and was started again while the others went on; `steps_at_a_time` of how
+    many steps a worker tells at once.
     """
     if not outcomes:
         return {"verdict": UNKNOWN, "evidence": ["The run left no counts."]}
@@ -59,7 +61,10 @@ def audit(
         + ("." if contributed else "; a worker that hardly contributes does not train with the others.")
     )
     digests = [digest for outcome in outcomes for digest in outcome["parameters_sha256"]]
-    same = _numbered_once(counted[0], replaced, evidence) if len(digests) == 1 else _equal(digests, evidence)
+    if len(digests) == 1:
+        same = _numbered_once(counted[0], replaced * steps_at_a_time, evidence)
+    else:
+        same = _equal(digests, evidence)
     received = _received(outcomes[0], steps, received_bytes, evidence) if over_wire else True
     if not (complete and contributed and same) or received is False:
         return {"verdict": APART, "evidence": evidence}
@@ -75,11 +80,11 @@ def _by_worker(counted: list[dict[str, Any]], name: str) -> dict[int, int]:
     return merged
 
 
-def _numbered_once(counted: dict[str, Any], replaced: int, evidence: list[str]) -> bool:
-    """Whether updates were numbered without gap; a worker that dies in its step may leave one that nobody counted."""
+def _numbered_once(counted: dict[str, Any], untold: int, evidence: list[str]) -> bool:
+    """Whether updates were numbered without gap; workers that died may have left `untold` that nobody counted."""
     updates, last = counted["updates"], counted["last_version"]
     orphans = last - updates
-    once = 0 <= orphans <= replaced
+    once = 0 <= orphans <= untold
     found = f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
     if once and orphans:
         found += (

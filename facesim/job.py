@@ -80,7 +80,7 @@ class Experiment(_Frozen):
     scale_lr: Literal["none", "linear", "sqrt"] = "none"
     warmup_epochs: int = Field(5, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    cache: Literal["memory", "disk"] = "memory"
+    cache: Literal["memory", "disk", "none"] = "memory"
     local_steps: int = Field(8, ge=1)
     evaluate_every: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
@@ -93,11 +93,15 @@ class Experiment(_Frozen):
 
 
 class Shape(_Frozen):
-    """The machines: how many workers and parameter servers, of which instance type, with how many threads each."""
+    """The machines: how many workers and parameter servers, of which instance type, with how many threads each.
+
+    `steps_per_dispatch` is how many steps a parameter-server worker is handed at a time.
+    """
 
     workers: int = Field(2, ge=1, le=64)
     ps: int = Field(1, ge=1, le=64)
     backup_workers: int = Field(0, ge=0)
+    steps_per_dispatch: int = Field(1, ge=1, le=64)
     threads: int | None = Field(None, ge=1)
     instance_type: Annotated[str, AfterValidator(_known_instance)] = "ml.m5.2xlarge"
 
@@ -167,6 +171,11 @@ class Job(_Frozen):
         """Workers whose gradients make one update together."""
         together = self.shape.workers - self.shape.backup_workers if self.strategy == "ps-sync" else self.shape.workers
         return together if STRATEGIES[self.strategy].joint else 1
+
+    @property
+    def steps_at_a_time(self) -> int:
+        """Steps of which a worker tells at once; if it dies before, nobody knows how many of them it made."""
+        return self.shape.steps_per_dispatch if "steps_per_dispatch" in STRATEGIES[self.strategy].options else 1
 
     @property
     def update_batch(self) -> int:

@@ -60,6 +60,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
             _received_by_worker(job, samples),
             over_wire=job.hosts > 1,
             replaced=replaced_workers(events),
+            steps_at_a_time=job.steps_at_a_time,
         ),
         "machine": machine(),
     }

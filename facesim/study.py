@@ -58,6 +58,7 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,
         min_images=experiment.min_images,
+        decoded=experiment.cache != "none",
         cache_dir=cache_folder(),
         progress=progress,
     )

@@ -31,7 +31,7 @@ class LocalBackend:
         strategy = STRATEGIES[job.strategy]
         topology = local_topology(strategy.tasks(job.shape.workers, job.shape.ps))
         # Workers compute at the same time, so each gets its share of the cores: more threads would only take turns. A
-        # chief that coordinates evaluates while they wait.
+        # chief that coordinates evaluates while they wait, and a server applies a joint update while they do.
         cores = os.cpu_count() or 1
         share = max(1, cores // job.hosts)
 
@@ -39,7 +39,8 @@ class LocalBackend:
 
         def task(role: str, index: int) -> Task:
             serves = strategy.tasks is served and role != "chief"
-            threads = job.shape.threads or (cores if strategy.tasks is served and role == "chief" else share)
+            alone = strategy.tasks is served and (role == "chief" or (role == "ps" and strategy.joint))
+            threads = job.shape.threads or (cores if alone else share)
             arguments = [str(run.directory), threads, *([] if serves else [str(data.resolve()), str(checkpoints)])]
             return Task(
                 role=role,

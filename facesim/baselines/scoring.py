@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from facesim.baselines import BASELINES, Score, methods
@@ -21,7 +22,7 @@ def score_baselines(
     `progress` is called with each method's name before it begins.
     """
     train, test = stratified_split(data.labels, held_out, seed)
-    images = methods.grey(data.images)
+    images = methods.grey(np.asarray(data.images))
     truth = data.labels[test]
     scores = []
     for name, baseline in BASELINES.items():

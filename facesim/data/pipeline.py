@@ -8,59 +8,126 @@ batch then is a vector of indices (`facesim.training.batches`).
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from facesim.data.prepare import PreparedData
+from facesim.data.stored import FILES, TURNS
 
 #: In its working directory every task leaves its index in this file, so that a graph can tell which worker executes it.
 TASK_INDEX_FILE = "task_index"
 
-#: Records that are read from disk at the same time.
+#: Records or files that are read at the same time.
 _READERS = 8
 
 
 class ExampleSource:
-    """The prepared images as a replica's graph reaches them; `cache` is `memory` or `disk`.
+    """The prepared images as a replica's graph reaches them; `cache` is `memory`, `disk` or `none`.
 
-    With `memory` the whole file is read once and a batch is one gather; with `disk` each batch reads its own records,
-    so that memory holds a batch, and the system's page cache as much of the file as there is room for.
+    With `memory` the whole file is read once and a batch is one gather. With `disk` each batch reads its own records,
+    so that memory holds a batch, and the system's page cache as much of the file as there is room for. With `none` each
+    batch reads and decodes its own image files, so that nothing needs room for what is decoded.
     """
 
     def __init__(self, data: PreparedData, cache: str):
-        self._path = os.path.abspath(data.images.filename)
+        self._directory = os.path.abspath(data.directory)
         self._shape = data.image_shape
         self._count = len(data.labels)
-        self._in_memory = cache == "memory"
+        self._open, self._take = {
+            "memory": (self._load, tf.gather),
+            "disk": (self._name, self._read),
+            "none": (self._list, self._decode),
+        }[cache]
 
     def dataset(self) -> tf.data.Dataset:
         """What a replica iterates over: for ever the same element, which it hands to `take`."""
-        files = tf.data.Dataset.from_tensors((self._path, TASK_INDEX_FILE))
-        return files.map(self._open).cache().repeat()
+        directory = tf.data.Dataset.from_tensors((self._directory, TASK_INDEX_FILE))
+        return directory.map(
+            lambda path, index_file: (self._open(path), tf.strings.to_number(tf.io.read_file(index_file), tf.int32))
+        ).cache().repeat()  # fmt: skip
 
-    def _open(self, path: tf.Tensor, index_file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        task_index = tf.strings.to_number(tf.io.read_file(index_file), tf.int32)
-        if not self._in_memory:
-            return path, task_index
-        pixels = tf.io.decode_raw(tf.io.read_file(path), tf.uint8)
-        return tf.reshape(pixels, (self._count, *self._shape)), task_index
-
-    def take(self, element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def take(self, element: tuple[Any, tf.Tensor], indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The images of `indices`, int64 (n,), uint8 (n, height, width, channels), and the task's index, int32 ()."""
         held, task_index = element
-        if self._in_memory:
-            return tf.gather(held, indices), task_index
+        return self._take(held, indices), task_index
+
+    def _load(self, directory: tf.Tensor) -> tf.Tensor:
+        pixels = tf.io.decode_raw(tf.io.read_file(self._name(directory)), tf.uint8)
+        return tf.reshape(pixels, (self._count, *self._shape))
+
+    def _name(self, directory: tf.Tensor) -> tf.Tensor:
+        return tf.strings.join([directory, "/images.u8"])
+
+    def _read(self, file: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         size = int(np.prod(self._shape))
 
         def record(index: tf.Tensor) -> tf.data.Dataset:
-            return tf.data.FixedLengthRecordDataset(held, size, header_bytes=index * size, buffer_size=size).take(1)
+            return tf.data.FixedLengthRecordDataset(file, size, header_bytes=index * size, buffer_size=size).take(1)
 
         records = tf.data.Dataset.from_tensor_slices(indices).interleave(
             record, cycle_length=_READERS, num_parallel_calls=_READERS, deterministic=True
         )
         batch = records.batch(tf.size(indices, tf.int64)).get_single_element()
-        return tf.reshape(tf.io.decode_raw(batch, tf.uint8), (-1, *self._shape)), task_index
+        return tf.reshape(tf.io.decode_raw(batch, tf.uint8), (-1, *self._shape))
+
+    def _list(self, directory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        paths = tf.strings.split(tf.io.read_file(tf.strings.join([directory, f"/{FILES}"])), "\0")[:-1]
+        turns = tf.io.decode_raw(tf.io.read_file(tf.strings.join([directory, f"/{TURNS}"])), tf.uint8)
+        return tf.ensure_shape(paths, (self._count,)), tf.reshape(turns, (self._count, 4))
+
+    def _decode(self, listed: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor) -> tf.Tensor:
+        paths, turns = (tf.gather(some, indices) for some in listed)
+        pictures = tf.data.Dataset.from_tensor_slices((paths, turns)).map(
+            lambda path, turn: decoded(path, turn, self._shape), num_parallel_calls=_READERS, deterministic=True
+        )
+        batch = pictures.batch(tf.size(indices, tf.int64)).get_single_element()
+        return tf.ensure_shape(batch, (None, *self._shape))
+
+
+def decoded(path: tf.Tensor, turns: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """One image file, uint8 of `shape`, as `facesim.data.decode` has it but for rounding; `turns` is as in `stored`."""
+    content = tf.io.read_file(path)
+
+    def on_white() -> tf.Tensor:
+        colours, opacity = tf.split(tf.cast(tf.image.decode_png(content, channels=4), tf.float32), (3, 1), axis=2)
+        return tf.cast(tf.round(255 + (colours - 255) * opacity / 255), tf.uint8)
+
+    def opaque() -> tf.Tensor:
+        return tf.cond(
+            tf.io.is_jpeg(content),
+            lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),  # as Pillow does
+            lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+        )
+
+    transparent, transposed, mirrored, upside_down = tf.unstack(tf.cast(turns, tf.bool))
+    picture = tf.ensure_shape(tf.cond(transparent, on_white, opaque), (None, None, 3))
+    for wanted, turned in (
+        (transposed, lambda some: tf.transpose(some, (1, 0, 2))),
+        (mirrored, lambda some: tf.reverse(some, (1,))),
+        (upside_down, lambda some: tf.reverse(some, (0,))),
+    ):
+        picture = tf.cond(wanted, lambda turned=turned, some=picture: turned(some), lambda some=picture: some)
+    if shape[2] == 1:
+        picture = tf.image.rgb_to_grayscale(picture)
+    return _fitted(picture, shape)
+
+
+def _fitted(picture: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Scaled to fit into `shape`, its aspect ratio kept, in the middle of black."""
+    height, width = shape[:2]
+    sides, room = tf.cast(tf.shape(picture)[:2], tf.float64), tf.constant((height, width), tf.float64)
+    fitting = tf.maximum(tf.round(sides * tf.reduce_min(room / sides)), 1)
+    inner = tf.cast(fitting, tf.int32)
+
+    def resized() -> tf.Tensor:
+        pixels = tf.image.resize(picture, inner, tf.image.ResizeMethod.LANCZOS3, antialias=True)
+        return tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), tf.uint8)
+
+    pixels = tf.cond(tf.reduce_all(tf.shape(picture)[:2] == inner), lambda: picture, resized)
+    top, left = tf.unstack(tf.cast(tf.round((room - fitting) / 2), tf.int32))
+    return tf.ensure_shape(tf.image.pad_to_bounding_box(pixels, top, left, height, width), shape)
 
 
 def index_batch(indices: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:

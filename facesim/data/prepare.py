@@ -8,8 +8,9 @@
 
 Raw bytes, because every training task, also a TensorFlow worker on another host, then reads the whole set with one
 `read_file` and one `decode_raw`: no image library, no decoding again in each task and each epoch, and every task has
-bit-for-bit the same data. `<key>` is a hash of whatever determines the content, so the same source and options find the
-same folder at once, and a changed file makes a new one.
+bit-for-bit the same data. Where they are not to be kept (`decoded=False`), `facesim.data.stored` says what is written
+in place of images.u8, and every task decodes the files whenever it reads them. `<key>` is a hash of whatever determines
+the content, so the same source and options find the same folder at once, and a changed file makes a new one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from facesim.data.decode import BadFile, Wanted
 from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import SOURCES, Content, resolve
+from facesim.data.stored import FILES, TURNS, StoredImages, turns_of, write_index
 from facesim.errors import InputError
 
 FORMAT_VERSION = 1
@@ -45,6 +48,7 @@ class PreparedData:
 
     name: what the user called it. image_shape: (height, width, channels). labels: int32 (n,). names and groups: one an
     identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
+    decoded: whether the images are kept as pixels.
     """
 
     directory: Path
@@ -55,10 +59,15 @@ class PreparedData:
     groups: tuple[str | None, ...]
     bad_files: tuple[BadFile, ...]
     sha256: str
+    decoded: bool = True
 
     @property
-    def images(self) -> np.ndarray:
-        """uint8 (n, height, width, channels), read-only, mapped from the file: nothing is loaded until it is used."""
+    def images(self) -> np.ndarray | StoredImages:
+        """uint8 (n, height, width, channels), read-only, mapped from the file: nothing is loaded until it is used.
+        Where there are no decoded images, what is asked for is decoded each time.
+        """
+        if not self.decoded:
+            return StoredImages(self.directory, self.image_shape)
         return np.memmap(self.directory / "images.u8", np.uint8, "r", shape=(len(self.labels), *self.image_shape))
 
     @classmethod
@@ -78,11 +87,17 @@ class PreparedData:
                 groups=tuple(facts["groups"]),
                 bad_files=tuple(BadFile(**bad_file) for bad_file in facts["bad_files"]),
                 sha256=facts["sha256"],
+                decoded=facts.get("decoded", True),
             )
-            due = facts["count"] * int(np.prod(data.image_shape))
-            seen = (directory / "images.u8").stat().st_size
+            if data.decoded:
+                file, due = "images.u8", facts["count"] * int(np.prod(data.image_shape))
+            else:
+                file, due = TURNS, facts["count"] * 4
+                if (directory / FILES).read_bytes().count(b"\0") != facts["count"]:
+                    raise ValueError(f"{FILES} does not name {facts['count']} files")
+            seen = (directory / file).stat().st_size
             if seen != due:
-                raise ValueError(f"images.u8 has {seen} bytes instead of {due}")
+                raise ValueError(f"{file} has {seen} bytes instead of {due}")
             if data.labels.shape != (facts["count"],) or data.labels.dtype != np.int32:
                 seen = f"{data.labels.dtype} {data.labels.shape}"
                 raise ValueError(f"labels.npy is {seen} instead of int32 ({facts['count']},)")
@@ -97,7 +112,9 @@ class PreparedData:
 
     def verify(self) -> None:
         """Raise InputError unless every byte is as it was written; reads the whole data set."""
-        digest = hashlib.sha256(self.images)
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(image)
         digest.update(self.labels.tobytes())
         if digest.hexdigest() != self.sha256:
             raise InputError(f"{self.directory}: the checksum does not match. Delete the folder and prepare it again.")
@@ -111,6 +128,7 @@ def prepare(
     max_bad_files: float = 0.05,
     min_images: int | None = None,
     render: RenderSpec | None = None,
+    decoded: bool = True,
     cache_dir: Path,
     progress: Progress | None = None,
 ) -> PreparedData:
@@ -124,6 +142,7 @@ def prepare(
     channels: 1 grey or 3 colour.
     max_bad_files: the share of all files, 0..1, that may be unreadable; these are skipped and listed in `bad_files`.
     min_images: identities with fewer images listed are left out; None leaves none out (for "lfw": 15).
+    decoded: keep the decoded images; if not, only where each lies and how it is turned, which takes image files.
     progress: called with a phase ("rendering", "decoding", "downloading"), images done and images due.
 
     Raises InputError, with what to do, for a source that cannot be used.
@@ -140,7 +159,8 @@ def prepare(
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress or (lambda *_: None))
     kind, location = resolve(source)
     found = SOURCES[kind](location, wanted)
-    key = _hash([FORMAT_VERSION, kind, found.fingerprint, image_size, channels, min_images, max_bad_files])[:24]
+    determining = [FORMAT_VERSION, kind, found.fingerprint, image_size, channels, min_images, max_bad_files]
+    key = _hash(determining if decoded else [*determining, "stored"])[:24]
     directory = Path(cache_dir) / key
     if directory.exists():
         try:
@@ -150,6 +170,11 @@ def prepare(
 
     _remove_stale(Path(cache_dir))
     content = found.open()
+    if not decoded and content.files is None:
+        raise InputError(
+            f"--cache none decodes image files as they are read, and {found.name} has none: use --cache disk or "
+            f"--cache memory, or a folder or .csv of image files."
+        )
     new = Path(cache_dir) / f".{key}.{uuid.uuid4().hex}"
     try:
         new.mkdir(parents=True)
@@ -158,29 +183,35 @@ def prepare(
             f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to."
         ) from error
     try:
-        _write(new, found.name, content, wanted, max_bad_files)
+        _write(new, found.name, content, wanted, max_bad_files, decoded)
         _publish(new, directory)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return PreparedData.load(directory)
 
 
-def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad_files: float) -> None:
+def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad_files: float, decoded: bool) -> None:
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
     _check_identities(content.names, kept, counts, name)
     indices = np.flatnonzero(kept[content.labels])
 
     bad_files, labels, digest = [], [], hashlib.sha256()
-    with (directory / "images.u8").open("wb") as file:
+    paths, turns = [], []
+    with (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
         for index, picture in zip(indices, content.pictures(indices), strict=True):
             if isinstance(picture, BadFile):
                 bad_files.append(picture)
+                continue
+            labels.append(content.labels[index])
+            digest.update(picture.tobytes())
+            if decoded:
+                file.write(picture.tobytes())
             else:
-                labels.append(content.labels[index])
-                pixels = picture.tobytes()
-                file.write(pixels)
-                digest.update(pixels)
+                paths.append(content.files[index])
+                turns.append(turns_of(content.files[index]))
+    if not decoded:
+        write_index(directory, paths, turns)
     if len(bad_files) > max_bad_files * len(indices):
         shown = "; ".join(f"{bad_file.path}: {bad_file.reason}" for bad_file in bad_files[:3])
         raise InputError(
@@ -203,6 +234,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
         "groups": [content.groups[i] for i in np.flatnonzero(kept)],
         "bad_files": [asdict(bad_file) for bad_file in bad_files],
         "sha256": digest.hexdigest(),
+        "decoded": decoded,
     }
     (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 

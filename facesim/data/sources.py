@@ -25,12 +25,15 @@ _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim
 
 @dataclass(frozen=True)
 class Content:
-    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read."""
+    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read. `files`
+    are what they are read from, None where an image has no file of its own.
+    """
 
     labels: np.ndarray
     names: Sequence[str]
     groups: Sequence[str | None]
     pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
+    files: Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,8 @@ def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -
                         wanted.progress("decoding", done, len(indices))
                         yield picture
 
-        return Content(labels, names, [group_of[identity] for identity in names], pictures)
+        files = [example.path.resolve() for example in examples]
+        return Content(labels, names, [group_of[identity] for identity in names], pictures, files)
 
     listed = [[example.identity, example.group] for example in examples]
     return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed], open_content)

@@ -40,14 +40,14 @@ class Recogniser:
         """
         embeddings = _unit(self._run(self._embedder, images))
         if self.experiment.mirror_test:
-            embeddings = _unit(embeddings + _unit(self._run(self._embedder, images[:, :, ::-1])))
+            embeddings = _unit(embeddings + _unit(self._run(self._embedder, images, mirrored=True)))
         return embeddings
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The likeliest identities, int (n,), as the training evaluates them."""
         logits = self._run(self.model, images)
         if self.experiment.mirror_test:
-            logits = logits + self._run(self.model, images[:, :, ::-1])
+            logits = logits + self._run(self.model, images, mirrored=True)
         return logits.argmax(axis=1)
 
     def read(self, paths: list[Path]) -> np.ndarray:
@@ -59,13 +59,12 @@ class Recogniser:
         experiment = self.experiment
         return np.stack([read_image(path, experiment.image_size, experiment.channels) for path in paths])
 
-    def _run(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [
-                np.asarray(model(np.ascontiguousarray(images[at : at + _BATCH]), training=False))
-                for at in range(0, len(images), _BATCH)
-            ]
-        )
+    def _run(self, model: keras.Model, images: np.ndarray, mirrored: bool = False) -> np.ndarray:
+        said = []
+        for at in range(0, len(images), _BATCH):
+            some = images[at : at + _BATCH]
+            said.append(np.asarray(model(np.ascontiguousarray(some[:, :, ::-1] if mirrored else some), training=False)))
+        return np.concatenate(said)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

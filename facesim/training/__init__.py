@@ -65,7 +65,7 @@ STRATEGIES: dict[str, Strategy] = {
     "ps-async": Strategy(
         "facesim.training.ps_async",
         served,
-        ("workers", "ps"),
+        ("workers", "ps", "steps_per_dispatch"),
         "workers pull parameters from parameter servers and push gradients, none waiting for another",
         replaceable_roles=("worker",),
     ),

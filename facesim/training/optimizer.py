@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from facesim.job import Job
+from facesim.training.partition import pieces
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -20,7 +21,7 @@ class FusedAdam(keras.optimizers.Adam):
     """
 
     def apply(self, grads, trainable_variables=None):
-        """Apply one gradient a variable and return the update's number, int64 (), from 0.
+        """Apply one gradient a variable, or a piece of one, and return the update's number, int64 (), from 0.
 
         The number is taken from `iterations` by an atomic fetch-and-add, so concurrent updates have distinct ones,
         without gaps. The bias correction and the schedule use it.
@@ -33,14 +34,22 @@ class FusedAdam(keras.optimizers.Adam):
         rate = tf.convert_to_tensor(rate)
         power = tf.cast(number + 1, tf.float32)
         beta1_power, beta2_power = tf.pow(self.beta_1, power), tf.pow(self.beta_2, power)
-        for gradient, variable in zip(self._clip_gradients(grads), variables):
-            index = self._get_variable_index(variable)
-            if self.weight_decay and variable.name == "kernel":
-                _shrink(variable.value, rate * self.weight_decay)
+        decays = [
+            bool(self.weight_decay) and variable.name == "kernel" for variable in variables for _ in pieces([variable])
+        ]
+        indices = [self._get_variable_index(variable) for variable in variables]
+        momentums = pieces(self._momentums[index] for index in indices)
+        velocities = pieces(self._velocities[index] for index in indices)
+        gradients = self._clip_gradients(grads)
+        for gradient, piece, momentum, velocity, decay in zip(
+            gradients, pieces(variables), momentums, velocities, decays, strict=True
+        ):
+            if decay:
+                _shrink(piece, rate * self.weight_decay)
             tf.raw_ops.ResourceApplyAdam(
-                var=variable.value.handle,
-                m=self._momentums[index].value.handle,
-                v=self._velocities[index].value.handle,
+                var=piece.handle,
+                m=momentum.handle,
+                v=velocity.handle,
                 beta1_power=beta1_power,
                 beta2_power=beta2_power,
                 lr=rate,

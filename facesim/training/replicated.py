@@ -14,15 +14,21 @@ import tensorflow as tf
 
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
-from facesim.training.step import StepResult, compute_step
+from facesim.training.step import Gradients, StepResult, compute_step
+
+#: Small gradients are sent together until they come to this; a large one by itself, which saves copying it twice.
+_BUCKET_BYTES = 4 * 2**20
 
 
 class Replicated:
-    """The replicas of a `tf.distribute` strategy, one a device; in this process, those on its own devices."""
+    """The replicas of a `tf.distribute` strategy, one a device; in this process, those on its own devices.
+
+    `wire` is the type in which large gradients are exchanged.
+    """
 
     steps_per_exchange = 1
 
-    def __init__(self, context: Context, strategy: tf.distribute.Strategy):
+    def __init__(self, context: Context, strategy: tf.distribute.Strategy, wire: tf.DType = tf.float32):
         self._labels = context.data.labels
         with strategy.scope():
             self._model, optimizer = context.build()
@@ -40,7 +46,7 @@ class Replicated:
             # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
             # Versions are the same everywhere, and may be too large for a float32.
             mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
-            *gradients, did = here.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, mine])
+            *gradients, did = _summed([*gradients, mine], wire)
             version = optimizer.apply(gradients, self._model.trainable_variables)
             versions = tf.fill([count, 2], tf.cast(version, tf.float64))
             return tf.concat([tf.cast(did, tf.float64), versions], axis=1)
@@ -59,6 +65,36 @@ class Replicated:
 
     def current_model(self) -> keras.Model:
         return self._model
+
+
+def _summed(tensors: Gradients, wire: tf.DType) -> Gradients:
+    """The sums of float32 `tensors` over all replicas, the same on each of them; called in each.
+
+    Those of the last layers are known first, and are on their way while the backward pass goes on to the others.
+    """
+    sums: dict[int, tf.Tensor] = {}
+    for bucket in _buckets([tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]):
+        kind = wire if len(bucket) == 1 else tf.float32
+        some = tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.SUM, [tf.cast(tensors[place], kind) for place in bucket]
+        )
+        sums |= {place: tf.cast(one, tf.float32) for place, one in zip(bucket, some)}
+    return [sums[place] for place in range(len(tensors))]
+
+
+def _buckets(sizes: list[int]) -> list[list[int]]:
+    """Places of tensors of these bytes that are sent together, the last ones first."""
+    buckets, small, held = [], [], 0
+    for place in reversed(range(len(sizes))):
+        if sizes[place] >= _BUCKET_BYTES:
+            buckets.append([place])
+            continue
+        small.append(place)
+        held += sizes[place]
+        if held >= _BUCKET_BYTES:
+            buckets.append(small)
+            small, held = [], 0
+    return [*buckets, small] if small else buckets
 
 
 def slice_of_batch(

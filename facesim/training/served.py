@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
+from facesim.training.partition import balanced
 
 #: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
 _SCHEDULED_A_WORKER = 2
@@ -29,7 +30,7 @@ class Served:
             self.strategy = tf.distribute.ParameterServerStrategy(resolver)
             self.coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
         with context.recorder.timed("build_s"):
-            with self.strategy.scope():
+            with balanced(self.strategy, context.job.shape.ps):
                 self.model, self.optimizer = context.build()
             self.variables = [*self.model.variables, *self.optimizer.variables]
             self._local_model = context.build_model()

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.training.objective import Loss
+from facesim.training.partition import pieces
 
 Gradients = list[tf.Tensor]
 
@@ -65,14 +66,16 @@ def compute_step(
     for, so that the gradients of all its parts add up to that of the mean over all examples. A batch with a share of 0
     is computed but not counted.
 
-    Returns a packed `StepResult` whose version is not known yet, and a gradient for each trainable variable.
+    Returns a packed `StepResult` whose version is not known yet, and a gradient for each trainable variable or, of a
+    variable that is split, for each of its pieces.
     """
-    version_read = tf.identity(optimizer.iterations.value)
+    # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
+    version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
         logits = model(images, training=True)
         losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses) * share
-    gradients = tape.gradient(loss, model.trainable_variables)
+    gradients = tape.gradient(loss, pieces(model.trainable_variables))
     correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)
     counted = tf.cast(share > 0, tf.float64)
     sums = [tf.cast(some, tf.float64) * counted for some in (tf.reduce_sum(losses), correct, tf.shape(labels)[0])]

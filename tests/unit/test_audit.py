@@ -50,6 +50,17 @@ def test_workers_of_parameter_servers_are_together():
     assert verdict([outcome({0: 60, 1: 40})], {0: 60, 1: 40}) == "together"
 
 
+def test_a_worker_that_died_may_have_taken_with_it_what_it_was_handed_and_no_more():
+    def verdict_of(last: int, replaced: int, at_a_time: int) -> str:
+        outcomes, received = [outcome({0: 60, 1: 40}, last=last)], {0: 60.0 * MODEL_BYTES, 1: 40.0 * MODEL_BYTES}
+        found = audit(outcomes, 2, received, over_wire=True, replaced=replaced, steps_at_a_time=at_a_time)
+        return found["verdict"]
+
+    assert verdict_of(104, 1, 4) == "together"
+    assert verdict_of(105, 1, 4) == "apart"
+    assert verdict_of(102, 1, 1) == "apart"
+
+
 def test_peers_that_summed_gradients_are_together():
     both = outcome({0: 50, 1: 50}, updates=50)
 
