@@ -16,6 +16,7 @@ from facesim.billing.catalogue import instance
 from facesim.errors import InputError
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
+from facesim.subset import Subset
 from facesim.training import STRATEGIES
 
 
@@ -36,6 +37,15 @@ def _known_instance(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _subset(text: str) -> str | None:
+    """A subset in its one spelling; None where it is everything."""
+    try:
+        subset = Subset.parse(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return None if subset == (None, None) else str(subset)
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -47,6 +57,8 @@ class Experiment(_Frozen):
     `batch` and `epochs` compares the same number of updates from the same number of examples. With `scale_lr` it is
     what each worker computes at a time: see `Job.update_batch`.
 
+    `subset` (`identities=20,images=5`) uses a part of the data, chosen by `seed` before anything is held out.
+
     `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
     cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
     `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient. With `mirror_test` a
@@ -55,6 +67,7 @@ class Experiment(_Frozen):
 
     recipe: Annotated[str, _one_of(RECIPES)] = "paper"
     data: str = "rendered"
+    subset: Annotated[str, AfterValidator(_subset)] | None = None
     model: Annotated[str, _one_of(MODELS)] = "paper-cnn"
     head: Annotated[str, _one_of(HEADS)] = "softmax"
     margin: float = Field(0.2, ge=0, le=1)

@@ -20,7 +20,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -140,17 +140,53 @@ def prepare(
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress or (lambda *_: None))
     kind, location = resolve(source)
     found = SOURCES[kind](location, wanted)
-    key = _hash([FORMAT_VERSION, kind, found.fingerprint, image_size, channels, min_images, max_bad_files])[:24]
-    directory = Path(cache_dir) / key
+    return _once(
+        Path(cache_dir),
+        [kind, found.fingerprint, image_size, channels, min_images, max_bad_files],
+        lambda new: _write(new, found.name, found.open(), wanted, max_bad_files),
+    )
+
+
+def keep_prepared(
+    cache_dir: Path,
+    content: Any,
+    *,
+    name: str,
+    image_shape: tuple[int, int, int],
+    pixels: Iterable[np.ndarray],
+    labels: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[str | None],
+    bad_files: Sequence[BadFile],
+) -> PreparedData:
+    """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
+
+    pixels: uint8 (any, height, width, channels), some images at a time, in the order of `labels`, int32.
+    """
+
+    def write(directory: Path) -> None:
+        digest = hashlib.sha256()
+        with (directory / "images.u8").open("wb") as file:
+            for some_images in pixels:
+                file.write(some_images.tobytes())
+                digest.update(some_images.tobytes())
+        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, digest)
+
+    return _once(cache_dir, content, write)
+
+
+def _once(cache_dir: Path, content: Any, write: Callable[[Path], None]) -> PreparedData:
+    """The prepared data set that `content` determines: found in `cache_dir`, or written there by `write`."""
+    key = _hash([FORMAT_VERSION, *content])[:24]
+    directory = cache_dir / key
     if directory.exists():
         try:
             return PreparedData.load(directory)
         except InputError:  # damaged: make it again below
             pass
 
-    _remove_stale(Path(cache_dir))
-    content = found.open()
-    new = Path(cache_dir) / f".{key}.{uuid.uuid4().hex}"
+    _remove_stale(cache_dir)
+    new = cache_dir / f".{key}.{uuid.uuid4().hex}"
     try:
         new.mkdir(parents=True)
     except OSError as error:
@@ -158,7 +194,7 @@ def prepare(
             f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to."
         ) from error
     try:
-        _write(new, found.name, content, wanted, max_bad_files)
+        write(new)
         _publish(new, directory)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -192,15 +228,31 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
     _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
+    names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
+    shape = (wanted.image_size, wanted.image_size, wanted.channels)
+    _write_facts(directory, name, shape, labels, names, groups, bad_files, digest)
+
+
+def _write_facts(
+    directory: Path,
+    name: str,
+    image_shape: tuple[int, int, int],
+    labels: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[str | None],
+    bad_files: Sequence[BadFile],
+    digest: Any,
+) -> None:
+    """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
     digest.update(labels.tobytes())
     np.save(directory / "labels.npy", labels)
     facts = {
         "format_version": FORMAT_VERSION,
         "name": name,
         "count": len(labels),
-        "image_shape": [wanted.image_size, wanted.image_size, wanted.channels],
-        "names": [content.names[i] for i in np.flatnonzero(kept)],
-        "groups": [content.groups[i] for i in np.flatnonzero(kept)],
+        "image_shape": list(image_shape),
+        "names": list(names),
+        "groups": list(groups),
         "bad_files": [asdict(bad_file) for bad_file in bad_files],
         "sha256": digest.hexdigest(),
     }
