@@ -60,7 +60,9 @@ def evaluate(
     elif source is None or source == job.experiment.data:
         found = assess_own(recogniser, prepare_data(job, lambda *_: None), fars)
     else:
-        other = job.model_copy(update={"experiment": job.experiment.model_copy(update={"data": source, "subset": None})})
+        other = job.model_copy(
+            update={"experiment": job.experiment.model_copy(update={"data": source, "subset": None})}
+        )
         found = assess_others(recogniser, prepare_data(other, lambda *_: None), fars)
     earlier = json.loads(run.evaluation_file.read_text()) if run.evaluation_file.exists() else {}
     earlier.pop(found["data"], None)

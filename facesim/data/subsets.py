@@ -1,6 +1,6 @@
 """A part of a prepared data set, chosen by a seed, as a prepared data set of its own.
 
-So whatever reads prepared data (every task of every strategy, the baselines, the evaluation) reads a part of it as well.
+So whatever reads prepared data (every strategy's tasks, the baselines, the evaluation) reads a part of it as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def choose(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
     """The images of `subset`, ascending indices, int64, of labels, integers (n,).
 
     With the same seed a larger subset contains every smaller one: identities have one random order, and so has each
-    identity's images, by the seed, and a subset takes the first of each. An identity with fewer images gives what it has.
+    identity's images, by the seed, and a subset takes the first of each. An identity with fewer images gives them all.
 
     Raises:
         InputError: the data set has not so many identities, or no identity so many images.

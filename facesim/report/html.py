@@ -10,7 +10,7 @@ from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
 from facesim.errors import InputError
-from facesim.report.cells import AUDIT_WORDS, Line, lines
+from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
 from facesim.report.plots import colours, plots
@@ -19,6 +19,7 @@ from facesim.report.words import estimated, quantity
 _TEMPLATE = "template.html"
 
 PLOT_TITLES = {
+    "curve": "Learning curves",
     "accuracy": "Held-out accuracy",
     "loss": "Training loss",
     "time": "Where the time went",
@@ -48,6 +49,7 @@ def render(comparison: Comparison) -> str:
         sections=_sections(lines(comparison)),
         rows=list(zip(comparison.rows, colours(comparison), strict=True)),
         audit_words=AUDIT_WORDS,
+        curve_lines=curve_lines(comparison),
         plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
         experiment=_by_row(comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}),
         data=_by_row(comparison, lambda record: record.result.data.model_dump(exclude_none=True)),
