@@ -59,8 +59,12 @@ def decode(path: Path, root: Path, wanted: Wanted) -> np.ndarray | BadFile:
             image.load()
             return fit(ImageOps.exif_transpose(image), wanted)
     except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever they trip over in a damaged file
-        shown = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-        return BadFile(shown.as_posix(), _reason(path, error))
+        return BadFile(shown_path(path, root), _reason(path, error))
+
+
+def shown_path(path: Path, root: Path) -> str:
+    """A file as a data set tells of it: its path below the set's folder, or where it lies elsewhere its name."""
+    return (path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix()
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -4,6 +4,7 @@
 
     cache_dir/<key>/images.u8      the images' raw bytes, n * height * width * channels, C order
                     labels.npy     int32 (n,), 0..identities-1
+                    origins.json   where each image was found in the source
                     dataset.json   what it is: name, shape, names, groups, unreadable files, checksum
 
 Raw bytes, because every training task, also a TensorFlow worker on another host, then reads the whole set with one
@@ -33,7 +34,7 @@ from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import SOURCES, Content, resolve
 from facesim.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the folder's format, or the way images are decoded, changes."""
 
 _STALE_S = 24 * 3600
@@ -60,6 +61,11 @@ class PreparedData:
     def images(self) -> np.ndarray:
         """uint8 (n, height, width, channels), read-only, mapped from the file: nothing is loaded until it is used."""
         return np.memmap(self.directory / "images.u8", np.uint8, "r", shape=(len(self.labels), *self.image_shape))
+
+    @property
+    def origins(self) -> list[str]:
+        """Where each image was found in the source: a path below its folder, or a place in a file of many."""
+        return json.loads((self.directory / "origins.json").read_text(encoding="utf-8"))
 
     @classmethod
     def load(cls, directory: Path) -> PreparedData:
@@ -158,6 +164,7 @@ def keep_prepared(
     names: Sequence[str],
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
+    origins: Sequence[str],
 ) -> PreparedData:
     """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
 
@@ -170,7 +177,7 @@ def keep_prepared(
             for some_images in pixels:
                 file.write(some_images.tobytes())
                 digest.update(some_images.tobytes())
-        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, digest)
+        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, origins, digest)
 
     return _once(cache_dir, content, write)
 
@@ -207,13 +214,14 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
     _check_identities(content.names, kept, counts, name)
     indices = np.flatnonzero(kept[content.labels])
 
-    bad_files, labels, digest = [], [], hashlib.sha256()
+    bad_files, labels, origins, digest = [], [], [], hashlib.sha256()
     with (directory / "images.u8").open("wb") as file:
         for index, picture in zip(indices, content.pictures(indices), strict=True):
             if isinstance(picture, BadFile):
                 bad_files.append(picture)
             else:
                 labels.append(content.labels[index])
+                origins.append(content.origin(index))
                 pixels = picture.tobytes()
                 file.write(pixels)
                 digest.update(pixels)
@@ -230,7 +238,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
-    _write_facts(directory, name, shape, labels, names, groups, bad_files, digest)
+    _write_facts(directory, name, shape, labels, names, groups, bad_files, origins, digest)
 
 
 def _write_facts(
@@ -241,11 +249,13 @@ def _write_facts(
     names: Sequence[str],
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
+    origins: Sequence[str],
     digest: Any,
 ) -> None:
     """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
     digest.update(labels.tobytes())
     np.save(directory / "labels.npy", labels)
+    (directory / "origins.json").write_text(json.dumps(origins, ensure_ascii=False, indent=0), encoding="utf-8")
     facts = {
         "format_version": FORMAT_VERSION,
         "name": name,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from facesim.data.decode import BadFile, Wanted, decode, fit, to_channels
+from facesim.data.decode import BadFile, Wanted, decode, fit, shown_path, to_channels
 from facesim.data.layouts import Example, find_examples, list_images, read_csv
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.errors import InputError
@@ -25,12 +25,16 @@ _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim
 
 @dataclass(frozen=True)
 class Content:
-    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read."""
+    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
+
+    `origin(index)` says where an image is found in the source: the file's path, or its place.
+    """
 
     labels: np.ndarray
     names: Sequence[str]
     groups: Sequence[str | None]
     pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
+    origin: Callable[[int], str] = "image {}".format
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,10 @@ def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -
                         wanted.progress("decoding", done, len(indices))
                         yield picture
 
-        return Content(labels, names, [group_of[identity] for identity in names], pictures)
+        def origin(index: int) -> str:
+            return shown_path(examples[index].path, root)
+
+        return Content(labels, names, [group_of[identity] for identity in names], pictures, origin)
 
     listed = [[example.identity, example.group] for example in examples]
     return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed], open_content)

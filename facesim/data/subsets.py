@@ -5,6 +5,8 @@ So whatever reads prepared data (every strategy's tasks, the baselines, the eval
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from facesim.data.prepare import PreparedData, keep_prepared
@@ -51,7 +53,9 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
     indices = choose(data.labels, subset, seed)
     kept, labels = np.unique(data.labels[indices], return_inverse=True)
 
-    def pixels():
+    origins = data.origins
+
+    def pixels() -> Iterator[np.ndarray]:
         images = data.images
         for start in range(0, len(indices), _CHUNK):
             yield images[indices[start : start + _CHUNK]]
@@ -66,4 +70,5 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
         names=[data.names[label] for label in kept],
         groups=[data.groups[label] for label in kept],
         bad_files=data.bad_files,
+        origins=[origins[index] for index in indices],
     )
