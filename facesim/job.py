@@ -59,6 +59,8 @@ class Experiment(_Frozen):
 
     `subset` (`identities=20,images=5`) uses a part of the data, chosen by `seed` before anything is held out.
 
+    `image_feature` and `label_feature` are what TFRecord files call them, where these are not the usual names.
+
     `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
     cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
     `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient. With `mirror_test` a
@@ -78,6 +80,8 @@ class Experiment(_Frozen):
     held_out: float = Field(0.2, gt=0, lt=1)
     max_bad_files: float = Field(0.05, ge=0, le=1)
     min_images: int | None = Field(None, ge=2)
+    image_feature: str | None = None
+    label_feature: str | None = None
     epochs: int = Field(50, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)

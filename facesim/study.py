@@ -52,6 +52,8 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,
         min_images=experiment.min_images,
+        image_feature=experiment.image_feature,
+        label_feature=experiment.label_feature,
         cache_dir=Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")),
         progress=progress,
     )

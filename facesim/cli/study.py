@@ -51,7 +51,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
     options = [
         click.option("--backend", type=click.Choice(list(BACKENDS)), default="local", show_default=True,
                      help="where to run"),
-        click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz or .csv of images"),
+        click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz, .csv, .rec or .tfrecord"),
         click.option("--subset", multiple=True,
                      help="identities=N,images=M, or one of them: a part of the data, chosen by the seed, each larger"
                           " one containing the smaller; repeatable, for a learning curve"),
@@ -89,6 +89,8 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--held-out", type=float, help="share of an identity's images kept for testing  [default: 0.2]"),
         click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
         click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]"),
+        click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]"),
+        click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]"),
         click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),
         click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),

@@ -116,6 +116,8 @@ def prepare(
     channels: int = 3,
     max_bad_files: float = 0.05,
     min_images: int | None = None,
+    image_feature: str | None = None,
+    label_feature: str | None = None,
     render: RenderSpec | None = None,
     cache_dir: Path,
     progress: Progress | None = None,
@@ -124,12 +126,14 @@ def prepare(
 
     source: "rendered" (described by `render`; its size is set to image_size), "olivetti" or "lfw" (scikit-learn
         downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `layouts.read_csv`), a .npz with
-        `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, or a folder that holds
-        one .npz or .csv and no images. A folder that is called like a built-in source is written ./lfw.
+        `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
+        `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
+        number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
     image_size: height and width in pixels of the square images, 8..1024; the aspect ratio is kept, on black.
     channels: 1 grey or 3 colour.
     max_bad_files: the share of all files, 0..1, that may be unreadable; these are skipped and listed in `bad_files`.
     min_images: identities with fewer images listed are left out; None leaves none out (for "lfw": 15).
+    image_feature, label_feature: what they are called in TFRecord files; None looks for the usual names.
     progress: called with a phase ("rendering", "decoding", "downloading"), images done and images due.
 
     Raises InputError, with what to do, for a source that cannot be used.
@@ -143,7 +147,8 @@ def prepare(
     if min_images is not None and min_images < 2:
         raise InputError(f"min_images is {min_images}; an identity needs at least 2.")
 
-    wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress or (lambda *_: None))
+    told = progress or (lambda *_: None)
+    wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
     kind, location = resolve(source)
     found = SOURCES[kind](location, wanted)
     return _once(
