@@ -186,3 +186,42 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
     for entry in ranked:
         told = ", ".join(f"{each['identity']} {each['similarity']:.3f}" for each in entry["likest"])
         click.echo(f"{entry['probe']}: {told}")
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["keras", "savedmodel"]), default="keras", show_default=True,
+              help="one file for Keras, or a folder for TensorFlow and its servers")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
+def export(run_directory: Path, kind: str, output: Path | None) -> None:
+    """Write the model of RUN for use without facesim: images in, embedding, logits and probabilities out.
+
+    The names of the people, in the order of the logits, are written with it.
+    """
+    from facesim.study import prepare_data
+
+    output = output or Path("face-model.keras" if kind == "keras" else "face-model")
+    if kind == "keras" and output.suffix != ".keras":
+        raise InputError(f"--output {output} must end in .keras, by which Keras knows the format")
+    if output.exists():
+        raise InputError(f"{output} already exists; name another with --output")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output.absolute().parent} is no folder; make it, or name another with --output")
+    run, recogniser = _recogniser(run_directory)
+    try:
+        names = prepare_data(run.job(), lambda *_: None).names
+    except InputError as error:
+        names = ()
+        click.echo(f"facesim: people have numbers in place of names: {error}", err=True)
+    if len(names) != recogniser.identities:
+        names = [str(number) for number in range(recogniser.identities)]
+    from facesim.models.export import portable, write_keras, write_savedmodel
+
+    experiment = recogniser.experiment
+    model = portable(recogniser.model, experiment.model, experiment.mirror_test)
+    (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
+    height, width, channels = model.input_shape[1:]
+    click.echo(
+        f"{output}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
+        f"{model.outputs[0].shape[-1]} dimensions and {len(names)} people"
+    )
