@@ -17,6 +17,7 @@ from facesim.backends.base import Backend, Execution, Request
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
 from facesim.job import Job
+from facesim.memory import check_memory
 from facesim.result import finish
 from facesim.run import Run, State
 from facesim.subset import Subset
@@ -29,6 +30,8 @@ class Watcher(Protocol):
     """Is told how a study goes, to show it."""
 
     def preparing(self, what: str, done: int, due: int) -> None: ...
+
+    def noticed(self, text: str) -> None: ...
 
     def started(self, run: Run, position: int, jobs: int) -> None: ...
 
@@ -97,6 +100,8 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     data = prepare_all(jobs, watcher.preparing)
+    for notice in check_memory(jobs, [len(own.names) for own in data]):
+        watcher.noticed(notice)
     runs = []
     for position, (job, directory, request) in enumerate(render_jobs(jobs, output, data), 1):
         run = Run.create(directory, job)

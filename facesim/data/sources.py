@@ -129,16 +129,18 @@ def _tfrecord(path: Path, wanted: Wanted) -> _Source:
         return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
 
     def open_content() -> Content:
-        places, found, done, due = [], [], 0, sum(file.stat().st_size for file in files)
+        places, found = [], []
+        done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
         for file in files:
             for place, content in tfrecord.find_records(file):
                 places.append((file, place))
                 found.append(str(example(file, place, content).label))
                 done += len(content)
                 if len(found) % 1000 == 0:
-                    wanted.progress("reading labels, MB", done // 10**6, due // 10**6)
+                    wanted.progress("reading labels, kB", done // 1000, due)
         if not found:
             raise InputError(f"{path} holds no records.")
+        wanted.progress("reading labels, kB", due, due)
         names = sorted(set(found), key=natural_key)
         label_of = {name: label for label, name in enumerate(names)}
 
