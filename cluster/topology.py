@@ -24,6 +24,10 @@ class Topology:
         """(role, index) of every task."""
         return [(role, index) for role, hosts in self.addresses.items() for index in range(len(hosts))]
 
+    def port(self, role: str, index: int) -> int:
+        """Where a task listens."""
+        return int(self.addresses[role][index].rsplit(":", 1)[1])
+
     def tf_config(self, role: str, index: int) -> str:
         """The value of TF_CONFIG for one task, as `tf.distribute.cluster_resolver.TFConfigClusterResolver` reads it."""
         cluster = {name: list(hosts) for name, hosts in self.addresses.items()}

@@ -10,7 +10,7 @@ from cluster.processes import LocalNode
 from cluster.topology import local_topology
 from facesim.job import Job
 from facesim.run import Run
-from facesim.training import STRATEGIES, served
+from facesim.training import STRATEGIES, host_of, served
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
@@ -35,18 +35,24 @@ class LocalBackend:
         cores = os.cpu_count() or 1
         share = max(1, cores // job.hosts)
 
+        checkpoints = run.checkpoint_directory(job)
+
         def task(role: str, index: int) -> Task:
             serves = strategy.tasks is served and role != "chief"
             threads = job.shape.threads or (cores if strategy.tasks is served and role == "chief" else share)
+            arguments = [str(run.directory), threads, *([] if serves else [str(data.resolve()), str(checkpoints)])]
             return Task(
                 role=role,
                 index=index,
                 target="facesim.training.task:" + ("serve" if serves else "train"),
-                arguments=(str(run.directory), threads, *([] if serves else [str(data.resolve())])),
+                arguments=tuple(arguments),
                 log=str(run.log_file(f"{role}-{index}")),
                 serves=serves,
                 # One process alone is no cluster: TensorFlow would start a server for it.
                 environment={"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {},
+                replaceable=strategy.replaceable(role),
+                host=host_of(strategy, role, index, job.hosts),
+                port=topology.port(role, index),
             )
 
         return Plan(
@@ -61,6 +67,8 @@ class LocalBackend:
             ),
             preload=("facesim.training.task",),
             grace_s=_GRACE_S,
+            max_restarts=job.recovery.max_restarts,
+            faults=tuple(fault.script(run.directory) for fault in job.faults),
         )
 
     def submit(self, run: Run, request: Plan) -> LocalNode:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facesim.files import written
 from facesim.metrics.schema import METRICS, Sample, sample
 
 if TYPE_CHECKING:
@@ -28,17 +29,18 @@ class SampleWriter:
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")  # whoever wrote before crashed: its torn line must not swallow our first
         self._place = (run_id, host, source)
+        self._unwritten = b""
 
     def write(self, time_unix_s: float, role: str, task_index: int, values: dict[str, float]) -> None:
-        """Append one row for each name in `values`.
+        """Append one row for each name in `values`. What a full disk does not take is written with the next rows.
 
         Raises:
             KeyError: a name is not in the schema.
-            OSError: the disk is full or the directory is gone.
         """
         run_id, host, source = self._place
         rows = [sample(run_id, time_unix_s, host, role, task_index, source, *item) for item in values.items()]
-        os.write(self._file, "".join(json.dumps(row._asdict()) + "\n" for row in rows).encode())
+        self._unwritten += "".join(json.dumps(row._asdict()) + "\n" for row in rows).encode()
+        self._unwritten = written(self._file, self._unwritten)
 
     def close(self) -> None:
         os.close(self._file)
@@ -53,6 +55,14 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Sample]:
             continue
         if row.name in METRICS:
             yield row
+
+
+def recorded(file: Path, metric: str) -> list[tuple[float, float]]:
+    """(value, time_unix_s) of everything that a file of samples has of one metric, in order; none without a file."""
+    if not file.exists():
+        return []
+    with file.open("rb") as lines:
+        return [(sample.value, sample.time_unix_s) for sample in parse_lines(lines) if sample.name == metric]
 
 
 def read_samples(directory: Path) -> pandas.DataFrame:
