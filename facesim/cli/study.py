@@ -143,8 +143,8 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
                 f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory"
             )
     changes = {name: value for name, value in options.items() if name not in ("as_json", "faults")}
-    if "strategy" in changes:
-        (*_, changes["strategy"]) = changes["strategy"]
+    for name in changes.keys() & {"strategy", "subset"}:
+        (*_, changes[name]) = changes[name]
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
     run = resume(Run.open(directory), changes, _watcher(as_json))

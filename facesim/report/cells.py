@@ -92,7 +92,7 @@ def curve_lines(comparison: Comparison) -> list[tuple[str, list[str]]]:
     sizes: dict[str, str] = {}
     for curve in comparison.curves:
         for point in curve.points:
-            sizes.setdefault(point.size, f"{point.training_examples:,.0f} of {point.identities}")
+            sizes.setdefault(point.size, f"{point.training_examples:,.0f} of {point.identities} people")
     return [
         (
             told,

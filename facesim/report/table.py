@@ -82,7 +82,7 @@ def _curves(comparison: Comparison, *, plain: bool) -> RenderableType:
     from rich.text import Text
 
     shown = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, show_edge=plain)
-    shown.add_column("training images of people", no_wrap=True)
+    shown.add_column("training images", no_wrap=True)
     for curve in comparison.curves:
         shown.add_column(Text(curve.label), justify="right", overflow="fold")
     for size, cells in curve_lines(comparison):

@@ -45,7 +45,7 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast], curves: Sequen
             *apart,
             Finding(alone.label, f"{alone.label} alone: {_accuracy_of(alone)}. There is nothing to compare it with."),
         )
-    return (*apart, *(Finding(c.row.label, _headline(c)) for c in contrasts), *grown)
+    return (*apart, *grown, *(Finding(c.row.label, _headline(c)) for c in contrasts))
 
 
 def findings(
