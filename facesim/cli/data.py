@@ -45,10 +45,13 @@ def render(out: Path, **options: Any) -> None:
 @click.option("--image-size", default=64, show_default=True, help="height and width in pixels")
 @click.option("--held-out", default=0.2, show_default=True, help="share of an identity's images kept for testing")
 @click.option("--seed", default=0, show_default=True, help="of the split that duplicates are looked for across")
+@click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
+@click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]")
+@click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]")
 @click.option("--near", default=0.09, show_default=True, type=click.FloatRange(0, 0.5),
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def describe(source: str, image_size: int, held_out: float, seed: int, near: float, as_json: bool) -> None:
+def describe(source: str, held_out: float, seed: int, near: float, as_json: bool, **options: Any) -> None:
     """Say what the data set SOURCE holds: identities, images of each, unreadable files, suspected duplicates."""
     from dataclasses import asdict
 
@@ -56,7 +59,7 @@ def describe(source: str, image_size: int, held_out: float, seed: int, near: flo
     from facesim.job import make_job
     from facesim.study import prepare_data
 
-    job = make_job(data=source, image_size=image_size, held_out=held_out, seed=seed, max_bad_files=1.0)
+    job = make_job(data=source, held_out=held_out, seed=seed, max_bad_files=1.0, **options)
     prepared = prepare_data(job, lambda *_: None)
     due = len(prepared.labels)
     with click.progressbar(length=due, label="looking for duplicates", file=sys.stderr, hidden=due < _MANY) as bar:

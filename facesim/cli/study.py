@@ -43,7 +43,10 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     unknown = sorted(settings.keys() - known)
     if unknown:
         raise InputError(f"--config {path}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
-    ctx.default_map = settings
+    several = {option.name for option in ctx.command.params if getattr(option, "multiple", False)}
+    ctx.default_map = {
+        name: [value] if name in several and isinstance(value, str) else value for name, value in settings.items()
+    }
 
 
 def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -278,6 +281,8 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.option("--image-size", type=int, help="height and width in pixels  [default: 64]")
 @click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]")
 @click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
+@click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]")
+@click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]")
 @click.option("--subset", help="identities=N,images=M, or one of them: a part of the data, chosen by the seed")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip

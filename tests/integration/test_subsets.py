@@ -24,6 +24,17 @@ def test_several_subsets_are_one_study_with_a_learning_curve(faces, tmp_path):
     assert own["closed_set"]["examples"] == runs[0].result()["data"]["held_out_examples"]
 
 
+def test_a_configuration_file_names_one_subset_or_several(faces, tmp_path):
+    (tmp_path / "study.toml").write_text(f'data = "{faces}"\nsubset = "images=5"\nstrategy = "single"\n')
+    (tmp_path / "curve.toml").write_text(f'data = "{faces}"\nsubset = ["images=5", "all"]\nstrategy = "single"\n')
+
+    for name, asked in (("study.toml", ["images=5"]), ("curve.toml", ["images=5", None])):
+        shown = parse(facesim("run", "--config", tmp_path / name, "--output", tmp_path / "runs", "--dry-run"))
+
+        assert [run["job"]["experiment"]["subset"] for run in shown["runs"]] == asked
+        assert len({run["data"] for run in shown["runs"]}) == len(asked)
+
+
 def test_a_subset_larger_than_the_data_starts_nothing(faces, tmp_path):
     command = facesim("run", "--data", faces, "--subset", "images=4", "--subset", "images=99", "--output", tmp_path)
 
