@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from facesim.data import Description
+    from facesim.data.describe import Sizes
 
 #: Fewer images are done before one would look at a progress bar.
 _MANY = 20_000
@@ -56,6 +57,7 @@ def describe(source: str, held_out: float, seed: int, near: float, as_json: bool
     from dataclasses import asdict
 
     from facesim.data import describe as describe_data
+    from facesim.data.describe import original_sizes
     from facesim.job import make_job
     from facesim.study import prepare_data
 
@@ -64,14 +66,15 @@ def describe(source: str, held_out: float, seed: int, near: float, as_json: bool
     due = len(prepared.labels)
     with click.progressbar(length=due, label="looking for duplicates", file=sys.stderr, hidden=due < _MANY) as bar:
         found = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
+    sizes = original_sizes(source, job.experiment.image_size)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=1))
+        click.echo(json.dumps({**asdict(found), "original_sizes": sizes and asdict(sizes)}, indent=1))
         return
-    for line in _description(found):
+    for line in _description(found, sizes):
         click.echo(line)
 
 
-def _description(found: Description) -> list[str]:
+def _description(found: Description, sizes: Sizes | None) -> list[str]:
     per_identity = f"{found.images_per_identity_min} to {found.images_per_identity_max}"
     height, width, channels = found.image_shape
     facts = {
@@ -79,6 +82,7 @@ def _description(found: Description) -> list[str]:
         "identities": f"{found.identities:,}",
         "images": f"{found.images:,}",
         "images of an identity": f"{per_identity}, median {found.images_per_identity_median:g}",
+        "the files' own size": "not files of images" if sizes is None else _sizes(sizes),
         "prepared as": f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}",
         "groups": ", ".join(f"{group} {count}" for group, count in found.identities_of_group.items()) or "none named",
         "exact duplicates": f"{found.duplicate_images:,}",
@@ -101,3 +105,11 @@ def _description(found: Description) -> list[str]:
     if max(len(found.suspects), len(found.bad_files)) > _SHOWN:
         lines.append(f"of each the first {_SHOWN} are shown; more with --json")
     return lines
+
+
+def _sizes(sizes: Sizes) -> str:
+    (narrow, width, wide), (low, height, high) = sizes.width, sizes.height
+    told = f"{width:g} x {height:g} pixels"
+    if (narrow, low) != (wide, high):
+        told = f"{narrow} x {low} to {wide} x {high} pixels, median {width:g} x {height:g}"
+    return told + (f"; {sizes.scaled_up:,} are scaled up" if sizes.scaled_up else "")

@@ -11,7 +11,9 @@ import numpy as np
 
 from facesim.data.decode import BadFile
 from facesim.data.duplicates import NEAR, Pair, near_pairs
+from facesim.data.layouts import find_examples, read_csv
 from facesim.data.prepare import PreparedData
+from facesim.data.sources import resolve
 from facesim.data.splits import stratified_split
 
 #: So many suspected pairs are listed, the likest first; all are counted.
@@ -34,6 +36,44 @@ class Suspect:
     identical: bool
     across_split: bool
     across_identities: bool
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The image files' own widths and heights in pixels: smallest, median, largest; and how many are scaled up.
+
+    Of files that are images; what is turned as its EXIF says counts as it is stored.
+    """
+
+    files: int
+    width: tuple[int, float, int]
+    height: tuple[int, float, int]
+    scaled_up: int
+
+
+def original_sizes(source: str, image_size: int) -> Sizes | None:
+    """The sizes of the image files that `source` names, by their headers alone; None where it is not files of images.
+
+    Raises:
+        InputError: `source` cannot be used.
+    """
+    from PIL import Image
+
+    kind, location = resolve(source)
+    listed = {"folder": find_examples, "csv": read_csv}.get(kind)
+    if listed is None:
+        return None
+    sizes = []
+    for example in listed(location):
+        try:
+            with Image.open(example.path) as image:
+                sizes.append(image.size)
+        except Exception:  # noqa: BLE001  a file that is no image is told of as such elsewhere
+            continue
+    if not sizes:
+        return None
+    width, height = ((int(min(own)), float(np.median(own)), int(max(own))) for own in zip(*sizes))
+    return Sizes(len(sizes), width, height, sum(max(size) < image_size for size in sizes))
 
 
 @dataclass(frozen=True)

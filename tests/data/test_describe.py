@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from facesim.data import RenderSpec, describe, prepare, render, render_folder
+from facesim.data.describe import Sizes, original_sizes
 from facesim.data.duplicates import NEAR, near_pairs
 from facesim.data.splits import stratified_split
 from tests.conftest import ORL, facesim, parse
@@ -91,6 +92,18 @@ def test_ten_thousand_images_take_seconds():
 
     assert (pair.first, pair.second, pair.identical) == (17, 9_000, True)
     assert time.process_time() - begin < 30  # of the processor: about 4 s of it
+
+
+def test_the_files_own_sizes_are_told(photo, tmp_path):
+    for name, size in {"Ana/1": (40, 80), "Ana/2": (60, 60), "Bo/1": (90, 200), "Bo/2": (90, 90)}.items():
+        photo(f"people/{name}.png", size)
+    (tmp_path / "people" / "Bo" / "3.png").write_text("no image")
+
+    sizes = original_sizes(str(tmp_path / "people"), 64)
+
+    assert sizes == Sizes(4, (40, 75.0, 90), (60, 85.0, 200), scaled_up=1)
+    assert original_sizes("rendered", 64) is None
+    assert "40 x 60 to 90 x 200 pixels" in facesim("data", "describe", tmp_path / "people").output
 
 
 def test_the_command_tells_pairs_and_json_has_them_all(faces, tmp_path):
