@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -25,10 +25,22 @@ def train_all(runs_directory: str, threads: int, data_directory: str, checkpoint
     (here / TASK_INDEX_FILE).write_text(str(replica))
     os.chdir(here)
     # A process has one runtime for collective operations: its trainings take turns with it.
-    tf.distribute.MultiWorkerMirroredStrategy = functools.cache(tf.distribute.MultiWorkerMirroredStrategy)
+    for name in ("MirroredStrategy", "MultiWorkerMirroredStrategy"):
+        setattr(tf.distribute, name, _made_once(getattr(tf.distribute, name)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     for run in find_runs([Path(runs_directory) / "cells"]):
         run.task_directory(f"{role}-{index}")
         context = open_context(run, Path(data_directory), Path(checkpoints) / run.id, role, index, replica)
         print(run.id, flush=True)
         import_module(STRATEGIES[context.job.strategy].module).train(context)
+
+
+def _made_once(make: Any) -> Any:
+    made: list[Any] = []
+
+    def one(*arguments: Any) -> Any:
+        if not made:
+            made.append(make(*arguments))
+        return made[0]
+
+    return one
