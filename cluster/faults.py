@@ -36,7 +36,7 @@ MOST_FILLED_BYTES = 4 * 2**30
 
 _SLOW_PERIOD_S = 0.05
 #: Within which a task that was killed has let go of its port.
-_LETS_GO_S = 2.0
+_LETS_GO_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Injector:
 
     def _refuse(self, fault: Fault, task: str) -> None:
         self._cluster.signal(task, signal.SIGKILL)
-        self._cluster.hold_back(task, 2 * _LETS_GO_S)
+        self._cluster.hold_back(task, _LETS_GO_S)
         # As TensorFlow does, on every address; it listens, because only then can nobody else.
         listener = socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

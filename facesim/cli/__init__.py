@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from facesim import __version__
-from facesim.cli import about, data, recognition, study
+from facesim.cli import about, data, prices, recognition, study
 from facesim.errors import FacesimError
 
 
@@ -54,6 +54,7 @@ for command in (
     recognition.identify,
     recognition.export,
     data.data,
+    prices.prices,
     about.models,
     about.recipes,
     about.doctor,
