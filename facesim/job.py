@@ -19,6 +19,7 @@ from facesim.errors import InputError
 from facesim.faults import Fault, make_faults
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
+from facesim.subset import Subset
 from facesim.training import STRATEGIES
 
 
@@ -39,6 +40,15 @@ def _known_instance(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _subset(text: str) -> str | None:
+    """A subset in its one spelling; None where it is everything."""
+    try:
+        subset = Subset.parse(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return None if subset == (None, None) else str(subset)
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -50,6 +60,10 @@ class Experiment(_Frozen):
     `batch` and `epochs` compares the same number of updates from the same number of examples. With `scale_lr` it is
     what each worker computes at a time: see `Job.update_batch`.
 
+    `subset` (`identities=20,images=5`) uses a part of the data, chosen by `seed` before anything is held out.
+
+    `image_feature` and `label_feature` are what TFRecord files call them, where these are not the usual names.
+
     `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
     cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
     `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient. With `mirror_test` a
@@ -58,6 +72,7 @@ class Experiment(_Frozen):
 
     recipe: Annotated[str, _one_of(RECIPES)] = "paper"
     data: str = "rendered"
+    subset: Annotated[str, AfterValidator(_subset)] | None = None
     model: Annotated[str, _one_of(MODELS)] = "paper-cnn"
     head: Annotated[str, _one_of(HEADS)] = "softmax"
     margin: float = Field(0.2, ge=0, le=1)
@@ -68,6 +83,8 @@ class Experiment(_Frozen):
     held_out: float = Field(0.2, gt=0, lt=1)
     max_bad_files: float = Field(0.05, ge=0, le=1)
     min_images: int | None = Field(None, ge=2)
+    image_feature: str | None = None
+    label_feature: str | None = None
     epochs: int = Field(50, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -90,6 +107,12 @@ class Experiment(_Frozen):
     def _with_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
         recipe = RECIPES.get(given.get("recipe", "paper"))
         return {**recipe.settings, **given} if recipe else given
+
+    @model_validator(mode="after")
+    def _keeps_a_subset(self) -> Experiment:
+        if self.subset and self.cache == "none":
+            raise ValueError("--subset keeps the images that it chooses: use --cache disk or memory with it, not none")
+        return self
 
 
 class Shape(_Frozen):
@@ -269,7 +292,7 @@ def flag(name: str) -> str:
 
 
 def _tell(problem: Any) -> str:
-    if not problem["loc"] or problem["loc"][-1] in ("shape", "spot"):  # of several fields: the message names them
+    if not problem["loc"] or problem["loc"][-1] in ("experiment", "shape", "spot"):  # of several fields: the message names them
         return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     option = next((name for name, place in _PLACES.items() if place == problem["loc"]), str(problem["loc"][-1]))

@@ -89,6 +89,9 @@ class Quiet:
     def preparing(self, what: str, done: int, due: int) -> None:
         pass
 
+    def noticed(self, text: str) -> None:
+        pass
+
     def started(self, run: Run, position: int, jobs: int) -> None:
         pass
 
@@ -116,6 +119,9 @@ class _Lines(Quiet):
     def preparing(self, what: str, done: int, due: int) -> None:
         if done == due or time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._say(f"data: {what} {done}/{due}")
+
+    def noticed(self, text: str) -> None:
+        self._say(f"notice: {text}")
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         self._course = _Course(run, position, jobs)
@@ -155,6 +161,10 @@ class _Live(Quiet):
         self._show(Group(Text(f"data: {what} {done}/{due}"), _bar(done / due)))
         if done == due:
             self._hide()
+
+    def noticed(self, text: str) -> None:
+        self._hide()
+        self._console.print(f"notice: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         self._course = _Course(run, position, jobs)

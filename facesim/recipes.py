@@ -29,6 +29,7 @@ RECIPES: dict[str, Recipe] = {
             "clip_norm": 5.0,
             "augment": True,
             "mirror_test": True,
+            "evaluate_every": 10,
         },
     ),
 }

@@ -12,13 +12,16 @@ from typing import Any, Protocol
 from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Execution, Request
 from facesim.data.prepare import PreparedData, prepare
+from facesim.data.subsets import take_subset
 from facesim.errors import InputError
 from facesim.faults import check_room
 from facesim.folders import cache_folder
 from facesim.job import Job, changed_job, flag
+from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
+from facesim.subset import Subset
 
 _TICK_S = 0.25
 _STATES = {
@@ -36,6 +39,8 @@ class Watcher(Protocol):
 
     def preparing(self, what: str, done: int, due: int) -> None: ...
 
+    def noticed(self, text: str) -> None: ...
+
     def started(self, run: Run, position: int, jobs: int) -> None: ...
 
     def happened(self, event: dict[str, Any]) -> None: ...
@@ -52,25 +57,48 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         InputError: the data cannot be used.
     """
     experiment = job.experiment
-    return prepare(
+    whole = prepare(
         experiment.data,
         image_size=experiment.image_size,
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,
         min_images=experiment.min_images,
         decoded=experiment.cache != "none",
+        image_feature=experiment.image_feature,
+        label_feature=experiment.label_feature,
         cache_dir=cache_folder(),
         progress=progress,
     )
+    return take_subset(whole, Subset.parse(experiment.subset), experiment.seed) if experiment.subset else whole
 
 
-def render_jobs(jobs: list[Job], output: Path, data: PreparedData) -> list[tuple[Job, Path, Request]]:
+def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> list[PreparedData]:
+    """Each job's data. The jobs of a study differ in no more of it than their subset, and in the seed that chooses it.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    ready: dict[tuple[str | None, int | None], PreparedData] = {}
+    for job in jobs:
+        part = _part(job)
+        if part not in ready:
+            ready[part] = prepare_data(job, progress)
+    return [ready[_part(job)] for job in jobs]
+
+
+def _part(job: Job) -> tuple[str | None, int | None]:
+    experiment = job.experiment
+    return (experiment.subset, experiment.seed if experiment.subset else None)
+
+
+def render_jobs(jobs: list[Job], output: Path, data: list[PreparedData]) -> list[tuple[Job, Path, Request]]:
     """Each job with its run directory and the exact request that would run it. Starts and writes nothing."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     rendered = []
-    for job in jobs:
-        directory = output / f"{stamp}-{job.strategy}-seed{job.experiment.seed}"
-        rendered.append((job, directory, backend(job.backend).render(job, directory, data.directory)))
+    for job, own in zip(jobs, data, strict=True):
+        part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
+        directory = output / f"{stamp}-{job.strategy}{part}-seed{job.experiment.seed}"
+        rendered.append((job, directory, backend(job.backend).render(job, directory, own.directory)))
     return rendered
 
 
@@ -80,7 +108,9 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
-    data = prepare_data(jobs[0], watcher.preparing)
+    data = prepare_all(jobs, watcher.preparing)
+    for notice in check_memory(jobs, [len(own.names) for own in data]):
+        watcher.noticed(notice)
     rendered = render_jobs(jobs, output, data)
     check_writable(jobs[0].recovery)
     check_room(jobs[0].faults, output)

@@ -52,6 +52,7 @@ for command in (
     recognition.embed,
     recognition.verify,
     recognition.identify,
+    recognition.export,
     data.data,
     prices.prices,
     about.models,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import click
+import psutil
 
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models import HEADS, MODELS
@@ -34,6 +35,9 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
         f"\n{image_size}x{image_size} pixels, {identities:,} identities, {head} head, batch {batch}. FLOPs: an image's"
     )
     click.echo("forward pass. Head: its parameters, gradient and Adam's moments, and a batch's logits, in training.\n")
+    memory = psutil.virtual_memory().total
+    if large := [name for name, own in sizes.items() if own["head_bytes"] > memory]:
+        click.secho(f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n", fg="red")
     for name, about in HEADS.items():
         click.echo(f"--head {name:10}{about.summary}")
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from facesim.data import Description
+    from facesim.data.describe import Sizes
+
+#: Fewer images are done before one would look at a progress bar.
+_MANY = 20_000
+
+#: Suspected pairs, and unreadable files, that are shown as text.
+_SHOWN = 20
 
 
 @click.group()
@@ -33,19 +44,72 @@ def render(out: Path, **options: Any) -> None:
 @data.command("describe")
 @click.argument("source")
 @click.option("--image-size", default=64, show_default=True, help="height and width in pixels")
+@click.option("--held-out", default=0.2, show_default=True, help="share of an identity's images kept for testing")
+@click.option("--seed", default=0, show_default=True, help="of the split that duplicates are looked for across")
+@click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
+@click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]")
+@click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]")
+@click.option("--near", default=0.09, show_default=True, type=click.FloatRange(0, 0.5),
+              help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def describe(source: str, image_size: int, as_json: bool) -> None:
-    """Say what the data set SOURCE holds: identities, images of each, unreadable files, duplicates."""
+def describe(source: str, held_out: float, seed: int, near: float, as_json: bool, **options: Any) -> None:
+    """Say what the data set SOURCE holds: identities, images of each, unreadable files, suspected duplicates."""
     from dataclasses import asdict
 
     from facesim.data import describe as describe_data
+    from facesim.data.describe import original_sizes
     from facesim.job import make_job
     from facesim.study import prepare_data
 
-    prepared = prepare_data(make_job(data=source, image_size=image_size, max_bad_files=1.0), lambda *_: None)
-    facts = asdict(describe_data(prepared))
+    job = make_job(data=source, held_out=held_out, seed=seed, max_bad_files=1.0, **options)
+    prepared = prepare_data(job, lambda *_: None)
+    due = len(prepared.labels)
+    with click.progressbar(length=due, label="looking for duplicates", file=sys.stderr, hidden=due < _MANY) as bar:
+        found = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
+    sizes = original_sizes(source, job.experiment.image_size)
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
+        click.echo(json.dumps({**asdict(found), "original_sizes": sizes and asdict(sizes)}, indent=1))
         return
-    for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' '):28} {value}")
+    for line in _description(found, sizes):
+        click.echo(line)
+
+
+def _description(found: Description, sizes: Sizes | None) -> list[str]:
+    per_identity = f"{found.images_per_identity_min} to {found.images_per_identity_max}"
+    height, width, channels = found.image_shape
+    facts = {
+        "name": found.name,
+        "identities": f"{found.identities:,}",
+        "images": f"{found.images:,}",
+        "images of an identity": f"{per_identity}, median {found.images_per_identity_median:g}",
+        "the files' own size": "not files of images" if sizes is None else _sizes(sizes),
+        "prepared as": f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}",
+        "groups": ", ".join(f"{group} {count}" for group, count in found.identities_of_group.items()) or "none named",
+        "exact duplicates": f"{found.duplicate_images:,}",
+        "pairs that look the same": f"{found.near_duplicate_pairs:,}",
+        "  trained on and tested": f"{found.near_duplicate_pairs_across_split:,}",
+        "  of two identities": f"{found.near_duplicate_pairs_across_identities:,}",
+        "unreadable files": f"{len(found.bad_files):,}",
+        "sha256": found.sha256,
+    }
+    lines = [f"{name:26}{value}" for name, value in facts.items()]
+    lines += [f"unreadable: {bad.path}: {bad.reason}" for bad in found.bad_files[:_SHOWN]]
+    for pair in found.suspects[:_SHOWN]:
+        names = (pair.first_identity, pair.second_identity)
+        remarks = [
+            "identical" if pair.identical else f"distance {pair.distance:.3f}",
+            *(["trained on and tested"] if pair.across_split else []),
+            *([f"one labelled {names[0]}, the other {names[1]}"] if pair.across_identities else []),
+        ]
+        lines.append(f"look the same: {pair.first} and {pair.second} ({', '.join(remarks)})")
+    if max(len(found.suspects), len(found.bad_files)) > _SHOWN:
+        lines.append(f"of each the first {_SHOWN} are shown; more with --json")
+    return lines
+
+
+def _sizes(sizes: Sizes) -> str:
+    (narrow, width, wide), (low, height, high) = sizes.width, sizes.height
+    told = f"{width:g} x {height:g} pixels"
+    if (narrow, low) != (wide, high):
+        told = f"{narrow} x {low} to {wide} x {high} pixels, median {width:g} x {height:g}"
+    return told + (f"; {sizes.scaled_up:,} are scaled up" if sizes.scaled_up else "")

@@ -12,6 +12,8 @@ from facesim.cli.quiet import hush_tensorflow
 from facesim.errors import InputError
 
 if TYPE_CHECKING:
+    from facesim.data.prepare import PreparedData
+    from facesim.job import Job
     from facesim.recognition.embedding import Recogniser
     from facesim.run import Run
 
@@ -36,11 +38,18 @@ def _recogniser(path: Path) -> tuple[Run, Recogniser]:
 @click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
 @click.option("--far", type=float, multiple=True,
               help="false accept rate at which to tell the true accept rate; repeatable")  # fmt: skip
+@click.option("--groups", type=click.Path(path_type=Path),
+              help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def evaluate(
-    run_directory: Path, source: str | None, pairs: Path | None, far: tuple[float, ...], as_json: bool
+    run_directory: Path,
+    source: str | None,
+    pairs: Path | None,
+    far: tuple[float, ...],
+    groups: Path | None,
+    as_json: bool,
 ) -> None:
-    """Say how well the model of RUN recognises: closed set, identification, verification.
+    """Say how well the model of RUN recognises: closed set, identification, verification, and by group of people.
 
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
@@ -50,18 +59,28 @@ def evaluate(
 
     if pairs and not source:
         raise InputError(f"--pairs {pairs} needs DATA, the folder of LFW's images that it names")
+    if pairs and groups:
+        raise InputError(f"--groups {groups} does not go with --pairs, whose people it does not know")
     run, recogniser = _recogniser(run_directory)
     from facesim.recognition.assess import assess_lfw, assess_others, assess_own
+    from facesim.recognition.groups import with_groups
 
     job = run.job()
     fars = far or None
+
+    def prepared(job: Job) -> PreparedData:
+        data = prepare_data(job, lambda *_: None)
+        return with_groups(data, groups) if groups else data
+
     if pairs:
         found = assess_lfw(recogniser, pairs, Path(source), fars)
     elif source is None or source == job.experiment.data:
-        found = assess_own(recogniser, prepare_data(job, lambda *_: None), fars)
+        found = assess_own(recogniser, prepared(job), fars)
     else:
-        other = job.model_copy(update={"experiment": job.experiment.model_copy(update={"data": source})})
-        found = assess_others(recogniser, prepare_data(other, lambda *_: None), fars)
+        other = job.model_copy(
+            update={"experiment": job.experiment.model_copy(update={"data": source, "subset": None})}
+        )
+        found = assess_others(recogniser, prepared(other), fars)
     earlier = json.loads(run.evaluation_file.read_text()) if run.evaluation_file.exists() else {}
     earlier.pop(found["data"], None)
     write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
@@ -93,6 +112,13 @@ def _evaluation(found: dict[str, Any]) -> list[str]:
     )
     lines.append(f"                 {own['genuine_pairs']} genuine and {own['impostor_pairs']} impostor pairs")
     lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in own["tar_at_far"].items()]
+    if by_group := found.get("groups"):
+        from facesim.recognition.groups import told
+
+        for what, rates in by_group["rates"].items():
+            lines.append(f"errors by group, {what}")
+            lines += [f"  {rate['group']:20}{told(rate)}" for rate in rates]
+        lines += [by_group["warning"]] if by_group["warning"] else []
     return lines
 
 
@@ -184,3 +210,42 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
     for entry in ranked:
         told = ", ".join(f"{each['identity']} {each['similarity']:.3f}" for each in entry["likest"])
         click.echo(f"{entry['probe']}: {told}")
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["keras", "savedmodel"]), default="keras", show_default=True,
+              help="one file for Keras, or a folder for TensorFlow and its servers")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
+def export(run_directory: Path, kind: str, output: Path | None) -> None:
+    """Write the model of RUN for use without facesim: images in, embedding, logits and probabilities out.
+
+    The names of the people, in the order of the logits, are written with it.
+    """
+    from facesim.study import prepare_data
+
+    output = output or Path("face-model.keras" if kind == "keras" else "face-model")
+    if kind == "keras" and output.suffix != ".keras":
+        raise InputError(f"--output {output} must end in .keras, by which Keras knows the format")
+    if output.exists():
+        raise InputError(f"{output} already exists; name another with --output")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output.absolute().parent} is no folder; make it, or name another with --output")
+    run, recogniser = _recogniser(run_directory)
+    try:
+        names = prepare_data(run.job(), lambda *_: None).names
+    except InputError as error:
+        names = ()
+        click.echo(f"facesim: people have numbers in place of names: {error}", err=True)
+    if len(names) != recogniser.identities:
+        names = [str(number) for number in range(recogniser.identities)]
+    from facesim.models.export import portable, write_keras, write_savedmodel
+
+    experiment = recogniser.experiment
+    model = portable(recogniser.model, experiment.model, experiment.mirror_test)
+    (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
+    height, width, channels = model.input_shape[1:]
+    click.echo(
+        f"{output}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
+        f"{model.outputs[0].shape[-1]} dimensions and {len(names)} people"
+    )

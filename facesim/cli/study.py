@@ -43,7 +43,10 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     unknown = sorted(settings.keys() - known)
     if unknown:
         raise InputError(f"--config {path}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
-    ctx.default_map = settings
+    several = {option.name for option in ctx.command.params if getattr(option, "multiple", False)}
+    ctx.default_map = {
+        name: [value] if name in several and isinstance(value, str) else value for name, value in settings.items()
+    }
 
 
 def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -52,7 +55,10 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
     options = [
         click.option("--backend", type=click.Choice(list(BACKENDS)), default="local", show_default=True,
                      help="where to run"),
-        click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz or .csv of images"),
+        click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz, .csv, .rec or .tfrecord"),
+        click.option("--subset", multiple=True,
+                     help="identities=N,images=M, or one of them: a part of the data, chosen by the seed, each larger"
+                          " one containing the smaller; repeatable, for a learning curve"),
         click.option("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
                      show_default=True, help="how replicas train together; repeatable"),
         click.option("--recipe", type=click.Choice(list(RECIPES)),
@@ -88,6 +94,8 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--held-out", type=float, help="share of an identity's images kept for testing  [default: 0.2]"),
         click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
         click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]"),
+        click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]"),
+        click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]"),
         click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),
         click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
@@ -150,8 +158,8 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
                 f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory"
             )
     changes = {name: value for name, value in options.items() if name not in ("as_json", "faults")}
-    if "strategy" in changes:
-        (*_, changes["strategy"]) = changes["strategy"]
+    for name in changes.keys() & {"strategy", "subset"}:
+        (*_, changes[name]) = changes[name]
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
     run = resume(Run.open(directory), changes, _watcher(as_json))
@@ -169,6 +177,7 @@ def compare(**options: Any) -> int:
 
 def _study(
     strategy: tuple[str, ...],
+    subset: tuple[str, ...],
     seeds: int,
     output: Path,
     dry_run: bool,
@@ -180,7 +189,12 @@ def _study(
     from facesim.job import make_job
 
     options["faults"] = read_faults(options["faults"]) if options["faults"] else ()
-    jobs = [make_job(strategy=name, seed=seed, **options) for seed in range(seeds) for name in dict.fromkeys(strategy)]
+    jobs = [
+        make_job(strategy=name, subset=part, seed=seed, **options)
+        for seed in range(seeds)
+        for part in dict.fromkeys(subset or [None])
+        for name in dict.fromkeys(strategy)
+    ]
     if dry_run:
         return _print_dry_run(jobs, output)
 
@@ -189,7 +203,7 @@ def _study(
 
     runs = run_study(jobs, output, _watcher(as_json))
     if baselines and State.STOPPED not in {(run.result() or {}).get("state") for run in runs}:
-        _baselines(jobs[0], range(seeds), output)
+        _baselines(jobs, output)
     return _finished(runs, output, as_json)
 
 
@@ -212,34 +226,39 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     return 0 if states <= {State.COMPLETED} else 1
 
 
-def _baselines(job: Job, seeds: range, output: Path) -> list[Score]:
+def _baselines(jobs: list[Job], output: Path) -> list[Score]:
     """Have the classical methods' scores in the study's output folder."""
     from facesim.baselines import MAX_IMAGES
     from facesim.baselines.record import record_baselines
-    from facesim.study import prepare_data
+    from facesim.study import prepare_all
 
-    data = prepare_data(job, lambda *_: None)
-    if len(data.labels) > MAX_IMAGES:
-        click.echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
-        return []
-    return record_baselines(data, job.experiment.model_dump(), seeds, output)
+    scores: dict[tuple[str | None, int], list[Score]] = {}
+    for job, data in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
+        split = (job.experiment.subset, job.experiment.seed)
+        if len(data.labels) > MAX_IMAGES:
+            click.echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
+            return []
+        if split not in scores:
+            scores[split] = record_baselines(data, job.experiment.model_dump(), [job.experiment.seed], output)
+    return [score for own in scores.values() for score in own]
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
     from facesim.run import Run
-    from facesim.study import prepare_data, render_jobs
+    from facesim.study import prepare_all, render_jobs
 
-    data = prepare_data(jobs[0], lambda *_: None)
+    data = prepare_all(jobs, lambda *_: None)
     shown = [
         {
             "run_directory": str(directory),
             "job": job.model_dump(),
+            "data": str(own.directory),
             "request": json.loads(request.to_json()),
             "files": Run.files(),
         }
-        for job, directory, request in render_jobs(jobs, output, data)
+        for own, (job, directory, request) in zip(data, render_jobs(jobs, output, data))
     ]
-    click.echo(json.dumps({"data": str(data.directory), "runs": shown}, indent=1))
+    click.echo(json.dumps({"runs": shown}, indent=1))
     return 0
 
 
@@ -274,6 +293,9 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.option("--image-size", type=int, help="height and width in pixels  [default: 64]")
 @click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]")
 @click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
+@click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]")
+@click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]")
+@click.option("--subset", help="identities=N,images=M, or one of them: a part of the data, chosen by the seed")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -282,7 +304,7 @@ def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: A
     from facesim.baselines import BASELINES, means
     from facesim.job import make_job
 
-    table = means(_baselines(make_job(data=source, **options), range(seeds), output))
+    table = means(_baselines([make_job(data=source, seed=seed, **options) for seed in range(seeds)], output))
     if as_json:
         click.echo(json.dumps(table, indent=1))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +26,18 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a source: the images' size and channels, what to render, whom to leave out, whom to tell."""
+    """What is asked of a source: the images' size and channels, what to render, whom to leave out, whom to tell.
+
+    `image_feature` and `label_feature` name them in TFRecord files; None looks for the usual names.
+    """
 
     image_size: int
     channels: int
     min_images: int | None
     render: RenderSpec
     progress: Progress
+    image_feature: str | None = None
+    label_feature: str | None = None
 
 
 def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
@@ -48,10 +54,19 @@ def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
 
 def decode(path: Path, root: Path, wanted: Wanted) -> np.ndarray | BadFile:
     """uint8 (size, size, channels), upright, or why this file is no usable image."""
+    return _decode(path, path, shown_path(path, root), wanted)
+
+
+def decode_bytes(encoded: bytes, origin: str, wanted: Wanted) -> np.ndarray | BadFile:
+    """The same for an image that was read from a file of many; `origin` says where."""
+    return _decode(io.BytesIO(encoded), Path(origin), origin, wanted)
+
+
+def _decode(source: Path | io.BytesIO, path: Path, shown: str, wanted: Wanted) -> np.ndarray | BadFile:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are more than {Image.MAX_IMAGE_PIXELS}")
             # JPEG can be decoded at 1/2, 1/4 or 1/8 size; twice the size asked for is enough to resample from.
@@ -59,11 +74,15 @@ def decode(path: Path, root: Path, wanted: Wanted) -> np.ndarray | BadFile:
             image.load()
             return fit(ImageOps.exif_transpose(image), wanted)
     except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever they trip over in a damaged file
-        shown = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-        return BadFile(shown.as_posix(), _reason(path, error))
+        return BadFile(shown, _reason(source, path, error))
 
 
-def _reason(path: Path, error: Exception) -> str:
+def shown_path(path: Path, root: Path) -> str:
+    """A file as a data set tells of it: its path below the set's folder, or where it lies elsewhere its name."""
+    return (path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix()
+
+
+def _reason(source: Path | io.BytesIO, path: Path, error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if path.suffix.lower() in (".heic", ".heif"):
@@ -71,7 +90,8 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "empty file" if path.stat().st_size == 0 else "not an image that Pillow can read"
+        size = path.stat().st_size if isinstance(source, Path) else len(source.getvalue())
+        return "empty file" if size == 0 else "not an image that Pillow can read"
     return f"{type(error).__name__}: {error}"
 
 

@@ -1,14 +1,79 @@
-"""A prepared data set in a few numbers."""
+"""A prepared data set in a few numbers, and what in it would make a comparison say more than it knows."""
 
 from __future__ import annotations
 
 import hashlib
+import heapq
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from facesim.data.decode import BadFile
+from facesim.data.duplicates import NEAR, Pair, near_pairs
+from facesim.data.layouts import find_examples, read_csv
 from facesim.data.prepare import PreparedData
+from facesim.data.sources import resolve
+from facesim.data.splits import stratified_split
+
+#: So many suspected pairs are listed, the likest first; all are counted.
+LISTED = 1000
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """Two images that look the same: where they are found, whom they are said to show, and what that does.
+
+    `distance` is the share of their perceptual hashes that differs. `across_split`: one is trained on and the other one
+    tested. `across_identities`: they are said to show two people, so one of the labels may be wrong.
+    """
+
+    first: str
+    second: str
+    first_identity: str
+    second_identity: str
+    distance: float
+    identical: bool
+    across_split: bool
+    across_identities: bool
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The image files' own widths and heights in pixels: smallest, median, largest; and how many are scaled up.
+
+    Of files that are images; what is turned as its EXIF says counts as it is stored.
+    """
+
+    files: int
+    width: tuple[int, float, int]
+    height: tuple[int, float, int]
+    scaled_up: int
+
+
+def original_sizes(source: str, image_size: int) -> Sizes | None:
+    """The sizes of the image files that `source` names, by their headers alone; None where it is not files of images.
+
+    Raises:
+        InputError: `source` cannot be used.
+    """
+    from PIL import Image
+
+    kind, location = resolve(source)
+    listed = {"folder": find_examples, "csv": read_csv}.get(kind)
+    if listed is None:
+        return None
+    sizes = []
+    for example in listed(location):
+        try:
+            with Image.open(example.path) as image:
+                sizes.append(image.size)
+        except Exception:  # noqa: BLE001  a file that is no image is told of as such elsewhere
+            continue
+    if not sizes:
+        return None
+    width, height = ((int(min(own)), float(np.median(own)), int(max(own))) for own in zip(*sizes))
+    return Sizes(len(sizes), width, height, sum(max(size) < image_size for size in sizes))
 
 
 @dataclass(frozen=True)
@@ -16,8 +81,9 @@ class Description:
     """What `facesim data describe` shows; counts are of usable images.
 
     identities_of_group: how many identities each group has; identities without a group are not counted.
-    duplicate_images: images whose pixels are exactly those of an earlier image. Such a pair can be split into training
-        and test, which flatters the accuracy.
+    duplicate_images: images whose pixels are exactly those of an earlier image.
+    near_duplicate_pairs: pairs of images that look the same, exact duplicates included; such a pair that the split of
+        the training divides (`across_split`) flatters the accuracy. `suspects` are the likest `LISTED` of them.
     """
 
     name: str
@@ -29,15 +95,61 @@ class Description:
     image_shape: tuple[int, int, int]
     identities_of_group: dict[str, int]
     duplicate_images: int
+    near_duplicate_pairs: int
+    near_duplicate_pairs_across_split: int
+    near_duplicate_pairs_across_identities: int
+    suspects: tuple[Suspect, ...]
     bad_files: tuple[BadFile, ...]
     sha256: str
 
 
-def describe(data: PreparedData) -> Description:
-    """Count what a prepared data set holds; reads every image once."""
+def describe(
+    data: PreparedData,
+    held_out: float = 0.2,
+    seed: int = 0,
+    near: float = NEAR,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Description:
+    """Count what a prepared data set holds, with the split that `held_out` and `seed` give a training.
+
+    `near` is the share of a perceptual hash in which images that look the same may differ.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    images = np.asarray(data.images)
     per_identity = np.bincount(data.labels, minlength=len(data.names))
     groups = [group for group in data.groups if group is not None]
-    distinct = {hashlib.blake2b(image, digest_size=16).digest() for image in data.images}
+    distinct = {hashlib.blake2b(image, digest_size=16).digest() for image in images}
+    held = np.zeros(len(images), bool)
+    held[stratified_split(data.labels, held_out, seed)[1]] = True
+
+    counts = {"all": 0, "across_split": 0, "across_identities": 0}
+
+    def counted() -> Iterator[Pair]:
+        for pair in near_pairs(images, near, progress):
+            counts["all"] += 1
+            counts["across_split"] += int(held[pair.first] != held[pair.second])
+            counts["across_identities"] += int(data.labels[pair.first] != data.labels[pair.second])
+            yield pair
+
+    likest = heapq.nsmallest(
+        LISTED, counted(), key=lambda pair: (not pair.identical, pair.distance, pair.first, pair.second)
+    )
+    origins = data.origins if likest else []
+    suspects = tuple(
+        Suspect(
+            first=origins[pair.first],
+            second=origins[pair.second],
+            first_identity=data.names[data.labels[pair.first]],
+            second_identity=data.names[data.labels[pair.second]],
+            distance=pair.distance,
+            identical=pair.identical,
+            across_split=bool(held[pair.first] != held[pair.second]),
+            across_identities=bool(data.labels[pair.first] != data.labels[pair.second]),
+        )
+        for pair in likest
+    )
     return Description(
         name=data.name,
         identities=len(data.names),
@@ -48,6 +160,10 @@ def describe(data: PreparedData) -> Description:
         image_shape=data.image_shape,
         identities_of_group={group: groups.count(group) for group in dict.fromkeys(groups)},
         duplicate_images=len(data.labels) - len(distinct),
+        near_duplicate_pairs=counts["all"],
+        near_duplicate_pairs_across_split=counts["across_split"],
+        near_duplicate_pairs_across_identities=counts["across_identities"],
+        suspects=suspects,
         bad_files=data.bad_files,
         sha256=data.sha256,
     )

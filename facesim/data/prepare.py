@@ -4,6 +4,7 @@
 
     cache_dir/<key>/images.u8      the images' raw bytes, n * height * width * channels, C order
                     labels.npy     int32 (n,), 0..identities-1
+                    origins.json   where each image was found in the source
                     dataset.json   what it is: name, shape, names, groups, unreadable files, checksum
 
 Raw bytes, because every training task, also a TensorFlow worker on another host, then reads the whole set with one
@@ -21,7 +22,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from facesim.data.sources import SOURCES, Content, resolve
 from facesim.data.stored import FILES, TURNS, StoredImages, turns_of, write_index
 from facesim.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the folder's format, or the way images are decoded, changes."""
 
 _STALE_S = 24 * 3600
@@ -69,6 +70,11 @@ class PreparedData:
         if not self.decoded:
             return StoredImages(self.directory, self.image_shape)
         return np.memmap(self.directory / "images.u8", np.uint8, "r", shape=(len(self.labels), *self.image_shape))
+
+    @property
+    def origins(self) -> list[str]:
+        """Where each image was found in the source: a path below its folder, or a place in a file of many."""
+        return json.loads((self.directory / "origins.json").read_text(encoding="utf-8"))
 
     @classmethod
     def load(cls, directory: Path) -> PreparedData:
@@ -127,6 +133,8 @@ def prepare(
     channels: int = 3,
     max_bad_files: float = 0.05,
     min_images: int | None = None,
+    image_feature: str | None = None,
+    label_feature: str | None = None,
     render: RenderSpec | None = None,
     decoded: bool = True,
     cache_dir: Path,
@@ -136,13 +144,15 @@ def prepare(
 
     source: "rendered" (described by `render`; its size is set to image_size), "olivetti" or "lfw" (scikit-learn
         downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `layouts.read_csv`), a .npz with
-        `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, or a folder that holds
-        one .npz or .csv and no images. A folder that is called like a built-in source is written ./lfw.
+        `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
+        `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
+        number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
     image_size: height and width in pixels of the square images, 8..1024; the aspect ratio is kept, on black.
     channels: 1 grey or 3 colour.
     max_bad_files: the share of all files, 0..1, that may be unreadable; these are skipped and listed in `bad_files`.
     min_images: identities with fewer images listed are left out; None leaves none out (for "lfw": 15).
     decoded: keep the decoded images; if not, only where each lies and how it is turned, which takes image files.
+    image_feature, label_feature: what they are called in TFRecord files; None looks for the usual names.
     progress: called with a phase ("rendering", "decoding", "downloading"), images done and images due.
 
     Raises InputError, with what to do, for a source that cannot be used.
@@ -156,26 +166,58 @@ def prepare(
     if min_images is not None and min_images < 2:
         raise InputError(f"min_images is {min_images}; an identity needs at least 2.")
 
-    wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress or (lambda *_: None))
+    told = progress or (lambda *_: None)
+    wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
     kind, location = resolve(source)
     found = SOURCES[kind](location, wanted)
-    determining = [FORMAT_VERSION, kind, found.fingerprint, image_size, channels, min_images, max_bad_files]
-    key = _hash(determining if decoded else [*determining, "stored"])[:24]
-    directory = Path(cache_dir) / key
+    return _once(
+        Path(cache_dir),
+        [kind, found.fingerprint, image_size, channels, min_images, max_bad_files, *([] if decoded else ["stored"])],
+        lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded),
+    )
+
+
+def keep_prepared(
+    cache_dir: Path,
+    content: Any,
+    *,
+    name: str,
+    image_shape: tuple[int, int, int],
+    pixels: Iterable[np.ndarray],
+    labels: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[str | None],
+    bad_files: Sequence[BadFile],
+    origins: Sequence[str],
+) -> PreparedData:
+    """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
+
+    pixels: uint8 (any, height, width, channels), some images at a time, in the order of `labels`, int32.
+    """
+
+    def write(directory: Path) -> None:
+        digest = hashlib.sha256()
+        with (directory / "images.u8").open("wb") as file:
+            for some_images in pixels:
+                file.write(some_images.tobytes())
+                digest.update(some_images.tobytes())
+        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, origins, digest)
+
+    return _once(cache_dir, content, write)
+
+
+def _once(cache_dir: Path, content: Any, write: Callable[[Path], None]) -> PreparedData:
+    """The prepared data set that `content` determines: found in `cache_dir`, or written there by `write`."""
+    key = _hash([FORMAT_VERSION, *content])[:24]
+    directory = cache_dir / key
     if directory.exists():
         try:
             return PreparedData.load(directory)
         except InputError:  # damaged: make it again below
             pass
 
-    _remove_stale(Path(cache_dir))
-    content = found.open()
-    if not decoded and content.files is None:
-        raise InputError(
-            f"--cache none decodes image files as they are read, and {found.name} has none: use --cache disk or "
-            f"--cache memory, or a folder or .csv of image files."
-        )
-    new = Path(cache_dir) / f".{key}.{uuid.uuid4().hex}"
+    _remove_stale(cache_dir)
+    new = cache_dir / f".{key}.{uuid.uuid4().hex}"
     try:
         new.mkdir(parents=True)
     except OSError as error:
@@ -183,7 +225,7 @@ def prepare(
             f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to."
         ) from error
     try:
-        _write(new, found.name, content, wanted, max_bad_files, decoded)
+        write(new)
         _publish(new, directory)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -191,12 +233,17 @@ def prepare(
 
 
 def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad_files: float, decoded: bool) -> None:
+    if not decoded and content.files is None:
+        raise InputError(
+            f"--cache none decodes image files as they are read, and {name} has none: use --cache disk or "
+            f"--cache memory, or a folder or .csv of image files."
+        )
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
     _check_identities(content.names, kept, counts, name)
     indices = np.flatnonzero(kept[content.labels])
 
-    bad_files, labels, digest = [], [], hashlib.sha256()
+    bad_files, labels, origins, digest = [], [], [], hashlib.sha256()
     paths, turns = [], []
     with (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
         for index, picture in zip(indices, content.pictures(indices), strict=True):
@@ -210,6 +257,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
             else:
                 paths.append(content.files[index])
                 turns.append(turns_of(content.files[index]))
+            origins.append(content.origin(index))
     if not decoded:
         write_index(directory, paths, turns)
     if len(bad_files) > max_bad_files * len(indices):
@@ -223,18 +271,36 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
     _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
+    names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
+    shape = (wanted.image_size, wanted.image_size, wanted.channels)
+    _write_facts(directory, name, shape, labels, names, groups, bad_files, origins, digest)
+
+
+def _write_facts(
+    directory: Path,
+    name: str,
+    image_shape: tuple[int, int, int],
+    labels: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[str | None],
+    bad_files: Sequence[BadFile],
+    origins: Sequence[str],
+    digest: Any,
+) -> None:
+    """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
     digest.update(labels.tobytes())
     np.save(directory / "labels.npy", labels)
+    (directory / "origins.json").write_text(json.dumps(origins, ensure_ascii=False, indent=0), encoding="utf-8")
     facts = {
         "format_version": FORMAT_VERSION,
         "name": name,
         "count": len(labels),
-        "image_shape": [wanted.image_size, wanted.image_size, wanted.channels],
-        "names": [content.names[i] for i in np.flatnonzero(kept)],
-        "groups": [content.groups[i] for i in np.flatnonzero(kept)],
+        "image_shape": list(image_shape),
+        "names": list(names),
+        "groups": list(groups),
         "bad_files": [asdict(bad_file) for bad_file in bad_files],
         "sha256": digest.hexdigest(),
-        "decoded": decoded,
+        "decoded": (directory / "images.u8").exists(),
     }
     (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from facesim.data.decode import BadFile, Wanted, decode, fit, to_channels
-from facesim.data.layouts import Example, find_examples, list_images, read_csv
+from facesim.data import recordio, tfrecord
+from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
+from facesim.data.layouts import Example, find_examples, list_images, natural_key, read_csv
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.errors import InputError
 
@@ -25,14 +26,17 @@ _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim
 
 @dataclass(frozen=True)
 class Content:
-    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read. `files`
-    are what they are read from, None where an image has no file of its own.
+    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
+
+    `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
+    read from, None where an image has no file of its own.
     """
 
     labels: np.ndarray
     names: Sequence[str]
     groups: Sequence[str | None]
     pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
+    origin: Callable[[int], str] = "image {}".format
     files: Sequence[Path] | None = None
 
 
@@ -98,6 +102,64 @@ def _folder(path: Path, wanted: Wanted) -> _Source:
     return _files(path.resolve().name, path.resolve(), find_examples(path), wanted)
 
 
+def _recordio(path: Path, wanted: Wanted) -> _Source:
+    beside = [path, path.with_suffix(".idx"), path.with_name("property")]
+
+    def open_content() -> Content:
+        index = recordio.read_index(path, wanted.progress)
+
+        def origin(number: int) -> str:
+            return f"{path.name} byte {index.offsets[number]}"
+
+        def picture_of(number: int) -> np.ndarray | BadFile:
+            with path.open("rb") as file:
+                record = recordio.read_record(file, path, int(index.offsets[number]))
+            return decode_bytes(record.image, origin(number), wanted)
+
+        used, labels = np.unique(index.labels, return_inverse=True)
+        names = [str(label) for label in used]
+        return Content(labels.astype(np.int32), names, [None] * len(names), _in_parallel(picture_of, wanted), origin)
+
+    return _Source(path.resolve().parent.name, _fingerprint(path.parent, beside), open_content)
+
+
+def _tfrecord(path: Path, wanted: Wanted) -> _Source:
+    files = tfrecord.shards(path)
+    features = (wanted.image_feature, wanted.label_feature)
+
+    def example(file: Path, place: tfrecord.Place, content: bytes) -> tfrecord.Example:
+        return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
+
+    def open_content() -> Content:
+        places, found = [], []
+        done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
+        for file in files:
+            for place, content in tfrecord.find_records(file):
+                places.append((file, place))
+                found.append(str(example(file, place, content).label))
+                done += len(content)
+                if len(found) % 1000 == 0:
+                    wanted.progress("reading labels, kB", done // 1000, due)
+        if not found:
+            raise InputError(f"{path} holds no records.")
+        wanted.progress("reading labels, kB", due, due)
+        names = sorted(set(found), key=natural_key)
+        label_of = {name: label for label, name in enumerate(names)}
+
+        def origin(number: int) -> str:
+            file, place = places[number]
+            return f"{file.name} byte {place.record}"
+
+        def picture_of(number: int) -> np.ndarray | BadFile:
+            file, place = places[number]
+            return decode_bytes(example(file, place, tfrecord.read(file, place)).image, origin(number), wanted)
+
+        labels = np.array([label_of[name] for name in found], np.int32)
+        return Content(labels, names, [None] * len(names), _in_parallel(picture_of, wanted), origin)
+
+    return _Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
+
+
 SOURCES: dict[str, Callable[[Path, Wanted], _Source]] = {
     "rendered": _rendered,
     "olivetti": _olivetti,
@@ -105,6 +167,8 @@ SOURCES: dict[str, Callable[[Path, Wanted], _Source]] = {
     "npz": _npz,
     "csv": _csv,
     "folder": _folder,
+    "recordio": _recordio,
+    "tfrecord": _tfrecord,
 }
 BUILT_IN = ("rendered", "olivetti", "lfw")
 """The sources that are given by name; the others are found at a path."""
@@ -117,20 +181,32 @@ def resolve(source: str) -> tuple[str, Path]:
     path = Path(source).expanduser()
     if not path.exists():
         raise InputError(
-            f"no data source {source!r}. Give {', '.join(BUILT_IN)}, or an existing folder, .npz or .csv file."
+            f"no data source {source!r}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
         )
-    if path.is_dir():
-        tables = sorted(file for file in path.iterdir() if file.suffix.lower() in (".npz", ".csv") and file.is_file())
-        if not tables or list_images(path.resolve()):
-            return "folder", path
-        if len(tables) > 1:
-            names = ", ".join(table.name for table in tables)
-            raise InputError(f"{path} holds no images but {len(tables)} data sets ({names}). Give one of these files.")
-        path = tables[0]
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("npz", "csv"):
-        raise InputError(f"{path} is neither a folder nor a .npz or .csv file. Give one of these.")
-    return kind, path
+    if path.is_file():
+        kind = _kind_of_file(path)
+        if kind is None:
+            raise InputError(f"{path} is neither a folder nor a {_FILES} file. Give one of these.")
+        return kind, path
+    tables = sorted(file for file in path.iterdir() if file.is_file() and _kind_of_file(file))
+    if not tables or list_images(path.resolve()):
+        return "folder", path
+    if all(tfrecord.is_record_file(table) for table in tables):
+        return "tfrecord", path
+    if len(tables) > 1:
+        names = ", ".join(table.name for table in tables)
+        raise InputError(f"{path} holds no images but {len(tables)} data sets ({names}). Give one of these files.")
+    return _kind_of_file(tables[0]), tables[0]
+
+
+_FILES = ".npz, .csv, .rec or .tfrecord"
+
+
+def _kind_of_file(path: Path) -> str | None:
+    """The kind of source that a file is, by its name."""
+    if tfrecord.is_record_file(path):
+        return "tfrecord"
+    return {".npz": "npz", ".csv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
 
 
 def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -> _Source:
@@ -143,20 +219,37 @@ def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -
         def picture_of(index: int) -> np.ndarray | BadFile:
             return decode(examples[index].path, root, wanted)
 
-        def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
-            with ThreadPoolExecutor() as pool:
-                # A window at a time: millions of files must not become millions of pending results.
-                for start in range(0, len(indices), 1024):
-                    window = indices[start : start + 1024]
-                    for done, picture in enumerate(pool.map(picture_of, window), start + 1):
-                        wanted.progress("decoding", done, len(indices))
-                        yield picture
+        def origin(index: int) -> str:
+            return shown_path(examples[index].path, root)
 
-        files = [example.path.resolve() for example in examples]
-        return Content(labels, names, [group_of[identity] for identity in names], pictures, files)
+        return Content(
+            labels,
+            names,
+            [group_of[identity] for identity in names],
+            _in_parallel(picture_of, wanted),
+            origin,
+            [example.path.resolve() for example in examples],
+        )
 
     listed = [[example.identity, example.group] for example in examples]
     return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed], open_content)
+
+
+def _in_parallel(
+    picture_of: Callable[[int], np.ndarray | BadFile], wanted: Wanted
+) -> Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]:
+    """Decode on every core: `Content.pictures` of a source that has its images one by one."""
+
+    def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
+        with ThreadPoolExecutor() as pool:
+            # A window at a time: millions of files must not become millions of pending results.
+            for start in range(0, len(indices), 1024):
+                window = indices[start : start + 1024]
+                for done, picture in enumerate(pool.map(picture_of, window), start + 1):
+                    wanted.progress("decoding", done, len(indices))
+                    yield picture
+
+    return pictures
 
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:

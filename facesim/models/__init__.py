@@ -3,6 +3,7 @@
 `MODELS` and `HEADS` name them without importing Keras. Adding a backbone is one module with a `features` and one line.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class Model(NamedTuple):
-    """A backbone, as far as it can be told without Keras."""
+    """A backbone, as far as it can be told without Keras: `dimensions` of its embedding, by the images' size."""
 
     module: str
     summary: str
+    dimensions: Callable[[int], int]
 
 
 class Head(NamedTuple):
@@ -25,17 +27,42 @@ class Head(NamedTuple):
     summary: str
 
 
+def _always(dimensions: int) -> Callable[[int], int]:
+    return lambda image_size: dimensions
+
+
+def _flattened(image_size: int) -> int:
+    """64 channels after three 3x3 convolutions with stride 2 and no padding."""
+    for _ in range(3):
+        image_size = (image_size - 3) // 2 + 1
+    return 64 * image_size**2
+
+
 MODELS: dict[str, Model] = {
-    "paper-cnn": Model("facesim.models.paper_cnn", "the paper's network as published: 3 convolutions, dense 1024"),
-    "plain-cnn": Model("facesim.models.plain_cnn", "3 convolutions, nothing random, no batch statistics: for checks"),
-    "compact-cnn": Model("facesim.models.compact_cnn", "a small sensible one: 4 blocks, global average pooling"),
-    "resnet-small": Model("facesim.models.resnet_small", "3 residual stages, 128-d embedding: few photographs, CPUs"),
-    "mobilefacenet": Model("facesim.models.mobilefacenet", "MobileFaceNet (Chen et al., 2018), 128-d embedding"),
-    "resnet50": Model("facesim.models.resnet50", "ResNet-50 (He et al., 2016), untrained, 512-d embedding: for GPUs"),
-    "efficientnet-b0": Model(
-        "facesim.models.efficientnet_b0", "EfficientNet-B0 (Tan and Le, 2019), untrained, 512-d embedding: for GPUs"
+    "paper-cnn": Model(
+        "facesim.models.paper_cnn", "the paper's network as published: 3 convolutions, dense 1024", _always(1024)
     ),
-}  # fmt: skip
+    "plain-cnn": Model(
+        "facesim.models.plain_cnn", "3 convolutions, nothing random, no batch statistics: for checks", _flattened
+    ),
+    "compact-cnn": Model(
+        "facesim.models.compact_cnn", "a small sensible one: 4 blocks, global average pooling", _always(160)
+    ),
+    "resnet-small": Model(
+        "facesim.models.resnet_small", "3 residual stages, 128-d embedding: few photographs, CPUs", _always(128)
+    ),
+    "mobilefacenet": Model(
+        "facesim.models.mobilefacenet", "MobileFaceNet (Chen et al., 2018), 128-d embedding", _always(128)
+    ),
+    "resnet50": Model(
+        "facesim.models.resnet50", "ResNet-50 (He et al., 2016), untrained, 512-d embedding: for GPUs", _always(512)
+    ),
+    "efficientnet-b0": Model(
+        "facesim.models.efficientnet_b0",
+        "EfficientNet-B0 (Tan and Le, 2019), untrained, 512-d embedding: for GPUs",
+        _always(512),
+    ),
+}
 
 HEADS: dict[str, Head] = {
     "softmax": Head(False, "a linear classifier"),

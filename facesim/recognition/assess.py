@@ -12,6 +12,7 @@ from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.errors import InputError
 from facesim.recognition.embedding import Recogniser
+from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, supported, verification
 
@@ -37,12 +38,16 @@ def assess_own(recogniser: Recogniser, data: PreparedData, fars: Sequence[float]
     gallery, probes = stratified_split(data.labels, recogniser.experiment.held_out, recogniser.experiment.seed)
     embeddings, labels = recogniser.embed(data.images), data.labels
     said = recogniser.predict(data.images[probes])
-    return {
+    found = {
         "data": data.name,
         "identities_seen_in_training": True,
         "closed_set": closed_set(labels[probes], said)._asdict(),
-        **_by_embedding(embeddings, labels, gallery, probes, probes, recogniser.experiment.seed, fars),
+        **_by_embedding(embeddings, data, gallery, probes, probes, recogniser.experiment.seed, fars),
     }
+    if "groups" in found:
+        rates = error_rates(data.groups, labels[probes], said != labels[probes])
+        found["groups"]["rates"] = {"closed set": _plain(rates), **found["groups"]["rates"]}
+    return found
 
 
 def assess_others(recogniser: Recogniser, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def assess_others(recogniser: Recogniser, data: PreparedData, fars: Sequence[flo
     return {
         "data": data.name,
         "identities_seen_in_training": False,
-        **_by_embedding(embeddings, data.labels, gallery, probes, everything, recogniser.experiment.seed, fars),
+        **_by_embedding(embeddings, data, gallery, probes, everything, recogniser.experiment.seed, fars),
     }
 
 
@@ -78,16 +83,18 @@ def assess_lfw(
 
 def _by_embedding(
     embeddings: np.ndarray,
-    labels: np.ndarray,
+    data: PreparedData,
     gallery: np.ndarray,
     probes: np.ndarray,
     compared: np.ndarray,
     seed: int,
     fars: Sequence[float] | None,
 ) -> dict[str, Any]:
+    labels = data.labels
     found = identification(embeddings[gallery], labels[gallery], embeddings[probes], labels[probes])
     pairs = disjoint_pairs(labels[compared], seed)
-    return {
+    verified = _verification(embeddings[compared], pairs, fars)
+    assessed = {
         "identification": {
             "gallery_identities": found.gallery_identities,
             "gallery_images": len(gallery),
@@ -95,13 +102,32 @@ def _by_embedding(
             "rank_1": found.rank_1,
             "cmc": found.cmc.tolist(),
         },
-        "verification": _verification(embeddings[compared], pairs, fars),
+        "verification": verified,
     }
+    if any(data.groups):
+        people = labels[compared][np.stack([pairs.first, pairs.second], axis=1)]
+        accepted = similarity(embeddings[compared], pairs) >= verified["threshold"]
+        identified = error_rates(data.groups, labels[probes], found.ranks > 0)
+        assessed["groups"] = {
+            "rates": {
+                "identification, rank 1": _plain(identified),
+                "false non-match": _plain(error_rates(data.groups, people[pairs.same], ~accepted[pairs.same])),
+                "false match within the group": _plain(
+                    error_rates(data.groups, people[~pairs.same], accepted[~pairs.same])
+                ),
+            },
+            "threshold": verified["threshold"],
+            "warning": warning(identified),
+        }
+    return assessed
+
+
+def _plain(rates: list[GroupRate]) -> list[dict[str, Any]]:
+    return [rate._asdict() for rate in rates]
 
 
 def _verification(embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | None) -> dict[str, Any]:
-    similarity = np.einsum("nd,nd->n", embeddings[pairs.first], embeddings[pairs.second])
-    found = verification(similarity, pairs.same, pairs.fold)
+    found = verification(similarity(embeddings, pairs), pairs.same, pairs.fold)
     return {
         "folds": len(np.unique(pairs.fold)),
         **{name: value for name, value in found._asdict().items() if name not in ("far", "tar")},
@@ -109,6 +135,11 @@ def _verification(embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | 
         "tar_at_far": {f"{far:g}": found.tar_at(far) for far in (supported(FARS, found) if fars is None else fars)},
         "roc": _curve(found),
     }
+
+
+def similarity(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """The cosine of each pair of unit embeddings."""
+    return np.einsum("nd,nd->n", embeddings[pairs.first], embeddings[pairs.second])
 
 
 def _curve(found: Verification) -> dict[str, list[float]]:

@@ -33,11 +33,15 @@ def closed_set(truth: np.ndarray, said: np.ndarray) -> ClosedSet:
 
 
 class Identification(NamedTuple):
-    """`cmc[k - 1]`: the share of probes whose identity is among the k likest of the gallery (Phillips et al., 2000)."""
+    """`cmc[k - 1]`: the share of probes whose identity is among the k likest of the gallery (Phillips et al., 2000).
+
+    `ranks`: by probe how many identities of the gallery are liker than its own, int (probes,).
+    """
 
     gallery_identities: int
     probes: int
     cmc: np.ndarray
+    ranks: np.ndarray
 
     @property
     def rank_1(self) -> float:
@@ -67,7 +71,7 @@ def identification(
     own = similarity[np.arange(len(probes)), np.searchsorted(identities, probe_labels)]
     rank = (similarity > own[:, None]).sum(axis=1)
     found = np.bincount(rank, minlength=len(identities)).cumsum() / len(probes)
-    return Identification(len(identities), len(probes), found)
+    return Identification(len(identities), len(probes), found, rank)
 
 
 def likeness(gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray) -> np.ndarray:

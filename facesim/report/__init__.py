@@ -5,6 +5,7 @@ measures    what one run contributes to each line
 rows        the runs of one strategy, seeds together
 statistics  intervals, paired comparisons
 comparison  rows against each other -> Comparison, the data behind everything shown
+curves      accuracy against the size of the data
 fairness    what makes the rows unlike each other, and what was left out
 verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`

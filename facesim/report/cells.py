@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from facesim.report.comparison import Comparison
+from facesim.report.curves import Point
 from facesim.report.measures import Measure
 from facesim.report.rows import Row
 from facesim.report.words import estimated, quantity
@@ -84,3 +85,26 @@ def _text(row: Row, name: str, measure: Measure) -> str:
         if name == "held_out_accuracy_percent"
         else estimated(estimate, measure.unit)
     )
+
+
+def curve_lines(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """The learning curves as a table: a line a size, its name and a cell a curve."""
+    sizes: dict[str, str] = {}
+    for curve in comparison.curves:
+        for point in curve.points:
+            sizes.setdefault(point.size, f"{point.training_examples:,.0f} of {point.identities} people")
+    return [
+        (
+            told,
+            [
+                next((_point(point) for point in curve.points if point.size == size), NOTHING)
+                for curve in comparison.curves
+            ],
+        )
+        for size, told in sizes.items()
+    ]
+
+
+def _point(point: Point) -> str:
+    bounds = f" ({point.interval[0]:.1f} to {point.interval[1]:.1f})" if point.interval else ""
+    return f"{point.accuracy_percent.mean:.1f} %{bounds}"

@@ -6,11 +6,12 @@ Only completed runs count, one a seed. Runs whose experiments differ never share
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from facesim.report.classical import Classical, classical
+from facesim.report.curves import Curve, by_size, learning_curves, parse, subset_of
 from facesim.report.fairness import warnings
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
@@ -23,7 +24,7 @@ from facesim.training import STRATEGIES, STRATEGY_OPTIONS
 TARGET_SHARE = 0.95
 
 #: Where experiments differ in one of these, rows were tested on different images: their accuracies are not compared.
-TEST_FIELDS = ("data", "held_out")
+TEST_FIELDS = ("data", "held_out", "subset")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Comparison:
     """Everything that a report says, as data.
 
     `headlines` are the verdict in one sentence a contrast, `findings` the same at length, `warnings` what makes rows
-    unlike each other apart from their strategy, or was left out, `baselines` what needs no network.
+    unlike each other apart from their strategy, or was left out, `baselines` what needs no network. With `curves`, of
+    runs on several subsets of the data, rows are compared with those of their own size, and `baselines` are of the
+    largest.
     """
 
     rows: tuple[Row, ...]
@@ -56,6 +59,7 @@ class Comparison:
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
     baselines: tuple[Classical, ...]
+    curves: tuple[Curve, ...]
 
     @property
     def records(self) -> list[RunRecord]:
@@ -90,30 +94,38 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         Row(label, tuple(group), _counted(group), lines)
         for label, group in zip(_labels(grouped), grouped.values(), strict=True)
     )
-    reference = next((row for row in rows if row.counted), None)
-    others = [row for row in rows if row.counted and row is not reference]
-    contrasts = tuple(_contrast(row, reference, len(others)) for row in others if reference)
-    baselines = classical(rows)
+    curves = learning_curves(rows, dict(zip(rows, _labels(grouped, without={"subset"}), strict=True)))
+    sizes = _by_size(rows) if curves else [list(rows)]
+    pairs = [(row, of_size[0]) for size in sizes for of_size in [[r for r in size if r.counted]] for row in of_size[1:]]
+    contrasts = tuple(_contrast(row, reference, len(pairs)) for row, reference in pairs)
+    baselines = classical(sizes[-1]) if sizes else ()
     return Comparison(
         rows=rows,
         measures=lines,
         target_accuracy=target_accuracy,
         target_origin=origin,
         contrasts=contrasts,
-        headlines=headlines(rows, contrasts),
-        findings=findings(rows, contrasts, target_accuracy, baselines),
-        warnings=warnings(rows, target_accuracy),
+        headlines=headlines(rows, contrasts, curves),
+        findings=findings(rows, contrasts, target_accuracy, baselines, sizes[-1] if sizes else ()),
+        warnings=tuple(dict.fromkeys(told for size in sizes for told in warnings(size, target_accuracy))),
         baselines=baselines,
+        curves=curves,
     )
+
+
+def _by_size(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each subset of the data, the smallest first."""
+    subsets = sorted({subset_of(row) for row in rows}, key=by_size)
+    return [[row for row in rows if subset_of(row) == subset] for subset in subsets]
 
 
 def _grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`."""
     order = list(STRATEGIES)
 
-    def place(record: RunRecord) -> tuple[int, str, str]:
-        strategy = record.job.strategy
-        return (order.index(strategy) if strategy in order else len(order), strategy, json.dumps(_facets(record)))
+    def place(record: RunRecord) -> tuple[int, str, tuple[float, float], str]:
+        strategy, size = record.job.strategy, by_size(parse(record.job.experiment.get("subset")))
+        return (order.index(strategy) if strategy in order else len(order), strategy, size, json.dumps(_facets(record)))
 
     groups: dict[str, list[RunRecord]] = {}
     for record in sorted(
@@ -139,9 +151,12 @@ def _facets(record: RunRecord) -> dict[str, Any]:
     return {"backend": job.backend, "capacity": "spot" if job.spot else "on demand", **shape, **experiment}
 
 
-def _labels(groups: dict[str, list[RunRecord]]) -> list[str]:
-    """A name for each group: its strategy, with what tells it from the others of the same strategy."""
-    facets = [(group[0].job.strategy, _facets(group[0])) for group in groups.values()]
+def _labels(groups: dict[str, list[RunRecord]], without: Set[str] = frozenset()) -> list[str]:
+    """A name for each group: its strategy, with what, apart from `without`, tells it from others of the strategy."""
+    facets = [
+        (group[0].job.strategy, {name: value for name, value in _facets(group[0]).items() if name not in without})
+        for group in groups.values()
+    ]
     labels = []
     for strategy, own in facets:
         alike = [other for name, other in facets if name == strategy]
@@ -152,6 +167,8 @@ def _labels(groups: dict[str, list[RunRecord]]) -> list[str]:
 
 def _told(name: str, value: Any) -> str:
     """`4 workers`, `2 ps`, `batch 64`."""
+    if name == "subset":
+        return str(parse(value)).replace(",", " ") if value else "all the data"
     if name in ("workers", "ps"):
         return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
     return f"{name.replace('_', ' ')} {'automatic' if value is None else value}"

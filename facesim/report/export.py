@@ -27,6 +27,17 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             {**method._asdict(), "accuracy_percent": dataclasses.asdict(method.accuracy_percent)}
             for method in comparison.baselines
         ],
+        "learning_curves": [
+            {
+                "label": curve.label,
+                "network": curve.network,
+                "points": [
+                    {**point._asdict(), "accuracy_percent": dataclasses.asdict(point.accuracy_percent)}
+                    for point in curve.points
+                ],
+            }
+            for curve in comparison.curves
+        ],
     }
     return _plain(content)
 

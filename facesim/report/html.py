@@ -10,7 +10,7 @@ from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
 from facesim.errors import InputError
-from facesim.report.cells import AUDIT_WORDS, Line, lines
+from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
 from facesim.report.plots import colours, plots
@@ -19,6 +19,7 @@ from facesim.report.words import estimated, quantity
 _TEMPLATE = "template.html"
 
 PLOT_TITLES = {
+    "curve": "Learning curves",
     "accuracy": "Held-out accuracy",
     "loss": "Training loss",
     "time": "Where the time went",
@@ -48,10 +49,12 @@ def render(comparison: Comparison) -> str:
         sections=_sections(lines(comparison)),
         rows=list(zip(comparison.rows, colours(comparison), strict=True)),
         audit_words=AUDIT_WORDS,
+        curve_lines=curve_lines(comparison),
         plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
         experiment=_by_row(comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}),
         data=_by_row(comparison, lambda record: record.result.data.model_dump(exclude_none=True)),
         machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
+        groups=_groups(comparison),
         timeline=_timeline,
         quantity=quantity,
         estimated=estimated,
@@ -107,6 +110,19 @@ def _machine(machine: dict[str, Any]) -> dict[str, Any]:
     if isinstance(facts.get("memory_bytes"), (int, float)):
         facts["memory"] = quantity(facts.pop("memory_bytes"), "iB")
     return facts
+
+
+def _groups(comparison: Comparison) -> list[dict[str, Any]]:
+    """Error rates by group, of each run whose newest evaluation has them: title, warning, a line a group and rate."""
+    shown = []
+    for row in comparison.rows:
+        for record in row.counted:
+            newest = list(record.evaluations.values())[-1] if record.evaluations else {}
+            if found := newest.get("groups"):
+                lines = [(what, rate) for what, rates in found["rates"].items() for rate in rates]
+                title = f"{row.label}, seed {record.result.seed}, {newest['data']}"
+                shown.append({"title": title, "warning": found["warning"], "lines": lines})
+    return shown
 
 
 def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:

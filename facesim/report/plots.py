@@ -90,6 +90,7 @@ def colours(comparison: Comparison) -> list[str]:
 def plots(comparison: Comparison) -> dict[str, str]:
     """Every plot that the runs have data for, as name -> SVG, in the order of the page."""
     drawn = {
+        "curve": _learning_curves(comparison),
         "accuracy": _curves(comparison, "held_out_accuracy_percent", "held-out accuracy (%)", _mark_target),
         "loss": _curves(comparison, "loss", "training loss, dropout on"),
         "time": _phase_bars(comparison),
@@ -101,6 +102,44 @@ def plots(comparison: Comparison) -> dict[str, str]:
         "cmc": _cmc(comparison),
     }
     return {name: svg for name, svg in drawn.items() if svg}
+
+
+def _learning_curves(comparison: Comparison) -> str | None:
+    """Held-out accuracy against the size of the data: networks solid, classical methods dashed."""
+    if not comparison.curves:
+        return None
+    with _drawing("curve-plot", "held-out accuracy against training images", (6.2, 3.7)) as (figure, svg):
+        axes = figure.subplots()
+        for nth, curve in enumerate(comparison.curves):
+            sizes = [point.training_examples for point in curve.points]
+            means = [point.accuracy_percent.mean for point in curve.points]
+            bounds = [point.interval or (mean, mean) for point, mean in zip(curve.points, means, strict=True)]
+            spread = [
+                [max(0.0, mean - low) for (low, _), mean in zip(bounds, means, strict=True)],
+                [max(0.0, high - mean) for (_, high), mean in zip(bounds, means, strict=True)],
+            ]
+            axes.errorbar(
+                sizes,
+                means,
+                spread if curve.network else None,
+                color=STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)],
+                marker="o" if curve.network else "x",
+                linestyle="-" if curve.network else (0, (4, 2)),
+                linewidth=2.2 if curve.network else 1.1,
+                markersize=5,
+                capsize=3,
+                elinewidth=0.9,
+                label=curve.label,
+            )
+        ticks = sorted({point.training_examples for curve in comparison.curves for point in curve.points})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("training images")
+        axes.set_ylabel("held-out accuracy (%)")
+        axes.set_ylim(0, 100)
+        _legend(axes)
+    return svg[0]
 
 
 def _curves(

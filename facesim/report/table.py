@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facesim.report.cells import Line, lines
+from facesim.report.cells import Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.verdict import ALARM, CAUTION, PLAIN
 
@@ -34,6 +34,9 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     for headline in comparison.headlines:
         console.print(Text(headline.text, style="bold red" if headline.tone == ALARM else "bold"))
     console.print()
+    if comparison.curves:
+        console.print(_curves(comparison, plain=not console.is_terminal))
+        console.print()
     several = len(comparison.contrasts) > 1
     for finding in comparison.findings:
         if several and finding.tone == PLAIN:
@@ -70,6 +73,20 @@ def _table(comparison: Comparison, table: list[Line], chosen: range, *, plain: b
             shown.add_section()
         cells = [line.cells[index] for index in chosen]
         shown.add_row(Text(line.label), *(Text(cell.text, style="bold red" if cell.alarm else "") for cell in cells))
+    return shown
+
+
+def _curves(comparison: Comparison, *, plain: bool) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, show_edge=plain)
+    shown.add_column("training images", no_wrap=True)
+    for curve in comparison.curves:
+        shown.add_column(Text(curve.label), justify="right", overflow="fold")
+    for size, cells in curve_lines(comparison):
+        shown.add_row(Text(size), *map(Text, cells))
     return shown
 
 

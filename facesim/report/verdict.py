@@ -16,6 +16,7 @@ from facesim.report.words import quantity, times
 if TYPE_CHECKING:
     from facesim.report.classical import Classical
     from facesim.report.comparison import Contrast
+    from facesim.report.curves import Curve
 
 ALARM, CAUTION, PLAIN = "alarm", "caution", "plain"
 
@@ -28,8 +29,8 @@ class Finding(NamedTuple):
     tone: str = PLAIN
 
 
-def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> tuple[Finding, ...]:
-    """The verdict: one sentence a row that is compared, alarms first."""
+def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast], curves: Sequence[Curve] = ()) -> tuple[Finding, ...]:
+    """The verdict: one sentence a row that is compared and a learning curve of a network, alarms first."""
     if not any(row.counted for row in rows):
         return (Finding("runs", "No run completed: there is nothing to compare.", ALARM),)
     apart = tuple(
@@ -37,13 +38,14 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> tuple[Findi
         for row in rows
         if row.audit == "apart"
     )
-    if not contrasts:
+    grown = tuple(_growth(curve) for curve in curves if curve.network and len(curve.points) > 1)
+    if not contrasts and not grown:
         alone = next(row for row in rows if row.counted)
         return (
             *apart,
             Finding(alone.label, f"{alone.label} alone: {_accuracy_of(alone)}. There is nothing to compare it with."),
         )
-    return (*apart, *(Finding(c.row.label, _headline(c)) for c in contrasts))
+    return (*apart, *grown, *(Finding(c.row.label, _headline(c)) for c in contrasts))
 
 
 def findings(
@@ -51,8 +53,9 @@ def findings(
     contrasts: Sequence[Contrast],
     target_accuracy: float | None,
     baselines: Sequence[Classical] = (),
+    beside_baselines: Sequence[Row] = (),
 ) -> tuple[Finding, ...]:
-    """Every statement at length, alarms first and caveats last."""
+    """Every statement at length, alarms first and caveats last; `baselines` are of `beside_baselines`' images."""
     stated = [*_audits(rows)]
     joint = f", jointly over {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
     for contrast in contrasts:
@@ -60,7 +63,7 @@ def findings(
         stated += _cost(contrast)
         stated.append(_accuracy(contrast, joint))
     stated += _chance(rows)
-    stated += _baselines(rows, baselines)
+    stated += _baselines(beside_baselines, baselines)
     stated += _caveats(rows)
     return tuple(sorted(stated, key=lambda finding: (ALARM, PLAIN, CAUTION).index(finding.tone)))
 
@@ -81,6 +84,12 @@ def _headline(contrast: Contrast) -> str:
     marks = [*kinds, *([] if alike else ["not the same experiment"])]
     marked = f" ({', '.join(marks)})" if marks else ""
     return f"{contrast.row.label} against {contrast.reference.label}{marked}: {', '.join(parts)}."
+
+
+def _growth(curve: Curve) -> Finding:
+    first, last = curve.points[0], curve.points[-1]
+    told = [f"{point.accuracy_percent.mean:.1f} % with {point.training_examples:,.0f}" for point in (first, last)]
+    return Finding(curve.label, f"{curve.label}: held-out accuracy {told[0]} training images, {told[1]}.")
 
 
 def _accuracy_in_short(accuracy: Difference | None) -> str:

@@ -406,7 +406,7 @@ class TestSourcesThatAreNone:
             ready(tmp_path / "olivety")
 
     def test_another_kind_of_file(self, ready, photo):
-        with pytest.raises(InputError, match="neither a folder nor a .npz or .csv"):
+        with pytest.raises(InputError, match="neither a folder nor a .npz, .csv, .rec or .tfrecord"):
             ready(photo("1.png"))
 
     def test_a_cache_that_cannot_be_written(self, ready, tmp_path):

@@ -1,0 +1,74 @@
+"""A part of a prepared data set, chosen by a seed, as a prepared data set of its own.
+
+So whatever reads prepared data (every strategy's tasks, the baselines, the evaluation) reads a part of it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from facesim.data.prepare import PreparedData, keep_prepared
+from facesim.errors import InputError
+from facesim.subset import Subset
+
+#: Keeps these random numbers apart from those of the split, which has the same seeds.
+_STREAM = 0x5B5E7
+
+_CHUNK = 4096
+
+
+def choose(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
+    """The images of `subset`, ascending indices, int64, of labels, integers (n,).
+
+    With the same seed a larger subset contains every smaller one: identities have one random order, and so has each
+    identity's images, by the seed, and a subset takes the first of each. An identity with fewer images gives them all.
+
+    Raises:
+        InputError: the data set has not so many identities, or no identity so many images.
+    """
+    identities, counts = np.unique(labels, return_counts=True)
+    most = {"identities": len(identities), "images": int(counts.max())}
+    for name, wanted in subset._asdict().items():
+        if wanted is not None and wanted > most[name]:
+            has = f"{most[name]} identities" if name == "identities" else f"no identity with more than {most[name]}"
+            raise InputError(f"--subset {name}={wanted} is more than there is: the data has {has}")
+    chosen = np.random.default_rng([seed, _STREAM]).permutation(identities)[: subset.identities]
+    images = [
+        np.random.default_rng([seed, _STREAM, int(one)]).permutation(np.flatnonzero(labels == one))[: subset.images]
+        for one in chosen
+    ]
+    return np.sort(np.concatenate(images)).astype(np.int64)
+
+
+def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
+    """The part of `data` that `subset` and `seed` choose, beside it in its cache folder; made once.
+
+    Raises:
+        InputError: `data` is smaller than that.
+    """
+    if subset == (None, None):
+        return data
+    indices = choose(data.labels, subset, seed)
+    kept, labels = np.unique(data.labels[indices], return_inverse=True)
+
+    origins = data.origins
+
+    def pixels() -> Iterator[np.ndarray]:
+        images = data.images
+        for start in range(0, len(indices), _CHUNK):
+            yield images[indices[start : start + _CHUNK]]
+
+    return keep_prepared(
+        data.directory.parent,
+        ["subset", data.sha256, data.name, list(subset), seed],
+        name=data.name,
+        image_shape=data.image_shape,
+        pixels=pixels(),
+        labels=labels.astype(np.int32),
+        names=[data.names[label] for label in kept],
+        groups=[data.groups[label] for label in kept],
+        bad_files=data.bad_files,
+        origins=[origins[index] for index in indices],
+    )

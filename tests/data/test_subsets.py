@@ -1,0 +1,92 @@
+"""A part of a data set: chosen by the seed, the smaller in the larger, prepared like any other data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facesim.data import prepare
+from facesim.data.subsets import choose, take_subset
+from facesim.errors import InputError
+from facesim.job import Job, make_job
+from facesim.subset import Subset
+
+
+@given(
+    counts=st.lists(st.integers(2, 9), min_size=3, max_size=8),
+    seed=st.integers(0, 3),
+    parts=st.tuples(st.integers(2, 3), st.integers(2, 9)),
+)
+def test_a_larger_subset_contains_the_smaller(counts, seed, parts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    identities, images = parts[0], min(parts[1], max(counts))
+
+    smaller = choose(labels, Subset(identities, images), seed)
+    larger = choose(labels, Subset(min(identities + 1, len(counts)), min(images + 1, max(counts))), seed)
+
+    assert set(smaller) <= set(larger)
+    assert len(np.unique(labels[smaller])) == identities
+    given_by = np.bincount(labels[smaller], minlength=len(counts))
+    assert all(given in (0, min(images, count)) for given, count in zip(given_by, counts))
+
+
+def test_the_seed_chooses_and_nothing_else_does():
+    labels = np.repeat(np.arange(20), 5)
+
+    def chosen(seed):
+        return choose(labels, Subset(4, 3), seed).tolist()
+
+    assert chosen(1) == chosen(1)
+    assert chosen(1) != chosen(2)
+
+
+@pytest.mark.parametrize(
+    ("subset", "told"),
+    [
+        (Subset(21, None), "identities=21 is more than there is: the data has 20 identities"),
+        (Subset(None, 6), "images=6 is more than there is: the data has no identity with more than 5"),
+    ],
+)
+def test_a_subset_larger_than_the_data_is_told_with_what_there_is(subset, told):
+    with pytest.raises(InputError, match=told):
+        choose(np.repeat(np.arange(20), 5), subset, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("identities=1", "identities=1 is too few: two or more"),
+        ("images=1", "images=1 is too few: two or more, one to train on and one to test on"),
+        ("people=5", "must be identities=N,images=M, one of the two, or all"),
+        ("images=5,images=6", "must be identities=N,images=M"),
+        ("", "must be identities=N,images=M"),
+        ("images=-5", "must be identities=N,images=M"),
+    ],
+)
+def test_a_text_that_is_no_subset_is_told_with_the_option(text, told):
+    with pytest.raises(InputError, match=f"--subset '{text}' is not allowed: {told}"):
+        make_job(subset=text)
+
+
+def test_a_job_keeps_a_subset_in_one_spelling_and_everything_is_none():
+    job = make_job(subset=" images=5, identities = 20 ")
+
+    assert job.experiment.subset == "identities=20,images=5"
+    assert Job.model_validate_json(job.model_dump_json()) == job
+    assert make_job(subset="all") == make_job()
+
+
+def test_a_prepared_subset_is_those_images_under_their_names(faces, cache):
+    whole = prepare(str(faces), image_size=32, cache_dir=cache)
+
+    part = take_subset(whole, Subset(3, 4), seed=1)
+
+    indices = choose(whole.labels, Subset(3, 4), 1)
+    np.testing.assert_array_equal(part.images, whole.images[indices])
+    assert [part.names[label] for label in part.labels] == [whole.names[label] for label in whole.labels[indices]]
+    assert np.bincount(part.labels).tolist() == [4, 4, 4]
+    part.verify()
+    assert take_subset(whole, Subset(3, 4), seed=1).directory == part.directory
+    assert take_subset(whole, Subset(3, 4), seed=2).directory != part.directory

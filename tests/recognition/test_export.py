@@ -1,0 +1,112 @@
+"""Exported models, loaded in a process that has only Keras, or only TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from facesim.cli import main
+from facesim.job import make_job
+from facesim.run import Run
+from tests.conftest import facesim
+
+MODELS = {"plain": ("compact-cnn", "softmax", False), "modern": ("resnet-small", "arcface", True)}
+
+LOOK = """
+import sys
+import numpy as np
+import keras
+import tensorflow as tf
+for folder in sys.argv[1:]:
+    images = np.load(f"{folder}/images.npy")
+    loaded = keras.saving.load_model(f"{folder}/m.keras")
+    found = {"keras." + name: value for name, value in loaded.predict(images, verbose=0).items()}
+    model = tf.saved_model.load(f"{folder}/m")
+    for name in ("embed", "classify", "serving_default"):
+        for output, value in model.signatures[name](images=tf.constant(images)).items():
+            found[f"{name}.{output}"] = value.numpy()
+    np.savez(f"{folder}/found.npz", **found)
+assert not any(name.split(".")[0] == "facesim" for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, faces):
+    """For each of `MODELS` a run with a model of random weights, its two exports, and what they say elsewhere."""
+    keras = pytest.importorskip("keras")
+    from facesim import models
+
+    folders = {}
+    for name, (network, head, modern) in MODELS.items():
+        folders[name] = folder = tmp_path_factory.mktemp(name)
+        job = make_job(model=network, head=head, data=str(faces), image_size=32, augment=modern, mirror_test=modern)
+        run = Run.create(folder / "run", job)
+        keras.utils.set_random_seed(0)
+        model = models.build(network, (32, 32, 3), 8, head=head, augment=modern)
+        random = np.random.default_rng(0)
+        for variable in model.weights:
+            if variable.path.endswith(("moving_mean", "moving_variance", "gamma", "beta", "alpha")):
+                variable.assign(random.uniform(0.2, 0.8, variable.shape))
+        model.save(run.model_file)
+        np.save(folder / "images.npy", random.integers(0, 256, (5, 32, 32, 3), np.uint8))
+        for kind, output in (("keras", "m.keras"), ("savedmodel", "m")):
+            assert main(["export", str(run.directory), "--format", kind, "--output", str(folder / output)]) == 0
+    # Not from this repository's folder: facesim must not be at hand.
+    subprocess.run([sys.executable, "-c", LOOK, *folders.values()], check=True, cwd=folder)
+    return folders
+
+
+@pytest.fixture(params=MODELS)
+def exported(request, folders):
+    """A run's folder, what its `Recogniser` says of some images, and what the exports say."""
+    from facesim.recognition.embedding import Recogniser
+
+    folder = folders[request.param]
+    images, recogniser = np.load(folder / "images.npy"), Recogniser(Run(folder / "run"))
+    return folder, recogniser.embed(images), recogniser.predict(images), dict(np.load(folder / "found.npz"))
+
+
+def test_every_export_embeds_as_facesim_does(exported):
+    _, embeddings, _, found = exported
+
+    for name in ("keras.embedding", "embed.embedding", "serving_default.embedding"):
+        np.testing.assert_allclose(found[name], embeddings, atol=1e-4)
+
+
+def test_every_export_classifies_as_facesim_does(exported):
+    _, _, said, found = exported
+
+    for signature in ("keras", "classify", "serving_default"):
+        logits, probabilities = found[f"{signature}.logits"], found[f"{signature}.probabilities"]
+        np.testing.assert_array_equal(logits.argmax(axis=1), said)
+        np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), probabilities, rtol=1e-3)
+
+
+def test_the_people_s_names_are_written_in_the_order_of_the_logits(exported, faces):
+    folder, *_ = exported
+    names = [person.name for person in sorted(faces.iterdir())]
+
+    assert json.loads((folder / "m.identities.json").read_text()) == names
+    assert json.loads((folder / "m" / "assets.extra" / "identities.json").read_text()) == names
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--output", "m.h5"), "must end in .keras"),
+        (("--output", "m.keras"), "m.keras already exists; name another"),
+        (("--output", "nowhere/m.keras"), "nowhere is no folder"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told(folders, options, told, monkeypatch):
+    folder = folders["plain"]
+    monkeypatch.chdir(folder)
+
+    command = facesim("export", folder / "run", *options)
+
+    assert command.code == 2
+    assert told in command.errors
