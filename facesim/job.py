@@ -292,7 +292,11 @@ def flag(name: str) -> str:
 
 
 def _tell(problem: Any) -> str:
-    if not problem["loc"] or problem["loc"][-1] in ("experiment", "shape", "spot"):  # of several fields: the message names them
+    if not problem["loc"] or problem["loc"][-1] in (
+        "experiment",
+        "shape",
+        "spot",
+    ):  # of several fields: the message names them
         return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     option = next((name for name, place in _PLACES.items() if place == problem["loc"]), str(problem["loc"][-1]))
