@@ -63,9 +63,11 @@ def describe(source: str, held_out: float, seed: int, near: float, as_json: bool
 
     job = make_job(data=source, held_out=held_out, seed=seed, max_bad_files=1.0, **options)
     prepared = prepare_data(job, lambda *_: None)
-    due = len(prepared.labels)
-    with click.progressbar(length=due, label="looking for duplicates", file=sys.stderr, hidden=due < _MANY) as bar:
-        found = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
+    if len(prepared.labels) < _MANY:
+        found = describe_data(prepared, held_out, seed, near)
+    else:
+        with click.progressbar(length=len(prepared.labels), label="looking for duplicates", file=sys.stderr) as bar:
+            found = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
     sizes = original_sizes(source, job.experiment.image_size)
     if as_json:
         click.echo(json.dumps({**asdict(found), "original_sizes": sizes and asdict(sizes)}, indent=1))

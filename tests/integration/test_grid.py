@@ -2,7 +2,7 @@
 
 A head knows nothing of the backbone before it, so each backbone is trained with one head, and each head on one
 backbone. What takes long to trace is left to `FACESIM_TEST_LARGE=1`: ResNet-50 and EfficientNet, and MobileFaceNet in
-all but one strategy of each kind (one process, parameter servers, peers).
+all but one strategy with parameter servers and one with peers (one process: `tests/unit/test_models.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facesim.models import HEADS, MODELS
 from facesim.run import Run, find_runs
 from facesim.training import STRATEGIES
 
-ONE_OF_A_KIND = {"single", "ps-async", "allreduce"}
+ONE_OF_A_KIND = {"ps-async", "allreduce"}
 LARGE = bool(os.environ.get("FACESIM_TEST_LARGE"))
 TINY = {"image_size": 32, "epochs": 1, "batch": 6, "held_out": 0.8, "workers": 2, "local_steps": 2, "threads": 1}
 
