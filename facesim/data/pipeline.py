@@ -19,25 +19,26 @@ from facesim.data.stored import FILES, TURNS
 #: In its working directory every task leaves its index in this file, so that a graph can tell which worker executes it.
 TASK_INDEX_FILE = "task_index"
 
-#: Records or files that are read at the same time.
+#: Files that are read and decoded at the same time.
 _READERS = 8
 
 
 class ExampleSource:
     """The prepared images as a replica's graph reaches them; `cache` is `memory`, `disk` or `none`.
 
-    With `memory` the whole file is read once and a batch is one gather. With `disk` each batch reads its own records,
-    so that memory holds a batch, and the system's page cache as much of the file as there is room for. With `none` each
-    batch reads and decodes its own image files, so that nothing needs room for what is decoded.
+    With `memory` the whole file is read once and a batch is one gather. With `disk` the file is mapped, so that a batch
+    reads its own images, and the system keeps as much of the file in memory as there is room for, once for all tasks.
+    With `none` each batch reads and decodes its own image files, so that nothing needs room for what is decoded.
     """
 
     def __init__(self, data: PreparedData, cache: str):
         self._directory = os.path.abspath(data.directory)
+        self._file = os.path.join(self._directory, "images.u8")
         self._shape = data.image_shape
         self._count = len(data.labels)
         self._open, self._take = {
             "memory": (self._load, tf.gather),
-            "disk": (self._name, self._read),
+            "disk": (self._map, tf.gather),
             "none": (self._list, self._decode),
         }[cache]
 
@@ -54,23 +55,12 @@ class ExampleSource:
         return self._take(held, indices), task_index
 
     def _load(self, directory: tf.Tensor) -> tf.Tensor:
-        pixels = tf.io.decode_raw(tf.io.read_file(self._name(directory)), tf.uint8)
+        pixels = tf.io.decode_raw(tf.io.read_file(tf.strings.join([directory, "/images.u8"])), tf.uint8)
         return tf.reshape(pixels, (self._count, *self._shape))
 
-    def _name(self, directory: tf.Tensor) -> tf.Tensor:
-        return tf.strings.join([directory, "/images.u8"])
-
-    def _read(self, file: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        size = int(np.prod(self._shape))
-
-        def record(index: tf.Tensor) -> tf.data.Dataset:
-            return tf.data.FixedLengthRecordDataset(file, size, header_bytes=index * size, buffer_size=size).take(1)
-
-        records = tf.data.Dataset.from_tensor_slices(indices).interleave(
-            record, cycle_length=_READERS, num_parallel_calls=_READERS, deterministic=True
-        )
-        batch = records.batch(tf.size(indices, tf.int64)).get_single_element()
-        return tf.reshape(tf.io.decode_raw(batch, tf.uint8), (-1, *self._shape))
+    def _map(self, _: tf.Tensor) -> tf.Tensor:
+        shape = (self._count, *self._shape)
+        return tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=shape, memory_region_name=self._file)
 
     def _list(self, directory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         paths = tf.strings.split(tf.io.read_file(tf.strings.join([directory, f"/{FILES}"])), "\0")[:-1]
