@@ -1,4 +1,4 @@
-"""A job as the CreateTrainingJob request that runs it: what the docker backend executes and the sagemaker backend sends.
+"""A job as the CreateTrainingJob request that runs it: the docker backend executes it, the sagemaker backend sends it.
 
 The container contract (AWS, "How Amazon SageMaker AI Processes Training Output", "... Provides Training Information"):
 
