@@ -9,16 +9,16 @@ What happens is told as events, dictionaries with `time_unix_s` and `event`:
 
     state       state (one of `STATES`, SageMaker's secondary states), reason (text, may be empty), attempt (1, 2, ...)
     log         host, line: what a host printed, in its order
-    stats       host, and what the engine measures of it: cpu_percent (0-100 % of the CPUs it was given), cpu_count (those
-                CPUs), cpu_s, memory_bytes, memory_percent, net_sent_bytes, net_received_bytes, disk_read_bytes,
+    stats       host, and what the engine measures of it: cpu_percent (0-100 % of the CPUs it was given), cpu_count
+                (those CPUs), cpu_s, memory_bytes, memory_percent, net_sent_bytes, net_received_bytes, disk_read_bytes,
                 disk_written_bytes (totals since the host's start)
     host_ended  host, exit_code, oom (killed for want of memory)
-    node_ended  the last one: outcome (completed, failed or stopped), state (the last of the states), reason (of a failure:
-                the host's, from /opt/ml/output/failure), host_exit_codes
+    node_ended  the last one: outcome (completed, failed or stopped), state (the last of the states), reason (of a
+                failure: the host's, from /opt/ml/output/failure), host_exit_codes
 
-Terminal states come right before `node_ended`. A stop gives Stopping, Uploading, Stopped; a time limit gives
-MaxRuntimeExceeded or MaxWaitTimeExceeded as the terminal state, with outcome `stopped`; an interruption gives Interrupted,
-then Starting again.
+A terminal state comes right before `node_ended`. A stop gives Stopping, Uploading, Stopped; a time limit gives
+Stopping, Uploading, and MaxRuntimeExceeded or MaxWaitTimeExceeded as the terminal state, with outcome `stopped`; an
+interruption gives Interrupted, then Starting again.
 """
 
 from __future__ import annotations
