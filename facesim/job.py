@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from facesim.aws.settings import Aws
 from facesim.billing.catalogue import instance
 from facesim.errors import InputError
 from facesim.models import HEADS, MODELS
@@ -112,6 +113,7 @@ class Job(_Frozen):
     strategy: Annotated[str, _one_of(STRATEGIES)] = "single"
     shape: Shape = Shape()
     backend: str = "local"
+    aws: Aws = Aws()
     sampling_s: float = Field(1.0, ge=0.05, le=60)
 
     @property
@@ -150,6 +152,7 @@ class Job(_Frozen):
 _PLACES: dict[str, tuple[str, ...]] = (
     {name: ("experiment", name) for name in Experiment.model_fields}
     | {name: ("shape", name) for name in Shape.model_fields}
+    | {name: ("aws", name) for name in Aws.model_fields}
     | {name: (name,) for name in ("strategy", "backend", "sampling_s")}
 )
 
@@ -161,7 +164,7 @@ def make_job(**options: Any) -> Job:
     Raises:
         InputError: an option is unknown or its value is not allowed; the message names all that are wrong.
     """
-    nested: dict[str, Any] = {"experiment": {}, "shape": {}}
+    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "aws": {}}
     for name, value in options.items():
         if name not in _PLACES:
             close = difflib.get_close_matches(name, _PLACES, n=1)
@@ -181,7 +184,10 @@ def flag(name: str) -> str:
 
 
 def _tell(problem: Any) -> str:
-    if not problem["loc"] or problem["loc"][-1] == "shape":  # of several fields together: the message names them
+    if not problem["loc"] or problem["loc"][-1] in (
+        "shape",
+        "aws",
+    ):  # of several fields together: the message names them
         return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{flag(str(problem['loc'][-1]))} {problem['input']!r} is not allowed: {message}"

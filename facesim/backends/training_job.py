@@ -5,7 +5,9 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
     /opt/ml/input/config/        resourceconfig.json, hyperparameters.json, inputdataconfig.json
     /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder
     /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
-    /opt/ml/model, output/data   become model.tar.gz and output.tar.gz
+    /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
+    /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
+                                 output/data/algo-1, and what it writes there is a run directory
     /opt/ml/output/failure       why it failed
 """
 
@@ -21,6 +23,7 @@ from typing import Any
 
 from facesim.errors import InputError
 from facesim.job import Experiment, Job
+from facesim.metrics.announced import METRIC_DEFINITIONS
 
 #: The hyperparameter that holds the job as JSON.
 JOB = "job"
@@ -112,6 +115,7 @@ def training_job_request(
             "TrainingInputMode": site.input_mode,
             "ContainerEntrypoint": ENTRYPOINT,
             "ContainerArguments": ARGUMENTS,
+            "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": {JOB: job_json(job)},
         "Environment": {**ENVIRONMENT, **(environment or {})},
@@ -165,7 +169,7 @@ def job_json(job: Job) -> str:
     Raises:
         InputError: even so it is longer than a hyperparameter may be.
     """
-    given = job.model_dump(mode="json", exclude_defaults=True, exclude={"experiment"})
+    given = job.model_dump(mode="json", exclude_defaults=True, exclude={"experiment", "aws"})
     # Not pydantic's exclude_defaults: what a recipe sets, and the user set back to the default, must stay.
     recipe = Experiment(recipe=job.experiment.recipe).model_dump(mode="json")
     experiment = {k: v for k, v in job.experiment.model_dump(mode="json").items() if v != recipe[k]}

@@ -16,6 +16,7 @@ from facesim import models
 from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
+from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter
 from facesim.run import Run
 from facesim.training.objective import loss_for
@@ -93,6 +94,9 @@ class Recorder:
 
     def write(self, values: dict[str, float]) -> None:
         self._writer.write(time.time(), *self._task, values)
+        line = announcement(values)
+        if line and self._task == ("chief", 0):
+            print(line, flush=True)
 
     def phase(self, name: str, seconds: float) -> None:
         """Record a phase that ended; a phase that comes again adds to what there is."""
