@@ -1,0 +1,24 @@
+"""What this process' container lets it use: the kernel still shows it the whole machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cpus(cgroup: Path = _CGROUP) -> float:
+    """CPUs that this process may use at the same time: those it may run on, or fewer if its container has a quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()  # version 2
+    except (OSError, ValueError):
+        try:
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        except OSError:
+            return float(allowed)
+    limited = quota not in ("max", "-1")
+    return min(float(allowed), int(quota) / int(period)) if limited else float(allowed)
