@@ -88,7 +88,7 @@ class Contract:
 class HostWork:
     """What one host of a contract has to do, as the function named by `cluster.node --contract` finds out.
 
-    first_host: where the leader of all runs; the others end when it has ended. finish: called when the work has ended
+    first_host: where the leader of all runs; the others end when it has ended. XX
     well or was stopped.
     """
 
