@@ -14,6 +14,9 @@ import time
 
 PORT = 2221
 
+#: The role of the task that runs `attend`.
+ATTEND = "attend"
+
 _RETRY_S = 0.2
 _KEEPALIVE_S = 5  # between probes, of which three unanswered ones mean that the host is gone
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cluster.plan import Plan, Task
+from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.topology import local_topology
+from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.job import Job
 from facesim.run import Run
-from facesim.training import STRATEGIES, served
+from facesim.training import STRATEGIES
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
@@ -30,36 +31,15 @@ class LocalBackend:
         run = Run(directory.resolve())
         strategy = STRATEGIES[job.strategy]
         topology = local_topology(strategy.tasks(job.shape.workers, job.shape.ps))
-        # Workers compute at the same time, so each gets its share of the cores: more threads would only take turns. A
-        # chief that coordinates evaluates while they wait.
         cores = os.cpu_count() or 1
-        share = max(1, cores // job.hosts)
-
-        def task(role: str, index: int) -> Task:
-            serves = strategy.tasks is served and role != "chief"
-            threads = job.shape.threads or (cores if strategy.tasks is served and role == "chief" else share)
-            return Task(
-                role=role,
-                index=index,
-                target="facesim.training.task:" + ("serve" if serves else "train"),
-                arguments=(str(run.directory), threads, *([] if serves else [str(data.resolve())])),
-                log=str(run.log_file(f"{role}-{index}")),
-                serves=serves,
-                # One process alone is no cluster: TensorFlow would start a server for it.
-                environment={"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {},
-            )
-
         return Plan(
-            tasks=tuple(task(role, index) for role, index in topology.tasks()),
-            leader="chief-0",
-            monitor=Task(
-                role="monitor",
-                index=0,
-                target="facesim.metrics.monitor:main",
-                arguments=(str(run.directory),),
-                log=str(run.log_file("monitor-0")),
+            tasks=tuple(
+                training_task(run, job, data.resolve(), topology, role, index, cores, neighbours=job.hosts)
+                for role, index in topology.tasks()
             ),
-            preload=("facesim.training.task",),
+            leader="chief-0",
+            monitor=monitor_task(run),
+            preload=PRELOAD,
             grace_s=_GRACE_S,
         )
 

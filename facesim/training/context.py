@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter
+from facesim.metrics.place import host_name
 from facesim.run import Run
 from facesim.training.objective import loss_for
 from facesim.training.optimizer import FusedAdam, make_optimizer
@@ -89,7 +89,7 @@ class Recorder:
         self.phases: dict[str, float] = {}
         self._launched = run.events()[0]["time_unix_s"]
         self._writer = SampleWriter(
-            run.metrics / f"{role}-{index}.jsonl", run_id=run.id, host=socket.gethostname(), source="training"
+            run.metrics / f"{role}-{index}.jsonl", run_id=run.id, host=host_name(), source="training"
         )
 
     def write(self, values: dict[str, float]) -> None:

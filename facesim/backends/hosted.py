@@ -1,0 +1,93 @@
+"""A host of a SageMaker job, or of one that the docker backend runs: from its contract to what it has to do.
+
+Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.backends.homecoming` makes one of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from cluster.contract import Contract, HostWork
+from cluster.limits import available_cpus
+from cluster.liveness import ATTEND
+from cluster.plan import Plan, Task
+from cluster.topology import hosted_topology
+from facesim.backends.tasks import PRELOAD, monitor_task, training_task
+from facesim.backends.training_job import DATA, PS_GROUP, job_of
+from facesim.metrics.place import HOST
+from facesim.run import Run, write_json
+from facesim.training import STRATEGIES, served
+
+#: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
+#: for it, and both leave time for what comes after.
+_GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
+
+#: How long the first host may take until it listens. All hosts start together.
+_FIRST_HOST_S = 600.0
+
+#: The checkpoints' folder in a run directory leads here, where SageMaker keeps it.
+_CHECKPOINTS = "checkpoints"
+
+
+def plan(contract: Contract) -> HostWork:
+    """What this host has to do: its tasks of the job's topology.
+
+    Raises:
+        ValueError: the job needs fewer hosts than it was given.
+    """
+    job = job_of(contract.hyperparameters)
+    strategy = STRATEGIES[job.strategy]
+    topology = hosted_topology(
+        strategy.tasks(job.shape.workers, job.shape.ps), contract.hosts, contract.groups.get(PS_GROUP, ())
+    )
+    host = contract.current_host
+    mine = topology.tasks_on(host)
+    if not mine:
+        raise ValueError(f"{host} has nothing to do: {job.strategy} has {len(topology.tasks())} tasks")
+    run = Run.create(contract.output / host, job)
+    run.record("submitted", host=host)
+    contract.checkpoints.mkdir(exist_ok=True)
+    (run.directory / _CHECKPOINTS).symlink_to(contract.checkpoints)
+
+    environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    cores = max(1, round(available_cpus()))
+    computing = [role for role, _ in mine if strategy.tasks is not served or role == "worker"]
+    tasks = [
+        training_task(
+            run, job, contract.channels[DATA], topology, role, index, cores, max(1, len(computing)), environment
+        )
+        for role, index in mine
+    ]
+    number = contract.hosts.index(host)
+    first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
+    leader = "chief-0"
+    if host != first_host:
+        tasks.append(_attend(run, first_host, number))
+        leader = tasks[-1].name
+    work = Plan(
+        tasks=tuple(tasks),
+        leader=leader,
+        monitor=monitor_task(run, number, environment),
+        preload=PRELOAD,
+        private_network=False,
+        grace_s=_GRACE_S if host == first_host else _OTHERS_GRACE_S,
+    )
+    run.plan_file.write_text(work.to_json())
+
+    def finish() -> None:
+        (run.directory / _CHECKPOINTS).unlink()
+        if run.model_file.exists():
+            shutil.move(run.model_file, contract.model / run.model_file.name)
+            write_json(contract.model / run.job_file.name, job.model_dump(mode="json"))
+
+    return HostWork(work, first_host, finish)
+
+
+def _attend(run: Run, first_host: str, number: int) -> Task:
+    return Task(
+        role=ATTEND,
+        index=number,
+        target="cluster.liveness:attend",
+        arguments=(first_host, _FIRST_HOST_S),
+        log=str(run.log_file(f"{ATTEND}-{number}")),
+    )
