@@ -105,7 +105,7 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
-    failure = _failure(run, ends) if state is State.FAILED else None
+    failure = (ended.get("reason") or _failure(run, ends)) if state is State.FAILED else None
     run.record("state", state=state.value)
     return finish(run, state, failure, where.measurement, time.time() - launched)
 

@@ -6,5 +6,8 @@ site      from settings to the place that a job runs at
 storage   S3: uploads that are not repeated, downloads, archives unpacked safely
 logs      CloudWatch Logs, followed
 bill      what it may cost, and what AWS says that it did
-job       a training job: created, followed, stopped, brought home
+calls     SageMaker: create, describe, stop
+measured  CloudWatch's points as samples
+home      what a job left in S3 becomes a run directory
+job       one training job from its creation until it is home
 """

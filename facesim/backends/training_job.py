@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from facesim.errors import InputError
 from facesim.job import Experiment, Job
@@ -78,6 +79,11 @@ class TrainingJob:
     @property
     def name(self) -> str:
         return self.request["TrainingJobName"]
+
+    @property
+    def bucket(self) -> str:
+        """The S3 bucket of all its addresses."""
+        return urlsplit(self.request["OutputDataConfig"]["S3OutputPath"]).netloc
 
     def to_json(self) -> str:
         uploads = {uri: str(path) for uri, path in self.uploads.items()}

@@ -15,7 +15,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.sagemaker.exceptions import SagemakerClientError
 from moto.sagemaker.responses import SageMakerResponse
 
-from facesim.emulator.jobs import Containers, RequestError, TrainingJob, TrainingJobs
+from facesim.emulator.jobs import Containers, RequestError, Start, TrainingJob, TrainingJobs
 from facesim.emulator.storage import S3Store
 
 #: Points of a GetMetricData answer's page where the client does not say.
@@ -29,6 +29,7 @@ class Emulator:
         interruptions_s: after how many seconds of training, over all attempts, every spot job loses its capacity.
         metrics_period_s: seconds between points of instance metrics; SageMaker has one a minute.
         image: runs in place of every job's image; left out, a job's image is looked for by its name without registry.
+        start: what executes a job's request; left out, containers.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Emulator:
         interruptions_s: tuple[float, ...] = (),
         metrics_period_s: float = 60.0,
         image: str | None = None,
+        start: Start | None = None,
     ):
         self._server = ThreadedMotoServer(host, port, verbose=False)
         self._options = {"interruptions_s": interruptions_s, "metrics_period_s": metrics_period_s}
         self._image = image
+        self._start = start or self._in_containers
         self._jobs: dict[tuple[str, str], TrainingJobs] = {}
         self._lock = threading.Lock()
 
@@ -68,7 +71,7 @@ class Emulator:
     def training_jobs(self, account: str, region: str) -> TrainingJobs:
         with self._lock:
             if (account, region) not in self._jobs:
-                self._jobs[account, region] = TrainingJobs(region, account, self._client, self._run, self._options)
+                self._jobs[account, region] = TrainingJobs(region, account, self._client, self._start, self._options)
             return self._jobs[account, region]
 
     def _client(self, service: str, region: str) -> Any:
@@ -81,14 +84,14 @@ class Emulator:
             config=Config(s3={"addressing_style": "path"}),
         )
 
-    def _run(self, request: dict[str, Any], directory: Path) -> Containers:
+    def _in_containers(self, request: dict[str, Any], store: S3Store, directory: Path) -> Containers:
         from cluster.containers import ContainerJob
         from facesim.backends.docker import shapes
 
         specification = request["AlgorithmSpecification"]
         image = self._image or _local_name(specification["TrainingImage"])
         local = {**request, "AlgorithmSpecification": {**specification, "TrainingImage": image}}
-        return ContainerJob(local, S3Store(self._client("s3", "us-east-1")), directory, shapes=shapes(local))
+        return ContainerJob(local, store, directory, shapes=shapes(local))
 
 
 def _local_name(image: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from facesim.billing.catalogue import assumed_spot_discount, instance
 from facesim.emulator.publishing import Logs, Metrics
+from facesim.emulator.storage import S3Store
 from facesim.emulator.validation import problems
 
 _TICK_S = 0.2
@@ -42,8 +43,8 @@ class Containers(Protocol):
     def close(self) -> None: ...
 
 
-#: Starts a request, whose /opt/ml folders are to be in the directory.
-Start = Callable[[dict[str, Any], Path], Containers]
+#: Starts a request, whose addresses are in the store and whose /opt/ml folders are to be in the directory.
+Start = Callable[[dict[str, Any], S3Store, Path], Containers]
 
 
 class RequestError(Exception):
@@ -61,7 +62,7 @@ class TrainingJob:
         self,
         request: dict[str, Any],
         arn: str,
-        start: Start,
+        start: Callable[[dict[str, Any], Path], Containers],
         logs: Logs,
         metrics: Metrics,
         interruptions_s: tuple[float, ...] = (),
@@ -262,7 +263,7 @@ class TrainingJobs:
         self._jobs[name] = TrainingJob(
             request,
             arn,
-            self._start,
+            lambda own, directory: self._start(own, S3Store(self._clients("s3", self._region)), directory),
             Logs(self._clients("logs", self._region), name),
             Metrics(
                 self._clients("cloudwatch", self._region),

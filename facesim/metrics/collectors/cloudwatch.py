@@ -1,8 +1,8 @@
 """What SageMaker measures of a training job, from CloudWatch, in the schema's terms.
 
-Instance metrics come about once a minute, by host; CPUUtilization is 0-100 x vCPUs, GPU metrics 0-100 x GPUs, memory and
-disk 0-100. Algorithm metrics are what the training printed (`facesim.metrics.announced`), as CloudWatch understood it.
-Nothing measures the network here: that is left to the collectors in the containers.
+Instance metrics come about once a minute, by host; CPUUtilization is 0-100 x vCPUs, GPU metrics 0-100 x GPUs, memory
+and disk 0-100. Algorithm metrics are what the training printed (`facesim.metrics.announced`), as CloudWatch understood
+it. Nothing measures the network here: that is left to the collectors in the containers.
 
 Points come late, up to minutes, a short job may have none, and the newest may still change.
 """
@@ -87,7 +87,7 @@ class CloudWatch:
         self._meaning.append(meaning)
 
     def points(self, begin_unix_s: float, end_unix_s: float) -> Iterator[Point]:
-        """Every point of the minutes from `begin_unix_s` to `end_unix_s`, normalised; those that are missing, missing."""
+        """Every point of the minutes from `begin_unix_s` to `end_unix_s`, normalised; what is missing is left out."""
         begin = begin_unix_s // PERIOD_S * PERIOD_S
         end = (end_unix_s // PERIOD_S + 1) * PERIOD_S
         for first in range(0, len(self._queries), _QUERIES_A_CALL):

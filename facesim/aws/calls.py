@@ -1,0 +1,58 @@
+"""The calls to SageMaker about one training job, through its own package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from facesim.aws.session import AwsError, asking
+
+if TYPE_CHECKING:
+    from facesim.aws.session import Account
+
+#: How a job ended, by its status; another status is that of a job that goes on.
+OUTCOMES = {"Completed": "completed", "Failed": "failed", "Stopped": "stopped"}
+
+
+def create(account: Account, request: dict[str, Any]) -> None:
+    """Send a CreateTrainingJob request as it stands.
+
+    Raises:
+        InputError: AWS does not allow it.
+        AwsError: AWS refuses it.
+    """
+    from sagemaker.core.resources import TrainingJob
+    from sagemaker.core.utils.code_injection.codec import transform
+
+    with asking(f"create the training job {request['TrainingJobName']}"):
+        TrainingJob.create(
+            **transform(request, "CreateTrainingJobRequest"), session=account.session, region=account.region
+        )
+
+
+def describe(account: Account, name: str) -> dict[str, Any]:
+    """DescribeTrainingJob's answer.
+
+    Raises:
+        InputError: there is no such job, or one may not ask.
+    """
+    with asking(f"describe the training job {name}"):
+        answer = account.client("sagemaker").describe_training_job(TrainingJobName=name)
+    answer.pop("ResponseMetadata", None)
+    return answer
+
+
+def cancel(account: Account, name: str) -> bool:
+    """Ask AWS to stop the job; False if it had ended already. Harmless when repeated."""
+    from sagemaker.core.resources import TrainingJob
+
+    status = describe(account, name)["TrainingJobStatus"]
+    if status in OUTCOMES:
+        return False
+    if status != "Stopping":
+        try:
+            with asking(f"stop the training job {name}"):
+                TrainingJob.get(name, session=account.session, region=account.region).stop()
+        except AwsError:
+            # It may have ended since it was looked at.
+            return describe(account, name)["TrainingJobStatus"] not in OUTCOMES
+    return True

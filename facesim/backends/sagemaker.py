@@ -1,0 +1,31 @@
+"""`sagemaker`: AWS SageMaker runs the job's CreateTrainingJob request on instances of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facesim.aws.job import SageMakerJob
+from facesim.aws.session import Account
+from facesim.aws.site import site_of
+from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.job import Job
+from facesim.run import Run
+
+
+class SageMakerBackend:
+    """Sends the request and follows the training job until its results are home."""
+
+    measurement = "measured"
+
+    def render(self, job: Job, directory: Path, data: Path) -> TrainingJob:
+        """The request. AWS is asked for the account's number at the most, if a default needs it."""
+        site = site_of(job.aws, Account(job.aws.region))
+        return training_job_request(job, job_name(directory), data, site)
+
+    def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
+        run.plan_file.write_text(request.to_json())
+        aws = run.job().aws
+        return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
+
+
+BACKEND = SageMakerBackend()
