@@ -50,6 +50,17 @@ def connect() -> DockerClient:
         ) from None
 
 
+def capacity() -> tuple[float, int]:
+    """CPUs and bytes of memory that containers can use: on some systems the engine has a machine of its own.
+
+    Raises:
+        EngineError: no engine answers.
+    """
+    with contextlib.closing(connect()) as client:
+        about = client.info()
+    return float(about["NCPU"]), int(about["MemTotal"])
+
+
 def _shortly(error: Exception) -> str:
     return str(error).rsplit("(", 1)[-1].strip(")'\" ") or type(error).__name__
 

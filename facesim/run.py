@@ -48,6 +48,7 @@ class Run:
         self.metrics = directory / "metrics"
         self.logs = directory / "logs"
         self.tasks = directory / "tasks"
+        self.checkpoints = directory / "checkpoints"
         self.outcome_file = directory / "outcome.json"
         self.model_file = directory / "model.keras"
         self.evaluation_file = directory / "evaluation.json"

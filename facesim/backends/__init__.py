@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 BACKENDS: dict[str, str] = {
     "local": "facesim.backends.local",
+    "docker": "facesim.backends.docker",
     "sagemaker": "facesim.backends.sagemaker",
 }
 

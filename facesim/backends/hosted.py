@@ -46,6 +46,7 @@ def plan(contract: Contract) -> HostWork:
         raise ValueError(f"{host} has nothing to do: {job.strategy} has {len(topology.tasks())} tasks")
     run = Run.create(contract.output / host, job)
     run.record("submitted", host=host)
+    shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
     contract.checkpoints.mkdir(exist_ok=True)
     (run.directory / _CHECKPOINTS).symlink_to(contract.checkpoints)
 
