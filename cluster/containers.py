@@ -548,7 +548,7 @@ class ContainerJob:
             with tarfile.open(results / f"{name}.tar.gz", "w:gz", compresslevel=1) as archive:
                 for host in self._hosts:
                     for path in sorted((host.place / part).iterdir()):
-                        archive.add(path, path.name, filter=lambda member: None if member.issym() else member)
+                        archive.add(path, path.name)
         self._store.upload(
             results, f"{self._request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"
         )

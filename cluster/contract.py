@@ -94,6 +94,7 @@ class HostWork:
 
     plan: Plan
     first_host: str
+    record: Callable[..., None]
     finish: Callable[[], None]
 
 

@@ -99,8 +99,11 @@ def main_hosted(function: str) -> int:
 
     def tell(event: str, **details: Any) -> None:
         report(event, host=contract.current_host, **details)
+        work.record(event, **details)
         if event == "task_ended" and details["exit_code"] != 0:
             failed.append(details)
+        elif event == "recovering":
+            failed.clear()
 
     try:
         module, name = function.split(":")
@@ -150,7 +153,7 @@ def _await_names(hosts: tuple[str, ...], commands: _Signals) -> bool:
 
 
 def _reason(plan: Plan, failed: list[dict[str, Any]]) -> str:
-    """Why a host failed: the first task that did, and its last lines."""
+    """Why a host failed: the first task that did since it was last started, and its last lines."""
     if not failed:
         return "the work failed"
     last = failed[0]

@@ -7,12 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.faults import Fault
+
 
 @dataclass(frozen=True)
 class Task:
     """One process. `target` is `module:function`, called with `arguments` and, for a monitor, the pids of the tasks.
 
-    A task that `serves` does so until it is ended; any other ends by itself when its work is done.
+    A task that `serves` does so until it is ended; any other ends by itself when its work is done. One that is
+    `replaceable` may fail and be started again while the others go on; when any other fails, all are started again.
+    `host` is the host that it plays a part of, and `port` where it listens, for scripted faults.
     """
 
     role: str
@@ -22,6 +26,9 @@ class Task:
     log: str
     serves: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    replaceable: bool = False
+    host: str = "algo-1"
+    port: int | None = None
 
     @property
     def name(self) -> str:
@@ -36,6 +43,9 @@ class Plan:
     `leader` is the task that is told when the work is to stop early. `monitor` is a process beside them that is given
     every task's pid; nothing depends on it. `preload` names modules that are imported once, before the tasks are
     forked, so that they share the time and the memory of it.
+
+    Tasks that fail are started again, at most `max_restarts` times in all, `backoff_s` after the first failure and
+    twice as long after each next. `faults` are done to the tasks on purpose.
     """
 
     tasks: tuple[Task, ...]
@@ -44,6 +54,9 @@ class Plan:
     preload: tuple[str, ...] = ()
     private_network: bool = True
     grace_s: float = 8.0
+    max_restarts: int = 0
+    backoff_s: float = 0.5
+    faults: tuple[Fault, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -56,6 +69,7 @@ class Plan:
             tasks=tuple(_task(task) for task in content.pop("tasks")),
             monitor=_task(monitor) if monitor else None,
             preload=tuple(content.pop("preload")),
+            faults=tuple(Fault(**{**fault, "targets": tuple(fault["targets"])}) for fault in content.pop("faults")),
             **content,
         )
 

@@ -1,28 +1,36 @@
-"""Starts a host's tasks, watches them, and ends them in the order in which a cluster can be ended.
+"""Starts a host's tasks, watches them, starts again what fails, and ends them in the order in which a cluster can be
+ended.
 
 The order matters: the leader (the chief) uses the other tasks until its last step, and parameters live in the parameter
 servers, so whatever ends the run, the leader goes first and the others outlive it.
+
+A task may fail and be worth another try: one that was killed, or that ended with `AGAIN` because something that it
+needs went away. Any other exit code says that it would happen again, and fails the work at once.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 import signal
 import sys
-import time
-from collections.abc import Callable
-from multiprocessing.connection import wait
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from cluster.agenda import Agenda
+from cluster.faults import Injector
 from cluster.plan import Plan, Task
-from cluster.task import run_task
+from cluster.task import AGAIN, PROGRESS, run_task
 
 #: How a host's work can end.
 COMPLETED, FAILED, STOPPED = "completed", "failed", "stopped"
 
 _MONITOR_END_S = 2.0
 _TASK_END_S = 1.0
+_LONGEST_BACKOFF_S = 30.0
 
 
 class Commands(Protocol):
@@ -47,69 +55,173 @@ class Supervisor:
         self._commands = commands
         # Linux forks, so that tasks share what the node has loaded; macOS' frameworks do not survive a fork.
         self._context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self._processes: dict[str, BaseProcess] = {}
+        self._tasks = {task.name: task for task in plan.tasks}
+        self._processes: dict[str, BaseProcess] = {}  # the newest of each task
+        self._running: dict[str, BaseProcess] = {}  # those whose end has not been seen
+        self._channels: dict[str, Connection] = {}
         self._monitor: BaseProcess | None = None
+        self._working = {task.name for task in plan.tasks if not task.serves}
+        self._agenda = Agenda()
+        self._held_back: dict[str, float] = {}
+        self._restarts = 0
+        self._starting: set[str] = set()  # tasks that failed and wait to be started again
+        self._stopping = False
+        self._outcome: str | None = None
 
     def run(self) -> str:
         """Start every task and return how the work ended, with nothing left running."""
+        self._injector = Injector(self._plan.faults, self, self._agenda, self._report)
         try:
-            for task in self._plan.tasks:
-                self._processes[task.name] = self._start(task)
-            if self._plan.monitor:
-                pids = {name: process.pid for name, process in self._processes.items()}
-                self._monitor = self._start(self._plan.monitor, pids)
-            outcome = self._watch()
+            self._start(self._tasks)
+            while self._outcome is None:
+                ready = wait(self._awaited(), self._agenda.wait_s())
+                self._obey(self._commands.read(ready))
+                self._listen(ready)
+                self._injector.refuse(ready)
+                self._attend(ready)
+                self._agenda.do_what_is_due()
             self._end(self._monitor, _MONITOR_END_S)
-            return outcome
+            return self._outcome
         finally:
+            self._injector.end()
             for process in (*self._processes.values(), self._monitor):
                 self._end(process, _TASK_END_S)
 
-    def _start(self, task: Task, *more_arguments: Any) -> BaseProcess:
-        process = self._context.Process(target=run_task, args=(task, *more_arguments), name=task.name)  # type: ignore[attr-defined]
+    # What an injector of faults may do
+
+    def signal(self, task: str, number: int) -> None:
+        if task in self._running and self._running[task].is_alive():
+            os.kill(self._running[task].pid, number)
+
+    def hold_back(self, task: str, for_s: float) -> None:
+        self._held_back[task] = for_s
+
+    def tasks_of(self, host: str) -> list[str]:
+        return [task.name for task in self._plan.tasks if task.host == host]
+
+    def port_of(self, task: str) -> int:
+        return self._tasks[task].port
+
+    # Starting
+
+    def _start(self, names: Iterable[str]) -> None:
+        """Start tasks, and the monitor of all of them anew."""
+        for name in names:
+            receiving, sending = self._context.Pipe(duplex=False)
+            self._processes[name] = self._running[name] = self._fork(self._tasks[name], sending)
+            self._channels[name] = receiving
+            sending.close()
+        if self._plan.monitor:
+            self._end(self._monitor, _MONITOR_END_S)
+            pids = {name: process.pid for name, process in self._processes.items()}
+            self._monitor = self._fork(self._plan.monitor, None, pids)
+
+    def _fork(self, task: Task, channel: Connection | None, *more_arguments: Any) -> BaseProcess:
+        process = self._context.Process(target=run_task, args=(task, channel, *more_arguments), name=task.name)  # type: ignore[attr-defined]
         process.start()
         self._report("task_started", task=task.name, pid=process.pid)
         return process
 
-    def _watch(self) -> str:
-        """Wait until all the work is done, a task has crashed, or a command says to stop."""
-        leader = self._processes[self._plan.leader]
-        running = dict(self._processes)  # those whose end has not been seen
-        working = {task.name for task in self._plan.tasks if not task.serves}
-        deadline: float | None = None  # by when a stopping leader must have ended
-        while True:
-            sentinels = [process.sentinel for process in running.values()]
-            monitor = [self._monitor.sentinel] if self._monitor else []
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = wait([*sentinels, *monitor, *self._commands.files()], left)
-            ended = {name: process for name, process in running.items() if process.sentinel in ready}
+    # Watching
 
-            command = self._commands.read(ready)
-            if command == "kill":
-                return STOPPED
-            if command == "stop" and deadline is None:
-                self._report("stopping", grace_s=self._plan.grace_s)
-                deadline = time.monotonic() + self._plan.grace_s
-                leader.terminate()
-            if self._monitor and self._monitor.sentinel in ready:
-                self._report_end("monitor_ended", self._plan.monitor.name, self._monitor)
-                self._monitor = None
-            if ended:
-                # What another task's crash does to the leader is not the cause: tell the others first.
-                for name, process in sorted(ended.items(), key=lambda item: item[1] is leader):
-                    self._report_end("task_ended", name, process)
-                    del running[name]
-                well = all(name in working and process.exitcode == 0 for name, process in ended.items())
-                working -= ended.keys()
-                if deadline is None and not well:
-                    return FAILED
-                if deadline is None and not working:
-                    return COMPLETED
-                if deadline is not None and leader in ended.values():
-                    return STOPPED
-            if deadline is not None and time.monotonic() >= deadline:
-                self._report("grace_exceeded", task=self._plan.leader)
-                return STOPPED
+    def _awaited(self) -> list[Any]:
+        processes = [*self._running.values(), *([self._monitor] if self._monitor else [])]
+        return [
+            *(process.sentinel for process in processes),
+            *self._channels.values(),
+            *self._injector.refusing,
+            *self._commands.files(),
+        ]
+
+    def _obey(self, command: str | None) -> None:
+        if command == "kill":
+            self._outcome = STOPPED
+        elif command == "stop" and not self._stopping:
+            self._stopping = True
+            self._report("stopping", grace_s=self._plan.grace_s)
+            self._injector.end()
+            self._agenda.clear()
+            self._agenda.add(self._plan.grace_s, self._exceed_grace)
+            if self._plan.leader in self._running:
+                self._running[self._plan.leader].terminate()
+            else:
+                self._outcome = STOPPED
+
+    def _exceed_grace(self) -> None:
+        self._report("grace_exceeded", task=self._plan.leader)
+        self._outcome = STOPPED
+
+    def _listen(self, ready: list[Any]) -> None:
+        """Take what tasks tell: pass it on, but their progress, of which there is much."""
+        for name, channel in list(self._channels.items()):
+            if channel not in ready:
+                continue
+            try:
+                while channel.poll():
+                    said = json.loads(channel.recv_bytes())
+                    if said["event"] == PROGRESS:
+                        self._injector.reached(said["step"])
+                    else:
+                        self._report(**{"task": name, **said})
+            except (EOFError, OSError):  # the task has ended
+                channel.close()
+                del self._channels[name]
+
+    def _attend(self, ready: list[Any]) -> None:
+        """See to the tasks that have ended."""
+        if self._monitor and self._monitor.sentinel in ready:
+            self._report_end("monitor_ended", self._plan.monitor.name, self._monitor)
+            self._monitor = None
+        ended = [name for name, process in self._running.items() if process.sentinel in ready]
+        # What another task's crash does to the leader is not the cause: tell the others first.
+        for name in sorted(ended, key=lambda name: name == self._plan.leader):
+            self._report_end("task_ended", name, self._running.pop(name))
+        failed = [name for name in ended if self._tasks[name].serves or self._processes[name].exitcode != 0]
+        self._working -= set(ended) - set(failed)
+        if self._stopping:
+            if self._plan.leader in ended:
+                self._outcome = STOPPED
+        elif failed:
+            self._recover(failed)
+        elif ended and not self._working:
+            self._outcome = COMPLETED
+
+    def _recover(self, failed: list[str]) -> None:
+        """Have the tasks that failed started again, or all of them, unless it is hopeless."""
+        hopeless = [name for name in failed if not _worth_another_try(self._processes[name])]
+        if hopeless or self._restarts >= self._plan.max_restarts:
+            if self._plan.max_restarts and not hopeless:
+                self._report("gave_up", task=failed[0], restarts=self._restarts)
+            self._outcome = FAILED
+            return
+        self._restarts += 1
+        alone = all(self._tasks[name].replaceable for name in failed)
+        names = failed if alone else list(self._tasks)
+        backoff_s = min(self._plan.backoff_s * 2 ** (self._restarts - 1), _LONGEST_BACKOFF_S)
+        in_s = max([backoff_s, *(self._held_back.pop(name, 0.0) for name in names)])
+        self._report("recovering", task=failed[0], restart=self._restarts, starting=names, in_s=in_s)
+        if not alone:
+            self._abandon()
+        self._starting |= set(names)
+        self._agenda.add(in_s, lambda: self._start_again(names))
+
+    def _abandon(self) -> None:
+        """End every task at once: what they did since the last checkpoint is lost anyway."""
+        for process in self._running.values():
+            process.kill()
+        for name, process in self._running.items():
+            process.join()
+            self._report_end("task_ended", name, process)
+        self._running.clear()
+        self._working = {task.name for task in self._plan.tasks if not task.serves}
+
+    def _start_again(self, names: list[str]) -> None:
+        due = [name for name in names if name in self._starting]  # others have been started with all
+        self._starting -= set(due)
+        if due:
+            self._start(due)
+
+    # Ending
 
     def _report_end(self, event: str, name: str, process: BaseProcess) -> None:
         process.join()
@@ -126,3 +238,7 @@ class Supervisor:
         if process.is_alive():
             process.kill()
             process.join()
+
+
+def _worth_another_try(process: BaseProcess) -> bool:
+    return process.exitcode < 0 or process.exitcode == AGAIN

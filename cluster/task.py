@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from importlib import import_module
+from multiprocessing.connection import Connection
 from typing import Any
 
 from cluster.plan import Task
 
+#: The exit code of a task that failed for want of something that may come back (EX_TEMPFAIL of sysexits.h).
+AGAIN = 75
+#: What a task tells to say how far it is: `tell(PROGRESS, step=...)`. Faults may wait for a step.
+PROGRESS = "progress"
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+_supervisor: Connection | None = None
 
-def run_task(task: Task, *more_arguments: Any) -> None:
+
+def tell(event: str, **details: Any) -> None:
+    """Tell the supervisor, which passes it on as an event of this task; nobody in a process that has none."""
+    if _supervisor is not None:
+        _supervisor.send_bytes(json.dumps({"event": event, **details}).encode())
+
+
+def run_task(task: Task, supervisor: Connection | None, *more_arguments: Any) -> None:
     """Become `task`: runs in a process of its own, started by the supervisor."""
+    global _supervisor  # noqa: PLW0603
+    _supervisor = supervisor
+    signal.set_wakeup_fd(-1)  # the supervisor's: what this process is told, it is not
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     _print_to(task.log)

@@ -33,6 +33,10 @@ class Topology:
         """(role, index) of the tasks of one host."""
         return [(role, index) for role, index in self.tasks() if self.addresses[role][index].rsplit(":", 1)[0] == host]
 
+    def port(self, role: str, index: int) -> int:
+        """Where a task listens."""
+        return int(self.addresses[role][index].rsplit(":", 1)[1])
+
     def tf_config(self, role: str, index: int) -> str:
         """The value of TF_CONFIG for one task, as `tf.distribute.cluster_resolver.TFConfigClusterResolver` reads it."""
         cluster = {name: list(hosts) for name, hosts in self.addresses.items()}
@@ -55,7 +59,7 @@ def hosted_topology(counts: dict[str, int], hosts: Sequence[str], ps_hosts: Sequ
     """A topology on hosts that have addresses of their own: `{"ps": 1, "worker": 2, "chief": 1}` on algo-1, algo-2.
 
     Parameter servers are on `ps_hosts`; without them on the last hosts where there are enough for each to have one of
-    its own, else beside the workers, from the last host on. The first of the other hosts has the chief. Workers take
+    its own, else beside the workers, from the first host on. The first of the other hosts has the chief. Workers take
     turns on the others, beginning with the chief's host where a chief only coordinates, because there are parameter
     servers, and after it where the chief is itself one of the workers.
     """
@@ -65,7 +69,7 @@ def hosted_topology(counts: dict[str, int], hosts: Sequence[str], ps_hosts: Sequ
         if len(others) >= workers + servers:
             others, ps_hosts = others[:-servers], others[-servers:]
         else:
-            ps_hosts = others[::-1]
+            ps_hosts = others
     after_chief = 0 if servers else 1
     places = {
         "chief": others[:1],

@@ -17,19 +17,26 @@ TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 
 #: A worker with less than this share of an equal share of the steps did not take part.
 _LEAST_SHARE = 0.1
+#: Steps for each worker, since their number changed, from which its share of them can be told.
+_ENOUGH_STEPS = 10
 #: Bytes received, per exchange and model size, below which nothing was exchanged. A ring all-reduce of n workers
 #: receives 2 (n - 1) / n model sizes (Patarasuk and Yuan, 2009), a pull from a parameter server one.
 _LEAST_WIRE = 0.5
 
 
 def audit(
-    outcomes: list[dict[str, Any]], workers: int, received_bytes: dict[int, float], *, over_wire: bool
+    outcomes: list[dict[str, Any]],
+    workers: int,
+    received_bytes: dict[int, float],
+    *,
+    over_wire: bool,
+    replaced: int = 0,
 ) -> dict[str, Any]:
     """The verdict on one run and its evidence, in sentences.
 
     `outcomes` is what each training task left, the chief's first; `workers` how many were to train; `received_bytes`
     what each worker's connections received, empty where that was not measured; `over_wire` whether the workers are
-    processes.
+    processes; `replaced` how often one died and was started again while the others went on.
     """
     if not outcomes:
         return {"verdict": UNKNOWN, "evidence": ["The run left no counts."]}
@@ -41,15 +48,18 @@ def audit(
     if workers == 1:
         return {"verdict": SINGLE if complete else UNKNOWN, "evidence": evidence}
 
-    shares = [steps.get(worker, 0) for worker in range(workers)]
-    contributed = min(shares) >= _LEAST_SHARE * sum(shares) / workers
+    since = counted[0].get("steps_since_resized")
+    of = steps if since is None else {int(worker): count for worker, count in since.items()}
+    shares = [of.get(worker, 0) for worker in range(workers)]
+    enough = since is None or sum(shares) >= _ENOUGH_STEPS * workers
+    contributed = not enough or min(shares) >= _LEAST_SHARE * sum(shares) / workers
     evidence.append(
-        "Steps by worker: "
+        ("Steps by worker: " if since is None else "Steps by worker since their number changed: ")
         + ", ".join(f"{worker}: {share:,}" for worker, share in enumerate(shares))
         + ("." if contributed else "; a worker that hardly contributes does not train with the others.")
     )
     digests = [digest for outcome in outcomes for digest in outcome["parameters_sha256"]]
-    same = _numbered_once(counted[0], evidence) if len(digests) == 1 else _equal(digests, evidence)
+    same = _numbered_once(counted[0], replaced, evidence) if len(digests) == 1 else _equal(digests, evidence)
     received = _received(outcomes[0], steps, received_bytes, evidence) if over_wire else True
     if not (complete and contributed and same) or received is False:
         return {"verdict": APART, "evidence": evidence}
@@ -65,13 +75,20 @@ def _by_worker(counted: list[dict[str, Any]], name: str) -> dict[int, int]:
     return merged
 
 
-def _numbered_once(counted: dict[str, Any], evidence: list[str]) -> bool:
+def _numbered_once(counted: dict[str, Any], replaced: int, evidence: list[str]) -> bool:
+    """Whether updates were numbered without gap; a worker that dies in its step may leave one that nobody counted."""
     updates, last = counted["updates"], counted["last_version"]
-    once = updates == last
-    evidence.append(
-        f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
-        + ("one set of parameters took every update." if once else "updates were lost, or made elsewhere.")
-    )
+    orphans = last - updates
+    once = 0 <= orphans <= replaced
+    found = f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
+    if once and orphans:
+        found += (
+            f"one set of parameters took every update, and {orphans} more, whole or in part, from workers that died "
+            "before they could tell; their examples were trained on again by others."
+        )
+    else:
+        found += "one set of parameters took every update." if once else "updates were lost, or made elsewhere."
+    evidence.append(found)
     return once
 
 

@@ -7,6 +7,7 @@ user.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from facesim.aws.settings import Aws
 from facesim.billing.catalogue import instance
 from facesim.errors import InputError
+from facesim.faults import Fault, make_faults
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
 from facesim.training import STRATEGIES
@@ -106,15 +108,38 @@ class Shape(_Frozen):
         return self
 
 
+class Recovery(_Frozen):
+    """What a run does against failure: how often it writes checkpoints, how many it keeps, how often it may restart.
+
+    A checkpoint is due when `checkpoint_s` seconds or `checkpoint_steps` updates have passed since the last, 0 for
+    never; one is always written when a run is stopped. `checkpoint_dir` holds a folder for each run; left out, they lie
+    in the run directory.
+    """
+
+    checkpoint_s: float = Field(30.0, ge=0)
+    checkpoint_steps: int = Field(0, ge=0)
+    checkpoint_keep: int = Field(2, ge=1)
+    checkpoint_dir: str | None = None
+    max_restarts: int = Field(3, ge=0)
+
+
 class Job(_Frozen):
     """One thing to run: an experiment, trained by a strategy, on a shape, by a backend."""
 
     experiment: Experiment = Experiment()
     strategy: Annotated[str, _one_of(STRATEGIES)] = "single"
     shape: Shape = Shape()
+    recovery: Recovery = Recovery()
     backend: str = "local"
     aws: Aws = Aws()
     sampling_s: float = Field(1.0, ge=0.05, le=60)
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks of its cluster, such as worker-1."""
+        counts = STRATEGIES[self.strategy].tasks(self.shape.workers, self.shape.ps)
+        return [f"{role}-{index}" for role, count in counts.items() for index in range(count)]
 
     @property
     def replicas(self) -> int:
@@ -153,18 +178,19 @@ _PLACES: dict[str, tuple[str, ...]] = (
     {name: ("experiment", name) for name in Experiment.model_fields}
     | {name: ("shape", name) for name in Shape.model_fields}
     | {name: ("aws", name) for name in Aws.model_fields}
+    | {name: ("recovery", name) for name in Recovery.model_fields}
     | {name: (name,) for name in ("strategy", "backend", "sampling_s")}
 )
 
 
-def make_job(**options: Any) -> Job:
+def make_job(*, faults: Sequence[dict[str, Any]] = (), **options: Any) -> Job:
     """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the
-    default.
+    default. `faults` are as `facesim.faults.read_faults` returns them.
 
     Raises:
         InputError: an option is unknown or its value is not allowed; the message names all that are wrong.
     """
-    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "aws": {}}
+    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "recovery": {}, "aws": {}}
     for name, value in options.items():
         if name not in _PLACES:
             close = difflib.get_close_matches(name, _PLACES, n=1)
@@ -173,9 +199,37 @@ def make_job(**options: Any) -> Job:
             *path, last = _PLACES[name]
             (nested[path[0]] if path else nested)[last] = value
     try:
-        return Job.model_validate(nested)
+        job = Job.model_validate(nested)
     except pydantic.ValidationError as error:
         raise InputError("; ".join(_tell(problem) for problem in error.errors())) from None
+    hosts = [f"algo-{number}" for number in range(1, job.hosts + 1)]
+    return job.model_copy(update={"faults": make_faults(faults, job.tasks, hosts)}) if faults else job
+
+
+def changed_job(job: Job, changes: dict[str, Any]) -> Job:
+    """The same experiment by the same strategy with other options, as `make_job` takes them: other workers, say.
+
+    Raises:
+        InputError: a change would make it another experiment, or is not allowed.
+    """
+    kept = job.model_dump(exclude={"faults"})
+    flat = {name: _at(kept, path) for name, path in _PLACES.items()}
+    other = make_job(**{**flat, **changes})
+    fixed = [name for name, path in _PLACES.items() if path[0] in ("experiment", "strategy", "backend")]
+    for name in fixed:
+        mine, theirs = flat[name], _at(other.model_dump(), _PLACES[name])
+        if mine != theirs:
+            raise InputError(
+                f"a run goes on as the experiment that it is: it has {flag(name)} {mine}, not {theirs}; "
+                "leave that out, or start a new run"
+            )
+    return other
+
+
+def _at(nested: dict[str, Any], path: tuple[str, ...]) -> Any:
+    for name in path:
+        nested = nested[name]
+    return nested
 
 
 def flag(name: str) -> str:

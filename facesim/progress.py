@@ -14,6 +14,7 @@ from rich.text import Text
 from facesim.metrics.files import SampleTail
 from facesim.run import Run
 from facesim.study import Watcher
+from facesim.telling import told
 
 _LINE_EVERY_S = 5.0
 
@@ -121,7 +122,7 @@ class _Lines(Quiet):
         self._say(f"{self._course.title}: starting in {run.directory}")
 
     def happened(self, event: dict[str, Any]) -> None:
-        for text in _told(event):
+        if text := told(event):
             self._say(f"{self._course.title}: {text}")
 
     def tick(self) -> None:
@@ -161,7 +162,7 @@ class _Live(Quiet):
         self.tick()
 
     def happened(self, event: dict[str, Any]) -> None:
-        for text in _told(event):
+        if text := told(event):
             self._console.print(f"{self._course.title}: {text}", markup=False, highlight=False)
 
     def tick(self) -> None:
@@ -185,20 +186,6 @@ def _bar(share: float) -> RenderableType:
     line = Table.grid(padding=(0, 1))
     line.add_row(ProgressBar(total=1.0, completed=share, width=60), f"{share:.0%}")
     return line
-
-
-def _told(event: dict[str, Any]) -> list[str]:
-    """What a user should know of an event."""
-    if event["event"] == "network" and not event["private"]:
-        return [
-            "this system allows no private network, so the cluster's ports can be reached from other machines; "
-            "TensorFlow does not authenticate: use a trusted network or a firewall"
-        ]
-    if event["event"] == "stopping":
-        return [f"stopping; up to {event['grace_s']:.0f} s (Ctrl-C again ends at once)"]
-    if event["event"] == "monitor_ended":
-        return ["the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"]
-    return []
 
 
 def _end(result: dict[str, Any]) -> str:

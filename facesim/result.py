@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas
 import psutil
 
 from facesim.audit import audit
 from facesim.billing.cost import cost_usd, spot_cost_usd
 from facesim.job import Job
 from facesim.metrics.files import read_samples
+from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State, write_json
 from facesim.training import STRATEGIES, served
-
-if TYPE_CHECKING:
-    import pandas
 
 
 def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
@@ -26,7 +25,8 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more, which is
     what it is billed for. What training would have found is null in a run that did not get that far.
     """
-    job, outcome, samples = run.job(), run.outcome(), read_samples(run.metrics)
+    job, outcome, samples, events = run.job(), run.outcome(), read_samples(run.metrics), run.events()
+    samples = _with_attempts(samples, events)
     resources = _resources(samples)
     found = outcome or {}
     result = {
@@ -45,6 +45,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
         "cost_usd": cost_usd(job.shape.instance_type, job.hosts, total_s),
         "spot_cost_usd": spot_cost_usd(job.shape.instance_type, job.hosts, total_s),
         "resources": resources,
+        "recovery": recovery(events),
         "wire_bytes": _wire_bytes(job, samples),
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": audit(
@@ -52,6 +53,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
             job.replicas,
             _received_by_worker(job, samples),
             over_wire=job.hosts > 1,
+            replaced=replaced_workers(events),
         ),
         "machine": machine(),
     }
@@ -111,10 +113,24 @@ def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
     return resources
 
 
+def _with_attempts(samples: pandas.DataFrame, events: list[dict[str, Any]]) -> pandas.DataFrame:
+    """The samples with how often their task had been started by then: a new process counts from 0 again."""
+    attempts = pandas.Series(0, index=samples.index)
+    for event in events:
+        if event["event"] == "task_started":
+            role, index = event["task"].rsplit("-", 1)
+            of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
+            attempts += of_task & (samples["time_unix_s"] >= event["time_unix_s"])
+    return samples.assign(attempt=attempts)
+
+
 def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
-    """What a counter came to, by source, role and task: its highest value, for several may have read it."""
+    """What a counter came to, by source, role and task: its highest value, for several may have read it, and the sum
+    over the task's processes.
+    """
     rows = samples[samples["name"] == name]
-    return rows.groupby(["source", "role", "task_index"])["value"].max()
+    highest = rows.groupby(["source", "role", "task_index", "attempt"])["value"].max()
+    return highest.groupby(["source", "role", "task_index"]).sum()
 
 
 def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:

@@ -7,6 +7,7 @@ metrics/*.jsonl   samples, one file a process that records
 logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
 tasks/*/          each task's working directory
 outcome.json      what the training task found, written once at its end
+checkpoints/      what a training needs to go on, the newest few
 model.keras       the trained model
 result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
 
@@ -15,15 +16,18 @@ result.json       the end: state, accuracy, times, resources, cost, the audit; w
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import tempfile
 import time
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from facesim.errors import InputError
-from facesim.job import Job
+from facesim.job import Job, Recovery
+from facesim.metrics.files import append, parse_lines
 
 
 class State(str, Enum):
@@ -48,11 +52,12 @@ class Run:
         self.metrics = directory / "metrics"
         self.logs = directory / "logs"
         self.tasks = directory / "tasks"
-        self.checkpoints = directory / "checkpoints"
         self.outcome_file = directory / "outcome.json"
         self.model_file = directory / "model.keras"
+        self.checkpoints = directory / "checkpoints"
         self.evaluation_file = directory / "evaluation.json"
         self.result_file = directory / "result.json"
+        self._unwritten = b""
 
     @staticmethod
     def files() -> dict[str, str]:
@@ -74,6 +79,7 @@ class Run:
                 raise InputError(f"the run directory {directory} is not empty; choose another with --output")
             for folder in (run.metrics, run.logs, run.tasks):
                 folder.mkdir()
+            run.claim()
             run.job_file.write_text(job.model_dump_json(indent=1))
         except OSError as error:
             raise InputError(
@@ -93,6 +99,26 @@ class Run:
             raise InputError(f"{directory} is not a run directory: it has no {run.job_file.name}")
         return run
 
+    def claim(self) -> None:
+        """Have this run to oneself until this process ends.
+
+        Raises:
+            InputError: another process has it.
+        """
+        self._lock = (self.directory / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{self.directory} is still being run by another process; wait for it, or stop it"
+            ) from None
+
+    def reopen(self, job: Job) -> None:
+        """Make it a run that goes on, as `job`: what told of its end is gone."""
+        write_text(self.job_file, job.model_dump_json(indent=1))
+        for end in (self.result_file, self.outcome_file):
+            end.unlink(missing_ok=True)
+
     def job(self) -> Job:
         return Job.model_validate_json(self.job_file.read_text())
 
@@ -105,10 +131,12 @@ class Run:
         return json.loads(self.outcome_file.read_text()) if self.outcome_file.exists() else None
 
     def record(self, event: str, **details: Any) -> None:
-        """Append one event. One process records a run's events: the backend that follows it."""
-        line = json.dumps({"time_unix_s": time.time(), "event": event, **details}) + "\n"
-        with self.events_file.open("ab", buffering=0) as file:
-            file.write(line.encode())
+        """Append one event. One process records a run's events: the backend that follows it.
+
+        What a full disk does not take is written with the next event, so that it does not end the run.
+        """
+        self._unwritten += (json.dumps({"time_unix_s": time.time(), "event": event, **details}) + "\n").encode()
+        self._unwritten = append(self.events_file, self._unwritten)
 
     def events(self) -> list[dict[str, Any]]:
         """Every event so far, in order; a last line torn by a crash is left out."""
@@ -121,6 +149,24 @@ class Run:
             except ValueError:
                 continue
         return events
+
+    def launched_unix_s(self) -> float:
+        """When its tasks were started, or started again, for the last time."""
+        launches = [event for event in self.events() if event["event"] in ("submitted", "recovering")]
+        return launches[-1]["time_unix_s"] + launches[-1].get("in_s", 0.0)
+
+    def recorded(self, task: str, metric: str) -> list[tuple[float, float]]:
+        """(value, time_unix_s) of everything that a training task has recorded of one metric, in order."""
+        file = self.metrics / f"{task}.jsonl"
+        if not file.exists():
+            return []
+        samples = parse_lines(file.read_bytes().splitlines())
+        return [(sample.value, sample.time_unix_s) for sample in samples if sample.name == metric]
+
+    def checkpoint_directory(self, job: Job) -> Path:
+        """Where the job's checkpoints go: in this directory, or in one of this run's name where the job says."""
+        named = job.recovery.checkpoint_dir
+        return Path(named).resolve() / self.id if named else self.checkpoints
 
     def task_outcome_file(self, task: str) -> Path:
         """Where a training task leaves what it found: the chief's is the run's."""
@@ -148,10 +194,36 @@ class Run:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
+def check_writable(recovery: Recovery) -> None:
+    """Make sure that the folder that a user named for checkpoints takes them.
+
+    Raises:
+        InputError: it does not.
+    """
+    if recovery.checkpoint_dir is None:
+        return
+    directory = Path(recovery.checkpoint_dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=directory) as probe:
+            probe.write(bytes(1_000_000))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise InputError(
+            f"--checkpoint-dir {directory} cannot be written: {error.strerror}; name a folder that can, with room"
+        ) from None
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all: to a temporary name beside it, then renamed."""
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.write_text(text)
     os.replace(temporary, path)
 
 

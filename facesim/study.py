@@ -15,9 +15,12 @@ import platformdirs
 from facesim.backends import backend
 from facesim.backends.base import Backend, Execution, Request
 from facesim.data.prepare import PreparedData, prepare
-from facesim.job import Job
+from facesim.errors import InputError
+from facesim.faults import check_room
+from facesim.job import Job, changed_job
+from facesim.recovery import spent_s
 from facesim.result import finish
-from facesim.run import Run, State
+from facesim.run import Run, State, check_writable
 
 _TICK_S = 0.25
 _STATES = {"completed": State.COMPLETED, "failed": State.FAILED, "stopped": State.STOPPED}
@@ -72,8 +75,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     data = prepare_data(jobs[0], watcher.preparing)
+    rendered = render_jobs(jobs, output, data)
+    check_writable(jobs[0].recovery)
+    check_room(jobs[0].faults, output)
     runs = []
-    for position, (job, directory, request) in enumerate(render_jobs(jobs, output, data), 1):
+    for position, (job, directory, request) in enumerate(rendered, 1):
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
@@ -84,9 +90,30 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     return runs
 
 
+def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
+    """Go on with a run that did not complete, from its newest checkpoint, with what `changes` of its options.
+
+    Raises:
+        InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
+    """
+    run.claim()
+    before = run.job()
+    job = changed_job(before, changes)
+    result = run.result()
+    if result and result["state"] == State.COMPLETED:
+        raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
+    data = prepare_data(job, watcher.preparing)
+    request = backend(job.backend).render(job, run.directory, data.directory)
+    check_writable(job.recovery)
+    check_room(job.faults, run.directory)
+    run.reopen(job)
+    watcher.started(run, 1, 1)
+    watcher.ended(run, _execute(backend(job.backend), run, request, watcher))
+    return run
+
+
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    launched = time.time()
     run.record("submitted")
     execution = where.submit(run, request)
     ends: list[dict[str, Any]] = []
@@ -101,13 +128,15 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
                 watcher.happened(event)
                 if event["event"] == "task_ended":
                     ends.append(event)
+                elif event["event"] == "recovering":
+                    ends.clear()
                 ended = event
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
     failure = (ended.get("reason") or _failure(run, ends)) if state is State.FAILED else None
     run.record("state", state=state.value)
-    return finish(run, state, failure, where.measurement, time.time() - launched)
+    return finish(run, state, failure, where.measurement, spent_s(run.events()))
 
 
 def _failure(run: Run, ends: list[dict[str, Any]]) -> str:

@@ -6,14 +6,18 @@ Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 
 from cluster.contract import Contract, HostWork
+from cluster.faults import Fault
 from cluster.limits import available_cpus
 from cluster.liveness import ATTEND
 from cluster.plan import Plan, Task
 from cluster.topology import hosted_topology
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import DATA, PS_GROUP, job_of
+from facesim.job import Job
 from facesim.metrics.place import HOST
 from facesim.run import Run, write_json
 from facesim.training import STRATEGIES, served
@@ -24,9 +28,6 @@ _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
 
 #: How long the first host may take until it listens. All hosts start together.
 _FIRST_HOST_S = 600.0
-
-#: The checkpoints' folder in a run directory leads here, where SageMaker keeps it.
-_CHECKPOINTS = "checkpoints"
 
 
 def plan(contract: Contract) -> HostWork:
@@ -47,15 +48,23 @@ def plan(contract: Contract) -> HostWork:
     run = Run.create(contract.output / host, job)
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
-    contract.checkpoints.mkdir(exist_ok=True)
-    (run.directory / _CHECKPOINTS).symlink_to(contract.checkpoints)
 
     environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
     computing = [role for role, _ in mine if strategy.tasks is not served or role == "worker"]
     tasks = [
         training_task(
-            run, job, contract.channels[DATA], topology, role, index, cores, max(1, len(computing)), environment
+            run,
+            job,
+            contract.channels[DATA],
+            contract.checkpoints,
+            topology,
+            role,
+            index,
+            host=host,
+            cores=cores,
+            neighbours=max(1, len(computing)),
+            environment=environment,
         )
         for role, index in mine
     ]
@@ -72,16 +81,26 @@ def plan(contract: Contract) -> HostWork:
         preload=PRELOAD,
         private_network=False,
         grace_s=_GRACE_S if host == first_host else _OTHERS_GRACE_S,
+        max_restarts=job.recovery.max_restarts,
+        faults=tuple(_faults_here(job, run, host, [task.name for task in tasks])),
     )
     run.plan_file.write_text(work.to_json())
 
     def finish() -> None:
-        (run.directory / _CHECKPOINTS).unlink()
         if run.model_file.exists():
             shutil.move(run.model_file, contract.model / run.model_file.name)
             write_json(contract.model / run.job_file.name, job.model_dump(mode="json"))
 
-    return HostWork(work, first_host, finish)
+    return HostWork(work, first_host, run.record, finish)
+
+
+def _faults_here(job: Job, run: Run, host: str, tasks: list[str]) -> Iterator[Fault]:
+    """The job's faults as far as they are this host's."""
+    for fault in job.faults:
+        script = fault.script(run.directory)
+        here = tuple(target for target in script.targets if target in (host, *tasks, str(run.directory)))
+        if here:
+            yield replace(script, targets=here)
 
 
 def _attend(run: Run, first_host: str, number: int) -> Task:

@@ -11,7 +11,7 @@ from cluster.topology import local_topology
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.job import Job
 from facesim.run import Run
-from facesim.training import STRATEGIES
+from facesim.training import STRATEGIES, host_of
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
@@ -31,16 +31,30 @@ class LocalBackend:
         run = Run(directory.resolve())
         strategy = STRATEGIES[job.strategy]
         topology = local_topology(strategy.tasks(job.shape.workers, job.shape.ps))
-        cores = os.cpu_count() or 1
+        cores, checkpoints = os.cpu_count() or 1, run.checkpoint_directory(job)
+        tasks = [
+            training_task(
+                run,
+                job,
+                data.resolve(),
+                checkpoints,
+                topology,
+                role,
+                index,
+                host=host_of(strategy, role, index, job.hosts),
+                cores=cores,
+                neighbours=job.hosts,
+            )
+            for role, index in topology.tasks()
+        ]
         return Plan(
-            tasks=tuple(
-                training_task(run, job, data.resolve(), topology, role, index, cores, neighbours=job.hosts)
-                for role, index in topology.tasks()
-            ),
+            tasks=tuple(tasks),
             leader="chief-0",
             monitor=monitor_task(run),
             preload=PRELOAD,
             grace_s=_GRACE_S,
+            max_restarts=job.recovery.max_restarts,
+            faults=tuple(fault.script(run.directory) for fault in job.faults),
         )
 
     def submit(self, run: Run, request: Plan) -> LocalNode:

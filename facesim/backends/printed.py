@@ -9,8 +9,8 @@ from facesim.metrics.announced import announced
 from facesim.metrics.files import SampleWriter
 from facesim.run import Run
 
-#: What a node tells of its tasks, and is an event of the run, too.
-_OF_TASKS = ("task_started", "task_ended", "monitor_ended", "stopping", "grace_exceeded", "recovering", "gave_up")
+#: What a node tells that is not an event of the whole run.
+_OF_NODE = ("node_started", "node_ended")
 
 
 class Printed:
@@ -35,7 +35,7 @@ class Printed:
                 told = json.loads(line)
             except ValueError:
                 return None
-            if told.get("event") in _OF_TASKS:
+            if told.get("event") not in _OF_NODE:
                 return {"host": host, **told}
         return None
 

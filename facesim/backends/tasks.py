@@ -19,20 +19,25 @@ def training_task(
     run: Run,
     job: Job,
     data: Path,
+    checkpoints: Path,
     topology: Topology,
     role: str,
     index: int,
+    *,
+    host: str,
     cores: int,
     neighbours: int,
     environment: Mapping[str, str] | None = None,
 ) -> Task:
-    """One task of a topology, which leaves what it does in `run` and trains on the prepared data in `data`.
+    """One task of a topology, which leaves what it does in `run` and trains on the prepared data in `data`, from the
+    newest of the checkpoints if there are any.
 
-    It is on a host with `cores`, where as many tasks as `neighbours`, itself included, compute at the same time: each
-    gets its share of the cores, for more threads would only take turns. A chief that coordinates evaluates while they
-    wait.
+    It is on `host`, which has `cores`, where as many tasks as `neighbours`, itself included, compute at the same time:
+    each gets its share of the cores, for more threads would only take turns. A chief that coordinates evaluates while
+    they wait.
     """
-    coordinated = STRATEGIES[job.strategy].tasks is served
+    strategy = STRATEGIES[job.strategy]
+    coordinated = strategy.tasks is served
     serves = coordinated and role != "chief"
     share = max(1, cores // neighbours)
     threads = job.shape.threads or (cores if coordinated and role == "chief" else share)
@@ -40,7 +45,7 @@ def training_task(
         role=role,
         index=index,
         target="facesim.training.task:" + ("serve" if serves else "train"),
-        arguments=(str(run.directory), threads, *([] if serves else [str(data)])),
+        arguments=(str(run.directory), threads, *([] if serves else [str(data), str(checkpoints)])),
         log=str(run.log_file(f"{role}-{index}")),
         serves=serves,
         # One process alone is no cluster: TensorFlow would start a server for it.
@@ -48,6 +53,9 @@ def training_task(
             **({"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {}),
             **(environment or {}),
         },
+        replaceable=strategy.replaceable(role),
+        host=host,
+        port=topology.port(role, index),
     )
 
 

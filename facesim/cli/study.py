@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from facesim.baselines import Score
     from facesim.job import Job
     from facesim.run import Run
+    from facesim.study import Watcher
 
 INTERRUPTED = 130
 
@@ -91,6 +92,12 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
         click.option("--sampling-s", type=float, help="seconds between resource samples  [default: 1]"),
+        click.option("--checkpoint-s", type=float, help="seconds between checkpoints, 0 for none  [default: 30]"),
+        click.option("--checkpoint-steps", type=int, help="updates between checkpoints, 0 for none  [default: 0]"),
+        click.option("--checkpoint-keep", type=int, help="how many of the newest are kept  [default: 2]"),
+        click.option("--checkpoint-dir", help="folder for them, one in it a run  [default: in the run directory]"),
+        click.option("--max-restarts", type=int, help="of tasks that fail, in all  [default: 3]"),
+        click.option("--faults", help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
         click.option("--output", type=file, default=Path("runs"), show_default=True,
                      help="folder for run directories and report"),
         click.option("--config", type=file, is_eager=True, expose_value=False, callback=_read_config,
@@ -109,9 +116,34 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
 
 @click.command()
 @_job_options(["single"])
-def run(**options: Any) -> int:
+@click.option("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path),
+              help="go on with a run that did not complete; its options stay but for those given")  # fmt: skip
+@click.pass_context
+def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
     """Train with one strategy (or several) and show what came of it."""
-    return _study(**options)
+    if resumed is None:
+        return _study(**options)
+    given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
+    return _resume(resumed, {name: options[name] for name in given}, options["as_json"])
+
+
+def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
+    from facesim.faults import read_faults
+    from facesim.run import Run
+    from facesim.study import resume
+
+    for name in ("seeds", "output", "dry_run"):
+        if name in options:
+            raise InputError(
+                f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory"
+            )
+    changes = {name: value for name, value in options.items() if name not in ("as_json", "faults")}
+    if "strategy" in changes:
+        (*_, changes["strategy"]) = changes["strategy"]
+    if "faults" in options:
+        changes["faults"] = read_faults(options["faults"])
+    run = resume(Run.open(directory), changes, _watcher(as_json))
+    return _finished([run], directory.parent, as_json)
 
 
 @click.command()
@@ -132,23 +164,37 @@ def _study(
     baselines: bool = False,
     **options: Any,
 ) -> int:
+    from facesim.faults import read_faults
     from facesim.job import make_job
 
+    options["faults"] = read_faults(options["faults"]) if options["faults"] else ()
     jobs = [make_job(strategy=name, seed=seed, **options) for seed in range(seeds) for name in dict.fromkeys(strategy)]
     if dry_run:
         return _print_dry_run(jobs, output)
 
-    from rich.console import Console
-
-    from facesim.progress import make_watcher
     from facesim.run import State
     from facesim.study import run_study
 
-    runs = run_study(jobs, output, make_watcher(Console(), quiet=as_json))
-    states = {result["state"] for run in runs if (result := run.result())}
-    if baselines and State.STOPPED not in states:
+    runs = run_study(jobs, output, _watcher(as_json))
+    if baselines and State.STOPPED not in {(run.result() or {}).get("state") for run in runs}:
         _baselines(jobs[0], range(seeds), output)
+    return _finished(runs, output, as_json)
+
+
+def _watcher(as_json: bool) -> Watcher:
+    from rich.console import Console
+
+    from facesim.progress import make_watcher
+
+    return make_watcher(Console(), quiet=as_json)
+
+
+def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
+    """Report on runs that have ended; the command's exit code."""
+    from facesim.run import State
+
     _report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    states = {result["state"] for run in runs if (result := run.result())}
     if State.STOPPED in states:
         return INTERRUPTED
     return 1 if State.FAILED in states else 0

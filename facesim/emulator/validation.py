@@ -5,11 +5,11 @@ botocore checks types and what is required before it sends; lengths, patterns an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import botocore.session
+import regex  # the patterns are Java's: \p{L} is not known to re
 from botocore.model import Shape
 from botocore.validate import ParamValidator
 
@@ -34,7 +34,7 @@ def _constraints(value: Any, shape: Shape, at: str) -> Iterator[str]:
     if size is not None and not rules.get("min", size) <= size <= rules.get("max", size):
         yield f"{at}: {size} is not within {rules.get('min', '')}..{rules.get('max', '')}"
     if shape.type_name == "string":
-        if "pattern" in rules and not re.fullmatch(rules["pattern"], value, re.DOTALL):
+        if "pattern" in rules and not regex.fullmatch(rules["pattern"], value, regex.DOTALL):
             yield f"{at}: {value!r} does not match {rules['pattern']}"
         if "enum" in rules and value not in rules["enum"]:
             yield f"{at}: {value!r} is not one of {', '.join(rules['enum'])}"

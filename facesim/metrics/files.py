@@ -6,6 +6,7 @@ Every process that records has a file of its own, so no two write to the same on
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -28,20 +29,46 @@ class SampleWriter:
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")  # whoever wrote before crashed: its torn line must not swallow our first
         self._place = (run_id, host, source)
+        self._unwritten = b""
 
     def write(self, time_unix_s: float, role: str, task_index: int, values: dict[str, float]) -> None:
-        """Append one row for each name in `values`.
+        """Append one row for each name in `values`. What a full disk does not take is written with the next rows.
 
         Raises:
             KeyError: a name is not in the schema.
-            OSError: the disk is full or the directory is gone.
         """
         run_id, host, source = self._place
         rows = [sample(run_id, time_unix_s, host, role, task_index, source, *item) for item in values.items()]
-        os.write(self._file, "".join(json.dumps(row._asdict()) + "\n" for row in rows).encode())
+        self._unwritten += "".join(json.dumps(row._asdict()) + "\n" for row in rows).encode()
+        self._unwritten = _written(self._file, self._unwritten)
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def append(path: Path, content: bytes) -> bytes:
+    """Append to a file what fits on its disk; return the rest."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        return _kept_if_full(error, content)
+    try:
+        return _written(file, content)
+    finally:
+        os.close(file)
+
+
+def _written(file: int, content: bytes) -> bytes:
+    try:
+        return content[os.write(file, content) :]
+    except OSError as error:
+        return _kept_if_full(error, content)
+
+
+def _kept_if_full(error: OSError, content: bytes) -> bytes:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return content
 
 
 def parse_lines(lines: Iterable[bytes]) -> Iterator[Sample]:

@@ -83,6 +83,7 @@ METRICS: dict[str, Metric] = {
     "launch_to_first_step_s": Metric("s", DURATION, "from launch until the first training step is done"),
     "training_s": Metric("s", DURATION, "training steps from the first on, evaluation left out"),
     "evaluation_s": Metric("s", DURATION, "evaluation on the held-out and training splits, all of it"),
+    "checkpoint_s": Metric("s", DURATION, "writing checkpoints, all of them; training waits"),
     "save_s": Metric("s", DURATION, "writing the model"),
     # What a collector costs
     "sampling_s": Metric("s", GAUGE, "time that taking this round of samples took"),

@@ -116,6 +116,7 @@ class Result(_Read):
     parameter_bytes: int | None = None
     data: Data = Data()
     sync_audit: Audit = Audit()
+    recovery: dict[str, float] = {}
     collector_errors: dict[str, float] = {}
     machine: dict[str, Any] = {}
 
@@ -171,7 +172,7 @@ def load(run: Run) -> RunRecord:
     recorded = samples[samples["name"].map(lambda name: METRICS[name].kind == DURATION).astype(bool)]
     phases = dict(zip(recorded["name"], recorded["value"].astype(float), strict=True))
     phases |= {name: seconds for name, seconds in result.phases.items() if seconds is not None}
-    trained = samples[samples["source"] == "training"]
+    trained = _without_lost_work(samples[samples["source"] == "training"], events)
     record = RunRecord(
         run=run,
         job=job,
@@ -192,6 +193,20 @@ def load(run: Run) -> RunRecord:
     first_step_s = float("nan") if record.first_step_s is None else record.first_step_s
     record.history["since_first_step_s"] = record.history["since_launch_s"] - first_step_s
     return record
+
+
+def _without_lost_work(samples: pandas.DataFrame, events: list[dict[str, Any]]) -> pandas.DataFrame:
+    """The samples but those of instants after the checkpoint from which training went on: it was trained again."""
+    reached = (
+        samples["time_unix_s"]
+        .map(samples[samples["name"] == "examples"].groupby("time_unix_s")["value"].max())
+        .fillna(0)
+    )
+    lost = reached < 0
+    for event in events:
+        if event.get("event") == "restored":
+            lost |= (samples["time_unix_s"] < event["time_unix_s"]) & (reached > event["examples"])
+    return samples[~lost]
 
 
 def _wide(samples: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:

@@ -56,6 +56,13 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "wire_bytes": Measure("Resources", "bytes on the wire", "B", _result("wire_bytes")),
         "wire_bytes_per_update": Measure("Resources", "… an update", "B", _wire_per_update),
         "wire_models_per_update": Measure("Resources", "… in sizes of the model", "x", _wire_models_per_update),
+        "restarts": Measure("Failure", "restarts", "1", _recovery("restarts")),
+        "lost_examples": Measure("Failure", "examples trained in vain", "1", _recovery("lost_examples")),
+        "lost_s": Measure("Failure", "time lost with them", "s", _recovery("lost_s")),
+        "down_s": Measure("Failure", "time until it went on", "s", _recovery("down_s")),
+        "checkpoints": Measure("Failure", "checkpoints", "1", _recovery("checkpoints")),
+        "checkpoint_s": Measure("Failure", "… time to write them", "s", _phase("checkpoint_s")),
+        "checkpoint_bytes": Measure("Failure", "… written", "B", _recovery("checkpoint_bytes")),
         "instance_s": Measure("Cost", "instance-seconds", "s", instance_s),
         "cost_usd": Measure("Cost", "on demand", "USD", _result("cost_usd")),
         "spot_cost_usd": Measure("Cost", "spot, assumed discount", "USD", _result("spot_cost_usd")),
@@ -92,6 +99,11 @@ def _result(name: str) -> Callable[[RunRecord], float | None]:
 
 def _phase(name: str) -> Callable[[RunRecord], float | None]:
     return lambda record: _finite(record.phases.get(name))
+
+
+def _recovery(name: str) -> Callable[[RunRecord], float | None]:
+    """What failure cost; None, not 0, where there was none, so that most reports have no such line."""
+    return lambda record: record.result.recovery.get(name) or None
 
 
 def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | None]:

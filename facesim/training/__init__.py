@@ -27,7 +27,8 @@ class Strategy(NamedTuple):
     """A strategy, as far as it can be told without TensorFlow.
 
     `tasks(workers, ps)` is how many tasks it has of each role, in the order in which they are to be started. An update
-    is `joint` when all workers' gradients make it together.
+    is `joint` when all workers' gradients make it together. `replaceable_roles` are those of which a task may fail and
+    come back while the others go on.
     """
 
     module: str
@@ -35,6 +36,11 @@ class Strategy(NamedTuple):
     options: tuple[str, ...]
     summary: str
     joint: bool = False
+    replaceable_roles: tuple[str, ...] = ()
+
+    def replaceable(self, role: str) -> bool:
+        """Whether a task of this role may fail and come back while the others go on."""
+        return role in self.replaceable_roles
 
     @property
     def replicated(self) -> bool:
@@ -61,6 +67,7 @@ STRATEGIES: dict[str, Strategy] = {
         served,
         ("workers", "ps"),
         "workers pull parameters from parameter servers and push gradients, none waiting for another",
+        replaceable_roles=("worker",),
     ),
     "ps-sync": Strategy(
         "facesim.training.ps_sync",
@@ -68,6 +75,7 @@ STRATEGIES: dict[str, Strategy] = {
         ("workers", "ps", "backup_workers"),
         "parameter servers again, but each update is made of a gradient from every worker, none stale",
         joint=True,
+        replaceable_roles=("worker",),
     ),
     "allreduce": Strategy(
         "facesim.training.allreduce",
@@ -88,8 +96,18 @@ STRATEGIES: dict[str, Strategy] = {
         peers,
         ("workers",),
         "every worker trains by itself on everything: the paper's mistake, kept to show what it costs",
+        replaceable_roles=("chief", "worker"),
     ),
 }
+
+
+def host_of(strategy: Strategy, role: str, index: int, hosts: int) -> str:
+    """The host, algo-1 to algo-`hosts`, whose part a task plays: a worker each; the chief and, one after another, the
+    parameter servers beside the workers."""
+    if role == "worker" and strategy.tasks is peers:
+        index += 1  # the chief is the first of them
+    return f"algo-{index % hosts + 1}"
+
 
 #: Options that mean something to some strategies and nothing to the others.
 STRATEGY_OPTIONS = {option for strategy in STRATEGIES.values() for option in strategy.options}

@@ -8,10 +8,13 @@ way the workers' shares of an epoch are disjoint, and together they are every ex
 import numpy as np
 
 
-def epoch_batches(examples: np.ndarray, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of `epoch`: index arrays of `batch` examples each, the last one of what is left.
+def epoch_batches(examples: np.ndarray, batch: int, seed: int, epoch: int, done: int = 0) -> list[np.ndarray]:
+    """The batches of `epoch` after the first `done` examples: index arrays of `batch` examples each, the last one of
+    what is left.
 
     `examples` are the indices (n,) of the training split. The order depends on `seed` and `epoch` alone.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(examples)
+    order = np.random.default_rng((seed, epoch)).permutation(examples)[done:]
+    if not len(order):
+        return []
     return np.split(order, range(batch, len(order), batch))

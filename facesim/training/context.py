@@ -29,8 +29,10 @@ class Context:
     `replica` is 0 in the chief, and counts the peers of a strategy that has them.
     """
 
-    def __init__(self, run: Run, data: PreparedData, role: str, index: int, replica: int):
+    def __init__(self, run: Run, data: PreparedData, checkpoints: Path, role: str, index: int, replica: int):
         self.run = run
+        #: Where this task's checkpoints lie.
+        self.checkpoints = checkpoints
         self.replica = replica
         self.task = f"{role}-{index}"
         self.outcome_file = run.task_outcome_file(self.task)
@@ -43,8 +45,12 @@ class Context:
         )
         self.seed = self.experiment.seed
         self.loss = loss_for(self.experiment)
+        #: (examples, time_unix_s) that earlier processes of this task recorded, in order.
+        self.recorded_before = run.recorded(self.task, "examples")
         self.recorder = Recorder(run, role, index)
         self.stopping = False
+        #: Whether this process has not made an update yet.
+        self.trains_first = True
 
     def stop_when_asked(self) -> None:
         """From now on SIGTERM sets `stopping` instead of ending this process at once."""
@@ -87,16 +93,19 @@ class Recorder:
     def __init__(self, run: Run, role: str, index: int):
         self._task = (role, index)
         self.phases: dict[str, float] = {}
-        self._launched = run.events()[0]["time_unix_s"]
+        self._launched = run.launched_unix_s()
         self._writer = SampleWriter(
             run.metrics / f"{role}-{index}.jsonl", run_id=run.id, host=host_name(), source="training"
         )
 
-    def write(self, values: dict[str, float]) -> None:
-        self._writer.write(time.time(), *self._task, values)
+    def write(self, values: dict[str, float], time_unix_s: float | None = None) -> float:
+        """Record values of now, or of another time; return the time."""
+        when = time.time() if time_unix_s is None else time_unix_s
+        self._writer.write(when, *self._task, values)
         line = announcement(values)
         if line and self._task == ("chief", 0):
             print(line, flush=True)
+        return when
 
     def phase(self, name: str, seconds: float) -> None:
         """Record a phase that ended; a phase that comes again adds to what there is."""
@@ -114,8 +123,8 @@ class Recorder:
         self.phase(name, time.perf_counter() - begin)
 
 
-def open_context(run: Run, data_directory: Path, role: str, index: int, replica: int) -> Context:
-    context = Context(run, PreparedData.load(data_directory), role, index, replica)
+def open_context(run: Run, data: Path, checkpoints: Path, role: str, index: int, replica: int) -> Context:
+    context = Context(run, PreparedData.load(data), checkpoints, role, index, replica)
     context.recorder.since_launch("startup_s")
     if context.experiment.precision == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")  # parameters and updates stay float32

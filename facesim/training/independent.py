@@ -13,6 +13,7 @@ from facesim.training.single import Alone
 
 def train(context: Context) -> None:
     context.seed += 1_000_003 * context.replica  # nothing joins them, so nothing makes them start alike either
+    context.checkpoints /= context.task  # each goes on from its own
     with context.recorder.timed("build_s"):
         replica = Alone(context)
     fit(context, replica, everyone_evaluates=True)

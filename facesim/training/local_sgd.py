@@ -7,7 +7,7 @@ the copies drift apart in between. The optimiser's moments stay each worker's ow
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -32,10 +32,9 @@ class _Copies:
     def __init__(self, context: Context, strategy: tf.distribute.MultiWorkerMirroredStrategy):
         self._labels = context.data.labels
         self.steps_per_exchange = context.experiment.local_steps
-        self._steps = 0
-        self._done: list[tf.Tensor] = []
         # Not in the strategy's scope: these are this worker's variables, which nothing keeps equal but the averaging.
         self._model, optimizer = context.build()
+        self.variables = [*self._model.variables, *optimizer.variables]
         context.vary_dropout(self._model)
         averaged = [variable.value for variable in self._model.variables if variable.dtype.startswith("float")]
         self._data = iter(context.examples.dataset())
@@ -63,15 +62,19 @@ class _Copies:
 
         self._local_update, self._average = local_update, average
 
-    def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
-        for position, batch in enumerate(batches, 1):
-            self._done.append(self._local_update(self._data, *index_batch(batch, self._labels)))
-            self._steps += 1
-            # At an epoch's end too, so that what is evaluated is the average, and every epoch's results are complete.
-            if self._steps % self.steps_per_exchange == 0 or position == len(batches):
-                rows = self._average(tf.stack(self._done)).numpy()
-                self._done.clear()
-                yield from map(StepResult.unpack, rows)
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        done: list[tf.Tensor] = []
+        for batch in batches:
+            done.append(self._local_update(self._data, *index_batch(batch, self._labels)))
+            if len(done) == self.steps_per_exchange:
+                yield from self._exchange(done)
+        if done:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete
+            yield from self._exchange(done)
+
+    def _exchange(self, done: list[tf.Tensor]) -> Iterator[StepResult]:
+        rows = self._average(tf.stack(done)).numpy()
+        done.clear()
+        return map(StepResult.unpack, rows)
 
     def current_model(self) -> keras.Model:
         return self._model

@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from typing import Any
 
 import keras
 import numpy as np
 
 from facesim.training.context import Context
-from facesim.training.step import StepResult
+from facesim.training.course import Course
 
 
-class Counts:
-    """Sums over steps. A step is what one worker did for one update."""
-
-    def __init__(self) -> None:
-        self.loss_sum, self.correct, self.examples = 0.0, 0, 0
-        self.examples_by_worker: Counter[int] = Counter()
-        self.steps_by_worker: Counter[int] = Counter()
-        self.versions: set[int] = set()
-        self.staleness: Counter[int] = Counter()
-
-    def add(self, result: StepResult) -> None:
-        self.loss_sum += result.loss_sum
-        self.correct += result.correct
-        self.examples += result.examples
-        self.examples_by_worker[result.worker] += result.examples
-        self.steps_by_worker[result.worker] += 1
-        self.versions.add(result.version)
-        self.staleness[result.staleness] += 1
-
-    @property
-    def updates(self) -> int:
-        """Updates of the parameters, to which one worker contributed or all of them."""
-        return len(self.versions)
-
-    @property
-    def staleness_mean(self) -> float:
-        return sum(staleness * steps for staleness, steps in self.staleness.items()) / self.staleness.total()
-
-
-def outcome(
-    context: Context, counts: Counts, found: dict[str, float], model: keras.Model, steps_per_exchange: int | None
-) -> dict[str, Any]:
-    """What `outcome.json` holds. `found` are the last accuracies and losses, `model` has the final parameters."""
-    phases = context.recorder.phases
+def outcome(context: Context, course: Course, model: keras.Model, steps_per_exchange: int | None) -> dict[str, Any]:
+    """What `outcome.json` holds. `model` has the final parameters."""
+    counts, found, phases = course.counts, course.found, course.phases
     steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
-    steady_examples = counts.examples - context.job.update_batch  # the first update compiled
+    steady_examples = counts.examples - course.starts * context.job.update_batch  # the first update of each compiled
     identities = np.bincount(context.data.labels[context.train_indices])
     return {
         "stopped": context.stopping,
@@ -74,11 +42,12 @@ def outcome(
             "examples_due": context.experiment.epochs * len(context.train_indices),
             "examples": counts.examples,
             "updates": counts.updates,
-            "last_version": max(counts.versions, default=-1) + 1,
+            "last_version": counts.last_version,
             "steps_by_worker": dict(sorted(counts.steps_by_worker.items())),
             "examples_by_worker": dict(sorted(counts.examples_by_worker.items())),
             "staleness": dict(sorted(counts.staleness.items())),
             "steps_per_exchange": steps_per_exchange,
+            "steps_since_resized": dict(sorted(course.resized.steps_by_worker.items())) if course.resized else None,
         },
     }
 

@@ -6,7 +6,9 @@ worker, except that every parameter is read from, and every update applied on, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import numpy as np
 import tensorflow as tf
@@ -35,10 +37,12 @@ class Workers(Served):
 
         self.update = update
 
-    def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
-        pending = [
-            self.coordinator.schedule(self.update, args=(self.data, *index_batch(batch, self.labels)))
-            for batch in batches
-        ]
-        for result in pending:
-            yield StepResult.unpack(result.fetch())
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        waiting, at_work = iter(batches), set[Future[np.ndarray]]()
+        while True:
+            for batch in itertools.islice(waiting, self.ahead - len(at_work)):
+                at_work.add(self.schedule(self.update, *index_batch(batch, self.labels)))
+            if not at_work:
+                return
+            done, at_work = wait(at_work, return_when=FIRST_COMPLETED)
+            yield from (StepResult.unpack(result.result()) for result in done)

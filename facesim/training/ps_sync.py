@@ -11,9 +11,10 @@ parameters or for none, and one that comes too late changes nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import numpy as np
 import tensorflow as tf
@@ -35,8 +36,6 @@ class _Workers(Served):
         shape = context.job.shape
         self._needed = shape.workers - shape.backup_workers
         self._free = deque(range(shape.workers))
-        # A result is waited for in a thread of its own, because the coordinator tells of one at a time only.
-        self._waiters = ThreadPoolExecutor(shape.workers, thread_name_prefix="await-worker")
         parameters = self.model.trainable_variables
         rows = []
         with self.strategy.scope():
@@ -78,26 +77,29 @@ class _Workers(Served):
 
         self._push, self._apply = push, apply
 
-    def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
-        due = deque(part for batch in batches for part in np.array_split(batch, self._needed) if len(part))
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        parts = (part for batch in batches for part in np.array_split(batch, self._needed) if len(part))
+        due = deque[np.ndarray]()  # parts that came too late, to be done again
         at_work: dict[Future[np.ndarray], tuple[int, np.ndarray]] = {}
-        while due or at_work:
-            needed = min(self._needed, len(due) + len(at_work))
-            late = set(at_work)
-            arrived: list[tuple[int, StepResult]] = []
-            while len(arrived) < needed:
+        while True:
+            late, arrived = set(at_work), list[tuple[int, StepResult]]()
+            while len(arrived) < self._needed:
+                due.extend(itertools.islice(parts, max(0, len(self._free) - len(due))))
                 while due and self._free:
                     row, part = self._free.popleft(), due.popleft()
-                    args = (self.data, *index_batch(part, self.labels), tf.constant(row))
-                    result = self.coordinator.schedule(self._push, args=args)
-                    at_work[self._waiters.submit(result.fetch)] = (row, part)
+                    result = self.schedule(self._push, *index_batch(part, self.labels), tf.constant(row))
+                    at_work[result] = (row, part)
+                if not at_work:
+                    break
                 for done in wait(at_work, return_when=FIRST_COMPLETED).done:
                     row, part = at_work.pop(done)
-                    if done in late or len(arrived) == needed:
+                    if done in late or len(arrived) == self._needed:
                         due.appendleft(part)
                         self._free.append(row)
                     else:
                         arrived.append((row, StepResult.unpack(done.result())))
+            if not arrived:
+                return
             examples = sum(result.examples for _, result in arrived)
             version = int(self._apply(tf.constant([row for row, _ in arrived]), tf.constant(examples, tf.float32)))
             self._free.extend(row for row, _ in arrived)

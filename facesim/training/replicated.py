@@ -6,7 +6,7 @@ sum to its own parameters, so these stay equal. An update is then what one proce
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -26,6 +26,7 @@ class Replicated:
         self._labels = context.data.labels
         with strategy.scope():
             self._model, optimizer = context.build()
+        self.variables = [*self._model.variables, *optimizer.variables]
         context.vary_dropout(self._model)
         self._data = iter(context.examples.dataset())
         count = strategy.num_replicas_in_sync
@@ -51,7 +52,7 @@ class Replicated:
 
         self._update = update
 
-    def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         for batch in batches:
             rows = self._update(self._data, *index_batch(batch, self._labels)).numpy()
             yield from map(StepResult.unpack, rows)

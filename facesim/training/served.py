@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
+
+#: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
+_SCHEDULED_A_WORKER = 2
 
 
 class Served:
@@ -25,9 +31,18 @@ class Served:
         with context.recorder.timed("build_s"):
             with self.strategy.scope():
                 self.model, self.optimizer = context.build()
+            self.variables = [*self.model.variables, *self.optimizer.variables]
             self._local_model = context.build_model()
             self.labels = context.data.labels
             self.data = iter(self.coordinator.create_per_worker_dataset(context.examples.dataset))
+
+        # A result is waited for in a thread of its own, because the coordinator tells of one at a time only.
+        self.ahead = _SCHEDULED_A_WORKER * context.job.shape.workers
+        self._waiters = ThreadPoolExecutor(self.ahead, thread_name_prefix="await-worker")
+
+    def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:
+        """Have the next free worker run a function on its data; a future of what it returns."""
+        return self._waiters.submit(self.coordinator.schedule(function, args=(self.data, *args)).fetch)
 
     def current_model(self) -> keras.Model:
         self._local_model.set_weights(self.model.get_weights())

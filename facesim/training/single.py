@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -28,6 +28,7 @@ class Alone:
     def __init__(self, context: Context):
         self._labels = context.data.labels
         self._model, optimizer = context.build()
+        self.variables = [*self._model.variables, *optimizer.variables]
         self._data = iter(context.examples.dataset())
 
         @tf.function(reduce_retracing=True)
@@ -37,7 +38,7 @@ class Alone:
 
         self._update = update
 
-    def train(self, batches: list[np.ndarray]) -> Iterator[StepResult]:
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         for batch in batches:
             packed = self._update(self._data, *index_batch(batch, self._labels))
             yield StepResult.unpack(packed.numpy())

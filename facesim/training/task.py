@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 import tensorflow as tf
 
+from cluster.task import AGAIN
 from facesim.data.pipeline import TASK_INDEX_FILE
+from facesim.errors import FacesimError
 from facesim.run import Run
 from facesim.training import STRATEGIES
 from facesim.training.context import open_context
@@ -18,16 +23,48 @@ from facesim.training.context import open_context
 _INTER_OP_THREADS = 2
 
 
-def train(run_directory: str, threads: int, data_directory: str) -> None:
-    """The chief, or one of several peers: train as the run's job says."""
+#: What TensorFlow says when another task, or what it needs of the system, went away.
+_MAY_COME_BACK = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+    OSError,
+)
+
+
+def train(run_directory: str, threads: int, data_directory: str, checkpoint_directory: str) -> None:
+    """The chief, or one of several peers: train as the run's job says.
+
+    Ends with `AGAIN` when it was stopped before it was done, or by something that may come back.
+    """
     run = Run(Path(run_directory))
     task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "chief", "index": 0})
     role, index = task["type"], task["index"]
     replica = 0 if role == "chief" else index + 1
     _work_in(run.task_directory(f"{role}-{index}"), replica)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    context = open_context(run, Path(data_directory), role, index, replica)
-    import_module(STRATEGIES[context.job.strategy].module).train(context)
+    try:
+        context = open_context(run, Path(data_directory), Path(checkpoint_directory), role, index, replica)
+        import_module(STRATEGIES[context.job.strategy].module).train(context)
+    except _MAY_COME_BACK:
+        traceback.print_exc()
+        _end(AGAIN)
+    except FacesimError as error:
+        print(error, file=sys.stderr)
+        _end(1)
+    if context.stopping:
+        _end(AGAIN)
+
+
+def _end(code: int) -> NoReturn:
+    """End this process at once: what is left of a cluster that broke may keep it from ending by itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def serve(run_directory: str, threads: int) -> None:
@@ -39,9 +76,14 @@ def serve(run_directory: str, threads: int) -> None:
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads, inter_op_parallelism_threads=_INTER_OP_THREADS
     )
-    tf.distribute.Server(
-        resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config
-    ).join()
+    try:
+        server = tf.distribute.Server(
+            resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config
+        )
+    except tf.errors.UnknownError:  # its port is taken
+        traceback.print_exc()
+        _end(AGAIN)
+    server.join()
 
 
 def _work_in(directory: Path, index: int) -> None:

@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from cluster.task import AGAIN, PROGRESS, tell
+
 
 def work(seconds: float) -> None:
     print("working")
@@ -48,3 +50,63 @@ def serve_with_pid(directory: str) -> None:
 def watch(directory: str, pids: dict[str, int]) -> None:
     (Path(directory) / "watched").write_text(repr(sorted(pids)))
     time.sleep(600)
+
+
+def work_at_the_third_try(directory: str) -> None:
+    """Fails for want of something, twice."""
+    tries = Path(directory) / "tries"
+    count = int(tries.read_text()) + 1 if tries.exists() else 1
+    tries.write_text(str(count))
+    if count < 3:
+        sys.exit(AGAIN)
+
+
+def count_steps(steps: int, step_s: float) -> None:
+    """Tells how far it is, and what it thinks of it."""
+    for step in range(1, steps + 1):
+        time.sleep(step_s)
+        tell(PROGRESS, step=step)
+    tell("counted", steps=steps)
+
+
+def count_to_file(directory: str, name: str, seconds: float) -> None:
+    """Works as fast as it is let."""
+    steps, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        steps += 1
+        time.sleep(0.001)
+    (Path(directory) / name).write_text(str(steps))
+
+
+def write_for(directory: str, seconds: float) -> None:
+    """Writes one small file after another and tells how often that failed."""
+    files, failures, until = 0, 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        files += 1
+        try:
+            (Path(directory) / f"file-{files}").write_bytes(b"x" * 8_000)
+        except OSError:
+            failures += 1
+        time.sleep(0.02)
+    tell("wrote", failures=failures)
+
+
+def serve_on(port: int) -> None:
+    """Fails for now when the port is taken."""
+    import socket
+
+    try:
+        listener = socket.create_server(("", port), reuse_port=True)
+    except OSError:
+        sys.exit(AGAIN)
+    tell("listening", port=port)
+    listener.accept()
+    time.sleep(600)
+
+
+def watch_politely(directory: str, pids: dict[str, int]) -> None:
+    """Handles SIGTERM in Python, as a monitor does that samples once more."""
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    while not ended:
+        time.sleep(0.01)

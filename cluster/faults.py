@@ -1,0 +1,210 @@
+"""What is done to a cluster on purpose, to see what it survives: real signals, a real full disk, a port really taken.
+
+`Fault` is the script, as plain data in the plan. The supervisor asks an `Injector` to act it out.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cluster.agenda import Agenda
+
+#: kind -> what is done to the target
+KINDS = {
+    "kill": "the task is ended by SIGKILL",
+    "freeze": "the task is stopped for `for_s` seconds, then goes on",
+    "slow": "the task gets `share` of the CPU time that it would use, for `for_s` seconds",
+    "interrupt": "every task of the host gets SIGTERM, SIGKILL `notice_s` later, and comes back after `for_s` seconds",
+    "fill": "the file system of the directory is full for `for_s` seconds",
+    "refuse": "the task is ended and its port is taken by somebody else for `for_s` seconds",
+}
+
+#: The target is a task, a host or a directory.
+TARGET = {"interrupt": "host", "fill": "directory"}
+
+#: A file system with more room than this is not filled: it is hardly one that was made for it.
+MOST_FILLED_BYTES = 4 * 2**30
+
+_SLOW_PERIOD_S = 0.05
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: what, to whom, when.
+
+    It comes once, `at_s` seconds after the start or when the parameters' version reaches `at_step`, or again and again,
+    `per_minute` times on average, at exponential intervals drawn from `seed`. One of several `targets` is drawn.
+    """
+
+    kind: str
+    targets: tuple[str, ...]
+    at_s: float | None = None
+    at_step: int | None = None
+    per_minute: float | None = None
+    for_s: float = 1.0
+    share: float = 0.25
+    notice_s: float = 0.0
+    seed: int = 0
+
+
+class Cluster(Protocol):
+    """What an injector may do to a cluster's tasks; those that do not run are passed over."""
+
+    def signal(self, task: str, number: int) -> None: ...
+
+    def hold_back(self, task: str, for_s: float) -> None:
+        """Do not start the task again before `for_s` seconds have passed."""
+
+    def tasks_of(self, host: str) -> list[str]: ...
+
+    def port_of(self, task: str) -> int: ...
+
+
+class Injector:
+    """Acts out faults. `report` is told of each as it happens and as it ends."""
+
+    def __init__(self, faults: tuple[Fault, ...], cluster: Cluster, agenda: Agenda, report: Callable[..., None]):
+        self._cluster, self._agenda, self._report = cluster, agenda, report
+        self._at_step = [fault for fault in faults if fault.at_step is not None]
+        self._over = False
+        self._ends: list[Callable[[], None]] = []
+        #: Sockets on which connections are to be refused.
+        self.refusing: list[socket.socket] = []
+        os.register_at_fork(after_in_child=self._let_go)  # a task must not hold another's port
+        for fault in faults:
+            if fault.at_s is not None:
+                agenda.add(fault.at_s, lambda fault=fault: self._do(fault, random.Random(fault.seed)))
+            elif fault.per_minute:
+                self._do_again_and_again(fault, random.Random(fault.seed))
+
+    def _let_go(self) -> None:
+        for listener in self.refusing:
+            listener.close()
+
+    def reached(self, step: int) -> None:
+        """The parameters' version is `step` now."""
+        due = [fault for fault in self._at_step if step >= fault.at_step]
+        self._at_step = [fault for fault in self._at_step if fault not in due]
+        for fault in due:
+            self._do(fault, random.Random(fault.seed))
+
+    def refuse(self, ready: list[Any]) -> None:
+        """Reset whoever connects to a port that is taken."""
+        for listener in (some for some in self.refusing if some in ready):
+            connection, _ = listener.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    def end(self) -> None:
+        """No more faults, and what lasts ends now."""
+        self._over = True
+        for end in list(self._ends):
+            end()
+
+    def _do_again_and_again(self, fault: Fault, draw: random.Random) -> None:
+        def once() -> None:
+            self._do(fault, draw)
+            self._do_again_and_again(fault, draw)
+
+        self._agenda.add(draw.expovariate(fault.per_minute / 60), once)
+
+    def _do(self, fault: Fault, draw: random.Random) -> None:
+        if not self._over:
+            target = draw.choice(fault.targets)
+            self._report("fault", kind=fault.kind, target=target, for_s=fault.for_s)
+            getattr(self, f"_{fault.kind}")(fault, target)
+
+    def _lasting(self, fault: Fault, target: str, end: Callable[[], None]) -> None:
+        """Have `end` done after the fault's time, or earlier if no more faults are wanted; once."""
+
+        def once() -> None:
+            if once in self._ends:
+                self._ends.remove(once)
+                end()
+                self._report("fault_ended", kind=fault.kind, target=target)
+
+        self._ends.append(once)
+        self._agenda.add(fault.for_s, once)
+
+    def _kill(self, fault: Fault, task: str) -> None:
+        self._cluster.signal(task, signal.SIGKILL)
+
+    def _freeze(self, fault: Fault, task: str) -> None:
+        self._cluster.signal(task, signal.SIGSTOP)
+        self._lasting(fault, task, lambda: self._cluster.signal(task, signal.SIGCONT))
+
+    def _slow(self, fault: Fault, task: str) -> None:
+        lasting = True
+
+        def stop() -> None:
+            if lasting:
+                self._cluster.signal(task, signal.SIGSTOP)
+                self._agenda.add(_SLOW_PERIOD_S * (1 - fault.share), go_on)
+
+        def go_on() -> None:
+            self._cluster.signal(task, signal.SIGCONT)
+            self._agenda.add(_SLOW_PERIOD_S * fault.share, stop)
+
+        def end() -> None:
+            nonlocal lasting
+            lasting = False
+            self._cluster.signal(task, signal.SIGCONT)
+
+        stop()
+        self._lasting(fault, task, end)
+
+    def _interrupt(self, fault: Fault, host: str) -> None:
+        tasks = self._cluster.tasks_of(host)
+        for task in tasks:
+            self._cluster.hold_back(task, fault.notice_s + fault.for_s)
+            self._cluster.signal(task, signal.SIGTERM if fault.notice_s else signal.SIGKILL)
+        self._agenda.add(fault.notice_s, lambda: [self._cluster.signal(task, signal.SIGKILL) for task in tasks])
+
+    def _fill(self, fault: Fault, directory: str) -> None:
+        ballast = Path(directory) / ".ballast"
+        file = os.open(ballast, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            space = os.fstatvfs(file)
+            free = space.f_bavail * space.f_frsize
+            if free > MOST_FILLED_BYTES:
+                raise OSError(f"{directory} has {free / 1e9:.0f} GB free, too much to fill")
+            if free:
+                os.posix_fallocate(file, 0, free)
+        except OSError as error:
+            self._report("fault_failed", kind=fault.kind, target=directory, why=str(error))
+        finally:
+            os.close(file)
+        self._lasting(fault, directory, ballast.unlink)
+
+    def _refuse(self, fault: Fault, task: str) -> None:
+        self._cluster.signal(task, signal.SIGKILL)
+        # As TensorFlow does, on every address; it listens, because only then can nobody else.
+        listener = socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._agenda.add(0, lambda: self._listen(fault, task, listener))
+
+    def _listen(self, fault: Fault, task: str, listener: socket.socket) -> None:
+        try:
+            if listener.family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listener.bind(("", self._cluster.port_of(task)))
+            listener.listen()
+        except OSError as error:  # the task has not let go of it yet, or is back already
+            listener.close()
+            self._report("fault_failed", kind=fault.kind, target=task, why=str(error))
+            return
+        self.refusing.append(listener)
+
+        def end() -> None:
+            self.refusing.remove(listener)
+            listener.close()
+
+        self._lasting(fault, task, end)

@@ -1,0 +1,156 @@
+"""What a user writes to have a run disturbed on purpose: a TOML file of faults, or a seeded random mode.
+
+```toml
+[[fault]]
+kind = "kill"          # kill, freeze, slow, interrupt, fill, refuse
+target = "worker-1"    # a task; for interrupt a host, algo-1; fill needs none
+at_step = 50           # or at_s = 3.0, or per_minute = 2
+
+[random]
+seed = 7
+per_minute = 6
+```
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cluster.faults import MOST_FILLED_BYTES, TARGET
+from cluster.faults import Fault as Script
+from facesim.errors import InputError
+
+#: Kinds that the random mode draws from, all tasks being possible targets.
+_RANDOM_KINDS = ("kill", "freeze", "slow")
+
+
+class Fault(BaseModel):
+    """One fault, as `cluster.faults.Fault` has it. No `targets`: any task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["kill", "freeze", "slow", "interrupt", "fill", "refuse"]
+    targets: tuple[str, ...] = ()
+    at_s: float | None = Field(None, ge=0)
+    at_step: int | None = Field(None, ge=0)
+    per_minute: float | None = Field(None, gt=0)
+    for_s: float = Field(1.0, gt=0)
+    share: float = Field(0.25, gt=0, lt=1)
+    notice_s: float = Field(0.0, ge=0)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_target(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(given, dict) and isinstance(given.get("target"), str):
+            return {**{key: value for key, value in given.items() if key != "target"}, "targets": (given["target"],)}
+        return given
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Fault:
+        if sum(value is not None for value in (self.at_s, self.at_step, self.per_minute)) != 1:
+            raise ValueError("needs exactly one of at_s, at_step and per_minute")
+        return self
+
+    def script(self, run_directory: Path) -> Script:
+        """What the cluster is to act out in a run."""
+        own = self.model_dump()
+        if self.kind == "fill":
+            own["targets"] = (str(run_directory),)
+        return Script(**own)
+
+
+def read_faults(source: str) -> list[dict[str, Any]]:
+    """The faults that `--faults` names, unchecked: a TOML file, or `random`, `random:SEED` or `random:SEED:PER_MINUTE`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if source.split(":", 1)[0] == "random" and not Path(source).exists():
+        return _random(_random_mode(source))
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(Path(source).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"--faults {source} cannot be read as TOML: {error}") from None
+    unknown = sorted(content.keys() - {"fault", "random"})
+    if unknown:
+        raise InputError(f"--faults {source}: unknown {', '.join(unknown)}; allowed are [[fault]] and [random]")
+    return [*content.get("fault", []), *(_random(content["random"]) if "random" in content else [])]
+
+
+def _random_mode(source: str) -> dict[str, Any]:
+    try:
+        numbers = [float(part) for part in source.split(":")[1:]]
+        seed, per_minute = (numbers + [0, 6.0][len(numbers) :])[:2]
+        if len(numbers) > 2 or seed < 0 or seed != int(seed):
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"--faults {source!r} is not allowed: it must be a TOML file or random:SEED:PER_MINUTE"
+        ) from None
+    return {"seed": int(seed), "per_minute": per_minute}
+
+
+def _random(given: dict[str, Any]) -> list[dict[str, Any]]:
+    """A fault of each kind, at their share of the rate, each with a seed of its own."""
+    kinds = given.get("kinds", _RANDOM_KINDS)
+    settings = {name: value for name, value in given.items() if name not in ("kinds", "per_minute", "seed")}
+    per_minute, seed = given.get("per_minute", 6.0) / len(kinds), given.get("seed", 0) * len(kinds)
+    return [
+        {**settings, "kind": kind, "per_minute": per_minute, "seed": seed + position}
+        for position, kind in enumerate(kinds)
+    ]
+
+
+def make_faults(given: Sequence[dict[str, Any]], tasks: list[str], hosts: list[str]) -> tuple[Fault, ...]:
+    """Checked faults for a job of these tasks and hosts, with every target named.
+
+    Raises:
+        InputError: one has a value that is not allowed, or names a task or host that the job does not have.
+    """
+    return tuple(_make(position, one, tasks, hosts) for position, one in enumerate(given, 1))
+
+
+def _make(position: int, given: dict[str, Any], tasks: list[str], hosts: list[str]) -> Fault:
+    try:
+        fault = Fault.model_validate(given)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "it"
+        raise InputError(f"--faults: fault {position}: {field} {problem['msg']}, not {problem['input']!r}") from None
+    if fault.kind == "fill":
+        return fault
+    there = hosts if TARGET.get(fault.kind) == "host" else tasks
+    for target in fault.targets:
+        if target not in there:
+            raise InputError(f"--faults: fault {position}: there is no {target!r}; this job has {', '.join(there)}")
+    return fault.model_copy(update={"targets": fault.targets or tuple(there)})
+
+
+def check_room(faults: tuple[Fault, ...], output: Path) -> None:
+    """Refuse to fill a file system that was hardly made for it.
+
+    Raises:
+        InputError: a fault would fill the file system of `output`, and it has much room.
+    """
+    if not any(fault.kind == "fill" for fault in faults):
+        return
+    there = next(path for path in (output.resolve(), *output.resolve().parents) if path.exists())
+    space = os.statvfs(there)
+    free = space.f_bavail * space.f_frsize
+    if free > MOST_FILLED_BYTES:
+        raise InputError(
+            f"--faults: fill would take the {free / 1e9:.0f} GB that are free at {there}; put --output on a file "
+            f"system of its own with at most {MOST_FILLED_BYTES / 1e9:.1f} GB, such as a tmpfs"
+        )

@@ -1,0 +1,50 @@
+"""A run's events in words, as far as a user should know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def told(event: dict[str, Any]) -> str | None:
+    """One event in words; None for what need not be told."""
+    return _WORDS[event["event"]](event) if event["event"] in _WORDS else None
+
+
+def _network(event: dict[str, Any]) -> str | None:
+    if event["private"]:
+        return None
+    return (
+        "this system allows no private network, so the cluster's ports can be reached from other machines; "
+        "TensorFlow does not authenticate: use a trusted network or a firewall"
+    )
+
+
+def _recovering(event: dict[str, Any]) -> str:
+    tasks = event["starting"]
+    what = "it" if tasks == [event["task"]] else f"all {len(tasks)} tasks"
+    return f"{event['task']} failed; starting {what} again in {event['in_s']:.1f} s (restart {event['restart']})"
+
+
+def _restored(event: dict[str, Any]) -> str:
+    source = f"from {event['file']}" if event["file"] else "from the beginning, for there is no checkpoint"
+    lost = f"; {event['lost_examples']:,} examples are trained on again" if event["lost_examples"] else ""
+    return f"going on {source}: epoch {event['epoch']}, {event['examples']:,} examples seen{lost}"
+
+
+_WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
+    "network": _network,
+    "stopping": lambda event: f"stopping; up to {event['grace_s']:.0f} s (Ctrl-C again ends at once)",
+    "recovering": _recovering,
+    "gave_up": lambda event: (
+        f"{event['task']} failed after {event['restarts']} restarts, as many as --max-restarts allows"
+    ),
+    "restored": _restored,
+    "checkpoint_failed": lambda event: f"a checkpoint could not be written: {event['why']}; training goes on",
+    "checkpoint_damaged": lambda event: f"{event['file']} is damaged ({event['why']}); the one before it is used",
+    "fault": lambda event: f"on purpose: {event['kind']} {event['target']}",
+    "fault_failed": lambda event: f"could not {event['kind']} {event['target']}: {event['why']}",
+    "monitor_ended": lambda _: (
+        "the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"
+    ),
+}
