@@ -89,6 +89,9 @@ class Quiet:
     def preparing(self, what: str, done: int, due: int) -> None:
         pass
 
+    def noted(self, text: str) -> None:
+        pass
+
     def started(self, run: Run, position: int, jobs: int) -> None:
         pass
 
@@ -116,6 +119,9 @@ class _Lines(Quiet):
     def preparing(self, what: str, done: int, due: int) -> None:
         if done == due or time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._say(f"data: {what} {done}/{due}")
+
+    def noted(self, text: str) -> None:
+        self._say(text)
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         self._course = _Course(run, position, jobs)
@@ -155,6 +161,9 @@ class _Live(Quiet):
         self._show(Group(Text(f"data: {what} {done}/{due}"), _bar(done / due)))
         if done == due:
             self._hide()
+
+    def noted(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         self._course = _Course(run, position, jobs)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import platformdirs
 
 from facesim.backends import backend
-from facesim.backends.base import Backend, Execution, Request
+from facesim.backends.base import Backend, Execution, Paid, Request
 from facesim.data.prepare import PreparedData, prepare
 from facesim.errors import InputError
 from facesim.faults import check_room
@@ -30,6 +30,8 @@ class Watcher(Protocol):
     """Is told how a study goes, to show it."""
 
     def preparing(self, what: str, done: int, due: int) -> None: ...
+
+    def noted(self, text: str) -> None: ...
 
     def started(self, run: Run, position: int, jobs: int) -> None: ...
 
@@ -68,6 +70,19 @@ def render_jobs(jobs: list[Job], output: Path, data: PreparedData) -> list[tuple
     return rendered
 
 
+def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
+    """What the study can cost, in words; None if its backend costs nothing.
+
+    Raises:
+        InputError: it is more than the jobs allow.
+    """
+    job = rendered[0][0]
+    where = backend(job.backend)
+    if not isinstance(where, Paid):
+        return None
+    return where.estimate([request for _, _, request in rendered], job.aws.max_cost)
+
+
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
 
@@ -78,6 +93,8 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     rendered = render_jobs(jobs, output, data)
     check_writable(jobs[0].recovery)
     check_room(jobs[0].faults, output)
+    if estimate := cost_estimate(rendered):
+        watcher.noted(estimate)
     runs = []
     for position, (job, directory, request) in enumerate(rendered, 1):
         run = Run.create(directory, job)
@@ -115,7 +132,11 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     run.record("submitted")
-    execution = where.submit(run, request)
+    return attach(run, where.submit(run, request), where.measurement, watcher)
+
+
+def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
+    """Follow an execution to its end and write the run's result; returns what that holds."""
     ends: list[dict[str, Any]] = []
     ended: dict[str, Any] = {}
     try:
@@ -136,7 +157,7 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
     state = _STATES[ended["outcome"]]
     failure = (ended.get("reason") or _failure(run, ends)) if state is State.FAILED else None
     run.record("state", state=state.value)
-    return finish(run, state, failure, where.measurement, spent_s(run.events()))
+    return finish(run, state, failure, measurement, spent_s(run.events()))
 
 
 def _failure(run: Run, ends: list[dict[str, Any]]) -> str:

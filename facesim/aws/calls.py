@@ -1,4 +1,4 @@
-"""The calls to SageMaker about one training job, through its own package."""
+"""The calls to SageMaker about training jobs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,9 @@ def create(account: Account, request: dict[str, Any]) -> None:
         InputError: AWS does not allow it.
         AwsError: AWS refuses it.
     """
-    from sagemaker.core.resources import TrainingJob
-    from sagemaker.core.utils.code_injection.codec import transform
-
+    # Not through SageMaker's package: it adds what the user's configuration of it has, and a dry run would not show it.
     with asking(f"create the training job {request['TrainingJobName']}"):
-        TrainingJob.create(
-            **transform(request, "CreateTrainingJobRequest"), session=account.session, region=account.region
-        )
+        account.client("sagemaker").create_training_job(**request)
 
 
 def describe(account: Account, name: str) -> dict[str, Any]:
@@ -56,3 +52,12 @@ def cancel(account: Account, name: str) -> bool:
             # It may have ended since it was looked at.
             return describe(account, name)["TrainingJobStatus"] not in OUTCOMES
     return True
+
+
+def newest(account: Account, many: int = 20) -> list[dict[str, Any]]:
+    """Summaries of facesim's training jobs, the newest first."""
+    with asking("list training jobs"):
+        answer = account.client("sagemaker").list_training_jobs(
+            NameContains="facesim-", SortBy="CreationTime", SortOrder="Descending", MaxResults=many
+        )
+    return answer["TrainingJobSummaries"]

@@ -19,10 +19,9 @@ from facesim.aws.logs import LogTail
 from facesim.aws.measured import PointWriter, hosts_of
 from facesim.aws.session import Account, AwsError, asking, redacted
 from facesim.aws.storage import have_bucket, upload
+from facesim.backends.printed import Printed
 from facesim.errors import FacesimError
-from facesim.metrics.announced import announced
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
-from facesim.metrics.files import SampleWriter
 from facesim.run import Run
 
 if TYPE_CHECKING:
@@ -69,8 +68,16 @@ class SageMakerJob:
         self._interrupted = self._killed = False
         self._exists = request is None
         self._over = False  # ended, or left: nothing more is done to it
-        self._live: SampleWriter | None = None
+        self._logs = LogTail(account.client("logs"), name)
+        self._printed = Printed(run)
         self._recorder = PointWriter(run)
+        # Whoever followed the job before has recorded its first states, and what its hosts told.
+        before = run.events()
+        self._states = sum(event["event"] == "state" for event in before)
+        self._known_until = max((event["time_unix_s"] for event in before if "host" in event), default=0.0)
+        if request is None:
+            for log in run.logs.glob("algo-*.log"):
+                log.unlink()  # read again from the beginning
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
         """As `Execution.events`. `uploaded` for each file, `training_job` once it exists, `state` by its transitions.
@@ -101,7 +108,13 @@ class SageMakerJob:
         """Unless it has ended or was left, the job is stopped: what nobody follows must not go on costing."""
         if self._exists and not self._over:
             self._over = True
-            cancel(self._account, self._name)
+            try:
+                cancel(self._account, self._name)
+            except FacesimError as error:
+                raise AwsError(
+                    f"{self._name} goes on at AWS, and costs, for it could not be stopped: {error}; "
+                    f"`facesim cancel {self._name}` ends it"
+                ) from None
 
     def _create(self) -> Iterator[dict[str, Any]]:
         """Put what the request needs where it says, then send it."""
@@ -120,17 +133,16 @@ class SageMakerJob:
         yield {"event": "training_job", "name": self._name, "region": self._account.region}
 
     def _follow(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
-        seen = 0
         due = _Due()
-        logs = LogTail(self._account.client("logs"), self._name)
         reached = time.monotonic()
         description: dict[str, Any] = {}
         stopping = False
         while True:
             try:
                 if (self._interrupted or self._killed) and not stopping and self._decide():
-                    stopping = True
+                    self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be told now
                     cancel(self._account, self._name)
+                    stopping = True
                     yield {"event": "stopping", "grace_s": _GRACE_S}
                 if self._killed:
                     self._over = True
@@ -139,12 +151,12 @@ class SageMakerJob:
                 if due("describe", _DESCRIBE_EVERY_S):
                     description = describe(self._account, self._name)
                     transitions = description.get("SecondaryStatusTransitions", [])
-                    for transition in transitions[seen:]:
+                    for transition in transitions[self._states :]:
                         yield _state(transition)
-                    seen = len(transitions)
+                    self._states = len(transitions)
                 ended = description.get("TrainingJobStatus") in OUTCOMES
                 if due("logs", _LOGS_EVERY_S) or ended:
-                    self._read_logs(logs)
+                    yield from self._read_logs()
                 if (due("metrics", _METRICS_EVERY_S) and not ended) and description.get("TrainingStartTime"):
                     self._read_metrics(description, time.time() - 2 * PERIOD_S)
                 reached = time.monotonic()
@@ -159,7 +171,7 @@ class SageMakerJob:
             yield None
             time.sleep(tick_s)
         self._over = True
-        yield from self._bring_home(description, logs, tick_s)
+        yield from self._bring_home(description, tick_s)
 
     def _decide(self) -> bool:
         """Whether the interrupt means to stop the job.
@@ -192,18 +204,14 @@ class SageMakerJob:
                 return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
         return "stop"
 
-    def _read_logs(self, logs: LogTail) -> None:
-        """Append what hosts printed to their logs; what it announces becomes samples, until the real ones are home."""
+    def _read_logs(self) -> Iterator[dict[str, Any]]:
+        """Take what hosts printed since the last time; yield the events of the run that it tells."""
         with asking("read the training job's logs"):
-            for line in logs.new():
-                with self._run.log_file(line.host).open("a") as file:
-                    file.write(redacted(line.text) + "\n")
-                if values := announced(line.text):
-                    if self._live is None:
-                        self._live = SampleWriter(
-                            self._run.metrics / "live.jsonl", run_id=self._run.id, host=line.host, source="training"
-                        )
-                    self._live.write(line.time_unix_s, "chief", 0, values)
+            lines = list(self._logs.new())
+        for line in lines:
+            told = self._printed.add(line.host, redacted(line.text), line.time_unix_s)
+            if told and told["time_unix_s"] > self._known_until:
+                yield told
 
     def _read_metrics(self, description: dict[str, Any], until_unix_s: float) -> None:
         """Record CloudWatch's points until then; younger ones may still change."""
@@ -217,19 +225,17 @@ class SageMakerJob:
                 if point.time_unix_s <= until_unix_s:
                     self._recorder.record(point, hosts)
 
-    def _bring_home(self, description: dict[str, Any], logs: LogTail, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def _bring_home(self, description: dict[str, Any], tick_s: float) -> Iterator[dict[str, Any] | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
         outcome = OUTCOMES[description["TrainingJobStatus"]]
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str))
         with asking("bring the training job's results home"):
             fetch_results(self._account, description, self._run)
-        if self._live and any(self._run.metrics.glob("chief-0-*.jsonl")):
-            self._live.close()
-            (self._run.metrics / "live.jsonl").unlink()
+        self._printed.settle()
         deadline = time.monotonic() + _LATE_S
         if description.get("TrainingStartTime"):
             yield from self._late_metrics(description, deadline, tick_s)
-        self._read_logs(logs)
+        yield from self._read_logs()
         bill = reported(description)
         yield {"event": "billed", **bill}
         failure = description.get("FailureReason")

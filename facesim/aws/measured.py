@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from facesim.aws.bill import groups_of
+from facesim.backends.homecoming import RESOURCES
 from facesim.billing.catalogue import instance
 from facesim.metrics.collectors.cloudwatch import CloudWatch, Host, Point
 from facesim.metrics.files import SampleWriter
@@ -24,7 +25,7 @@ def hosts_of(description: dict[str, Any], run: Run) -> dict[str, Host]:
     names = [f"algo-{index}" for index in range(1, number + 1)]
     if len({kind for kind, _ in groups}) == 1:
         return {name: _host(groups[0][0]) for name in names}
-    for file in sorted((run.directory / "hosts").glob("*/resourceconfig.json")):
+    for file in sorted((run.directory / "hosts").glob(f"*/{RESOURCES}")):
         told = json.loads(file.read_text())["instance_groups"]
         return {host: _host(group["instance_type"]) for group in told for host in group["hosts"]}
     return {}
@@ -63,6 +64,7 @@ class PointWriter:
         values = {point.name: point.value}
         if point.name == "cpu_percent":
             values["cpu_count"] = hosts[point.host].vcpus
-        self._writers[point.host].write(point.time_unix_s, point.role, 0, values)
+        index = int(point.host.rpartition("-")[2]) - 1 if point.role == "host" else 0
+        self._writers[point.host].write(point.time_unix_s, point.role, index, values)
         if point.role == "host":
             self.newest[point.host] = max(self.newest.get(point.host, 0.0), point.time_unix_s)

@@ -8,12 +8,16 @@ from pathlib import Path
 
 from facesim.run import Run
 
+#: SageMaker's description of the hosts, as each host was given it.
+RESOURCES = "resourceconfig.json"
+
 
 def bring_home(hosts: Path, model: Path, run: Run) -> None:
     """Put together what hosts left: `hosts` holds a run directory a host, named as it; `model` what the job saved.
 
     Samples get the run's id and the host's name as SageMaker gives it. A file that several hosts have, such as a
-    monitor's log, keeps its host's name beside its own; what happened on a host stays in `hosts/HOST/events.jsonl`.
+    monitor's log, keeps its host's name beside its own; what happened on a host, and what it was told of the others,
+    stays in `hosts/HOST`.
     """
     for left in sorted(path for path in hosts.iterdir() if path.is_dir()):
         host = left.name
@@ -26,10 +30,11 @@ def bring_home(hosts: Path, model: Path, run: Run) -> None:
             shutil.copytree(folder, run.tasks / folder.name, dirs_exist_ok=True)
         if there.outcome_file.exists():
             shutil.copy2(there.outcome_file, run.outcome_file)
-        if there.events_file.exists():
-            kept = run.directory / "hosts" / host
-            kept.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(there.events_file, kept)
+        kept = run.directory / "hosts" / host
+        kept.mkdir(parents=True, exist_ok=True)
+        for file in (there.events_file, there.directory / RESOURCES):
+            if file.exists():
+                shutil.copy2(file, kept)
     saved = model / run.model_file.name
     if saved.exists():
         shutil.copy2(saved, run.model_file)

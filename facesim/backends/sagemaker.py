@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facesim.aws.bill import refuse_above
 from facesim.aws.job import SageMakerJob
 from facesim.aws.session import Account
 from facesim.aws.site import site_of
@@ -26,6 +27,9 @@ class SageMakerBackend:
         run.plan_file.write_text(request.to_json())
         aws = run.job().aws
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
+
+    def estimate(self, requests: list[TrainingJob], max_cost_usd: float | None) -> str:
+        return refuse_above(max_cost_usd, [request.request for request in requests])
 
 
 BACKEND = SageMakerBackend()

@@ -29,6 +29,7 @@ class Emulator:
         interruptions_s: after how many seconds of training, over all attempts, every spot job loses its capacity.
         metrics_period_s: seconds between points of instance metrics; SageMaker has one a minute.
         image: runs in place of every job's image; left out, a job's image is looked for by its name without registry.
+        hosts: this machine is divided among so many hosts, also while a job has fewer.
         start: what executes a job's request; left out, containers.
     """
 
@@ -40,11 +41,13 @@ class Emulator:
         interruptions_s: tuple[float, ...] = (),
         metrics_period_s: float = 60.0,
         image: str | None = None,
+        hosts: int = 2,
         start: Start | None = None,
     ):
         self._server = ThreadedMotoServer(host, port, verbose=False)
         self._options = {"interruptions_s": interruptions_s, "metrics_period_s": metrics_period_s}
         self._image = image
+        self._hosts = hosts
         self._start = start or self._in_containers
         self._jobs: dict[tuple[str, str], TrainingJobs] = {}
         self._lock = threading.Lock()
@@ -86,12 +89,17 @@ class Emulator:
 
     def _in_containers(self, request: dict[str, Any], store: S3Store, directory: Path) -> Containers:
         from cluster.containers import ContainerJob
-        from facesim.backends.docker import shapes
+        from cluster.engine import capacity
+        from facesim.backends.emulation import emulate, hosts_of_request
 
         specification = request["AlgorithmSpecification"]
         image = self._image or _local_name(specification["TrainingImage"])
         local = {**request, "AlgorithmSpecification": {**specification, "TrainingImage": image}}
-        return ContainerJob(local, store, directory, shapes=shapes(local))
+        hosts = hosts_of_request(request)
+        largest = max(hosts, key=lambda kind: hosts[kind])
+        # A job alone gets no more of this machine than a host of the cluster that it is to be compared with.
+        hosts[largest] = max(hosts[largest], self._hosts)
+        return ContainerJob(local, store, directory, shapes=emulate(hosts, *capacity()).shapes)
 
 
 def _local_name(image: str) -> str:
