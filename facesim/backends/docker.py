@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import ContainerJob
+from cluster.containers import INTERRUPTED, TRAINING, ContainerJob
 from cluster.engine import EngineError, capacity
 from facesim import image
 from facesim.aws.storage import unpack
-from facesim.backends.emulation import Emulation, emulate, hosts_of_study
+from facesim.backends.emulation import Emulation, emulate, hosts_of_study, takes_all_hosts
 from facesim.backends.homecoming import bring_home
 from facesim.backends.printed import Printed
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
@@ -73,6 +74,11 @@ class DockerExecution:
             raise InputError(str(error)) from None
         self._printed = Printed(run)
         self._writers: dict[str, SampleWriter] = {}
+        self._interruptions = [
+            threading.Timer(fault.at_s, self._job.interrupt, (fault.notice_s > 0, fault.for_s))
+            for fault in job.faults
+            if takes_all_hosts(fault)
+        ]
         # Drained, killed, interrupted as the job itself is.
         self.stop, self.kill = self._job.stop, self._job.kill
         self.interrupt, self.kill_host = self._job.interrupt, self._job.kill_host
@@ -93,10 +99,29 @@ class DockerExecution:
                 yield event
             else:
                 yield event
+                if event["event"] == "state":
+                    yield from self._entered(event)
 
     def close(self) -> None:
+        for timer in self._interruptions:
+            timer.cancel()
         self._job.close()
         shutil.rmtree(self._run.directory / _SCRATCH, ignore_errors=True)
+
+    def _entered(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """What a state of the job means for the run."""
+        if event["state"] == TRAINING and event["attempt"] == 1:
+            for timer in self._interruptions:
+                timer.start()
+        elif event["state"] == INTERRUPTED:
+            tasks = self._run.job().tasks
+            yield {
+                "event": "recovering",
+                "task": tasks[-1],
+                "restart": event["attempt"],
+                "starting": tasks,
+                "in_s": 0.0,
+            }
 
     def _places(self) -> dict[str, Path]:
         """Where the request's addresses lead: what would be uploaded, and checkpoints, which stay with the run."""
@@ -124,10 +149,14 @@ class DockerExecution:
 
 
 class FolderStore:
-    """Folders in place of S3: `places` says where some addresses lead, all others are below `root`."""
+    """Folders in place of S3: `places` says where some addresses lead, all others are below `root`.
+
+    Unlike S3 it lets go of what a folder that is uploaded again has not any more: old checkpoints do not pile up.
+    """
 
     def __init__(self, root: Path, places: dict[str, Path]):
         self._root = root
+        self._had: dict[Path, set[Path]] = {}
         self._places = {uri.rstrip("/"): folder for uri, folder in places.items()}
 
     def folder(self, uri: str) -> Path:
@@ -141,12 +170,18 @@ class FolderStore:
             shutil.copytree(source, directory, dirs_exist_ok=True)
 
     def upload(self, directory: Path, uri: str) -> None:
-        target = self.folder(uri)
-        for file in sorted(path for path in directory.rglob("*") if path.is_file()):
-            copy = target / file.relative_to(directory)
+        target, files = (
+            self.folder(uri),
+            {path.relative_to(directory) for path in directory.rglob("*") if path.is_file()},
+        )
+        for name in sorted(files):
+            file, copy = directory / name, target / name
             if not copy.exists() or _differ(file, copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, copy)
+        for name in self._had.get(directory, set()) - files:
+            (target / name).unlink(missing_ok=True)
+        self._had[directory] = files
 
 
 def _differ(file: Path, copy: Path) -> bool:

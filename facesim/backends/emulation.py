@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.containers import HostShape
 from facesim.billing.catalogue import instance
+from facesim.faults import Fault
 from facesim.job import Job
 
 #: The part of this machine's memory that all hosts together may use.
@@ -76,3 +77,10 @@ def hosts_of_request(request: Mapping[str, Any]) -> dict[str, int]:
     for group in resources.get("InstanceGroups") or [resources]:
         hosts[group["InstanceType"]] = hosts.get(group["InstanceType"], 0) + group["InstanceCount"]
     return hosts
+
+
+def takes_all_hosts(fault: Fault) -> bool:
+    """Whether a fault is played by taking the capacity of the whole job away, as when AWS takes back one instance of
+    it. One that waits for a step only its host knows of, and ends just that host's tasks.
+    """
+    return fault.kind == "interrupt" and fault.at_s is not None

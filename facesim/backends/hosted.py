@@ -5,9 +5,11 @@ Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from cluster.contract import Contract, HostWork
 from cluster.faults import Fault
@@ -16,8 +18,10 @@ from cluster.liveness import ATTEND
 from cluster.plan import Plan, Task
 from cluster.topology import hosted_topology
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
+from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import DATA, PS_GROUP, job_of
 from facesim.job import Job
+from facesim.metrics.collectors import COLLECTORS
 from facesim.metrics.place import HOST
 from facesim.run import Run, write_json
 from facesim.training import STRATEGIES, served
@@ -25,6 +29,9 @@ from facesim.training import STRATEGIES, served
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
 _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
+
+#: The folder beside the checkpoints that holds each host's samples.
+_KEPT = "recorded"
 
 #: How long the first host may take until it listens. All hosts start together.
 _FIRST_HOST_S = 600.0
@@ -68,6 +75,7 @@ def plan(contract: Contract) -> HostWork:
         )
         for role, index in mine
     ]
+    _keep_samples(run, [task.name for task in tasks if not task.serves], contract.checkpoints / _KEPT, host)
     number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
@@ -94,12 +102,31 @@ def plan(contract: Contract) -> HostWork:
     return HostWork(work, first_host, run.record, finish)
 
 
+def _keep_samples(run: Run, training: list[str], kept: Path, host: str) -> None:
+    """Let what is recorded here outlive an interruption: as hard links in the checkpoints' folder, which comes back.
+
+    That folder is all hosts' together. What others recorded is let go of, so that it is never put back over newer.
+    """
+    for folder in kept.glob("*"):
+        if folder.name != host:
+            shutil.rmtree(folder)
+    (kept / host).mkdir(parents=True, exist_ok=True)
+    for name in (*COLLECTORS, *training, *(f"sockets-{task}" for task in training)):
+        file = kept / host / f"{name}.jsonl"
+        file.touch()
+        try:
+            os.link(file, run.metrics / file.name)
+        except OSError:  # another file system: what was recorded until now is all that comes back
+            shutil.copy(file, run.metrics)
+
+
 def _faults_here(job: Job, run: Run, host: str, tasks: list[str]) -> Iterator[Fault]:
     """The job's faults as far as they are this host's."""
     for fault in job.faults:
         script = fault.script(run.directory)
         here = tuple(target for target in script.targets if target in (host, *tasks, str(run.directory)))
-        if here:
+        played_by_backend = job.backend == "docker" and takes_all_hosts(fault)
+        if here and not played_by_backend:
             yield replace(script, targets=here)
 
 
