@@ -88,11 +88,10 @@ class SageMakerJob:
             LeftRunning: the user left it.
         """
         if self._request:
-            for event in self._create():
-                yield event
-                if (self._interrupted or self._killed) and not self._exists:
-                    yield {"event": "node_ended", "outcome": "stopped"}
-                    return
+            yield from self._create()
+            if not self._exists:
+                yield {"event": "node_ended", "outcome": "stopped"}
+                return
         yield from self._follow(tick_s)
 
     def stop(self) -> None:
@@ -117,7 +116,7 @@ class SageMakerJob:
                 ) from None
 
     def _create(self) -> Iterator[dict[str, Any]]:
-        """Put what the request needs where it says, then send it."""
+        """Put what the request needs where it says, then send it, unless an interrupt comes before."""
         assert self._request is not None
         request, s3 = self._request.request, self._account.client("s3")
         bucket = self._request.bucket
@@ -128,6 +127,10 @@ class SageMakerJob:
             with asking(f"upload to {uri}"):
                 for file in upload(s3, folder, uri, request["OutputDataConfig"].get("KmsKeyId")):
                     yield {"event": "uploaded", "file": file.name, "to": uri, "bytes": file.stat().st_size}
+                    if self._interrupted or self._killed:
+                        return
+        if self._interrupted or self._killed:
+            return
         create(self._account, request)
         self._exists = True
         yield {"event": "training_job", "name": self._name, "region": self._account.region}

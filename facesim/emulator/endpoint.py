@@ -11,6 +11,7 @@ import boto3
 from botocore.config import Config
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult, EmptyResult
+from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.sagemaker.exceptions import SagemakerClientError
 from moto.sagemaker.responses import SageMakerResponse
@@ -53,7 +54,8 @@ class Emulator:
         self._lock = threading.Lock()
 
     def start(self) -> str:
-        """Begin to answer; returns the endpoint's URL."""
+        """Begin to answer, with nothing there; returns the endpoint's URL."""
+        moto_api_backend.reset()  # moto keeps what there is in this process
         _install(self)
         self._server.start()
         host, port = self._server.get_host_and_port()

@@ -5,21 +5,26 @@ botocore checks types and what is required before it sends; lengths, patterns an
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import botocore.session
 import regex  # the patterns are Java's: \p{L} is not known to re
-from botocore.model import Shape
+from botocore.model import ServiceModel, Shape
 from botocore.validate import ParamValidator
 
 
 def problems(operation: str, request: Any) -> list[str]:
     """What SageMaker would refuse in a request of `operation`, such as `CreateTrainingJob`."""
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    shape = model.operation_model(operation).input_shape
+    shape = _sagemaker().operation_model(operation).input_shape
     report = ParamValidator().validate(request, shape)
     return [report.generate_report()] if report.has_errors() else list(_constraints(request, shape, ""))
+
+
+@functools.cache
+def _sagemaker() -> ServiceModel:
+    return botocore.session.get_session().get_service_model("sagemaker")
 
 
 def _constraints(value: Any, shape: Shape, at: str) -> Iterator[str]:
