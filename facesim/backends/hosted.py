@@ -17,8 +17,8 @@ from cluster.limits import available_cpus
 from cluster.liveness import ATTEND
 from cluster.plan import Plan, Task
 from cluster.topology import hosted_topology
-from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import DATA, PS_GROUP, job_of
 from facesim.job import Job
 from facesim.metrics.collectors import COLLECTORS
