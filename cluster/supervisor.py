@@ -135,6 +135,8 @@ class Supervisor:
 
     def _obey(self, command: str | None) -> None:
         if command == "kill":
+            for process in self._running.values():
+                process.kill()  # not politely: a task that is asked might save what a lost host could not
             self._outcome = STOPPED
         elif command == "stop" and not self._stopping:
             self._stopping = True

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from facesim.aws.settings import Aws
 from facesim.billing.catalogue import instance
+from facesim.billing.market import Spot, market
 from facesim.errors import InputError
 from facesim.faults import Fault, make_faults
 from facesim.models import HEADS, MODELS
@@ -124,7 +125,11 @@ class Recovery(_Frozen):
 
 
 class Job(_Frozen):
-    """One thing to run: an experiment, trained by a strategy, on a shape, by a backend."""
+    """One thing to run: an experiment, trained by a strategy, on a shape, by a backend.
+
+    With `spot` its hosts are spot capacity, which may be taken away. `max_run_s` bounds the seconds for which it has
+    its hosts, `max_wait_s` those from submission to end, waiting for capacity included.
+    """
 
     experiment: Experiment = Experiment()
     strategy: Annotated[str, _one_of(STRATEGIES)] = "single"
@@ -133,7 +138,20 @@ class Job(_Frozen):
     backend: str = "local"
     aws: Aws = Aws()
     sampling_s: float = Field(1.0, ge=0.05, le=60)
+    spot: Spot | None = None
+    max_run_s: float | None = Field(None, gt=0)
+    max_wait_s: float | None = Field(None, gt=0)
     faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _waits_for_spot_capacity_only(self) -> Job:
+        if self.max_wait_s is not None and self.spot is None:
+            raise ValueError("--max-wait is for spot capacity: give --spot, too, or --max-run alone")
+        if self.max_wait_s is not None and self.max_run_s is not None and self.max_wait_s < self.max_run_s:
+            raise ValueError(
+                f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
+            )
+        return self
 
     @property
     def tasks(self) -> list[str]:
@@ -179,18 +197,22 @@ _PLACES: dict[str, tuple[str, ...]] = (
     | {name: ("shape", name) for name in Shape.model_fields}
     | {name: ("aws", name) for name in Aws.model_fields}
     | {name: ("recovery", name) for name in Recovery.model_fields}
+    | {f"spot_{name}": ("spot", name) for name in Spot.model_fields}
+    | {"max_run": ("max_run_s",), "max_wait": ("max_wait_s",)}
     | {name: (name,) for name in ("strategy", "backend", "sampling_s")}
 )
 
 
 def make_job(*, faults: Sequence[dict[str, Any]] = (), **options: Any) -> Job:
     """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the
-    default. `faults` are as `facesim.faults.read_faults` returns them.
+    default. `faults` are as `facesim.faults.read_faults` returns them. `spot=True`, or any option of
+    spot capacity unless `spot=False`, asks for spot capacity.
 
     Raises:
         InputError: an option is unknown or its value is not allowed; the message names all that are wrong.
     """
-    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "recovery": {}, "aws": {}}
+    spot = options.pop("spot", None)
+    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "recovery": {}, "aws": {}, "spot": {}}
     for name, value in options.items():
         if name not in _PLACES:
             close = difflib.get_close_matches(name, _PLACES, n=1)
@@ -198,10 +220,13 @@ def make_job(*, faults: Sequence[dict[str, Any]] = (), **options: Any) -> Job:
         if value is not None:
             *path, last = _PLACES[name]
             (nested[path[0]] if path else nested)[last] = value
+    if spot is False or not (spot or nested["spot"]):
+        nested["spot"] = None
     try:
         job = Job.model_validate(nested)
     except pydantic.ValidationError as error:
         raise InputError("; ".join(_tell(problem) for problem in error.errors())) from None
+    market(job.spot, job.hosts, job.experiment.seed)  # reads the files that it names: better told now
     hosts = [f"algo-{number}" for number in range(1, job.hosts + 1)]
     return job.model_copy(update={"faults": make_faults(faults, job.tasks, hosts)}) if faults else job
 
@@ -228,7 +253,7 @@ def changed_job(job: Job, changes: dict[str, Any]) -> Job:
 
 def _at(nested: dict[str, Any], path: tuple[str, ...]) -> Any:
     for name in path:
-        nested = nested[name]
+        nested = nested and nested[name]  # a part that is None has no fields
     return nested
 
 
@@ -238,10 +263,8 @@ def flag(name: str) -> str:
 
 
 def _tell(problem: Any) -> str:
-    if not problem["loc"] or problem["loc"][-1] in (
-        "shape",
-        "aws",
-    ):  # of several fields together: the message names them
+    if not problem["loc"] or problem["loc"][-1] in ("shape", "spot", "aws"):  # of several fields: it names them
         return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{flag(str(problem['loc'][-1]))} {problem['input']!r} is not allowed: {message}"
+    option = next((name for name, place in _PLACES.items() if place == problem["loc"]), str(problem["loc"][-1]))
+    return f"{flag(option)} {problem['input']!r} is not allowed: {message}"

@@ -11,7 +11,8 @@ import pandas
 import psutil
 
 from facesim.audit import audit
-from facesim.billing.cost import cost_usd, spot_cost_usd
+from facesim.billing.bill import make_bill
+from facesim.billing.catalogue import assumed_spot_discount
 from facesim.job import Job
 from facesim.metrics.files import read_samples
 from facesim.recovery import recovery, replaced_workers
@@ -22,13 +23,16 @@ from facesim.training import STRATEGIES, served
 def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
     """Write `result.json` and return what it holds.
 
-    `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more, which is
-    what it is billed for. What training would have found is null in a run that did not get that far.
+    `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
+    billed for follows from its `state` events. What training would have found is null in a run that did not get there.
     """
     job, outcome, samples, events = run.job(), run.outcome(), read_samples(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
     found = outcome or {}
+    discount = job.spot.discount if job.spot else None
+    discount = assumed_spot_discount() if discount is None else discount
+    bill = make_bill(run.events(), [(job.shape.instance_type, job.hosts)], discount if job.spot else None)
     result = {
         "run_id": run.id,
         "job": job.model_dump(),
@@ -42,8 +46,9 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
         "total_s": total_s,
         "instance_type": job.shape.instance_type,
         "hosts": job.hosts,
-        "cost_usd": cost_usd(job.shape.instance_type, job.hosts, total_s),
-        "spot_cost_usd": spot_cost_usd(job.shape.instance_type, job.hosts, total_s),
+        "cost_usd": bill.on_demand_usd,
+        "spot_cost_usd": bill.spot_usd(discount),
+        "billing": bill.to_dict(discount),
         "resources": resources,
         "recovery": recovery(events),
         "wire_bytes": _wire_bytes(job, samples),

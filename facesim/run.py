@@ -31,13 +31,19 @@ from facesim.metrics.files import append, parse_lines
 
 
 class State(str, Enum):
-    """Where a run is in its life, in SageMaker's words. The last three are terminal."""
+    """Where a run is in its life, in SageMaker's words (its secondary states). The last five are terminal."""
 
     STARTING = "Starting"
+    DOWNLOADING = "Downloading"
     TRAINING = "Training"
+    INTERRUPTED = "Interrupted"
+    UPLOADING = "Uploading"
+    STOPPING = "Stopping"
     COMPLETED = "Completed"
     FAILED = "Failed"
     STOPPED = "Stopped"
+    MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
 
 
 class Run:
@@ -152,7 +158,7 @@ class Run:
 
     def launched_unix_s(self) -> float:
         """When its tasks were started, or started again, for the last time."""
-        launches = [event for event in self.events() if event["event"] in ("submitted", "recovering")]
+        launches = [event for event in self.events() if _launches(event)]
         return launches[-1]["time_unix_s"] + launches[-1].get("in_s", 0.0)
 
     def recorded(self, task: str, metric: str) -> list[tuple[float, float]]:
@@ -213,6 +219,11 @@ def check_writable(recovery: Recovery) -> None:
         raise InputError(
             f"--checkpoint-dir {directory} cannot be written: {error.strerror}; name a folder that can, with room"
         ) from None
+
+
+def _launches(event: dict[str, Any]) -> bool:
+    """Whether an event is the start of a run's tasks, for the first time or again."""
+    return event["event"] in ("submitted", "recovering") or event.get("state") == State.STARTING
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import time
@@ -10,20 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import platformdirs
-
-from facesim.backends import backend
+from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Execution, Paid, Request
 from facesim.data.prepare import PreparedData, prepare
 from facesim.errors import InputError
 from facesim.faults import check_room
-from facesim.job import Job, changed_job
+from facesim.folders import cache_folder
+from facesim.job import Job, changed_job, flag
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
 
 _TICK_S = 0.25
-_STATES = {"completed": State.COMPLETED, "failed": State.FAILED, "stopped": State.STOPPED}
+_STATES = {
+    "completed": State.COMPLETED,
+    "failed": State.FAILED,
+    "stopped": State.STOPPED,
+    spot.MAX_RUNTIME_EXCEEDED: State.MAX_RUNTIME_EXCEEDED,
+    spot.MAX_WAIT_TIME_EXCEEDED: State.MAX_WAIT_TIME_EXCEEDED,
+}
+_LIMITED = (State.MAX_RUNTIME_EXCEEDED, State.MAX_WAIT_TIME_EXCEEDED)
 
 
 class Watcher(Protocol):
@@ -55,7 +60,7 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,
         min_images=experiment.min_images,
-        cache_dir=Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")),
+        cache_dir=cache_folder(),
         progress=progress,
     )
 
@@ -132,12 +137,15 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     run.record("submitted")
-    return attach(run, where.submit(run, request), where.measurement, watcher)
+    # Real instances tell their own states, and take their own capacity away.
+    execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
+    return attach(run, execution, where.measurement, watcher)
 
 
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
     """Follow an execution to its end and write the run's result; returns what that holds."""
     ends: list[dict[str, Any]] = []
+    limit: dict[str, Any] | None = None
     ended: dict[str, Any] = {}
     try:
         with _Interrupts(execution):
@@ -149,13 +157,18 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                 watcher.happened(event)
                 if event["event"] == "task_ended":
                     ends.append(event)
-                elif event["event"] == "recovering":
-                    ends.clear()
+                elif event["event"] in ("recovering", "node_started"):
+                    ends.clear()  # what ended before is not why this attempt fails
+                elif event["event"] == "limit_exceeded":
+                    limit = event
                 ended = event
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
-    failure = (ended.get("reason") or _failure(run, ends)) if state is State.FAILED else None
+    if state is State.FAILED:
+        failure = ended.get("reason") or _failure(run, ends)
+    else:
+        failure = _limit(limit) if limit and state in _LIMITED else None
     run.record("state", state=state.value)
     return finish(run, state, failure, measurement, spent_s(run.events()))
 
@@ -167,6 +180,12 @@ def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
     first = ends[0]
     how = f"was killed by {first['signal']}" if first["signal"] else f"ended with exit code {first['exit_code']}"
     return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
+
+
+def _limit(reached: dict[str, Any]) -> str:
+    """Why a run was ended by a limit of its own."""
+    name = flag(reached["limit"].removesuffix("_s"))
+    return f"it reached {name} {reached['limit_s']:g}; go on with it, or give it more seconds or fewer epochs"
 
 
 class _Interrupts:

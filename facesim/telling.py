@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from facesim.job import flag
+
 
 def told(event: dict[str, Any]) -> str | None:
     """One event in words; None for what need not be told."""
@@ -32,6 +34,11 @@ def _restored(event: dict[str, Any]) -> str:
     return f"going on {source}: epoch {event['epoch']}, {event['examples']:,} examples seen{lost}"
 
 
+def _interruption(event: dict[str, Any]) -> str:
+    when = f"in {event['notice_s']:g} s" if event["notice_s"] else "without notice"
+    return f"interruption {event['number']}: the spot capacity goes {when}"
+
+
 _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "network": _network,
     "stopping": lambda event: f"stopping; up to {event['grace_s']:.0f} s (Ctrl-C again ends at once)",
@@ -44,6 +51,9 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "checkpoint_damaged": lambda event: f"{event['file']} is damaged ({event['why']}); the one before it is used",
     "fault": lambda event: f"on purpose: {event['kind']} {event['target']}",
     "fault_failed": lambda event: f"could not {event['kind']} {event['target']}: {event['why']}",
+    "interruption": _interruption,
+    "waiting": lambda event: f"waiting for spot capacity, {event['capacity_in_s']:.0f} s",
+    "limit_exceeded": lambda event: f"{flag(event['limit'].removesuffix('_s'))} {event['limit_s']:g} is reached",
     "monitor_ended": lambda _: (
         "the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"
     ),

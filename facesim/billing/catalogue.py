@@ -1,10 +1,15 @@
-"""The instance types that a shape may name: what each has and what an hour costs. The data is `instances.json`."""
+"""The instance types that a shape may name: what each has and what an hour costs.
+
+Shapes and prices are packaged as `instances.json`, which says which prices are verified. `facesim prices refresh`
+leaves what AWS' Pricing API said in the user's cache folder, and from then on that wins.
+"""
 
 from __future__ import annotations
 
 import difflib
 import functools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +17,36 @@ from types import MappingProxyType
 from typing import Any
 
 from facesim.errors import InputError
+from facesim.folders import cache_folder
 
 _FILE = Path(__file__).with_name("instances.json")
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance type. The price is SageMaker's for training, on demand, in the catalogue's region."""
+    """One instance type. The price is SageMaker's for training, on demand, in `price_region`."""
 
     name: str
     vcpu: int
     memory_gib: float
     network_base_gbps: float | None  # None: not published
     network_peak_gbps: float
+    accelerator: str | None
     price_usd_per_hour: float
     price_verified: bool  # tied to a result of AWS's Pricing API
-    accelerator: str | None
+    price_region: str
+    price_date: str
+    price_source: str
 
 
 def instances() -> Mapping[str, Instance]:
-    """Every instance type of the catalogue by its name, cheapest of each family first."""
-    return _instances()
+    """Every instance type of the catalogue by its name, cheapest of each family first.
+
+    Raises:
+        InputError: there are refreshed prices, but they cannot be read.
+    """
+    file = refreshed_file()
+    return _instances(file, file.stat().st_mtime_ns if file.exists() else None)
 
 
 def instance(name: str) -> Instance:
@@ -54,14 +68,45 @@ def assumed_spot_discount() -> float:
 
     An assumption, not a price: `instances.json` says where it comes from.
     """
-    return float(_catalogue()["assumed_spot_discount"])
+    return float(_packaged()["assumed_spot_discount"])
+
+
+def refreshed_file() -> Path:
+    """Where refreshed prices are kept: `{"region": ..., "date": ..., "source": ..., "usd_per_hour": {name: price}}`."""
+    return cache_folder() / "prices.json"
 
 
 @functools.cache
-def _catalogue() -> dict[str, Any]:
+def _packaged() -> dict[str, Any]:
     return json.loads(_FILE.read_text(encoding="utf-8"))
 
 
-@functools.cache
-def _instances() -> Mapping[str, Instance]:
-    return MappingProxyType({row["name"]: Instance(**row) for row in _catalogue()["instances"]})
+@functools.lru_cache(maxsize=8)
+def _instances(file: Path, written_ns: int | None) -> Mapping[str, Instance]:
+    """The packaged catalogue under the prices in `file`, which was `written_ns`; None: there is no such file."""
+    packaged = _packaged()
+    origin = {f"price_{name}": packaged[name] for name in ("region", "date", "source")}
+    rows = {row["name"]: origin | row for row in packaged["instances"]}
+    if written_ns is not None:
+        refreshed = _read_refreshed(file)
+        origin = {f"price_{name}": refreshed[name] for name in ("region", "date", "source")}
+        for name, price in refreshed["usd_per_hour"].items():
+            if name in rows:
+                rows[name] |= origin | {"price_usd_per_hour": price, "price_verified": True}
+    return MappingProxyType({name: Instance(**row) for name, row in rows.items()})
+
+
+def _read_refreshed(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        texts = [content[name] for name in ("region", "date", "source")]
+        prices = content["usd_per_hour"].values()
+        whole = all(isinstance(text, str) for text in texts) and all(math.isfinite(p) and p > 0 for p in prices)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(
+            f"the refreshed prices in {file} cannot be read; run facesim prices refresh again, or delete the file to "
+            "return to the packaged prices"
+        )
+    return content

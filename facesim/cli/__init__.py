@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from facesim import __version__
-from facesim.cli import about, aws, data, image, recognition, study
+from facesim.cli import about, aws, data, image, prices, recognition, study
 from facesim.errors import FacesimError
 
 
@@ -53,6 +53,7 @@ for command in (
     recognition.verify,
     recognition.identify,
     data.data,
+    prices.prices,
     about.models,
     about.recipes,
     about.doctor,

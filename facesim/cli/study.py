@@ -93,6 +93,17 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
         *AWS_OPTIONS,
+        click.option("--spot/--no-spot", default=None,
+                     help="play managed spot training; any option below that begins with --spot asks for it, too"),
+        click.option("--spot-rate", type=float, help="reclaims of a host an hour  [default: a made-up day's trace]"),
+        click.option("--spot-lifetimes", metavar="FILE", help="hosts' lifetimes, JSON or CSV, or weibull:SHAPE,HOURS"),
+        click.option("--spot-trace", metavar="FILE", help="hosts that come and go: CSV of ms,add|remove,node"),
+        click.option("--spot-wait-s", type=float, help="mean wait for capacity after a reclaim  [default: 120]"),
+        click.option("--spot-notice-s", type=float, help="notice before a reclaim  [default: 0, none]"),
+        click.option("--spot-speed", type=float, help="how much faster capacity's time passes  [default: 1]"),
+        click.option("--spot-discount", type=float, help="share of the price that spot saves  [default: assumed 0.57]"),
+        click.option("--max-run", type=float, help="seconds for which a run may have its hosts  [default: no limit]"),
+        click.option("--max-wait", type=float, help="the same with waiting for spot capacity  [default: no limit]"),
         click.option("--sampling-s", type=float, help="seconds between resource samples  [default: 1]"),
         click.option("--checkpoint-s", type=float, help="seconds between checkpoints, 0 for none  [default: 30]"),
         click.option("--checkpoint-steps", type=int, help="updates between checkpoints, 0 for none  [default: 0]"),
@@ -199,7 +210,7 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     states = {result["state"] for run in runs if (result := run.result())}
     if State.STOPPED in states:
         return INTERRUPTED
-    return 1 if State.FAILED in states else 0
+    return 0 if states <= {State.COMPLETED} else 1
 
 
 def _baselines(job: Job, seeds: range, output: Path) -> list[Score]:

@@ -136,7 +136,7 @@ def _facets(record: RunRecord) -> dict[str, Any]:
     unused = set() if strategy is None else STRATEGY_OPTIONS - set(strategy.options)
     shape = {name: value for name, value in job.shape.items() if name not in unused}
     experiment = {name: value for name, value in job.experiment.items() if name not in unused | {"seed"}}
-    return {"backend": job.backend, **shape, **experiment}
+    return {"backend": job.backend, "capacity": "spot" if job.spot else "on demand", **shape, **experiment}
 
 
 def _labels(groups: dict[str, list[RunRecord]]) -> list[str]:

@@ -54,6 +54,7 @@ class JobFields(_Read):
     strategy: str
     shape: dict[str, Any]
     backend: str
+    spot: dict[str, Any] | None = None
 
 
 class Resources(_Read):
@@ -83,6 +84,40 @@ class Audit(_Read):
     evidence: tuple[str, ...] = ()
 
 
+class StateSpan(_Read):
+    """A state that a run was in, in seconds since 1970, and whether it is billed."""
+
+    state: str
+    begin_unix_s: float
+    end_unix_s: float
+    billable: bool
+
+    @property
+    def seconds(self) -> float:
+        return self.end_unix_s - self.begin_unix_s
+
+
+class Billing(_Read):
+    """The bill, as `facesim.billing.bill` makes it: seconds are of the wall clock, dollars of all hosts."""
+
+    transitions: tuple[StateSpan, ...] = ()
+    spot: bool = False
+    spot_discount: float = 0.0
+    hosts: int
+    training_s: float
+    billable_s: float
+    waiting_s: float
+    on_demand_usd: float
+    spot_usd: float
+    cost_usd: float
+    savings_percent: float = 0.0
+    interruptions: int = 0
+    lost_work_s: float = 0.0
+    lost_work_usd: float = 0.0
+    restart_s: float = 0.0
+    restart_usd: float = 0.0
+
+
 def _without_monitor(by_role: dict[str, Any]) -> dict[str, Any]:
     """What measuring costs is on record, but it is not the job's use of the host."""
     return {role: used for role, used in by_role.items() if role != MONITOR}
@@ -107,6 +142,7 @@ class Result(_Read):
     updates: int | None = None
     cost_usd: float | None = None
     spot_cost_usd: float | None = None
+    billing: Billing | None = None
     instance_type: str | None = None
     hosts: int | None = None
     phases: dict[str, float | None] = {}

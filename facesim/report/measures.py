@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from facesim.billing.bill import billed_until_s
 from facesim.metrics.schema import COUNTER, METRICS
 from facesim.report.load import TASK, RunRecord
 from facesim.report.statistics import time_to_reach
@@ -66,12 +67,22 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "instance_s": Measure("Cost", "instance-seconds", "s", instance_s),
         "cost_usd": Measure("Cost", "on demand", "USD", _result("cost_usd")),
         "spot_cost_usd": Measure("Cost", "spot, assumed discount", "USD", _result("spot_cost_usd")),
+        "lost_work_usd": Measure("Cost", "work done in vain", "USD", _extra_usd("lost_work_usd")),
+        "restart_usd": Measure("Cost", "starting again", "USD", _extra_usd("restart_usd")),
+        "cost_to_accuracy_usd": Measure("Cost", f"cost to {target} held-out", "USD", _cost_to(target_accuracy)),
+        "interruptions": Measure("Spot capacity", "interruptions", "1", _spot("interruptions")),
+        "waiting_s": Measure("Spot capacity", "waiting and starting, not billed", "s", _spot("waiting_s")),
+        "billable_s": Measure("Spot capacity", "billable seconds, each host", "s", _spot("billable_s")),
+        "savings_percent": Measure("Spot capacity", "savings", "%", _spot("savings_percent")),
+        "billed_usd": Measure("Spot capacity", "billed", "USD", _spot("cost_usd")),
     }
 
 
 def instance_s(record: RunRecord) -> float | None:
-    """Seconds of wall clock times instances: what is billed, whatever the price."""
+    """Seconds for which the run had its instances, times their number: what is billed on demand, whatever the price."""
     result = record.result
+    if result.billing is not None:
+        return result.billing.hosts * result.billing.training_s
     return None if result.hosts is None or result.total_s is None else result.hosts * result.total_s
 
 
@@ -106,6 +117,34 @@ def _phase(name: str) -> Callable[[RunRecord], float | None]:
 def _recovery(name: str) -> Callable[[RunRecord], float | None]:
     """What failure cost; None, not 0, where there was none, so that most reports have no such line."""
     return lambda record: record.result.recovery.get(name) or None
+
+
+def _spot(name: str) -> Callable[[RunRecord], float | None]:
+    """What the bill of a run on spot capacity says; None on demand."""
+
+    def of(record: RunRecord) -> float | None:
+        billing = record.result.billing
+        return _finite(getattr(billing, name)) if billing and billing.spot else None
+
+    return of
+
+
+def _extra_usd(name: str) -> Callable[[RunRecord], float | None]:
+    """What interruptions and failures cost; None, not 0, where there was none."""
+    return lambda record: (record.result.billing and getattr(record.result.billing, name)) or None
+
+
+def _cost_to(target: float | None) -> Callable[[RunRecord], float | None]:
+    """What had been billed when the target was reached."""
+    reached = _reached("time_unix_s", target)
+
+    def of(record: RunRecord) -> float | None:
+        moment_unix_s, billing = reached(record), record.result.billing
+        if moment_unix_s is None or billing is None or not billing.training_s:
+            return None
+        return billing.cost_usd / billing.training_s * billed_until_s(billing.transitions, moment_unix_s)
+
+    return of
 
 
 def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | None]:

@@ -54,7 +54,9 @@ def _places(value: float, unit: str) -> int:
         return 0
     if size >= 1:
         return 1 if size >= 10 else 2
-    return 4 if unit == "USD" else 3
+    if unit == "USD":
+        return 4 if size >= 0.0001 else 6
+    return 3
 
 
 def _figures(value: float) -> str:

@@ -2,8 +2,19 @@
 
 import pytest
 
-from facesim.billing import assumed_spot_discount, cost_usd, instance, instances, spot_cost_usd, spot_savings_percent
+from facesim.billing import (
+    assumed_spot_discount,
+    cost_usd,
+    instance,
+    instances,
+    make_bill,
+    price_usd,
+    spot_cost_usd,
+    spot_savings_percent,
+)
 from facesim.errors import InputError
+
+M5 = "ml.m5.2xlarge"
 
 
 @pytest.mark.parametrize(("training_s", "billable_s", "shown_percent"), [(292, 119, 59.2), (576, 258, 55.2)])
@@ -57,3 +68,135 @@ def test_an_unknown_instance_type_names_those_known_and_the_closest():
 def test_the_catalogue_cannot_be_changed_by_who_reads_it():
     with pytest.raises(TypeError):
         instances()["ml.free"] = None
+
+
+def states(*course: tuple[str, float]) -> list[dict]:
+    """Events of a run that was in each state for so many seconds, the last of them its end."""
+    events, now_s = [{"event": "submitted", "time_unix_s": 1_790_000_000.0}], 1_790_000_000.0
+    for state, seconds in course:
+        events.append({"event": "state", "state": state, "time_unix_s": now_s})
+        now_s += seconds
+    return events
+
+
+#: What the paper's two jobs were, as far as their logs tell: the cluster's seconds are two hosts'.
+PAPERS = {
+    "single": (1, [("Starting", 90), ("Downloading", 30), ("Training", 250), ("Uploading", 12), ("Completed", 0)]),
+    "cluster": (2, [("Starting", 95), ("Downloading", 28), ("Training", 249), ("Uploading", 11), ("Completed", 0)]),
+}
+
+
+@pytest.mark.parametrize(
+    ("job", "discount", "training_s", "billable_s", "savings_percent"),
+    [("single", 1 - 119 / 292, 292, 119, 59.2), ("cluster", 1 - 129 / 288, 576, 258, 55.2)],
+)
+def test_a_bill_shows_what_the_papers_logs_do(job, discount, training_s, billable_s, savings_percent):
+    hosts, course = PAPERS[job]
+
+    bill = make_bill(states(*course), [(M5, hosts)], discount)
+
+    assert (hosts * bill.training_s, hosts * bill.billable_s) == (training_s, billable_s)
+    assert round(bill.savings_percent, 1) == savings_percent
+
+
+def test_the_papers_bills_say_that_the_cluster_cost_twice_as_much():
+    single, cluster = (
+        make_bill(states(*PAPERS[job][1]), [(M5, PAPERS[job][0])], discount).cost_usd
+        for job, discount in (("single", 1 - 119 / 292), ("cluster", 1 - 129 / 288))
+    )
+
+    assert cluster / single == pytest.approx(258 / 119)
+    assert round(cluster / single, 1) == 2.2
+    assert cluster == pytest.approx(0.461 * 258 / 3600)
+
+
+def test_download_training_and_upload_are_billed_and_waiting_is_not():
+    course = [("Starting", 60.0), ("Downloading", 5.0), ("Training", 100.2), ("Interrupted", 300.0), ("Starting", 30.0)]
+    course += [("Downloading", 4.0), ("Training", 50.1), ("Uploading", 7.0), ("Completed", 0.0)]
+
+    bill = make_bill(states(*course), [(M5, 3)])
+
+    assert bill.training_s == bill.billable_s == round(5 + 100.2 + 4 + 50.1 + 7)
+    assert bill.waiting_s == 60 + 300 + 30
+    assert bill.interruptions == 1
+    assert bill.on_demand_usd == bill.cost_usd == pytest.approx(3 * 0.461 * 166 / 3600)
+    assert [each.state for each in bill.transitions if not each.billable] == ["Starting", "Interrupted", "Starting"]
+
+
+def test_a_run_that_never_had_capacity_costs_nothing():
+    bill = make_bill(states(("Starting", 600), ("MaxWaitTimeExceeded", 0)), [(M5, 2)], 0.6)
+
+    assert (bill.training_s, bill.cost_usd, bill.savings_percent) == (0, 0, 0)
+
+
+def test_each_group_of_a_heterogeneous_job_has_its_own_price():
+    groups = [("ml.g4dn.xlarge", 2), ("ml.c5.xlarge", 1)]
+
+    bill = make_bill(states(("Training", 3600), ("Completed", 0)), groups)
+
+    assert bill.hosts == 3
+    assert bill.on_demand_usd == pytest.approx(2 * 0.7364 + 0.204)
+    assert price_usd(groups, 1800) == pytest.approx(bill.on_demand_usd / 2)
+
+
+def test_work_that_interruptions_threw_away_is_counted_and_priced():
+    events = states(("Training", 100), ("Interrupted", 50), ("Training", 200), ("Completed", 0))
+    lost = [{"event": "restored", "lost_s": seconds, "time_unix_s": 1_790_000_150.0} for seconds in (20.0, 10.0)]
+
+    bill = make_bill([*events, *lost], [(M5, 2)], discount=0.6)
+
+    assert bill.lost_work_s == 30
+    assert bill.lost_work_usd == pytest.approx(2 * 0.461 * 30 / 3600 * 0.4)
+    assert bill.lost_work_usd < bill.cost_usd
+
+
+def test_the_cost_to_a_moment_counts_what_was_billed_until_then():
+    bill = make_bill(
+        states(("Starting", 10), ("Training", 100), ("Interrupted", 50), ("Training", 100), ("Completed", 0)), [(M5, 1)]
+    )
+    launched = bill.transitions[0].begin_unix_s
+
+    def seconds(since_launch_s: float) -> float:
+        return bill.cost_until_usd(launched + since_launch_s) / 0.461 * 3600
+
+    assert seconds(5) == 0
+    assert seconds(60) == pytest.approx(50)
+    assert seconds(140) == pytest.approx(100)
+    assert seconds(200) == pytest.approx(140)
+    assert seconds(999) == pytest.approx(200)
+
+
+def test_clocks_that_disagree_a_little_make_no_negative_seconds():
+    events = states(("Starting", 1.0), ("Training", -0.2), ("Uploading", 1.0), ("Completed", 0))
+
+    assert all(each.seconds >= 0 for each in make_bill(events, [(M5, 1)]).transitions)
+
+
+def test_a_run_that_is_resumed_later_is_not_billed_for_the_time_between():
+    first = states(("Starting", 5), ("Training", 100), ("Stopped", 0))
+    second = [
+        event | {"time_unix_s": event["time_unix_s"] + 9000} for event in states(("Training", 50), ("Completed", 0))
+    ]
+
+    bill = make_bill([*first, *second], [(M5, 1)])
+
+    assert (bill.training_s, bill.waiting_s) == (150, 5)
+
+
+def test_a_run_that_was_killed_is_billed_until_its_last_sign_of_life():
+    killed = states(("Starting", 5), ("Training", 30))
+    sign = {"event": "checkpoint", "time_unix_s": killed[-1]["time_unix_s"] + 20}
+
+    assert make_bill([*killed, sign], [(M5, 1)]).training_s == 20
+
+
+def test_starting_again_after_an_interruption_is_counted_from_having_hosts_until_training_goes_on():
+    events = states(
+        ("Training", 100), ("Interrupted", 50), ("Starting", 5), ("Downloading", 4), ("Training", 60), ("Completed", 0)
+    )
+    went_on = {"event": "restored", "lost_s": 0.0, "time_unix_s": 1_790_000_000.0 + 100 + 50 + 5 + 4 + 3}
+
+    bill = make_bill([*events[:-1], went_on, events[-1]], [(M5, 2)])
+
+    assert bill.restart_s == 7
+    assert bill.restart_usd == pytest.approx(2 * 0.461 * 7 / 3600)

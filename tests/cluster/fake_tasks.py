@@ -110,3 +110,25 @@ def watch_politely(directory: str, pids: dict[str, int]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     while not ended:
         time.sleep(0.01)
+
+
+def work_in_steps(directory: str, steps: int, step_s: float) -> None:
+    """Does so many steps, each once, whatever interrupts it: goes on after the last that it noted."""
+    noted = Path(directory) / "steps"
+    while (done := len(noted.read_text()) if noted.exists() else 0) < steps:
+        time.sleep(step_s)
+        temporary = Path(directory) / ".steps"
+        temporary.write_text("." * (done + 1))
+        os.replace(temporary, noted)
+
+
+def note_sigterm(directory: str) -> None:
+    """Never done; notes that it was asked to end, and ends."""
+
+    def note(*_: object) -> None:
+        with (Path(directory) / "asked").open("a") as file:
+            file.write("asked\n")
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, note)
+    time.sleep(600)

@@ -1,7 +1,7 @@
 import pytest
 
 from facesim.errors import InputError
-from facesim.job import Job, make_job
+from facesim.job import Job, changed_job, make_job
 from facesim.recipes import RECIPES
 
 
@@ -106,3 +106,13 @@ def test_a_recipe_sets_what_there_is_to_allowed_values(recipe):
     settings = RECIPES[recipe].settings
 
     assert make_job(recipe=recipe).experiment.model_dump().items() >= settings.items()
+
+
+def test_a_job_that_is_changed_keeps_its_capacity_unless_that_is_changed():
+    spot, on_demand = make_job(spot_rate=3, spot_wait_s=9, max_run=60), make_job()
+
+    assert changed_job(spot, {}) == spot
+    assert changed_job(on_demand, {}) == on_demand
+    assert changed_job(spot, {"max_run": 120}).max_run_s == 120
+    assert changed_job(spot, {"spot": False}).spot is None
+    assert changed_job(on_demand, {"spot_rate": 2.0}).spot.rate == 2

@@ -1,0 +1,222 @@
+"""The bill of a run: from the states that it went through to seconds and dollars, as SageMaker counts them.
+
+SageMaker's TrainingTimeInSeconds is the wall clock for which a job has its instances: data and image coming down,
+training, results going up; over all attempts when capacity was taken away. Starting instances and waiting for capacity
+is not in it. BillableTimeInSeconds is the same on demand, and less by the discount as managed spot training. Both are
+whole seconds and of the wall clock: the number of instances multiplies the price (AWS, DescribeTrainingJob).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from facesim.billing.catalogue import instance
+from facesim.billing.cost import spot_savings_percent
+
+#: States in which a job has no instances yet, or none any more.
+UNBILLED = frozenset({"Starting", "Pending", "Interrupted"})
+
+TERMINAL = frozenset({"Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"})
+
+INTERRUPTED = "Interrupted"
+
+Groups = Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A state and when it was, in seconds since 1970."""
+
+    state: str
+    begin_unix_s: float
+    end_unix_s: float
+
+    @property
+    def billable(self) -> bool:
+        return self.state not in UNBILLED
+
+    @property
+    def seconds(self) -> float:
+        return self.end_unix_s - self.begin_unix_s
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a job had and what that costs.
+
+    `groups` are its instances, as (type, count). `discount` is the part that spot saves, 0-1; None: the job was on
+    demand. `lost_work_s` are seconds of training that interruptions threw away; they are in `training_s`.
+    """
+
+    transitions: tuple[Transition, ...]
+    groups: tuple[tuple[str, int], ...]
+    discount: float | None = None
+    lost_work_s: float = 0.0
+    restart_s: float = 0.0
+
+    @property
+    def hosts(self) -> int:
+        return sum(count for _, count in self.groups)
+
+    @property
+    def training_s(self) -> int:
+        """SageMaker's TrainingTimeInSeconds."""
+        return _whole(sum(each.seconds for each in self.transitions if each.billable))
+
+    @property
+    def waiting_s(self) -> int:
+        """Seconds without instances: until they started, and after interruptions until there was capacity again."""
+        return _whole(sum(each.seconds for each in self.transitions if not each.billable))
+
+    @property
+    def billable_s(self) -> int:
+        """SageMaker's BillableTimeInSeconds."""
+        return billable_s(self.training_s, self.discount)
+
+    @property
+    def savings_percent(self) -> float:
+        """SageMaker's "Managed Spot Training savings"; 0 on demand."""
+        return spot_savings_percent(self.training_s, self.billable_s)
+
+    @property
+    def on_demand_usd(self) -> float:
+        """What the instances cost on demand."""
+        return price_usd(self.groups, self.training_s)
+
+    def spot_usd(self, discount: float) -> float:
+        """What the instances cost as spot capacity that saves `discount`, 0-1."""
+        return price_usd(self.groups, billable_s(self.training_s, discount))
+
+    @property
+    def cost_usd(self) -> float:
+        """What the job is billed: as spot capacity if it was that, else on demand."""
+        return price_usd(self.groups, self.billable_s)
+
+    @property
+    def interruptions(self) -> int:
+        return sum(each.state == INTERRUPTED for each in self.transitions)
+
+    @property
+    def lost_work_usd(self) -> float:
+        """What the work that was thrown away costs, which is part of `cost_usd`."""
+        return self._part_usd(self.lost_work_s)
+
+    @property
+    def restart_usd(self) -> float:
+        """What starting again after interruptions costs, which is part of `cost_usd`."""
+        return self._part_usd(self.restart_s)
+
+    def cost_until_usd(self, moment_unix_s: float) -> float:
+        """What was billed until a moment, such as that at which an accuracy was reached; to no whole second."""
+        return self._part_usd(billed_until_s(self.transitions, moment_unix_s))
+
+    def _part_usd(self, seconds: float) -> float:
+        return price_usd(self.groups, seconds) * (1 - (self.discount or 0.0))
+
+    def to_dict(self, spot_discount: float) -> dict[str, Any]:
+        """The bill as `result.json` keeps it; `spot_discount` is what spot saves, or would have saved."""
+        return {
+            "transitions": [
+                {
+                    "state": each.state,
+                    "begin_unix_s": each.begin_unix_s,
+                    "end_unix_s": each.end_unix_s,
+                    "seconds": each.seconds,
+                    "billable": each.billable,
+                }
+                for each in self.transitions
+            ],
+            "spot": self.discount is not None,
+            "spot_discount": spot_discount,
+            "groups": [{"instance_type": name, "count": count} for name, count in self.groups],
+            "hosts": self.hosts,
+            "training_s": self.training_s,
+            "billable_s": self.billable_s,
+            "waiting_s": self.waiting_s,
+            "on_demand_usd": self.on_demand_usd,
+            "spot_usd": self.spot_usd(spot_discount),
+            "cost_usd": self.cost_usd,
+            "savings_percent": self.savings_percent,
+            "interruptions": self.interruptions,
+            "lost_work_s": self.lost_work_s,
+            "lost_work_usd": self.lost_work_usd,
+            "restart_s": self.restart_s,
+            "restart_usd": self.restart_usd,
+            "prices_verified": all(instance(name).price_verified for name, _ in self.groups),
+        }
+
+
+def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float | None = None) -> Bill:
+    """The bill of a run that left `events`, in order: `state` events, and `restored` ones with the `lost_s` of each.
+
+    A run that was submitted again after its end has a bill over all its lives; between them it had nothing.
+
+    Raises:
+        InputError: an instance type is not in the catalogue.
+    """
+    lives: list[list[dict[str, Any]]] = [[]]
+    for event in events:
+        if event["event"] == "submitted" and lives[-1]:
+            lives.append([])
+        lives[-1].append(event)
+    transitions = tuple(transition for life in lives for transition in _transitions(life))
+    restored = [event for life in lives for event in life if event["event"] == "restored"]
+    lost_s = float(sum(event["lost_s"] for event in restored))
+    restart_s = sum(_restart_s(life) for life in lives)
+    return Bill(transitions, tuple((instance(name).name, count) for name, count in groups), discount, lost_s, restart_s)
+
+
+def _transitions(life: list[dict[str, Any]]) -> Iterator[Transition]:
+    """Each state until the next; the last, if nothing says that it ended, until the last event."""
+    states = [(event["state"], event["time_unix_s"]) for event in life if event["event"] == "state"]
+    states += [("", event["time_unix_s"]) for event in life[-1:]]
+    begin_s = states[0][1] if states else 0.0
+    for (state, _), (_, until_s) in itertools.pairwise(states):
+        # Two processes tell the time: a state that seems to end before it began takes no time.
+        end_s = max(begin_s, until_s)
+        if state not in TERMINAL:
+            yield Transition(state, begin_s, end_s)
+        begin_s = end_s
+
+
+def _restart_s(life: list[dict[str, Any]]) -> float:
+    """Seconds from having instances again until training went on, over all interruptions."""
+    total_s, interrupted, since_s = 0.0, False, None
+    for event in life:
+        state = event["state"] if event["event"] == "state" else None
+        if state == INTERRUPTED:
+            interrupted, since_s = True, None
+        elif interrupted and state is not None and state not in UNBILLED and since_s is None:
+            since_s = event["time_unix_s"]
+        elif since_s is not None and event["event"] == "restored":
+            total_s += event["time_unix_s"] - since_s
+            interrupted, since_s = False, None
+    return total_s
+
+
+def billed_until_s(transitions: Iterable[Any], moment_unix_s: float) -> float:
+    """For how many seconds a job had its instances until a moment: of `Transition`s, or what reads like them."""
+    return sum(
+        max(0.0, min(each.end_unix_s, moment_unix_s) - each.begin_unix_s) for each in transitions if each.billable
+    )
+
+
+def billable_s(training_s: int, discount: float | None) -> int:
+    """SageMaker's BillableTimeInSeconds of a job with its TrainingTimeInSeconds; a `discount` of None: on demand."""
+    return training_s if discount is None else _whole(training_s * (1 - discount))
+
+
+def price_usd(groups: Groups, seconds: float) -> float:
+    """What instances cost on demand for so many seconds of wall clock: each group's price times its count.
+
+    Raises:
+        InputError: an instance type is not in the catalogue.
+    """
+    return sum(instance(name).price_usd_per_hour * count for name, count in groups) * seconds / 3600
+
+
+def _whole(seconds: float) -> int:
+    return int(seconds + 0.5)

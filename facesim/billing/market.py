@@ -1,0 +1,265 @@
+"""Spot capacity: when a job gets its hosts and when it loses them. Pure and seeded: no clock, no process.
+
+Time is the market's, in seconds since the job was submitted. A job has capacity when it has all its hosts, and loses it
+as soon as any one of them is reclaimed: SageMaker then interrupts the whole job.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from facesim.errors import InputError
+
+#: What `--spot` alone plays: capacity as `facesim.billing.synthetic` makes it up.
+PACKAGED_TRACE = Path(__file__).with_name("spot_trace.csv")
+
+_WEIBULL = "weibull:"
+
+
+class Spot(BaseModel):
+    """Managed spot training: how capacity comes and goes, and what it saves.
+
+    At most one of these says how long a host lives: `rate`, reclaims of a host an hour; `lifetimes`, a file of observed
+    ones or `weibull:SHAPE,SCALE_HOURS`; `trace`, a file of hosts that come and go. Without any it is the packaged
+    trace. After an interruption new capacity takes `wait_s` in the mean, exponentially distributed, and in a trace at
+    least until there are hosts enough. A host is told `notice_s` before it is reclaimed; 0: it is not told.
+
+    `speed` is how many times as fast as the clock the market's time passes. It compresses lifetimes and waiting; the
+    notice is of the clock, for a checkpoint takes as long as it takes. `discount` is the part saved, 0-1; left out, the
+    catalogue's assumption.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rate: float | None = Field(None, ge=0)
+    lifetimes: str | None = None
+    trace: str | None = None
+    wait_s: float = Field(120.0, ge=0)
+    notice_s: float = Field(0.0, ge=0)
+    speed: float = Field(1.0, gt=0)
+    discount: float | None = Field(None, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Spot:
+        given = [f"--spot-{name}" for name in ("rate", "lifetimes", "trace") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} contradict each other; give one of them")
+        return self
+
+
+class Capacity(NamedTuple):
+    """When the job gets its hosts and when it loses them, in the market's seconds; `math.inf`: never."""
+
+    granted_s: float
+    reclaimed_s: float
+
+
+class Market(Protocol):
+    """What a job asks for its hosts, at its submission and after each interruption."""
+
+    def grant(self, asked_s: float) -> Capacity:
+        """The capacity that a job gets which asks for it at `asked_s`; never earlier than the time before."""
+
+
+class OnDemand:
+    """Hosts are there at once, and stay."""
+
+    def grant(self, asked_s: float) -> Capacity:
+        return Capacity(asked_s, math.inf)
+
+
+class _Lifetimes:
+    """Each host lives as long as `draw` says, in hours; after an interruption there are others in a while."""
+
+    def __init__(self, draw: Callable[[random.Random], float], hosts: int, wait_s: float, rng: random.Random):
+        self._draw, self._hosts, self._rng = draw, hosts, rng
+        self._wait = _Wait(wait_s, rng)
+
+    def grant(self, asked_s: float) -> Capacity:
+        granted_s = asked_s + self._wait()
+        return Capacity(granted_s, granted_s + 3600 * min(self._draw(self._rng) for _ in range(self._hosts)))
+
+
+class _Wait:
+    """How long it takes to have hosts: the first time no time, later an exponential one."""
+
+    def __init__(self, mean_s: float, rng: random.Random):
+        self._mean_s, self._rng = mean_s, rng
+        self._first = True
+
+    def __call__(self) -> float:
+        wait_s = 0.0 if self._first else exponential(self._rng, self._mean_s)
+        self._first = False
+        return wait_s
+
+
+class Stay(NamedTuple):
+    """One host of a trace, from its coming to its going."""
+
+    node: str
+    begin_s: float
+    end_s: float
+
+
+class _Trace:
+    """Hosts come and go as recorded; at its end the record begins again, without the hosts that there were."""
+
+    def __init__(self, stays: list[Stay], hosts: int, wait_s: float, rng: random.Random):
+        self._stays, self._hosts, self._rng = stays, hosts, rng
+        self._wait = _Wait(wait_s, rng)
+        self._period_s = max(stay.end_s for stay in stays)
+
+    def grant(self, asked_s: float) -> Capacity:
+        since_s = asked_s + self._wait()
+        base_s = since_s - since_s % self._period_s if math.isfinite(self._period_s) else 0.0
+        since_s -= base_s
+        while True:
+            for at_s in [since_s, *sorted({stay.begin_s for stay in self._stays if stay.begin_s > since_s})]:
+                there = [stay for stay in self._stays if stay.begin_s <= at_s < stay.end_s]
+                if len(there) >= self._hosts:
+                    chosen = self._rng.sample(there, self._hosts)
+                    return Capacity(base_s + at_s, base_s + min(stay.end_s for stay in chosen))
+            base_s, since_s = base_s + self._period_s, 0.0
+
+
+def market(spot: Spot | None, hosts: int, seed: int) -> Market:
+    """The market on which a job of so many hosts asks. The same seed gives the same answers to the same questions.
+
+    Raises:
+        InputError: a file of `spot` is missing or not what it should be, or never has so many hosts at once.
+    """
+    if spot is None:
+        return OnDemand()
+    rng = random.Random(f"spot capacity {seed}")
+    if spot.rate is not None:
+        return _Lifetimes(_from_rate(spot.rate), hosts, spot.wait_s, rng)
+    if spot.lifetimes is not None:
+        return _Lifetimes(_from_lifetimes(spot.lifetimes), hosts, spot.wait_s, rng)
+    stays = read_trace(Path(spot.trace) if spot.trace is not None else PACKAGED_TRACE)
+    most = max(sum(other.begin_s <= stay.begin_s < other.end_s for other in stays) for stay in stays)
+    if most < hosts:
+        raise InputError(
+            f"the trace of spot capacity, {spot.trace or 'the packaged one'}, never has the {hosts} hosts that the job "
+            f"needs at once: {most} at most; take fewer --workers, or another --spot-trace"
+        )
+    return _Trace(stays, hosts, spot.wait_s, rng)
+
+
+def read_trace(file: Path) -> list[Stay]:
+    """A trace of spot capacity: a CSV of `milliseconds, add or remove, node`, in order of time; `#` begins a comment.
+
+    A host that is never removed stays until the last line's time; if all are there from one time on, for ever.
+
+    Raises:
+        InputError: the file is missing or not such a trace.
+    """
+    since: dict[str, float] = {}
+    stays: list[Stay] = []
+    now_s = first_s = None
+    for number, row in _csv(file, "--spot-trace"):
+        try:
+            time_ms, event, node = row
+            at_s = float(time_ms) / 1000
+            known = event in ("add", "remove") and (event == "remove") == (node in since)
+            ordered = math.isfinite(at_s) and at_s >= (now_s or 0.0)
+        except ValueError:
+            known = ordered = False
+        if not (known and ordered):
+            raise InputError(
+                f"--spot-trace {file}, line {number}: {','.join(row)!r} is not `milliseconds,add,node` or, for a node "
+                "that is there, `milliseconds,remove,node`, in order of time"
+            )
+        now_s = at_s
+        first_s = at_s if first_s is None else first_s
+        if event == "add":
+            since[node] = at_s
+        elif at_s > since[node]:
+            stays.append(Stay(node, since.pop(node), at_s))
+        else:
+            del since[node]
+    last_s = math.inf if now_s == first_s else now_s
+    stays += [Stay(node, begin_s, last_s) for node, begin_s in since.items() if begin_s < last_s]
+    if not stays:
+        raise InputError(f"--spot-trace {file} has no host in it; it is lines of `milliseconds,add,node`")
+    return sorted(stays, key=lambda stay: (stay.begin_s, stay.node))
+
+
+def _from_rate(per_hour: float) -> Callable[[random.Random], float]:
+    return lambda rng: exponential(rng, 1 / per_hour) if per_hour else math.inf
+
+
+def _from_lifetimes(told: str) -> Callable[[random.Random], float]:
+    """From `weibull:SHAPE,SCALE_HOURS`, or a file of lifetimes in hours, each as likely as the others.
+
+    The file is a CSV with a column `hours` or nothing but one column, a JSON list of hours, or JSON with a list `rows`
+    of objects with `hours`.
+    """
+    if told.startswith(_WEIBULL):
+        try:
+            shape, scale_h = (float(part) for part in told.removeprefix(_WEIBULL).split(","))
+            if not (0 < shape < math.inf and 0 < scale_h < math.inf):
+                raise ValueError
+        except ValueError:
+            raise InputError(
+                f"--spot-lifetimes {told!r} is not allowed: weibull:SHAPE,SCALE_HOURS takes two positive numbers, such "
+                "as weibull:0.9,4"
+            ) from None
+        return lambda rng: weibull(rng, shape, scale_h)
+    hours = _read_hours(Path(told))
+    return lambda rng: hours[int(rng.random() * len(hours))]
+
+
+def _read_hours(file: Path) -> list[float]:
+    try:
+        if file.suffix == ".json":
+            content: Any = json.loads(_text(file, "--spot-lifetimes"))
+            rows = content["rows"] if isinstance(content, dict) else content
+            hours = [float(row["hours"] if isinstance(row, dict) else row) for row in rows]
+        else:
+            rows = [row for _, row in _csv(file, "--spot-lifetimes")]
+            column = rows[0].index("hours") if rows and "hours" in rows[0] else None
+            hours = [float(row[column or 0]) for row in (rows if column is None else rows[1:])]
+        usable = all(0 <= each < math.inf for each in hours) and any(hours)
+    except (ValueError, KeyError, TypeError, IndexError):
+        usable = False
+    if not usable:
+        raise InputError(
+            f"--spot-lifetimes {file} does not hold lifetimes: it is a CSV with a column `hours`, or JSON, a list of "
+            "hours or {rows: [{hours: ...}, ...]}; none is negative, and not all are zero"
+        )
+    return hours
+
+
+def _csv(file: Path, option: str) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV that say something, with their numbers."""
+    rows = enumerate(csv.reader(_text(file, option).splitlines()), 1)
+    return [
+        (number, [part.strip() for part in row]) for number, row in rows if row and not row[0].lstrip().startswith("#")
+    ]
+
+
+def _text(file: Path, option: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(f"{option} {file} cannot be read: {why}; name a file that can") from None
+
+
+# Drawn by inversion, so that a seed means the same whatever Python's own distributions do.
+
+
+def exponential(rng: random.Random, mean: float) -> float:
+    return -mean * math.log(1 - rng.random())
+
+
+def weibull(rng: random.Random, shape: float, scale: float) -> float:
+    return scale * (-math.log(1 - rng.random())) ** (1 / shape)

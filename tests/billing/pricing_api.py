@@ -1,0 +1,83 @@
+"""A server that speaks the Pricing API's JSON protocol: pages, filters, and refusals, over a real socket."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+PAGE = 2
+
+
+def product(name: str, usd: str, region: str = "us-east-1", component: str = "Training", unit: str = "Hrs") -> dict:
+    """A product as the API describes it."""
+    dimension = {"unit": unit, "pricePerUnit": {"USD": usd}}
+    return {
+        "serviceCode": "AmazonSageMaker",
+        "product": {
+            "productFamily": "ML Instance",
+            "attributes": {"instanceName": name, "regionCode": region, "component": component},
+        },
+        "terms": {"OnDemand": {"S.T": {"priceDimensions": {"S.T.D": dimension}}}},
+    }
+
+
+class PricingApi(ThreadingHTTPServer):
+    """Answers GetProducts from `products`; with `refusal`, an error code, it refuses."""
+
+    daemon_threads = True
+
+    def __init__(self, products: list[dict], refusal: str | None = None):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.products = products
+        self.refusal = refusal
+        self.requests: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def answer(self, target: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.requests.append(request)
+        if self.refusal:
+            return 400, {"__type": self.refusal, "Message": "not for you"}
+        if target != "AWSPriceListService.GetProducts" or request["ServiceCode"] != "AmazonSageMaker":
+            return 400, {"__type": "InvalidParameterException", "Message": f"{target} of {request}"}
+        wanted = {each["Field"]: each["Value"] for each in request["Filters"]}
+        fitting = [p for p in self.products if wanted.items() <= p["product"]["attributes"].items()]
+        begin = int(request.get("NextToken", 0))
+        page = {"FormatVersion": "aws_v1", "PriceList": [json.dumps(p) for p in fitting[begin : begin + PAGE]]}
+        return 200, page | ({"NextToken": str(begin + PAGE)} if begin + PAGE < len(fitting) else {})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PricingApi
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        code, content = self.server.answer(self.headers["X-Amz-Target"], request)
+        body = json.dumps(content).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def pricing_api(products: list[dict], refusal: str | None = None) -> Iterator[PricingApi]:
+    server = PricingApi(products, refusal)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
