@@ -187,8 +187,14 @@ class Job(_Frozen):
 
     @property
     def hosts(self) -> int:
-        """Instances that the job is billed for: one a worker, chief and parameter servers on the same hosts."""
+        """Hosts of workers, one each. The chief is on one of them, and parameter servers without hosts of their own."""
         return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Instances that the job is billed for, as (type, count): the workers', and parameter servers' of their own."""
+        own = self.aws.ps_instance_type if "ps" in STRATEGIES[self.strategy].options else None
+        return [(self.shape.instance_type, self.hosts), *([(own, self.shape.ps)] if own else [])]
 
 
 #: Where each option of the command line, and each key of a configuration file, goes in a Job.

@@ -32,7 +32,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     found = outcome or {}
     discount = job.spot.discount if job.spot else None
     discount = assumed_spot_discount() if discount is None else discount
-    bill = make_bill(run.events(), [(job.shape.instance_type, job.hosts)], discount if job.spot else None)
+    bill = make_bill(run.events(), job.groups, discount if job.spot else None)
     result = {
         "run_id": run.id,
         "job": job.model_dump(),

@@ -54,6 +54,10 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "interruption": _interruption,
     "waiting": lambda event: f"waiting for spot capacity, {event['capacity_in_s']:.0f} s",
     "limit_exceeded": lambda event: f"{flag(event['limit'].removesuffix('_s'))} {event['limit_s']:g} is reached",
+    "state": lambda event: f"{event['state']} at {event['at']}" if "at" in event else None,
+    "training_job": lambda event: f"training job {event['name']} in {event['region']}",
+    "out_of_reach": lambda event: f"AWS is out of reach, the job goes on there: {event['why']}",
+    "billed": lambda event: f"AWS billed {event['billable_s']} s, ${event['cost_usd']:.4f}",
     "monitor_ended": lambda _: (
         "the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"
     ),

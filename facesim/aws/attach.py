@@ -27,13 +27,16 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         if run.plan_file.exists():
             request = json.loads(run.plan_file.read_text()).get("CreateTrainingJob", {})
             if request.get("TrainingJobName") == name:
+                run.claim()
                 return run
-    hyperparameters = describe(account, name).get("HyperParameters", {})
+    told = describe(account, name)
+    hyperparameters = told.get("HyperParameters", {})
     if JOB not in hyperparameters:
         raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
     job = job_of(hyperparameters)
     run = Run.create(
         place / name, job.model_copy(update={"aws": job.aws.model_copy(update={"region": account.region})})
     )
+    run.record("submitted", time_unix_s=told["CreationTime"].timestamp())
     run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}))
     return run

@@ -37,6 +37,12 @@ _GRACE_S = 120.0
 #: How long AWS may be out of reach before following is given up.
 _OUT_OF_REACH_S = 900.0
 
+#: What ended a job by its own limits: how that is called here, the limit, and AWS' name for it.
+_LIMITS = {
+    "MaxRuntimeExceeded": ("max_runtime_exceeded", "max_run_s", "MaxRuntimeInSeconds"),
+    "MaxWaitTimeExceeded": ("max_wait_time_exceeded", "max_wait_s", "MaxWaitTimeInSeconds"),
+}
+
 #: The file in a run directory that keeps what AWS says of the job.
 DESCRIPTION = "training_job.json"
 
@@ -166,7 +172,7 @@ class SageMakerJob:
             except AwsError as error:
                 if time.monotonic() - reached > _OUT_OF_REACH_S:
                     raise
-                yield {"event": "out_of_reach", "reason": str(error)}
+                yield {"event": "out_of_reach", "why": str(error)}
                 time.sleep(_DESCRIBE_EVERY_S)
                 continue
             if ended:
@@ -230,7 +236,6 @@ class SageMakerJob:
 
     def _bring_home(self, description: dict[str, Any], tick_s: float) -> Iterator[dict[str, Any] | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
-        outcome = OUTCOMES[description["TrainingJobStatus"]]
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str))
         with asking("bring the training job's results home"):
             fetch_results(self._account, description, self._run)
@@ -241,11 +246,15 @@ class SageMakerJob:
         yield from self._read_logs()
         bill = reported(description)
         yield {"event": "billed", **bill}
-        failure = description.get("FailureReason")
+        secondary, failure = description["SecondaryStatus"], description.get("FailureReason")
+        outcome = OUTCOMES[description["TrainingJobStatus"]]
+        if secondary in _LIMITS:
+            outcome, limit, condition = _LIMITS[secondary]
+            yield {"event": "limit_exceeded", "limit": limit, "limit_s": description["StoppingCondition"][condition]}
         yield {
             "event": "node_ended",
             "outcome": outcome,
-            "state": description["SecondaryStatus"],
+            "state": secondary,
             "reason": redacted(failure) if failure else None,
         }
 
@@ -283,7 +292,8 @@ class _Due:
 
 
 def _state(transition: dict[str, Any]) -> dict[str, Any]:
-    return {"event": "state", "state": transition["Status"], "time_unix_s": _unix(transition["StartTime"])}
+    when = _unix(transition["StartTime"])
+    return {"event": "state", "state": transition["Status"], "at": "AWS", "time_unix_s": when}
 
 
 def _unix(when: Any) -> float:

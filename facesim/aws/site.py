@@ -47,7 +47,6 @@ def site_of(aws: Aws, account: Account) -> Site:
         security_groups=aws.security_groups,
         kms_key=aws.kms_key,
         tags=aws.tags,
-        ps_instance_type=aws.ps_instance_type,
         source=stage_source() if aws.image == AWS_IMAGE else None,
     )
 

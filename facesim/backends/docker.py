@@ -42,7 +42,6 @@ class DockerBackend:
             prefix=job.aws.prefix,
             input_mode=job.aws.input_mode,
             tags=job.aws.tags,
-            ps_instance_type=job.aws.ps_instance_type,
         )
         return training_job_request(job, job_name(directory), data.resolve(), site)
 

@@ -12,6 +12,9 @@ from facesim.backends.training_job import TrainingJob, job_name, training_job_re
 from facesim.job import Job
 from facesim.run import Run
 
+#: Leaves room for a suffix in a name of 63 letters.
+_LONGEST_STEM = 54
+
 
 class SageMakerBackend:
     """Sends the request and follows the training job until its results are home."""
@@ -21,7 +24,10 @@ class SageMakerBackend:
     def render(self, job: Job, directory: Path, data: Path) -> TrainingJob:
         """The request. AWS is asked for the account's number at the most, if a default needs it."""
         site = site_of(job.aws, Account(job.aws.region))
-        return training_job_request(job, job_name(directory), data, site)
+        # A run that goes on is another training job, with the checkpoints of the first.
+        name, lives = job_name(directory), sum(event["event"] == "submitted" for event in Run(directory).events())
+        again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
+        return training_job_request(job, again, data, site, lineage=name)
 
     def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
         run.plan_file.write_text(request.to_json())

@@ -65,7 +65,6 @@ class Site:
     security_groups: tuple[str, ...] = ()
     kms_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    ps_instance_type: str | None = None
     source: Path | None = None
 
 
@@ -96,22 +95,26 @@ def training_job_request(
     data: Path,
     site: Site,
     *,
-    spot: bool = False,
-    max_run_s: float = _DAY_S,
-    max_wait_s: float | None = None,
+    lineage: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingJob:
     """The request that runs `job` as the training job `name` on the prepared data in the folder `data`.
 
+    Every job has checkpoints, so spot capacity that is taken away costs no more than what came after the newest.
+
     Args:
-        spot: run on spare capacity that can be taken away; the job then continues from its checkpoints.
-        max_run_s: after how much training time, seconds, the job is stopped.
-        max_wait_s: after how many seconds of waiting and running a spot job is stopped; left out, twice `max_run_s`.
+        lineage: the name of the first of the jobs that go on with each other's checkpoints; left out, this is it.
         environment: variables of the container, beside those that every job has.
 
     Raises:
         InputError: SageMaker could not run this job.
     """
+    if job.spot and not (job.recovery.checkpoint_s or job.recovery.checkpoint_steps):
+        raise InputError(
+            "--spot without checkpoints would begin again after each interruption, for money; give --checkpoint-s or "
+            "--checkpoint-steps, or leave --spot out"
+        )
+    max_run_s = job.max_run_s or min(_DAY_S, job.max_wait_s or _DAY_S)
     home = f"s3://{site.bucket}/{site.prefix}"
     request: dict[str, Any] = {
         "TrainingJobName": name,
@@ -127,10 +130,10 @@ def training_job_request(
         "Environment": {**ENVIRONMENT, **(environment or {})},
         "InputDataConfig": [_channel(DATA, f"{home}/data/{_content_key(data)}/", site.input_mode)],
         "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
-        "CheckpointConfig": {"S3Uri": f"{home}/jobs/{name}/checkpoints/", "LocalPath": CHECKPOINTS},
-        "ResourceConfig": _resources(job, site, data),
+        "CheckpointConfig": {"S3Uri": f"{home}/jobs/{lineage or name}/checkpoints/", "LocalPath": CHECKPOINTS},
+        "ResourceConfig": _resources(job, data),
         "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
-        "EnableManagedSpotTraining": spot,
+        "EnableManagedSpotTraining": job.spot is not None,
         "Tags": [{"Key": key, "Value": value} for key, value in {"facesim": "run", **site.tags}.items()],
     }
     uploads = {request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]: data}
@@ -142,8 +145,8 @@ def training_job_request(
             "python3",
             f"/opt/ml/input/data/{SOURCE}/bootstrap.py",
         ]
-    if spot:
-        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = math.ceil(max_wait_s or 2 * max_run_s)
+    if job.spot:
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = math.ceil(job.max_wait_s or 2 * max_run_s)
     if site.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
         request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
@@ -194,17 +197,17 @@ def job_of(hyperparameters: Mapping[str, str]) -> Job:
     return Job.model_validate_json(hyperparameters[JOB])
 
 
-def _resources(job: Job, site: Site, data: Path) -> dict[str, Any]:
+def _resources(job: Job, data: Path) -> dict[str, Any]:
     """Instances: all alike, or the parameter servers' of a type of their own."""
     data_gb = sum(file.stat().st_size for file in data.iterdir()) / 1e9
     volume = {"VolumeSizeInGB": _VOLUME_GB + math.ceil(data_gb)}
-    if site.ps_instance_type is None or not job.strategy.startswith("ps-"):
-        return {"InstanceType": job.shape.instance_type, "InstanceCount": job.hosts, **volume}
-    groups = {WORKER_GROUP: (job.shape.instance_type, job.hosts), PS_GROUP: (site.ps_instance_type, job.shape.ps)}
+    groups = job.groups
+    if len(groups) == 1:
+        return {"InstanceType": groups[0][0], "InstanceCount": groups[0][1], **volume}
     return {
         "InstanceGroups": [
             {"InstanceGroupName": name, "InstanceType": kind, "InstanceCount": count}
-            for name, (kind, count) in groups.items()
+            for name, (kind, count) in zip((WORKER_GROUP, PS_GROUP), groups, strict=True)
         ],
         **volume,
     }

@@ -37,6 +37,16 @@ class ScriptedHosts:
         resources = request["ResourceConfig"]
         groups = resources.get("InstanceGroups") or [resources]
         self._hosts = [f"algo-{number + 1}" for number in range(sum(group["InstanceCount"] for group in groups))]
+        hosts = iter(self._hosts)
+        self._resources = {
+            "instance_groups": [
+                {
+                    "instance_type": group["InstanceType"],
+                    "hosts": [next(hosts) for _ in range(group["InstanceCount"])],
+                }
+                for group in groups
+            ]
+        }
         self._stop, self._interrupt = threading.Event(), threading.Event()
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
@@ -89,6 +99,7 @@ class ScriptedHosts:
             metrics = self._directory / "output" / host / "metrics"
             writer = SampleWriter(metrics / "psutil.jsonl", run_id="there", host="a-container", source="psutil")
             writer.write(time.time(), "host", 0, {"cpu_percent": 12.5, "cpu_count": 4})
+            write_json(metrics.parent / "resourceconfig.json", self._resources)
             (metrics.parent / "logs").mkdir(exist_ok=True)
             (metrics.parent / "logs" / "monitor-0.log").write_text(f"monitor of {host}\n")
         for line in self._script.prints:

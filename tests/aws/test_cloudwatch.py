@@ -83,6 +83,13 @@ def test_algorithm_metrics_belong_to_the_training(cloudwatch):
     ]
 
 
+def test_of_a_total_the_last_in_the_minute_counts(cloudwatch):
+    for value in (1, 2, 3):
+        put(cloudwatch, "epoch", value, dimension="TrainingJobName", whose="job")
+
+    assert read(cloudwatch, {"algo-1": Host(1, 0)}) == [(0, "algo-1", "chief", "epoch", 3.0)]
+
+
 @pytest.mark.parametrize("page", [1, 3, 100])
 def test_every_page_is_read(cloudwatch, page):
     for minute in range(7):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 from facesim.aws.calls import cancel, describe
 from facesim.aws.job import LeftRunning, SageMakerJob
 from facesim.aws.session import Account
+from facesim.backends import backend
+from facesim.billing.bill import make_bill
+from facesim.billing.market import Spot
 from facesim.errors import InputError
+from facesim.job import make_job
 from facesim.metrics.files import read_samples
 from tests.aws.conftest import SECRET, follow, states, submit
 
@@ -25,8 +30,6 @@ def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, data, tm
 
 
 def test_what_was_rendered_is_what_aws_is_sent(endpoint, job, data, tmp_path):
-    from facesim.backends import backend
-
     rendered = backend("sagemaker").render(job, tmp_path / "one", data)
     follow(*submit(job, tmp_path / "one", data))
 
@@ -227,7 +230,7 @@ def test_while_aws_is_out_of_reach_the_job_goes_on(endpoint, account, job, data,
             sagemaker.meta.config.retries["total_max_attempts"] = 1
             sagemaker._endpoint.host = nowhere
         if event["event"] == "out_of_reach":
-            lost.append(event["reason"])
+            lost.append(event["why"])
             sagemaker._endpoint.host = here
             script.until.set()
 
@@ -237,36 +240,72 @@ def test_while_aws_is_out_of_reach_the_job_goes_on(endpoint, account, job, data,
     assert events[-1]["outcome"] == "completed"
 
 
-def test_a_spot_job_goes_on_from_its_checkpoints_after_an_interruption(
-    endpoint, job, data, tmp_path, script, monkeypatch
-):
+def test_a_spot_job_goes_on_from_its_checkpoints_after_an_interruption(endpoint, job, data, tmp_path, script):
     script.until = threading.Event()
-    spot = job.model_copy(update={"spot": SPOT}) if SPOT else None
-    if spot is None:
-        pytest.skip("jobs know no spot capacity yet")
-    run, execution = submit(spot, tmp_path / "one", data)
+    run, execution = submit(job.model_copy(update={"spot": Spot()}), tmp_path / "one", data)
 
     def reclaim(event):
         if event.get("state") == "Training" and not script.resumed_from:
-            script.training.wait(10)
+            assert script.training.wait(10)
             endpoint.job("facesim-one").interrupt()
-            script.until.set() if script.resumed_from else None
         if event.get("state") == "Interrupted":
             script.until.set()
 
     events = follow(run, execution, reclaim)
 
-    assert states(events)[:7] == [
-        "Starting", "Downloading", "Training", "Interrupted", "Starting", "Downloading", "Training"
+    assert states(events) == [
+        "Starting", "Downloading", "Training", "Interrupted",
+        "Starting", "Downloading", "Training", "Uploading", "Completed",
     ]  # fmt: skip
     assert script.resumed_from == [b"after attempt 1"]
+    assert "attempt 1" in run.log_file("algo-1").read_text()
+    assert "attempt 2" in run.log_file("algo-1").read_text()
+
+
+def test_spot_is_billed_for_less_than_its_time_and_says_what_it_saved(endpoint, job, data, tmp_path):
+    run, execution = submit(job.model_copy(update={"spot": Spot()}), tmp_path / "one", data)
+
+    events = follow(run, execution)
+
     bill = next(event for event in events if event["event"] == "billed")
+    told = json.loads((run.directory / "training_job.json").read_text())
     assert bill["spot"]
-    assert bill["savings_percent"] == pytest.approx(57, abs=15)  # of whole seconds
-    assert events[-1]["outcome"] == "completed"
+    assert bill["billable_s"] == told["BillableTimeInSeconds"] <= told["TrainingTimeInSeconds"]
+    assert make_bill(run.events(), job.groups).billable_s == told["BillableTimeInSeconds"]
 
 
-SPOT = None
+def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(endpoint, job, data, tmp_path, script):
+    script.fails_with = "an accident"
+    run, execution = submit(job, tmp_path / "one", data)
+    follow(run, execution)
+    script.fails_with = None
+    where = backend("sagemaker")
+
+    run.record("submitted")
+    events = follow(run, where.submit(run, where.render(job, run.directory, data)))
+
+    assert [event["name"] for event in events if event["event"] == "training_job"] == ["facesim-one-again1"]
+    assert script.resumed_from == [b"after attempt 1"]
+    assert states(events)[-1] == "Completed"
+
+
+def test_a_cluster_with_parameter_servers_of_their_own_is_measured_by_what_each_host_has(
+    endpoint, faces, data, tmp_path, script
+):
+    script.cpu_percent = 40.0
+    job = make_job(
+        backend="sagemaker", data=str(faces), image_size=32, strategy="ps-async", ps_instance_type="ml.m5.large"
+    )
+    run, execution = submit(job, tmp_path / "one", data)
+
+    events = follow(run, execution)
+
+    samples = read_samples(run.metrics)
+    measured = samples[(samples["source"] == "cloudwatch") & (samples["role"] == "host")].set_index(["name", "host"])
+    assert measured.loc["cpu_count", "value"].to_dict() == {"algo-1": 8.0, "algo-2": 8.0, "algo-3": 2.0}
+    assert measured.loc["cpu_percent", "value"].to_dict() == {"algo-1": 40.0, "algo-2": 40.0, "algo-3": 40.0}
+    bill = next(event for event in events if event["event"] == "billed")
+    assert bill["cost_usd"] == pytest.approx((2 * 0.461 + 0.115) * bill["billable_s"] / 3600)
 
 
 def test_an_interrupt_before_the_job_exists_creates_none(endpoint, job, data, tmp_path):

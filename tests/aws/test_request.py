@@ -39,14 +39,15 @@ PLACES = {
     "key": replace(SITE, kms_key="arn:aws:kms:us-east-1:123456789012:key/1"),
     "tags": replace(SITE, tags={"team": "faces", "größe": "x y"}),
     "streaming": replace(SITE, input_mode="FastFile"),
-    "groups": replace(SITE, ps_instance_type="ml.c5.xlarge"),
 }
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("strategy", ["single", "ps-async", "allreduce"])
-def test_a_request_is_one_that_aws_describes(folder, place, strategy):
-    assert problems("CreateTrainingJob", request(folder, PLACES[place], strategy=strategy)) == []
+@pytest.mark.parametrize(
+    "options", [{}, {"strategy": "ps-async"}, {"strategy": "ps-sync", "ps_instance_type": "ml.c5.xlarge"}]
+)
+def test_a_request_is_one_that_aws_describes(folder, place, options):
+    assert problems("CreateTrainingJob", request(folder, PLACES[place], **options)) == []
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,8 @@ def test_every_hyperparameter_is_text(folder):
 
 def test_hosts_are_alike_unless_parameter_servers_have_instances_of_their_own(folder):
     alike = request(folder, strategy="ps-async", workers=3)
-    own = request(folder, replace(SITE, ps_instance_type="ml.c5.xlarge"), strategy="ps-async", workers=3, ps=2)
-    without_servers = request(folder, replace(SITE, ps_instance_type="ml.c5.xlarge"), strategy="allreduce")
+    own = request(folder, strategy="ps-async", workers=3, ps=2, ps_instance_type="ml.c5.xlarge")
+    without_servers = request(folder, strategy="allreduce", ps_instance_type="ml.c5.xlarge")
 
     assert alike["ResourceConfig"]["InstanceCount"] == 3
     assert own["ResourceConfig"]["InstanceGroups"] == [
@@ -91,9 +92,7 @@ def test_hosts_are_alike_unless_parameter_servers_have_instances_of_their_own(fo
 
 
 def test_a_spot_job_has_checkpoints_and_a_limit_to_waiting(folder):
-    job = make_job(backend="sagemaker")
-
-    spot = training_job_request(job, "facesim-one", folder, SITE, spot=True, max_run_s=600).request
+    spot = request(folder, spot=True, max_run=600)
 
     assert spot["EnableManagedSpotTraining"]
     assert spot["CheckpointConfig"] == {
@@ -102,6 +101,23 @@ def test_a_spot_job_has_checkpoints_and_a_limit_to_waiting(folder):
     }
     assert spot["StoppingCondition"] == {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 1200}
     assert problems("CreateTrainingJob", spot) == []
+
+
+@pytest.mark.parametrize(
+    "limits, seconds",
+    [
+        ({}, {"MaxRuntimeInSeconds": 86400, "MaxWaitTimeInSeconds": 172800}),
+        ({"max_wait": 900}, {"MaxRuntimeInSeconds": 900, "MaxWaitTimeInSeconds": 900}),
+        ({"max_run": 60.5, "max_wait": 90.5}, {"MaxRuntimeInSeconds": 61, "MaxWaitTimeInSeconds": 91}),
+    ],
+)
+def test_waiting_lasts_at_least_as_long_as_running(folder, limits, seconds):
+    assert request(folder, spot=True, **limits)["StoppingCondition"] == seconds
+
+
+def test_spot_without_checkpoints_is_refused(folder):
+    with pytest.raises(InputError, match="give --checkpoint-s"):
+        request(folder, spot=True, checkpoint_s=0)
 
 
 def test_the_same_data_has_the_same_address_and_other_data_another(folder, tmp_path):

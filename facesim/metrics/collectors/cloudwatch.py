@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from facesim.metrics.announced import ANNOUNCED
+from facesim.metrics.schema import COUNTER, METRICS
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 PERIOD_S = 60
@@ -80,7 +81,8 @@ class CloudWatch:
                 "MetricStat": {
                     "Metric": {"Namespace": NAMESPACE, "MetricName": metric, "Dimensions": [dimension]},
                     "Period": PERIOD_S,
-                    "Stat": "Average",
+                    # Of a total that grows within the minute, what it came to.
+                    "Stat": "Maximum" if METRICS[meaning[2]].kind == COUNTER else "Average",
                 },
             }
         )
