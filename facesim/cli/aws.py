@@ -88,7 +88,9 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     run = open_run(account, name, Path(target) if _is_run(target) else output)
     if run.result() is None:
         execution = SageMakerJob(run, account, name, on_interrupt=run.job().aws.on_interrupt)
-        follow(run, execution, "measured", make_watcher(Console(), quiet=as_json))
+        watcher = make_watcher(Console(), quiet=as_json)
+        watcher.started(run, 1, 1)
+        watcher.ended(run, follow(run, execution, "measured", watcher))
     show_report([run], run.directory / "report.html", as_json)
     state = (run.result() or {})["state"]
     return {State.COMPLETED.value: 0, State.STOPPED.value: INTERRUPTED}.get(state, 1)

@@ -104,9 +104,9 @@ class TrainingJob:
                 self._containers.stop()
 
     def interrupt(self, again_after_s: float = 0.0) -> None:
-        """Take a spot job's capacity away for `again_after_s`."""
+        """Take a spot job's capacity away for `again_after_s`; without effect on a job that is on demand."""
         with self._lock:
-            if self._containers:
+            if self._containers and self._spot:
                 self._containers.interrupt(again_after_s=again_after_s)
 
     def close(self) -> None:

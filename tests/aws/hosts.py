@@ -15,6 +15,20 @@ from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter
 from facesim.run import write_json
 
+#: Of a single process that saw eight batches of eight.
+OUTCOME = {
+    "stopped": False,
+    "held_out_accuracy": 0.75,
+    "examples_seen": 64,
+    "training_s": 1.0,
+    "counted": {
+        "examples_due": 64,
+        "examples": 64,
+        "steps_by_worker": {"0": 8},
+        "examples_by_worker": {"0": 64},
+    },
+}
+
 
 @dataclass
 class Script:
@@ -117,7 +131,7 @@ class ScriptedHosts:
     def _end(self, outcome: str) -> Iterator[dict[str, Any]]:
         if outcome == "stopped":
             yield _state("Stopping")
-        write_json(self._directory / "output" / "algo-1" / "outcome.json", {"held_out_accuracy": 0.75, "counted": []})
+        write_json(self._directory / "output" / "algo-1" / "outcome.json", OUTCOME)
         (self._directory / "model").mkdir()
         (self._directory / "model" / "model.keras").write_bytes(b"a model")
         yield _state("Uploading")
