@@ -114,7 +114,7 @@ class ContainerJob:
             (every host's /opt/ml/output/data).
         directory: an empty or new folder for the hosts' /opt/ml; removed by `close`. The engine must see it, too.
         shapes: by instance type, for each in the request.
-        sampling_s: seconds between `stats` of a host.
+        sampling_s: seconds between `stats` of a host; the engine measures once a second at the most.
         grace_s: seconds between SIGTERM and SIGKILL.
 
     Raises:
@@ -145,6 +145,7 @@ class ContainerJob:
         self._containers: dict[str, Container] = {}
         self._network: Network | None = None
         self._threads: list[threading.Thread] = []
+        self._restored: dict[str, Any] = {}  # what was in each host's checkpoint folder when it was started
         self._exit_codes: dict[str, int] = {}
         self._attempt, self._training_s, self._state = 0, 0.0, ""
         self._ended = threading.Event()  # the present attempt has
@@ -262,12 +263,12 @@ class ContainerJob:
         for host in self._hosts:
             self._containers[host.name] = self._start_host(host, list(channels))
         self._since = time.monotonic()
-        for host in self._hosts:
-            self._in_thread(lambda name=host.name: self._follow(name, self._containers[name]), f"logs-{host.name}")
-        ended = self._ended = threading.Event()
-        self._in_thread(lambda: self._sample(ended), "stats")
+        self._ended = threading.Event()
+        for name, container in self._containers.items():
+            self._in_thread(self._follow, name, container)
+            self._in_thread(self._sample, name, container)
         if "CheckpointConfig" in self._request:
-            self._in_thread(lambda: self._keep_checkpoints(ended), "checkpoints")
+            self._in_thread(self._keep_checkpoints, self._ended)
 
     def _watch(self) -> _Command:
         """Wait for the end of this attempt, and return why it ends."""
@@ -313,11 +314,11 @@ class ContainerJob:
             return
         self._training_s += time.monotonic() - self._since
         self._ended.set()
+        engine.remove(self._client, self._id)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
         self._containers.clear()
-        engine.remove(self._client, self._id)
 
     def _wait_for_capacity(self, seconds: float) -> _Command | None:
         """Wait until there is capacity again; the command if the job is ended meanwhile."""
@@ -409,6 +410,7 @@ class ContainerJob:
             (host.place / "input" / "config" / f"{name}.json").write_text(json.dumps(content, indent=1))
         if "CheckpointConfig" in self._request:
             self._store.download(self._request["CheckpointConfig"]["S3Uri"], host.place / "checkpoints")
+            self._restored[host.name] = _snapshot(host.place / "checkpoints")
 
     def _start_host(self, host: _Host, channels: list[str]) -> Container:
         algorithm, shape = self._request["AlgorithmSpecification"], self._shapes[host.instance_type]
@@ -490,8 +492,8 @@ class ContainerJob:
 
     # What runs beside: threads of one attempt
 
-    def _in_thread(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
+    def _in_thread(self, target: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -509,24 +511,28 @@ class ContainerJob:
         self._tell("host_ended", host=host, exit_code=code, oom=container.attrs["State"]["OOMKilled"])
         self._commands.put(_Command("host_ended", host, code))
 
-    def _sample(self, ended: threading.Event) -> None:
+    def _sample(self, host: str, container: Container) -> None:
+        """Tell what the engine measures of a host, which it does once a second."""
         from docker.errors import APIError
 
-        before: dict[str, dict[str, Any]] = {}
-        while not ended.wait(self._sampling_s):
-            for host, container in list(self._containers.items()):
-                if host in self._exit_codes:
-                    continue
-                with contextlib.suppress(APIError, KeyError):  # it is just ending
-                    now = container.stats(stream=False, one_shot=True)
-                    cpus = min(self._shapes[self._type_of(host)].cpus, self._cpus)
-                    self._tell("stats", host=host, **_usage(now, before.get(host), cpus))
-                    before[host] = now
+        before: dict[str, Any] | None = None
+        cpus, due = self._cpus_of(host), time.monotonic() + self._sampling_s
+        while not self._ended.is_set() and host not in self._exit_codes:
+            # Not as a stream, which goes on, silent, when the container has ended. Each takes the engine up to a second.
+            try:
+                now = container.stats(stream=False, one_shot=True)
+            except APIError:
+                return  # it has been removed
+            if time.monotonic() < due or not now.get("memory_stats"):
+                self._ended.wait(0.2)
+                continue
+            self._tell("stats", host=host, **_usage(now, before, cpus))
+            before, due = now, time.monotonic() + self._sampling_s - 0.5
 
     def _keep_checkpoints(self, ended: threading.Event) -> None:
         """Upload what the hosts put into their checkpoint folders while they run, and once more at the end."""
         uri = self._request["CheckpointConfig"]["S3Uri"]
-        seen: dict[str, Any] = {host.name: _snapshot(host.place / "checkpoints") for host in self._hosts}
+        seen = self._restored
         while True:
             last = ended.wait(_SYNC_S)
             for host in self._hosts:
@@ -571,8 +577,9 @@ class ContainerJob:
                 raise EngineError(f"channel {channel['ChannelName']}: only FullyReplicated can be done here")
         self._cpus = float(self._client.info()["NCPU"])
 
-    def _type_of(self, name: str) -> str:
-        return next(host.instance_type for host in self._hosts if host.name == name)
+    def _cpus_of(self, name: str) -> float:
+        instance_type = next(host.instance_type for host in self._hosts if host.name == name)
+        return min(self._shapes[instance_type].cpus, self._cpus)
 
     def _enter(self, state: str, reason: str = "") -> None:
         self._state = state

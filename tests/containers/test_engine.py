@@ -19,6 +19,9 @@ from cluster.containers import ContainerJob, HostShape
 from facesim.backends.docker import FolderStore
 from tests.containers.conftest import left
 
+#: The name of these tests' jobs: others may use the same engine.
+NAME = f"test-{os.getpid()}"
+
 TYPE = "ml.m5.large"
 SHAPES = {TYPE: HostShape(cpus=0.5, memory_bytes=300 * 2**20)}
 
@@ -29,7 +32,7 @@ def script(text: str) -> list[str]:
 
 def request_for(image: str, text: str, hosts: int = 1, **fields) -> dict:
     return {
-        "TrainingJobName": "test",
+        "TrainingJobName": NAME,
         "AlgorithmSpecification": {
             "TrainingImage": image,
             "TrainingInputMode": "File",
@@ -77,7 +80,7 @@ def play(containers, tmp_path):
     def play(text: str, *, hosts: int = 1, on=lambda job, event: None, shapes=SHAPES, grace_s=20.0, **fields) -> Played:
         request = request_for(containers, text, hosts, **fields)
         played = Played(request, tmp_path, on, shapes, grace_s=grace_s)
-        assert left(engine.connect(), None) == []
+        assert left(NAME) == []
         return played
 
     return play
@@ -108,7 +111,7 @@ def test_a_job_goes_through_sagemakers_states_and_leaves_its_results(play, tmp_p
     assert played.end["outcome"] == "completed"
     assert played.end["host_exit_codes"] == {"algo-1": 0}
     assert played.lines() == ["done"]
-    results = played.store.folder("s3://bucket/jobs/test/output")
+    results = played.store.folder(f"s3://bucket/jobs/{NAME}/output")
     with tarfile.open(results / "model.tar.gz") as archive:
         assert archive.extractfile("model.txt").read() == b"a model"
     with tarfile.open(results / "output.tar.gz") as archive:
@@ -123,12 +126,19 @@ def test_a_host_sees_the_contract(play):
 
     played = play(
         """
-        import os, socket
+        import os, socket, time
+        def known(host):
+            while True:
+                try:
+                    return socket.gethostbyname(host) != ""
+                except OSError:  # the others are only just being started
+                    time.sleep(0.1)
         for name in ("resourceconfig", "hyperparameters", "inputdataconfig"):
             print(open(f"/opt/ml/input/config/{name}.json").read().replace("\\n", ""))
         print(socket.gethostname(), os.environ["TRAINING_JOB_NAME"], os.environ["COLOUR"])
-        print([socket.gethostbyname(f"algo-{number}") != "" for number in (1, 2, 3)])
+        print([known(f"algo-{number}") for number in (1, 2, 3)])
         print(os.listdir("/opt/ml/input/data/faces"))
+        time.sleep(1.5)  # until the others know this one
         """,
         Environment={"COLOUR": "red"},
         ResourceConfig={"InstanceGroups": groups, "VolumeSizeInGB": 30},
@@ -145,7 +155,7 @@ def test_a_host_sees_the_contract(play):
     }
     assert hyperparameters == {"greeting": "hello"}
     assert channels["faces"]["TrainingInputMode"] == "File"
-    assert played.lines("algo-3")[3:] == ["algo-3 test red", "[True, True, True]", "[]"]
+    assert played.lines("algo-3")[3:] == [f"algo-3 {NAME} red", "[True, True, True]", "[]"]
 
 
 def test_a_failure_has_the_reason_that_the_host_left_and_ends_the_other_hosts(play):
@@ -336,7 +346,7 @@ def test_every_host_sends_at_its_bandwidth(play):
             got += len(connection.recv(1 << 20))
         print(8 * amount / (time.monotonic() - begin))
         sender.join()
-        time.sleep(1)
+        time.sleep(2.5)  # until the engine has counted that
         """,
         hosts=2,
         shapes={TYPE: HostShape(cpus=1, bandwidth_bits_per_s=bits_per_s)},
@@ -355,6 +365,7 @@ FOLLOWS = """
     from pathlib import Path
     from tests.containers.test_engine import Played, request_for
     request = request_for(sys.argv[1], "import time; print('ready'); time.sleep(100)", hosts=2)
+    request["TrainingJobName"] = sys.argv[3]
     Played(request, Path(sys.argv[2]), on=lambda job, event: print(event["event"], flush=True))
     """
 
@@ -362,7 +373,7 @@ FOLLOWS = """
 def follower(image: str, directory: Path) -> subprocess.Popen:
     """Another process that follows a job, once its hosts run."""
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(FOLLOWS), image, str(directory)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(FOLLOWS), image, str(directory), NAME], stdout=subprocess.PIPE, text=True
     )
     for line in process.stdout:
         if line == "log\n":
@@ -370,9 +381,9 @@ def follower(image: str, directory: Path) -> subprocess.Popen:
     raise AssertionError("it did not begin")
 
 
-def gone(client, within_s: float = 20) -> bool:
+def gone(directory: Path, within_s: float = 20) -> bool:
     deadline = time.monotonic() + within_s
-    while left(client):
+    while left(NAME) or directory.exists():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
@@ -380,31 +391,28 @@ def gone(client, within_s: float = 20) -> bool:
 
 
 def test_nothing_is_left_when_who_follows_is_killed(containers, tmp_path):
-    client = engine.connect()
     process = follower(containers, tmp_path)
-    assert len(left(client)) == 3
+    assert len(left(NAME)) == 3
 
     process.kill()
     process.communicate()
 
-    assert gone(client)
-    assert not (tmp_path / "hosts").exists()
+    assert gone(tmp_path / "hosts")
 
 
 def test_what_even_the_guard_could_not_remove_is_removed_by_the_next_job(containers, tmp_path, play):
     import psutil
 
-    client = engine.connect()
     process = follower(containers, tmp_path / "first")
     for child in psutil.Process(process.pid).children():
         os.kill(child.pid, signal.SIGKILL)
     process.kill()
     process.communicate()
-    assert len(left(client)) == 3
+    assert len(left(NAME)) == 3
 
     play("print('next')")
 
-    assert left(client) == []
+    assert left(NAME) == []
 
 
 def test_an_image_that_is_missing_is_told_before_anything_is_started(containers, tmp_path):
