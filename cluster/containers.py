@@ -518,11 +518,11 @@ class ContainerJob:
         before: dict[str, Any] | None = None
         cpus, due = self._cpus_of(host), time.monotonic() + self._sampling_s
         while not self._ended.is_set() and host not in self._exit_codes:
-            # Not as a stream, which goes on, silent, when the container has ended. Each takes the engine up to a second.
+            # Not as a stream, which goes on, silent, when the container has ended. It takes the engine up to a second.
             try:
                 now = container.stats(stream=False, one_shot=True)
-            except APIError:
-                return  # it has been removed
+            except (APIError, ValueError):
+                return  # it has been removed, perhaps while the engine measured, which then answers nothing
             if time.monotonic() < due or not now.get("memory_stats"):
                 self._ended.wait(0.2)
                 continue

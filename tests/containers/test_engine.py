@@ -169,6 +169,7 @@ def test_a_failure_has_the_reason_that_the_host_left_and_ends_the_other_hosts(pl
         time.sleep(100)
         """,
         hosts=2,
+        grace_s=2.0,
     )
 
     assert played.states[-2:] == ["Uploading", "Failed"]
