@@ -224,13 +224,12 @@ class SageMakerJob:
 
     def _read_metrics(self, description: dict[str, Any], until_unix_s: float) -> None:
         """Record CloudWatch's points until then; younger ones may still change."""
-        hosts = hosts_of(description, self._run)
-        if not hosts:
+        hosts, begin_unix_s = hosts_of(description, self._run), _unix(description["TrainingStartTime"])
+        if not hosts or until_unix_s <= begin_unix_s:
             return
         metrics = CloudWatch(self._account.client("cloudwatch"), self._name, hosts)
         with asking("read the training job's metrics"):
-            begin = _unix(description["TrainingStartTime"])
-            for point in metrics.points(begin, until_unix_s):
+            for point in metrics.points(begin_unix_s, until_unix_s):
                 if point.time_unix_s <= until_unix_s:
                     self._recorder.record(point, hosts)
 

@@ -152,6 +152,7 @@ def test_stopping_drains_the_job_and_brings_it_home(endpoint, job, data, tmp_pat
 
     events = follow(run, execution, lambda event: execution.stop() if event.get("state") == "Training" else None)
 
+    assert "out_of_reach" not in [event["event"] for event in events]
     assert events[-1]["outcome"] == "stopped"
     assert states(events)[-3:] == ["Stopping", "Uploading", "Stopped"]
     assert run.model_file.exists()
