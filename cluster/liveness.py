@@ -34,8 +34,12 @@ class Beacon:
 
 
 def attend(host: str, patience_s: float, port: int = PORT) -> None:
-    """Return when the node of `host` has ended; end this process with 1 if it is not there within `patience_s`."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Return when the node of `host` has ended; end this process with 1 if it is not there within `patience_s`.
+
+    Told to stop before it was there, it returns at once: it may have ended already, and there is nothing to outlive.
+    """
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -44,6 +48,8 @@ def attend(host: str, patience_s: float, port: int = PORT) -> None:
         except OSError as error:  # its name is not known yet, or it does not listen yet
             if time.monotonic() > deadline:
                 sys.exit(f"{host} cannot be reached within {patience_s:.0f} s: {error}")
+            if stopping:
+                return
             time.sleep(_RETRY_S)
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

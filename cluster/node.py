@@ -110,12 +110,13 @@ def main_hosted(function: str) -> int:
         work: HostWork = getattr(import_module(module), name)(contract)
         relay = Relay(Path(work.plan.tasks[0].log).parent)
         beacon = Beacon(len(contract.hosts)) if contract.current_host == work.first_host else None
-        if _await_names(contract.hosts, commands):
-            for module in work.plan.preload:
-                import_module(module)
-            outcome = Supervisor(work.plan, tell, commands).run()
-        else:
+        stopped = not _await_names(contract.hosts, commands)
+        for module in () if stopped else work.plan.preload:
+            import_module(module)
+        if stopped or commands.read(wait(commands.files(), 0)):
             outcome = STOPPED
+        else:
+            outcome = Supervisor(work.plan, tell, commands).run()
         if outcome == FAILED:
             reason = _reason(work.plan, failed)
         work.finish()
