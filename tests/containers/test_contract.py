@@ -25,6 +25,9 @@ from facesim.study import prepare_data
 from tests.conftest import facesim, pids_of, still_running
 from tests.containers.conftest import left
 
+#: The first of them may have to wait for the image to be made.
+pytestmark = pytest.mark.timeout(900)
+
 #: Small and quick, but a real cluster that learns: two workers and a parameter server.
 OPTIONS: dict[str, Any] = {
     "strategy": "ps-async",

@@ -19,6 +19,9 @@ from cluster.containers import ContainerJob, HostShape
 from facesim.backends.docker import FolderStore
 from tests.containers.conftest import left
 
+#: The first of them may have to wait for the image to be made.
+pytestmark = pytest.mark.timeout(900)
+
 #: The name of these tests' jobs: others may use the same engine.
 NAME = f"test-{os.getpid()}"
 
