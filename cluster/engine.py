@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,9 @@ def capacity() -> tuple[float, int]:
 
 
 def _shortly(error: Exception) -> str:
-    return str(error).rsplit("(", 1)[-1].strip(")'\" ") or type(error).__name__
+    """The innermost of the reasons that docker's errors are wrapped in."""
+    quoted = re.findall(r"'([^']+)'", str(error))
+    return quoted[-1] if quoted else str(error)
 
 
 def labels(job: str) -> dict[str, str]:
