@@ -10,6 +10,7 @@ import random
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ TARGET = {"interrupt": "host", "fill": "directory"}
 MOST_FILLED_BYTES = 4 * 2**30
 
 _SLOW_PERIOD_S = 0.05
+#: Within which a task that was killed has let go of its port.
+_LETS_GO_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,18 +189,22 @@ class Injector:
 
     def _refuse(self, fault: Fault, task: str) -> None:
         self._cluster.signal(task, signal.SIGKILL)
+        self._cluster.hold_back(task, _LETS_GO_S)
         # As TensorFlow does, on every address; it listens, because only then can nobody else.
         listener = socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._agenda.add(0, lambda: self._listen(fault, task, listener))
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self._listen(fault, task, listener, time.monotonic() + _LETS_GO_S)
 
-    def _listen(self, fault: Fault, task: str, listener: socket.socket) -> None:
+    def _listen(self, fault: Fault, task: str, listener: socket.socket, until: float) -> None:
         try:
-            if listener.family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listener.bind(("", self._cluster.port_of(task)))
             listener.listen()
-        except OSError as error:  # the task has not let go of it yet, or is back already
+        except OSError as error:
+            if time.monotonic() < until:  # the task has not let go of it yet
+                self._agenda.add(0.02, lambda: self._listen(fault, task, listener, until))
+                return
             listener.close()
             self._report("fault_failed", kind=fault.kind, target=task, why=str(error))
             return

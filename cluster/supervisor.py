@@ -65,7 +65,7 @@ class Supervisor:
         self._held_back: dict[str, float] = {}
         self._restarts = 0
         self._starting: set[str] = set()  # tasks that failed and wait to be started again
-        self._stopping = False
+        self._stopping = self._at_once = False
         self._outcome: str | None = None
 
     def run(self) -> str:
@@ -80,12 +80,13 @@ class Supervisor:
                 self._injector.refuse(ready)
                 self._attend(ready)
                 self._agenda.do_what_is_due()
-            self._end(self._monitor, _MONITOR_END_S)
+            if not self._at_once:
+                self._end(self._monitor, _MONITOR_END_S)
             return self._outcome
         finally:
             self._injector.end()
             for process in (*self._processes.values(), self._monitor):
-                self._end(process, _TASK_END_S)
+                self._end(process, 0 if self._at_once else _TASK_END_S)
 
     # What an injector of faults may do
 
@@ -135,9 +136,7 @@ class Supervisor:
 
     def _obey(self, command: str | None) -> None:
         if command == "kill":
-            for process in self._running.values():
-                process.kill()  # not politely: a task that is asked might save what a lost host could not
-            self._outcome = STOPPED
+            self._at_once, self._outcome = True, STOPPED
         elif command == "stop" and not self._stopping:
             self._stopping = True
             self._report("stopping", grace_s=self._plan.grace_s)
@@ -201,9 +200,9 @@ class Supervisor:
         names = failed if alone else list(self._tasks)
         backoff_s = min(self._plan.backoff_s * 2 ** (self._restarts - 1), _LONGEST_BACKOFF_S)
         in_s = max([backoff_s, *(self._held_back.pop(name, 0.0) for name in names)])
-        self._report("recovering", task=failed[0], restart=self._restarts, starting=names, in_s=in_s)
         if not alone:
             self._abandon()
+        self._report("recovering", task=failed[0], restart=self._restarts, starting=names, in_s=in_s)
         self._starting |= set(names)
         self._agenda.add(in_s, lambda: self._start_again(names))
 
@@ -235,8 +234,9 @@ class Supervisor:
         """End a process if it still runs: politely, then for good."""
         if process is None or not process.is_alive():
             return
-        process.terminate()
-        process.join(patience_s)
+        if patience_s:
+            process.terminate()
+            process.join(patience_s)
         if process.is_alive():
             process.kill()
             process.join()

@@ -13,10 +13,11 @@ import psutil
 from facesim.audit import audit
 from facesim.billing.bill import make_bill
 from facesim.billing.catalogue import assumed_spot_discount
+from facesim.files import write_json
 from facesim.job import Job
 from facesim.metrics.files import read_samples
 from facesim.recovery import recovery, replaced_workers
-from facesim.run import Run, State, write_json
+from facesim.run import Run, State
 from facesim.training import STRATEGIES, served
 
 

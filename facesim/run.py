@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from facesim.errors import InputError
+from facesim.files import append, write_text
 from facesim.job import Job, Recovery
-from facesim.metrics.files import append, parse_lines
 
 
 class State(str, Enum):
@@ -161,14 +161,6 @@ class Run:
         launches = [event for event in self.events() if _launches(event)]
         return launches[-1]["time_unix_s"] + launches[-1].get("in_s", 0.0)
 
-    def recorded(self, task: str, metric: str) -> list[tuple[float, float]]:
-        """(value, time_unix_s) of everything that a training task has recorded of one metric, in order."""
-        file = self.metrics / f"{task}.jsonl"
-        if not file.exists():
-            return []
-        samples = parse_lines(file.read_bytes().splitlines())
-        return [(sample.value, sample.time_unix_s) for sample in samples if sample.name == metric]
-
     def checkpoint_directory(self, job: Job) -> Path:
         """Where the job's checkpoints go: in this directory, or in one of this run's name where the job says."""
         named = job.recovery.checkpoint_dir
@@ -224,18 +216,6 @@ def check_writable(recovery: Recovery) -> None:
 def _launches(event: dict[str, Any]) -> bool:
     """Whether an event is the start of a run's tasks, for the first time or again."""
     return event["event"] in ("submitted", "recovering") or event.get("state") == State.STARTING
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary name beside it, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def find_runs(paths: list[Path]) -> list[Run]:

@@ -22,6 +22,12 @@ def _network(event: dict[str, Any]) -> str | None:
     )
 
 
+def _stopping(event: dict[str, Any]) -> str | None:
+    if "why" in event:
+        return None  # told already: an interruption, or a limit
+    return f"stopping; up to {event['grace_s']:.0f} s (Ctrl-C again ends at once)"
+
+
 def _recovering(event: dict[str, Any]) -> str:
     tasks = event["starting"]
     what = "it" if tasks == [event["task"]] else f"all {len(tasks)} tasks"
@@ -41,7 +47,7 @@ def _interruption(event: dict[str, Any]) -> str:
 
 _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "network": _network,
-    "stopping": lambda event: f"stopping; up to {event['grace_s']:.0f} s (Ctrl-C again ends at once)",
+    "stopping": _stopping,
     "recovering": _recovering,
     "gave_up": lambda event: (
         f"{event['task']} failed after {event['restarts']} restarts, as many as --max-restarts allows"

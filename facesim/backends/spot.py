@@ -49,8 +49,9 @@ class LifeCycle:
     """An execution that is interrupted and resumed as `capacity` says, and ended at its limits.
 
     Beside the backend's events it tells `state` (with `state`), `interruption` (`number`, `notice_s`: capacity is being
-    reclaimed), `waiting` (`capacity_in_s`) and `limit_exceeded` (`limit`, `limit_s`). An attempt's `node_ended` is kept
-    back unless it is the last; the last's outcome may also be `max_runtime_exceeded` or `max_wait_time_exceeded`.
+    reclaimed), `waiting` (`capacity_in_s`) and `limit_exceeded` (`limit`, `limit_s`); `stopping` has a `why` where the
+    user did not ask for it. An attempt's `node_ended` is kept back unless it is the last; the last's outcome may also
+    be `max_runtime_exceeded` or `max_wait_time_exceeded`.
 
     Args:
         notice_s: time for an attempt to drain before its capacity is gone; 0: it is killed without a word.
@@ -148,7 +149,7 @@ class LifeCycle:
                 continue
             if event is not None or now_s - shown_s >= tick_s:
                 shown_s = now_s
-                yield event
+                yield event | {"why": ending} if event and event["event"] == "stopping" and ending else event
             if event is not None:
                 yield from self._follow(event, ending)
             if ending is None and (ending := self._due(now_s, began_s, reclaimed_s)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.baselines import Score
-from facesim.run import write_json
+from facesim.files import write_json
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData

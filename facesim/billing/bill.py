@@ -137,7 +137,7 @@ class Bill:
             ],
             "spot": self.discount is not None,
             "spot_discount": spot_discount,
-            "groups": [{"instance_type": name, "count": count} for name, count in self.groups],
+            "groups": [_group(name, count) for name, count in self.groups],
             "hosts": self.hosts,
             "training_s": self.training_s,
             "billable_s": self.billable_s,
@@ -151,7 +151,6 @@ class Bill:
             "lost_work_usd": self.lost_work_usd,
             "restart_s": self.restart_s,
             "restart_usd": self.restart_usd,
-            "prices_verified": all(instance(name).price_verified for name, _ in self.groups),
         }
 
 
@@ -232,6 +231,19 @@ def price_usd(groups: Groups, seconds: float) -> float:
         InputError: an instance type is not in the catalogue.
     """
     return sum(instance(name).price_usd_per_hour * count for name, count in groups) * seconds / 3600
+
+
+def _group(name: str, count: int) -> dict[str, Any]:
+    """Instances of one type with their price and where it is from, which a later refresh may change."""
+    kind = instance(name)
+    return {
+        "instance_type": name,
+        "count": count,
+        "usd_per_hour": kind.price_usd_per_hour,
+        "price_verified": kind.price_verified,
+        "price_region": kind.price_region,
+        "price_date": kind.price_date,
+    }
 
 
 def _whole(seconds: float) -> int:

@@ -118,15 +118,16 @@ class _Trace:
         self._period_s = max(stay.end_s for stay in stays)
 
     def grant(self, asked_s: float) -> Capacity:
-        since_s = asked_s + self._wait()
-        base_s = since_s - since_s % self._period_s if math.isfinite(self._period_s) else 0.0
-        since_s -= base_s
+        wanted_s = asked_s + self._wait()
+        rounds, since_s = divmod(wanted_s, self._period_s) if math.isfinite(self._period_s) else (0.0, wanted_s)
+        # To the microsecond, so that who asks at the moment at which a host goes does not get it.
+        since_s, base_s = round(since_s, 6), rounds * self._period_s if rounds else 0.0
         while True:
             for at_s in [since_s, *sorted({stay.begin_s for stay in self._stays if stay.begin_s > since_s})]:
                 there = [stay for stay in self._stays if stay.begin_s <= at_s < stay.end_s]
                 if len(there) >= self._hosts:
                     chosen = self._rng.sample(there, self._hosts)
-                    return Capacity(base_s + at_s, base_s + min(stay.end_s for stay in chosen))
+                    return Capacity(max(wanted_s, base_s + at_s), base_s + min(stay.end_s for stay in chosen))
             base_s, since_s = base_s + self._period_s, 0.0
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from facesim.billing.catalogue import instances, refreshed_file
 from facesim.errors import FacesimError, InputError
+from facesim.files import write_json
 
 #: The Pricing API answers for every region, from a few.
 _ENDPOINT_REGION = "us-east-1"
@@ -124,14 +123,10 @@ def _regions() -> list[str]:
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, file)
+        write_json(file, content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise PricesUnavailable(
             f"cannot write the prices to {file}: {error.strerror}; FACESIM_CACHE names another folder"
         ) from None

@@ -45,7 +45,7 @@ def evaluate(
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    from facesim.run import write_json
+    from facesim.files import write_json
     from facesim.study import prepare_data
 
     if pairs and not source:

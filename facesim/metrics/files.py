@@ -6,13 +6,13 @@ Every process that records has a file of its own, so no two write to the same on
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facesim.files import written
 from facesim.metrics.schema import METRICS, Sample, sample
 
 if TYPE_CHECKING:
@@ -40,35 +40,10 @@ class SampleWriter:
         run_id, host, source = self._place
         rows = [sample(run_id, time_unix_s, host, role, task_index, source, *item) for item in values.items()]
         self._unwritten += "".join(json.dumps(row._asdict()) + "\n" for row in rows).encode()
-        self._unwritten = _written(self._file, self._unwritten)
+        self._unwritten = written(self._file, self._unwritten)
 
     def close(self) -> None:
         os.close(self._file)
-
-
-def append(path: Path, content: bytes) -> bytes:
-    """Append to a file what fits on its disk; return the rest."""
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError as error:
-        return _kept_if_full(error, content)
-    try:
-        return _written(file, content)
-    finally:
-        os.close(file)
-
-
-def _written(file: int, content: bytes) -> bytes:
-    try:
-        return content[os.write(file, content) :]
-    except OSError as error:
-        return _kept_if_full(error, content)
-
-
-def _kept_if_full(error: OSError, content: bytes) -> bytes:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        raise error
-    return content
 
 
 def parse_lines(lines: Iterable[bytes]) -> Iterator[Sample]:
@@ -80,6 +55,14 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Sample]:
             continue
         if row.name in METRICS:
             yield row
+
+
+def recorded(file: Path, metric: str) -> list[tuple[float, float]]:
+    """(value, time_unix_s) of everything that a file of samples has of one metric, in order; none without a file."""
+    if not file.exists():
+        return []
+    with file.open("rb") as lines:
+        return [(sample.value, sample.time_unix_s) for sample in parse_lines(lines) if sample.name == metric]
 
 
 def read_samples(directory: Path) -> pandas.DataFrame:

@@ -16,7 +16,7 @@ from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.announced import announcement
-from facesim.metrics.files import SampleWriter
+from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.place import host_name
 from facesim.run import Run
 from facesim.training.objective import loss_for
@@ -46,7 +46,7 @@ class Context:
         self.seed = self.experiment.seed
         self.loss = loss_for(self.experiment)
         #: (examples, time_unix_s) that earlier processes of this task recorded, in order.
-        self.recorded_before = run.recorded(self.task, "examples")
+        self.recorded_before = recorded(run.metrics / f"{self.task}.jsonl", "examples")
         self.recorder = Recorder(run, role, index)
         self.stopping = False
         #: Whether this process has not made an update yet.

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from cluster.task import PROGRESS, tell
+from facesim.files import write_json
 from facesim.metrics.monitor import record_connections
-from facesim.run import write_json
 from facesim.training.batches import epoch_batches
 from facesim.training.context import Context
 from facesim.training.course import Counts, Course

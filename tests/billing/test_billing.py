@@ -1,6 +1,8 @@
 """Billing: the catalogue, and the numbers of the paper's own SageMaker logs as golden values."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from facesim.billing import (
     assumed_spot_discount,
@@ -200,3 +202,25 @@ def test_starting_again_after_an_interruption_is_counted_from_having_hosts_until
 
     assert bill.restart_s == 7
     assert bill.restart_usd == pytest.approx(2 * 0.461 * 7 / 3600)
+
+
+STATE = st.sampled_from(["Starting", "Downloading", "Training", "Interrupted", "Stopping", "Uploading"])
+
+
+@given(st.lists(st.tuples(STATE, st.floats(0, 1e5)), max_size=30), st.floats(0, 0.99))
+def test_whatever_a_run_lives_through_its_bill_adds_up(course, discount):
+    bill = make_bill(states(*course, ("Completed", 0)), [(M5, 2)], discount)
+
+    billed = sum(each.seconds for each in bill.transitions if each.billable)
+    assert abs(bill.training_s - billed) <= 0.5 + 1e-3
+    assert abs(bill.training_s + bill.waiting_s - sum(seconds for _, seconds in course)) <= 1 + 1e-3
+    assert 0 <= bill.cost_usd <= bill.on_demand_usd
+    assert bill.cost_until_usd(float("inf")) == pytest.approx(bill.cost_usd, abs=2 * 0.461 * 1.01 / 3600)
+
+
+def test_a_bill_keeps_the_prices_that_it_was_made_with():
+    (group,) = make_bill(states(("Training", 60), ("Completed", 0)), [(M5, 2)]).to_dict(0.57)["groups"]
+
+    assert group["usd_per_hour"] == 0.461
+    assert group["price_verified"] is False
+    assert (group["instance_type"], group["count"], group["price_region"]) == (M5, 2, "us-east-1")

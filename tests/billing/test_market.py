@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean, median
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from facesim.billing.market import PACKAGED_TRACE, Capacity, Market, Spot, market, read_trace
 from facesim.billing.synthetic import HOSTS, trace_lines
@@ -113,6 +115,36 @@ def test_one_host_of_a_trace_lives_until_it_is_removed(tmp_path):
 
     assert where.grant(130.0).reclaimed_s in (180.0, 240.0)
     assert where.grant(250.0) == Capacity(300.0, 360.0)
+
+
+STAY_MS = st.tuples(st.integers(0, 50), st.integers(1, 50))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STAY_MS, min_size=2, max_size=8), st.integers(1, 3), st.lists(st.integers(0, 300), max_size=6))
+def test_whatever_the_trace_a_job_has_its_hosts_from_the_first_moment_until_the_first_goes(
+    tmp_path_factory, stays, hosts, asked
+):
+    events = [(begin, "add", n) for n, (begin, _) in enumerate(stays)]
+    events += [(begin + lasts, "remove", n) for n, (begin, lasts) in enumerate(stays)]
+    lines = "\n".join(f"{at},{event},n{n}" for at, event, n in sorted(events))
+    file = written(tmp_path_factory.mktemp("trace"), "trace.csv", lines)
+    period = max(at for at, _, _ in events)
+
+    def there(at_ms: float) -> list[int]:
+        return [begin + lasts for begin, lasts in stays if begin <= at_ms % period < begin + lasts]
+
+    if max(len(there(at)) for at in range(period)) < hosts:
+        with pytest.raises(InputError, match="at once"):
+            market(Spot(trace=file), hosts, seed=0)
+        return
+    where = market(Spot(trace=file, wait_s=0), hosts, seed=0)
+    for at_ms in sorted(asked):
+        granted_s, reclaimed_s = where.grant(at_ms / 1000)
+        granted, reclaimed = round(1000 * granted_s), round(1000 * reclaimed_s)
+        assert all(len(there(before)) < hosts for before in range(at_ms, granted))
+        assert len(there(granted)) >= hosts
+        assert reclaimed - granted in [end - granted % period for end in there(granted)]
 
 
 def test_hosts_that_are_never_removed_stay(tmp_path):

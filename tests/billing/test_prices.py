@@ -71,6 +71,15 @@ def test_refreshed_prices_win_and_are_verified(folder):
     assert "ml.p3.2xlarge" in command.output  # it was not among the answers, and that is told
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_PRICING"])
+def test_another_endpoint_can_be_named(folder, variable):
+    with pricing_api([product(M5, "0.5")]) as server:
+        command = prices("refresh", **{variable: server.url}, **KEYS)
+
+    assert command.code == 0, command.errors
+    assert server.requests[0]["ServiceCode"] == "AmazonSageMaker"
+
+
 def test_every_page_of_the_answer_is_read_and_only_training_in_the_region_is_asked_for(folder):
     names = [name for name in instances() if name.startswith("ml.m5")]
     assert len(names) > PAGE

@@ -151,9 +151,9 @@ def test_a_refused_port_keeps_the_task_away_until_it_is_free(tmp_path):
     (port,) = free_ports(1)
     node = start(
         tmp_path,
-        task(tmp_path, "chief", "work", 3.0),
+        task(tmp_path, "chief", "work", 6.0),
         replace(task(tmp_path, "worker", "serve_on", port), replaceable=True, port=port),
-        max_restarts=20, backoff_s=0.1, faults=(Fault("refuse", ("worker-0",), at_s=0.5, for_s=1.0),),
+        max_restarts=20, backoff_s=0.1, faults=(Fault("refuse", ("worker-0",), at_s=0.5, for_s=2.0),),
     )  # fmt: skip
 
     events = follow(node)

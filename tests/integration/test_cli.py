@@ -41,7 +41,7 @@ def test_what_is_submitted_is_what_the_dry_run_prints(study):
     submitted = json.loads(run.plan_file.read_text())
     for request in (shown, submitted):
         for task in [*request["tasks"], request["monitor"]]:
-            del task["arguments"], task["log"], task["environment"]  # run directory and ports are each run's own
+            del task["arguments"], task["log"], task["environment"], task["port"]  # run directory and ports are each run's own
     assert shown == submitted
 
 

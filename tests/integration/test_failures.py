@@ -20,10 +20,11 @@ from tests.conftest import QUICK, facesim, pids_of, still_running
 class Running:
     """A `python -m facesim` that goes on."""
 
-    def __init__(self, output: Path, *arguments: object):
-        self.output = output
+    def __init__(self, directory: Path, *arguments: object, output: bool = True):
+        self.output = directory
+        named = ["--output", str(directory)] if output else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "facesim", *map(str, arguments), "--output", str(output)],
+            [sys.executable, "-m", "facesim", *map(str, arguments), *named],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -49,7 +50,8 @@ class Running:
 def cluster(faces, tmp_path, request):
     """A cluster that would train for very long, of parameter servers unless the test says otherwise."""
     strategy = getattr(request, "param", "ps-async")
-    running = Running(tmp_path, "run", "--strategy", strategy, "--data", faces, "--epochs", 100_000, *QUICK)
+    options = ("--epochs", 100_000, "--max-restarts", 0)
+    running = Running(tmp_path, "run", "--strategy", strategy, "--data", faces, *options, *QUICK)
     yield running
     if running.process.poll() is None:
         running.process.kill()

@@ -23,9 +23,27 @@ def outcome(steps: dict[int, int], *, updates=None, last=None, due=None, digests
     }
 
 
-def verdict(outcomes, steps, *, models: float = 1.0, over_wire: bool = True, workers: int = 2) -> str:
+def verdict(outcomes, steps, *, models: float = 1.0, over_wire: bool = True, workers: int = 2, replaced=0) -> str:
     received = {worker: count * MODEL_BYTES * models for worker, count in steps.items()}
-    return audit(outcomes, workers, received, over_wire=over_wire)["verdict"]
+    return audit(outcomes, workers, received, over_wire=over_wire, replaced=replaced)["verdict"]
+
+
+def test_a_gap_in_the_versions_is_excused_only_by_a_worker_that_died():
+    gap = outcome({0: 60, 1: 40}, updates=100, last=101)
+
+    assert verdict([gap], {0: 60, 1: 40}) == "apart"
+    assert verdict([gap], {0: 60, 1: 40}, replaced=1) == "together"
+    assert verdict([outcome({0: 60, 1: 40}, updates=100, last=99)], {0: 60, 1: 40}, replaced=1) == "apart"
+
+
+def test_a_worker_that_came_later_is_judged_by_the_steps_since_then():
+    three = outcome({0: 500, 1: 480, 2: 20})
+    three["counted"]["steps_since_resized"] = {"0": 20, "1": 20, "2": 20}
+    idle = outcome({0: 500, 1: 480, 2: 1})
+    idle["counted"]["steps_since_resized"] = {"0": 30, "1": 30, "2": 1}
+
+    assert verdict([three], {0: 500, 1: 480, 2: 20}, workers=3) == "together"
+    assert verdict([idle], {0: 500, 1: 480, 2: 1}, workers=3) == "apart"
 
 
 def test_workers_of_parameter_servers_are_together():

@@ -1,0 +1,47 @@
+"""Files that are written whole or not at all, and files that are appended to, whatever room the disk has."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def append(path: Path, content: bytes) -> bytes:
+    """Append to a file what fits on its disk; return the rest."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        return _kept_if_full(error, content)
+    try:
+        return written(file, content)
+    finally:
+        os.close(file)
+
+
+def written(file: int, content: bytes) -> bytes:
+    """Write to an open file what fits on its disk; return the rest."""
+    try:
+        return content[os.write(file, content) :]
+    except OSError as error:
+        return _kept_if_full(error, content)
+
+
+def _kept_if_full(error: OSError, content: bytes) -> bytes:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return content

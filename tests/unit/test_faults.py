@@ -1,0 +1,113 @@
+"""Fault scripts as users write them, and what failure cost as events tell it."""
+
+from __future__ import annotations
+
+import pytest
+
+from facesim.errors import InputError
+from facesim.faults import check_room, read_faults
+from facesim.job import changed_job, make_job
+from facesim.recovery import recovery, replaced_workers, spent_s
+
+
+def script(tmp_path, text: str):
+    file = tmp_path / "faults.toml"
+    file.write_text(text)
+    return read_faults(str(file))
+
+
+def job_with(faults, **options):
+    return make_job(strategy="ps-async", faults=faults, **options)
+
+
+def test_a_script_becomes_what_the_cluster_acts_out(tmp_path):
+    faults = script(tmp_path, '[[fault]]\nkind = "freeze"\ntarget = "worker-1"\nat_step = 5\nfor_s = 2\n')
+
+    (fault,) = job_with(faults).faults
+
+    acted = fault.script(tmp_path)
+    assert (acted.kind, acted.targets, acted.at_step, acted.for_s) == ("freeze", ("worker-1",), 5, 2.0)
+
+
+def test_what_fills_a_disk_fills_that_of_the_run(tmp_path):
+    (fault,) = job_with([{"kind": "fill", "at_s": 1}]).faults
+
+    assert fault.script(tmp_path / "run").targets == (str(tmp_path / "run"),)
+
+
+def test_the_random_mode_draws_from_all_tasks_with_a_seed_for_each_kind():
+    faults = job_with(read_faults("random:3:12")).faults
+
+    assert {fault.targets for fault in faults} == {("ps-0", "worker-0", "worker-1", "chief-0")}
+    assert sum(fault.per_minute for fault in faults) == pytest.approx(12)
+    assert len({fault.seed for fault in faults}) == len(faults) == 3
+    assert {f.seed for f in faults}.isdisjoint(f.seed for f in job_with(read_faults("random:4:12")).faults)
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ('[[fault]]\nkind = "kill"\ntarget = "worker-9"\nat_s = 1', "there is no 'worker-9'; this job has ps-0, worker-0"),
+    ('[[fault]]\nkind = "interrupt"\ntarget = "worker-0"\nat_s = 1', "there is no 'worker-0'; this job has algo-1"),
+    ('[[fault]]\nkind = "kill"\ntarget = "ps-0"\nper_minute = -1', "per_minute Input should be greater than 0"),
+    ('[[fault]]\nkind = "melt"\ntarget = "ps-0"\nat_s = 1', "kind Input should be 'kill'"),
+    ('[[fault]]\nkind = "kill"\ntarget = "ps-0"', "exactly one of at_s, at_step and per_minute"),
+    ('[[fault]]\nkind = "kill"\ntarget = "ps-0"\nat_s = 1\nat_step = 1', "exactly one of"),
+    ('[[fault]]\nkind = "kill"\ntarget = "ps-0"\nwhen = 1', "when Extra inputs"),
+    ("[[faults]]\nkind = 1", "unknown faults"),
+    ("kill!", "cannot be read as TOML"),
+])  # fmt: skip
+def test_a_bad_script_is_told(tmp_path, text, told):
+    with pytest.raises(InputError, match=told):
+        job_with(script(tmp_path, text))
+
+
+@pytest.mark.parametrize("source", ["random:x", "random:1:2:3", "random:-1", "random:1:-2"])
+def test_a_bad_random_mode_is_told(source):
+    with pytest.raises(InputError, match="--faults"):
+        job_with(read_faults(source))
+
+
+def test_a_large_disk_is_not_filled(tmp_path):
+    import os
+
+    space = os.statvfs(tmp_path)
+    if space.f_bavail * space.f_frsize < 5e9:
+        pytest.skip("this disk has little room")
+
+    with pytest.raises(InputError, match="tmpfs"):
+        check_room(job_with([{"kind": "fill", "at_s": 1}]).faults, tmp_path / "runs")
+
+
+def event(name: str, when: float = 0.0, **details):
+    return {"time_unix_s": when, "event": name, **details}
+
+
+EVENTS = [
+    event("submitted", 10.0),
+    event("checkpoint", 12.0, bytes=100),
+    event("recovering", 13.0, starting=["worker-1"]),
+    event("recovering", 14.0, starting=["ps-0", "worker-0", "worker-1", "chief-0"]),
+    event("restored", 16.5, lost_examples=64, lost_s=2.0),
+    event("node_ended", 20.0),
+    event("submitted", 100.0),
+    event("node_ended", 105.0),
+]
+
+
+def test_what_failure_cost_is_told_by_the_events():
+    cost = recovery(EVENTS)
+
+    assert (cost["restarts"], cost["lost_examples"], cost["lost_s"], cost["down_s"]) == (2, 64, 2.0, 2.5)
+    assert (cost["checkpoints"], cost["checkpoint_bytes"]) == (1, 100)
+    assert replaced_workers(EVENTS) == 1
+    assert spent_s(EVENTS) == 15.0
+
+
+def test_a_run_goes_on_with_other_workers_but_not_as_another_experiment():
+    job = make_job(strategy="ps-async", epochs=5, workers=2)
+
+    assert changed_job(job, {"workers": 3}).shape.workers == 3
+    assert changed_job(job, {"workers": 3}).experiment == job.experiment
+    with pytest.raises(InputError, match="it has --epochs 5, not 6"):
+        changed_job(job, {"epochs": 6})
+    with pytest.raises(InputError, match="it has --strategy ps-async, not single"):
+        changed_job(job, {"strategy": "single"})
