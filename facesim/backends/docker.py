@@ -72,6 +72,7 @@ class DockerExecution:
         except EngineError as error:
             raise InputError(str(error)) from None
         self._printed = Printed(run)
+        self._state = ""
         self._writers: dict[str, SampleWriter] = {}
         self._interruptions = [
             threading.Timer(fault.at_s, self._job.interrupt, (fault.notice_s > 0, fault.for_s))
@@ -89,7 +90,8 @@ class DockerExecution:
                 yield None
             elif event["event"] == "log":
                 told = self._printed.add(event["host"], event["line"], event["time_unix_s"])
-                if told:
+                # Hosts stop at an interruption as well, but the job does not.
+                if told and not (told["event"] == "stopping" and self._state == INTERRUPTED):
                     yield told
             elif event["event"] == "stats":
                 self._record(**event)
@@ -109,6 +111,7 @@ class DockerExecution:
 
     def _entered(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """What a state of the job means for the run."""
+        self._state = event["state"]
         if event["state"] == TRAINING and event["attempt"] == 1:
             for timer in self._interruptions:
                 timer.start()

@@ -23,7 +23,7 @@ from facesim.backends.training_job import DATA, PS_GROUP, job_of
 from facesim.job import Job
 from facesim.metrics.collectors import COLLECTORS
 from facesim.metrics.place import HOST
-from facesim.run import Run, write_json
+from facesim.run import Run
 from facesim.training import STRATEGIES, served
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait

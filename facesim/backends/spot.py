@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from facesim.backends.base import Backend, Execution, Request
+from facesim.billing.bill import TERMINAL
 from facesim.billing.market import Market, OnDemand, market
 from facesim.run import Run, State
 
@@ -48,8 +49,8 @@ def live(where: Backend, run: Run, request: Request) -> LifeCycle:
 class LifeCycle:
     """An execution that is interrupted and resumed as `capacity` says, and ended at its limits.
 
-    Beside the backend's events it tells `state` (with `state`), `interruption` (`number`, `notice_s`: capacity is being
-    reclaimed), `waiting` (`capacity_in_s`) and `limit_exceeded` (`limit`, `limit_s`); `stopping` has a `why` where the
+    Beside the backend's events, whose states it makes its own, it tells `state` (with `state`), `interruption`
+    (`number`, `notice_s`: capacity is being reclaimed), `waiting` (`capacity_in_s`) and `limit_exceeded` (`limit`, `limit_s`); `stopping` has a `why` where the
     user did not ask for it. An attempt's `node_ended` is kept back unless it is the last; the last's outcome may also
     be `max_runtime_exceeded` or `max_wait_time_exceeded`.
 
@@ -146,6 +147,10 @@ class LifeCycle:
             now_s = time.monotonic()
             if event is not None and event["event"] == "node_ended":
                 last = event
+                continue
+            if event is not None and event["event"] == "state":
+                if ending != _INTERRUPTED and event["state"] not in TERMINAL:
+                    yield from self._enter(State(event["state"]), event["time_unix_s"])
                 continue
             if event is not None or now_s - shown_s >= tick_s:
                 shown_s = now_s
