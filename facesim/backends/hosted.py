@@ -97,7 +97,7 @@ def plan(contract: Contract) -> HostWork:
     def finish() -> None:
         if run.model_file.exists():
             shutil.move(run.model_file, contract.model / run.model_file.name)
-            write_json(contract.model / run.job_file.name, job.model_dump(mode="json"))
+            shutil.copy(run.job_file, contract.model)
 
     return HostWork(work, first_host, run.record, finish)
 
