@@ -28,7 +28,8 @@ from facesim.errors import InputError
 if TYPE_CHECKING:
     from docker import DockerClient
 
-IMAGE = f"facesim:{__version__}"
+#: The image's name; FACESIM_IMAGE gives it another, such as one of a registry.
+IMAGE = os.environ.get("FACESIM_IMAGE") or f"facesim:{__version__}"
 BASE = "python:3.12-slim"
 
 #: Holds `source_key`: which facesim is in an image.

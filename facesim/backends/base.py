@@ -56,6 +56,18 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Equipped(Protocol):
+    """A backend that needs something which may be missing."""
+
+    def check(self, job: Job) -> None:
+        """Look whether what the job needs is there. Starts nothing.
+
+        Raises:
+            InputError: it is not; the message says what to do.
+        """
+
+
+@runtime_checkable
 class Paid(Protocol):
     """A backend that costs money."""
 

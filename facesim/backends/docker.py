@@ -45,6 +45,10 @@ class DockerBackend:
         )
         return training_job_request(job, job_name(directory), data.resolve(), site)
 
+    def check(self, job: Job) -> None:
+        if job.aws.image is None:
+            image.check()
+
     def submit(self, run: Run, request: TrainingJob) -> DockerExecution:
         run.plan_file.write_text(request.to_json())
         return DockerExecution(run, request)
@@ -58,8 +62,7 @@ class DockerExecution:
         self._request = request
         self._store = FolderStore(run.directory / _SCRATCH / "store", self._places())
         job = run.job()
-        if job.aws.image is None:
-            image.check()
+        BACKEND.check(job)
         try:
             self._emulation: Emulation = emulate(hosts_of_study(job), *capacity())
             self._job = ContainerJob(

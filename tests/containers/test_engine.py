@@ -182,11 +182,11 @@ def test_a_failure_has_the_reason_that_the_host_left_and_ends_the_other_hosts(pl
     assert time.monotonic() - begin < 40
 
 
-def test_a_command_that_the_image_does_not_have_is_told(play):
+def test_a_command_that_the_image_does_not_have_is_told(play, containers):
     played = play(
         "",
         AlgorithmSpecification={
-            "TrainingImage": "facesim:0.1.0",
+            "TrainingImage": containers,
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["no-such-program"],
         },
