@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facesim.backends import backend, spot
-from facesim.backends.base import Backend, Execution, Paid, Request
+from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.data.prepare import PreparedData, prepare
 from facesim.errors import InputError
 from facesim.faults import check_room
@@ -98,6 +98,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     rendered = render_jobs(jobs, output, data)
     check_writable(jobs[0].recovery)
     check_room(jobs[0].faults, output)
+    _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noted(estimate)
     runs = []
@@ -128,10 +129,20 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     request = backend(job.backend).render(job, run.directory, data.directory)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
+    _check_equipment([job])
+    if estimate := cost_estimate([(job, run.directory, request)]):
+        watcher.noted(estimate)
     run.reopen(job)
     watcher.started(run, 1, 1)
     watcher.ended(run, _execute(backend(job.backend), run, request, watcher))
     return run
+
+
+def _check_equipment(jobs: list[Job]) -> None:
+    for job in jobs:
+        where = backend(job.backend)
+        if isinstance(where, Equipped):
+            where.check(job)
 
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
