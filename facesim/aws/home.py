@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facesim.aws.session import redacted
 from facesim.aws.storage import download, unpack
 from facesim.backends.homecoming import bring_home
 
@@ -26,6 +27,8 @@ def fetch_results(account: Account, description: dict[str, Any], run: Run) -> No
             if download(account.client("s3"), f"{output}/{archive.name}", archive):
                 unpack(archive, scratch / name)
                 archive.unlink()
+        for log in (scratch / "output").glob("*/logs/*"):
+            log.write_text(redacted(log.read_text(errors="replace")))
         bring_home(scratch / "output", scratch / "model", run)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _DESCRIBE_EVERY_S = 3.0
 _LOGS_EVERY_S = 3.0
 _METRICS_EVERY_S = 60.0
+_UPLOAD_EVERY_S = 5.0
 #: How long the last minute's points and lines are waited for once a job has ended.
 _LATE_S = 90.0
 #: Between SIGTERM and SIGKILL, at SageMaker.
@@ -121,18 +122,25 @@ class SageMakerJob:
                     f"`facesim cancel {self._name}` ends it"
                 ) from None
 
-    def _create(self) -> Iterator[dict[str, Any]]:
+    def _create(self) -> Iterator[dict[str, Any] | None]:
         """Put what the request needs where it says, then send it, unless an interrupt comes before."""
         assert self._request is not None
         request, s3 = self._request.request, self._account.client("s3")
-        bucket = self._request.bucket
+        bucket, due = self._request.bucket, _Due()
+        due("upload", _UPLOAD_EVERY_S)  # what is done sooner need not be told before
         with asking(f"use the S3 bucket {bucket}"):
             owner = self._account.id if bucket.endswith(f"-{self._account.id}") else None
             have_bucket(s3, bucket, self._account.region, owner)
         for uri, folder in self._request.uploads.items():
             with asking(f"upload to {uri}"):
-                for file in upload(s3, folder, uri, request["OutputDataConfig"].get("KmsKeyId")):
-                    yield {"event": "uploaded", "file": file.name, "to": uri, "bytes": file.stat().st_size}
+                for sent in upload(s3, folder, uri, request["OutputDataConfig"].get("KmsKeyId")):
+                    if sent.done:
+                        yield {"event": "uploaded", "file": sent.file.name, "to": uri, "bytes": sent.bytes}
+                    elif due("upload", _UPLOAD_EVERY_S):
+                        told = {"file": sent.file.name, "sent_bytes": sent.sent_bytes, "bytes": sent.bytes}
+                        yield {"event": "uploading", **told}
+                    else:
+                        yield None
                     if self._interrupted or self._killed:
                         return
         if self._interrupted or self._killed:

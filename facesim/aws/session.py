@@ -57,7 +57,7 @@ class Account:
     def client(self, service: str) -> Any:
         from botocore.config import Config
 
-        return self.session.client(service, config=Config(retries={"max_attempts": 10, "mode": "standard"}))
+        return self.session.client(service, config=Config(retries={"total_max_attempts": 5, "mode": "standard"}))
 
 
 def _boto3() -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from facesim.aws.session import AwsError
@@ -33,11 +34,23 @@ def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
         s3.create_bucket(Bucket=name, **place)
 
 
-def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None) -> Iterator[Path]:
-    """Put every file of `folder` under `uri`, an address that belongs to this very content; yield each one uploaded.
+class Sent(NamedTuple):
+    """How much of a file has been uploaded."""
 
-    A file that is there with the same size is the same file, so an upload that broke off goes on where it was.
+    file: Path
+    sent_bytes: int
+    bytes: int
+    done: bool
+
+
+def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None) -> Iterator[Sent]:
+    """Put every file of `folder` under `uri`, an address that belongs to this very content; tell how far it is.
+
+    A file that is there with the same size is the same file, so an upload that broke off goes on where it was. Whoever
+    does not want to hear more closes the iterator: that ends the upload.
     """
+    from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
     bucket, prefix = split(uri)
     there = {
         entry["Key"]: entry["Size"]
@@ -45,11 +58,37 @@ def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None) -> Itera
         for entry in page.get("Contents", [])
     }
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        key = prefix + file.relative_to(folder).as_posix()
-        if there.get(key) != file.stat().st_size:
-            s3.upload_file(str(file), bucket, key, ExtraArgs=encryption)
-            yield file
+    with create_transfer_manager(s3, TransferConfig()) as manager:  # left early, it cancels what it does
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            key, size = prefix + file.relative_to(folder).as_posix(), file.stat().st_size
+            if there.get(key) == size:
+                continue
+            counter = _Counter()
+            future = manager.upload(str(file), bucket, key, extra_args=encryption, subscribers=[counter])
+            while not future.done():
+                yield Sent(file, counter.bytes, size, False)
+                time.sleep(_TELL_EVERY_S)
+            future.result()
+            yield Sent(file, size, size, True)
+
+
+_TELL_EVERY_S = 0.1
+
+
+class _Counter:
+    """Counts what a transfer sends: what s3transfer calls a subscriber."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def on_queued(self, **_: Any) -> None:
+        pass
+
+    def on_progress(self, bytes_transferred: int, **_: Any) -> None:
+        self.bytes += bytes_transferred
+
+    def on_done(self, **_: Any) -> None:
+        pass
 
 
 def download(s3: Any, uri: str, file: Path) -> bool:

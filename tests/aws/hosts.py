@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from facesim.emulator.storage import S3Store
+from facesim.files import write_json
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter
-from facesim.run import write_json
 
 #: Of a single process that saw eight batches of eight.
 OUTCOME = {

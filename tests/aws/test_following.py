@@ -18,6 +18,7 @@ from facesim.job import make_job
 from facesim.metrics.files import read_samples
 from tests.aws.conftest import SECRET, follow, states, submit
 from tests.aws.hosts import OUTCOME
+from tests.aws.relay import Relay
 
 
 def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, data, tmp_path):
@@ -220,26 +221,26 @@ def test_a_job_can_be_left_and_taken_up_again(endpoint, account, job, data, tmp_
     assert run.model_file.exists()
 
 
-def test_while_aws_is_out_of_reach_the_job_goes_on(endpoint, account, job, data, tmp_path, script, monkeypatch):
+def test_while_aws_is_out_of_reach_the_job_goes_on(endpoint, job, data, tmp_path, script, monkeypatch):
     script.until = threading.Event()
+    line = Relay(int(endpoint.url.rpartition(":")[2]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
     run, execution = submit(job, tmp_path / "one", data)
-    sagemaker = execution._account.client("sagemaker")
-    here, nowhere = sagemaker.meta.endpoint_url, "http://127.0.0.1:9"
     lost = []
 
     def cut(event):
         if event.get("state") == "Training":
-            sagemaker.meta.config.retries["total_max_attempts"] = 1
-            sagemaker._endpoint.host = nowhere
+            line.cut()
         if event["event"] == "out_of_reach":
             lost.append(event["why"])
-            sagemaker._endpoint.host = here
+            line.mend()
             script.until.set()
 
     events = follow(run, execution, cut)
 
-    assert lost
+    assert len(lost) == 1
     assert events[-1]["outcome"] == "completed"
+    line.cut()
 
 
 def test_a_spot_job_goes_on_from_its_checkpoints_after_an_interruption(endpoint, job, data, tmp_path, script):

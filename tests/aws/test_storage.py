@@ -1,4 +1,4 @@
-"""What comes out of an archive that a container made, and what does not."""
+"""What goes to S3, and what comes out of an archive that a container made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from facesim.aws.session import AwsError
-from facesim.aws.storage import unpack
+from facesim.aws.session import Account, AwsError
+from facesim.aws.storage import Sent, have_bucket, unpack, upload
 
 
 def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"harm") -> Path:
@@ -70,3 +70,39 @@ def test_a_damaged_archive_is_told(tmp_path):
 
     with pytest.raises(AwsError, match=r"a\.tar\.gz cannot be unpacked"):
         unpack(whole, tmp_path / "out")
+
+
+@pytest.fixture
+def bucket(account):
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="a-bucket")
+    return s3
+
+
+def test_a_large_file_tells_how_far_it_is(bucket, tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(30_000_000))
+
+    told = list(upload(bucket, tmp_path, "s3://a-bucket/there/"))
+
+    assert told[-1] == Sent(tmp_path / "large", 30_000_000, 30_000_000, True)
+    assert [sent.sent_bytes for sent in told] == sorted(sent.sent_bytes for sent in told)
+    assert bucket.head_object(Bucket="a-bucket", Key="there/large")["ContentLength"] == 30_000_000
+
+
+def test_an_upload_that_is_not_wanted_any_more_leaves_nothing_half_done(bucket, tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(60_000_000))
+    sending = upload(bucket, tmp_path, "s3://a-bucket/there/")
+    next(sending)
+
+    sending.close()
+
+    assert bucket.list_objects_v2(Bucket="a-bucket")["KeyCount"] == 0
+    assert "Uploads" not in bucket.list_multipart_uploads(Bucket="a-bucket")
+
+
+def test_a_bucket_is_made_in_the_region_where_the_jobs_are(account):
+    elsewhere = Account("eu-west-1")
+    have_bucket(elsewhere.client("s3"), "a-bucket", "eu-west-1", owner=None)
+    have_bucket(elsewhere.client("s3"), "a-bucket", "eu-west-1", owner=None)
+
+    assert elsewhere.client("s3").get_bucket_location(Bucket="a-bucket")["LocationConstraint"] == "eu-west-1"
