@@ -125,9 +125,16 @@ def _python_of(client: DockerClient, base: str) -> tuple[str, str]:
 
     look = "import sys, platform; print('%d.%d' % sys.version_info[:2], platform.machine())"
     try:
-        said = client.containers.run(base, entrypoint=["python3", "-c", look], command=[], remove=True)
+        client.images.get(base)
     except ImageNotFound:
-        raise InputError(f"the base image {base} is not here and cannot be pulled; name another with --base") from None
+        try:
+            client.images.pull(base)
+        except APIError as error:
+            raise InputError(
+                f"the base image {base} is not here and cannot be pulled ({error.explanation}); name another with --base"
+            ) from None
+    try:
+        said = client.containers.run(base, entrypoint=["python3", "-c", look], command=[], remove=True)
     except (APIError, ContainerError) as error:
         raise InputError(f"the base image {base} cannot be used, it must have python3: {error}") from None
     python, architecture = said.decode().split()

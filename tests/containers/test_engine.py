@@ -17,6 +17,7 @@ import pytest
 from cluster import engine
 from cluster.containers import ContainerJob, HostShape
 from facesim.backends.docker import FolderStore
+from facesim.errors import InputError
 from tests.containers.conftest import left
 
 #: The first of them may have to wait for the image to be made.
@@ -432,3 +433,26 @@ def test_without_an_engine_it_is_told_what_to_do(monkeypatch):
 
     with pytest.raises(engine.EngineError, match="no container engine answers .*start Docker"):
         engine.connect()
+
+
+def test_a_base_image_that_cannot_be_had_is_told(containers):
+    from facesim import image
+
+    with pytest.raises(InputError, match="no-such-base:1 is not here and cannot be pulled .* another with --base"):
+        image.build("facesim:never", base="no-such-base:1", tell=lambda line: None)
+
+
+def test_an_image_that_was_made_from_another_facesim_is_told(containers):
+    from facesim import image
+
+    client = engine.connect()
+    made = client.containers.create(containers, entrypoint=["true"], name=NAME)
+    made.commit(repository=NAME, tag="other", changes=f"LABEL {image.SOURCE_LABEL}=other")
+    made.remove()
+    try:
+        with pytest.raises(InputError, match="was made from another facesim than this; make it again"):
+            image.check(f"{NAME}:other")
+    finally:
+        client.images.remove(f"{NAME}:other")
+    with pytest.raises(InputError, match=f"there is no image {NAME}:other; make it with `facesim image build`"):
+        image.check(f"{NAME}:other")
