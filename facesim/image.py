@@ -131,7 +131,7 @@ def _python_of(client: DockerClient, base: str) -> tuple[str, str]:
             client.images.pull(base)
         except APIError as error:
             raise InputError(
-                f"the base image {base} is not here and cannot be pulled ({error.explanation}); name another with --base"
+                f"the base image {base} is not here and cannot be pulled: {error.explanation}; name another with --base"
             ) from None
     try:
         said = client.containers.run(base, entrypoint=["python3", "-c", look], command=[], remove=True)

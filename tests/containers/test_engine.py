@@ -438,7 +438,7 @@ def test_without_an_engine_it_is_told_what_to_do(monkeypatch):
 def test_a_base_image_that_cannot_be_had_is_told(containers):
     from facesim import image
 
-    with pytest.raises(InputError, match="no-such-base:1 is not here and cannot be pulled .* another with --base"):
+    with pytest.raises(InputError, match="no-such-base:1 is not here and cannot be pulled: .* another with --base"):
         image.build("facesim:never", base="no-such-base:1", tell=lambda line: None)
 
 
