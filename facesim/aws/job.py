@@ -81,6 +81,7 @@ class SageMakerJob:
         # Whoever followed the job before has recorded its first states, and what its hosts told.
         before = run.events()
         self._states = sum(event["event"] == "state" for event in before)
+        self._restarts = sum(event["event"] == "recovering" and "host" not in event for event in before)
         self._known_until = max((event["time_unix_s"] for event in before if "host" in event), default=0.0)
         if request is None:
             for log in run.logs.glob("algo-*.log"):
@@ -170,6 +171,8 @@ class SageMakerJob:
                     transitions = description.get("SecondaryStatusTransitions", [])
                     for transition in transitions[self._states :]:
                         yield _state(transition)
+                        if transition["Status"] == "Interrupted":
+                            yield self._recovering()
                     self._states = len(transitions)
                 ended = description.get("TrainingJobStatus") in OUTCOMES
                 if due("logs", _LOGS_EVERY_S) or ended:
@@ -189,6 +192,14 @@ class SageMakerJob:
             time.sleep(tick_s)
         self._over = True
         yield from self._bring_home(description, tick_s)
+
+    def _recovering(self) -> dict[str, Any]:
+        """That all tasks are started again once there is capacity, as `cluster` tells it of a host of its own."""
+        self._restarts += 1
+        tasks = self._run.job().tasks
+        return {
+            "event": "recovering", "task": tasks[-1], "restart": self._restarts, "starting": tasks, "in_s": 0.0
+        }  # fmt: skip
 
     def _decide(self) -> bool:
         """Whether the interrupt means to stop the job.

@@ -8,7 +8,9 @@ from facesim.aws.bill import refuse_above
 from facesim.aws.job import SageMakerJob
 from facesim.aws.session import Account
 from facesim.aws.site import site_of
+from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.errors import InputError
 from facesim.job import Job
 from facesim.run import Run
 
@@ -23,6 +25,11 @@ class SageMakerBackend:
 
     def render(self, job: Job, directory: Path, data: Path) -> TrainingJob:
         """The request. AWS is asked for the account's number at the most, if a default needs it."""
+        if any(takes_all_hosts(fault) for fault in job.faults):
+            raise InputError(
+                "an interruption of all hosts in --faults cannot be played at AWS, which takes capacity away itself; "
+                "leave it out, or try it with --backend docker"
+            )
         site = site_of(job.aws, Account(job.aws.region))
         # A run that goes on is another training job, with the checkpoints of the first.
         name, lives = job_name(directory), sum(event["event"] == "submitted" for event in Run(directory).events())

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from facesim.aws.session import Account
+from facesim.aws.storage import split
 from facesim.backends import backend
 from facesim.backends.base import Execution
+from facesim.errors import InputError
 from facesim.faults import make_faults
 from facesim.job import Job, make_job
 from facesim.metrics.files import read_samples
@@ -24,6 +28,9 @@ from facesim.run import Run, State
 from facesim.study import prepare_data
 from tests.conftest import facesim, pids_of, still_running
 from tests.containers.conftest import left
+
+if TYPE_CHECKING:
+    from facesim.emulator.endpoint import Emulator
 
 #: The first of them may have to wait for the image to be made.
 pytestmark = pytest.mark.timeout(900)
@@ -46,6 +53,8 @@ class Local:
     name = "local"
     hosts = {""}  # all tasks are on this machine, whatever it is called
     measurement = "emulated"
+    options: dict[str, Any] = {}
+    plays_capacity = True
 
     def interrupt(self, execution: Execution, run: Run) -> None:
         """Take the machine away: the cluster's processes are gone at once."""
@@ -70,6 +79,8 @@ class Docker:
     name = "docker"
     hosts = {"algo-1", "algo-2"}
     measurement = "emulated"
+    options: dict[str, Any] = {}
+    plays_capacity = True
 
     def __init__(self, containers: str):
         self.image = containers
@@ -85,9 +96,50 @@ class Docker:
         return left(f"facesim-{run.id}") + scratch
 
 
+class SageMaker:
+    """AWS' training jobs, at an endpoint of this machine in which they really run."""
+
+    name = "sagemaker"
+    hosts = {"algo-1", "algo-2"}
+    measurement = "measured"
+    options = {"spot": True}  # what is on demand is not interrupted
+    plays_capacity = False
+
+    def __init__(self, endpoint: Emulator):
+        self.endpoint = endpoint
+
+    def interrupt(self, execution: Execution, run: Run) -> None:
+        self.endpoint.job(f"facesim-{run.id}").interrupt()
+
+    def kept(self, run: Run) -> bool:
+        request = json.loads(run.plan_file.read_text())["CreateTrainingJob"]
+        bucket, prefix = split(request["CheckpointConfig"]["S3Uri"])
+        return Account().client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["KeyCount"] > 0
+
+    def left(self, run: Run) -> list[Any]:
+        name = f"facesim-{run.id}"
+        return left(name) + ([] if self.endpoint.job(name).ended.wait(10) else [name])
+
+
+@pytest.fixture(scope="module")
+def sagemaker(containers: str) -> Iterator[SageMaker]:
+    pytest.importorskip("moto")
+    from facesim.emulator.endpoint import Emulator
+
+    endpoint = Emulator(image=containers)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", endpoint.start())
+        environment.setenv("AWS_REGION", "us-east-1")
+        environment.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        yield SageMaker(endpoint)
+        endpoint.stop()
+
+
 PLACES: dict[str, Callable[[pytest.FixtureRequest], Any]] = {
     "local": lambda request: Local(),
     "docker": lambda request: Docker(request.getfixturevalue("containers")),
+    "sagemaker": lambda request: request.getfixturevalue("sagemaker"),
 }
 
 
@@ -133,8 +185,8 @@ class Executed:
 @pytest.fixture
 def execute(place, faces, tmp_path):
     def execute(act=None, **options: Any) -> Executed:
-        job = make_job(backend=place.name, data=str(faces), **{**OPTIONS, **options})
-        executed = Executed(place, job, tmp_path / "run", act)
+        job = make_job(backend=place.name, data=str(faces), **{**OPTIONS, **place.options, **options})
+        executed = Executed(place, job, tmp_path / _name(), act)
         assert executed.left == []
         return executed
 
@@ -144,8 +196,13 @@ def execute(place, faces, tmp_path):
 @pytest.fixture(scope="module")
 def completed(place, faces, tmp_path_factory) -> Executed:
     """One run that completes, for all tests that look at what it leaves."""
-    job = make_job(backend=place.name, data=str(faces), epochs=6, **OPTIONS)
-    return Executed(place, job, tmp_path_factory.mktemp(place.name) / "run")
+    job = make_job(backend=place.name, data=str(faces), epochs=6, **OPTIONS, **place.options)
+    return Executed(place, job, tmp_path_factory.mktemp(place.name) / _name())
+
+
+def _name() -> str:
+    """A run directory's, of which a training job gets its name: once and for all at AWS."""
+    return f"run-{secrets.token_hex(3)}"
 
 
 def test_a_dry_run_shows_what_is_run_and_starts_nothing(place, faces, tmp_path):
@@ -246,6 +303,10 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place):
 
 def test_capacity_is_taken_away_as_a_script_says(execute, place):
     faults = [{"kind": "interrupt", "target": "algo-1", "at_s": 3.0, "notice_s": 2.0}]
+    if not place.plays_capacity:
+        with pytest.raises(InputError, match="cannot be played at AWS"):
+            execute(epochs=60, faults=faults)
+        return
 
     played = execute(epochs=60, faults=faults)
 
