@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import socket
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOOPBACK = "127.0.0.1"
@@ -12,6 +14,9 @@ LOOPBACK = "127.0.0.1"
 #: Ports below the range from which systems hand out client ports (from 32768 on Linux, 49152 on macOS), so that no
 #: connection that is opened between choosing a port and listening on it can take it.
 _PORTS = range(20_000, 32_000)
+
+#: The first port of a host that has an address of its own; each further task of the host listens on the next.
+_FIRST_PORT = 2222
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class Topology:
     def tasks(self) -> list[tuple[str, int]]:
         """(role, index) of every task."""
         return [(role, index) for role, hosts in self.addresses.items() for index in range(len(hosts))]
+
+    def tasks_on(self, host: str) -> list[tuple[str, int]]:
+        """(role, index) of the tasks of one host."""
+        return [(role, index) for role, index in self.tasks() if self.addresses[role][index].rsplit(":", 1)[0] == host]
 
     def port(self, role: str, index: int) -> int:
         """Where a task listens."""
@@ -43,6 +52,42 @@ def local_topology(counts: dict[str, int]) -> Topology:
     ports = iter(free_ports(sum(counts.values())))
     return Topology(
         {role: tuple(f"{LOOPBACK}:{next(ports)}" for _ in range(count)) for role, count in counts.items() if count}
+    )
+
+
+def hosted_topology(counts: dict[str, int], hosts: Sequence[str], ps_hosts: Sequence[str] = ()) -> Topology:
+    """A topology on hosts that have addresses of their own: `{"ps": 1, "worker": 2, "chief": 1}` on algo-1, algo-2.
+
+    Parameter servers are on `ps_hosts`; without them on the last hosts where there are enough for each to have one of
+    its own, else beside the workers, from the first host on. The first of the other hosts has the chief. Workers take
+    turns on the others, beginning with the chief's host where a chief only coordinates, because there are parameter
+    servers, and after it where the chief is itself one of the workers.
+    """
+    servers, workers = counts.get("ps", 0), counts.get("worker", 0)
+    others = [host for host in hosts if host not in ps_hosts]
+    if servers and not ps_hosts:
+        if len(others) >= workers + servers:
+            others, ps_hosts = others[:-servers], others[-servers:]
+        else:
+            ps_hosts = others
+    after_chief = 0 if servers else 1
+    places = {
+        "chief": others[:1],
+        "worker": others[after_chief:] + others[:after_chief],
+        "ps": list(ps_hosts),
+    }
+    used: Counter[str] = Counter()
+
+    def address(host: str) -> str:
+        used[host] += 1
+        return f"{host}:{_FIRST_PORT + used[host] - 1}"
+
+    return Topology(
+        {
+            role: tuple(address(places[role][index % len(places[role])]) for index in range(count))
+            for role, count in counts.items()
+            if count
+        }
     )
 
 

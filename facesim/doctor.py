@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Every check, in order."""
-    return [check for look in (_python, _machine, _tensorflow, _network, _disk) for check in look()]
+    return [check for look in (_python, _machine, _tensorflow, _network, _containers, _disk) for check in look()]
 
 
 def _python() -> Iterator[Check]:
@@ -86,6 +87,16 @@ def _network() -> Iterator[Check]:
         if private
         else "not available here: TensorFlow's ports, unauthenticated, listen on every address; use a trusted network",
     )
+
+
+def _containers() -> Iterator[Check]:
+    from cluster.engine import EngineError, connect
+
+    try:
+        with contextlib.closing(connect()) as client:
+            yield Check("containers", "ok", f"engine {client.version()['Version']}, for --backend docker")
+    except EngineError as error:
+        yield Check("containers", "note", f"{error}; only --backend docker and the emulator need one")
 
 
 def _disk() -> Iterator[Check]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from facesim.aws.settings import Aws
 from facesim.billing.catalogue import instance
 from facesim.billing.market import Spot, market
 from facesim.errors import InputError
@@ -162,6 +163,7 @@ class Job(_Frozen):
     shape: Shape = Shape()
     recovery: Recovery = Recovery()
     backend: str = "local"
+    aws: Aws = Aws()
     sampling_s: float = Field(1.0, ge=0.05, le=60)
     spot: Spot | None = None
     max_run_s: float | None = Field(None, gt=0)
@@ -217,14 +219,21 @@ class Job(_Frozen):
 
     @property
     def hosts(self) -> int:
-        """Instances that the job is billed for: one a worker, chief and parameter servers on the same hosts."""
+        """Hosts of workers, one each. The chief is on one of them, and parameter servers without hosts of their own."""
         return self.shape.workers if STRATEGIES[self.strategy].distributed else 1
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Instances that the job is billed for, as (type, count): the workers', and parameter servers' of their own."""
+        own = self.aws.ps_instance_type if "ps" in STRATEGIES[self.strategy].options else None
+        return [(self.shape.instance_type, self.hosts), *([(own, self.shape.ps)] if own else [])]
 
 
 #: Where each option of the command line, and each key of a configuration file, goes in a Job.
 _PLACES: dict[str, tuple[str, ...]] = (
     {name: ("experiment", name) for name in Experiment.model_fields}
     | {name: ("shape", name) for name in Shape.model_fields}
+    | {name: ("aws", name) for name in Aws.model_fields}
     | {name: ("recovery", name) for name in Recovery.model_fields}
     | {f"spot_{name}": ("spot", name) for name in Spot.model_fields}
     | {"max_run": ("max_run_s",), "max_wait": ("max_wait_s",)}
@@ -241,7 +250,7 @@ def make_job(*, faults: Sequence[dict[str, Any]] = (), **options: Any) -> Job:
         InputError: an option is unknown or its value is not allowed; the message names all that are wrong.
     """
     spot = options.pop("spot", None)
-    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "recovery": {}, "spot": {}}
+    nested: dict[str, Any] = {"experiment": {}, "shape": {}, "recovery": {}, "aws": {}, "spot": {}}
     for name, value in options.items():
         if name not in _PLACES:
             close = difflib.get_close_matches(name, _PLACES, n=1)
@@ -291,12 +300,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+#: Parts of a job that are checked as a whole, too.
+_PARTS = ("experiment", "shape", "spot", "aws")
+
+
 def _tell(problem: Any) -> str:
-    if not problem["loc"] or problem["loc"][-1] in (
-        "experiment",
-        "shape",
-        "spot",
-    ):  # of several fields: the message names them
+    if not problem["loc"] or problem["loc"][-1] in _PARTS:  # of several fields: the message names them
         return problem["msg"].removeprefix("Value error, ")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     option = next((name for name, place in _PLACES.items() if place == problem["loc"]), str(problem["loc"][-1]))

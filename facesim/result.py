@@ -33,7 +33,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     found = outcome or {}
     discount = job.spot.discount if job.spot else None
     discount = assumed_spot_discount() if discount is None else discount
-    bill = make_bill(run.events(), [(job.shape.instance_type, job.hosts)], discount if job.spot else None)
+    bill = make_bill(run.events(), job.groups, discount if job.spot else None)
     result = {
         "run_id": run.id,
         "job": job.model_dump(),
@@ -105,19 +105,34 @@ def _cpu_model() -> str:
         return platform.processor()
 
 
+#: The sources that say what tasks and hosts use; where several say the same, the first of them is heard.
+_MEASURING = ("psutil", "sockets", "docker", "cloudwatch")
+
+
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
-    """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all."""
-    tasks = samples[samples["source"].isin(["psutil", "sockets"])]
+    """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all.
+
+    The CPU is in percent of what all hosts of the job have.
+    """
+    measured = samples[samples["source"].isin(_MEASURING)]
+    hosts = measured["host"].nunique()
     resources: dict[str, dict[str, float]] = {}
-    for role, rows in tasks.groupby("role"):
+    for role, of_role in measured.groupby("role"):
+        rows = _heard(of_role)
         cpu = rows[rows["name"] == "cpu_percent"].groupby("task_index")["value"].mean()
         memory = rows[rows["name"] == "memory_bytes"]["value"]
         resources[str(role)] = {
             "tasks": rows["task_index"].nunique(),
-            "cpu_percent_mean": cpu.sum(),
+            "cpu_percent_mean": cpu.sum() / hosts,
             "memory_peak_bytes": memory.max() if len(memory) else None,
         } | {name: _total(rows, name).sum() for name in ("net_sent_bytes", "net_received_bytes")}
     return resources
+
+
+def _heard(samples: pandas.DataFrame) -> pandas.DataFrame:
+    """Of each metric the samples of one source: the first that has any."""
+    rank = samples["source"].map({source: position for position, source in enumerate(_MEASURING)})
+    return samples[rank == rank.groupby(samples["name"]).transform("min")]
 
 
 def _with_attempts(samples: pandas.DataFrame, events: list[dict[str, Any]]) -> pandas.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facesim.backends import backend, spot
-from facesim.backends.base import Backend, Execution, Request
+from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
 from facesim.errors import InputError
@@ -102,6 +102,19 @@ def render_jobs(jobs: list[Job], output: Path, data: list[PreparedData]) -> list
     return rendered
 
 
+def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
+    """What the study can cost, in words; None if its backend costs nothing.
+
+    Raises:
+        InputError: it is more than the jobs allow.
+    """
+    job = rendered[0][0]
+    where = backend(job.backend)
+    if not isinstance(where, Paid):
+        return None
+    return where.estimate([request for _, _, request in rendered], job.aws.max_cost)
+
+
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
 
@@ -114,6 +127,9 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     rendered = render_jobs(jobs, output, data)
     check_writable(jobs[0].recovery)
     check_room(jobs[0].faults, output)
+    _check_equipment(jobs)
+    if estimate := cost_estimate(rendered):
+        watcher.noticed(estimate)
     runs = []
     for position, (job, directory, request) in enumerate(rendered, 1):
         run = Run.create(directory, job)
@@ -142,10 +158,20 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     request = backend(job.backend).render(job, run.directory, data.directory)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
+    _check_equipment([job])
+    if estimate := cost_estimate([(job, run.directory, request)]):
+        watcher.noticed(estimate)
     run.reopen(job)
     watcher.started(run, 1, 1)
     watcher.ended(run, _execute(backend(job.backend), run, request, watcher))
     return run
+
+
+def _check_equipment(jobs: list[Job]) -> None:
+    for job in jobs:
+        where = backend(job.backend)
+        if isinstance(where, Equipped):
+            where.check(job)
 
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
@@ -153,6 +179,11 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
     run.record("submitted")
     # Real instances tell their own states, and take their own capacity away.
     execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
+    return attach(run, execution, where.measurement, watcher)
+
+
+def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
+    """Follow an execution to its end and write the run's result; returns what that holds."""
     ends: list[dict[str, Any]] = []
     limit: dict[str, Any] | None = None
     ended: dict[str, Any] = {}
@@ -174,9 +205,12 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
-    failure = _failure(run, ends) if state is State.FAILED else _limit(limit) if limit and state in _LIMITED else None
+    if state is State.FAILED:
+        failure = ended.get("reason") or _failure(run, ends)
+    else:
+        failure = _limit(limit) if limit and state in _LIMITED else None
     run.record("state", state=state.value)
-    return finish(run, state, failure, where.measurement, spent_s(run.events()))
+    return finish(run, state, failure, measurement, spent_s(run.events()))
 
 
 def _failure(run: Run, ends: list[dict[str, Any]]) -> str:

@@ -23,8 +23,8 @@ def _network(event: dict[str, Any]) -> str | None:
 
 
 def _stopping(event: dict[str, Any]) -> str | None:
-    if "why" in event:
-        return None  # told already: an interruption, or a limit
+    if "why" in event or "host" in event:
+        return None  # told already: an interruption, or a limit; or one of several, which all stop
     return f"stopping; up to {event['grace_s']:.0f} s (Ctrl-C again ends at once)"
 
 
@@ -60,6 +60,13 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "interruption": _interruption,
     "waiting": lambda event: f"waiting for spot capacity, {event['capacity_in_s']:.0f} s",
     "limit_exceeded": lambda event: f"{flag(event['limit'].removesuffix('_s'))} {event['limit_s']:g} is reached",
+    "state": lambda event: f"{event['state']} at {event['at']}" if "at" in event else None,
+    "uploading": lambda event: (
+        f"uploading {event['file']}: {event['sent_bytes'] / 1e6:,.0f} of {event['bytes'] / 1e6:,.0f} MB"
+    ),
+    "training_job": lambda event: f"training job {event['name']} in {event['region']}",
+    "out_of_reach": lambda event: f"AWS is out of reach, the job goes on there: {event['why']}",
+    "billed": lambda event: f"AWS billed {event['billable_s']} s, ${event['cost_usd']:.4f}",
     "monitor_ended": lambda _: (
         "the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"
     ),

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 BACKENDS: dict[str, str] = {
     "local": "facesim.backends.local",
+    "docker": "facesim.backends.docker",
+    "sagemaker": "facesim.backends.sagemaker",
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from facesim.job import Job
 from facesim.run import Run
@@ -53,3 +53,27 @@ class Backend(Protocol):
 
     def submit(self, run: Run, request: Request) -> Execution:
         """Start what was rendered and return at once."""
+
+
+@runtime_checkable
+class Equipped(Protocol):
+    """A backend that needs something which may be missing."""
+
+    def check(self, job: Job) -> None:
+        """Look whether what the job needs is there. Starts nothing.
+
+        Raises:
+            InputError: it is not; the message says what to do.
+        """
+
+
+@runtime_checkable
+class Paid(Protocol):
+    """A backend that costs money."""
+
+    def estimate(self, requests: list[Any], max_cost_usd: float | None) -> str:
+        """What these requests can cost together, in words.
+
+        Raises:
+            InputError: it is more than `max_cost_usd`.
+        """

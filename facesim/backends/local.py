@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cluster.plan import Plan, Task
+from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.topology import local_topology
+from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.job import Job
 from facesim.run import Run
-from facesim.training import STRATEGIES, host_of, served
+from facesim.training import STRATEGIES, host_of
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
@@ -30,43 +31,27 @@ class LocalBackend:
         run = Run(directory.resolve())
         strategy = STRATEGIES[job.strategy]
         topology = local_topology(strategy.tasks(job.shape.workers, job.shape.ps))
-        # Workers compute at the same time, so each gets its share of the cores: more threads would only take turns. A
-        # chief that coordinates evaluates while they wait, and a server applies a joint update while they do.
-        cores = os.cpu_count() or 1
-        share = max(1, cores // job.hosts)
-
-        checkpoints = run.checkpoint_directory(job)
-
-        def task(role: str, index: int) -> Task:
-            serves = strategy.tasks is served and role != "chief"
-            alone = strategy.tasks is served and (role == "chief" or (role == "ps" and strategy.joint))
-            threads = job.shape.threads or (cores if alone else share)
-            arguments = [str(run.directory), threads, *([] if serves else [str(data.resolve()), str(checkpoints)])]
-            return Task(
-                role=role,
-                index=index,
-                target="facesim.training.task:" + ("serve" if serves else "train"),
-                arguments=tuple(arguments),
-                log=str(run.log_file(f"{role}-{index}")),
-                serves=serves,
-                # One process alone is no cluster: TensorFlow would start a server for it.
-                environment={"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {},
-                replaceable=strategy.replaceable(role),
+        cores, checkpoints = os.cpu_count() or 1, run.checkpoint_directory(job)
+        tasks = [
+            training_task(
+                run,
+                job,
+                data.resolve(),
+                checkpoints,
+                topology,
+                role,
+                index,
                 host=host_of(strategy, role, index, job.hosts),
-                port=topology.port(role, index),
+                cores=cores,
+                neighbours=job.hosts,
             )
-
+            for role, index in topology.tasks()
+        ]
         return Plan(
-            tasks=tuple(task(role, index) for role, index in topology.tasks()),
+            tasks=tuple(tasks),
             leader="chief-0",
-            monitor=Task(
-                role="monitor",
-                index=0,
-                target="facesim.metrics.monitor:main",
-                arguments=(str(run.directory),),
-                log=str(run.log_file("monitor-0")),
-            ),
-            preload=("facesim.training.task",),
+            monitor=monitor_task(run),
+            preload=PRELOAD,
             grace_s=_GRACE_S,
             max_restarts=job.recovery.max_restarts,
             faults=tuple(fault.script(run.directory) for fault in job.faults),

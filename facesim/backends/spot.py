@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from facesim.backends.base import Backend, Execution, Request
+from facesim.billing.bill import TERMINAL
 from facesim.billing.market import Market, OnDemand, market
 from facesim.run import Run, State
 
@@ -48,10 +49,10 @@ def live(where: Backend, run: Run, request: Request) -> LifeCycle:
 class LifeCycle:
     """An execution that is interrupted and resumed as `capacity` says, and ended at its limits.
 
-    Beside the backend's events it tells `state` (with `state`), `interruption` (`number`, `notice_s`: capacity is being
-    reclaimed), `waiting` (`capacity_in_s`) and `limit_exceeded` (`limit`, `limit_s`); `stopping` has a `why` where the
-    user did not ask for it. An attempt's `node_ended` is kept back unless it is the last; the last's outcome may also
-    be `max_runtime_exceeded` or `max_wait_time_exceeded`.
+    Beside the backend's events, whose states it makes its own, it tells `state` (with `state`), `interruption`
+    (`number`, `notice_s`: capacity is being reclaimed), `waiting` (`capacity_in_s`) and `limit_exceeded` (`limit`,
+    `limit_s`); `stopping` has a `why` where the user did not ask for it. An attempt's `node_ended` is kept back unless
+    it is the last; the last's outcome may also be `max_runtime_exceeded` or `max_wait_time_exceeded`.
 
     Args:
         notice_s: time for an attempt to drain before its capacity is gone; 0: it is killed without a word.
@@ -149,7 +150,7 @@ class LifeCycle:
                 continue
             if event is not None or now_s - shown_s >= tick_s:
                 shown_s = now_s
-                yield event | {"why": ending} if event and event["event"] == "stopping" and ending else event
+                yield from self._pass_on(event, ending)
             if event is not None:
                 yield from self._follow(event, ending)
             if ending is None and (ending := self._due(now_s, began_s, reclaimed_s)):
@@ -172,6 +173,16 @@ class LifeCycle:
             yield from self._enter(State.INTERRUPTED)
             return None
         return last | {"outcome": ending}
+
+    def _pass_on(self, event: dict[str, Any] | None, ending: str | None) -> Iterator[dict[str, Any] | None]:
+        """A backend's event as one of the run's. Its own states are the run's, but for an attempt's end."""
+        if event is not None and event["event"] == "state":
+            if ending != _INTERRUPTED and event["state"] not in TERMINAL:
+                yield from self._enter(State(event["state"]), event["time_unix_s"])
+        elif event is not None and event["event"] == "stopping" and ending:
+            yield event | {"why": ending}
+        else:
+            yield event
 
     def _due(self, now_s: float, began_s: float, reclaimed_s: float) -> str | None:
         """Why the attempt has to be ended now; None if it has not. Nothing interrupts work that is done or draining."""

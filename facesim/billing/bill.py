@@ -48,7 +48,8 @@ class Bill:
     """What a job had and what that costs.
 
     `groups` are its instances, as (type, count). `discount` is the part that spot saves, 0-1; None: the job was on
-    demand. `lost_work_s` are seconds of training that interruptions threw away; they are in `training_s`.
+    demand. `lost_work_s` are seconds of training that interruptions threw away; they are in `training_s`. `reported`
+    are TrainingTimeInSeconds and BillableTimeInSeconds as AWS itself told them, which then are what is billed.
     """
 
     transitions: tuple[Transition, ...]
@@ -56,6 +57,7 @@ class Bill:
     discount: float | None = None
     lost_work_s: float = 0.0
     restart_s: float = 0.0
+    reported: tuple[int, int] | None = None
 
     @property
     def hosts(self) -> int:
@@ -64,6 +66,8 @@ class Bill:
     @property
     def training_s(self) -> int:
         """SageMaker's TrainingTimeInSeconds."""
+        if self.reported:
+            return self.reported[0]
         return _whole(sum(each.seconds for each in self.transitions if each.billable))
 
     @property
@@ -74,6 +78,8 @@ class Bill:
     @property
     def billable_s(self) -> int:
         """SageMaker's BillableTimeInSeconds."""
+        if self.reported:
+            return self.reported[1]
         return billable_s(self.training_s, self.discount)
 
     @property
@@ -149,7 +155,8 @@ class Bill:
 
 
 def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float | None = None) -> Bill:
-    """The bill of a run that left `events`, in order: `state` events, and `restored` ones with the `lost_s` of each.
+    """The bill of a run that left `events`, in order: `state` events, and `restored` ones with the `lost_s` of each;
+    where AWS itself told its times, `billed` ones.
 
     A run that was submitted again after its end has a bill over all its lives; between them it had nothing.
 
@@ -165,7 +172,16 @@ def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float 
     restored = [event for life in lives for event in life if event["event"] == "restored"]
     lost_s = float(sum(event["lost_s"] for event in restored))
     restart_s = sum(_restart_s(life) for life in lives)
-    return Bill(transitions, tuple((instance(name).name, count) for name, count in groups), discount, lost_s, restart_s)
+    billed = [event for life in lives for event in life if event["event"] == "billed"]
+    reported = (sum(each["training_s"] for each in billed), sum(each["billable_s"] for each in billed))
+    return Bill(
+        transitions,
+        tuple((instance(name).name, count) for name, count in groups),
+        discount,
+        lost_s,
+        restart_s,
+        reported if billed else None,
+    )
 
 
 def _transitions(life: list[dict[str, Any]]) -> Iterator[Transition]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from facesim import __version__
-from facesim.cli import about, data, prices, recognition, study
+from facesim.cli import about, aws, data, image, prices, recognition, study
 from facesim.errors import FacesimError
 
 
@@ -58,5 +58,7 @@ for command in (
     about.models,
     about.recipes,
     about.doctor,
+    *aws.COMMANDS,
+    image.image,
 ):
     facesim.add_command(command)

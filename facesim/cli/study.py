@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.backends import BACKENDS
+from facesim.cli.aws import AWS_OPTIONS
 from facesim.errors import InputError
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
@@ -100,6 +101,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
+        *AWS_OPTIONS,
         click.option("--spot/--no-spot", default=None,
                      help="play managed spot training; any option below that begins with --spot asks for it, too"),
         click.option("--spot-rate", type=float, help="reclaims of a host an hour  [default: a made-up day's trace]"),
@@ -219,7 +221,7 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     """Report on runs that have ended; the command's exit code."""
     from facesim.run import State
 
-    _report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    show_report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
     states = {result["state"] for run in runs if (result := run.result())}
     if State.STOPPED in states:
         return INTERRUPTED
@@ -245,9 +247,10 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
     from facesim.run import Run
-    from facesim.study import prepare_all, render_jobs
+    from facesim.study import cost_estimate, prepare_all, render_jobs
 
     data = prepare_all(jobs, lambda *_: None)
+    rendered = render_jobs(jobs, output, data)
     shown = [
         {
             "run_directory": str(directory),
@@ -256,13 +259,17 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
             "request": json.loads(request.to_json()),
             "files": Run.files(),
         }
-        for own, (job, directory, request) in zip(data, render_jobs(jobs, output, data))
+        for own, (job, directory, request) in zip(data, rendered, strict=True)
     ]
-    click.echo(json.dumps({"runs": shown}, indent=1))
+    told: dict[str, Any] = {"runs": shown}
+    if estimate := cost_estimate(rendered):
+        told["estimate"] = estimate
+    click.echo(json.dumps(told, indent=1))
     return 0
 
 
-def _report(runs: list[Run], html: Path, as_json: bool) -> None:
+def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
+    """Write the runs' report to `html` and print its table."""
     from facesim.report import print_report, to_json, write_report
 
     comparison = write_report(runs, html)
@@ -284,7 +291,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
     from facesim.run import find_runs
 
-    _report(find_runs(list(runs)), output, as_json)
+    show_report(find_runs(list(runs)), output, as_json)
 
 
 @click.command()

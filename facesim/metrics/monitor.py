@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 import traceback
 from pathlib import Path
 
+from cluster.liveness import ATTEND
 from facesim.metrics.collectors import Collector, make_collectors
 from facesim.metrics.files import SampleWriter
+from facesim.metrics.place import host_index, host_name
 from facesim.run import Run
 
 
@@ -20,7 +21,8 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
     run = Run(Path(run_directory))
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    watched = pids | {"monitor-0": os.getpid()}  # what watching costs belongs in the record, too
+    tasks = {task: pid for task, pid in pids.items() if not task.startswith(ATTEND)}
+    watched = tasks | {f"monitor-{host_index()}": os.getpid()}  # what watching costs belongs in the record, too
     recorders = [Recorder(run, collector, collector.source) for collector in make_collectors(watched)]
     sampling_s = run.job().sampling_s
     while True:
@@ -44,7 +46,7 @@ class Recorder:
         self._collector = collector
         self._errors = 0
         self._writer = SampleWriter(
-            run.metrics / f"{file_name}.jsonl", run_id=run.id, host=socket.gethostname(), source=collector.source
+            run.metrics / f"{file_name}.jsonl", run_id=run.id, host=host_name(), source=collector.source
         )
 
     def record(self) -> None:
@@ -55,5 +57,5 @@ class Recorder:
         except Exception:
             traceback.print_exc()
             self._errors += 1
-            self._writer.write(now, "host", 0, {"collector_errors": self._errors})
-        self._writer.write(now, "host", 0, {"sampling_s": time.perf_counter() - begin})
+            self._writer.write(now, "host", host_index(), {"collector_errors": self._errors})
+        self._writer.write(now, "host", host_index(), {"sampling_s": time.perf_counter() - begin})

@@ -49,6 +49,9 @@ METRICS: dict[str, Metric] = {
         "B", GAUGE, "memory in use; a task's is its resident set, pages that it shares with other tasks included"
     ),
     "memory_percent": Metric("%", GAUGE, "memory in use, 0-100 % of the host's"),
+    "disk_percent": Metric("%", GAUGE, "disk space in use, 0-100 % of the host's"),
+    "gpu_percent": Metric("%", GAUGE, "time in which GPUs computed, 0-100 %, mean of the host's"),
+    "gpu_memory_percent": Metric("%", GAUGE, "GPU memory in use, 0-100 %, mean of the host's"),
     "disk_read_bytes": Metric("B", COUNTER, "bytes read from disk"),
     "disk_written_bytes": Metric("B", COUNTER, "bytes written to disk"),
     "net_sent_bytes": Metric(

@@ -26,7 +26,7 @@ UNFINISHED = "Unfinished"
 MONITOR = "monitor"
 
 #: The sources that say what tasks and hosts use.
-_COLLECTORS = ("psutil", "sockets")
+_COLLECTORS = ("psutil", "sockets", "docker", "cloudwatch")
 
 #: What tells one task, or host, from another in `RunRecord.utilisation`.
 TASK = ["host", "role", "task_index"]

@@ -88,6 +88,7 @@ def instance_s(record: RunRecord) -> float | None:
 
 def by_role(utilisation: pandas.DataFrame, metric: str) -> pandas.DataFrame:
     """`metric` summed over the tasks of each role: one row an instant (index: seconds since launch), one column a role.
+    A percentage is of what all hosts have.
 
     Tasks need not be sampled at the same instants: between two of its samples a task keeps its value. It counts nothing
     before its first, nor after its last, except that a counter stays. Empty if nothing recorded `metric`.
@@ -101,7 +102,8 @@ def by_role(utilisation: pandas.DataFrame, metric: str) -> pandas.DataFrame:
     held = tasks.ffill()
     if METRICS[metric].kind != COUNTER:
         held = held.where(tasks.bfill().notna())
-    return held.T.groupby(level="role").sum(min_count=1).T
+    hosts = tasks.columns.unique("host").size if METRICS[metric].unit == "%" else 1
+    return held.T.groupby(level="role").sum(min_count=1).T / hosts
 
 
 def _result(name: str) -> Callable[[RunRecord], float | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,9 @@ from facesim import models
 from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
+from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
+from facesim.metrics.place import host_name
 from facesim.run import Run
 from facesim.training.objective import loss_for
 from facesim.training.optimizer import FusedAdam, make_optimizer
@@ -94,13 +95,16 @@ class Recorder:
         self.phases: dict[str, float] = {}
         self._launched = run.launched_unix_s()
         self._writer = SampleWriter(
-            run.metrics / f"{role}-{index}.jsonl", run_id=run.id, host=socket.gethostname(), source="training"
+            run.metrics / f"{role}-{index}.jsonl", run_id=run.id, host=host_name(), source="training"
         )
 
     def write(self, values: dict[str, float], time_unix_s: float | None = None) -> float:
         """Record values of now, or of another time; return the time."""
         when = time.time() if time_unix_s is None else time_unix_s
         self._writer.write(when, *self._task, values)
+        line = announcement(values)
+        if line and self._task == ("chief", 0):
+            print(line, flush=True)
         return when
 
     def phase(self, name: str, seconds: float) -> None:

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from cluster.topology import Topology, free_ports, local_topology
+from cluster.topology import Topology, free_ports, hosted_topology, local_topology
 
 
 def test_tf_config_names_every_address_and_the_task_itself():
@@ -44,3 +44,51 @@ def test_ports_that_are_taken_are_not_handed_out(monkeypatch):
 
         with pytest.raises(OSError, match="only 0 free ports"):
             free_ports(1)
+
+
+def hosts(number: int) -> list[str]:
+    return [f"algo-{index}" for index in range(1, number + 1)]
+
+
+def test_on_as_many_hosts_as_workers_chief_and_servers_are_beside_the_workers():
+    topology = hosted_topology({"ps": 1, "worker": 2, "chief": 1}, hosts(2))
+
+    assert topology.tasks_on("algo-1") == [("ps", 0), ("worker", 0), ("chief", 0)]
+    assert topology.tasks_on("algo-2") == [("worker", 1)]
+    assert topology.addresses["ps"] == ("algo-1:2222",)
+    assert topology.addresses["chief"] == ("algo-1:2224",)
+
+
+def test_with_hosts_to_spare_the_last_ones_have_the_servers():
+    topology = hosted_topology({"ps": 2, "worker": 2, "chief": 1}, hosts(4))
+
+    assert [topology.tasks_on(host) for host in hosts(4)] == [
+        [("worker", 0), ("chief", 0)],
+        [("worker", 1)],
+        [("ps", 0)],
+        [("ps", 1)],
+    ]
+
+
+def test_servers_are_on_the_hosts_of_their_group_wherever_these_are():
+    topology = hosted_topology({"ps": 2, "worker": 3, "chief": 1}, hosts(4), ps_hosts=["algo-1"])
+
+    assert topology.tasks_on("algo-1") == [("ps", 0), ("ps", 1)]
+    assert topology.tasks_on("algo-2") == [("worker", 0), ("chief", 0)]
+    assert topology.tasks_on("algo-4") == [("worker", 2)]
+
+
+def test_without_servers_the_chief_is_the_first_of_the_workers():
+    topology = hosted_topology({"worker": 2, "chief": 1}, hosts(3))
+
+    assert [topology.tasks_on(host) for host in hosts(3)] == [[("chief", 0)], [("worker", 0)], [("worker", 1)]]
+
+
+@pytest.mark.parametrize("counts", [{"ps": 3, "worker": 4, "chief": 1}, {"worker": 5, "chief": 1}, {"chief": 1}])
+@pytest.mark.parametrize("number", [1, 2, 4, 9])
+def test_every_task_has_an_address_of_its_own_on_one_of_the_hosts(counts, number):
+    topology = hosted_topology(counts, hosts(number))
+
+    addresses = [address for role in topology.addresses.values() for address in role]
+    assert len(set(addresses)) == sum(counts.values())
+    assert sorted(task for host in hosts(number) for task in topology.tasks_on(host)) == sorted(topology.tasks())

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import psutil
 
+from cluster.limits import available_cpus, limited_to_a_share
 from facesim.metrics.collectors import Reading, role_and_index
+from facesim.metrics.place import has_own_network, host_index
 
 
 class PsutilCollector:
@@ -16,15 +18,13 @@ class PsutilCollector:
 
     def __init__(self, pids: dict[str, int]):
         self._tasks = {name: psutil.Process(pid) for name, pid in pids.items()}
-        self._cpus = (
-            len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
-        )
+        self._cpus = available_cpus()
         psutil.cpu_percent()  # the first call only sets the beginning of the interval
         for process in self._tasks.values():
             process.cpu_percent()
 
     def collect(self) -> Iterator[Reading]:
-        yield "host", 0, self._host()
+        yield "host", host_index(), self._host()
         for name, process in self._tasks.items():
             try:
                 values = self._task(process)
@@ -33,15 +33,20 @@ class PsutilCollector:
             yield *role_and_index(name), values
 
     def _host(self) -> dict[str, float]:
-        memory, network, disk = psutil.virtual_memory(), psutil.net_io_counters(), psutil.disk_io_counters()
-        values = {
-            "cpu_percent": psutil.cpu_percent(),
+        sent, received = _network_bytes()
+        values: dict[str, float] = {
             "cpu_count": self._cpus,
+            "net_sent_bytes": sent,
+            "net_received_bytes": received,
+        }
+        if limited_to_a_share():
+            return values  # the rest is the whole machine's, of which this host is a part; its engine measures it
+        memory, disk = psutil.virtual_memory(), psutil.disk_io_counters()
+        values |= {
+            "cpu_percent": psutil.cpu_percent(),
             "memory_bytes": memory.total - memory.available,
             "memory_percent": memory.percent,
         }
-        if network:
-            values |= {"net_sent_bytes": network.bytes_sent, "net_received_bytes": network.bytes_recv}
         if disk:
             values |= {"disk_read_bytes": disk.read_bytes, "disk_written_bytes": disk.write_bytes}
         return values
@@ -62,3 +67,11 @@ class PsutilCollector:
                 io = process.io_counters()
                 values |= {"disk_read_bytes": io.read_bytes, "disk_written_bytes": io.write_bytes}
         return values
+
+
+def _network_bytes() -> tuple[int, int]:
+    """Bytes sent and received: where tasks reach other hosts, over the interfaces that lead there."""
+    interfaces = psutil.net_io_counters(pernic=True)
+    if has_own_network():
+        interfaces.pop("lo", None)
+    return sum(own.bytes_sent for own in interfaces.values()), sum(own.bytes_recv for own in interfaces.values())

@@ -1,0 +1,13 @@
+"""What facesim says to AWS: everything that imports boto3 or SageMaker's package is here, and loads it when it is used.
+
+settings  the options that belong to an account: region, role, bucket, image, ...
+session   clients, and AWS' errors in words
+site      from settings to the place that a job runs at
+storage   S3: uploads that are not repeated, downloads, archives unpacked safely
+logs      CloudWatch Logs, followed
+bill      what it may cost, and what AWS says that it did
+calls     SageMaker: create, describe, stop
+measured  CloudWatch's points as samples
+home      what a job left in S3 becomes a run directory
+job       one training job from its creation until it is home
+"""

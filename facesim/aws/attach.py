@@ -1,0 +1,42 @@
+"""The run directory of a training job that is already at AWS."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from facesim.aws.calls import describe
+from facesim.backends.training_job import JOB, job_of
+from facesim.errors import InputError
+from facesim.run import Run, find_runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from facesim.aws.session import Account
+
+
+def open_run(account: Account, name: str, place: Path) -> Run:
+    """The run of the training job `name`: in or below `place` if it was started from there, else a new one in it.
+
+    Raises:
+        InputError: it is no training job of facesim's.
+        AwsError: there is none of that name.
+    """
+    for run in find_runs([place]) if place.exists() and any(place.rglob("job.json")) else []:
+        if run.plan_file.exists():
+            request = json.loads(run.plan_file.read_text()).get("CreateTrainingJob", {})
+            if request.get("TrainingJobName") == name:
+                run.claim()
+                return run
+    told = describe(account, name)
+    hyperparameters = told.get("HyperParameters", {})
+    if JOB not in hyperparameters:
+        raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
+    job = job_of(hyperparameters)
+    run = Run.create(
+        place / name, job.model_copy(update={"aws": job.aws.model_copy(update={"region": account.region})})
+    )
+    run.record("submitted", time_unix_s=told["CreationTime"].timestamp())
+    run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}))
+    return run

@@ -1,0 +1,59 @@
+"""What a training job's hosts print, read from CloudWatch Logs as it comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+
+_HOST = re.compile(r"/(algo-\d+)-\d+$")
+
+
+class Line(NamedTuple):
+    """A line that `host` printed."""
+
+    host: str
+    time_unix_s: float
+    text: str
+
+
+class LogTail:
+    """Reads the streams of one job, `JOB/algo-N-EPOCH`; each time what is new."""
+
+    def __init__(self, logs: Any, job: str):
+        self._logs = logs
+        self._job = job
+        self._tokens: dict[str, str] = {}  # by stream: where to go on
+
+    def new(self) -> Iterator[Line]:
+        """What every host printed since the last time, host by host, in order."""
+        for stream in self._streams():
+            yield from self._lines(stream)
+
+    def _streams(self) -> list[str]:
+        # Asked each time: a job that was interrupted prints to new streams.
+        try:
+            pages = list(
+                self._logs.get_paginator("describe_log_streams").paginate(
+                    logGroupName=GROUP, logStreamNamePrefix=f"{self._job}/"
+                )
+            )
+        except self._logs.exceptions.ResourceNotFoundException:
+            return []  # the account's first job has not printed yet
+        return sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
+
+    def _lines(self, stream: str) -> Iterator[Line]:
+        found = _HOST.search(stream)
+        host = found[1] if found else stream.rpartition("/")[2]
+        while True:
+            known = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
+            page = self._logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
+            for event in page["events"]:
+                yield Line(host, event["timestamp"] / 1000, event["message"].rstrip("\n"))
+            token = page["nextForwardToken"]
+            # The end of a stream is told by the same token again; an empty page alone does not tell it.
+            if token == self._tokens.get(stream):
+                return
+            self._tokens[stream] = token

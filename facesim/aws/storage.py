@@ -1,0 +1,135 @@
+"""S3: folders uploaded unless they are there already, objects brought home, archives unpacked safely."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from facesim.aws.session import AwsError
+
+
+def split(uri: str) -> tuple[str, str]:
+    """`s3://bucket/some/folder/` -> (`bucket`, `some/folder/`)."""
+    address = urlsplit(uri)
+    return address.netloc, address.path.lstrip("/")
+
+
+def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
+    """Make the bucket unless it is there; one that belongs to somebody else than `owner` is refused by AWS (403)."""
+    from botocore.exceptions import ClientError
+
+    expected = {"ExpectedBucketOwner": owner} if owner else {}
+    try:
+        s3.head_bucket(Bucket=name, **expected)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+            raise
+        # us-east-1 is where a bucket is without a constraint, and may not be named as one.
+        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        s3.create_bucket(Bucket=name, **place)
+
+
+class Sent(NamedTuple):
+    """How much of a file has been uploaded."""
+
+    file: Path
+    sent_bytes: int
+    bytes: int
+    done: bool
+
+
+def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None) -> Iterator[Sent]:
+    """Put every file of `folder` under `uri`, an address that belongs to this very content; tell how far it is.
+
+    A file that is there with the same size is the same file, so an upload that broke off goes on where it was. Whoever
+    does not want to hear more closes the iterator: that ends the upload.
+    """
+    from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
+    bucket, prefix = split(uri)
+    there = {
+        entry["Key"]: entry["Size"]
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for entry in page.get("Contents", [])
+    }
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    with create_transfer_manager(s3, TransferConfig()) as manager:  # left early, it cancels what it does
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            key, size = prefix + file.relative_to(folder).as_posix(), file.stat().st_size
+            if there.get(key) == size:
+                continue
+            counter = _Counter()
+            future = manager.upload(str(file), bucket, key, extra_args=encryption, subscribers=[counter])
+            while not future.done():
+                yield Sent(file, counter.bytes, size, False)
+                time.sleep(_TELL_EVERY_S)
+            future.result()
+            yield Sent(file, size, size, True)
+
+
+_TELL_EVERY_S = 0.1
+
+
+class _Counter:
+    """Counts what a transfer sends: what s3transfer calls a subscriber."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def on_queued(self, **_: Any) -> None:
+        pass
+
+    def on_progress(self, bytes_transferred: int, **_: Any) -> None:
+        self.bytes += bytes_transferred
+
+    def on_done(self, **_: Any) -> None:
+        pass
+
+
+def download(s3: Any, uri: str, file: Path) -> bool:
+    """Bring one object home; False if there is none."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = split(uri)
+    try:
+        s3.download_file(bucket, key, str(file))
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+            return False
+        raise
+    return True
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar.gz: regular files and folders below `folder`, nothing else.
+
+    A link, a device, or a name that leads elsewhere is refused: what is in an archive was written by a container, and
+    must not write anywhere else on this machine, nor read.
+
+    Raises:
+        AwsError: the archive is damaged, or holds what it may not.
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
+                    raise AwsError(
+                        f"{archive.name} holds {member.name!r}, which is no file below it; it is not unpacked"
+                    )
+                place = folder / name
+                if member.isdir():
+                    place.mkdir(parents=True, exist_ok=True)
+                    continue
+                place.parent.mkdir(parents=True, exist_ok=True)
+                content = tar.extractfile(member)
+                assert content is not None, "a regular file has content"
+                with content, place.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise AwsError(f"{archive.name} cannot be unpacked: {error}") from None

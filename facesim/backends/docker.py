@@ -1,0 +1,197 @@
+"""`docker`: this machine executes the CreateTrainingJob request that `sagemaker` would send, a container a host."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cluster.containers import INTERRUPTED, TRAINING, ContainerJob
+from cluster.engine import EngineError, capacity
+from facesim import image
+from facesim.aws.storage import unpack
+from facesim.backends.emulation import Emulation, emulate, hosts_of_study, takes_all_hosts
+from facesim.backends.homecoming import bring_home
+from facesim.backends.printed import Printed
+from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
+from facesim.errors import InputError
+from facesim.job import Job
+from facesim.metrics.files import SampleWriter
+from facesim.run import Run
+
+#: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
+_ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"
+
+#: A folder of the run directory for what hosts work with, gone when the run has ended.
+_SCRATCH = ".hosts"
+
+
+class DockerBackend:
+    """Runs a job's request with the engine of this machine."""
+
+    measurement = "emulated"
+
+    def render(self, job: Job, directory: Path, data: Path) -> TrainingJob:
+        """The request as SageMaker would get it, but for the account's names."""
+        site = Site(
+            role_arn=_ROLE,
+            image=job.aws.image or image.IMAGE,
+            bucket=_BUCKET,
+            prefix=job.aws.prefix,
+            input_mode=job.aws.input_mode,
+            tags=job.aws.tags,
+        )
+        return training_job_request(job, job_name(directory), data.resolve(), site)
+
+    def check(self, job: Job) -> None:
+        if job.aws.image is None:
+            image.check()
+
+    def submit(self, run: Run, request: TrainingJob) -> DockerExecution:
+        run.plan_file.write_text(request.to_json())
+        return DockerExecution(run, request)
+
+
+class DockerExecution:
+    """A request that is being executed, and comes home into `run`."""
+
+    def __init__(self, run: Run, request: TrainingJob):
+        self._run = run
+        self._request = request
+        self._store = FolderStore(run.directory / _SCRATCH / "store", self._places())
+        job = run.job()
+        BACKEND.check(job)
+        try:
+            self._emulation: Emulation = emulate(hosts_of_study(job), *capacity())
+            self._job = ContainerJob(
+                request.request,
+                self._store,
+                run.directory / _SCRATCH / "hosts",
+                shapes=self._emulation.shapes,
+                sampling_s=job.sampling_s,
+            )
+        except EngineError as error:
+            raise InputError(str(error)) from None
+        self._printed = Printed(run)
+        self._state = ""
+        self._writers: dict[str, SampleWriter] = {}
+        self._interruptions = [
+            threading.Timer(fault.at_s, self._job.interrupt, (fault.notice_s > 0, fault.for_s))
+            for fault in job.faults
+            if takes_all_hosts(fault)
+        ]
+        # Drained, killed, interrupted as the job itself is.
+        self.stop, self.kill = self._job.stop, self._job.kill
+        self.interrupt, self.kill_host = self._job.interrupt, self._job.kill_host
+
+    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+        yield {"event": "emulation", **self._emulation.facts()}
+        for event in self._job.events(tick_s):
+            if event is None:
+                yield None
+            elif event["event"] == "log":
+                told = self._printed.add(event["host"], event["line"], event["time_unix_s"])
+                # Hosts stop at an interruption as well, but the job does not.
+                if told and not (told["event"] == "stopping" and self._state == INTERRUPTED):
+                    yield told
+            elif event["event"] == "stats":
+                self._record(**event)
+            elif event["event"] == "node_ended":
+                self._bring_home()
+                yield event
+            else:
+                yield event
+                if event["event"] == "state":
+                    yield from self._entered(event)
+
+    def close(self) -> None:
+        for timer in self._interruptions:
+            timer.cancel()
+        self._job.close()
+        shutil.rmtree(self._run.directory / _SCRATCH, ignore_errors=True)
+
+    def _entered(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """What a state of the job means for the run."""
+        self._state = event["state"]
+        if event["state"] == TRAINING and event["attempt"] == 1:
+            for timer in self._interruptions:
+                timer.start()
+        elif event["state"] == INTERRUPTED:
+            tasks = self._run.job().tasks
+            yield {
+                "event": "recovering",
+                "task": tasks[-1],
+                "restart": event["attempt"],
+                "starting": tasks,
+                "in_s": 0.0,
+            }
+
+    def _places(self) -> dict[str, Path]:
+        """Where the request's addresses lead: what would be uploaded, and checkpoints, which stay with the run."""
+        checkpoints = self._request.request["CheckpointConfig"]["S3Uri"]
+        return {**self._request.uploads, checkpoints: self._run.checkpoints}
+
+    def _record(self, time_unix_s: float, event: str, host: str, **values: float) -> None:
+        """One round of the engine's own measurements of a host."""
+        if host not in self._writers:
+            self._writers[host] = SampleWriter(
+                self._run.metrics / f"docker-{host}.jsonl", run_id=self._run.id, host=host, source="docker"
+            )
+        self._writers[host].write(time_unix_s, "host", int(host.rsplit("-", 1)[1]) - 1, values)
+
+    def _bring_home(self) -> None:
+        scratch = self._run.directory / _SCRATCH
+        results = f"{self._request.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self._request.name}/output"
+        archives = self._store.folder(results)
+        for name in ("output", "model"):
+            (scratch / name).mkdir(parents=True, exist_ok=True)
+            if (archives / f"{name}.tar.gz").exists():
+                unpack(archives / f"{name}.tar.gz", scratch / name)
+        bring_home(scratch / "output", scratch / "model", self._run)
+        self._printed.settle()
+
+
+class FolderStore:
+    """Folders in place of S3: `places` says where some addresses lead, all others are below `root`.
+
+    Unlike S3 it lets go of what a folder that is uploaded again has not any more: old checkpoints do not pile up.
+    """
+
+    def __init__(self, root: Path, places: dict[str, Path]):
+        self._root = root
+        self._had: dict[Path, set[Path]] = {}
+        self._places = {uri.rstrip("/"): folder for uri, folder in places.items()}
+
+    def folder(self, uri: str) -> Path:
+        """Where an address leads."""
+        address = uri.rstrip("/")
+        return self._places.get(address) or self._root / address.removeprefix("s3://")
+
+    def download(self, uri: str, directory: Path) -> None:
+        source = self.folder(uri)
+        if source.is_dir():
+            shutil.copytree(source, directory, dirs_exist_ok=True)
+
+    def upload(self, directory: Path, uri: str) -> None:
+        target, files = (
+            self.folder(uri),
+            {path.relative_to(directory) for path in directory.rglob("*") if path.is_file()},
+        )
+        for name in sorted(files):
+            file, copy = directory / name, target / name
+            if not copy.exists() or _differ(file, copy):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, copy)
+        for name in self._had.get(directory, set()) - files:
+            (target / name).unlink(missing_ok=True)
+        self._had[directory] = files
+
+
+def _differ(file: Path, copy: Path) -> bool:
+    now, then = file.stat(), copy.stat()
+    return (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns)
+
+
+BACKEND = DockerBackend()

@@ -1,0 +1,86 @@
+"""How much of this machine a host of an instance type is given, so that a cluster of them fits on it.
+
+All hosts of a job, and all jobs of a study, are scaled by the same factor, processors and network alike, so that what
+the hosts are to each other, and how computing compares with communicating, stays as on the instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.containers import HostShape
+from facesim.billing.catalogue import instance
+from facesim.faults import Fault
+from facesim.job import Job
+
+#: The part of this machine's memory that all hosts together may use.
+_MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """What hosts are given: `shapes` by instance type, and by which factors that is less than the instances have."""
+
+    shapes: dict[str, HostShape]
+    cpu_factor: float
+    memory_factor: float
+
+    def facts(self) -> dict[str, Any]:
+        """For the record."""
+        return {
+            "cpu_factor": self.cpu_factor,
+            "memory_factor": self.memory_factor,
+            "hosts": {name: asdict(shape) for name, shape in self.shapes.items()},
+        }
+
+
+def emulate(hosts: Mapping[str, int], cpus: float, memory_bytes: float) -> Emulation:
+    """Fit so many hosts of each instance type on a machine with `cpus` and `memory_bytes`.
+
+    The bandwidth is the one that an instance sustains; where that is not published, its peak.
+
+    Raises:
+        InputError: an instance type is not in the catalogue.
+    """
+    kinds = {name: instance(name) for name in hosts}
+    cpu_factor = min(1.0, cpus / sum(kinds[name].vcpu * count for name, count in hosts.items()))
+    due_bytes = sum(kinds[name].memory_gib * 2**30 * count for name, count in hosts.items())
+    memory_factor = min(1.0, _MEMORY_SHARE * memory_bytes / due_bytes)
+    shapes = {
+        name: HostShape(
+            cpus=kind.vcpu * cpu_factor,
+            memory_bytes=int(kind.memory_gib * 2**30 * memory_factor),
+            bandwidth_bits_per_s=(kind.network_base_gbps or kind.network_peak_gbps) * 1e9 * cpu_factor,
+        )
+        for name, kind in kinds.items()
+    }
+    return Emulation(shapes, cpu_factor, memory_factor)
+
+
+def hosts_of_study(job: Job) -> dict[str, int]:
+    """The hosts of the largest job of a study with this shape, whose hosts all its jobs are given: a single process
+    then has what each worker of the cluster has.
+    """
+    hosts = {job.shape.instance_type: job.shape.workers}
+    servers = job.aws.ps_instance_type
+    if servers:
+        hosts[servers] = hosts.get(servers, 0) + job.shape.ps
+    return hosts
+
+
+def hosts_of_request(request: Mapping[str, Any]) -> dict[str, int]:
+    """The hosts of a CreateTrainingJob request."""
+    resources = request["ResourceConfig"]
+    hosts: dict[str, int] = {}
+    for group in resources.get("InstanceGroups") or [resources]:
+        hosts[group["InstanceType"]] = hosts.get(group["InstanceType"], 0) + group["InstanceCount"]
+    return hosts
+
+
+def takes_all_hosts(fault: Fault) -> bool:
+    """Whether a fault is played by taking the capacity of the whole job away, as when AWS takes back one instance of
+    it. One that waits for a step only its host knows of, and ends just that host's tasks.
+    """
+    return fault.kind == "interrupt" and fault.at_s is not None

@@ -1,0 +1,140 @@
+"""A host of a SageMaker job, or of one that the docker backend runs: from its contract to what it has to do.
+
+Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.backends.homecoming` makes one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from cluster.contract import Contract, HostWork
+from cluster.faults import Fault
+from cluster.limits import available_cpus
+from cluster.liveness import ATTEND
+from cluster.plan import Plan, Task
+from cluster.topology import hosted_topology
+from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.tasks import PRELOAD, monitor_task, training_task
+from facesim.backends.training_job import DATA, PS_GROUP, job_of
+from facesim.job import Job
+from facesim.metrics.collectors import COLLECTORS
+from facesim.metrics.place import HOST
+from facesim.run import Run
+from facesim.training import STRATEGIES, served
+
+#: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
+#: for it, and both leave time for what comes after.
+_GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
+
+#: The folder beside the checkpoints that holds each host's samples.
+_KEPT = "recorded"
+
+#: How long the first host may take until it listens. All hosts start together.
+_FIRST_HOST_S = 600.0
+
+
+def plan(contract: Contract) -> HostWork:
+    """What this host has to do: its tasks of the job's topology.
+
+    Raises:
+        ValueError: the job needs fewer hosts than it was given.
+    """
+    job = job_of(contract.hyperparameters)
+    strategy = STRATEGIES[job.strategy]
+    topology = hosted_topology(
+        strategy.tasks(job.shape.workers, job.shape.ps), contract.hosts, contract.groups.get(PS_GROUP, ())
+    )
+    host = contract.current_host
+    mine = topology.tasks_on(host)
+    if not mine:
+        raise ValueError(f"{host} has nothing to do: {job.strategy} has {len(topology.tasks())} tasks")
+    run = Run.create(contract.output / host, job)
+    run.record("submitted", host=host)
+    shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
+
+    environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    cores = max(1, round(available_cpus()))
+    computing = [role for role, _ in mine if strategy.tasks is not served or role == "worker"]
+    tasks = [
+        training_task(
+            run,
+            job,
+            contract.channels[DATA],
+            contract.checkpoints,
+            topology,
+            role,
+            index,
+            host=host,
+            cores=cores,
+            neighbours=max(1, len(computing)),
+            environment=environment,
+        )
+        for role, index in mine
+    ]
+    _keep_samples(run, [task.name for task in tasks if not task.serves], contract.checkpoints / _KEPT, host)
+    number = contract.hosts.index(host)
+    first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
+    leader = "chief-0"
+    if host != first_host:
+        tasks.append(_attend(run, first_host, number))
+        leader = tasks[-1].name
+    work = Plan(
+        tasks=tuple(tasks),
+        leader=leader,
+        monitor=monitor_task(run, number, environment),
+        preload=PRELOAD,
+        private_network=False,
+        grace_s=_GRACE_S if host == first_host else _OTHERS_GRACE_S,
+        max_restarts=job.recovery.max_restarts,
+        faults=tuple(_faults_here(job, run, host, [task.name for task in tasks])),
+    )
+    run.plan_file.write_text(work.to_json())
+
+    def finish() -> None:
+        if run.model_file.exists():
+            shutil.move(run.model_file, contract.model / run.model_file.name)
+            shutil.copy(run.job_file, contract.model)
+
+    return HostWork(work, first_host, run.record, finish)
+
+
+def _keep_samples(run: Run, training: list[str], kept: Path, host: str) -> None:
+    """Let what is recorded here outlive an interruption: as hard links in the checkpoints' folder, which comes back.
+
+    That folder is all hosts' together. What others recorded is let go of, so that it is never put back over newer.
+    """
+    for folder in kept.glob("*"):
+        if folder.name != host:
+            shutil.rmtree(folder)
+    (kept / host).mkdir(parents=True, exist_ok=True)
+    for name in (*COLLECTORS, *training, *(f"sockets-{task}" for task in training)):
+        file = kept / host / f"{name}.jsonl"
+        file.touch()
+        try:
+            os.link(file, run.metrics / file.name)
+        except OSError:  # another file system: what was recorded until now is all that comes back
+            shutil.copy(file, run.metrics)
+
+
+def _faults_here(job: Job, run: Run, host: str, tasks: list[str]) -> Iterator[Fault]:
+    """The job's faults as far as they are this host's."""
+    for fault in job.faults:
+        script = fault.script(run.directory)
+        here = tuple(target for target in script.targets if target in (host, *tasks, str(run.directory)))
+        played_by_backend = job.backend == "docker" and takes_all_hosts(fault)
+        if here and not played_by_backend:
+            yield replace(script, targets=here)
+
+
+def _attend(run: Run, first_host: str, number: int) -> Task:
+    return Task(
+        role=ATTEND,
+        index=number,
+        target="cluster.liveness:attend",
+        arguments=(first_host, _FIRST_HOST_S),
+        log=str(run.log_file(f"{ATTEND}-{number}")),
+    )

@@ -1,0 +1,48 @@
+"""`sagemaker`: AWS SageMaker runs the job's CreateTrainingJob request on instances of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facesim.aws.bill import refuse_above
+from facesim.aws.job import SageMakerJob
+from facesim.aws.session import Account
+from facesim.aws.site import site_of
+from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.errors import InputError
+from facesim.job import Job
+from facesim.run import Run
+
+#: Leaves room for a suffix in a name of 63 letters.
+_LONGEST_STEM = 54
+
+
+class SageMakerBackend:
+    """Sends the request and follows the training job until its results are home."""
+
+    measurement = "measured"
+
+    def render(self, job: Job, directory: Path, data: Path) -> TrainingJob:
+        """The request. AWS is asked for the account's number at the most, if a default needs it."""
+        if any(takes_all_hosts(fault) for fault in job.faults):
+            raise InputError(
+                "an interruption of all hosts in --faults cannot be played at AWS, which takes capacity away itself; "
+                "leave it out, or try it with --backend docker"
+            )
+        site = site_of(job.aws, Account(job.aws.region))
+        # A run that goes on is another training job, with the checkpoints of the first.
+        name, lives = job_name(directory), sum(event["event"] == "submitted" for event in Run(directory).events())
+        again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
+        return training_job_request(job, again, data, site, lineage=name)
+
+    def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
+        run.plan_file.write_text(request.to_json())
+        aws = run.job().aws
+        return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
+
+    def estimate(self, requests: list[TrainingJob], max_cost_usd: float | None) -> str:
+        return refuse_above(max_cost_usd, [request.request for request in requests])
+
+
+BACKEND = SageMakerBackend()

@@ -1,0 +1,72 @@
+"""What the tasks of a job run, wherever they do: every backend's process tables are made of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster.plan import Task
+from cluster.topology import Topology
+from facesim.job import Job
+from facesim.run import Run
+from facesim.training import STRATEGIES, served
+
+#: Loaded once, before the tasks are forked.
+PRELOAD = ("facesim.training.task",)
+
+
+def training_task(
+    run: Run,
+    job: Job,
+    data: Path,
+    checkpoints: Path,
+    topology: Topology,
+    role: str,
+    index: int,
+    *,
+    host: str,
+    cores: int,
+    neighbours: int,
+    environment: Mapping[str, str] | None = None,
+) -> Task:
+    """One task of a topology, which leaves what it does in `run` and trains on the prepared data in `data`, from the
+    newest of the checkpoints if there are any.
+
+    It is on `host`, which has `cores`, where as many tasks as `neighbours`, itself included, compute at the same time:
+    each gets its share of the cores, for more threads would only take turns. A chief that coordinates evaluates while
+    they wait, and a server applies a joint update while they do.
+    """
+    strategy = STRATEGIES[job.strategy]
+    coordinated = strategy.tasks is served
+    serves = coordinated and role != "chief"
+    share = max(1, cores // neighbours)
+    between = coordinated and (role == "chief" or (role == "ps" and strategy.joint))
+    threads = job.shape.threads or (cores if between else share)
+    return Task(
+        role=role,
+        index=index,
+        target="facesim.training.task:" + ("serve" if serves else "train"),
+        arguments=(str(run.directory), threads, *([] if serves else [str(data), str(checkpoints)])),
+        log=str(run.log_file(f"{role}-{index}")),
+        serves=serves,
+        # One process alone is no cluster: TensorFlow would start a server for it.
+        environment={
+            **({"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {}),
+            **(environment or {}),
+        },
+        replaceable=strategy.replaceable(role),
+        host=host,
+        port=topology.port(role, index),
+    )
+
+
+def monitor_task(run: Run, index: int = 0, environment: Mapping[str, str] | None = None) -> Task:
+    """The process that samples a host's tasks."""
+    return Task(
+        role="monitor",
+        index=index,
+        target="facesim.metrics.monitor:main",
+        arguments=(str(run.directory),),
+        log=str(run.log_file(f"monitor-{index}")),
+        environment=dict(environment or {}),
+    )

@@ -1,0 +1,231 @@
+"""A job as the CreateTrainingJob request that runs it: the docker backend executes it, the sagemaker backend sends it.
+
+The container contract (AWS, "How Amazon SageMaker AI Processes Training Output", "... Provides Training Information"):
+
+    /opt/ml/input/config/        resourceconfig.json, hyperparameters.json, inputdataconfig.json
+    /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder
+    /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
+    /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
+    /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
+                                 output/data/algo-1, and what it writes there is a run directory
+    /opt/ml/output/failure       why it failed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from facesim.errors import InputError
+from facesim.job import Experiment, Job
+from facesim.metrics.announced import METRIC_DEFINITIONS
+
+#: The hyperparameter that holds the job as JSON.
+JOB = "job"
+
+#: The channel that holds the prepared data, and the one that holds facesim itself where the image does not.
+DATA, SOURCE = "data", "source"
+
+CHECKPOINTS = "/opt/ml/checkpoints"
+
+#: Names of the instance groups of a job whose parameter servers have instances of another type.
+WORKER_GROUP, PS_GROUP = "worker", "ps"
+
+#: Executed as it stands, without a shell: a shell as process 1 would swallow SIGTERM.
+ENTRYPOINT = ["python3", "-m", "cluster.node"]
+ARGUMENTS = ["--contract", "facesim.backends.hosted:plan"]
+
+_DAY_S = 24 * 3600
+_LONGEST_VALUE = 2500  # of a hyperparameter
+_LONGEST_NAME = 63
+_VOLUME_GB = 30
+
+
+@dataclass(frozen=True)
+class Site:
+    """The place that a job runs at: what belongs to an account and not to the job.
+
+    input_mode: `File` copies a channel's files before training starts, `FastFile` streams each when it is read.
+    source: a folder with facesim's packages, for an image that lacks them: it is uploaded and becomes a channel, and
+        its `bootstrap.py` is what the container executes.
+    """
+
+    role_arn: str
+    image: str
+    bucket: str
+    prefix: str = "facesim"
+    input_mode: str = "File"
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    kms_key: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder."""
+
+    request: dict[str, Any]
+    uploads: dict[str, Path]
+
+    @property
+    def name(self) -> str:
+        return self.request["TrainingJobName"]
+
+    @property
+    def bucket(self) -> str:
+        """The S3 bucket of all its addresses."""
+        return urlsplit(self.request["OutputDataConfig"]["S3OutputPath"]).netloc
+
+    def to_json(self) -> str:
+        uploads = {uri: str(path) for uri, path in self.uploads.items()}
+        return json.dumps({"CreateTrainingJob": self.request, "uploads": uploads}, indent=1)
+
+
+def training_job_request(
+    job: Job,
+    name: str,
+    data: Path,
+    site: Site,
+    *,
+    lineage: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> TrainingJob:
+    """The request that runs `job` as the training job `name` on the prepared data in the folder `data`.
+
+    Every job has checkpoints, so spot capacity that is taken away costs no more than what came after the newest.
+
+    Args:
+        lineage: the name of the first of the jobs that go on with each other's checkpoints; left out, this is it.
+        environment: variables of the container, beside those that every job has.
+
+    Raises:
+        InputError: SageMaker could not run this job.
+    """
+    if job.spot and not (job.recovery.checkpoint_s or job.recovery.checkpoint_steps):
+        raise InputError(
+            "--spot without checkpoints would begin again after each interruption, for money; give --checkpoint-s or "
+            "--checkpoint-steps, or leave --spot out"
+        )
+    max_run_s = job.max_run_s or min(_DAY_S, job.max_wait_s or _DAY_S)
+    home = f"s3://{site.bucket}/{site.prefix}"
+    request: dict[str, Any] = {
+        "TrainingJobName": name,
+        "RoleArn": site.role_arn,
+        "AlgorithmSpecification": {
+            "TrainingImage": site.image,
+            "TrainingInputMode": site.input_mode,
+            "ContainerEntrypoint": ENTRYPOINT,
+            "ContainerArguments": ARGUMENTS,
+            "MetricDefinitions": METRIC_DEFINITIONS,
+        },
+        "HyperParameters": {JOB: job_json(job)},
+        "Environment": {**ENVIRONMENT, **(environment or {})},
+        "InputDataConfig": [_channel(DATA, f"{home}/data/{_content_key(data)}/", site.input_mode)],
+        "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
+        "CheckpointConfig": {"S3Uri": f"{home}/jobs/{lineage or name}/checkpoints/", "LocalPath": CHECKPOINTS},
+        "ResourceConfig": _resources(job, data),
+        "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
+        "EnableManagedSpotTraining": job.spot is not None,
+        "Tags": [{"Key": key, "Value": value} for key, value in {"facesim": "run", **site.tags}.items()],
+    }
+    uploads = {request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]: data}
+    if site.source:
+        uri = f"{home}/source/{_content_key(site.source)}/"
+        uploads[uri] = site.source
+        request["InputDataConfig"].append(_channel(SOURCE, uri, "File"))
+        request["AlgorithmSpecification"]["ContainerEntrypoint"] = [
+            "python3",
+            f"/opt/ml/input/data/{SOURCE}/bootstrap.py",
+        ]
+    if job.spot:
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = math.ceil(job.max_wait_s or 2 * max_run_s)
+    if site.kms_key:
+        request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
+        request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
+    if site.subnets:
+        request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
+    return TrainingJob(request, uploads)
+
+
+#: What every task needs before TensorFlow is loaded.
+ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
+    "PYTHONUNBUFFERED": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # see facesim.backends.local
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
+
+
+def job_name(directory: Path) -> str:
+    """The training job's name for a run directory: SageMaker allows letters, digits and hyphens, 63 at most."""
+    allowed = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in directory.name)
+    words = [word for word in f"facesim-{allowed}".split("-") if word]
+    return "-".join(words)[:_LONGEST_NAME].rstrip("-")
+
+
+def job_json(job: Job) -> str:
+    """A job as short as it can be: what is as its recipe and facesim have it by default is left out.
+
+    Raises:
+        InputError: even so it is longer than a hyperparameter may be.
+    """
+    given = job.model_dump(mode="json", exclude_defaults=True, exclude={"experiment", "aws"})
+    # Not pydantic's exclude_defaults: what a recipe sets, and the user set back to the default, must stay.
+    recipe = Experiment(recipe=job.experiment.recipe).model_dump(mode="json")
+    experiment = {k: v for k, v in job.experiment.model_dump(mode="json").items() if v != recipe[k]}
+    experiment["recipe"] = job.experiment.recipe
+    text = json.dumps({"experiment": experiment, **given}, separators=(",", ":"))
+    if len(text) > _LONGEST_VALUE:
+        raise InputError(
+            f"the job takes {len(text)} characters and a hyperparameter of SageMaker's may have {_LONGEST_VALUE}; "
+            "shorten the path of --data"
+        )
+    return text
+
+
+def job_of(hyperparameters: Mapping[str, str]) -> Job:
+    """The job that `job_json` wrote: what a container does with its hyperparameters."""
+    return Job.model_validate_json(hyperparameters[JOB])
+
+
+def _resources(job: Job, data: Path) -> dict[str, Any]:
+    """Instances: all alike, or the parameter servers' of a type of their own."""
+    data_gb = sum(file.stat().st_size for file in data.iterdir()) / 1e9
+    volume = {"VolumeSizeInGB": _VOLUME_GB + math.ceil(data_gb)}
+    groups = job.groups
+    if len(groups) == 1:
+        return {"InstanceType": groups[0][0], "InstanceCount": groups[0][1], **volume}
+    return {
+        "InstanceGroups": [
+            {"InstanceGroupName": name, "InstanceType": kind, "InstanceCount": count}
+            for name, (kind, count) in zip((WORKER_GROUP, PS_GROUP), groups, strict=True)
+        ],
+        **volume,
+    }
+
+
+def _channel(name: str, uri: str, input_mode: str) -> dict[str, Any]:
+    place = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "InputMode": input_mode, "DataSource": {"S3DataSource": place}}
+
+
+def _content_key(folder: Path) -> str:
+    """A name that tells this content from any other.
+
+    A prepared data set's description holds the checksum of all the rest, so that it alone need be read.
+    """
+    description = folder / "dataset.json"
+    files = [description] if description.exists() else sorted(path for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,243 @@
+"""Commands about training jobs at AWS: `attach`, `status`, `logs`, `cancel`, `policy`, and the `emulator`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facesim.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.aws.session import Account
+    from facesim.run import Run
+
+#: Options of `compare` and `run` that describe the place at AWS; `facesim.aws.settings` has their meaning and defaults.
+AWS_OPTIONS = [
+    click.option("--region", help="AWS region  [default: as AWS' own tools are configured]"),
+    click.option("--role", help="IAM role, or its name, that training jobs run as  [default: facesim-training]"),
+    click.option("--image", help="container image, or `aws` for AWS' TensorFlow image  [default: facesim in ECR]"),
+    click.option("--bucket", help="S3 bucket for data and results  [default: sagemaker-REGION-ACCOUNT]"),
+    click.option("--prefix", help="folder in the bucket  [default: facesim]"),
+    click.option("--input-mode", type=click.Choice(["File", "FastFile"]), help="copy or stream data  [default: File]"),
+    click.option("--subnets", multiple=True, help="subnet of a VPC to run in; repeatable"),
+    click.option("--security-groups", multiple=True, help="security group of a VPC; repeatable"),
+    click.option("--kms-key", help="KMS key that encrypts data, volumes and results"),
+    click.option("--tags", multiple=True, metavar="KEY=VALUE", help="tag of the training jobs; repeatable"),
+    click.option("--ps-instance-type", help="instances of their own, one each, for parameter servers"),
+    click.option("--max-cost", type=float, help="dollars: refuse a study that could cost more at AWS"),
+    click.option("--on-interrupt", type=click.Choice(["ask", "stop", "leave"]),
+                 help="what Ctrl-C does to a training job at AWS  [default: ask]"),
+]  # fmt: skip
+
+_region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
+
+
+def _account(region: str | None) -> Account:
+    from facesim.aws.session import Account
+
+    return Account(region)
+
+
+def _is_run(target: str) -> bool:
+    return (Path(target) / "job.json").is_file()
+
+
+def _name_and_region(target: str, region: str | None) -> tuple[str, str | None]:
+    """The training job that TARGET names: by itself, or by the run directory that it was started from."""
+    if not _is_run(target):
+        return target, region
+    from facesim.run import Run
+
+    run = Run.open(Path(target))
+    return _job_of(run), region or run.job().aws.region
+
+
+def _job_of(run: Run) -> str:
+    request = json.loads(run.plan_file.read_text()) if run.plan_file.exists() else {}
+    if "CreateTrainingJob" not in request or run.job().backend != "sagemaker":
+        raise InputError(f"{run.directory} did not run at AWS: its backend is {run.job().backend}")
+    return request["CreateTrainingJob"]["TrainingJobName"]
+
+
+@click.command()
+@click.argument("target", metavar="JOB")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+              help="folder for the run directory, if JOB is the name of a training job")  # fmt: skip
+@_region
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
+    """Follow a training job at AWS that goes on, or has ended, until its results are home.
+
+    JOB is the run directory that it was started from, or the training job's name.
+    """
+    from rich.console import Console
+
+    from facesim.aws.attach import open_run
+    from facesim.aws.job import SageMakerJob
+    from facesim.cli.study import INTERRUPTED, show_report
+    from facesim.progress import make_watcher
+    from facesim.run import State
+    from facesim.study import attach as follow
+
+    name, region = _name_and_region(target, region)
+    account = _account(region)
+    run = open_run(account, name, Path(target) if _is_run(target) else output)
+    if run.result() is None:
+        execution = SageMakerJob(run, account, name, on_interrupt=run.job().aws.on_interrupt)
+        watcher = make_watcher(Console(), quiet=as_json)
+        watcher.started(run, 1, 1)
+        watcher.ended(run, follow(run, execution, "measured", watcher))
+    show_report([run], run.directory / "report.html", as_json)
+    state = (run.result() or {})["state"]
+    return {State.COMPLETED.value: 0, State.STOPPED.value: INTERRUPTED}.get(state, 1)
+
+
+@click.command()
+@click.argument("target", metavar="[JOB]", required=False)
+@_region
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def status(target: str | None, region: str | None, as_json: bool) -> None:
+    """Tell how a training job at AWS does; without JOB, the newest ones of facesim's."""
+    from facesim.aws.bill import reported
+    from facesim.aws.calls import OUTCOMES, describe, newest
+
+    if target is None:
+        jobs = newest(_account(region))
+        if as_json:
+            click.echo(json.dumps(jobs, indent=1, default=str))
+            return
+        for job in jobs:
+            created = f"{job['CreationTime']:%Y-%m-%d %H:%M}"
+            click.echo(f"{job['TrainingJobName']:63} {job['TrainingJobStatus']:11} {created}")
+        if not jobs:
+            click.echo("no training jobs of facesim's in this region")
+        return
+    name, region = _name_and_region(target, region)
+    told = describe(_account(region), name)
+    if as_json:
+        click.echo(json.dumps(told, indent=1, default=str))
+        return
+    click.echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
+    for transition in told.get("SecondaryStatusTransitions", []):
+        end = transition.get("EndTime")
+        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   going on"
+        click.echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
+    if "FailureReason" in told:
+        click.echo(f"  {told['FailureReason']}")
+    if told["TrainingJobStatus"] in OUTCOMES:
+        bill = reported(told)
+        click.echo(f"  billed {bill['billable_s']} s, ${bill['cost_usd']:.4f}")
+
+
+@click.command()
+@click.argument("target", metavar="JOB")
+@click.option("--host", help="only of this host, such as algo-2")
+@click.option("--follow", is_flag=True, help="go on until the job has ended")
+@_region
+def logs(target: str, host: str | None, follow: bool, region: str | None) -> None:
+    """Print what the hosts of a training job at AWS printed."""
+    from facesim.aws.calls import OUTCOMES, describe
+    from facesim.aws.logs import LogTail
+    from facesim.aws.session import asking, redacted
+
+    name, region = _name_and_region(target, region)
+    account = _account(region)
+    tail = LogTail(account.client("logs"), name)
+    while True:
+        ended = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
+        with asking("read the training job's logs"):
+            for line in tail.new():
+                if host in (None, line.host):
+                    click.echo(f"{line.host}  {redacted(line.text)}")
+        if ended or not follow:
+            return
+        time.sleep(2.0)
+
+
+@click.command()
+@click.argument("target", metavar="JOB")
+@_region
+def cancel(target: str, region: str | None) -> None:
+    """Stop a training job at AWS; it may save and upload for two minutes more. Harmless when repeated."""
+    from facesim.aws.calls import cancel as stop
+
+    name, region = _name_and_region(target, region)
+    going_on = stop(_account(region), name)
+    click.echo(f"{name}: {'stopping' if going_on else 'had ended already'}")
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["user", "role", "trust"]), default="user")
+@_region
+@click.option("--role", default="facesim-training", show_default=True, help="name of the role of training jobs")
+@click.option("--bucket", help="S3 bucket  [default: sagemaker-REGION-ACCOUNT]")
+@click.option("--prefix", default="facesim", show_default=True, help="folder in the bucket")
+def policy(name: str, region: str | None, role: str, bucket: str | None, prefix: str) -> None:
+    """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
+    jobs run as, or the `trust` of that role."""
+    from facesim.aws.policies import policy as written
+
+    account = _account(region)
+    places = {
+        "PARTITION": account.partition,
+        "ACCOUNT": account.id,
+        "REGION": account.region,
+        "BUCKET": bucket or f"sagemaker-{account.region}-{account.id}",
+        "PREFIX": prefix,
+        "ROLE": role,
+    }
+    click.echo(written(name, places))
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on; nobody is authenticated")
+@click.option("--port", default=5055, show_default=True, help="port to listen on; 0 is any free one")
+@click.option(
+    "--interrupt-after",
+    type=float,
+    multiple=True,
+    metavar="SECONDS",
+    help="of training after which a spot job's capacity is taken away; repeatable",
+)
+@click.option(
+    "--metrics-period", type=float, default=60.0, show_default=True, help="seconds between points of instance metrics"
+)
+@click.option("--image", help="run this local image in place of every job's")
+@click.option("--hosts", default=2, show_default=True,
+              help="divide this machine among so many hosts, also while a job has fewer")  # fmt: skip
+def emulator(
+    host: str, port: int, interrupt_after: tuple[float, ...], metrics_period: float, image: str | None, hosts: int
+) -> None:
+    """Run an AWS-shaped endpoint on this machine, in which training jobs really run, in containers.
+
+    For tests and demonstrations without an account: set AWS_ENDPOINT_URL to what it prints. Ctrl-C ends it and its
+    jobs.
+    """
+    import logging
+    import signal
+    import threading
+
+    try:
+        from facesim.emulator.endpoint import Emulator
+    except ImportError as error:
+        raise InputError(f"the emulator needs more packages ({error.name}): pip install 'facesim[emulator]'") from None
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = Emulator(
+        host, port, interruptions_s=interrupt_after, metrics_period_s=metrics_period, image=image, hosts=hosts
+    )
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    url = running.start()
+    click.echo(f"export AWS_ENDPOINT_URL={url} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x")
+    while not over.wait(0.5):  # a wait without an end would not let the signal's handler run on every system
+        pass
+    running.stop()
+
+
+COMMANDS: list[Any] = [attach, status, logs, cancel, policy, emulator]

@@ -1,0 +1,34 @@
+"""The commands of the container image: `image build`, `image check`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def image() -> None:
+    """The container image that hosts run, in the docker backend and on SageMaker."""
+
+
+@image.command()
+@click.option("--tag", help="name of the image  [default: facesim:VERSION]")
+@click.option("--base", help="image to build on, with Python 3.10 to 3.13  [default: python:3.12-slim]")
+@click.option("--tensorflow", help="TensorFlow's package; `tensorflow[and-cuda]` for GPUs  [default: tensorflow-cpu]")
+def build(tag: str | None, base: str | None, tensorflow: str | None) -> None:
+    """Make the image from the facesim that is installed here. Only the first time takes minutes."""
+    from facesim import image as images
+
+    name = tag or images.IMAGE
+    made = images.build(name, base or images.BASE, tensorflow or images.TENSORFLOW, tell=click.echo)
+    click.echo(f"made {name} ({made.removeprefix('sha256:')[:12]})")
+
+
+@image.command()
+@click.option("--tag", help="name of the image  [default: facesim:VERSION]")
+def check(tag: str | None) -> None:
+    """Whether an engine answers and has the image of the facesim that is installed here."""
+    from facesim import image as images
+
+    name = tag or images.IMAGE
+    images.check(name)
+    click.echo(f"{name} is here and holds this facesim")

@@ -1,0 +1,41 @@
+"""Training metrics as lines in a log, for whoever sees nothing of a run but what it prints.
+
+The training task prints `facesim: epoch=3; loss=0.61; ...` when an epoch ends. SageMaker reads such lines with
+`METRIC_DEFINITIONS` and keeps the values as the job's algorithm metrics.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Names of the schema that are announced.
+ANNOUNCED = (
+    "epoch",
+    "examples",
+    "images_per_s",
+    "loss",
+    "running_accuracy",
+    "held_out_accuracy",
+    "held_out_loss",
+    "training_accuracy",
+)
+
+#: As CreateTrainingJob's AlgorithmSpecification takes them.
+METRIC_DEFINITIONS = [{"Name": name, "Regex": f"facesim:.* {name}=([-+0-9.eEinfa]+);"} for name in ANNOUNCED]
+
+_LINE = re.compile(r"facesim:(( \w+=[-+0-9.eEinfa]+;)+)")
+_VALUE = re.compile(r" (\w+)=([^;]+);")
+
+
+def announcement(values: dict[str, float]) -> str | None:
+    """The line that announces `values`, or None: only the end of an epoch, and of the training, is announced."""
+    if not values.keys() & {"epoch", "training_accuracy"}:
+        return None
+    told = [f" {name}={float(values[name]):.6g};" for name in ANNOUNCED if name in values]
+    return "facesim:" + "".join(told)
+
+
+def announced(line: str) -> dict[str, float]:
+    """What a line of a log announces; nothing if it does not."""
+    found = _LINE.search(line)
+    return {name: float(value) for name, value in _VALUE.findall(found[1])} if found else {}

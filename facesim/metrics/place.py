@@ -1,0 +1,26 @@
+"""Which host samples are taken on. A host of a cluster is told its name; any other is called as the system calls it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+
+#: Names the host that a task is on, such as `algo-2`, where it has a network of its own.
+HOST = "FACESIM_HOST"
+
+
+def host_name() -> str:
+    """The host's name as samples have it."""
+    return os.environ.get(HOST) or socket.gethostname()
+
+
+def host_index() -> int:
+    """The host's position among the hosts of its job: algo-1's is 0."""
+    number = re.search(r"(\d+)$", os.environ.get(HOST, ""))
+    return int(number[1]) - 1 if number else 0
+
+
+def has_own_network() -> bool:
+    """Whether tasks on this host reach those of others through an interface, not through loopback."""
+    return HOST in os.environ

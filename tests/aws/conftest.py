@@ -1,0 +1,90 @@
+"""An endpoint for each test, and a job ready to be sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("moto")
+
+from facesim.aws.job import SageMakerJob
+from facesim.aws.session import Account
+from facesim.backends import backend
+from facesim.emulator.endpoint import Emulator
+from facesim.job import Job, make_job
+from facesim.run import Run
+from facesim.study import prepare_data
+from tests.aws.hosts import Script
+
+SECRET = "not-a-real-secret-but-as-long-as-one"
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the endpoint more often than one would ask AWS."""
+    for name in ("_DESCRIBE_EVERY_S", "_LOGS_EVERY_S"):
+        monkeypatch.setattr(f"facesim.aws.job.{name}", 0.1)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def endpoint(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """The emulator with scripted hosts; the client finds it by AWS_ENDPOINT_URL, as any AWS client would."""
+    emulator = Emulator(start=script.start)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", emulator.start())
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLEEXAMPLE12")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def account(endpoint: Emulator) -> Account:
+    return Account()
+
+
+@pytest.fixture
+def job(faces: Path) -> Job:
+    return make_job(
+        backend="sagemaker", data=str(faces), image_size=32, strategy="ps-async", instance_type="ml.m5.xlarge"
+    )
+
+
+@pytest.fixture
+def data(job: Job) -> Path:
+    """The job's data, prepared."""
+    return prepare_data(job, lambda *_: None).directory
+
+
+def submit(job: Job, directory: Path, data: Path) -> tuple[Run, SageMakerJob]:
+    """Render and submit a job, as a study does."""
+    where = backend("sagemaker")
+    request = where.render(job, directory, data)
+    run = Run.create(directory, job)
+    run.record("submitted")
+    return run, where.submit(run, request)
+
+
+def follow(run: Run, execution: SageMakerJob, on: Callable[[dict[str, Any]], None] = lambda event: None) -> list[dict]:
+    """Everything that happens until the end, also recorded in the run."""
+    events = []
+    for event in execution.events(0.05):
+        if event is not None:
+            run.record(**event)
+            events.append(event)
+            on(event)
+    execution.close()
+    return events
+
+
+def states(events: list[dict]) -> list[str]:
+    return [event["state"] for event in events if event["event"] == "state"]

@@ -1,0 +1,207 @@
+"""The command line at AWS, against an AWS-shaped endpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from facesim.cli import main
+from facesim.emulator.validation import problems
+from facesim.run import find_runs
+from tests.conftest import facesim
+
+SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
+
+
+@pytest.fixture
+def options(faces, tmp_path) -> list[str]:
+    return [*SMALL, "--data", str(faces), "--output", str(tmp_path / "runs")]
+
+
+@pytest.fixture
+def ended(endpoint, options, tmp_path, capsys):
+    """A run at AWS that has ended."""
+    assert main(["run", *options]) == 0
+    capsys.readouterr()
+    (run,) = find_runs([tmp_path / "runs"])
+    return run
+
+
+def test_a_dry_run_prints_a_request_that_aws_would_take_and_starts_nothing(
+    endpoint, account, options, tmp_path, capsys
+):
+    assert main(["compare", *options, "--dry-run"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    requests = [run["request"]["CreateTrainingJob"] for run in told["runs"]]
+    assert [problems("CreateTrainingJob", request) for request in requests] == [[], []]
+    assert [request["ResourceConfig"]["InstanceCount"] for request in requests] == [1, 2]
+    assert "can cost up to $16.56" in told["estimate"]
+    assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_with_everything_named_needs_no_aws_at_all(options, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    named = [
+        "--region",
+        "eu-west-1",
+        "--role",
+        "arn:aws:iam::123456789012:role/r",
+        "--bucket",
+        "b",
+        "--image",
+        "r.x/i:1",
+    ]
+
+    assert main(["run", *options, *named, "--dry-run"]) == 0
+
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["request"]["CreateTrainingJob"]["AlgorithmSpecification"]["TrainingImage"] == "r.x/i:1"
+
+
+def test_what_could_cost_too_much_is_refused_before_anything_is_started(endpoint, account, options, tmp_path, capsys):
+    assert main(["run", *options, "--max-cost", "1", "--max-run", "36000"]) == 2
+
+    assert "more than --max-cost 1; it fits with --max-run 15652" in capsys.readouterr().err
+    assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
+    assert account.client("s3").list_buckets()["Buckets"] == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_ends_in_table_report_and_the_bill_that_aws_told(endpoint, options, tmp_path, capsys):
+    assert main(["run", *options]) == 0
+
+    shown = capsys.readouterr().out
+    (run,) = find_runs([tmp_path / "runs"])
+    result = run.result()
+    told = json.loads((run.directory / "training_job.json").read_text())
+    assert "can cost up to $5.52" in shown
+    assert "measured" in shown
+    assert (result["state"], result["measurement"], result["backend"]) == ("Completed", "measured", "sagemaker")
+    assert result["held_out_accuracy"] == 0.75
+    assert result["billing"]["billable_s"] == told["BillableTimeInSeconds"]
+    assert result["cost_usd"] == pytest.approx(0.230 * told["BillableTimeInSeconds"] / 3600)
+    (report,) = (tmp_path / "runs").glob("report-*.html")
+    assert "sagemaker" in report.read_text()
+
+
+def test_a_failed_job_is_a_failed_run_with_the_reason_of_its_host(endpoint, options, tmp_path, capsys, script):
+    script.fails_with = "the loss became nan"
+
+    assert main(["run", *options]) == 1
+
+    (run,) = find_runs([tmp_path / "runs"])
+    assert run.result()["state"] == "Failed"
+    assert run.result()["failure"] == "AlgorithmError: the loss became nan"
+
+
+def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
+    for target in (str(ended.directory), f"facesim-{ended.id}"):
+        assert main(["status", target]) == 0
+        assert f"facesim-{ended.id}: Completed" in capsys.readouterr().out
+        assert main(["logs", target, "--follow"]) == 0
+        assert "algo-1  hello from algo-1, attempt 1" in capsys.readouterr().out
+        assert main(["cancel", target]) == 0
+        assert "had ended already" in capsys.readouterr().out
+    assert main(["status"]) == 0
+    assert f"facesim-{ended.id} " in capsys.readouterr().out
+
+
+def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_path, capsys):
+    assert main(["attach", f"facesim-{ended.id}", "--output", str(tmp_path / "elsewhere")]) == 0
+
+    (again,) = find_runs([tmp_path / "elsewhere"])
+    assert again.directory != ended.directory
+    for name in ("state", "held_out_accuracy", "cost_usd"):
+        assert again.result()[name] == ended.result()[name]
+
+
+def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):
+    assert main(["status", "facesim-nobody"]) == 1
+
+    assert "cannot describe the training job facesim-nobody" in capsys.readouterr().err
+
+
+def test_a_run_of_another_backend_cannot_be_attached(endpoint, tmp_path, capsys):
+    run = tmp_path / "local-run"
+    run.mkdir()
+    (run / "job.json").write_text("{}")
+
+    assert main(["attach", str(run)]) == 2
+
+    assert "did not run at AWS" in capsys.readouterr().err
+
+
+def test_ctrl_c_can_leave_the_job_and_attach_takes_it_up(endpoint, options, tmp_path, script):
+    script.until = threading.Event()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "facesim", "run", *options, "--on-interrupt", "leave"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert script.training.wait(60)
+    command.send_signal(signal.SIGINT)
+    _, told = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert "facesim attach" in told
+    (run,) = find_runs([tmp_path / "runs"])
+    assert run.result() is None
+    assert endpoint.job(f"facesim-{run.id}").status == "InProgress"
+
+    script.until.set()
+    attached = facesim("attach", run.directory)
+
+    assert attached.code == 0, attached.errors
+    assert run.result()["state"] == "Completed"
+
+
+def test_ctrl_c_without_a_terminal_stops_the_job_and_brings_it_home(endpoint, options, tmp_path, script):
+    script.until = threading.Event()
+    command = subprocess.Popen([sys.executable, "-m", "facesim", "run", *options], stdout=subprocess.DEVNULL)
+    assert script.training.wait(60)
+
+    command.send_signal(signal.SIGINT)
+
+    assert command.wait(60) == 130
+    (run,) = find_runs([tmp_path / "runs"])
+    assert run.result()["state"] == "Stopped"
+    assert run.model_file.exists()
+
+
+def test_the_emulator_is_an_endpoint_that_any_aws_client_finds_by_one_variable(tmp_path):
+    import boto3
+
+    command = subprocess.Popen(
+        [sys.executable, "-m", "facesim", "emulator", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        told = command.stdout.readline()
+        settings = dict(word.split("=", 1) for word in told.split()[1:])
+        client = boto3.client(
+            "sts",
+            settings["AWS_REGION"],
+            endpoint_url=settings["AWS_ENDPOINT_URL"],
+            aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+        )
+        assert client.get_caller_identity()["Account"].isdigit()
+    finally:
+        command.send_signal(signal.SIGTERM)
+        command.communicate(timeout=30)
+    assert command.returncode == 0
+
+
+def test_policy_prints_what_has_to_be_allowed(endpoint, capsys):
+    for name in ("user", "role", "trust"):
+        assert main(["policy", name]) == 0
+        assert json.loads(capsys.readouterr().out)["Statement"]
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in capsys.readouterr().out

@@ -1,0 +1,197 @@
+"""The CreateTrainingJob request: what AWS would accept, and what a container makes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("botocore")
+
+from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
+from facesim.emulator.validation import problems
+from facesim.errors import InputError
+from facesim.job import make_job
+
+SITE = Site(role_arn="arn:aws:iam::123456789012:role/facesim", image="facesim:latest", bucket="a-bucket")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Something to upload."""
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    (folder / "dataset.json").write_text('{"sha256": "1"}')
+    (folder / "images.u8").write_bytes(b"1234")
+    return folder
+
+
+def request(folder: Path, site: Site = SITE, name: str = "facesim-one", **options) -> dict:
+    job = make_job(backend="sagemaker", **options)
+    return training_job_request(job, name, folder, site).request
+
+
+PLACES = {
+    "plain": SITE,
+    "network": replace(SITE, subnets=("subnet-0a1",), security_groups=("sg-0a1",)),
+    "key": replace(SITE, kms_key="arn:aws:kms:us-east-1:123456789012:key/1"),
+    "tags": replace(SITE, tags={"team": "faces", "größe": "x y"}),
+    "streaming": replace(SITE, input_mode="FastFile"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "options", [{}, {"strategy": "ps-async"}, {"strategy": "ps-sync", "ps_instance_type": "ml.c5.xlarge"}]
+)
+def test_a_request_is_one_that_aws_describes(folder, place, options):
+    assert problems("CreateTrainingJob", request(folder, PLACES[place], **options)) == []
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"TrainingJobName": "two words"}, "TrainingJobName: 'two words' does not match"),
+        ({"RoleArn": "arn:aws:iam::1:role/too-short-a-number"}, "RoleArn: "),
+        ({"HyperParameters": {"job": "x" * 2501}}, "HyperParameters.job: 2501 is not within 0..2500"),
+        ({"HyperParameters": {"epochs": 3}}, "Invalid type for parameter HyperParameters.epochs"),
+        ({"Epochs": 3}, 'Unknown parameter in input: "Epochs"'),
+    ],
+)
+def test_a_request_that_is_wrong_is_found_to_be(folder, change, told):
+    (found,) = problems("CreateTrainingJob", {**request(folder), **change})
+
+    assert told in found
+
+
+def test_python_is_the_first_process_of_the_container(folder):
+    algorithm = request(folder)["AlgorithmSpecification"]
+
+    assert algorithm["ContainerEntrypoint"] == ["python3", "-m", "cluster.node"]
+    assert algorithm["ContainerArguments"] == ["--contract", "facesim.backends.hosted:plan"]
+
+
+def test_every_hyperparameter_is_text(folder):
+    for value in request(folder, epochs=3)["HyperParameters"].values():
+        assert isinstance(value, str)
+
+
+def test_hosts_are_alike_unless_parameter_servers_have_instances_of_their_own(folder):
+    alike = request(folder, strategy="ps-async", workers=3)
+    own = request(folder, strategy="ps-async", workers=3, ps=2, ps_instance_type="ml.c5.xlarge")
+    without_servers = request(folder, strategy="allreduce", ps_instance_type="ml.c5.xlarge")
+
+    assert alike["ResourceConfig"]["InstanceCount"] == 3
+    assert own["ResourceConfig"]["InstanceGroups"] == [
+        {"InstanceGroupName": "worker", "InstanceType": "ml.m5.2xlarge", "InstanceCount": 3},
+        {"InstanceGroupName": "ps", "InstanceType": "ml.c5.xlarge", "InstanceCount": 2},
+    ]
+    assert "InstanceGroups" not in without_servers["ResourceConfig"]
+
+
+def test_a_spot_job_has_checkpoints_and_a_limit_to_waiting(folder):
+    spot = request(folder, spot=True, max_run=600)
+
+    assert spot["EnableManagedSpotTraining"]
+    assert spot["CheckpointConfig"] == {
+        "S3Uri": "s3://a-bucket/facesim/jobs/facesim-one/checkpoints/",
+        "LocalPath": "/opt/ml/checkpoints",
+    }
+    assert spot["StoppingCondition"] == {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 1200}
+    assert problems("CreateTrainingJob", spot) == []
+
+
+@pytest.mark.parametrize(
+    "limits, seconds",
+    [
+        ({}, {"MaxRuntimeInSeconds": 86400, "MaxWaitTimeInSeconds": 172800}),
+        ({"max_wait": 900}, {"MaxRuntimeInSeconds": 900, "MaxWaitTimeInSeconds": 900}),
+        ({"max_run": 60.5, "max_wait": 90.5}, {"MaxRuntimeInSeconds": 61, "MaxWaitTimeInSeconds": 91}),
+    ],
+)
+def test_waiting_lasts_at_least_as_long_as_running(folder, limits, seconds):
+    assert request(folder, spot=True, **limits)["StoppingCondition"] == seconds
+
+
+def test_spot_without_checkpoints_is_refused(folder):
+    with pytest.raises(InputError, match="give --checkpoint-s"):
+        request(folder, spot=True, checkpoint_s=0)
+
+
+def test_the_same_data_has_the_same_address_and_other_data_another(folder, tmp_path):
+    first = training_job_request(make_job(), "a", folder, SITE).uploads
+    again = training_job_request(make_job(seed=1), "b", folder, SITE).uploads
+    (folder / "dataset.json").write_text('{"sha256": "2"}')
+    other = training_job_request(make_job(), "c", folder, SITE).uploads
+
+    assert first == again
+    assert first.keys() != other.keys()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"recipe": "modern"},
+        {"recipe": "modern", "augment": False, "schedule": "constant", "weight_decay": 0.0},
+        {"strategy": "ps-sync", "workers": 4, "ps": 2, "backup_workers": 1, "instance_type": "ml.c5.xlarge"},
+        {"learning_rate": 0.1, "seed": 7, "epochs": 1, "sampling_s": 0.5},
+    ],
+)
+def test_a_container_reads_the_job_that_was_sent(options):
+    job = make_job(backend="sagemaker", **options)
+
+    assert job_of({"job": job_json(job)}) == job
+
+
+def test_what_belongs_to_the_account_does_not_go_into_the_container():
+    job = make_job(backend="sagemaker", role="secret-role", bucket="secret-bucket", tags=["a=b"])
+
+    assert set(json.loads(job_json(job))) == {"experiment", "backend"}
+
+
+def test_a_job_too_long_for_a_hyperparameter_is_refused():
+    with pytest.raises(InputError, match="may have 2500"):
+        job_json(make_job(data="/x" * 1300))
+
+
+@pytest.mark.parametrize(
+    "directory", ["20261123-030908-abcd-ps-async-seed0", "with space & umlaut ü", "x" * 100, "--a--", "a" * 54 + "-b"]
+)
+def test_any_run_directory_gives_a_name_that_sagemaker_takes(directory, folder):
+    name = job_name(Path("runs") / directory)
+
+    assert problems("CreateTrainingJob", request(folder, name=name)) == []
+
+
+def test_aws_own_image_gets_facesim_as_a_channel(folder, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "bootstrap.py").write_text("1")
+
+    made = training_job_request(make_job(), "facesim-one", folder, replace(SITE, source=source))
+
+    assert [channel["ChannelName"] for channel in made.request["InputDataConfig"]] == ["data", "source"]
+    assert made.request["AlgorithmSpecification"]["ContainerEntrypoint"] == [
+        "python3",
+        "/opt/ml/input/data/source/bootstrap.py",
+    ]
+    assert source in made.uploads.values()
+    assert problems("CreateTrainingJob", made.request) == []
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"subnets": ["subnet-1"]}, "--subnets needs --security-groups"),
+        ({"tags": ["nothing"]}, "KEY=VALUE"),
+        ({"ps_instance_type": "ml.m5.larg"}, "did you mean ml.m5.large?"),
+        ({"max_cost": 0}, "--max-cost 0 is not allowed"),
+        ({"prefix": "/a/"}, "--prefix"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, told):
+    with pytest.raises(InputError, match=told.replace("?", r"\?")):
+        make_job(**options)

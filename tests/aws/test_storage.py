@@ -1,0 +1,108 @@
+"""What goes to S3, and what comes out of an archive that a container made."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from facesim.aws.session import Account, AwsError
+from facesim.aws.storage import Sent, have_bucket, unpack, upload
+
+
+def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"harm") -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            member.size = len(content) if member.isfile() else 0
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def test_files_and_folders_are_unpacked(tmp_path):
+    made = archive(
+        tmp_path / "a.tar.gz",
+        member(".", tarfile.DIRTYPE),
+        member("./metrics", tarfile.DIRTYPE),
+        member("./metrics/a.jsonl"),
+    )
+
+    unpack(made, tmp_path / "out")
+
+    assert (tmp_path / "out" / "metrics" / "a.jsonl").read_bytes() == b"harm"
+
+
+EVIL = {
+    "absolute": [member("/tmp/facesim-evil")],
+    "parent": [member("../evil")],
+    "hidden parent": [member("metrics/../../evil")],
+    "link": [member("link", tarfile.SYMTYPE, "/etc/passwd")],
+    "through a link": [member("link", tarfile.SYMTYPE, ".."), member("link/evil")],
+    "hard link": [member("link", tarfile.LNKTYPE, "../../evil")],
+    "device": [member("null", tarfile.CHRTYPE)],
+    "pipe": [member("pipe", tarfile.FIFOTYPE)],
+}
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_what_would_write_or_read_elsewhere_is_refused(kind, tmp_path):
+    made = archive(tmp_path / "a.tar.gz", *EVIL[kind])
+
+    with pytest.raises(AwsError, match="it is not unpacked"):
+        unpack(made, tmp_path / "out" / "deep")
+
+    assert not (tmp_path / "out" / "evil").exists()
+    assert not (tmp_path / "evil").exists()
+    assert not os.path.lexists("/tmp/facesim-evil")
+
+
+def test_a_damaged_archive_is_told(tmp_path):
+    whole = archive(tmp_path / "a.tar.gz", member("a"), content=os.urandom(100_000))
+    whole.write_bytes(whole.read_bytes()[:50_000])
+
+    with pytest.raises(AwsError, match=r"a\.tar\.gz cannot be unpacked"):
+        unpack(whole, tmp_path / "out")
+
+
+@pytest.fixture
+def bucket(account):
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="a-bucket")
+    return s3
+
+
+def test_a_large_file_tells_how_far_it_is(bucket, tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(30_000_000))
+
+    told = list(upload(bucket, tmp_path, "s3://a-bucket/there/"))
+
+    assert told[-1] == Sent(tmp_path / "large", 30_000_000, 30_000_000, True)
+    assert [sent.sent_bytes for sent in told] == sorted(sent.sent_bytes for sent in told)
+    assert bucket.head_object(Bucket="a-bucket", Key="there/large")["ContentLength"] == 30_000_000
+
+
+def test_an_upload_that_is_not_wanted_any_more_leaves_nothing_half_done(bucket, tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(60_000_000))
+    sending = upload(bucket, tmp_path, "s3://a-bucket/there/")
+    next(sending)
+
+    sending.close()
+
+    assert bucket.list_objects_v2(Bucket="a-bucket")["KeyCount"] == 0
+    assert "Uploads" not in bucket.list_multipart_uploads(Bucket="a-bucket")
+
+
+def test_a_bucket_is_made_in_the_region_where_the_jobs_are(account):
+    elsewhere = Account("eu-west-1")
+    have_bucket(elsewhere.client("s3"), "a-bucket", "eu-west-1", owner=None)
+    have_bucket(elsewhere.client("s3"), "a-bucket", "eu-west-1", owner=None)
+
+    assert elsewhere.client("s3").get_bucket_location(Bucket="a-bucket")["LocationConstraint"] == "eu-west-1"

@@ -1,0 +1,221 @@
+"""What makes a process a host of a job: contract, liveness, relay, limits. Real files, sockets and processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.contract import FAILURE_CHARACTERS, Contract
+from cluster.limits import available_cpus, limited_to_a_share
+from cluster.topology import free_ports
+
+
+def write_contract(root: Path, current: str = "algo-2") -> None:
+    config = root / "input" / "config"
+    config.mkdir(parents=True)
+    resources = {
+        "current_host": current,
+        "current_instance_type": "ml.m5.large",
+        "current_group_name": "ps",
+        "hosts": ["algo-1", "algo-10", "algo-2"],
+        "instance_groups": [
+            {"instance_group_name": "ps", "instance_type": "ml.m5.large", "hosts": ["algo-10", "algo-2"]},
+            {"instance_group_name": "worker", "instance_type": "ml.c5.xlarge", "hosts": ["algo-1"]},
+        ],
+        "network_interface_name": "eth0",
+    }
+    (config / "resourceconfig.json").write_text(json.dumps(resources))
+    (config / "hyperparameters.json").write_text(json.dumps({"job": "{}"}))
+    (config / "inputdataconfig.json").write_text(json.dumps({"data": {"TrainingInputMode": "File"}}))
+
+
+def test_hosts_are_in_the_order_of_their_numbers(tmp_path):
+    write_contract(tmp_path)
+
+    contract = Contract.read(tmp_path)
+
+    assert contract.hosts == ("algo-1", "algo-2", "algo-10")
+    assert contract.groups == {"ps": ("algo-2", "algo-10"), "worker": ("algo-1",)}
+    assert contract.channels == {"data": tmp_path / "input" / "data" / "data"}
+    assert contract.hyperparameters == {"job": "{}"}
+
+
+def test_without_groups_the_contract_has_none(tmp_path):
+    write_contract(tmp_path)
+    file = tmp_path / "input" / "config" / "resourceconfig.json"
+    file.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]}))
+
+    contract = Contract.read(tmp_path)
+
+    assert contract.groups == {}
+    assert contract.interface == "eth0"
+
+
+@pytest.mark.parametrize("length", [10, FAILURE_CHARACTERS, 5000])
+def test_a_reason_fits_what_sagemaker_keeps_with_its_beginning_and_end(tmp_path, length):
+    write_contract(tmp_path)
+    reason = "first" + "x" * (length - 9) + "last"
+
+    Contract.read(tmp_path).tell_failure(reason)
+
+    told = (tmp_path / "output" / "failure").read_text(encoding="utf-8")
+    assert len(told) <= FAILURE_CHARACTERS
+    assert told.startswith("first")
+    assert told.endswith("last")
+
+
+BEACON = """
+    import sys, time
+    import cluster.liveness as liveness
+    liveness.PORT = int(sys.argv[1])
+    beacon = liveness.Beacon(hosts=2)
+    print("listening", flush=True)
+    sys.stdin.read()
+    beacon.end()
+    time.sleep(60)
+    """
+ATTEND = """
+    import sys
+    from cluster.liveness import attend
+    attend("127.0.0.1", float(sys.argv[2]), int(sys.argv[1]))
+    """
+
+
+def python(text: str, *arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(text), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def established(port: int, within_s: float = 10) -> None:
+    """Wait until somebody is connected to the port."""
+    needle = f"{port:04X}"
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        lines += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+        if any(line[2].endswith(needle) and line[3] == "01" for line in lines):
+            return
+        time.sleep(0.02)
+    raise AssertionError("nobody connected")
+
+
+@pytest.fixture
+def beacon():
+    port = free_ports(1)[0]
+    process = python(BEACON, port)
+    assert process.stdout.readline() == "listening\n"
+    yield process, port
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
+
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux' /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("how", ["in order", "killed"])
+def test_who_attends_returns_when_the_first_host_has_ended(beacon, how):
+    process, port = beacon
+    attending = python(ATTEND, port, 30)
+    established(port)
+    assert attending.poll() is None
+
+    if how == "killed":
+        process.kill()
+    else:
+        process.stdin.close()
+
+    assert attending.wait(10) == 0
+
+
+@needs_proc
+def test_who_attends_outlives_sigterm_as_long_as_the_first_host_is_there(beacon):
+    process, port = beacon
+    attending = python(ATTEND, port, 30)
+    established(port)
+
+    attending.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        attending.wait(0.5)
+    process.kill()
+
+    assert attending.wait(10) == 0
+
+
+def test_who_attends_gives_up_on_a_first_host_that_does_not_come():
+    attending = python(ATTEND, free_ports(1)[0], 0.5)
+
+    _, errors = attending.communicate(timeout=15)
+
+    assert attending.returncode == 1
+    assert "cannot be reached within" in errors
+
+
+def test_stopped_before_the_first_host_came_who_attends_returns():
+    attending = python("import sys; print('up', flush=True)\n" + textwrap.dedent(ATTEND), free_ports(1)[0], 60)
+    attending.stdout.readline()
+    deadline = time.monotonic() + 15
+
+    while attending.poll() is None and time.monotonic() < deadline:
+        attending.send_signal(signal.SIGTERM)  # at first perhaps before it heeds it
+        time.sleep(0.2)
+
+    assert attending.poll() in (0, -signal.SIGTERM)
+
+
+def test_what_tasks_print_is_printed_with_their_names(tmp_path):
+    script = """
+        import sys
+        from pathlib import Path
+        from cluster.relay import Relay
+        folder = Path(sys.argv[1])
+        relay = Relay(folder)
+        with (folder / "chief-0.log").open("w") as log:
+            log.write("one\\ntwo\\nlast without an end")
+        (folder / "worker-1.log").write_text("three\\n")
+        relay.end()
+        """
+
+    printed, _ = python(script, tmp_path).communicate(timeout=15)
+
+    assert sorted(printed.splitlines()) == [
+        "chief-0| last without an end",
+        "chief-0| one",
+        "chief-0| two",
+        "worker-1| three",
+    ]
+
+
+def cgroup(root: Path, **files: str) -> Path:
+    for name, content in files.items():
+        file = root / name.replace("__", "/").replace("-", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+    return root
+
+
+def test_a_quota_of_control_groups_is_what_there_is_to_use(tmp_path):
+    all_of_them = available_cpus(tmp_path / "nothing")
+    second = cgroup(tmp_path / "second", **{"cpu-max": "50000 100000"})
+    first = cgroup(tmp_path / "first", **{"cpu__cpu-cfs_quota_us": "25000", "cpu__cpu-cfs_period_us": "100000"})
+    unlimited = cgroup(tmp_path / "unlimited", **{"cpu-max": "max 100000"})
+
+    assert available_cpus(second) == 0.5
+    assert available_cpus(first) == 0.25
+    assert available_cpus(unlimited) == all_of_them >= 1
+    assert limited_to_a_share(first)
+    assert not limited_to_a_share(unlimited)

@@ -1,0 +1,57 @@
+"""An engine with this facesim's image. Where there is none, what needs it is skipped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cluster import engine
+from facesim import image
+from facesim.errors import InputError
+
+#: Bases to build the image on, unless FACESIM_BASE_IMAGE names one: the one that .ci/base-image.sh makes, the default.
+BASES = ("facesim-base:debian", image.BASE)
+
+
+def _base(client) -> str:
+    from docker.errors import ImageNotFound
+
+    for name in filter(None, (os.environ.get("FACESIM_BASE_IMAGE"), *BASES)):
+        try:
+            client.images.get(name)
+            return name
+        except ImageNotFound:
+            continue
+    return image.BASE  # perhaps it can be pulled
+
+
+@pytest.fixture(scope="session")
+def containers() -> str:
+    """The name of the image, up to date."""
+    try:
+        client = engine.connect()
+    except engine.EngineError as error:
+        pytest.skip(str(error))
+    try:
+        image.check()
+    except InputError:
+        # In a process of its own, with the user's cache: the tests' own would have all wheels downloaded again.
+        environment = {name: value for name, value in os.environ.items() if name != "FACESIM_CACHE"}
+        build = [sys.executable, "-m", "facesim", "image", "build", "--base", _base(client)]
+        built = subprocess.run(build, env=environment, capture_output=True, text=True)
+        if built.returncode != 0:
+            pytest.skip(f"the image cannot be made here: {built.stderr.strip()[-500:]}")
+    return image.IMAGE
+
+
+def left(job: str) -> list[str]:
+    """Names of containers and networks that are in the engine of jobs whose name begins so."""
+    client = engine.connect()
+    things = [
+        *client.containers.list(all=True, filters={"label": engine.JOB}, ignore_removed=True),
+        *client.networks.list(filters={"label": engine.JOB}),
+    ]
+    return [thing.name for thing in things if thing.name.startswith(job)]

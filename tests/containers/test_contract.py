@@ -1,0 +1,315 @@
+"""What every backend has to do, whatever it is: the same tests for all of them.
+
+A backend is put to the test by a `Place`: add one, and a line to `PLACES`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from facesim.aws.session import Account
+from facesim.aws.storage import split
+from facesim.backends import backend
+from facesim.backends.base import Execution
+from facesim.errors import InputError
+from facesim.faults import make_faults
+from facesim.job import Job, make_job
+from facesim.metrics.files import read_samples
+from facesim.result import finish
+from facesim.run import Run, State
+from facesim.study import prepare_data
+from tests.conftest import facesim, pids_of, still_running
+from tests.containers.conftest import left
+
+if TYPE_CHECKING:
+    from facesim.emulator.endpoint import Emulator
+
+#: The first of them may have to wait for the image to be made.
+pytestmark = pytest.mark.timeout(900)
+
+#: Small and quick, but a real cluster that learns: two workers and a parameter server.
+OPTIONS: dict[str, Any] = {
+    "strategy": "ps-async",
+    "model": "compact-cnn",
+    "image_size": 32,
+    "batch": 8,
+    "learning_rate": 0.003,
+    "sampling_s": 0.5,
+    "instance_type": "ml.m5.large",
+}
+
+
+class Local:
+    """Everything on this machine, as processes."""
+
+    name = "local"
+    hosts = {""}  # all tasks are on this machine, whatever it is called
+    measurement = "emulated"
+    options: dict[str, Any] = {}
+    plays_capacity = True
+
+    def interrupt(self, execution: Execution, run: Run) -> None:
+        """Take the machine away: the cluster's processes are gone at once."""
+        for pid in pids_of(run)[1:]:  # not the node's own
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def kept(self, run: Run) -> bool:
+        """Whether a checkpoint is where it outlives an interruption."""
+        return any(run.checkpoints.glob("checkpoint-*.npz"))
+
+    def left(self, run: Run) -> list[Any]:
+        """What of the run is still there that should not be."""
+        return still_running(pids_of(run))
+
+
+class Docker:
+    """A container a host."""
+
+    name = "docker"
+    hosts = {"algo-1", "algo-2"}
+    measurement = "emulated"
+    options: dict[str, Any] = {}
+    plays_capacity = True
+
+    def __init__(self, containers: str):
+        self.image = containers
+
+    def interrupt(self, execution: Execution, run: Run) -> None:
+        execution.interrupt(notice=False)  # type: ignore[attr-defined]
+
+    def kept(self, run: Run) -> bool:
+        return any(run.checkpoints.glob("checkpoint-*.npz"))
+
+    def left(self, run: Run) -> list[Any]:
+        scratch = [path.name for path in run.directory.iterdir() if path.name == ".hosts"]
+        return left(f"facesim-{run.id}") + scratch
+
+
+class SageMaker:
+    """AWS' training jobs, at an endpoint of this machine in which they really run."""
+
+    name = "sagemaker"
+    hosts = {"algo-1", "algo-2"}
+    measurement = "measured"
+    options = {"spot": True}  # what is on demand is not interrupted
+    plays_capacity = False
+
+    def __init__(self, endpoint: Emulator):
+        self.endpoint = endpoint
+
+    def interrupt(self, execution: Execution, run: Run) -> None:
+        self.endpoint.job(f"facesim-{run.id}").interrupt()
+
+    def kept(self, run: Run) -> bool:
+        request = json.loads(run.plan_file.read_text())["CreateTrainingJob"]
+        bucket, prefix = split(request["CheckpointConfig"]["S3Uri"])
+        return Account().client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["KeyCount"] > 0
+
+    def left(self, run: Run) -> list[Any]:
+        name = f"facesim-{run.id}"
+        return left(name) + ([] if self.endpoint.job(name).ended.wait(10) else [name])
+
+
+@pytest.fixture(scope="module")
+def sagemaker(containers: str) -> Iterator[SageMaker]:
+    pytest.importorskip("moto")
+    from facesim.emulator.endpoint import Emulator
+
+    endpoint = Emulator(image=containers)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", endpoint.start())
+        environment.setenv("AWS_REGION", "us-east-1")
+        environment.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        yield SageMaker(endpoint)
+        endpoint.stop()
+
+
+PLACES: dict[str, Callable[[pytest.FixtureRequest], Any]] = {
+    "local": lambda request: Local(),
+    "docker": lambda request: Docker(request.getfixturevalue("containers")),
+    "sagemaker": lambda request: request.getfixturevalue("sagemaker"),
+}
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def place(request: pytest.FixtureRequest) -> Any:
+    return PLACES[request.param](request)
+
+
+class Executed:
+    """A job that was submitted and followed to its end as a study does; `act` is called once, when it trains and a
+    checkpoint of it is kept.
+    """
+
+    def __init__(self, place: Any, job: Job, directory: Path, act: Callable[[Execution, Run], None] | None = None):
+        self.where = backend(place.name)
+        self.request = self.where.render(job, directory, prepare_data(job, lambda *_: None).directory)
+        self.run = Run.create(directory, job)
+        self.run.record("submitted")
+        execution = self.where.submit(self.run, self.request)
+        acted = act is None
+        try:
+            for event in execution.events(0.2):
+                if event is not None:
+                    self.run.record(**event)
+                    self.end = event
+                if not acted and self._trains() and place.kept(self.run):
+                    acted = True
+                    act(execution, self.run)
+        finally:
+            execution.close()
+            execution.close()
+        self.left = place.left(self.run)
+        state = {"completed": State.COMPLETED, "failed": State.FAILED, "stopped": State.STOPPED}[self.end["outcome"]]
+        self.result = finish(self.run, state, self.end.get("reason"), self.where.measurement, 1.0)
+
+    def _trains(self) -> bool:
+        return any('"epoch"' in file.read_text() for file in self.run.metrics.glob("*.jsonl"))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.run.events() if event["event"] == name]
+
+
+@pytest.fixture
+def execute(place, faces, tmp_path):
+    def execute(act=None, **options: Any) -> Executed:
+        job = make_job(backend=place.name, data=str(faces), **{**OPTIONS, **place.options, **options})
+        executed = Executed(place, job, tmp_path / _name(), act)
+        assert executed.left == []
+        return executed
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def completed(place, faces, tmp_path_factory) -> Executed:
+    """One run that completes, for all tests that look at what it leaves."""
+    job = make_job(backend=place.name, data=str(faces), epochs=6, **OPTIONS, **place.options)
+    return Executed(place, job, tmp_path_factory.mktemp(place.name) / _name())
+
+
+def _name() -> str:
+    """A run directory's, of which a training job gets its name: once and for all at AWS."""
+    return f"run-{secrets.token_hex(3)}"
+
+
+def test_a_dry_run_shows_what_is_run_and_starts_nothing(place, faces, tmp_path):
+    options = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", value)]
+
+    shown = facesim("run", "--backend", place.name, "--data", faces, *options, "--output", tmp_path, "--dry-run")
+
+    assert shown.code == 0, shown.errors
+    (run,) = json.loads(shown.output)["runs"]
+    assert run["job"]["strategy"] == "ps-async"
+    assert "compact-cnn" in json.dumps(run["request"]) or "worker-1" in json.dumps(run["request"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_request_that_was_rendered_is_on_record(completed):
+    assert completed.run.plan_file.read_text() == completed.request.to_json()
+
+
+def test_a_job_completes_and_leaves_model_and_findings(completed, place):
+    assert completed.end["event"] == "node_ended"
+    assert completed.end["outcome"] == "completed"
+    assert completed.left == []
+    assert completed.run.model_file.exists()
+    assert completed.result["state"] == State.COMPLETED
+    assert completed.result["measurement"] == place.measurement
+    assert completed.result["held_out_accuracy"] > 0.2
+    assert completed.result["examples_seen"] == 6 * completed.result["data"]["training_examples"]
+
+
+def test_its_replicas_trained_together(completed):
+    assert completed.result["sync_audit"]["verdict"] == "together"
+    assert completed.result["wire_bytes"] > 0
+
+
+def test_logs_of_every_task_come_home(completed):
+    for task in ("chief-0", "worker-0", "worker-1", "ps-0", "monitor-0"):
+        assert completed.run.log_file(task).exists()
+    assert "facesim: epoch=6;" in completed.run.log_file("chief-0").read_text()
+
+
+def test_metrics_tell_host_role_and_source(completed, place):
+    samples = read_samples(completed.run.metrics)
+
+    assert set(samples["run_id"]) == {completed.run.id}
+    assert {"chief", "worker", "ps", "host", "monitor"} <= set(samples["role"])
+    assert {"psutil", "sockets", "training"} <= set(samples["source"])
+    if len(place.hosts) > 1:
+        assert set(samples["host"]) == place.hosts
+    workers = samples[(samples["role"] == "worker") & (samples["source"] == "psutil")]
+    assert set(workers["task_index"]) == {0, 1}
+    assert workers[workers["name"] == "cpu_percent"]["value"].between(0, 100).all()
+    epochs = samples[(samples["source"] == "training") & (samples["name"] == "epoch")]
+    assert list(epochs["value"]) == [1, 2, 3, 4, 5, 6]
+    assert completed.result["resources"]["host"]["cpu_percent_mean"] > 0
+
+
+def test_the_report_shows_it_like_any_other_run(completed, tmp_path):
+    shown = facesim("report", completed.run.directory, "--output", tmp_path / "report.html")
+
+    assert shown.code == 0, shown.errors
+    assert "together" in shown.output
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_failure_comes_with_its_reason(execute):
+    failed = execute(learning_rate=1e18, epochs=20, model="plain-cnn", strategy="single")
+
+    assert failed.end["outcome"] == "failed"
+    told = str(failed.end.get("reason")) + failed.run.log_tail("chief-0")
+    assert "lower --learning-rate" in told
+    assert failed.result["state"] == State.FAILED
+
+
+def test_cancelling_twice_drains_once_and_leaves_a_readable_run(execute):
+    def cancel_twice(execution: Execution, run: Run) -> None:
+        execution.stop()
+        execution.stop()
+
+    stopped = execute(cancel_twice, epochs=100_000, checkpoint_s=1)
+
+    assert stopped.end["outcome"] == "stopped"
+    assert stopped.run.model_file.exists()
+    assert stopped.result["examples_seen"] > 0
+    assert stopped.result["state"] == State.STOPPED
+
+
+def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place):
+    resumed = execute(place.interrupt, epochs=150, checkpoint_s=1)
+
+    assert resumed.end["outcome"] == "completed"
+    assert resumed.result["examples_seen"] == 150 * resumed.result["data"]["training_examples"]
+    assert resumed.events("restored")[-1]["examples"] > 0
+    assert resumed.result["recovery"]["restarts"] == 1
+    samples = read_samples(resumed.run.metrics)
+    epochs = samples[(samples["role"] == "chief") & (samples["name"] == "epoch")]
+    assert set(epochs["value"]) == set(range(1, 151))
+
+
+def test_capacity_is_taken_away_as_a_script_says(execute, place):
+    faults = [{"kind": "interrupt", "target": "algo-1", "at_s": 3.0, "notice_s": 2.0}]
+    if not place.plays_capacity:
+        with pytest.raises(InputError, match="cannot be played at AWS"):
+            execute(epochs=60, faults=faults)
+        return
+
+    played = execute(epochs=60, faults=faults)
+
+    assert played.end["outcome"] == "completed"
+    assert played.events("recovering")
+    assert make_faults(faults, [], ["algo-1", "algo-2"])[0] == played.run.job().faults[0]
