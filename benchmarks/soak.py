@@ -33,7 +33,14 @@ _KILLS = 2
 
 def jobs(data: Path, seed: int, epochs: int) -> list[Job]:
     """A job of each strategy: 12 updates an epoch."""
-    small = {"model": "compact-cnn", "image_size": 32, "batch": 16, "learning_rate": 3e-3, "epochs": epochs}
+    small = {
+        "model": "compact-cnn",
+        "image_size": 32,
+        "batch": 16,
+        "learning_rate": 3e-3,
+        "epochs": epochs,
+        "held_out": 0.4,
+    }
     return [
         make_job(
             strategy=name, data=str(data), seed=seed, checkpoint_steps=12, max_restarts=10, sampling_s=0.5, **small
@@ -90,7 +97,7 @@ def main(seeds: int, epochs: int, json_file: Path | None) -> None:
     lost = Counter[str]()
     with tempfile.TemporaryDirectory(prefix="facesim-soak-") as folder:
         data = Path(folder) / "faces"
-        render_folder(RenderSpec(identities=16, images=15, size=32, difficulty=0.3), data)
+        render_folder(RenderSpec(identities=16, images=20, size=32, difficulty=0.3), data)
         for seed in range(seeds):
             for job in jobs(data, seed, epochs):
                 draw = random.Random(f"{seed} {job.strategy}")
@@ -116,7 +123,8 @@ def _summary(accuracy: dict[str, dict[str, list[float]]], wrong: list[str]) -> d
     for name, kinds in accuracy.items():
         calm = mean_interval([100 * share for share in kinds["undisturbed"]])
         mean = mean_interval([100 * share for share in kinds["disturbed"]]).mean
-        change = mean_interval([100 * (b - a) for a, b in zip(kinds["undisturbed"], kinds["disturbed"])])
+        differences = [100 * (b - a) for a, b in zip(kinds["undisturbed"], kinds["disturbed"])]
+        change = mean_interval(differences, confidence=1 - 0.05 / len(accuracy))  # jointly, after Bonferroni
         click.echo(f"{name:22}{calm.mean:10.1f} ({calm.low:5.1f} to {calm.high:5.1f}){mean:12.1f}")
         if not (calm.low <= mean <= calm.high or change.low <= 0 <= change.high):
             wrong.append(f"{name}: {mean:.1f} % disturbed is outside of {calm.low:.1f} to {calm.high:.1f} %")

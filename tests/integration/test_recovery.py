@@ -88,6 +88,18 @@ def test_a_process_that_is_killed_ends_with_the_parameters_that_it_would_have_ha
     assert run.result()["recovery"]["restarts"] == 1
 
 
+def test_a_cluster_whose_server_is_killed_ends_with_the_parameters_that_it_would_have_had(tmp_path, faces):
+    alone = ("--workers", 1, *SHORT)  # with several workers chance decides the order of updates
+    calm = facesim("run", "--strategy", "ps-async", "--data", faces, *alone, "--output", tmp_path / "calm")
+    assert calm.code == 0, calm.output + calm.errors
+
+    run = disturbed(tmp_path, faces, "ps-async", kill("ps-0", 25), options=alone)
+
+    (undisturbed,) = find_runs([tmp_path / "calm"])
+    assert run.outcome()["parameters_sha256"] == undisturbed.outcome()["parameters_sha256"]
+    assert len(events(run, "restored")) == 1
+
+
 def test_a_parameter_server_cluster_survives_the_loss_of_each_role(tmp_path, faces):
     run = disturbed(
         tmp_path, faces, "ps-async", kill("worker-1", 5), kill("ps-0", 22), kill("chief-0", 33),
