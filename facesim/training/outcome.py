@@ -53,6 +53,7 @@ def outcome(context: Context, course: Course, model: keras.Model, steps_per_exch
 
 
 def _digests(model: keras.Model) -> list[str]:
-    """SHA-256 of the trainable parameters' bytes, one for each replica that this process holds."""
-    copies = zip(*(getattr(variable.value, "values", (variable.value,)) for variable in model.trainable_variables))
+    """SHA-256 of the bytes of parameters and moving statistics, one for each replica that this process holds."""
+    variables = [variable.value for variable in model.variables if variable.dtype.startswith("float")]
+    copies = zip(*(getattr(value, "values", (value,)) for value in variables))
     return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in copy)).hexdigest() for copy in copies]

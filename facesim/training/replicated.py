@@ -33,6 +33,7 @@ class Replicated:
         with strategy.scope():
             self._model, optimizer = context.build()
         self.variables = [*self._model.variables, *optimizer.variables]
+        statistics = [v for v in self._model.non_trainable_variables if v.dtype.startswith("float")]
         context.vary_dropout(self._model)
         self._data = iter(context.examples.dataset())
         count = strategy.num_replicas_in_sync
@@ -46,8 +47,12 @@ class Replicated:
             # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
             # Versions are the same everywhere, and may be too large for a float32.
             mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
-            *gradients, did = _summed([*gradients, mine], wire)
-            version = optimizer.apply(gradients, self._model.trainable_variables)
+            # So do the moving statistics of BatchNorm, of which each replica has seen its slice only.
+            seen = [tf.identity(variable.value) * share for variable in statistics]
+            *sums, did = _summed([*gradients, *seen, mine], wire)
+            version = optimizer.apply(sums[: len(gradients)], self._model.trainable_variables)
+            for variable, mean in zip(statistics, sums[len(gradients) :], strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=mean)
             versions = tf.fill([count, 2], tf.cast(version, tf.float64))
             return tf.concat([tf.cast(did, tf.float64), versions], axis=1)
 
@@ -73,8 +78,9 @@ def _summed(tensors: Gradients, wire: tf.DType) -> Gradients:
     Those of the last layers are known first, and are on their way while the backward pass goes on to the others.
     """
     sums: dict[int, tf.Tensor] = {}
-    for bucket in _buckets([tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]):
-        kind = wire if len(bucket) == 1 else tf.float32
+    sizes = [tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]
+    for bucket in _buckets(sizes):
+        kind = wire if sizes[bucket[0]] >= _BUCKET_BYTES else tf.float32
         some = tf.distribute.get_replica_context().all_reduce(
             tf.distribute.ReduceOp.SUM, [tf.cast(tensors[place], kind) for place in bucket]
         )
