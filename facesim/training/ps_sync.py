@@ -12,6 +12,7 @@ for none, and one that comes too late changes nothing.
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -32,10 +33,6 @@ def train(context: Context) -> None:
     fit(context, _Workers(context))
 
 
-#: Names the gradients that wait on a server.
-_WAITING = "gradients"
-
-
 class _Part(NamedTuple):
     """A worker's part of an update: example indices of a batch of `planned` examples, and where its gradient waits."""
 
@@ -51,6 +48,8 @@ class _Workers(Served):
         self._workers = shape.workers
         self._needed = shape.workers - shape.backup_workers
         self._tickets = itertools.count()
+        # Names the gradients that wait on a server; a server that outlives its chief may still hold some of another's.
+        store = f"gradients-{uuid.uuid4().hex}"
         parameters = self.model.trainable_variables
         held = pieces(parameters)
         servers: dict[str, list[int]] = {}
@@ -77,7 +76,7 @@ class _Workers(Served):
                                 indices=range(len(places)),
                                 values=values,
                                 dtypes=[value.dtype for value in values],
-                                shared_name=_WAITING,
+                                shared_name=store,
                             )
                         )
                 with tf.control_dependencies(pushes):
@@ -93,7 +92,7 @@ class _Workers(Served):
                     key=ticket,
                     indices=range(len(own)),
                     dtypes=[piece.dtype for piece in own],
-                    shared_name=_WAITING,
+                    shared_name=store,
                 )
             return [tf.ensure_shape(gradient, piece.shape) for gradient, piece in zip(waiting, own)]
 
