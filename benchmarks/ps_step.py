@@ -111,7 +111,7 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
         "dispatch": on_worker(nothing),
         "dispatch, pull": on_worker(pull),
         "dispatch, push": on_worker(push),
-        "compute (in the chief's process)": lambda: compute()[0].numpy(),
+        "compute (in the chief's process)": lambda: compute()[0].numpy(),  # noqa: PLW0108
         "optimiser (on the server)": lambda: optimise().numpy(),
         "the whole step": on_worker(served.update, served.data, batch),
     }

@@ -63,13 +63,13 @@ def main(
     click.echo(f"  {'workers':10}" + "".join(f"{count:>24}" for count in workers))
     click.echo(f"  {'single':10}{statistics.median(rates['single', 1]):>24.0f}")
     rows = []
-    for name, count in rates:
-        ratios = [rate / single for rate, single in zip(rates[name, count], rates["single", 1])]
+    for (name, count), images_per_s in rates.items():
+        ratios = [rate / single for rate, single in zip(images_per_s, rates["single", 1])]
         rows.append(
             {
                 "strategy": name,
                 "workers": count,
-                "images_per_s": rates[name, count],
+                "images_per_s": images_per_s,
                 "ratio_to_single": statistics.median(ratios),
                 "wire_bytes_per_update": sent.get((name, count)),
             }
