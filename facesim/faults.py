@@ -15,7 +15,6 @@ per_minute = 6
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cluster.faults import MOST_FILLED_BYTES, TARGET
 from cluster.faults import Fault as Script
 from facesim.errors import InputError
+from facesim.files import read_toml
 
 #: Kinds that the random mode draws from, all tasks being possible targets.
 _RANDOM_KINDS = ("kill", "freeze", "slow")
@@ -75,14 +75,7 @@ def read_faults(source: str) -> list[dict[str, Any]]:
     """
     if source.split(":", 1)[0] == "random" and not Path(source).exists():
         return _random(_random_mode(source))
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(Path(source).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"--faults {source} cannot be read as TOML: {error}") from None
+    content = read_toml(source, "--faults")
     unknown = sorted(content.keys() - {"fault", "random"})
     if unknown:
         raise InputError(f"--faults {source}: unknown {', '.join(unknown)}; allowed are [[fault]] and [random]")

@@ -5,8 +5,27 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
+
+from facesim.errors import InputError
+
+
+def read_toml(path: str | Path, option: str) -> dict[str, Any]:
+    """What the TOML file that a user gave as `option` holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{option} {path} cannot be read as TOML: {error}") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 from facesim.backends import BACKENDS
 from facesim.cli.aws import AWS_OPTIONS
 from facesim.errors import InputError
+from facesim.files import read_toml
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
 from facesim.training import STRATEGIES
@@ -31,14 +31,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     """Let a TOML file give the defaults of the command's options."""
     if path is None:
         return
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"--config {path} cannot be read as TOML: {error}") from None
+    content = read_toml(path, "--config")
     settings = {name.replace("-", "_"): value for name, value in content.items()}
     known = {option.name for option in ctx.command.params} - {"config", "dry_run", "as_json"}
     unknown = sorted(settings.keys() - known)
