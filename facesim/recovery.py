@@ -26,6 +26,11 @@ def recovery(events: Events) -> dict[str, Any]:
     }
 
 
+def all_again(tasks: list[str], restart: int) -> dict[str, Any]:
+    """The event that all tasks are started again once there is capacity, as `cluster` tells it of a host of its own."""
+    return {"event": "recovering", "task": tasks[-1], "restart": restart, "starting": tasks, "in_s": 0.0}
+
+
 def replaced_workers(events: Events) -> int:
     """How often a worker alone was started again, while the others went on."""
     alone = [event["starting"] for event in _named(events, "recovering") if "chief-0" not in event["starting"]]

@@ -22,6 +22,7 @@ from facesim.aws.storage import have_bucket, upload
 from facesim.backends.printed import Printed
 from facesim.errors import FacesimError
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
+from facesim.recovery import all_again
 from facesim.run import Run
 
 if TYPE_CHECKING:
@@ -194,12 +195,8 @@ class SageMakerJob:
         yield from self._bring_home(description, tick_s)
 
     def _recovering(self) -> dict[str, Any]:
-        """That all tasks are started again once there is capacity, as `cluster` tells it of a host of its own."""
         self._restarts += 1
-        tasks = self._run.job().tasks
-        return {
-            "event": "recovering", "task": tasks[-1], "restart": self._restarts, "starting": tasks, "in_s": 0.0
-        }  # fmt: skip
+        return all_again(self._run.job().tasks, self._restarts)
 
     def _decide(self) -> bool:
         """Whether the interrupt means to stop the job.

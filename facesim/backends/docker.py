@@ -19,6 +19,7 @@ from facesim.backends.training_job import Site, TrainingJob, job_name, training_
 from facesim.errors import InputError
 from facesim.job import Job
 from facesim.metrics.files import SampleWriter
+from facesim.recovery import all_again
 from facesim.run import Run
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
@@ -119,14 +120,7 @@ class DockerExecution:
             for timer in self._interruptions:
                 timer.start()
         elif event["state"] == INTERRUPTED:
-            tasks = self._run.job().tasks
-            yield {
-                "event": "recovering",
-                "task": tasks[-1],
-                "restart": event["attempt"],
-                "starting": tasks,
-                "in_s": 0.0,
-            }
+            yield all_again(self._run.job().tasks, event["attempt"])
 
     def _places(self) -> dict[str, Path]:
         """Where the request's addresses lead: what would be uploaded, and checkpoints, which stay with the run."""
