@@ -248,7 +248,7 @@ def test_a_spot_job_goes_on_from_its_checkpoints_after_an_interruption(endpoint,
     run, execution = submit(job.model_copy(update={"spot": Spot()}), tmp_path / "one", data)
 
     def reclaim(event):
-        if event.get("state") == "Training" and not script.resumed_from:
+        if event.get("state") == "Training" and not script.until.is_set():  # the first time
             assert script.training.wait(10)
             endpoint.job("facesim-one").interrupt()
         if event.get("state") == "Interrupted":
