@@ -92,6 +92,11 @@ class Injector:
         for listener in self.refusing:
             listener.close()
 
+    @property
+    def awaited_steps(self) -> list[int]:
+        """The steps at which something is still to be done, in their order."""
+        return sorted({fault.at_step for fault in self._at_step})
+
     def reached(self, step: int) -> None:
         """The parameters' version is `step` now."""
         due = [fault for fault in self._at_step if step >= fault.at_step]

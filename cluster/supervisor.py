@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from cluster.agenda import Agenda
 from cluster.faults import Injector
 from cluster.plan import Plan, Task
-from cluster.task import AGAIN, PROGRESS, run_task
+from cluster.task import AGAIN, REACHED, run_task
 
 #: How a host's work can end.
 COMPLETED, FAILED, STOPPED = "completed", "failed", "stopped"
@@ -108,17 +108,19 @@ class Supervisor:
     def _start(self, names: Iterable[str]) -> None:
         """Start tasks, and the monitor of all of them anew."""
         for name in names:
-            receiving, sending = self._context.Pipe(duplex=False)
-            self._processes[name] = self._running[name] = self._fork(self._tasks[name], sending)
-            self._channels[name] = receiving
-            sending.close()
+            mine, its = self._context.Pipe()
+            self._processes[name] = self._running[name] = self._fork(self._tasks[name], its)
+            self._channels[name] = mine
+            its.close()
         if self._plan.monitor:
             self._end(self._monitor, _MONITOR_END_S)
             pids = {name: process.pid for name, process in self._processes.items()}
             self._monitor = self._fork(self._plan.monitor, None, pids)
 
     def _fork(self, task: Task, channel: Connection | None, *more_arguments: Any) -> BaseProcess:
-        process = self._context.Process(target=run_task, args=(task, channel, *more_arguments), name=task.name)  # type: ignore[attr-defined]
+        process = self._context.Process(
+            target=run_task, args=(task, channel, self._injector.awaited_steps, *more_arguments), name=task.name
+        )  # type: ignore[attr-defined]
         process.start()
         self._report("task_started", task=task.name, pid=process.pid)
         return process
@@ -153,15 +155,16 @@ class Supervisor:
         self._outcome = STOPPED
 
     def _listen(self, ready: list[Any]) -> None:
-        """Take what tasks tell: pass it on, but their progress, of which there is much."""
+        """Take what tasks tell and pass it on; at a step that faults wait for, let the task go on after them."""
         for name, channel in list(self._channels.items()):
             if channel not in ready:
                 continue
             try:
                 while channel.poll():
                     said = json.loads(channel.recv_bytes())
-                    if said["event"] == PROGRESS:
+                    if said["event"] == REACHED:
                         self._injector.reached(said["step"])
+                        channel.send_bytes(b"go on")
                     else:
                         self._report(**{"task": name, **said})
             except (EOFError, OSError):  # the task has ended

@@ -17,12 +17,13 @@ from cluster.plan import Task
 
 #: The exit code of a task that failed for want of something that may come back (EX_TEMPFAIL of sysexits.h).
 AGAIN = 75
-#: What a task tells to say how far it is: `tell(PROGRESS, step=...)`. Faults may wait for a step.
-PROGRESS = "progress"
+#: What a task tells of by `reached`.
+REACHED = "reached"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _supervisor: Connection | None = None
+_awaited_steps: list[int] = []  # those at which the supervisor has something to do, in their order
 
 
 def tell(event: str, **details: Any) -> None:
@@ -31,10 +32,21 @@ def tell(event: str, **details: Any) -> None:
         _supervisor.send_bytes(json.dumps({"event": event, **details}).encode())
 
 
-def run_task(task: Task, supervisor: Connection | None, *more_arguments: Any) -> None:
+def reached(step: int) -> None:
+    """Say that the parameters' version is `step`; back when the supervisor has done what is to be done at that step."""
+    if _awaited_steps and step >= _awaited_steps[0]:
+        while _awaited_steps and step >= _awaited_steps[0]:
+            del _awaited_steps[0]
+        assert _supervisor is not None, "who has no supervisor waits for nothing"
+        tell(REACHED, step=step)
+        _supervisor.recv_bytes()
+
+
+def run_task(task: Task, supervisor: Connection | None, awaited_steps: list[int], *more_arguments: Any) -> None:
     """Become `task`: runs in a process of its own, started by the supervisor."""
     global _supervisor  # noqa: PLW0603
     _supervisor = supervisor
+    _awaited_steps[:] = awaited_steps
     signal.set_wakeup_fd(-1)  # the supervisor's: what this process is told, it is not
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)

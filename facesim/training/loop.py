@@ -11,7 +11,7 @@ from typing import Protocol
 import keras
 import numpy as np
 
-from cluster.task import PROGRESS, tell
+from cluster.task import reached
 from facesim.files import write_json
 from facesim.metrics.monitor import record_connections
 from facesim.training.batches import epoch_batches
@@ -22,7 +22,7 @@ from facesim.training.keeper import Keeper
 from facesim.training.outcome import outcome
 from facesim.training.step import StepResult
 
-_PROGRESS_S, _STEP_S = 0.5, 0.1
+_PROGRESS_S = 0.5
 
 
 class Replicas(Protocol):
@@ -137,7 +137,7 @@ def _train_epoch(context: Context, replicas: Replicas, course: Course, keeper: K
 def _train_some(context: Context, course: Course, results: Iterator[StepResult]) -> None:
     """Take what workers did for the updates that are being made."""
     record, first = context.recorder, context.trains_first
-    begin = told = progressed = time.perf_counter()
+    begin = told = time.perf_counter()
     for result in results:
         now = time.perf_counter()
         if first:
@@ -145,9 +145,7 @@ def _train_some(context: Context, course: Course, results: Iterator[StepResult])
             record.phase("first_step_s", now - begin)
             record.since_launch("launch_to_first_step_s")
         course.add(result)
-        if now - progressed > _STEP_S:
-            progressed = now
-            tell(PROGRESS, step=course.counts.last_version)
+        reached(result.version + 1)
         if now - told > _PROGRESS_S:
             told = now
             record.write({"examples": course.counts.examples, "updates": course.counts.updates})

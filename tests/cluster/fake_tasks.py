@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from cluster.task import AGAIN, PROGRESS, tell
+from cluster.task import AGAIN, reached, tell
 
 
 def work(seconds: float) -> None:
@@ -65,7 +65,7 @@ def count_steps(steps: int, step_s: float) -> None:
     """Tells how far it is, and what it thinks of it."""
     for step in range(1, steps + 1):
         time.sleep(step_s)
-        tell(PROGRESS, step=step)
+        reached(step)
     tell("counted", steps=steps)
 
 
@@ -115,11 +115,15 @@ def watch_politely(directory: str, pids: dict[str, int]) -> None:
 def work_in_steps(directory: str, steps: int, step_s: float) -> None:
     """Does so many steps, each once, whatever interrupts it: goes on after the last that it noted."""
     noted = Path(directory) / "steps"
-    while (done := len(noted.read_text()) if noted.exists() else 0) < steps:
+    done = len(noted.read_text()) if noted.exists() else 0
+    tell("goes_on", steps=done)
+    while done < steps:
         time.sleep(step_s)
+        done += 1
         temporary = Path(directory) / ".steps"
-        temporary.write_text("." * (done + 1))
+        temporary.write_text("." * done)
         os.replace(temporary, noted)
+        reached(done)
 
 
 def note_sigterm(directory: str) -> None:

@@ -112,6 +112,19 @@ def test_tasks_tell_and_faults_wait_for_their_step(tmp_path):
     )
 
 
+def test_a_task_goes_no_further_than_the_step_at_which_it_is_to_be_killed(tmp_path):
+    node = start(
+        tmp_path, task(tmp_path, "chief", "work_in_steps", str(tmp_path), 3_000, 0.0),
+        max_restarts=2, backoff_s=0.01,
+        faults=(Fault("kill", ("chief-0",), at_step=1_000), Fault("kill", ("chief-0",), at_step=2_000)),
+    )  # fmt: skip
+
+    events = follow(node)
+
+    assert events[-1]["outcome"] == "completed"
+    assert [event["steps"] for event in named(events, "goes_on")] == [0, 1_000, 2_000]
+
+
 @pytest.mark.parametrize("fault", [
     Fault("freeze", ("worker-0",), at_s=0.3, for_s=1.2), Fault("slow", ("worker-0",), at_s=0.3, for_s=2.0, share=0.3)
 ], ids=["freeze", "slow"])  # fmt: skip

@@ -57,12 +57,13 @@ class Local:
     plays_capacity = True
 
     def interrupt(self, execution: Execution, run: Run) -> None:
-        """Take the machine away: the cluster's processes are gone at once."""
-        for pid in pids_of(run)[1:]:  # not the node's own
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        """Take the machine away: the cluster's processes are gone all at once, as far as the node can see."""
+        node, *tasks = pids_of(run)
+        os.kill(node, signal.SIGSTOP)
+        for pid in tasks:
+            os.kill(pid, signal.SIGKILL)
+        assert not still_running(tasks)
+        os.kill(node, signal.SIGCONT)
 
     def kept(self, run: Run) -> bool:
         """Whether a checkpoint is where it outlives an interruption."""
