@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.replicated import Replicated
+from facesim.training.replicated import Replicated, summed_by_strategy
 
 
 def train(context: Context) -> None:
     with context.recorder.timed("build_s"):
-        replicas = Replicated(context, tf.distribute.MirroredStrategy(_devices(context.job.shape.workers)))
+        strategy = tf.distribute.MirroredStrategy(_devices(context.job.shape.workers))
+        replicas = Replicated(context, strategy, summed_by_strategy)
     fit(context, replicas)
 
 

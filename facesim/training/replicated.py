@@ -6,7 +6,7 @@ sum to its own parameters, so these stay equal. An update is then what one proce
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -14,21 +14,21 @@ import tensorflow as tf
 
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
-from facesim.training.step import Gradients, StepResult, compute_step
+from facesim.training.step import StepResult, compute_step
 
 #: Small gradients are sent together until they come to this; a large one by itself, which saves copying it twice.
 _BUCKET_BYTES = 4 * 2**20
 
+#: The sums of float32 tensors over all replicas, the same on each of them; called in each replica.
+Summing = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+
 
 class Replicated:
-    """The replicas of a `tf.distribute` strategy, one a device; in this process, those on its own devices.
-
-    `wire` is the type in which large gradients are exchanged.
-    """
+    """The replicas of a `tf.distribute` strategy, one a device; in this process, those on its own devices."""
 
     steps_per_exchange = 1
 
-    def __init__(self, context: Context, strategy: tf.distribute.Strategy, wire: tf.DType = tf.float32):
+    def __init__(self, context: Context, strategy: tf.distribute.Strategy, summed: Summing):
         self._labels = context.data.labels
         with strategy.scope():
             self._model, optimizer = context.build()
@@ -49,7 +49,7 @@ class Replicated:
             mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
             # So do the moving statistics of BatchNorm, of which each replica has seen its slice only.
             seen = [tf.identity(variable.value) * share for variable in statistics]
-            *sums, did = _summed([*gradients, *seen, mine], wire)
+            *sums, did = summed([*gradients, *seen, mine])
             version = optimizer.apply(sums[: len(gradients)], self._model.trainable_variables)
             for variable, mean in zip(statistics, sums[len(gradients) :], strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=mean)
@@ -72,35 +72,34 @@ class Replicated:
         return self._model
 
 
-def _summed(tensors: Gradients, wire: tf.DType) -> Gradients:
-    """The sums of float32 `tensors` over all replicas, the same on each of them; called in each.
-
-    Those of the last layers are known first, and are on their way while the backward pass goes on to the others.
-    """
+def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """A `Summing` with the strategy's own collectives: NCCL's on GPUs."""
     sums: dict[int, tf.Tensor] = {}
-    sizes = [tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]
-    for bucket in _buckets(sizes):
-        kind = wire if sizes[bucket[0]] >= _BUCKET_BYTES else tf.float32
+    for places in buckets(tensors):
         some = tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.SUM, [tf.cast(tensors[place], kind) for place in bucket]
+            tf.distribute.ReduceOp.SUM, [tensors[place] for place in places]
         )
-        sums |= {place: tf.cast(one, tf.float32) for place, one in zip(bucket, some)}
+        sums |= dict(zip(places, some))
     return [sums[place] for place in range(len(tensors))]
 
 
-def _buckets(sizes: list[int]) -> list[list[int]]:
-    """Places of tensors of these bytes that are sent together, the last ones first."""
-    buckets, small, held = [], [], 0
+def buckets(tensors: list[tf.Tensor]) -> list[list[int]]:
+    """Places of tensors that are sent together, the last ones first.
+
+    The gradients of the last layers are known first, and are on their way while the backward pass goes on.
+    """
+    sizes = [tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]
+    full, small, held = [], [], 0
     for place in reversed(range(len(sizes))):
         if sizes[place] >= _BUCKET_BYTES:
-            buckets.append([place])
+            full.append([place])
             continue
         small.append(place)
         held += sizes[place]
         if held >= _BUCKET_BYTES:
-            buckets.append(small)
+            full.append(small)
             small, held = [], 0
-    return [*buckets, small] if small else buckets
+    return [*full, small] if small else full
 
 
 def slice_of_batch(
