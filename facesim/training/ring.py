@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hmac
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 #: What is received at a time: small enough to be in the cache still when it is added up.
 _PIECE_BYTES = 256 * 1024
-_BUFFER_BYTES = 4 * 2**20
 _ALIGNMENT_BYTES = 64
 TOKEN_BYTES = 16
-#: A process of the ring that does not even come within this time is gone.
-_COMES_WITHIN_S = 60.0
+#: Whoever connects has this long to say the token.
+_SAYS_TOKEN_WITHIN_S = 1.0
 
 
 class Listener:
@@ -34,17 +34,19 @@ class Ring:
     """A place in a ring of processes, all of which call `sum` with arrays of the same sizes in the same order.
 
     `addresses` are those of all listeners, by rank; `token`, the same everywhere and known to nobody else, tells who
-    belongs to the ring.
+    belongs to the ring. A process that does not come within `wait_s` is gone.
 
     Raises:
         OSError: from here or from `sum`: a process of the ring is gone.
     """
 
-    def __init__(self, rank: int, addresses: list[tuple[str, int]], listener: Listener, token: bytes):
+    def __init__(
+        self, rank: int, addresses: list[tuple[str, int]], listener: Listener, token: bytes, wait_s: float = 60.0
+    ):
         self._rank, self._count = rank, len(addresses)
-        self._next = socket.create_connection(addresses[(rank + 1) % self._count], _COMES_WITHIN_S)
+        self._next = socket.create_connection(addresses[(rank + 1) % self._count], wait_s)
         self._next.sendall(token)
-        self._before = _accepted(listener, token)
+        self._before = _accepted(listener, token, wait_s)
         for connection in (self._next, self._before):
             connection.settimeout(None)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -78,6 +80,11 @@ class Ring:
             sending.result()
         return sums
 
+    def close(self) -> None:
+        """Leave: for the others, this process is gone."""
+        for connection in (self._next, self._before):
+            connection.close()
+
     def _receive_onto(self, mine: np.ndarray, sums: np.ndarray) -> None:
         for begin in range(0, len(mine), len(self._scratch)):
             piece = mine[begin : begin + len(self._scratch)]
@@ -93,17 +100,27 @@ class Ring:
             room = room[count:]
 
 
-def _accepted(listener: Listener, token: bytes) -> socket.socket:
+def _accepted(listener: Listener, token: bytes, wait_s: float) -> socket.socket:
     """The connection of the process before this one; whoever does not know the token is turned away."""
-    listener.socket.settimeout(_COMES_WITHIN_S)
-    while True:
-        connection, _ = listener.socket.accept()
-        connection.settimeout(_COMES_WITHIN_S)
-        said = connection.recv(TOKEN_BYTES, socket.MSG_WAITALL)
-        if hmac.compare_digest(said, token):
-            listener.socket.close()
-            return connection
-        connection.close()
+    until = time.monotonic() + wait_s
+    with listener.socket:
+        while True:
+            listener.socket.settimeout(max(0.01, until - time.monotonic()))
+            connection, _ = listener.socket.accept()
+            if hmac.compare_digest(_token_of(connection), token):
+                return connection
+            connection.close()
+
+
+def _token_of(connection: socket.socket) -> bytes:
+    connection.settimeout(_SAYS_TOKEN_WITHIN_S)
+    said = b""
+    try:
+        while len(said) < TOKEN_BYTES and (more := connection.recv(TOKEN_BYTES - len(said))):
+            said += more
+    except OSError:
+        return b""
+    return said
 
 
 def _bytes(array: np.ndarray) -> memoryview:
