@@ -8,17 +8,13 @@ from pathlib import Path
 from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.topology import local_topology
-from facesim.backends.tasks import PRELOAD, monitor_task, training_task
+from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.job import Job
 from facesim.run import Run
 from facesim.training import STRATEGIES, host_of
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
-
-#: glibc gives every buffer as large as this network's parameters back to the system as soon as it is free, and each
-#: new one costs a page fault for every 4 kB. Kept, they made ps-async 6 % and single 4 % faster.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
 
 class LocalBackend:
@@ -60,9 +56,7 @@ class LocalBackend:
     def submit(self, run: Run, request: Plan) -> LocalNode:
         run.plan_file.write_text(request.to_json())
         environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | {
-            "KERAS_BACKEND": "tensorflow",
-            "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
-            **_KEEP_MEMORY,
+            **ENVIRONMENT,
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks share this machine's GPUs
             "no_grpc_proxy": "*",  # the cluster is on loopback, whatever proxy the user needs elsewhere
         }

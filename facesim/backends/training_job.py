@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from facesim.backends.tasks import ENVIRONMENT
 from facesim.errors import InputError
 from facesim.job import Experiment, Job
 from facesim.metrics.announced import METRIC_DEFINITIONS
@@ -127,7 +128,7 @@ def training_job_request(
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": {JOB: job_json(job)},
-        "Environment": {**ENVIRONMENT, **(environment or {})},
+        "Environment": {**ENVIRONMENT, "PYTHONUNBUFFERED": "1", **(environment or {})},
         "InputDataConfig": [_channel(DATA, f"{home}/data/{_content_key(data)}/", site.input_mode)],
         "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
         "CheckpointConfig": {"S3Uri": f"{home}/jobs/{lineage or name}/checkpoints/", "LocalPath": CHECKPOINTS},
@@ -153,16 +154,6 @@ def training_job_request(
     if site.subnets:
         request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
     return TrainingJob(request, uploads)
-
-
-#: What every task needs before TensorFlow is loaded.
-ENVIRONMENT = {
-    "KERAS_BACKEND": "tensorflow",
-    "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
-    "PYTHONUNBUFFERED": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # see facesim.backends.local
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-}
 
 
 def job_name(directory: Path) -> str:
