@@ -30,7 +30,6 @@ from facesim.training import STRATEGIES
 @click.option("--model", default="paper-cnn", show_default=True)
 @click.option("--data", default="rendered", show_default=True)
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=["single", "ps-async"])
-@click.option("--workers", type=int, multiple=True, help="repeatable: scaling over these numbers of workers")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), multiple=True, default=["float32"])
 @click.option("--peer", is_flag=True, help="also PyTorch DDP with two processes")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="also write the figures to this file")
@@ -41,7 +40,6 @@ def main(
     model: str,
     data: str,
     strategy: tuple[str, ...],
-    workers: tuple[int, ...],
     precision: tuple[str, ...],
     peer: bool,
     path: Path | None,
@@ -53,10 +51,9 @@ def main(
         figures["keras model.fit"].append(_printed("benchmarks.keras_fit", prepared, model, batch, epochs))
         for kind in precision:
             for name in strategy:
-                for count in workers if workers and STRATEGIES[name].replicated else (2,):
-                    label = f"{name}, {kind}" + (f", {count} workers" if STRATEGIES[name].replicated else "")
-                    result = run_job(strategy=name, workers=count, precision=kind, **options)
-                    figures[label].append(result["images_per_s"])
+                result = run_job(strategy=name, workers=2, precision=kind, **options)
+                workers = ", 2 workers" if STRATEGIES[name].replicated else ""
+                figures[f"{name}, {kind}{workers}"].append(result["images_per_s"])
             if peer:
                 figures[f"PyTorch DDP, {kind}, 2 processes"].append(
                     _printed("benchmarks.torch_ddp", prepared, batch, epochs, 2, kind)
