@@ -18,14 +18,13 @@ What happens is told as events, dictionaries with `time_unix_s` and `event`:
 
 A terminal state comes right before `node_ended`. A stop gives Stopping, Uploading, Stopped; a time limit gives
 Stopping, Uploading, and MaxRuntimeExceeded or MaxWaitTimeExceeded as the terminal state, with outcome `stopped`; an
-interruption gives Interrupted, then Starting again.
+interruption gives Interrupted, then Starting again; so does a host that something outside kills, while the request
+allows another attempt (RetryStrategy, or managed spot training).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import queue
 import shutil
 import tarfile
@@ -36,15 +35,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from cluster import engine
-from cluster.contract import by_number
 from cluster.engine import EngineError
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
-    from docker.models.networks import Network
+from cluster.host import HostContainer, HostShape, Surroundings
+from cluster.layout import hosts_of, lay_out
 
 #: SageMaker's secondary states, as far as a job can be in them here.
 STARTING, DOWNLOADING, TRAINING, INTERRUPTED, UPLOADING = (
@@ -55,7 +51,9 @@ MAX_RUNTIME_EXCEEDED, MAX_WAIT_TIME_EXCEEDED = "MaxRuntimeExceeded", "MaxWaitTim
 #: How the job ends when it was told, or found, this; a limit that was reached is its own terminal state.
 _TERMINAL = {"completed": COMPLETED, "failed": FAILED, "stop": STOPPED, "kill": STOPPED}
 
-_INTERFACE = "eth0"
+#: How the engine tells that a container's process 1 was killed.
+_SIGKILLED = 137
+
 _SYNC_S = 2.0
 #: How long the other hosts may take to end when one has failed: nothing that they could still save is complete.
 _FAILED_GRACE_S = 10.0
@@ -75,31 +73,13 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class HostShape:
-    """What a host of an instance type is given of this machine. None is no limit."""
-
-    cpus: float
-    memory_bytes: int | None = None
-    bandwidth_bits_per_s: float | None = None
-
-
-@dataclass(frozen=True)
-class _Host:
-    """One host of the request. `place` becomes its /opt/ml."""
-
-    name: str
-    instance_type: str
-    group: str
-    place: Path
-
-
-@dataclass(frozen=True)
 class _Command:
     """What the job is told from outside, or by the threads that watch it."""
 
     name: str
     host: str = ""
     exit_code: int = 0
+    oom: bool = False
     notice: bool = True
     again_after_s: float = 0.0
 
@@ -135,18 +115,18 @@ class ContainerJob:
         self._sampling_s, self._grace_s = sampling_s, grace_s
         self.name: str = request["TrainingJobName"]
         self._id = f"{self.name}-{uuid.uuid4().hex[:8]}"
-        self._hosts = _hosts_of(request["ResourceConfig"], self._directory)
+        self._hosts = hosts_of(request["ResourceConfig"], self._directory)
         self._client = engine.connect()
         self._check()
         engine.sweep(self._client)
         self._directory.mkdir(parents=True, exist_ok=True)
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
-        self._containers: dict[str, Container] = {}
-        self._network: Network | None = None
+        self._containers: dict[str, HostContainer] = {}
         self._threads: list[threading.Thread] = []
         self._restored: dict[str, Any] = {}  # what was in each host's checkpoint folder when it was started
-        self._exit_codes: dict[str, int] = {}
+        self._ends: dict[str, _Command] = {}  # of this attempt's hosts, in their order
+        self._retries_left = request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
         self._attempt, self._training_s, self._state = 0, 0.0, ""
         self._ended = threading.Event()  # the present attempt has
         self._began = time.monotonic()
@@ -214,7 +194,8 @@ class ContainerJob:
             engine.remove(self._client, self._id)
         outcome = {COMPLETED: "completed", FAILED: "failed"}.get(ended, "stopped")
         self._enter(ended, reason)
-        self._tell("node_ended", outcome=outcome, state=ended, reason=reason, host_exit_codes=self._exit_codes)
+        codes = {host: end.exit_code for host, end in self._ends.items()}
+        self._tell("node_ended", outcome=outcome, state=ended, reason=reason, host_exit_codes=codes)
 
     def _course(self) -> tuple[str, str]:
         """Attempts until one ends for good; the terminal state and, of a failure, the reason."""
@@ -222,13 +203,14 @@ class ContainerJob:
             self._attempt += 1
             self._start()
             command = self._watch()
-            if command.name != "interrupt":
+            if command.name not in ("interrupt", "lost"):
                 break
-            self._enter(INTERRUPTED)
-            self._end_hosts(self._grace_s if command.notice else 0.0)
+            self._enter(INTERRUPTED, f"{command.host} was killed" if command.name == "lost" else "")
+            self._end_hosts(self._grace_s if command.name == "interrupt" and command.notice else 0.0)
             self._take_down()
-            command = self._wait_for_capacity(command.again_after_s) or command
-            if command.name != "interrupt":
+            ended_meanwhile = self._wait_for_capacity(command.again_after_s)
+            if ended_meanwhile:
+                command = ended_meanwhile
                 break
         reason = self._reason() if command.name == "failed" else ""
         if command.name not in ("completed", "failed"):
@@ -243,25 +225,27 @@ class ContainerJob:
 
     def _start(self) -> None:
         self._enter(STARTING)
-        self._exit_codes = {}
-        self._network = self._client.networks.create(
+        self._ends = {}
+        network = self._client.networks.create(
             f"{self._id}-{self._attempt}",
             driver="bridge",
             internal=self._request.get("EnableNetworkIsolation", False),
             labels=engine.labels(self._id),
         )
         self._enter(DOWNLOADING)
-        channels = {channel["ChannelName"]: channel for channel in self._request.get("InputDataConfig", [])}
-        for name, channel in channels.items():
-            folder = self._directory / "channels" / name
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                self._store.download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder)
+        channels = self._download_channels()
         for host in self._hosts:
-            self._lay_out(host, channels)
+            lay_out(host, self._hosts, self._request)
+            if "CheckpointConfig" in self._request:
+                self._store.download(self._request["CheckpointConfig"]["S3Uri"], host.place / "checkpoints")
+                self._restored[host.name] = _snapshot(host.place / "checkpoints")
         self._enter(TRAINING)
+        around = Surroundings(
+            self._client, network, f"{self._id}-{self._attempt}", engine.labels(self._id), self._cpus, channels
+        )
         for host in self._hosts:
-            self._containers[host.name] = self._start_host(host, list(channels))
+            shape = self._shapes[host.instance_type]
+            self._containers[host.name] = HostContainer(host, shape, self._request, around)
         self._since = time.monotonic()
         self._ended = threading.Event()
         for name, container in self._containers.items():
@@ -269,6 +253,16 @@ class ContainerJob:
             self._in_thread(self._sample, name, container)
         if "CheckpointConfig" in self._request:
             self._in_thread(self._keep_checkpoints, self._ended)
+
+    def _download_channels(self) -> dict[str, Path]:
+        """The folder of each input channel, downloaded by the first attempt."""
+        folders = {}
+        for channel in self._request.get("InputDataConfig", []):
+            folders[channel["ChannelName"]] = folder = self._directory / "channels" / channel["ChannelName"]
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                self._store.download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder)
+        return folders
 
     def _watch(self) -> _Command:
         """Wait for the end of this attempt, and return why it ends."""
@@ -278,13 +272,22 @@ class ContainerJob:
             except queue.Empty:
                 return _Command(self._limit_reached())
             if command.name == "host_ended":
-                self._note_end(command)
+                self._ends[command.host] = command
+                if _was_lost(command) and self._may_start_again():
+                    return _Command("lost", command.host)
                 if command.exit_code != 0:
-                    return _Command("failed", command.host, command.exit_code)
-                if len(self._exit_codes) == len(self._hosts):
+                    return _Command("failed")
+                if len(self._ends) == len(self._hosts):
                     return _Command("completed")
             else:
                 return command
+
+    def _may_start_again(self) -> bool:
+        """Whether the request allows another attempt when a host is lost; that is then one less."""
+        if self._request.get("EnableManagedSpotTraining"):
+            return True  # as often as capacity goes, until the time is over
+        self._retries_left -= 1
+        return self._retries_left >= 0
 
     def _end_hosts(self, grace_s: float) -> None:
         """SIGTERM to the hosts that still run, SIGKILL to those that are there after the grace; a kill shortens it."""
@@ -300,7 +303,7 @@ class ContainerJob:
             except queue.Empty:
                 continue
             if command.name == "host_ended":
-                self._note_end(command)
+                self._ends[command.host] = command
             elif command.name in ("stop", "kill"):
                 if command.name == "kill":
                     deadline = 0.0
@@ -348,147 +351,25 @@ class ContainerJob:
         waited = limit is not None and time.monotonic() - self._began >= limit
         return MAX_WAIT_TIME_EXCEEDED if waited else MAX_RUNTIME_EXCEEDED
 
-    def _note_end(self, command: _Command) -> None:
-        self._exit_codes[command.host] = command.exit_code
-
     def _running(self) -> list[str]:
-        return [host.name for host in self._hosts if host.name not in self._exit_codes]
+        return [host.name for host in self._hosts if host.name not in self._ends]
 
     def _reason(self) -> str:
         """Why the first host that failed did: in its own words, where it left some."""
-        host, code = next((host, code) for host, code in self._exit_codes.items() if code != 0)
-        place = next(each.place for each in self._hosts if each.name == host)
+        end = next(end for end in self._ends.values() if end.exit_code != 0)
+        place = next(host.place for host in self._hosts if host.name == end.host)
         with contextlib.suppress(OSError):
             own = (place / "output" / "failure").read_text(encoding="utf-8", errors="replace").strip()
             if own:
                 return own[:1024]
-        return f"{host} ended with exit code {code}" + (" (killed)" if code == 137 else "")
+        if _was_lost(end):
+            return f"{end.host} was killed from outside, and no other attempt is left"
+        return f"{end.host} ended with exit code {end.exit_code}" + (" (out of memory)" if end.oom else "")
 
-    # Hosts
-
-    def _lay_out(self, host: _Host, channels: dict[str, Any]) -> None:
-        """Make what the host will see as /opt/ml, as it is when an instance starts."""
-        shutil.rmtree(host.place, ignore_errors=True)
-        for folder in ("input/config", "model", "output/data", "checkpoints", *(f"input/data/{c}" for c in channels)):
-            (host.place / folder).mkdir(parents=True)
-        groups: dict[str, list[_Host]] = {}
-        for each in self._hosts:
-            groups.setdefault(each.group, []).append(each)
-        resources = {
-            "current_host": host.name,
-            "current_instance_type": host.instance_type,
-            "current_group_name": host.group,
-            "hosts": sorted(each.name for each in self._hosts),
-            "instance_groups": [
-                {
-                    "instance_group_name": name,
-                    "instance_type": members[0].instance_type,
-                    "hosts": sorted(each.name for each in members),
-                }
-                for name, members in groups.items()
-            ],
-            "network_interface_name": _INTERFACE,
-        }
-        inputs = {
-            name: {
-                "TrainingInputMode": channel.get(
-                    "InputMode", self._request["AlgorithmSpecification"]["TrainingInputMode"]
-                ),
-                "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
-                    "S3DataDistributionType", "FullyReplicated"
-                ),
-                "RecordWrapperType": channel.get("RecordWrapperType", "None"),
-            }
-            for name, channel in channels.items()
-        }
-        contents = {
-            "resourceconfig": resources,
-            "hyperparameters": self._request.get("HyperParameters", {}),
-            "inputdataconfig": inputs,
-        }
-        for name, content in contents.items():
-            (host.place / "input" / "config" / f"{name}.json").write_text(json.dumps(content, indent=1))
-        if "CheckpointConfig" in self._request:
-            self._store.download(self._request["CheckpointConfig"]["S3Uri"], host.place / "checkpoints")
-            self._restored[host.name] = _snapshot(host.place / "checkpoints")
-
-    def _start_host(self, host: _Host, channels: list[str]) -> Container:
-        algorithm, shape = self._request["AlgorithmSpecification"], self._shapes[host.instance_type]
-        checkpoints = self._request.get("CheckpointConfig", {}).get("LocalPath", "/opt/ml/checkpoints")
-        mounts = {str(host.place): {"bind": "/opt/ml", "mode": "rw"}} | {
-            str(self._directory / "channels" / name): {"bind": f"/opt/ml/input/data/{name}", "mode": "ro"}
-            for name in channels
-        }
-        if checkpoints != "/opt/ml/checkpoints":
-            mounts[str(host.place / "checkpoints")] = {"bind": checkpoints, "mode": "rw"}
-        container = self._client.containers.create(
-            algorithm["TrainingImage"],
-            entrypoint=algorithm.get("ContainerEntrypoint"),
-            command=algorithm.get("ContainerArguments"),
-            name=f"{self._id}-{self._attempt}-{host.name}",
-            hostname=host.name,
-            environment={
-                "HOME": "/tmp",
-                **self._request.get("Environment", {}),
-                "TRAINING_JOB_NAME": self.name,
-            },
-            labels=engine.labels(self._id),
-            volumes=mounts,
-            # Not root where we are not, so that what it writes can be removed.
-            user=f"{os.getuid()}:{os.getgid()}",
-            nano_cpus=int(min(shape.cpus, self._cpus) * 1e9),
-            mem_limit=shape.memory_bytes,
-            memswap_limit=shape.memory_bytes,
-            **self._in_network(host.name),
-        )
-        container.start()
-        if shape.bandwidth_bits_per_s:
-            self._limit_bandwidth(host, container, shape.bandwidth_bits_per_s)
-        return container
-
-    def _in_network(self, host: str) -> dict[str, Any]:
-        from docker.types import EndpointConfig
-
-        assert self._network is not None
-        version = self._client.api._version
-        return {
-            "network": self._network.name,
-            "networking_config": {self._network.name: EndpointConfig(version, aliases=[host])},
-        }
-
-    def _limit_bandwidth(self, host: _Host, container: Container, bits_per_s: float) -> None:
-        """From a container beside the host, which may set up the network that it shares with it; the host may not."""
-        from docker.errors import ContainerError
-
-        try:
-            self._client.containers.run(
-                self._request["AlgorithmSpecification"]["TrainingImage"],
-                entrypoint=["python3", "-m", "cluster.bandwidth"],
-                command=[_INTERFACE, f"{bits_per_s:.0f}"],
-                name=f"{self._id}-{self._attempt}-{host.name}-bandwidth",
-                labels=engine.labels(self._id),
-                network_mode=f"container:{container.id}",
-                cap_drop=["ALL"],
-                cap_add=["NET_ADMIN"],
-                user="0:0",
-                remove=True,
-                stderr=True,
-            )
-        except ContainerError as error:
-            container.reload()
-            if container.status != "running":
-                return  # it has ended, which is told otherwise; then there is no network to limit
-            said = error.stderr.decode(errors="replace").strip().splitlines() if error.stderr else ["no word why"]
-            raise EngineError(f"the bandwidth of {host.name} cannot be limited: {said[-1]}") from None
-
-    def _signal(self, number: str, hosts: list[str]) -> None:
-        from docker.errors import APIError
-
+    def _signal(self, name: str, hosts: list[str]) -> None:
         for host in hosts:
-            container = self._containers.get(host)
-            if container is not None:
-                with contextlib.suppress(APIError):  # it has ended
-                    container.kill(number)
+            if host in self._containers:
+                self._containers[host].signal(name)
 
     # What runs beside: threads of one attempt
 
@@ -497,37 +378,17 @@ class ContainerJob:
         thread.start()
         self._threads.append(thread)
 
-    def _follow(self, host: str, container: Container) -> None:
+    def _follow(self, host: str, container: HostContainer) -> None:
         """Tell what a host prints; then that it ended, and to the course of the job as well."""
-        rest = b""
-        for chunk in container.logs(stream=True, follow=True):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._tell("log", host=host, line=line.decode(errors="replace"))
-        if rest:
-            self._tell("log", host=host, line=rest.decode(errors="replace"))
-        code = container.wait()["StatusCode"]
-        container.reload()
-        self._tell("host_ended", host=host, exit_code=code, oom=container.attrs["State"]["OOMKilled"])
-        self._commands.put(_Command("host_ended", host, code))
+        for line in container.lines():
+            self._tell("log", host=host, line=line)
+        code, oom = container.wait()
+        self._tell("host_ended", host=host, exit_code=code, oom=oom)
+        self._commands.put(_Command("host_ended", host, code, oom))
 
-    def _sample(self, host: str, container: Container) -> None:
-        """Tell what the engine measures of a host, which it does once a second."""
-        from docker.errors import APIError
-
-        before: dict[str, Any] | None = None
-        cpus, due = self._cpus_of(host), time.monotonic() + self._sampling_s
-        while not self._ended.is_set() and host not in self._exit_codes:
-            # Not as a stream, which goes on, silent, when the container has ended. It takes the engine up to a second.
-            try:
-                now = container.stats(stream=False, one_shot=True)
-            except (APIError, ValueError):
-                return  # it has been removed, perhaps while the engine measured, which then answers nothing
-            if time.monotonic() < due or not now.get("memory_stats"):
-                self._ended.wait(0.2)
-                continue
-            self._tell("stats", host=host, **_usage(now, before, cpus))
-            before, due = now, time.monotonic() + self._sampling_s - 0.5
+    def _sample(self, host: str, container: HostContainer) -> None:
+        for measured in container.measurements(self._ended, self._sampling_s):
+            self._tell("stats", host=host, **measured)
 
     def _keep_checkpoints(self, ended: threading.Event) -> None:
         """Upload what the hosts put into their checkpoint folders while they run, and once more at the end."""
@@ -577,10 +438,6 @@ class ContainerJob:
                 raise EngineError(f"channel {channel['ChannelName']}: only FullyReplicated can be done here")
         self._cpus = float(self._client.info()["NCPU"])
 
-    def _cpus_of(self, name: str) -> float:
-        instance_type = next(host.instance_type for host in self._hosts if host.name == name)
-        return min(self._shapes[instance_type].cpus, self._cpus)
-
     def _enter(self, state: str, reason: str = "") -> None:
         self._state = state
         self._tell("state", state=state, reason=reason, attempt=self._attempt)
@@ -589,20 +446,9 @@ class ContainerJob:
         self._events.put({"time_unix_s": time.time(), "event": event, **details})
 
 
-def _hosts_of(resources: dict[str, Any], directory: Path) -> list[_Host]:
-    """The hosts of a ResourceConfig, by number. Groups take turns, for SageMaker does not number them in order."""
-    if "InstanceGroups" in resources:
-        waiting = [
-            [(group["InstanceType"], group["InstanceGroupName"])] * group["InstanceCount"]
-            for group in resources["InstanceGroups"]
-        ]
-        kinds = []
-        while any(waiting):
-            kinds.extend(group.pop() for group in waiting if group)
-    else:
-        kinds = [(resources["InstanceType"], "homogeneousCluster")] * resources["InstanceCount"]
-    names = by_number([f"algo-{number}" for number in range(1, len(kinds) + 1)])
-    return [_Host(name, *kind, directory / name) for name, kind in zip(names, kinds)]
+def _was_lost(end: _Command) -> bool:
+    """Whether a host ended as if its machine had gone: killed, and not for what it did itself."""
+    return end.exit_code == _SIGKILLED and not end.oom
 
 
 def _snapshot(folder: Path) -> list[tuple[str, int, int]]:
@@ -613,35 +459,3 @@ def _snapshot(folder: Path) -> list[tuple[str, int, int]]:
             status = path.stat()
             found.append((str(path), status.st_size, status.st_mtime_ns))
     return found
-
-
-def _usage(now: dict[str, Any], before: dict[str, Any] | None, cpus: float) -> dict[str, float]:
-    """What the engine's figures of one moment, and of the one before, mean."""
-    memory = now["memory_stats"]
-    # As Docker's own command has it: pages of files that nobody uses are not in use. (Control groups 1 and 2.)
-    unused = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file", 0))
-    used, cpu_ns = memory["usage"] - unused, now["cpu_stats"]["cpu_usage"]["total_usage"]
-    usage = {
-        "cpu_count": cpus,
-        "cpu_s": cpu_ns / 1e9,
-        "memory_bytes": used,
-        "memory_percent": 100 * used / memory["limit"],
-    }
-    if before:
-        seconds = _seconds(now["read"]) - _seconds(before["read"])
-        used_s = (cpu_ns - before["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
-        if seconds > 0:
-            usage["cpu_percent"] = min(100.0, max(0.0, 100 * used_s / (seconds * cpus)))
-    networks = now.get("networks", {}).values()
-    usage["net_sent_bytes"] = sum(network["tx_bytes"] for network in networks)
-    usage["net_received_bytes"] = sum(network["rx_bytes"] for network in networks)
-    moved = now.get("blkio_stats", {}).get("io_service_bytes_recursive") or []
-    for name, operation in (("disk_read_bytes", "read"), ("disk_written_bytes", "write")):
-        usage[name] = sum(entry["value"] for entry in moved if entry["op"].lower() == operation)
-    return usage
-
-
-def _seconds(stamp: str) -> float:
-    """Seconds of an RFC 3339 time with nanoseconds, such as 2026-11-23T05:13:11.417778904Z."""
-    whole, fraction = stamp.rstrip("Z").split(".")
-    return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")

@@ -88,8 +88,8 @@ class Contract:
 class HostWork:
     """What one host of a contract has to do, as the function named by `cluster.node --contract` finds out.
 
-    first_host: where the leader of all runs; the others end when it has ended. XX
-    well or was stopped.
+    first_host: where the leader of all runs; the others end when it has ended. record: is told what happens.
+    finish: is called when the work has ended, however it did.
     """
 
     plan: Plan

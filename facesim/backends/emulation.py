@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.containers import HostShape
+from cluster.host import HostShape
 from facesim.billing.catalogue import instance
 from facesim.faults import Fault
 from facesim.job import Job

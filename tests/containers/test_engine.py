@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from cluster import engine
-from cluster.containers import ContainerJob, HostShape
+from cluster.containers import ContainerJob
+from cluster.host import HostShape
 from facesim.backends.docker import FolderStore
 from facesim.errors import InputError
 from tests.containers.conftest import left
