@@ -80,7 +80,7 @@ class _Command:
     host: str = ""
     exit_code: int = 0
     oom: bool = False
-    notice: bool = True
+    grace_s: float = 0.0
     again_after_s: float = 0.0
 
 
@@ -157,13 +157,15 @@ class ContainerJob:
         """End every host at once. Returns at once; may be repeated."""
         self._commands.put(_Command("kill"))
 
-    def interrupt(self, notice: bool = True, again_after_s: float = 0.0) -> None:
-        """Take the capacity away, as on a spot reclaim, and give it back after `again_after_s`: every host gets SIGTERM
-        (unless `notice` is false), SIGKILL after the grace, and the job starts again with its checkpoints.
+    def interrupt(self, notice_s: float | None = None, again_after_s: float = 0.0) -> None:
+        """Take the capacity away, as on a spot reclaim, and give it back after `again_after_s`: every host gets
+        SIGTERM, SIGKILL after `notice_s` (None: the grace; 0: SIGKILL alone), and the job starts again with its
+        checkpoints.
 
         Returns at once; without effect unless the job is training.
         """
-        self._commands.put(_Command("interrupt", notice=notice, again_after_s=again_after_s))
+        grace_s = self._grace_s if notice_s is None else notice_s
+        self._commands.put(_Command("interrupt", grace_s=grace_s, again_after_s=again_after_s))
 
     def kill_host(self, host: str) -> None:
         """SIGKILL to one host, such as `algo-2`: what a crash of its machine looks like to the others."""
@@ -206,7 +208,7 @@ class ContainerJob:
             if command.name not in ("interrupt", "lost"):
                 break
             self._enter(INTERRUPTED, f"{command.host} was killed" if command.name == "lost" else "")
-            self._end_hosts(self._grace_s if command.name == "interrupt" and command.notice else 0.0)
+            self._end_hosts(command.grace_s)
             self._take_down()
             ended_meanwhile = self._wait_for_capacity(command.again_after_s)
             if ended_meanwhile:

@@ -45,6 +45,10 @@ class Fault:
 
     It comes once, `at_s` seconds after the start or when the parameters' version reaches `at_step`, or again and again,
     `per_minute` times on average, at exponential intervals drawn from `seed`. One of several `targets` is drawn.
+
+    Where a job has several hosts, each has the whole script, so that all draw the same. `elsewhere` are the targets
+    that another host sees to. What `outside` says is done by whoever drives the hosts, once the report tells that it is
+    due; a task that has come to its step waits there until it is ended. `number` is the fault's place in the script.
     """
 
     kind: str
@@ -56,6 +60,9 @@ class Fault:
     share: float = 0.25
     notice_s: float = 0.0
     seed: int = 0
+    number: int = 0
+    elsewhere: tuple[str, ...] = ()
+    outside: bool = False
 
 
 class Cluster(Protocol):
@@ -97,12 +104,13 @@ class Injector:
         """The steps at which something is still to be done, in their order."""
         return sorted({fault.at_step for fault in self._at_step})
 
-    def reached(self, step: int) -> None:
-        """The parameters' version is `step` now."""
+    def reached(self, step: int) -> bool:
+        """The parameters' version is `step` now; whether it may become more."""
         due = [fault for fault in self._at_step if step >= fault.at_step]
         self._at_step = [fault for fault in self._at_step if fault not in due]
         for fault in due:
             self._do(fault, random.Random(fault.seed))
+        return not any(fault.outside for fault in due)
 
     def refuse(self, ready: list[Any]) -> None:
         """Reset whoever connects to a port that is taken."""
@@ -125,9 +133,12 @@ class Injector:
         self._agenda.add(draw.expovariate(fault.per_minute / 60), once)
 
     def _do(self, fault: Fault, draw: random.Random) -> None:
-        if not self._over:
-            target = draw.choice(fault.targets)
-            self._report("fault", kind=fault.kind, target=target, for_s=fault.for_s)
+        target = draw.choice(fault.targets)
+        if self._over or target in fault.elsewhere:
+            return
+        told = {"kind": fault.kind, "target": target, "for_s": fault.for_s, "notice_s": fault.notice_s}
+        self._report("fault", number=fault.number, **told)
+        if not fault.outside:
             getattr(self, f"_{fault.kind}")(fault, target)
 
     def _lasting(self, fault: Fault, target: str, end: Callable[[], None]) -> None:

@@ -1,16 +1,24 @@
-"""How the hosts of a job notice that the first one has ended: TensorFlow's servers never return by themselves.
+"""How the hosts of a job notice that the first one has ended, for TensorFlow's servers never return by themselves; and
+how they hear of the steps that faults wait for, which the first one counts.
 
 The first host's node listens; the leader task of every other host, `attend`, connects and waits for the connection to
 end. The kernel ends it however that node ends. Being the leader, `attend` is also who is told when the work is to stop;
 it goes on all the same, for parameters live on these hosts until the chief has saved them.
+
+Over the connection the first host's node sends a line with each step that a fault waits for, on whatever host; `attend`
+answers with one byte when its own supervisor has done what it has to do there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import sys
 import time
+from typing import Any
+
+from cluster.task import reached
 
 PORT = 2221
 
@@ -22,15 +30,57 @@ _KEEPALIVE_S = 5  # between probes, of which three unanswered ones mean that the
 
 
 class Beacon:
-    """Listens, so that others notice the end of this process. Nobody need accept: the kernel makes the connection."""
+    """Listens, so that the `hosts` of the job notice the end of this process, and tells the others of steps: it is what
+    a supervisor calls `Others`. Until then nobody need accept: the kernel makes the connection.
+    """
 
     def __init__(self, hosts: int):
         self._listener = socket.create_server(("", PORT), backlog=max(hosts, 16))
+        self._hosts = hosts
+        self._step = 0
+        self._owing: dict[socket.socket, int] = {}  # by connection: answers that are still to come
+
+    def files(self) -> list[Any]:
+        return [self._listener, *self._owing]
+
+    def read(self, ready: list[Any]) -> None:
+        if self._listener in ready:
+            connection, _ = self._listener.accept()
+            self._owing[connection] = 0
+            if self._step:
+                self._send(connection)
+        for connection in [one for one in self._owing if one in ready]:
+            try:
+                answers = len(connection.recv(1024))
+            except OSError:
+                answers = 0
+            if answers:
+                self._owing[connection] -= answers
+            else:  # its tasks are being started again: it will be back, and be told again
+                del self._owing[connection]
+                connection.close()
+
+    def tell(self, step: int) -> None:
+        if step > self._step:
+            self._step = step
+            for connection in self._owing:
+                self._send(connection)
+
+    @property
+    def done(self) -> bool:
+        return len(self._owing) == self._hosts - 1 and not any(self._owing.values())
 
     def end(self) -> None:
-        # Not only close: tasks that were forked from this process hold the socket, too.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        # Not only close: tasks that were forked from this process hold the sockets, too.
+        for end in (self._listener, *self._owing):
+            with contextlib.suppress(OSError):  # the other host is gone
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _send(self, connection: socket.socket) -> None:
+        self._owing[connection] += 1
+        with contextlib.suppress(OSError):  # it has ended: the next reading tells
+            connection.sendall(b"%d\n" % self._step)
 
 
 def attend(host: str, patience_s: float, port: int = PORT) -> None:
@@ -56,8 +106,8 @@ def attend(host: str, patience_s: float, port: int = PORT) -> None:
     if sys.platform == "linux":
         for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", _KEEPALIVE_S), ("TCP_KEEPCNT", 3)):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    try:
-        connection.recv(1)
-    except OSError:
-        pass  # reset, or the host is gone: it has ended, too
+    with contextlib.suppress(OSError):  # reset, or the host is gone: it has ended, too
+        for line in connection.makefile("rb"):
+            reached(int(line))
+            connection.sendall(b".")
     print(f"{host} has ended")

@@ -116,7 +116,7 @@ def main_hosted(function: str) -> int:
         if stopped or commands.read(wait(commands.files(), 0)):
             outcome = STOPPED
         else:
-            outcome = Supervisor(work.plan, tell, commands).run()
+            outcome = Supervisor(work.plan, tell, commands, beacon).run()
         if outcome == FAILED:
             reason = _reason(work.plan, failed)
         work.finish()

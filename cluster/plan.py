@@ -69,9 +69,13 @@ class Plan:
             tasks=tuple(_task(task) for task in content.pop("tasks")),
             monitor=_task(monitor) if monitor else None,
             preload=tuple(content.pop("preload")),
-            faults=tuple(Fault(**{**fault, "targets": tuple(fault["targets"])}) for fault in content.pop("faults")),
+            faults=tuple(_fault(fault) for fault in content.pop("faults")),
             **content,
         )
+
+
+def _fault(content: dict[str, Any]) -> Fault:
+    return Fault(**{**content, "targets": tuple(content["targets"]), "elsewhere": tuple(content["elsewhere"])})
 
 
 def _task(content: dict[str, Any]) -> Task:

@@ -10,6 +10,7 @@ needs went away. Any other exit code says that it would happen again, and fails 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -43,16 +44,35 @@ class Commands(Protocol):
         """The command in the readable ones: "stop" to drain, "kill" to end at once."""
 
 
+class Others(Protocol):
+    """The other hosts of a job: they, too, do what is to be done at a step that is reached on this one."""
+
+    def files(self) -> list[Any]:
+        """What becomes readable when one of them answers."""
+
+    def read(self, ready: list[Any]) -> None:
+        """Take the answers in the readable ones."""
+
+    def tell(self, step: int) -> None:
+        """The parameters' version is `step` now."""
+
+    @property
+    def done(self) -> bool:
+        """Whether every other host has done what it has to do at the steps that it was told of."""
+
+
 class Supervisor:
     """Runs one plan once.
 
-    `report(event, **details)` is told what happens as it happens; `commands` is asked what to do.
+    `report(event, **details)` is told what happens as it happens; `commands` is asked what to do; `others` are given
+    where this host is the one whose steps count for them.
     """
 
-    def __init__(self, plan: Plan, report: Callable[..., None], commands: Commands):
+    def __init__(self, plan: Plan, report: Callable[..., None], commands: Commands, others: Others | None = None):
         self._plan = plan
         self._report = report
         self._commands = commands
+        self._others = others
         # Linux forks, so that tasks share what the node has loaded; macOS' frameworks do not survive a fork.
         self._context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._tasks = {task.name: task for task in plan.tasks}
@@ -63,6 +83,8 @@ class Supervisor:
         self._working = {task.name for task in plan.tasks if not task.serves}
         self._agenda = Agenda()
         self._held_back: dict[str, float] = {}
+        self._at_step: list[Connection] = []  # of tasks that wait for what is done at the step that they reached
+        self._to_be_ended = False  # those tasks, from outside
         self._restarts = 0
         self._starting: set[str] = set()  # tasks that failed and wait to be started again
         self._stopping = self._at_once = False
@@ -77,6 +99,9 @@ class Supervisor:
                 ready = wait(self._awaited(), self._agenda.wait_s())
                 self._obey(self._commands.read(ready))
                 self._listen(ready)
+                if self._others:
+                    self._others.read(ready)
+                self._let_go_on()
                 self._injector.refuse(ready)
                 self._attend(ready)
                 self._agenda.do_what_is_due()
@@ -134,6 +159,7 @@ class Supervisor:
             *self._channels.values(),
             *self._injector.refusing,
             *self._commands.files(),
+            *(self._others.files() if self._others else []),
         ]
 
     def _obey(self, command: str | None) -> None:
@@ -155,7 +181,7 @@ class Supervisor:
         self._outcome = STOPPED
 
     def _listen(self, ready: list[Any]) -> None:
-        """Take what tasks tell and pass it on; at a step that faults wait for, let the task go on after them."""
+        """Take what tasks tell and pass it on; at a step that faults wait for, have them done."""
         for name, channel in list(self._channels.items()):
             if channel not in ready:
                 continue
@@ -163,13 +189,24 @@ class Supervisor:
                 while channel.poll():
                     said = json.loads(channel.recv_bytes())
                     if said["event"] == REACHED:
-                        self._injector.reached(said["step"])
-                        channel.send_bytes(b"go on")
+                        self._at_step.append(channel)
+                        self._to_be_ended |= not self._injector.reached(said["step"])
+                        if self._others:
+                            self._others.tell(said["step"])
                     else:
                         self._report(**{"task": name, **said})
             except (EOFError, OSError):  # the task has ended
                 channel.close()
                 del self._channels[name]
+
+    def _let_go_on(self) -> None:
+        """Let tasks go on after what was to be done at their step, here and on the other hosts."""
+        done = not self._to_be_ended and (self._others is None or self._others.done)
+        if self._at_step and (done or self._stopping):
+            for channel in self._at_step:
+                with contextlib.suppress(OSError):  # it was the target, or has been ended with all others
+                    channel.send_bytes(b"go on")
+            self._at_step.clear()
 
     def _attend(self, ready: list[Any]) -> None:
         """See to the tasks that have ended."""

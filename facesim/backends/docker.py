@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import INTERRUPTED, TRAINING, ContainerJob
+from cluster.containers import INTERRUPTED, ContainerJob
 from cluster.engine import EngineError, capacity
 from facesim import image
 from facesim.aws.storage import unpack
-from facesim.backends.emulation import Emulation, emulate, hosts_of_study, takes_all_hosts
+from facesim.backends.emulation import Emulation, emulate, hosts_of_study
 from facesim.backends.homecoming import bring_home
 from facesim.backends.printed import Printed
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
@@ -78,11 +77,6 @@ class DockerExecution:
         self._printed = Printed(run)
         self._state = ""
         self._writers: dict[str, SampleWriter] = {}
-        self._interruptions = [
-            threading.Timer(fault.at_s, self._job.interrupt, (fault.notice_s > 0, fault.for_s))
-            for fault in job.faults
-            if takes_all_hosts(fault)
-        ]
         # Drained, killed, interrupted as the job itself is.
         self.stop, self.kill = self._job.stop, self._job.kill
         self.interrupt, self.kill_host = self._job.interrupt, self._job.kill_host
@@ -94,6 +88,8 @@ class DockerExecution:
                 yield None
             elif event["event"] == "log":
                 told = self._printed.add(event["host"], event["line"], event["time_unix_s"])
+                if told and told["event"] == "fault" and told["kind"] == "interrupt":
+                    self._job.interrupt(told["notice_s"], told["for_s"])
                 # Hosts stop at an interruption as well, but the job does not.
                 if told and not (told["event"] == "stopping" and self._state == INTERRUPTED):
                     yield told
@@ -105,22 +101,13 @@ class DockerExecution:
             else:
                 yield event
                 if event["event"] == "state":
-                    yield from self._entered(event)
+                    self._state = event["state"]
+                    if self._state == INTERRUPTED:
+                        yield all_again(self._run.job().tasks, event["attempt"])
 
     def close(self) -> None:
-        for timer in self._interruptions:
-            timer.cancel()
         self._job.close()
         shutil.rmtree(self._run.directory / _SCRATCH, ignore_errors=True)
-
-    def _entered(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """What a state of the job means for the run."""
-        self._state = event["state"]
-        if event["state"] == TRAINING and event["attempt"] == 1:
-            for timer in self._interruptions:
-                timer.start()
-        elif event["state"] == INTERRUPTED:
-            yield all_again(self._run.job().tasks, event["attempt"])
 
     def _places(self) -> dict[str, Path]:
         """Where the request's addresses lead: what would be uploaded, and checkpoints, which stay with the run."""

@@ -81,6 +81,6 @@ def hosts_of_request(request: Mapping[str, Any]) -> dict[str, int]:
 
 def takes_all_hosts(fault: Fault) -> bool:
     """Whether a fault is played by taking the capacity of the whole job away, as when AWS takes back one instance of
-    it. One that waits for a step only its host knows of, and ends just that host's tasks.
+    it.
     """
-    return fault.kind == "interrupt" and fault.at_s is not None
+    return fault.kind == "interrupt"

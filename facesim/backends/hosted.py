@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cluster.contract import Contract, HostWork
-from cluster.faults import Fault
+from cluster.faults import Fault as Script
 from cluster.limits import available_cpus
 from cluster.liveness import ATTEND
 from cluster.plan import Plan, Task
@@ -20,6 +22,7 @@ from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import DATA, PS_GROUP, job_of
+from facesim.faults import Fault
 from facesim.job import Job
 from facesim.metrics.collectors import COLLECTORS
 from facesim.metrics.place import HOST
@@ -76,6 +79,7 @@ def plan(contract: Contract) -> HostWork:
         for role, index in mine
     ]
     _keep_samples(run, [task.name for task in tasks if not task.serves], contract.checkpoints / _KEPT, host)
+    done = _Done(contract.checkpoints / _KEPT / host / "faults.jsonl")
     number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
@@ -90,16 +94,21 @@ def plan(contract: Contract) -> HostWork:
         private_network=False,
         grace_s=_GRACE_S if host == first_host else _OTHERS_GRACE_S,
         max_restarts=job.recovery.max_restarts,
-        faults=tuple(_faults_here(job, run, host, [task.name for task in tasks])),
+        faults=tuple(_faults(job, run, [task.name for task in tasks], host == first_host, done)),
     )
     run.plan_file.write_text(work.to_json())
+
+    def record(event: str, **details: Any) -> None:
+        run.record(event, **details)
+        if event == "fault":
+            done.add(job.faults[details["number"]])
 
     def finish() -> None:
         if run.model_file.exists():
             shutil.move(run.model_file, contract.model / run.model_file.name)
             shutil.copy(run.job_file, contract.model)
 
-    return HostWork(work, first_host, run.record, finish)
+    return HostWork(work, first_host, record, finish)
 
 
 def _keep_samples(run: Run, training: list[str], kept: Path, host: str) -> None:
@@ -120,14 +129,37 @@ def _keep_samples(run: Run, training: list[str], kept: Path, host: str) -> None:
             shutil.copy(file, run.metrics)
 
 
-def _faults_here(job: Job, run: Run, host: str, tasks: list[str]) -> Iterator[Fault]:
-    """The job's faults as far as they are this host's."""
-    for fault in job.faults:
-        script = fault.script(run.directory)
-        here = tuple(target for target in script.targets if target in (host, *tasks, str(run.directory)))
-        played_by_backend = job.backend == "docker" and takes_all_hosts(fault)
-        if here and not played_by_backend:
-            yield replace(script, targets=here)
+class _Done:
+    """The faults that came on this host, over all attempts: one that comes once is not done again in the next."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._lines = Counter(file.read_text().splitlines()) if file.exists() else Counter[str]()
+
+    def times(self, fault: Fault) -> int:
+        return self._lines[fault.model_dump_json()]
+
+    def add(self, fault: Fault) -> None:
+        with self._file.open("a") as file:
+            file.write(fault.model_dump_json() + "\n")
+
+
+def _faults(job: Job, run: Run, tasks: list[str], is_first: bool, done: _Done) -> Iterator[Script]:
+    """The job's faults for a host with these tasks. What is no task's, all hosts' capacity or the run's disk, is seen
+    to by the first host.
+    """
+    for number, fault in enumerate(job.faults):
+        script = replace(fault.script(run.directory), number=number)
+        if fault.per_minute is None and done.times(fault):
+            continue
+        if takes_all_hosts(fault):
+            if is_first:  # in each attempt at other times
+                yield replace(script, outside=True, seed=script.seed + done.times(fault))
+        elif fault.kind == "fill":
+            if is_first:
+                yield script
+        else:
+            yield replace(script, elsewhere=tuple(target for target in script.targets if target not in tasks))
 
 
 def _attend(run: Run, first_host: str, number: int) -> Task:

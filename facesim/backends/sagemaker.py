@@ -27,7 +27,7 @@ class SageMakerBackend:
         """The request. AWS is asked for the account's number at the most, if a default needs it."""
         if any(takes_all_hosts(fault) for fault in job.faults):
             raise InputError(
-                "an interruption of all hosts in --faults cannot be played at AWS, which takes capacity away itself; "
+                "`interrupt` in --faults cannot be played at AWS, which takes capacity away itself; "
                 "leave it out, or try it with --backend docker"
             )
         site = site_of(job.aws, Account(job.aws.region))

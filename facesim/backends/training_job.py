@@ -46,6 +46,7 @@ _DAY_S = 24 * 3600
 _LONGEST_VALUE = 2500  # of a hyperparameter
 _LONGEST_NAME = 63
 _VOLUME_GB = 30
+_MOST_RETRIES = 30  # after an instance was lost: what an algorithm does wrong SageMaker does not try again
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ def training_job_request(
             "python3",
             f"/opt/ml/input/data/{SOURCE}/bootstrap.py",
         ]
+    if job.recovery.max_restarts:
+        request["RetryStrategy"] = {"MaximumRetryAttempts": min(job.recovery.max_restarts, _MOST_RETRIES)}
     if job.spot:
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = math.ceil(job.max_wait_s or 2 * max_run_s)
     if site.kms_key:

@@ -38,7 +38,7 @@ class Containers(Protocol):
 
     def stop(self) -> None: ...
 
-    def interrupt(self, notice: bool = True, again_after_s: float = 0.0) -> None: ...
+    def interrupt(self, notice_s: float | None = None, again_after_s: float = 0.0) -> None: ...
 
     def close(self) -> None: ...
 
@@ -103,11 +103,11 @@ class TrainingJob:
             if self._containers:
                 self._containers.stop()
 
-    def interrupt(self, again_after_s: float = 0.0) -> None:
+    def interrupt(self, notice_s: float | None = None, again_after_s: float = 0.0) -> None:
         """Take a spot job's capacity away for `again_after_s`; without effect on a job that is on demand."""
         with self._lock:
             if self._containers and self._spot:
-                self._containers.interrupt(again_after_s=again_after_s)
+                self._containers.interrupt(notice_s, again_after_s)
 
     def close(self) -> None:
         """End it at once, whatever it does, and wait for that."""

@@ -91,7 +91,7 @@ class ScriptedHosts:
     def stop(self) -> None:
         self._stop.set()
 
-    def interrupt(self, notice: bool = True, again_after_s: float = 0.0) -> None:
+    def interrupt(self, notice_s: float | None = None, again_after_s: float = 0.0) -> None:
         self._interrupt.set()
 
     def close(self) -> None:

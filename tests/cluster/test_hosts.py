@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
 
+from cluster import liveness
 from cluster.contract import FAILURE_CHARACTERS, Contract
+from cluster.faults import Fault
 from cluster.limits import available_cpus, limited_to_a_share
+from cluster.plan import Plan, Task
+from cluster.processes import LocalNode
 from cluster.topology import free_ports
 
 
@@ -124,6 +131,60 @@ def beacon():
 
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux' /proc")
+
+
+def other_host(directory: Path, port: int, *faults: Fault) -> LocalNode:
+    """The node of a host with one worker, which attends the first host's end at `port`."""
+    log = str(directory / "tasks.log")
+    plan = Plan(
+        tasks=(
+            Task(liveness.ATTEND, 1, "cluster.liveness:attend", ("127.0.0.1", 30.0, port), log),
+            Task("worker", 1, "tests.cluster.fake_tasks:serve", (), log, serves=True, replaceable=True),
+        ),
+        leader=f"{liveness.ATTEND}-1",
+        private_network=False,
+        max_restarts=3,
+        backoff_s=0.01,
+        faults=faults,
+    )
+    (directory / "plan.json").write_text(plan.to_json())
+    return LocalNode(directory / "plan.json", directory / "node.log", dict(os.environ))
+
+
+def until_done(beacon: liveness.Beacon, within_s: float = 20) -> None:
+    """Wait as a supervisor does until the other hosts have done what they have to do."""
+    deadline = time.monotonic() + within_s
+    while not beacon.done:
+        assert time.monotonic() < deadline, "another host has not answered"
+        beacon.read(wait(beacon.files(), 0.5))
+
+
+def test_a_fault_at_a_step_is_done_by_the_host_of_its_target_before_the_first_host_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(liveness, "PORT", free_ports(1)[0])
+    beacon = liveness.Beacon(hosts=2)
+    node = other_host(
+        tmp_path, liveness.PORT,
+        Fault("kill", ("worker-1",), at_step=5), Fault("kill", ("worker-0",), at_step=6, elsewhere=("worker-0",)),
+        Fault("freeze", ("worker-1",), at_step=7, for_s=0.1),
+    )  # fmt: skip
+    seen = []
+    following = threading.Thread(target=lambda: seen.extend(event for event in node.events() if event))
+    following.start()
+
+    done_at = {}
+    for step in (5, 6, 7):
+        beacon.tell(step)
+        until_done(beacon)
+        done_at[step] = time.time()
+    beacon.end()
+    following.join(20)
+    node.close()
+
+    faults = [event for event in seen if event["event"] == "fault"]
+    assert [event["kind"] for event in faults] == ["kill", "freeze"]
+    assert faults[0]["time_unix_s"] <= done_at[5]
+    assert done_at[6] <= faults[1]["time_unix_s"] <= done_at[7]
+    assert seen[-1]["outcome"] == "completed"  # for the first host has ended
 
 
 @needs_proc

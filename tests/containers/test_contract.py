@@ -20,7 +20,6 @@ from facesim.aws.storage import split
 from facesim.backends import backend
 from facesim.backends.base import Execution
 from facesim.errors import InputError
-from facesim.faults import make_faults
 from facesim.job import Job, make_job
 from facesim.metrics.files import read_samples
 from facesim.result import finish
@@ -51,7 +50,7 @@ class Local:
     """Everything on this machine, as processes."""
 
     name = "local"
-    hosts = {""}  # all tasks are on this machine, whatever it is called
+    hosts = [""]  # all tasks are on this machine, whatever it is called
     measurement = "emulated"
     options: dict[str, Any] = {}
     plays_capacity = True
@@ -78,7 +77,7 @@ class Docker:
     """A container a host."""
 
     name = "docker"
-    hosts = {"algo-1", "algo-2"}
+    hosts = ["algo-1", "algo-2"]
     measurement = "emulated"
     options: dict[str, Any] = {}
     plays_capacity = True
@@ -87,7 +86,7 @@ class Docker:
         self.image = containers
 
     def interrupt(self, execution: Execution, run: Run) -> None:
-        execution.interrupt(notice=False)  # type: ignore[attr-defined]
+        execution.interrupt(notice_s=0)  # type: ignore[attr-defined]
 
     def kept(self, run: Run) -> bool:
         return any(run.checkpoints.glob("checkpoint-*.npz"))
@@ -101,7 +100,7 @@ class SageMaker:
     """AWS' training jobs, at an endpoint of this machine in which they really run."""
 
     name = "sagemaker"
-    hosts = {"algo-1", "algo-2"}
+    hosts = ["algo-1", "algo-2"]
     measurement = "measured"
     options = {"spot": True}  # what is on demand is not interrupted
     plays_capacity = False
@@ -110,7 +109,7 @@ class SageMaker:
         self.endpoint = endpoint
 
     def interrupt(self, execution: Execution, run: Run) -> None:
-        self.endpoint.job(f"facesim-{run.id}").interrupt()
+        self.endpoint.job(f"facesim-{run.id}").interrupt(notice_s=0)
 
     def kept(self, run: Run) -> bool:
         request = json.loads(run.plan_file.read_text())["CreateTrainingJob"]
@@ -251,7 +250,7 @@ def test_metrics_tell_host_role_and_source(completed, place):
     assert {"chief", "worker", "ps", "host", "monitor"} <= set(samples["role"])
     assert {"psutil", "sockets", "training"} <= set(samples["source"])
     if len(place.hosts) > 1:
-        assert set(samples["host"]) == place.hosts
+        assert set(samples["host"]) == set(place.hosts)
     workers = samples[(samples["role"] == "worker") & (samples["source"] == "psutil")]
     assert set(workers["task_index"]) == {0, 1}
     assert workers[workers["name"] == "cpu_percent"]["value"].between(0, 100).all()
@@ -291,26 +290,49 @@ def test_cancelling_twice_drains_once_and_leaves_a_readable_run(execute):
 
 
 def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place):
-    resumed = execute(place.interrupt, epochs=150, checkpoint_s=1)
+    # It trains no further than the freeze before it is interrupted, however quick or slow all this is.
+    frozen = {"kind": "freeze", "target": "chief-0", "at_step": 60, "for_s": 100}
+
+    resumed = execute(place.interrupt, epochs=12, checkpoint_steps=10, faults=[frozen])
 
     assert resumed.end["outcome"] == "completed"
-    assert resumed.result["examples_seen"] == 150 * resumed.result["data"]["training_examples"]
+    assert resumed.result["examples_seen"] == 12 * resumed.result["data"]["training_examples"]
     assert resumed.events("restored")[-1]["examples"] > 0
     assert resumed.result["recovery"]["restarts"] == 1
+    assert resumed.result["recovery"]["faults"] == 1  # the job that goes on is not frozen again
     samples = read_samples(resumed.run.metrics)
     epochs = samples[(samples["role"] == "chief") & (samples["name"] == "epoch")]
-    assert set(epochs["value"]) == set(range(1, 151))
+    assert set(epochs["value"]) == set(range(1, 13))
 
 
 def test_capacity_is_taken_away_as_a_script_says(execute, place):
-    faults = [{"kind": "interrupt", "target": "algo-1", "at_s": 3.0, "notice_s": 2.0}]
+    faults = [{"kind": "interrupt", "target": "algo-2", "at_step": 30, "notice_s": 60.0}]
     if not place.plays_capacity:
         with pytest.raises(InputError, match="cannot be played at AWS"):
-            execute(epochs=60, faults=faults)
+            execute(epochs=12, faults=faults)
         return
 
-    played = execute(epochs=60, faults=faults)
+    played = execute(epochs=12, faults=faults)
 
     assert played.end["outcome"] == "completed"
-    assert played.events("recovering")
-    assert make_faults(faults, [], ["algo-1", "algo-2"])[0] == played.run.job().faults[0]
+    assert played.events("fault")[0]["target"] == "algo-2"
+    assert played.result["recovery"]["restarts"] == 1
+    assert played.result["examples_seen"] == 12 * played.result["data"]["training_examples"]
+
+
+def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place):
+    faults = [
+        {"kind": "kill", "target": "worker-1", "at_step": 20},
+        {"kind": "freeze", "target": "worker-1", "at_step": 50, "for_s": 0.3},
+    ]
+
+    disturbed = execute(epochs=12, faults=faults)
+
+    assert disturbed.end["outcome"] == "completed"
+    assert [(event["kind"], event["target"]) for event in disturbed.events("fault")] == [
+        ("kill", "worker-1"),
+        ("freeze", "worker-1"),
+    ]
+    assert {event.get("host", "") for event in disturbed.events("fault")} == {place.hosts[-1]}
+    assert len([event for event in disturbed.events("task_started") if event["task"] == "worker-1"]) == 2
+    assert disturbed.result["sync_audit"]["verdict"] == "together"

@@ -271,12 +271,64 @@ def test_an_interrupted_job_starts_again_with_its_checkpoints(play):
 def test_without_notice_a_job_has_what_was_kept_before(play):
     played = play(
         COUNTS_ITS_ATTEMPTS,
-        on=when_it_says("attempt 1", lambda job: job.interrupt(notice=False)),
+        on=when_it_says("attempt 1", lambda job: job.interrupt(notice_s=0)),
         CheckpointConfig=checkpoints(),
     )
 
     assert played.lines() == ["attempt 1", "attempt 2"]
     assert played.end["outcome"] == "completed"
+
+
+WAITS_FOR_ALGO_2 = """
+    import pathlib, time
+    noted = pathlib.Path("/opt/ml/checkpoints/noted")
+    print("again" if noted.exists() else "ready")
+    if not noted.exists():
+        noted.write_text("")
+        time.sleep(100)
+    """
+
+
+def kill(host: str) -> None:
+    """As `docker kill` does."""
+    for container in engine.connect().containers.list(filters={"label": engine.JOB}):
+        if container.name.startswith(NAME) and container.name.endswith(host):
+            container.kill()
+
+
+@pytest.mark.parametrize(
+    "allowed", [{"RetryStrategy": {"MaximumRetryAttempts": 1}}, {"EnableManagedSpotTraining": True}], ids=str
+)
+def test_a_host_that_is_killed_costs_an_attempt_where_another_is_allowed(play, allowed):
+    said = []
+
+    def kill_the_second(job: ContainerJob, event: dict) -> None:
+        if event["event"] == "log":
+            said.append(event["line"])
+            if said == ["ready", "ready"]:
+                kill("algo-2")
+
+    played = play(WAITS_FOR_ALGO_2, hosts=2, on=kill_the_second, CheckpointConfig=checkpoints(), **allowed)
+
+    assert played.states.count("Training") == 2
+    (interrupted,) = [event for event in played.events if event.get("state") == "Interrupted"]
+    assert interrupted["reason"] == "algo-2 was killed"
+    assert said[2:] == ["again", "again"]
+    assert played.end["outcome"] == "completed"
+
+
+def test_a_host_that_is_killed_once_too_often_is_the_reason_of_the_failure(play):
+    played = play(
+        "import time; print('ready'); time.sleep(100)",
+        hosts=2,
+        on=lambda job, event: kill("algo-2") if event["event"] == "log" and event["host"] == "algo-2" else None,
+        RetryStrategy={"MaximumRetryAttempts": 1},
+        grace_s=0.0,
+    )
+
+    assert played.states.count("Interrupted") == 1
+    assert played.end["outcome"] == "failed"
+    assert played.end["reason"] == "algo-2 was killed from outside, and no other attempt is left"
 
 
 def test_a_job_is_stopped_while_it_waits_for_capacity(play):
