@@ -6,6 +6,7 @@ gets into the image; inside the build nothing is downloaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -34,6 +35,12 @@ BASE = "python:3.12-slim"
 
 #: Holds `source_key`: which facesim is in an image.
 SOURCE_LABEL = "facesim.source"
+
+#: Holds the image that it was built on.
+BASE_LABEL = "facesim.base"
+
+#: Of the Dockerfile: the first stage, which the engine keeps so that dependencies are installed once, and its label.
+_STAGE, _STAGE_LABEL = "installed", "facesim.stage"
 
 #: TensorFlow as the image gets it: the CPU's is a third of the size of the one that can use GPUs.
 TENSORFLOW = "tensorflow-cpu"
@@ -69,7 +76,10 @@ def build(
             )
         shutil.copy(_PACKAGES / "cluster" / "Dockerfile", context)
         tell(f"image {image}")
-        return _build(client, context, image, base)
+        stage = _build(client, context, base, target=_STAGE)
+        built = _build(client, context, base, tag=image, labels={SOURCE_LABEL: source_key(), BASE_LABEL: base})
+    _remove_replaced(client, stage)
+    return built
 
 
 def check(image: str = IMAGE) -> None:
@@ -180,24 +190,28 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _build(client: DockerClient, context: Path, image: str, base: str) -> str:
+def _build(client: DockerClient, context: Path, base: str, **options: Any) -> str:
     from docker.errors import APIError, BuildError
 
     try:
-        built, _ = client.images.build(
-            path=str(context),
-            tag=image,
-            buildargs={"BASE": base},
-            labels={SOURCE_LABEL: source_key()},
-            rm=True,
-            forcerm=True,
-        )
+        built, _ = client.images.build(path=str(context), buildargs={"BASE": base}, rm=True, forcerm=True, **options)
     except BuildError as error:
         lines = [_line(entry) for entry in error.build_log]
         raise InputError(f"the image cannot be made: {error}\n" + "".join(lines[-15:])) from None
     except APIError as error:
         raise InputError(f"the image cannot be made: {error}") from None
     return built.id
+
+
+def _remove_replaced(client: DockerClient, stage: str) -> None:
+    """Remove the images without a name that earlier builds left, but for the present stage and what is in use."""
+    from docker.errors import APIError
+
+    for label in (SOURCE_LABEL, _STAGE_LABEL):
+        for old in client.images.list(filters={"dangling": True, "label": label}):
+            if old.id != stage:
+                with contextlib.suppress(APIError):  # a container is made of it, or somebody else removes it
+                    client.images.remove(old.id)
 
 
 def _line(entry: dict[str, Any]) -> str:

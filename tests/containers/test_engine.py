@@ -499,6 +499,29 @@ def test_a_base_image_that_cannot_be_had_is_told(containers):
         image.build("facesim:never", base="no-such-base:1", tell=lambda line: None)
 
 
+def test_the_image_that_a_new_one_replaces_is_removed_unless_it_is_in_use(containers, monkeypatch):
+    from facesim import image
+
+    client = engine.connect()
+    name = f"{NAME}:replaced"
+    made = client.containers.create(containers, entrypoint=["true"], name=NAME)
+    unused = made.commit(changes=f"LABEL {image.SOURCE_LABEL}=unused").id
+    used = made.commit(changes=f"LABEL {image.SOURCE_LABEL}=used").id
+    user = client.containers.create(used, entrypoint=["true"], name=f"{NAME}-user")
+    monkeypatch.delenv("FACESIM_CACHE")  # the user's own has the dependencies
+    try:
+        built = image.build(name, base=client.images.get(containers).labels[image.BASE_LABEL], tell=lambda line: None)
+
+        kept = {each.id for each in client.images.list(all=True)}
+        assert unused not in kept
+        assert {used, built, client.images.get(containers).id} <= kept
+    finally:
+        made.remove()
+        user.remove()
+        client.images.remove(used)
+        client.images.remove(name)
+
+
 def test_an_image_that_was_made_from_another_facesim_is_told(containers):
     from facesim import image
 
