@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.layout import hosts_of
 from facesim.billing.catalogue import assumed_spot_discount, instance
 from facesim.emulator.publishing import Logs, Metrics
 from facesim.emulator.storage import S3Store
@@ -320,10 +321,8 @@ class TrainingJobs:
 
 
 def _vcpus(resources: dict[str, Any]) -> dict[str, int]:
-    """vCPUs by host. Groups' hosts are numbered in the order of the groups."""
-    groups = resources.get("InstanceGroups") or [resources]
-    types = [group["InstanceType"] for group in groups for _ in range(group["InstanceCount"])]
-    return {f"algo-{number}": instance(kind).vcpu for number, kind in enumerate(types, 1)}
+    """vCPUs by host."""
+    return {host.name: instance(host.instance_type).vcpu for host in hosts_of(resources, Path())}
 
 
 def _dated(transition: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.layout import hosts_of
 from facesim.emulator.storage import S3Store
 from facesim.files import write_json
 from facesim.metrics.announced import announcement
@@ -48,17 +49,12 @@ class Script:
 class ScriptedHosts:
     def __init__(self, script: Script, request: dict[str, Any], store: S3Store, directory: Path):
         self._script, self._request, self._store, self._directory = script, request, store, directory
-        resources = request["ResourceConfig"]
-        groups = resources.get("InstanceGroups") or [resources]
-        self._hosts = [f"algo-{number + 1}" for number in range(sum(group["InstanceCount"] for group in groups))]
-        hosts = iter(self._hosts)
+        hosts = hosts_of(request["ResourceConfig"], directory)
+        self._hosts = [host.name for host in hosts]
         self._resources = {
             "instance_groups": [
-                {
-                    "instance_type": group["InstanceType"],
-                    "hosts": [next(hosts) for _ in range(group["InstanceCount"])],
-                }
-                for group in groups
+                {"instance_type": kind, "hosts": [host.name for host in hosts if host.instance_type == kind]}
+                for kind in {host.instance_type for host in hosts}
             ]
         }
         self._stop, self._interrupt = threading.Event(), threading.Event()

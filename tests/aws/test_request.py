@@ -115,6 +115,14 @@ def test_waiting_lasts_at_least_as_long_as_running(folder, limits, seconds):
     assert request(folder, spot=True, **limits)["StoppingCondition"] == seconds
 
 
+@pytest.mark.parametrize(("restarts", "retries"), [(0, None), (3, 3), (100, 30)])
+def test_a_job_is_tried_again_on_other_instances_as_often_as_its_tasks_may_restart(folder, restarts, retries):
+    made = request(folder, max_restarts=restarts)
+
+    assert made.get("RetryStrategy", {}).get("MaximumRetryAttempts") == retries
+    assert problems("CreateTrainingJob", made) == []
+
+
 def test_spot_without_checkpoints_is_refused(folder):
     with pytest.raises(InputError, match="give --checkpoint-s"):
         request(folder, spot=True, checkpoint_s=0)
