@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster import engine
 from facesim.aws.session import Account
 from facesim.aws.storage import split
 from facesim.backends import backend
@@ -289,11 +290,22 @@ def test_cancelling_twice_drains_once_and_leaves_a_readable_run(execute):
     assert stopped.result["state"] == State.STOPPED
 
 
-def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place):
+def lose_a_host(execution: Execution, run: Run) -> None:
+    """As `docker kill` does: what a crash of the second host's machine looks like to everybody else."""
+    for container in engine.connect().containers.list(filters={"label": engine.JOB}):
+        if container.name.startswith(f"facesim-{run.id}") and container.name.endswith("algo-2"):
+            container.kill()
+
+
+@pytest.mark.parametrize("how", ["its capacity is taken away", "a host is lost"])
+def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how):
+    if how == "a host is lost" and len(place.hosts) == 1:
+        pytest.skip("all its tasks are on one host")
+    interrupt = lose_a_host if how == "a host is lost" else place.interrupt
     # It trains no further than the freeze before it is interrupted, however quick or slow all this is.
     frozen = {"kind": "freeze", "target": "chief-0", "at_step": 60, "for_s": 100}
 
-    resumed = execute(place.interrupt, epochs=12, checkpoint_steps=10, faults=[frozen])
+    resumed = execute(interrupt, epochs=12, checkpoint_steps=10, faults=[frozen])
 
     assert resumed.end["outcome"] == "completed"
     assert resumed.result["examples_seen"] == 12 * resumed.result["data"]["training_examples"]
@@ -306,7 +318,7 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place):
 
 
 def test_capacity_is_taken_away_as_a_script_says(execute, place):
-    faults = [{"kind": "interrupt", "target": "algo-2", "at_step": 30, "notice_s": 60.0}]
+    faults = [{"kind": "interrupt", "target": "algo-2", "at_step": 30, "notice_s": 5.0}]
     if not place.plays_capacity:
         with pytest.raises(InputError, match="cannot be played at AWS"):
             execute(epochs=12, faults=faults)
