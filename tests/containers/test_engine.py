@@ -345,8 +345,8 @@ def test_a_job_is_stopped_while_it_waits_for_capacity(play):
 
 @pytest.mark.parametrize(
     ("limit", "state"),
-    [({"MaxRuntimeInSeconds": 2}, "MaxRuntimeExceeded"),
-     ({"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 2}, "MaxWaitTimeExceeded")],
+    [({"MaxRuntimeInSeconds": 1}, "MaxRuntimeExceeded"),
+     ({"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 1}, "MaxWaitTimeExceeded")],
 )  # fmt: skip
 def test_a_time_limit_stops_the_job(play, limit, state):
     played = play("import time; time.sleep(100)", StoppingCondition=limit, grace_s=1.0)
@@ -355,9 +355,28 @@ def test_a_time_limit_stops_the_job(play, limit, state):
     assert played.end["outcome"] == "stopped"
 
 
-def test_a_host_has_the_cpu_and_memory_of_its_shape(play):
+def when_measured(directory: Path, name: str, least: float):
+    """Let a host's `await_measured` return once the engine has measured so much of it."""
+
+    def on(job: ContainerJob, event: dict) -> None:
+        if event["event"] == "stats" and event[name] > least:
+            (directory / "hosts" / event["host"] / "output" / "measured").touch()
+
+    return on
+
+
+AWAIT_MEASURED = """
+        import pathlib, time
+        def await_measured():
+            while not pathlib.Path("/opt/ml/output/measured").exists():
+                time.sleep(0.05)
+"""
+
+
+def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
     played = play(
-        """
+        AWAIT_MEASURED
+        + """
         import time
         from cluster.limits import available_cpus
         print(available_cpus())
@@ -365,10 +384,10 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play):
         while time.process_time() < 1.5:
             pass
         print(time.monotonic() - begin)
-        time.sleep(1.5)  # until the engine has counted that
-        print("more")
+        await_measured()
         hoard = bytearray(400 * 2**20)
-        """
+        """,
+        on=when_measured(tmp_path, "cpu_s", 1.4),
     )
 
     assert played.lines()[0] == "0.5"
@@ -382,15 +401,19 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play):
     assert ended["oom"]
 
 
-def test_every_host_sends_at_its_bandwidth(play):
+def test_every_host_sends_at_its_bandwidth(play, tmp_path):
     bits_per_s = 40e6
     played = play(
-        """
-        import socket, threading, time
-        amount = 10_000_000
+        AWAIT_MEASURED
+        + """
+        import socket, threading
+        from pyroute2 import IPRoute
+        amount = 5_000_000
         me = socket.gethostname()
         other = {"algo-1": "algo-2", "algo-2": "algo-1"}[me]
-        time.sleep(2)  # until the limit is there
+        with IPRoute() as route:
+            while not any(one.get_attr("TCA_KIND") == "tbf" for one in route.get_qdiscs()):
+                time.sleep(0.05)  # it is limited from beside, once it runs
         listener = socket.create_server(("", 5000))
         def send():
             with listener.accept()[0] as connection:
@@ -408,9 +431,10 @@ def test_every_host_sends_at_its_bandwidth(play):
             got += len(connection.recv(1 << 20))
         print(8 * amount / (time.monotonic() - begin))
         sender.join()
-        time.sleep(2.5)  # until the engine has counted that
+        await_measured()
         """,
         hosts=2,
+        on=when_measured(tmp_path, "net_sent_bytes", 5_000_000),
         shapes={TYPE: HostShape(cpus=1, bandwidth_bits_per_s=bits_per_s)},
     )
 
@@ -419,7 +443,7 @@ def test_every_host_sends_at_its_bandwidth(play):
         sent = [
             event["net_sent_bytes"] for event in played.events if event["event"] == "stats" and event["host"] == host
         ]
-        assert max(sent) > 10_000_000
+        assert max(sent) > 5_000_000
 
 
 FOLLOWS = """
