@@ -26,9 +26,10 @@ def recovery(events: Events) -> dict[str, Any]:
     }
 
 
-def all_again(tasks: list[str], restart: int) -> dict[str, Any]:
+def all_again(tasks: list[str], restart: int, why: str = "") -> dict[str, Any]:
     """The event that all tasks are started again once there is capacity, as `cluster` tells it of a host of its own."""
-    return {"event": "recovering", "task": tasks[-1], "restart": restart, "starting": tasks, "in_s": 0.0}
+    why = why or "the capacity was taken away"
+    return {"event": "recovering", "task": tasks[-1], "why": why, "restart": restart, "starting": tasks, "in_s": 0.0}
 
 
 def replaced_workers(events: Events) -> int:

@@ -31,7 +31,8 @@ def _stopping(event: dict[str, Any]) -> str | None:
 def _recovering(event: dict[str, Any]) -> str:
     tasks = event["starting"]
     what = "it" if tasks == [event["task"]] else f"all {len(tasks)} tasks"
-    return f"{event['task']} failed; starting {what} again in {event['in_s']:.1f} s (restart {event['restart']})"
+    why = event.get("why") or f"{event['task']} failed"
+    return f"{why}; starting {what} again in {event['in_s']:.1f} s (restart {event['restart']})"
 
 
 def _restored(event: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ class DockerExecution:
                 if event["event"] == "state":
                     self._state = event["state"]
                     if self._state == INTERRUPTED:
-                        yield all_again(self._run.job().tasks, event["attempt"])
+                        yield all_again(self._run.job().tasks, event["attempt"], event["reason"])
 
     def close(self) -> None:
         self._job.close()

@@ -348,3 +348,17 @@ def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place):
     assert {event.get("host", "") for event in disturbed.events("fault")} == {place.hosts[-1]}
     assert len([event for event in disturbed.events("task_started") if event["task"] == "worker-1"]) == 2
     assert disturbed.result["sync_audit"]["verdict"] == "together"
+
+
+def test_a_parameter_server_that_is_killed_on_a_host_of_its_own_costs_the_work_since_the_checkpoint(execute, place):
+    if len(place.hosts) == 1:
+        pytest.skip("all its tasks are on one host")
+    faults = [{"kind": "kill", "target": "ps-0", "at_step": 45}]
+
+    disturbed = execute(epochs=12, checkpoint_steps=10, ps_instance_type="ml.m5.large", faults=faults)
+
+    assert disturbed.end["outcome"] == "completed"
+    assert [event["host"] for event in disturbed.events("fault")] == ["algo-2"]  # groups take turns
+    assert disturbed.events("restored")[-1]["examples"] >= 30 * 8
+    assert disturbed.result["examples_seen"] == 12 * disturbed.result["data"]["training_examples"]
+    assert disturbed.result["sync_audit"]["verdict"] == "together"
