@@ -15,6 +15,7 @@ import pytest
 from cluster.contract import FAILURE_CHARACTERS, Contract
 from cluster.limits import available_cpus, limited_to_a_share
 from cluster.topology import free_ports
+from tests.conftest import wait_until
 
 
 def write_contract(root: Path, current: str = "algo-2") -> None:
@@ -98,17 +99,11 @@ def python(text: str, *arguments: object) -> subprocess.Popen:
     )
 
 
-def established(port: int, within_s: float = 10) -> None:
-    """Wait until somebody is connected to the port."""
-    needle = f"{port:04X}"
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        lines += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
-        if any(line[2].endswith(needle) and line[3] == "01" for line in lines):
-            return
-        time.sleep(0.02)
-    raise AssertionError("nobody connected")
+def connected(port: int) -> bool:
+    """Whether somebody is connected to the port."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    lines += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    return any(line[2].endswith(f"{port:04X}") and line[3] == "01" for line in lines)
 
 
 @pytest.fixture
@@ -131,7 +126,7 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into Linu
 def test_who_attends_returns_when_the_first_host_has_ended(beacon, how):
     process, port = beacon
     attending = python(ATTEND, port, 30)
-    established(port)
+    wait_until(lambda: connected(port))
     assert attending.poll() is None
 
     if how == "killed":
@@ -146,7 +141,7 @@ def test_who_attends_returns_when_the_first_host_has_ended(beacon, how):
 def test_who_attends_outlives_sigterm_as_long_as_the_first_host_is_there(beacon):
     process, port = beacon
     attending = python(ATTEND, port, 30)
-    established(port)
+    wait_until(lambda: connected(port))
 
     attending.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):

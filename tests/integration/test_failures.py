@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,36 +12,8 @@ import numpy as np
 import pytest
 
 from facesim.run import Run, State
-from tests.conftest import QUICK, facesim, pids_of, still_running
-
-
-class Running:
-    """A `python -m facesim` that goes on."""
-
-    def __init__(self, directory: Path, *arguments: object, output: bool = True):
-        self.output = directory
-        named = ["--output", str(directory)] if output else []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "facesim", *map(str, arguments), *named],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run_that_trains(self, within_s: float = 90) -> Run:
-        """The run, once its chief has applied updates."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            for file in self.output.glob("*/metrics/chief-0.jsonl"):
-                if '"updates"' in file.read_text():
-                    return Run(file.parent.parent)
-            assert self.process.poll() is None, self.process.communicate()[0]
-            time.sleep(0.05)
-        raise AssertionError("training did not begin")
-
-    def end(self, within_s: float) -> tuple[int, str]:
-        shown, _ = self.process.communicate(timeout=within_s)
-        return self.process.returncode, shown
+from tests.conftest import QUICK, facesim, pids_of, still_running, wait_until
+from tests.integration.running import Running
 
 
 @pytest.fixture
@@ -84,7 +54,7 @@ def test_a_second_ctrl_c_ends_at_once(cluster):
     run = cluster.run_that_trains()
     os.kill(pid_of(run, "chief-0"), signal.SIGSTOP)  # it will not drain
     cluster.process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    wait_until(lambda: any(event["event"] == "stopping" for event in run.events()))
     begin = time.monotonic()
     cluster.process.send_signal(signal.SIGINT)
 
