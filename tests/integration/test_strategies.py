@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,27 @@ import pytest
 from facesim.metrics.files import read_samples
 from facesim.run import Run, find_runs
 from facesim.training import STRATEGIES
-from tests.conftest import QUICK, completed_run, facesim
-from tests.integration.conftest import LARGE
+from tests.conftest import QUICK, Command, completed_run, facesim
+from tests.integration.conftest import LARGE, TRAINED
 
 TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory, faces) -> Path:
-    """What a study leaves that trains with every strategy, two workers each, by the modern recipe."""
+    """What studies leave that train with every strategy, two workers each, by the modern recipe. Two studies at a time,
+    for the start of a run takes one core."""
     directory = tmp_path_factory.mktemp("strategies")
-    chosen = [part for name in STRATEGIES for part in ("--strategy", name)]
     options = ("--recipe", "modern", "--image-size", 32, "--epochs", 2, "--batch", 8, "--local-steps", 3)
-    command = facesim(*chosen, "--data", faces, *options, "--sampling-s", 0.2, "--no-baselines", "--output", directory)
-    assert command.code == 0, command.errors + command.output
+
+    def study(strategies: list[str]) -> Command:
+        chosen = [part for name in strategies for part in ("--strategy", name)]
+        more = ("--sampling-s", 0.2, "--no-baselines", "--output", directory / strategies[0])
+        return facesim(*chosen, "--data", faces, *options, *more)
+
+    with ThreadPoolExecutor() as pool:
+        for command in pool.map(study, (list(STRATEGIES)[::2], list(STRATEGIES)[1::2])):
+            assert command.code == 0, command.errors + command.output
     return directory
 
 
@@ -41,7 +49,7 @@ def test_every_strategy_completes_by_the_modern_recipe(results):
 
 
 def test_without_baselines_a_study_leaves_none(output):
-    assert not list(output.glob("baselines.json"))
+    assert not list(output.rglob("baselines.json"))
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "independent"])
@@ -107,6 +115,13 @@ def assert_same_parameters(one: Run, other: Run, atol: float) -> None:
         np.testing.assert_allclose(values, others, atol=atol)
 
 
+@pytest.fixture(scope="module")
+def all_trained(trained) -> dict[str, dict[str, Run]]:
+    """The runs of all of `TRAINED`; two clusters at a time, for a start takes one core."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(TRAINED, pool.map(trained, TRAINED)))
+
+
 @pytest.mark.parametrize(
     ("which", "training"),
     [
@@ -117,10 +132,8 @@ def assert_same_parameters(one: Run, other: Run, atol: float) -> None:
         ("ps-async, alone in groups", "memory"),
     ],
 )
-def test_a_synchronous_strategy_computes_what_one_process_does(trained, which, training):
-    single = trained("single")[training]
-
-    run = trained(which)[training]
+def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, which, training):
+    single, run = (all_trained[name][training] for name in ("single", which))
 
     assert_same_parameters(single, run, atol=2e-4)
     assert run.outcome()["updates"] == single.outcome()["updates"]
@@ -128,8 +141,8 @@ def test_a_synchronous_strategy_computes_what_one_process_does(trained, which, t
 
 
 @pytest.mark.parametrize("which", ["single", "ps-async, alone in groups"])
-def test_images_read_from_disk_and_decoded_on_the_way_are_those_held_in_memory(trained, which):
-    runs = trained(which)
+def test_images_read_from_disk_and_decoded_on_the_way_are_those_held_in_memory(all_trained, which):
+    runs = all_trained[which]
 
     for cache_kind in ("disk", "none"):
         assert_same_parameters(runs["memory"], runs[cache_kind], atol=1e-5)
