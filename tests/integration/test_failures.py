@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from facesim.run import Run, State
-from tests.conftest import QUICK, facesim, pids_of, still_running, wait_until
+from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
 
@@ -138,7 +138,7 @@ def half_bad(directory: Path) -> Path:
 )
 def test_data_that_cannot_be_used_is_told_before_anything_starts(tmp_path, make, told):
     (tmp_path / "data").mkdir()
-    command = facesim("--data", make(tmp_path / "data"), "--output", tmp_path / "runs")
+    command = facesim_here("--data", make(tmp_path / "data"), "--output", tmp_path / "runs")
 
     assert command.code == 2
     assert told in command.errors
@@ -147,7 +147,7 @@ def test_data_that_cannot_be_used_is_told_before_anything_starts(tmp_path, make,
 
 def test_unreadable_files_within_the_limit_are_named_and_skipped(tmp_path):
     (tmp_path / "data").mkdir()
-    command = facesim("data", "describe", half_bad(tmp_path / "data"), "--json")
+    command = facesim_here("data", "describe", half_bad(tmp_path / "data"), "--json")
 
     assert command.code == 0, command.errors
     facts = json.loads(command.output)
@@ -178,7 +178,7 @@ def test_wrong_usage_is_told_with_exit_code_2(arguments, told):
 def test_an_output_that_cannot_be_written_is_told(tmp_path, faces):
     (tmp_path / "file").write_text("")
 
-    command = facesim("--data", faces, "--output", tmp_path / "file" / "runs")
+    command = facesim_here("--data", faces, "--output", tmp_path / "file" / "runs")
 
     assert command.code == 2
     assert "choose another with --output" in command.errors

@@ -14,7 +14,7 @@ import pytest
 from facesim.metrics.files import recorded
 from facesim.run import Run, State, find_runs
 from facesim.training.checkpoint import Checkpoints
-from tests.conftest import QUICK, completed_run, facesim, pids_of, still_running, wait_until
+from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
 #: 8 updates an epoch.
@@ -249,7 +249,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, killed):
 def test_a_folder_for_checkpoints_that_cannot_be_written_is_told_before_anything_starts(tmp_path, faces):
     (tmp_path / "file").write_text("")
 
-    command = facesim(
+    command = facesim_here(
         "run", "--data", faces, "--checkpoint-dir", tmp_path / "file" / "deep", "--output", tmp_path / "runs"
     )
 
@@ -266,7 +266,7 @@ def test_a_full_folder_for_checkpoints_is_told_before_anything_starts(tmp_path, 
         except OSError:
             pass
 
-    command = facesim("run", "--data", faces, "--checkpoint-dir", small_disk, "--output", tmp_path / "runs")
+    command = facesim_here("run", "--data", faces, "--checkpoint-dir", small_disk, "--output", tmp_path / "runs")
 
     assert command.code == 2
     assert "No space left" in command.errors
