@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
+from facesim.cli import main
 from facesim.data import RenderSpec, render_folder
 from facesim.run import Run, find_runs
 
@@ -34,6 +39,18 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MB: room for checkpoints of a small network, and soon full."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small file system to fill")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
 @dataclass(frozen=True)
 class Command:
     """A finished `python -m facesim`."""
@@ -49,6 +66,23 @@ def facesim(*arguments: object, timeout_s: float = 240) -> Command:
         [sys.executable, "-m", "facesim", *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s
     )
     return Command(ended.returncode, ended.stdout, ended.stderr)
+
+
+def completed_run(output: Path, *arguments: object) -> Run:
+    """The run that `facesim run` leaves in an empty folder; it must complete, with nothing of it running any more."""
+    command = facesim("run", *arguments, "--output", output)
+    assert command.code == 0, command.errors + command.output
+    (run,) = find_runs([output])
+    assert not still_running(pids_of(run), within_s=1)
+    return run
+
+
+def facesim_here(*arguments: object) -> Command:
+    """The same in this process: commands that need TensorFlow have it from those before them."""
+    output, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(output), redirect_stderr(errors):
+        code = main([*map(str, arguments)])
+    return Command(code, output.getvalue(), errors.getvalue())
 
 
 @dataclass(frozen=True)
@@ -95,6 +129,14 @@ def still_running(pids: list[int], within_s: float = 5.0) -> list[psutil.Process
             continue
     _, alive = psutil.wait_procs(processes, timeout=within_s)
     return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_until(happened: Callable[[], object], within_s: float = 90) -> None:
+    """Wait for what other processes do, that tell nobody."""
+    deadline = time.monotonic() + within_s
+    while not happened():
+        assert time.monotonic() < deadline, f"it did not happen within {within_s:.0f} s"
+        time.sleep(0.02)
 
 
 def parse(command: Command) -> dict:

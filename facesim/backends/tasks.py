@@ -12,7 +12,7 @@ from facesim.run import Run
 from facesim.training import STRATEGIES, served
 
 #: Loaded once, before the tasks are forked.
-PRELOAD = ("facesim.training.task",)
+PRELOAD = ("facesim.training.lean", "facesim.training.task")
 
 #: What TensorFlow and its libraries must find when they are loaded. glibc gives every buffer as large as this network's
 #: parameters back to the system as soon as it is free, and each new one costs a page fault for every 4 kB; so do the

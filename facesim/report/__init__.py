@@ -9,7 +9,7 @@ curves      accuracy against the size of the data
 fairness    what makes the rows unlike each other, and what was left out
 verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`
-plots       SVGs
+plots       SVGs, a module for each family of plots
 export      JSON
 """
 

@@ -13,7 +13,8 @@ from facesim.errors import InputError
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
-from facesim.report.plots import colours, plots
+from facesim.report.plots import plots
+from facesim.report.plots.drawing import colours
 from facesim.report.words import estimated, quantity
 
 _TEMPLATE = "template.html"

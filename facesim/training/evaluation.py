@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facesim.training.step import compiled
+
 _BATCH = 256
 
 
@@ -24,7 +26,7 @@ class Evaluator:
             logits = model(images, training=False)
             return (logits + model(images[:, :, ::-1], training=False)) / 2 if mirror else logits
 
-        self._forward = tf.function(forward, reduce_retracing=True)
+        self._forward = compiled(forward)
 
     def __call__(self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Evaluation:
         """Evaluate on `images[indices]`, uint8 (n, height, width, channels), with `labels[indices]`, int32 (n,)."""

@@ -17,7 +17,7 @@ from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.replicated import slice_of_batch
-from facesim.training.step import StepResult, training_step
+from facesim.training.step import StepResult, compiled, training_step
 
 
 def train(context: Context) -> None:
@@ -40,7 +40,7 @@ class _Copies:
         self._data = iter(context.examples.dataset())
         count, number = strategy.num_replicas_in_sync, context.replica
 
-        @tf.function(reduce_retracing=True)
+        @compiled
         def local_update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
             weight = tf.cast(share > 0, tf.float32)
@@ -56,7 +56,7 @@ class _Copies:
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=mean)
             return here.all_gather(tf.identity(done), axis=0)  # an argument has no device, and gathering needs one
 
-        @tf.function(reduce_retracing=True)
+        @compiled
         def average(done: tf.Tensor) -> tf.Tensor:
             return strategy.experimental_local_results(strategy.run(replica, args=(done,)))[0]
 

@@ -21,7 +21,7 @@ from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.served import Served
-from facesim.training.step import StepResult, training_step
+from facesim.training.step import StepResult, compiled, training_step
 
 
 def train(context: Context) -> None:
@@ -32,7 +32,7 @@ class Workers(Served):
     def __init__(self, context: Context):
         super().__init__(context)
 
-        @tf.function(reduce_retracing=True)
+        @compiled
         def update(data: tf.data.Iterator, *batches: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             """A step on each (indices, labels), which reads what the one before has left; their packed results, a row
             each.

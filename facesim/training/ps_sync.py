@@ -26,7 +26,7 @@ from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.partition import pieces
 from facesim.training.served import Served
-from facesim.training.step import StepResult, compute_step
+from facesim.training.step import StepResult, compiled, compute_step
 
 
 def train(context: Context) -> None:
@@ -56,7 +56,7 @@ class _Workers(Served):
         for place, piece in enumerate(held):
             servers.setdefault(piece.device, []).append(place)
 
-        @tf.function(reduce_retracing=True)
+        @compiled
         def push(
             data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, share: tf.Tensor, ticket: tf.Tensor
         ) -> tf.Tensor:
@@ -96,7 +96,7 @@ class _Workers(Served):
                 )
             return [tf.ensure_shape(gradient, piece.shape) for gradient, piece in zip(waiting, own)]
 
-        @tf.function
+        @tf.function(autograph=False)
         def apply(tickets: tuple[tf.Tensor, ...], weights: tuple[tf.Tensor, ...] | None) -> tf.Tensor:
             sums: dict[int, tf.Tensor] = {}
             for server, places in servers.items():
@@ -107,7 +107,7 @@ class _Workers(Served):
                     sums |= {place: tf.add_n(parts) for place, parts in zip(places, zip(*rows))}
             return self.optimizer.apply([sums[place] for place in range(len(held))], parameters)
 
-        @tf.function
+        @tf.function(autograph=False)
         def drop(ticket: tf.Tensor) -> None:
             for server in servers:
                 taken(server, ticket)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
-from facesim.training.step import StepResult, compute_step
+from facesim.training.step import StepResult, compiled, compute_step
 
 #: Small gradients are sent together until they come to this; a large one by itself, which saves copying it twice.
 _BUCKET_BYTES = 4 * 2**20
@@ -56,7 +56,7 @@ class Replicated:
             versions = tf.fill([count, 2], tf.cast(version, tf.float64))
             return tf.concat([tf.cast(did, tf.float64), versions], axis=1)
 
-        @tf.function(reduce_retracing=True)
+        @compiled
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             done = strategy.run(replica, args=(next(data), indices, labels))
             return strategy.experimental_local_results(done)[0]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.step import StepResult, training_step
+from facesim.training.step import StepResult, compiled, training_step
 
 
 def train(context: Context) -> None:
@@ -31,7 +31,7 @@ class Alone:
         self.variables = [*self._model.variables, *optimizer.variables]
         self._data = iter(context.examples.dataset())
 
-        @tf.function(reduce_retracing=True)
+        @compiled
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             images, worker = context.examples.take(next(data), indices)
             return training_step(self._model, optimizer, context.loss, images, labels, worker)

@@ -1,5 +1,6 @@
 """The training step that every strategy shares, and what it tells about itself."""
 
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -10,6 +11,10 @@ from facesim.training.objective import Loss
 from facesim.training.partition import pieces
 
 Gradients = list[tf.Tensor]
+
+#: Compiles a function once for all sizes of a batch. What it does is said in TensorFlow's operations: autograph has
+#: nothing to translate, which it would take most of a second for whenever a task starts.
+compiled = partial(tf.function, reduce_retracing=True, autograph=False)
 
 
 class StepResult(NamedTuple):

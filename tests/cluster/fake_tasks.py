@@ -21,7 +21,38 @@ def serve() -> None:
 
 def serve_stubbornly() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell("heeds_nothing")
     time.sleep(600)
+
+
+def work_until(file: str) -> None:
+    """Done when the file is there."""
+    while not Path(file).exists():
+        time.sleep(0.01)
+
+
+def serve_and_note(directory: str) -> None:
+    """Notes each time that it has started."""
+    _note_start(directory)
+    time.sleep(600)
+
+
+def work_with_fellows(directory: str, before: int, after: int) -> None:
+    """Works until its fellows have noted so many starts, reaches step 1, and works until they have noted so many."""
+    _await_starts(directory, before)
+    reached(1)
+    _await_starts(directory, after)
+
+
+def _note_start(directory: str) -> None:
+    with (Path(directory) / "starts").open("a") as file:
+        file.write(".")
+
+
+def _await_starts(directory: str, count: int) -> None:
+    file = Path(directory) / "starts"
+    while not file.exists() or file.stat().st_size < count:
+        time.sleep(0.01)
 
 
 def crash(after_s: float) -> None:
@@ -78,21 +109,26 @@ def count_to_file(directory: str, name: str, seconds: float) -> None:
     (Path(directory) / name).write_text(str(steps))
 
 
-def write_for(directory: str, seconds: float) -> None:
-    """Writes one small file after another and tells how often that failed."""
-    files, failures, until = 0, 0, time.monotonic() + seconds
-    while time.monotonic() < until:
-        files += 1
+def write_until_it_goes_again(directory: str) -> None:
+    """Writes one small file after another, until one can be written after some that could not; tells how many those
+    were, and for how long."""
+    step, failed_s = 0, list[float]()
+    while True:
+        step += 1
         try:
-            (Path(directory) / f"file-{files}").write_bytes(b"x" * 8_000)
+            (Path(directory) / f"file-{step}").write_bytes(b"x" * 8_000)
         except OSError:
-            failures += 1
+            failed_s.append(time.monotonic())
+        else:
+            if failed_s:
+                break
+        reached(step)
         time.sleep(0.02)
-    tell("wrote", failures=failures)
+    tell("wrote", failures=len(failed_s), after_s=time.monotonic() - failed_s[0])
 
 
-def serve_on(port: int) -> None:
-    """Fails for now when the port is taken."""
+def serve_on(port: int, directory: str) -> None:
+    """Fails for now when the port is taken; notes each time that it listens."""
     import socket
 
     try:
@@ -100,14 +136,16 @@ def serve_on(port: int) -> None:
     except OSError:
         sys.exit(AGAIN)
     tell("listening", port=port)
+    _note_start(directory)
     listener.accept()
     time.sleep(600)
 
 
 def watch_politely(directory: str, pids: dict[str, int]) -> None:
-    """Handles SIGTERM in Python, as a monitor does that samples once more."""
+    """Notes each time that it has started. Handles SIGTERM in Python, as a monitor does that samples once more."""
     ended = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    _note_start(directory)
     while not ended:
         time.sleep(0.01)
 

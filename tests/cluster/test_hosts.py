@@ -22,6 +22,7 @@ from cluster.limits import available_cpus, limited_to_a_share
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
 from cluster.topology import free_ports
+from tests.conftest import wait_until
 
 
 def write_contract(root: Path, current: str = "algo-2") -> None:
@@ -105,17 +106,11 @@ def python(text: str, *arguments: object) -> subprocess.Popen:
     )
 
 
-def established(port: int, within_s: float = 10) -> None:
-    """Wait until somebody is connected to the port."""
-    needle = f"{port:04X}"
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        lines += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
-        if any(line[2].endswith(needle) and line[3] == "01" for line in lines):
-            return
-        time.sleep(0.02)
-    raise AssertionError("nobody connected")
+def connected(port: int) -> bool:
+    """Whether somebody is connected to the port."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    lines += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    return any(line[2].endswith(f"{port:04X}") and line[3] == "01" for line in lines)
 
 
 @pytest.fixture
@@ -192,7 +187,7 @@ def test_a_fault_at_a_step_is_done_by_the_host_of_its_target_before_the_first_ho
 def test_who_attends_returns_when_the_first_host_has_ended(beacon, how):
     process, port = beacon
     attending = python(ATTEND, port, 30)
-    established(port)
+    wait_until(lambda: connected(port))
     assert attending.poll() is None
 
     if how == "killed":
@@ -207,7 +202,7 @@ def test_who_attends_returns_when_the_first_host_has_ended(beacon, how):
 def test_who_attends_outlives_sigterm_as_long_as_the_first_host_is_there(beacon):
     process, port = beacon
     attending = python(ATTEND, port, 30)
-    established(port)
+    wait_until(lambda: connected(port))
 
     attending.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
-from tests.conftest import still_running
+from tests.conftest import still_running, wait_until
 
 HERE = "tests.cluster.fake_tasks"
 
@@ -44,13 +44,6 @@ def follow(node: LocalNode, on=lambda event: None) -> list[dict]:
 
 def pids(events: list[dict]) -> list[int]:
     return [event["pid"] for event in events if event["event"] in ("node_started", "task_started")]
-
-
-def wait_for(path: Path, within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} did not appear"
-        time.sleep(0.01)
 
 
 def test_a_plan_survives_being_written_and_read(tmp_path):
@@ -82,9 +75,12 @@ def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(
 
 
 def test_the_work_is_done_when_every_task_that_ends_by_itself_has_ended(tmp_path):
-    node = start(tmp_path, task(tmp_path, "chief", "work", 0.2), task(tmp_path, "worker", "work", 0.8))
+    chief_is_done = tmp_path / "done"
+    node = start(
+        tmp_path, task(tmp_path, "chief", "work", 0.0), task(tmp_path, "worker", "work_until", str(chief_is_done))
+    )
 
-    events = follow(node)
+    events = follow(node, lambda event: chief_is_done.touch() if event["event"] == "task_ended" else None)
 
     ends = [(event["task"], event["exit_code"]) for event in events if event["event"] == "task_ended"]
     assert ends == [("chief-0", 0), ("worker-0", 0)]
@@ -120,8 +116,8 @@ def test_stopping_drains_the_leader_while_the_others_still_serve(tmp_path):
     node = start(
         tmp_path, task(tmp_path, "ps", "serve_with_pid", str(tmp_path)), task(tmp_path, "chief", "drain", str(tmp_path))
     )
-    wait_for(tmp_path / "ready")
-    wait_for(tmp_path / "server.pid")
+    wait_until((tmp_path / "ready").exists)
+    wait_until((tmp_path / "server.pid").exists)
     node.stop()
 
     events = follow(node)
@@ -136,8 +132,7 @@ def test_a_leader_that_does_not_drain_within_the_grace_is_ended(tmp_path):
     stopped = []
 
     def stop(event):
-        if event["event"] == "task_started":
-            time.sleep(0.3)  # until it ignores SIGTERM
+        if event["event"] == "heeds_nothing":
             stopped.append(time.monotonic())
             node.stop()
 
@@ -159,14 +154,15 @@ def test_kill_ends_at_once_whatever_the_tasks_do(tmp_path):
 
 def test_the_monitor_is_told_every_pid_and_its_end_ends_nothing(tmp_path):
     monitor = task(tmp_path, "monitor", "watch", str(tmp_path))
-    node = start(tmp_path, task(tmp_path, "chief", "work", 1.0), task(tmp_path, "ps", "serve"), monitor=monitor)
-    killed = []
+    chief = task(tmp_path, "chief", "work_until", str(tmp_path / "done"))
+    node = start(tmp_path, chief, task(tmp_path, "ps", "serve"), monitor=monitor)
 
     def kill(event):
-        if event.get("task") == "monitor-0" and not killed:
-            wait_for(tmp_path / "watched")
-            killed.append(True)
+        if event.get("task") == "monitor-0" and event["event"] == "task_started":
+            wait_until((tmp_path / "watched").exists)
             os.kill(event["pid"], signal.SIGKILL)
+        elif event["event"] == "monitor_ended":
+            (tmp_path / "done").touch()
 
     events = follow(node, kill)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cluster.faults import Fault
+from cluster.processes import LocalNode
 from cluster.topology import free_ports
 from tests.cluster.test_node import follow, pids, start, task
 from tests.conftest import still_running
@@ -59,17 +59,20 @@ def test_a_failure_that_would_repeat_itself_is_not_tried_again(tmp_path):
 
 
 def kill_once(name: str) -> Fault:
-    return Fault("kill", (name,), at_s=0.3)
+    return Fault("kill", (name,), at_step=1)
+
+
+def cluster_that_loses(directory: Path, name: str, **options) -> LocalNode:
+    """A chief, a worker that can be replaced and a parameter server. One of the two is killed once both have started;
+    the chief is done when what was killed has started again."""
+    worker, server = (task(directory, role, "serve_and_note", str(directory)) for role in ("worker", "ps"))
+    chief = task(directory, "chief", "work_with_fellows", str(directory), 2, 3)
+    worker = replace(worker, replaceable=True)
+    return start(directory, chief, worker, server, max_restarts=1, backoff_s=0.01, faults=(kill_once(name),), **options)
 
 
 def test_a_replaceable_task_is_started_again_alone(tmp_path):
-    node = start(
-        tmp_path,
-        task(tmp_path, "chief", "work", 1.0),
-        replace(task(tmp_path, "worker", "serve"), replaceable=True),
-        task(tmp_path, "ps", "serve"),
-        max_restarts=1, backoff_s=0.01, faults=(kill_once("worker-0"),),
-    )  # fmt: skip
+    node = cluster_that_loses(tmp_path, "worker-0")
 
     events = follow(node)
 
@@ -79,14 +82,7 @@ def test_a_replaceable_task_is_started_again_alone(tmp_path):
 
 
 def test_with_any_other_task_all_are_started_again_and_the_monitor_is_told(tmp_path):
-    node = start(
-        tmp_path,
-        task(tmp_path, "chief", "work", 1.0),
-        replace(task(tmp_path, "worker", "serve"), replaceable=True),
-        task(tmp_path, "ps", "serve"),
-        monitor=task(tmp_path, "monitor", "watch", str(tmp_path)),
-        max_restarts=1, backoff_s=0.01, faults=(kill_once("ps-0"),),
-    )  # fmt: skip
+    node = cluster_that_loses(tmp_path, "ps-0", monitor=task(tmp_path, "monitor", "watch", str(tmp_path)))
 
     events = follow(node)
 
@@ -107,9 +103,7 @@ def test_tasks_tell_and_faults_wait_for_their_step(tmp_path):
     assert named(events, "counted")[0]["steps"] == 10
     launched = events[0]["time_unix_s"]
     assert named(events, "fault")[0]["time_unix_s"] - launched >= 0.5
-    assert named(events, "fault_ended")[0]["time_unix_s"] - named(events, "fault")[0]["time_unix_s"] == pytest.approx(
-        0.2, abs=0.1
-    )
+    assert 0.2 <= named(events, "fault_ended")[0]["time_unix_s"] - named(events, "fault")[0]["time_unix_s"] < 2
 
 
 def test_a_task_goes_no_further_than_the_step_at_which_it_is_to_be_killed(tmp_path):
@@ -145,9 +139,12 @@ def test_a_frozen_or_slowed_task_does_less_than_its_fellow(tmp_path, fault):
 def test_an_interrupted_host_loses_all_its_tasks_and_gets_them_back(tmp_path):
     node = start(
         tmp_path,
-        task(tmp_path, "chief", "work", 1.5),
-        *(replace(task(tmp_path, "worker", "serve", index=i), replaceable=True, host="algo-2") for i in (0, 1)),
-        max_restarts=2, backoff_s=0.01, faults=(Fault("interrupt", ("algo-2",), at_s=0.2, for_s=0.5, notice_s=0.1),),
+        task(tmp_path, "chief", "work_with_fellows", str(tmp_path), 2, 4),
+        *(
+            replace(task(tmp_path, "worker", "serve_and_note", str(tmp_path), index=i), replaceable=True, host="algo-2")
+            for i in (0, 1)
+        ),
+        max_restarts=2, backoff_s=0.01, faults=(Fault("interrupt", ("algo-2",), at_step=1, for_s=0.5, notice_s=0.1),),
     )  # fmt: skip
 
     events = follow(node)
@@ -164,9 +161,9 @@ def test_a_refused_port_keeps_the_task_away_until_it_is_free(tmp_path):
     (port,) = free_ports(1)
     node = start(
         tmp_path,
-        task(tmp_path, "chief", "work", 6.0),
-        replace(task(tmp_path, "worker", "serve_on", port), replaceable=True, port=port),
-        max_restarts=20, backoff_s=0.1, faults=(Fault("refuse", ("worker-0",), at_s=0.5, for_s=2.0),),
+        task(tmp_path, "chief", "work_with_fellows", str(tmp_path), 1, 2),
+        replace(task(tmp_path, "worker", "serve_on", port, str(tmp_path)), replaceable=True, port=port),
+        max_restarts=20, backoff_s=0.1, faults=(Fault("refuse", ("worker-0",), at_step=1, for_s=2.0),),
     )  # fmt: skip
 
     events = follow(node)
@@ -178,29 +175,17 @@ def test_a_refused_port_keeps_the_task_away_until_it_is_free(tmp_path):
     assert any(event["exit_code"] == 75 for event in named(events, "task_ended"))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 2 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if (
-        sys.platform != "linux"
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True).returncode
-    ):
-        pytest.skip("this user may not mount a small file system to fill")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_a_filled_disk_is_full_for_its_time(tmp_path, small_disk):
     node = start(
-        tmp_path, task(tmp_path, "chief", "write_for", str(small_disk), 1.5),
-        faults=(Fault("fill", (str(small_disk),), at_s=0.3, for_s=0.5),),
+        tmp_path, task(tmp_path, "chief", "write_until_it_goes_again", str(small_disk)),
+        faults=(Fault("fill", (str(small_disk),), at_step=3, for_s=0.5),),
     )  # fmt: skip
 
     events = follow(node)
 
-    assert 5 <= named(events, "wrote")[0]["failures"] <= 50
+    (wrote,) = named(events, "wrote")
+    assert 5 <= wrote["failures"] <= 50
+    assert 0.3 < wrote["after_s"] < 2
     assert os.statvfs(small_disk).f_bavail > 0
 
 
@@ -209,8 +194,9 @@ def test_a_large_file_system_is_not_filled(tmp_path):
     if space.f_bavail * space.f_frsize < 8e9:
         pytest.skip("the root file system has little room")
     node = start(
-        tmp_path, task(tmp_path, "chief", "work", 0.5), faults=(Fault("fill", ("/var/tmp",), at_s=0.1, for_s=0.1),)
-    )
+        tmp_path, task(tmp_path, "chief", "count_steps", 1, 0.0),
+        faults=(Fault("fill", ("/var/tmp",), at_step=1, for_s=0.1),),
+    )  # fmt: skip
 
     events = follow(node)
 
@@ -238,7 +224,8 @@ def test_random_faults_are_the_same_for_a_seed(tmp_path):
 def test_what_a_task_is_told_the_node_is_not(tmp_path):
     monitor = task(tmp_path, "monitor", "watch_politely", str(tmp_path))
     node = start(
-        tmp_path, task(tmp_path, "chief", "work", 1.5), replace(task(tmp_path, "worker", "serve"), replaceable=True),
+        tmp_path, task(tmp_path, "chief", "work_with_fellows", str(tmp_path), 2, 4),
+        replace(task(tmp_path, "worker", "serve_and_note", str(tmp_path)), replaceable=True),
         monitor=monitor, max_restarts=1, backoff_s=0.01, faults=(kill_once("worker-0"),),
     )  # fmt: skip
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,36 +12,8 @@ import numpy as np
 import pytest
 
 from facesim.run import Run, State
-from tests.conftest import QUICK, facesim, pids_of, still_running
-
-
-class Running:
-    """A `python -m facesim` that goes on."""
-
-    def __init__(self, directory: Path, *arguments: object, output: bool = True):
-        self.output = directory
-        named = ["--output", str(directory)] if output else []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "facesim", *map(str, arguments), *named],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run_that_trains(self, within_s: float = 90) -> Run:
-        """The run, once its chief has applied updates."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            for file in self.output.glob("*/metrics/chief-0.jsonl"):
-                if '"updates"' in file.read_text():
-                    return Run(file.parent.parent)
-            assert self.process.poll() is None, self.process.communicate()[0]
-            time.sleep(0.05)
-        raise AssertionError("training did not begin")
-
-    def end(self, within_s: float) -> tuple[int, str]:
-        shown, _ = self.process.communicate(timeout=within_s)
-        return self.process.returncode, shown
+from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running, wait_until
+from tests.integration.running import Running
 
 
 @pytest.fixture
@@ -84,7 +54,7 @@ def test_a_second_ctrl_c_ends_at_once(cluster):
     run = cluster.run_that_trains()
     os.kill(pid_of(run, "chief-0"), signal.SIGSTOP)  # it will not drain
     cluster.process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    wait_until(lambda: any(event["event"] == "stopping" for event in run.events()))
     begin = time.monotonic()
     cluster.process.send_signal(signal.SIGINT)
 
@@ -168,7 +138,7 @@ def half_bad(directory: Path) -> Path:
 )
 def test_data_that_cannot_be_used_is_told_before_anything_starts(tmp_path, make, told):
     (tmp_path / "data").mkdir()
-    command = facesim("--data", make(tmp_path / "data"), "--output", tmp_path / "runs")
+    command = facesim_here("--data", make(tmp_path / "data"), "--output", tmp_path / "runs")
 
     assert command.code == 2
     assert told in command.errors
@@ -177,7 +147,7 @@ def test_data_that_cannot_be_used_is_told_before_anything_starts(tmp_path, make,
 
 def test_unreadable_files_within_the_limit_are_named_and_skipped(tmp_path):
     (tmp_path / "data").mkdir()
-    command = facesim("data", "describe", half_bad(tmp_path / "data"), "--json")
+    command = facesim_here("data", "describe", half_bad(tmp_path / "data"), "--json")
 
     assert command.code == 0, command.errors
     facts = json.loads(command.output)
@@ -208,7 +178,7 @@ def test_wrong_usage_is_told_with_exit_code_2(arguments, told):
 def test_an_output_that_cannot_be_written_is_told(tmp_path, faces):
     (tmp_path / "file").write_text("")
 
-    command = facesim("--data", faces, "--output", tmp_path / "file" / "runs")
+    command = facesim_here("--data", faces, "--output", tmp_path / "file" / "runs")
 
     assert command.code == 2
     assert "choose another with --output" in command.errors

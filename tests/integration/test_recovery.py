@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import pytest
 from facesim.metrics.files import recorded
 from facesim.run import Run, State, find_runs
 from facesim.training.checkpoint import Checkpoints
-from tests.conftest import QUICK, facesim, parse, pids_of, still_running
-from tests.integration.test_failures import Running
+from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
+from tests.integration.running import Running
 
 #: 8 updates an epoch.
 SHORT = ("--epochs", 6, "--checkpoint-steps", 10, *QUICK)
@@ -34,23 +32,9 @@ def script(directory: Path, *faults: dict) -> Path:
 
 def disturbed(directory: Path, faces: Path, strategy: str, *faults: dict, options=SHORT) -> Run:
     """A run that went on to its end, whatever was done to it."""
-    output = directory / "runs"
-    command = facesim(
-        "run",
-        "--strategy",
-        strategy,
-        "--data",
-        faces,
-        "--faults",
-        script(directory, *faults),
-        *options,
-        "--output",
-        output,
-    )
-    (run,) = find_runs([output])
-    assert command.code == 0, command.output + command.errors
+    file = script(directory, *faults)
+    run = completed_run(directory / "runs", "--strategy", strategy, "--data", faces, "--faults", file, *options)
     assert run.result()["state"] == State.COMPLETED
-    assert not still_running(pids_of(run), within_s=1)
     return run
 
 
@@ -68,34 +52,29 @@ def kill(target: str, at_step: int) -> dict:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, faces) -> dict:
-    """What a run of one process comes to that nothing happens to."""
-    output = tmp_path_factory.mktemp("undisturbed")
-    (result,) = parse(facesim("run", "--data", faces, *SHORT, "--json", "--output", output))["results"]
-    (run,) = find_runs([output])
-    return result | {"digest": run.outcome()["parameters_sha256"]}
+def killed(tmp_path_factory, faces) -> Run:
+    """A run of one process that was killed once, and went on."""
+    return disturbed(tmp_path_factory.mktemp("killed"), faces, "single", kill("chief-0", 25))
 
 
-def test_a_process_that_is_killed_ends_with_the_parameters_that_it_would_have_had(tmp_path, faces, undisturbed):
-    run = disturbed(tmp_path, faces, "single", kill("chief-0", 25))
+def test_a_process_that_is_killed_ends_with_the_parameters_that_it_would_have_had(killed, trained):
+    undisturbed = trained("single")["6 epochs"].outcome()
 
-    assert run.outcome()["parameters_sha256"] == undisturbed["digest"]
-    assert run.result()["held_out_accuracy"] == undisturbed["held_out_accuracy"]
-    assert seen_once(run)
-    (restored,) = events(run, "restored")
-    assert restored["step"] >= 20
-    assert restored["file"] == f"checkpoint-{restored['step']:09d}.npz"
-    assert run.result()["recovery"]["restarts"] == 1
+    assert killed.outcome()["parameters_sha256"] == undisturbed["parameters_sha256"]
+    assert killed.result()["held_out_accuracy"] == undisturbed["held_out_accuracy"]
+    assert seen_once(killed)
+    (restored,) = events(killed, "restored")
+    assert restored["step"] == 20
+    assert restored["file"] == "checkpoint-000000020.npz"
+    assert killed.result()["recovery"]["restarts"] == 1
 
 
 def test_a_cluster_whose_server_is_killed_ends_with_the_parameters_that_it_would_have_had(tmp_path, faces):
     alone = ("--workers", 1, *SHORT)  # with several workers chance decides the order of updates
-    calm = facesim("run", "--strategy", "ps-async", "--data", faces, *alone, "--output", tmp_path / "calm")
-    assert calm.code == 0, calm.output + calm.errors
+    undisturbed = completed_run(tmp_path / "calm", "--strategy", "ps-async", "--data", faces, *alone)
 
     run = disturbed(tmp_path, faces, "ps-async", kill("ps-0", 25), options=alone)
 
-    (undisturbed,) = find_runs([tmp_path / "calm"])
     assert run.outcome()["parameters_sha256"] == undisturbed.outcome()["parameters_sha256"]
     assert len(events(run, "restored")) == 1
 
@@ -149,41 +128,28 @@ def test_past_the_restarts_that_are_allowed_a_run_fails_with_its_cause(tmp_path,
     assert run.result()["failure"].startswith("ps-0 was killed by SIGKILL")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may not mount a small file system to fill")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
-def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, faces, small_disk, undisturbed):
-    file = script(tmp_path, {"kind": "fill", "at_step": 12, "for_s": 1.0})
-    options = ("--epochs", 20, "--checkpoint-steps", 10, "--checkpoint-keep", 1, *QUICK)
+def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, faces, small_disk):
+    # Frozen with the first checkpoint that is due then behind it, the chief goes on when there is room again.
+    fill = {"kind": "fill", "at_step": 12, "for_s": 1.5}
+    file = script(tmp_path, fill, {"kind": "freeze", "target": "chief-0", "at_step": 25, "for_s": 2.0})
+    options = (*SHORT, "--checkpoint-keep", 1)
 
     command = facesim("run", "--data", faces, "--faults", file, *options, "--output", small_disk / "runs")
 
     assert command.code == 0, command.output + command.errors
     (run,) = find_runs([small_disk / "runs"])
     assert run.result()["recovery"]["checkpoints_failed"] >= 1
+    assert [event["step"] for event in events(run, "checkpoint")][:2] == [10, 30]
     assert run.result()["recovery"]["checkpoints"] >= 2
     assert seen_once(run)
     assert "a checkpoint could not be written" in command.output
 
 
-def wait_until(happened: Callable[[], bool], within_s: float = 90) -> None:
-    deadline = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def stopped(directory: Path, faces: Path, how: signal.Signals, *options) -> Run:
     """A run that was stopped in the middle."""
-    running = Running(directory, "run", "--data", faces, "--epochs", 2_000, "--checkpoint-steps", 10, *QUICK, *options)
+    running = Running(
+        directory, "run", "--data", faces, "--epochs", 100_000, "--checkpoint-steps", 10, *QUICK, *options
+    )
     run = running.run_that_trains()
     wait_until(lambda: len(Checkpoints(run.checkpoints, 9).files()) == 2)
     running.process.send_signal(how)
@@ -266,12 +232,9 @@ def test_what_cannot_be_gone_on_with_is_told(tmp_path, faces, study):
         assert (command.code, told in command.errors) == (2, True), command.errors
 
 
-def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, faces):
-    first = facesim(
-        "run", "--data", faces, "--epochs", 3, *QUICK, "--checkpoint-steps", 5, "--output", tmp_path / "runs"
-    )
-    assert first.code == 0, first.errors
-    (run,) = find_runs([tmp_path / "runs"])
+def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, killed):
+    run = Run(tmp_path / "run")
+    shutil.copytree(killed.directory, run.directory)
     run.result_file.unlink()
     changed = json.loads(run.job_file.read_text())
     changed["experiment"]["learning_rate"] = 0.5
@@ -286,7 +249,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, faces):
 def test_a_folder_for_checkpoints_that_cannot_be_written_is_told_before_anything_starts(tmp_path, faces):
     (tmp_path / "file").write_text("")
 
-    command = facesim(
+    command = facesim_here(
         "run", "--data", faces, "--checkpoint-dir", tmp_path / "file" / "deep", "--output", tmp_path / "runs"
     )
 
@@ -303,7 +266,7 @@ def test_a_full_folder_for_checkpoints_is_told_before_anything_starts(tmp_path, 
         except OSError:
             pass
 
-    command = facesim("run", "--data", faces, "--checkpoint-dir", small_disk, "--output", tmp_path / "runs")
+    command = facesim_here("run", "--data", faces, "--checkpoint-dir", small_disk, "--output", tmp_path / "runs")
 
     assert command.code == 2
     assert "No space left" in command.errors

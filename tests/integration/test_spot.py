@@ -10,7 +10,7 @@ import time
 import pytest
 
 from facesim.run import State, find_runs
-from tests.conftest import QUICK, facesim, pids_of, still_running
+from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running
 
 #: Hosts that live for a minute, thrice, with six seconds between; then one that stays.
 LIVES = "0,add,a 60000,remove,a 66000,add,b 126000,remove,b 132000,add,c 192000,remove,c 198000,add,d 86400000,remove,d"
@@ -47,7 +47,7 @@ def test_a_run_on_demand_lives_through_sagemakers_states_and_is_billed_from_down
 
 def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up(study, faces, tmp_path):
     (tmp_path / "trace.csv").write_text(LIVES.replace(" ", "\n"))
-    life_s = round(2.5 * study.result("single")["phases"]["launch_to_first_step_s"] + 3)  # enough to make some steps
+    life_s = round(1.5 * study.result("single")["phases"]["launch_to_first_step_s"] + 3)  # enough to make some steps
     limit_s = 4 * life_s
     spot = (
         "--spot-trace",
@@ -130,7 +130,7 @@ def test_ctrl_c_while_waiting_for_capacity_ends_at_once_and_costs_nothing(faces,
     ],
 )
 def test_spot_options_that_cannot_be_used_are_told_before_anything_starts(faces, tmp_path, options, told):
-    command = facesim("run", "--data", faces, *options, "--output", tmp_path / "runs")
+    command = facesim_here("run", "--data", faces, *options, "--output", tmp_path / "runs")
 
     assert command.code == 2
     assert told in command.errors

@@ -6,13 +6,11 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from facesim import training
 from facesim.metrics.files import read_samples
 from facesim.run import State
-from tests.conftest import QUICK, facesim, parse, pids_of, still_running
+from tests.conftest import facesim, parse, pids_of, still_running
 
 STRATEGIES = ["single", "ps-async"]
 
@@ -138,34 +136,7 @@ print("accuracy", np.mean(model.predict(data.images[held_out], verbose=0).argmax
     assert float(shown.split("accuracy ")[1]) == pytest.approx(study.result("ps-async")["held_out_accuracy"])
 
 
-def test_a_seed_gives_the_same_training_again(study, faces, tmp_path):
-    shown = parse(facesim("run", "--data", faces, "--epochs", 12, *QUICK, "--output", tmp_path, "--json"))
+def test_a_seed_gives_the_same_training_again(study, trained):
+    again = trained("single")["12 epochs"].outcome()
 
-    assert shown["results"][0]["held_out_loss"] == pytest.approx(study.result("single")["held_out_loss"], rel=1e-3)
-
-
-def test_one_worker_on_a_parameter_server_computes_what_one_process_does(faces, tmp_path):
-    # Without dropout and with one worker nothing is random or stale, so only the place of the parameters differs.
-    options = ("--epochs", 3, "--workers", 1, "--ps", 2, "--model", "compact-cnn", "--image-size", 32, "--batch", 16)
-    command = facesim("--data", faces, *options, "--output", tmp_path, "--json")
-    single, cluster = sorted(parse(command)["results"], key=lambda result: result["strategy"] != "single")
-
-    assert cluster["updates"] == single["updates"]
-    assert np.isfinite(cluster["held_out_loss"])
-    assert cluster["counted"]["staleness"] == {"0": cluster["updates"]}
-
-
-def test_every_strategy_trains_by_the_modern_recipe(faces, tmp_path):
-    strategies = [part for name in training.STRATEGIES for part in ("--strategy", name)]
-    command = facesim(*strategies, "--recipe", "modern", "--data", faces, "--epochs", 2, "--image-size", 32,
-                      "--no-baselines", "--output", tmp_path, "--json")  # fmt: skip
-
-    results = {result["strategy"]: result for result in parse(command)["results"]}
-
-    assert results.keys() == training.STRATEGIES.keys()
-    for strategy, result in results.items():
-        assert result["state"] == "Completed", (strategy, result["failure"])
-        assert np.isfinite(result["held_out_loss"]), strategy
-        expected = {"single": "single", "independent": "apart"}.get(strategy, "together")
-        assert result["sync_audit"]["verdict"] == expected, (strategy, result["sync_audit"])
-    assert not list(tmp_path.glob("baselines.json"))
+    assert again["held_out_loss"] == pytest.approx(study.result("single")["held_out_loss"], rel=1e-3)

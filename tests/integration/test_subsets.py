@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from facesim.run import find_runs
-from tests.conftest import QUICK, facesim, parse
+from tests.conftest import QUICK, facesim, facesim_here, parse
 
 
 def test_several_subsets_are_one_study_with_a_learning_curve(faces, tmp_path):
     sizes = ("--subset", "identities=4,images=5", "--subset", "identities=4,images=10")
-    options = ("--data", faces, "--strategy", "single", "--epochs", 2, *QUICK, "--seeds", 2)
+    options = ("--data", faces, "--strategy", "single", "--epochs", 1, *QUICK, "--seeds", 2)
 
     found = parse(facesim("compare", *options, *sizes, "--output", tmp_path, "--json"))
 
@@ -20,7 +20,7 @@ def test_several_subsets_are_one_study_with_a_learning_curve(faces, tmp_path):
     curves = {curve["label"]: curve["points"] for curve in found["comparison"]["learning_curves"]}
     assert [point["training_examples"] for point in curves["single"]] == [16, 32]
     assert [point["accuracy_percent"]["n"] for point in curves["lbp-svm"]] == [2, 2]
-    own = parse(facesim("evaluate", runs[0].directory, "--json"))
+    own = parse(facesim_here("evaluate", runs[0].directory, "--json"))
     assert own["closed_set"]["examples"] == runs[0].result()["data"]["held_out_examples"]
 
 

@@ -13,7 +13,7 @@ from facesim.recognition.groups import MIN_PEOPLE, error_rates, warning, with_gr
 from facesim.report import compare
 from facesim.report.html import render
 from facesim.run import Run
-from tests.conftest import facesim
+from tests.conftest import facesim_here
 
 
 def test_a_group_s_errors_are_those_of_its_people_with_wilson_s_interval():
@@ -81,7 +81,7 @@ def test_evaluation_and_report_tell_groups_with_the_warning(study, data, tmp_pat
     (tmp_path / "groups.csv").write_text("\n".join(["label,group", *lines]))
     run = study.runs["single"]
 
-    command = facesim("evaluate", run.directory, "--groups", tmp_path / "groups.csv")
+    command = facesim_here("evaluate", run.directory, "--groups", tmp_path / "groups.csv")
 
     assert command.code == 0, command.errors
     assert "errors by group, closed set" in command.output

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facesim.data import RenderSpec, render_folder
-from tests.conftest import facesim, parse
+from tests.conftest import facesim, facesim_here, parse
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_evaluation_on_the_run_s_own_held_out_images_agrees_with_training(run, s
 def test_evaluation_on_other_people_needs_no_classifier(run, tmp_path):
     render_folder(RenderSpec(identities=6, images=6, size=32, difficulty=0.2, seed=9), tmp_path / "others")
 
-    shown = facesim("evaluate", run, tmp_path / "others")
+    shown = facesim_here("evaluate", run, tmp_path / "others")
 
     assert shown.code == 0, shown.errors
     assert "closed set" not in shown.output
@@ -40,7 +40,7 @@ def test_evaluation_on_other_people_needs_no_classifier(run, tmp_path):
 
 
 def test_a_false_accept_rate_that_cannot_be_told_ends_with_what_can(run):
-    command = facesim("evaluate", run, "--far", 1e-6)
+    command = facesim_here("evaluate", run, "--far", 1e-6)
 
     assert command.code == 2
     assert "1e-06 cannot be told from" in command.errors
@@ -50,22 +50,22 @@ def test_embeddings_are_unit_vectors_and_the_same_image_is_the_same_person(run, 
     person = sorted(faces.iterdir())[0]
     one, other = sorted(person.iterdir())[:2]
 
-    assert facesim("embed", run, person, "--output", tmp_path / "e.npz").code == 0
+    assert facesim_here("embed", run, person, "--output", tmp_path / "e.npz").code == 0
     written = np.load(tmp_path / "e.npz")
     np.testing.assert_allclose(np.linalg.norm(written["embeddings"], axis=1), 1, rtol=1e-5)
     assert len(written["paths"]) == 10
 
-    shown = parse(facesim("verify", run, one, other, "--threshold", 0.5, "--json"))
+    shown = parse(facesim_here("verify", run, one, other, "--threshold", 0.5, "--json"))
     assert shown["similarity"] == pytest.approx(written["embeddings"][0] @ written["embeddings"][1], abs=1e-4)
     assert shown["same"] == (shown["similarity"] >= 0.5)
-    assert parse(facesim("verify", run, one, one, "--json"))["similarity"] == pytest.approx(1, abs=1e-5)
+    assert parse(facesim_here("verify", run, one, one, "--json"))["similarity"] == pytest.approx(1, abs=1e-5)
 
 
 def test_a_probe_that_is_in_the_gallery_is_found(run, faces):
     people = sorted(faces.iterdir())
     probe = sorted(people[3].iterdir())[0]
 
-    (found,) = parse(facesim("identify", run, faces, probe, "--json"))
+    (found,) = parse(facesim_here("identify", run, faces, probe, "--json"))
 
     assert found["likest"][0]["identity"] == people[3].name
     assert found["likest"][0]["similarity"] == pytest.approx(1, abs=1e-5)
@@ -85,14 +85,14 @@ def test_what_cannot_be_used_is_told(run, study, faces, tmp_path):
         ("verify", study.directory, probe, probe): "holds 2 runs",
         ("evaluate", run, "--pairs", probe): "needs DATA",
     }.items():
-        command = facesim(*arguments)
+        command = facesim_here(*arguments)
         assert (command.code, told in command.errors) == (2, True), command.errors
 
 
 def test_the_report_draws_what_was_evaluated(run, study, tmp_path):
     from facesim.report import write_report
 
-    assert facesim("evaluate", run).code == 0
+    assert facesim_here("evaluate", run).code == 0
 
     write_report(study.runs.values(), tmp_path / "report.html")
 

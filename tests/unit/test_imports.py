@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from facesim.backends.tasks import PRELOAD
+
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"tensorflow", "keras", "boto3", "botocore", "sagemaker", "docker"}
 NETWORKS = {"tensorflow", "keras"}
@@ -98,6 +100,15 @@ def test_importing_it_loads_nothing_heavy(module):
     loaded = {name.split(".")[0] for name in subprocess.check_output([sys.executable, "-c", look], text=True).split()}
 
     assert not loaded & SLOW
+
+
+def test_what_a_node_loads_for_its_tasks_has_nothing_to_draw_with_and_leaves_it_to_be_had():
+    look = f"import sys, {', '.join(PRELOAD)}; print(*sys.modules); import pandas, matplotlib.figure, sklearn.svm"
+
+    loaded = {name.split(".")[0] for name in subprocess.check_output([sys.executable, "-c", look], text=True).split()}
+
+    assert {"tensorflow", "keras"} <= loaded
+    assert not loaded & {"sklearn", "pandas", "matplotlib"}
 
 
 @pytest.mark.parametrize("command", [["--help"], ["compare", "--help"], ["report", "--help"]])

@@ -144,6 +144,7 @@ import socket, sys
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 s.sendall(b"x" * 1_000_000)
 s.recv(1)
+print("received", flush=True)
 sys.stdin.read()
 """
 
@@ -153,14 +154,16 @@ def test_bytes_are_counted_for_the_task_that_owns_the_connection():
     from facesim.metrics.collectors.sockets import SocketCollector
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        sender = subprocess.Popen([sys.executable, "-c", SEND, str(server.getsockname()[1])], stdin=subprocess.PIPE)
+        sender = subprocess.Popen(
+            [sys.executable, "-c", SEND, str(server.getsockname()[1])], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         connection, _ = server.accept()
         with connection:
             left = 1_000_000
             while left:
                 left -= len(connection.recv(65536))
             connection.sendall(b"!")
-            time.sleep(0.1)
+            sender.stdout.readline()
             readings = {role: values for role, _, values in SocketCollector({"worker-0": sender.pid}).collect()}
         sender.communicate()
 

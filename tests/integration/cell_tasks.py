@@ -1,4 +1,4 @@
-"""The training task of `test_grid`: in place of one run it trains many, one after another, in the same processes."""
+"""The training task of `cells`: in place of one run it trains many, one after another, in the same processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.run import Run, find_runs
 from facesim.training import STRATEGIES
 from facesim.training.context import open_context
+from tests.integration.cells import CELLS, data_of
 
 
-def train_all(runs_directory: str, threads: int, data_directory: str, checkpoints: str) -> None:
+def train_all(runs_directory: str, threads: int, _: str, checkpoints: str) -> None:
     """Train every run below a folder as its job says; all have one strategy and one cluster."""
     task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "chief", "index": 0})
     role, index = task["type"], task["index"]
@@ -28,9 +29,9 @@ def train_all(runs_directory: str, threads: int, data_directory: str, checkpoint
     for name in ("MirroredStrategy", "MultiWorkerMirroredStrategy"):
         setattr(tf.distribute, name, _made_once(getattr(tf.distribute, name)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    for run in find_runs([Path(runs_directory) / "cells"]):
+    for run in find_runs([Path(runs_directory) / CELLS]):
         run.task_directory(f"{role}-{index}")
-        context = open_context(run, Path(data_directory), Path(checkpoints) / run.id, role, index, replica)
+        context = open_context(run, data_of(run), Path(checkpoints) / run.id, role, index, replica)
         print(run.id, flush=True)
         import_module(STRATEGIES[context.job.strategy].module).train(context)
 

@@ -1,0 +1,24 @@
+"""The plots, each an SVG that stands inside an HTML page: one module a family, `drawing` what they share."""
+
+from facesim.report.comparison import Comparison
+from facesim.report.plots.bars import cost_bars, phase_bars
+from facesim.report.plots.curves import against_time, learning_curves, mark_target
+from facesim.report.plots.recognition import cmc, roc
+from facesim.report.plots.resources import by_role_against_time, wire
+
+
+def plots(comparison: Comparison) -> dict[str, str]:
+    """Every plot that the runs have data for, as name -> SVG, in the order of the page."""
+    drawn = {
+        "curve": learning_curves(comparison),
+        "accuracy": against_time(comparison, "held_out_accuracy_percent", "held-out accuracy (%)", mark_target),
+        "loss": against_time(comparison, "loss", "training loss, dropout on"),
+        "time": phase_bars(comparison),
+        "cost": cost_bars(comparison),
+        "cpu": by_role_against_time(comparison, "cpu_percent", "CPU (% of the host)", 1.0),
+        "memory": by_role_against_time(comparison, "memory_bytes", "memory (GiB)", 2.0**30, without="host"),
+        "wire": wire(comparison),
+        "roc": roc(comparison),
+        "cmc": cmc(comparison),
+    }
+    return {name: svg for name, svg in drawn.items() if svg}

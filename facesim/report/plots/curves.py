@@ -1,0 +1,117 @@
+"""How well it learns: accuracy and loss against time, accuracy against the size of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from facesim.report.comparison import Comparison
+from facesim.report.load import RunRecord
+from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, colours, drawing, legend, thinned
+from facesim.report.rows import Row
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+
+def learning_curves(comparison: Comparison) -> str | None:
+    """Held-out accuracy against the size of the data: networks solid, classical methods dashed."""
+    if not comparison.curves:
+        return None
+    with drawing("curve-plot", "held-out accuracy against training images", (6.2, 3.7)) as (figure, svg):
+        axes = figure.subplots()
+        for nth, curve in enumerate(comparison.curves):
+            sizes = [point.training_examples for point in curve.points]
+            means = [point.accuracy_percent.mean for point in curve.points]
+            bounds = [point.interval or (mean, mean) for point, mean in zip(curve.points, means, strict=True)]
+            spread = [
+                [max(0.0, mean - low) for (low, _), mean in zip(bounds, means, strict=True)],
+                [max(0.0, high - mean) for (_, high), mean in zip(bounds, means, strict=True)],
+            ]
+            axes.errorbar(
+                sizes,
+                means,
+                spread if curve.network else None,
+                color=STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)],
+                marker="o" if curve.network else "x",
+                linestyle="-" if curve.network else (0, (4, 2)),
+                linewidth=2.2 if curve.network else 1.1,
+                markersize=5,
+                capsize=3,
+                elinewidth=0.9,
+                label=curve.label,
+            )
+        ticks = sorted({point.training_examples for curve in comparison.curves for point in curve.points})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("training images")
+        axes.set_ylabel("held-out accuracy (%)")
+        axes.set_ylim(0, 100)
+        legend(axes)
+    return svg[0]
+
+
+def against_time(
+    comparison: Comparison, metric: str, label: str, finish: Callable[[Axes, Comparison], None] | None = None
+) -> str | None:
+    """`metric` against seconds since the first training step: each run thin, the mean over a row's seeds thick."""
+    if not any(_has(record, metric) for record in comparison.records):
+        return None
+    with drawing(f"{metric}-plot", f"{label} against time", (6.2, 3.7)) as (figure, svg):
+        axes = figure.subplots()
+        for row, colour in zip(comparison.rows, colours(comparison), strict=True):
+            for record in row.records:
+                if _has(record, metric):
+                    curve = thinned(record.history[["since_first_step_s", metric]].dropna())
+                    dash = "-" if record in row.counted else ":"
+                    axes.plot(curve["since_first_step_s"], curve[metric], dash, color=colour, linewidth=0.9, alpha=0.5)
+            mean = _mean_curve(row, metric)
+            if mean is not None:
+                axes.plot(mean["since_first_step_s"], mean[metric], color=colour, linewidth=2.4, label=row.label)
+        axes.set_xlabel("time since the first training step began (s)")
+        axes.set_ylabel(label)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        if finish:
+            finish(axes, comparison)
+        legend(axes)
+    return svg[0]
+
+
+def mark_target(axes: Axes, comparison: Comparison) -> None:
+    axes.set_ylim(0, 100)
+    chances = [row.estimate("chance_accuracy_percent") for row in comparison.rows]
+    chance = next((estimate.mean for estimate in chances if estimate), None)
+    for level, name in ((comparison.target_accuracy, "target"), (chance, "chance")):
+        if level is not None:
+            axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
+            at, align = (0.01, "left") if name == "target" else (0.99, "right")  # where curves that rise are not
+            axes.annotate(
+                f"{name} {level:.1f} %",
+                (at, level),
+                (0, 3),
+                ha=align,
+                fontsize=8.5,
+                xycoords=axes.get_yaxis_transform(),
+                textcoords="offset points",
+            )
+
+
+def _mean_curve(row: Row, metric: str) -> pandas.DataFrame | None:
+    """The row's mean curve: time and value averaged over seeds, evaluation by evaluation, where every seed has it."""
+    import pandas
+
+    curves = [record.history for record in row.counted if _has(record, metric)]
+    if not curves:
+        return None
+    points = pandas.concat([c[["since_first_step_s", metric]].dropna().reset_index(drop=True) for c in curves])
+    by_evaluation = points.groupby(level=0)
+    mean = by_evaluation.mean()[by_evaluation.size() == len(curves)]
+    return thinned(mean)
+
+
+def _has(record: RunRecord, metric: str) -> bool:
+    history = record.history
+    return metric in history and not history[["since_first_step_s", metric]].dropna().empty

@@ -1,0 +1,124 @@
+"""What every plot is drawn with: one look, the rows' colours, and an SVG that can stand inside an HTML page.
+
+Text and axes take the page's colour, light or dark. Matplotlib's object interface only: no window, no global figure.
+Identifiers are prefixed by plot, so that several SVGs can share a page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from facesim.report.comparison import Comparison
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours, safe for the colour-blind, in an order that keeps neighbours apart.
+STRATEGY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+#: Stands for the page's text colour until the SVG is written.
+INK = "#010203"
+
+_POINTS = 240  # more than a plot has pixels to show
+
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+    "text.parse_math": False,  # names come from data
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.8,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    **dict.fromkeys(
+        (
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "axes.titlecolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        ),
+        INK,
+    ),
+}
+
+
+def colours(comparison: Comparison) -> list[str]:
+    """The colour of each row, the same in every plot and in the page."""
+    return [STRATEGY_COLOURS[index % len(STRATEGY_COLOURS)] for index in range(len(comparison.rows))]
+
+
+@contextmanager
+def drawing(name: str, title: str, size_inches: tuple[float, float]) -> Iterator[tuple[Figure, list[str]]]:
+    """A figure to draw on; on leaving, the list holds its SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    svg: list[str] = []
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size_inches, layout="constrained")
+        yield figure, svg
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg.append(_embeddable(text.getvalue(), name, title))
+
+
+def _embeddable(svg: str, name: str, title: str) -> str:
+    """Without the XML prolog, with identifiers of its own, in the page's text colour, as wide as the page allows."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(
+        r' d="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg
+    )  # 1/100 pt is finer than a screen
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+
+
+def legend(axes: Axes) -> None:
+    """Above the axes, where no curve is; as many names beside each other as fit."""
+    labels = axes.get_legend_handles_labels()[1]
+    if labels:
+        across = max(1, min(4, 64 // (max(map(len, labels)) + 5)))
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=across,
+            handlelength=1.4,
+            columnspacing=1.4,
+            borderaxespad=0.2,
+            borderpad=0.1,
+        )
+
+
+def folded(label: str) -> str:
+    return label.replace(" (", "\n(").replace(", ", ",\n")
+
+
+def thinned(curve: pandas.DataFrame) -> pandas.DataFrame:
+    """At most about `_POINTS` rows, evenly chosen, the last kept."""
+    step = -(-len(curve) // _POINTS)
+    if step <= 1:
+        return curve
+    kept = [*range(0, len(curve) - 1, step), len(curve) - 1]
+    return curve.iloc[kept]

@@ -1,0 +1,118 @@
+"""What the tasks used, against time since launch: processors and memory by role, bytes on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from facesim.report.comparison import Comparison
+from facesim.report.measures import by_role
+from facesim.report.plots.drawing import INK, colours, drawing, legend, thinned
+from facesim.report.rows import Row
+
+#: Roles differ in dash as well as colour.
+ROLE_STYLES: dict[str, tuple[str, Any]] = {
+    "host": ("#8c8c8c", (0, (1, 1))),
+    "chief": ("#0072B2", "-"),
+    "worker": ("#E69F00", "-"),
+    "ps": ("#CC79A7", (0, (4, 1.5))),
+}
+
+
+def by_role_against_time(
+    comparison: Comparison, metric: str, label: str, divisor: float, without: str | None = None
+) -> str | None:
+    """`metric` against time since launch, one panel a row: the first run's roles thick, its other seeds' thin."""
+    panels = []
+    for row in comparison.rows:
+        tables = [
+            by_role(record.utilisation, metric).drop(columns=without or [], errors="ignore") for record in row.counted
+        ]
+        if tables := [table / divisor for table in tables if not table.empty]:
+            panels.append((row, tables))
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    depth = -(-len(panels) // columns)
+    with drawing(
+        f"{metric}-plot", f"{label} against time by role", (12.6 if columns == 2 else 6.2, 0.5 + 2.9 * depth)
+    ) as (
+        figure,
+        svg,
+    ):
+        figure.set_layout_engine("constrained", h_pad=0.12)
+        grid = figure.subplots(depth, columns, squeeze=False, sharey=True, sharex=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, (row, tables) in zip(grid.flat, panels, strict=False):
+            for nth, table in enumerate(tables):
+                for role in sorted(table.columns, key=_role_order):
+                    colour, dash = ROLE_STYLES.get(role, (INK, "-"))
+                    curve = thinned(table[role].dropna().rename("value").reset_index())
+                    axes.plot(
+                        curve["since_launch_s"],
+                        curve["value"],
+                        color=colour,
+                        linestyle=dash,
+                        linewidth=0.6 if nth else 1.7,
+                        alpha=0.35 if nth else 1.0,
+                        label=None if nth else _plural(row, role),
+                    )
+            began = row.counted[0].first_step_s
+            if began is not None:
+                axes.axvline(began, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
+                axes.annotate(
+                    "first step",
+                    (began, 1),
+                    (3, -9),
+                    xycoords=axes.get_xaxis_transform(),
+                    textcoords="offset points",
+                    fontsize=8.5,
+                )
+            axes.set_title(row.label, fontweight="bold", pad=22)
+            axes.set_xlabel("time since launch (s)")
+            axes.set_ylabel(label)
+            axes.tick_params(labelleft=True, labelbottom=True)
+            legend(axes)
+        # The panels share their limits: once all are drawn.
+        grid[0, 0].set_xlim(left=0)
+        grid[0, 0].set_ylim(bottom=0)
+    return svg[0]
+
+
+def wire(comparison: Comparison) -> str | None:
+    """Bytes that the tasks of a run sent each other so far; every byte is counted once, where it was received."""
+    curves = []
+    for row, colour in zip(comparison.rows, colours(comparison), strict=True):
+        for nth, record in enumerate(row.counted):
+            received = by_role(record.utilisation, "net_received_bytes").drop(columns="host", errors="ignore")
+            if not received.empty and received.max().max() > 0:
+                curves.append((row, colour, nth, thinned(received.sum(axis="columns").rename("value").reset_index())))
+    if not curves:
+        return None
+    with drawing("wire-plot", "bytes on the wire against time", (12.6, 3.2)) as (figure, svg):
+        axes = figure.subplots()
+        for row, colour, nth, curve in curves:
+            axes.plot(
+                curve["since_launch_s"],
+                curve["value"] / 1e6,
+                color=colour,
+                linewidth=0.8 if nth else 2.2,
+                alpha=0.45 if nth else 1.0,
+                label=None if nth else row.label,
+            )
+        axes.set_xlabel("time since launch (s)")
+        axes.set_ylabel("received so far (MB)")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        legend(axes)
+    return svg[0]
+
+
+def _role_order(role: str) -> int:
+    order = list(ROLE_STYLES)
+    return order.index(role) if role in order else len(order)
+
+
+def _plural(row: Row, role: str) -> str:
+    used = row.counted[0].result.resources.get(role)
+    return f"{role} × {used.tasks}" if used and used.tasks and used.tasks > 1 else role

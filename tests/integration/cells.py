@@ -1,0 +1,42 @@
+"""Many small trainings of one strategy in one cluster: what takes long is starting it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from facesim.backends.local import BACKEND
+from facesim.job import make_job
+from facesim.run import Run
+from facesim.study import prepare_data
+
+#: The folder of the single runs in that of the whole.
+CELLS = "cells"
+
+
+def train_cells(directory: Path, strategy: str, shape: dict[str, Any], cells: dict[str, dict[str, Any]]) -> dict:
+    """Have a strategy, in a cluster of a shape, train by each cell's options, one after another; the runs by name."""
+    whole = Run.create(directory, make_job(strategy=strategy, **shape))
+    runs = {}
+    for name, options in cells.items():
+        job = make_job(strategy=strategy, **shape, **options)
+        runs[name] = Run.create(directory / CELLS / name, job)
+        runs[name].record("submitted", data=str(prepare_data(job, lambda *_: None).directory))
+    plan = BACKEND.render(whole.job(), whole.directory, data_of(next(iter(runs.values()))))
+    tasks = [
+        task if task.serves else dataclasses.replace(task, target="tests.integration.cell_tasks:train_all")
+        for task in plan.tasks
+    ]
+    execution = BACKEND.submit(whole, dataclasses.replace(plan, tasks=tuple(tasks), monitor=None))
+    try:
+        (*_, ended) = [event for event in execution.events(1.0) if event]
+    finally:
+        execution.close()
+    assert ended["outcome"] == "completed", whole.log_tail("chief-0", 40)
+    return runs
+
+
+def data_of(run: Run) -> Path:
+    """The prepared data that a cell trains on."""
+    return Path(run.events()[0]["data"])

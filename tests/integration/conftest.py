@@ -1,0 +1,49 @@
+"""Trainings that several tests look at: one start of a cluster for each of `TRAINED`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from facesim.run import Run
+from tests.conftest import QUICK
+from tests.integration.cells import train_cells
+
+#: A network and a training of which a synchronous strategy must end with the parameters of a single process.
+PLAIN = {"model": "plain-cnn", "epochs": 3, "batch": 9, "learning_rate": 0.003, "image_size": 32}
+#: Images so large that the parameters of its dense layer, 460 kB, are split over servers; and so low a rate that Adam,
+#: which makes much of little gradients, does not make much of rounding either.
+LARGE = PLAIN | {"image_size": 128, "learning_rate": 0.0003}
+#: Where the images are.
+CACHES = {"memory": PLAIN, "disk": PLAIN | {"cache": "disk"}, "none": PLAIN | {"cache": "none"}}
+#: As commands with `QUICK` train.
+AS_COMMANDS = {str(flag)[2:].replace("-", "_"): value for flag, value in zip(QUICK[::2], QUICK[1::2], strict=True)}
+#: A strategy, the shape of its cluster, and trainings by name. One asynchronous worker is never late.
+TRAINED = {
+    "single": (
+        "single",
+        {},
+        CACHES | {"large": LARGE, "12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
+    ),
+    "mirrored": ("mirrored", {}, {"memory": PLAIN}),
+    "ps-sync": ("ps-sync", {}, {"memory": PLAIN}),
+    "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE}),
+    "allreduce": ("allreduce", {}, {"memory": PLAIN}),
+    "ps-async, alone in groups": ("ps-async", {"workers": 1, "ps": 2, "steps_per_dispatch": 3}, CACHES),
+}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, faces) -> Callable[[str], dict[str, Run]]:
+    """The runs of one of `TRAINED`, by their names; trained once for all tests."""
+
+    @cache
+    def train(which: str) -> dict[str, Run]:
+        strategy, shape, trainings = TRAINED[which]
+        directory = tmp_path_factory.mktemp(strategy) / "whole"
+        own = {name: options | {"data": str(faces)} for name, options in trainings.items()}
+        return train_cells(directory, strategy, shape, own)
+
+    return train
