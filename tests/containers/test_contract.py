@@ -150,8 +150,8 @@ def place(request: pytest.FixtureRequest) -> Any:
 
 
 class Executed:
-    """A job that was submitted and followed to its end as a study does; `act` is called once, when it trains and a
-    checkpoint of it is kept.
+    """A job that was submitted and followed to its end as a study does; `act` is called once, when it trains, a
+    checkpoint of it is kept, and its faults have begun.
     """
 
     def __init__(self, place: Any, job: Job, directory: Path, act: Callable[[Execution, Run], None] | None = None):
@@ -166,7 +166,7 @@ class Executed:
                 if event is not None:
                     self.run.record(**event)
                     self.end = event
-                if not acted and self._trains() and place.kept(self.run):
+                if not acted and self._trains() and place.kept(self.run) and (not job.faults or self.events("fault")):
                     acted = True
                     act(execution, self.run)
         finally:
