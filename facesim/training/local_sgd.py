@@ -18,18 +18,20 @@ from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.replicated import slice_of_batch
 from facesim.training.step import StepResult, compiled, training_step
+from facesim.training.sums import Summing, sums_over
 
 
 def train(context: Context) -> None:
     with context.recorder.timed("connect_s"):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        summed = sums_over(strategy, context.replica)
     with context.recorder.timed("build_s"):
-        replicas = _Copies(context, strategy)
+        replicas = _Copies(context, strategy, summed)
     fit(context, replicas)
 
 
 class _Copies:
-    def __init__(self, context: Context, strategy: tf.distribute.MultiWorkerMirroredStrategy):
+    def __init__(self, context: Context, strategy: tf.distribute.MultiWorkerMirroredStrategy, summed: Summing):
         self._labels = context.data.labels
         self.steps_per_exchange = context.experiment.local_steps
         # Not in the strategy's scope: these are this worker's variables, which nothing keeps equal but the averaging.
@@ -50,13 +52,15 @@ class _Copies:
             )
 
         def replica(done: tf.Tensor) -> tf.Tensor:
-            here = tf.distribute.get_replica_context()
-            means = here.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(variable) for variable in averaged])
-            for variable, mean in zip(averaged, means):
-                tf.raw_ops.AssignVariableOp(resource=variable.handle, value=mean)
-            return here.all_gather(tf.identity(done), axis=0)  # an argument has no device, and gathering needs one
+            # What everybody did travels with the parameters, but for the versions, which are the same everywhere.
+            mine = tf.one_hot(number, count)[:, tf.newaxis, tf.newaxis] * tf.cast(done[:, :4], tf.float32)
+            *sums, did = summed([*(tf.identity(variable) for variable in averaged), mine])
+            for variable, total in zip(averaged, sums, strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.handle, value=total / count)
+            versions = tf.tile(done[tf.newaxis, :, 4:], [count, 1, 1])
+            return tf.reshape(tf.concat([tf.cast(did, tf.float64), versions], axis=2), [-1, done.shape[1]])
 
-        @compiled
+        @tf.function(autograph=False)  # for each number of steps anew: what is summed must have a size
         def average(done: tf.Tensor) -> tf.Tensor:
             return strategy.experimental_local_results(strategy.run(replica, args=(done,)))[0]
 

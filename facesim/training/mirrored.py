@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.replicated import Replicated, summed_by_strategy
+from facesim.training.replicated import Replicated
+from facesim.training.sums import summed_by_strategy
 
 
 def train(context: Context) -> None:

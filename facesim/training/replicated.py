@@ -6,7 +6,7 @@ sum to its own parameters, so these stay equal. An update is then what one proce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -15,12 +15,7 @@ import tensorflow as tf
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.step import StepResult, compiled, compute_step
-
-#: Small gradients are sent together until they come to this; a large one by itself, which saves copying it twice.
-_BUCKET_BYTES = 4 * 2**20
-
-#: The sums of float32 tensors over all replicas, the same on each of them; called in each replica.
-Summing = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+from facesim.training.sums import Summing
 
 
 class Replicated:
@@ -70,36 +65,6 @@ class Replicated:
 
     def current_model(self) -> keras.Model:
         return self._model
-
-
-def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """A `Summing` with the strategy's own collectives: NCCL's on GPUs."""
-    sums: dict[int, tf.Tensor] = {}
-    for places in buckets(tensors):
-        some = tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.SUM, [tensors[place] for place in places]
-        )
-        sums |= dict(zip(places, some))
-    return [sums[place] for place in range(len(tensors))]
-
-
-def buckets(tensors: list[tf.Tensor]) -> list[list[int]]:
-    """Places of tensors that are sent together, the last ones first.
-
-    The gradients of the last layers are known first, and are on their way while the backward pass goes on.
-    """
-    sizes = [tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]
-    full, small, held = [], [], 0
-    for place in reversed(range(len(sizes))):
-        if sizes[place] >= _BUCKET_BYTES:
-            full.append([place])
-            continue
-        small.append(place)
-        held += sizes[place]
-        if held >= _BUCKET_BYTES:
-            full.append(small)
-            small, held = [], 0
-    return [*full, small] if small else full
 
 
 def slice_of_batch(

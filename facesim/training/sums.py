@@ -1,0 +1,87 @@
+"""Sums over all replicas, for the strategies whose replicas hold the parameters each.
+
+GPUs sum with TensorFlow's collectives (NCCL); between processes on CPUs these are slow, and a ring of our own takes
+their place.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from facesim.training.ring import TOKEN_BYTES, Listener, Ring
+
+#: Small gradients are sent together until they come to this; a large one by itself, which saves copying it twice.
+_BUCKET_BYTES = 4 * 2**20
+
+#: The sums of float32 tensors over all replicas, the same on each of them; called in each replica.
+Summing = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+
+
+def sums_over(strategy: tf.distribute.MultiWorkerMirroredStrategy, rank: int) -> Summing:
+    """How the processes of a strategy sum, of which this is number `rank`; all of them call this."""
+    on_cpus = not tf.config.list_physical_devices("GPU") and strategy.num_replicas_in_sync > 1
+    return _summed_by(_ring(rank, strategy)) if on_cpus else summed_by_strategy
+
+
+def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """A `Summing` with the strategy's own collectives: NCCL's on GPUs."""
+    sums: dict[int, tf.Tensor] = {}
+    for places in buckets(tensors):
+        some = tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.SUM, [tensors[place] for place in places]
+        )
+        sums |= dict(zip(places, some))
+    return [sums[place] for place in range(len(tensors))]
+
+
+def buckets(tensors: list[tf.Tensor]) -> list[list[int]]:
+    """Places of tensors that are sent together, the last ones first.
+
+    The gradients of the last layers are known first, and are on their way while the backward pass goes on.
+    """
+    sizes = [tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]
+    full, small, held = [], [], 0
+    for place in reversed(range(len(sizes))):
+        if sizes[place] >= _BUCKET_BYTES:
+            full.append([place])
+            continue
+        small.append(place)
+        held += sizes[place]
+        if held >= _BUCKET_BYTES:
+            full.append(small)
+            small, held = [], 0
+    return [*full, small] if small else full
+
+
+def _ring(rank: int, strategy: tf.distribute.MultiWorkerMirroredStrategy) -> Ring:
+    """The ring of all workers, who tell each other through the strategy where they listen."""
+    cluster = strategy.cluster_resolver.cluster_spec()
+    hosts = [address.rsplit(":", 1)[0] for role in ("chief", "worker") for address in cluster.job_tasks(role)]
+    listener = Listener(hosts[rank])
+    said = np.frombuffer(listener.port.to_bytes(4, "little") + secrets.token_bytes(TOKEN_BYTES), np.int32)
+    heard = strategy.gather(tf.constant(said[np.newaxis]), axis=0).numpy()
+    addresses = [(host, int(port)) for host, port in zip(hosts, heard[:, 0])]
+    return Ring(rank, addresses, listener, token=heard[0, 1:].tobytes())  # the chief's
+
+
+def _summed_by(ring: Ring) -> Summing:
+    def summed(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        sums: dict[int, tf.Tensor] = {}
+        before: list[tf.Tensor] = []  # all workers must send in the same order
+        for number, places in enumerate(buckets(tensors)):
+            flat = [tf.reshape(tensors[place], [-1]) for place in places]
+            sizes = [tensor.shape[0] for tensor in flat]
+            with tf.control_dependencies(before):
+                joined = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+                total = tf.numpy_function(partial(ring.sum, place=number), [joined], tf.float32)
+            before = [total]
+            parts = tf.split(tf.ensure_shape(total, [sum(sizes)]), sizes)
+            sums |= {place: tf.reshape(part, tensors[place].shape) for place, part in zip(places, parts)}
+        return [sums[place] for place in range(len(tensors))]
+
+    return summed
