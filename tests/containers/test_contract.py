@@ -45,6 +45,8 @@ OPTIONS: dict[str, Any] = {
     "sampling_s": 0.5,
     "instance_type": "ml.m5.large",
 }
+#: Of the run that completes: enough for an asynchronous cluster to have learnt, whatever the order of its updates.
+EPOCHS = 12
 
 
 class Local:
@@ -197,7 +199,7 @@ def execute(place, faces, tmp_path):
 @pytest.fixture(scope="module")
 def completed(place, faces, tmp_path_factory) -> Executed:
     """One run that completes, for all tests that look at what it leaves."""
-    job = make_job(backend=place.name, data=str(faces), epochs=6, **OPTIONS, **place.options)
+    job = make_job(backend=place.name, data=str(faces), epochs=EPOCHS, **OPTIONS, **place.options)
     return Executed(place, job, tmp_path_factory.mktemp(place.name) / _name())
 
 
@@ -229,8 +231,8 @@ def test_a_job_completes_and_leaves_model_and_findings(completed, place):
     assert completed.run.model_file.exists()
     assert completed.result["state"] == State.COMPLETED
     assert completed.result["measurement"] == place.measurement
-    assert completed.result["held_out_accuracy"] > 0.2
-    assert completed.result["examples_seen"] == 6 * completed.result["data"]["training_examples"]
+    assert completed.result["held_out_accuracy"] > 0.4
+    assert completed.result["examples_seen"] == EPOCHS * completed.result["data"]["training_examples"]
 
 
 def test_its_replicas_trained_together(completed):
@@ -241,7 +243,7 @@ def test_its_replicas_trained_together(completed):
 def test_logs_of_every_task_come_home(completed):
     for task in ("chief-0", "worker-0", "worker-1", "ps-0", "monitor-0"):
         assert completed.run.log_file(task).exists()
-    assert "facesim: epoch=6;" in completed.run.log_file("chief-0").read_text()
+    assert f"facesim: epoch={EPOCHS};" in completed.run.log_file("chief-0").read_text()
 
 
 def test_metrics_tell_host_role_and_source(completed, place):
@@ -256,7 +258,7 @@ def test_metrics_tell_host_role_and_source(completed, place):
     assert set(workers["task_index"]) == {0, 1}
     assert workers[workers["name"] == "cpu_percent"]["value"].between(0, 100).all()
     epochs = samples[(samples["source"] == "training") & (samples["name"] == "epoch")]
-    assert list(epochs["value"]) == [1, 2, 3, 4, 5, 6]
+    assert list(epochs["value"]) == list(range(1, EPOCHS + 1))
     assert completed.result["resources"]["host"]["cpu_percent_mean"] > 0
 
 
