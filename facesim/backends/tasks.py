@@ -18,7 +18,7 @@ PRELOAD = ("facesim.training.lean", "facesim.training.task")
 #: parameters back to the system as soon as it is free, and each new one costs a page fault for every 4 kB; so do the
 #: arenas of further threads. All kept, in one arena, made ps-async 6 %, single 4 % and allreduce another 9 % faster.
 #: gRPC reads a message of megabytes in large pieces, and wakes up for these only, when it is told to: ps-async gained
-#: another 3 to 8 %.
+#: another 2 to 8 %.
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
