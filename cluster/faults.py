@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -191,12 +192,10 @@ class Injector:
         ballast = Path(directory) / ".ballast"
         file = os.open(ballast, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            space = os.fstatvfs(file)
-            free = space.f_bavail * space.f_frsize
+            free = _free_bytes(file)
             if free > MOST_FILLED_BYTES:
                 raise OSError(f"{directory} has {free / 1e9:.0f} GB free, too much to fill")
-            if free:
-                os.posix_fallocate(file, 0, free)
+            _take_all_room(file)
         except OSError as error:
             self._report("fault_failed", kind=fault.kind, target=directory, why=str(error))
         finally:
@@ -231,3 +230,25 @@ class Injector:
             listener.close()
 
         self._lasting(fault, task, end)
+
+
+def _free_bytes(file: int) -> int:
+    space = os.fstatvfs(file)
+    return space.f_bavail * space.f_frsize
+
+
+def _take_all_room(file: int) -> None:
+    """Let the file have all that is free where it lies.
+
+    Others write meanwhile, and of what does not fit nothing is allocated: then less is asked for, until nothing fits.
+    """
+    size, asked = 0, _free_bytes(file)
+    while asked:
+        try:
+            os.posix_fallocate(file, size, asked)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            asked //= 2
+        else:
+            size, asked = size + asked, _free_bytes(file)

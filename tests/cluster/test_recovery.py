@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +188,36 @@ def test_a_filled_disk_is_full_for_its_time(tmp_path, small_disk):
     assert 5 <= wrote["failures"] <= 50
     assert 0.3 < wrote["after_s"] < 2
     assert os.statvfs(small_disk).f_bavail > 0
+
+
+def test_a_disk_on_which_others_write_is_filled_whole(tmp_path, small_disk):
+    node = start(
+        tmp_path, task(tmp_path, "chief", "write_until_it_goes_again", str(small_disk)),
+        faults=(Fault("fill", (str(small_disk),), at_step=3, for_s=0.5),),
+    )  # fmt: skip
+
+    with ThreadPoolExecutor(1) as others:
+        writing = others.submit(write_until_it_is_full, small_disk / "of-others")
+        events = follow(node)
+        assert writing.result(timeout=10)
+
+    assert not named(events, "fault_failed")
+    assert named(events, "wrote")[0]["failures"] >= 5
+
+
+def write_until_it_is_full(file: Path) -> bool:
+    """Take room and let go of it, again and again; whether the disk was full then."""
+    with file.open("wb", buffering=0) as stream:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                stream.write(bytes(4096))
+            except OSError:
+                return True
+            if stream.tell() > 8e6:
+                stream.seek(0)
+                stream.truncate()
+    return False
 
 
 def test_a_large_file_system_is_not_filled(tmp_path):

@@ -130,14 +130,15 @@ def test_past_the_restarts_that_are_allowed_a_run_fails_with_its_cause(tmp_path,
 
 def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, faces, small_disk):
     # Frozen with the first checkpoint that is due then behind it, the chief goes on when there is room again.
-    fill = {"kind": "fill", "at_step": 12, "for_s": 1.5}
-    file = script(tmp_path, fill, {"kind": "freeze", "target": "chief-0", "at_step": 25, "for_s": 2.0})
+    fill = {"kind": "fill", "at_step": 12, "for_s": 4.0}
+    file = script(tmp_path, fill, {"kind": "freeze", "target": "chief-0", "at_step": 25, "for_s": 4.5})
     options = (*SHORT, "--checkpoint-keep", 1)
 
     command = facesim("run", "--data", faces, "--faults", file, *options, "--output", small_disk / "runs")
 
     assert command.code == 0, command.output + command.errors
     (run,) = find_runs([small_disk / "runs"])
+    assert not events(run, "fault_failed")
     assert run.result()["recovery"]["checkpoints_failed"] >= 1
     assert [event["step"] for event in events(run, "checkpoint")][:2] == [10, 30]
     assert run.result()["recovery"]["checkpoints"] >= 2
