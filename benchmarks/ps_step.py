@@ -19,9 +19,9 @@ from pathlib import Path
 import click
 
 from facesim.backends import backend
+from facesim.inputs import prepare_inputs
 from facesim.job import make_job
 from facesim.run import Run
-from facesim.study import prepare_data
 
 _REPEATS = 40
 
@@ -35,7 +35,7 @@ def main(model: str, batch: int, path: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
         run = Run.create(Path(output) / "run", job)
         local = backend("local")
-        plan = local.render(job, run.directory, prepare_data(job, lambda *_: None).directory)
+        plan = local.render(job, run.directory, prepare_inputs(job, lambda *_: None))
         tasks = [
             dataclasses.replace(task, target="benchmarks.ps_step:measure") if task.role == "chief" else task
             for task in plan.tasks

@@ -18,8 +18,8 @@ from pathlib import Path
 import click
 
 from benchmarks.common import run_job, show, write
+from facesim.inputs import prepare_data
 from facesim.job import make_job
-from facesim.study import prepare_data
 from facesim.training import STRATEGIES
 
 

@@ -69,6 +69,8 @@ class Experiment(_Frozen):
     cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
     `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient. With `mirror_test` a
     model is tested on each image and its mirror image, averaged.
+
+    `pretrained`, a run directory or a .keras file, is what training starts from, but for the head.
     """
 
     recipe: Annotated[str, _one_of(RECIPES)] = "paper"
@@ -76,6 +78,7 @@ class Experiment(_Frozen):
     subset: Annotated[str, AfterValidator(_subset)] | None = None
     model: Annotated[str, _one_of(MODELS)] = "paper-cnn"
     head: Annotated[str, _one_of(HEADS)] = "softmax"
+    pretrained: str | None = None
     margin: float = Field(0.2, ge=0, le=1)
     margin_scale: float = Field(30.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)

@@ -233,3 +233,16 @@ def find_runs(paths: list[Path]) -> list[Run]:
             raise InputError(f"{path} holds no run: there is no job.json in or below it")
         runs.extend(Run(directory) for directory in found)
     return list({run.directory.resolve(): run for run in runs}.values())
+
+
+def find_run(path: Path) -> Run:
+    """The one run that `path` names.
+
+    Raises:
+        InputError: it names none, or several.
+    """
+    found = find_runs([path])
+    if len(found) > 1:
+        names = ", ".join(run.id for run in found[:3])
+        raise InputError(f"{path} holds {len(found)} runs ({names}, ...); name the directory of one")
+    return found[0]

@@ -5,23 +5,20 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
-from facesim.data.prepare import PreparedData, prepare
-from facesim.data.subsets import take_subset
 from facesim.errors import InputError
 from facesim.faults import check_room
-from facesim.folders import cache_folder
+from facesim.inputs import Inputs, prepare_all, prepare_inputs
 from facesim.job import Job, changed_job, flag
+from facesim.leakage import check_unseen
 from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
-from facesim.subset import Subset
 
 _TICK_S = 0.25
 _STATES = {
@@ -50,55 +47,14 @@ class Watcher(Protocol):
     def ended(self, run: Run, result: dict[str, Any]) -> None: ...
 
 
-def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> PreparedData:
-    """The job's data, decoded and ready: made now, or found in the user's cache folder (`FACESIM_CACHE` names another).
-
-    Raises:
-        InputError: the data cannot be used.
-    """
-    experiment = job.experiment
-    whole = prepare(
-        experiment.data,
-        image_size=experiment.image_size,
-        channels=experiment.channels,
-        max_bad_files=experiment.max_bad_files,
-        min_images=experiment.min_images,
-        decoded=experiment.cache != "none",
-        image_feature=experiment.image_feature,
-        label_feature=experiment.label_feature,
-        cache_dir=cache_folder(),
-        progress=progress,
-    )
-    return take_subset(whole, Subset.parse(experiment.subset), experiment.seed) if experiment.subset else whole
-
-
-def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> list[PreparedData]:
-    """Each job's data. The jobs of a study differ in no more of it than their subset, and in the seed that chooses it.
-
-    Raises:
-        InputError: the data cannot be used.
-    """
-    ready: dict[tuple[str | None, int | None], PreparedData] = {}
-    for job in jobs:
-        part = _part(job)
-        if part not in ready:
-            ready[part] = prepare_data(job, progress)
-    return [ready[_part(job)] for job in jobs]
-
-
-def _part(job: Job) -> tuple[str | None, int | None]:
-    experiment = job.experiment
-    return (experiment.subset, experiment.seed if experiment.subset else None)
-
-
-def render_jobs(jobs: list[Job], output: Path, data: list[PreparedData]) -> list[tuple[Job, Path, Request]]:
+def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tuple[Job, Path, Request]]:
     """Each job with its run directory and the exact request that would run it. Starts and writes nothing."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     rendered = []
-    for job, own in zip(jobs, data, strict=True):
+    for job, own in zip(jobs, inputs, strict=True):
         part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
         directory = output / f"{stamp}-{job.strategy}{part}-seed{job.experiment.seed}"
-        rendered.append((job, directory, backend(job.backend).render(job, directory, own.directory)))
+        rendered.append((job, directory, backend(job.backend).render(job, directory, own)))
     return rendered
 
 
@@ -121,10 +77,10 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
-    data = prepare_all(jobs, watcher.preparing)
-    for notice in check_memory(jobs, [len(own.names) for own in data]):
+    inputs = prepare_all(jobs, watcher.preparing)
+    for notice in (*check_memory(jobs, [len(own.data.names) for own in inputs]), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
-    rendered = render_jobs(jobs, output, data)
+    rendered = render_jobs(jobs, output, inputs)
     check_writable(jobs[0].recovery)
     check_room(jobs[0].faults, output)
     _check_equipment(jobs)
@@ -154,8 +110,7 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     result = run.result()
     if result and result["state"] == State.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    data = prepare_data(job, watcher.preparing)
-    request = backend(job.backend).render(job, run.directory, data.directory)
+    request = backend(job.backend).render(job, run.directory, prepare_inputs(job, watcher.preparing))
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
     _check_equipment([job])

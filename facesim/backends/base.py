@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from facesim.inputs import Inputs
 from facesim.job import Job
 from facesim.run import Run
 
@@ -44,8 +45,8 @@ class Backend(Protocol):
     #: How its numbers are to be marked wherever they are shown: `emulated` or `measured`.
     measurement: str
 
-    def render(self, job: Job, directory: Path, data: Path) -> Request:
-        """The request that runs `job` in run directory `directory` on the prepared data in `data`. Starts nothing.
+    def render(self, job: Job, directory: Path, inputs: Inputs) -> Request:
+        """The request that runs `job` in run directory `directory` on what it reads. Starts nothing.
 
         Raises:
             InputError: this backend cannot run the job here.

@@ -16,6 +16,7 @@ from facesim.backends.homecoming import bring_home
 from facesim.backends.printed import Printed
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
 from facesim.errors import InputError
+from facesim.inputs import Inputs
 from facesim.job import Job
 from facesim.metrics.files import SampleWriter
 from facesim.recovery import all_again
@@ -33,7 +34,7 @@ class DockerBackend:
 
     measurement = "emulated"
 
-    def render(self, job: Job, directory: Path, data: Path) -> TrainingJob:
+    def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request as SageMaker would get it, but for the account's names."""
         site = Site(
             role_arn=_ROLE,
@@ -43,7 +44,7 @@ class DockerBackend:
             input_mode=job.aws.input_mode,
             tags=job.aws.tags,
         )
-        return training_job_request(job, job_name(directory), data.resolve(), site)
+        return training_job_request(job, job_name(directory), inputs.folders, site)
 
     def check(self, job: Job) -> None:
         if job.aws.image is None:

@@ -21,7 +21,7 @@ from cluster.plan import Plan, Task
 from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
-from facesim.backends.training_job import DATA, PS_GROUP, job_of
+from facesim.backends.training_job import PS_GROUP, job_of
 from facesim.faults import Fault
 from facesim.job import Job
 from facesim.metrics.collectors import COLLECTORS
@@ -66,7 +66,7 @@ def plan(contract: Contract) -> HostWork:
         training_task(
             run,
             job,
-            contract.channels[DATA],
+            contract.channels,
             contract.checkpoints,
             topology,
             role,

@@ -9,6 +9,7 @@ from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
+from facesim.inputs import Inputs
 from facesim.job import Job
 from facesim.run import Run
 from facesim.training import STRATEGIES, host_of
@@ -22,7 +23,7 @@ class LocalBackend:
 
     measurement = "emulated"
 
-    def render(self, job: Job, directory: Path, data: Path) -> Plan:
+    def render(self, job: Job, directory: Path, inputs: Inputs) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
         run = Run(directory.resolve())
         strategy = STRATEGIES[job.strategy]
@@ -32,7 +33,7 @@ class LocalBackend:
             training_task(
                 run,
                 job,
-                data.resolve(),
+                inputs.folders,
                 checkpoints,
                 topology,
                 role,

@@ -11,6 +11,7 @@ from facesim.aws.site import site_of
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.errors import InputError
+from facesim.inputs import Inputs
 from facesim.job import Job
 from facesim.run import Run
 
@@ -23,7 +24,7 @@ class SageMakerBackend:
 
     measurement = "measured"
 
-    def render(self, job: Job, directory: Path, data: Path) -> TrainingJob:
+    def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request. AWS is asked for the account's number at the most, if a default needs it."""
         if any(takes_all_hosts(fault) for fault in job.faults):
             raise InputError(
@@ -34,7 +35,7 @@ class SageMakerBackend:
         # A run that goes on is another training job, with the checkpoints of the first.
         name, lives = job_name(directory), sum(event["event"] == "submitted" for event in Run(directory).events())
         again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
-        return training_job_request(job, again, data, site, lineage=name)
+        return training_job_request(job, again, inputs.folders, site, lineage=name)
 
     def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
         run.plan_file.write_text(request.to_json())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster.plan import Task
 from cluster.topology import Topology
+from facesim.inputs import DATA, PRETRAINED
 from facesim.job import Job
 from facesim.run import Run
 from facesim.training import STRATEGIES, served
@@ -32,7 +33,7 @@ ENVIRONMENT = {
 def training_task(
     run: Run,
     job: Job,
-    data: Path,
+    folders: Mapping[str, Path],
     checkpoints: Path,
     topology: Topology,
     role: str,
@@ -43,8 +44,8 @@ def training_task(
     neighbours: int,
     environment: Mapping[str, str] | None = None,
 ) -> Task:
-    """One task of a topology, which leaves what it does in `run` and trains on the prepared data in `data`, from the
-    newest of the checkpoints if there are any.
+    """One task of a topology, which leaves what it does in `run`. It reads `folders`, as `facesim.inputs.Inputs` has
+    them, and goes on from the newest of the checkpoints if there are any.
 
     It is on `host`, which has `cores`, where as many tasks as `neighbours`, itself included, compute at the same time:
     each gets its share of the cores, for more threads would only take turns. A chief that coordinates evaluates while
@@ -56,11 +57,12 @@ def training_task(
     share = max(1, cores // neighbours)
     between = coordinated and (role == "chief" or (role == "ps" and strategy.joint))
     threads = job.shape.threads or (cores if between else share)
+    reads = [folders[DATA], checkpoints, *([folders[PRETRAINED]] if PRETRAINED in folders else [])]
     return Task(
         role=role,
         index=index,
         target="facesim.training.task:" + ("serve" if serves else "train"),
-        arguments=(str(run.directory), threads, *([] if serves else [str(data), str(checkpoints)])),
+        arguments=(str(run.directory), threads, *([] if serves else map(str, reads))),
         log=str(run.log_file(f"{role}-{index}")),
         serves=serves,
         # One process alone is no cluster: TensorFlow would start a server for it.

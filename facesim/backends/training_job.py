@@ -4,6 +4,7 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
 
     /opt/ml/input/config/        resourceconfig.json, hyperparameters.json, inputdataconfig.json
     /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder
+    /opt/ml/input/data/pretrained the network that training starts from, if it does: `facesim.pretrained`'s folder
     /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
     /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
     /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,15 @@ from urllib.parse import urlsplit
 
 from facesim.backends.tasks import ENVIRONMENT
 from facesim.errors import InputError
+from facesim.inputs import DATA
 from facesim.job import Experiment, Job
 from facesim.metrics.announced import METRIC_DEFINITIONS
 
 #: The hyperparameter that holds the job as JSON.
 JOB = "job"
 
-#: The channel that holds the prepared data, and the one that holds facesim itself where the image does not.
-DATA, SOURCE = "data", "source"
+#: The channel that holds facesim itself where the image does not. Others hold what tasks read, and are called like it.
+SOURCE = "source"
 
 CHECKPOINTS = "/opt/ml/checkpoints"
 
@@ -40,6 +42,7 @@ WORKER_GROUP, PS_GROUP = "worker", "ps"
 
 #: Executed as it stands, without a shell: a shell as process 1 would swallow SIGTERM.
 ENTRYPOINT = ["python3", "-m", "cluster.node"]
+BOOTSTRAP = ["python3", f"/opt/ml/input/data/{SOURCE}/bootstrap.py"]
 ARGUMENTS = ["--contract", "facesim.backends.hosted:plan"]
 
 _DAY_S = 24 * 3600
@@ -94,17 +97,18 @@ class TrainingJob:
 def training_job_request(
     job: Job,
     name: str,
-    data: Path,
+    folders: Mapping[str, Path],
     site: Site,
     *,
     lineage: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingJob:
-    """The request that runs `job` as the training job `name` on the prepared data in the folder `data`.
+    """The request that runs `job` as the training job `name`.
 
     Every job has checkpoints, so spot capacity that is taken away costs no more than what came after the newest.
 
     Args:
+        folders: what its tasks read, by name, as `facesim.inputs.Inputs` has it.
         lineage: the name of the first of the jobs that go on with each other's checkpoints; left out, this is it.
         environment: variables of the container, beside those that every job has.
 
@@ -118,35 +122,33 @@ def training_job_request(
         )
     max_run_s = job.max_run_s or min(_DAY_S, job.max_wait_s or _DAY_S)
     home = f"s3://{site.bucket}/{site.prefix}"
+    channels = {**folders, **({SOURCE: site.source} if site.source else {})}
+    addresses = {channel: f"{home}/{channel}/{_content_key(folder)}/" for channel, folder in channels.items()}
+    entrypoint = BOOTSTRAP if site.source else ENTRYPOINT
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": site.role_arn,
         "AlgorithmSpecification": {
             "TrainingImage": site.image,
             "TrainingInputMode": site.input_mode,
-            "ContainerEntrypoint": ENTRYPOINT,
+            "ContainerEntrypoint": entrypoint,
             "ContainerArguments": ARGUMENTS,
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": {JOB: job_json(job)},
         "Environment": {**ENVIRONMENT, "PYTHONUNBUFFERED": "1", **(environment or {})},
-        "InputDataConfig": [_channel(DATA, f"{home}/data/{_content_key(data)}/", site.input_mode)],
+        "InputDataConfig": [
+            # Only data is worth streaming.
+            _channel(channel, uri, site.input_mode if channel == DATA else "File")
+            for channel, uri in addresses.items()
+        ],
         "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
         "CheckpointConfig": {"S3Uri": f"{home}/jobs/{lineage or name}/checkpoints/", "LocalPath": CHECKPOINTS},
-        "ResourceConfig": _resources(job, data),
+        "ResourceConfig": _resources(job, channels.values()),
         "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
         "EnableManagedSpotTraining": job.spot is not None,
         "Tags": [{"Key": key, "Value": value} for key, value in {"facesim": "run", **site.tags}.items()],
     }
-    uploads = {request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]: data}
-    if site.source:
-        uri = f"{home}/source/{_content_key(site.source)}/"
-        uploads[uri] = site.source
-        request["InputDataConfig"].append(_channel(SOURCE, uri, "File"))
-        request["AlgorithmSpecification"]["ContainerEntrypoint"] = [
-            "python3",
-            f"/opt/ml/input/data/{SOURCE}/bootstrap.py",
-        ]
     if job.recovery.max_restarts:
         request["RetryStrategy"] = {"MaximumRetryAttempts": min(job.recovery.max_restarts, _MOST_RETRIES)}
     if job.spot:
@@ -156,7 +158,7 @@ def training_job_request(
         request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
     if site.subnets:
         request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
-    return TrainingJob(request, uploads)
+    return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})
 
 
 def job_name(directory: Path) -> str:
@@ -191,10 +193,10 @@ def job_of(hyperparameters: Mapping[str, str]) -> Job:
     return Job.model_validate_json(hyperparameters[JOB])
 
 
-def _resources(job: Job, data: Path) -> dict[str, Any]:
+def _resources(job: Job, folders: Iterable[Path]) -> dict[str, Any]:
     """Instances: all alike, or the parameter servers' of a type of their own."""
-    data_gb = sum(file.stat().st_size for file in data.iterdir()) / 1e9
-    volume = {"VolumeSizeInGB": _VOLUME_GB + math.ceil(data_gb)}
+    files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
+    volume = {"VolumeSizeInGB": _VOLUME_GB + math.ceil(sum(file.stat().st_size for file in files) / 1e9)}
     groups = job.groups
     if len(groups) == 1:
         return {"InstanceType": groups[0][0], "InstanceCount": groups[0][1], **volume}

@@ -14,15 +14,18 @@ MAX_IMAGES = 20_000
 
 
 class Baseline(NamedTuple):
-    """A method, as far as it can be told without its libraries: its function in `methods`, and what it is."""
+    """A method, as far as it can be told without its libraries: its function in `methods`, what it is, and whether it
+    learns how images of one person differ, for which one training image of each is too few.
+    """
 
     function: str
     summary: str
+    within: bool = False
 
 
 BASELINES: dict[str, Baseline] = {
     "eigenfaces": Baseline("eigenfaces", "principal components, nearest neighbour (Turk and Pentland, 1991)"),
-    "fisherfaces": Baseline("fisherfaces", "principal components, then discriminants (Belhumeur et al., 1997)"),
+    "fisherfaces": Baseline("fisherfaces", "principal components, then discriminants (Belhumeur et al., 1997)", True),
     "lbp-svm": Baseline("lbp_svm", "local binary patterns in 8x8 cells (Ahonen et al., 2006), linear SVM"),
     "hog-svm": Baseline("hog_svm", "oriented gradients (Dalal and Triggs, 2005), linear SVM"),
 }

@@ -17,7 +17,8 @@ from facesim.data.splits import stratified_split
 def score_baselines(
     data: PreparedData, held_out: float, seed: int, progress: Callable[[str], Any] = lambda _: None
 ) -> list[Score]:
-    """Train and test every method on the split that the same `held_out` and `seed` give a training.
+    """Train and test every method that can learn from so few images, on the split that the same `held_out` and `seed`
+    give a training.
 
     `progress` is called with each method's name before it begins.
     """
@@ -26,6 +27,8 @@ def score_baselines(
     truth = data.labels[test]
     scores = []
     for name, baseline in BASELINES.items():
+        if baseline.within and len(train) <= len(data.names):
+            continue
         progress(name)
         begin = time.perf_counter()
         said = getattr(methods, baseline.function)(images[train], data.labels[train], images[test], seed)

@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 
 def _recogniser(path: Path) -> tuple[Run, Recogniser]:
     """The one run at `path` and its model."""
-    from facesim.run import find_runs
+    from facesim.run import find_run
 
-    found = find_runs([path])
-    if len(found) > 1:
-        names = ", ".join(run.id for run in found[:3])
-        raise InputError(f"{path} holds {len(found)} runs ({names}, ...); name the directory of one")
+    run = find_run(path)
     hush_tensorflow()
     from facesim.recognition.embedding import Recogniser
 
-    return found[0], Recogniser(found[0])
+    return run, Recogniser(run)
 
 
 @click.command()
@@ -55,7 +52,7 @@ def evaluate(
     alone: let them be people whom the model was not trained on.
     """
     from facesim.files import write_json
-    from facesim.study import prepare_data
+    from facesim.inputs import prepare_data
 
     if pairs and not source:
         raise InputError(f"--pairs {pairs} needs DATA, the folder of LFW's images that it names")
@@ -222,7 +219,7 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
 
     The names of the people, in the order of the logits, are written with it.
     """
-    from facesim.study import prepare_data
+    from facesim.inputs import prepare_data
 
     output = output or Path("face-model.keras" if kind == "keras" else "face-model")
     if kind == "keras" and output.suffix != ".keras":

@@ -59,6 +59,8 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
                      help="defaults of model, head, optimiser, ... (facesim recipes)  [default: paper]"),
         click.option("--model", type=click.Choice(list(MODELS)), help="network (facesim models)  [default: paper-cnn]"),
         click.option("--head", type=click.Choice(list(HEADS)), help="from features to logits  [default: softmax]"),
+        click.option("--pretrained", metavar="RUN",
+                     help="start from the network of this run, or .keras file, all but its head"),
         click.option("--margin", type=float, help="cosface: cosine, arcface: radians  [default: 0.2]"),
         click.option("--margin-scale", type=float, help="what cosines are multiplied with  [default: 30]"),
         click.option("--label-smoothing", type=float, help="share of the truth spread over everybody  [default: 0]"),
@@ -225,10 +227,11 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
     """Have the classical methods' scores in the study's output folder."""
     from facesim.baselines import MAX_IMAGES
     from facesim.baselines.record import record_baselines
-    from facesim.study import prepare_all
+    from facesim.inputs import prepare_all
 
     scores: dict[tuple[str | None, int], list[Score]] = {}
-    for job, data in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
+    for job, inputs in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
+        data = inputs.data
         split = (job.experiment.subset, job.experiment.seed)
         if len(data.labels) > MAX_IMAGES:
             click.echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
@@ -239,20 +242,23 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
+    from facesim.inputs import prepare_all
+    from facesim.leakage import check_unseen
     from facesim.run import Run
-    from facesim.study import cost_estimate, prepare_all, render_jobs
+    from facesim.study import cost_estimate, render_jobs
 
-    data = prepare_all(jobs, lambda *_: None)
-    rendered = render_jobs(jobs, output, data)
+    inputs = prepare_all(jobs, lambda *_: None)
+    check_unseen(jobs, inputs)
+    rendered = render_jobs(jobs, output, inputs)
     shown = [
         {
             "run_directory": str(directory),
             "job": job.model_dump(),
-            "data": str(own.directory),
+            "data": str(own.data.directory),
             "request": json.loads(request.to_json()),
             "files": Run.files(),
         }
-        for own, (job, directory, request) in zip(data, rendered, strict=True)
+        for own, (job, directory, request) in zip(inputs, rendered, strict=True)
     ]
     told: dict[str, Any] = {"runs": shown}
     if estimate := cost_estimate(rendered):
@@ -315,3 +321,5 @@ def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: A
             f"{100 * own['accuracy']:8.1f} %{spread:>8}{100 * own['balanced_accuracy']:8.1f} %{own['seconds']:10.2f}"
         )
         click.echo(f"{name:12}{figures}  {BASELINES[name].summary}")
+    for name in BASELINES.keys() - table.keys():
+        click.echo(f"{name:12}  left out: it needs more than one training image of somebody")

@@ -96,7 +96,37 @@ def build(
     pixels = Augmentation(dtype="float32")(images) if augment else images
     features = import_module(MODELS[name].module).features(pixels)
     logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
-    return keras.Model(images, logits, name=name.replace("-", "_"))
+    return keras.Model(images, logits, name=network_name(name))
+
+
+def network_name(name: str) -> str:
+    """What Keras calls network `name`."""
+    return name.replace("-", "_")
+
+
+def take_backbone(model: "keras.Model", file: Path) -> None:
+    """Give `model` the parameters and batch statistics of the model in a .keras file, all but the head's.
+
+    Only numbers are read from the file. What the model draws at random stays as it is.
+
+    Raises:
+        InputError: the file holds no such network.
+    """
+    import keras
+
+    from facesim.errors import InputError
+    from facesim.models.augmentation import Augmentation
+
+    pixels = next((layer.output for layer in model.layers if isinstance(layer, Augmentation)), model.input)
+    backbone = keras.Model(pixels, model.layers[-1].input)
+    seeds = [v for v in backbone.non_trainable_variables if v.path.endswith("seed_generator_state")]
+    drawn = [seed.numpy() for seed in seeds]
+    try:
+        backbone.load_weights(file)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{file} does not fit the network {model.name}: {str(error).splitlines()[0]}") from None
+    for seed, value in zip(seeds, drawn, strict=True):
+        seed.assign(value)
 
 
 def load(path: Path) -> "keras.Model":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from facesim.report.classical import Classical, classical
@@ -120,12 +121,13 @@ def _by_size(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`."""
+    """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`, what has less first."""
     order = list(STRATEGIES)
 
     def place(record: RunRecord) -> tuple[int, str, tuple[float, float], str]:
         strategy, size = record.job.strategy, by_size(parse(record.job.experiment.get("subset")))
-        return (order.index(strategy) if strategy in order else len(order), strategy, size, json.dumps(_facets(record)))
+        facets = json.dumps({name: "" if value is None else value for name, value in _facets(record).items()})
+        return (order.index(strategy) if strategy in order else len(order), strategy, size, facets)
 
     groups: dict[str, list[RunRecord]] = {}
     for record in sorted(
@@ -160,18 +162,23 @@ def _labels(groups: dict[str, list[RunRecord]], without: Set[str] = frozenset())
     labels = []
     for strategy, own in facets:
         alike = [other for name, other in facets if name == strategy]
-        telling = [name for name in own if any(other.get(name) != own[name] for other in alike)]
-        labels.append(strategy + (f" ({', '.join(_told(name, own[name]) for name in telling)})" if telling else ""))
+        telling = {name: [other.get(name) for other in alike if other.get(name) != own[name]] for name in own}
+        told = [_told(name, own[name], others) for name, others in telling.items() if others]
+        labels.append(strategy + (f" ({', '.join(told)})" if told else ""))
     return labels
 
 
-def _told(name: str, value: Any) -> str:
-    """`4 workers`, `2 ps`, `batch 64`."""
+def _told(name: str, value: Any, others: list[Any]) -> str:
+    """`4 workers`, `2 ps`, `batch 64`; of a place its last part, where that tells it from `others`."""
     if name == "subset":
         return str(parse(value)).replace(",", " ") if value else "all the data"
     if name in ("workers", "ps"):
         return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
-    return f"{name.replace('_', ' ')} {'automatic' if value is None else value}"
+    if value is None:
+        value = "automatic" if name == "threads" else "none"
+    elif name in ("data", "pretrained") and Path(value).name not in {Path(other).name for other in others if other}:
+        value = Path(value).name
+    return f"{name.replace('_', ' ')} {value}"
 
 
 def _contrast(row: Row, reference: Row, comparisons: int) -> Contrast:

@@ -108,7 +108,9 @@ def _learning(rows: Sequence[Row], target_accuracy: float | None) -> Iterator[st
 def _differing(what: str, values: dict[str, Any]) -> Iterator[str]:
     """`<what> 32 for single; 64 for ps-async` if the values are not all the same."""
     if len({str(value) for value in values.values()}) > 1:
-        yield f"{what} " + "; ".join(f"{value} for {label}" for label, value in values.items())
+        yield f"{what} " + "; ".join(
+            f"{'none' if value is None else value} for {label}" for label, value in values.items()
+        )
 
 
 def _together(values: set[Any]) -> str:

@@ -18,6 +18,7 @@ from facesim.data.splits import stratified_split
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.place import host_name
+from facesim.pretrained import FILE
 from facesim.run import Run
 from facesim.training.objective import loss_for
 from facesim.training.optimizer import FusedAdam, make_optimizer
@@ -29,8 +30,19 @@ class Context:
     `replica` is 0 in the chief, and counts the peers of a strategy that has them.
     """
 
-    def __init__(self, run: Run, data: PreparedData, checkpoints: Path, role: str, index: int, replica: int):
+    def __init__(
+        self,
+        run: Run,
+        data: PreparedData,
+        checkpoints: Path,
+        role: str,
+        index: int,
+        replica: int,
+        pretrained: Path | None = None,
+    ):
         self.run = run
+        #: The folder of `facesim.pretrained` with the network that training starts from, if it does.
+        self.pretrained = pretrained
         #: Where this task's checkpoints lie.
         self.checkpoints = checkpoints
         self.replica = replica
@@ -64,6 +76,8 @@ class Context:
         """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
         keras.utils.set_random_seed(self.seed)
         model = self.build_model()
+        if self.pretrained:
+            models.take_backbone(model, self.pretrained / FILE)
         updates_an_epoch = math.ceil(len(self.train_indices) / self.job.update_batch)
         optimizer = make_optimizer(self.job, updates_an_epoch)
         optimizer.build(model.trainable_variables)
@@ -123,8 +137,10 @@ class Recorder:
         self.phase(name, time.perf_counter() - begin)
 
 
-def open_context(run: Run, data: Path, checkpoints: Path, role: str, index: int, replica: int) -> Context:
-    context = Context(run, PreparedData.load(data), checkpoints, role, index, replica)
+def open_context(
+    run: Run, data: Path, checkpoints: Path, role: str, index: int, replica: int, pretrained: Path | None = None
+) -> Context:
+    context = Context(run, PreparedData.load(data), checkpoints, role, index, replica, pretrained)
     context.recorder.since_launch("startup_s")
     if context.experiment.precision == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")  # parameters and updates stay float32

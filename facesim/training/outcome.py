@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from facesim.pretrained import FILE
 from facesim.training.context import Context
 from facesim.training.course import Course
 
@@ -31,6 +33,7 @@ def outcome(context: Context, course: Course, model: keras.Model, steps_per_exch
         "parameters": model.count_params(),
         "parameter_bytes": int(sum(np.prod(v.shape) * v.value.dtype.size for v in model.trainable_variables)),
         "parameters_sha256": _digests(model),
+        "pretrained_sha256": _digest(context.pretrained / FILE) if context.pretrained else None,
         "data": {
             "name": context.data.name,
             "identities": len(context.data.names),
@@ -50,6 +53,10 @@ def outcome(context: Context, course: Course, model: keras.Model, steps_per_exch
             "steps_since_resized": dict(sorted(course.resized.steps_by_worker.items())) if course.resized else None,
         },
     }
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _digests(model: keras.Model) -> list[str]:

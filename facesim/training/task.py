@@ -36,7 +36,9 @@ _MAY_COME_BACK = (
 )
 
 
-def train(run_directory: str, threads: int, data_directory: str, checkpoint_directory: str) -> None:
+def train(
+    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, pretrained: str | None = None
+) -> None:
     """The chief, or one of several peers: train as the run's job says.
 
     Ends with `AGAIN` when it was stopped before it was done, or by something that may come back.
@@ -48,7 +50,10 @@ def train(run_directory: str, threads: int, data_directory: str, checkpoint_dire
     _work_in(run.task_directory(f"{role}-{index}"), replica)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     try:
-        context = open_context(run, Path(data_directory), Path(checkpoint_directory), role, index, replica)
+        context = open_context(
+            run, Path(data_directory), Path(checkpoint_directory), role, index, replica,
+            Path(pretrained) if pretrained else None,
+        )  # fmt: skip
         import_module(STRATEGIES[context.job.strategy].module).train(context)
     except _MAY_COME_BACK:
         traceback.print_exc()

@@ -14,9 +14,9 @@ from facesim.aws.job import SageMakerJob
 from facesim.aws.session import Account
 from facesim.backends import backend
 from facesim.emulator.endpoint import Emulator
+from facesim.inputs import Inputs, prepare_inputs
 from facesim.job import Job, make_job
 from facesim.run import Run
-from facesim.study import prepare_data
 from tests.aws.hosts import Script
 
 SECRET = "not-a-real-secret-but-as-long-as-one"
@@ -60,15 +60,15 @@ def job(faces: Path) -> Job:
 
 
 @pytest.fixture
-def data(job: Job) -> Path:
-    """The job's data, prepared."""
-    return prepare_data(job, lambda *_: None).directory
+def inputs(job: Job) -> Inputs:
+    """What the job reads, prepared."""
+    return prepare_inputs(job, lambda *_: None)
 
 
-def submit(job: Job, directory: Path, data: Path) -> tuple[Run, SageMakerJob]:
+def submit(job: Job, directory: Path, inputs: Inputs) -> tuple[Run, SageMakerJob]:
     """Render and submit a job, as a study does."""
     where = backend("sagemaker")
-    request = where.render(job, directory, data)
+    request = where.render(job, directory, inputs)
     run = Run.create(directory, job)
     run.record("submitted")
     return run, where.submit(run, request)

@@ -21,8 +21,8 @@ from tests.aws.hosts import OUTCOME
 from tests.aws.relay import Relay
 
 
-def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, data, tmp_path):
-    run, execution = submit(job, tmp_path / "one", data)
+def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     events = follow(run, execution)
 
@@ -31,15 +31,15 @@ def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, data, tm
     assert [event["name"] for event in events if event["event"] == "training_job"] == ["facesim-one"]
 
 
-def test_what_was_rendered_is_what_aws_is_sent(endpoint, job, data, tmp_path):
-    rendered = backend("sagemaker").render(job, tmp_path / "one", data)
-    follow(*submit(job, tmp_path / "one", data))
+def test_what_was_rendered_is_what_aws_is_sent(endpoint, job, inputs, tmp_path):
+    rendered = backend("sagemaker").render(job, tmp_path / "one", inputs)
+    follow(*submit(job, tmp_path / "one", inputs))
 
     assert endpoint.job("facesim-one").request == rendered.request
 
 
-def test_results_come_home_into_an_ordinary_run_directory(endpoint, job, data, tmp_path):
-    run, execution = submit(job, tmp_path / "one", data)
+def test_results_come_home_into_an_ordinary_run_directory(endpoint, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     follow(run, execution)
 
@@ -58,9 +58,9 @@ def test_results_come_home_into_an_ordinary_run_directory(endpoint, job, data, t
     assert not list(run.directory.glob(".home-*"))
 
 
-def test_utilisation_from_cloudwatch_is_in_percent_of_the_host(endpoint, job, data, tmp_path, script):
+def test_utilisation_from_cloudwatch_is_in_percent_of_the_host(endpoint, job, inputs, tmp_path, script):
     script.cpu_percent = 50.0  # which CloudWatch tells as 200, of an instance with four vCPUs
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     follow(run, execution)
 
@@ -72,8 +72,8 @@ def test_utilisation_from_cloudwatch_is_in_percent_of_the_host(endpoint, job, da
     assert measured.loc[measured["name"] == "memory_percent", "value"].tolist() == [25.0, 25.0]
 
 
-def test_what_training_printed_is_a_metric_of_the_job(endpoint, job, data, tmp_path):
-    run, execution = submit(job, tmp_path / "one", data)
+def test_what_training_printed_is_a_metric_of_the_job(endpoint, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     follow(run, execution)
 
@@ -82,9 +82,9 @@ def test_what_training_printed_is_a_metric_of_the_job(endpoint, job, data, tmp_p
     assert dict(zip(told["name"], told["value"])) == {"epoch": 1.0, "loss": 0.5, "held_out_accuracy": 0.75}
 
 
-def test_while_it_trains_metrics_and_logs_of_every_host_are_here_already(endpoint, job, data, tmp_path, script):
+def test_while_it_trains_metrics_and_logs_of_every_host_are_here_already(endpoint, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
     seen = {}
 
     for event in execution.events(0.05):
@@ -100,9 +100,9 @@ def test_while_it_trains_metrics_and_logs_of_every_host_are_here_already(endpoin
     assert seen["held_out_accuracy"] == 0.75
 
 
-def test_data_that_is_there_already_is_not_uploaded_again(endpoint, job, data, tmp_path):
-    first = follow(*submit(job, tmp_path / "one", data))
-    second = follow(*submit(job, tmp_path / "two", data))
+def test_data_that_is_there_already_is_not_uploaded_again(endpoint, job, inputs, tmp_path):
+    first = follow(*submit(job, tmp_path / "one", inputs))
+    second = follow(*submit(job, tmp_path / "two", inputs))
 
     assert {event["file"] for event in first if event["event"] == "uploaded"} >= {
         "dataset.json",
@@ -112,20 +112,20 @@ def test_data_that_is_there_already_is_not_uploaded_again(endpoint, job, data, t
     assert [event for event in second if event["event"] == "uploaded"] == []
 
 
-def test_an_upload_that_broke_off_goes_on_where_it_was(endpoint, account, job, data, tmp_path):
-    first = follow(*submit(job, tmp_path / "one", data))
+def test_an_upload_that_broke_off_goes_on_where_it_was(endpoint, account, job, inputs, tmp_path):
+    first = follow(*submit(job, tmp_path / "one", inputs))
     uri = next(event["to"] for event in first if event["event"] == "uploaded")
     bucket, prefix = uri.removeprefix("s3://").split("/", 1)
     account.client("s3").put_object(Bucket=bucket, Key=prefix + "images.u8", Body=b"half of it")
 
-    second = follow(*submit(job, tmp_path / "two", data))
+    second = follow(*submit(job, tmp_path / "two", inputs))
 
     assert [event["file"] for event in second if event["event"] == "uploaded"] == ["images.u8"]
 
 
-def test_a_failure_is_told_with_its_reason_and_what_there_is_comes_home(endpoint, job, data, tmp_path, script):
+def test_a_failure_is_told_with_its_reason_and_what_there_is_comes_home(endpoint, job, inputs, tmp_path, script):
     script.fails_with = "the loss became nan in epoch 3"
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     events = follow(run, execution)
 
@@ -135,8 +135,8 @@ def test_a_failure_is_told_with_its_reason_and_what_there_is_comes_home(endpoint
     assert not read_samples(run.metrics).empty
 
 
-def test_the_bill_is_what_aws_says(endpoint, account, job, data, tmp_path):
-    run, execution = submit(job, tmp_path / "one", data)
+def test_the_bill_is_what_aws_says(endpoint, account, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     events = follow(run, execution)
 
@@ -147,9 +147,9 @@ def test_the_bill_is_what_aws_says(endpoint, account, job, data, tmp_path):
     assert bill["cost_usd"] == pytest.approx(2 * 0.230 * told["BillableTimeInSeconds"] / 3600)
 
 
-def test_stopping_drains_the_job_and_brings_it_home(endpoint, job, data, tmp_path, script):
+def test_stopping_drains_the_job_and_brings_it_home(endpoint, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     events = follow(run, execution, lambda event: execution.stop() if event.get("state") == "Training" else None)
 
@@ -159,9 +159,9 @@ def test_stopping_drains_the_job_and_brings_it_home(endpoint, job, data, tmp_pat
     assert run.model_file.exists()
 
 
-def test_a_second_interrupt_does_not_wait_for_the_job_to_end(endpoint, job, data, tmp_path, script):
+def test_a_second_interrupt_does_not_wait_for_the_job_to_end(endpoint, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     def interrupt(event):
         if event.get("state") == "Training":
@@ -175,9 +175,9 @@ def test_a_second_interrupt_does_not_wait_for_the_job_to_end(endpoint, job, data
     assert endpoint.job("facesim-one").ended.wait(10)
 
 
-def test_cancelling_twice_is_as_cancelling_once(endpoint, account, job, data, tmp_path, script):
+def test_cancelling_twice_is_as_cancelling_once(endpoint, account, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
     cancelled = []
 
     def cancel_twice(event):
@@ -191,9 +191,9 @@ def test_cancelling_twice_is_as_cancelling_once(endpoint, account, job, data, tm
     assert cancel(account, "facesim-one") is False
 
 
-def test_a_job_that_nobody_follows_any_more_is_stopped(endpoint, job, data, tmp_path, script):
+def test_a_job_that_nobody_follows_any_more_is_stopped(endpoint, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    _, execution = submit(job, tmp_path / "one", data)
+    _, execution = submit(job, tmp_path / "one", inputs)
     for event in execution.events(0.05):
         if event and event.get("state") == "Training":
             break
@@ -204,10 +204,10 @@ def test_a_job_that_nobody_follows_any_more_is_stopped(endpoint, job, data, tmp_
     assert endpoint.job("facesim-one").status == "Stopped"
 
 
-def test_a_job_can_be_left_and_taken_up_again(endpoint, account, job, data, tmp_path, script):
+def test_a_job_can_be_left_and_taken_up_again(endpoint, account, job, inputs, tmp_path, script):
     script.until = threading.Event()
     left = job.model_copy(update={"aws": job.aws.model_copy(update={"on_interrupt": "leave"})})
-    run, execution = submit(left, tmp_path / "one", data)
+    run, execution = submit(left, tmp_path / "one", inputs)
     with pytest.raises(LeftRunning, match="facesim attach"):
         follow(run, execution, lambda event: execution.stop() if event.get("state") == "Training" else None)
     execution.close()
@@ -221,11 +221,11 @@ def test_a_job_can_be_left_and_taken_up_again(endpoint, account, job, data, tmp_
     assert run.model_file.exists()
 
 
-def test_while_aws_is_out_of_reach_the_job_goes_on(endpoint, job, data, tmp_path, script, monkeypatch):
+def test_while_aws_is_out_of_reach_the_job_goes_on(endpoint, job, inputs, tmp_path, script, monkeypatch):
     script.until = threading.Event()
     line = Relay(int(endpoint.url.rpartition(":")[2]))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
     lost = []
 
     def cut(event):
@@ -243,9 +243,9 @@ def test_while_aws_is_out_of_reach_the_job_goes_on(endpoint, job, data, tmp_path
     line.cut()
 
 
-def test_a_spot_job_goes_on_from_its_checkpoints_after_an_interruption(endpoint, job, data, tmp_path, script):
+def test_a_spot_job_goes_on_from_its_checkpoints_after_an_interruption(endpoint, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    run, execution = submit(job.model_copy(update={"spot": Spot()}), tmp_path / "one", data)
+    run, execution = submit(job.model_copy(update={"spot": Spot()}), tmp_path / "one", inputs)
 
     def reclaim(event):
         if event.get("state") == "Training" and not script.until.is_set():  # the first time
@@ -265,8 +265,8 @@ def test_a_spot_job_goes_on_from_its_checkpoints_after_an_interruption(endpoint,
     assert "attempt 2" in run.log_file("algo-1").read_text()
 
 
-def test_spot_is_billed_for_less_than_its_time_and_says_what_it_saved(endpoint, job, data, tmp_path):
-    run, execution = submit(job.model_copy(update={"spot": Spot()}), tmp_path / "one", data)
+def test_spot_is_billed_for_less_than_its_time_and_says_what_it_saved(endpoint, job, inputs, tmp_path):
+    run, execution = submit(job.model_copy(update={"spot": Spot()}), tmp_path / "one", inputs)
 
     events = follow(run, execution)
 
@@ -277,14 +277,14 @@ def test_spot_is_billed_for_less_than_its_time_and_says_what_it_saved(endpoint, 
     assert make_bill(run.events(), job.groups).billable_s == told["BillableTimeInSeconds"]
 
 
-def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(endpoint, job, data, tmp_path, script):
+def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(endpoint, job, inputs, tmp_path, script):
     script.fails_with = "an accident"
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
     follow(run, execution)
     script.fails_with = None
     where = backend("sagemaker")
 
-    again = where.render(job, run.directory, data)
+    again = where.render(job, run.directory, inputs)
     run.record("submitted")
     events = follow(run, where.submit(run, again))
 
@@ -294,13 +294,13 @@ def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(end
 
 
 def test_a_cluster_with_parameter_servers_of_their_own_is_measured_by_what_each_host_has(
-    endpoint, faces, data, tmp_path, script
+    endpoint, faces, inputs, tmp_path, script
 ):
     script.cpu_percent = 40.0
     job = make_job(
         backend="sagemaker", data=str(faces), image_size=32, strategy="ps-async", ps_instance_type="ml.m5.large"
     )
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     events = follow(run, execution)
 
@@ -312,8 +312,8 @@ def test_a_cluster_with_parameter_servers_of_their_own_is_measured_by_what_each_
     assert bill["cost_usd"] == pytest.approx((2 * 0.461 + 0.115) * bill["billable_s"] / 3600)
 
 
-def test_an_interrupt_before_the_job_exists_creates_none(endpoint, job, data, tmp_path):
-    run, execution = submit(job, tmp_path / "one", data)
+def test_an_interrupt_before_the_job_exists_creates_none(endpoint, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
     execution.stop()
 
     events = follow(run, execution)
@@ -323,9 +323,9 @@ def test_an_interrupt_before_the_job_exists_creates_none(endpoint, job, data, tm
         endpoint.job("facesim-one")
 
 
-def test_credentials_are_nowhere_in_what_is_left(endpoint, job, data, tmp_path, script):
+def test_credentials_are_nowhere_in_what_is_left(endpoint, job, inputs, tmp_path, script):
     script.prints = (f"my key is {SECRET}", "AWS_SECRET_ACCESS_KEY=abc123def456", "id AKIAIOSFODNN7EXAMPLE")
-    run, execution = submit(job, tmp_path / "one", data)
+    run, execution = submit(job, tmp_path / "one", inputs)
 
     follow(run, execution)
 
@@ -335,14 +335,14 @@ def test_credentials_are_nowhere_in_what_is_left(endpoint, job, data, tmp_path, 
         assert secret.encode() not in kept
 
 
-def test_without_credentials_it_is_said_what_to_do(endpoint, job, data, tmp_path, monkeypatch):
+def test_without_credentials_it_is_said_what_to_do(endpoint, job, inputs, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
     with pytest.raises(InputError, match="no AWS credentials; run `aws configure`"):
-        submit(job, tmp_path / "one", data)
+        submit(job, tmp_path / "one", inputs)
 
 
 def test_without_a_region_it_is_said_what_to_do(monkeypatch, tmp_path):

@@ -69,7 +69,7 @@ def permissions(service: str, operation: str, given: dict) -> list[tuple[str, st
 
 
 @pytest.fixture
-def needed(endpoint, account, job, data, tmp_path, script) -> set[tuple[str, str]]:
+def needed(endpoint, account, job, inputs, tmp_path, script) -> set[tuple[str, str]]:
     """What IAM is asked for by everything that facesim does at AWS: recorded from the calls as boto3 makes them."""
     asked: set[tuple[str, str]] = set()
 
@@ -77,11 +77,11 @@ def needed(endpoint, account, job, data, tmp_path, script) -> set[tuple[str, str
         asked.update(permissions(model.service_model.service_name, model.name, params))
 
     account.session.events.register("before-parameter-build", record)
-    made = training_job_request(job, "facesim-one", data, site_of(job.aws, account))
+    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.aws, account))
     run = Run.create(tmp_path / "one", job)
     follow(run, SageMakerJob(run, account, "facesim-one", made))
     script.until = threading.Event()
-    made = training_job_request(job, "facesim-two", data, site_of(job.aws, account))
+    made = training_job_request(job, "facesim-two", inputs.folders, site_of(job.aws, account))
     run = Run.create(tmp_path / "two", job)
     follow(run, SageMakerJob(run, account, "facesim-two", made), lambda event: cancel(account, "facesim-two"))
     attached = open_run(account, "facesim-two", tmp_path / "attached")

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 def request(folder: Path, site: Site = SITE, name: str = "facesim-one", **options) -> dict:
     job = make_job(backend="sagemaker", **options)
-    return training_job_request(job, name, folder, site).request
+    return training_job_request(job, name, {"data": folder}, site).request
 
 
 PLACES = {
@@ -129,10 +129,10 @@ def test_spot_without_checkpoints_is_refused(folder):
 
 
 def test_the_same_data_has_the_same_address_and_other_data_another(folder, tmp_path):
-    first = training_job_request(make_job(), "a", folder, SITE).uploads
-    again = training_job_request(make_job(seed=1), "b", folder, SITE).uploads
+    first = training_job_request(make_job(), "a", {"data": folder}, SITE).uploads
+    again = training_job_request(make_job(seed=1), "b", {"data": folder}, SITE).uploads
     (folder / "dataset.json").write_text('{"sha256": "2"}')
-    other = training_job_request(make_job(), "c", folder, SITE).uploads
+    other = training_job_request(make_job(), "c", {"data": folder}, SITE).uploads
 
     assert first == again
     assert first.keys() != other.keys()
@@ -179,7 +179,7 @@ def test_aws_own_image_gets_facesim_as_a_channel(folder, tmp_path):
     source.mkdir()
     (source / "bootstrap.py").write_text("1")
 
-    made = training_job_request(make_job(), "facesim-one", folder, replace(SITE, source=source))
+    made = training_job_request(make_job(), "facesim-one", {"data": folder}, replace(SITE, source=source))
 
     assert [channel["ChannelName"] for channel in made.request["InputDataConfig"]] == ["data", "source"]
     assert made.request["AlgorithmSpecification"]["ContainerEntrypoint"] == [
@@ -187,6 +187,19 @@ def test_aws_own_image_gets_facesim_as_a_channel(folder, tmp_path):
         "/opt/ml/input/data/source/bootstrap.py",
     ]
     assert source in made.uploads.values()
+    assert problems("CreateTrainingJob", made.request) == []
+
+
+def test_the_network_to_start_from_is_a_channel_that_is_copied_also_where_data_is_streamed(folder, tmp_path):
+    network = tmp_path / "network"
+    network.mkdir()
+    (network / "model.keras").write_bytes(b"1")
+
+    made = training_job_request(make_job(), "facesim-one", {"data": folder, "pretrained": network}, PLACES["streaming"])
+
+    modes = {channel["ChannelName"]: channel["InputMode"] for channel in made.request["InputDataConfig"]}
+    assert modes == {"data": "FastFile", "pretrained": "File"}
+    assert set(made.uploads.values()) == {folder, network}
     assert problems("CreateTrainingJob", made.request) == []
 
 

@@ -42,6 +42,14 @@ def test_on_orl_the_methods_reach_what_is_known_of_them(cache, tmp_path):
     assert reached["fisherfaces"] > 0.82
 
 
+def test_with_one_training_image_each_what_needs_two_is_left_out(easy, tmp_path):
+    experiment = make_job(image_size=32, held_out=0.9).experiment.model_dump()
+
+    scores = record_baselines(easy, experiment, [0], tmp_path)
+
+    assert [score.method for score in scores] == ["eigenfaces", "lbp-svm", "hog-svm"]
+
+
 def test_scores_are_computed_once_and_told_apart_by_split(easy, tmp_path):
     experiment = make_job(image_size=32).experiment.model_dump()
     first = record_baselines(easy, experiment, [0], tmp_path)

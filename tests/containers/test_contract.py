@@ -5,6 +5,7 @@ A backend is put to the test by a `Place`: add one, and a line to `PLACES`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -21,11 +22,11 @@ from facesim.aws.storage import split
 from facesim.backends import backend
 from facesim.backends.base import Execution
 from facesim.errors import InputError
+from facesim.inputs import prepare_inputs
 from facesim.job import Job, make_job
 from facesim.metrics.files import read_samples
 from facesim.result import finish
 from facesim.run import Run, State
-from facesim.study import prepare_data
 from tests.conftest import facesim, pids_of, still_running
 from tests.containers.conftest import left
 
@@ -158,7 +159,7 @@ class Executed:
 
     def __init__(self, place: Any, job: Job, directory: Path, act: Callable[[Execution, Run], None] | None = None):
         self.where = backend(place.name)
-        self.request = self.where.render(job, directory, prepare_data(job, lambda *_: None).directory)
+        self.request = self.where.render(job, directory, prepare_inputs(job, lambda *_: None))
         self.run = Run.create(directory, job)
         self.run.record("submitted")
         execution = self.where.submit(self.run, self.request)
@@ -268,6 +269,17 @@ def test_the_report_shows_it_like_any_other_run(completed, tmp_path):
     assert shown.code == 0, shown.errors
     assert "together" in shown.output
     assert (tmp_path / "report.html").exists()
+
+
+def test_training_starts_from_the_network_that_is_named(execute, study):
+    source = study.runs["single"]
+
+    run = execute(strategy="single", epochs=1, pretrained=str(source.directory))
+
+    network = hashlib.sha256(source.model_file.read_bytes()).hexdigest()
+    assert run.result["state"] == State.COMPLETED
+    assert run.run.outcome()["pretrained_sha256"] == network
+    assert network in run.request.to_json()  # where it is found, wherever that is
 
 
 def test_a_failure_comes_with_its_reason(execute):

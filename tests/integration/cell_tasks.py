@@ -11,13 +11,14 @@ from typing import Any
 import tensorflow as tf
 
 from facesim.data.pipeline import TASK_INDEX_FILE
+from facesim.inputs import DATA, PRETRAINED
 from facesim.run import Run, find_runs
 from facesim.training import STRATEGIES
 from facesim.training.context import open_context
-from tests.integration.cells import CELLS, data_of
+from tests.integration.cells import CELLS, folders_of
 
 
-def train_all(runs_directory: str, threads: int, _: str, checkpoints: str) -> None:
+def train_all(runs_directory: str, threads: int, _: str, checkpoints: str, *__: str) -> None:
     """Train every run below a folder as its job says; all have one strategy and one cluster."""
     task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "chief", "index": 0})
     role, index = task["type"], task["index"]
@@ -31,7 +32,10 @@ def train_all(runs_directory: str, threads: int, _: str, checkpoints: str) -> No
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     for run in find_runs([Path(runs_directory) / CELLS]):
         run.task_directory(f"{role}-{index}")
-        context = open_context(run, data_of(run), Path(checkpoints) / run.id, role, index, replica)
+        folders = folders_of(run)
+        context = open_context(
+            run, folders[DATA], Path(checkpoints) / run.id, role, index, replica, folders.get(PRETRAINED)
+        )
         print(run.id, flush=True)
         import_module(STRATEGIES[context.job.strategy].module).train(context)
 

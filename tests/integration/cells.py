@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from facesim.backends.local import BACKEND
+from facesim.inputs import prepare_inputs
 from facesim.job import make_job
 from facesim.run import Run
-from facesim.study import prepare_data
 
 #: The folder of the single runs in that of the whole.
 CELLS = "cells"
@@ -22,8 +22,9 @@ def train_cells(directory: Path, strategy: str, shape: dict[str, Any], cells: di
     for name, options in cells.items():
         job = make_job(strategy=strategy, **shape, **options)
         runs[name] = Run.create(directory / CELLS / name, job)
-        runs[name].record("submitted", data=str(prepare_data(job, lambda *_: None).directory))
-    plan = BACKEND.render(whole.job(), whole.directory, data_of(next(iter(runs.values()))))
+        inputs = prepare_inputs(job, lambda *_: None)
+        runs[name].record("submitted", folders={what: str(folder) for what, folder in inputs.folders.items()})
+    plan = BACKEND.render(whole.job(), whole.directory, inputs)
     tasks = [
         task if task.serves else dataclasses.replace(task, target="tests.integration.cell_tasks:train_all")
         for task in plan.tasks
@@ -37,6 +38,6 @@ def train_cells(directory: Path, strategy: str, shape: dict[str, Any], cells: di
     return runs
 
 
-def data_of(run: Run) -> Path:
-    """The prepared data that a cell trains on."""
-    return Path(run.events()[0]["data"])
+def folders_of(run: Run) -> dict[str, Path]:
+    """The folders that a cell reads, as `facesim.inputs.Inputs` has them."""
+    return {what: Path(folder) for what, folder in run.events()[0]["folders"].items()}

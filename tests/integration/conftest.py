@@ -16,22 +16,33 @@ PLAIN = {"model": "plain-cnn", "epochs": 3, "batch": 9, "learning_rate": 0.003, 
 #: Images so large that the parameters of its dense layer, 460 kB, are split over servers; and so low a rate that Adam,
 #: which makes much of little gradients, does not make much of rounding either.
 LARGE = PLAIN | {"image_size": 128, "learning_rate": 0.0003}
+#: From the network of another training: of which of `TRAINED`, and what it is called there. It has little to learn, so
+#: its gradients are little, too.
+FROM = PLAIN | {"learning_rate": 0.0003, "pretrained": ("to start from", "small")}
+LARGE_FROM = LARGE | {"pretrained": ("to start from", "large")}
 #: Where the images are.
 CACHES = {"memory": PLAIN, "disk": PLAIN | {"cache": "disk"}, "none": PLAIN | {"cache": "none"}}
 #: As commands with `QUICK` train.
 AS_COMMANDS = {str(flag)[2:].replace("-", "_"): value for flag, value in zip(QUICK[::2], QUICK[1::2], strict=True)}
 #: A strategy, the shape of its cluster, and trainings by name. One asynchronous worker is never late.
 TRAINED = {
+    "to start from": ("single", {}, {"small": PLAIN | {"seed": 1}, "large": LARGE | {"seed": 1}}),
     "single": (
         "single",
         {},
-        CACHES | {"large": LARGE, "12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
+        CACHES
+        | {"from": FROM, "large": LARGE, "large, from": LARGE_FROM}
+        | {"12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
     ),
-    "mirrored": ("mirrored", {}, {"memory": PLAIN}),
-    "ps-sync": ("ps-sync", {}, {"memory": PLAIN}),
-    "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE}),
-    "allreduce": ("allreduce", {}, {"memory": PLAIN}),
-    "ps-async, alone in groups": ("ps-async", {"workers": 1, "ps": 2, "steps_per_dispatch": 3}, CACHES),
+    "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM}),
+    "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM}),
+    "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM}),
+    "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM}),
+    "ps-async, alone in groups": (
+        "ps-async",
+        {"workers": 1, "ps": 2, "steps_per_dispatch": 3},
+        CACHES | {"from": FROM},
+    ),
 }
 
 
@@ -44,6 +55,10 @@ def trained(tmp_path_factory, faces) -> Callable[[str], dict[str, Run]]:
         strategy, shape, trainings = TRAINED[which]
         directory = tmp_path_factory.mktemp(strategy) / "whole"
         own = {name: options | {"data": str(faces)} for name, options in trainings.items()}
+        for options in own.values():
+            if "pretrained" in options:
+                another, name = options["pretrained"]
+                options["pretrained"] = str(train(another)[name].directory)
         return train_cells(directory, strategy, shape, own)
 
     return train

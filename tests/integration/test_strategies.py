@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,6 +119,7 @@ def assert_same_parameters(one: Run, other: Run, atol: float) -> None:
 @pytest.fixture(scope="module")
 def all_trained(trained) -> dict[str, dict[str, Run]]:
     """The runs of all of `TRAINED`; two clusters at a time, for a start takes one core."""
+    trained("to start from")
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(TRAINED, pool.map(trained, TRAINED)))
 
@@ -126,10 +128,15 @@ def all_trained(trained) -> dict[str, dict[str, Run]]:
     ("which", "training"),
     [
         ("mirrored", "memory"),
+        ("mirrored", "from"),
         ("ps-sync", "memory"),
+        ("ps-sync", "from"),
         ("ps-sync, split", "large"),
+        ("ps-sync, split", "large, from"),
         ("allreduce", "memory"),
+        ("allreduce", "from"),
         ("ps-async, alone in groups", "memory"),
+        ("ps-async, alone in groups", "from"),
     ],
 )
 def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, which, training):
@@ -138,6 +145,24 @@ def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, whic
     assert_same_parameters(single, run, atol=2e-4)
     assert run.outcome()["updates"] == single.outcome()["updates"]
     assert run.outcome()["counted"]["staleness"].keys() == {"0"}
+
+
+def test_a_training_that_starts_from_a_network_ends_elsewhere(all_trained):
+    source, fresh, run = (
+        all_trained[which][name]
+        for which, name in (("to start from", "small"), ("single", "memory"), ("single", "from"))
+    )
+
+    assert run.outcome()["pretrained_sha256"] == hashlib.sha256(source.model_file.read_bytes()).hexdigest()
+    assert fresh.outcome()["pretrained_sha256"] is None
+    distance = {one: difference(parameters(one), parameters(run)) for one in (source, fresh)}
+    assert distance[source] < 0.5 * distance[fresh]
+
+
+def difference(some: list[np.ndarray], others: list[np.ndarray]) -> float:
+    """The root of the mean square between two networks' convolutions."""
+    squares = [np.square(one - other) for one, other in zip(some, others, strict=True) if one.ndim == 4]
+    return float(np.sqrt(np.mean(np.concatenate([part.ravel() for part in squares]))))
 
 
 @pytest.mark.parametrize("which", ["single", "ps-async, alone in groups"])

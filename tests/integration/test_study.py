@@ -123,7 +123,7 @@ import json, keras, numpy as np
 from pathlib import Path
 from facesim.data import stratified_split
 from facesim.job import make_job
-from facesim.study import prepare_data
+from facesim.inputs import prepare_data
 data = prepare_data(make_job(data={str(faces)!r}, image_size=32), lambda *_: None)
 _, held_out = stratified_split(data.labels, 0.2, 0)
 model = keras.models.load_model({str(study.runs["ps-async"].model_file)!r})

@@ -32,6 +32,25 @@ def test_the_verdict_says_who_is_slower_what_it_costs_and_that_accuracy_was_not_
     assert "a speed-up or a slow-down here is no forecast" in texts(comparison.findings, "emulated")
 
 
+def test_a_place_is_called_by_its_last_part_where_that_tells_it_from_others(make_run):
+    places = [None, "/far/away/runs/first", "/far/away/runs/second"]
+    runs = [make_run("single", seed, name=f"{place}-{seed}".replace("/", "-"), pretrained=place)
+            for place in places for seed in range(3)]  # fmt: skip
+
+    comparison = compare(runs)
+
+    labels = ["single (pretrained none)", "single (pretrained first)", "single (pretrained second)"]
+    assert [row.label for row in comparison.rows] == labels
+    assert [contrast.reference.label for contrast in comparison.contrasts] == [labels[0]] * 2
+    assert f"not the same experiment: pretrained none for {labels[0]}; /far/away" in " ".join(comparison.warnings)
+
+
+def test_places_with_the_same_last_part_are_told_whole(make_run):
+    comparison = compare([make_run("single", name=one, pretrained=f"/{one}/run") for one in ("a", "b")])
+
+    assert [row.label for row in comparison.rows] == ["single (pretrained /a/run)", "single (pretrained /b/run)"]
+
+
 def test_a_faster_strategy_is_told_the_other_way_round(make_run):
     runs = [make_run("single", seed, training_s=60.0 + seed) for seed in range(3)]
     runs += [make_run("ps-async", seed, training_s=30.0 + 0.6 * seed) for seed in range(3)]

@@ -68,6 +68,7 @@ ABOVE = {
     "training": ["backends", "study", "report", "cli", "result"],
     "report": ["training.", "models.", "backends", "study", "cli"],
     "backends": ["training.", "study", "report", "cli", "result"],
+    "inputs": ["training", "metrics", "backends", "study", "report", "cli", "result"],
     "study": ["report", "cli"],
 }
 

@@ -34,6 +34,35 @@ def test_a_network_takes_pixels_as_stored_and_gives_logits(name):
     assert size(name, "softmax", (64, 64, 3), 29, 32).parameters == model.count_params()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_takes_everything_but_the_head_of_another(name, tmp_path):
+    keras.utils.set_random_seed(1)
+    source = models.build(name, (32, 32, 3), 7, head="arcface", augment=True)
+    for variable in source.non_trainable_variables:  # statistics that a training left
+        if variable.dtype.startswith("float"):
+            variable.assign(variable + 0.5)
+    source.save(tmp_path / "source.keras")
+    keras.utils.set_random_seed(2)
+    model = models.build(name, (32, 32, 3), 5)
+    own = [*model.layers[-1].weights, *(v for v in model.variables if v.path.endswith("seed_generator_state"))]
+    before = [variable.numpy() for variable in own]
+
+    models.take_backbone(model, tmp_path / "source.keras")
+
+    images = pictures(4, 32)
+    embedded = [models.embedder(one)(images, training=False) for one in (source, model)]
+    np.testing.assert_allclose(*embedded, rtol=1e-3, atol=1e-6)
+    for variable, value in zip(own, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_a_network_of_another_kind_is_not_taken(tmp_path):
+    models.build("compact-cnn", (32, 32, 3), 7).save(tmp_path / "source.keras")
+
+    with pytest.raises(InputError, match="does not fit the network plain_cnn"):
+        models.take_backbone(models.build("plain-cnn", (32, 32, 3), 7), tmp_path / "source.keras")
+
+
 @pytest.mark.parametrize("size", [32, 112])
 @pytest.mark.parametrize("name", ["resnet-small", "mobilefacenet"])
 def test_an_embedding_has_128_dimensions_at_any_size(name, size):

@@ -1,0 +1,82 @@
+"""What a job reads, made ready before anything is started: its data, and the network that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from facesim.data.prepare import PreparedData, prepare
+from facesim.data.subsets import take_subset
+from facesim.folders import cache_folder
+from facesim.job import Job
+from facesim.pretrained import keep_pretrained
+from facesim.subset import Subset
+
+#: Names of what training tasks read: a prepared data set, and the network that training starts from.
+DATA, PRETRAINED = "data", "pretrained"
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A job's data, and the folder of `facesim.pretrained` with the network that it starts from, if it does."""
+
+    data: PreparedData
+    pretrained: Path | None = None
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders that training tasks read, by what they hold."""
+        folders = {DATA: self.data.directory, PRETRAINED: self.pretrained}
+        return {name: folder.resolve() for name, folder in folders.items() if folder}
+
+
+def prepare_inputs(job: Job, progress: Callable[[str, int, int], None]) -> Inputs:
+    """What the job reads: made now, or found in the user's cache folder (`FACESIM_CACHE` names another).
+
+    Raises:
+        InputError: the data or the network cannot be used.
+    """
+    data = prepare_data(job, progress)
+    return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()))
+
+
+def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> list[Inputs]:
+    """What each job of a study reads. They differ in no more of it than their subset, and in the seed that chooses it.
+
+    Raises:
+        InputError: the data or the network cannot be used.
+    """
+    ready: dict[tuple[str | None, int | None], Inputs] = {}
+    for job in jobs:
+        part = _part(job)
+        if part not in ready:
+            ready[part] = prepare_inputs(job, progress)
+    return [ready[_part(job)] for job in jobs]
+
+
+def _part(job: Job) -> tuple[str | None, int | None]:
+    experiment = job.experiment
+    return (experiment.subset, experiment.seed if experiment.subset else None)
+
+
+def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> PreparedData:
+    """The job's data, decoded and ready.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    experiment = job.experiment
+    whole = prepare(
+        experiment.data,
+        image_size=experiment.image_size,
+        channels=experiment.channels,
+        max_bad_files=experiment.max_bad_files,
+        min_images=experiment.min_images,
+        decoded=experiment.cache != "none",
+        image_feature=experiment.image_feature,
+        label_feature=experiment.label_feature,
+        cache_dir=cache_folder(),
+        progress=progress,
+    )
+    return take_subset(whole, Subset.parse(experiment.subset), experiment.seed) if experiment.subset else whole

@@ -1,0 +1,131 @@
+"""Runs that start from the network of another: which is taken, and what its accuracy must not come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from facesim.errors import InputError
+from facesim.inputs import prepare_all, prepare_inputs
+from facesim.job import Job, make_job
+from facesim.leakage import check_unseen
+from facesim.pretrained import find_pretrained
+from facesim.run import Run
+
+#: A network as small as its description: nothing here reads the numbers in it.
+NETWORK = {"config": {"name": "compact_cnn", "layers": [{"config": {"batch_shape": [None, 32, 32, 3]}}]}}
+
+
+def quiet(*_: object) -> None:
+    pass
+
+
+def job_on(data: Path, pretrained: Path | None = None, **options: object) -> Job:
+    start = str(pretrained) if pretrained else None
+    return make_job(data=str(data), pretrained=start, model="compact-cnn", image_size=32, **options)
+
+
+def trained(directory: Path, job: Job, network: dict = NETWORK) -> Path:
+    """What a run of `job` leaves of its network."""
+    run = Run.create(directory, job)
+    with zipfile.ZipFile(run.model_file, "w") as archive:
+        archive.writestr("config.json", json.dumps(network))
+    return directory
+
+
+@pytest.fixture
+def earlier(tmp_path, faces) -> Path:
+    return trained(tmp_path / "earlier", job_on(faces))
+
+
+def test_a_network_is_kept_by_its_content(earlier, faces, tmp_path):
+    file = earlier / "model.keras"
+    shutil.copy(file, tmp_path / "copy.keras")
+
+    one, other = (
+        prepare_inputs(job_on(faces, start), quiet).pretrained for start in (earlier, tmp_path / "copy.keras")
+    )
+
+    assert one == other
+    assert one.name == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [path.name for path in one.iterdir()] == ["model.keras"]
+    assert (one / "model.keras").read_bytes() == file.read_bytes()
+    assert not [path for path in one.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_run_and_the_file_in_it_are_the_same_network(earlier):
+    of_run, of_file = find_pretrained(str(earlier)), find_pretrained(str(earlier / "model.keras"))
+
+    assert of_run.file == of_file.file
+    assert of_run.run.id == of_file.run.id == "earlier"
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (NETWORK | {"config": NETWORK["config"] | {"name": "resnet_small"}}, "is a resnet-small for images of 32x32x3"),
+        ({"config": {"name": "compact_cnn", "layers": [{"config": {"batch_shape": [None, 64, 64, 3]}}]}}, "of 64x64x3"),
+        ({"config": {"name": "compact_cnn", "layers": []}}, "is not a model that facesim saved"),
+        ({}, "is not a model that facesim saved"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused(faces, tmp_path, network, told):
+    other = trained(tmp_path / "other", job_on(faces), network)
+
+    with pytest.raises(InputError, match=told):
+        prepare_inputs(job_on(faces, other), quiet)
+
+
+def test_what_is_no_network_is_refused(faces, tmp_path):
+    (tmp_path / "text.keras").write_text("no archive")
+    unfinished = Run.create(tmp_path / "unfinished", job_on(faces)).directory
+
+    for start, told in {
+        tmp_path / "nothing": "does not exist",
+        tmp_path / "text.keras": "is not a model that facesim saved",
+        unfinished: "name a run that has completed",
+    }.items():
+        with pytest.raises(InputError, match=told):
+            prepare_inputs(job_on(faces, start), quiet)
+
+
+def unseen(*jobs: Job) -> list[str]:
+    return check_unseen(jobs, prepare_all(list(jobs), quiet))
+
+
+def test_the_same_split_as_before_is_no_leak(earlier, faces):
+    assert unseen(job_on(faces, earlier), job_on(faces)) == []
+
+
+def test_images_that_the_network_was_trained_on_cannot_be_held_out(earlier, faces):
+    with pytest.raises(InputError, match=r"was trained on \d+ of the 16 images that are held out here \(seed 1\)"):
+        unseen(job_on(faces, earlier), job_on(faces, earlier, seed=1))
+
+
+def test_nor_can_those_that_its_own_start_was_trained_on(earlier, faces, tmp_path):
+    other = tmp_path / "others"
+    people = sorted(faces.iterdir())
+    for person in people[:3]:
+        shutil.copytree(person, other / person.name)
+    start = trained(tmp_path / "grandparent", job_on(faces, seed=3))
+    between = trained(tmp_path / "between", job_on(other, start))
+
+    with pytest.raises(InputError, match="held out here"):
+        unseen(job_on(faces, between))
+
+
+def test_what_cannot_be_known_of_a_network_is_told(earlier, faces, tmp_path):
+    shutil.copy(earlier / "model.keras", tmp_path / "found.keras")
+    gone = trained(tmp_path / "gone", job_on(tmp_path / "nowhere"))
+
+    (alone,) = unseen(job_on(faces, tmp_path / "found.keras"), job_on(faces, tmp_path / "found.keras", seed=1))
+    (lost,) = unseen(job_on(faces, gone))
+
+    assert "found.keras was trained on is not known" in alone
+    assert "gone was trained on cannot be looked at" in lost
+    assert "the accuracy too high" in alone and "the accuracy too high" in lost
