@@ -60,6 +60,7 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
 
     from facesim.data.pipeline import index_batch
     from facesim.training.context import open_context
+    from facesim.training.forward import forward_of
     from facesim.training.ps_async import Workers
     from facesim.training.step import compute_step
 
@@ -94,7 +95,7 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
     @tf.function
     def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
         # The gradients are returned because a backward pass that nobody uses would be left out.
-        return compute_step(local_model, local_optimizer, context.loss, images, batch[1], tf.constant(0))
+        return compute_step(forward_of(local_model), local_optimizer, context.loss, images, batch[1], tf.constant(0))
 
     @tf.function
     def optimise() -> tf.Tensor:

@@ -113,7 +113,7 @@ def _received(
     if not received_bytes:
         evidence.append("Bytes on the wire were not measured for each task.")
         return None
-    size, every = outcome["parameter_bytes"], outcome["counted"]["steps_per_exchange"]
+    size, every = outcome["counted"]["exchange_bytes"], outcome["counted"]["steps_per_exchange"]
     if every is None:
         evidence.append("No worker was to receive anything from another, nor did it.")
         return False
@@ -121,7 +121,7 @@ def _received(
         worker: received_bytes.get(worker, 0) / (count / every * size) for worker, count in steps.items() if count
     }
     evidence.append(
-        f"Received at each exchange, in units of the model's {size / 1e6:.1f} MB: "
+        f"Received at each exchange, in units of the parameters' {size / 1e6:.1f} MB: "
         + ", ".join(f"{worker}: {ratio:.2f}" for worker, ratio in ratios.items())
         + "."
     )

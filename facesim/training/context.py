@@ -142,6 +142,6 @@ def open_context(
 ) -> Context:
     context = Context(run, PreparedData.load(data), checkpoints, role, index, replica, pretrained)
     context.recorder.since_launch("startup_s")
-    if context.experiment.precision == "bfloat16":
-        keras.config.set_dtype_policy("mixed_bfloat16")  # parameters and updates stay float32
+    # With bfloat16 parameters and updates stay float32.
+    keras.config.set_dtype_policy("mixed_bfloat16" if context.experiment.precision == "bfloat16" else "float32")
     return context

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
+from facesim.training.forward import forward_of, parameter_bytes
 from facesim.training.loop import fit
 from facesim.training.replicated import slice_of_batch
 from facesim.training.step import StepResult, compiled, training_step
@@ -40,16 +41,16 @@ class _Copies:
         context.vary_dropout(self._model)
         averaged = [variable.value for variable in self._model.variables if variable.dtype.startswith("float")]
         self._data = iter(context.examples.dataset())
+        self.exchange_bytes = parameter_bytes(self._model)
         count, number = strategy.num_replicas_in_sync, context.replica
+        forward = forward_of(self._model)
 
         @compiled
         def local_update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
             weight = tf.cast(share > 0, tf.float32)
             images, _ = context.examples.take(next(data), indices)
-            return training_step(
-                self._model, optimizer, context.loss, images, labels, tf.constant(number), share=weight
-            )
+            return training_step(forward, optimizer, context.loss, images, labels, tf.constant(number), share=weight)
 
         def replica(done: tf.Tensor) -> tf.Tensor:
             # What everybody did travels with the parameters, but for the versions, which are the same everywhere.

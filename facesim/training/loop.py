@@ -31,6 +31,9 @@ class Replicas(Protocol):
     #: After how many of its steps a worker exchanges parameters or gradients with others; None if it never does.
     steps_per_exchange: int | None
 
+    #: What a worker's parameters or gradients take when they are exchanged.
+    exchange_bytes: int
+
     #: The model's and then the optimiser's: with them any strategy can go on where another stopped.
     variables: list[keras.Variable]
 
@@ -90,7 +93,8 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     if context.replica == 0:
         with record.timed("save_s"):
             model.save(context.run.model_file)
-    write_json(context.outcome_file, outcome(context, course, model, replicas.steps_per_exchange))
+    exchange = (replicas.steps_per_exchange, replicas.exchange_bytes)
+    write_json(context.outcome_file, outcome(context, course, model, *exchange))
 
 
 def _begin(context: Context, keeper: Keeper) -> Course:

@@ -23,6 +23,8 @@ class FusedAdam(keras.optimizers.Adam):
     def apply(self, grads, trainable_variables=None):
         """Apply one gradient a variable, or a piece of one, and return the update's number, int64 (), from 0.
 
+        A gradient of less precision than its variable is widened where the variable is, unless its norm is asked for.
+
         The number is taken from `iterations` by an atomic fetch-and-add, so concurrent updates have distinct ones,
         without gaps. The bias correction and the schedule use it.
         """
@@ -40,6 +42,8 @@ class FusedAdam(keras.optimizers.Adam):
         indices = [self._get_variable_index(variable) for variable in variables]
         momentums = pieces(self._momentums[index] for index in indices)
         velocities = pieces(self._velocities[index] for index in indices)
+        if self.global_clipnorm:
+            grads = [tf.cast(gradient, tf.float32) for gradient in grads]
         gradients = self._clip_gradients(grads)
         for gradient, piece, momentum, velocity, decay in zip(
             gradients, pieces(variables), momentums, velocities, decays, strict=True
@@ -56,10 +60,18 @@ class FusedAdam(keras.optimizers.Adam):
                 beta1=self.beta_1,
                 beta2=self.beta_2,
                 epsilon=self.epsilon,
-                grad=gradient,
+                grad=_widened(gradient, piece),
                 use_locking=True,
             )
         return number
+
+
+def _widened(gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+    """A gradient as its variable's dtype, on the device that holds it."""
+    if gradient.dtype == variable.dtype:
+        return gradient
+    with tf.device(variable.device):
+        return tf.cast(gradient, variable.dtype)
 
 
 def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:

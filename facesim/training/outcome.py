@@ -12,9 +12,12 @@ import numpy as np
 from facesim.pretrained import FILE
 from facesim.training.context import Context
 from facesim.training.course import Course
+from facesim.training.forward import parameter_bytes
 
 
-def outcome(context: Context, course: Course, model: keras.Model, steps_per_exchange: int | None) -> dict[str, Any]:
+def outcome(
+    context: Context, course: Course, model: keras.Model, steps_per_exchange: int | None, exchange_bytes: int
+) -> dict[str, Any]:
     """What `outcome.json` holds. `model` has the final parameters."""
     counts, found, phases = course.counts, course.found, course.phases
     steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
@@ -31,7 +34,7 @@ def outcome(context: Context, course: Course, model: keras.Model, steps_per_exch
         "updates": counts.updates,
         "phases": phases,
         "parameters": model.count_params(),
-        "parameter_bytes": int(sum(np.prod(v.shape) * v.value.dtype.size for v in model.trainable_variables)),
+        "parameter_bytes": parameter_bytes(model),
         "parameters_sha256": _digests(model),
         "pretrained_sha256": _digest(context.pretrained / FILE) if context.pretrained else None,
         "data": {
@@ -50,6 +53,7 @@ def outcome(context: Context, course: Course, model: keras.Model, steps_per_exch
             "examples_by_worker": dict(sorted(counts.examples_by_worker.items())),
             "staleness": dict(sorted(counts.staleness.items())),
             "steps_per_exchange": steps_per_exchange,
+            "exchange_bytes": exchange_bytes,
             "steps_since_resized": dict(sorted(course.resized.steps_by_worker.items())) if course.resized else None,
         },
     }

@@ -40,7 +40,7 @@ class Workers(Served):
             results = []
             for indices, labels in batches:
                 images, worker = context.examples.take(next(data), indices)
-                step = (self.model, self.optimizer, context.loss, images, labels, worker)
+                step = (self.forward, self.optimizer, context.loss, images, labels, worker)
                 results.append(self.strategy.run(training_step, args=step))
             return tf.stack(results)
 

@@ -64,7 +64,7 @@ class _Workers(Served):
 
             def replica() -> tf.Tensor:
                 packed, gradients = compute_step(
-                    self.model, self.optimizer, context.loss, images, labels, worker, share=share
+                    self.forward, self.optimizer, context.loss, images, labels, worker, share=share
                 )
                 pushes = []
                 for server, places in servers.items():
@@ -91,10 +91,14 @@ class _Workers(Served):
                 waiting = tf.raw_ops.MapUnstage(
                     key=ticket,
                     indices=range(len(own)),
-                    dtypes=[piece.dtype for piece in own],
+                    dtypes=[self.sent_dtypes[place] for place in servers[server]],
                     shared_name=store,
                 )
-            return [tf.ensure_shape(gradient, piece.shape) for gradient, piece in zip(waiting, own)]
+                # Widened before they are added up.
+                return [
+                    tf.cast(tf.ensure_shape(gradient, piece.shape), piece.dtype)
+                    for gradient, piece in zip(waiting, own)
+                ]
 
         @tf.function(autograph=False)
         def apply(tickets: tuple[tf.Tensor, ...], weights: tuple[tf.Tensor, ...] | None) -> tf.Tensor:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
+from facesim.training.forward import forward_of, parameter_bytes
 from facesim.training.step import StepResult, compiled, compute_step
 from facesim.training.sums import Summing
 
@@ -31,14 +32,15 @@ class Replicated:
         statistics = [v for v in self._model.non_trainable_variables if v.dtype.startswith("float")]
         context.vary_dropout(self._model)
         self._data = iter(context.examples.dataset())
-        count = strategy.num_replicas_in_sync
+        self.exchange_bytes = parameter_bytes(self._model)
+        count, forward = strategy.num_replicas_in_sync, forward_of(self._model)
 
         def replica(element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             here = tf.distribute.get_replica_context()
             number = tf.convert_to_tensor(here.replica_id_in_sync_group)
             indices, labels, share = slice_of_batch(indices, labels, number, count)
             images, _ = context.examples.take(element, indices)
-            packed, gradients = compute_step(self._model, optimizer, context.loss, images, labels, number, share)
+            packed, gradients = compute_step(forward, optimizer, context.loss, images, labels, number, share)
             # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
             # Versions are the same everywhere, and may be too large for a float32.
             mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)

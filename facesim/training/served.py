@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
+from facesim.training.forward import parameter_bytes, sent_dtypes, served_forward_of
 from facesim.training.partition import balanced
 
 #: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
@@ -32,6 +33,8 @@ class Served:
         with context.recorder.timed("build_s"):
             with balanced(self.strategy, context.job.shape.ps):
                 self.model, self.optimizer = context.build()
+            self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
+            self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes)
             self.variables = [*self.model.variables, *self.optimizer.variables]
             self._local_model = context.build_model()
             self.labels = context.data.labels

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
+from facesim.training.forward import forward_of
 from facesim.training.loop import fit
 from facesim.training.step import StepResult, compiled, training_step
 
@@ -23,18 +24,19 @@ def train(context: Context) -> None:
 class Alone:
     """One replica that talks to nobody."""
 
-    steps_per_exchange = None
+    steps_per_exchange, exchange_bytes = None, 0
 
     def __init__(self, context: Context):
         self._labels = context.data.labels
         self._model, optimizer = context.build()
         self.variables = [*self._model.variables, *optimizer.variables]
         self._data = iter(context.examples.dataset())
+        forward = forward_of(self._model)
 
         @compiled
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             images, worker = context.examples.take(next(data), indices)
-            return training_step(self._model, optimizer, context.loss, images, labels, worker)
+            return training_step(forward, optimizer, context.loss, images, labels, worker)
 
         self._update = update
 

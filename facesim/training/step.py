@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facesim.training.forward import Forward
 from facesim.training.objective import Loss
-from facesim.training.partition import pieces
 
 Gradients = list[tf.Tensor]
 
@@ -39,7 +39,7 @@ class StepResult(NamedTuple):
 
 
 def training_step(
-    model: keras.Model,
+    forward: Forward,
     optimizer: keras.Optimizer,
     loss_of: Loss,
     images: tf.Tensor,
@@ -51,13 +51,13 @@ def training_step(
 
     Returns a packed `StepResult`, float64 (6,): one tensor, because each one that is returned is a message.
     """
-    packed, gradients = compute_step(model, optimizer, loss_of, images, labels, worker, share)
-    version = optimizer.apply(gradients, model.trainable_variables)
+    packed, gradients = compute_step(forward, optimizer, loss_of, images, labels, worker, share)
+    version = optimizer.apply(gradients)
     return tf.concat([packed[:5], [tf.cast(version, tf.float64)]], axis=0)
 
 
 def compute_step(
-    model: keras.Model,
+    forward: Forward,
     optimizer: keras.Optimizer,
     loss_of: Loss,
     images: tf.Tensor,
@@ -72,15 +72,15 @@ def compute_step(
     is computed but not counted.
 
     Returns a packed `StepResult` whose version is not known yet, and a gradient for each trainable variable or, of a
-    variable that is split, for each of its pieces.
+    variable that is split, for each of its pieces, in the precision that `forward` has it.
     """
     # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
     version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
-        logits = model(images, training=True)
+        logits, sources = forward(images)
         losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses) * share
-    gradients = tape.gradient(loss, pieces(model.trainable_variables))
+    gradients = tape.gradient(loss, sources)
     correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)
     counted = tf.cast(share > 0, tf.float64)
     sums = [tf.cast(some, tf.float64) * counted for some in (tf.reduce_sum(losses), correct, tf.shape(labels)[0])]

@@ -20,6 +20,8 @@ LARGE = PLAIN | {"image_size": 128, "learning_rate": 0.0003}
 #: its gradients are little, too.
 FROM = PLAIN | {"learning_rate": 0.0003, "pretrained": ("to start from", "small")}
 LARGE_FROM = LARGE | {"pretrained": ("to start from", "large")}
+#: In two precisions at once: parameter servers send rounded what is computed with rounded.
+MIXED = PLAIN | {"precision": "bfloat16"}
 #: Where the images are.
 CACHES = {"memory": PLAIN, "disk": PLAIN | {"cache": "disk"}, "none": PLAIN | {"cache": "none"}}
 #: As commands with `QUICK` train.
@@ -31,17 +33,18 @@ TRAINED = {
         "single",
         {},
         CACHES
-        | {"from": FROM, "large": LARGE, "large, from": LARGE_FROM}
+        | {"from": FROM, "mixed": MIXED, "large": LARGE, "large, from": LARGE_FROM}
         | {"12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
     ),
     "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM}),
     "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM}),
+    "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED}),  # halves of a batch would be rounded otherwise
     "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM}),
     "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM}),
     "ps-async, alone in groups": (
         "ps-async",
         {"workers": 1, "ps": 2, "steps_per_dispatch": 3},
-        CACHES | {"from": FROM},
+        CACHES | {"from": FROM, "mixed": MIXED},
     ),
 }
 

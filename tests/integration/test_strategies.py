@@ -131,12 +131,14 @@ def all_trained(trained) -> dict[str, dict[str, Run]]:
         ("mirrored", "from"),
         ("ps-sync", "memory"),
         ("ps-sync", "from"),
+        ("ps-sync, alone", "mixed"),
         ("ps-sync, split", "large"),
         ("ps-sync, split", "large, from"),
         ("allreduce", "memory"),
         ("allreduce", "from"),
         ("ps-async, alone in groups", "memory"),
         ("ps-async, alone in groups", "from"),
+        ("ps-async, alone in groups", "mixed"),
     ],
 )
 def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, which, training):

@@ -10,7 +10,6 @@ def outcome(steps: dict[int, int], *, updates=None, last=None, due=None, digests
     updates = total if updates is None else updates
     return {
         "stopped": False,
-        "parameter_bytes": MODEL_BYTES,
         "parameters_sha256": list(digests),
         "counted": {
             "examples_due": 32 * total if due is None else due,
@@ -19,6 +18,7 @@ def outcome(steps: dict[int, int], *, updates=None, last=None, due=None, digests
             "updates": updates,
             "last_version": updates if last is None else last,
             "steps_per_exchange": every,
+            "exchange_bytes": MODEL_BYTES if every else 0,
         },
     }
 

@@ -191,6 +191,7 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     ("model", "head"), [(name, "arcface") for name in MODELS] + [("compact-cnn", h) for h in HEADS]
 )
 def test_every_network_and_every_head_can_be_trained(model, head):
+    from facesim.training.forward import forward_of
     from facesim.training.objective import loss_for
     from facesim.training.optimizer import make_optimizer
     from facesim.training.step import StepResult, training_step
@@ -202,7 +203,7 @@ def test_every_network_and_every_head_can_be_trained(model, head):
     before = [variable.numpy() for variable in network.trainable_variables]
 
     packed = training_step(
-        network,
+        forward_of(network),
         optimizer,
         loss_for(job.experiment),
         tf.constant(pictures(6, 32)),

@@ -119,6 +119,7 @@ def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
 def test_a_step_learns_and_tells_what_it_was(tf):
     from facesim import models
     from facesim.job import Experiment
+    from facesim.training.forward import forward_of
     from facesim.training.objective import loss_for
     from facesim.training.optimizer import FusedAdam
     from facesim.training.step import StepResult, training_step
@@ -134,7 +135,7 @@ def test_a_step_learns_and_tells_what_it_was(tf):
     loss = loss_for(Experiment())
 
     results = [
-        StepResult.unpack(training_step(model, optimizer, loss, images, labels, tf.constant(5)).numpy())
+        StepResult.unpack(training_step(forward_of(model), optimizer, loss, images, labels, tf.constant(5)).numpy())
         for _ in range(12)
     ]
 
