@@ -147,6 +147,47 @@ def test_a_step_learns_and_tells_what_it_was(tf):
     assert all(0 <= result.correct <= 12 for result in results)
 
 
+@pytest.mark.parametrize(("name", "head"), [("compact-cnn", "softmax"), ("resnet-small", "arcface")])
+def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, head):
+    import keras
+
+    from facesim import models
+    from facesim.training.forward import forward_of, parameter_bytes, sent_dtypes, served_forward_of
+
+    images = tf.constant(np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8))
+    found = []
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        for forward_like in (forward_of, served_forward_of):
+            keras.utils.set_random_seed(1)
+            model = models.build(name, (32, 32, 3), 3, head=head)
+            forward = forward_like(model)
+            with tf.GradientTape() as tape:
+                logits, sources = forward(images)
+                loss = tf.reduce_sum(logits**2)
+            gradients = tape.gradient(loss, sources)
+            found.append(([logits, *gradients], model.non_trainable_variables))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+    (values, state), (served_values, served_state) = found
+    for one, other in zip([*values, *state], [*served_values, *served_state], strict=True):
+        np.testing.assert_array_equal(tf.cast(one, tf.float32), tf.cast(other, tf.float32))
+    assert [gradient.dtype for gradient in served_values[1:]] == sent_dtypes(model)
+    assert {tf.float32, tf.bfloat16} == set(sent_dtypes(model))
+    assert parameter_bytes(model, sent_dtypes(model)) < 0.6 * parameter_bytes(model)
+
+
+def test_without_mixed_precision_servers_send_parameters_as_they_are(tf):
+    from facesim import models
+    from facesim.training.forward import parameter_bytes, sent_dtypes
+
+    model = models.build("compact-cnn", (32, 32, 3), 3)
+
+    assert set(sent_dtypes(model)) == {tf.float32}
+    assert parameter_bytes(model, sent_dtypes(model)) == parameter_bytes(model)
+
+
 def test_evaluation_is_the_same_for_any_grouping_of_examples(tf, monkeypatch):
     from facesim import models
     from facesim.training import evaluation
