@@ -222,10 +222,10 @@ class Supervisor:
         if self._stopping:
             if self._plan.leader in ended:
                 self._outcome = STOPPED
+        elif ended and not self._working:  # also if a server failed at the same time: nobody needs it any more
+            self._outcome = COMPLETED
         elif failed:
             self._recover(failed)
-        elif ended and not self._working:
-            self._outcome = COMPLETED
 
     def _recover(self, failed: list[str]) -> None:
         """Have the tasks that failed started again, or all of them, unless it is hopeless."""

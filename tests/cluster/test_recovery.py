@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.faults import Fault
 from cluster.processes import LocalNode
 from cluster.topology import free_ports
 from tests.cluster.test_node import follow, pids, start, task
-from tests.conftest import still_running
+from tests.conftest import still_running, wait_until
 
 
 def named(events: list[dict], event: str) -> list[dict]:
@@ -188,6 +191,29 @@ def test_a_filled_disk_is_full_for_its_time(tmp_path, small_disk):
     assert 5 <= wrote["failures"] <= 50
     assert 0.3 < wrote["after_s"] < 2
     assert os.statvfs(small_disk).f_bavail > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a stopped parent's children")
+@pytest.mark.timeout(60)
+def test_a_server_that_fails_just_as_the_work_ends_is_not_needed_any_more(tmp_path):
+    end, started = tmp_path / "end", list[int]()
+    server = replace(task(tmp_path, "ps", "work_until", str(end)), serves=True, replaceable=True)
+    node = start(tmp_path, task(tmp_path, "chief", "work_until", str(end)), server, max_restarts=3)
+
+    def end_both(event: dict) -> None:
+        if event["event"] == "task_started":
+            started.append(event["pid"])
+        if event["event"] == "task_started" and len(started) == 2:
+            os.kill(node.pid, signal.SIGSTOP)  # so that it sees both ends at once
+            end.touch()
+            wait_until(lambda: all(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in started))
+            os.kill(node.pid, signal.SIGCONT)
+
+    events = follow(node, end_both)
+
+    assert events[-1]["outcome"] == "completed"
+    assert {event["task"] for event in named(events, "task_ended")} == {"chief-0", "ps-0"}
+    assert not named(events, "recovering")
 
 
 def test_a_disk_on_which_others_write_is_filled_whole(tmp_path, small_disk):
