@@ -243,6 +243,6 @@ def find_run(path: Path) -> Run:
     """
     found = find_runs([path])
     if len(found) > 1:
-        names = ", ".join(run.id for run in found[:3])
-        raise InputError(f"{path} holds {len(found)} runs ({names}, ...); name the directory of one")
+        names = ", ".join([run.id for run in found[:3]] + ["..."] * (len(found) > 3))
+        raise InputError(f"{path} holds {len(found)} runs ({names}); name the directory of one")
     return found[0]
