@@ -4,7 +4,8 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
 
     /opt/ml/input/config/        resourceconfig.json, hyperparameters.json, inputdataconfig.json
     /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder
-    /opt/ml/input/data/pretrained the network that training starts from, if it does: `facesim.pretrained`'s folder
+    /opt/ml/input/data/pretrained
+                                 the network that training starts from, if it does: `facesim.pretrained`'s folder
     /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
     /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
     /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
