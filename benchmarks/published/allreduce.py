@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.published.curves import Curve, Point, positive
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.constants import constants
-from facesim.forecast.intervals import published_widths
+from facesim.forecast.intervals import fitted_width
 from facesim.forecast.laws import allreduce_step_s, ring_s, tree_s
 
 HOROVOD, DDP = "allreduce, Horovod", "allreduce, PyTorch DDP"
@@ -38,12 +38,10 @@ def horovod_groups(rows: Rows) -> dict[tuple[str, str, str], Rows]:
     return groups
 
 
-def horovod_step_s(
-    nodes: float, node_s: float, sum_bytes: float, values: Mapping[str, float]
-) -> tuple[float, float]:
-    """Seconds of a step on `nodes` hosts, from those on one; and the load that the sum offers to links."""
+def horovod_step_s(nodes: float, node_s: float, sum_bytes: float, values: Mapping[str, float]) -> float:
+    """Seconds of a step on `nodes` hosts, from those on one."""
     sent = tree_s(sum_bytes, nodes, values["bytes_per_s"], values["alpha_s"])
-    return float(allreduce_step_s(node_s, 0.0, nodes, sent, values["overlap"])), float(sent / node_s)
+    return float(allreduce_step_s(node_s, 0.0, nodes, sent, values["overlap"]))
 
 
 def base_of(rows: Rows) -> tuple[dict[str, Any] | None, float]:
@@ -69,22 +67,15 @@ def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
             values = constants(constants_for(mpi)).for_model(model)
             batch = positive(given, "batch_per_gpu") or ASSUMED_BATCH
             node_s = size * batch / given["images_per_s"]
-            points = [_point(given, node_s, batch, 0.0, given=True)]
+            width = fitted_width(values)
+            points = [_point(given, node_s, batch, width, given=True)]
             for row in several:
                 nodes = max(2.0, math.ceil(row["gpus"] / size))
-                points.append(_point(row, *_step_and_batch(nodes, node_s, sum_bytes, values, batch)))
+                points.append(_point(row, horovod_step_s(nodes, node_s, sum_bytes, values), batch, width))
             yield Curve(study, name, tuple(points), choice=name, note=f"batch {batch:g} assumed")
 
 
-def _step_and_batch(
-    nodes: float, node_s: float, sum_bytes: float, values: Mapping[str, float], batch: float
-) -> tuple[float, float, float]:
-    step_s, load = horovod_step_s(nodes, node_s, sum_bytes, values)
-    return step_s, batch, load
-
-
-def _point(row: dict[str, Any], step_s: float, batch: float, load: float, given: bool = False) -> Point:
-    width = float(published_widths().at(load))
+def _point(row: dict[str, Any], step_s: float, batch: float, width: float, given: bool = False) -> Point:
     shape = f"{row['gpus']:g} GPUs"
     return Point(shape, row["gpus"] * batch / step_s, row["images_per_s"], width, row["gpus"], given)
 
@@ -113,11 +104,10 @@ def ddp(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
 
 def _ddp_points(rows: Rows, given: Mapping[float, float], sum_bytes: float) -> Iterator[Point]:
     values = constants("ec2_ring").values
-    batches = sorted(given)
+    batches, width = sorted(given), fitted_width(values)
     for row in rows:
         node_ms = float(np.interp(row["batch_per_gpu"], batches, [given[batch] for batch in batches]))
         sent_s = float(ring_s(sum_bytes, row["nodes"], values["bytes_per_s"], values["alpha_s"]))
         step_s = float(allreduce_step_s(node_ms / 1000, 0.0, row["nodes"], sent_s, values["overlap"]))
-        width = float(published_widths().at(1000 * sent_s / node_ms))
         shape = f"{row['nodes']:g} hosts, {row['gpus']:g} GPUs, batch {row['batch_per_gpu']:g}"
         yield Point(shape, 1000 * step_s, row["step_ms"], width, row["gpus"])

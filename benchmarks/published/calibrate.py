@@ -59,14 +59,23 @@ def fit(priors: Priors, residuals: Residuals) -> dict[str, float]:
 
 
 def with_and_without(priors: Priors, members: Mapping[str, Sequence[Any]], residuals: Callable) -> dict[str, Any]:
-    """Constants from all members, and without each; `residuals(values, members)` of the named ones."""
+    """Constants from all members, and without each; `residuals(values, members)` of the named ones.
+
+    `half_width` is the 80 % quantile of what each member is off by with the constants that were fitted without it.
+    """
 
     def fitted(names: Iterable[str]) -> dict[str, float]:
         chosen = [member for name in names for member in members[name]]
         return fit(priors, lambda values: residuals(values, chosen))
 
-    without = {left_out: fitted(name for name in members if name != left_out) for left_out in members}
-    return {"values": fitted(members), "without": without if len(members) > 1 else {}}
+    found: dict[str, Any] = {"values": fitted(members), "without": {}}
+    if len(members) > 1:
+        found["without"] = {left_out: fitted(name for name in members if name != left_out) for left_out in members}
+        off = [each for name, values in found["without"].items() for each in residuals(values, members[name])]
+        half_width = float(f"{np.quantile(np.abs(off), 0.8):.3g}")
+        for values in (found["values"], *found["without"].values()):
+            values["half_width"] = half_width
+    return found
 
 
 def servers(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -80,7 +89,7 @@ def servers(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str
         cases.setdefault(model_key(each.model), []).extend((each, base) for base in bases.values())
 
     def residuals(values: Mapping[str, float], chosen: Sequence[tuple[Any, Any]]) -> Iterable[float]:
-        server = Server(**values)
+        server = Server(*(values[name] for name in Server._fields))
         for target, base in chosen:
             workers = np.array([count for count in target.speeds if count > 1 or base is not target], float)
             loads, given = models.loads(target.model, target.servers), models.loads(base.model, base.servers)
@@ -103,7 +112,7 @@ def sync_servers(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     def residuals(values: Mapping[str, float], chosen: Sequence[Any]) -> Iterable[float]:
         for row, host_s in chosen:
-            step_s, _ = synchronous.served_update_s(row, host_s, {**values, "overlap": _SYNC_OVERLAP})
+            step_s = synchronous.served_update_s(row, host_s, {**values, "overlap": _SYNC_OVERLAP})
             yield np.log(step_s / synchronous.update_s(row))
 
     found = with_and_without(SYNC, cases, residuals)
@@ -146,7 +155,7 @@ def sums(rows: list[dict[str, Any]], which: str) -> dict[str, Any]:
 
     def residuals(values: Mapping[str, float], chosen: Sequence[Any]) -> Iterable[float]:
         for nodes, node_s, sum_bytes, step_s in chosen:
-            yield np.log(allreduce.horovod_step_s(nodes, node_s, sum_bytes, values)[0] / step_s)
+            yield np.log(allreduce.horovod_step_s(nodes, node_s, sum_bytes, values) / step_s)
 
     return with_and_without(SUMS, cases, residuals)
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from benchmarks.published.curves import Curve, Point, positive
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.constants import constants
-from facesim.forecast.intervals import published_widths
-from facesim.forecast.laws import barrier_transfer_s, mirrored_step_s, order_statistic, ps_sync_step_s
+from facesim.forecast.intervals import fitted_width
+from facesim.forecast.laws import barrier_transfer_s, mirrored_step_s, ps_sync_step_s
 
 SERVERS, ONE_HOST = "ps-sync", "one host, several GPUs"
 
@@ -51,13 +49,12 @@ def curves(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
             yield Curve("other", name, reason=f"no formula for {study.removeprefix('not forecast: ')!r}")
 
 
-def served_update_s(row: dict[str, Any], host_s: float, values: Any) -> tuple[float, float]:
-    """Seconds of a synchronous update of a row, from those of one host alone; and the load that it offers to links."""
+def served_update_s(row: dict[str, Any], host_s: float, values: Any) -> float:
+    """Seconds of a synchronous update of a row, from those of one host alone."""
     workers = positive(row, "workers") or 1
     servers = positive(row, "ps") or workers
     sent = barrier_transfer_s(param_bytes(row) or 0.0, workers, servers, values["bytes_per_s"], own_hosts=False)
-    step = ps_sync_step_s(host_s, values["cv"], workers, sent, sent, overlap=values["overlap"])
-    return float(step), float(2 * sent / host_s)
+    return float(ps_sync_step_s(host_s, values["cv"], workers, sent, sent, overlap=values["overlap"]))
 
 
 def _served(name: str, model: str, rows: Rows) -> Curve:
@@ -73,11 +70,12 @@ def _served(name: str, model: str, rows: Rows) -> Curve:
         return Curve(SERVERS, name, reason=f"how many parameters {model} has is not known")
     host_s = update_s(given)
     assert host_s is not None
-    points = [_point(given, host_s, 0.0, given=True)]
     values = constants("tf_sync_server").for_model(f"{model}, batch {given['batch_per_gpu']}")
+    width = fitted_width(values)
+    points = [_point(given, host_s, width, given=True)]
     for row in several:
         if _gpus_of_a_host(row) == gpus:
-            points.append(_point(row, *served_update_s(row, host_s, values)))
+            points.append(_point(row, served_update_s(row, host_s, values), width))
     return Curve(SERVERS, name, tuple(points), choice=name)
 
 
@@ -95,21 +93,20 @@ def _one_host(name: str, model: str, rows: Rows) -> Curve:
     alone_s, sum_bytes = update_s(given), param_bytes(given)
     assert alone_s is not None and sum_bytes is not None
     values = constants("one_host_bus").for_model(model)
-    points = [_point(given, alone_s, 0.0, given=True)]
+    width = fitted_width(values)
+    points = [_point(given, alone_s, width, given=True)]
     for row in rows:
         gpus = positive(row, "gpus") or 1
         if gpus > 1:
             step = float(mirrored_step_s(alone_s, values["cv"], gpus, sum_bytes, values["bytes_per_s"]))
-            waited_s = float(alone_s * values["cv"] * order_statistic(gpus))
-            points.append(_point(row, step, max(0.0, step - alone_s - waited_s) / alone_s))
+            points.append(_point(row, step, width))
     return Curve(ONE_HOST, name, tuple(points), choice=name)
 
 
-def _point(row: dict[str, Any], step_s: float, load: float, given: bool = False) -> Point:
+def _point(row: dict[str, Any], step_s: float, width: float, given: bool = False) -> Point:
     """A point in images a second; the price counts GPUs, for hosts are all alike."""
     gpus, measured_s = positive(row, "gpus") or 1.0, update_s(row)
     assert measured_s is not None
     images = gpus * row["batch_per_gpu"]
-    width = float(published_widths().at(np.asarray(load)))
     shape = f"{gpus:g} GPUs on {positive(row, 'workers') or 1:g} hosts"
     return Point(shape, images / step_s, images / measured_s, width, gpus, given)

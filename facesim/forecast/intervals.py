@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,9 @@ from facesim.forecast.constants import constants
 
 #: How many standard deviations an 80 % interval of a normal distribution reaches to each side.
 Z80 = 1.2816
+
+#: 80 % half-width of a measurement repeated: run to run, published speeds vary by 2.7 % (one standard deviation).
+REPEATED = 0.027 * Z80
 
 #: Bounds of the classes of offered load.
 CLASSES = (0.5, 0.9)
@@ -44,6 +47,13 @@ def published_widths() -> Widths:
     """The half-widths of forecasts of published measurements; see `constants.json`."""
     values = constants("residuals").values
     return Widths(values["low"], values["middle"], values["high"])
+
+
+def fitted_width(values: Mapping[str, float]) -> float:
+    """The half-width of a forecast with fitted constants: what it was off by where they were not fitted to it, and
+    by how much a measurement that is repeated differs.
+    """
+    return float(quadrature(values.get("half_width", published_widths().high), REPEATED))
 
 
 def widths_from_runs(offered_load: Sequence[float], residuals: Sequence[float]) -> Widths:
