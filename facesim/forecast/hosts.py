@@ -131,7 +131,9 @@ def hosts(file: str | Path | None = None) -> dict[str, HostType]:
         raise InputError(f'--instances {file} must have tables [instances."NAME"], and nothing else')
     for name, table in tables.items():
         if not isinstance(table, Mapping):
-            raise InputError(f'--instances {file}: instances.{name} is {table!r}; it must be a table [instances."NAME"]')
+            raise InputError(
+                f'--instances {file}: instances.{name} is {table!r}; it must be a table [instances."NAME"]'
+            )
         known = found[name].model_dump() if name in found else {"name": name}
         found[name] = _checked(file, name, known, {**_as_measured(table), **table})
     return found

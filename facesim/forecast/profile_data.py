@@ -160,7 +160,10 @@ class Profile(_Frozen):
     def loads(self, servers: int) -> tuple[placement.ServerLoad, ...]:
         """What an update asks of each of `servers`, as facesim places variables."""
         return placement.balanced(
-            [placement.Variable(each.shape, each.held_bytes, each.sent_bytes, each.trainable) for each in self.variables],
+            [
+                placement.Variable(each.shape, each.held_bytes, each.sent_bytes, each.trainable)
+                for each in self.variables
+            ],
             servers,
         )
 
