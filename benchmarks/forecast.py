@@ -102,13 +102,13 @@ def show(report: dict[str, Any]) -> None:
             errors = [f"{100 * point['error']:+.1f}" for point in curve["points"]]
             shown = ", ".join(errors) if len(errors) <= 12 else f"{len(errors)} points"
             click.echo(
-                f"  {curve['name']:52} mean {100 * curve['mean_error']:5.1f} %, worst {100 * curve['worst_error']:5.1f} %"
-                f"   ({shown})"
+                f"  {curve['name']:52} mean {100 * curve['mean_error']:5.1f} %, "
+                f"worst {100 * curve['worst_error']:5.1f} %   ({shown})"
             )
         if told["mean_error"] is not None:
             click.echo(
-                f"  {'mean of curves':52} {100 * told['mean_error']:.1f} %; worst curve {100 * told['worst_curve']:.1f} %, "
-                f"worst point {100 * told['worst_point']:.1f} %; {_covered(told)}"
+                f"  {'mean of curves':52} {100 * told['mean_error']:.1f} %; "
+                f"worst curve {100 * told['worst_curve']:.1f} %, worst point {100 * told['worst_point']:.1f} %; {_covered(told)}"
             )
     click.echo("\nWhat is lost by choosing as forecast, against the best shape")
     for name, told in report["regret"].items():

@@ -1,4 +1,4 @@
-"""Asynchronous parameter servers, rows of {gpu, model, workers, ps, steps_per_s_median}: from one worker to all others."""
+"""Asynchronous parameter servers, rows of {gpu, model, workers, ps, steps_per_s_median}: from one to several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A forecast beside what was measured: points, curves, their errors, the regret of a choice, the coverage of intervals."""
+"""A forecast beside what was measured: points, curves, their errors, regret of a choice, coverage of intervals."""
 
 from __future__ import annotations
 

@@ -22,13 +22,10 @@ def param_bytes(row: dict[str, Any]) -> float | None:
 
 
 def _spellings(model: str) -> list[str]:
-    """`ResNet-18, CIFAR-10` is resnet18cifar10, else resnet18; `resnet50_v1.5` is resnet50; InceptionV3 is inception3."""
+    """`ResNet-18, CIFAR-10` is resnet18; `resnet50_v1.5` is resnet50; InceptionV3 is inception3."""
+    name = model.split(",", maxsplit=1)[0].strip()
     found = []
-    for part in (
-        model,
-        model.split(",", maxsplit=1)[0],
-        re.sub(r"[-_ ]?v\d+(\.\d+)?$", "", model.split(",", maxsplit=1)[0].strip(), flags=re.I),
-    ):
+    for part in (model, name, re.sub(r"[-_ ]?v\d+(\.\d+)?$", "", name, flags=re.IGNORECASE)):
         plain = re.sub(r"[^a-z0-9]", "", part.lower())
         found += [plain, re.sub(r"v(?=\d)", "", plain)]
     return found
