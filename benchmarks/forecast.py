@@ -108,7 +108,8 @@ def show(report: dict[str, Any]) -> None:
         if told["mean_error"] is not None:
             click.echo(
                 f"  {'mean of curves':52} {100 * told['mean_error']:.1f} %; "
-                f"worst curve {100 * told['worst_curve']:.1f} %, worst point {100 * told['worst_point']:.1f} %; {_covered(told)}"
+                f"worst curve {100 * told['worst_curve']:.1f} %, worst point {100 * told['worst_point']:.1f} %; "
+                f"{_covered(told)}"
             )
     click.echo("\nWhat is lost by choosing as forecast, against the best shape")
     for name, told in report["regret"].items():

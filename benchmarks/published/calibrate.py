@@ -35,8 +35,8 @@ SYNC: Priors = {"cv": (0.05, 0.5), "bytes_per_s": (1.25e9, 0.5)}
 BUS: Priors = {"cv": (0.03, 0.5), "bytes_per_s": (50e9, 1.5)}
 SUMS: Priors = {"bytes_per_s": (1.5e9, 1.0), "alpha_s": (5e-3, 1.5), "overlap": (1.7, 0.3)}
 
-#: Not fitted: one curve's length of overlap cannot be told from its stragglers.
-_SYNC_OVERLAP = 1.5
+#: Not fitted, for two curves do not tell overlap from stragglers: that at which the links come out at their line rate.
+_SYNC_OVERLAP = 2.0
 
 Residuals = Callable[[Mapping[str, float]], Iterable[float]]
 

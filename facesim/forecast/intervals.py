@@ -68,7 +68,8 @@ def widths_from_runs(offered_load: Sequence[float], residuals: Sequence[float]) 
     classes = np.searchsorted(CLASSES, np.asarray(offered_load, dtype=float), side="left")
     sizes = np.abs(np.asarray(residuals, dtype=float))
     widths = []
-    for number, width in enumerate(published):
+    for number, published_width in enumerate(published):
+        width = published_width
         own = np.sort(sizes[classes == number])
         if len(own) >= _LEAST_RESIDUALS:
             width = float(own[min(len(own), math.ceil(0.8 * (len(own) + 1))) - 1])

@@ -74,7 +74,7 @@ def stretch(updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, la
 
 
 def overlapped(first_s: ArrayLike, second_s: ArrayLike, overlap: ArrayLike) -> Array:
-    """|x, y|_p = (x^p + y^p)^(1/p): two activities that overlap in part. p = 1: one after the other; infinite: wholly."""
+    """|x, y|_p = (x^p + y^p)^(1/p): activities that overlap in part; not at all with p = 1."""
     most = np.maximum(first_s, second_s)
     scale = np.where(most > 0, most, 1.0)
     powers = (np.asarray(first_s) / scale) ** overlap + (np.asarray(second_s) / scale) ** overlap

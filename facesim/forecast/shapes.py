@@ -8,7 +8,7 @@ from facesim.training import STRATEGIES
 
 
 class ClusterShape(BaseModel):
-    """What a job would run on. Servers are beside the workers unless `ps_instance_type` gives them hosts of their own."""
+    """What a job would run on. Servers are beside the workers, or on hosts of `ps_instance_type`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
