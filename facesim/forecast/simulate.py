@@ -99,7 +99,8 @@ def simulate_async(
     Args:
         compute_s: (workers,) mean seconds of computing of each, which may differ.
         pull_s, push_s: (servers,) seconds of a server's work on one update.
-        cv: spread of computing over its mean; times are log-normal.
+        cv: spread of computing over its mean; times are log-normal. With 0 workers that are alike stay in step for
+            ever, all pulling at the same time; the least spread ends that.
     """
     means = np.atleast_1d(np.asarray(compute_s, dtype=float))
     draw = _Computing(means, cv, stragglers, seed)

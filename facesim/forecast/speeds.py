@@ -110,12 +110,20 @@ class Speeds:
             return cpu, load[1] * (remote / flows)[:, None]
 
         (pull_cpu, pull_link), (push_cpu, push_link) = service(pulls), service(pushes)
-        pull_s, push_s = np.maximum(pull_cpu, pull_link), np.maximum(push_cpu, push_link)
+        # A server is three stations side by side: its processor, its link out and its link in.
+        nothing = np.zeros_like(pull_link)
+        pull_s = np.concatenate([pull_cpu, pull_link, nothing], axis=1)
+        push_s = np.concatenate([push_cpu, nothing, push_link], axis=1)
+        own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
+        least_s = max(pulls[1].sum(), pushes[1].sum()) * remote / own_link
         parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1), push_link.max(1)])
         compute_s, asynchronous = table.compute_s[rows], table.asynchronous[rows]
-        step_s = laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency)
+        if server.overlap == server.latency == 1:
+            step_s = laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s)
+        else:
+            step_s = laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s)
         waiting = [table.shapes[row].backup_workers for row in rows]
-        barrier = [workers * each.max(1) for each in (pull_s, push_s)]
+        barrier = [np.maximum(workers * each.max(1), least_s) for each in (pull_s, push_s)]
         sync_s = laws.ps_sync_step_s(compute_s, profile.cv, workers, *barrier, waiting, server.overlap)
         self.update_s[rows] = np.where(asynchronous, step_s / workers, sync_s)
         demand_s = (pull_s + push_s).max(1)

@@ -13,7 +13,18 @@ from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile,
 ROOT = Path(__file__).resolve().parents[2]
 
 #: The kernels and biases of the paper's network, as far as their sizes matter.
-SHAPES = [(3, 3, 3, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 128), (128,), (4608, 1024), (1024,), (1024, 29), (29,)]
+SHAPES = [
+    (3, 3, 3, 32),
+    (32,),
+    (3, 3, 32, 64),
+    (64,),
+    (3, 3, 64, 128),
+    (128,),
+    (4608, 1024),
+    (1024,),
+    (1024, 29),
+    (29,),
+]
 
 
 def variable(number: int, shape: tuple[int, ...]) -> Variable:

@@ -27,7 +27,9 @@ times = st.floats(1e-4, 1.0)
 
 
 @given(times, times, times, st.integers(1, 64), st.floats(1, 4), st.floats(1, 3))
-def test_asynchronous_speed_stays_within_the_bounds_of_any_closed_network(compute, pull, push, workers, overlap, latency):
+def test_asynchronous_speed_stays_within_the_bounds_of_any_closed_network(
+    compute, pull, push, workers, overlap, latency
+):
     speed = workers / laws.ps_async_step_s(compute, [pull], [push], workers, overlap, latency)
 
     assert speed <= 1 / (pull + push) * (1 + 1e-6)  # the server is never more than busy
@@ -58,13 +60,26 @@ def test_a_step_that_the_servers_alone_explain_leaves_no_computing():
     assert laws.compute_from_step_s(0.01, [0.02], [0.02]) == 0
 
 
-def test_without_overlap_the_approximation_is_close_to_exact_mean_value_analysis():
+def test_a_sequential_step_is_exact_with_one_server_and_the_approximation_close_to_it():
     exact = laws.exact_mva(0.1, [0.02], 16)
     counts = np.arange(1, 17)
 
+    sequential = counts / laws.sequential_step_s(0.1, [0.01], [0.01], counts)
     approximate = counts / laws.ps_async_step_s(0.1, [0.01], [0.01], counts)
 
-    assert np.abs(approximate / exact - 1).max() < 0.06
+    assert sequential == pytest.approx(exact)
+    assert np.abs(approximate / exact - 1).max() < 0.07
+
+
+def test_a_sequential_step_does_for_many_shapes_at_once_what_it_does_for_each():
+    compute, pull, workers = np.array([0.1, 0.2]), np.array([[0.01, 0.02], [0.03, 0.001]]), np.array([3, 7])
+
+    together = laws.sequential_step_s(compute, pull, 2 * pull, workers)
+
+    for row in range(2):
+        assert together[row] == pytest.approx(
+            float(laws.sequential_step_s(compute[row], pull[row], 2 * pull[row], workers[row]))
+        )
 
 
 def test_exact_mean_value_analysis_of_two_customers_by_hand():
@@ -135,3 +150,8 @@ def test_tasks_on_one_host_share_its_cores():
 
 def test_spot_capacity_costs_half_an_interval_and_a_restart_each_time():
     assert laws.spot_stretch(2, 0.5, 60, 90) == pytest.approx(1 + 120 / 3600)
+
+
+def test_a_worker_whose_own_link_is_slow_gains_nothing_from_more_servers():
+    for law in (laws.ps_async_step_s, laws.sequential_step_s):
+        assert law(0.1, [0.01] * 8, [0.01] * 8, 1, least_s=0.08) == pytest.approx(0.26)

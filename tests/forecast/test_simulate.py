@@ -60,8 +60,8 @@ def test_the_order_of_updates_can_be_replayed():
 
 
 def test_a_server_that_holds_everything_is_the_bottleneck():
-    even = simulate_async([0.05] * 16, [0.004, 0.004], [0.004, 0.004], 5000)
-    uneven = simulate_async([0.05] * 16, [0.0, 0.008], [0.0, 0.008], 5000)
+    even = simulate_async([0.05] * 16, [0.004, 0.004], [0.004, 0.004], 5000, cv=0.1)
+    uneven = simulate_async([0.05] * 16, [0.0, 0.008], [0.0, 0.008], 5000, cv=0.1)
 
     assert even.updates_per_s == pytest.approx(1 / 0.008, rel=0.02)
     assert uneven.updates_per_s == pytest.approx(1 / 0.016, rel=0.02)
@@ -125,7 +125,8 @@ def test_without_checkpoints_an_interruption_loses_everything_and_a_long_job_nev
 
 def test_told_before_they_go_hosts_lose_nothing():
     untold, told = (
-        simulate_spot(7200, 2, Spot(rate=1, notice_s=notice), checkpoint_s=600, write_s=1, jobs=200) for notice in (0, 60)
+        simulate_spot(7200, 2, Spot(rate=1, notice_s=notice), checkpoint_s=600, write_s=1, jobs=200)
+        for notice in (0, 60)
     )
 
     assert untold.lost_s.mean() > 0
