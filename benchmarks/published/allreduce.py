@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.published.curves import Curve, Point, positive
+from benchmarks.published.curves import Curve, Point, counted, positive
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.constants import constants
 from facesim.forecast.intervals import fitted_width
@@ -32,7 +32,7 @@ def constants_for(mpi: str) -> str:
 def horovod_groups(rows: Rows) -> dict[tuple[str, str, str], Rows]:
     groups: dict[tuple[str, str, str], Rows] = {}
     for row in rows:
-        if positive(row, "images_per_s") and positive(row, "gpus"):
+        if positive(row, "images_per_s") and counted(row, "gpus"):
             key = (str(row.get("gpu", "?")), str(row.get("model", "?")), str(row.get("mpi", "?")))
             groups.setdefault(key, []).append(row)
     return groups
@@ -46,9 +46,9 @@ def horovod_step_s(nodes: float, node_s: float, sum_bytes: float, values: Mappin
 
 def base_of(rows: Rows) -> tuple[dict[str, Any] | None, float]:
     """The row of one whole host, and how many GPUs that has."""
-    told = [size for row in rows if (size := positive(row, "gpus_per_node"))]
+    told = [size for row in rows if (size := counted(row, "gpus_per_node"))]
     size = max(told, default=4.0)
-    return next((row for row in rows if positive(row, "gpus") == size), None), size
+    return next((row for row in rows if counted(row, "gpus") == size), None), size
 
 
 def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
@@ -85,7 +85,7 @@ def ddp(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
     groups: dict[tuple[str, int], Rows] = {}
     for row in content["rows"]:
         if all(positive(row, name) for name in ("nodes", "gpus", "batch_per_gpu", "step_ms")):
-            most = int(positive(row, "max_gpus_per_node") or math.ceil(row["gpus"] / row["nodes"]))
+            most = int(counted(row, "max_gpus_per_node") or math.ceil(row["gpus"] / row["nodes"]))
             groups.setdefault((str(row.get("model", "?")), most), []).append(row)
     for (model, most), rows in groups.items():
         name = f"{model}, {most} GPUs on the fullest host"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.published.curves import Curve, Point, positive
+from benchmarks.published.curves import Curve, Point, counted, positive
 from facesim.forecast.constants import constants
 from facesim.forecast.intervals import published_widths, quadrature
 from facesim.forecast.laws import compute_from_step_s, ps_async_step_s
@@ -78,7 +78,7 @@ def models_of(files: list[dict[str, Any]]) -> Models:
                 continue
             variables[model_key(name)] = held
         for row in content.get("model_info") or []:
-            tensors, parameters = positive(row, "tensors"), positive(row, "parameters")
+            tensors, parameters = counted(row, "tensors"), positive(row, "parameters")
             if tensors and parameters and row.get("model"):
                 counts[model_key(row["model"])] = (int(tensors), parameters)
     return Models(variables, counts)
@@ -90,7 +90,7 @@ def measured_of(rows: list[dict[str, Any]]) -> list[Measured]:
     spread: dict[tuple[str, str, int], float] = {}
     for row in rows:
         speed = next((value for name in SPEED_NAMES if (value := positive(row, name))), None)
-        workers, servers = positive(row, "workers"), positive(row, "ps") or 1
+        workers, servers = counted(row, "workers"), counted(row, "ps") or 1
         if speed and workers:
             key = (str(row.get("gpu", "?")), str(row.get("model", "?")), int(servers))
             speeds.setdefault(key, {}).setdefault(int(workers), []).append(speed)

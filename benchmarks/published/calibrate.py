@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 
 from benchmarks.published import allreduce, async_ps, synchronous
 from benchmarks.published.async_ps import Server, model_key
-from benchmarks.published.curves import positive
+from benchmarks.published.curves import counted
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.laws import mirrored_step_s
 
@@ -105,9 +105,9 @@ def sync_servers(rows: list[dict[str, Any]]) -> dict[str, Any]:
     cases: dict[str, list[tuple[dict[str, Any], float]]] = {}
     for (study, _, model, *_, batch), members in synchronous.grouped(rows).items():
         usable = [row for row in members if synchronous.update_s(row) and param_bytes(row)]
-        several = [row for row in usable if (positive(row, "workers") or 1) > 1]
-        alone = {positive(row, "gpus"): row for row in usable if (positive(row, "workers") or 1) == 1}
-        if study == synchronous.SERVERS and several and (given := alone.get(positive(several[0], "gpus_per_worker"))):
+        several = [row for row in usable if (counted(row, "workers") or 1) > 1]
+        alone = {counted(row, "gpus"): row for row in usable if (counted(row, "workers") or 1) == 1}
+        if study == synchronous.SERVERS and several and (given := alone.get(counted(several[0], "gpus_per_worker"))):
             cases[f"{model}, batch {batch}"] = [(row, synchronous.update_s(given)) for row in several]
 
     def residuals(values: Mapping[str, float], chosen: Sequence[Any]) -> Iterable[float]:
@@ -126,7 +126,7 @@ def one_host(rows: list[dict[str, Any]]) -> dict[str, Any]:
     cases: dict[str, list[tuple[dict[str, Any], float]]] = {}
     for (study, _, model, *_), members in synchronous.grouped(rows).items():
         usable = [row for row in members if synchronous.update_s(row) and param_bytes(row)]
-        given = next((row for row in usable if positive(row, "gpus") == 1), None)
+        given = next((row for row in usable if counted(row, "gpus") == 1), None)
         if study == synchronous.ONE_HOST and given:
             pairs = [(row, synchronous.update_s(given)) for row in usable if row["gpus"] > 1]
             cases.setdefault(model, []).extend(pairs)

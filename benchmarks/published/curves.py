@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+#: Numbers above these are mistakes.
+_MOST, _MOST_COUNTED = 1e15, 100_000
+
 
 @dataclass(frozen=True)
 class Point:
@@ -134,5 +137,11 @@ def _curve(curve: Curve) -> dict[str, Any]:
 def positive(row: dict[str, Any], name: str) -> float | None:
     """A number of a row that must be positive; None where it is missing or is not."""
     value = row.get(name)
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < _MOST
     return float(value) if usable else None
+
+
+def counted(row: dict[str, Any], name: str) -> float | None:
+    """A number of things, of which there is at least one; None where it is missing or cannot be."""
+    value = positive(row, name)
+    return value if value is not None and value == int(value) and value <= _MOST_COUNTED else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.published.curves import Curve, Point, positive
+from benchmarks.published.curves import Curve, Point, counted, positive
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.constants import constants
 from facesim.forecast.intervals import fitted_width
@@ -51,19 +51,19 @@ def curves(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
 
 def served_update_s(row: dict[str, Any], host_s: float, values: Any) -> float:
     """Seconds of a synchronous update of a row, from those of one host alone."""
-    workers = positive(row, "workers") or 1
-    servers = positive(row, "ps") or workers
+    workers = counted(row, "workers") or 1
+    servers = counted(row, "ps") or workers
     sent = barrier_transfer_s(param_bytes(row) or 0.0, workers, servers, values["bytes_per_s"], own_hosts=False)
     return float(ps_sync_step_s(host_s, values["cv"], workers, sent, sent, overlap=values["overlap"]))
 
 
 def _served(name: str, model: str, rows: Rows) -> Curve:
-    alone = [row for row in rows if (positive(row, "workers") or 1) == 1]
-    several = [row for row in rows if (positive(row, "workers") or 1) > 1]
+    alone = [row for row in rows if (counted(row, "workers") or 1) == 1]
+    several = [row for row in rows if (counted(row, "workers") or 1) > 1]
     if not several:
         return Curve(SERVERS, name, reason="only one host was measured")
     gpus = _gpus_of_a_host(several[0])
-    given = next((row for row in alone if positive(row, "gpus") == gpus), None)
+    given = next((row for row in alone if counted(row, "gpus") == gpus), None)
     if given is None:
         return Curve(SERVERS, name, reason=f"no row of one host with {gpus or '?'} GPUs, from which it would start")
     if param_bytes(given) is None:
@@ -80,12 +80,12 @@ def _served(name: str, model: str, rows: Rows) -> Curve:
 
 
 def _gpus_of_a_host(row: dict[str, Any]) -> float | None:
-    gpus, workers = positive(row, "gpus"), positive(row, "workers")
-    return positive(row, "gpus_per_worker") or (gpus / workers if gpus and workers else None)
+    gpus, workers = counted(row, "gpus"), counted(row, "workers")
+    return counted(row, "gpus_per_worker") or (gpus / workers if gpus and workers else None)
 
 
 def _one_host(name: str, model: str, rows: Rows) -> Curve:
-    given = next((row for row in rows if positive(row, "gpus") == 1), None)
+    given = next((row for row in rows if counted(row, "gpus") == 1), None)
     if given is None:
         return Curve(ONE_HOST, name, reason="one GPU was not measured")
     if param_bytes(given) is None:
@@ -96,7 +96,7 @@ def _one_host(name: str, model: str, rows: Rows) -> Curve:
     width = fitted_width(values)
     points = [_point(given, alone_s, width, given=True)]
     for row in rows:
-        gpus = positive(row, "gpus") or 1
+        gpus = counted(row, "gpus") or 1
         if gpus > 1:
             step = float(mirrored_step_s(alone_s, values["cv"], gpus, sum_bytes, values["bytes_per_s"]))
             points.append(_point(row, step, width))
@@ -105,7 +105,7 @@ def _one_host(name: str, model: str, rows: Rows) -> Curve:
 
 def _point(row: dict[str, Any], step_s: float, width: float, given: bool = False) -> Point:
     """A point in images a second; the price counts GPUs, for hosts are all alike."""
-    gpus, measured_s = positive(row, "gpus") or 1.0, update_s(row)
+    gpus, measured_s = counted(row, "gpus") or 1.0, update_s(row)
     assert measured_s is not None
     images = gpus * row["batch_per_gpu"]
     shape = f"{gpus:g} GPUs on {positive(row, 'workers') or 1:g} hosts"

@@ -94,7 +94,8 @@ def ps_async_step_s(
 
     T = |C/3, R_pull|_p + |2C/3, R_push|_p: forward is a third of computing and overlaps pulling, backward two thirds
     and pushing. R of a direction is its service times `stretch`. Stations (each server's processor, its link out, its
-    link in) work side by side, so the slowest counts. For the sequential step, p = 1 and m = 1, `sequential_step_s` is exact; this is within 7 % of it.
+    link in) work side by side, so the slowest counts. For the sequential step, p = 1 and m = 1, `sequential_step_s` is
+    exact; this is within 7 % of it.
 
     Args:
         compute_s: (...) seconds of computing.
