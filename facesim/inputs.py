@@ -9,9 +9,9 @@ from pathlib import Path
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
 from facesim.folders import cache_folder
-from facesim.job import Job
 from facesim.pretrained import keep_pretrained
-from facesim.subset import Subset
+from facesim.spec.job import Job
+from facesim.spec.subset import Subset
 
 #: Names of what training tasks read: a prepared data set, and the network that training starts from.
 DATA, PRETRAINED = "data", "pretrained"

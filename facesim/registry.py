@@ -33,7 +33,7 @@ class Registry(Mapping[str, Part], Generic[Part]):
     """Parts of one kind by name, the built-in ones first. Iterating gives names and loads nothing."""
 
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str | Part]):
-        """`kind` is what messages call a part; `builtin` maps names to parts, or to where one is: `module:attribute`."""
+        """`kind` is what messages call a part; `builtin` maps names to parts, or to where they are (`module:name`)."""
         self.kind, self.group = kind, group
         self._builtin = dict(builtin)
         self._loaded: dict[str, Part] = {}

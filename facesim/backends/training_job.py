@@ -27,8 +27,9 @@ from urllib.parse import urlsplit
 from facesim.backends.tasks import ENVIRONMENT
 from facesim.errors import InputError
 from facesim.inputs import DATA
-from facesim.job import Experiment, Job
 from facesim.metrics.announced import METRIC_DEFINITIONS
+from facesim.spec.experiment import Experiment
+from facesim.spec.job import Job
 
 #: The hyperparameter that holds the job as JSON.
 JOB = "job"

@@ -59,7 +59,7 @@ def describe(source: str, held_out: float, seed: int, near: float, as_json: bool
     from facesim.data import describe as describe_data
     from facesim.data.describe import original_sizes
     from facesim.inputs import prepare_data
-    from facesim.job import make_job
+    from facesim.spec.job import make_job
 
     job = make_job(data=source, held_out=held_out, seed=seed, max_bad_files=1.0, **options)
     prepared = prepare_data(job, lambda *_: None)

@@ -13,9 +13,9 @@ from facesim.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
-    from facesim.job import Job
     from facesim.recognition.embedding import Recogniser
     from facesim.run import Run
+    from facesim.spec.job import Job
 
 
 def _recogniser(path: Path) -> tuple[Run, Recogniser]:

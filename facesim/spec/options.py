@@ -24,7 +24,8 @@ GROUPS = ("Data", "Model", "Training", "Cluster", "Cost and spot", "Recovery", "
 @dataclass(frozen=True)
 class About:
     """How an option is shown: its group, whether it is one of the common ones, what stands for its default where that
-    depends on something else, and the name of its value. `name` is the option's where it is not the field's.
+    depends on something else, and the name of its value. `name` is the option's where it is not the field's. An option
+    of a strategy that is `resumable` may be another when a run goes on.
     """
 
     group: str
@@ -32,6 +33,7 @@ class About:
     shown: str | None = None
     metavar: str | None = None
     name: str | None = None
+    resumable: bool = False
 
 
 def option(
@@ -43,12 +45,13 @@ def option(
     shown: str | None = None,
     metavar: str | None = None,
     name: str | None = None,
+    resumable: bool = False,
     **limits: Any,
 ) -> Any:
     """A field that is an option. `limits` are pydantic's, such as `ge=1`."""
     if group not in GROUPS:
         raise ValueError(f"group {group!r} is not one of {', '.join(GROUPS)}")
-    about = About(group, common, shown, metavar, name)
+    about = About(group, common, shown, metavar, name, resumable)
     field: FieldInfo = Field(default, description=help, **limits)
     field.metadata.append(about)
     return field
@@ -103,6 +106,8 @@ class Option:
             return self.about.shown
         if isinstance(self.default, bool):
             return "yes" if self.default else "no"
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
         return "none" if self.default in (None, (), {}) else str(self.default)
 
 
