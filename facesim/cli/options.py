@@ -16,6 +16,10 @@ from facesim.spec.options import GROUPS, About, Option
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+#: Key in a context's `meta`: help shows the options that are not common, too.
+_SHOW_ALL = "facesim.show_all"
+
+
 class GroupedOption(click.Option):
     """An option that help shows in its group, and only with --help-all where it is not a common one."""
 
@@ -27,8 +31,6 @@ class GroupedOption(click.Option):
 class GroupedCommand(click.Command):
     """A command whose help shows the common options in groups; `--help-all` shows all of them."""
 
-    show_all = False
-
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         hidden = 0
@@ -37,7 +39,7 @@ class GroupedCommand(click.Command):
             about = getattr(param, "about", About("Output", common=True))
             if record is None:
                 continue
-            if about.common or self.show_all:
+            if about.common or ctx.meta.get(_SHOW_ALL):
                 groups[about.group].append(record)
             else:
                 hidden += 1
@@ -52,8 +54,7 @@ class GroupedCommand(click.Command):
 
 def _show_all(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        assert isinstance(ctx.command, GroupedCommand)
-        ctx.command.show_all = True
+        ctx.meta[_SHOW_ALL] = True
         click.echo(ctx.get_help(), color=ctx.color)
         ctx.exit()
 

@@ -29,7 +29,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
     options = [
         own("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
             show_default=True, group="Training", help="how replicas train together; repeatable"),
-        job_options(several=("subset",), without=("strategy", "seed", "channels")),
+        job_options(several=("subset",), without=("strategy", "seed")),
         own("--seeds", type=click.IntRange(1), default=1, show_default=True, group="Training",
             help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         own("--spot/--no-spot", default=None, group="Cost and spot",
@@ -220,12 +220,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("source", metavar="DATA")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="splits, with seeds 0, 1, ...")
-@click.option("--image-size", type=int, help="height and width in pixels  [default: 64]")
-@click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]")
-@click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
-@click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]")
-@click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]")
-@click.option("--subset", help="identities=N,images=M, or one of them: a part of the data, chosen by the seed")
+@job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "subset"))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")

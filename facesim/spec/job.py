@@ -306,5 +306,6 @@ def _tell(problem: Any) -> str:
         return message
     message = message.removeprefix("Input should be ")
     place = tuple(problem["loc"])
-    name = next((name for name, one in options().items() if one.path == place[: len(one.path)]), str(place[-1]))
+    fitting = [one for one in options().values() if one.path == place[: len(one.path)]]
+    name = max(fitting, key=lambda one: len(one.path)).name if fitting else str(place[-1])
     return f"{flag(name)} {problem['input']!r} is not allowed: {message}"

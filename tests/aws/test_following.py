@@ -206,7 +206,7 @@ def test_a_job_that_nobody_follows_any_more_is_stopped(endpoint, job, inputs, tm
 
 def test_a_job_can_be_left_and_taken_up_again(endpoint, account, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    left = job.model_copy(update={"aws": job.backend.model_copy(update={"on_interrupt": "leave"})})
+    left = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": "leave"})})
     run, execution = submit(left, tmp_path / "one", inputs)
     with pytest.raises(LeftRunning, match="facesim attach"):
         follow(run, execution, lambda event: execution.stop() if event.get("state") == "Training" else None)

@@ -215,4 +215,4 @@ def test_the_network_to_start_from_is_a_channel_that_is_copied_also_where_data_i
 )
 def test_settings_that_cannot_be_are_refused(options, told):
     with pytest.raises(InputError, match=told.replace("?", r"\?")):
-        make_job(**options)
+        make_job(backend="sagemaker", **options)
