@@ -99,9 +99,15 @@ def _click_option(one: Option, several: bool) -> Decorator:
         type=None if one.kind is bool else click.Choice(one.choices()) if one.choices else one.kind,
         multiple=one.several or several,
         default=None,
+        callback=_none_if_empty,
         metavar=one.about.metavar,
         help=f"{belongs}{one.help}  [default: {one.shown_default}]",
     )
+
+
+def _none_if_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:
+    """An option that may be given several times and was not is left out, like any other."""
+    return None if value == () else value
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
