@@ -12,6 +12,7 @@ from facesim.data.prepare import PreparedData, prepare
 from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_folder
 from facesim.data.sources import BUILT_IN
 from facesim.data.splits import stratified_split
+from facesim.unused import Unused
 
 __all__ = [
     "BUILT_IN",
@@ -21,6 +22,7 @@ __all__ = [
     "Example",
     "PreparedData",
     "RenderSpec",
+    "Unused",
     "describe",
     "find_examples",
     "prepare",

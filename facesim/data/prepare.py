@@ -5,7 +5,7 @@
     cache_dir/<key>/images.u8      the images' raw bytes, n * height * width * channels, C order
                     labels.npy     int32 (n,), 0..identities-1
                     origins.json   where each image was found in the source
-                    dataset.json   what it is: name, shape, names, groups, unreadable files, checksum
+                    dataset.json   what it is: name, shape, names, groups, unreadable and unused files, checksum
 
 Raw bytes, because every training task, also a TensorFlow worker on another host, then reads the whole set with one
 `read_file` and one `decode_raw`: no image library, no decoding again in each task and each epoch, and every task has
@@ -36,8 +36,9 @@ from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import SOURCES, Content, resolve
 from facesim.data.stored import FILES, TURNS, StoredImages, turns_of, write_index
 from facesim.errors import InputError
+from facesim.unused import Tally, Unused
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever the folder's format, or the way images are decoded, changes."""
 
 _STALE_S = 24 * 3600
@@ -49,7 +50,8 @@ class PreparedData:
 
     name: what the user called it. image_shape: (height, width, channels). labels: int32 (n,). names and groups: one an
     identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
-    decoded: whether the images are kept as pixels.
+    decoded: whether the images are kept as pixels. unused: what of the source is not used, by reason, the most frequent
+    first; unreadable files are counted there too. notes: what a user should know of how the source was read.
     """
 
     directory: Path
@@ -61,6 +63,8 @@ class PreparedData:
     bad_files: tuple[BadFile, ...]
     sha256: str
     decoded: bool = True
+    unused: tuple[Unused, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def images(self) -> np.ndarray | StoredImages:
@@ -93,7 +97,9 @@ class PreparedData:
                 groups=tuple(facts["groups"]),
                 bad_files=tuple(BadFile(**bad_file) for bad_file in facts["bad_files"]),
                 sha256=facts["sha256"],
-                decoded=facts.get("decoded", True),
+                decoded=facts["decoded"],
+                unused=tuple(Unused(**{**one, "examples": tuple(one["examples"])}) for one in facts["unused"]),
+                notes=tuple(facts["notes"]),
             )
             if data.decoded:
                 file, due = "images.u8", facts["count"] * int(np.prod(data.image_shape))
@@ -188,6 +194,8 @@ def keep_prepared(
     names: Sequence[str],
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
+    unused: Sequence[Unused],
+    notes: Sequence[str],
     origins: Sequence[str],
 ) -> PreparedData:
     """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
@@ -201,7 +209,7 @@ def keep_prepared(
             for some_images in pixels:
                 file.write(some_images.tobytes())
                 digest.update(some_images.tobytes())
-        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, origins, digest)
+        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, digest)
 
     return _once(cache_dir, content, write)
 
@@ -242,6 +250,10 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
     kept = counts >= (wanted.min_images or 0)
     _check_identities(content.names, kept, counts, name)
     indices = np.flatnonzero(kept[content.labels])
+    tally = Tally(content.unused)
+    for label in np.flatnonzero(~kept):
+        few = f"of an identity with fewer than {wanted.min_images} images (--min-images)"
+        tally.add(few, content.names[label], "image", int(counts[label]))
 
     bad_files, labels, origins, digest = [], [], [], hashlib.sha256()
     paths, turns = [], []
@@ -249,6 +261,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
         for index, picture in zip(indices, content.pictures(indices), strict=True):
             if isinstance(picture, BadFile):
                 bad_files.append(picture)
+                tally.add(picture.kind, picture.path)
                 continue
             labels.append(content.labels[index])
             digest.update(picture.tobytes())
@@ -273,7 +286,8 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
-    _write_facts(directory, name, shape, labels, names, groups, bad_files, origins, digest)
+    unused, notes = tally.counted, content.notes
+    _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, digest)
 
 
 def _write_facts(
@@ -284,6 +298,8 @@ def _write_facts(
     names: Sequence[str],
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
+    unused: Sequence[Unused],
+    notes: Sequence[str],
     origins: Sequence[str],
     digest: Any,
 ) -> None:
@@ -299,6 +315,8 @@ def _write_facts(
         "names": list(names),
         "groups": list(groups),
         "bad_files": [asdict(bad_file) for bad_file in bad_files],
+        "unused": [asdict(one) for one in unused],
+        "notes": list(notes),
         "sha256": digest.hexdigest(),
         "decoded": (directory / "images.u8").exists(),
     }

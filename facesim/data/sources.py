@@ -20,6 +20,7 @@ from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, show
 from facesim.data.layouts import Example, find_examples, list_images, natural_key, read_csv
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.errors import InputError
+from facesim.unused import Unused
 
 _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim reproduces
 
@@ -29,7 +30,8 @@ class Content:
     """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
 
     `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
-    read from, None where an image has no file of its own.
+    read from, None where an image has no file of its own. `unused` is what of the source these images leave out, and
+    `notes` what a user should know of how the source was read, a sentence each.
     """
 
     labels: np.ndarray
@@ -38,6 +40,8 @@ class Content:
     pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
     origin: Callable[[int], str] = "image {}".format
     files: Sequence[Path] | None = None
+    unused: Sequence[Unused] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
