@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ import numpy as np
 
 from facesim.data import recordio, tfrecord
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
-from facesim.data.layouts import Example, find_examples, list_images, natural_key, read_csv
+from facesim.data.labels import people_of
+from facesim.data.layouts import Example, find_examples, list_images, read_csv
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.errors import InputError
 from facesim.unused import Unused
+
+#: So many images are decoded at a time.
+_WINDOW = 256
 
 _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim reproduces
 
@@ -122,7 +127,14 @@ def _recordio(path: Path, wanted: Wanted) -> _Source:
 
         used, labels = np.unique(index.labels, return_inverse=True)
         names = [str(label) for label in used]
-        return Content(labels.astype(np.int32), names, [None] * len(names), _in_parallel(picture_of, wanted), origin)
+        return Content(
+            labels.astype(np.int32),
+            names,
+            [None] * len(names),
+            _in_parallel(picture_of, wanted),
+            origin,
+            notes=index.notes,
+        )
 
     return _Source(path.resolve().parent.name, _fingerprint(path.parent, beside), open_content)
 
@@ -140,26 +152,34 @@ def _tfrecord(path: Path, wanted: Wanted) -> _Source:
         for file in files:
             for place, content in tfrecord.find_records(file):
                 places.append((file, place))
-                found.append(str(example(file, place, content).label))
+                found.append(example(file, place, content).label)
                 done += len(content)
                 if len(found) % 1000 == 0:
-                    wanted.progress("reading labels, kB", done // 1000, due)
+                    wanted.progress("reading labels, kB", min(done // 1000, due), due)
         if not found:
-            raise InputError(f"{path} holds no records.")
+            raise InputError(f"{path} holds no records. Copy or download it again.")
         wanted.progress("reading labels, kB", due, due)
-        names = sorted(set(found), key=natural_key)
-        label_of = {name: label for label, name in enumerate(names)}
+        people = people_of(found, str(path))
 
         def origin(number: int) -> str:
             file, place = places[number]
             return f"{file.name} byte {place.record}"
 
-        def picture_of(number: int) -> np.ndarray | BadFile:
-            file, place = places[number]
-            return decode_bytes(example(file, place, tfrecord.read(file, place)).image, origin(number), wanted)
+        def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
+            def contents() -> Iterator[tuple[int, bytes]]:
+                for file, own in groupby(indices, key=lambda number: places[number][0]):
+                    numbers = list(own)
+                    yield from zip(numbers, tfrecord.read(file, [places[number][1] for number in numbers]))
 
-        labels = np.array([label_of[name] for name in found], np.int32)
-        return Content(labels, names, [None] * len(names), _in_parallel(picture_of, wanted), origin)
+            def decoded(record: tuple[int, bytes]) -> np.ndarray | BadFile:
+                number, content = record
+                image = example(*places[number], content).image
+                return decode_bytes(image, origin(number), wanted)
+
+            return _each_in_parallel(decoded, contents(), len(indices), wanted)
+
+        labels = np.array(people.labels, np.int32)
+        return Content(labels, people.names, [None] * len(people.names), pictures, origin, notes=people.notes)
 
     return _Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
 
@@ -244,16 +264,21 @@ def _in_parallel(
 ) -> Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]:
     """Decode on every core: `Content.pictures` of a source that has its images one by one."""
 
-    def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
-        with ThreadPoolExecutor() as pool:
-            # A window at a time: millions of files must not become millions of pending results.
-            for start in range(0, len(indices), 1024):
-                window = indices[start : start + 1024]
-                for done, picture in enumerate(pool.map(picture_of, window), start + 1):
-                    wanted.progress("decoding", done, len(indices))
-                    yield picture
+    return lambda indices: _each_in_parallel(picture_of, indices, len(indices), wanted)
 
-    return pictures
+
+def _each_in_parallel(
+    picture_of: Callable[[Any], np.ndarray | BadFile], sources: Iterable[Any], count: int, wanted: Wanted
+) -> Iterator[np.ndarray | BadFile]:
+    """The picture of each of `sources`, of which there are `count`, in their order, decoded on every core."""
+    sources, done = iter(sources), 0
+    with ThreadPoolExecutor() as pool:
+        # A window at a time: millions of files must not become millions of pending results.
+        while window := list(islice(sources, _WINDOW)):
+            for picture in pool.map(picture_of, window):
+                done += 1
+                wanted.progress("decoding", done, count)
+                yield picture
 
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:
