@@ -92,6 +92,8 @@ def people_of(found: Sequence[Label], source: str) -> People:
     if found and found[0].one_hot:
         notes.append(f"The labels are one-hot vectors of {found[0].one_hot}; the place of the 1, from 0, is the label.")
     written = [str(one.value) for one in found]
+    if not all(map(str.strip, written)):
+        raise InputError(f"{source} has an image whose label is an empty text. {_REMEDY}")
     same = same_names(written)
     names = sorted(set(same.values()), key=natural_key)
     number_of = {name: number for number, name in enumerate(names)}

@@ -6,7 +6,6 @@ A source says at once what determines its content, and opens it only when that i
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from facesim.data import recordio, tfrecord
+from facesim.data.arrays import read_npz
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
 from facesim.data.labels import people_of
 from facesim.data.layouts import Example, find_examples, list_images, read_csv
@@ -77,7 +77,7 @@ def _olivetti(_: Path, wanted: Wanted) -> _Source:
 
         faces = _download(fetch_olivetti_faces, "olivetti", wanted)
         names = [f"person-{i + 1:02d}" for i in range(int(faces.target.max()) + 1)]
-        return _from_arrays(_as_uint8(faces.images), faces.target, names, wanted)
+        return _from_arrays(_as_uint8(faces.images).__getitem__, faces.target, names, wanted)
 
     return _Source("olivetti", _sklearn_home(), open_content)
 
@@ -94,7 +94,9 @@ def _lfw(_: Path, wanted: Wanted) -> _Source:
         scale = min(1.0, wanted.image_size / 128)
         options = {"min_faces_per_person": min_images, "color": True, "slice_": (middle, middle), "resize": scale}
         faces = _download(fetch_lfw_people, "lfw", wanted, **options)
-        return _from_arrays(_as_uint8(faces.images), faces.target, [str(name) for name in faces.target_names], wanted)
+        return _from_arrays(
+            _as_uint8(faces.images).__getitem__, faces.target, [str(name) for name in faces.target_names], wanted
+        )
 
     return _Source("lfw", [_sklearn_home(), min_images], open_content)
 
@@ -282,53 +284,30 @@ def _each_in_parallel(
 
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in ("images", "labels", "names") if key in archive.files}
-            keys = ", ".join(archive.files) or "(none)"
-    except Exception as error:  # a damaged archive fails in zipfile, zlib or NumPy, each with errors of its own
-        raise InputError(
-            f"{path} cannot be read as .npz: {error}. Write it with numpy.savez(path, images=..., labels=...)."
-        ) from error
-    missing = [key for key in ("images", "labels") if key not in arrays]
-    if missing:
-        raise InputError(f"{path} has no {' and no '.join(missing)}; it holds {keys}. images and labels are needed.")
-    images, labels, names = arrays["images"], arrays["labels"], arrays.get("names")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise InputError(
-            f"{path}: images is {images.dtype} {images.shape}; it must be uint8, 0..255, (n, h, w) or (n, h, w, 3)."
-        )
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"{path}: labels is {labels.dtype} {labels.shape}; it must be integers ({len(images)},), one an image."
-        )
-    if 0 in images.shape:
-        raise InputError(f"{path}: images is empty, {images.shape}.")
-    used, labels = np.unique(labels, return_inverse=True)
-    if names is None:
-        names = [str(label) for label in used]
-    elif names.ndim != 1 or names.dtype.kind not in "US" or used[0] < 0 or used[-1] >= len(names):
-        raise InputError(
-            f"{path}: names is {names.dtype} {names.shape} and labels run from {used[0]} to {used[-1]}; "
-            f"names must be texts, and names[label] the name of each label."
-        )
-    else:
-        names = [unicodedata.normalize("NFC", name) for name in names.astype(str)[used]]
-    return _from_arrays(images, labels, names, wanted)
+    npz = read_npz(path)
+    return _from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
 
 
-def _from_arrays(images: np.ndarray, labels: np.ndarray, names: Sequence[str], wanted: Wanted) -> Content:
-    """images uint8 (n, h, w), (n, h, w, 1) or (n, h, w, 3)."""
+def _from_arrays(
+    image: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    names: Sequence[str],
+    wanted: Wanted,
+    notes: Sequence[str] = (),
+    unused: Sequence[Unused] = (),
+) -> Content:
+    """`image` gives an image by its number: uint8 (h, w), or (h, w, channels) with 1, 3 or 4 of them."""
     from PIL import Image
 
     def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
         for done, index in enumerate(indices, 1):
-            picture = images[index]
-            image = Image.fromarray(picture if picture.ndim == 2 or picture.shape[2] == 3 else picture[:, :, 0])
+            picture = image(int(index))
+            shown = Image.fromarray(picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
             wanted.progress("decoding", done, len(indices))
-            yield fit(image, wanted)
+            yield fit(shown, wanted)
 
-    return Content(np.asarray(labels, np.int32).reshape(-1), names, [None] * len(names), pictures)
+    labels = np.asarray(labels, np.int32).reshape(-1)
+    return Content(labels, names, [None] * len(names), pictures, unused=unused, notes=notes)
 
 
 def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any:
