@@ -6,6 +6,7 @@ A source says at once what determines its content, and opens it only when that i
 from __future__ import annotations
 
 import os
+import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,12 @@ import numpy as np
 
 from facesim.data import recordio, tfrecord
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
-from facesim.data.layouts import Example, find_examples, list_images, natural_key, read_csv
+from facesim.data.layouts import Example, look_through, natural_key, read_csv
 from facesim.data.rendering import RENDERER_VERSION, render_batches
+from facesim.data.walk import files_in, list_images
 from facesim.errors import InputError
-from facesim.unused import Unused
+from facesim.files import kind_of_file, why_unread
+from facesim.unused import Unused, printable
 
 _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim reproduces
 
@@ -103,7 +106,8 @@ def _csv(path: Path, wanted: Wanted) -> _Source:
 
 
 def _folder(path: Path, wanted: Wanted) -> _Source:
-    return _files(path.resolve().name, path.resolve(), find_examples(path), wanted)
+    root, found = Path(os.path.realpath(path)), look_through(path)
+    return _files(printable(root.name), root, found.examples, wanted, found.unused, found.notes)
 
 
 def _recordio(path: Path, wanted: Wanted) -> _Source:
@@ -183,17 +187,21 @@ def resolve(source: str) -> tuple[str, Path]:
     if source in BUILT_IN:
         return source, Path()
     path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        why = "" if isinstance(error, FileNotFoundError) else f" ({why_unread(error)})"
         raise InputError(
-            f"no data source {source!r}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
-        )
-    if path.is_file():
-        kind = _kind_of_file(path)
-        if kind is None:
-            raise InputError(f"{path} is neither a folder nor a {_FILES} file. Give one of these.")
+            f"no data source {source!r}{why}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
+        ) from None
+    kind = _kind_of_file(path) if stat.S_ISREG(mode) else None
+    if kind:
         return kind, path
-    tables = sorted(file for file in path.iterdir() if file.is_file() and _kind_of_file(file))
-    if not tables or list_images(path.resolve()):
+    if not stat.S_ISDIR(mode):
+        what = "" if stat.S_ISREG(mode) else f" ({kind_of_file(mode)})"
+        raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. Give one of these.")
+    tables = [file for file in files_in(path) if _kind_of_file(file)]
+    if not tables or list_images(path):
         return "folder", path
     if all(tfrecord.is_record_file(table) for table in tables):
         return "tfrecord", path
@@ -213,7 +221,14 @@ def _kind_of_file(path: Path) -> str | None:
     return {".npz": "npz", ".csv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
 
 
-def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -> _Source:
+def _files(
+    name: str,
+    root: Path,
+    examples: Sequence[Example],
+    wanted: Wanted,
+    unused: Sequence[Unused] = (),
+    notes: Sequence[str] = (),
+) -> _Source:
     def open_content() -> Content:
         names = tuple(dict.fromkeys(example.identity for example in examples))
         label_of = {identity: label for label, identity in enumerate(names)}
@@ -232,11 +247,14 @@ def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -
             [group_of[identity] for identity in names],
             _in_parallel(picture_of, wanted),
             origin,
-            [example.path.resolve() for example in examples],
+            [Path(os.path.realpath(example.path)) for example in examples],
+            unused,
+            notes,
         )
 
     listed = [[example.identity, example.group] for example in examples]
-    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed], open_content)
+    left_out = [[asdict(one) for one in unused], list(notes)]
+    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
 
 def _in_parallel(
@@ -340,4 +358,4 @@ def _fingerprint(root: Path, paths: Sequence[Path]) -> list:
             return [os.path.relpath(path, root), None, None]
         return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]
 
-    return [str(root.resolve()), [facts(path) for path in paths]]
+    return [os.path.realpath(root), [facts(path) for path in paths]]
