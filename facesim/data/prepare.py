@@ -149,7 +149,7 @@ def prepare(
     """Make the data set that `source` names ready for training, or find it ready in `cache_dir`.
 
     source: "rendered" (described by `render`; its size is set to image_size), "olivetti" or "lfw" (scikit-learn
-        downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `layouts.read_csv`), a .npz with
+        downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `tables.read_table`), a .npz with
         `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
         `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
         number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.

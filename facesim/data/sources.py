@@ -6,6 +6,7 @@ A source says at once what determines its content, and opens it only when that i
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +20,13 @@ from facesim.data import recordio, tfrecord
 from facesim.data.arrays import read_npz
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, find_examples, list_images, read_csv
+from facesim.data.layouts import Example, look_through
 from facesim.data.rendering import RENDERER_VERSION, render_batches
+from facesim.data.tables import read_table
+from facesim.data.walk import files_in, list_images
 from facesim.errors import InputError
-from facesim.unused import Unused
+from facesim.files import kind_of_file, why_unread
+from facesim.unused import Unused, printable
 
 #: So many images are decoded at a time.
 _WINDOW = 256
@@ -106,11 +110,13 @@ def _npz(path: Path, wanted: Wanted) -> _Source:
 
 
 def _csv(path: Path, wanted: Wanted) -> _Source:
-    return _files(path.stem, path.parent, read_csv(path), wanted)
+    table = read_table(path)
+    return _files(path.stem, path.parent, table.examples, wanted, notes=table.notes)
 
 
 def _folder(path: Path, wanted: Wanted) -> _Source:
-    return _files(path.resolve().name, path.resolve(), find_examples(path), wanted)
+    root, found = Path(os.path.realpath(path)), look_through(path)
+    return _files(printable(root.name), root, found.examples, wanted, found.unused, found.notes)
 
 
 def _recordio(path: Path, wanted: Wanted) -> _Source:
@@ -205,17 +211,21 @@ def resolve(source: str) -> tuple[str, Path]:
     if source in BUILT_IN:
         return source, Path()
     path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        why = "" if isinstance(error, FileNotFoundError) else f" ({why_unread(error)})"
         raise InputError(
-            f"no data source {source!r}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
-        )
-    if path.is_file():
-        kind = _kind_of_file(path)
-        if kind is None:
-            raise InputError(f"{path} is neither a folder nor a {_FILES} file. Give one of these.")
+            f"no data source {source!r}{why}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
+        ) from None
+    kind = _kind_of_file(path) if stat.S_ISREG(mode) else None
+    if kind:
         return kind, path
-    tables = sorted(file for file in path.iterdir() if file.is_file() and _kind_of_file(file))
-    if not tables or list_images(path.resolve()):
+    if not stat.S_ISDIR(mode):
+        what = "" if stat.S_ISREG(mode) else f" ({kind_of_file(mode)})"
+        raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. Give one of these.")
+    tables = [file for file in files_in(path) if _kind_of_file(file)]
+    if not tables or list_images(path):
         return "folder", path
     if all(tfrecord.is_record_file(table) for table in tables):
         return "tfrecord", path
@@ -232,10 +242,17 @@ def _kind_of_file(path: Path) -> str | None:
     """The kind of source that a file is, by its name."""
     if tfrecord.is_record_file(path):
         return "tfrecord"
-    return {".npz": "npz", ".csv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
+    return {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
 
 
-def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -> _Source:
+def _files(
+    name: str,
+    root: Path,
+    examples: Sequence[Example],
+    wanted: Wanted,
+    unused: Sequence[Unused] = (),
+    notes: Sequence[str] = (),
+) -> _Source:
     def open_content() -> Content:
         names = tuple(dict.fromkeys(example.identity for example in examples))
         label_of = {identity: label for label, identity in enumerate(names)}
@@ -254,11 +271,14 @@ def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -
             [group_of[identity] for identity in names],
             _in_parallel(picture_of, wanted),
             origin,
-            [example.path.resolve() for example in examples],
+            [Path(os.path.realpath(example.path)) for example in examples],
+            unused,
+            notes,
         )
 
     listed = [[example.identity, example.group] for example in examples]
-    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed], open_content)
+    left_out = [[asdict(one) for one in unused], list(notes)]
+    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
 
 def _in_parallel(
@@ -344,4 +364,4 @@ def _fingerprint(root: Path, paths: Sequence[Path]) -> list:
             return [os.path.relpath(path, root), None, None]
         return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]
 
-    return [str(root.resolve()), [facts(path) for path in paths]]
+    return [os.path.realpath(root), [facts(path) for path in paths]]
