@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from facesim import unused
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
 from facesim.folders import cache_folder
@@ -53,6 +54,16 @@ def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> l
         if part not in ready:
             ready[part] = prepare_inputs(job, progress)
     return [ready[_part(job)] for job in jobs]
+
+
+def told_of_data(inputs: list[Inputs]) -> list[str]:
+    """What a user should know of the data before training starts: what is not used of it, and how it was read."""
+    told: dict[str, None] = {}
+    for data in (own.data for own in inputs):
+        if data.unused:
+            told[f"{data.name}: not used: {unused.told(data.unused)}"] = None
+        told |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
+    return list(told)
 
 
 def _part(job: Job) -> tuple[str | None, int | None]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.errors import InputError
-from facesim.inputs import Inputs, prepare_all, prepare_inputs
+from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
 from facesim.recovery import spent_s
@@ -79,7 +79,8 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     inputs = prepare_all(jobs, watcher.preparing)
-    for notice in (*check_memory(jobs, [len(own.data.names) for own in inputs]), *check_unseen(jobs, inputs)):
+    classes = [len(own.data.names) for own in inputs]
+    for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
     check_writable(jobs[0].recovery)
@@ -111,7 +112,10 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     result = run.result()
     if result and result["state"] == State.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    request = job.backend.open().render(job, run.directory, prepare_inputs(job, watcher.preparing))
+    inputs = prepare_inputs(job, watcher.preparing)
+    for notice in told_of_data([inputs]):
+        watcher.noticed(notice)
+    request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
     _check_equipment([job])

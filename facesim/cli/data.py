@@ -90,9 +90,12 @@ def _description(found: Description, sizes: Sizes | None) -> list[str]:
         "  trained on and tested": f"{found.near_duplicate_pairs_across_split:,}",
         "  of two identities": f"{found.near_duplicate_pairs_across_identities:,}",
         "unreadable files": f"{len(found.bad_files):,}",
+        "not used": "nothing is left out" if not found.unused else f"for {len(found.unused)} reasons, see below",
         "sha256": found.sha256,
     }
     lines = [f"{name:26}{value}" for name, value in facts.items()]
+    lines += [f"note: {note}" for note in found.notes]
+    lines += [f"not used: {one}" for one in found.unused]
     lines += [f"unreadable: {bad.path}: {bad.reason}" for bad in found.bad_files[:_SHOWN]]
     for pair in found.suspects[:_SHOWN]:
         names = (pair.first_identity, pair.second_identity)

@@ -166,7 +166,7 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
-    from facesim.inputs import prepare_all
+    from facesim.inputs import prepare_all, told_of_data
     from facesim.leakage import check_unseen
     from facesim.run import Run
     from facesim.study import cost_estimate, render_jobs
@@ -184,7 +184,7 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
         }
         for own, (job, directory, request) in zip(inputs, rendered, strict=True)
     ]
-    told: dict[str, Any] = {"runs": shown}
+    told: dict[str, Any] = {"runs": shown, "notices": told_of_data(inputs)}
     if estimate := cost_estimate(rendered):
         told["estimate"] = estimate
     click.echo(json.dumps(told, indent=1))

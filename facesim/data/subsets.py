@@ -70,5 +70,7 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
         names=[data.names[label] for label in kept],
         groups=[data.groups[label] for label in kept],
         bad_files=data.bad_files,
+        unused=data.unused,
+        notes=data.notes,
         origins=[origins[index] for index in indices],
     )

@@ -15,6 +15,7 @@ from facesim.errors import InputError
 from facesim.metrics.files import read_samples
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.run import Run, State
+from facesim.unused import Unused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +91,8 @@ class Data(_Read):
     training_examples: int | None = None
     held_out_examples: int | None = None
     chance_accuracy_percent: Percent = Field(None, validation_alias="chance_accuracy")
+    not_used: tuple[Unused, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Audit(_Read):
