@@ -34,7 +34,7 @@ from facesim.data.decode import BadFile, Wanted
 from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import SOURCES, Content, resolve
-from facesim.data.stored import FILES, TURNS, StoredImages, turns_of, write_index
+from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
 from facesim.errors import InputError
 from facesim.unused import Tally, Unused
 
@@ -268,8 +268,9 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
             if decoded:
                 file.write(picture.tobytes())
             else:
-                paths.append(content.files[index])
-                turns.append(turns_of(content.files[index]))
+                path, turned = store(directory, len(paths), content.files[index], picture)
+                paths.append(path)
+                turns.append(turned)
             origins.append(content.origin(index))
     if not decoded:
         write_index(directory, paths, turns)
