@@ -29,7 +29,7 @@ FILES, TURNS, COPIES = "files", "turns.u8", "copies"
 _AS_IT_IS = {
     "JPEG": ("L", "RGB"),
     "MPO": ("L", "RGB"),
-    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA"),
+    "PNG": ("L", "LA", "P", "RGB", "RGBA"),
     "GIF": ("L", "P", "RGB"),
     "WEBP": ("RGB",),
     "BMP": ("L", "RGB"),
