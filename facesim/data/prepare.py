@@ -22,6 +22,7 @@ import os
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ from facesim.data.sources import SOURCES, Content, resolve
 from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
 from facesim.errors import InputError
 from facesim.unused import Tally, Unused
+from facesim.unused import told as told_unused
 
 FORMAT_VERSION = 3
 """Raised whenever the folder's format, or the way images are decoded, changes."""
@@ -248,7 +250,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
         )
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
-    _check_identities(content.names, kept, counts, name)
+    _check_identities(content.names, kept, counts, name, content.unused)
     indices = np.flatnonzero(kept[content.labels])
     tally = Tally(content.unused)
     for label in np.flatnonzero(~kept):
@@ -275,14 +277,12 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
     if not decoded:
         write_index(directory, paths, turns)
     if len(bad_files) > max_bad_files * len(indices):
-        shown = "; ".join(f"{bad_file.path}: {bad_file.reason}" for bad_file in bad_files[:3])
         raise InputError(
-            f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images ({shown}"
-            f"{'; ...' if len(bad_files) > 3 else ''}); at most {max_bad_files:.0%} may be bad. "
-            f"Repair or remove them, or raise max_bad_files."
+            f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images: {_by_kind(bad_files)}; "
+            f"at most {max_bad_files:.0%} may be bad. Repair or remove them, or raise max_bad_files."
         )
     labels = np.array(labels, np.int64)
-    _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name)
+    _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name, tally.counted)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
@@ -324,8 +324,25 @@ def _write_facts(
     (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def _check_identities(names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str) -> None:
-    """names, kept (bool) and counts: one an identity. Raises InputError if those kept cannot be learned and tested."""
+def _by_kind(bad_files: Sequence[BadFile]) -> str:
+    """How many files cannot be read for each reason, with the first of them, the most frequent reasons first."""
+    firsts: dict[str, BadFile] = {}
+    for bad_file in bad_files:
+        firsts.setdefault(bad_file.kind, bad_file)
+    counts = Counter(bad_file.kind for bad_file in bad_files).most_common()
+    shown = [f"{count:,} like {firsts[kind].path}: {firsts[kind].reason}" for kind, count in counts[:3]]
+    return "; ".join([*shown, f"and for {len(counts) - 3} more reasons"] if len(counts) > 3 else shown)
+
+
+def _check_identities(
+    names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str, unused: Sequence[Unused]
+) -> None:
+    """names, kept (bool) and counts: one an identity; unused: what of the source is not among the counts.
+
+    Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
+    """
+    if unused:
+        source = f"{source}: not used: {told_unused(unused)}. {source}"
     if kept.sum() < 2:
         left_out = f" after {np.sum(~kept)} with too few images were left out" if not kept.all() else ""
         raise InputError(
@@ -334,9 +351,10 @@ def _check_identities(names: Sequence[str], kept: np.ndarray, counts: np.ndarray
         )
     single = sorted((names[i] for i in np.flatnonzero(kept & (counts < 2))), key=natural_key)
     if single:
+        remedy = "Repair what is not used, add images" if unused else "Add images"
         raise InputError(
             f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)}); one "
-            f"to train on and one to test on are needed. Add images, or leave these out with --min-images 2 (or more)."
+            f"to train on and one to test on are needed. {remedy}, or leave these out with --min-images 2 (or more)."
         )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,9 @@ def store(directory: Path, number: int, file: Path, picture: np.ndarray) -> tupl
     """
     from PIL import Image
 
-    if turns := turns_of(file):
-        return file, turns
+    with suppress(Exception):  # changed since it was decoded, or damaged where only this look at it sees it
+        if turns := turns_of(file):
+            return file, turns
     copy = Path(COPIES, f"{number}.png")
     (directory / COPIES).mkdir(exist_ok=True)
     Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0]).save(directory / copy)
