@@ -20,6 +20,7 @@ from facesim.errors import InputError
 from facesim.faults import Fault, make_faults
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
+from facesim.spec.data import DataSpec
 from facesim.subset import Subset
 from facesim.training import STRATEGIES
 
@@ -105,6 +106,11 @@ class Experiment(_Frozen):
     local_steps: int = Field(8, ge=1)
     evaluate_every: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """What decides which images are trained on and tested."""
+        return DataSpec.of(self.model_dump())
 
     @model_validator(mode="before")
     @classmethod

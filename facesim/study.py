@@ -64,11 +64,14 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
     Raises:
         InputError: it is more than the jobs allow.
     """
-    job = rendered[0][0]
-    where = backend(job.backend)
-    if not isinstance(where, Paid):
-        return None
-    return where.estimate([request for _, _, request in rendered], job.aws.max_cost)
+    told = []
+    for name in dict.fromkeys(job.backend for job, _, _ in rendered):
+        where = backend(name)
+        if isinstance(where, Paid):
+            own = [(job, request) for job, _, request in rendered if job.backend == name]
+            limits = [job.aws.max_cost for job, _ in own if job.aws.max_cost is not None]
+            told.append(where.estimate([request for _, request in own], min(limits, default=None)))
+    return "; ".join(told) or None
 
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
@@ -81,8 +84,10 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     for notice in (*check_memory(jobs, [len(own.data.names) for own in inputs]), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
-    check_writable(jobs[0].recovery)
-    check_room(jobs[0].faults, output)
+    for recovery in dict.fromkeys(job.recovery for job in jobs):
+        check_writable(recovery)
+    for faults in dict.fromkeys(job.faults for job in jobs):
+        check_room(faults, output)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
