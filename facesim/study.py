@@ -136,7 +136,7 @@ def _check_equipment(jobs: list[Job]) -> None:
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    run.record("submitted")
+    run.record("submitted", shape=run.job().shape.model_dump())
     # Real instances tell their own states, and take their own capacity away.
     execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
