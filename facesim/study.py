@@ -143,7 +143,10 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
 
 
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
-    """Follow an execution to its end and write the run's result; returns what that holds."""
+    """Follow an execution to its end and write the run's result; returns what that holds.
+
+    `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+    """
     ends: list[dict[str, Any]] = []
     limit: dict[str, Any] | None = None
     ended: dict[str, Any] = {}
@@ -159,6 +162,8 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                     ends.append(event)
                 elif event["event"] in ("recovering", "node_started"):
                     ends.clear()  # what ended before is not why this attempt fails
+                elif event["event"] == "emulated":
+                    measurement = "emulated"
                 elif event["event"] == "limit_exceeded":
                     limit = event
                 ended = event
