@@ -89,8 +89,8 @@ class SageMakerJob:
                 log.unlink()  # read again from the beginning
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
-        """As `Execution.events`. `emulated` where the endpoint is not AWS' own, `uploaded` for each file, `training_job`
-        once it exists, `state` by its transitions.
+        """As `Execution.events`. `emulated` where the endpoint is not AWS', `uploaded` for each file,
+        `training_job` once it exists, `state` by its transitions.
 
         Raises:
             InputError: AWS does not allow what has to be done.
