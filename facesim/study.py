@@ -8,17 +8,18 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from facesim.backends import backend, spot
+from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.errors import InputError
-from facesim.faults import check_room
-from facesim.inputs import Inputs, prepare_all, prepare_inputs
-from facesim.job import Job, changed_job, flag
+from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
+from facesim.spec.faults import check_room
+from facesim.spec.job import Job, changed_job
+from facesim.spec.options import flag
 
 _TICK_S = 0.25
 _STATES = {
@@ -53,8 +54,8 @@ def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tup
     rendered = []
     for job, own in zip(jobs, inputs, strict=True):
         part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
-        directory = output / f"{stamp}-{job.strategy}{part}-seed{job.experiment.seed}"
-        rendered.append((job, directory, backend(job.backend).render(job, directory, own)))
+        directory = output / f"{stamp}-{job.strategy.name}{part}-seed{job.experiment.seed}"
+        rendered.append((job, directory, job.backend.open().render(job, directory, own)))
     return rendered
 
 
@@ -65,11 +66,11 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
         InputError: it is more than the jobs allow.
     """
     told = []
-    for name in dict.fromkeys(job.backend for job, _, _ in rendered):
-        where = backend(name)
+    for backend in dict.fromkeys(job.backend.name for job, _, _ in rendered):
+        own = [(job.backend, request) for job, _, request in rendered if job.backend.name == backend]
+        where = own[0][0].open()
         if isinstance(where, Paid):
-            own = [(job, request) for job, _, request in rendered if job.backend == name]
-            limits = [job.aws.max_cost for job, _ in own if job.aws.max_cost is not None]
+            limits = [limit for each, _ in own if (limit := getattr(each, "max_cost", None)) is not None]
             told.append(where.estimate([request for _, request in own], min(limits, default=None)))
     return "; ".join(told) or None
 
@@ -81,7 +82,8 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     inputs = prepare_all(jobs, watcher.preparing)
-    for notice in (*check_memory(jobs, [len(own.data.names) for own in inputs]), *check_unseen(jobs, inputs)):
+    classes = [len(own.data.names) for own in inputs]
+    for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
     for recovery in dict.fromkeys(job.recovery for job in jobs):
@@ -96,7 +98,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
-        result = _execute(backend(job.backend), run, request, watcher)
+        result = _execute(job.backend.open(), run, request, watcher)
         watcher.ended(run, result)
         if result["state"] == State.STOPPED:
             break
@@ -115,7 +117,10 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     result = run.result()
     if result and result["state"] == State.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    request = backend(job.backend).render(job, run.directory, prepare_inputs(job, watcher.preparing))
+    inputs = prepare_inputs(job, watcher.preparing)
+    for notice in told_of_data([inputs]):
+        watcher.noticed(notice)
+    request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
     _check_equipment([job])
@@ -123,13 +128,13 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
         watcher.noticed(estimate)
     run.reopen(job)
     watcher.started(run, 1, 1)
-    watcher.ended(run, _execute(backend(job.backend), run, request, watcher))
+    watcher.ended(run, _execute(job.backend.open(), run, request, watcher))
     return run
 
 
 def _check_equipment(jobs: list[Job]) -> None:
     for job in jobs:
-        where = backend(job.backend)
+        where = job.backend.open()
         if isinstance(where, Equipped):
             where.check(job)
 

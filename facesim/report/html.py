@@ -119,8 +119,11 @@ def _machine(machine: dict[str, Any]) -> dict[str, Any]:
 
 def _data(data: Data) -> dict[str, Any]:
     """Of SHA-256 sums the first digits; that of the tested images is another for each seed."""
-    facts = data.model_dump(exclude_none=True, exclude={"tested_sha256"})
-    return {name: value[:16] if name == "content_sha256" else value for name, value in facts.items()}
+    facts = data.model_dump(exclude_none=True, exclude={"not_used", "notes", "tested_sha256"})
+    if data.content_sha256:
+        facts["content_sha256"] = data.content_sha256[:16]
+    told = {"not_used": "; ".join(map(str, data.not_used)), "notes": " ".join(data.notes)}
+    return facts | {name: text for name, text in told.items() if text}
 
 
 def _groups(comparison: Comparison) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.run import Run, State
 from facesim.spec.data import DataSpec
+from facesim.unused import Unused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,21 @@ class JobFields(_Read):
     backend: str
     spot: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        """Strategy and backend by their names; what is the strategy's own stands beside the shape."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        for part, beside in (("strategy", "shape"), ("backend", None)):
+            if isinstance(content.get(part), dict):
+                own = dict(content[part])
+                content[part] = own.pop("name", None)
+                if beside and isinstance(content.get(beside), dict):
+                    content[beside] = {**content[beside], **own}
+        return content
+
     @model_validator(mode="after")
     def _has_data(self) -> JobFields:
         assert self.data_spec  # raises what is wrong with it
@@ -95,6 +111,8 @@ class Data(_Read):
     chance_accuracy_percent: Percent = Field(None, validation_alias="chance_accuracy")
     content_sha256: str | None = None
     tested_sha256: str | None = None
+    not_used: tuple[Unused, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Audit(_Read):

@@ -11,7 +11,7 @@ from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.statistics import Estimate, mean_interval, wilson_interval
 from facesim.spec.data import DataSpec
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import Layout, known_strategy
 
 #: The audit's verdicts from worst to best: a row is as good as its worst run.
 VERDICTS = ("apart", "unknown", "together", "single")
@@ -118,13 +118,13 @@ class Row:
 
     @property
     def distributed(self) -> bool:
-        strategy = STRATEGIES.get(self.records[0].job.strategy)
-        return strategy is None or strategy.distributed
+        strategy = known_strategy(self.records[0].job.strategy)
+        return strategy is None or strategy.layout is not Layout.SINGLE_PROCESS
 
     @property
     def replicated(self) -> bool:
         """Whether it had several replicas, so that it can be asked whether they trained together."""
-        strategy = STRATEGIES.get(self.records[0].job.strategy)
+        strategy = known_strategy(self.records[0].job.strategy)
         return strategy is None or strategy.replicated
 
     @property
@@ -148,9 +148,9 @@ class Row:
 
 def shape_in_words(strategy: str, shape: Mapping[str, Any]) -> str:
     """A shape as its strategy uses it: `1 process`, or `2 workers, 1 ps`."""
-    known = STRATEGIES.get(strategy)
-    options = () if known is None else known.options
+    known = known_strategy(strategy)
     workers, ps = shape.get("workers"), shape.get("ps")
     if known is not None and not known.distributed:
-        return "1 process" + (f", {workers} replicas" if "workers" in options else "")
-    return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if "ps" in options else "")
+        return "1 process" + (f", {workers} replicas" if known.replicated else "")
+    served = known is not None and known.layout is Layout.PARAMETER_SERVER
+    return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if served else "")

@@ -1,1 +1,1 @@
-"""What is to be run, as data: frozen, validated, JSON in and out. The ground floor: it imports pydantic and no other part."""  # noqa: E501
+"""What is to be run, as data: frozen, validated, JSON in and out. The ground floor: it imports no other part."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def outcome(
             "chance_accuracy": float(identities.max() / identities.sum()),
             "content_sha256": context.data.sha256,
             "tested_sha256": identity_of(context.data, context.held_out_indices) if context.leads else None,
+            "not_used": [asdict(one) for one in context.data.unused],
+            "notes": list(context.data.notes),
         },
         "counted": {
             "examples_due": context.experiment.epochs * len(context.train_indices),

@@ -11,8 +11,8 @@ from facesim.data import stratified_split
 from facesim.data.identity import identity_of
 from facesim.errors import InputError
 from facesim.inputs import prepare_all
-from facesim.job import make_job
 from facesim.spec.data import DataSpec, images_sha256
+from facesim.spec.job import make_job
 
 
 def quiet(*_: object) -> None:
