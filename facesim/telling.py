@@ -46,6 +46,12 @@ def _interruption(event: dict[str, Any]) -> str:
     return f"interruption {event['number']}: the spot capacity goes {when}"
 
 
+def _billed(event: dict[str, Any]) -> str:
+    if event.get("emulated"):
+        return f"{event['billable_s']} s would be billed, had instances taken as long"
+    return f"AWS billed {event['billable_s']} s, ${event['cost_usd']:.4f}"
+
+
 _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "network": _network,
     "stopping": _stopping,
@@ -67,7 +73,8 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     ),
     "training_job": lambda event: f"training job {event['name']} in {event['region']}",
     "out_of_reach": lambda event: f"AWS is out of reach, the job goes on there: {event['why']}",
-    "billed": lambda event: f"AWS billed {event['billable_s']} s, ${event['cost_usd']:.4f}",
+    "emulated": lambda event: f"{event['endpoint']} is not AWS: what runs there is emulated, and nothing is billed",
+    "billed": _billed,
     "monitor_ended": lambda _: (
         "the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"
     ),
