@@ -12,19 +12,20 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from cluster.lifeline import start_child
+
 
 class LocalNode:
     """A running `cluster.node`.
 
     The node has a session of its own, so that Ctrl-C on the terminal reaches only whoever started it, who then drains
-    it in order. It holds the other end of our pipe: when this process ends, in whatever way, the node and its tasks
-    end too.
+    it in order. When this process ends, in whatever way, the node and its tasks end too.
     """
 
     def __init__(self, plan_file: Path, log: Path, environment: dict[str, str]):
         with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cluster.node", str(plan_file)],
+            self._process = start_child(
+                [sys.executable, "-m", "cluster.node", str(plan_file), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

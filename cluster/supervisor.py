@@ -143,10 +143,16 @@ class Supervisor:
             self._monitor = self._fork(self._plan.monitor, None, pids)
 
     def _fork(self, task: Task, channel: Connection | None, *more_arguments: Any) -> BaseProcess:
+        """Start a process; known to others only once it will end with this one, whatever is done to it then."""
+        ours, its = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=run_task, args=(task, channel, self._injector.awaited_steps, *more_arguments), name=task.name
+            target=run_task, args=(task, its, channel, self._injector.awaited_steps, *more_arguments), name=task.name
         )  # type: ignore[attr-defined]
         process.start()
+        its.close()
+        if sys.platform == "linux":  # elsewhere it has modules to import first
+            wait([ours])
+        ours.close()
         self._report("task_started", task=task.name, pid=process.pid)
         return process
 

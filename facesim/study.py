@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,10 +149,10 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
         with _Interrupts(execution):
             for event in execution.events(_TICK_S):
                 if event is None:
-                    watcher.tick()
+                    _show(watcher.tick)
                     continue
                 run.record(**event)
-                watcher.happened(event)
+                _show(watcher.happened, event)
                 if event["event"] == "task_ended":
                     ends.append(event)
                 elif event["event"] in ("recovering", "node_started"):
@@ -183,22 +186,49 @@ def _limit(reached: dict[str, Any]) -> str:
     return f"it reached {name} {reached['limit_s']:g}; go on with it, or give it more seconds or fewer epochs"
 
 
+def _show(tell: Callable[..., None], *arguments: Any) -> None:
+    """Show something while a job runs, which goes on when the terminal, or the program that reads, has gone."""
+    try:
+        tell(*arguments)
+    except (OSError, SystemExit):  # rich ends the program where a pipe is broken
+        _let_go_of_closed_outputs()
+
+
+def _let_go_of_closed_outputs() -> None:
+    """From now on, what would be written to a terminal that has closed, or to a pipe that nobody reads, is nowhere."""
+    for output in (1, 2):
+        poll = select.poll()
+        poll.register(output, 0)
+        if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, output)
+            os.close(nowhere)
+
+
 class _Interrupts:
-    """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once."""
+    """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once.
+
+    So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored.
+    """
 
     def __init__(self, execution: Execution):
         self._execution = execution
         self._times = 0
 
-    def _handle(self, *_: object) -> None:
-        self._times += 1
-        if self._times == 1:
+    def _handle(self, number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            _let_go_of_closed_outputs()
+        if number == signal.SIGHUP or self._times == 0:
             self._execution.stop()
         else:
             self._execution.kill()
+        self._times += 1
 
     def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            heeded.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
