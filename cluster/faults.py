@@ -191,7 +191,7 @@ class Injector:
 
     def _fill(self, fault: Fault, directory: str) -> None:
         # Without a name: the room is free again when this process ends, however that ends.
-        ballast = tempfile.TemporaryFile(dir=directory)
+        ballast = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it is held until the fault ends
         try:
             free = _free_bytes(ballast.fileno())
             if free > MOST_FILLED_BYTES:

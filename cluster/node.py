@@ -2,8 +2,8 @@
 
 It speaks a small protocol with whoever started it. On its output it writes one JSON object a line for each event, the
 last of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill` (end at
-once); when its input closes, whoever started it is gone, and it ends at once. SIGTERM, SIGINT and SIGHUP drain as
-`stop` does. It ends with the process PARENT, which started it.
+once), and answers `ping` with an event `pong`; when its input closes, whoever started it is gone, and it ends at once.
+SIGTERM, SIGINT and SIGHUP drain as `stop` does. It ends with the process PARENT, which started it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class _Signals:
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: None)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda *_: None)
 
     def files(self) -> list[Any]:
         return [self._signals]
@@ -64,9 +65,10 @@ class _InputAndSignals(_Signals):
 
     def read(self, ready: list[Any]) -> str | None:
         command = super().read(ready)
-        if _INPUT in ready:
+        if command is None and _INPUT in ready:
             said = read(_INPUT, 1024)
-            command = "kill" if not said or b"kill" in said else "stop"
+            told = said.split()
+            command = next((one for one in ("kill", "stop", "ping") if one.encode() in told), None) if said else "kill"
         return command
 
 

@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
 from cluster.lifeline import end_with_parent
 from cluster.plan import Task
+from cluster.pulse import start_beating
 
 #: The exit code of a task that failed for want of something that may come back (EX_TEMPFAIL of sysexits.h).
 AGAIN = 75
@@ -20,13 +22,15 @@ AGAIN = 75
 REACHED = "reached"
 
 _supervisor: Connection | None = None
+_telling = threading.RLock()
 _awaited_steps: list[int] = []  # those at which the supervisor has something to do, in their order
 
 
 def tell(event: str, **details: Any) -> None:
     """Tell the supervisor, which passes it on as an event of this task; nobody in a process that has none."""
     if _supervisor is not None:
-        _supervisor.send_bytes(json.dumps({"event": event, **details}).encode())
+        with _telling:
+            _supervisor.send_bytes(json.dumps({"event": event, **details}).encode())
 
 
 def reached(step: int) -> None:
@@ -40,9 +44,16 @@ def reached(step: int) -> None:
 
 
 def run_task(
-    task: Task, begun: Connection, supervisor: Connection | None, awaited_steps: list[int], *more_arguments: Any
+    task: Task,
+    begun: Connection,
+    supervisor: Connection | None,
+    awaited_steps: list[int],
+    beat_s: float | None,
+    *more_arguments: Any,
 ) -> None:
-    """Become `task`: runs in a process of its own, started by the supervisor. Closes `begun` once it ends with it."""
+    """Become `task`: runs in a process of its own, started by the supervisor. Closes `begun` once it ends with that,
+    and tells it of its progress every `beat_s`.
+    """
     global _supervisor  # noqa: PLW0603
     parent = multiprocessing.parent_process()
     assert parent is not None, "run_task is for a child process"
@@ -56,6 +67,8 @@ def run_task(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes is the supervisor's to answer
     _print_to(task.log)
     os.environ.update(task.environment)
+    if supervisor and beat_s:
+        start_beating(tell, beat_s)
     module, function = task.target.split(":")
     getattr(import_module(module), function)(*task.arguments, *more_arguments)
 

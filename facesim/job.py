@@ -23,6 +23,9 @@ from facesim.recipes import RECIPES
 from facesim.subset import Subset
 from facesim.training import STRATEGIES
 
+#: The shortest time after which a task may be taken for hung.
+MIN_HANG_S = 2.0
+
 
 def _one_of(allowed: dict[str, Any]) -> AfterValidator:
     def check(value: str) -> str:
@@ -48,6 +51,12 @@ def _subset(text: str) -> str | None:
     except InputError as error:
         raise ValueError(str(error)) from None
     return None if subset == (None, None) else str(subset)
+
+
+def _none_or_some_seconds(hang_s: float) -> float:
+    if 0 < hang_s < MIN_HANG_S:
+        raise ValueError(f"must be 0, for never, or at least {MIN_HANG_S:g} s: a busy machine may not answer sooner")
+    return hang_s
 
 
 class _Frozen(BaseModel):
@@ -145,6 +154,10 @@ class Recovery(_Frozen):
     A checkpoint is due when `checkpoint_s` seconds or `checkpoint_steps` updates have passed since the last, 0 for
     never; one is always written when a run is stopped. `checkpoint_dir` holds a folder for each run; left out, they lie
     in the run directory.
+
+    A task, or the node that watches them, hangs when it has made no progress for `hang_s` seconds and for twenty of
+    its own steps; start-up, evaluation and checkpoints may take five minutes. It is then treated as one that died.
+    0: a run waits for ever.
     """
 
     checkpoint_s: float = Field(30.0, ge=0)
@@ -152,6 +165,7 @@ class Recovery(_Frozen):
     checkpoint_keep: int = Field(2, ge=1)
     checkpoint_dir: str | None = None
     max_restarts: int = Field(3, ge=0)
+    hang_s: Annotated[float, AfterValidator(_none_or_some_seconds)] = Field(60.0, ge=0)
 
 
 class Job(_Frozen):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.processes import NODE
 from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.errors import InputError
@@ -22,6 +23,7 @@ from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
+from facesim.telling import hung
 
 _TICK_S = 0.25
 _STATES = {
@@ -107,7 +109,15 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     Raises:
         InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
     """
-    run.claim()
+    if gone := run.claim.take():
+        watcher.noticed(gone)
+    try:
+        return _resume(run, changes, watcher)
+    finally:
+        run.claim.release()
+
+
+def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     before = run.job()
     job = changed_job(before, changes)
     result = run.result()
@@ -143,6 +153,7 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
     """Follow an execution to its end and write the run's result; returns what that holds."""
     ends: list[dict[str, Any]] = []
+    hangs: dict[str, dict[str, Any]] = {}
     limit: dict[str, Any] | None = None
     ended: dict[str, Any] = {}
     try:
@@ -157,6 +168,8 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                     ends.append(event)
                 elif event["event"] in ("recovering", "node_started"):
                     ends.clear()  # what ended before is not why this attempt fails
+                elif event["event"] == "hung":
+                    hangs[event["task"]] = event
                 elif event["event"] == "limit_exceeded":
                     limit = event
                 ended = event
@@ -164,20 +177,31 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
         execution.close()
     state = _STATES[ended["outcome"]]
     if state is State.FAILED:
-        failure = ended.get("reason") or _failure(run, ends)
+        failure = ended.get("reason") or _failure(run, ends, hangs)
     else:
         failure = _limit(limit) if limit and state in _LIMITED else None
     run.record("state", state=state.value)
-    return finish(run, state, failure, measurement, spent_s(run.events()))
+    result = finish(run, state, failure, measurement, spent_s(run.events()))
+    run.claim.release()
+    return result
 
 
-def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
-    """Why a run failed: the first task that ended, how it did, and the last that it printed."""
+def _failure(run: Run, ends: list[dict[str, Any]], hangs: dict[str, dict[str, Any]]) -> str:
+    """Why a run failed: the first task that ended, how it did, and the last that it printed. `hangs` are those that
+    were ended because they hung.
+    """
     if not ends:
-        return f"the node ended unexpectedly\n{run.log_tail('node')}".rstrip()
+        how = f"{hung(hangs[NODE])}, and was ended" if NODE in hangs else f"the {NODE} ended unexpectedly"
+        return f"{how}\n{run.log_tail(NODE)}".rstrip()
     first = ends[0]
-    how = f"was killed by {first['signal']}" if first["signal"] else f"ended with exit code {first['exit_code']}"
-    return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
+    task = first["task"]
+    if task in hangs and first["signal"]:
+        how = f"{hung(hangs[task])}, and was ended"
+    elif first["signal"]:
+        how = f"{task} was killed by {first['signal']}"
+    else:
+        how = f"{task} ended with exit code {first['exit_code']}"
+    return f"{how}; its last lines:\n{run.log_tail(task)}".rstrip()
 
 
 def _limit(reached: dict[str, Any]) -> str:

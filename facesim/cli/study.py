@@ -114,6 +114,8 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--checkpoint-keep", type=int, help="how many of the newest are kept  [default: 2]"),
         click.option("--checkpoint-dir", help="folder for them, one in it a run  [default: in the run directory]"),
         click.option("--max-restarts", type=int, help="of tasks that fail, in all  [default: 3]"),
+        click.option("--hang-s", type=float,
+                     help="seconds without progress after which a task is taken for dead, 0 for never  [default: 60]"),
         click.option("--faults", help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
         click.option("--output", type=file, default=Path("runs"), show_default=True,
                      help="folder for run directories and report"),

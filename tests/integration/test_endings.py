@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from facesim.run import Run, State, find_runs
-from tests.conftest import QUICK, carrying, facesim, pids_of, still_running, wait_until
+from facesim.run import State, find_runs
+from tests.conftest import QUICK, carrying, pids_of, wait_until
 
 LONG = ("--epochs", 100_000, "--checkpoint-s", 0, *QUICK)
 
