@@ -30,7 +30,7 @@ def _stopping(event: dict[str, Any]) -> str | None:
 
 def _recovering(event: dict[str, Any]) -> str:
     tasks = event["starting"]
-    what = "it" if tasks == [event["task"]] else f"all {len(tasks)} tasks"
+    what = "it" if tasks == [event["task"]] else f"all {len(tasks)} tasks" if len(tasks) > 1 else tasks[0]
     why = event.get("why") or f"{event['task']} failed"
     return f"{why}; starting {what} again in {event['in_s']:.1f} s (restart {event['restart']})"
 

@@ -67,9 +67,8 @@ def test_a_task_that_makes_no_step_any_more_is_started_again(tmp_path):
 
 @pytest.mark.slow
 def test_what_is_no_step_may_take_longer_and_so_may_those_who_wait_for_it(tmp_path):
-    node = start(
-        tmp_path, task(tmp_path, "chief", "evaluate_long", 4.0), task(tmp_path, "worker", "wait_for_leader", 3.5), **HANG
-    )
+    chief, peer = task(tmp_path, "chief", "evaluate_long", 4.0), task(tmp_path, "worker", "wait_for_leader", 3.5)
+    node = start(tmp_path, chief, peer, **HANG)
 
     events = follow(node)
 
