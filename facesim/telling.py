@@ -30,9 +30,16 @@ def _stopping(event: dict[str, Any]) -> str | None:
 
 def _recovering(event: dict[str, Any]) -> str:
     tasks = event["starting"]
-    what = "it" if tasks == [event["task"]] else f"all {len(tasks)} tasks"
+    what = "it" if tasks == [event["task"]] else f"all {len(tasks)} tasks" if len(tasks) > 1 else tasks[0]
     why = event.get("why") or f"{event['task']} failed"
     return f"{why}; starting {what} again in {event['in_s']:.1f} s (restart {event['restart']})"
+
+
+def hung(event: dict[str, Any]) -> str:
+    """How a task hung, in words."""
+    if event["silent"]:
+        return f"{event['task']} has not answered for {event['for_s']:.0f} s"
+    return f"{event['task']} has made no progress for {event['for_s']:.0f} s ({event['doing']})"
 
 
 def _restored(event: dict[str, Any]) -> str:
@@ -59,6 +66,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "gave_up": lambda event: (
         f"{event['task']} failed after {event['restarts']} restarts, as many as --max-restarts allows"
     ),
+    "hung": lambda event: f"{hung(event)}, {event['limit_s']:.0f} s are allowed: it is treated as dead",
     "restored": _restored,
     "checkpoint_failed": lambda event: f"a checkpoint could not be written: {event['why']}; training goes on",
     "checkpoint_damaged": lambda event: f"{event['file']} is damaged ({event['why']}); the one before it is used",
