@@ -163,13 +163,16 @@ class HostContainer:
 
 
 def _mounts(host: Host, request: dict[str, Any], channels: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    mounts = {str(host.place): {"bind": "/opt/ml", "mode": "rw"}} | {
+    """Each folder of /opt/ml is a mount of its own, as it may be on an instance: there are no links between them, nor
+    can a file be renamed from one to another.
+    """
+    folders = {"input/config": "ro", "model": "rw", "output": "rw", "output/data": "rw"}
+    mounts = {str(host.place / folder): {"bind": f"/opt/ml/{folder}", "mode": mode} for folder, mode in folders.items()}
+    checkpoints = request.get("CheckpointConfig", {}).get("LocalPath", _CHECKPOINTS)
+    mounts[str(host.place / "checkpoints")] = {"bind": checkpoints, "mode": "rw"}
+    return mounts | {
         str(folder): {"bind": f"/opt/ml/input/data/{name}", "mode": "ro"} for name, folder in channels.items()
     }
-    checkpoints = request.get("CheckpointConfig", {}).get("LocalPath", _CHECKPOINTS)
-    if checkpoints != _CHECKPOINTS:
-        mounts[str(host.place / "checkpoints")] = {"bind": checkpoints, "mode": "rw"}
-    return mounts
 
 
 def _usage(now: dict[str, Any], before: dict[str, Any] | None, cpus: float) -> dict[str, float]:

@@ -108,7 +108,7 @@ def main_hosted(function: str) -> int:
     try:
         module, name = function.split(":")
         work: HostWork = getattr(import_module(module), name)(contract)
-        relay = Relay(Path(work.plan.tasks[0].log).parent)
+        relay = Relay(Path(work.plan.tasks[0].log).parent, work.kept)
         beacon = Beacon(len(contract.hosts)) if contract.current_host == work.first_host else None
         stopped = not _await_names(contract.hosts, commands)
         for module in () if stopped else work.plan.preload:

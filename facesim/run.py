@@ -122,7 +122,7 @@ class Run:
     def reopen(self, job: Job) -> None:
         """Make it a run that goes on, as `job`: what told of its end is gone."""
         write_text(self.job_file, job.model_dump_json(indent=1))
-        for end in (self.result_file, self.outcome_file):
+        for end in (self.result_file, self.outcome_file, *self._peer_outcome_files()):
             end.unlink(missing_ok=True)
 
     def job(self) -> Job:
@@ -172,7 +172,10 @@ class Run:
 
     def peer_outcomes(self) -> list[dict[str, Any]]:
         """What training tasks beside the chief found."""
-        return [json.loads(file.read_text()) for file in sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))]
+        return [json.loads(file.read_text()) for file in self._peer_outcome_files()]
+
+    def _peer_outcome_files(self) -> list[Path]:
+        return sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))
 
     def log_file(self, task: str) -> Path:
         """Where a task, such as `worker-1`, prints."""

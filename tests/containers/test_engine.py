@@ -163,6 +163,28 @@ def test_a_host_sees_the_contract(play):
     assert played.lines("algo-3")[3:] == [f"algo-3 {NAME} red", "[True, True, True]", "[]"]
 
 
+def test_no_folder_of_a_host_is_on_the_file_system_of_another(play):
+    """Instances may have them on different ones; a link from one to another shows it."""
+    played = play(
+        """
+        import os
+        folders = ["checkpoints", "model", "output", "output/data"]
+        for number, folder in enumerate(folders):
+            open(f"/opt/ml/{folder}/here", "w").close()
+            for other in folders:
+                if other != folder:
+                    try:
+                        os.link(f"/opt/ml/{folder}/here", f"/opt/ml/{other}/link-{number}")
+                        print("linked", folder, other)
+                    except OSError as error:
+                        print(error.strerror)
+        """
+    )
+
+    assert played.end["outcome"] == "completed"
+    assert set(played.lines()) == {"Invalid cross-device link"}
+
+
 def test_a_failure_has_the_reason_that_the_host_left_and_ends_the_other_hosts(play):
     begin = time.monotonic()
     played = play(
