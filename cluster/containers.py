@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster import engine
+from cluster import clock, engine
 from cluster.engine import EngineError
 from cluster.host import HostContainer, HostShape, Surroundings
 from cluster.layout import hosts_of, lay_out
@@ -445,7 +445,7 @@ class ContainerJob:
         self._tell("state", state=state, reason=reason, attempt=self._attempt)
 
     def _tell(self, event: str, **details: Any) -> None:
-        self._events.put({"time_unix_s": time.time(), "event": event, **details})
+        self._events.put({"time_unix_s": clock.time_unix_s(), "event": event, **details})
 
 
 def _was_lost(end: _Command) -> bool:

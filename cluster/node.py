@@ -19,6 +19,7 @@ from os import _exit, getpid, read
 from pathlib import Path
 from typing import Any
 
+from cluster import clock
 from cluster.contract import Contract, HostWork
 from cluster.isolation import enter_private_network
 from cluster.liveness import Beacon
@@ -69,7 +70,7 @@ class _InputAndSignals(_Signals):
 
 def report(event: str, **details: Any) -> None:
     """Tell whoever started this node what happened."""
-    print(json.dumps({"time_unix_s": time.time(), "event": event, **details}), flush=True)
+    print(json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}), flush=True)
 
 
 def main(plan_file: str) -> int:

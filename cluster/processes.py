@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+
+from cluster import clock
 
 
 class LocalNode:
@@ -56,7 +57,7 @@ class LocalNode:
                 yield last
         code = self._process.wait()
         if last is None or last["event"] != "node_ended":
-            yield {"time_unix_s": time.time(), "event": "node_ended", "outcome": "failed", "exit_code": code}
+            yield {"time_unix_s": clock.time_unix_s(), "event": "node_ended", "outcome": "failed", "exit_code": code}
 
     def stop(self) -> None:
         """Drain: the leader ends its work, then the others end. Returns at once; harmless when repeated or too late."""

@@ -1,6 +1,6 @@
 """Passes on what tasks write, as it comes: where only a host's output is kept, and its checkpoints while it runs.
 
-New lines of the tasks' logs are printed. Other files that grow by whole lines are copied to where they outlive the host.
+Lines that come to the logs are printed. Other files that grow by whole lines are copied to where they outlive the host.
 """
 
 from __future__ import annotations

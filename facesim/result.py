@@ -11,8 +11,7 @@ import pandas
 import psutil
 
 from facesim.audit import audit
-from facesim.billing.bill import Bill, make_bill
-from facesim.billing.catalogue import assumed_spot_discount
+from facesim.billing.bill import Bill, discount_of, make_bill
 from facesim.files import write_json
 from facesim.job import Job
 from facesim.metrics.files import read_samples
@@ -31,8 +30,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
     found = outcome or {}
-    discount = job.spot.discount if job.spot else None
-    discount = assumed_spot_discount() if discount is None else discount
+    discount = discount_of(job.spot)
     bill = make_bill(run.events(), job.groups, discount if job.spot else None)
     result = {
         "run_id": run.id,

@@ -20,11 +20,11 @@ import fcntl
 import json
 import os
 import tempfile
-import time
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from cluster import clock
 from facesim.errors import InputError
 from facesim.files import append, write_text
 from facesim.job import Job, Recovery
@@ -141,8 +141,9 @@ class Run:
 
         What a full disk does not take is written with the next event, so that it does not end the run.
         """
-        self._unwritten += (json.dumps({"time_unix_s": time.time(), "event": event, **details}) + "\n").encode()
-        self._unwritten = append(self.events_file, self._unwritten)
+        going_on = bool(self._unwritten)
+        self._unwritten += (json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}) + "\n").encode()
+        self._unwritten = append(self.events_file, self._unwritten, fresh_line=not going_on)
 
     def events(self) -> list[dict[str, Any]]:
         """Every event so far, in order; a last line torn by a crash is left out."""

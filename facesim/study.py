@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.billing.bill import submitted
 from facesim.errors import InputError
 from facesim.faults import check_room
 from facesim.inputs import Inputs, prepare_all, prepare_inputs
@@ -131,7 +132,8 @@ def _check_equipment(jobs: list[Job]) -> None:
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    run.record("submitted")
+    job = run.job()
+    run.record("submitted", **submitted(job.groups, job.spot))
     # Real instances tell their own states, and take their own capacity away.
     execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)

@@ -23,6 +23,7 @@ from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
 from facesim.faults import Fault
+from facesim.files import append
 from facesim.job import Job
 from facesim.metrics.place import HOST
 from facesim.run import Run
@@ -136,8 +137,7 @@ class _Done:
         return self._lines[fault.model_dump_json()]
 
     def add(self, fault: Fault) -> None:
-        with self._file.open("a") as file:
-            file.write(fault.model_dump_json() + "\n")
+        append(self._file, fault.model_dump_json().encode() + b"\n", fresh_line=True)
 
 
 def _faults(job: Job, run: Run, tasks: list[str], is_first: bool, done: _Done) -> Iterator[Script]:
