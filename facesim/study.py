@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from facesim.backends import backend, spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.billing.bill import submitted
-from facesim.errors import InputError
+from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.faults import check_room
 from facesim.inputs import Inputs, prepare_all, prepare_inputs
 from facesim.job import Job, changed_job, flag
@@ -74,6 +74,7 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
+    A run that cannot be followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
@@ -92,7 +93,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
-        result = _execute(backend(job.backend), run, request, watcher)
+        try:
+            result = _execute(backend(job.backend), run, request, watcher)
+        except Lost as lost:
+            watcher.noticed(str(lost))
+            continue
         watcher.ended(run, result)
         if result["state"] == State.STOPPED:
             break
@@ -140,7 +145,11 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
 
 
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
-    """Follow an execution to its end and write the run's result; returns what that holds."""
+    """Follow an execution to its end and write the run's result; returns what that holds.
+
+    Raises:
+        StillRunning: it goes on, and is not followed any more: it has no result yet.
+    """
     ends: list[dict[str, Any]] = []
     limit: dict[str, Any] | None = None
     ended: dict[str, Any] = {}
@@ -159,6 +168,10 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                 elif event["event"] == "limit_exceeded":
                     limit = event
                 ended = event
+    except StillRunning:
+        raise
+    except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
+        ended = {"outcome": "failed", "reason": str(error)}
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]

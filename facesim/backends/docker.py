@@ -42,6 +42,8 @@ class DockerBackend:
             bucket=_BUCKET,
             prefix=job.aws.prefix,
             input_mode=job.aws.input_mode,
+            network_isolation=job.aws.network_isolation,
+            encrypt_traffic=job.aws.encrypt_traffic,
             tags=job.aws.tags,
         )
         return training_job_request(job, job_name(directory), inputs.folders, site)
