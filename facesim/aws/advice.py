@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from facesim.errors import FacesimError, InputError
 
@@ -24,28 +24,59 @@ class CredentialsError(InputError):
     """There are no credentials, or they are wrong, or have expired: with new ones the same may go well."""
 
 
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403"}
-_EXPIRED = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidToken",
-    "TokenRefreshRequired",
-    "UnrecognizedClientException",
-}
-_WRONG_SIGNATURE = {"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature"}
-_WRONG_CLOCK = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
-_QUOTA = {"ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"}
-_ELSEWHERE = {
-    "301",
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-    "PermanentRedirect",
-}
-_TAKEN = {"BucketAlreadyExists"}
+class _Meaning(NamedTuple):
+    """What an error code of AWS' means: the error that it becomes here, and what to do."""
+
+    codes: frozenset[str]
+    kind: type[FacesimError]
+    advice: str
+
+
+_WRONG_CLOCK = "this machine's clock is wrong: set it, then try again"
+_MEANINGS = (
+    _Meaning(
+        frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}), CredentialsError, _WRONG_CLOCK
+    ),
+    _Meaning(
+        frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature"}),
+        CredentialsError,
+        "the secret access key does not belong to the access key id: copy both again (`aws configure`)",
+    ),
+    _Meaning(
+        frozenset({
+            "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken",
+            "TokenRefreshRequired", "UnrecognizedClientException",
+        }),
+        CredentialsError,
+        "the AWS credentials are wrong or have expired: sign in again",
+    ),
+    _Meaning(
+        frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403"}),
+        DeniedError,
+        "`facesim policy` prints what facesim needs to be allowed",
+    ),
+    _Meaning(
+        frozenset({"ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"}),
+        AwsError,
+        "ask for more of {quota} (AWS Service Quotas, Amazon SageMaker), or use fewer --workers, another "
+        "--instance-type or another --region",
+    ),
+    _Meaning(
+        frozenset({"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}),
+        InputError,
+        "the bucket is in another region: give {region}, or another --bucket",
+    ),
+    _Meaning(
+        frozenset({"BucketAlreadyExists"}), InputError, "that bucket belongs to somebody else: give another --bucket"
+    ),
+    _Meaning(
+        frozenset({"OptInRequired", "SubscriptionRequiredException"}),
+        InputError,
+        "this account has not signed up for the service, or not for this region",
+    ),
+)  # fmt: skip
+#: What will be no better the next time, and has no general advice.
 _REFUSED = {"ValidationException", "ResourceNotFound", "ResourceNotFoundException"}
-_NOT_SIGNED_UP = {"OptInRequired", "SubscriptionRequiredException"}
 
 #: In the message of a refused signature: it was made at another time than AWS has.
 _BY_THE_CLOCK = re.compile(r"Signature (?:expired|not yet current)")
@@ -84,33 +115,19 @@ def _credentials() -> tuple[type[Exception], ...]:
 
 def _refused(error: Any, text: str) -> FacesimError:
     """What AWS' answer with an error code means."""
-    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-    if code in _WRONG_CLOCK or (code in _WRONG_SIGNATURE and _BY_THE_CLOCK.search(message)):
-        return CredentialsError(f"{text}; this machine's clock is wrong: set it, then try again")
-    if code in _WRONG_SIGNATURE:
-        return CredentialsError(
-            f"{text}; the secret access key does not belong to the access key id: copy both again (`aws configure`)"
-        )
-    if code in _EXPIRED:
-        return CredentialsError(f"{text}; the AWS credentials are wrong or have expired: sign in again")
-    if code in _DENIED:
-        return DeniedError(f"{text}; `facesim policy` prints what facesim needs to be allowed")
-    if code in _QUOTA:
-        named = _QUOTA_NAME.search(message)
-        quota = f"the quota “{named[1]}”" if named else "the quota that it names"
-        return AwsError(
-            f"{text}; ask for more of {quota} (AWS Service Quotas, Amazon SageMaker), or use fewer --workers, another "
-            "--instance-type or another --region"
-        )
-    if code in _ELSEWHERE:
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = headers.get("x-amz-bucket-region") or error.response["Error"].get("Region")
-        there = f"--region {region}" if region else "the --region that it is in"
-        return InputError(f"{text}; the bucket is in another region: give {there}, or another --bucket")
-    if code in _TAKEN:
-        return InputError(f"{text}; that bucket belongs to somebody else: give another --bucket")
-    if code in _NOT_SIGNED_UP:
-        return InputError(f"{text}; this account has not signed up for the service, or not for this region")
+    told = error.response["Error"]
+    code, message = told["Code"], told.get("Message", "")
+    for meaning in _MEANINGS:
+        if code in meaning.codes:
+            named = _QUOTA_NAME.search(message)
+            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            region = headers.get("x-amz-bucket-region") or told.get("Region")
+            advice = _WRONG_CLOCK if _BY_THE_CLOCK.search(message) else meaning.advice
+            advice = advice.format(
+                quota=f"the quota “{named[1]}”" if named else "the quota that it names",
+                region=f"--region {region}" if region else "the --region that it is in",
+            )
+            return meaning.kind(f"{text}; {advice}")
     return (RefusedError if code in _REFUSED else AwsError)(text)
 
 
