@@ -83,6 +83,7 @@ class Run:
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise InputError(f"the run directory {directory} is not empty; choose another with --output")
+            directory.chmod(0o700)  # a model of people's faces, and what tasks print, are nobody else's
             for folder in (run.metrics, run.logs, run.tasks):
                 folder.mkdir()
             run.claim()

@@ -12,6 +12,7 @@ import pytest
 
 from cluster import clock
 from facesim.billing.bill import make_bill, submitted
+from facesim.errors import InputError
 from facesim.job import make_job
 from facesim.recovery import spent_s
 from facesim.run import Run
@@ -93,3 +94,18 @@ def test_the_reading_of_another_machines_clock_is_not_taken_over():
 
     own, told = json.loads(said.stdout)
     assert abs(own - told) < 5
+
+
+def test_a_run_is_for_nobody_else_to_read(run):
+    assert run.directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_refused_is_left_as_it_is(tmp_path):
+    folder = tmp_path / "full"
+    folder.mkdir(mode=0o755)
+    (folder / "file").touch()
+
+    with pytest.raises(InputError, match="not empty"):
+        Run.create(folder, make_job())
+
+    assert folder.stat().st_mode & 0o777 == 0o755
