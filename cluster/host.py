@@ -24,8 +24,8 @@ _CHECKPOINTS = "/opt/ml/checkpoints"
 #: Who may do nothing: what runs as root here runs as this user in a container.
 _NOBODY = 65534
 
-#: What every container may do: nothing that only root may, and no more processes and threads than a training has use for
-#: on a large machine.
+#: What every container may do: nothing that only root may, and with no more processes and threads than a training has
+#: use for on a large machine.
 _CONFINED: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 8192}
 
 

@@ -13,11 +13,11 @@ import psutil
 from facesim.audit import audit
 from facesim.billing.bill import Bill, discount_of, make_bill
 from facesim.files import write_json
-from facesim.job import Job
 from facesim.metrics.files import read_samples
 from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State
-from facesim.training import STRATEGIES, Layout
+from facesim.spec.job import Job
+from facesim.spec.strategies import Layout
 
 
 def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     result = {
         "run_id": run.id,
         "job": job.model_dump(),
-        "strategy": job.strategy,
-        "backend": job.backend,
+        "strategy": job.strategy.name,
+        "backend": job.backend.name,
         "seed": job.experiment.seed,
         "state": state.value,
         "measurement": measurement,
@@ -58,8 +58,8 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
             _received_by_worker(job, samples),
             over_wire=job.hosts > 1,
             replaced=replaced_workers(events),
-            steps_at_a_time=job.steps_at_a_time,
-            outcomes_due=job.shape.workers if STRATEGIES[job.strategy].layout is Layout.PEERS else 1,
+            steps_at_a_time=job.strategy.steps_at_a_time,
+            outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
             measured=_measured_by_worker(job, samples, bill),
         ),
         "machine": machine(),
@@ -157,7 +157,7 @@ def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
 
 def _workers(job: Job) -> dict[tuple[str, int], int]:
     """Each worker's number, as the training tasks have it, by role and index: a chief that trains is the first."""
-    chief_trains = not STRATEGIES[job.strategy].coordinated
+    chief_trains = not job.strategy.coordinated
     tasks = ([("chief", 0)] if chief_trains else []) + [("worker", index) for index in range(job.shape.workers)]
     return {task: number for number, task in enumerate(tasks)}
 
@@ -188,7 +188,7 @@ def _measured_by_worker(job: Job, samples: pandas.DataFrame, bill: Bill) -> dict
 
 def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:
     """Bytes that crossed between tasks: what all of them received. None where that was not measured."""
-    if not STRATEGIES[job.strategy].distributed:
+    if not job.strategy.distributed:
         return 0
     rows = samples[samples["source"] == "sockets"]
     return _total(rows, "net_received_bytes").sum() if len(rows) else None

@@ -3,7 +3,6 @@
 settings  the options that belong to an account: region, role, bucket, image, ...
 session   clients of an account
 advice    AWS' errors in words that say what to do
-names     AWS' rules for the names that users give
 validation  a request checked by botocore's description of it, as AWS does
 site      from settings to the place that a job runs at
 storage   S3: uploads that are not repeated, downloads, archives unpacked safely

@@ -27,7 +27,7 @@ def fetch_results(account: Account, description: dict[str, Any], run: Run) -> li
         InputError: S3 does not allow it.
     """
     output = description["OutputDataConfig"]["S3OutputPath"].rstrip("/") + f"/{description['TrainingJobName']}/output"
-    owner = run.job().aws.bucket_owner or account.id
+    owner = run.job().backend.bucket_owner or account.id
     scratch = Path(tempfile.mkdtemp(prefix=".home-", dir=run.directory))
     missing = []
     try:

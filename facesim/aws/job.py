@@ -151,7 +151,7 @@ class SageMakerJob:
         request, s3 = self._request.request, self._account.client("s3")
         bucket, due = self._request.bucket, _Due()
         due("upload", _UPLOAD_EVERY_S)  # what is done sooner need not be told before
-        owner = self._run.job().aws.bucket_owner or self._account.id
+        owner = self._run.job().backend.bucket_owner or self._account.id
         with asking(f"use the S3 bucket {bucket}"):
             have_bucket(s3, bucket, self._account.region, owner)
         for uri, folder in self._request.uploads.items():

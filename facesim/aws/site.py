@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from facesim import __version__
-from facesim.aws import names
-from facesim.aws.settings import AWS_IMAGE
 from facesim.backends.training_job import Site
 from facesim.billing.catalogue import instance
 from facesim.errors import InputError
+from facesim.spec import aws_names
+from facesim.spec.backends import AWS_IMAGE
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account
-    from facesim.aws.settings import Aws
+    from facesim.spec.backends import SageMaker
 
 ROLE = "facesim-training"
 
@@ -28,7 +28,7 @@ _TENSORFLOW = "2.21"
 _PYTHON = "py312"
 
 
-def site_of(aws: Aws, account: Account, instance_types: Sequence[str] = ("ml.m5.2xlarge",)) -> Site:
+def site_of(aws: SageMaker, account: Account, instance_types: Sequence[str] = ("ml.m5.2xlarge",)) -> Site:
     """Where a job with these settings runs, on instances of these types.
 
     The account is asked for its number only if that is needed: with role, bucket and image given nothing is asked.
@@ -80,7 +80,7 @@ def _image(name: str | None, account: Account, instance_types: Sequence[str]) ->
         suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
         name = name or f"facesim:{__version__}"
         return f"{account.id}.dkr.ecr.{account.region}.{suffix}/{name}"
-    if not names.in_private_registry(name):
+    if not aws_names.in_private_registry(name):
         raise InputError(
             f"--image {name} is not in Amazon ECR, from where SageMaker takes images: push it there and give "
             f"ACCOUNT.dkr.ecr.{account.region}.amazonaws.com/NAME:TAG, or NAME:TAG if it is in your own account"

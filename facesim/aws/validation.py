@@ -61,5 +61,5 @@ def _matches(pattern: str, value: str) -> bool:
     if regex:
         return bool(regex.fullmatch(pattern, value, regex.DOTALL))
     # Without the package `regex`: what names of letters and digits of all scripts is left to AWS (tags, whose rules
-    # `facesim.aws.names` has).
+    # `facesim.spec.aws_names` has).
     return r"\p{" in pattern or bool(re.fullmatch(pattern, value, re.DOTALL))

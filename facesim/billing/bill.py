@@ -17,7 +17,7 @@ from facesim.billing.catalogue import assumed_spot_discount, instance
 from facesim.billing.cost import spot_savings_percent
 
 if TYPE_CHECKING:
-    from facesim.billing.market import Spot
+    from facesim.spec.spot import Spot
 
 #: States in which a job has no instances yet, or none any more.
 UNBILLED = frozenset({"Starting", "Pending", "Interrupted"})

@@ -13,7 +13,7 @@ pytest.importorskip("botocore")
 from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
 from facesim.emulator.validation import problems
 from facesim.errors import InputError
-from facesim.job import make_job
+from facesim.spec.job import make_job
 
 SITE = Site(role_arn="arn:aws:iam::123456789012:role/facesim", image="facesim:latest", bucket="a-bucket")
 
@@ -215,7 +215,7 @@ def test_the_network_to_start_from_is_a_channel_that_is_copied_also_where_data_i
 )
 def test_settings_that_cannot_be_are_refused(options, told):
     with pytest.raises(InputError, match=told.replace("?", r"\?")):
-        make_job(**options)
+        make_job(backend="sagemaker", **options)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_names_that_aws_does_not_take_are_refused_before_anything_is_sent(option
 )
 def test_a_network_is_given_by_ids(subnets, groups, told):
     with pytest.raises(InputError, match=told):
-        make_job(subnets=subnets, security_groups=groups)
+        make_job(backend="sagemaker", subnets=subnets, security_groups=groups)
 
 
 @pytest.mark.parametrize(
@@ -304,4 +304,4 @@ def test_the_network_can_be_closed_and_what_crosses_it_encrypted(folder):
 
 def test_a_closed_network_does_not_go_with_an_image_that_downloads_what_it_lacks():
     with pytest.raises(InputError, match="--network-isolation does not go with --image aws"):
-        make_job(network_isolation=True, image="aws")
+        make_job(backend="sagemaker", network_isolation=True, image="aws")

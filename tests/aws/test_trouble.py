@@ -15,7 +15,6 @@ from facesim.aws.job import LostSight, SageMakerJob
 from facesim.aws.session import Account, AwsError, CredentialsError, DeniedError, asking
 from facesim.aws.site import site_of
 from facesim.aws.storage import split
-from facesim.backends import backend
 from facesim.backends.training_job import training_job_request
 from facesim.cli import main
 from facesim.errors import InputError
@@ -58,7 +57,7 @@ def told(events: list[dict], what: str) -> list[str]:
 @pytest.mark.parametrize("on_interrupt", ["stop", "leave"])
 def test_logs_that_may_not_be_read_stop_nothing(endpoint, refuse, job, inputs, tmp_path, on_interrupt):
     refuse(LogsResponse, "describe_log_streams", "AccessDeniedException")
-    job = job.model_copy(update={"aws": job.aws.model_copy(update={"on_interrupt": on_interrupt})})
+    job = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": on_interrupt})})
     run, execution = submit(job, tmp_path / "one", inputs)
 
     events = follow(run, execution)
@@ -99,7 +98,7 @@ def test_a_job_that_may_not_be_described_for_good_is_left_alone(
 
 def test_a_job_that_is_to_be_left_is_not_stopped_whatever_ends_its_following(endpoint, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    job = job.model_copy(update={"aws": job.aws.model_copy(update={"on_interrupt": "leave"})})
+    job = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": "leave"})})
     _, execution = submit(job, tmp_path / "one", inputs)
     for event in execution.events(0.05):
         if event and event.get("state") == "Training":
@@ -157,9 +156,9 @@ def test_a_new_life_of_a_run_tells_its_states_from_the_first(endpoint, job, inpu
     follow(run, execution)
     script.fails_with = None
 
-    again = backend("sagemaker").render(job, run.directory, inputs)
+    again = job.backend.open().render(job, run.directory, inputs)
     run.record("submitted")
-    events = follow(run, backend("sagemaker").submit(run, again))
+    events = follow(run, job.backend.open().submit(run, again))
 
     assert states(events) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
 
@@ -272,7 +271,7 @@ def test_every_call_to_s3_says_whose_bucket_it_expects(endpoint, account, job, i
     account.session.events.register(
         "before-parameter-build.s3", lambda params, model, **_: given.append((model.name, params))
     )
-    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.aws, account))
+    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, account))
     run = Run.create(tmp_path / "one", job)
 
     follow(run, SageMakerJob(run, account, "facesim-one", made))

@@ -15,9 +15,9 @@ from facesim.billing import (
     spot_savings_percent,
 )
 from facesim.billing.bill import submitted
-from facesim.billing.market import Spot
 from facesim.errors import InputError
 from facesim.recovery import spent_s
+from facesim.spec.spot import Spot
 
 M5 = "ml.m5.2xlarge"
 

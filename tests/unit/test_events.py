@@ -13,9 +13,9 @@ import pytest
 from cluster import clock
 from facesim.billing.bill import make_bill, submitted
 from facesim.errors import InputError
-from facesim.job import make_job
 from facesim.recovery import spent_s
 from facesim.run import Run
+from facesim.spec.job import make_job
 
 M5 = "ml.m5.2xlarge"
 
