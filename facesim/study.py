@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from cluster.processes import NODE
 from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
-from facesim.errors import InputError
+from facesim.billing.bill import submitted
+from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
@@ -82,6 +83,7 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
+    A run that cannot be followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
@@ -103,7 +105,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
-        result = _execute(job.backend.open(), run, request, watcher)
+        try:
+            result = _execute(job.backend.open(), run, request, watcher)
+        except Lost as lost:
+            watcher.noticed(str(lost))
+            continue
         watcher.ended(run, result)
         if result["state"] == State.STOPPED:
             break
@@ -154,7 +160,8 @@ def _check_equipment(jobs: list[Job]) -> None:
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    run.record("submitted", shape=run.job().shape.model_dump())
+    job = run.job()
+    run.record("submitted", shape=job.shape.model_dump(), **submitted(job.groups, job.spot))
     # Real instances tell their own states, and take their own capacity away.
     execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
@@ -164,6 +171,9 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
     """Follow an execution to its end and write the run's result; returns what that holds.
 
     `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+
+    Raises:
+        StillRunning: it goes on, and is not followed any more: it has no result yet.
     """
     ends: list[dict[str, Any]] = []
     hangs: dict[str, dict[str, Any]] = {}
@@ -188,6 +198,10 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                 elif event["event"] == "limit_exceeded":
                     limit = event
                 ended = event
+    except StillRunning:
+        raise
+    except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
+        ended = {"outcome": "failed", "reason": str(error)}
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
