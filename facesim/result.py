@@ -12,8 +12,9 @@ import psutil
 
 from facesim.audit import audit
 from facesim.billing.bill import Bill, discount_of, make_bill
+from facesim.disturbance import measured_load
 from facesim.files import write_json
-from facesim.metrics.files import read_samples
+from facesim.metrics.files import samples_in
 from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State
 from facesim.spec.job import Job
@@ -26,7 +27,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
     billed for follows from its `state` events. What training would have found is null in a run that did not get there.
     """
-    job, outcome, samples, events = run.job(), run.outcome(), read_samples(run.metrics), run.events()
+    job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
     found = outcome or {}
@@ -63,6 +64,8 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
             measured=_measured_by_worker(job, samples, bill),
         ),
         "machine": machine(),
+        # What stands for hosts here is on one machine; real ones are machines of their own.
+        "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
     }
     write_json(run.result_file, result)
     return result

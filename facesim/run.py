@@ -16,7 +16,6 @@ result.json       the end: state, accuracy, times, resources, cost, the audit; w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import clock
+from facesim.claim import Claim
 from facesim.errors import InputError
 from facesim.files import append, write_text
 from facesim.spec.job import Job, Recovery
@@ -63,6 +63,7 @@ class Run:
         self.checkpoints = directory / "checkpoints"
         self.evaluation_file = directory / "evaluation.json"
         self.result_file = directory / "result.json"
+        self.claim = Claim(directory / ".lock")
         self._unwritten = b""
 
     @staticmethod
@@ -86,7 +87,7 @@ class Run:
             directory.chmod(0o700)  # a model of people's faces, and what tasks print, are nobody else's
             for folder in (run.metrics, run.logs, run.tasks):
                 folder.mkdir()
-            run.claim()
+            run.claim.take()
             run.job_file.write_text(job.model_dump_json(indent=1))
         except OSError as error:
             raise InputError(
@@ -105,20 +106,6 @@ class Run:
         if not run.job_file.is_file():
             raise InputError(f"{directory} is not a run directory: it has no {run.job_file.name}")
         return run
-
-    def claim(self) -> None:
-        """Have this run to oneself until this process ends.
-
-        Raises:
-            InputError: another process has it.
-        """
-        self._lock = (self.directory / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{self.directory} is still being run by another process; wait for it, or stop it"
-            ) from None
 
     def reopen(self, job: Job) -> None:
         """Make it a run that goes on, as `job`: what told of its end is gone."""

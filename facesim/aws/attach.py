@@ -28,7 +28,7 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         if run.plan_file.exists():
             request = json.loads(run.plan_file.read_text()).get("CreateTrainingJob", {})
             if request.get("TrainingJobName") == name:
-                run.claim()
+                run.claim.take()
                 return run
     told = describe(account, name)
     hyperparameters = told.get("HyperParameters", {})

@@ -102,7 +102,8 @@ class SageMakerJob:
                 log.unlink()  # read again from the beginning
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
-        """As `Execution.events`. `uploaded` for each file, `training_job` once it exists, `state` by its transitions.
+        """As `Execution.events`. `emulated` where the endpoint is not AWS', `uploaded` for each file,
+        `training_job` once it exists, `state` by its transitions.
 
         Raises:
             InputError: AWS does not allow to make the job.
@@ -110,6 +111,8 @@ class SageMakerJob:
             LeftRunning: the user left it.
             LostSight: it exists and cannot be followed any more.
         """
+        if self._account.emulator:
+            yield {"event": "emulated", "endpoint": self._account.emulator}
         if self._request:
             yield from self._create()
             if not self._exists:
@@ -347,7 +350,7 @@ class SageMakerJob:
             yield from self._late_metrics(description, deadline, tick_s)
         yield from self._tried("logs", self._read_logs)
         bill = reported(description)
-        yield {"event": "billed", **bill}
+        yield {"event": "billed", **bill, "emulated": self._account.emulator is not None}
         secondary, failure = description["SecondaryStatus"], description.get("FailureReason")
         outcome = OUTCOMES[description["TrainingJobStatus"]]
         if secondary in _LIMITS:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from facesim.aws.advice import AwsError, CredentialsError, DeniedError, RefusedError, said
 from facesim.errors import InputError
@@ -65,6 +66,20 @@ class Account:
         """
         with asking("ask who you are"):
             return self.client("sts").get_caller_identity()["Account"]
+
+    @functools.cached_property
+    def emulator(self) -> str | None:
+        """The endpoint of training jobs, if it is not AWS' own but one that was configured in its place; else None.
+
+        A private endpoint of AWS in a VPC is AWS' own: it is in the same domain.
+        """
+        from botocore.config import Config
+
+        asked = self.client("sagemaker").meta.endpoint_url
+        own = self.session.client("sagemaker", config=Config(ignore_configured_endpoint_urls=True)).meta.endpoint_url
+        host, own_host = (urlsplit(url).hostname or "" for url in (asked, own))
+        domain = own_host.rpartition(f"{self.region}.")[2]
+        return None if host == own_host or host.endswith(f".{domain}") else asked
 
     def client(self, service: str) -> Any:
         """A client of `service`, the same one until the account is renewed.

@@ -91,6 +91,7 @@ def plan(contract: Contract) -> HostWork:
         private_network=False,
         grace_s=_GRACE_S if host == first_host else _OTHERS_GRACE_S,
         max_restarts=job.recovery.max_restarts,
+        hang_s=job.recovery.hang_s,
         faults=tuple(_faults(job, run, [task.name for task in tasks], host == first_host, done)),
     )
     run.plan_file.write_text(work.to_json())

@@ -65,6 +65,11 @@ class Context:
         #: Whether this process has not made an update yet.
         self.trains_first = True
 
+    @property
+    def leads(self) -> bool:
+        """Whether what this task finds is what the run found."""
+        return self.task == "chief-0"
+
     def stop_when_asked(self) -> None:
         """From now on SIGTERM sets `stopping` instead of ending this process at once."""
 
