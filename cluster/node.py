@@ -32,8 +32,6 @@ from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
 
 _INPUT = 0
 
-#: How long the name of another host may take to be known.
-_NAMES_S = 300.0
 _FAILURE_LINES = 15
 
 
@@ -119,16 +117,20 @@ def main_hosted(function: str) -> int:
         work: HostWork = getattr(import_module(module), name)(contract)
         relay = Relay(Path(work.plan.tasks[0].log).parent, work.kept)
         beacon = Beacon(len(contract.hosts)) if contract.current_host == work.first_host else None
-        stopped = not _await_names(contract.hosts, commands)
-        for module in () if stopped else work.plan.preload:
+        there = _await_names(contract.hosts, commands, work.patience_s)
+        if there is None and not work.over:
+            raise TimeoutError(f"not all of {', '.join(contract.hosts)} are known after {work.patience_s:.0f} s")
+        for module in work.plan.preload if there else ():
             import_module(module)
-        if stopped or commands.read(wait(commands.files(), 0)):
+        if there is None:
+            outcome = COMPLETED  # this host is late: the first has ended, and is gone
+        elif not there or commands.read(wait(commands.files(), 0)):
             outcome = STOPPED
         else:
             outcome = Supervisor(work.plan, tell, commands, beacon).run()
         if outcome == FAILED:
             reason = _reason(work.plan, failed)
-        work.finish()
+        work.finish(outcome)
     except Exception as error:
         traceback.print_exc()
         outcome, reason = FAILED, f"{type(error).__name__}: {error}"
@@ -142,21 +144,19 @@ def main_hosted(function: str) -> int:
     return 1 if outcome == FAILED else 0
 
 
-def _await_names(hosts: tuple[str, ...], commands: _Signals) -> bool:
-    """Wait until every host's name is known, which may take a while; False when told to stop meanwhile.
-
-    Raises:
-        TimeoutError: one never is.
+def _await_names(hosts: tuple[str, ...], commands: _Signals, patience_s: float) -> bool | None:
+    """Wait until every host's name is known, which may take a while; False when told to stop meanwhile, None when one
+    is not known within `patience_s`.
     """
-    deadline = time.monotonic() + _NAMES_S
+    deadline = time.monotonic() + patience_s
     for host in hosts:
         while True:
             try:
                 socket.getaddrinfo(host, None)
                 break
-            except socket.gaierror as error:
+            except socket.gaierror:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the name {host} is not known after {_NAMES_S:.0f} s: {error}") from None
+                    return None
             if commands.read(wait(commands.files(), 0.2)):
                 return False
     return True
