@@ -21,6 +21,7 @@ from os import _exit, getpid, read
 from pathlib import Path
 from typing import Any
 
+from cluster import clock
 from cluster.contract import Contract, HostWork
 from cluster.isolation import enter_private_network
 from cluster.lifeline import end_with_parent
@@ -75,7 +76,7 @@ class _InputAndSignals(_Signals):
 def report(event: str, **details: Any) -> None:
     """Tell whoever started this node what happened."""
     with contextlib.suppress(BrokenPipeError):  # it is gone, which the end of our input tells
-        print(json.dumps({"time_unix_s": time.time(), "event": event, **details}), flush=True)
+        print(json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}), flush=True)
 
 
 def main(plan_file: str, parent: int) -> int:
@@ -116,7 +117,7 @@ def main_hosted(function: str) -> int:
     try:
         module, name = function.split(":")
         work: HostWork = getattr(import_module(module), name)(contract)
-        relay = Relay(Path(work.plan.tasks[0].log).parent)
+        relay = Relay(Path(work.plan.tasks[0].log).parent, work.kept)
         beacon = Beacon(len(contract.hosts)) if contract.current_host == work.first_host else None
         stopped = not _await_names(contract.hosts, commands)
         for module in () if stopped else work.plan.preload:

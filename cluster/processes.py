@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from cluster import clock
 from cluster.lifeline import start_child
 from cluster.plan import Plan
 from cluster.supervisor import PONG
@@ -198,4 +199,4 @@ class LocalNode:
 
 
 def _event(name: str, **details: Any) -> dict[str, Any]:
-    return {"time_unix_s": time.time(), "event": name, **details}
+    return {"time_unix_s": clock.time_unix_s(), "event": name, **details}

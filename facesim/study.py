@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from cluster.processes import NODE
 from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
-from facesim.errors import InputError
+from facesim.billing.bill import submitted
+from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
@@ -70,15 +71,19 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
     Raises:
         InputError: it is more than the jobs allow.
     """
-    job = rendered[0][0]
-    where = job.backend.open()
-    if not isinstance(where, Paid):
-        return None
-    return where.estimate([request for _, _, request in rendered], getattr(job.backend, "max_cost", None))
+    told = []
+    for backend in dict.fromkeys(job.backend.name for job, _, _ in rendered):
+        own = [(job.backend, request) for job, _, request in rendered if job.backend.name == backend]
+        where = own[0][0].open()
+        if isinstance(where, Paid):
+            limits = [limit for each, _ in own if (limit := getattr(each, "max_cost", None)) is not None]
+            told.append(where.estimate([request for _, request in own], min(limits, default=None)))
+    return "; ".join(told) or None
 
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
+    A run that cannot be followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
@@ -88,8 +93,10 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
-    check_writable(jobs[0].recovery)
-    check_room(jobs[0].faults, output)
+    for recovery in dict.fromkeys(job.recovery for job in jobs):
+        check_writable(recovery)
+    for faults in dict.fromkeys(job.faults for job in jobs):
+        check_room(faults, output)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
@@ -98,7 +105,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
-        result = _execute(job.backend.open(), run, request, watcher)
+        try:
+            result = _execute(job.backend.open(), run, request, watcher)
+        except Lost as lost:
+            watcher.noticed(str(lost))
+            continue
         watcher.ended(run, result)
         if result["state"] == State.STOPPED:
             break
@@ -149,14 +160,21 @@ def _check_equipment(jobs: list[Job]) -> None:
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    run.record("submitted")
+    job = run.job()
+    run.record("submitted", shape=job.shape.model_dump(), **submitted(job.groups, job.spot))
     # Real instances tell their own states, and take their own capacity away.
     execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
 
 
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
-    """Follow an execution to its end and write the run's result; returns what that holds."""
+    """Follow an execution to its end and write the run's result; returns what that holds.
+
+    `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+
+    Raises:
+        StillRunning: it goes on, and is not followed any more: it has no result yet.
+    """
     ends: list[dict[str, Any]] = []
     hangs: dict[str, dict[str, Any]] = {}
     limit: dict[str, Any] | None = None
@@ -173,11 +191,17 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                     ends.append(event)
                 elif event["event"] in ("recovering", "node_started"):
                     ends.clear()  # what ended before is not why this attempt fails
+                elif event["event"] == "emulated":
+                    measurement = "emulated"
                 elif event["event"] == "hung":
                     hangs[event["task"]] = event
                 elif event["event"] == "limit_exceeded":
                     limit = event
                 ended = event
+    except StillRunning:
+        raise
+    except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
+        ended = {"outcome": "failed", "reason": str(error)}
     finally:
         execution.close()
     state = _STATES[ended["outcome"]]
