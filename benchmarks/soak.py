@@ -65,7 +65,7 @@ class Disturbed:
     def __init__(self, options: dict[str, Any], directory: Path, draw: random.Random, roles: list[str]):
         self.happened: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self._token, self._directory = uuid.uuid4().hex, directory
+        self._token, self._directory, self._strategy = uuid.uuid4().hex, directory, options["strategy"]
         directory.mkdir(parents=True)
         tasks = make_job(**options).tasks
         faults = [
@@ -89,6 +89,20 @@ class Disturbed:
         """Start the command, kill it or its node when it is time, and go on with it when it was killed."""
         until_s = time.monotonic() + _RUN_S
         process, begin_s = self._start(arguments), time.monotonic()
+        try:
+            self._disturb(process, outside, begin_s, until_s)
+        finally:
+            process.kill()  # if this is being ended, too
+            process.wait()
+        if process.returncode == -signal.SIGKILL:
+            self._expect_nothing_left("after the command was killed")
+            if not self.wrong:
+                going_on = ["--resume", str(self.run.directory)] if self.run else arguments
+                self._follow(going_on, {})
+
+    def _disturb(
+        self, process: subprocess.Popen[bytes], outside: dict[str, float], begin_s: float, until_s: float
+    ) -> None:
         while process.poll() is None:
             if time.monotonic() > until_s:
                 self.wrong.append(f"did not end within {_RUN_S:.0f} s")
@@ -97,11 +111,6 @@ class Disturbed:
                 if time.monotonic() - begin_s >= in_s and self._kill(role, process):
                     del outside[role]
             time.sleep(0.02)
-        if process.returncode == -signal.SIGKILL:
-            self._expect_nothing_left("after the command was killed")
-            if not self.wrong:
-                going_on = ["--resume", str(self.run.directory)] if self.run else arguments
-                self._follow(going_on, {})
 
     def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -145,11 +154,11 @@ class Disturbed:
             if event["event"] == "fault":
                 role = event["target"].rsplit("-", 1)[0]
                 self.happened[f"{event['kind']} {role}"] += 1
-        counted, strategy = result["counted"], self.run.job().strategy
+        counted = result["counted"]
         # The copies of `independent` train everything each, and count each its own.
         if counted["examples"] != counted["examples_due"]:
             self.wrong.append(f"{counted['examples']} examples counted, {counted['examples_due']} due")
-        expected = {"single": "single", "independent": "apart"}.get(strategy, "together")
+        expected = {"single": "single", "independent": "apart"}.get(self._strategy, "together")
         if result["sync_audit"]["verdict"] != expected:
             self.wrong.append(f"audited {result['sync_audit']['verdict']}: {result['sync_audit']['evidence']}")
         return result
@@ -204,6 +213,7 @@ def main(
     json_file: Path | None,
 ) -> None:
     """Disturb runs at random, and see whether everyone arrives."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with what is under way
     if short:
         disturbances, epochs, strategies = 5, 4, ("ps-async", "allreduce", "single")
     names = list(strategies or STRATEGIES)
