@@ -83,9 +83,10 @@ class LocalNode:
         while True:
             ended = False
             for event in self._events_of_process(tick_s):
-                if event and event["event"] == "fault":
-                    done.add(event["number"])
-                ended = event is not None and event["event"] == "node_ended"
+                if event is not None:
+                    ended = event["event"] == "node_ended"
+                    if event["event"] == "fault":
+                        done.add(event["number"])
                 yield event
             code = self._process.wait()
             if ended:

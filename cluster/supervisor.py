@@ -134,8 +134,11 @@ class Supervisor:
     def tasks_of(self, host: str) -> list[str]:
         return [task.name for task in self._plan.tasks if task.host == host]
 
-    def port_of(self, task: str) -> int:
+    def port_of(self, task: str) -> int | None:
         return self._tasks[task].port
+
+    def pid_of(self, task: str) -> int | None:
+        return self._running[task].pid if task in self._running else None
 
     # Starting
 

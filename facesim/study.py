@@ -22,7 +22,7 @@ from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
-from facesim.spec.faults import check_room
+from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 from facesim.telling import hung
@@ -97,6 +97,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         check_writable(recovery)
     for faults in dict.fromkeys(job.faults for job in jobs):
         check_room(faults, output)
+        check_network(faults, jobs[0].backend.name)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
@@ -142,6 +143,7 @@ def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
+    check_network(job.faults, job.backend.name)
     _check_equipment([job])
     if estimate := cost_estimate([(job, run.directory, request)]):
         watcher.noticed(estimate)

@@ -223,3 +223,36 @@ def hand_out(directory: str, silent: str, owing: int) -> None:
                 if step < 50 or silent not in (worker, "both"):
                     progressed(worker, owing)
             time.sleep(0.01)
+
+
+def serve_echo(port: int) -> None:
+    """Sends back what it is sent."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        tell("listening", port=port)
+        connection, _ = listener.accept()
+        while said := connection.recv(1024):
+            connection.sendall(said)
+    time.sleep(600)
+
+
+def ask(port: int, seconds: float) -> None:
+    """Asks an echo, again and again, and tells how long the longest answer took, and how long all took without it."""
+    import socket
+
+    answers: list[float] = []
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            connection = socket.create_connection(("127.0.0.1", port))
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    while time.monotonic() < until:
+        begin = time.monotonic()
+        connection.sendall(b"?")
+        connection.recv(1)
+        answers.append(time.monotonic() - begin)
+        time.sleep(0.01)
+    tell("asked", longest_s=max(answers), answers=len(answers))

@@ -74,6 +74,15 @@ def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(
     assert (tmp_path / "worker-0.log").read_text() == "serving hello\n"
 
 
+def test_ticks_after_the_last_event_do_not_change_how_the_work_ended(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "work", 0.1))
+
+    *_, ended = (event for event in node.events(tick_s=0.0001) if event)
+    node.close()
+
+    assert ended["outcome"] == "completed"
+
+
 def test_the_work_is_done_when_every_task_that_ends_by_itself_has_ended(tmp_path):
     chief_is_done = tmp_path / "done"
     node = start(
