@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from facesim.disturbance import Load
+from facesim.metrics.disturbance import Load
 from facesim.metrics.files import SampleTail
 from facesim.run import Run
 from facesim.study import Watcher

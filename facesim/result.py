@@ -13,8 +13,8 @@ import psutil
 from facesim.audit import audit
 from facesim.billing.bill import make_bill
 from facesim.billing.catalogue import assumed_spot_discount
-from facesim.disturbance import measured_load
 from facesim.files import write_json
+from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State

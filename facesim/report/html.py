@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
-from facesim.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.errors import InputError
+from facesim.metrics.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import Data, RunRecord, since_launch_s

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from facesim.disturbance import Load
 from facesim.errors import InputError
+from facesim.metrics.disturbance import Load
 from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.run import Run, State

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from facesim.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
+from facesim.metrics.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.report import compare, to_json
 from facesim.report.html import render
 from facesim.report.load import load, since_launch_s
