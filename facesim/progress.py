@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cluster import clock
 from facesim.metrics.disturbance import Load
 from facesim.metrics.files import SampleTail
 from facesim.run import Run
@@ -65,7 +66,7 @@ class _Course:
         epochs = self.latest.get("epoch", 0)
         if not epochs or self._training_since is None:
             return None
-        return (time.time() - self._training_since) / epochs * (self.epochs - epochs)
+        return (clock.time_unix_s() - self._training_since) / epochs * (self.epochs - epochs)
 
     def figures(self) -> str:
         """Epoch, throughput, loss, accuracy and time left, as far as they are known."""

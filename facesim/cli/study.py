@@ -142,10 +142,10 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     from facesim.run import State
 
     show_report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
-    states = {result["state"] for run in runs if (result := run.result())}
+    states = {result["state"] if (result := run.result()) else None for run in runs}
     if State.STOPPED in states:
         return INTERRUPTED
-    return 0 if states <= {State.COMPLETED} else 1
+    return 0 if states <= {State.COMPLETED} else 1  # one without a result could not be followed to its end
 
 
 def _baselines(jobs: list[Job], output: Path) -> list[Score]:

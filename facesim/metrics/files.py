@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facesim.errors import InputError
-from facesim.files import written
+from facesim.files import in_a_line, written
 from facesim.metrics.schema import METRICS, Sample, sample
 from facesim.run import Run
 
@@ -27,8 +27,7 @@ class SampleWriter:
     def __init__(self, path: Path, *, run_id: str, host: str, source: str):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
+        if in_a_line(self._file):
             os.write(self._file, b"\n")  # whoever wrote before crashed: its torn line must not swallow our first
         self._place = (run_id, host, source)
         self._unwritten = b""

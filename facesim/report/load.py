@@ -142,6 +142,7 @@ class Billing(_Read):
     spot: bool = False
     spot_discount: float = 0.0
     hosts: int
+    instance_s: float | None = None
     training_s: float
     billable_s: float
     waiting_s: float

@@ -86,7 +86,8 @@ def instance_s(record: RunRecord) -> float | None:
     """Seconds for which the run had its instances, times their number: what is billed on demand, whatever the price."""
     result = record.result
     if result.billing is not None:
-        return result.billing.hosts * result.billing.training_s
+        whole = result.billing.instance_s  # not in the bills of earlier versions
+        return result.billing.hosts * result.billing.training_s if whole is None else whole
     return None if result.hosts is None or result.total_s is None else result.hosts * result.total_s
 
 

@@ -56,7 +56,7 @@ def test_a_dry_run_with_everything_named_needs_no_aws_at_all(options, monkeypatc
         "--role",
         "arn:aws:iam::123456789012:role/r",
         "--bucket",
-        "b",
+        "a-bucket",
         "--image",
         "r.x/i:1",
     ]
