@@ -184,3 +184,29 @@ def test_training_began_with_the_first_of_several_starts(make_run):
     writer.close()
 
     assert load(run).first_step_s == pytest.approx(10.0)
+
+
+def test_the_bill_of_a_resumed_run_has_the_instances_of_each_time(make_run):
+    from facesim.billing import make_bill
+
+    run = resumed(make_run)
+    events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    for event, hosts in zip([event for event in events if event["event"] == "submitted"], (2, 4), strict=True):
+        event["groups"] = [["ml.m5.2xlarge", hosts]]
+    events.insert(1, {"time_unix_s": LAUNCHED_UNIX_S + 1, "event": "state", "state": "Training"})
+    billed = make_bill(events, [("ml.m5.2xlarge", 4)]).to_dict(0.6)
+    result = json.loads(run.result_file.read_text())
+    run.result_file.write_text(json.dumps({**result, "measurement": "measured", "billing": billed}))
+
+    comparison = compare([run], target_accuracy=50.0)
+
+    (row,) = comparison.rows
+    (record,) = row.records
+    reached = record.history[record.history["held_out_accuracy_percent"] >= 50.0]["time_unix_s"].iloc[0]
+    began = next(each["begin_unix_s"] for each in billed["transitions"] if each["begin_unix_s"] > LAUNCHED_UNIX_S + 3600
+                 and each["billable"])  # fmt: skip
+    spent_s = 2 * 9 + 4 * (reached - began)
+    assert row.estimate("instance_s_to_accuracy").mean == pytest.approx(spent_s, abs=4)
+    assert row.estimate("cost_to_accuracy_usd").mean == pytest.approx(0.461 * spent_s / 3600, rel=0.02)
+    page = render(comparison)
+    assert "billed before it was resumed" in page and "2 × ml.m5.2xlarge" in page and "4 × ml.m5.2xlarge" in page
