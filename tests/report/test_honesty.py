@@ -210,3 +210,19 @@ def test_the_bill_of_a_resumed_run_has_the_instances_of_each_time(make_run):
     assert row.estimate("cost_to_accuracy_usd").mean == pytest.approx(0.461 * spent_s / 3600, rel=0.02)
     page = render(comparison)
     assert "billed before it was resumed" in page and "2 × ml.m5.2xlarge" in page and "4 × ml.m5.2xlarge" in page
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        ("single", "1 process"),
+        ("mirrored", "1 process, 2 replicas"),
+        ("ps-async", "2 workers, 1 ps"),
+        ("allreduce", "2 workers"),
+        ("of a plugin that is gone", "2 workers"),
+    ],
+)
+def test_a_shape_is_told_as_its_strategy_uses_it(strategy, told):
+    from facesim.report.rows import shape_in_words
+
+    assert shape_in_words(strategy, {"workers": 2, "ps": 1}) == told
