@@ -162,7 +162,7 @@ def test_the_time_between_two_lives_is_not_the_run_s(make_run):
 def test_a_resume_and_the_shape_before_it_are_shown(make_run):
     comparison = compare([resumed(make_run), make_run("ps-async", workers=4, name="whole"), make_run("single")])
 
-    labels = ["single", "ps-async (never resumed with others)", "ps-async (began with 2 workers, 1 ps)"]
+    labels = ["single", "ps-async", "ps-async (began with 2 workers, 1 ps)"]
     assert sorted(row.label for row in comparison.rows) == sorted(labels)
     assert any("was resumed once, the last time as 4 workers, 1 ps, before that as 2 workers, 1 ps" in warning
                for warning in comparison.warnings)  # fmt: skip
