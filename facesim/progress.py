@@ -208,7 +208,7 @@ def _end(result: dict[str, Any]) -> str:
         text += f", held-out accuracy {result['held_out_accuracy']:.3f}"
     if result["images_per_s"] is not None:
         text += f", {result['images_per_s']:.0f} images/s"
-    if disturbances := Load(**result["load"]).disturbances:
+    if disturbances := Load(**(result.get("load") or {})).disturbances:
         text += f"; disturbed: {' and '.join(disturbances)}"
     return text
 
