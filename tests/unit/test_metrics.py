@@ -219,6 +219,15 @@ def test_a_task_of_a_part_of_the_run_counts_for_that_part(tmp_path):
     assert measured_load(samples_in(tmp_path), one_machine=True).foreign_cpu_percent == pytest.approx(50 - 20 - 30)
 
 
+def test_the_round_in_which_a_task_ends_is_left_out(tmp_path):
+    recorded(tmp_path, "algo-1", busy=60.0, steal=0.0, cpus=2, machine_cpus=2, tasks=[55.0])
+    last = SampleWriter(tmp_path / "last.jsonl", run_id="r", host="algo-1", source="psutil")
+    machine = {"machine_busy_percent": 60.0, "machine_cpu_count": 2, "cpu_count": 2, "steal_percent": 0.0}
+    last.write(3.0, "host", 0, machine)  # the task was still there for a part of it
+
+    assert measured_load(samples_in(tmp_path), one_machine=True).foreign_cpu_percent == pytest.approx(5)
+
+
 def test_without_the_machine_s_own_figures_nothing_is_known(tmp_path):
     out = SampleWriter(tmp_path / "p.jsonl", run_id="r", host="h", source="psutil")
     out.write(1.0, "worker", 0, {"cpu_percent": 50.0})
