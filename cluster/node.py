@@ -8,6 +8,7 @@ once); when its input closes, whoever started it is gone, and it ends at once. S
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -15,7 +16,6 @@ import time
 import traceback
 from importlib import import_module
 from multiprocessing.connection import wait
-from os import _exit, getpid, read
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cluster.liveness import Beacon
 from cluster.plan import Plan
 from cluster.relay import Relay
 from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
+from cluster.surroundings import set_environment, without_proxies
 
 _INPUT = 0
 
@@ -62,7 +63,7 @@ class _InputAndSignals(_Signals):
     def read(self, ready: list[Any]) -> str | None:
         command = super().read(ready)
         if _INPUT in ready:
-            said = read(_INPUT, 1024)
+            said = os.read(_INPUT, 1024)
             command = "kill" if not said or b"kill" in said else "stop"
         return command
 
@@ -76,7 +77,7 @@ def main(plan_file: str) -> int:
     """Run a plan; 0 when it completed."""
     plan = Plan.read(Path(plan_file))
     commands = _InputAndSignals()
-    report("node_started", pid=getpid())
+    report("node_started", pid=os.getpid())
     if plan.private_network:
         report("network", private=enter_private_network())
     for module in plan.preload:
@@ -92,7 +93,7 @@ def main(plan_file: str) -> int:
 def main_hosted(function: str) -> int:
     """Be one host of a SageMaker job; 0 when its work was done or stopped."""
     commands = _Signals()
-    report("node_started", pid=getpid())
+    report("node_started", pid=os.getpid())
     contract = Contract.read()
     outcome, reason, relay, beacon = FAILED, "", None, None
     failed: list[dict[str, Any]] = []
@@ -165,6 +166,7 @@ def _reason(plan: Plan, failed: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    set_environment(without_proxies(os.environ))  # a container has those of its engine's configuration, or of its image
     code = main_hosted(sys.argv[2]) if sys.argv[1] == "--contract" else main(sys.argv[1])
     # Not sys.exit: unloading what was preloaded for the tasks takes longer than a second and changes nothing.
-    _exit(code)
+    os._exit(code)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+
+from cluster.surroundings import python
 
 
 class LocalNode:
@@ -24,11 +25,12 @@ class LocalNode:
     def __init__(self, plan_file: Path, log: Path, environment: dict[str, str]):
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cluster.node", str(plan_file)],
+                python("cluster.node", str(plan_file.absolute())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,
+                cwd=plan_file.parent,  # what lies in the user's folder is not for the tasks
                 start_new_session=True,
                 bufsize=0,
             )
@@ -52,8 +54,9 @@ class LocalNode:
                 break
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                last = json.loads(line)
-                yield last
+                if line.startswith(b"{"):  # Python's start-up files may print, too
+                    last = json.loads(line)
+                    yield last
         code = self._process.wait()
         if last is None or last["event"] != "node_ended":
             yield {"time_unix_s": time.time(), "event": "node_ended", "outcome": "failed", "exit_code": code}

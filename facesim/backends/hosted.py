@@ -59,7 +59,7 @@ def plan(contract: Contract) -> HostWork:
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
-    environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
     computing = [role for role, _ in mine if strategy.tasks is not served or role == "worker"]
     tasks = [

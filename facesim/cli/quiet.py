@@ -2,14 +2,18 @@
 
 import os
 
+from facesim.models.framework import load_keras
+
 
 def hush_tensorflow() -> None:
-    """Import TensorFlow without what its libraries print while they load, which no setting of theirs silences."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Import TensorFlow and Keras without what its libraries print while they load, which no setting of theirs silences."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         import tensorflow  # noqa: F401
+
+        load_keras()
     finally:
         os.dup2(errors, 2)
         os.close(errors)

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import tensorflow as tf
 
+import facesim.training.lean  # noqa: F401  before anything else imports Keras
 from cluster.task import AGAIN
 from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.errors import FacesimError
