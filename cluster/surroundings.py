@@ -62,12 +62,20 @@ def without_proxies(around: Mapping[str, str]) -> dict[str, str]:
 
     That is any name with "proxy" in it, in any case: http_proxy, GRPC_PROXY, No_Proxy, GRPC_ADDRESS_HTTP_PROXY, ...
     """
-    return {name: value for name, value in around.items() if "proxy" not in name.lower()}
+    return {name: value for name, value in around.items() if not _is_proxy(name)}
 
 
 def without_settings(around: Mapping[str, str]) -> dict[str, str]:
     """`around` without what sets up Python and the libraries that compute, such as TF_CONFIG or OMP_NUM_THREADS."""
-    return {name: value for name, value in around.items() if name in _KEPT or not name.startswith(_SETTINGS)}
+    return {name: value for name, value in around.items() if not _is_setting(name)}
+
+
+def _is_proxy(name: str) -> bool:
+    return "proxy" in name.lower()
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith(_SETTINGS) and name not in _KEPT and not _is_proxy(name)
 
 
 def set_environment(environment: Mapping[str, str]) -> None:

@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +21,8 @@ from cluster.plan import Task
 AGAIN = 75
 #: What a task tells of by `reached`.
 REACHED = "reached"
+#: What a task tells of by `connecting`: that it waits for others, and that it waits no more.
+CONNECTING, CONNECTED = "connecting", "connected"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -40,6 +44,18 @@ def reached(step: int) -> None:
         assert _supervisor is not None, "who has no supervisor waits for nothing"
         tell(REACHED, step=step)
         _supervisor.recv_bytes()
+
+
+@contextmanager
+def connecting(addresses: Iterable[str], within_s: float) -> Iterator[None]:
+    """For as long as this task waits for those at `addresses` (`host:port`): when `within_s` have passed the supervisor
+    ends it, and the work, and says which of them do not answer.
+
+    This process could not do that itself: TensorFlow keeps all of Python waiting while it connects.
+    """
+    tell(CONNECTING, addresses=list(addresses), within_s=within_s)
+    yield
+    tell(CONNECTED)
 
 
 def run_task(task: Task, supervisor: Connection | None, awaited_steps: list[int], *more_arguments: Any) -> None:

@@ -1,12 +1,13 @@
 """Tasks for the supervisor's tests: real processes without TensorFlow."""
 
+import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-from cluster.task import AGAIN, reached, tell
+from cluster.task import AGAIN, connecting, reached, tell
 
 
 def work(seconds: float) -> None:
@@ -176,3 +177,19 @@ def note_sigterm(directory: str) -> None:
 
     signal.signal(signal.SIGTERM, note)
     time.sleep(600)
+
+
+def connect(address: str, within_s: float, after_s: float) -> None:
+    """Waits for others so long."""
+    with connecting([address], within_s):
+        time.sleep(after_s)
+
+
+def note_surroundings(directory: str) -> None:
+    """Notes what it finds around it."""
+    import queue
+    import tempfile
+
+    assert queue and tempfile
+    found = {"environment": dict(os.environ), "path": sys.path}
+    (Path(directory) / "surroundings.json").write_text(json.dumps(found))
