@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from facesim import unused
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
 from facesim.folders import cache_folder
-from facesim.job import Job
 from facesim.pretrained import keep_pretrained
-from facesim.subset import Subset
+from facesim.spec.job import Job
+from facesim.spec.subset import Subset
 
 #: Names of what training tasks read: a prepared data set, and the network that training starts from.
 DATA, PRETRAINED = "data", "pretrained"
@@ -53,6 +54,16 @@ def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> l
         if part not in ready:
             ready[part] = prepare_inputs(job, progress)
     return [ready[_part(job)] for job in jobs]
+
+
+def told_of_data(inputs: list[Inputs]) -> list[str]:
+    """What a user should know of the data before training starts: what is not used of it, and how it was read."""
+    told: dict[str, None] = {}
+    for data in (own.data for own in inputs):
+        if data.unused:
+            told[f"{data.name}: not used: {unused.told(data.unused)}"] = None
+        told |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
+    return list(told)
 
 
 def _part(job: Job) -> tuple[str | None, int | None]:

@@ -16,8 +16,9 @@ from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.errors import InputError
 from facesim.inputs import Inputs, prepare_data
-from facesim.job import Experiment, Job
 from facesim.pretrained import find_pretrained
+from facesim.spec.experiment import Experiment
+from facesim.spec.job import Job
 
 _CHUNK = 4096
 

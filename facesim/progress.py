@@ -31,7 +31,7 @@ class _Course:
 
     def __init__(self, run: Run, position: int, jobs: int):
         job = run.job()
-        self.title = f"[{position}/{jobs}] {job.strategy}, seed {job.experiment.seed}"
+        self.title = f"[{position}/{jobs}] {job.strategy.name}, seed {job.experiment.seed}"
         self.epochs = job.experiment.epochs
         self.latest: dict[str, float] = {}
         self.tasks: dict[str, dict[str, float]] = {}

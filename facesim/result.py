@@ -14,11 +14,10 @@ from facesim.audit import audit
 from facesim.billing.bill import make_bill
 from facesim.billing.catalogue import assumed_spot_discount
 from facesim.files import write_json
-from facesim.job import Job
 from facesim.metrics.files import read_samples
 from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State
-from facesim.training import STRATEGIES, served
+from facesim.spec.job import Job
 
 
 def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
@@ -37,8 +36,8 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     result = {
         "run_id": run.id,
         "job": job.model_dump(),
-        "strategy": job.strategy,
-        "backend": job.backend,
+        "strategy": job.strategy.name,
+        "backend": job.backend.name,
         "seed": job.experiment.seed,
         "state": state.value,
         "measurement": measurement,
@@ -60,7 +59,7 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
             _received_by_worker(job, samples),
             over_wire=job.hosts > 1,
             replaced=replaced_workers(events),
-            steps_at_a_time=job.steps_at_a_time,
+            steps_at_a_time=job.strategy.steps_at_a_time,
         ),
         "machine": machine(),
     }
@@ -161,14 +160,14 @@ def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]
     if rows.empty:
         return {}
     received = {(role, index): value for (_, role, index), value in _total(rows, "net_received_bytes").items()}
-    chief_trains = STRATEGIES[job.strategy].tasks is not served
+    chief_trains = not job.strategy.coordinated
     tasks = ([("chief", 0)] if chief_trains else []) + [("worker", index) for index in range(job.shape.workers)]
     return {number: received.get(task, 0) for number, task in enumerate(tasks)}
 
 
 def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:
     """Bytes that crossed between tasks: what all of them received. None where that was not measured."""
-    if not STRATEGIES[job.strategy].distributed:
+    if not job.strategy.distributed:
         return 0
     rows = samples[samples["source"] == "sockets"]
     return _total(rows, "net_received_bytes").sum() if len(rows) else None

@@ -27,7 +27,7 @@ from typing import Any
 
 from facesim.errors import InputError
 from facesim.files import append, write_text
-from facesim.job import Job, Recovery
+from facesim.spec.job import Job, Recovery
 
 
 class State(str, Enum):

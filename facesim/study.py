@@ -8,17 +8,18 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from facesim.backends import backend, spot
+from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.errors import InputError
-from facesim.faults import check_room
-from facesim.inputs import Inputs, prepare_all, prepare_inputs
-from facesim.job import Job, changed_job, flag
+from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
+from facesim.spec.faults import check_room
+from facesim.spec.job import Job, changed_job
+from facesim.spec.options import flag
 
 _TICK_S = 0.25
 _STATES = {
@@ -53,8 +54,8 @@ def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tup
     rendered = []
     for job, own in zip(jobs, inputs, strict=True):
         part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
-        directory = output / f"{stamp}-{job.strategy}{part}-seed{job.experiment.seed}"
-        rendered.append((job, directory, backend(job.backend).render(job, directory, own)))
+        directory = output / f"{stamp}-{job.strategy.name}{part}-seed{job.experiment.seed}"
+        rendered.append((job, directory, job.backend.open().render(job, directory, own)))
     return rendered
 
 
@@ -65,10 +66,10 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
         InputError: it is more than the jobs allow.
     """
     job = rendered[0][0]
-    where = backend(job.backend)
+    where = job.backend.open()
     if not isinstance(where, Paid):
         return None
-    return where.estimate([request for _, _, request in rendered], job.aws.max_cost)
+    return where.estimate([request for _, _, request in rendered], getattr(job.backend, "max_cost", None))
 
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
@@ -78,7 +79,8 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     inputs = prepare_all(jobs, watcher.preparing)
-    for notice in (*check_memory(jobs, [len(own.data.names) for own in inputs]), *check_unseen(jobs, inputs)):
+    classes = [len(own.data.names) for own in inputs]
+    for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
     check_writable(jobs[0].recovery)
@@ -91,7 +93,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
-        result = _execute(backend(job.backend), run, request, watcher)
+        result = _execute(job.backend.open(), run, request, watcher)
         watcher.ended(run, result)
         if result["state"] == State.STOPPED:
             break
@@ -110,7 +112,10 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     result = run.result()
     if result and result["state"] == State.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    request = backend(job.backend).render(job, run.directory, prepare_inputs(job, watcher.preparing))
+    inputs = prepare_inputs(job, watcher.preparing)
+    for notice in told_of_data([inputs]):
+        watcher.noticed(notice)
+    request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
     _check_equipment([job])
@@ -118,13 +123,13 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
         watcher.noticed(estimate)
     run.reopen(job)
     watcher.started(run, 1, 1)
-    watcher.ended(run, _execute(backend(job.backend), run, request, watcher))
+    watcher.ended(run, _execute(job.backend.open(), run, request, watcher))
     return run
 
 
 def _check_equipment(jobs: list[Job]) -> None:
     for job in jobs:
-        where = backend(job.backend)
+        where = job.backend.open()
         if isinstance(where, Equipped):
             where.check(job)
 

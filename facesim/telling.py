@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from facesim.job import flag
+from facesim.spec.options import flag
 
 
 def told(event: dict[str, Any]) -> str | None:

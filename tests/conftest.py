@@ -109,7 +109,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Study:
     output = tmp_path_factory.mktemp("study")
     command = facesim("--data", faces, "--epochs", 12, *QUICK, "--output", output)
     assert command.code == 0, command.errors + command.output
-    return Study(output, command.output, {run.job().strategy: run for run in find_runs([output])})
+    return Study(output, command.output, {run.job().strategy.name: run for run in find_runs([output])})
 
 
 def pids_of(run: Run) -> list[int]:

@@ -35,7 +35,7 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
     job = job_of(hyperparameters)
     run = Run.create(
-        place / name, job.model_copy(update={"aws": job.aws.model_copy(update={"region": account.region})})
+        place / name, job.model_copy(update={"backend": job.backend.model_copy(update={"region": account.region})})
     )
     run.record("submitted", time_unix_s=told["CreationTime"].timestamp())
     run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}))

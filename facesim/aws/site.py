@@ -16,7 +16,7 @@ from facesim.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account
-    from facesim.aws.settings import Aws
+    from facesim.spec.backends import SageMaker
 
 #: The name of `--image` that means AWS' own TensorFlow image.
 AWS_IMAGE = "aws"
@@ -26,7 +26,7 @@ _TENSORFLOW = "2.21"
 _PYTHON = "py312"
 
 
-def site_of(aws: Aws, account: Account) -> Site:
+def site_of(aws: SageMaker, account: Account) -> Site:
     """Where a job with these settings runs.
 
     The account is asked for its number only if that is needed: with role, bucket and image given nothing is asked.

@@ -22,12 +22,11 @@ from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
-from facesim.faults import Fault
-from facesim.job import Job
 from facesim.metrics.collectors import COLLECTORS
 from facesim.metrics.place import HOST
 from facesim.run import Run
-from facesim.training import STRATEGIES, served
+from facesim.spec.faults import Fault
+from facesim.spec.job import Job
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
@@ -47,21 +46,19 @@ def plan(contract: Contract) -> HostWork:
         ValueError: the job needs fewer hosts than it was given.
     """
     job = job_of(contract.hyperparameters)
-    strategy = STRATEGIES[job.strategy]
-    topology = hosted_topology(
-        strategy.tasks(job.shape.workers, job.shape.ps), contract.hosts, contract.groups.get(PS_GROUP, ())
-    )
+    strategy = job.strategy
+    topology = hosted_topology(strategy.tasks(job.shape), contract.hosts, contract.groups.get(PS_GROUP, ()))
     host = contract.current_host
     mine = topology.tasks_on(host)
     if not mine:
-        raise ValueError(f"{host} has nothing to do: {job.strategy} has {len(topology.tasks())} tasks")
+        raise ValueError(f"{host} has nothing to do: {job.strategy.name} has {len(topology.tasks())} tasks")
     run = Run.create(contract.output / host, job)
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
     environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
-    computing = [role for role, _ in mine if strategy.tasks is not served or role == "worker"]
+    computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
     tasks = [
         training_task(
             run,

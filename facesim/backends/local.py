@@ -11,9 +11,8 @@ from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.inputs import Inputs
-from facesim.job import Job
 from facesim.run import Run
-from facesim.training import STRATEGIES, host_of
+from facesim.spec.job import Job
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
@@ -27,8 +26,8 @@ class LocalBackend:
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
         run = Run(directory.resolve())
-        strategy = STRATEGIES[job.strategy]
-        topology = local_topology(strategy.tasks(job.shape.workers, job.shape.ps))
+        strategy = job.strategy
+        topology = local_topology(strategy.tasks(job.shape))
         cores, checkpoints = os.cpu_count() or 1, run.checkpoint_directory(job)
         tasks = [
             training_task(
@@ -39,7 +38,7 @@ class LocalBackend:
                 topology,
                 role,
                 index,
-                host=host_of(strategy, role, index, job.hosts),
+                host=strategy.host_of(role, index, job.hosts),
                 cores=cores,
                 neighbours=job.hosts,
             )

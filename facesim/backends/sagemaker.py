@@ -12,8 +12,8 @@ from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.errors import InputError
 from facesim.inputs import Inputs
-from facesim.job import Job
 from facesim.run import Run
+from facesim.spec.job import Job
 
 #: Leaves room for a suffix in a name of 63 letters.
 _LONGEST_STEM = 54
@@ -31,7 +31,7 @@ class SageMakerBackend:
                 "`interrupt` in --faults cannot be played at AWS, which takes capacity away itself; "
                 "leave it out, or try it with --backend docker"
             )
-        site = site_of(job.aws, Account(job.aws.region))
+        site = site_of(job.backend, Account(job.backend.region))
         # A run that goes on is another training job, with the checkpoints of the first.
         name, lives = job_name(directory), sum(event["event"] == "submitted" for event in Run(directory).events())
         again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
@@ -39,7 +39,7 @@ class SageMakerBackend:
 
     def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
         run.plan_file.write_text(request.to_json())
-        aws = run.job().aws
+        aws = run.job().backend
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
 
     def estimate(self, requests: list[TrainingJob], max_cost_usd: float | None) -> str:

@@ -27,8 +27,9 @@ from urllib.parse import urlsplit
 from facesim.backends.tasks import ENVIRONMENT
 from facesim.errors import InputError
 from facesim.inputs import DATA
-from facesim.job import Experiment, Job
 from facesim.metrics.announced import METRIC_DEFINITIONS
+from facesim.spec.experiment import Experiment
+from facesim.spec.job import Job
 
 #: The hyperparameter that holds the job as JSON.
 JOB = "job"
@@ -175,7 +176,10 @@ def job_json(job: Job) -> str:
     Raises:
         InputError: even so it is longer than a hyperparameter may be.
     """
-    given = job.model_dump(mode="json", exclude_defaults=True, exclude={"experiment", "aws"})
+    given = job.model_dump(mode="json", exclude_defaults=True, exclude={"experiment", "backend"})
+    if "strategy" in given:
+        given["strategy"] = {"name": job.strategy.name, **given["strategy"]}
+    given["backend"] = {"name": job.backend.name}  # its own options belong to the account, and concern no host
     # Not pydantic's exclude_defaults: what a recipe sets, and the user set back to the default, must stay.
     recipe = Experiment(recipe=job.experiment.recipe).model_dump(mode="json")
     experiment = {k: v for k, v in job.experiment.model_dump(mode="json").items() if v != recipe[k]}

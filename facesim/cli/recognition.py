@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,9 @@ from facesim.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
-    from facesim.job import Job
     from facesim.recognition.embedding import Recogniser
     from facesim.run import Run
+    from facesim.spec.job import Job
 
 
 def _recogniser(path: Path) -> tuple[Run, Recogniser]:
@@ -137,9 +138,9 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 
 def _image_files(paths: tuple[Path, ...]) -> list[Path]:
     """The image files that `paths` name, folders searched through, in order."""
-    from facesim.data.layouts import list_images
+    from facesim.data.walk import list_images
 
-    files = [file for path in paths for file in (sorted(list_images(path)) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (list_images(path) if os.path.isdir(path) else [path])]
     if not files:
         raise InputError(f"no images in {', '.join(map(str, paths))}; name image files or folders of them")
     return files

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that could not be read as an image, and why; `path` is relative to the source's folder."""
+    """A file that could not be read as an image, and why; `path` is relative to the source's folder.
+
+    `reason` is what files have in common, and after a colon what is this file's own: `damaged: 12 bytes are missing`.
+    """
 
     path: str
     reason: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without what is this file's own, as files are counted by it."""
+        return self.reason.partition(": ")[0]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def turns_of(path: Path) -> tuple[int, int, int, int]:
 
 def write_index(directory: Path, paths: list[Path], turns: list[tuple[int, int, int, int]]) -> None:
     (directory / FILES).write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-    np.array(turns, np.uint8).tofile(directory / TURNS)
+    (directory / TURNS).write_bytes(np.array(turns, np.uint8).tobytes())
 
 
 class StoredImages:

@@ -19,7 +19,7 @@ from facesim.report.measures import Measure, measures
 from facesim.report.rows import Row
 from facesim.report.statistics import Difference, Ratio, mean_interval, paired_difference, paired_ratio
 from facesim.report.verdict import Finding, findings, headlines
-from facesim.training import STRATEGIES, STRATEGY_OPTIONS
+from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
 
 #: The default target of time-to-accuracy: this share of the lowest mean final accuracy, so that every row can reach it.
 TARGET_SHARE = 0.95
@@ -146,8 +146,7 @@ def _counted(group: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
 def _facets(record: RunRecord) -> dict[str, Any]:
     """What was run, strategy and seed apart. What means nothing to the strategy is left out."""
     job = record.job
-    strategy = STRATEGIES.get(job.strategy)
-    unused = set() if strategy is None else STRATEGY_OPTIONS - set(strategy.options)
+    unused = options_without_meaning(job.strategy) if known_strategy(job.strategy) else set()
     shape = {name: value for name, value in job.shape.items() if name not in unused}
     experiment = {name: value for name, value in job.experiment.items() if name not in unused | {"seed"}}
     return {"backend": job.backend, "capacity": "spot" if job.spot else "on demand", **shape, **experiment}

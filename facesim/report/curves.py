@@ -9,7 +9,7 @@ from typing import NamedTuple
 from facesim.report.classical import classical
 from facesim.report.rows import Row
 from facesim.report.statistics import Estimate
-from facesim.subset import EVERYTHING, Subset
+from facesim.spec.subset import EVERYTHING, Subset
 
 
 class Point(NamedTuple):

@@ -12,7 +12,7 @@ from facesim.billing import assumed_spot_discount, instances
 from facesim.errors import InputError
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
-from facesim.report.load import RunRecord
+from facesim.report.load import Data, RunRecord
 from facesim.report.plots import plots
 from facesim.report.plots.drawing import colours
 from facesim.report.words import estimated, quantity
@@ -53,7 +53,7 @@ def render(comparison: Comparison) -> str:
         curve_lines=curve_lines(comparison),
         plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
         experiment=_by_row(comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}),
-        data=_by_row(comparison, lambda record: record.result.data.model_dump(exclude_none=True)),
+        data=_by_row(comparison, lambda record: _data(record.result.data)),
         machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
         groups=_groups(comparison),
         timeline=_timeline,
@@ -111,6 +111,12 @@ def _machine(machine: dict[str, Any]) -> dict[str, Any]:
     if isinstance(facts.get("memory_bytes"), (int, float)):
         facts["memory"] = quantity(facts.pop("memory_bytes"), "iB")
     return facts
+
+
+def _data(data: Data) -> dict[str, Any]:
+    facts = data.model_dump(exclude_none=True, exclude={"not_used", "notes"})
+    told = {"not_used": "; ".join(map(str, data.not_used)), "notes": " ".join(data.notes)}
+    return facts | {name: text for name, text in told.items() if text}
 
 
 def _groups(comparison: Comparison) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from facesim.errors import InputError
 from facesim.metrics.files import read_samples
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.run import Run, State
+from facesim.unused import Unused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,21 @@ class JobFields(_Read):
     backend: str
     spot: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        """Strategy and backend by their names; what is the strategy's own stands beside the shape."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        for part, beside in (("strategy", "shape"), ("backend", None)):
+            if isinstance(content.get(part), dict):
+                own = dict(content[part])
+                content[part] = own.pop("name", None)
+                if beside and isinstance(content.get(beside), dict):
+                    content[beside] = {**content[beside], **own}
+        return content
+
 
 class Resources(_Read):
     """What the tasks of one role used, or the whole host: means and peaks over the run, bytes in total."""
@@ -75,6 +91,8 @@ class Data(_Read):
     training_examples: int | None = None
     held_out_examples: int | None = None
     chance_accuracy_percent: Percent = Field(None, validation_alias="chance_accuracy")
+    not_used: tuple[Unused, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Audit(_Read):

@@ -10,7 +10,7 @@ from typing import Any
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.statistics import Estimate, mean_interval, wilson_interval
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import Layout, known_strategy
 
 #: The audit's verdicts from worst to best: a row is as good as its worst run.
 VERDICTS = ("apart", "unknown", "together", "single")
@@ -87,13 +87,13 @@ class Row:
 
     @property
     def distributed(self) -> bool:
-        strategy = STRATEGIES.get(self.records[0].job.strategy)
-        return strategy is None or strategy.distributed
+        strategy = known_strategy(self.records[0].job.strategy)
+        return strategy is None or strategy.layout is not Layout.SINGLE_PROCESS
 
     @property
     def replicated(self) -> bool:
         """Whether it had several replicas, so that it can be asked whether they trained together."""
-        strategy = STRATEGIES.get(self.records[0].job.strategy)
+        strategy = known_strategy(self.records[0].job.strategy)
         return strategy is None or strategy.replicated
 
     @property
@@ -104,12 +104,13 @@ class Row:
     @property
     def shape(self) -> str:
         """The shape in words: `1 process`, or `2 workers, 1 ps`."""
-        strategy, shape = STRATEGIES.get(self.records[0].job.strategy), self.records[0].job.shape
-        options = () if strategy is None else strategy.options
+        shape = self.records[0].job.shape
+        strategy = known_strategy(self.records[0].job.strategy)
         workers, ps = shape.get("workers"), shape.get("ps")
         if not self.distributed:
-            return "1 process" + (f", {workers} replicas" if "workers" in options else "")
-        return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if "ps" in options else "")
+            return "1 process" + (f", {workers} replicas" if strategy and strategy.replicated else "")
+        served = strategy is not None and strategy.layout is Layout.PARAMETER_SERVER
+        return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if served else "")
 
     @property
     def states(self) -> str:

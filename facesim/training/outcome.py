@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def outcome(
             "training_examples": len(context.train_indices),
             "held_out_examples": len(context.held_out_indices),
             "chance_accuracy": float(identities.max() / identities.sum()),
+            "not_used": [asdict(one) for one in context.data.unused],
+            "notes": list(context.data.notes),
         },
         "counted": {
             "examples_due": context.experiment.epochs * len(context.train_indices),

@@ -45,7 +45,7 @@ class Workers(Served):
             return tf.stack(results)
 
         self.update = update
-        self._steps_per_dispatch = context.job.shape.steps_per_dispatch
+        self._steps_per_dispatch = context.job.strategy.steps_per_dispatch
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         waiting, at_work = iter(batches), set[Future[np.ndarray]]()

@@ -46,7 +46,7 @@ class _Workers(Served):
         super().__init__(context)
         shape = context.job.shape
         self._workers = shape.workers
-        self._needed = shape.workers - shape.backup_workers
+        self._needed = shape.workers - context.job.strategy.backup_workers
         self._tickets = itertools.count()
         # Names the gradients that wait on a server; a server that outlives its chief may still hold some of another's.
         store = f"gradients-{uuid.uuid4().hex}"

@@ -6,19 +6,19 @@ import os
 import subprocess
 import sys
 
-from facesim.aws.settings import Aws
 from facesim.aws.site import site_of, stage_source
+from facesim.spec.backends import SageMaker
 
 
 def test_the_image_is_the_one_that_sagemakers_package_knows(account):
-    site = site_of(Aws(image="aws"), account)
+    site = site_of(SageMaker(image="aws"), account)
 
     assert site.image.startswith("763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-training:2.21-cpu-py312")
     assert site.source is not None
 
 
 def test_an_image_without_a_registry_is_in_the_accounts_own(account):
-    assert site_of(Aws(image="faces:2"), account).image == ("123456789012.dkr.ecr.us-east-1.amazonaws.com/faces:2")
+    assert site_of(SageMaker(image="faces:2"), account).image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/faces:2"
 
 
 def test_what_the_image_lacks_is_named_and_tensorflow_is_not():

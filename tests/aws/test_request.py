@@ -13,7 +13,7 @@ pytest.importorskip("botocore")
 from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
 from facesim.emulator.validation import problems
 from facesim.errors import InputError
-from facesim.job import make_job
+from facesim.spec.job import make_job
 
 SITE = Site(role_arn="arn:aws:iam::123456789012:role/facesim", image="facesim:latest", bucket="a-bucket")
 
@@ -215,4 +215,4 @@ def test_the_network_to_start_from_is_a_channel_that_is_copied_also_where_data_i
 )
 def test_settings_that_cannot_be_are_refused(options, told):
     with pytest.raises(InputError, match=told.replace("?", r"\?")):
-        make_job(**options)
+        make_job(backend="sagemaker", **options)
