@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.contract import Contract, HostWork
+from cluster.failure import why_failed
 from cluster.isolation import enter_private_network
 from cluster.liveness import Beacon
 from cluster.plan import Plan
@@ -31,7 +32,6 @@ _INPUT = 0
 
 #: How long the name of another host may take to be known.
 _NAMES_S = 300.0
-_FAILURE_LINES = 15
 
 
 class _Signals:
@@ -97,14 +97,18 @@ def main_hosted(function: str) -> int:
     contract = Contract.read()
     outcome, reason, relay, beacon = FAILED, "", None, None
     failed: list[dict[str, Any]] = []
+    told: dict[str, str] = {}  # why, by the task
 
     def tell(event: str, **details: Any) -> None:
         report(event, host=contract.current_host, **details)
         work.record(event, **details)
         if event == "task_ended" and details["exit_code"] != 0:
             failed.append(details)
+        elif event in ("task_failed", "not_connected"):
+            told[details["task"]] = details["why"]
         elif event == "recovering":
             failed.clear()
+            told.clear()
 
     try:
         module, name = function.split(":")
@@ -119,7 +123,7 @@ def main_hosted(function: str) -> int:
         else:
             outcome = Supervisor(work.plan, tell, commands, beacon).run()
         if outcome == FAILED:
-            reason = _reason(work.plan, failed)
+            reason = _reason(work.plan, failed, told)
         work.finish()
     except Exception as error:
         traceback.print_exc()
@@ -154,15 +158,13 @@ def _await_names(hosts: tuple[str, ...], commands: _Signals) -> bool:
     return True
 
 
-def _reason(plan: Plan, failed: list[dict[str, Any]]) -> str:
+def _reason(plan: Plan, failed: list[dict[str, Any]], told: dict[str, str]) -> str:
     """Why a host failed: the first task that did since it was last started, and its last lines."""
     if not failed:
         return "the work failed"
     last = failed[0]
-    how = f"was killed by {last['signal']}" if last["signal"] else f"ended with exit code {last['exit_code']}"
     log = next(task.log for task in plan.tasks if task.name == last["task"])
-    lines = Path(log).read_text(errors="replace").splitlines()[-_FAILURE_LINES:]
-    return "\n".join([f"{last['task']} {how}; its last lines:", *lines])
+    return why_failed(last, told.get(last["task"]), Path(log))
 
 
 if __name__ == "__main__":

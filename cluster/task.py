@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
+from cluster.failure import in_short
 from cluster.plan import Task
 
 #: The exit code of a task that failed for want of something that may come back (EX_TEMPFAIL of sysexits.h).
@@ -46,6 +48,12 @@ def reached(step: int) -> None:
         _supervisor.recv_bytes()
 
 
+def failing(why: str) -> None:
+    """Say in a line why this task is about to end, badly."""
+    with suppress(OSError):  # the supervisor is gone, too
+        tell("task_failed", why=why)
+
+
 @contextmanager
 def connecting(addresses: Iterable[str], within_s: float) -> Iterator[None]:
     """For as long as this task waits for those at `addresses` (`host:port`): when `within_s` have passed the supervisor
@@ -70,7 +78,13 @@ def run_task(task: Task, supervisor: Connection | None, awaited_steps: list[int]
     _die_with_parent()
     os.environ.update(task.environment)
     module, function = task.target.split(":")
-    getattr(import_module(module), function)(*task.arguments, *more_arguments)
+    try:
+        getattr(import_module(module), function)(*task.arguments, *more_arguments)
+    except Exception as error:
+        with suppress(OSError):  # the log's disk is full
+            traceback.print_exc()
+        failing(in_short(error))
+        sys.exit(1)
 
 
 def _print_to(log: str) -> None:

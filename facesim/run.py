@@ -25,7 +25,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from facesim.errors import InputError
+from facesim.disk import is_full, no_room, reserve, writing_to
+from facesim.errors import DiskFull, InputError
 from facesim.files import append, write_text
 from facesim.spec.job import Job, Recovery
 
@@ -86,8 +87,11 @@ class Run:
             for folder in (run.metrics, run.logs, run.tasks):
                 folder.mkdir()
             run.claim()
-            run.job_file.write_text(job.model_dump_json(indent=1))
+            run.job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
+            reserve(directory)
         except OSError as error:
+            if is_full(error):
+                raise DiskFull(no_room(directory)) from None
             raise InputError(
                 f"cannot write the run directory {directory}: {error.strerror}; choose another with --output"
             ) from None
@@ -121,12 +125,14 @@ class Run:
 
     def reopen(self, job: Job) -> None:
         """Make it a run that goes on, as `job`: what told of its end is gone."""
-        write_text(self.job_file, job.model_dump_json(indent=1))
+        with writing_to(self.directory):
+            write_text(self.job_file, job.model_dump_json(indent=1))
+            reserve(self.directory)
         for end in (self.result_file, self.outcome_file):
             end.unlink(missing_ok=True)
 
     def job(self) -> Job:
-        return Job.model_validate_json(self.job_file.read_text())
+        return Job.model_validate_json(self.job_file.read_text(encoding="utf-8"))
 
     def result(self) -> dict[str, Any] | None:
         """What `result.json` holds, or None while the run has not ended."""

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.failure import last_lines, why_failed
 from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.disk import is_full, no_room, release, writing_to
 from facesim.errors import InputError
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
@@ -22,6 +24,7 @@ from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 
 _TICK_S = 0.25
+_GO_ON = "make room there, then go on with `facesim run --resume RUN`"
 _STATES = {
     "completed": State.COMPLETED,
     "failed": State.FAILED,
@@ -145,6 +148,7 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> di
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
     """Follow an execution to its end and write the run's result; returns what that holds."""
     ends: list[dict[str, Any]] = []
+    told: dict[str, str] = {}  # why tasks failed, by the task
     limit: dict[str, Any] | None = None
     ended: dict[str, Any] = {}
     try:
@@ -159,27 +163,38 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                     ends.append(event)
                 elif event["event"] in ("recovering", "node_started"):
                     ends.clear()  # what ended before is not why this attempt fails
+                    told.clear()
+                elif event["event"] in ("task_failed", "not_connected"):
+                    told[event["task"]] = event["why"]
                 elif event["event"] == "limit_exceeded":
                     limit = event
                 ended = event
+    except OSError as error:
+        if not is_full(error):
+            raise
+        ended = {"outcome": "failed", "reason": no_room(run.directory, _GO_ON)}
     finally:
         execution.close()
+    release(run.directory)
     state = _STATES[ended["outcome"]]
     if state is State.FAILED:
-        failure = ended.get("reason") or _failure(run, ends)
+        failure = ended.get("reason") or _failure(run, ends, told)
     else:
         failure = _limit(limit) if limit and state in _LIMITED else None
     run.record("state", state=state.value)
-    return finish(run, state, failure, measurement, spent_s(run.events()))
+    with writing_to(run.directory):
+        return finish(run, state, failure, measurement, spent_s(run.events()))
 
 
-def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
+def _failure(run: Run, ends: list[dict[str, Any]], told: dict[str, str]) -> str:
     """Why a run failed: the first task that ended, how it did, and the last that it printed."""
     if not ends:
-        return f"the node ended unexpectedly\n{run.log_tail('node')}".rstrip()
+        lines = last_lines(run.log_file("node"))
+        return "\n".join(
+            [f"the node ended unexpectedly: {lines[-1].strip() if lines else 'it printed nothing'}", *lines]
+        )
     first = ends[0]
-    how = f"was killed by {first['signal']}" if first["signal"] else f"ended with exit code {first['exit_code']}"
-    return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
+    return why_failed(first, told.get(first["task"]), run.log_file(first["task"]))
 
 
 def _limit(reached: dict[str, Any]) -> str:

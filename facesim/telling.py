@@ -54,6 +54,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
         f"{event['task']} failed after {event['restarts']} restarts, as many as --max-restarts allows"
     ),
     "restored": _restored,
+    "not_connected": lambda event: f"{event['task']}: {event['why']}",
     "checkpoint_failed": lambda event: f"a checkpoint could not be written: {event['why']}; training goes on",
     "checkpoint_damaged": lambda event: f"{event['file']} is damaged ({event['why']}); the one before it is used",
     "fault": lambda event: f"on purpose: {event['kind']} {event['target']}",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.baselines import Score
+from facesim.disk import writing_to
 from facesim.files import write_json
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def record_baselines(
             known += score_baselines(data, split["held_out"], seed, progress)
             new = {"split": split, "sha256": data.sha256, "scores": [score._asdict() for score in known]}
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), new]})
+            with writing_to(folder):
+                write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), new]})
         scores += [score for score in known if score.seed == seed]
     return scores
 
