@@ -14,7 +14,7 @@ from facesim.errors import DiskFull
 #: No room on the disk; no room within the user's share of it; no room within the limit of a file's size (`ulimit -f`).
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-_RESERVE_BYTES = 512 * 1024
+_RESERVE_BYTES = 256 * 1024
 _RESERVE = ".reserve"
 
 

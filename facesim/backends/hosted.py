@@ -22,6 +22,7 @@ from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
+from facesim.disk import release
 from facesim.metrics.collectors import COLLECTORS
 from facesim.metrics.place import HOST
 from facesim.run import Run
@@ -101,6 +102,7 @@ def plan(contract: Contract) -> HostWork:
             done.add(job.faults[details["number"]])
 
     def finish() -> None:
+        release(run.directory)
         if run.model_file.exists():
             shutil.move(run.model_file, contract.model / run.model_file.name)
             shutil.copy(run.job_file, contract.model)

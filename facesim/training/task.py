@@ -59,7 +59,11 @@ def train(
         context.job.strategy.train(context)
     except _MAY_COME_BACK as error:
         full = isinstance(error, OSError) and is_full(error)
-        _end(AGAIN, no_room(run.directory, "make room there, then go on with --resume") if full else in_short(error))
+        if full:
+            _end(AGAIN, no_room(run.directory, "make room there, then go on with --resume"))
+        with suppress(OSError):
+            traceback.print_exc()
+        _end(AGAIN, in_short(error))
     except FacesimError as error:
         _end(1, str(error))
     if context.stopping:
@@ -69,12 +73,10 @@ def train(
 def _end(code: int, why: str | None = None) -> NoReturn:
     """End this process at once: what is left of a cluster that broke may keep it from ending by itself.
 
-    `why` is told; the error that is being handled is in the log, unless the log's disk is full.
+    `why` is told, and is in the log, unless the log's disk is full.
     """
     with suppress(OSError):
-        if code == AGAIN and why:
-            traceback.print_exc()
-        elif why:
+        if why:
             print(why, file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()

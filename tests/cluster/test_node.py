@@ -162,7 +162,7 @@ def test_the_monitor_is_told_every_pid_and_its_end_ends_nothing(tmp_path):
 
     def kill(event):
         if event.get("task") == "monitor-0" and event["event"] == "task_started":
-            wait_until((tmp_path / "watched").exists)
+            wait_until(lambda: (tmp_path / "watched").exists() and (tmp_path / "watched").read_text())
             os.kill(event["pid"], signal.SIGKILL)
         elif event["event"] == "monitor_ended":
             (tmp_path / "done").touch()
