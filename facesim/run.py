@@ -1,17 +1,7 @@
 """The run directory: everything that one execution of a job leaves, and the only code that knows its file names.
 
-job.json          what was run
-plan.json         the exact processes that ran it
-events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
-metrics/*.jsonl   samples, one file a process that records
-logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
-tasks/*/          each task's working directory
-outcome.json      what the training task found, written once at its end
-checkpoints/      what a training needs to go on, the newest few
-model.keras       the trained model
-result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
-
-`facesim evaluate` adds evaluation.json: how well the model recognises, by the data that it was asked about.
+`_FILES` has its files. `facesim evaluate` adds evaluation.json: how well the model recognises, by the data that it was
+asked about.
 """
 
 from __future__ import annotations
@@ -29,6 +19,20 @@ from facesim.disk import is_full, no_room, reserve, writing_to
 from facesim.errors import DiskFull, InputError
 from facesim.files import append, write_text
 from facesim.spec.job import Job, Recovery
+
+# Not the module's docstring, which Python leaves out when it optimises.
+_FILES = """
+job.json          what was run
+plan.json         the exact processes that ran it
+events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
+metrics/*.jsonl   samples, one file a process that records
+logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
+tasks/*/          each task's working directory
+outcome.json      what the training task found, written once at its end
+checkpoints/      what a training needs to go on, the newest few
+model.keras       the trained model
+result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
+"""
 
 
 class State(str, Enum):
@@ -69,8 +73,7 @@ class Run:
     @staticmethod
     def files() -> dict[str, str]:
         """What a run directory will hold: name -> content, for a dry run."""
-        lines = (__doc__ or "").split("\n\n")[1].splitlines()
-        return dict(line.strip().split(maxsplit=1) for line in lines)
+        return dict(line.split(maxsplit=1) for line in _FILES.strip().splitlines())
 
     @classmethod
     def create(cls, directory: Path, job: Job) -> Run:

@@ -11,9 +11,8 @@ def hush_tensorflow() -> None:
     errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
+        load_keras()  # before TensorFlow, which imports Keras, too
         import tensorflow  # noqa: F401
-
-        load_keras()
     finally:
         os.dup2(errors, 2)
         os.close(errors)

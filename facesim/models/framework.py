@@ -39,3 +39,10 @@ def load_keras() -> ModuleType:
     keras.config.set_epsilon(settings["epsilon"])
     keras.config.set_image_data_format(settings["image_data_format"])
     return keras
+
+
+if __name__ == "__main__":  # whether they can be imported, and which they are
+    loaded = load_keras()
+    import tensorflow
+
+    print(tensorflow.__version__, loaded.__version__)

@@ -12,9 +12,8 @@ _NOT_NEEDED = {"sklearn", "pandas", "matplotlib"} - sys.modules.keys()
 for _name in _NOT_NEEDED:
     sys.modules[_name] = None  # type: ignore[assignment]  what Python takes for "there is none"
 try:
+    load_keras()  # before TensorFlow, which imports Keras, too
     import tensorflow  # noqa: F401
-
-    load_keras()
 finally:
     for _name in _NOT_NEEDED:
         del sys.modules[_name]

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import facesim.training.lean  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 import tensorflow as tf
 
-import facesim.training.lean  # noqa: F401  before anything else imports Keras
 from cluster.failure import in_short
 from cluster.task import AGAIN, failing
 from facesim.data.pipeline import TASK_INDEX_FILE
