@@ -16,12 +16,12 @@ def in_short(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def why_failed(end: dict[str, Any], told: str | None, log: Path) -> str:
-    """From a task's `task_ended` event, what it told by `cluster.task.failing`, and its log. The first line has it all
-    in short.
+def why_failed(end: dict[str, Any], told: str | None, log: Path, how: str | None = None) -> str:
+    """From a task's `task_ended` event, what it told by `cluster.task.failing`, and its log; `how` it ended where more
+    is known about that. The first line has it all in short.
     """
-    how = f"was killed by {end['signal']}" if end["signal"] else f"ended with exit code {end['exit_code']}"
-    head = f"{end['task']} {how}" + (f": {told}" if told else "")
+    ended = f"was killed by {end['signal']}" if end["signal"] else f"ended with exit code {end['exit_code']}"
+    head = (how or f"{end['task']} {ended}") + (f": {told}" if told else "")
     lines = last_lines(log)
     return "\n".join([f"{head}; its last lines:", *lines]) if lines else f"{head}; it printed nothing ({log})"
 

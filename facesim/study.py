@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.failure import last_lines, why_failed
+from cluster.processes import NODE
 from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.billing.bill import submitted
 from facesim.disk import is_full, no_room, release, writing_to
-from facesim.errors import InputError
+from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
@@ -22,6 +27,7 @@ from facesim.run import Run, State, check_writable
 from facesim.spec.faults import check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
+from facesim.telling import hung
 
 _TICK_S = 0.25
 _GO_ON = "make room there, then go on with `facesim run --resume RUN`"
@@ -68,15 +74,19 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
     Raises:
         InputError: it is more than the jobs allow.
     """
-    job = rendered[0][0]
-    where = job.backend.open()
-    if not isinstance(where, Paid):
-        return None
-    return where.estimate([request for _, _, request in rendered], getattr(job.backend, "max_cost", None))
+    told = []
+    for backend in dict.fromkeys(job.backend.name for job, _, _ in rendered):
+        own = [(job.backend, request) for job, _, request in rendered if job.backend.name == backend]
+        where = own[0][0].open()
+        if isinstance(where, Paid):
+            limits = [limit for each, _ in own if (limit := getattr(each, "max_cost", None)) is not None]
+            told.append(where.estimate([request for _, request in own], min(limits, default=None)))
+    return "; ".join(told) or None
 
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
+    A run that cannot be followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
@@ -86,8 +96,10 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
-    check_writable(jobs[0].recovery)
-    check_room(jobs[0].faults, output)
+    for recovery in dict.fromkeys(job.recovery for job in jobs):
+        check_writable(recovery)
+    for faults in dict.fromkeys(job.faults for job in jobs):
+        check_room(faults, output)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
@@ -96,7 +108,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
-        result = _execute(job.backend.open(), run, request, watcher)
+        try:
+            result = _execute(job.backend.open(), run, request, watcher)
+        except Lost as lost:
+            watcher.noticed(str(lost))
+            continue
         watcher.ended(run, result)
         if result["state"] == State.STOPPED:
             break
@@ -109,7 +125,15 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     Raises:
         InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
     """
-    run.claim()
+    if gone := run.claim.take():
+        watcher.noticed(gone)
+    try:
+        return _resume(run, changes, watcher)
+    finally:
+        run.claim.release()
+
+
+def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     before = run.job()
     job = changed_job(before, changes)
     result = run.result()
@@ -139,36 +163,39 @@ def _check_equipment(jobs: list[Job]) -> None:
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    run.record("submitted")
+    job = run.job()
+    run.record("submitted", shape=job.shape.model_dump(), **submitted(job.groups, job.spot))
     # Real instances tell their own states, and take their own capacity away.
     execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
 
 
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
-    """Follow an execution to its end and write the run's result; returns what that holds."""
-    ends: list[dict[str, Any]] = []
-    told: dict[str, str] = {}  # why tasks failed, by the task
-    limit: dict[str, Any] | None = None
+    """Follow an execution to its end and write the run's result; returns what that holds.
+
+    `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+
+    Raises:
+        StillRunning: it goes on, and is not followed any more: it has no result yet.
+    """
+    causes = _Causes()
     ended: dict[str, Any] = {}
     try:
         with _Interrupts(execution):
             for event in execution.events(_TICK_S):
                 if event is None:
-                    watcher.tick()
+                    _show(watcher.tick)
                     continue
                 run.record(**event)
-                watcher.happened(event)
-                if event["event"] == "task_ended":
-                    ends.append(event)
-                elif event["event"] in ("recovering", "node_started"):
-                    ends.clear()  # what ended before is not why this attempt fails
-                    told.clear()
-                elif event["event"] in ("task_failed", "not_connected"):
-                    told[event["task"]] = event["why"]
-                elif event["event"] == "limit_exceeded":
-                    limit = event
+                _show(watcher.happened, event)
+                causes.note(event)
+                if event["event"] == "emulated":
+                    measurement = "emulated"
                 ended = event
+    except StillRunning:
+        raise
+    except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
+        ended = {"outcome": "failed", "reason": str(error)}
     except OSError as error:
         if not is_full(error):
             raise
@@ -178,23 +205,52 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
     release(run.directory)
     state = _STATES[ended["outcome"]]
     if state is State.FAILED:
-        failure = ended.get("reason") or _failure(run, ends, told)
+        failure = ended.get("reason") or _failure(run, causes)
     else:
-        failure = _limit(limit) if limit and state in _LIMITED else None
+        failure = _limit(causes.limit) if causes.limit and state in _LIMITED else None
     run.record("state", state=state.value)
     with writing_to(run.directory):
-        return finish(run, state, failure, measurement, spent_s(run.events()))
+        result = finish(run, state, failure, measurement, spent_s(run.events()))
+    run.claim.release()
+    return result
 
 
-def _failure(run: Run, ends: list[dict[str, Any]], told: dict[str, str]) -> str:
+class _Causes:
+    """What the events of an execution tell of why it ends as it does."""
+
+    def __init__(self) -> None:
+        self.ends: list[dict[str, Any]] = []  # of tasks, since they were last started
+        self.told: dict[str, str] = {}  # why tasks failed, as they say
+        self.hangs: dict[str, dict[str, Any]] = {}  # those that were ended because they hung
+        self.limit: dict[str, Any] | None = None
+
+    def note(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "task_ended":
+                self.ends.append(event)
+            case "recovering" | "node_started":  # what ended before is not why this attempt fails
+                self.ends.clear()
+                self.told.clear()
+            case "task_failed" | "not_connected":
+                self.told[event["task"]] = event["why"]
+            case "hung":
+                self.hangs[event["task"]] = event
+            case "limit_exceeded":
+                self.limit = event
+
+
+def _failure(run: Run, causes: _Causes) -> str:
     """Why a run failed: the first task that ended, how it did, and the last that it printed."""
-    if not ends:
-        lines = last_lines(run.log_file("node"))
-        return "\n".join(
-            [f"the node ended unexpectedly: {lines[-1].strip() if lines else 'it printed nothing'}", *lines]
-        )
-    first = ends[0]
-    return why_failed(first, told.get(first["task"]), run.log_file(first["task"]))
+    if not causes.ends:
+        lines = last_lines(run.log_file(NODE))
+        why = lines[-1].strip() if lines else "it printed nothing"
+        hangs = NODE in causes.hangs
+        how = f"{hung(causes.hangs[NODE])}, and was ended" if hangs else f"the {NODE} ended unexpectedly: {why}"
+        return "\n".join([how, *lines])
+    first = causes.ends[0]
+    task = first["task"]
+    how = f"{hung(causes.hangs[task])}, and was ended" if task in causes.hangs and first["signal"] else None
+    return why_failed(first, causes.told.get(task), run.log_file(task), how)
 
 
 def _limit(reached: dict[str, Any]) -> str:
@@ -203,22 +259,49 @@ def _limit(reached: dict[str, Any]) -> str:
     return f"it reached {name} {reached['limit_s']:g}; go on with it, or give it more seconds or fewer epochs"
 
 
+def _show(tell: Callable[..., None], *arguments: Any) -> None:
+    """Show something while a job runs, which goes on when the terminal, or the program that reads, has gone."""
+    try:
+        tell(*arguments)
+    except (OSError, SystemExit):  # rich ends the program where a pipe is broken
+        _let_go_of_closed_outputs()
+
+
+def _let_go_of_closed_outputs() -> None:
+    """From now on, what would be written to a terminal that has closed, or to a pipe that nobody reads, is nowhere."""
+    for output in (1, 2):
+        poll = select.poll()
+        poll.register(output, 0)
+        if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, output)
+            os.close(nowhere)
+
+
 class _Interrupts:
-    """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once."""
+    """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once.
+
+    So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored.
+    """
 
     def __init__(self, execution: Execution):
         self._execution = execution
         self._times = 0
 
-    def _handle(self, *_: object) -> None:
-        self._times += 1
-        if self._times == 1:
+    def _handle(self, number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            _let_go_of_closed_outputs()
+        if number == signal.SIGHUP or self._times == 0:
             self._execution.stop()
         else:
             self._execution.kill()
+        self._times += 1
 
     def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            heeded.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -131,6 +131,18 @@ def still_running(pids: list[int], within_s: float = 5.0) -> list[psutil.Process
     return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
+def carrying(token: str) -> list[psutil.Process]:
+    """Which processes that run have `token` in their environment: a command's, and all that it started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if token in process.environ().values() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue  # it has ended, or is somebody else's
+    return found
+
+
 def wait_until(happened: Callable[[], object], within_s: float = 90) -> None:
     """Wait for what other processes do, that tell nobody."""
     deadline = time.monotonic() + within_s

@@ -42,6 +42,8 @@ class DockerBackend:
             bucket=_BUCKET,
             prefix=job.backend.prefix,
             input_mode=job.backend.input_mode,
+            network_isolation=job.backend.network_isolation,
+            encrypt_traffic=job.backend.encrypt_traffic,
             tags=job.backend.tags,
         )
         return training_job_request(job, job_name(directory), inputs.folders, site)

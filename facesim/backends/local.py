@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.plan import Plan
@@ -51,14 +52,17 @@ class LocalBackend:
             preload=PRELOAD,
             grace_s=_GRACE_S,
             max_restarts=job.recovery.max_restarts,
-            faults=tuple(fault.script(run.directory) for fault in job.faults),
+            hang_s=job.recovery.hang_s,
+            faults=tuple(replace(fault.script(run.directory), number=n) for n, fault in enumerate(job.faults)),
         )
 
     def submit(self, run: Run, request: Plan) -> LocalNode:
         run.plan_file.write_text(request.to_json())
         # Several tasks share this machine's GPUs.
         environment = cluster_environment(os.environ, ENVIRONMENT | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
-        return LocalNode(run.plan_file, run.log_file("node"), environment)
+        node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])
+        run.claim.add(node.pid)
+        return node
 
 
 BACKEND = LocalBackend()

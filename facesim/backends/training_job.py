@@ -70,6 +70,8 @@ class Site:
     input_mode: str = "File"
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
+    network_isolation: bool = False
+    encrypt_traffic: bool = False
     kms_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     source: Path | None = None
@@ -158,6 +160,10 @@ def training_job_request(
     if site.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
         request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
+    if site.network_isolation:
+        request["EnableNetworkIsolation"] = True
+    if site.encrypt_traffic:
+        request["EnableInterContainerTrafficEncryption"] = True
     if site.subnets:
         request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
     return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})

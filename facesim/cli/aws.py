@@ -99,7 +99,8 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
             click.echo("no training jobs of facesim's in this region")
         return
     name, region = _name_and_region(target, region)
-    told = describe(_account(region), name)
+    account = _account(region)
+    told = describe(account, name)
     if as_json:
         click.echo(json.dumps(told, indent=1, default=str))
         return
@@ -112,7 +113,8 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
         click.echo(f"  {told['FailureReason']}")
     if told["TrainingJobStatus"] in OUTCOMES:
         bill = reported(told)
-        click.echo(f"  billed {bill['billable_s']} s, ${bill['cost_usd']:.4f}")
+        cost = f"emulated by {account.emulator}" if account.emulator else f"${bill['cost_usd']:.4f}"
+        click.echo(f"  billed {bill['billable_s']} s, {cost}")
 
 
 @click.command()

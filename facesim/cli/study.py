@@ -17,6 +17,7 @@ from facesim.spec.strategies import STRATEGIES
 if TYPE_CHECKING:
     from facesim.baselines import Score
     from facesim.run import Run
+    from facesim.spec.data import DataSpec
     from facesim.spec.job import Job
     from facesim.study import Watcher
 
@@ -141,10 +142,10 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     from facesim.run import State
 
     show_report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
-    states = {result["state"] for run in runs if (result := run.result())}
+    states = {result["state"] if (result := run.result()) else None for run in runs}
     if State.STOPPED in states:
         return INTERRUPTED
-    return 0 if states <= {State.COMPLETED} else 1
+    return 0 if states <= {State.COMPLETED} else 1  # one without a result could not be followed to its end
 
 
 def _baselines(jobs: list[Job], output: Path) -> list[Score]:
@@ -153,15 +154,16 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
     from facesim.baselines.record import record_baselines
     from facesim.inputs import prepare_all
 
-    scores: dict[tuple[str | None, int], list[Score]] = {}
+    scores: dict[DataSpec, list[Score]] = {}
+    too_many: dict[str, None] = {}
     for job, inputs in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
-        data = inputs.data
-        split = (job.experiment.subset, job.experiment.seed)
+        data, spec = inputs.data, job.experiment.data_spec
         if len(data.labels) > MAX_IMAGES:
-            click.echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
-            return []
-        if split not in scores:
-            scores[split] = record_baselines(data, job.experiment.model_dump(), [job.experiment.seed], output)
+            too_many[f"{data.name} has {len(data.labels):,} images"] = None
+        elif spec not in scores:
+            scores[spec] = record_baselines(data, job.experiment.model_dump(), [spec.seed], output)
+    for told in too_many:
+        click.echo(f"no classical baselines: {told}, and they take too long on more than {MAX_IMAGES:,}", err=True)
     return [score for own in scores.values() for score in own]
 
 

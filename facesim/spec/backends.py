@@ -6,11 +6,13 @@ which one it is. One of another package subclasses `BackendSpec` and is named by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
 
 from facesim.registry import Registry, resolve
+from facesim.spec import aws_names
 from facesim.spec.base import Frozen
 from facesim.spec.options import OneOf, option
 
@@ -66,6 +68,14 @@ def _pairs(given: Any) -> Any:
     return dict(text.split("=", 1) for text in given)
 
 
+def _named(check: Callable[[Any], Any]) -> AfterValidator:
+    """Check a value, unless it is None, by AWS' rules."""
+    return AfterValidator(lambda value: value if value is None else check(value))
+
+
+#: The name of an image that means AWS' own TensorFlow image.
+AWS_IMAGE = "aws"
+
 _PREFIX = r"^[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*$"
 
 
@@ -74,18 +84,31 @@ class _TrainingJobs(BackendSpec):
 
     image: of a container registry; `aws` is AWS' own TensorFlow image, into which facesim is brought as a channel.
     input_mode: `File` copies the data before training, `FastFile` streams it as it is read.
+    network_isolation: containers reach each other and nothing else.
+    encrypt_traffic: at AWS, what containers tell each other is encrypted, which takes time.
     """
 
     own_hosts = True
 
-    image: str | None = option(
+    image: Annotated[str | None, _named(aws_names.image)] = option(
         None, "container image, or `aws` for AWS' TensorFlow image", "AWS", shown="facesim's own", metavar="IMAGE"
     )
-    prefix: str = option("facesim", "folder in the bucket", "AWS", pattern=_PREFIX)
+    prefix: Annotated[str, _named(aws_names.prefix)] = option("facesim", "folder in the bucket", "AWS", pattern=_PREFIX)
     input_mode: Literal["File", "FastFile"] = option("File", "copy or stream the data", "AWS")
-    tags: Annotated[dict[str, str], BeforeValidator(_pairs)] = option(
+    network_isolation: bool = option(False, "containers reach each other and nothing else", "AWS")
+    encrypt_traffic: bool = option(False, "encrypt what containers tell each other", "AWS")
+    tags: Annotated[dict[str, str], BeforeValidator(_pairs), _named(aws_names.tags)] = option(
         {}, "tag of the training jobs; repeatable", "AWS", metavar="KEY=VALUE"
     )
+
+    @model_validator(mode="after")
+    def _isolated_with_all_that_it_needs(self) -> _TrainingJobs:
+        if self.network_isolation and self.image == AWS_IMAGE:
+            raise ValueError(
+                f"--network-isolation does not go with --image {AWS_IMAGE}, into which packages are downloaded; name "
+                "an image that has them (facesim image build)"
+            )
+        return self
 
 
 class Docker(_TrainingJobs):
@@ -98,6 +121,7 @@ class Docker(_TrainingJobs):
 class SageMaker(_TrainingJobs):
     """What is None has a default that depends on the account: `facesim.aws.site`.
 
+    bucket_owner: the number of the account that owns the bucket, if that is not the one that runs the job.
     max_cost: dollars that the study may cost at the most; it is refused if it could cost more.
     on_interrupt: what Ctrl-C does to the job at AWS.
     """
@@ -111,14 +135,27 @@ class SageMaker(_TrainingJobs):
     can_attach = True
 
     name: Literal["sagemaker"] = "sagemaker"
-    region: str | None = option(None, "AWS region", "AWS", common=True, shown="as AWS' own tools are configured")
-    role: str | None = option(None, "IAM role, or its name, that training jobs run as", "AWS", shown="facesim-training")
-    bucket: str | None = option(
+    region: Annotated[str | None, _named(aws_names.region)] = option(
+        None, "AWS region", "AWS", common=True, shown="as AWS' own tools are configured"
+    )
+    role: Annotated[str | None, _named(aws_names.role)] = option(
+        None, "IAM role, or its name, that training jobs run as", "AWS", shown="facesim-training"
+    )
+    bucket: Annotated[str | None, _named(aws_names.bucket)] = option(
         None, "S3 bucket for data and results", "AWS", common=True, shown="sagemaker-REGION-ACCOUNT"
     )
-    subnets: tuple[str, ...] = option((), "subnet of a VPC to run in; repeatable", "AWS")
-    security_groups: tuple[str, ...] = option((), "security group of a VPC; repeatable", "AWS")
-    kms_key: str | None = option(None, "KMS key that encrypts data, volumes and results", "AWS")
+    bucket_owner: Annotated[str | None, _named(aws_names.account)] = option(
+        None, "number of the account that owns the bucket", "AWS", shown="your own", metavar="ACCOUNT"
+    )
+    subnets: Annotated[tuple[str, ...], _named(aws_names.subnets)] = option(
+        (), "subnet of a VPC to run in; repeatable", "AWS"
+    )
+    security_groups: Annotated[tuple[str, ...], _named(aws_names.security_groups)] = option(
+        (), "security group of a VPC; repeatable", "AWS"
+    )
+    kms_key: Annotated[str | None, _named(aws_names.kms_key)] = option(
+        None, "KMS key that encrypts data, volumes and results", "AWS"
+    )
     max_cost: float | None = option(
         None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0
     )

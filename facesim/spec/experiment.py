@@ -8,6 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from facesim.errors import InputError
 from facesim.spec.base import Frozen
+from facesim.spec.data import DataSpec
 from facesim.spec.options import one_of, option
 from facesim.spec.recipes import RECIPES
 from facesim.spec.subset import Subset
@@ -90,6 +91,11 @@ class Experiment(Frozen):
     )
     evaluate_every: int = option(1, "epochs between evaluations", "Training", ge=1)
     seed: int = option(0, "seed of the split, the parameters and the order of examples", "Training", ge=0)
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """What decides which images are trained on and tested."""
+        return DataSpec.of(self.model_dump())
 
     @model_validator(mode="before")
     @classmethod

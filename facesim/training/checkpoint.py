@@ -17,7 +17,6 @@ import io
 import json
 import os
 import re
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from cluster import clock
 from facesim.errors import FacesimError
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
@@ -64,7 +64,7 @@ class Checkpoints:
         file = self._directory / f"{_PREFIX}{step:09d}{_SUFFIX}"
         temporary = self._directory / f".{file.name}.{os.getpid()}"
         listed = [[value.dtype.str, list(value.shape)] for value in variables]
-        said = json.dumps({"saved_unix_s": time.time(), "variables": listed, **course}).encode()
+        said = json.dumps({"saved_unix_s": clock.time_unix_s(), "variables": listed, **course}).encode()
         arrays = {f"variable_{number:04d}": value for number, value in enumerate(variables)}
         try:
             with temporary.open("wb") as stream:

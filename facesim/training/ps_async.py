@@ -64,4 +64,6 @@ class Workers(Served):
                 return
             done, at_work = wait(at_work, return_when=FIRST_COMPLETED)
             for result in done:
-                yield from map(StepResult.unpack, result.result())
+                steps = [StepResult.unpack(row) for row in result.result()]
+                self.heard_of(steps[0].worker, owing=len(at_work))
+                yield from steps

@@ -135,6 +135,7 @@ class _Workers(Served):
                 for done in wait(at_work, return_when=FIRST_COMPLETED).done:
                     part = at_work.pop(done)
                     result = StepResult.unpack(done.result())
+                    self.heard_of(result.worker, owing=len(at_work))
                     if done in late or len(arrived) == self._needed:
                         due.appendleft((part.indices, part.planned))
                         self._drop(tf.constant(part.ticket, tf.int64))

@@ -176,6 +176,7 @@ def test_the_monitor_is_told_every_pid_and_its_end_ends_nothing(tmp_path):
 
 PARENT = """
     import os, sys
+    import tests  # the tasks are its; another package may have that name, too
     from pathlib import Path
     from cluster.processes import LocalNode
     node = LocalNode(Path(sys.argv[1]), Path(sys.argv[2]), dict(os.environ))

@@ -326,6 +326,7 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how):
     assert resumed.events("restored")[-1]["examples"] > 0
     assert resumed.result["recovery"]["restarts"] == 1
     assert resumed.result["recovery"]["faults"] == 1  # the job that goes on is not frozen again
+    assert resumed.result["sync_audit"]["verdict"] == "together", resumed.result["sync_audit"]
     samples = read_samples(resumed.run.metrics)
     epochs = samples[(samples["role"] == "chief") & (samples["name"] == "epoch")]
     assert set(epochs["value"]) == set(range(1, 13))
