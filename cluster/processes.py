@@ -86,7 +86,8 @@ class LocalNode:
             for event in self._events_of_process(tick_s):
                 if event and event["event"] == "fault":
                     done.add(event["number"])
-                ended = event is not None and event["event"] == "node_ended"
+                if event:  # it may take a while to be gone after it has said that it ends
+                    ended = event["event"] == "node_ended"
                 yield event
             code = self._process.wait()
             if ended:
