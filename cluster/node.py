@@ -30,7 +30,7 @@ from cluster.liveness import Beacon
 from cluster.plan import Plan
 from cluster.relay import Relay
 from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
-from cluster.surroundings import set_environment, without_proxies
+from cluster.surroundings import allow_open_files, set_environment, without_proxies
 
 _INPUT = 0
 
@@ -177,6 +177,7 @@ def _reason(plan: Plan, failed: list[dict[str, Any]], told: dict[str, str]) -> s
 
 
 if __name__ == "__main__":
+    allow_open_files()
     set_environment(without_proxies(os.environ))  # a container has those of its engine's configuration, or of its image
     code = 1
     try:

@@ -28,6 +28,9 @@ _KEPT = {
     "MPLCONFIGDIR",
 }  # fmt: skip
 
+#: Files and connections that a task may have open: more than any needs, and as many as macOS allows.
+_OPEN_FILES = 10_240
+
 #: What a child executes first. It imports from where its parent does; packages that are beside ours, from where its
 #: parent has them, should they be found elsewhere, too. Then it becomes the module.
 _BECOME = """
@@ -83,6 +86,16 @@ def set_environment(environment: Mapping[str, str]) -> None:
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
     os.environ.update(environment)
+
+
+def allow_open_files() -> None:
+    """Let this process and its children have as many files and connections open as they may: shells allow fewer."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def python(module: str, *arguments: str) -> list[str]:

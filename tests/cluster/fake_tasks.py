@@ -189,10 +189,15 @@ def connect(address: str, within_s: float, after_s: float) -> None:
 def note_surroundings(directory: str) -> None:
     """Notes what it finds around it."""
     import queue
+    import resource
     import tempfile
 
     assert queue and tempfile
-    found = {"environment": dict(os.environ), "path": sys.path}
+    found = {
+        "environment": dict(os.environ),
+        "path": sys.path,
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    }
     (Path(directory) / "surroundings.json").write_text(json.dumps(found))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -297,3 +298,15 @@ def test_tasks_see_neither_proxies_nor_settings_nor_files_of_the_folder_they_wer
     assert not [name for name in found["environment"] if "proxy" in name.lower() or name in ("TF_CONFIG", "PYTHONPATH")]
     assert found["environment"]["OUR"] == "own"
     assert not {"", ".", str(tmp_path)} & set(found["path"])
+
+
+def test_tasks_may_have_more_files_open_than_the_shell_allows_at_first(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        events = follow(start(tmp_path, task(tmp_path, "chief", "note_surroundings", str(tmp_path))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert events[-1]["outcome"] == "completed"
+    assert json.loads((tmp_path / "surroundings.json").read_text())["open_files"] == min(hard, 10_240)
