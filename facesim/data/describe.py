@@ -11,11 +11,12 @@ import numpy as np
 
 from facesim.data.decode import BadFile
 from facesim.data.duplicates import NEAR, Pair, near_pairs
-from facesim.data.layouts import find_examples, read_csv
+from facesim.data.layouts import find_examples
 from facesim.data.opening import opened
 from facesim.data.prepare import PreparedData
 from facesim.data.sources import resolve
 from facesim.data.splits import stratified_split
+from facesim.data.tables import read_csv
 from facesim.unused import Unused
 
 #: So many suspected pairs are listed, the likest first; all are counted.

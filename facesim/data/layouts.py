@@ -6,7 +6,6 @@ file system returns: identities in natural order (s2 before s10), and each ident
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import unicodedata
@@ -40,7 +39,9 @@ class Example:
 def natural_key(text: str) -> tuple:
     """A sort key that counts as people do: s2 before s10, case ignored; equal only for equal texts."""
     parts = re.split(r"([0-9]+)", text.casefold())
-    return tuple((int(part), part) if i % 2 else (part,) for i, part in enumerate(parts)), text
+    # A number's digits after its zeros, the longer the larger: Python's int() refuses numbers of thousands of digits.
+    numbers = ((len(part.lstrip("0")), part.lstrip("0"), part) if i % 2 else (part,) for i, part in enumerate(parts))
+    return tuple(numbers), text
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def look_through(root: Path) -> Found:
         examples = _selfies_and_id_images(root, relative)
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))
-    return Found(_in_order(examples), walked.unused, (*_pooled_splits(root, examples), *_same_names(root, examples)))
+    return Found(in_order(examples), walked.unused, (*_pooled_splits(root, examples), *_same_names(root, examples)))
 
 
 def _name(text: str) -> str:
@@ -142,61 +143,8 @@ def _same_names(root: Path, examples: Sequence[Example]) -> list[str]:
     ]
 
 
-def read_csv(path: Path) -> list[Example]:
-    """The examples that a CSV file lists: a header with `path` and `label`, optionally `group`; UTF-8.
-
-    Relative paths start at the CSV's own folder and must stay inside it; absolute paths are taken as they are. Whether
-    the files exist is not looked at here: a missing file is found, and counted, when images are decoded.
-
-    Raises InputError for a missing column, an empty cell, a path that escapes, a file listed twice (it could land in
-    training and in test) and an identity in two groups.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such file: {path}. Give an existing .csv with the columns path,label.")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [(column or "").strip() for column in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV in UTF-8: {error}. Save it as comma-separated UTF-8.") from error
-    if not {"path", "label"} <= set(columns):
-        raise InputError(
-            f"{path} has the columns {', '.join(columns) or '(none)'}; path and label are needed. "
-            f"Make the first line: path,label"
-        )
-
-    folder = Path(os.path.abspath(path.parent))
-    examples, line_of, group_of = [], {}, {}
-    for line, row in rows:
-        cells = {column: unicodedata.normalize("NFC", (row.get(column) or "").strip()) for column in ("label", "group")}
-        listed, identity, group = (row["path"] or "").strip(), cells["label"], cells["group"] or None
-        if not listed or not identity:
-            raise InputError(f"{path} line {line}: the path or the label is empty. Fill in both or remove the line.")
-        image = Path(os.path.abspath(folder / listed))
-        if not Path(listed).is_absolute() and not image.is_relative_to(folder):
-            raise InputError(
-                f"{path} line {line}: {listed} leads out of the CSV's folder. Relative paths must stay inside it; "
-                f"move the CSV up or write an absolute path."
-            )
-        if image in line_of:
-            raise InputError(
-                f"{path} line {line}: {listed} is already on line {line_of[image]}. A file listed twice could be "
-                f"trained on and tested on; remove one line."
-            )
-        if group_of.setdefault(identity, group) != group:
-            raise InputError(
-                f"{path} line {line}: {identity} is in group {group or '(none)'} here and in "
-                f"{group_of[identity] or '(none)'} before. Give each identity one group."
-            )
-        line_of[image] = line
-        examples.append(Example(image, identity, group))
-    return _in_order(examples)
-
-
-def _in_order(examples: Sequence[Example]) -> list[Example]:
+def in_order(examples: Sequence[Example]) -> list[Example]:
+    """Identities in natural order, and each one's files."""
     return sorted(examples, key=lambda example: (natural_key(example.identity), natural_key(str(example.path))))
 
 

@@ -6,6 +6,7 @@
                     labels.npy     int32 (n,), 0..identities-1
                     origins.json   where each image was found in the source
                     dataset.json   what it is: name, shape, names, groups, unreadable and unused files, checksum
+                    checks.json    sizes and checksums of the other files (see `facesim.data.cache`)
 
 Raw bytes, because every training task, also a TensorFlow worker on another host, then reads the whole set with one
 `read_file` and one `decode_raw`: no image library, no decoding again in each task and each epoch, and every task has
@@ -17,20 +18,19 @@ the content, so the same source and options find the same folder at once, and a 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import shutil
-import time
-import uuid
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from facesim.data.cache import check, made_once, room_for
 from facesim.data.decode import BadFile, Wanted
 from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
@@ -40,10 +40,10 @@ from facesim.errors import InputError
 from facesim.unused import Tally, Unused
 from facesim.unused import told as told_unused
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised whenever the folder's format, or the way images are decoded, changes."""
 
-_STALE_S = 24 * 3600
+_MOST_LABEL_BYTES = 1 << 34  # of four thousand million images
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,8 @@ class PreparedData:
         """Open a folder that `prepare` wrote. Raises InputError if it is missing, damaged or of another version."""
         directory = Path(directory)
         try:
+            if (directory / "labels.npy").stat().st_size > _MOST_LABEL_BYTES:
+                raise ValueError("labels.npy is too large for labels")
             facts = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
             if facts["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
@@ -117,7 +119,7 @@ class PreparedData:
                 raise ValueError(f"labels.npy is {seen} instead of int32 ({facts['count']},)")
             if len(data.names) != len(data.groups) or set(np.unique(data.labels)) != set(range(len(data.names))):
                 raise ValueError(f"labels, {len(data.names)} names and {len(data.groups)} groups do not match")
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
             problem = f"{type(error).__name__}: {error}" if isinstance(error, (KeyError, TypeError)) else error
             raise InputError(
                 f"{directory} is no usable prepared data set: {problem}. Delete the folder and prepare it again."
@@ -126,12 +128,7 @@ class PreparedData:
 
     def verify(self) -> None:
         """Raise InputError unless every byte is as it was written; reads the whole data set."""
-        digest = hashlib.sha256()
-        for image in self.images:
-            digest.update(image)
-        digest.update(self.labels.tobytes())
-        if digest.hexdigest() != self.sha256:
-            raise InputError(f"{self.directory}: the checksum does not match. Delete the folder and prepare it again.")
+        check(self.directory, whole=True)
 
 
 def prepare(
@@ -151,7 +148,7 @@ def prepare(
     """Make the data set that `source` names ready for training, or find it ready in `cache_dir`.
 
     source: "rendered" (described by `render`; its size is set to image_size), "olivetti" or "lfw" (scikit-learn
-        downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `layouts.read_csv`), a .npz with
+        downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `tables.read_table`), a .npz with
         `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
         `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
         number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
@@ -207,7 +204,7 @@ def keep_prepared(
 
     def write(directory: Path) -> None:
         digest = hashlib.sha256()
-        with (directory / "images.u8").open("wb") as file:
+        with room_for(directory, len(labels) * math.prod(image_shape)), (directory / "images.u8").open("wb") as file:
             for some_images in pixels:
                 file.write(some_images.tobytes())
                 digest.update(some_images.tobytes())
@@ -219,27 +216,10 @@ def keep_prepared(
 def _once(cache_dir: Path, content: Any, write: Callable[[Path], None]) -> PreparedData:
     """The prepared data set that `content` determines: found in `cache_dir`, or written there by `write`."""
     key = _hash([FORMAT_VERSION, *content])[:24]
-    directory = cache_dir / key
-    if directory.exists():
-        try:
-            return PreparedData.load(directory)
-        except InputError:  # damaged: make it again below
-            pass
-
-    _remove_stale(cache_dir)
-    new = cache_dir / f".{key}.{uuid.uuid4().hex}"
-    try:
-        new.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to."
-        ) from error
-    try:
-        write(new)
-        _publish(new, directory)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return PreparedData.load(directory)
+    data, damaged = made_once(cache_dir, key, write, PreparedData.load)
+    if damaged is None:
+        return data
+    return replace(data, notes=(*data.notes, f"prepared again, because what was kept was damaged: {damaged}"))
 
 
 def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad_files: float, decoded: bool) -> None:
@@ -257,9 +237,11 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
         few = f"of an identity with fewer than {wanted.min_images} images (--min-images)"
         tally.add(few, content.names[label], "image", int(counts[label]))
 
+    shape = (wanted.image_size, wanted.image_size, wanted.channels)
     bad_files, labels, origins, digest = [], [], [], hashlib.sha256()
     paths, turns = [], []
-    with (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
+    room = room_for(directory, len(indices) * math.prod(shape) if decoded else 0)
+    with room, (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
         for index, picture in zip(indices, content.pictures(indices), strict=True):
             if isinstance(picture, BadFile):
                 bad_files.append(picture)
@@ -286,7 +268,6 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    shape = (wanted.image_size, wanted.image_size, wanted.channels)
     unused, notes = tally.counted, content.notes
     _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, digest)
 
@@ -306,7 +287,9 @@ def _write_facts(
 ) -> None:
     """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
     digest.update(labels.tobytes())
-    np.save(directory / "labels.npy", labels)
+    encoded = io.BytesIO()
+    np.save(encoded, labels)
+    (directory / "labels.npy").write_bytes(encoded.getvalue())  # np.save itself does not say that a disk is full
     (directory / "origins.json").write_text(json.dumps(origins, ensure_ascii=False, indent=0), encoding="utf-8")
     facts = {
         "format_version": FORMAT_VERSION,
@@ -356,27 +339,6 @@ def _check_identities(
             f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)}); one "
             f"to train on and one to test on are needed. {remedy}, or leave these out with --min-images 2 (or more)."
         )
-
-
-def _publish(new: Path, directory: Path) -> None:
-    """Give the finished folder its name in one step, so that nobody ever sees half of it."""
-    try:
-        os.replace(new, directory)
-    except OSError:
-        # Something has that name already: another process was faster and its folder is as good, or it is damaged.
-        try:
-            PreparedData.load(directory)
-        except InputError:
-            os.replace(directory, new.with_name(f"{new.name}.old"))
-            os.replace(new, directory)
-            shutil.rmtree(new.with_name(f"{new.name}.old"), ignore_errors=True)
-
-
-def _remove_stale(cache_dir: Path) -> None:
-    """Remove what killed preparations left, once it is old enough that none of them can still be running."""
-    for left_over in cache_dir.glob(".*.*") if cache_dir.is_dir() else ():
-        if left_over.is_dir() and time.time() - left_over.stat().st_mtime > _STALE_S:
-            shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _hash(facts: Any) -> str:
