@@ -11,6 +11,7 @@ import click
 
 from facesim.cli.quiet import hush_tensorflow
 from facesim.errors import InputError
+from facesim.unused import printable
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
@@ -132,7 +133,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     files = _image_files(images)
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
-    np.savez(output, embeddings=embeddings, paths=[str(file) for file in files])
+    np.savez(output, embeddings=embeddings, paths=[printable(str(file)) for file in files])
     click.echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
@@ -142,7 +143,8 @@ def _image_files(paths: tuple[Path, ...]) -> list[Path]:
 
     files = [file for path in paths for file in (list_images(path) if os.path.isdir(path) else [path])]
     if not files:
-        raise InputError(f"no images in {', '.join(map(str, paths))}; name image files or folders of them")
+        named = printable(", ".join(map(str, paths)))
+        raise InputError(f"no images in {named}; name image files or folders of them")
     return files
 
 
@@ -197,7 +199,7 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
     found = likeness(known, labels, recogniser.embed(recogniser.read(files)))
     ranked = [
         {
-            "probe": str(file),
+            "probe": printable(str(file)),
             "likest": [{"identity": names[at], "similarity": float(own[at])} for at in np.argsort(-own)[:3]],
         }
         for file, own in zip(files, found)

@@ -188,6 +188,22 @@ class TestWhatIsNoRegularFile:
             "a socket, not a file": 1,
         }
 
+    def test_nor_do_the_commands_that_use_a_model(self, special, tmp_path):
+        from facesim.cli.recognition import _image_files
+        from facesim.recognition.groups import with_groups
+        from facesim.recognition.pairs import find_lfw_images, read_lfw_pairs
+
+        assert _image_files((special, special / "Ana/0.png")) == [*list_images(special), special / "Ana/0.png"]
+        with pytest.raises(InputError, match="named pipe"):
+            read_lfw_pairs(special / "Ana/fifo")
+        with pytest.raises(InputError, match="named pipe"):
+            with_groups(prepare(str(special), image_size=8, cache_dir=tmp_path / "cache"), special / "Ana/fifo")
+        (special / "Ana/Ana_0001.jpg").symlink_to("Ana_0001.jpg")
+        os.mkfifo(special / "Ana/Ana_0002.jpg")
+        (tmp_path / "pairs.txt").write_text("1\nAna\t1\t2\nAna\t1\tBo\t1\n")
+        with pytest.raises(InputError, match="lacks 3 of the 3 images"):
+            find_lfw_images(read_lfw_pairs(tmp_path / "pairs.txt"), special)
+
 
 class TestLinks:
     def test_a_file_with_several_names_is_one_image(self, faces):
