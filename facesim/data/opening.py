@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from facesim.files import open_regular, why_unread
 
 if TYPE_CHECKING:
     from PIL import Image
+
+# Of damaged metadata, which nothing here depends on; a user could not tell which file it is about.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 #: As Pillow names them. Others are rare, or Pillow starts another program for them (EPS).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")

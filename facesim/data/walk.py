@@ -111,6 +111,17 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in map(folder.joinpath, _names_in(folder)) if os.path.isfile(path)]
 
 
+def real_path(path: Path) -> Path:
+    """The path without links; as it is where no file can have such a path, and where links lead in a loop.
+
+    `Path.resolve` raises there, or does not, by the version of Python.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        return path
+
+
 def system_name(name: str) -> str | None:
     """Why a file or folder of this name is left out unseen: which system it belongs to. None for all others."""
     return next((reason for reason, names in _SYSTEM.items() if names.fullmatch(name)), None)

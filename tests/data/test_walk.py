@@ -287,11 +287,15 @@ class TestNames:
 
         assert data.images[:].shape == (8, 8, 8, 3)
 
-    def test_a_source_whose_own_name_is_not_utf8(self, not_utf8, tmp_path):
+    def test_a_source_whose_own_name_is_not_utf8(self, not_utf8, tmp_path, monkeypatch):
+        from facesim.cli import main
+
         moved = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
         os.rename(not_utf8, moved)
+        monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
 
         assert prepare(moved, image_size=8, cache_dir=tmp_path / "cache").name == r"\xff"
+        assert main(["data", "describe", moved]) in (0, 2)
 
     @pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png", "x" * 300 + ".png"])
     def test_names_that_no_file_can_have(self, faces, tmp_path, name):
@@ -299,6 +303,16 @@ class TestNames:
             read_image(faces / name, 8, 3)
         with pytest.raises(InputError, match="no data source"):
             prepare(str(faces / name), cache_dir=tmp_path / "cache")
+
+    def test_a_table_that_lists_such_a_name(self, faces, tmp_path):
+        listed = [f"faces/{name},{name[:2]}" for name in (*TWO_PEOPLE, f"Ana/{'x' * 300}.png")]
+        (tmp_path / "faces.csv").write_text("\n".join(["path,label", *listed]))
+
+        for decoded in (True, False):
+            data = prepare(
+                str(tmp_path / "faces.csv"), image_size=8, max_bad_files=0.5, decoded=decoded, cache_dir=tmp_path / "c"
+            )
+            assert [bad.reason for bad in data.bad_files] == ["its path is too long"]
 
     def test_one_name_in_two_unicode_forms_is_one_person(self, photo, tmp_path):
         composed, decomposed = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
