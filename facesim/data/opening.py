@@ -7,6 +7,7 @@ decoded.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
@@ -82,7 +83,27 @@ def _recognised(file: BinaryIO) -> Image.Image:
             return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` has it: not of this kind after all
             continue
+        except ValueError:  # for more text or a larger colour profile than Pillow unpacks of a PNG
+            if name != "PNG":
+                raise
+            return factory(_without_texts(file), "")
     raise Unusable("empty file" if not start else _unknown(file, start))
+
+
+def _without_texts(file: BinaryIO) -> io.BytesIO:
+    """A PNG without its texts and colour profile."""
+    file.seek(0)
+    kept = io.BytesIO()
+    kept.write(file.read(8))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            file.seek(length + 4, os.SEEK_CUR)
+        else:
+            kept.write(head)
+            kept.write(file.read(length + 4))
+    kept.seek(0)
+    return kept
 
 
 def _unknown(file: BinaryIO, start: bytes) -> str:

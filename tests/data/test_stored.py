@@ -44,6 +44,7 @@ FILES = [
     ("see-through.png", see_through(picture()), {}),
     ("see-through-grey.png", see_through(picture()).convert("LA"), {}),
     ("see-through-colour.png", picture().convert("P"), {"transparency": 3}),
+    ("much-text.png", picture(), {"icc_profile": bytes(2_000_000)}),
     ("a.webp", picture(), {"lossless": True}),
     ("lossy.webp", picture(), {"quality": 95}),
     ("see-through.webp", see_through(picture()), {"lossless": True}),

@@ -65,6 +65,8 @@ TWO_PEOPLE = [f"{name}/{k}.png" for name in ("Ana", "Bo") for k in range(3)]
         "Catalog Previews.lrdata/1.jpg",
         ".dtrash/1.jpg",
         "CaptureOne/Cache/1.jpg",
+        "Photos Library.photoslibrary/originals/1.jpg",
+        "Recycle.Bin/1.jpg",
         ".stversions/1.jpg",
         ".hidden/1.jpg",
     ],
