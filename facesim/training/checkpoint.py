@@ -12,13 +12,14 @@ import json
 import os
 import time
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from facesim.files import check_fits_memory
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _COURSE = "course"
@@ -74,12 +75,14 @@ class Checkpoints:
         for file in self.files():
             try:
                 return _read(file)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                damaged(file, str(error))
+            except Exception as error:  # a damaged archive fails in zipfile, zlib, NumPy or json, each in its own way
+                damaged(file, str(error) or type(error).__name__)
         return None
 
 
 def _read(file: Path) -> Checkpoint:
+    with zipfile.ZipFile(file) as archive:
+        check_fits_memory(archive, file)
     with np.load(file) as archive:
         course = json.loads(archive[_COURSE].tobytes())
         variables = [archive[name] for name in sorted(archive.files) if name != _COURSE]
