@@ -14,7 +14,7 @@ from facesim.billing.catalogue import instance
 from facesim.errors import InputError
 from facesim.job import Job
 from facesim.models import HEADS, MODELS
-from facesim.training import STRATEGIES, served
+from facesim.training import STRATEGIES
 
 #: From this share of the memory on a user is told before training what the head takes.
 NOTABLE_SHARE = 0.25
@@ -51,7 +51,7 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
     examples = -(-job.update_batch // job.replicas) if job.joint_workers > 1 else job.update_batch
     logits = 3 * _FLOAT * examples * identities  # themselves, their softmax, their gradient
     strategy = STRATEGIES[job.strategy]
-    if strategy.tasks is served:
+    if strategy.coordinated:
         # Servers share the parameters; workers read them and send gradients; the chief evaluates with a copy.
         return [
             HeadMemory(parameters, parameters, 2 * parameters, 0, 1),

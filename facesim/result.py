@@ -18,7 +18,7 @@ from facesim.job import Job
 from facesim.metrics.files import read_samples
 from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State
-from facesim.training import STRATEGIES, served
+from facesim.training import STRATEGIES
 
 
 def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]
     if rows.empty:
         return {}
     received = {(role, index): value for (_, role, index), value in _total(rows, "net_received_bytes").items()}
-    chief_trains = STRATEGIES[job.strategy].tasks is not served
+    chief_trains = not STRATEGIES[job.strategy].coordinated
     tasks = ([("chief", 0)] if chief_trains else []) + [("worker", index) for index in range(job.shape.workers)]
     return {number: received.get(task, 0) for number, task in enumerate(tasks)}
 

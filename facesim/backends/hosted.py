@@ -27,7 +27,7 @@ from facesim.job import Job
 from facesim.metrics.collectors import COLLECTORS
 from facesim.metrics.place import HOST
 from facesim.run import Run
-from facesim.training import STRATEGIES, served
+from facesim.training import STRATEGIES
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
@@ -61,7 +61,7 @@ def plan(contract: Contract) -> HostWork:
 
     environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
-    computing = [role for role, _ in mine if strategy.tasks is not served or role == "worker"]
+    computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
     tasks = [
         training_task(
             run,

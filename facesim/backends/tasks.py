@@ -10,7 +10,7 @@ from cluster.topology import Topology
 from facesim.inputs import DATA, PRETRAINED
 from facesim.job import Job
 from facesim.run import Run
-from facesim.training import STRATEGIES, served
+from facesim.training import STRATEGIES
 
 #: Loaded once, before the tasks are forked.
 PRELOAD = ("facesim.training.lean", "facesim.training.task")
@@ -52,7 +52,7 @@ def training_task(
     they wait, and a server applies a joint update while they do.
     """
     strategy = STRATEGIES[job.strategy]
-    coordinated = strategy.tasks is served
+    coordinated = strategy.coordinated
     serves = coordinated and role != "chief"
     share = max(1, cores // neighbours)
     between = coordinated and (role == "chief" or (role == "ps" and strategy.joint))

@@ -157,13 +157,17 @@ def _check_file(path: Path, size: int, mtime_ns: int, sums: list[int], whole: bo
 
 def _seal(directory: Path) -> None:
     checks = {}
-    for path in sorted(directory.iterdir()):
-        if path.name == _LOCK:
+    for path in sorted(directory.rglob("*")):
+        if path.is_dir() or path == directory / _LOCK:
             continue
         with path.open("rb") as file:
             sums = [google_crc32c.value(block) for block in iter(lambda: file.read(_BLOCK), b"")]
             stat = os.fstat(file.fileno())
-        checks[path.name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "crc32c": sums}
+        checks[path.relative_to(directory).as_posix()] = {
+            "bytes": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+            "crc32c": sums,
+        }
     (directory / CHECKS).write_text(json.dumps(checks), encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from facesim.data.decode import BadFile
 from facesim.data.duplicates import NEAR, Pair, near_pairs
 from facesim.data.layouts import find_examples
+from facesim.data.opening import opened
 from facesim.data.prepare import PreparedData
 from facesim.data.sources import resolve
 from facesim.data.splits import stratified_split
@@ -59,8 +60,6 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
     Raises:
         InputError: `source` cannot be used.
     """
-    from PIL import Image
-
     kind, location = resolve(source)
     listed = {"folder": find_examples, "csv": read_csv}.get(kind)
     if listed is None:
@@ -68,7 +67,7 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
     sizes = []
     for example in listed(location):
         try:
-            with Image.open(example.path) as image:
+            with opened(example.path) as image:
                 sizes.append(image.size)
         except Exception:  # noqa: BLE001  a file that is no image is told of as such elsewhere
             continue

@@ -21,6 +21,7 @@ import hashlib
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -34,9 +35,10 @@ from facesim.data.decode import BadFile, Wanted
 from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import SOURCES, Content, resolve
-from facesim.data.stored import FILES, TURNS, StoredImages, turns_of, write_index
+from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
 from facesim.errors import InputError
 from facesim.unused import Tally, Unused
+from facesim.unused import told as told_unused
 
 FORMAT_VERSION = 4
 """Raised whenever the folder's format, or the way images are decoded, changes."""
@@ -228,7 +230,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
         )
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
-    _check_identities(content.names, kept, counts, name)
+    _check_identities(content.names, kept, counts, name, content.unused)
     indices = np.flatnonzero(kept[content.labels])
     tally = Tally(content.unused)
     for label in np.flatnonzero(~kept):
@@ -250,19 +252,19 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
             if decoded:
                 file.write(picture.tobytes())
             else:
-                paths.append(content.files[index])
-                turns.append(turns_of(content.files[index]))
+                path, turned = store(directory, len(paths), content.files[index], picture)
+                paths.append(path)
+                turns.append(turned)
             origins.append(content.origin(index))
     if not decoded:
         write_index(directory, paths, turns)
     if len(bad_files) > max_bad_files * len(indices):
         raise InputError(
-            f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images ({_shown(bad_files)}); "
+            f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images: {_by_kind(bad_files)}; "
             f"at most {max_bad_files:.0%} may be bad. Repair or remove them, or raise max_bad_files."
         )
     labels = np.array(labels, np.int64)
-    usable = np.bincount(labels, minlength=len(content.names))
-    _check_identities(content.names, kept, usable, name, bad_files)
+    _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name, tally.counted)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
@@ -305,14 +307,25 @@ def _write_facts(
     (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def _shown(bad_files: Sequence[BadFile]) -> str:
-    return "; ".join(f"{bad.path}: {bad.reason}" for bad in bad_files[:3]) + ("; ..." if len(bad_files) > 3 else "")
+def _by_kind(bad_files: Sequence[BadFile]) -> str:
+    """How many files cannot be read for each reason, with the first of them, the most frequent reasons first."""
+    firsts: dict[str, BadFile] = {}
+    for bad_file in bad_files:
+        firsts.setdefault(bad_file.kind, bad_file)
+    counts = Counter(bad_file.kind for bad_file in bad_files).most_common()
+    shown = [f"{count:,} like {firsts[kind].path}: {firsts[kind].reason}" for kind, count in counts[:3]]
+    return "; ".join([*shown, f"and for {len(counts) - 3} more reasons"] if len(counts) > 3 else shown)
 
 
 def _check_identities(
-    names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str, bad_files: Sequence[BadFile] = ()
+    names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str, unused: Sequence[Unused]
 ) -> None:
-    """names, kept (bool) and counts: one an identity. Raises InputError if those kept cannot be learned and tested."""
+    """names, kept (bool) and counts: one an identity; unused: what of the source is not among the counts.
+
+    Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
+    """
+    if unused:
+        source = f"{source}: not used: {told_unused(unused)}. {source}"
     if kept.sum() < 2:
         left_out = f" after {np.sum(~kept)} with too few images were left out" if not kept.all() else ""
         raise InputError(
@@ -321,11 +334,10 @@ def _check_identities(
         )
     single = sorted((names[i] for i in np.flatnonzero(kept & (counts < 2))), key=natural_key)
     if single:
-        unreadable = f", {len(bad_files)} files cannot be read ({_shown(bad_files)})" if bad_files else ""
+        remedy = "Repair what is not used, add images" if unused else "Add images"
         raise InputError(
-            f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)})"
-            f"{unreadable}; one to train on and one to test on are needed. Add images, or leave these out with "
-            f"--min-images 2 (or more)."
+            f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)}); one "
+            f"to train on and one to test on are needed. {remedy}, or leave these out with --min-images 2 (or more)."
         )
 
 

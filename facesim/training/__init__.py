@@ -4,39 +4,48 @@
 line.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from enum import Enum
 
 
-def alone(workers: int, ps: int) -> dict[str, int]:
-    """One process."""
-    return {"chief": 1}
+class Layout(str, Enum):
+    """What the tasks of a strategy are to each other."""
+
+    #: One process.
+    SINGLE_PROCESS = "single process"
+    #: A chief that coordinates, workers that compute, parameter servers that hold the parameters.
+    PARAMETER_SERVER = "parameter server"
+    #: Workers that are all alike; the chief is the first of them and keeps the record.
+    PEERS = "peers"
 
 
-def served(workers: int, ps: int) -> dict[str, int]:
-    """A chief that coordinates, workers that compute, parameter servers that hold the parameters."""
-    return {"ps": ps, "worker": workers, "chief": 1}
-
-
-def peers(workers: int, ps: int) -> dict[str, int]:
-    """Workers that are all alike; the chief is the first of them and keeps the record."""
-    return {"worker": workers - 1, "chief": 1}
-
-
-class Strategy(NamedTuple):
+@dataclass(frozen=True)
+class Strategy:
     """A strategy, as far as it can be told without TensorFlow.
 
-    `tasks(workers, ps)` is how many tasks it has of each role, in the order in which they are to be started. An update
-    is `joint` when all workers' gradients make it together. `replaceable_roles` are those of which a task may fail and
-    come back while the others go on.
+    An update is `joint` when all workers' gradients make it together. `replaceable_roles` are those of which a task may
+    fail and come back while the others go on.
     """
 
     module: str
-    tasks: Callable[[int, int], dict[str, int]]
+    layout: Layout
     options: tuple[str, ...]
     summary: str
     joint: bool = False
     replaceable_roles: tuple[str, ...] = ()
+
+    def tasks(self, workers: int, ps: int) -> dict[str, int]:
+        """How many tasks it has of each role, in the order in which they are to be started."""
+        if self.layout is Layout.PARAMETER_SERVER:
+            return {"ps": ps, "worker": workers, "chief": 1}
+        if self.layout is Layout.PEERS:
+            return {"worker": workers - 1, "chief": 1}
+        return {"chief": 1}
+
+    @property
+    def coordinated(self) -> bool:
+        """Whether the chief only coordinates what workers and parameter servers do; otherwise it trains as well."""
+        return self.layout is Layout.PARAMETER_SERVER
 
     def replaceable(self, role: str) -> bool:
         """Whether a task of this role may fail and come back while the others go on."""
@@ -50,28 +59,28 @@ class Strategy(NamedTuple):
     @property
     def distributed(self) -> bool:
         """Whether it is made for several hosts."""
-        return self.tasks is not alone
+        return self.layout is not Layout.SINGLE_PROCESS
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "single": Strategy("facesim.training.single", alone, (), "one process, the yardstick"),
+    "single": Strategy("facesim.training.single", Layout.SINGLE_PROCESS, (), "one process, the yardstick"),
     "mirrored": Strategy(
         "facesim.training.mirrored",
-        alone,
+        Layout.SINGLE_PROCESS,
         ("workers",),
         "one process with a replica on each device; every step sums their gradients",
         joint=True,
     ),
     "ps-async": Strategy(
         "facesim.training.ps_async",
-        served,
+        Layout.PARAMETER_SERVER,
         ("workers", "ps", "steps_per_dispatch"),
         "workers pull parameters from parameter servers and push gradients, none waiting for another",
         replaceable_roles=("worker",),
     ),
     "ps-sync": Strategy(
         "facesim.training.ps_sync",
-        served,
+        Layout.PARAMETER_SERVER,
         ("workers", "ps", "backup_workers"),
         "parameter servers again, but each update is made of a gradient from every worker, none stale",
         joint=True,
@@ -79,21 +88,21 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "allreduce": Strategy(
         "facesim.training.allreduce",
-        peers,
+        Layout.PEERS,
         ("workers",),
         "every worker holds the parameters; every step sums the workers' gradients",
         joint=True,
     ),
     "local-sgd": Strategy(
         "facesim.training.local_sgd",
-        peers,
+        Layout.PEERS,
         ("workers", "local_steps"),
         "every worker trains by itself; every few steps their parameters are averaged",
         joint=True,
     ),
     "independent": Strategy(
         "facesim.training.independent",
-        peers,
+        Layout.PEERS,
         ("workers",),
         "every worker trains by itself on everything: the paper's mistake, kept to show what it costs",
         replaceable_roles=("chief", "worker"),
@@ -104,7 +113,7 @@ STRATEGIES: dict[str, Strategy] = {
 def host_of(strategy: Strategy, role: str, index: int, hosts: int) -> str:
     """The host, algo-1 to algo-`hosts`, whose part a task plays: a worker each; the chief and, one after another, the
     parameter servers beside the workers."""
-    if role == "worker" and strategy.tasks is peers:
+    if role == "worker" and strategy.layout is Layout.PEERS:
         index += 1  # the chief is the first of them
     return f"algo-{index % hosts + 1}"
 

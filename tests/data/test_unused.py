@@ -10,6 +10,7 @@ import pytest
 from facesim.cli import main
 from facesim.data import PreparedData, prepare
 from facesim.data.subsets import take_subset
+from facesim.errors import InputError
 from facesim.inputs import Inputs, told_of_data
 from facesim.subset import Subset
 from facesim.unused import EXAMPLES, Tally, Unused, printable, told
@@ -130,3 +131,52 @@ def test_the_report_shows_it():
 
     assert ("not used", "1 file: empty file (Ana/1.png)") in shown
     assert ("notes", "train and test are pooled.") in shown
+
+
+class TestCausesComeFirst:
+    def test_of_too_many_bad_files_the_most_frequent_reasons(self, tmp_path, two_people):
+        for k in range(5):
+            (tmp_path / f"faces/Ana/a{k}.png").write_bytes(bytes(64 * 64 * 3))
+        (tmp_path / "faces/Ana/0a.png").write_bytes(b"")
+
+        with pytest.raises(InputError) as caught:
+            prepare(str(tmp_path / "faces"), image_size=8, cache_dir=tmp_path / "cache")
+
+        assert str(caught.value).startswith(
+            "faces: 6 of 12 files cannot be read as images: 5 like Ana/a0.png: not an image that Pillow can read, "
+            "perhaps raw pixels by its size; encode it as JPEG or PNG; 1 like Ana/0a.png: empty file; at most 5%"
+        )
+
+    def test_of_people_without_images(self, tmp_path, two_people):
+        for k in range(3):
+            (tmp_path / f"faces/Bo/{k}.png").write_bytes(b"")
+
+        with pytest.raises(InputError) as caught:
+            prepare(str(tmp_path / "faces"), image_size=8, max_bad_files=1, cache_dir=tmp_path / "cache")
+
+        assert str(caught.value).startswith(
+            "faces: not used: 3 files: empty file (Bo/0.png, Bo/1.png, Bo/2.png). "
+            "faces: 1 of 2 identities have fewer than 2 usable images (Bo)"
+        )
+
+    def test_of_a_person_who_is_not_there_at_all(self, photo, tmp_path):
+        for k in range(3):
+            photo(f"faces/Ana/{k}.png")
+            (tmp_path / "faces/Bo").mkdir(exist_ok=True)
+            (tmp_path / f"faces/Bo/{k}.jp2").write_bytes(b"jP")
+
+        with pytest.raises(InputError) as caught:
+            prepare(str(tmp_path / "faces"), image_size=8, cache_dir=tmp_path / "cache")
+
+        assert str(caught.value).startswith(
+            "faces: not used: 3 files: .jp2 is not read, convert it to JPEG or PNG (Bo/0.jp2, Bo/1.jp2, Bo/2.jp2); "
+            "1 folder: a folder without an image that can be read (Bo). faces holds 1 identities"
+        )
+
+    def test_in_describe_too(self, tmp_path, two_people, monkeypatch, capsys):
+        monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+        for k in range(2):
+            (tmp_path / f"faces/Bo/{k}.png").write_bytes(b"no image")
+
+        assert main(["data", "describe", str(tmp_path / "faces")]) == 2
+        assert "not used: 2 files: not an image that Pillow can read (Bo/0.png, Bo/1.png)" in capsys.readouterr().err
