@@ -18,3 +18,11 @@ class InputError(FacesimError):
 
 class RunFailed(FacesimError):
     """A run started and did not complete; the message carries the cause and the failed task's last lines."""
+
+
+class StillRunning(FacesimError):
+    """A run goes on somewhere and is not followed any more; the message says how it can be again."""
+
+
+class Lost(StillRunning):
+    """It cannot be followed any more, which nobody asked for; the message says why."""

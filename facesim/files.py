@@ -106,16 +106,26 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def append(path: Path, content: bytes) -> bytes:
-    """Append to a file what fits on its disk; return the rest."""
+def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:
+    """Append to a file what fits on its disk; return the rest.
+
+    With `fresh_line` it starts on a line of its own: the last line of whoever wrote before and crashed may be torn, and
+    must not swallow what comes now.
+    """
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
         return _kept_if_full(error, content)
     try:
-        return written(file, content)
+        return written(file, b"\n" + content if fresh_line and in_a_line(file) else content)
     finally:
         os.close(file)
+
+
+def in_a_line(file: int) -> bool:
+    """Whether an open file ends within a line."""
+    size = os.fstat(file).st_size
+    return bool(size) and os.pread(file, 1, size - 1) != b"\n"
 
 
 def written(file: int, content: bytes) -> bytes:

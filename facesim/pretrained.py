@@ -20,9 +20,9 @@ from typing import NamedTuple
 from facesim.errors import InputError
 from facesim.files import check_fits_memory
 from facesim.folders import make_own_folder
-from facesim.job import Experiment
 from facesim.models import network_name
 from facesim.run import Run, find_run
+from facesim.spec.experiment import Experiment
 
 FILE = "model.keras"
 

@@ -16,18 +16,18 @@ result.json       the end: state, accuracy, times, resources, cost, the audit; w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
-import time
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from cluster import clock
+from facesim.claim import Claim
 from facesim.errors import InputError
 from facesim.files import append, write_text
-from facesim.job import Job, Recovery
+from facesim.spec.job import Job, Recovery
 
 
 class State(str, Enum):
@@ -63,6 +63,7 @@ class Run:
         self.checkpoints = directory / "checkpoints"
         self.evaluation_file = directory / "evaluation.json"
         self.result_file = directory / "result.json"
+        self.claim = Claim(directory / ".lock")
         self._unwritten = b""
 
     @staticmethod
@@ -83,9 +84,10 @@ class Run:
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise InputError(f"the run directory {directory} is not empty; choose another with --output")
+            directory.chmod(0o700)  # a model of people's faces, and what tasks print, are nobody else's
             for folder in (run.metrics, run.logs, run.tasks):
                 folder.mkdir()
-            run.claim()
+            run.claim.take()
             run.job_file.write_text(job.model_dump_json(indent=1))
         except OSError as error:
             raise InputError(
@@ -105,24 +107,10 @@ class Run:
             raise InputError(f"{directory} is not a run directory: it has no {run.job_file.name}")
         return run
 
-    def claim(self) -> None:
-        """Have this run to oneself until this process ends.
-
-        Raises:
-            InputError: another process has it.
-        """
-        self._lock = (self.directory / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{self.directory} is still being run by another process; wait for it, or stop it"
-            ) from None
-
     def reopen(self, job: Job) -> None:
         """Make it a run that goes on, as `job`: what told of its end is gone."""
         write_text(self.job_file, job.model_dump_json(indent=1))
-        for end in (self.result_file, self.outcome_file):
+        for end in (self.result_file, self.outcome_file, *self._peer_outcome_files()):
             end.unlink(missing_ok=True)
 
     def job(self) -> Job:
@@ -141,8 +129,9 @@ class Run:
 
         What a full disk does not take is written with the next event, so that it does not end the run.
         """
-        self._unwritten += (json.dumps({"time_unix_s": time.time(), "event": event, **details}) + "\n").encode()
-        self._unwritten = append(self.events_file, self._unwritten)
+        going_on = bool(self._unwritten)
+        self._unwritten += (json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}) + "\n").encode()
+        self._unwritten = append(self.events_file, self._unwritten, fresh_line=not going_on)
 
     def events(self) -> list[dict[str, Any]]:
         """Every event so far, in order; a last line torn by a crash is left out."""
@@ -172,7 +161,10 @@ class Run:
 
     def peer_outcomes(self) -> list[dict[str, Any]]:
         """What training tasks beside the chief found."""
-        return [json.loads(file.read_text()) for file in sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))]
+        return [json.loads(file.read_text()) for file in self._peer_outcome_files()]
+
+    def _peer_outcome_files(self) -> list[Path]:
+        return sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))
 
     def log_file(self, task: str) -> Path:
         """Where a task, such as `worker-1`, prints."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from facesim.inputs import Inputs
-from facesim.job import Job
 from facesim.run import Run
+from facesim.spec.job import Job
 
 
 class Request(Protocol):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import wait
 from typing import Any
 
+from cluster import clock
 from facesim.backends.base import Backend, Execution, Request
 from facesim.billing.bill import TERMINAL
 from facesim.billing.market import Market, OnDemand, market
@@ -251,4 +252,4 @@ def _is_done(end: dict[str, Any]) -> bool:
 
 
 def _event(name: str, time_unix_s: float | None = None, **details: Any) -> dict[str, Any]:
-    return {"time_unix_s": time.time() if time_unix_s is None else time_unix_s, "event": name, **details}
+    return {"time_unix_s": clock.time_unix_s() if time_unix_s is None else time_unix_s, "event": name, **details}

@@ -9,7 +9,7 @@ import psutil
 
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models import HEADS, MODELS
-from facesim.recipes import RECIPES
+from facesim.spec.recipes import RECIPES
 
 
 @click.command()
@@ -46,7 +46,7 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def recipes(as_json: bool) -> None:
     """List the recipes and what each sets; an option given with one wins over it."""
-    from facesim.job import flag
+    from facesim.spec.options import flag
 
     if as_json:
         click.echo(json.dumps({name: recipe._asdict() for name, recipe in RECIPES.items()}, indent=1))

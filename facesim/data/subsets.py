@@ -11,7 +11,7 @@ import numpy as np
 
 from facesim.data.prepare import PreparedData, keep_prepared
 from facesim.errors import InputError
-from facesim.subset import Subset
+from facesim.spec.subset import Subset
 
 #: Keeps these random numbers apart from those of the split, which has the same seeds.
 _STREAM = 0x5B5E7

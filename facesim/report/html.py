@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
+from facesim.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.errors import InputError
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
-from facesim.report.load import Data, RunRecord
+from facesim.report.load import Data, RunRecord, since_launch_s
 from facesim.report.plots import plots
 from facesim.report.plots.drawing import colours
+from facesim.report.rows import shape_in_words
 from facesim.report.words import estimated, quantity
 
 _TEMPLATE = "template.html"
@@ -24,7 +26,7 @@ PLOT_TITLES = {
     "accuracy": "Held-out accuracy",
     "loss": "Training loss",
     "time": "Where the time went",
-    "cost": "What it would cost",
+    "cost": "What it cost",
     "cpu": "CPU by role",
     "memory": "Memory by role",
     "wire": "Bytes on the wire",
@@ -61,6 +63,8 @@ def render(comparison: Comparison) -> str:
         estimated=estimated,
         spot_discount_percent=assumed_spot_discount() * 100,
         unverified=_unverified(comparison),
+        max_foreign_percent=MAX_FOREIGN_CPU_PERCENT,
+        max_steal_percent=MAX_STEAL_PERCENT,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -114,7 +118,10 @@ def _machine(machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data(data: Data) -> dict[str, Any]:
-    facts = data.model_dump(exclude_none=True, exclude={"not_used", "notes"})
+    """Of SHA-256 sums the first digits; that of the tested images is another for each seed."""
+    facts = data.model_dump(exclude_none=True, exclude={"not_used", "notes", "tested_sha256"})
+    if data.content_sha256:
+        facts["content_sha256"] = data.content_sha256[:16]
     told = {"not_used": "; ".join(map(str, data.not_used)), "notes": " ".join(data.notes)}
     return facts | {name: text for name, text in told.items() if text}
 
@@ -137,10 +144,11 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     shown = []
     for event in record.events:
         at = event.get("time_unix_s")
-        since = "" if record.launched_unix_s is None or at is None else f"{at - record.launched_unix_s:,.1f} s"
-        details = ", ".join(
-            f"{k} {_value(v)}" for k, v in event.items() if k not in ("time_unix_s", "event") and v is not None
-        )
+        since = "" if at is None else f"{since_launch_s(record.lives, at):,.1f} s"
+        told = {k: v for k, v in event.items() if k not in ("time_unix_s", "event") and v is not None}
+        if isinstance(told.get("shape"), dict):
+            told["shape"] = shape_in_words(record.job.strategy, told["shape"])
+        details = ", ".join(f"{k} {_value(v)}" for k, v in told.items())
         shown.append((since, str(event.get("event", "?")).replace("_", " "), details))
     return shown
 
@@ -166,6 +174,7 @@ def _words(name: str) -> str:
         "chance_accuracy_percent": "accuracy by chance (%)",
         "cpu_count": "CPUs",
         "cpu_model": "CPU",
+        "content_sha256": "SHA-256 of all images",
         "held_out": "held-out share",
     }
     return named.get(name, name.replace("_", " "))

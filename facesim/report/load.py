@@ -6,15 +6,19 @@ A run that was killed has no `result.json`: it is a record in state `Unfinished`
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from facesim.disturbance import Load
 from facesim.errors import InputError
-from facesim.metrics.files import read_samples
+from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.run import Run, State
+from facesim.spec.data import DataSpec
 from facesim.unused import Unused
 
 if TYPE_CHECKING:
@@ -57,6 +61,31 @@ class JobFields(_Read):
     backend: str
     spot: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        """Strategy and backend by their names; what is the strategy's own stands beside the shape."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        for part, beside in (("strategy", "shape"), ("backend", None)):
+            if isinstance(content.get(part), dict):
+                own = dict(content[part])
+                content[part] = own.pop("name", None)
+                if beside and isinstance(content.get(beside), dict):
+                    content[beside] = {**content[beside], **own}
+        return content
+
+    @model_validator(mode="after")
+    def _has_data(self) -> JobFields:
+        assert self.data_spec  # raises what is wrong with it
+        return self
+
+    @cached_property
+    def data_spec(self) -> DataSpec:
+        """What decides which images are trained on and tested."""
+        return DataSpec.of(self.experiment)
+
 
 class Resources(_Read):
     """What the tasks of one role used, or the whole host: means and peaks over the run, bytes in total."""
@@ -69,13 +98,19 @@ class Resources(_Read):
 
 
 class Data(_Read):
-    """The data set as it was split."""
+    """The data set as it was split.
+
+    `content_sha256` is of all images and labels, `tested_sha256` of the held-out images with their people, as
+    `facesim.spec.data` defines it; runs of before they were recorded have none.
+    """
 
     name: str | None = None
     identities: int | None = None
     training_examples: int | None = None
     held_out_examples: int | None = None
     chance_accuracy_percent: Percent = Field(None, validation_alias="chance_accuracy")
+    content_sha256: str | None = None
+    tested_sha256: str | None = None
     not_used: tuple[Unused, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -107,6 +142,7 @@ class Billing(_Read):
     spot: bool = False
     spot_discount: float = 0.0
     hosts: int
+    instance_s: float | None = None
     training_s: float
     billable_s: float
     waiting_s: float
@@ -158,6 +194,31 @@ class Result(_Read):
     recovery: dict[str, float] = {}
     collector_errors: dict[str, float] = {}
     machine: dict[str, Any] = {}
+    load: Load | None = None
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """Why other load than its own disturbed the run's times, in words; empty if none is known to have."""
+        return (self.load or self._load_by_roles).disturbances
+
+    @property
+    def _load_by_roles(self) -> Load:
+        """For runs of before the load was recorded: what the host used, less what its tasks did."""
+        host = self.resources.get("host")
+        tasks = [used.cpu_percent_mean for role, used in self.resources.items() if role != "host"]
+        if host is None or host.cpu_percent_mean is None or not tasks or None in tasks:
+            return Load()
+        return Load(foreign_cpu_percent=max(0.0, host.cpu_percent_mean - sum(tasks)))
+
+
+class Life(NamedTuple):
+    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape that
+    it was submitted with, None where that was not recorded.
+    """
+
+    begin_unix_s: float
+    end_unix_s: float
+    shape: dict[str, Any] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +231,9 @@ class RunRecord:
             `since_first_step_s` and a column a training metric, NaN where an instant lacks it.
         utilisation: one row a task (or host) and instant: `TASK`, `time_unix_s`, `since_launch_s`, a column a metric.
         evaluations: what `facesim evaluate` found, by the data that it was asked about, the newest last.
-        launched_unix_s: when the run was submitted; None if it left neither events nor samples.
+        lives: one for each time that it was submitted, more than one if it was resumed; none if it left neither events
+            nor samples. Between them no time counts.
+        first_step_s: when the first training step began, in seconds since launch; None if the run did not record it.
     """
 
     run: Run
@@ -181,17 +244,27 @@ class RunRecord:
     utilisation: pandas.DataFrame
     events: list[dict[str, Any]]
     evaluations: dict[str, dict[str, Any]]
-    launched_unix_s: float | None
+    lives: tuple[Life, ...]
+    first_step_s: float | None
 
     @property
     def completed(self) -> bool:
         return self.result.state == State.COMPLETED.value
 
     @property
-    def first_step_s(self) -> float | None:
-        """When the first training step began, in seconds since launch; None if the run did not record it."""
-        done = self.phases.get("launch_to_first_step_s")
-        return None if done is None else done - self.phases.get("first_step_s", 0.0)
+    def launched_unix_s(self) -> float | None:
+        """When it was first submitted."""
+        return self.lives[0].begin_unix_s if self.lives else None
+
+    @property
+    def resumed(self) -> int:
+        """How often it was resumed."""
+        return max(0, len(self.lives) - 1)
+
+    @property
+    def earlier_shapes(self) -> list[dict[str, Any]]:
+        """The shapes that it had before its last resume, where they were recorded."""
+        return [life.shape for life in self.lives[:-1] if life.shape is not None]
 
 
 def load(run: Run) -> RunRecord:
@@ -207,10 +280,11 @@ def load(run: Run) -> RunRecord:
         seed = job.experiment.get("seed", 0)
         result = Result(strategy=job.strategy, backend=job.backend, seed=seed, state=UNFINISHED)
     events = [event for event in run.events() if isinstance(event, dict)]
-    samples = read_samples(run.metrics)
+    samples = samples_in(run.metrics)
     recorded = samples[samples["name"].map(lambda name: METRICS[name].kind == DURATION).astype(bool)]
     phases = dict(zip(recorded["name"], recorded["value"].astype(float), strict=True))
     phases |= {name: seconds for name, seconds in result.phases.items() if seconds is not None}
+    lives = _lives(events, samples)
     trained = _without_lost_work(samples[samples["source"] == "training"], events)
     record = RunRecord(
         run=run,
@@ -225,13 +299,26 @@ def load(run: Run) -> RunRecord:
         ),
         events=events,
         evaluations=_read_json(run.evaluation_file) if run.evaluation_file.exists() else {},
-        launched_unix_s=_launched(events, samples),
+        lives=lives,
+        first_step_s=_first_step_s(phases, samples, lives),
     )
     for table in (record.history, record.utilisation):
-        table["since_launch_s"] = table["time_unix_s"] - (record.launched_unix_s or 0.0)
+        table["since_launch_s"] = table["time_unix_s"].map(lambda moment: since_launch_s(lives, moment)).astype(float)
     first_step_s = float("nan") if record.first_step_s is None else record.first_step_s
     record.history["since_first_step_s"] = record.history["since_launch_s"] - first_step_s
     return record
+
+
+def since_launch_s(lives: Sequence[Life], moment_unix_s: float) -> float:
+    """Seconds that a run had gone on at a moment: those between two of its lives do not count, as in its total time."""
+    if not lives:
+        return moment_unix_s
+    before = [life for life in lives[1:] if life.begin_unix_s <= moment_unix_s]
+    whole = sum(life.end_unix_s - life.begin_unix_s for life in lives[: len(before)])
+    current = lives[len(before)]
+    if len(before) + 1 < len(lives):  # what is late of a life that is over belongs to its end
+        moment_unix_s = min(moment_unix_s, current.end_unix_s)
+    return whole + moment_unix_s - current.begin_unix_s
 
 
 def _without_lost_work(samples: pandas.DataFrame, events: list[dict[str, Any]]) -> pandas.DataFrame:
@@ -266,11 +353,28 @@ def _in_percent(history: pandas.DataFrame) -> pandas.DataFrame:
     )
 
 
-def _launched(events: list[dict[str, Any]], samples: pandas.DataFrame) -> float | None:
-    times = [event["time_unix_s"] for event in events if isinstance(event.get("time_unix_s"), (int, float))]
-    if times:
-        return float(times[0])
-    return None if samples.empty else float(samples["time_unix_s"].iloc[0])
+def _lives(events: list[dict[str, Any]], samples: pandas.DataFrame) -> tuple[Life, ...]:
+    lives: list[Life] = []
+    for event in events:
+        at = event.get("time_unix_s")
+        if not isinstance(at, (int, float)):
+            continue
+        if event.get("event") == "submitted" or not lives:
+            lives.append(Life(float(at), float(at), event.get("shape")))
+        lives[-1] = lives[-1]._replace(end_unix_s=float(at))
+    if not lives and not samples.empty:
+        return (Life(*(float(samples["time_unix_s"].iloc[end]) for end in (0, -1)), None),)
+    return tuple(lives)
+
+
+def _first_step_s(phases: dict[str, float], samples: pandas.DataFrame, lives: Sequence[Life]) -> float | None:
+    """From the first record of that step where there is one: phases add up over every start of the training task."""
+    recorded = samples[(samples["name"] == "first_step_s") & (samples["role"] == "chief")]
+    if len(recorded) and lives:
+        first = recorded.iloc[0]
+        return since_launch_s(lives, float(first["time_unix_s"]) - float(first["value"]))
+    done = phases.get("launch_to_first_step_s")
+    return None if done is None else done - phases.get("first_step_s", 0.0)
 
 
 def _read_json(path: Path) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from facesim.data.identity import identity_of
 from facesim.pretrained import FILE
 from facesim.training.context import Context
 from facesim.training.course import Course
@@ -44,6 +45,8 @@ def outcome(
             "training_examples": len(context.train_indices),
             "held_out_examples": len(context.held_out_indices),
             "chance_accuracy": float(identities.max() / identities.sum()),
+            "content_sha256": context.data.sha256,
+            "tested_sha256": identity_of(context.data, context.held_out_indices) if context.leads else None,
             "not_used": [asdict(one) for one in context.data.unused],
             "notes": list(context.data.notes),
         },

@@ -12,7 +12,7 @@ from facesim.data import PreparedData, prepare
 from facesim.data.subsets import take_subset
 from facesim.errors import InputError
 from facesim.inputs import Inputs, told_of_data
-from facesim.subset import Subset
+from facesim.spec.subset import Subset
 from facesim.unused import EXAMPLES, Tally, Unused, printable, told
 
 

@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 
 import facesim
-from facesim.training import STRATEGIES, Layout
+from facesim.spec.shape import Shape
+from facesim.spec.strategies import STRATEGIES, Layout
 
 PACKAGES = sorted(file.parent for file in Path(facesim.__path__[0]).rglob("__init__.py"))
 
@@ -34,7 +35,7 @@ def test_importing_a_module_replaces_no_other_name_of_its_package(package):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_strategy_is_a_value(name):
-    strategy = STRATEGIES[name]
+    strategy = STRATEGIES[name]()
 
     for again in (copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
         assert again == strategy
@@ -53,4 +54,4 @@ def test_the_layout_says_which_tasks_there_are(layout, tasks):
     of_layout = [strategy for strategy in STRATEGIES.values() if strategy.layout is layout]
 
     assert of_layout
-    assert all(strategy.tasks(3, 2) == tasks for strategy in of_layout)
+    assert all(strategy().tasks(Shape(workers=3, ps=2)) == tasks for strategy in of_layout)
