@@ -24,7 +24,7 @@ from facesim.data.labels import people_of
 from facesim.data.layouts import Example, look_through
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
-from facesim.data.walk import files_in, list_images
+from facesim.data.walk import files_in, list_images, real_path
 from facesim.errors import InputError
 from facesim.files import kind_of_file, why_unread
 from facesim.unused import Unused, printable
@@ -272,7 +272,7 @@ def _files(
             [group_of[identity] for identity in names],
             _in_parallel(picture_of, wanted),
             origin,
-            [Path(os.path.realpath(example.path)) for example in examples],
+            [real_path(example.path) for example in examples],
             unused,
             notes,
         )

@@ -38,7 +38,7 @@ _SYSTEM_NAMES = {
     "of a NAS: thumbnails, trash or snapshots": (
         # Synology, QNAP, NetApp and ZFS, Buffalo, Western Digital
         r"@eadir|@tmp|@synoresource|@sharebin|synology_.*@eadir|syno(photo|file|index|eastream)[_@].*|#recycle|#snapshot"
-        r"|@recycle|@recently-snapshot|@__thumb|\.@__.*|\.@.*|~snapshot|\.snapshots?|\.zfs|trashbox|\.wdmc|\.wdcache"
+        r"|\.?recycle[. ]bin|@recycle|@recently-snapshot|@transcode|@__thumb|\.@__.*|\.@.*|~snapshot|\.snapshots?|\.zfs|trashbox|\.wdmc|\.wdcache"
     ),
     "of macOS": (
         r"__macosx|\._.*|\.ds_store|\.appledouble|\.spotlight-v100|\.trashes|\.trash|\.fseventsd|\.temporaryitems"
@@ -54,7 +54,7 @@ _SYSTEM_NAMES = {
     ),
     "of a photo program: copies, thumbnails or settings": (
         r"\.picasaoriginals|\.?picasa\.ini|zbthumbnail\.info|.*\.lrdata|.*\.lrcat-data|\.dtrash|\.dphoto|captureone"
-        r"|\[originals\]|nksc_param|\.pp3|\.darktable|\.shotwell|\.photostructure|\.fotostation|acdsee.*\.xmp"
+        r"|\[originals\]|nksc_param|thmbnl|.*\.(photoslibrary|photolibrary|aplibrary|migratedphotolibrary)|\.pp3|\.darktable|\.shotwell|\.photostructure|\.fotostation|acdsee.*\.xmp"
     ),
     "of a program that keeps folders in step": (
         r"\.dropbox|\.dropbox\.(cache|attr)|\.stversions|\.stfolder|\.sync|\.owncloudsync\.log|\.nextcloudsync\.log"
@@ -109,6 +109,17 @@ def files_in(folder: Path) -> list[Path]:
         InputError: the folder cannot be listed.
     """
     return [path for path in map(folder.joinpath, _names_in(folder)) if os.path.isfile(path)]
+
+
+def real_path(path: Path) -> Path:
+    """The path without links; as it is where no file can have such a path, and where links lead in a loop.
+
+    `Path.resolve` raises there, or does not, by the version of Python.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        return path
 
 
 def system_name(name: str) -> str | None:
