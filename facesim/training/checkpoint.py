@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cluster import clock
+from facesim.files import check_fits_memory
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _COURSE = "course"
@@ -75,12 +75,14 @@ class Checkpoints:
         for file in self.files():
             try:
                 return _read(file)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                damaged(file, str(error))
+            except Exception as error:  # a damaged archive fails in zipfile, zlib, NumPy or json, each in its own way
+                damaged(file, str(error) or type(error).__name__)
         return None
 
 
 def _read(file: Path) -> Checkpoint:
+    with zipfile.ZipFile(file) as archive:
+        check_fits_memory(archive, file)
     with np.load(file) as archive:
         course = json.loads(archive[_COURSE].tobytes())
         variables = [archive[name] for name in sorted(archive.files) if name != _COURSE]
