@@ -406,6 +406,7 @@ class TestScikitLearn:
         with pytest.raises(InputError, match=f"'olivetti', as it lies in .* is damaged: .*Delete {path} and run"):
             ready("olivetti")
 
+    @pytest.mark.filterwarnings("ignore:invalid value")
     def test_an_olivetti_of_other_things_is_told(self, ready, sklearn_home):
         import joblib
 
