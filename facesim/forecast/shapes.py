@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 
 
 class ClusterShape(BaseModel):

@@ -14,7 +14,7 @@ from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from facesim.forecast.hosts import hosts
 from facesim.forecast.model import SpotRisk, forecast_job, forecast_jobs
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 
 
 def changed(profile: Profile, **values) -> Profile:
