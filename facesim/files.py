@@ -7,8 +7,11 @@ import json
 import os
 import stat
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import psutil
 
 from facesim.disk import is_full
 from facesim.errors import InputError
@@ -141,3 +144,17 @@ def _kept_if_full(error: OSError, content: bytes) -> bytes:
     if not is_full(error):
         raise error
     return content
+
+
+def check_fits_memory(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse a zip file that would not fit into the memory, before anything of it is unpacked.
+
+    Raises:
+        InputError: it is too large.
+    """
+    size, free = sum(entry.file_size for entry in archive.infolist()), psutil.virtual_memory().available
+    if size > free:
+        raise InputError(
+            f"{path} unpacks to {size / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB of memory are free. Name a file "
+            f"that fits."
+        )

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import re
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ import numpy as np
 
 from cluster import clock
 from facesim.errors import FacesimError
+from facesim.files import check_fits_memory
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _DAMAGED = "damaged-"
@@ -124,6 +126,9 @@ def _read(file: Path) -> Checkpoint:
     """Raises: anything, when the file is damaged."""
     with file.open("rb") as stream:
         has_checksum = _check_bytes(stream)
+        stream.seek(0)
+        with zipfile.ZipFile(stream) as archive:
+            check_fits_memory(archive, file)
         stream.seek(0)
         with np.load(stream) as archive:
             course = json.loads(archive[_COURSE].tobytes())

@@ -61,10 +61,10 @@ def test_only_training_and_models_use_tensorflow(package):
 FLOORS: list[set[str]] = [
     {"", "claim", "disk", "errors", "files", "folders", "registry", "unused"},
     {"spec"},
-    {"run", "billing", "data", "disturbance", "models", "telling"},
+    {"run", "billing", "data", "models", "telling"},
     {"pretrained", "inputs", "leakage", "memory", "metrics"},
     {"recovery", "audit", "recognition", "baselines"},
-    {"training", "result", "forecast", "report"},
+    {"training", "result", "report", "forecast"},
     {"aws", "backends", "image", "emulator"},
     {"study"},
     {"doctor", "progress"},
