@@ -150,6 +150,7 @@ def _heads(file: BinaryIO, path: Path, progress: Progress) -> Iterator[_Head]:
     length = 0  # of the record's content so far
     due = (_WHOLE, _BEGIN)
     told = 0
+    shared: dict[tuple[float, ...], tuple[float, ...]] = {}  # millions of records have the labels of few people
     while offset < size:
         head = os.pread(file.fileno(), _WORDS.size + _HEADER.size, offset)
         if len(head) < _WORDS.size or head[:4] != _MAGIC:
@@ -171,7 +172,8 @@ def _heads(file: BinaryIO, path: Path, progress: Progress) -> Iterator[_Head]:
         offset += _WORDS.size + own + -own % 4
         due = (_WHOLE, _BEGIN) if kind in (_WHOLE, _END) else (_MIDDLE, _END)
         if kind in (_WHOLE, _END):
-            yield _head(content, length, begin, file, path)
+            found = _head(content, length, begin, file, path)
+            yield found._replace(labels=shared.setdefault(found.labels, found.labels))
         if offset >> 20 > told or offset >= size:
             told = offset >> 20
             progress("reading labels, kB", min(offset, size) // 1000, size // 1000 or 1)
