@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import psutil
 
+from facesim.disk import is_full
 from facesim.errors import InputError
 
 
@@ -102,8 +103,11 @@ def write_json(path: Path, content: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a temporary name beside it, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:
@@ -137,7 +141,7 @@ def written(file: int, content: bytes) -> bytes:
 
 
 def _kept_if_full(error: OSError, content: bytes) -> bytes:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not is_full(error):
         raise error
     return content
 

@@ -12,6 +12,7 @@ import click
 
 from facesim import unused
 from facesim.cli.quiet import hush_tensorflow
+from facesim.disk import writing_to
 from facesim.errors import InputError
 from facesim.unused import Unused, printable
 
@@ -86,7 +87,8 @@ def evaluate(
     found = mark(run, found)
     earlier = json.loads(run.evaluation_file.read_text()) if run.evaluation_file.exists() else {}
     earlier.pop(found["data"], None)
-    write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
+    with writing_to(run.directory, "make room there"):
+        write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -138,7 +140,8 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     files = _image_files(images)
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
-    np.savez(output, embeddings=embeddings, paths=[printable(str(file)) for file in files])
+    with writing_to(output.parent):
+        np.savez(output, embeddings=embeddings, paths=[printable(str(file)) for file in files])
     click.echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
@@ -284,7 +287,8 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
 
     experiment = recogniser.experiment
     model = portable(recogniser.model, experiment.model, experiment.mirror_test)
-    (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
+    with writing_to(output.parent):
+        (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
     height, width, channels = model.input_shape[1:]
     click.echo(
         f"{output}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
