@@ -1,5 +1,6 @@
 """Tasks for the supervisor's tests: real processes without TensorFlow."""
 
+import json
 import os
 import signal
 import sys
@@ -7,7 +8,7 @@ import time
 from pathlib import Path
 
 from cluster.pulse import TRAINING, expects, phase, progressed
-from cluster.task import AGAIN, reached, tell
+from cluster.task import AGAIN, connecting, reached, tell
 
 
 def work(seconds: float) -> None:
@@ -177,6 +178,27 @@ def note_sigterm(directory: str) -> None:
 
     signal.signal(signal.SIGTERM, note)
     time.sleep(600)
+
+
+def connect(address: str, within_s: float, after_s: float) -> None:
+    """Waits for others so long."""
+    with connecting([address], within_s):
+        time.sleep(after_s)
+
+
+def note_surroundings(directory: str) -> None:
+    """Notes what it finds around it."""
+    import queue
+    import resource
+    import tempfile
+
+    assert queue and tempfile
+    found = {
+        "environment": dict(os.environ),
+        "path": sys.path,
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    }
+    (Path(directory) / "surroundings.json").write_text(json.dumps(found))
 
 
 def stall_once(directory: str, stall_s: float) -> None:
