@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
-from facesim.errors import InputError
+from facesim.disk import is_full, no_room
+from facesim.errors import DiskFull, InputError
 from facesim.metrics.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
@@ -86,6 +87,8 @@ def write_html(comparison: Comparison, output: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
+        if is_full(error):
+            raise DiskFull(no_room(output.parent)) from None
         raise InputError(
             f"cannot write the report {output}: {error.strerror}; choose another file with --output"
         ) from None
