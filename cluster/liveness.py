@@ -18,6 +18,7 @@ import sys
 import time
 from typing import Any
 
+from cluster.pulse import WAITING, phase
 from cluster.task import reached
 
 PORT = 2221
@@ -83,6 +84,7 @@ class Beacon:
             connection.sendall(b"%d\n" % self._step)
 
 
+@phase(WAITING)
 def attend(host: str, patience_s: float, port: int = PORT, over: bool = False) -> None:
     """Return when the node of `host` has ended; end this process with 1 if it is not there within `patience_s`, unless
     its work is known to be `over`: then it has ended.

@@ -7,9 +7,13 @@ import json
 import os
 import stat
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import psutil
+
+from facesim.disk import is_full
 from facesim.errors import InputError
 
 
@@ -99,8 +103,11 @@ def write_json(path: Path, content: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a temporary name beside it, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:
@@ -134,6 +141,20 @@ def written(file: int, content: bytes) -> bytes:
 
 
 def _kept_if_full(error: OSError, content: bytes) -> bytes:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not is_full(error):
         raise error
     return content
+
+
+def check_fits_memory(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse a zip file that would not fit into the memory, before anything of it is unpacked.
+
+    Raises:
+        InputError: it is too large.
+    """
+    size, free = sum(entry.file_size for entry in archive.infolist()), psutil.virtual_memory().available
+    if size > free:
+        raise InputError(
+            f"{path} unpacks to {size / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB of memory are free. Name a file "
+            f"that fits."
+        )

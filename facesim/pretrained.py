@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facesim.errors import InputError
+from facesim.files import check_fits_memory
+from facesim.folders import make_own_folder
 from facesim.models import network_name
 from facesim.run import Run, find_run
 from facesim.spec.experiment import Experiment
@@ -48,9 +50,12 @@ def find_pretrained(source: str) -> Pretrained:
         raise InputError(f"--pretrained {source} has no model: name a run that has completed, or a .keras file")
     try:
         with zipfile.ZipFile(file) as archive:
+            check_fits_memory(archive, file)
             config = json.loads(archive.read("config.json"))["config"]
         network, image_shape = config["name"], tuple(config["layers"][0]["config"]["batch_shape"][1:])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive fails in zipfile, zlib or json, each with errors of its own
         raise InputError(
             f"--pretrained {source} is not a model that facesim saved: {type(error).__name__}: {error}"
         ) from None
@@ -82,12 +87,16 @@ def _kept(file: Path, folder: Path) -> Path:
         directory = folder / hashlib.sha256(content).hexdigest()
         if not (directory / FILE).exists():
             new = folder / f".{uuid.uuid4().hex}"
+            make_own_folder(folder.parent)
             new.mkdir(parents=True)
-            (new / FILE).write_bytes(content)
             try:
+                (new / FILE).write_bytes(content)
                 os.replace(new, directory)
-            except OSError:  # another process was faster
-                shutil.rmtree(new)
+            except OSError:
+                if not (directory / FILE).exists():  # else another process was faster
+                    raise
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise InputError(
             f"cannot keep {file} in {folder}: {error.strerror}; is there room, and may you write?"

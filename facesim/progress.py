@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import clock
-from facesim.disturbance import Load
+from facesim.metrics.disturbance import Load
 from facesim.metrics.files import SampleTail
 from facesim.run import Run
 from facesim.study import Watcher
@@ -208,7 +208,7 @@ def _end(result: dict[str, Any]) -> str:
         text += f", held-out accuracy {result['held_out_accuracy']:.3f}"
     if result["images_per_s"] is not None:
         text += f", {result['images_per_s']:.0f} images/s"
-    if disturbances := Load(**result["load"]).disturbances:
+    if disturbances := Load(**(result.get("load") or {})).disturbances:
         text += f"; disturbed: {' and '.join(disturbances)}"
     return text
 

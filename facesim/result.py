@@ -12,8 +12,8 @@ import psutil
 
 from facesim.audit import audit
 from facesim.billing.bill import Bill, discount_of, make_bill
-from facesim.disturbance import measured_load
 from facesim.files import write_json
+from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.recovery import recovery, replaced_workers
 from facesim.run import Run, State

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
 from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.billing.bill import submitted
+from facesim.disk import is_full, no_room, release, writing_to
 from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
@@ -22,12 +24,13 @@ from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.run import Run, State, check_writable
-from facesim.spec.faults import check_room
+from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 from facesim.telling import hung
 
 _TICK_S = 0.25
+_GO_ON = "make room there, then go on with `facesim run --resume RUN`"
 _STATES = {
     "completed": State.COMPLETED,
     "failed": State.FAILED,
@@ -97,6 +100,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         check_writable(recovery)
     for faults in dict.fromkeys(job.faults for job in jobs):
         check_room(faults, output)
+        check_network(faults, jobs[0].backend.name)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
@@ -142,6 +146,7 @@ def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
+    check_network(job.faults, job.backend.name)
     _check_equipment([job])
     if estimate := cost_estimate([(job, run.directory, request)]):
         watcher.noticed(estimate)
@@ -175,9 +180,7 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
     """
-    ends: list[dict[str, Any]] = []
-    hangs: dict[str, dict[str, Any]] = {}
-    limit: dict[str, Any] | None = None
+    causes = _Causes()
     ended: dict[str, Any] = {}
     try:
         with _Interrupts(execution):
@@ -187,51 +190,70 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                     continue
                 run.record(**event)
                 _show(watcher.happened, event)
-                if event["event"] == "task_ended":
-                    ends.append(event)
-                elif event["event"] in ("recovering", "node_started"):
-                    ends.clear()  # what ended before is not why this attempt fails
-                elif event["event"] == "emulated":
+                causes.note(event)
+                if event["event"] == "emulated":
                     measurement = "emulated"
-                elif event["event"] == "hung":
-                    hangs[event["task"]] = event
-                elif event["event"] == "limit_exceeded":
-                    limit = event
                 ended = event
     except StillRunning:
         run.claim.release()
         raise
     except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
         ended = {"outcome": "failed", "reason": str(error)}
+    except OSError as error:
+        if not is_full(error):
+            raise
+        ended = {"outcome": "failed", "reason": no_room(run.directory, _GO_ON)}
     finally:
         execution.close()
+    release(run.directory)
     state = _STATES[ended["outcome"]]
     if state is State.FAILED:
-        failure = ended.get("reason") or _failure(run, ends, hangs)
+        failure = ended.get("reason") or _failure(run, causes)
     else:
-        failure = _limit(limit) if limit and state in _LIMITED else None
+        failure = _limit(causes.limit) if causes.limit and state in _LIMITED else None
     run.record("state", state=state.value)
-    result = finish(run, state, failure, measurement, spent_s(run.events()))
+    with writing_to(run.directory):
+        result = finish(run, state, failure, measurement, spent_s(run.events()))
     run.claim.release()
     return result
 
 
-def _failure(run: Run, ends: list[dict[str, Any]], hangs: dict[str, dict[str, Any]]) -> str:
-    """Why a run failed: the first task that ended, how it did, and the last that it printed. `hangs` are those that
-    were ended because they hung.
-    """
-    if not ends:
-        how = f"{hung(hangs[NODE])}, and was ended" if NODE in hangs else f"the {NODE} ended unexpectedly"
-        return f"{how}\n{run.log_tail(NODE)}".rstrip()
-    first = ends[0]
+class _Causes:
+    """What the events of an execution tell of why it ends as it does."""
+
+    def __init__(self) -> None:
+        self.ends: list[dict[str, Any]] = []  # of tasks, since they were last started
+        self.told: dict[str, str] = {}  # why tasks failed, as they say
+        self.hangs: dict[str, dict[str, Any]] = {}  # those that were ended because they hung
+        self.limit: dict[str, Any] | None = None
+
+    def note(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "task_ended":
+                self.ends.append(event)
+            case "recovering" | "node_started":  # what ended before is not why this attempt fails
+                self.ends.clear()
+                self.told.clear()
+            case "task_failed" | "not_connected":
+                self.told[event["task"]] = event["why"]
+            case "hung":
+                self.hangs[event["task"]] = event
+            case "limit_exceeded":
+                self.limit = event
+
+
+def _failure(run: Run, causes: _Causes) -> str:
+    """Why a run failed: the first task that ended, how it did, and the last that it printed."""
+    if not causes.ends:
+        lines = last_lines(run.log_file(NODE))
+        why = lines[-1].strip() if lines else "it printed nothing"
+        hangs = NODE in causes.hangs
+        how = f"{hung(causes.hangs[NODE])}, and was ended" if hangs else f"the {NODE} ended unexpectedly: {why}"
+        return "\n".join([how, *lines])
+    first = causes.ends[0]
     task = first["task"]
-    if task in hangs and first["signal"]:
-        how = f"{hung(hangs[task])}, and was ended"
-    elif first["signal"]:
-        how = f"{task} was killed by {first['signal']}"
-    else:
-        how = f"{task} ended with exit code {first['exit_code']}"
-    return f"{how}; its last lines:\n{run.log_tail(task)}".rstrip()
+    how = f"{hung(causes.hangs[task])}, and was ended" if task in causes.hangs and first["signal"] else None
+    return why_failed(first, causes.told.get(task), run.log_file(task), how)
 
 
 def _limit(reached: dict[str, Any]) -> str:

@@ -78,6 +78,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     ),
     "hung": lambda event: f"{hung(event)}, {event['limit_s']:.0f} s are allowed: it is treated as dead",
     "restored": _restored,
+    "not_connected": lambda event: f"{event['task']}: {event['why']}",
     "checkpoint_failed": lambda event: f"a checkpoint could not be written: {event['why']}; training goes on",
     "checkpoint_damaged": lambda event: f"{event['file']} is damaged ({event['why']}); the one before it is used",
     "fault": lambda event: f"on purpose: {event['kind']} {event['target']}",

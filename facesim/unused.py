@@ -32,8 +32,7 @@ class Unused:
 
     def __str__(self) -> str:
         """`12 files: no permission to read (Ana/1.jpg, Bo/2.jpg, Bo/3.jpg, ...)`."""
-        examples = self.examples[:_TOLD]
-        shown = ", ".join(examples) + (", ..." if len(examples) < self.count and examples else "")
+        shown = ", ".join(self.examples[:_TOLD]) + (", ..." if len(self.examples) > _TOLD else "")
         units = self.unit if self.count == 1 else f"{self.unit}s"
         return f"{self.count:,} {units}: {self.reason}{f' ({shown})' if shown else ''}"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import tarfile
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from facesim.aws.advice import AwsError
@@ -125,21 +126,30 @@ def _expected(owner: str | None) -> dict[str, str]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar.gz: regular files and folders below `folder`, nothing else.
+    """Unpack a tar.gz: regular files and folders below `folder`, nothing else, and no more than there is room for.
 
     A link, a device, or a name that leads elsewhere is refused: what is in an archive was written by a container, and
-    must not write anywhere else on this machine, nor read.
+    must not write anywhere else on this machine, nor read, nor fill its disk or memory.
 
     Raises:
         AwsError: the archive is damaged, or holds what it may not.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    room = min(_MOST_BYTES, int(_DISK_SHARE * shutil.disk_usage(folder).free))
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
+        with gzip.open(archive) as unzipped, tarfile.open(fileobj=_Bounded(unzipped), mode="r:") as tar:
+            size = 0
+            for number, member in enumerate(tar, 1):
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
                     raise AwsError(
                         f"{archive.name} holds {member.name!r}, which is no file below it; it is not unpacked"
+                    )
+                size += member.size
+                if number > _MOST_FILES or size > room:
+                    raise AwsError(
+                        f"{archive.name} holds more than can be unpacked: {number:,} files (at most {_MOST_FILES:,}), "
+                        f"{size:,} bytes (at most {room:,}, by what is free in {folder}); the rest is not unpacked"
                     )
                 place = folder / name
                 if member.isdir():
@@ -150,5 +160,28 @@ def unpack(archive: Path, folder: Path) -> None:
                 assert content is not None, "a regular file has content"
                 with content, place.open("wb") as file:
                     shutil.copyfileobj(content, file)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise AwsError(f"{archive.name} cannot be unpacked: {error}") from None
+
+
+#: A job's model, logs and metrics are far below these.
+_MOST_FILES = 100_000
+_MOST_BYTES = 1 << 36
+
+#: The share of the free disk that one archive may fill.
+_DISK_SHARE = 0.9
+
+
+class _Bounded:
+    """A file of which no more is read at a time than a name can take: a tar's header may promise gigabytes of one."""
+
+    _MOST = 1 << 24
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > self._MOST:
+            raise ValueError(f"a header of {size:,} bytes")
+        return self._file.read(size)

@@ -24,6 +24,7 @@ from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
+from facesim.disk import release
 from facesim.files import append, write_json
 from facesim.metrics.place import HOST
 from facesim.run import Run
@@ -62,7 +63,7 @@ def plan(contract: Contract) -> HostWork:
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
-    environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
     computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
     tasks = [
@@ -110,6 +111,7 @@ def plan(contract: Contract) -> HostWork:
             done.add(job.faults[details["number"]])
 
     def finish(outcome: str) -> None:
+        release(run.directory)
         if host == first_host and outcome != STOPPED:
             write_json(ended, {"job": contract.job_name, "outcome": outcome})
         if run.model_file.exists():

@@ -24,7 +24,11 @@ _FILE = Path(__file__).with_name("instances.json")
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance type. The price is SageMaker's for training, on demand, in `price_region`."""
+    """One instance type. The price is SageMaker's for training, on demand, in `price_region`.
+
+    `relative_speed` is its sustained training speed in cores of a reference, None where that is not known; where a
+    full bucket of the network lasts `network_burst_s` at peak. `hardware_constant` tells where these are from.
+    """
 
     name: str
     vcpu: int
@@ -37,6 +41,10 @@ class Instance:
     price_region: str
     price_date: str
     price_source: str
+    cores: int  # physical; a vCPU is a hyperthread
+    gpus: int
+    relative_speed: float | None
+    network_burst_s: float | None  # None: it does not burst, or that is not known
 
 
 def instances() -> Mapping[str, Instance]:
@@ -69,6 +77,11 @@ def assumed_spot_discount() -> float:
     An assumption, not a price: `instances.json` says where it comes from.
     """
     return float(_packaged()["assumed_spot_discount"])
+
+
+def hardware_constant(name: str) -> Mapping[str, Any]:
+    """Where a constant of the hardware is from: `source`, `date`, `assumed`, and `value` where all types share it."""
+    return _packaged()["hardware"][name]
 
 
 def refreshed_file() -> Path:

@@ -7,6 +7,7 @@ as soon as any one of them is reclaimed: SageMaker then interrupts the whole job
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 import random
@@ -112,14 +113,21 @@ def market(spot: Spot | None, hosts: int, seed: int) -> Market:
         return _Lifetimes(_from_rate(spot.rate), hosts, spot.wait_s, rng)
     if spot.lifetimes is not None:
         return _Lifetimes(_from_lifetimes(spot.lifetimes), hosts, spot.wait_s, rng)
-    stays = read_trace(Path(spot.trace) if spot.trace is not None else PACKAGED_TRACE)
-    most = max(sum(other.begin_s <= stay.begin_s < other.end_s for other in stays) for stay in stays)
+    file = Path(spot.trace) if spot.trace is not None else PACKAGED_TRACE
+    stays, most = _trace(file, file.stat().st_mtime_ns if file.exists() else None)
     if most < hosts:
         raise InputError(
             f"the trace of spot capacity, {spot.trace or 'the packaged one'}, never has the {hosts} hosts that the job "
             f"needs at once: {most} at most; take fewer --workers, or another --spot-trace"
         )
     return _Trace(stays, hosts, spot.wait_s, rng)
+
+
+@functools.lru_cache(maxsize=4)
+def _trace(file: Path, written_ns: int | None) -> tuple[list[Stay], int]:
+    """The trace in a file that was `written_ns`, and how many hosts it has at once at the most."""
+    stays = read_trace(file)
+    return stays, max(sum(other.begin_s <= stay.begin_s < other.end_s for other in stays) for stay in stays)
 
 
 def read_trace(file: Path) -> list[Stay]:

@@ -2,13 +2,16 @@
 
 import os
 
+from facesim.models.framework import load_keras
+
 
 def hush_tensorflow() -> None:
-    """Import TensorFlow without what its libraries print while they load, which no setting of theirs silences."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Import TensorFlow and Keras without what its libraries print while they load, that no setting silences."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
+        load_keras()  # before TensorFlow, which imports Keras, too
         import tensorflow  # noqa: F401
     finally:
         os.dup2(errors, 2)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facesim import unused
 from facesim.cli.quiet import hush_tensorflow
+from facesim.disk import writing_to
 from facesim.errors import InputError
+from facesim.unused import Unused, printable
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
@@ -83,7 +87,8 @@ def evaluate(
     found = mark(run, found)
     earlier = json.loads(run.evaluation_file.read_text()) if run.evaluation_file.exists() else {}
     earlier.pop(found["data"], None)
-    write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
+    with writing_to(run.directory, "make room there"):
+        write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -135,18 +140,32 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     files = _image_files(images)
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
-    np.savez(output, embeddings=embeddings, paths=[str(file) for file in files])
+    with writing_to(output.parent):
+        np.savez(output, embeddings=embeddings, paths=[printable(str(file)) for file in files])
     click.echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
 def _image_files(paths: tuple[Path, ...]) -> list[Path]:
     """The image files that `paths` name, folders searched through, in order."""
-    from facesim.data.walk import list_images
-
-    files = [file for path in paths for file in (list_images(path) if os.path.isdir(path) else [path])]
+    files = [file for path in paths for file in (_images_below(path) if os.path.isdir(path) else [path])]
     if not files:
-        raise InputError(f"no images in {', '.join(map(str, paths))}; name image files or folders of them")
+        named = printable(", ".join(map(str, paths)))
+        raise InputError(f"no images in {named}; name image files or folders of them")
     return files
+
+
+def _images_below(folder: Path) -> Sequence[Path]:
+    from facesim.data.walk import walk
+
+    walked = walk(folder)
+    _tell(folder, walked.unused)
+    return walked.images
+
+
+def _tell(folder: Path, left_out: Sequence[Unused], notes: Sequence[str] = ()) -> None:
+    """Say on stderr what of a folder is not used, and how it was read."""
+    for text in (*([f"not used: {unused.told(left_out)}"] if left_out else []), *notes):
+        click.echo(f"facesim: {printable(str(folder))}: {text}", err=True)
 
 
 @click.command()
@@ -198,28 +217,30 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
     """
     import numpy as np
 
-    from facesim.data import find_examples
+    from facesim.data.layouts import look_through
     from facesim.recognition.protocols import likeness
     from facesim.recognition.reliance import reliance
 
-    examples, files = find_examples(gallery), _image_files(probe)
+    found, files = look_through(gallery), _image_files(probe)
+    examples = found.examples
+    _tell(gallery, found.unused, found.notes)
     names = sorted({example.identity for example in examples})
     if len(names) < 2:
         raise InputError(f"the gallery {gallery} shows only {names[0]}; it takes two people to tell one from the other")
     run, recogniser = _recogniser(run_directory)
     labels = np.array([names.index(example.identity) for example in examples])
     known = recogniser.embed(recogniser.read([example.path for example in examples]))
-    found = likeness(known, labels, recogniser.embed(recogniser.read(files)))
+    alike = likeness(known, labels, recogniser.embed(recogniser.read(files)))
     evaluated = reliance(run)
     why_not = evaluated.cannot_identify if evaluated else None
     ranked = [
         {
-            "probe": str(file),
+            "probe": printable(str(file)),
             "likest": [{"identity": names[at], "similarity": float(own[at])} for at in np.argsort(-own)[:3]],
             "like_enough": None if evaluated is None or why_not else bool(own.max() >= evaluated.threshold),
             "cannot_tell": why_not,
         }
-        for file, own in zip(files, found)
+        for file, own in zip(files, alike)
     ]
     notes = [f"how often that is right is not known: run facesim evaluate {run.directory} DATA"]
     if evaluated:
@@ -266,7 +287,8 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
 
     experiment = recogniser.experiment
     model = portable(recogniser.model, experiment.model, experiment.mirror_test)
-    (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
+    with writing_to(output.parent):
+        (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
     height, width, channels = model.input_shape[1:]
     click.echo(
         f"{output}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.cli.options import GroupedCommand, help_all, job_options, own, read_config
-from facesim.errors import InputError
+from facesim.errors import DiskFull, InputError
 from facesim.spec.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -195,15 +195,22 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
 
 def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
     """Write the runs' report to `html` and print its table."""
-    from facesim.report import print_report, to_json, write_report
+    from facesim.report import compare, print_report, to_json, write_report
 
-    comparison = write_report(runs, html)
+    try:
+        comparison, full = write_report(runs, html), None
+    except DiskFull as error:  # what there is to say can be shown nevertheless
+        comparison, full = compare(runs), error
     if as_json:
         results = [run.result() for run in runs]
-        click.echo(json.dumps({"report": str(html), "results": results, "comparison": to_json(comparison)}, indent=1))
+        file = None if full else str(html)
+        click.echo(json.dumps({"report": file, "results": results, "comparison": to_json(comparison)}, indent=1))
     else:
         print_report(comparison)
-        click.echo(f"\nreport: {html}")
+        if not full:
+            click.echo(f"\nreport: {html}")
+    if full:
+        raise full
 
 
 @click.command()

@@ -34,6 +34,9 @@ _BLOCK = 1 << 20
 _SAMPLED = 16
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Seconds until an interruption that was not heard is repeated.
+_AGAIN_S = 1.0
+
 _LOCK = "lock"
 _STALE_S = 24 * 3600
 
@@ -157,13 +160,17 @@ def _check_file(path: Path, size: int, mtime_ns: int, sums: list[int], whole: bo
 
 def _seal(directory: Path) -> None:
     checks = {}
-    for path in sorted(directory.iterdir()):
-        if path.name == _LOCK:
+    for path in sorted(directory.rglob("*")):
+        if path.is_dir() or path == directory / _LOCK:
             continue
         with path.open("rb") as file:
             sums = [google_crc32c.value(block) for block in iter(lambda: file.read(_BLOCK), b"")]
             stat = os.fstat(file.fileno())
-        checks[path.name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "crc32c": sums}
+        checks[path.relative_to(directory).as_posix()] = {
+            "bytes": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+            "crc32c": sums,
+        }
     (directory / CHECKS).write_text(json.dumps(checks), encoding="utf-8")
 
 
@@ -230,15 +237,23 @@ def _signals_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, _interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    ours = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
+    again = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+    def interrupt(*_: object) -> None:
+        # An exception that is raised within a callback of the interpreter, as while it imports, is lost.
+        if again:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        raise KeyboardInterrupt
+
+    for number in [*ours, signal.SIGALRM] if again else ours:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+        if again:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, before[number])

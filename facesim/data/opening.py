@@ -7,8 +7,10 @@ decoded.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,9 @@ from facesim.files import open_regular, why_unread
 
 if TYPE_CHECKING:
     from PIL import Image
+
+# Of damaged metadata, which nothing here depends on; a user could not tell which file it is about.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 #: As Pillow names them. Others are rare, or Pillow starts another program for them (EPS).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -78,7 +83,27 @@ def _recognised(file: BinaryIO) -> Image.Image:
             return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` has it: not of this kind after all
             continue
+        except ValueError:  # for more text or a larger colour profile than Pillow unpacks of a PNG
+            if name != "PNG":
+                raise
+            return factory(_without_texts(file), "")
     raise Unusable("empty file" if not start else _unknown(file, start))
+
+
+def _without_texts(file: BinaryIO) -> io.BytesIO:
+    """A PNG without its texts and colour profile."""
+    file.seek(0)
+    kept = io.BytesIO()
+    kept.write(file.read(8))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            file.seek(length + 4, os.SEEK_CUR)
+        else:
+            kept.write(head)
+            kept.write(file.read(length + 4))
+    kept.seek(0)
+    return kept
 
 
 def _unknown(file: BinaryIO, start: bytes) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from facesim.data.labels import people_of
 from facesim.data.layouts import Example, look_through
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
-from facesim.data.walk import files_in, list_images
+from facesim.data.walk import files_in, list_images, real_path
 from facesim.errors import InputError
 from facesim.files import kind_of_file, why_unread
 from facesim.unused import Unused, printable
@@ -271,7 +272,7 @@ def _files(
             [group_of[identity] for identity in names],
             _in_parallel(picture_of, wanted),
             origin,
-            [Path(os.path.realpath(example.path)) for example in examples],
+            [real_path(example.path) for example in examples],
             unused,
             notes,
         )
@@ -331,17 +332,38 @@ def _from_arrays(
 
 
 def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any:
+    """What scikit-learn fetches, from its folder or from the network; images float (n, ...), 0..1."""
+    home = Path(_sklearn_home())
+    kept = [home / part for part in _KEPT[name] if (home / part).exists()]
+    remedy = f"Delete {' and '.join(map(str, kept))} and run again: scikit-learn downloads it anew."
+    if len(kept) > 1:  # the archive is removed once everything is out of it
+        raise InputError(f"the data set {name!r} was not unpacked to its end in {home}. {remedy}")
     wanted.progress("downloading", 0, 1)
     try:
         faces = fetch(n_retries=2, delay=1.0, **options)
-    except (OSError, ValueError) as error:  # ValueError: scikit-learn found fewer images than asked for
-        raise InputError(
-            f"the data set {name!r} could not be fetched: {error}. It is downloaded once by scikit-learn: check the "
-            f"network, or put it where scikit-learn looks ({_sklearn_home()}; SCIKIT_LEARN_DATA sets that place), "
-            f"or use rendered faces or a folder of your own."
-        ) from error
+        damage = None if np.isfinite(faces.images).all() else "it holds values that are no numbers"
+    except Exception as error:  # noqa: BLE001  a damaged archive or pickle fails with whatever it leads to
+        reason = f"{type(error).__name__}: {error}"
+        if "min_faces_per_person" in str(error):
+            raise InputError(f"{name} has nobody with so many images ({error}). Lower --min-images.") from error
+        if not kept or isinstance(error, (URLError, ConnectionError, TimeoutError)):
+            raise InputError(
+                f"the data set {name!r} could not be fetched: {reason}. It is downloaded once by scikit-learn: check "
+                f"the network, or put it where scikit-learn looks ({home}; SCIKIT_LEARN_DATA sets that place), or use "
+                f"rendered faces or a folder of your own."
+            ) from error
+        damage = reason
+    if damage:
+        raise InputError(f"the data set {name!r}, as it lies in {home}, is damaged: {damage}. {remedy}")
     wanted.progress("downloading", 1, 1)
     return faces
+
+
+#: What scikit-learn keeps in its folder.
+_KEPT = {
+    "olivetti": ("olivetti_py3.pkz",),
+    "lfw": ("lfw_home/lfw_funneled", "lfw_home/lfw-funneled.tgz"),
+}
 
 
 def _sklearn_home() -> str:

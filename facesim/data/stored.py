@@ -4,7 +4,7 @@
 
     files      the paths, each ended by a 0 byte
     turns.u8   uint8 (n, 4), for each file 1 or 0: is transparent, is to be transposed, mirrored, turned upside down
-    copies/    of files that TensorFlow cannot decode, or only in much memory: PNG files of the size asked for
+    <n>.png    of files that TensorFlow cannot decode, or only in much memory: a copy of the size asked for
 
 which is all that TensorFlow's own operations need to decode a file as `facesim.data.decode` does (`data.pipeline`).
 """
@@ -23,7 +23,7 @@ from facesim.data.decode import Wanted, read_image
 from facesim.data.opening import opened, orientation_of
 from facesim.data.rendering import RenderSpec
 
-FILES, TURNS, COPIES = "files", "turns.u8", "copies"
+FILES, TURNS = "files", "turns.u8"
 
 #: What TensorFlow decodes as Pillow does: Pillow's names of formats and the modes in which it opens them. MPO is a
 #: camera's JPEG.
@@ -64,8 +64,7 @@ def store(directory: Path, number: int, file: Path, picture: np.ndarray) -> tupl
     with suppress(Exception):  # changed since it was decoded, or damaged where only this look at it sees it
         if turns := turns_of(file):
             return file, turns
-    copy = Path(COPIES, f"{number}.png")
-    (directory / COPIES).mkdir(exist_ok=True)
+    copy = Path(f"{number}.png")
     Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0]).save(directory / copy)
     return copy, (0, *_TURNS[0])
 

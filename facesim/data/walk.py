@@ -33,36 +33,49 @@ _UNREAD_IMAGE_SUFFIXES = frozenset(
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}", re.IGNORECASE)
 
-#: Why names are left out, and the names, of files and folders alike, in any case. The first that fits is told.
+#: Why files and folders are left out, and their names, in any case; * is any text. The first that fits is told.
 _SYSTEM_NAMES = {
     "of a NAS: thumbnails, trash or snapshots": (
-        # Synology, QNAP, NetApp and ZFS, Buffalo, Western Digital
-        r"@eadir|@tmp|@synoresource|@sharebin|synology_.*@eadir|syno(photo|file|index|eastream)[_@].*|#recycle|#snapshot"
-        r"|@recycle|@recently-snapshot|@__thumb|\.@__.*|\.@.*|~snapshot|\.snapshots?|\.zfs|trashbox|\.wdmc|\.wdcache"
+        *(
+            "@eadir",
+            "*@synoeastream",
+            "*@synoresource",
+            "synophoto_*",
+            "synofile_*",
+            "synoindex_*",
+            "@tmp",
+            "@sharebin",
+        ),
+        *("@sharebin", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@transcode", "@__thumb", ".@*"),
+        *("~snapshot", ".snapshot", ".snapshots", ".zfs", "trashbox", "recycle.bin", ".recycle", "recycle bin"),
+        *(".wdmc", ".wdcache"),
     ),
     "of macOS": (
-        r"__macosx|\._.*|\.ds_store|\.appledouble|\.spotlight-v100|\.trashes|\.trash|\.fseventsd|\.temporaryitems"
-        r"|\.documentrevisions-v100|\.apdisk|\.localized|\.volumeicon\.icns|\.com\.apple\..*|network trash folder"
-        r"|temporary items|icon\r|.*\.icloud"
+        *("__macosx", "._*", ".ds_store", ".appledouble", ".spotlight-v100", ".trash", ".trashes", ".fseventsd"),
+        *(".temporaryitems", ".documentrevisions-v100", ".apdisk", ".localized", ".volumeicon.icns", ".com.apple.*"),
+        *("network trash folder", "temporary items", "icon\r", "*.icloud"),
     ),
     "of Windows": (
-        r"thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$recycle\.bin|recycler|recycled"
-        r"|system volume information|.*:zone\.identifier"
+        *("thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin"),
+        *("recycler", "recycled", "system volume information", "*:zone.identifier"),
     ),
     "of Linux or Android: thumbnails or trash": (
-        r"\.trash-\d+|\.thumbnails?|\.thumbs|\.xvpics|\.directory|lost\+found|lost\.dir|\.trashed-.*|\.pending-.*|\.nomedia"
+        *(".trash-*", ".thumbnail", ".thumbnails", ".thumbs", ".xvpics", ".directory", "lost+found", "lost.dir"),
+        *(".trashed-*", ".pending-*", ".nomedia"),
     ),
     "of a photo program: copies, thumbnails or settings": (
-        r"\.picasaoriginals|\.?picasa\.ini|zbthumbnail\.info|.*\.lrdata|.*\.lrcat-data|\.dtrash|\.dphoto|captureone"
-        r"|\[originals\]|nksc_param|\.pp3|\.darktable|\.shotwell|\.photostructure|\.fotostation|acdsee.*\.xmp"
+        *(".picasaoriginals", "picasa.ini", ".picasa.ini", "zbthumbnail.info", "*.lrdata", "*.lrcat-data", ".dtrash"),
+        *("captureone", "[originals]", "nksc_param", "thmbnl", "*.photoslibrary", "*.photolibrary", "*.aplibrary"),
     ),
     "of a program that keeps folders in step": (
-        r"\.dropbox|\.dropbox\.(cache|attr)|\.stversions|\.stfolder|\.sync|\.owncloudsync\.log|\.nextcloudsync\.log"
-        r"|~syncthing~.*\.tmp"
+        *(".dropbox", ".dropbox.cache", ".dropbox.attr", ".stversions", ".stfolder", ".sync", "~syncthing~*.tmp"),
     ),
-    "hidden, its name begins with a dot": r"\..*",
+    "hidden, its name begins with a dot": (".*",),
 }
-_SYSTEM = {reason: re.compile(names, re.IGNORECASE | re.DOTALL) for reason, names in _SYSTEM_NAMES.items()}
+_SYSTEM = {
+    reason: re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in names), re.IGNORECASE | re.DOTALL)
+    for reason, names in _SYSTEM_NAMES.items()
+}
 
 _LINK_OUT = "a link out of the folder, which is not followed"
 _FOLDER_LINK = "a link to a folder, which is not followed"
@@ -109,6 +122,17 @@ def files_in(folder: Path) -> list[Path]:
         InputError: the folder cannot be listed.
     """
     return [path for path in map(folder.joinpath, _names_in(folder)) if os.path.isfile(path)]
+
+
+def real_path(path: Path) -> Path:
+    """The path without links; as it is where no file can have such a path, and where links lead in a loop.
+
+    `Path.resolve` raises there, or does not, by the version of Python.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        return path
 
 
 def system_name(name: str) -> str | None:

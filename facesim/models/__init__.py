@@ -6,6 +6,7 @@ another package adds one by an entry point of `facesim.models` or `facesim.heads
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +128,9 @@ def build(
     identities): with a cosine head, `margin_scale` times the cosine. With `augment` it alters images at random while it
     trains, and only then. Its last layer is the head; what that layer takes is the image's embedding.
     """
-    import keras
+    from facesim.models.framework import load_keras
 
+    keras = load_keras()
     from facesim.models import heads
     from facesim.models.augmentation import Augmentation
 
@@ -168,8 +170,9 @@ def take_backbone(model: keras.Model, file: Path) -> None:
     drawn = [seed.numpy() for seed in seeds]
     try:
         backbone.load_weights(file)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{file} does not fit the network {model.name}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # as in `load`
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{file} does not fit the network {model.name}: {reason}") from None
     for seed, value in zip(seeds, drawn, strict=True):
         seed.assign(value)
 
@@ -180,15 +183,22 @@ def load(path: Path) -> keras.Model:
     Raises:
         InputError: there is no file, or it is not a Keras model.
     """
-    import keras
-
     from facesim.errors import InputError
+    from facesim.files import check_fits_memory
+    from facesim.models.framework import load_keras
+
+    keras = load_keras()
     from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras
 
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_fits_memory(archive, path)
         return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive fails in zipfile, zlib, json or Keras, each with errors of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path} is not a model that facesim can load: {reason}; name one that a completed run saved"
         ) from None

@@ -7,6 +7,7 @@ uncertainty is larger than that, however many images there are: hence the warnin
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from facesim.data.layouts import some
 from facesim.data.prepare import PreparedData
 from facesim.errors import InputError
+from facesim.files import open_regular
 
 #: With fewer people than this a group's error rate says something about these people, and not about a group.
 MIN_PEOPLE = 30
@@ -80,7 +82,7 @@ def with_groups(data: PreparedData, path: Path) -> PreparedData:
         InputError: the file is not that, or names nobody of the data.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             rows = [
                 {key.strip(): (value or "").strip() for key, value in row.items() if key}
                 for row in csv.DictReader(file, skipinitialspace=True)

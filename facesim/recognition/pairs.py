@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facesim.data.walk import list_images
 from facesim.errors import InputError
+from facesim.files import open_regular
 
 FOLDS = 10
 
@@ -75,7 +77,8 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
         InputError: the file is missing or is not that.
     """
     try:
-        lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with open_regular(path) as file:
+            lines = [line.split("\t") for line in file.read().decode("utf-8").splitlines() if line.strip()]
         *folds, count = (int(part) for part in lines[0])
         folds = folds[0] if folds else 1
     except (OSError, ValueError, IndexError) as error:
@@ -108,7 +111,7 @@ def find_lfw_images(pairs: list[LfwPair], folder: Path) -> tuple[list[Path], Pai
         InputError: an image is missing; the message names the first and counts the others.
     """
     wanted = list(dict.fromkeys(image for pair in pairs for image in (pair.first, pair.second)))
-    found = {file.stem: file for file in folder.rglob("*_[0-9][0-9][0-9][0-9].*")}
+    found = {file.stem: file for file in list_images(folder)}
     missing = [f"{name}_{number:04}" for name, number in wanted if f"{name}_{number:04}" not in found]
     if missing:
         raise InputError(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from facesim.disturbance import Load
 from facesim.errors import InputError
+from facesim.metrics.disturbance import Load
 from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.run import Run, State
@@ -135,10 +135,30 @@ class StateSpan(_Read):
         return self.end_unix_s - self.begin_unix_s
 
 
+class BilledGroup(_Read):
+    """Instances of one type."""
+
+    instance_type: str
+    count: int
+
+
+class BilledLife(_Read):
+    """The part of a bill that belongs to one submission of the run, which may have had other instances."""
+
+    groups: tuple[BilledGroup, ...]
+    training_s: float
+    cost_usd: float
+
+    @property
+    def hosts(self) -> int:
+        return sum(group.count for group in self.groups)
+
+
 class Billing(_Read):
     """The bill, as `facesim.billing.bill` makes it: seconds are of the wall clock, dollars of all hosts."""
 
     transitions: tuple[StateSpan, ...] = ()
+    lives: tuple[BilledLife, ...] = ()
     spot: bool = False
     spot_discount: float = 0.0
     hosts: int

@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-#: A variable is split into pieces of no less than this: each one is a message of its own.
-_LEAST_PIECE_BYTES = 128 * 1024
+from facesim.training.placement import lightest, piece_rows
 
 _Sharded = tf.__internal__.distribute.ShardedVariable
 
@@ -47,8 +45,9 @@ def balanced(strategy: tf.distribute.ParameterServerStrategy, servers: int) -> I
             value = options.pop("initial_value")
             value = tf.convert_to_tensor(value() if callable(value) else value, dtype=options.get("dtype"))
             if beside is None:
-                parts = tf.split(value, _rows(value.shape, value.dtype.size, servers)) if value.shape.rank else [value]
-                places = [_lightest(held_bytes, part) for part in parts]
+                shape = value.shape.as_list()
+                parts = tf.split(value, piece_rows(shape, value.dtype.size, servers)) if shape else [value]
+                places = [lightest(held_bytes, _bytes(part)) for part in parts]
                 places = [marks[place] for place in places]
             elif isinstance(beside, _Sharded):
                 places = beside.variables
@@ -67,15 +66,5 @@ def balanced(strategy: tf.distribute.ParameterServerStrategy, servers: int) -> I
             yield
 
 
-def _rows(shape: tf.TensorShape, item_bytes: int, servers: int) -> list[int]:
-    """Of how many rows (along the first axis) each piece of a variable consists, the largest first."""
-    size = int(np.prod(shape)) * item_bytes
-    count = max(1, min(servers, size // _LEAST_PIECE_BYTES, shape[0]))
-    return [len(rows) for rows in np.array_split(range(shape[0]), count)]
-
-
-def _lightest(held_bytes: list[int], part: tf.Tensor) -> int:
-    """The server that holds least; from now on it holds `part`, too."""
-    server = held_bytes.index(min(held_bytes))
-    held_bytes[server] += int(np.prod(part.shape)) * part.dtype.size
-    return server
+def _bytes(part: tf.Tensor) -> int:
+    return part.shape.num_elements() * part.dtype.size

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from facesim.aws.session import Account, AwsError
@@ -62,6 +64,43 @@ def test_what_would_write_or_read_elsewhere_is_refused(kind, tmp_path):
     assert not (tmp_path / "out" / "evil").exists()
     assert not (tmp_path / "evil").exists()
     assert not os.path.lexists("/tmp/facesim-evil")
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused_before_it_does(tmp_path):
+    huge = member("huge")
+    huge.size = 1 << 50
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(huge.tobuf() + bytes(4096))
+
+    with pytest.raises(AwsError, match=r"more than can be unpacked: 1 files .*, 1,125,899,906,842,624 bytes \(at most"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path):
+    header = member("long", tarfile.GNUTYPE_LONGNAME)
+    header.size = 1 << 33
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+
+    with pytest.raises(AwsError, match="cannot be unpacked: a header of 8,589,934,592 bytes"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_a_damaged_archive_holds_the_error_is_one_for_the_user(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    whole = archive(tmp_path / "a.tar.gz", *map(member, "abc"), content=random.bytes(5000))
+    content = bytearray(whole.read_bytes() if seed % 2 else gzip.decompress(whole.read_bytes()))
+    for at in random.integers(0, len(content) if seed % 2 else 2000, 8):
+        content[at] = random.integers(256)
+    whole.write_bytes(content if seed % 2 else gzip.compress(content))
+
+    try:
+        unpack(whole, tmp_path / "out")
+    except AwsError as error:
+        assert str(error)
 
 
 def test_a_damaged_archive_is_told(tmp_path):

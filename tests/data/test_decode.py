@@ -74,6 +74,16 @@ class TestExif:
 
         assert np.array_equal(*(read_image(tmp_path / f"{name}.png", 32, 3) for name in "ab"))
 
+    def test_a_png_with_more_text_than_pillow_unpacks(self, tmp_path):
+        from PIL.PngImagePlugin import PngInfo
+
+        text = PngInfo()
+        text.add_text("history", "a" * 3_000_000, zip=True)
+        picture().save(tmp_path / "a.png", pnginfo=text, icc_profile=bytes(2_000_000))
+        picture().save(tmp_path / "b.png")
+
+        assert np.array_equal(*(read_image(tmp_path / f"{name}.png", 32, 3) for name in "ab"))
+
     def test_a_tiff_whose_orientation_is_a_text(self, tmp_path):
         from PIL.TiffImagePlugin import ImageFileDirectory_v2
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -392,6 +393,56 @@ class TestScikitLearn:
 
         assert data.images.shape == (400, 64, 64, 1) and len(data.names) == 40
         assert np.abs(data.images[..., 0] / 255 - faces).max() < 1 / 255
+
+    @pytest.mark.parametrize("damage", [lambda c: c[:5000], lambda c: b"junk" * 99, lambda c: b"", lambda c: c[:-9]])
+    def test_a_damaged_olivetti_is_told_with_what_to_delete(self, ready, sklearn_home, damage):
+        import joblib
+
+        sklearn_home.mkdir()
+        path = sklearn_home / "olivetti_py3.pkz"
+        joblib.dump(np.random.default_rng(0).random((400, 4096), dtype=np.float32), path, compress=6)
+        path.write_bytes(damage(path.read_bytes()))
+
+        with pytest.raises(InputError, match=f"'olivetti', as it lies in .* is damaged: .*Delete {path} and run"):
+            ready("olivetti")
+
+    @pytest.mark.filterwarnings("ignore:invalid value")
+    def test_an_olivetti_of_other_things_is_told(self, ready, sklearn_home):
+        import joblib
+
+        sklearn_home.mkdir()
+        for content in (np.full((400, 4096), np.nan, np.float32), np.zeros((3, 5)), {"no": "faces"}):
+            joblib.dump(content, sklearn_home / "olivetti_py3.pkz", compress=6)
+            with pytest.raises(InputError, match="'olivetti', as it lies in .*, is damaged"):
+                ready("olivetti")
+
+    @pytest.mark.parametrize("content", [b"", b"junk" * 999, "cut"])
+    def test_a_damaged_lfw_archive_is_told_also_the_second_time(self, ready, photo, sklearn_home, content):
+        self.lists_that_are_part_of_the_download("sklearn/lfw_home", photo)
+        archive = sklearn_home / "lfw_home/lfw-funneled.tgz"
+        with tarfile.open(archive, "w:gz") as tar:
+            for k in range(20):
+                tar.add(photo(f"one/{k}.png", size=(64, 64)), f"lfw_funneled/Ana_Li/Ana_Li_{k:04d}.png")
+        archive.write_bytes(archive.read_bytes()[:99_000] if content == "cut" else content)
+
+        for _ in range(2):
+            with pytest.raises(InputError, match=f"'lfw'.* (is damaged|not unpacked to its end).*Delete .*{archive}"):
+                ready("lfw")
+
+    def test_a_damaged_photograph_of_lfw_is_told(self, ready, photo, sklearn_home):
+        for k in range(1, 17):
+            photo(f"sklearn/lfw_home/lfw_funneled/Ana_Li/Ana_Li_{k:04d}.jpg", size=(250, 250)).write_bytes(b"junk")
+        self.lists_that_are_part_of_the_download("sklearn/lfw_home", photo)
+
+        with pytest.raises(InputError, match="'lfw', as it lies in .* is damaged: .*Delete .*lfw_funneled and run"):
+            ready("lfw")
+
+    def test_lfw_without_anybody_who_has_so_many_images(self, ready, photo, sklearn_home):
+        photo("sklearn/lfw_home/lfw_funneled/Ana_Li/Ana_Li_0001.jpg", size=(250, 250))
+        self.lists_that_are_part_of_the_download("sklearn/lfw_home", photo)
+
+        with pytest.raises(InputError, match="lfw has nobody with so many images .*Lower --min-images"):
+            ready("lfw")
 
     @pytest.mark.filterwarnings("ignore:Retry downloading")
     def test_without_a_network_the_message_says_what_to_do(self, ready, sklearn_home):

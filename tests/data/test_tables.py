@@ -145,5 +145,7 @@ def test_files_that_are_missing_are_named_also_when_any_may_be_bad(tmp_path):
     path = Path(tmp_path, "faces.csv")
     path.write_text(text_of())
 
-    with pytest.raises(InputError, match=r"2 of 2 identities have fewer than 2 usable images .*a/1.png: no such file"):
+    with pytest.raises(
+        InputError, match=r"4 files: no such file \(a/1.png.*2 of 2 identities have fewer than 2 usable images"
+    ):
         prepare(str(path), image_size=8, max_bad_files=1.0, cache_dir=tmp_path / "cache")

@@ -65,6 +65,8 @@ TWO_PEOPLE = [f"{name}/{k}.png" for name in ("Ana", "Bo") for k in range(3)]
         "Catalog Previews.lrdata/1.jpg",
         ".dtrash/1.jpg",
         "CaptureOne/Cache/1.jpg",
+        "Photos Library.photoslibrary/originals/1.jpg",
+        "Recycle.Bin/1.jpg",
         ".stversions/1.jpg",
         ".hidden/1.jpg",
     ],
@@ -188,6 +190,22 @@ class TestWhatIsNoRegularFile:
             "a socket, not a file": 1,
         }
 
+    def test_nor_do_the_commands_that_use_a_model(self, special, tmp_path):
+        from facesim.cli.recognition import _image_files
+        from facesim.recognition.groups import with_groups
+        from facesim.recognition.pairs import find_lfw_images, read_lfw_pairs
+
+        assert _image_files((special, special / "Ana/0.png")) == [*list_images(special), special / "Ana/0.png"]
+        with pytest.raises(InputError, match="named pipe"):
+            read_lfw_pairs(special / "Ana/fifo")
+        with pytest.raises(InputError, match="named pipe"):
+            with_groups(prepare(str(special), image_size=8, cache_dir=tmp_path / "cache"), special / "Ana/fifo")
+        (special / "Ana/Ana_0001.jpg").symlink_to("Ana_0001.jpg")
+        os.mkfifo(special / "Ana/Ana_0002.jpg")
+        (tmp_path / "pairs.txt").write_text("1\nAna\t1\t2\nAna\t1\tBo\t1\n")
+        with pytest.raises(InputError, match="lacks 3 of the 3 images"):
+            find_lfw_images(read_lfw_pairs(tmp_path / "pairs.txt"), special)
+
 
 class TestLinks:
     def test_a_file_with_several_names_is_one_image(self, faces):
@@ -271,11 +289,15 @@ class TestNames:
 
         assert data.images[:].shape == (8, 8, 8, 3)
 
-    def test_a_source_whose_own_name_is_not_utf8(self, not_utf8, tmp_path):
+    def test_a_source_whose_own_name_is_not_utf8(self, not_utf8, tmp_path, monkeypatch):
+        from facesim.cli import main
+
         moved = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
         os.rename(not_utf8, moved)
+        monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
 
         assert prepare(moved, image_size=8, cache_dir=tmp_path / "cache").name == r"\xff"
+        assert main(["data", "describe", moved]) in (0, 2)
 
     @pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png", "x" * 300 + ".png"])
     def test_names_that_no_file_can_have(self, faces, tmp_path, name):
@@ -283,6 +305,16 @@ class TestNames:
             read_image(faces / name, 8, 3)
         with pytest.raises(InputError, match="no data source"):
             prepare(str(faces / name), cache_dir=tmp_path / "cache")
+
+    def test_a_table_that_lists_such_a_name(self, faces, tmp_path):
+        listed = [f"faces/{name},{name[:2]}" for name in (*TWO_PEOPLE, f"Ana/{'x' * 300}.png")]
+        (tmp_path / "faces.csv").write_text("\n".join(["path,label", *listed]))
+
+        for decoded in (True, False):
+            data = prepare(
+                str(tmp_path / "faces.csv"), image_size=8, max_bad_files=0.5, decoded=decoded, cache_dir=tmp_path / "c"
+            )
+            assert [bad.reason for bad in data.bad_files] == ["its path is too long"]
 
     def test_one_name_in_two_unicode_forms_is_one_person(self, photo, tmp_path):
         composed, decomposed = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))

@@ -129,3 +129,32 @@ def test_what_cannot_be_known_of_a_network_is_told(earlier, faces, tmp_path):
     assert "found.keras was trained on is not known" in alone
     assert "gone was trained on cannot be looked at" in lost
     assert "the accuracy too high" in alone and "the accuracy too high" in lost
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:40],
+        lambda content: content[:-10],
+        lambda content: content.replace(b"PK\x03\x04", b"PK\x03\x05"),
+        lambda content: content.replace(b"\x00\x00config.json", b"\x00\x01config.json"),
+    ],
+)
+def test_a_damaged_network_is_told(tmp_path, damage):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(NETWORK))
+    content = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(damage(content))
+
+    with pytest.raises(InputError, match="is not a model that facesim saved"):
+        find_pretrained(str(tmp_path / "model.keras"))
+
+
+def test_a_network_that_unpacks_to_more_than_the_memory_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(NETWORK))
+        archive.getinfo("config.json").file_size = 1 << 50
+
+    with pytest.raises(InputError, match="unpacks to 1,048,576.0 GiB and"):
+        find_pretrained(str(tmp_path / "model.keras"))

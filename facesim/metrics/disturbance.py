@@ -51,13 +51,26 @@ def measured_load(samples: pandas.DataFrame, one_machine: bool) -> Load:
     it.
     """
     taken = samples[samples["source"] == "psutil"]
-    hosts = taken[taken["role"] == "host"].pivot_table(index="host", columns="name", values="value", aggfunc="mean")
-    if not {"machine_busy_percent", "machine_cpu_count", "cpu_count"} <= set(hosts.columns):
+    rounds = ["host", "time_unix_s"]
+    of_host, of_tasks = (
+        taken[taken["role"] == "host"],
+        taken[(taken["role"] != "host") & (taken["name"] == "cpu_percent")],
+    )
+    machine = of_host.pivot_table(index=rounds, columns="name", values="value")
+    needed = ["machine_busy_percent", "machine_cpu_count", "cpu_count"]
+    if not set(needed) <= set(machine.columns):
         return Load()
-    rounds = taken[taken["name"] == "machine_busy_percent"].groupby("host").size()
-    tasks = taken[(taken["role"] != "host") & (taken["name"] == "cpu_percent")].groupby("host")["value"].sum()
-    # A task's percent is of what its host was given. One that was sampled for a part of the run counts for that part.
-    own_cpus = (tasks / rounds).reindex(hosts.index).fillna(0.0) / 100 * hosts["cpu_count"]
+    machine = machine.dropna(subset=needed)
+    tasks = of_tasks.pivot_table(index=rounds, columns=["role", "task_index"], values="value").reindex(machine.index)
+    # What a task used in the round in which it ended nobody could ask it: that round would take it for a stranger's.
+    before = tasks.notna().groupby(level="host").shift(fill_value=False).astype(bool)
+    whole = ~(before & tasks.isna()).any(axis="columns")
+    machine = machine[whole]
+    # A task's percent is of what its host was given.
+    own_cpus = (tasks[whole].sum(axis="columns") / 100 * machine["cpu_count"]).groupby(level="host").mean()
+    hosts = machine.groupby(level="host").mean()
+    if hosts.empty:
+        return Load()
     if one_machine:
         own_cpus[:] = own_cpus.sum()
     foreign = hosts["machine_busy_percent"] - 100 * own_cpus / hosts["machine_cpu_count"]

@@ -1,0 +1,145 @@
+"""How right the forecast is on clusters that others measured: forecast against published measurements.
+
+    python -m benchmarks.forecast --truth DIR [--json FILE]
+
+Every JSON file of DIR is read that has rows of a known form; no network, no TensorFlow. What goes in is what one
+machine could tell: the speed of one worker, or of one host; for whole jobs, the smallest cluster of each GPU.
+Everything else are constants (`facesim/forecast/constants.json`), fitted without the model that is forecast where it
+was among the fitted ones. No row that is forecast is fitted. What cannot be forecast is listed with the reason.
+
+`--calibrate` fits the constants anew, to DIR, and writes them; nothing else does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.published import allreduce, async_ps, synchronous, transient
+from benchmarks.published.calibrate import calibrated
+from benchmarks.published.curves import Curve, summary
+from facesim.files import write_json
+from facesim.forecast.constants import FILE
+
+Reader = Callable[[list[dict[str, Any]], dict[str, Any]], Iterator[Curve]]
+
+#: By the names that rows of each form have; the first that fits is taken.
+FORMS: tuple[tuple[frozenset[str], Reader], ...] = (
+    *((frozenset({"workers", name}), async_ps.curves) for name in async_ps.SPEED_NAMES),
+    (frozenset({"mpi", "images_per_s"}), allreduce.horovod),
+    (frozenset({"nodes", "gpus", "step_ms"}), allreduce.ddp),
+    (frozenset({"config", "duration_s"}), transient.curves),
+    (frozenset({"gpus", "images_per_s", "strategy"}), synchronous.curves),
+)
+
+#: Forms without a curve of their own: what other files' forecasts use.
+_USED_BY_OTHERS = (frozenset({"hours"}),)
+
+
+def read(folder: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[Curve]]:
+    """The contents of the folder's JSON files by name, and, as curves without forecast, those that cannot be read."""
+    contents, refused = [], []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            refused.append(Curve("files", file.name, reason=f"it cannot be read: {error}"))
+            continue
+        if isinstance(content, list):
+            content = {"rows": content}
+        if isinstance(content, dict):
+            rows = content.get("rows")
+            if isinstance(rows, list):
+                content["rows"] = [row for row in rows if isinstance(row, dict)]
+            contents.append((file.name, content))
+        else:
+            refused.append(Curve("files", file.name, reason="it is not an object or a list of rows"))
+    return contents, refused
+
+
+def judge(folder: Path) -> list[Curve]:
+    """Every curve of the folder's files, with its forecast or the reason why there is none."""
+    named, curves = read(folder)
+    contents = [content for _, content in named]
+    for name, content in named:
+        reader = reader_of(content)
+        if reader:
+            curves.extend(reader(contents, content))
+        elif not _is_used_by_others(content):
+            curves.append(Curve("files", name, reason="its rows are of no known form"))
+    return curves
+
+
+def reader_of(content: dict[str, Any]) -> Reader | None:
+    if isinstance(content.get("table1"), list):
+        return transient.plans
+    names = _names(content)
+    return next((reader for form, reader in FORMS if form <= names), None)
+
+
+def _names(content: dict[str, Any]) -> set[str]:
+    """What the rows tell: each name that any of them has."""
+    rows = content.get("rows")
+    return set().union(*rows) if isinstance(rows, list) and rows else set()
+
+
+def _is_used_by_others(content: dict[str, Any]) -> bool:
+    return isinstance(content.get("models"), dict) or any(form <= _names(content) for form in _USED_BY_OTHERS)
+
+
+def show(report: dict[str, Any]) -> None:
+    for study, told in report["studies"].items():
+        click.echo(f"\n{study}")
+        for curve in told["curves"]:
+            if "reason" in curve:
+                click.echo(f"  {curve['name']:52} no forecast: {curve['reason']}")
+                continue
+            errors = [f"{100 * point['error']:+.1f}" for point in curve["points"]]
+            shown = ", ".join(errors) if len(errors) <= 12 else f"{len(errors)} points"
+            click.echo(
+                f"  {curve['name']:52} mean {100 * curve['mean_error']:5.1f} %, "
+                f"worst {100 * curve['worst_error']:5.1f} %   ({shown})"
+            )
+        if told["mean_error"] is not None:
+            click.echo(
+                f"  {'mean of curves':52} {100 * told['mean_error']:.1f} %; "
+                f"worst curve {100 * told['worst_curve']:.1f} %, worst point {100 * told['worst_point']:.1f} %; "
+                f"{_covered(told)}"
+            )
+    click.echo("\nWhat is lost by choosing as forecast, against the best shape")
+    for name, told in report["regret"].items():
+        click.echo(f"  {name:66} " + ", ".join(f"{kind} {100 * lost:.1f} %" for kind, lost in told.items()))
+
+
+def _covered(told: dict[str, Any]) -> str:
+    if told["coverage"] is None:
+        return f"{told['points']} points without intervals"
+    return f"80 % intervals cover {100 * told['coverage']:.0f} % of {told['points']} points"
+
+
+@click.command()
+@click.option("--truth", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--json", "as_json", is_flag=False, flag_value="-", help="also as JSON: to this file, or printed alone")
+@click.option("--calibrate", is_flag=True, help="first fit the constants to these files, and write them")
+def main(truth: Path, as_json: str | None, calibrate: bool) -> None:
+    if calibrate:
+        contents = [content for _, content in read(truth)[0]]
+        packaged = json.loads(FILE.read_text(encoding="utf-8"))
+        write_json(FILE, packaged | calibrated(contents))
+    report = summary(judge(truth))
+    if as_json == "-":
+        json.dump(report, sys.stdout, indent=1)
+        click.echo()
+        return
+    show(report)
+    if as_json:
+        write_json(Path(as_json), report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""How fast the forecast itself is: simulation of 1,000 workers, of 1,000 spot jobs, and formulas for 10,000 shapes.
+
+    python -m benchmarks.forecast_speed [--json FILE]
+
+Each has a bound that it should stay within on one core: 2, 10 and 5 seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from facesim.billing.market import Spot
+from facesim.files import write_json
+from facesim.forecast.model import forecast_jobs
+from facesim.forecast.profile_data import Compute, Machine, Profile, Ring, Server, Variable
+from facesim.forecast.shapes import ClusterShape
+from facesim.forecast.simulate import simulate_async, simulate_barriers, simulate_spot
+
+#: About that of the paper's network on two cores.
+PROFILE = Profile(
+    machine=Machine(cores=2, sgemm_gflops=150),
+    model="paper-cnn",
+    batch=32,
+    examples=900,
+    compute=(Compute(batch=8, step_s=0.02, cv=0.05), Compute(batch=32, step_s=0.06, cv=0.05)),
+    variables=(
+        Variable(name="kernel", shape=(8192, 512), held_bytes=2**24, sent_bytes=2**24),
+        Variable(name="bias", shape=(512,), held_bytes=2048, sent_bytes=2048),
+    ),
+    server=Server(message_s=1e-4, byte_s=1e-9, saturation_s=0.02),
+    ring=Ring(alpha_s=2e-4, byte_s=3e-10),
+)
+
+
+def shapes(count: int = 10_000) -> list[ClusterShape]:
+    """So many shapes of which none is like another."""
+    types = ("ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.xlarge", "ml.c5.2xlarge")
+    axes = itertools.product(
+        ("ps-async", "ps-sync"), range(1, 33), range(1, 9), types, (None, *types[:1]), (True, False)
+    )
+    return [
+        ClusterShape(strategy=name, workers=workers, ps=ps, instance_type=kind, ps_instance_type=own, spot=spot)
+        for name, workers, ps, kind, own, spot in itertools.islice(axes, count)
+    ]
+
+
+CASES: dict[str, tuple[float, Callable[[], object]]] = {
+    "1,000 workers to steady state, 200,000 updates": (
+        2.0,
+        lambda: simulate_async([0.1] * 1000, [5e-5], [5e-5], 200_000, cv=0.1),
+    ),
+    "1,000 workers, 10,000 barriers": (2.0, lambda: simulate_barriers([0.1] * 1000, 0.01, 10_000, cv=0.1)),
+    "1,000 spot jobs": (10.0, lambda: simulate_spot(7200.0, 4, Spot(), start_s=60, write_s=0.2, jobs=1000)),
+    "10,000 shapes": (5.0, lambda: forecast_jobs(PROFILE, shapes())),
+}
+
+
+@click.command()
+@click.option("--json", "path", type=click.Path(path_type=Path), help="also write the figures to this file")
+def main(path: Path | None) -> None:
+    figures = {}
+    for name, (bound_s, case) in CASES.items():
+        begin = time.process_time()
+        case()
+        spent_s = time.process_time() - begin
+        figures[name] = {"cpu_s": spent_s, "bound_s": bound_s}
+        click.echo(
+            f"{name:50} {spent_s:6.2f} s of CPU (bound {bound_s:g} s){'' if spent_s <= bound_s else '  TOO SLOW'}"
+        )
+    if path:
+        write_json(path, figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Sums of gradients over the network, from one host to several: Horovod's rows of {gpu, model, gpus, mpi, images_per_s,
+gpus_per_node} and PyTorch's of {model, nodes, gpus, max_gpus_per_node, batch_per_gpu, step_ms}.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.published.curves import Curve, Point, counted, positive
+from benchmarks.published.sizes import param_bytes
+from facesim.forecast.constants import constants
+from facesim.forecast.intervals import fitted_width
+from facesim.forecast.laws import allreduce_step_s, ring_s, tree_s
+
+HOROVOD, DDP = "allreduce, Horovod", "allreduce, PyTorch DDP"
+
+#: The rows do not tell it; tf_cnn_benchmarks' own default for most networks.
+ASSUMED_BATCH = 64
+
+Rows = list[dict[str, Any]]
+
+
+def constants_for(mpi: str) -> str:
+    """The constants of a library of messages, by what rows call it."""
+    return "horovod_nccl" if "nccl" in mpi.lower() else "horovod_mpi"
+
+
+def horovod_groups(rows: Rows) -> dict[tuple[str, str, str], Rows]:
+    groups: dict[tuple[str, str, str], Rows] = {}
+    for row in rows:
+        if positive(row, "images_per_s") and counted(row, "gpus"):
+            key = (str(row.get("gpu", "?")), str(row.get("model", "?")), str(row.get("mpi", "?")))
+            groups.setdefault(key, []).append(row)
+    return groups
+
+
+def horovod_step_s(nodes: float, node_s: float, sum_bytes: float, values: Mapping[str, float]) -> float:
+    """Seconds of a step on `nodes` hosts, from those on one."""
+    sent = tree_s(sum_bytes, nodes, values["bytes_per_s"], values["alpha_s"])
+    return float(allreduce_step_s(node_s, 0.0, nodes, sent, values["overlap"]))
+
+
+def base_of(rows: Rows) -> tuple[dict[str, Any] | None, float]:
+    """The row of one whole host, and how many GPUs that has."""
+    told = [size for row in rows if (size := counted(row, "gpus_per_node"))]
+    size = max(told, default=4.0)
+    return next((row for row in rows if counted(row, "gpus") == size), None), size
+
+
+def horovod(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
+    for (gpu, model, mpi), rows in horovod_groups(content["rows"]).items():
+        name, study = f"{gpu} {model}, {mpi}", f"{HOROVOD} over {'NCCL' if 'nccl' in mpi.lower() else 'MPI'}"
+        given, size = base_of(rows)
+        several = [row for row in rows if row["gpus"] > size]
+        sum_bytes = param_bytes(rows[0])
+        if not several:
+            yield Curve(study, name, reason="only one host was measured")
+        elif given is None:
+            yield Curve(study, name, reason=f"no row of one whole host, with {size:g} GPUs, from which it would start")
+        elif sum_bytes is None:
+            yield Curve(study, name, reason=f"how many parameters {model} has is not known")
+        else:
+            values = constants(constants_for(mpi)).for_model(model)
+            batch = positive(given, "batch_per_gpu") or ASSUMED_BATCH
+            node_s = size * batch / given["images_per_s"]
+            width = fitted_width(values)
+            points = [_point(given, node_s, batch, width, given=True)]
+            for row in several:
+                nodes = max(2.0, math.ceil(row["gpus"] / size))
+                points.append(_point(row, horovod_step_s(nodes, node_s, sum_bytes, values), batch, width))
+            yield Curve(study, name, tuple(points), choice=name, note=f"batch {batch:g} assumed")
+
+
+def _point(row: dict[str, Any], step_s: float, batch: float, width: float, given: bool = False) -> Point:
+    shape = f"{row['gpus']:g} GPUs"
+    return Point(shape, row["gpus"] * batch / step_s, row["images_per_s"], width, row["gpus"], given)
+
+
+def ddp(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
+    """One curve for each number of GPUs on the fullest host; inputs are the steps of one such host, by batch."""
+    groups: dict[tuple[str, int], Rows] = {}
+    for row in content["rows"]:
+        if all(positive(row, name) for name in ("nodes", "gpus", "batch_per_gpu", "step_ms")):
+            most = int(counted(row, "max_gpus_per_node") or math.ceil(row["gpus"] / row["nodes"]))
+            groups.setdefault((str(row.get("model", "?")), most), []).append(row)
+    for (model, most), rows in groups.items():
+        name = f"{model}, {most} GPUs on the fullest host"
+        given = {row["batch_per_gpu"]: row["step_ms"] for row in rows if row["nodes"] == 1 and row["gpus"] == most}
+        several = [row for row in rows if row["nodes"] > 1]
+        sum_bytes = param_bytes(rows[0])
+        if not several:
+            yield Curve(DDP, name, reason="only one host was measured")
+        elif not given:
+            yield Curve(DDP, name, reason=f"no row of one host with {most} GPUs, from which it would start")
+        elif sum_bytes is None:
+            yield Curve(DDP, name, reason=f"how many parameters {model} has is not known")
+        else:
+            yield Curve(DDP, name, tuple(_ddp_points(several, given, sum_bytes)), speed=False)
+
+
+def _ddp_points(rows: Rows, given: Mapping[float, float], sum_bytes: float) -> Iterator[Point]:
+    values = constants("ec2_ring").values
+    batches, width = sorted(given), fitted_width(values)
+    for row in rows:
+        node_ms = float(np.interp(row["batch_per_gpu"], batches, [given[batch] for batch in batches]))
+        sent_s = float(ring_s(sum_bytes, row["nodes"], values["bytes_per_s"], values["alpha_s"]))
+        step_s = float(allreduce_step_s(node_ms / 1000, 0.0, row["nodes"], sent_s, values["overlap"]))
+        shape = f"{row['nodes']:g} hosts, {row['gpus']:g} GPUs, batch {row['batch_per_gpu']:g}"
+        yield Point(shape, 1000 * step_s, row["step_ms"], width, row["gpus"])

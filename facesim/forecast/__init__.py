@@ -1,0 +1,13 @@
+"""How long, how dear, how sure: clusters that nobody has run, from what one machine can measure. No TensorFlow here.
+
+profile_data  what was measured on one machine: `Profile`
+hosts         the types of hosts: the catalogue's, and the user's from a TOML file
+shapes        what a job would run on: `ClusterShape`
+placement     messages and bytes of each parameter server, from the variables
+laws          the formulas, each with its source
+speeds        the formulas for many shapes at once
+model         `forecast_job`: time by phase, dollars, interval, what bounds it, what was assumed
+intervals     how far off such forecasts were
+simulate      event simulation, for what formulas cannot: stragglers, mixed hosts, spot, the order of updates
+constants     constants with source and date, in `constants.json`
+"""

@@ -1,0 +1,203 @@
+"""What hosts a forecast knows: the catalogue's instance types, and the user's own, with prices, from a TOML file.
+
+Every constant says where it is from and whether it is assumed; an assumed one widens the forecast's interval.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from facesim.billing.catalogue import Instance, assumed_spot_discount, hardware_constant, instances
+from facesim.errors import InputError
+from facesim.files import read_toml
+
+#: How far off the ratio of two machines' speeds may be, as an 80 % half-width, by where the speed is from.
+_SPEED_HALF_WIDTHS = {"measured": 0.05, "vendor": 0.15, "assumed": 0.25}
+
+
+class HostType(BaseModel):
+    """One type of host.
+
+    `relative_speed` is its sustained training speed in cores of the catalogue's reference, None where nobody knows.
+    The network has a base and a peak rate, and from a full bucket peak lasts `network_burst_s`; a single flow gets no
+    more than `single_flow_gbps`. `goodput` is the payload's share of what a link carries, 0-1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    vcpu: int = Field(ge=1)
+    cores: int = Field(ge=1)
+    memory_gib: float = Field(gt=0)
+    gpus: int = Field(0, ge=0)
+    relative_speed: float | None = Field(None, gt=0)
+    speed_origin: Literal["measured", "vendor", "assumed"] = "assumed"
+    speed_source: str = ""
+    speed_date: str = ""
+    bf16: bool = False
+    network_base_gbps: float = Field(gt=0)
+    network_peak_gbps: float = Field(gt=0)
+    network_burst_s: float | None = Field(None, ge=0)
+    network_assumed: bool = False
+    single_flow_gbps: float | None = Field(None, gt=0)
+    goodput: float = Field(0.87, gt=0, le=1)
+    price_usd_per_hour: float = Field(ge=0)
+    price_verified: bool = False
+    price_source: str = ""
+    price_date: str = ""
+    spot_usd_per_hour: float | None = Field(None, ge=0)
+    spot_assumed: bool = False
+
+    @model_validator(mode="after")
+    def _peak_is_not_below_base(self) -> HostType:
+        if self.network_peak_gbps < self.network_base_gbps:
+            raise ValueError(
+                f"network_peak_gbps {self.network_peak_gbps:g} must be at least network_base_gbps, "
+                f"{self.network_base_gbps:g}"
+            )
+        return self
+
+    @property
+    def speed_half_width(self) -> float:
+        """Relative, for 80 %: how far off the host's speed may be."""
+        return _SPEED_HALF_WIDTHS[self.speed_origin]
+
+    @property
+    def base_bytes_per_s(self) -> float:
+        """Payload that its link carries for ever, in one direction."""
+        return self.network_base_gbps * self.goodput * 1e9 / 8
+
+    @property
+    def peak_bytes_per_s(self) -> float:
+        """Payload that its link carries while it has credit."""
+        return (self.network_peak_gbps if self.network_burst_s else self.network_base_gbps) * self.goodput * 1e9 / 8
+
+    @property
+    def flow_bytes_per_s(self) -> float:
+        """Payload of a single flow at most."""
+        return (self.single_flow_gbps or self.network_peak_gbps) * self.goodput * 1e9 / 8
+
+    @property
+    def bucket_bytes(self) -> float:
+        """Payload above the base rate that a full bucket is good for; 0 where there is none."""
+        return (self.network_burst_s or 0.0) * (self.peak_bytes_per_s - self.base_bytes_per_s)
+
+    def usd_per_hour(self, spot: bool) -> float:
+        """The price on demand; as spot capacity the spot price, or what the assumed discount leaves."""
+        if not spot:
+            return self.price_usd_per_hour
+        if self.spot_usd_per_hour is not None:
+            return self.spot_usd_per_hour
+        return self.price_usd_per_hour * (1 - assumed_spot_discount())
+
+    def assumptions(self, spot: bool) -> list[str]:
+        """In words, what about this type of host is not measured and matters."""
+        told = []
+        if self.speed_origin != "measured":
+            told.append(f"the speed of {self.name} is {self.speed_origin}, within {100 * self.speed_half_width:.0f} %")
+        if self.network_assumed and self.network_peak_gbps > self.network_base_gbps:
+            told.append(
+                f"how long the network of {self.name} bursts is assumed: {self.network_peak_gbps:g} Gbit/s for "
+                f"{self.network_burst_s or 0:g} s, then {self.network_base_gbps:g}"
+            )
+        if not self.price_verified:
+            told.append(f"the price of {self.name} is unverified ({self.price_date or 'no date'})")
+        if spot and (self.spot_usd_per_hour is None or self.spot_assumed):
+            told.append(f"the spot price of {self.name} is assumed")
+        return told
+
+
+def hosts(file: str | Path | None = None) -> dict[str, HostType]:
+    """The host types by name: the catalogue's, with those of a TOML file over them.
+
+    The file has a table for each type, `[instances."NAME"]`, of the fields of `HostType`; of a type that is in the
+    catalogue only what differs need be given. What the user gives is taken as measured.
+
+    Raises:
+        InputError: the file cannot be read, or has a field that is unknown, or a value that is not allowed.
+    """
+    found = {name: _from_catalogue(kind) for name, kind in instances().items()}
+    if file is None:
+        return found
+    content = read_toml(file, "--instances")
+    tables = content.get("instances")
+    if not isinstance(tables, Mapping) or set(content) != {"instances"}:
+        raise InputError(f'--instances {file} must have tables [instances."NAME"], and nothing else')
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise InputError(
+                f'--instances {file}: instances.{name} is {table!r}; it must be a table [instances."NAME"]'
+            )
+        known = found[name].model_dump() if name in found else {"name": name}
+        found[name] = _checked(file, name, known, {**_as_measured(table), **table})
+    return found
+
+
+def host(name: str, known: Mapping[str, HostType]) -> HostType:
+    """The type called `name` among those that are known.
+
+    Raises:
+        InputError: it is not.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"instance type {name!r} is not known: it must be one of {', '.join(known)}{hint}")
+    return known[name]
+
+
+def _as_measured(table: Mapping[str, object]) -> dict[str, object]:
+    told: dict[str, object] = {}
+    if "relative_speed" in table:
+        told |= {"speed_origin": "measured", "speed_source": "the user"}
+    if table.keys() & {"network_base_gbps", "network_peak_gbps", "network_burst_s"}:
+        told["network_assumed"] = False
+    if "price_usd_per_hour" in table:
+        told |= {"price_verified": True, "price_source": "the user"}
+    if "spot_usd_per_hour" in table:
+        told["spot_assumed"] = False
+    return told
+
+
+def _checked(file: str | Path, name: str, known: Mapping[str, object], given: Mapping[str, object]) -> HostType:
+    try:
+        return HostType.model_validate({**known, **given})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        value = f", not {first['input']!r}" if field and first["type"] != "missing" else ""
+        raise InputError(f"--instances {file}: {name}{'.' + field if field else ''}: {first['msg']}{value}") from None
+
+
+def _from_catalogue(kind: Instance) -> HostType:
+    speed, burst = hardware_constant("relative_speed"), hardware_constant("network_burst_s")
+    return HostType(
+        name=kind.name,
+        vcpu=kind.vcpu,
+        cores=kind.cores,
+        memory_gib=kind.memory_gib,
+        gpus=kind.gpus,
+        relative_speed=kind.relative_speed,
+        speed_origin="assumed" if speed["assumed"] else "measured",
+        speed_source=speed["source"],
+        speed_date=speed["date"],
+        bf16=hardware_constant("bf16")["value"],
+        network_base_gbps=kind.network_base_gbps or kind.network_peak_gbps,
+        network_peak_gbps=kind.network_peak_gbps,
+        network_burst_s=kind.network_burst_s,
+        network_assumed=burst["assumed"],
+        single_flow_gbps=hardware_constant("single_flow_gbps")["value"],
+        goodput=hardware_constant("goodput")["value"],
+        price_usd_per_hour=kind.price_usd_per_hour,
+        price_verified=kind.price_verified,
+        price_source=kind.price_source,
+        price_date=kind.price_date,
+        spot_usd_per_hour=None,
+        spot_assumed=True,
+    )

@@ -1,0 +1,267 @@
+"""The forecast of jobs on clusters: time by phase, dollars, an interval, what bounds it, what was assumed.
+
+    forecast_job(profile, ClusterShape(strategy="ps-async", instance_type="ml.m5.2xlarge", workers=4, ps=2), epochs=50)
+
+All shapes are computed together, as arrays; only servers' loads differ in form, and are the same for a number of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facesim.billing.bill import billable_s
+from facesim.errors import InputError
+from facesim.forecast import laws
+from facesim.forecast.constants import constants
+from facesim.forecast.hosts import HostType, hosts
+from facesim.forecast.intervals import Z80, Widths, bounds, published_widths, quadrature
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import ClusterShape
+from facesim.forecast.speeds import BOUNDS, START_UP, Bound, Speeds, Table
+
+Array = NDArray[np.float64]
+
+#: 80 % half-width of what a disturbed machine tells; assumed.
+DISTURBED = 0.1
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Seconds of a job by phase. Waiting for instances is not billed, all others are."""
+
+    waiting_s: float
+    download_s: float
+    start_s: float
+    training_burst_s: float  # while the network has credit
+    training_base_s: float
+    drain_s: float
+    evaluation_s: float
+    interrupted_s: float  # work again and starting again after interruptions
+    upload_s: float
+
+    @property
+    def training_s(self) -> float:
+        return self.training_burst_s + self.training_base_s + self.drain_s
+
+    @property
+    def billed_s(self) -> float:
+        return self.total_s - self.waiting_s
+
+    @property
+    def total_s(self) -> float:
+        return sum(self.__dict__.values())
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A forecast of one shape. `low_s` to `high_s` and the dollars beside them are 80 % intervals; `half_width` is
+    relative. `updates_per_s` and `images_per_s` are while training; `offered_load` is what the workers would ask of the
+    busiest server or link if none waited: above 1 it is saturated. `staleness` is the mean, in updates.
+    """
+
+    shape: ClusterShape
+    phases: Phases
+    updates: int
+    update_s: float
+    images_per_s: float
+    cost_usd: float
+    half_width: float
+    offered_load: float
+    wire_bytes_per_update: float
+    staleness: float
+    bound: Bound
+    assumptions: tuple[str, ...]
+    extrapolated: bool
+
+    @property
+    def time_s(self) -> float:
+        return self.phases.total_s
+
+    @property
+    def low_s(self) -> float:
+        return float(bounds(self.time_s, self.half_width)[0])
+
+    @property
+    def high_s(self) -> float:
+        return float(bounds(self.time_s, self.half_width)[1])
+
+    @property
+    def low_usd(self) -> float:
+        return float(bounds(self.cost_usd, self.half_width)[0])
+
+    @property
+    def high_usd(self) -> float:
+        return float(bounds(self.cost_usd, self.half_width)[1])
+
+
+@dataclass(frozen=True)
+class SpotRisk:
+    """What spot capacity is assumed to do: reclaims of a host an hour, a checkpoint's interval, seconds to be back."""
+
+    reclaims_per_hour: float = 0.05
+    checkpoint_s: float = 30.0
+    restart_s: float = 60.0
+    wait_s: float = 120.0
+
+
+def forecast_job(profile: Profile, shape: ClusterShape, **options: object) -> Forecast:
+    """The forecast of one shape; `options` are those of `forecast_jobs`."""
+    return forecast_jobs(profile, [shape], **options)[0]  # type: ignore[arg-type]
+
+
+def forecast_jobs(
+    profile: Profile,
+    shapes: Sequence[ClusterShape],
+    *,
+    epochs: int = 50,
+    batch: int | None = None,
+    evaluations: int | None = None,
+    known_hosts: Mapping[str, HostType] | None = None,
+    widths: Widths | None = None,
+    spot_risk: SpotRisk = SpotRisk(),
+) -> list[Forecast]:
+    """The forecasts of many shapes, in their order.
+
+    Args:
+        batch: examples in one update, the profile's if left out. As in a job, ps-async gives it to one worker, the
+            other strategies divide it among all.
+        evaluations: one after each epoch, if left out.
+        known_hosts: host types by name; the catalogue's, if left out.
+        widths: half-widths from a user's own runs; published ones, if left out.
+
+    Raises:
+        InputError: an instance type is not known, or nobody knows how fast it is; epochs or batch are not positive.
+    """
+    batch = profile.batch if batch is None else batch
+    for name, value in (("epochs", epochs), ("batch", batch)):
+        if value < 1:
+            raise InputError(f"{name} is {value}; it must be at least 1")
+    if not shapes:
+        return []
+    known = hosts() if known_hosts is None else known_hosts
+    table = Table(profile, shapes, known, batch)
+    burst, base = Speeds(table, base=False), Speeds(table, base=True)
+    updates = -(-profile.examples // batch) * epochs
+    count = epochs if evaluations is None else evaluations
+    return _told(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk)
+
+
+def _told(
+    table: Table,
+    burst: Speeds,
+    base: Speeds,
+    updates: int,
+    epochs: int,
+    evaluations: int,
+    widths: Widths,
+    risk: SpotRisk,
+) -> list[Forecast]:
+    profile, fixed = table.profile, table.profile.fixed
+    phases = constants("sagemaker_phases").values
+    base_rate = np.where(table.servers > 0, table.link(base=True, servers=True), table.link(base=True, servers=False))
+    bucket = np.array([kind.bucket_bytes for kind in table.server_host])
+    burst_s, base_s = laws.two_phase_s(updates, burst.update_s, base.update_s, burst.link_bytes, base_rate, bucket)
+    steps = np.where(table.asynchronous, (table.workers - 1) / 2, 0.0)
+    if profile.drain_steps is not None:
+        steps = np.where(table.asynchronous & (table.workers > 1), profile.drain_steps, 0.0)
+    update_s = (burst_s + base_s) / updates
+    drain_s = steps * update_s * epochs
+    start_s = (fixed.start_s + fixed.first_step_s) / table.ratio
+    evaluation_s = evaluations * fixed.evaluation_s / table.ratio
+    trained_s = burst_s + base_s + drain_s + evaluation_s
+    spot = np.array([shape.spot for shape in table.shapes])
+    paid = np.array([sum(count for _, count in shape.groups) for shape in table.shapes], dtype=float)
+    interval_s = max(risk.checkpoint_s, 1e-3)
+    stretched = laws.spot_stretch(paid, risk.reclaims_per_hour, interval_s, risk.restart_s, fixed.checkpoint_s)
+    interrupted_s = np.where(spot, (stretched - 1) * trained_s, 0.0)
+    reclaims = paid * risk.reclaims_per_hour * trained_s / 3600
+    waiting_s = phases["starting_s"] + np.where(spot, reclaims * risk.wait_s, 0.0)
+
+    extrapolated = (table.worker_batch < profile.batches[0]) | (table.worker_batch > profile.batches[1])
+    offered = np.where(base_s > burst_s, base.offered, burst.offered)
+    phases_differ = updates * (base.update_s - burst.update_s) * (table.network_assumed & (base_s > 0))
+    half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), widths)
+    fixed_s = start_s + phases["download_s"] + fixed.upload_s + phases["upload_s"]
+    bound = np.where(fixed_s > trained_s, START_UP, np.where(base_s > burst_s, base.bound, burst.bound))
+    told: dict[tuple[object, ...], tuple[str, ...]] = {}
+    found = []
+    for place, shape in enumerate(table.shapes):
+        each = Phases(
+            float(waiting_s[place]),
+            phases["download_s"],
+            float(start_s[place]),
+            float(burst_s[place]),
+            float(base_s[place]),
+            float(drain_s[place]),
+            float(evaluation_s[place]),
+            float(interrupted_s[place]),
+            fixed.upload_s + phases["upload_s"],
+        )
+        key = (shape.strategy, shape.instance_type, shape.ps_instance_type, shape.spot, bool(extrapolated[place]))
+        if key not in told:
+            told[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk))
+        found.append(
+            Forecast(
+                shape,
+                each,
+                updates,
+                float(update_s[place]),
+                float(table.batch / update_s[place]),
+                _cost_usd(table, shape, each.billed_s),
+                float(half[place]),
+                float(offered[place]),
+                float(burst.wire_bytes[place]),
+                shape.workers - 1.0 if table.asynchronous[place] else 0.0,
+                BOUNDS[bound[place]],
+                told[key],
+                bool(extrapolated[place]),
+            )
+        )
+    return found
+
+
+def _half_widths(table: Table, offered: Array, phase: Array, widths: Widths) -> Array:
+    """Of the formulas, the host's speed, the phase of the network, the profile's repeats and disturbance: independent.
+
+    Where the network's bucket is assumed, time may be anything between all burst and all base.
+    """
+    speed = np.array([kind.speed_half_width for kind in table.worker_host])
+    profile = table.profile
+    disturbed = DISTURBED if profile.disturbed else 0.0
+    return quadrature(widths.at(offered), speed, np.minimum(phase, 1.0), Z80 * profile.repeats_cv, disturbed)
+
+
+def _cost_usd(table: Table, shape: ClusterShape, billed_s: float) -> float:
+    """By the rules of the bill: whole seconds, times the hosts; what spot saves is taken off the seconds."""
+    total = 0.0
+    for name, count in shape.groups:
+        kind = table.kinds[name]
+        on_demand, paid = kind.price_usd_per_hour, kind.usd_per_hour(shape.spot)
+        discount = 1 - paid / on_demand if shape.spot and on_demand else None
+        total += on_demand * count * billable_s(round(billed_s), discount) / 3600
+    return total
+
+
+def _assumptions(table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk) -> list[str]:
+    profile = table.profile
+    told = [text for name, _ in dict(shape.groups).items() for text in table.kinds[name].assumptions(shape.spot)]
+    if extrapolated:
+        least, most = profile.batches
+        told.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
+    if shape.spot:
+        told.append(
+            f"spot capacity loses each host {risk.reclaims_per_hour:g} times an hour and is back after "
+            f"{risk.wait_s + risk.restart_s:g} s"
+        )
+    if profile.disturbed:
+        told.append("the machine was disturbed while it was profiled")
+    if shape.served and profile.server.saturation_s is None:
+        told.append("the servers' speed is not from a saturation test")
+    fixed = constants("sagemaker_phases")
+    if fixed.assumed:
+        told.append("times to start, to download and to upload are assumed")
+    return told

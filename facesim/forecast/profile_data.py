@@ -1,0 +1,196 @@
+"""What was measured on one machine, and is forecast from: frozen, validated, JSON in and out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from facesim.errors import InputError
+from facesim.files import write_text
+from facesim.forecast import placement
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Machine(_Frozen):
+    """The machine that was profiled. The kernels stand for it in the catalogue: sustained float32 GFLOP/s of a matrix
+    product and of a convolution, with as many threads as training had.
+    """
+
+    processor: str = ""
+    cores: int = Field(ge=1)
+    sgemm_gflops: float = Field(gt=0)
+    convolution_gflops: float | None = Field(None, gt=0)
+
+
+class Compute(_Frozen):
+    """Computing one step at a batch of one worker. `cv` is the spread of its steps over their mean; `repeats_s` are
+    means of a step in fresh processes.
+    """
+
+    batch: int = Field(ge=1)
+    step_s: float = Field(gt=0)
+    forward_s: float | None = Field(None, ge=0)
+    backward_s: float | None = Field(None, ge=0)
+    cv: float = Field(0.0, ge=0)
+    repeats_s: tuple[float, ...] = ()
+
+
+class Variable(_Frozen):
+    """A variable of the model in the order of creation; `server` is where it lay, if there were servers."""
+
+    name: str
+    shape: tuple[int, ...]
+    held_bytes: int = Field(ge=0)
+    sent_bytes: int = Field(ge=0)
+    trainable: bool = True
+    server: int | None = Field(None, ge=0)
+
+
+class Server(_Frozen):
+    """What one update costs a server: seconds a message and a byte of its parameters, both ways together.
+
+    `saturation_s` is its service of a whole update as the saturation test gave it, with one server: seconds an update
+    when workers compute nothing. It wins over the other two, which then only say how it divides over servers.
+    `overlap` and `latency` are the p and m of `laws.ps_async_step_s`.
+    """
+
+    message_s: float = Field(ge=0)
+    byte_s: float = Field(ge=0)
+    saturation_s: float | None = Field(None, gt=0)
+    overlap: float = Field(1.0, ge=1)
+    latency: float = Field(1.0, ge=1)
+
+
+class Ring(_Frozen):
+    """Summing over this machine's own ring: `alpha_s` a round, `byte_s` a byte sent: copies and additions, no link."""
+
+    alpha_s: float = Field(ge=0)
+    byte_s: float = Field(ge=0)
+    overlap: float = Field(1.0, ge=1)
+
+
+class FixedTimes(_Frozen):
+    """Seconds that do not depend on how long training is: `start_s` until the model is built, `first_step_s` of
+    tracing, `evaluation_s` of one evaluation, `checkpoint_s` of writing one, `upload_s` of results.
+    """
+
+    start_s: float = Field(0.0, ge=0)
+    first_step_s: float = Field(0.0, ge=0)
+    evaluation_s: float = Field(0.0, ge=0)
+    checkpoint_s: float = Field(0.0, ge=0)
+    upload_s: float = Field(0.0, ge=0)
+
+
+class Profile(_Frozen):
+    """What one machine tells about an experiment.
+
+    `cpu_s_per_update` are CPU-seconds of each role for an update. `disturbed`: something else used the machine, so that
+    the figures are less sure. `drain_steps` is what the end of an epoch cost, in steps; None: as the formula says.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: Machine
+    model: str
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch: int = Field(ge=1)
+    examples: int = Field(ge=1)
+    compute: tuple[Compute, ...] = Field(min_length=1)
+    variables: tuple[Variable, ...] = Field(min_length=1)
+    server: Server
+    ring: Ring
+    fixed: FixedTimes = FixedTimes()
+    cpu_s_per_update: dict[str, float] = Field(default_factory=dict)
+    drain_steps: float | None = Field(None, ge=0)
+    disturbed: bool = False
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_batch_once(self) -> Profile:
+        batches = [each.batch for each in self.compute]
+        if batches != sorted(set(batches)):
+            raise ValueError(f"compute must be in the order of batches, each once, not {batches}")
+        return self
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """The smallest and the largest batch whose step was measured."""
+        return self.compute[0].batch, self.compute[-1].batch
+
+    @property
+    def cv(self) -> float:
+        """The spread of a step over its mean: the median over batches."""
+        return float(np.median([each.cv for each in self.compute]))
+
+    @property
+    def repeats_cv(self) -> float:
+        """How much a step differs from one process to the next, over its mean; 0 where it was not repeated."""
+        return max((_cv(each.repeats_s) for each in self.compute), default=0.0)
+
+    @property
+    def param_bytes(self) -> int:
+        """What one worker pulls for a step, and pushes after it but for what is not trained."""
+        return sum(each.sent_bytes for each in self.variables if each.trainable)
+
+    def step_s(self, batch: np.ndarray) -> np.ndarray:
+        """Seconds of computing at a worker's batch, on the machine of the profile: straight lines between what was
+        measured; beyond it the first and the last line go on.
+        """
+        batch = np.asarray(batch, dtype=float)
+        batches = np.array([each.batch for each in self.compute], dtype=float)
+        steps = np.array([each.step_s for each in self.compute])
+        if len(batches) == 1:
+            return steps[0] * batch / batches[0]
+        line = np.clip(np.searchsorted(batches, batch) - 1, 0, len(batches) - 2)
+        slope = (steps[line + 1] - steps[line]) / (batches[line + 1] - batches[line])
+        # Never less than the share of the smallest step that the batch is of it.
+        return np.maximum(steps[line] + slope * (batch - batches[line]), steps[0] * np.minimum(batch / batches[0], 1))
+
+    def loads(self, servers: int) -> tuple[placement.ServerLoad, ...]:
+        """What an update asks of each of `servers`, as facesim places variables."""
+        return placement.balanced(
+            [
+                placement.Variable(each.shape, each.held_bytes, each.sent_bytes, each.trainable)
+                for each in self.variables
+            ],
+            servers,
+        )
+
+    def save(self, file: Path) -> None:
+        write_text(file, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: Path) -> Profile:
+        """The profile in a file.
+
+        Raises:
+            InputError: it is missing, damaged, or of another version.
+        """
+        again = "make one with facesim profile"
+        try:
+            return cls.model_validate_json(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise InputError(f"the profile {file} cannot be read: {why}; {again}") from None
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise InputError(f"the profile {file} cannot be used: {field}: {first['msg']}; {again}") from None
+
+
+def _cv(values: tuple[float, ...]) -> float:
+    if len(values) < 2:
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)) / mean

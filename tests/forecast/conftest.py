@@ -1,0 +1,61 @@
+"""What the forecast's tests share: a profile, and where published measurements lie, if they are there."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile, Ring, Server, Variable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: The kernels and biases of the paper's network, as far as their sizes matter.
+SHAPES = [
+    (3, 3, 3, 32),
+    (32,),
+    (3, 3, 32, 64),
+    (64,),
+    (3, 3, 64, 128),
+    (128,),
+    (4608, 1024),
+    (1024,),
+    (1024, 29),
+    (29,),
+]
+
+
+def variable(number: int, shape: tuple[int, ...]) -> Variable:
+    size = 4 * math.prod(shape)
+    return Variable(name=f"v{number}", shape=shape, held_bytes=size, sent_bytes=size)
+
+
+@pytest.fixture(scope="session")
+def profile() -> Profile:
+    return Profile(
+        machine=Machine(cores=2, sgemm_gflops=150),
+        model="paper-cnn",
+        batch=32,
+        examples=870,
+        compute=(
+            Compute(batch=8, step_s=0.02, cv=0.05),
+            Compute(batch=32, step_s=0.06, cv=0.05, repeats_s=(0.059, 0.06, 0.061)),
+            Compute(batch=128, step_s=0.22, cv=0.05),
+        ),
+        variables=tuple(variable(number, shape) for number, shape in enumerate(SHAPES)),
+        server=Server(message_s=1e-4, byte_s=1e-9, saturation_s=0.02),
+        ring=Ring(alpha_s=2e-4, byte_s=3e-10),
+        fixed=FixedTimes(start_s=5, first_step_s=2, evaluation_s=0.3, checkpoint_s=0.2),
+        cpu_s_per_update={"worker": 0.1, "ps": 0.02, "chief": 0.005},
+    )
+
+
+@pytest.fixture(scope="session")
+def truth() -> Path:
+    """Published measurements: FACESIM_TRUTH, or ../shared/truth beside the repository."""
+    folder = Path(os.environ.get("FACESIM_TRUTH", ROOT.parent / "shared" / "truth"))
+    if not folder.is_dir():
+        pytest.skip(f"published measurements are not at {folder}; FACESIM_TRUTH names another folder")
+    return folder

@@ -1,0 +1,92 @@
+"""Types of hosts: the catalogue's, and a user's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from facesim.billing import assumed_spot_discount, instances
+from facesim.errors import InputError
+from facesim.forecast.hosts import host, hosts
+
+MINE = """
+[instances."lab.node"]
+vcpu = 16
+cores = 8
+memory_gib = 64
+relative_speed = 9.5
+network_base_gbps = 1
+network_peak_gbps = 1
+price_usd_per_hour = 0.05
+
+[instances."ml.m5.large"]
+price_usd_per_hour = 0.2
+spot_usd_per_hour = 0.07
+"""
+
+
+def test_every_type_of_the_catalogue_is_a_host_whose_constants_say_where_they_are_from():
+    known = hosts()
+
+    assert set(known) == set(instances())
+    for kind in known.values():
+        assert kind.speed_source and kind.speed_date and kind.price_source and kind.price_date
+        assert kind.cores * 2 == kind.vcpu
+        assert kind.peak_bytes_per_s >= kind.base_bytes_per_s
+
+
+def test_where_a_network_bursts_and_for_how_long():
+    small, steady = hosts()["ml.m5.xlarge"], hosts()["ml.c5.9xlarge"]
+
+    assert small.base_bytes_per_s == pytest.approx(1.25e9 / 8 * small.goodput)
+    assert small.bucket_bytes == pytest.approx(600 * (10 - 1.25) * 1e9 / 8 * small.goodput)
+    assert steady.bucket_bytes == 0 and steady.peak_bytes_per_s == steady.base_bytes_per_s
+
+
+def test_assumed_speeds_are_said_and_are_less_sure():
+    kind = hosts()["ml.m5.2xlarge"]
+
+    assert kind.speed_half_width == 0.25
+    assert any("speed of ml.m5.2xlarge is assumed" in text for text in kind.assumptions(spot=False))
+    assert any("spot price" in text for text in kind.assumptions(spot=True))
+
+
+def test_a_users_own_types_and_prices_win_and_count_as_measured(tmp_path):
+    file = tmp_path / "instances.toml"
+    file.write_text(MINE)
+
+    known = hosts(file)
+
+    assert known["lab.node"].relative_speed == 9.5
+    assert known["lab.node"].assumptions(spot=False) == []
+    assert known["ml.m5.large"].usd_per_hour(spot=True) == 0.07
+    assert known["ml.m5.large"].vcpu == 2
+    assert hosts()["ml.m5.large"].usd_per_hour(spot=True) == pytest.approx(0.115 * (1 - assumed_spot_discount()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[instances.x]\nvcpu = 2\n", "x.cores: Field required"),
+        ('[instances."ml.m5.large"]\nvcpus = 2\n', "ml.m5.large.vcpus: Extra inputs are not permitted"),
+        ('[instances."ml.m5.large"]\nprice_usd_per_hour = -1\n', "greater than or equal to 0, not -1"),
+        ('[instances."ml.m5.large"]\nnetwork_peak_gbps = 0.1\n', "must be at least network_base_gbps"),
+        ('[instances."ml.m5.large"]\nvcpu = "two"\n', "not 'two'"),
+        ("[hosts.x]\nvcpu = 2\n", "must have tables"),
+        ("instances = 3\n", "must have tables"),
+        ("[instances]\nx = 3\n", "it must be a table"),
+        ("not toml", "cannot be read as TOML"),
+    ],
+)
+def test_a_bad_file_is_refused_with_what_is_wrong(tmp_path, text, message):
+    file = tmp_path / "instances.toml"
+    file.write_text(text)
+
+    with pytest.raises(InputError) as error:
+        hosts(file)
+
+    assert message in str(error.value) and str(file) in str(error.value)
+
+
+def test_an_unknown_type_is_refused_with_a_likely_one():
+    with pytest.raises(InputError, match=r"did you mean ml\.m5\.large"):
+        host("ml.m5.larg", hosts())

@@ -1,0 +1,215 @@
+"""Forecasts of jobs: what they are made of, how they change with the shape, what is refused."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pydantic
+import pytest
+
+from benchmarks.forecast_speed import shapes
+from facesim.errors import InputError
+from facesim.forecast.hosts import hosts
+from facesim.forecast.model import SpotRisk, forecast_job, forecast_jobs
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import ClusterShape
+from facesim.training import STRATEGIES
+
+
+def changed(profile: Profile, **values) -> Profile:
+    return Profile.model_validate({**profile.model_dump(), **values})
+
+
+@pytest.fixture(scope="session")
+def this_machine(profile):
+    """A type of host that is the machine of the profile, without a limit of its network."""
+    reference = hosts()["ml.m5.large"]
+    speed = profile.machine.sgemm_gflops / 75.0
+    fast = {"network_base_gbps": 1000, "network_peak_gbps": 1000, "network_burst_s": None, "single_flow_gbps": None}
+    told = {"name": "here", "relative_speed": speed, "cores": 2, "speed_origin": "measured"}
+    return {"here": reference.model_copy(update={**told, **fast})}
+
+
+def test_one_machine_like_the_profiles_takes_the_steps_that_were_measured(profile, this_machine):
+    forecast = forecast_job(profile, ClusterShape(instance_type="here"), epochs=10, known_hosts=this_machine)
+
+    assert forecast.updates == 28 * 10
+    assert forecast.phases.training_s == pytest.approx(280 * 0.06)
+    assert forecast.phases.evaluation_s == pytest.approx(10 * 0.3)
+    assert forecast.time_s == pytest.approx(sum(vars(forecast.phases).values()))
+    assert forecast.bound == "start-up"
+    assert forecast.images_per_s == pytest.approx(32 / 0.06)
+
+
+def test_dollars_are_the_billed_seconds_of_all_hosts(profile):
+    forecast = forecast_job(profile, ClusterShape(strategy="allreduce", workers=3, instance_type="ml.m5.xlarge"))
+
+    assert forecast.phases.billed_s == pytest.approx(forecast.time_s - forecast.phases.waiting_s)
+    assert forecast.cost_usd == pytest.approx(3 * 0.230 * round(forecast.phases.billed_s) / 3600)
+
+
+def test_servers_with_hosts_of_their_own_are_paid_for(profile):
+    shape = ClusterShape(strategy="ps-async", workers=2, ps=2, instance_type="ml.m5.xlarge")
+    own = shape.model_copy(update={"ps_instance_type": "ml.m5.large"})
+
+    beside, apart = forecast_jobs(profile, [shape, own])
+
+    assert own.groups == [("ml.m5.xlarge", 2), ("ml.m5.large", 2)]
+    assert apart.cost_usd / apart.phases.billed_s > beside.cost_usd / beside.phases.billed_s
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_has_a_forecast_in_which_all_is_positive_and_finite(profile, strategy):
+    for workers in (1, 2, 5, 16):
+        shape = ClusterShape(strategy=strategy, workers=workers, ps=2, instance_type="ml.c5.2xlarge")
+
+        forecast = forecast_job(profile, shape)
+
+        assert 0 < forecast.low_s < forecast.time_s < forecast.high_s < math.inf
+        assert 0 < forecast.low_usd < forecast.cost_usd < forecast.high_usd
+        assert forecast.offered_load >= 0 and forecast.wire_bytes_per_update >= 0
+        assert forecast.assumptions
+        assert str(shape).startswith(strategy)
+
+
+def test_asynchronous_workers_get_faster_until_the_servers_are_busy(profile, this_machine):
+    counts = (1, 2, 4, 8, 32)
+    cluster = [ClusterShape(strategy="ps-async", workers=count, instance_type="here") for count in counts]
+    free = changed(profile, cpu_s_per_update={})
+
+    found = forecast_jobs(free, cluster, known_hosts=this_machine)
+
+    speeds = [each.images_per_s for each in found]
+    assert speeds == sorted(speeds)
+    assert speeds[-1] == pytest.approx(32 / 0.02, rel=0.01)  # the saturation test's 20 ms an update
+    assert [each.staleness for each in found] == [0, 1, 3, 7, 31]
+    assert found[-1].offered_load > 1 > found[0].offered_load
+    assert found[0].bound != "server CPU"
+    assert forecast_job(free, cluster[-1], epochs=500, known_hosts=this_machine).bound == "server CPU"
+
+
+def test_tasks_beside_each_other_share_the_hosts_cores(profile, this_machine):
+    shape = ClusterShape(strategy="ps-async", workers=1, instance_type="here")
+    hungry = changed(profile, cpu_s_per_update={"worker": 0.3, "ps": 0.1})
+
+    forecast = forecast_job(hungry, shape, epochs=1000, known_hosts=this_machine)
+
+    assert forecast.update_s == pytest.approx(0.4 / 2)
+    assert forecast.bound == "host CPU"
+
+
+def test_a_slow_network_bounds_and_a_bucket_delays_that(profile):
+    known = hosts()
+    slow = known["ml.m5.xlarge"].model_copy(
+        update={"network_base_gbps": 0.05, "network_peak_gbps": 5.0, "network_burst_s": 20.0}
+    )
+    shape = ClusterShape(strategy="ps-async", workers=4, instance_type="ml.m5.xlarge", ps_instance_type="ml.m5.xlarge")
+
+    forecast = forecast_job(profile, shape, epochs=100, known_hosts={"ml.m5.xlarge": slow})
+
+    assert forecast.phases.training_burst_s > 0
+    assert forecast.phases.training_base_s > 10 * forecast.phases.training_burst_s
+    assert forecast.bound in ("network in", "network out")
+    # In the base phase updates' bytes go through the link one after another, in both directions at once.
+    updates_left = forecast.phases.training_base_s / (profile.param_bytes / slow.base_bytes_per_s)
+    assert 0.8 * forecast.updates < updates_left < 1.05 * forecast.updates
+
+
+def test_a_faster_type_is_faster_in_proportion(profile):
+    small, large = (
+        forecast_job(profile, ClusterShape(instance_type=kind), epochs=100) for kind in ("ml.m5.large", "ml.m5.2xlarge")
+    )
+
+    ratio = hosts()["ml.m5.2xlarge"].relative_speed / hosts()["ml.m5.large"].relative_speed
+    assert small.phases.training_s / large.phases.training_s == pytest.approx(ratio)
+
+
+def test_spot_capacity_is_cheaper_and_takes_longer(profile):
+    shape = ClusterShape(strategy="ps-async", workers=4, instance_type="ml.m5.large")
+    risk = SpotRisk(reclaims_per_hour=0.5)
+
+    demand, spot = forecast_jobs(profile, [shape, shape.model_copy(update={"spot": True})], epochs=1000, spot_risk=risk)
+
+    assert spot.cost_usd < demand.cost_usd
+    assert spot.time_s > demand.time_s
+    assert spot.phases.interrupted_s > 0
+    assert any("0.5 times an hour" in text for text in spot.assumptions)
+
+
+def test_what_is_less_sure_has_a_wider_interval(profile, this_machine):
+    shape = ClusterShape(instance_type="here")
+    (kind,) = this_machine.values()
+
+    sure = forecast_job(profile, shape, known_hosts=this_machine)
+    assumed = forecast_job(profile, shape, known_hosts={"here": kind.model_copy(update={"speed_origin": "assumed"})})
+    disturbed = forecast_job(changed(profile, disturbed=True), shape, known_hosts=this_machine)
+
+    assert sure.half_width < disturbed.half_width < assumed.half_width
+    assert any("disturbed" in text for text in disturbed.assumptions)
+
+
+def test_a_batch_outside_of_what_was_measured_is_said(profile):
+    inside = forecast_job(profile, ClusterShape(), batch=64)
+    outside = forecast_job(profile, ClusterShape(), batch=512)
+    split = forecast_job(profile, ClusterShape(strategy="allreduce", workers=16))
+
+    assert not inside.extrapolated
+    assert outside.extrapolated and split.extrapolated
+    assert any("outside of what was measured, 8 to 128" in text for text in outside.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        (ClusterShape(instance_type="ml.m5.larg"), {}, "did you mean ml.m5.large"),
+        (ClusterShape(instance_type="ml.g5.xlarge"), {}, "nobody knows how fast ml.g5.xlarge trains"),
+        (ClusterShape(strategy="ps-async", ps_instance_type="m6"), {}, "'m6' is not known"),
+        (ClusterShape(), {"epochs": 0}, "epochs is 0; it must be at least 1"),
+        (ClusterShape(), {"batch": -1}, "batch is -1; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_forecast_is_refused_with_what_to_do(profile, shape, options, message):
+    with pytest.raises(InputError) as error:
+        forecast_job(profile, shape, **options)
+
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values", [{"strategy": "ps"}, {"workers": 0}, {"workers": 2, "backup_workers": 2}, {"ps": 0}, {"cores": 2}]
+)
+def test_a_shape_that_cannot_be_is_refused(values):
+    with pytest.raises(pydantic.ValidationError):
+        ClusterShape(**values)
+
+
+def test_many_shapes_together_are_as_each_alone_and_quick(profile):
+    many = shapes(2000)
+
+    begin = time.process_time()
+    together = forecast_jobs(profile, many)
+    assert time.process_time() - begin < 2
+
+    for place in range(0, 2000, 331):
+        alone = forecast_job(profile, many[place])
+        assert together[place].time_s == pytest.approx(alone.time_s, rel=1e-6)
+        assert together[place].cost_usd == pytest.approx(alone.cost_usd, abs=1e-4)
+
+
+def test_a_profile_survives_its_file_and_a_damaged_one_is_refused(profile, tmp_path):
+    file = tmp_path / "profile.json"
+    profile.save(file)
+
+    assert Profile.load(file) == profile
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    with pytest.raises(InputError, match="schema_version.*facesim profile"):
+        Profile.load(file)
+    with pytest.raises(InputError, match="cannot be read: No such file.*facesim profile"):
+        Profile.load(tmp_path / "none.json")
+
+
+def test_a_step_between_measured_batches_is_on_the_line_between_them(profile):
+    assert profile.step_s(20) == pytest.approx(0.04)
+    assert profile.step_s(256) == pytest.approx(0.22 + 128 * 0.16 / 96)
+    assert 0 < profile.step_s(1) < 0.02

@@ -1,0 +1,47 @@
+"""Where variables lie, and what that asks of each server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from facesim.forecast.placement import Variable, balanced, round_robin, total
+
+
+def floats(count: int, trainable: bool = True) -> Variable:
+    return Variable((count,), 4 * count, 4 * count, trainable)
+
+
+def test_round_robin_deals_variables_out_in_turn_after_the_global_step():
+    first, second = round_robin([floats(10), floats(1, trainable=False), floats(20)], 2)
+
+    assert first == (0, 2, 0, 8 + 4)  # the step, and the statistics: pushed only
+    assert second == (2, 2, 120, 120)
+
+
+def test_facesims_own_placement_splits_large_variables_so_that_all_serve_alike():
+    loads = balanced([Variable((4608, 1024), 4 * 4608 * 1024, 4 * 4608 * 1024), floats(29)], 3)
+
+    assert [load.pull_bytes for load in loads] == pytest.approx([4 * 4608 * 1024 / 3] * 3, rel=1e-3)
+    assert total(loads).pull_messages == 4
+
+
+def test_one_server_holds_everything_whole():
+    (load,) = balanced([floats(10**6), floats(3)], 1)
+
+    assert load == (2, 2, 4 * (10**6 + 3), 4 * (10**6 + 3))
+
+
+def test_what_is_sent_rounded_counts_as_what_is_sent():
+    loads = balanced([Variable((1000, 1000), 4 * 10**6, 2 * 10**6)], 2)
+
+    assert total(loads).pull_bytes == pytest.approx(2 * 10**6)
+
+
+def test_an_even_number_of_variables_for_each_layer_puts_all_kernels_on_one_server(truth):
+    listed = json.loads((truth / "cmdare_variables.json").read_text())["models"]["ShakeShake-big"]
+
+    loads = round_robin([floats(count, bool(trained)) for count, trained in listed], 2)
+
+    assert sorted(load.pull_bytes / 1e6 for load in loads) == pytest.approx([0.09, 104.7], rel=0.05)

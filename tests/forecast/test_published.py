@@ -1,0 +1,214 @@
+"""The benchmark against published measurements: how right it is, that it does not fit what it forecasts, and that no
+file makes it stumble.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.forecast import judge
+from benchmarks.published.async_ps import model_key
+from benchmarks.published.calibrate import SERVER, servers
+from benchmarks.published.curves import Curve, Point, regrets, summary
+from benchmarks.published.sizes import param_bytes
+from benchmarks.published.transient import Cluster, cluster_of
+from facesim.forecast.constants import constants
+
+
+@pytest.fixture(scope="module")
+def report(truth):
+    return summary(judge(truth))
+
+
+@pytest.mark.parametrize(
+    ("study", "mean", "worst_curve"),
+    [
+        ("async ps", 0.045, 0.09),
+        ("async ps, servers added", 0.05, 0.073),
+        ("ps-sync", 0.03, 0.04),
+        ("allreduce, Horovod over MPI", 0.03, 0.03),
+        ("allreduce, PyTorch DDP", 0.12, 0.13),
+        ("one host, several GPUs", 0.04, 0.08),
+        ("job durations", 0.04, 0.04),
+        ("job cost", 0.04, 0.04),
+        ("job durations on spot", 0.04, 0.05),
+        ("plans of mixed instances", 0.04, 0.04),
+    ],
+)
+def test_forecasts_of_published_measurements_are_as_right_as_is_claimed(report, study, mean, worst_curve):
+    told = report["studies"][study]
+
+    assert told["mean_error"] <= mean
+    assert told["worst_curve"] <= worst_curve
+
+
+def test_intervals_cover_what_they_promise(report):
+    studies = [report["studies"][study] for study in ("async ps", "async ps, servers added", "allreduce, PyTorch DDP")]
+
+    covered = sum(told["coverage"] * told["points"] for told in studies) / sum(told["points"] for told in studies)
+    assert 0.7 <= covered <= 0.95
+    assert 0.75 <= studies[0]["coverage"] <= 0.9
+
+
+def test_the_shape_that_is_forecast_to_be_best_is_close_to_it(report):
+    for name, lost in report["regret"].items():
+        if "NCCL" not in name:  # whose measurements contradict each other: 32 GPUs slower than 16
+            assert max(lost.values()) <= 0.05, name
+
+
+def test_what_is_measured_of_a_shape_does_not_change_its_forecast(truth, tmp_path):
+    """But for the inputs: one worker."""
+    for file in truth.glob("cmdare*.json"):
+        content = json.loads(file.read_text())
+        for row in content.get("rows", []):
+            if row["workers"] > 1:
+                row["steps_per_s_median"] *= 2
+        (tmp_path / file.name).write_text(json.dumps(content))
+
+    before, after = ({curve.name: curve for curve in judge(folder)} for folder in (truth, tmp_path))
+
+    for name, curve in after.items():
+        assert [point.forecast for point in curve.judged] == [point.forecast for point in before[name].judged]
+
+
+def test_a_model_is_forecast_with_constants_that_were_fitted_without_it(truth):
+    known = constants("tf1_parameter_server")
+
+    for model in ("ResNet-15", "ResNet-32", "ShakeShake-small", "ShakeShake-big"):
+        assert known.for_model(model_key(model)) is known.without[model_key(model)]
+        assert known.for_model(model_key(model)) != known.values
+    assert known.for_model("another") is known.values
+
+
+@pytest.mark.slow
+def test_the_packaged_constants_are_what_fitting_gives(truth):
+    contents = [json.loads(file.read_text()) for file in truth.glob("cmdare*.json")]
+    rows = next(content["rows"] for content in contents if "rows" in content)
+
+    fitted = servers(contents, rows)["values"]
+
+    packaged = constants("tf1_parameter_server").values
+    assert {name: fitted[name] for name in SERVER} == pytest.approx({name: packaged[name] for name in SERVER}, rel=0.02)
+
+
+def spoilt(content: object, rng: random.Random) -> object:
+    """The same with some rows' fields missing, or of another kind."""
+    content = copy.deepcopy(content)
+    rows = content.get("rows") if isinstance(content, dict) else None
+    for row in rows or []:
+        for name in list(row):
+            if rng.random() < 0.1:
+                del row[name]
+            elif rng.random() < 0.05:
+                row[name] = rng.choice([None, "many", -1, 0, 1e300, [], True, "9"])
+    if isinstance(content, dict):
+        for name in list(content):
+            if name != "rows" and rng.random() < 0.1:
+                del content[name]
+    return content
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_with_missing_or_odd_fields_are_listed_or_left_out_never_a_traceback(truth, tmp_path, seed):
+    rng = random.Random(seed)
+    for file in truth.glob("*.json"):
+        content = json.loads(file.read_text())
+        if "rows" in content and len(content["rows"]) > 150:
+            content["rows"] = rng.sample(content["rows"], 150)
+        (tmp_path / file.name).write_text(json.dumps(spoilt(content, rng)))
+
+    told = summary(judge(tmp_path))
+
+    json.dumps(told)
+    assert told["studies"]
+    for study in told["studies"].values():
+        for curve in study["curves"]:
+            assert ("reason" in curve) != ("points" in curve)
+
+
+def test_files_of_no_known_form_are_listed_with_the_reason(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "b.json").write_text("3")
+    (tmp_path / "c.json").write_text('{"rows": [{"colour": "red"}, 7]}')
+    (tmp_path / "d.json").write_text('[{"workers": 2, "steps_per_s": 3.0, "model": "X", "gpu": "G"}]')
+
+    reasons = {curve.name: curve.reason for curve in judge(tmp_path)}
+
+    assert "cannot be read" in reasons["a.json"]
+    assert reasons["b.json"] == "it is not an object or a list of rows"
+    assert reasons["c.json"] == "its rows are of no known form"
+    assert "variables of X" in reasons["G X, 1 ps"]
+
+
+def test_a_curve_without_its_input_says_so(truth, tmp_path):
+    for file in truth.glob("cmdare*.json"):
+        content = json.loads(file.read_text())
+        if "rows" in content:
+            content["rows"] = [row for row in content["rows"] if row["workers"] > 1]
+        (tmp_path / file.name).write_text(json.dumps(content))
+
+    assert {curve.reason for curve in judge(tmp_path)} == {
+        "one worker was not measured, with these servers or with one"
+    }
+
+
+@pytest.mark.parametrize(
+    ("experiment", "config", "cluster"),
+    [
+        ("experiment_1ps_vs_2ps", "2ps8v", Cluster((("V100", 8),), 2)),
+        ("heterogeneous", "2v1p0k", Cluster((("V100", 2), ("P100", 1)), 1)),
+        ("k80_on_demand", "4-demand", Cluster((("K80", 4),), 1)),
+        ("k80_on_demand", "k80-demand", Cluster((("K80", 1),), 1)),
+        ("p100_spot", "p100-spot", Cluster((("P100", 1),), 1)),
+    ],
+)
+def test_configurations_are_understood(experiment, config, cluster):
+    assert cluster_of(experiment, config) == cluster
+
+
+@pytest.mark.parametrize("config", ["4e2c2w", "?", "", "0k"])
+def test_others_are_told(config):
+    assert isinstance(cluster_of("x", config), str)
+
+
+@pytest.mark.parametrize(
+    ("model", "millions"),
+    [
+        ("ResNet-50", 25.6),
+        ("resnet50_v1.5", 25.6),
+        ("InceptionV3", 23.9),
+        ("ResNet-18, CIFAR-10", 11.2),
+        ("VGG16", 138.4),
+    ],
+)
+def test_a_network_is_known_by_its_names(model, millions):
+    assert param_bytes({"model": model}) == pytest.approx(4e6 * millions)
+    assert param_bytes({"model": model, "params_millions": 2}) == 8e6
+    assert param_bytes({"model": "unheard of"}) is None
+
+
+def test_regret_is_what_the_choice_loses():
+    points = (
+        Point("1", 10, 10, usd_per_h=1, given=True),
+        Point("2", 30, 12, usd_per_h=2),
+        Point("3", 20, 24, usd_per_h=3),
+    )
+
+    lost = regrets([Curve("s", "c", points, choice="c")])["s: c"]
+
+    assert lost["fastest"] == pytest.approx(24 / 12 - 1)
+    assert lost["cheapest"] == pytest.approx((2 / 12) / (1 / 10) - 1)
+
+
+def test_the_command_prints_json_alone(truth):
+    command = [sys.executable, "-m", "benchmarks.forecast", "--truth", str(truth), "--json"]
+
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert set(told) == {"studies", "regret"}
