@@ -64,7 +64,7 @@ FLOORS: list[set[str]] = [
     {"run", "billing", "data", "disturbance", "models", "telling"},
     {"pretrained", "inputs", "leakage", "memory", "metrics"},
     {"recovery", "audit", "recognition", "baselines"},
-    {"training", "result", "report"},
+    {"forecast", "training", "result", "report"},
     {"aws", "backends", "image", "emulator"},
     {"study"},
     {"doctor", "progress"},
