@@ -48,7 +48,7 @@ def test_cluster_knows_nothing_of_facesim():
         assert not {name for name in imports(path, everywhere=True) if name.split(".")[0] == "facesim"}, path
 
 
-@pytest.mark.parametrize("package", ["report", "billing", "metrics", "data", "backends", "baselines"])
+@pytest.mark.parametrize("package", ["report", "billing", "forecast", "metrics", "data", "backends", "baselines"])
 def test_only_training_and_models_use_tensorflow(package):
     # The tf.data pipeline is the one part of `data` that runs inside training tasks.
     for path in modules(f"facesim/{package}"):
@@ -113,6 +113,7 @@ LIGHT = "facesim facesim.cli facesim.spec.job facesim.run facesim.study facesim.
 LIGHT += (
     " facesim.billing.refresh facesim.cli.prices facesim.baselines.record facesim.training facesim.models cluster.node"
 )
+LIGHT += " facesim.forecast.model facesim.forecast.simulate"
 
 
 @pytest.mark.parametrize("module", LIGHT.split())
