@@ -14,7 +14,7 @@ import click
 
 from facesim.job import make_job
 from facesim.progress import Quiet
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.study import run_study
 
 

@@ -21,7 +21,7 @@ import click
 from facesim.backends import backend
 from facesim.inputs import prepare_inputs
 from facesim.job import make_job
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 _REPEATS = 40
 

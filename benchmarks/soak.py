@@ -24,7 +24,7 @@ from facesim.data import RenderSpec, render_folder
 from facesim.job import Job, make_job
 from facesim.progress import Quiet
 from facesim.report.statistics import mean_interval
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.study import run_study
 from facesim.training import STRATEGIES
 

@@ -18,3 +18,8 @@ class InputError(FacesimError):
 
 class RunFailed(FacesimError):
     """A run started and did not complete; the message carries the cause and the failed task's last lines."""
+
+
+def reason(error: Exception) -> str:
+    """What the system said, in its own words: "No space left on device"."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from facesim.errors import InputError
 from facesim.job import Experiment
 from facesim.models import network_name
-from facesim.run import Run, find_run
+from facesim.runs.directory import Run, find_run
 
 FILE = "model.keras"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from facesim.metrics.files import SampleTail
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import Event
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
 from facesim.study import Watcher
 from facesim.telling import told
 
@@ -95,13 +97,13 @@ class Quiet:
     def started(self, run: Run, position: int, jobs: int) -> None:
         pass
 
-    def happened(self, event: dict[str, Any]) -> None:
+    def happened(self, event: Event) -> None:
         pass
 
     def tick(self) -> None:
         pass
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None:
+    def ended(self, run: Run, result: Result) -> None:
         pass
 
 
@@ -127,7 +129,7 @@ class _Lines(Quiet):
         self._course = _Course(run, position, jobs)
         self._say(f"{self._course.title}: starting in {run.directory}")
 
-    def happened(self, event: dict[str, Any]) -> None:
+    def happened(self, event: Event) -> None:
         if text := told(event):
             self._say(f"{self._course.title}: {text}")
 
@@ -135,7 +137,7 @@ class _Lines(Quiet):
         if self._course.update() and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._say(f"{self._course.title}: {self._course.figures()}")
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None:
+    def ended(self, run: Run, result: Result) -> None:
         self._say(f"{self._course.title}: {_end(result)}")
 
 
@@ -171,7 +173,7 @@ class _Live(Quiet):
         self._begin = time.monotonic()
         self.tick()
 
-    def happened(self, event: dict[str, Any]) -> None:
+    def happened(self, event: Event) -> None:
         if text := told(event):
             self._console.print(f"{self._course.title}: {text}", markup=False, highlight=False)
 
@@ -186,9 +188,9 @@ class _Live(Quiet):
         title = Text(course.title, style="bold").append(f"   {_clock(time.monotonic() - self._begin)}", style="dim")
         self._show(Group(title, _bar(course.share), Text(course.figures()), tasks))
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None:
+    def ended(self, run: Run, result: Result) -> None:
         self._hide()
-        style = {"Completed": "green", "Failed": "red"}.get(result["state"], "yellow")
+        style = {RunState.COMPLETED: "green", RunState.FAILED: "red"}.get(result.state, "yellow")
         self._console.print(Text(f"{self._course.title}: ", style="bold").append(_end(result), style=style))
 
 
@@ -198,14 +200,14 @@ def _bar(share: float) -> RenderableType:
     return line
 
 
-def _end(result: dict[str, Any]) -> str:
-    if result["state"] == "Failed":
-        return f"Failed: {result['failure']}"
-    text = f"{result['state']} after {_clock(result['total_s'])}"
-    if result["held_out_accuracy"] is not None:
-        text += f", held-out accuracy {result['held_out_accuracy']:.3f}"
-    if result["images_per_s"] is not None:
-        text += f", {result['images_per_s']:.0f} images/s"
+def _end(result: Result) -> str:
+    if result.state is RunState.FAILED:
+        return f"Failed: {result.failure}"
+    text = f"{result.state.value} after {_clock(result.total_s or 0.0)}"
+    if result.held_out_accuracy is not None:
+        text += f", held-out accuracy {result.held_out_accuracy:.3f}"
+    if result.images_per_s is not None:
+        text += f", {result.images_per_s:.0f} images/s"
     return text
 
 

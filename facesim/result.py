@@ -13,15 +13,17 @@ import psutil
 from facesim.audit import audit
 from facesim.billing.bill import make_bill
 from facesim.billing.catalogue import assumed_spot_discount
-from facesim.files import write_json
 from facesim.job import Job
 from facesim.metrics.files import read_samples
-from facesim.recovery import recovery, replaced_workers
-from facesim.run import Run, State
+from facesim.recovery import of_kind, recovery, replaced_workers
+from facesim.runs.directory import Run
+from facesim.runs.events import Event, TaskStarted
+from facesim.runs.records import Found, Result
+from facesim.runs.states import RunState
 from facesim.training import STRATEGIES, served
 
 
-def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
+def finish(run: Run, state: RunState, failure: str | None, measurement: str, total_s: float) -> Result:
     """Write `result.json` and return what it holds.
 
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
@@ -30,20 +32,20 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     job, outcome, samples, events = run.job(), run.outcome(), read_samples(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
-    found = outcome or {}
+    found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = job.spot.discount if job.spot else None
     discount = assumed_spot_discount() if discount is None else discount
-    bill = make_bill(run.events(), job.groups, discount if job.spot else None)
-    result = {
+    bill = make_bill(events, job.groups, discount if job.spot else None)
+    content = {
         "run_id": run.id,
         "job": job.model_dump(),
         "strategy": job.strategy,
         "backend": job.backend,
         "seed": job.experiment.seed,
-        "state": state.value,
+        "state": state,
         "measurement": measurement,
         "failure": failure,
-        **{name: found.get(name) for name in _FOUND},
+        **found,
         "total_s": total_s,
         "instance_type": job.shape.instance_type,
         "hosts": job.hosts,
@@ -64,25 +66,9 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
         ),
         "machine": machine(),
     }
-    write_json(run.result_file, result)
+    result = Result.model_validate(content)
+    result.write(run.result_file)
     return result
-
-
-#: What the training task finds, as it names it.
-_FOUND = (
-    "held_out_accuracy",
-    "held_out_loss",
-    "training_accuracy",
-    "images_per_s",
-    "training_s",
-    "examples_seen",
-    "updates",
-    "phases",
-    "parameters",
-    "parameter_bytes",
-    "data",
-    "counted",
-)
 
 
 def machine() -> dict[str, Any]:
@@ -135,14 +121,13 @@ def _heard(samples: pandas.DataFrame) -> pandas.DataFrame:
     return samples[rank == rank.groupby(samples["name"]).transform("min")]
 
 
-def _with_attempts(samples: pandas.DataFrame, events: list[dict[str, Any]]) -> pandas.DataFrame:
+def _with_attempts(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
     """The samples with how often their task had been started by then: a new process counts from 0 again."""
     attempts = pandas.Series(0, index=samples.index)
-    for event in events:
-        if event["event"] == "task_started":
-            role, index = event["task"].rsplit("-", 1)
-            of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
-            attempts += of_task & (samples["time_unix_s"] >= event["time_unix_s"])
+    for event in of_kind(events, TaskStarted):
+        role, index = event.task.rsplit("-", 1)
+        of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
+        attempts += of_task & (samples["time_unix_s"] >= event.time_unix_s)
     return samples.assign(attempt=attempts)
 
 

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from facesim.backends import backend, spot
+from facesim.backends import backend
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.backends.spot import live
 from facesim.errors import InputError
 from facesim.faults import check_room
 from facesim.inputs import Inputs, prepare_all, prepare_inputs
@@ -18,17 +19,22 @@ from facesim.leakage import check_unseen
 from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
-from facesim.run import Run, State, check_writable
+from facesim.runs.directory import Run, check_writable
+from facesim.runs.events import (
+    Event,
+    LimitExceeded,
+    NodeEnded,
+    NodeStarted,
+    Recovering,
+    StateEntered,
+    Submitted,
+    TaskEnded,
+    event_of,
+)
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
 
 _TICK_S = 0.25
-_STATES = {
-    "completed": State.COMPLETED,
-    "failed": State.FAILED,
-    "stopped": State.STOPPED,
-    spot.MAX_RUNTIME_EXCEEDED: State.MAX_RUNTIME_EXCEEDED,
-    spot.MAX_WAIT_TIME_EXCEEDED: State.MAX_WAIT_TIME_EXCEEDED,
-}
-_LIMITED = (State.MAX_RUNTIME_EXCEEDED, State.MAX_WAIT_TIME_EXCEEDED)
 
 
 class Watcher(Protocol):
@@ -40,11 +46,11 @@ class Watcher(Protocol):
 
     def started(self, run: Run, position: int, jobs: int) -> None: ...
 
-    def happened(self, event: dict[str, Any]) -> None: ...
+    def happened(self, event: Event) -> None: ...
 
     def tick(self) -> None: ...
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None: ...
+    def ended(self, run: Run, result: Result) -> None: ...
 
 
 def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tuple[Job, Path, Request]]:
@@ -93,7 +99,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         watcher.started(run, position, len(jobs))
         result = _execute(backend(job.backend), run, request, watcher)
         watcher.ended(run, result)
-        if result["state"] == State.STOPPED:
+        if result.state is RunState.STOPPED:
             break
     return runs
 
@@ -108,7 +114,7 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     before = run.job()
     job = changed_job(before, changes)
     result = run.result()
-    if result and result["state"] == State.COMPLETED:
+    if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
     request = backend(job.backend).render(job, run.directory, prepare_inputs(job, watcher.preparing))
     check_writable(job.recovery)
@@ -129,58 +135,61 @@ def _check_equipment(jobs: list[Job]) -> None:
             where.check(job)
 
 
-def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
+def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    run.record("submitted")
+    run.record(Submitted())
     # Real instances tell their own states, and take their own capacity away.
-    execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
+    execution = live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
 
 
-def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
+def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> Result:
     """Follow an execution to its end and write the run's result; returns what that holds."""
-    ends: list[dict[str, Any]] = []
-    limit: dict[str, Any] | None = None
-    ended: dict[str, Any] = {}
+    ends: list[TaskEnded] = []
+    limit: LimitExceeded | None = None
+    ended: NodeEnded | None = None
     try:
         with _Interrupts(execution):
-            for event in execution.events(_TICK_S):
-                if event is None:
+            for told in execution.events(_TICK_S):
+                if told is None:
                     watcher.tick()
                     continue
-                run.record(**event)
+                event = event_of(told)
+                run.record(event)
                 watcher.happened(event)
-                if event["event"] == "task_ended":
+                if isinstance(event, TaskEnded):
                     ends.append(event)
-                elif event["event"] in ("recovering", "node_started"):
+                elif isinstance(event, (Recovering, NodeStarted)):
                     ends.clear()  # what ended before is not why this attempt fails
-                elif event["event"] == "limit_exceeded":
+                elif isinstance(event, LimitExceeded):
                     limit = event
-                ended = event
+                elif isinstance(event, NodeEnded):
+                    ended = event
     finally:
         execution.close()
-    state = _STATES[ended["outcome"]]
-    if state is State.FAILED:
-        failure = ended.get("reason") or _failure(run, ends)
+    assert ended is not None, "an execution's last event says how it ended"
+    state = ended.outcome.state
+    if state is RunState.FAILED:
+        failure = ended.reason or _failure(run, ends)
     else:
-        failure = _limit(limit) if limit and state in _LIMITED else None
-    run.record("state", state=state.value)
+        failure = _limit(limit) if limit and state.limited else None
+    run.record(StateEntered(state=state))
     return finish(run, state, failure, measurement, spent_s(run.events()))
 
 
-def _failure(run: Run, ends: list[dict[str, Any]]) -> str:
+def _failure(run: Run, ends: list[TaskEnded]) -> str:
     """Why a run failed: the first task that ended, how it did, and the last that it printed."""
     if not ends:
         return f"the node ended unexpectedly\n{run.log_tail('node')}".rstrip()
     first = ends[0]
-    how = f"was killed by {first['signal']}" if first["signal"] else f"ended with exit code {first['exit_code']}"
-    return f"{first['task']} {how}; its last lines:\n{run.log_tail(first['task'])}".rstrip()
+    how = f"was killed by {first.signal}" if first.signal else f"ended with exit code {first.exit_code}"
+    return f"{first.task} {how}; its last lines:\n{run.log_tail(first.task)}".rstrip()
 
 
-def _limit(reached: dict[str, Any]) -> str:
+def _limit(reached: LimitExceeded) -> str:
     """Why a run was ended by a limit of its own."""
-    name = flag(reached["limit"].removesuffix("_s"))
-    return f"it reached {name} {reached['limit_s']:g}; go on with it, or give it more seconds or fewer epochs"
+    name = flag(reached.limit.removesuffix("_s"))
+    return f"it reached {name} {reached.limit_s:g}; go on with it, or give it more seconds or fewer epochs"
 
 
 class _Interrupts:

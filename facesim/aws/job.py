@@ -23,7 +23,9 @@ from facesim.backends.printed import Printed
 from facesim.errors import FacesimError
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
 from facesim.recovery import all_again
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import Event, Recovering, StateEntered
+from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob
@@ -39,10 +41,10 @@ _GRACE_S = 120.0
 #: How long AWS may be out of reach before following is given up.
 _OUT_OF_REACH_S = 900.0
 
-#: What ended a job by its own limits: how that is called here, the limit, and AWS' name for it.
+#: What ended a job by its own limits: the limit, and AWS' name for it.
 _LIMITS = {
-    "MaxRuntimeExceeded": ("max_runtime_exceeded", "max_run_s", "MaxRuntimeInSeconds"),
-    "MaxWaitTimeExceeded": ("max_wait_time_exceeded", "max_wait_s", "MaxWaitTimeInSeconds"),
+    Outcome.MAX_RUNTIME_EXCEEDED: ("max_run_s", "MaxRuntimeInSeconds"),
+    Outcome.MAX_WAIT_TIME_EXCEEDED: ("max_wait_s", "MaxWaitTimeInSeconds"),
 }
 
 #: The file in a run directory that keeps what AWS says of the job.
@@ -81,14 +83,14 @@ class SageMakerJob:
         self._recorder = PointWriter(run)
         # Whoever followed the job before has recorded its first states, and what its hosts told.
         before = run.events()
-        self._states = sum(event["event"] == "state" for event in before)
-        self._restarts = sum(event["event"] == "recovering" and "host" not in event for event in before)
-        self._known_until = max((event["time_unix_s"] for event in before if "host" in event), default=0.0)
+        self._states = sum(isinstance(event, StateEntered) for event in before)
+        self._restarts = sum(isinstance(event, Recovering) and event.host is None for event in before)
+        self._known_until = max((event.time_unix_s for event in before if event.host is not None), default=0.0)
         if request is None:
             for log in run.logs.glob("algo-*.log"):
                 log.unlink()  # read again from the beginning
 
-    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         """As `Execution.events`. `uploaded` for each file, `training_job` once it exists, `state` by its transitions.
 
         Raises:
@@ -151,7 +153,7 @@ class SageMakerJob:
         self._exists = True
         yield {"event": "training_job", "name": self._name, "region": self._account.region}
 
-    def _follow(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def _follow(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         due = _Due()
         reached = time.monotonic()
         description: dict[str, Any] = {}
@@ -194,7 +196,7 @@ class SageMakerJob:
         self._over = True
         yield from self._bring_home(description, tick_s)
 
-    def _recovering(self) -> dict[str, Any]:
+    def _recovering(self) -> Recovering:
         self._restarts += 1
         return all_again(self._run.job().tasks, self._restarts)
 
@@ -262,9 +264,9 @@ class SageMakerJob:
         bill = reported(description)
         yield {"event": "billed", **bill}
         secondary, failure = description["SecondaryStatus"], description.get("FailureReason")
-        outcome = OUTCOMES[description["TrainingJobStatus"]]
-        if secondary in _LIMITS:
-            outcome, limit, condition = _LIMITS[secondary]
+        outcome = outcome_of_sagemaker(description["TrainingJobStatus"], secondary)
+        if outcome in _LIMITS:
+            limit, condition = _LIMITS[outcome]
             yield {"event": "limit_exceeded", "limit": limit, "limit_s": description["StoppingCondition"][condition]}
         yield {
             "event": "node_ended",
@@ -306,9 +308,9 @@ class _Due:
         return True
 
 
-def _state(transition: dict[str, Any]) -> dict[str, Any]:
-    when = _unix(transition["StartTime"])
-    return {"event": "state", "state": transition["Status"], "at": "AWS", "time_unix_s": when}
+def _state(transition: dict[str, Any]) -> StateEntered:
+    state = state_of_sagemaker(transition["Status"])
+    return StateEntered(state=state, at="AWS", time_unix_s=_unix(transition["StartTime"]))
 
 
 def _unix(when: Any) -> float:

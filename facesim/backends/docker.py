@@ -20,7 +20,7 @@ from facesim.inputs import Inputs
 from facesim.job import Job
 from facesim.metrics.files import SampleWriter
 from facesim.recovery import all_again
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
 _ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"

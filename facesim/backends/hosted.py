@@ -26,7 +26,7 @@ from facesim.faults import Fault
 from facesim.job import Job
 from facesim.metrics.collectors import COLLECTORS
 from facesim.metrics.place import HOST
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.training import STRATEGIES, served
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait

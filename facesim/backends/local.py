@@ -11,7 +11,7 @@ from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.inputs import Inputs
 from facesim.job import Job
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.training import STRATEGIES, host_of
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.

@@ -13,7 +13,8 @@ from facesim.backends.training_job import TrainingJob, job_name, training_job_re
 from facesim.errors import InputError
 from facesim.inputs import Inputs
 from facesim.job import Job
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import Submitted
 
 #: Leaves room for a suffix in a name of 63 letters.
 _LONGEST_STEM = 54
@@ -33,7 +34,7 @@ class SageMakerBackend:
             )
         site = site_of(job.aws, Account(job.aws.region))
         # A run that goes on is another training job, with the checkpoints of the first.
-        name, lives = job_name(directory), sum(event["event"] == "submitted" for event in Run(directory).events())
+        name, lives = job_name(directory), sum(isinstance(event, Submitted) for event in Run(directory).events())
         again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
         return training_job_request(job, again, inputs.folders, site, lineage=name)
 

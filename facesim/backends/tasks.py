@@ -9,7 +9,7 @@ from cluster.plan import Task
 from cluster.topology import Topology
 from facesim.inputs import DATA, PRETRAINED
 from facesim.job import Job
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.training import STRATEGIES, served
 
 #: Loaded once, before the tasks are forked.

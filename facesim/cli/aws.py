@@ -13,7 +13,7 @@ from facesim.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
 #: Options of `compare` and `run` that describe the place at AWS; `facesim.aws.settings` has their meaning and defaults.
 AWS_OPTIONS = [
@@ -50,17 +50,18 @@ def _name_and_region(target: str, region: str | None) -> tuple[str, str | None]:
     """The training job that TARGET names: by itself, or by the run directory that it was started from."""
     if not _is_run(target):
         return target, region
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
     run = Run.open(Path(target))
     return _job_of(run), region or run.job().aws.region
 
 
 def _job_of(run: Run) -> str:
-    request = json.loads(run.plan_file.read_text()) if run.plan_file.exists() else {}
-    if "CreateTrainingJob" not in request or run.job().backend != "sagemaker":
+    request = run.plan().get("CreateTrainingJob")
+    name = request.get("TrainingJobName") if isinstance(request, dict) else None
+    if not isinstance(name, str) or run.job().backend != "sagemaker":
         raise InputError(f"{run.directory} did not run at AWS: its backend is {run.job().backend}")
-    return request["CreateTrainingJob"]["TrainingJobName"]
+    return name
 
 
 @click.command()
@@ -80,7 +81,7 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     from facesim.aws.job import SageMakerJob
     from facesim.cli.study import INTERRUPTED, show_report
     from facesim.progress import make_watcher
-    from facesim.run import State
+    from facesim.runs.states import RunState
     from facesim.study import attach as follow
 
     name, region = _name_and_region(target, region)
@@ -92,8 +93,9 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
         watcher.started(run, 1, 1)
         watcher.ended(run, follow(run, execution, "measured", watcher))
     show_report([run], run.directory / "report.html", as_json)
-    state = (run.result() or {})["state"]
-    return {State.COMPLETED.value: 0, State.STOPPED.value: INTERRUPTED}.get(state, 1)
+    result = run.result()
+    assert result is not None, "a run that was followed to its end has one"
+    return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
 
 
 @click.command()

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
     from facesim.job import Job
     from facesim.recognition.embedding import Recogniser
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
 
 def _recogniser(path: Path) -> tuple[Run, Recogniser]:
     """The one run at `path` and its model."""
-    from facesim.run import find_run
+    from facesim.runs.directory import find_run
 
     run = find_run(path)
     hush_tensorflow()
@@ -51,8 +51,8 @@ def evaluate(
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    from facesim.files import write_json
     from facesim.inputs import prepare_data
+    from facesim.runs.records import Evaluation
 
     if pairs and not source:
         raise InputError(f"--pairs {pairs} needs DATA, the folder of LFW's images that it names")
@@ -78,9 +78,7 @@ def evaluate(
             update={"experiment": job.experiment.model_copy(update={"data": source, "subset": None})}
         )
         found = assess_others(recogniser, prepared(other), fars)
-    earlier = json.loads(run.evaluation_file.read_text()) if run.evaluation_file.exists() else {}
-    earlier.pop(found["data"], None)
-    write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
+    run.keep_evaluation(Evaluation.model_validate(found))
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -159,9 +157,9 @@ def verify(run_directory: Path, first: Path, second: Path, threshold: float | No
     one, other = recogniser.embed(recogniser.read([first, second]))
     similarity = float(one @ other)
     origin = "given"
-    if threshold is None and run.evaluation_file.exists():
-        newest = list(json.loads(run.evaluation_file.read_text()).values())[-1]
-        threshold, origin = newest["verification"]["threshold"], f"best on {newest['data']}"
+    if threshold is None and (evaluations := list(run.evaluations().values())):
+        newest = evaluations[-1]
+        threshold, origin = newest.verification.threshold, f"best on {newest.data}"
     same = None if threshold is None else similarity >= threshold
     if as_json:
         click.echo(json.dumps({"similarity": similarity, "threshold": threshold, "same": same}))

@@ -21,7 +21,7 @@ from facesim.training import STRATEGIES
 if TYPE_CHECKING:
     from facesim.baselines import Score
     from facesim.job import Job
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.study import Watcher
 
 INTERRUPTED = 130
@@ -146,7 +146,7 @@ def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
 
 def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     from facesim.faults import read_faults
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.study import resume
 
     for name in ("seeds", "output", "dry_run"):
@@ -195,11 +195,11 @@ def _study(
     if dry_run:
         return _print_dry_run(jobs, output)
 
-    from facesim.run import State
+    from facesim.runs.states import RunState
     from facesim.study import run_study
 
     runs = run_study(jobs, output, _watcher(as_json))
-    if baselines and State.STOPPED not in {(run.result() or {}).get("state") for run in runs}:
+    if baselines and RunState.STOPPED not in {result.state for run in runs if (result := run.result())}:
         _baselines(jobs, output)
     return _finished(runs, output, as_json)
 
@@ -214,13 +214,13 @@ def _watcher(as_json: bool) -> Watcher:
 
 def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     """Report on runs that have ended; the command's exit code."""
-    from facesim.run import State
+    from facesim.runs.states import RunState
 
     show_report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
-    states = {result["state"] for run in runs if (result := run.result())}
-    if State.STOPPED in states:
+    states = {result.state for run in runs if (result := run.result())}
+    if RunState.STOPPED in states:
         return INTERRUPTED
-    return 0 if states <= {State.COMPLETED} else 1
+    return 0 if states <= {RunState.COMPLETED} else 1
 
 
 def _baselines(jobs: list[Job], output: Path) -> list[Score]:
@@ -244,7 +244,7 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
     from facesim.inputs import prepare_all
     from facesim.leakage import check_unseen
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.study import cost_estimate, render_jobs
 
     inputs = prepare_all(jobs, lambda *_: None)
@@ -273,7 +273,7 @@ def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
 
     comparison = write_report(runs, html)
     if as_json:
-        results = [run.result() for run in runs]
+        results = [result and result.model_dump(mode="json") for run in runs for result in [run.result()]]
         click.echo(json.dumps({"report": str(html), "results": results, "comparison": to_json(comparison)}, indent=1))
     else:
         print_report(comparison)
@@ -288,7 +288,7 @@ def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
-    from facesim.run import find_runs
+    from facesim.runs.directory import find_runs
 
     show_report(find_runs(list(runs)), output, as_json)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 
 def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Comparison:

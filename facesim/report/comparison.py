@@ -80,9 +80,7 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         for group in grouped.values()
         if (
             accuracies := [
-                r.result.held_out_accuracy_percent
-                for r in _counted(group)
-                if r.result.held_out_accuracy_percent is not None
+                100 * r.result.held_out_accuracy for r in _counted(group) if r.result.held_out_accuracy is not None
             ]
         )
     ]

@@ -60,7 +60,7 @@ def _row(row: Row) -> dict[str, Any]:
                 "run_id": record.run.id,
                 "directory": str(record.run.directory),
                 "seed": record.result.seed,
-                "state": record.result.state,
+                "state": record.result.state.value,
                 "counted": record in row.counted,
                 "failure": record.result.failure,
                 "sync_audit": record.result.sync_audit.model_dump(),

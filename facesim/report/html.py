@@ -118,10 +118,10 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
     shown = []
     for row in comparison.rows:
         for record in row.counted:
-            newest = list(record.evaluations.values())[-1] if record.evaluations else {}
-            if found := newest.get("groups"):
+            newest = list(record.evaluations.values())[-1] if record.evaluations else None
+            if newest and (found := newest.groups):
                 lines = [(what, rate) for what, rates in found["rates"].items() for rate in rates]
-                title = f"{row.label}, seed {record.result.seed}, {newest['data']}"
+                title = f"{row.label}, seed {record.result.seed}, {newest.data}"
                 shown.append({"title": title, "warning": found["warning"], "lines": lines})
     return shown
 
@@ -130,12 +130,9 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     """The run's events as (seconds since launch, event, details)."""
     shown = []
     for event in record.events:
-        at = event.get("time_unix_s")
-        since = "" if record.launched_unix_s is None or at is None else f"{at - record.launched_unix_s:,.1f} s"
-        details = ", ".join(
-            f"{k} {_value(v)}" for k, v in event.items() if k not in ("time_unix_s", "event") and v is not None
-        )
-        shown.append((since, str(event.get("event", "?")).replace("_", " "), details))
+        since = "" if record.launched_unix_s is None else f"{event.time_unix_s - record.launched_unix_s:,.1f} s"
+        details = ", ".join(f"{name} {_value(value)}" for name, value in event.details().items())
+        shown.append((since, event.event.replace("_", " "), details))
     return shown
 
 
@@ -157,7 +154,7 @@ def _value(value: Any) -> str:
 
 def _words(name: str) -> str:
     named = {
-        "chance_accuracy_percent": "accuracy by chance (%)",
+        "chance_accuracy": "accuracy by chance",
         "cpu_count": "CPUs",
         "cpu_model": "CPU",
         "held_out": "held-out share",

@@ -15,7 +15,7 @@ import tensorflow as tf
 from cluster.task import AGAIN
 from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.errors import FacesimError
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.training import STRATEGIES
 from facesim.training.context import open_context
 

@@ -13,7 +13,7 @@ def _evaluated(comparison: Comparison, protocol: str) -> list[tuple[str, str, in
     found = []
     for row, colour in zip(comparison.rows, colours(comparison), strict=True):
         newest = [list(record.evaluations.values())[-1] for record in row.counted if record.evaluations]
-        own = [evaluation for evaluation in newest if protocol in evaluation]
+        own = [evaluation for evaluation in newest if evaluation.get(protocol) is not None]
         found += [
             (f"{row.label}, {evaluation['data']}", colour, nth, evaluation[protocol])
             for nth, evaluation in enumerate(own)
