@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -25,7 +26,7 @@ def make_watcher(console: Console, quiet: bool) -> Watcher:
     """The watcher that suits `console`; a quiet one says nothing."""
     if quiet:
         return Quiet()
-    return _Live(console) if console.is_terminal else _Lines(console)
+    return _WhileItCan(_Live(console) if console.is_terminal else _Lines(console))
 
 
 class _Course:
@@ -105,6 +106,37 @@ class Quiet:
 
     def ended(self, run: Run, result: Result) -> None:
         pass
+
+
+class _WhileItCan(Quiet):
+    """Shows a study as another does until there is nothing to show it on any more: then the study goes on unseen."""
+
+    def __init__(self, shown: Watcher):
+        self._shown = shown
+
+    def _show(self, what: str, *about: Any) -> None:
+        try:
+            getattr(self._shown, what)(*about)
+        except OSError:
+            self._shown = Quiet()
+
+    def preparing(self, what: str, done: int, due: int) -> None:
+        self._show("preparing", what, done, due)
+
+    def noticed(self, text: str) -> None:
+        self._show("noticed", text)
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        self._show("started", run, position, jobs)
+
+    def happened(self, event: Event) -> None:
+        self._show("happened", event)
+
+    def tick(self) -> None:
+        self._show("tick")
+
+    def ended(self, run: Run, result: Result) -> None:
+        self._show("ended", run, result)
 
 
 class _Lines(Quiet):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facesim.cli.output import console, echo, echo_json
+from facesim.cli.parsing import Choice, command
 from facesim.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ AWS_OPTIONS = [
     click.option("--image", help="container image, or `aws` for AWS' TensorFlow image  [default: facesim in ECR]"),
     click.option("--bucket", help="S3 bucket for data and results  [default: sagemaker-REGION-ACCOUNT]"),
     click.option("--prefix", help="folder in the bucket  [default: facesim]"),
-    click.option("--input-mode", type=click.Choice(["File", "FastFile"]), help="copy or stream data  [default: File]"),
+    click.option("--input-mode", type=Choice(["File", "FastFile"]), help="copy or stream data  [default: File]"),
     click.option("--subnets", multiple=True, help="subnet of a VPC to run in; repeatable"),
     click.option("--security-groups", multiple=True, help="security group of a VPC; repeatable"),
     click.option("--kms-key", help="KMS key that encrypts data, volumes and results"),
     click.option("--tags", multiple=True, metavar="KEY=VALUE", help="tag of the training jobs; repeatable"),
     click.option("--ps-instance-type", help="instances of their own, one each, for parameter servers"),
     click.option("--max-cost", type=float, help="dollars: refuse a study that could cost more at AWS"),
-    click.option("--on-interrupt", type=click.Choice(["ask", "stop", "leave"]),
+    click.option("--on-interrupt", type=Choice(["ask", "stop", "leave"]),
                  help="what Ctrl-C does to a training job at AWS  [default: ask]"),
 ]  # fmt: skip
 
@@ -64,7 +65,7 @@ def _job_of(run: Run) -> str:
     return name
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="JOB")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder for the run directory, if JOB is the name of a training job")  # fmt: skip
@@ -75,7 +76,6 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
 
     JOB is the run directory that it was started from, or the training job's name.
     """
-    from rich.console import Console
 
     from facesim.aws.attach import open_run
     from facesim.aws.job import SageMakerJob
@@ -89,7 +89,7 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     run = open_run(account, name, Path(target) if _is_run(target) else output)
     if run.result() is None:
         execution = SageMakerJob(run, account, name, on_interrupt=run.job().aws.on_interrupt)
-        watcher = make_watcher(Console(), quiet=as_json)
+        watcher = make_watcher(console(), quiet=as_json)
         watcher.started(run, 1, 1)
         watcher.ended(run, follow(run, execution, "measured", watcher))
     show_report([run], run.directory / "report.html", as_json)
@@ -98,7 +98,7 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="[JOB]", required=False)
 @_region
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -110,32 +110,32 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
     if target is None:
         jobs = newest(_account(region))
         if as_json:
-            click.echo(json.dumps(jobs, indent=1, default=str))
+            echo_json(jobs)
             return
         for job in jobs:
             created = f"{job['CreationTime']:%Y-%m-%d %H:%M}"
-            click.echo(f"{job['TrainingJobName']:63} {job['TrainingJobStatus']:11} {created}")
+            echo(f"{job['TrainingJobName']:63} {job['TrainingJobStatus']:11} {created}")
         if not jobs:
-            click.echo("no training jobs of facesim's in this region")
+            echo("no training jobs of facesim's in this region")
         return
     name, region = _name_and_region(target, region)
     told = describe(_account(region), name)
     if as_json:
-        click.echo(json.dumps(told, indent=1, default=str))
+        echo_json(told)
         return
-    click.echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
+    echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
     for transition in told.get("SecondaryStatusTransitions", []):
         end = transition.get("EndTime")
         lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   going on"
-        click.echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
+        echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
     if "FailureReason" in told:
-        click.echo(f"  {told['FailureReason']}")
+        echo(f"  {told['FailureReason']}")
     if told["TrainingJobStatus"] in OUTCOMES:
         bill = reported(told)
-        click.echo(f"  billed {bill['billable_s']} s, ${bill['cost_usd']:.4f}")
+        echo(f"  billed {bill['billable_s']} s, ${bill['cost_usd']:.4f}")
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="JOB")
 @click.option("--host", help="only of this host, such as algo-2")
 @click.option("--follow", is_flag=True, help="go on until the job has ended")
@@ -154,13 +154,13 @@ def logs(target: str, host: str | None, follow: bool, region: str | None) -> Non
         with asking("read the training job's logs"):
             for line in tail.new():
                 if host in (None, line.host):
-                    click.echo(f"{line.host}  {redacted(line.text)}")
+                    echo(f"{line.host}  {redacted(line.text)}")
         if ended or not follow:
             return
         time.sleep(2.0)
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="JOB")
 @_region
 def cancel(target: str, region: str | None) -> None:
@@ -169,11 +169,11 @@ def cancel(target: str, region: str | None) -> None:
 
     name, region = _name_and_region(target, region)
     going_on = stop(_account(region), name)
-    click.echo(f"{name}: {'stopping' if going_on else 'had ended already'}")
+    echo(f"{name}: {'stopping' if going_on else 'had ended already'}")
 
 
-@click.command()
-@click.argument("name", type=click.Choice(["user", "role", "trust"]), default="user")
+@command()
+@click.argument("name", type=Choice(["user", "role", "trust"]), default="user")
 @_region
 @click.option("--role", default="facesim-training", show_default=True, help="name of the role of training jobs")
 @click.option("--bucket", help="S3 bucket  [default: sagemaker-REGION-ACCOUNT]")
@@ -192,10 +192,10 @@ def policy(name: str, region: str | None, role: str, bucket: str | None, prefix:
         "PREFIX": prefix,
         "ROLE": role,
     }
-    click.echo(written(name, places))
+    echo(written(name, places))
 
 
-@click.command()
+@command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on; nobody is authenticated")
 @click.option("--port", default=5055, show_default=True, help="port to listen on; 0 is any free one")
 @click.option(
@@ -236,7 +236,7 @@ def emulator(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     url = running.start()
-    click.echo(f"export AWS_ENDPOINT_URL={url} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x")
+    echo(f"export AWS_ENDPOINT_URL={url} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x")
     while not over.wait(0.5):  # a wait without an end would not let the signal's handler run on every system
         pass
     running.stop()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import group
 
 if TYPE_CHECKING:
     from facesim.data import Description
@@ -20,7 +22,7 @@ _MANY = 20_000
 _SHOWN = 20
 
 
-@click.group()
+@group()
 def data() -> None:
     """Images to train on."""
 
@@ -70,10 +72,10 @@ def describe(source: str, held_out: float, seed: int, near: float, as_json: bool
             found = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
     sizes = original_sizes(source, job.experiment.image_size)
     if as_json:
-        click.echo(json.dumps({**asdict(found), "original_sizes": sizes and asdict(sizes)}, indent=1))
+        echo_json({**asdict(found), "original_sizes": sizes and asdict(sizes)})
         return
     for line in _description(found, sizes):
-        click.echo(line)
+        echo(line)
 
 
 def _description(found: Description, sizes: Sizes | None) -> list[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.errors import InputError
 
@@ -29,7 +31,7 @@ def _recogniser(path: Path) -> tuple[Run, Recogniser]:
     return run, Recogniser(run)
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[DATA]", required=False)
 @click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
@@ -80,10 +82,10 @@ def evaluate(
         found = assess_others(recogniser, prepared(other), fars)
     run.keep_evaluation(Evaluation.model_validate(found))
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        echo_json(found)
         return
     for line in _evaluation(found):
-        click.echo(line)
+        echo(line)
 
 
 def _evaluation(found: dict[str, Any]) -> list[str]:
@@ -117,7 +119,7 @@ def _evaluation(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("embeddings.npz"), show_default=True,
@@ -130,7 +132,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
     np.savez(output, embeddings=embeddings, paths=[str(file) for file in files])
-    click.echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
+    echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
 def _image_files(paths: tuple[Path, ...]) -> list[Path]:
@@ -143,7 +145,7 @@ def _image_files(paths: tuple[Path, ...]) -> list[Path]:
     return files
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
@@ -162,17 +164,15 @@ def verify(run_directory: Path, first: Path, second: Path, threshold: float | No
         threshold, origin = newest.verification.threshold, f"best on {newest.data}"
     same = None if threshold is None else similarity >= threshold
     if as_json:
-        click.echo(json.dumps({"similarity": similarity, "threshold": threshold, "same": same}))
+        echo(json.dumps({"similarity": similarity, "threshold": threshold, "same": same}))
     elif threshold is None:
-        click.echo(
-            f"similarity {similarity:.3f}; for a threshold give --threshold or run: facesim evaluate {run.directory}"
-        )
+        echo(f"similarity {similarity:.3f}; for a threshold give --threshold or run: facesim evaluate {run.directory}")
     else:
         verdict = "the same person" if same else "different people"
-        click.echo(f"{verdict}: similarity {similarity:.3f}, threshold {threshold:.3f} ({origin})")
+        echo(f"{verdict}: similarity {similarity:.3f}, threshold {threshold:.3f} ({origin})")
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("gallery", type=click.Path(path_type=Path))
 @click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -200,16 +200,16 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
         for file, own in zip(files, found)
     ]
     if as_json:
-        click.echo(json.dumps(ranked, indent=1))
+        echo_json(ranked)
         return
     for entry in ranked:
         told = ", ".join(f"{each['identity']} {each['similarity']:.3f}" for each in entry["likest"])
-        click.echo(f"{entry['probe']}: {told}")
+        echo(f"{entry['probe']}: {told}")
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--format", "kind", type=click.Choice(["keras", "savedmodel"]), default="keras", show_default=True,
+@click.option("--format", "kind", type=Choice(["keras", "savedmodel"]), default="keras", show_default=True,
               help="one file for Keras, or a folder for TensorFlow and its servers")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
 def export(run_directory: Path, kind: str, output: Path | None) -> None:
@@ -231,7 +231,7 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
         names = prepare_data(run.job(), lambda *_: None).names
     except InputError as error:
         names = ()
-        click.echo(f"facesim: people have numbers in place of names: {error}", err=True)
+        echo(f"facesim: people have numbers in place of names: {error}", err=True)
     if len(names) != recogniser.identities:
         names = [str(number) for number in range(recogniser.identities)]
     from facesim.models.export import portable, write_keras, write_savedmodel
@@ -240,7 +240,7 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
     model = portable(recogniser.model, experiment.model, experiment.mirror_test)
     (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
     height, width, channels = model.input_shape[1:]
-    click.echo(
+    echo(
         f"{output}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
         f"{model.outputs[0].shape[-1]} dimensions and {len(names)} people"
     )

@@ -12,8 +12,9 @@ import click
 
 from facesim.backends import BACKENDS
 from facesim.cli.aws import AWS_OPTIONS
+from facesim.cli.output import console, echo, echo_json, writing
+from facesim.cli.parsing import Choice, command, read_config
 from facesim.errors import InputError
-from facesim.files import read_toml
 from facesim.models import HEADS, MODELS
 from facesim.recipes import RECIPES
 from facesim.training import STRATEGIES
@@ -26,39 +27,26 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-
-def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Let a TOML file give the defaults of the command's options."""
-    if path is None:
-        return
-    content = read_toml(path, "--config")
-    settings = {name.replace("-", "_"): value for name, value in content.items()}
-    known = {option.name for option in ctx.command.params} - {"config", "dry_run", "as_json"}
-    unknown = sorted(settings.keys() - known)
-    if unknown:
-        raise InputError(f"--config {path}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
-    several = {option.name for option in ctx.command.params if getattr(option, "multiple", False)}
-    ctx.default_map = {
-        name: [value] if name in several and isinstance(value, str) else value for name, value in settings.items()
-    }
+#: More runs of one thing are a slip of the finger.
+MAX_SEEDS = 1000
 
 
 def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options that describe jobs. What is left out is `facesim.job`'s default."""
     file = click.Path(path_type=Path)
     options = [
-        click.option("--backend", type=click.Choice(list(BACKENDS)), default="local", show_default=True,
+        click.option("--backend", type=Choice(list(BACKENDS)), default="local", show_default=True,
                      help="where to run"),
         click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz, .csv, .rec or .tfrecord"),
         click.option("--subset", multiple=True,
                      help="identities=N,images=M, or one of them: a part of the data, chosen by the seed, each larger"
                           " one containing the smaller; repeatable, for a learning curve"),
-        click.option("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
+        click.option("--strategy", type=Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
                      show_default=True, help="how replicas train together; repeatable"),
-        click.option("--recipe", type=click.Choice(list(RECIPES)),
+        click.option("--recipe", type=Choice(list(RECIPES)),
                      help="defaults of model, head, optimiser, ... (facesim recipes)  [default: paper]"),
-        click.option("--model", type=click.Choice(list(MODELS)), help="network (facesim models)  [default: paper-cnn]"),
-        click.option("--head", type=click.Choice(list(HEADS)), help="from features to logits  [default: softmax]"),
+        click.option("--model", type=Choice(list(MODELS)), help="network (facesim models)  [default: paper-cnn]"),
+        click.option("--head", type=Choice(list(HEADS)), help="from features to logits  [default: softmax]"),
         click.option("--pretrained", metavar="RUN",
                      help="start from the network of this run, or .keras file, all but its head"),
         click.option("--margin", type=float, help="cosface: cosine, arcface: radians  [default: 0.2]"),
@@ -73,18 +61,18 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--epochs", type=int, help="times that every training example is seen  [default: 50]"),
         click.option("--batch", type=int, help="examples in one update  [default: 32]"),
         click.option("--learning-rate", type=float, help="Adam's learning rate  [default: 0.0001]"),
-        click.option("--schedule", type=click.Choice(["constant", "cosine"]), help="of the rate  [default: constant]"),
+        click.option("--schedule", type=Choice(["constant", "cosine"]), help="of the rate  [default: constant]"),
         click.option("--warmup", type=float, help="share of updates in which a cosine rate rises  [default: 0.05]"),
         click.option("--weight-decay", type=float, help="AdamW's weight decay; 0 is Adam  [default: 0]"),
         click.option("--clip-norm", type=float, help="bound of the whole gradient's norm  [default: none]"),
         click.option("--augment/--no-augment", default=None, help="alter training images at random  [default: no]"),
         click.option("--mirror-test/--no-mirror-test", default=None,
                      help="test on each image and its mirror image, averaged  [default: no]"),
-        click.option("--scale-lr", type=click.Choice(["none", "linear", "sqrt"]),
+        click.option("--scale-lr", type=Choice(["none", "linear", "sqrt"]),
                      help="with the workers of an update, --batch being each one's  [default: none]"),
         click.option("--warmup-epochs", type=int, help="epochs until a scaled rate is reached  [default: 5]"),
-        click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="compute in  [default: float32]"),
-        click.option("--cache", type=click.Choice(["memory", "disk", "none"]),
+        click.option("--precision", type=Choice(["float32", "bfloat16"]), help="compute in  [default: float32]"),
+        click.option("--cache", type=Choice(["memory", "disk", "none"]),
                      help="where decoded images are kept; none: image files are decoded as read  [default: memory]"),
         click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
         click.option("--held-out", type=float, help="share of an identity's images kept for testing  [default: 0.2]"),
@@ -93,7 +81,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]"),
         click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]"),
         click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),
-        click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+        click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True,
                      help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
         *AWS_OPTIONS,
@@ -117,7 +105,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
         click.option("--faults", help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
         click.option("--output", type=file, default=Path("runs"), show_default=True,
                      help="folder for run directories and report"),
-        click.option("--config", type=file, is_eager=True, expose_value=False, callback=_read_config,
+        click.option("--config", type=file, is_eager=True, expose_value=False, callback=read_config,
                      help="TOML file with any of these options; flags win over it"),
         click.option("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
         click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
@@ -131,7 +119,7 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
     return decorate
 
 
-@click.command()
+@command()
 @_job_options(["single"])
 @click.option("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path),
               help="go on with a run that did not complete; its options stay but for those given")  # fmt: skip
@@ -163,7 +151,7 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     return _finished([run], directory.parent, as_json)
 
 
-@click.command()
+@command()
 @_job_options(["single", "ps-async"])
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="also recognise with classical methods, the bar for any network")  # fmt: skip
@@ -205,11 +193,10 @@ def _study(
 
 
 def _watcher(as_json: bool) -> Watcher:
-    from rich.console import Console
 
     from facesim.progress import make_watcher
 
-    return make_watcher(Console(), quiet=as_json)
+    return make_watcher(console(), quiet=as_json)
 
 
 def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
@@ -234,7 +221,7 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
         data = inputs.data
         split = (job.experiment.subset, job.experiment.seed)
         if len(data.labels) > MAX_IMAGES:
-            click.echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
+            echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
             return []
         if split not in scores:
             scores[split] = record_baselines(data, job.experiment.model_dump(), [job.experiment.seed], output)
@@ -263,7 +250,7 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
     told: dict[str, Any] = {"runs": shown}
     if estimate := cost_estimate(rendered):
         told["estimate"] = estimate
-    click.echo(json.dumps(told, indent=1))
+    echo_json(told)
     return 0
 
 
@@ -274,13 +261,14 @@ def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
     comparison = write_report(runs, html)
     if as_json:
         results = [result and result.model_dump(mode="json") for run in runs for result in [run.result()]]
-        click.echo(json.dumps({"report": str(html), "results": results, "comparison": to_json(comparison)}, indent=1))
+        echo_json({"report": str(html), "results": results, "comparison": to_json(comparison)})
     else:
-        print_report(comparison)
-        click.echo(f"\nreport: {html}")
+        with writing():
+            print_report(comparison, console())
+        echo(f"\nreport: {html}")
 
 
-@click.command()
+@command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
@@ -293,9 +281,11 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     show_report(find_runs(list(runs)), output, as_json)
 
 
-@click.command()
+@command()
 @click.argument("source", metavar="DATA")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="splits, with seeds 0, 1, ...")
+@click.option(
+    "--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, help="splits, with seeds 0, 1, ..."
+)
 @click.option("--image-size", type=int, help="height and width in pixels  [default: 64]")
 @click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]")
 @click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
@@ -312,14 +302,14 @@ def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: A
 
     table = means(_baselines([make_job(data=source, seed=seed, **options) for seed in range(seeds)], output))
     if as_json:
-        click.echo(json.dumps(table, indent=1))
+        echo_json(table)
         return
-    click.echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
+    echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
     for name, own in table.items():
         spread = "" if own["accuracy_sd"] is None else f"{100 * own['accuracy_sd']:.1f} %"
         figures = (
             f"{100 * own['accuracy']:8.1f} %{spread:>8}{100 * own['balanced_accuracy']:8.1f} %{own['seconds']:10.2f}"
         )
-        click.echo(f"{name:12}{figures}  {BASELINES[name].summary}")
+        echo(f"{name:12}{figures}  {BASELINES[name].summary}")
     for name in BASELINES.keys() - table.keys():
-        click.echo(f"{name:12}  left out: it needs more than one training image of somebody")
+        echo(f"{name:12}  left out: it needs more than one training image of somebody")

@@ -16,6 +16,7 @@ from facesim.billing.market import Spot
 from facesim.errors import InputError
 from facesim.job import make_job
 from facesim.metrics.files import read_samples
+from facesim.runs.records import TaskOutcome
 from tests.aws.conftest import SECRET, follow, states, submit
 from tests.aws.hosts import OUTCOME
 from tests.aws.relay import Relay
@@ -44,7 +45,7 @@ def test_results_come_home_into_an_ordinary_run_directory(endpoint, job, inputs,
     follow(run, execution)
 
     assert run.model_file.read_bytes() == b"a model"
-    assert run.outcome() == OUTCOME
+    assert run.outcome() == TaskOutcome.model_validate(OUTCOME)
     assert sorted(file.name for file in run.logs.iterdir()) == [
         "algo-1.log",
         "algo-2.log",

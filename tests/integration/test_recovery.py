@@ -196,7 +196,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
     assert meanwhile.code == 2 and "still being run by another process" in meanwhile.errors
     assert after["state"] == State.STOPPED
     assert run.job().shape.workers == 3
-    assert set(after["counted"]["steps_since_resized"]) == {"0", "1", "2"}
+    assert set(after["counted"]["steps_since_resized"]) == {0, 1, 2}
     assert after["examples_seen"] > before["examples_seen"]
     assert after["sync_audit"]["verdict"] == "together", after["sync_audit"]["evidence"]
     assert after["total_s"] > before["total_s"]
