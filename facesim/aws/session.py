@@ -20,19 +20,16 @@ class Account:
     """An AWS account as the user's own configuration names it (environment, profile, instance role), in one region.
 
     Raises:
-        InputError: boto3 is missing, or no region is configured.
+        InputError: boto3 is missing, no region is configured, or the configuration cannot be used.
     """
 
     def __init__(self, region: str | None = None):
         boto3 = _boto3()
-        from botocore.exceptions import ProfileNotFound
-
-        try:
+        with _configuring():
             # AWS' other tools read AWS_REGION, boto3 only AWS_DEFAULT_REGION.
             self.session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
-        except ProfileNotFound as error:
-            raise InputError(f"{error}; name one of ~/.aws/config in AWS_PROFILE") from None
-        if not self.session.region_name:
+            configured = self.session.region_name
+        if not configured:
             raise InputError("no AWS region is configured; give --region, such as us-east-1, or set AWS_REGION")
 
     @property
@@ -41,7 +38,8 @@ class Account:
 
     @property
     def partition(self) -> str:
-        return self.session.get_partition_for_region(self.region)
+        with _configuring():
+            return self.session.get_partition_for_region(self.region)
 
     @functools.cached_property
     def id(self) -> str:
@@ -57,7 +55,8 @@ class Account:
     def client(self, service: str) -> Any:
         from botocore.config import Config
 
-        return self.session.client(service, config=Config(retries={"total_max_attempts": 5, "mode": "standard"}))
+        with _configuring():
+            return self.session.client(service, config=Config(retries={"total_max_attempts": 5, "mode": "standard"}))
 
 
 def _boto3() -> Any:
@@ -69,11 +68,33 @@ def _boto3() -> Any:
 
 
 @contextmanager
+def _configuring() -> Iterator[None]:
+    """Within it, what boto3 does not take of the user's configuration becomes an error that says where to look.
+
+    Raises:
+        InputError: a profile, region, endpoint, file or variable cannot be used.
+    """
+    from botocore.exceptions import BotoCoreError, ProfileNotFound, UnknownRegionError
+
+    try:
+        yield
+    except ProfileNotFound as error:
+        raise InputError(f"{error}; name one of ~/.aws/config in AWS_PROFILE") from None
+    except UnknownRegionError as error:
+        raise InputError(f"{error}; give --region one of AWS' regions, such as us-east-1") from None
+    except (BotoCoreError, OSError, ValueError) as error:
+        raise InputError(
+            f"the AWS configuration cannot be used: {redacted(str(error))}; look at ~/.aws/config, ~/.aws/credentials "
+            "and the AWS_... variables of the environment (AWS_ENDPOINT_URL begins with https:// or http://)"
+        ) from None
+
+
+@contextmanager
 def asking(what: str) -> Iterator[None]:
     """Within it, what AWS answers to an attempt to `what` becomes an error that says what to do.
 
     Raises:
-        InputError: no credentials, or they do not allow it.
+        InputError: no credentials, they want an answer that nobody gives, or they do not allow it.
         AwsError: AWS cannot be reached, or refuses for another reason.
     """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -92,7 +113,12 @@ def asking(what: str) -> Iterator[None]:
         if code in _NOT_VALID:
             raise InputError(f"{text}; the AWS credentials are wrong or have expired: sign in again") from None
         raise AwsError(text) from None
-    except BotoCoreError as error:
+    except EOFError:
+        raise InputError(
+            f"cannot {what}: AWS' credentials ask for something, such as an MFA code, and there is nobody to answer; "
+            "run this on a terminal, or sign in before"
+        ) from None
+    except (BotoCoreError, UnicodeError) as error:
         raise AwsError(f"cannot {what}: {redacted(str(error))}") from None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from facesim.errors import InputError
+
 if TYPE_CHECKING:
     from facesim.backends.base import Backend
 
@@ -16,5 +18,11 @@ BACKENDS: dict[str, str] = {
 
 
 def backend(name: str) -> Backend:
-    """The backend called `name`, one of `BACKENDS`."""
+    """The backend called `name`, one of `BACKENDS`.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"there is no backend {name}; allowed are {', '.join(BACKENDS)}")
     return import_module(BACKENDS[name]).BACKEND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,10 @@ def _account(region: str | None) -> Account:
 
 
 def _is_run(target: str) -> bool:
-    return (Path(target) / "job.json").is_file()
+    try:
+        return os.path.lexists(Path(target) / "job.json")
+    except ValueError:
+        return False
 
 
 def _name_and_region(target: str, region: str | None) -> tuple[str, str | None]:

@@ -10,6 +10,7 @@ import click
 
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import group
+from facesim.errors import doing
 
 if TYPE_CHECKING:
     from facesim.data import Description
@@ -39,7 +40,10 @@ def render(out: Path, **options: Any) -> None:
     from facesim.data import RenderSpec, render_folder
 
     spec = RenderSpec(**options)
-    with click.progressbar(length=spec.identities * spec.images, label=f"rendering into {out}") as bar:
+    with (
+        doing(f"write images into {out}", "name a folder with room for them"),
+        click.progressbar(length=spec.identities * spec.images, label=f"rendering into {out}", file=sys.stderr) as bar,
+    ):
         render_folder(spec, out, lambda _, done, __: bar.update(done - bar.pos))
 
 

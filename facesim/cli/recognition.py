@@ -11,7 +11,7 @@ import click
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
-from facesim.errors import InputError
+from facesim.errors import InputError, doing
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
@@ -131,7 +131,8 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     files = _image_files(images)
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
-    np.savez(output, embeddings=embeddings, paths=[str(file) for file in files])
+    with doing(f"write {output}", "name another file with --output, where there is room"):
+        np.savez(output, embeddings=embeddings, paths=[str(file) for file in files])
     echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
@@ -238,7 +239,8 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
 
     experiment = recogniser.experiment
     model = portable(recogniser.model, experiment.model, experiment.mirror_test)
-    (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
+    with doing(f"write {output}", "name another place with --output, where there is room"):
+        (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
     height, width, channels = model.input_shape[1:]
     echo(
         f"{output}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from facesim.baselines import Score
     from facesim.job import Job
     from facesim.runs.directory import Run
+    from facesim.runs.records import Result
     from facesim.study import Watcher
 
 INTERRUPTED = 130
@@ -260,12 +261,20 @@ def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
 
     comparison = write_report(runs, html)
     if as_json:
-        results = [result and result.model_dump(mode="json") for run in runs for result in [run.result()]]
+        results = [result and result.model_dump(mode="json") for run in runs for result in [_result(run)]]
         echo_json({"report": str(html), "results": results, "comparison": to_json(comparison)})
     else:
         with writing():
             print_report(comparison, console())
         echo(f"\nreport: {html}")
+
+
+def _result(run: Run) -> Result | None:
+    """A run's result, if it has one that can be read; why not is in the comparison's warnings."""
+    try:
+        return run.result()
+    except InputError:
+        return None
 
 
 @command()

@@ -25,7 +25,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from facesim.errors import InputError, reason
+from facesim.errors import InputError, doing, reason
 from facesim.files import append, write_text
 from facesim.job import Job, Recovery
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
@@ -111,9 +111,10 @@ class Run:
 
     def reopen(self, job: Job) -> None:
         """Make it a run that goes on, as `job`: what told of its end is gone."""
-        write_text(self.job_file, job.model_dump_json(indent=1))
-        for end in (self.result_file, self.outcome_file):
-            end.unlink(missing_ok=True)
+        with doing(f"write to {self.directory}", "a run goes on in its own directory, which has to be writable"):
+            write_text(self.job_file, job.model_dump_json(indent=1))
+            for end in (self.result_file, self.outcome_file):
+                end.unlink(missing_ok=True)
 
     def job(self) -> Job:
         """The job that this run is of.
@@ -159,7 +160,8 @@ class Run:
     def keep_evaluation(self, evaluation: Evaluation) -> None:
         """Write an evaluation, the newest, in place of an earlier one on the same data."""
         others = {name: own for name, own in self.evaluations().items() if name != evaluation.data}
-        write_evaluations(self.evaluation_file, {**others, evaluation.data: evaluation})
+        with doing(f"write {self.evaluation_file}", "make room, or copy the run to where it can be written"):
+            write_evaluations(self.evaluation_file, {**others, evaluation.data: evaluation})
 
     def plan(self) -> dict[str, Any]:
         """The request that ran the job, as its backend wrote it to `plan.json`; empty where there is none.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,6 +23,9 @@ from facesim.runs.states import RunState
 SCHEMA_VERSION = 1
 
 _REMEDY = "leave this run out of the report, or run the job again"
+
+#: A value of a job's, or a fact about a machine.
+Scalar = Union[str, int, float, bool, None]  # noqa: UP007 - pydantic reads it while Python 3.10 runs, too
 
 AnyRecord = TypeVar("AnyRecord", bound="Record")
 
@@ -67,11 +71,20 @@ class Record(BaseModel):
 class JobFields(Record):
     """A job as `job.json` has it. Not a `Job`: a run stays readable after facesim's own fields have changed."""
 
-    experiment: dict[str, Any]
+    experiment: dict[str, Scalar]
     strategy: str
-    shape: dict[str, Any]
+    shape: dict[str, Scalar]
     backend: str
     spot: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _has_fields_as_facesim_names_them(self) -> JobFields:
+        for name in ("data", "pretrained", "subset"):
+            if not isinstance(self.experiment.get(name), (str, NoneType)):
+                raise ValueError(f"experiment.{name} is {self.experiment[name]!r}, which is no text")
+        if not isinstance(self.experiment.get("seed", 0), int):
+            raise ValueError(f"experiment.seed is {self.experiment['seed']!r}, which is no whole number")
+        return self
 
 
 class Data(Record):
@@ -208,7 +221,7 @@ class Result(Found):
     wire_bytes: float | None = None
     collector_errors: dict[str, float] = {}
     sync_audit: Audit = Audit()
-    machine: dict[str, Any] = {}
+    machine: dict[str, Scalar] = {}
 
 
 class ClosedSet(Record):
