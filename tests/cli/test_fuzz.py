@@ -5,6 +5,7 @@ In this process, without TensorFlow: each case takes milliseconds.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,10 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from facesim.cli import facesim as group
+from facesim.report import compare, print_report, to_json
+from facesim.runs.directory import find_runs
 from tests.conftest import Command, facesim_here
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ps-async-killed"
@@ -26,6 +30,7 @@ cheap = settings(
     max_examples=200,
     deadline=None,
     derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -94,7 +99,9 @@ def damages(draw: st.DrawFn) -> tuple[str, str, object]:
         return file, kind, draw(st.floats(0, 1))
     if kind == "other":
         return file, kind, draw(VALUES)
-    return file, "bytes", draw(st.binary(max_size=40)) if kind in ("field", "bytes") else (file, kind, None)[2]
+    if kind in ("field", "bytes"):  # a log has no fields
+        return file, "bytes", draw(st.binary(max_size=40))
+    return file, kind, None
 
 
 def damage(run: Path, file: str, kind: str, what: object) -> None:
@@ -104,7 +111,7 @@ def damage(run: Path, file: str, kind: str, what: object) -> None:
     if kind == "cut":
         path.write_bytes(content[: int(what * len(content))])
     elif kind == "bytes":
-        path.write_bytes(what or b"")
+        path.write_bytes(what)
     elif kind == "folder":
         path.mkdir()
     elif kind == "nowhere":
@@ -134,20 +141,44 @@ def fresh(tmp_path: Path):
     return make
 
 
+@pytest.mark.slow
 @cheap
 @given(damages())
-def test_a_damaged_run_does_not_keep_others_from_being_reported(fresh, tmp_path, how):
+def test_a_damaged_run_does_not_keep_others_from_being_compared(fresh, tmp_path, how):
     run = fresh()
     damage(run, *how)
 
-    command = told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html", "--json"))
+    comparison = compare(find_runs([tmp_path / "runs"]))
 
-    assert command.code == 0, command.errors
-    shown = [row for row in json.loads(command.output)["comparison"]["rows"] for row in row["runs"]]
-    assert "whole" in [own["run_id"] for own in shown]
-    warnings = json.loads(command.output)["comparison"]["warnings"]
-    if (run / "job.json").is_file() and "damaged" not in [own["run_id"] for own in shown]:
-        assert any("left out: damaged" in warning for warning in warnings)
+    assert {"whole", "damaged"} >= {record.run.id for record in comparison.records} >= {"whole"}
+    if os.path.lexists(run / "job.json") and len(comparison.records) == 1:
+        assert any("left out: damaged: " in warning for warning in comparison.warnings)
+    json.dumps(to_json(comparison))
+    print_report(comparison, Console(file=io.StringIO()))
+
+
+@pytest.mark.slow
+@settings(cheap, max_examples=10)
+@given(damages())
+def test_a_report_with_its_plots_is_made_of_damaged_runs(fresh, tmp_path, how):
+    run = fresh()
+    damage(run, *how)
+
+    assert told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html", "--json")).code == 0
+
+
+def test_a_run_that_cannot_be_read_is_named_and_left_out(fresh, tmp_path):
+    run = fresh()
+    (run / "result.json").write_text("{")
+
+    command = told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
+
+    assert command.code == 0
+    assert "left out: damaged: cannot read" in " ".join(command.output.split())
+    (tmp_path / "runs" / "whole" / "result.json").write_text("[]")
+    refused = told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
+    assert refused.code == 2
+    assert "none of the runs can be read" in refused.errors
 
 
 @cheap
@@ -226,7 +257,8 @@ def test_any_words_end_in_words(tmp_path, words):
 
 @pytest.mark.parametrize("command", ["report", "evaluate", "embed", "verify", "identify", "export", "attach", "logs"])
 @pytest.mark.parametrize("path", ["a\0b", "x" * 300, "/dev/null", "/proc/self/mem", "\udcff", ""])
-def test_a_path_that_is_no_run_is_refused_in_words(tmp_path, command, path):
+def test_a_path_that_is_no_run_is_refused_in_words(tmp_path, monkeypatch, command, path):
+    monkeypatch.chdir(tmp_path)
     more = {"embed": ["a"], "verify": ["a", "b"], "identify": ["a", "b"]}.get(command, [])
     output = ["--output", str(tmp_path / "out.keras")] if command in ("embed", "export") else []
 
