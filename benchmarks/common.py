@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from facesim.job import make_job
 from facesim.progress import Quiet
 from facesim.runs.directory import Run
+from facesim.spec.job import make_job
 from facesim.study import run_study
 
 

@@ -22,7 +22,7 @@ from benchmarks.common import run_completed, show, write
 from facesim.data import RenderSpec, render_folder
 from facesim.metrics.files import read_samples
 from facesim.runs.directory import Run
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 
 _CACHES = ("memory", "disk", "none")
 

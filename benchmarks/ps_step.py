@@ -18,10 +18,10 @@ from pathlib import Path
 
 import click
 
-from facesim.backends import backend
 from facesim.inputs import prepare_inputs
-from facesim.job import make_job
 from facesim.runs.directory import Run
+from facesim.spec.backends import BACKENDS
+from facesim.spec.job import make_job
 
 _REPEATS = 40
 
@@ -34,7 +34,7 @@ def main(model: str, batch: int, path: Path | None) -> None:
     job = make_job(strategy="ps-async", workers=1, model=model, batch=batch)
     with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
         run = Run.create(Path(output) / "run", job)
-        local = backend("local")
+        local = BACKENDS["local"]().open()
         plan = local.render(job, run.directory, prepare_inputs(job, lambda *_: None))
         tasks = [
             dataclasses.replace(task, target="benchmarks.ps_step:measure") if task.role == "chief" else task

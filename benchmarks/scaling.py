@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from benchmarks.common import run_job
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 
 _SCALING = [name for name, strategy in STRATEGIES.items() if strategy.distributed and name != "independent"]
 

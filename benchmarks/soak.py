@@ -21,12 +21,12 @@ import psutil
 
 from benchmarks.common import write
 from facesim.data import RenderSpec, render_folder
-from facesim.job import Job, make_job
 from facesim.progress import Quiet
 from facesim.report.statistics import mean_interval
 from facesim.runs.directory import Run
+from facesim.spec.job import Job, flat, make_job
+from facesim.spec.strategies import STRATEGIES
 from facesim.study import run_study
-from facesim.training import STRATEGIES
 
 _KILLS = 2
 
@@ -58,8 +58,7 @@ def with_kills(job: Job, updates: int, draw: random.Random) -> Job:
         role = roles[(first + number) % len(roles)]
         task = draw.choice([task for task in job.tasks if task.startswith(role)])
         faults.append({"kind": "kill", "target": task, "at_step": draw.randrange(1, int(0.9 * updates))})
-    flat = {**job.experiment.model_dump(), **job.recovery.model_dump()}
-    return make_job(strategy=job.strategy, faults=faults, sampling_s=job.sampling_s, **flat)
+    return make_job(faults=faults, **flat(job))
 
 
 def left(run: Run) -> list[int]:
@@ -77,7 +76,7 @@ def faults_of(run: Run) -> list[str]:
     # The copies of `independent` train everything each, and count each its own.
     if counted["examples"] != counted["examples_due"]:
         wrong.append(f"{counted['examples']} examples counted, {counted['examples_due']} due")
-    expected = {"single": "single", "independent": "apart"}.get(job.strategy, "together")
+    expected = {"single": "single", "independent": "apart"}.get(job.strategy.name, "together")
     if result["sync_audit"]["verdict"] != expected:
         wrong.append(f"audited {result['sync_audit']['verdict']}: {result['sync_audit']['evidence']}")
     if pids := left(run):
@@ -100,16 +99,17 @@ def main(seeds: int, epochs: int, json_file: Path | None) -> None:
         render_folder(RenderSpec(identities=16, images=20, size=32, difficulty=0.3), data)
         for seed in range(seeds):
             for job in jobs(data, seed, epochs):
-                draw = random.Random(f"{seed} {job.strategy}")
+                draw = random.Random(f"{seed} {job.strategy.name}")
                 for kind, one in (("undisturbed", job), ("disturbed", with_kills(job, 12 * epochs, draw))):
                     (run,) = run_study([one], Path(folder) / kind, Quiet())
                     found = faults_of(run)
-                    wrong += [f"{job.strategy}, seed {seed}, {kind}: {one}" for one in found]
+                    wrong += [f"{job.strategy.name}, seed {seed}, {kind}: {one}" for one in found]
                     result = run.result()
-                    accuracy[job.strategy][kind].append(result["held_out_accuracy"] or 0.0)
+                    accuracy[job.strategy.name][kind].append(result["held_out_accuracy"] or 0.0)
                     killed.update(e["target"].rsplit("-", 1)[0] for e in run.events() if e["event"] == "fault")
                     lost.update({name: result["recovery"][name] for name in ("restarts", "lost_examples")})
-                    click.echo(f"seed {seed} {job.strategy:12} {kind:12} {result['total_s']:6.1f} s  {found or 'well'}")
+                    what = f"seed {seed} {job.strategy.name:12} {kind:12}"
+                    click.echo(f"{what} {result['total_s']:6.1f} s  {found or 'well'}")
     summary = _summary(accuracy, wrong)
     click.echo(f"\n{seeds * len(STRATEGIES)} disturbed jobs; killed: {dict(killed)}; {dict(lost)}")
     click.echo("\n".join(["", "WRONG:", *wrong]) if wrong else "every job completed, every example was counted once")

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from benchmarks.common import run_job, show, write
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 
 
 @click.command()

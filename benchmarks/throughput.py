@@ -19,8 +19,8 @@ import click
 
 from benchmarks.common import run_job, show, write
 from facesim.inputs import prepare_data
-from facesim.job import make_job
-from facesim.training import STRATEGIES
+from facesim.spec.job import make_job
+from facesim.spec.strategies import STRATEGIES
 
 
 @click.command()

@@ -37,9 +37,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster import engine
+from cluster import clock, engine
 from cluster.engine import EngineError
-from cluster.host import HostContainer, HostShape, Surroundings
+from cluster.host import HostContainer, HostShape, Surroundings, give, user_for
 from cluster.layout import hosts_of, lay_out
 
 #: SageMaker's secondary states, as far as a job can be in them here.
@@ -235,7 +235,10 @@ class ContainerJob:
             labels=engine.labels(self._id),
         )
         self._enter(DOWNLOADING)
+        user = user_for(self._client)
         channels = self._download_channels()
+        for folder in channels.values():
+            give(folder, user)
         for host in self._hosts:
             lay_out(host, self._hosts, self._request)
             if "CheckpointConfig" in self._request:
@@ -243,7 +246,13 @@ class ContainerJob:
                 self._restored[host.name] = _snapshot(host.place / "checkpoints")
         self._enter(TRAINING)
         around = Surroundings(
-            self._client, network, f"{self._id}-{self._attempt}", engine.labels(self._id), self._cpus, channels
+            self._client,
+            network,
+            f"{self._id}-{self._attempt}",
+            engine.labels(self._id),
+            self._cpus,
+            channels,
+            user,
         )
         for host in self._hosts:
             shape = self._shapes[host.instance_type]
@@ -445,7 +454,7 @@ class ContainerJob:
         self._tell("state", state=state, reason=reason, attempt=self._attempt)
 
     def _tell(self, event: str, **details: Any) -> None:
-        self._events.put({"time_unix_s": time.time(), "event": event, **details})
+        self._events.put({"time_unix_s": clock.time_unix_s(), "event": event, **details})
 
 
 def _was_lost(end: _Command) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.plan import Plan
+from cluster.relay import Kept
 
 ROOT = Path("/opt/ml")
 
@@ -89,13 +90,14 @@ class HostWork:
     """What one host of a contract has to do, as the function named by `cluster.node --contract` finds out.
 
     first_host: where the leader of all runs; the others end when it has ended. record: is told what happens.
-    finish: is called when the work has ended, however it did.
+    finish: is called when the work has ended, however it did. kept: what is to outlive this host while it works.
     """
 
     plan: Plan
     first_host: str
     record: Callable[..., None]
     finish: Callable[[], None]
+    kept: Kept | None = None
 
 
 def by_number(hosts: list[str]) -> tuple[str, ...]:

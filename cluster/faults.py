@@ -11,11 +11,11 @@ import random
 import signal
 import socket
 import struct
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from cluster.agenda import Agenda
 
@@ -89,7 +89,8 @@ class Injector:
         self._ends: list[Callable[[], None]] = []
         #: Sockets on which connections are to be refused.
         self.refusing: list[socket.socket] = []
-        os.register_at_fork(after_in_child=self._let_go)  # a task must not hold another's port
+        self._ballast: list[IO[bytes]] = []
+        os.register_at_fork(after_in_child=self._let_go)  # a task must hold no port of another's, and no disk's room
         for fault in faults:
             if fault.at_s is not None:
                 agenda.add(fault.at_s, lambda fault=fault: self._do(fault, random.Random(fault.seed)))
@@ -97,8 +98,8 @@ class Injector:
                 self._do_again_and_again(fault, random.Random(fault.seed))
 
     def _let_go(self) -> None:
-        for listener in self.refusing:
-            listener.close()
+        for held in (*self.refusing, *self._ballast):
+            held.close()
 
     @property
     def awaited_steps(self) -> list[int]:
@@ -189,18 +190,22 @@ class Injector:
         self._agenda.add(fault.notice_s, lambda: [self._cluster.signal(task, signal.SIGKILL) for task in tasks])
 
     def _fill(self, fault: Fault, directory: str) -> None:
-        ballast = Path(directory) / ".ballast"
-        file = os.open(ballast, os.O_WRONLY | os.O_CREAT, 0o600)
+        # Without a name: the room is free again when this process ends, however that ends.
+        ballast = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it is held until the fault ends
         try:
-            free = _free_bytes(file)
+            free = _free_bytes(ballast.fileno())
             if free > MOST_FILLED_BYTES:
                 raise OSError(f"{directory} has {free / 1e9:.0f} GB free, too much to fill")
-            _take_all_room(file)
+            _take_all_room(ballast.fileno())
         except OSError as error:
             self._report("fault_failed", kind=fault.kind, target=directory, why=str(error))
-        finally:
-            os.close(file)
-        self._lasting(fault, directory, ballast.unlink)
+        self._ballast.append(ballast)
+
+        def end() -> None:
+            self._ballast.remove(ballast)
+            ballast.close()
+
+        self._lasting(fault, directory, end)
 
     def _refuse(self, fault: Fault, task: str) -> None:
         self._cluster.signal(task, signal.SIGKILL)

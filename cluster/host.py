@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 #: Where SageMaker has checkpoints unless the request says otherwise.
 _CHECKPOINTS = "/opt/ml/checkpoints"
 
+#: Who may do nothing: what runs as root here runs as this user in a container.
+_NOBODY = 65534
+
+#: What every container may do: nothing that only root may, and with no more processes and threads than a training has
+#: use for on a large machine.
+_CONFINED: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 8192}
+
 
 @dataclass(frozen=True)
 class HostShape:
@@ -36,7 +43,7 @@ class Surroundings:
     """What all containers of one attempt share.
 
     prefix: what the names of all its containers begin with. cpus: of the engine's machine. channels: each input
-    channel's folder.
+    channel's folder. user: the user and group, by number, that containers run as.
     """
 
     client: DockerClient
@@ -45,6 +52,25 @@ class Surroundings:
     labels: dict[str, str]
     cpus: float
     channels: Mapping[str, Path]
+    user: tuple[int, int]
+
+
+def user_for(client: DockerClient) -> tuple[int, int]:
+    """The user and group, by number, that containers run as: not root, where what they write can still be removed.
+
+    An engine that is not root itself maps a container's root to its own user, and others to users that own nothing
+    here; there root has no more rights than we have.
+    """
+    if "name=rootless" in client.info().get("SecurityOptions", []):
+        return 0, 0
+    return (os.getuid(), os.getgid()) if os.getuid() != 0 else (_NOBODY, _NOBODY)
+
+
+def give(folder: Path, user: tuple[int, int]) -> None:
+    """Make the user of containers the owner of a folder and all that is in it, where that is not us already."""
+    if os.getuid() == 0 and user != (0, 0):
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, *user, follow_symlinks=False)
 
 
 class HostContainer:
@@ -60,6 +86,7 @@ class HostContainer:
         self._name, self._around = f"{around.prefix}-{host.name}", around
         self._cpus = min(shape.cpus, around.cpus)
         algorithm, network = request["AlgorithmSpecification"], around.network.name
+        give(host.place, around.user)
         self._container = around.client.containers.create(
             algorithm["TrainingImage"],
             entrypoint=algorithm.get("ContainerEntrypoint"),
@@ -73,8 +100,8 @@ class HostContainer:
             },
             labels=around.labels,
             volumes=_mounts(host, request, around.channels),
-            # Not root where we are not, so that what it writes can be removed.
-            user=f"{os.getuid()}:{os.getgid()}",
+            user=f"{around.user[0]}:{around.user[1]}",
+            **_CONFINED,
             nano_cpus=int(self._cpus * 1e9),
             mem_limit=shape.memory_bytes,
             memswap_limit=shape.memory_bytes,
@@ -149,7 +176,7 @@ class HostContainer:
                 name=f"{self._name}-bandwidth",
                 labels=self._around.labels,
                 network_mode=f"container:{self._container.id}",
-                cap_drop=["ALL"],
+                **_CONFINED,
                 cap_add=["NET_ADMIN"],
                 user="0:0",
                 remove=True,
@@ -163,13 +190,16 @@ class HostContainer:
 
 
 def _mounts(host: Host, request: dict[str, Any], channels: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    mounts = {str(host.place): {"bind": "/opt/ml", "mode": "rw"}} | {
+    """Each folder of /opt/ml is a mount of its own, as it may be on an instance: there are no links between them, nor
+    can a file be renamed from one to another.
+    """
+    folders = {"input/config": "ro", "model": "rw", "output": "rw", "output/data": "rw"}
+    mounts = {str(host.place / folder): {"bind": f"/opt/ml/{folder}", "mode": mode} for folder, mode in folders.items()}
+    checkpoints = request.get("CheckpointConfig", {}).get("LocalPath", _CHECKPOINTS)
+    mounts[str(host.place / "checkpoints")] = {"bind": checkpoints, "mode": "rw"}
+    return mounts | {
         str(folder): {"bind": f"/opt/ml/input/data/{name}", "mode": "ro"} for name, folder in channels.items()
     }
-    checkpoints = request.get("CheckpointConfig", {}).get("LocalPath", _CHECKPOINTS)
-    if checkpoints != _CHECKPOINTS:
-        mounts[str(host.place / "checkpoints")] = {"bind": checkpoints, "mode": "rw"}
-    return mounts
 
 
 def _usage(now: dict[str, Any], before: dict[str, Any] | None, cpus: float) -> dict[str, float]:

@@ -1,12 +1,14 @@
-"""The entry point that every host runs: `python -m cluster.node PLAN.json`, or `--contract MODULE:FUNCTION`.
+"""The entry point that every host runs: `python -m cluster.node PLAN.json PARENT`, or `--contract MODULE:FUNCTION`.
 
 It speaks a small protocol with whoever started it. On its output it writes one JSON object a line for each event, the
 last of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill` (end at
-once); when its input closes, whoever started it is gone, and it ends at once. SIGTERM and SIGINT drain as `stop` does.
+once), and answers `ping` with an event `pong`; when its input closes, whoever started it is gone, and it ends at once.
+SIGTERM, SIGINT and SIGHUP drain as `stop` does. It ends with the process PARENT, which started it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -19,8 +21,10 @@ from os import _exit, getpid, read
 from pathlib import Path
 from typing import Any
 
+from cluster import clock
 from cluster.contract import Contract, HostWork
 from cluster.isolation import enter_private_network
+from cluster.lifeline import end_with_parent
 from cluster.liveness import Beacon
 from cluster.plan import Plan
 from cluster.relay import Relay
@@ -34,14 +38,15 @@ _FAILURE_LINES = 15
 
 
 class _Signals:
-    """Commands from SIGTERM and SIGINT."""
+    """Commands from SIGTERM, SIGINT and SIGHUP."""
 
     def __init__(self) -> None:
         self._signals, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda *_: None)
 
     def files(self) -> list[Any]:
         return [self._signals]
@@ -61,24 +66,28 @@ class _InputAndSignals(_Signals):
 
     def read(self, ready: list[Any]) -> str | None:
         command = super().read(ready)
-        if _INPUT in ready:
+        if command is None and _INPUT in ready:
             said = read(_INPUT, 1024)
-            command = "kill" if not said or b"kill" in said else "stop"
+            told = said.split()
+            command = next((one for one in ("kill", "stop", "ping") if one.encode() in told), None) if said else "kill"
         return command
 
 
 def report(event: str, **details: Any) -> None:
     """Tell whoever started this node what happened."""
-    print(json.dumps({"time_unix_s": time.time(), "event": event, **details}), flush=True)
+    with contextlib.suppress(BrokenPipeError):  # it is gone, which the end of our input tells
+        print(json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}), flush=True)
 
 
-def main(plan_file: str) -> int:
-    """Run a plan; 0 when it completed."""
+def main(plan_file: str, parent: int) -> int:
+    """Run a plan for the process `parent`; 0 when it completed."""
+    end_with_parent(parent)
     plan = Plan.read(Path(plan_file))
     commands = _InputAndSignals()
     report("node_started", pid=getpid())
     if plan.private_network:
         report("network", private=enter_private_network())
+        end_with_parent(parent)  # a new user namespace changes the credentials
     for module in plan.preload:
         import_module(module)
     outcome = FAILED
@@ -108,7 +117,7 @@ def main_hosted(function: str) -> int:
     try:
         module, name = function.split(":")
         work: HostWork = getattr(import_module(module), name)(contract)
-        relay = Relay(Path(work.plan.tasks[0].log).parent)
+        relay = Relay(Path(work.plan.tasks[0].log).parent, work.kept)
         beacon = Beacon(len(contract.hosts)) if contract.current_host == work.first_host else None
         stopped = not _await_names(contract.hosts, commands)
         for module in () if stopped else work.plan.preload:
@@ -165,6 +174,11 @@ def _reason(plan: Plan, failed: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    code = main_hosted(sys.argv[2]) if sys.argv[1] == "--contract" else main(sys.argv[1])
-    # Not sys.exit: unloading what was preloaded for the tasks takes longer than a second and changes nothing.
+    code = 1
+    try:
+        code = main_hosted(sys.argv[2]) if sys.argv[1] == "--contract" else main(sys.argv[1], int(sys.argv[2]))
+    except BaseException:
+        traceback.print_exc()
+    # Not sys.exit: unloading what was preloaded for the tasks takes longer than a second and changes nothing, and a
+    # task that an error has left behind would be waited for.
     _exit(code)

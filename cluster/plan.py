@@ -46,6 +46,9 @@ class Plan:
 
     Tasks that fail are started again, at most `max_restarts` times in all, `backoff_s` after the first failure and
     twice as long after each next. `faults` are done to the tasks on purpose.
+
+    A task that hangs, without progress for longer than `hang_s` seconds and for many of its own steps, is named and
+    treated as one that died; 0: never. So is the node itself, by whoever started it.
     """
 
     tasks: tuple[Task, ...]
@@ -56,6 +59,7 @@ class Plan:
     grace_s: float = 8.0
     max_restarts: int = 0
     backoff_s: float = 0.5
+    hang_s: float = 0.0
     faults: tuple[Fault, ...] = ()
 
     def to_json(self) -> str:

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -24,10 +25,14 @@ from typing import Any, Protocol
 from cluster.agenda import Agenda
 from cluster.faults import Injector
 from cluster.plan import Plan, Task
+from cluster.pulse import BEAT, Pulses, beat_s
 from cluster.task import AGAIN, REACHED, run_task
 
 #: How a host's work can end.
 COMPLETED, FAILED, STOPPED = "completed", "failed", "stopped"
+
+#: What a node answers when it is asked whether it is there.
+PONG = "pong"
 
 _MONITOR_END_S = 2.0
 _TASK_END_S = 1.0
@@ -41,7 +46,7 @@ class Commands(Protocol):
         """What becomes readable (descriptors, or objects with a `fileno`) when there is a command."""
 
     def read(self, ready: list[Any]) -> str | None:
-        """The command in the readable ones: "stop" to drain, "kill" to end at once."""
+        """The command in the readable ones: "stop" to drain, "kill" to end at once, "ping" to answer `PONG`."""
 
 
 class Others(Protocol):
@@ -82,6 +87,8 @@ class Supervisor:
         self._monitor: BaseProcess | None = None
         self._working = {task.name for task in plan.tasks if not task.serves}
         self._agenda = Agenda()
+        self._pulses = Pulses(plan.hang_s, set(self._working), plan.leader)
+        self._beat_s = beat_s(plan.hang_s) if plan.hang_s else None
         self._held_back: dict[str, float] = {}
         self._at_step: list[Connection] = []  # of tasks that wait for what is done at the step that they reached
         self._to_be_ended = False  # those tasks, from outside
@@ -95,6 +102,8 @@ class Supervisor:
         self._injector = Injector(self._plan.faults, self, self._agenda, self._report)
         try:
             self._start(self._tasks)
+            if self._beat_s:
+                self._agenda.add(self._beat_s, self._look_for_hung_ones)
             while self._outcome is None:
                 ready = wait(self._awaited(), self._agenda.wait_s())
                 self._obey(self._commands.read(ready))
@@ -137,16 +146,25 @@ class Supervisor:
             self._processes[name] = self._running[name] = self._fork(self._tasks[name], its)
             self._channels[name] = mine
             its.close()
+            self._pulses.started(name)
         if self._plan.monitor:
             self._end(self._monitor, _MONITOR_END_S)
             pids = {name: process.pid for name, process in self._processes.items()}
             self._monitor = self._fork(self._plan.monitor, None, pids)
 
     def _fork(self, task: Task, channel: Connection | None, *more_arguments: Any) -> BaseProcess:
+        """Start a process; known to others only once it will end with this one, whatever is done to it then."""
+        ours, its = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=run_task, args=(task, channel, self._injector.awaited_steps, *more_arguments), name=task.name
+            target=run_task,
+            args=(task, its, channel, self._injector.awaited_steps, self._beat_s, *more_arguments),
+            name=task.name,
         )  # type: ignore[attr-defined]
         process.start()
+        its.close()
+        if sys.platform == "linux":  # elsewhere it has modules to import first
+            wait([ours])
+        ours.close()
         self._report("task_started", task=task.name, pid=process.pid)
         return process
 
@@ -163,7 +181,9 @@ class Supervisor:
         ]
 
     def _obey(self, command: str | None) -> None:
-        if command == "kill":
+        if command == "ping":
+            self._report(PONG)
+        elif command == "kill":
             self._at_once, self._outcome = True, STOPPED
         elif command == "stop" and not self._stopping:
             self._stopping = True
@@ -188,7 +208,9 @@ class Supervisor:
             try:
                 while channel.poll():
                     said = json.loads(channel.recv_bytes())
-                    if said["event"] == REACHED:
+                    if said["event"] == BEAT:
+                        self._pulses.heard(name, said)
+                    elif said["event"] == REACHED:
                         self._at_step.append(channel)
                         self._to_be_ended |= not self._injector.reached(said["step"])
                         if self._others:
@@ -226,6 +248,13 @@ class Supervisor:
             self._outcome = COMPLETED
         elif failed:
             self._recover(failed)
+
+    def _look_for_hung_ones(self) -> None:
+        """Name the tasks that hang, and end them: the rest is as for any that die."""
+        for hung in self._pulses.hung():
+            self._report("hung", **asdict(hung))
+            self.signal(hung.task, signal.SIGKILL)
+        self._agenda.add(self._beat_s, self._look_for_hung_ones)
 
     def _recover(self, failed: list[str]) -> None:
         """Have the tasks that failed started again, or all of them, unless it is hopeless."""
@@ -266,6 +295,7 @@ class Supervisor:
 
     def _report_end(self, event: str, name: str, process: BaseProcess) -> None:
         process.join()
+        self._pulses.ended(name)
         code = process.exitcode
         name_of_signal = signal.Signals(-code).name if code < 0 else None
         self._report(event, task=name, pid=process.pid, exit_code=code, signal=name_of_signal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -13,23 +12,25 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
+from cluster.lifeline import end_with_parent
 from cluster.plan import Task
+from cluster.pulse import start_beating
 
 #: The exit code of a task that failed for want of something that may come back (EX_TEMPFAIL of sysexits.h).
 AGAIN = 75
 #: What a task tells of by `reached`.
 REACHED = "reached"
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
 _supervisor: Connection | None = None
+_telling = threading.RLock()
 _awaited_steps: list[int] = []  # those at which the supervisor has something to do, in their order
 
 
 def tell(event: str, **details: Any) -> None:
     """Tell the supervisor, which passes it on as an event of this task; nobody in a process that has none."""
     if _supervisor is not None:
-        _supervisor.send_bytes(json.dumps({"event": event, **details}).encode())
+        with _telling:
+            _supervisor.send_bytes(json.dumps({"event": event, **details}).encode())
 
 
 def reached(step: int) -> None:
@@ -42,17 +43,32 @@ def reached(step: int) -> None:
         _supervisor.recv_bytes()
 
 
-def run_task(task: Task, supervisor: Connection | None, awaited_steps: list[int], *more_arguments: Any) -> None:
-    """Become `task`: runs in a process of its own, started by the supervisor."""
+def run_task(
+    task: Task,
+    begun: Connection,
+    supervisor: Connection | None,
+    awaited_steps: list[int],
+    beat_s: float | None,
+    *more_arguments: Any,
+) -> None:
+    """Become `task`: runs in a process of its own, started by the supervisor. Closes `begun` once it ends with that,
+    and tells it of its progress every `beat_s`.
+    """
     global _supervisor  # noqa: PLW0603
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "run_task is for a child process"
+    end_with_parent(parent.pid)
+    begun.close()
     _supervisor = supervisor
     _awaited_steps[:] = awaited_steps
     signal.set_wakeup_fd(-1)  # the supervisor's: what this process is told, it is not
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes is the supervisor's to answer
     _print_to(task.log)
-    _die_with_parent()
     os.environ.update(task.environment)
+    if supervisor and beat_s:
+        start_beating(tell, beat_s)
     module, function = task.target.split(":")
     getattr(import_module(module), function)(*task.arguments, *more_arguments)
 
@@ -67,23 +83,3 @@ def _print_to(log: str) -> None:
     os.close(null)
     os.close(file)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-
-
-def _die_with_parent() -> None:
-    """End this process when its parent ends, however that ends.
-
-    Everywhere a thread waits for the parent's end of a pipe to close; on Linux the kernel is asked as well, which
-    reaches a process that is stopped, too.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "run_task is for a child process"
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent.pid:  # it ended before the kernel was asked
-            os._exit(1)

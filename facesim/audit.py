@@ -7,10 +7,14 @@ Four independent kinds of evidence:
 - Parameters. On parameter servers every update takes a number from one counter, so updates of the same parameters are
   numbered without gap or repetition. Replicas that hold parameters each must hold the same at the end.
 - Wire: a worker that exchanges parameters or gradients receives the model's bytes each time, which the kernel counts.
+
+`apart` needs evidence that says so: what is missing is no evidence. Where something is missing, or one kind of evidence
+says the opposite of another, the verdict is `unknown`, and the last sentence of the evidence says why.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
@@ -22,23 +26,28 @@ _ENOUGH_STEPS = 10
 #: Bytes received, per exchange and model size, below which nothing was exchanged. A ring all-reduce of n workers
 #: receives 2 (n - 1) / n model sizes (Patarasuk and Yuan, 2009), a pull from a parameter server one.
 _LEAST_WIRE = 0.5
+#: A worker whose connections were measured for less than this share of the training has bytes that nobody counted.
+_WHOLE_RUN = 0.9
 
 
 def audit(
     outcomes: list[dict[str, Any]],
     workers: int,
-    received_bytes: dict[int, float],
+    received_bytes: Mapping[int, float],
     *,
     over_wire: bool,
     replaced: int = 0,
     steps_at_a_time: int = 1,
+    outcomes_due: int = 1,
+    measured: Mapping[int, float] | None = None,
 ) -> dict[str, Any]:
     """The verdict on one run and its evidence, in sentences.
 
     `outcomes` is what each training task left, the chief's first; `workers` how many were to train; `received_bytes`
-    what each worker's connections received, empty where that was not measured; `over_wire` whether the workers are
+    what each worker's connections received, without those that were not measured; `over_wire` whether the workers are
     processes; `replaced` how often one died and was started again while the others went on; `steps_at_a_time` of how
-    many steps a worker tells at once.
+    many steps a worker tells at once; `outcomes_due` how many tasks were to leave counts; `measured` the share of the
+    training, 0-1, for which each worker's connections were measured.
     """
     if not outcomes:
         return {"verdict": UNKNOWN, "evidence": ["The run left no counts."]}
@@ -61,14 +70,34 @@ def audit(
         + ("." if contributed else "; a worker that hardly contributes does not train with the others.")
     )
     digests = [digest for outcome in outcomes for digest in outcome["parameters_sha256"]]
-    if len(digests) == 1:
+    if len(digests) == 1 and outcomes_due > 1:
+        same = True  # there is none to compare with: another task left nothing
+    elif len(digests) == 1:
         same = _numbered_once(counted[0], replaced * steps_at_a_time, evidence)
     else:
         same = _equal(digests, evidence)
-    received = _received(outcomes[0], steps, received_bytes, evidence) if over_wire else True
-    if not (complete and contributed and same) or received is False:
+    never = over_wire and counted[0]["steps_per_exchange"] is None
+    received = _received(outcomes[0], steps, received_bytes, measured or {}, evidence) if over_wire else True
+    together = complete and contributed and same
+    missing = outcomes_due - len(outcomes)
+    if missing > 0:
+        evidence.append(f"Only {len(outcomes)} of {outcomes_due} training tasks left their counts.")
+    if never or (not together and missing <= 0):
         return {"verdict": APART, "evidence": evidence}
-    return {"verdict": TOGETHER if received else UNKNOWN, "evidence": evidence}
+    if together and missing <= 0 and received:
+        return {"verdict": TOGETHER, "evidence": evidence}
+    if missing > 0:
+        why = "the counts of the other tasks are missing"
+    elif received is None:
+        why = (
+            "what was counted says that they trained together, but bytes on the wire, which would prove it, are missing"
+        )
+    else:
+        why = (
+            "what was counted says that they trained together, and the bytes on the wire say that they did not; "
+            "one of them is wrong"
+        )
+    return {"verdict": UNKNOWN, "evidence": [*evidence, f"So it is not known whether they trained together: {why}."]}
 
 
 def _by_worker(counted: list[dict[str, Any]], name: str) -> dict[int, int]:
@@ -107,22 +136,35 @@ def _equal(digests: list[str], evidence: list[str]) -> bool:
 
 
 def _received(
-    outcome: dict[str, Any], steps: dict[int, int], received_bytes: dict[int, float], evidence: list[str]
+    outcome: dict[str, Any],
+    steps: dict[int, int],
+    received_bytes: Mapping[int, float],
+    measured: Mapping[int, float],
+    evidence: list[str],
 ) -> bool | None:
-    """Whether each worker received the model at every exchange; None where bytes were not measured."""
-    if not received_bytes:
-        evidence.append("Bytes on the wire were not measured for each task.")
-        return None
+    """Whether each worker received the model at every exchange; None where too little was measured to tell."""
     size, every = outcome["counted"]["exchange_bytes"], outcome["counted"]["steps_per_exchange"]
     if every is None:
-        evidence.append("No worker was to receive anything from another, nor did it.")
+        evidence.append("No worker was to receive anything from another" + (", nor did it." if received_bytes else "."))
         return False
-    ratios = {
-        worker: received_bytes.get(worker, 0) / (count / every * size) for worker, count in steps.items() if count
-    }
+    busy = {worker: count for worker, count in steps.items() if count}
+    unmeasured = sorted(busy.keys() - received_bytes.keys())
+    if unmeasured:
+        of = "" if len(unmeasured) == len(busy) else f" of worker {', '.join(map(str, unmeasured))}"
+        evidence.append(f"Bytes on the wire{of} were not measured.")
+        return None
+    ratios = {worker: received_bytes[worker] / (count / every * size) for worker, count in busy.items()}
     evidence.append(
         f"Received at each exchange, in units of the parameters' {size / 1e6:.1f} MB: "
         + ", ".join(f"{worker}: {ratio:.2f}" for worker, ratio in ratios.items())
         + "."
     )
-    return all(ratio >= _LEAST_WIRE for ratio in ratios.values())
+    low = [worker for worker, ratio in ratios.items() if ratio < _LEAST_WIRE]
+    partly = [worker for worker in low if measured.get(worker, 1.0) < _WHOLE_RUN]
+    if partly:
+        evidence.append(
+            "Bytes were measured for a part of the training only: "
+            + ", ".join(f"{worker}: {measured[worker]:.0%}" for worker in partly)
+            + "."
+        )
+    return None if partly else not low

@@ -39,3 +39,11 @@ def doing(what: str, remedy: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise FacesimError(f"cannot {what}: {reason(error)}; {remedy}") from None
+
+
+class StillRunning(FacesimError):
+    """A run goes on somewhere and is not followed any more; the message says how it can be again."""
+
+
+class Lost(StillRunning):
+    """It cannot be followed any more, which nobody asked for; the message says why."""

@@ -18,3 +18,16 @@ def state_folder() -> Path:
     need not exist yet.
     """
     return Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_state_path("facesim"))
+
+
+def make_own_folder(folder: Path) -> None:
+    """Make a folder that only this user may enter, unless it is there. The user's own cache folder is made so as well
+    where it was not; one that was named stays as it was.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = platformdirs.user_cache_path("facesim")
+    if folder == own and folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)

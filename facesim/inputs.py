@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
+from facesim import unused
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
 from facesim.folders import cache_folder
-from facesim.job import Job
 from facesim.pretrained import keep_pretrained
-from facesim.subset import Subset
+from facesim.spec.job import Job
+from facesim.spec.subset import Subset
 
 #: Names of what training tasks read: a prepared data set, and the network that training starts from.
 DATA, PRETRAINED = "data", "pretrained"
@@ -37,27 +38,37 @@ def prepare_inputs(job: Job, progress: Callable[[str, int, int], None]) -> Input
     Raises:
         InputError: the data or the network cannot be used.
     """
-    data = prepare_data(job, progress)
-    return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()))
+    return _with_network(job, prepare_data(job, progress))
 
 
 def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> list[Inputs]:
-    """What each job of a study reads. They differ in no more of it than their subset, and in the seed that chooses it.
+    """What each job of a study reads; jobs that read the same images have them prepared once.
 
     Raises:
         InputError: the data or the network cannot be used.
     """
-    ready: dict[tuple[str | None, int | None], Inputs] = {}
+    ready: dict[Hashable, PreparedData] = {}
+    inputs = []
     for job in jobs:
-        part = _part(job)
-        if part not in ready:
-            ready[part] = prepare_inputs(job, progress)
-    return [ready[_part(job)] for job in jobs]
+        kept = (job.experiment.data_spec.images, job.experiment.cache != "none")
+        if kept not in ready:
+            ready[kept] = prepare_data(job, progress)
+        inputs.append(_with_network(job, ready[kept]))
+    return inputs
 
 
-def _part(job: Job) -> tuple[str | None, int | None]:
-    experiment = job.experiment
-    return (experiment.subset, experiment.seed if experiment.subset else None)
+def _with_network(job: Job, data: PreparedData) -> Inputs:
+    return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()))
+
+
+def told_of_data(inputs: list[Inputs]) -> list[str]:
+    """What a user should know of the data before training starts: what is not used of it, and how it was read."""
+    told: dict[str, None] = {}
+    for data in (own.data for own in inputs):
+        if data.unused:
+            told[f"{data.name}: not used: {unused.told(data.unused)}"] = None
+        told |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
+    return list(told)
 
 
 def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> PreparedData:

@@ -5,21 +5,20 @@ Then its accuracy would tell what the network remembers, and not whom it recogni
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from facesim.data.identity import image_digests
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.errors import InputError
 from facesim.inputs import Inputs, prepare_data
-from facesim.job import Experiment, Job
 from facesim.pretrained import find_pretrained
-
-_CHUNK = 4096
+from facesim.spec.experiment import Experiment
+from facesim.spec.job import Job
 
 
 class Seen(NamedTuple):
@@ -46,7 +45,7 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
             continue
         seen = _seen(source)
         _, held_out = _split(own.data, job.experiment)
-        leaked = sum(digest in seen.images for digest in _digests(own.data, held_out))
+        leaked = sum(digest in seen.images for digest in image_digests(own.data, held_out))
         if leaked:
             raise InputError(
                 f"--pretrained {source} was trained on {leaked} of the {len(held_out)} images that are held out here "
@@ -72,7 +71,7 @@ def _seen(source: str) -> Seen:
         except InputError as error:
             return Seen(images, f"what {next_source} was trained on cannot be looked at{_CONSEQUENCE} ({error})")
         trained, _ = _split(data, job.experiment)
-        images |= frozenset(_digests(data, trained))
+        images |= frozenset(image_digests(data, trained))
         next_source = job.experiment.pretrained
     return Seen(images, None)
 
@@ -82,10 +81,3 @@ _CONSEQUENCE = ": images that are held out here may be among it, and the accurac
 
 def _split(data: PreparedData, experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
     return stratified_split(data.labels, experiment.held_out, experiment.seed)
-
-
-def _digests(data: PreparedData, indices: np.ndarray) -> Iterator[bytes]:
-    images = data.images
-    for at in range(0, len(indices), _CHUNK):
-        for image in images[indices[at : at + _CHUNK]]:
-            yield hashlib.sha256(image.tobytes()).digest()

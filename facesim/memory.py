@@ -12,9 +12,8 @@ import psutil
 
 from facesim.billing.catalogue import instance
 from facesim.errors import InputError
-from facesim.job import Job
 from facesim.models import HEADS, MODELS
-from facesim.training import STRATEGIES, served
+from facesim.spec.job import Job
 
 #: From this share of the memory on a user is told before training what the head takes.
 NOTABLE_SHARE = 0.25
@@ -50,8 +49,8 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
     parameters = _FLOAT * identities * (dimensions + (0 if head.cosine else 1))
     examples = -(-job.update_batch // job.replicas) if job.joint_workers > 1 else job.update_batch
     logits = 3 * _FLOAT * examples * identities  # themselves, their softmax, their gradient
-    strategy = STRATEGIES[job.strategy]
-    if strategy.tasks is served:
+    strategy = job.strategy
+    if strategy.coordinated:
         # Servers share the parameters; workers read them and send gradients; the chief evaluates with a copy.
         return [
             HeadMemory(parameters, parameters, 2 * parameters, 0, 1),
@@ -70,7 +69,7 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
     told = set()
     for job, people in zip(jobs, identities, strict=True):
         kinds = head_memory(job, people)
-        if job.backend == "local":
+        if not job.backend.own_hosts:
             need, have, where = sum(kind.total for kind in kinds), psutil.virtual_memory().total, "this machine"
         else:
             need = max(kind.total // kind.copies for kind in kinds)
@@ -79,7 +78,7 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
             continue
         one = kinds[0]
         text = (
-            f"{job.strategy}: the {job.experiment.head} head for {people:,} people takes {_gib(need)} of the "
+            f"{job.strategy.name}: the {job.experiment.head} head for {people:,} people takes {_gib(need)} of the "
             f"{_gib(have)} of {where} (parameters {_gib(one.parameters)}, gradients {_gib(one.gradients)}, moments "
             f"{_gib(one.moments)}" + (f", in {job.replicas} replicas)" if job.replicas > 1 else ")")
         )

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facesim.errors import InputError
-from facesim.job import Experiment
 from facesim.models import network_name
 from facesim.runs.directory import Run, find_run
+from facesim.spec.experiment import Experiment
 
 FILE = "model.keras"
 

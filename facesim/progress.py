@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cluster import clock
 from facesim.metrics.files import SampleTail
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
@@ -34,7 +35,7 @@ class _Course:
 
     def __init__(self, run: Run, position: int, jobs: int):
         job = run.job()
-        self.title = f"[{position}/{jobs}] {job.strategy}, seed {job.experiment.seed}"
+        self.title = f"[{position}/{jobs}] {job.strategy.name}, seed {job.experiment.seed}"
         self.epochs = job.experiment.epochs
         self.latest: dict[str, float] = {}
         self.tasks: dict[str, dict[str, float]] = {}
@@ -67,7 +68,7 @@ class _Course:
         epochs = self.latest.get("epoch", 0)
         if not epochs or self._training_since is None:
             return None
-        return (time.time() - self._training_since) / epochs * (self.epochs - epochs)
+        return (clock.time_unix_s() - self._training_since) / epochs * (self.epochs - epochs)
 
     def figures(self) -> str:
         """Epoch, throughput, loss, accuracy and time left, as far as they are known."""
@@ -240,6 +241,8 @@ def _end(result: Result) -> str:
         text += f", held-out accuracy {result.held_out_accuracy:.3f}"
     if result.images_per_s is not None:
         text += f", {result.images_per_s:.0f} images/s"
+    if disturbances := result.disturbances:
+        text += f"; disturbed: {' and '.join(disturbances)}"
     return text
 
 

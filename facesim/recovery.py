@@ -55,10 +55,10 @@ def spent_s(events: Events) -> float:
     total, begin, last = 0.0, None, 0.0
     for event in events:
         if isinstance(event, Submitted):
-            total += 0.0 if begin is None else last - begin
+            total += 0.0 if begin is None else max(0.0, last - begin)
             begin = event.time_unix_s
         last = event.time_unix_s
-    return total + (0.0 if begin is None else last - begin)
+    return total + (0.0 if begin is None else max(0.0, last - begin))
 
 
 def _down_s(events: Events) -> float:
@@ -68,7 +68,7 @@ def _down_s(events: Events) -> float:
         if isinstance(event, Recovering) and "chief-0" in event.starting:
             failed = event.time_unix_s if failed is None else failed
         elif isinstance(event, Restored) and failed is not None:
-            total, failed = total + event.time_unix_s - failed, None
+            total, failed = total + max(0.0, event.time_unix_s - failed), None
     return total
 
 

@@ -11,16 +11,16 @@ import pandas
 import psutil
 
 from facesim.audit import audit
-from facesim.billing.bill import make_bill
-from facesim.billing.catalogue import assumed_spot_discount
-from facesim.job import Job
-from facesim.metrics.files import read_samples
+from facesim.billing.bill import Bill, discount_of, make_bill
+from facesim.disturbance import measured_load
+from facesim.metrics.files import samples_in
 from facesim.recovery import of_kind, recovery, replaced_workers
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, TaskStarted
 from facesim.runs.records import Found, Result
 from facesim.runs.states import RunState
-from facesim.training import STRATEGIES, served
+from facesim.spec.job import Job
+from facesim.spec.strategies import Layout
 
 
 def finish(run: Run, state: RunState, failure: str | None, measurement: str, total_s: float) -> Result:
@@ -29,18 +29,17 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
     billed for follows from its `state` events. What training would have found is null in a run that did not get there.
     """
-    job, outcome, samples, events = run.job(), run.outcome(), read_samples(run.metrics), run.events()
+    job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
     found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
-    discount = job.spot.discount if job.spot else None
-    discount = assumed_spot_discount() if discount is None else discount
+    discount = discount_of(job.spot)
     bill = make_bill(events, job.groups, discount if job.spot else None)
     content = {
         "run_id": run.id,
         "job": job.model_dump(),
-        "strategy": job.strategy,
-        "backend": job.backend,
+        "strategy": job.strategy.name,
+        "backend": job.backend.name,
         "seed": job.experiment.seed,
         "state": state,
         "measurement": measurement,
@@ -62,9 +61,13 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
             _received_by_worker(job, samples),
             over_wire=job.hosts > 1,
             replaced=replaced_workers(events),
-            steps_at_a_time=job.steps_at_a_time,
+            steps_at_a_time=job.strategy.steps_at_a_time,
+            outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
+            measured=_measured_by_worker(job, samples, bill),
         ),
         "machine": machine(),
+        # What stands for hosts here is on one machine; real ones are machines of their own.
+        "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
     }
     result = Result.model_validate(content)
     result.write(run.result_file)
@@ -140,20 +143,40 @@ def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
     return highest.groupby(["source", "role", "task_index"]).sum()
 
 
-def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:
-    """Bytes that each worker received, numbered as the training tasks number them: a chief that trains is the first."""
-    rows = samples[samples["source"] == "sockets"]
-    if rows.empty:
-        return {}
-    received = {(role, index): value for (_, role, index), value in _total(rows, "net_received_bytes").items()}
-    chief_trains = STRATEGIES[job.strategy].tasks is not served
+def _workers(job: Job) -> dict[tuple[str, int], int]:
+    """Each worker's number, as the training tasks have it, by role and index: a chief that trains is the first."""
+    chief_trains = not job.strategy.coordinated
     tasks = ([("chief", 0)] if chief_trains else []) + [("worker", index) for index in range(job.shape.workers)]
-    return {number: received.get(task, 0) for number, task in enumerate(tasks)}
+    return {task: number for number, task in enumerate(tasks)}
+
+
+def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:
+    """Bytes that each worker received; a worker whose connections nobody measured is left out."""
+    rows, workers = samples[samples["source"] == "sockets"], _workers(job)
+    received = {(role, index): value for (_, role, index), value in _total(rows, "net_received_bytes").items()}
+    return {workers[task]: value for task, value in received.items() if task in workers}
+
+
+def _measured_by_worker(job: Job, samples: pandas.DataFrame, bill: Bill) -> dict[int, float]:
+    """The share of the training, 0-1, for which each worker's connections were measured: between two samples that are
+    no further apart than samples are.
+    """
+    due_s = sum(each.seconds for each in bill.transitions if each.state == RunState.TRAINING)
+    rows, workers = samples[samples["source"] == "sockets"], _workers(job)
+    if due_s <= 0:
+        return {}
+    apart_s = max(5.0, 5 * job.sampling_s)
+    shares = {}
+    for task, of_task in rows.groupby(["role", "task_index"]):
+        if task in workers:
+            between_s = of_task["time_unix_s"].sort_values().diff().dropna()
+            shares[workers[task]] = min(1.0, between_s[between_s <= apart_s].sum() / due_s)
+    return shares
 
 
 def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:
     """Bytes that crossed between tasks: what all of them received. None where that was not measured."""
-    if not STRATEGIES[job.strategy].distributed:
+    if not job.strategy.distributed:
         return 0
     rows = samples[samples["source"] == "sockets"]
     return _total(rows, "net_received_bytes").sum() if len(rows) else None

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from facesim.backends import backend
+from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.backends.spot import live
-from facesim.errors import InputError
-from facesim.faults import check_room
-from facesim.inputs import Inputs, prepare_all, prepare_inputs
-from facesim.job import Job, changed_job, flag
+from facesim.billing.bill import submitted
+from facesim.errors import FacesimError, InputError, Lost, StillRunning
+from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.runs.directory import Run, check_writable
 from facesim.runs.events import (
+    Emulated,
     Event,
+    Hung,
     LimitExceeded,
     NodeEnded,
     NodeStarted,
@@ -32,7 +36,11 @@ from facesim.runs.events import (
     event_of,
 )
 from facesim.runs.records import Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Outcome, RunState
+from facesim.spec.faults import check_room
+from facesim.spec.job import Job, changed_job
+from facesim.spec.options import flag
+from facesim.telling import hung
 
 _TICK_S = 0.25
 
@@ -59,8 +67,8 @@ def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tup
     rendered = []
     for job, own in zip(jobs, inputs, strict=True):
         part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
-        directory = output / f"{stamp}-{job.strategy}{part}-seed{job.experiment.seed}"
-        rendered.append((job, directory, backend(job.backend).render(job, directory, own)))
+        directory = output / f"{stamp}-{job.strategy.name}{part}-seed{job.experiment.seed}"
+        rendered.append((job, directory, job.backend.open().render(job, directory, own)))
     return rendered
 
 
@@ -70,25 +78,32 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
     Raises:
         InputError: it is more than the jobs allow.
     """
-    job = rendered[0][0]
-    where = backend(job.backend)
-    if not isinstance(where, Paid):
-        return None
-    return where.estimate([request for _, _, request in rendered], job.aws.max_cost)
+    told = []
+    for backend in dict.fromkeys(job.backend.name for job, _, _ in rendered):
+        own = [(job.backend, request) for job, _, request in rendered if job.backend.name == backend]
+        where = own[0][0].open()
+        if isinstance(where, Paid):
+            limits = [limit for each, _ in own if (limit := getattr(each, "max_cost", None)) is not None]
+            told.append(where.estimate([request for _, request in own], min(limits, default=None)))
+    return "; ".join(told) or None
 
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
+    A run that cannot be followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     inputs = prepare_all(jobs, watcher.preparing)
-    for notice in (*check_memory(jobs, [len(own.data.names) for own in inputs]), *check_unseen(jobs, inputs)):
+    classes = [len(own.data.names) for own in inputs]
+    for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
-    check_writable(jobs[0].recovery)
-    check_room(jobs[0].faults, output)
+    for recovery in dict.fromkeys(job.recovery for job in jobs):
+        check_writable(recovery)
+    for faults in dict.fromkeys(job.faults for job in jobs):
+        check_room(faults, output)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
@@ -97,7 +112,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         run = Run.create(directory, job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
-        result = _execute(backend(job.backend), run, request, watcher)
+        try:
+            result = _execute(job.backend.open(), run, request, watcher)
+        except Lost as lost:
+            watcher.noticed(str(lost))
+            continue
         watcher.ended(run, result)
         if result.state is RunState.STOPPED:
             break
@@ -110,13 +129,24 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     Raises:
         InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
     """
-    run.claim()
+    if gone := run.claim.take():
+        watcher.noticed(gone)
+    try:
+        return _resume(run, changes, watcher)
+    finally:
+        run.claim.release()
+
+
+def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     before = run.job()
     job = changed_job(before, changes)
     result = run.result()
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    request = backend(job.backend).render(job, run.directory, prepare_inputs(job, watcher.preparing))
+    inputs = prepare_inputs(job, watcher.preparing)
+    for notice in told_of_data([inputs]):
+        watcher.noticed(notice)
+    request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
     _check_equipment([job])
@@ -124,66 +154,87 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
         watcher.noticed(estimate)
     run.reopen(job)
     watcher.started(run, 1, 1)
-    watcher.ended(run, _execute(backend(job.backend), run, request, watcher))
+    watcher.ended(run, _execute(job.backend.open(), run, request, watcher))
     return run
 
 
 def _check_equipment(jobs: list[Job]) -> None:
     for job in jobs:
-        where = backend(job.backend)
+        where = job.backend.open()
         if isinstance(where, Equipped):
             where.check(job)
 
 
 def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
-    run.record(Submitted())
+    job = run.job()
+    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
     # Real instances tell their own states, and take their own capacity away.
     execution = live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
 
 
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> Result:
-    """Follow an execution to its end and write the run's result; returns what that holds."""
+    """Follow an execution to its end and write the run's result; returns what that holds.
+
+    `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+
+    Raises:
+        StillRunning: it goes on, and is not followed any more: it has no result yet.
+    """
     ends: list[TaskEnded] = []
-    limit: LimitExceeded | None = None
-    ended: NodeEnded | None = None
+    hangs: dict[str, Hung] = {}
+    last: dict[type[Event], Event] = {}
     try:
         with _Interrupts(execution):
             for told in execution.events(_TICK_S):
                 if told is None:
-                    watcher.tick()
+                    _show(watcher.tick)
                     continue
                 event = event_of(told)
                 run.record(event)
-                watcher.happened(event)
+                _show(watcher.happened, event)
                 if isinstance(event, TaskEnded):
                     ends.append(event)
                 elif isinstance(event, (Recovering, NodeStarted)):
                     ends.clear()  # what ended before is not why this attempt fails
-                elif isinstance(event, LimitExceeded):
-                    limit = event
-                elif isinstance(event, NodeEnded):
-                    ended = event
+                elif isinstance(event, Hung):
+                    hangs[event.task] = event
+                last[type(event)] = event
+    except StillRunning:
+        raise
+    except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
+        last[NodeEnded] = NodeEnded(outcome=Outcome.FAILED, reason=str(error))
     finally:
         execution.close()
-    assert ended is not None, "an execution's last event says how it ended"
+    ended, limit = last[NodeEnded], last.get(LimitExceeded)
     state = ended.outcome.state
     if state is RunState.FAILED:
-        failure = ended.reason or _failure(run, ends)
+        failure = ended.reason or _failure(run, ends, hangs)
     else:
         failure = _limit(limit) if limit and state.limited else None
     run.record(StateEntered(state=state))
-    return finish(run, state, failure, measurement, spent_s(run.events()))
+    result = finish(run, state, failure, "emulated" if Emulated in last else measurement, spent_s(run.events()))
+    run.claim.release()
+    return result
 
 
-def _failure(run: Run, ends: list[TaskEnded]) -> str:
-    """Why a run failed: the first task that ended, how it did, and the last that it printed."""
+def _failure(run: Run, ends: list[TaskEnded], hangs: dict[str, Hung]) -> str:
+    """Why a run failed: the first task that ended, how it did, and the last that it printed. `hangs` are those that
+    were ended because they hung.
+    """
     if not ends:
-        return f"the node ended unexpectedly\n{run.log_tail('node')}".rstrip()
+        how = f"{hung(hangs[NODE])}, and was ended" if NODE in hangs else f"the {NODE} ended unexpectedly"
+        return f"{how}\n{run.log_tail(NODE)}".rstrip()
     first = ends[0]
-    how = f"was killed by {first.signal}" if first.signal else f"ended with exit code {first.exit_code}"
-    return f"{first.task} {how}; its last lines:\n{run.log_tail(first.task)}".rstrip()
+    task = first.task
+    if task in hangs and first.signal:
+        how = f"{hung(hangs[task])}, and was ended"
+    elif first.signal:
+        how = f"{task} was killed by {first.signal}"
+    else:
+        how = f"{task} ended with exit code {first.exit_code}"
+    return f"{how}; its last lines:\n{run.log_tail(task)}".rstrip()
 
 
 def _limit(reached: LimitExceeded) -> str:
@@ -192,22 +243,49 @@ def _limit(reached: LimitExceeded) -> str:
     return f"it reached {name} {reached.limit_s:g}; go on with it, or give it more seconds or fewer epochs"
 
 
+def _show(tell: Callable[..., None], *arguments: Any) -> None:
+    """Show something while a job runs, which goes on when the terminal, or the program that reads, has gone."""
+    try:
+        tell(*arguments)
+    except (OSError, SystemExit):  # rich ends the program where a pipe is broken
+        _let_go_of_closed_outputs()
+
+
+def _let_go_of_closed_outputs() -> None:
+    """From now on, what would be written to a terminal that has closed, or to a pipe that nobody reads, is nowhere."""
+    for output in (1, 2):
+        poll = select.poll()
+        poll.register(output, 0)
+        if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, output)
+            os.close(nowhere)
+
+
 class _Interrupts:
-    """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once."""
+    """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once.
+
+    So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored.
+    """
 
     def __init__(self, execution: Execution):
         self._execution = execution
         self._times = 0
 
-    def _handle(self, *_: object) -> None:
-        self._times += 1
-        if self._times == 1:
+    def _handle(self, number: int, _: object) -> None:
+        if number == signal.SIGHUP:
+            _let_go_of_closed_outputs()
+        if number == signal.SIGHUP or self._times == 0:
             self._execution.stop()
         else:
             self._execution.kill()
+        self._times += 1
 
     def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            heeded.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from facesim.job import flag
 from facesim.runs import events
 from facesim.runs.events import Event
+from facesim.spec.options import flag
 
 
 @functools.singledispatch
@@ -34,9 +34,22 @@ def _(event: events.Stopping) -> str | None:
 
 @told.register
 def _(event: events.Recovering) -> str:
-    what = "it" if event.starting == (event.task,) else f"all {len(event.starting)} tasks"
+    alone = event.starting == (event.task,)
+    what = "it" if alone else f"all {len(event.starting)} tasks" if len(event.starting) > 1 else event.starting[0]
     why = event.why or f"{event.task} failed"
     return f"{why}; starting {what} again in {event.in_s:.1f} s (restart {event.restart})"
+
+
+def hung(event: events.Hung) -> str:
+    """How a task hung, in words."""
+    if event.silent:
+        return f"{event.task} has not answered for {event.for_s:.0f} s"
+    return f"{event.task} has made no progress for {event.for_s:.0f} s ({event.doing})"
+
+
+@told.register
+def _(event: events.Hung) -> str:
+    return f"{hung(event)}, {event.limit_s:.0f} s are allowed: it is treated as dead"
 
 
 @told.register
@@ -104,11 +117,29 @@ def _(event: events.TrainingJob) -> str:
 
 @told.register
 def _(event: events.OutOfReach) -> str:
-    return f"AWS is out of reach, the job goes on there: {event.why}"
+    what = {
+        "logs": "the job's logs cannot be read",
+        "metrics": "the job's metrics cannot be read",
+        "results": "the job's results cannot be brought home yet",
+        "stop": "the job cannot be stopped yet",
+    }.get(event.what or "", "AWS is out of reach, the job goes on there")
+    return f"{what}: {event.why}"
+
+
+@told.register
+def _(event: events.Emulated) -> str:
+    return f"{event.endpoint} is not AWS: what runs there is emulated, and nothing is billed"
+
+
+@told.register
+def _(event: events.ResultsMissing) -> str:
+    return f"not all that the job left came home: {event.what}"
 
 
 @told.register
 def _(event: events.Billed) -> str:
+    if event.emulated:
+        return f"{event.billable_s:.0f} s would be billed, had instances taken as long"
     return f"AWS billed {event.billable_s:.0f} s, ${event.cost_usd:.4f}"
 
 

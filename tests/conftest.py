@@ -109,7 +109,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Study:
     output = tmp_path_factory.mktemp("study")
     command = facesim("--data", faces, "--epochs", 12, *QUICK, "--output", output)
     assert command.code == 0, command.errors + command.output
-    return Study(output, command.output, {run.job().strategy: run for run in find_runs([output])})
+    return Study(output, command.output, {run.job().strategy.name: run for run in find_runs([output])})
 
 
 def pids_of(run: Run) -> list[int]:
@@ -129,6 +129,18 @@ def still_running(pids: list[int], within_s: float = 5.0) -> list[psutil.Process
             continue
     _, alive = psutil.wait_procs(processes, timeout=within_s)
     return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def carrying(token: str) -> list[psutil.Process]:
+    """Which processes that run have `token` in their environment: a command's, and all that it started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if token in process.environ().values() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue  # it has ended, or is somebody else's
+    return found
 
 
 def wait_until(happened: Callable[[], object], within_s: float = 90) -> None:

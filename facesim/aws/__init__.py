@@ -1,7 +1,9 @@
 """What facesim says to AWS: everything that imports boto3 or SageMaker's package is here, and loads it when it is used.
 
 settings  the options that belong to an account: region, role, bucket, image, ...
-session   clients, and AWS' errors in words
+session   clients of an account
+advice    AWS' errors in words that say what to do
+validation  a request checked by botocore's description of it, as AWS does
 site      from settings to the place that a job runs at
 storage   S3: uploads that are not repeated, downloads, archives unpacked safely
 logs      CloudWatch Logs, followed

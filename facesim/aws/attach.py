@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from facesim.aws.calls import describe
 from facesim.backends.training_job import JOB, job_of
+from facesim.billing.bill import submitted
 from facesim.errors import InputError
 from facesim.runs.directory import Run, find_runs
 
@@ -29,7 +30,7 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         except InputError:
             continue  # a damaged run, which is not this one as far as one can tell
         if isinstance(request, dict) and request.get("TrainingJobName") == name:
-            run.claim()
+            run.claim.take()
             return run
     told = describe(account, name)
     hyperparameters = told.get("HyperParameters", {})
@@ -37,8 +38,8 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
     job = job_of(hyperparameters)
     run = Run.create(
-        place / name, job.model_copy(update={"aws": job.aws.model_copy(update={"region": account.region})})
+        place / name, job.model_copy(update={"backend": job.backend.model_copy(update={"region": account.region})})
     )
-    run.record("submitted", time_unix_s=told["CreationTime"].timestamp())
+    run.record("submitted", time_unix_s=told["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
     run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}))
     return run

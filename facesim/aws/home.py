@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.aws.session import redacted
+from facesim.aws.advice import AwsError
+from facesim.aws.session import asking, redacted
 from facesim.aws.storage import download, unpack
 from facesim.backends.homecoming import bring_home
 
@@ -16,19 +17,36 @@ if TYPE_CHECKING:
     from facesim.runs.directory import Run
 
 
-def fetch_results(account: Account, description: dict[str, Any], run: Run) -> None:
-    """Put what the hosts left, and the model, into the run directory. What a job did not leave is missing."""
+def fetch_results(account: Account, description: dict[str, Any], run: Run) -> list[str]:
+    """Put what the hosts left, and the model, into the run directory.
+
+    Returns what is missing of it, or damaged, in words; of a damaged archive what can be read comes home.
+
+    Raises:
+        AwsError: S3 cannot be reached; the same may go well later.
+        InputError: S3 does not allow it.
+    """
     output = description["OutputDataConfig"]["S3OutputPath"].rstrip("/") + f"/{description['TrainingJobName']}/output"
+    owner = run.job().backend.bucket_owner or account.id
     scratch = Path(tempfile.mkdtemp(prefix=".home-", dir=run.directory))
+    missing = []
     try:
         for name in ("output", "model"):
             (scratch / name).mkdir()
             archive = scratch / f"{name}.tar.gz"
-            if download(account.client("s3"), f"{output}/{archive.name}", archive):
+            with asking(f"download {output}/{archive.name}"):
+                there = download(account.client("s3"), f"{output}/{archive.name}", archive, owner)
+            if not there:
+                missing.append(f"{archive.name} is not at {output}/")
+                continue
+            try:
                 unpack(archive, scratch / name)
-                archive.unlink()
+            except AwsError as error:
+                missing.append(f"{error} (at {output}/)")
+            archive.unlink()
         for log in (scratch / "output").glob("*/logs/*"):
             log.write_text(redacted(log.read_text(errors="replace")))
         bring_home(scratch / "output", scratch / "model", run)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return missing

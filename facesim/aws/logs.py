@@ -23,7 +23,7 @@ class LogTail:
     """Reads the streams of one job, `JOB/algo-N-EPOCH`; each time what is new."""
 
     def __init__(self, logs: Any, job: str):
-        self._logs = logs
+        self.logs = logs
         self._job = job
         self._tokens: dict[str, str] = {}  # by stream: where to go on
 
@@ -36,11 +36,11 @@ class LogTail:
         # Asked each time: a job that was interrupted prints to new streams.
         try:
             pages = list(
-                self._logs.get_paginator("describe_log_streams").paginate(
+                self.logs.get_paginator("describe_log_streams").paginate(
                     logGroupName=GROUP, logStreamNamePrefix=f"{self._job}/"
                 )
             )
-        except self._logs.exceptions.ResourceNotFoundException:
+        except self.logs.exceptions.ResourceNotFoundException:
             return []  # the account's first job has not printed yet
         return sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
 
@@ -49,7 +49,7 @@ class LogTail:
         host = found[1] if found else stream.rpartition("/")[2]
         while True:
             known = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
-            page = self._logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
+            page = self.logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
             for event in page["events"]:
                 yield Line(host, event["timestamp"] / 1000, event["message"].rstrip("\n"))
             token = page["nextForwardToken"]

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
-from facesim.errors import FacesimError, InputError
+from facesim.aws.advice import AwsError, CredentialsError, DeniedError, RefusedError, said
+from facesim.errors import InputError
 
-
-class AwsError(FacesimError):
-    """AWS refused or failed at something after it had begun."""
+__all__ = ["Account", "AwsError", "CredentialsError", "DeniedError", "RefusedError", "asking", "redacted"]
 
 
 class Account:
     """An AWS account as the user's own configuration names it (environment, profile, instance role), in one region.
 
     Raises:
-        InputError: boto3 is missing, no region is configured, or the configuration cannot be used.
+        InputError: boto3 is missing, or the configuration cannot be used: its file, profile, region or endpoint.
     """
 
     def __init__(self, region: str | None = None):
-        boto3 = _boto3()
-        with _configuring():
-            # AWS' other tools read AWS_REGION, boto3 only AWS_DEFAULT_REGION.
-            self.session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
-            configured = self.session.region_name
-        if not configured:
+        # AWS' other tools read AWS_REGION, boto3 only AWS_DEFAULT_REGION.
+        self._asked = region or os.environ.get("AWS_REGION") or None
+        self.renew()
+        if not self.session.region_name:
             raise InputError("no AWS region is configured; give --region, such as us-east-1, or set AWS_REGION")
+        _check_region(self.session)
+
+    def renew(self) -> None:
+        """Read the user's configuration again: credentials that have expired may have been replaced there.
+
+        Raises:
+            InputError: it cannot be used any more.
+        """
+        boto3 = _boto3()
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
+
+        try:
+            self.session = boto3.Session(region_name=self._asked)
+        except ProfileNotFound as error:
+            raise InputError(f"{error}; name one of ~/.aws/config in AWS_PROFILE") from None
+        except BotoCoreError as error:
+            raise said(error, "read AWS' configuration") from None
+        self._clients: dict[str, Any] = {}
 
     @property
     def region(self) -> str:
@@ -51,12 +68,55 @@ class Account:
         with asking("ask who you are"):
             return self.client("sts").get_caller_identity()["Account"]
 
-    @functools.cache  # noqa: B019 - an account lives as long as the process
-    def client(self, service: str) -> Any:
+    @functools.cached_property
+    def emulator(self) -> str | None:
+        """The endpoint of training jobs, if it is not AWS' own but one that was configured in its place; else None.
+
+        A private endpoint of AWS in a VPC is AWS' own: it is in the same domain.
+        """
         from botocore.config import Config
 
-        with _configuring():
-            return self.session.client(service, config=Config(retries={"total_max_attempts": 5, "mode": "standard"}))
+        asked = self.client("sagemaker").meta.endpoint_url
+        own = self.session.client("sagemaker", config=Config(ignore_configured_endpoint_urls=True)).meta.endpoint_url
+        host, own_host = (urlsplit(url).hostname or "" for url in (asked, own))
+        domain = own_host.rpartition(f"{self.region}.")[2]
+        return None if host == own_host or host.endswith(f".{domain}") else asked
+
+    def client(self, service: str) -> Any:
+        """A client of `service`, the same one until the account is renewed.
+
+        Raises:
+            InputError: the configured endpoint is none.
+        """
+        from botocore.config import Config
+
+        if service not in self._clients:
+            configuration = Config(retries={"total_max_attempts": 5, "mode": "standard"})
+            with asking(f"use AWS' {service}"):
+                try:
+                    self._clients[service] = self.session.client(service, config=configuration)
+                except ValueError as error:
+                    raise InputError(
+                        f"the endpoint of AWS' {service} cannot be used: {error}; AWS_ENDPOINT_URL, or endpoint_url in "
+                        "~/.aws/config, must be a URL such as https://example.com or http://127.0.0.1:5055"
+                    ) from None
+        return self._clients[service]
+
+
+def _check_region(session: Any) -> None:
+    """Raise InputError unless there is such a region."""
+    known = {
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("sagemaker", partition_name=partition)
+    }
+    if known and session.region_name not in known:
+        close = difflib.get_close_matches(session.region_name, sorted(known), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(
+            f"there is no AWS region {session.region_name!r} with SageMaker{hint} (a new one may need a newer boto3); "
+            "give another --region, such as us-east-1"
+        )
 
 
 def _boto3() -> Any:
@@ -94,43 +154,24 @@ def asking(what: str) -> Iterator[None]:
     """Within it, what AWS answers to an attempt to `what` becomes an error that says what to do.
 
     Raises:
-        InputError: no credentials, they want an answer that nobody gives, or they do not allow it.
+        CredentialsError: there are none, or they are not valid (any more).
+        DeniedError: the credentials do not allow it.
+        InputError: it cannot be done with what the user gave.
         AwsError: AWS cannot be reached, or refuses for another reason.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
-    except NoCredentialsError:
-        raise InputError(
-            "there are no AWS credentials; run `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from None
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        text = f"cannot {what}: {redacted(str(error))}"
-        if code in _NOT_ALLOWED:
-            raise InputError(f"{text}; `facesim policy` prints what facesim needs to be allowed") from None
-        if code in _NOT_VALID:
-            raise InputError(f"{text}; the AWS credentials are wrong or have expired: sign in again") from None
-        raise AwsError(text) from None
     except EOFError:
         raise InputError(
             f"cannot {what}: AWS' credentials ask for something, such as an MFA code, and there is nobody to answer; "
             "run this on a terminal, or sign in before"
         ) from None
-    except (BotoCoreError, UnicodeError) as error:
-        raise AwsError(f"cannot {what}: {redacted(str(error))}") from None
+    except (ClientError, BotoCoreError, Boto3Error) as error:
+        raise said(error, what) from None
 
-
-_NOT_ALLOWED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
-_NOT_VALID = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
 
 #: Access key ids, and what stands behind the names under which secrets are written.
 _SECRETS = re.compile(

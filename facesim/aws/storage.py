@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from facesim.aws.session import AwsError
+from facesim.aws.advice import AwsError
+from facesim.errors import InputError
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -20,14 +22,24 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
-    """Make the bucket unless it is there; one that belongs to somebody else than `owner` is refused by AWS (403)."""
+    """Make the bucket unless it is there.
+
+    Raises:
+        InputError: it belongs to somebody else than `owner`, an account's number, or may not be used.
+    """
     from botocore.exceptions import ClientError
 
-    expected = {"ExpectedBucketOwner": owner} if owner else {}
     try:
-        s3.head_bucket(Bucket=name, **expected)
+        s3.head_bucket(Bucket=name, **_expected(owner))
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+        code = error.response["Error"]["Code"]
+        if code == "403":
+            raise InputError(
+                f"the S3 bucket {name} does not belong to the account {owner}, or you may not use it: give another "
+                "--bucket, or --bucket-owner if you mean to use that of another account; `facesim policy` prints what "
+                "has to be allowed"
+            ) from None
+        if code not in ("404", "NoSuchBucket"):
             raise
         # us-east-1 is where a bucket is without a constraint, and may not be named as one.
         place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
@@ -43,8 +55,9 @@ class Sent(NamedTuple):
     done: bool
 
 
-def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None) -> Iterator[Sent]:
-    """Put every file of `folder` under `uri`, an address that belongs to this very content; tell how far it is.
+def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None, owner: str | None = None) -> Iterator[Sent]:
+    """Put every file of `folder` under `uri`, an address that belongs to this very content; tell how far it is. The
+    bucket must be `owner`'s, an account's number.
 
     A file that is there with the same size is the same file, so an upload that broke off goes on where it was. Whoever
     does not want to hear more closes the iterator: that ends the upload.
@@ -54,17 +67,18 @@ def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None) -> Itera
     bucket, prefix = split(uri)
     there = {
         entry["Key"]: entry["Size"]
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
         for entry in page.get("Contents", [])
     }
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    extra = {**_expected(owner), **encryption}
     with create_transfer_manager(s3, TransferConfig()) as manager:  # left early, it cancels what it does
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             key, size = prefix + file.relative_to(folder).as_posix(), file.stat().st_size
             if there.get(key) == size:
                 continue
             counter = _Counter()
-            future = manager.upload(str(file), bucket, key, extra_args=encryption, subscribers=[counter])
+            future = manager.upload(str(file), bucket, key, extra_args=extra, subscribers=[counter])
             while not future.done():
                 yield Sent(file, counter.bytes, size, False)
                 time.sleep(_TELL_EVERY_S)
@@ -91,18 +105,23 @@ class _Counter:
         pass
 
 
-def download(s3: Any, uri: str, file: Path) -> bool:
-    """Bring one object home; False if there is none."""
+def download(s3: Any, uri: str, file: Path, owner: str | None = None) -> bool:
+    """Bring one object of a bucket that is `owner`'s home; False if there is none."""
     from botocore.exceptions import ClientError
 
     bucket, key = split(uri)
     try:
-        s3.download_file(bucket, key, str(file))
+        s3.download_file(bucket, key, str(file), ExtraArgs=_expected(owner))
     except ClientError as error:
         if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
             return False
         raise
     return True
+
+
+def _expected(owner: str | None) -> dict[str, str]:
+    """What lets S3 refuse a bucket that is not `owner`'s: somebody else may have made one of that name."""
+    return {"ExpectedBucketOwner": owner} if owner else {}
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -131,5 +150,5 @@ def unpack(archive: Path, folder: Path) -> None:
                 assert content is not None, "a regular file has content"
                 with content, place.open("wb") as file:
                     shutil.copyfileobj(content, file)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise AwsError(f"{archive.name} cannot be unpacked: {error}") from None

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from facesim.inputs import Inputs
-from facesim.job import Job
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
+from facesim.spec.job import Job
 
 
 class Request(Protocol):

@@ -17,10 +17,10 @@ from facesim.backends.printed import Printed
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
 from facesim.errors import InputError
 from facesim.inputs import Inputs
-from facesim.job import Job
 from facesim.metrics.files import SampleWriter
 from facesim.recovery import all_again
 from facesim.runs.directory import Run
+from facesim.spec.job import Job
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
 _ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"
@@ -38,16 +38,18 @@ class DockerBackend:
         """The request as SageMaker would get it, but for the account's names."""
         site = Site(
             role_arn=_ROLE,
-            image=job.aws.image or image.IMAGE,
+            image=job.backend.image or image.IMAGE,
             bucket=_BUCKET,
-            prefix=job.aws.prefix,
-            input_mode=job.aws.input_mode,
-            tags=job.aws.tags,
+            prefix=job.backend.prefix,
+            input_mode=job.backend.input_mode,
+            network_isolation=job.backend.network_isolation,
+            encrypt_traffic=job.backend.encrypt_traffic,
+            tags=job.backend.tags,
         )
         return training_job_request(job, job_name(directory), inputs.folders, site)
 
     def check(self, job: Job) -> None:
-        if job.aws.image is None:
+        if job.backend.image is None:
             image.check()
 
     def submit(self, run: Run, request: TrainingJob) -> DockerExecution:

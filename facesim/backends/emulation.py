@@ -12,8 +12,8 @@ from typing import Any
 
 from cluster.host import HostShape
 from facesim.billing.catalogue import instance
-from facesim.faults import Fault
-from facesim.job import Job
+from facesim.spec.faults import Fault
+from facesim.spec.job import Job
 
 #: The part of this machine's memory that all hosts together may use.
 _MEMORY_SHARE = 0.8
@@ -64,7 +64,7 @@ def hosts_of_study(job: Job) -> dict[str, int]:
     then has what each worker of the cluster has.
     """
     hosts = {job.shape.instance_type: job.shape.workers}
-    servers = job.aws.ps_instance_type
+    servers = job.shape.ps_instance_type
     if servers:
         hosts[servers] = hosts.get(servers, 0) + job.shape.ps
     return hosts

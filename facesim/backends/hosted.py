@@ -5,7 +5,6 @@ Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -18,16 +17,16 @@ from cluster.faults import Fault as Script
 from cluster.limits import available_cpus
 from cluster.liveness import ATTEND
 from cluster.plan import Plan, Task
+from cluster.relay import Kept
 from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
-from facesim.faults import Fault
-from facesim.job import Job
-from facesim.metrics.collectors import COLLECTORS
+from facesim.files import append
 from facesim.metrics.place import HOST
 from facesim.runs.directory import Run
-from facesim.training import STRATEGIES, served
+from facesim.spec.faults import Fault
+from facesim.spec.job import Job
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
@@ -47,21 +46,19 @@ def plan(contract: Contract) -> HostWork:
         ValueError: the job needs fewer hosts than it was given.
     """
     job = job_of(contract.hyperparameters)
-    strategy = STRATEGIES[job.strategy]
-    topology = hosted_topology(
-        strategy.tasks(job.shape.workers, job.shape.ps), contract.hosts, contract.groups.get(PS_GROUP, ())
-    )
+    strategy = job.strategy
+    topology = hosted_topology(strategy.tasks(job.shape), contract.hosts, contract.groups.get(PS_GROUP, ()))
     host = contract.current_host
     mine = topology.tasks_on(host)
     if not mine:
-        raise ValueError(f"{host} has nothing to do: {job.strategy} has {len(topology.tasks())} tasks")
+        raise ValueError(f"{host} has nothing to do: {job.strategy.name} has {len(topology.tasks())} tasks")
     run = Run.create(contract.output / host, job)
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
     environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
-    computing = [role for role, _ in mine if strategy.tasks is not served or role == "worker"]
+    computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
     tasks = [
         training_task(
             run,
@@ -78,8 +75,8 @@ def plan(contract: Contract) -> HostWork:
         )
         for role, index in mine
     ]
-    _keep_samples(run, [task.name for task in tasks if not task.serves], contract.checkpoints / _KEPT, host)
-    done = _Done(contract.checkpoints / _KEPT / host / "faults.jsonl")
+    kept = _kept_samples(run, contract.checkpoints / _KEPT, host)
+    done = _Done(contract.checkpoints / _KEPT / host / "faults.txt")
     number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
@@ -94,6 +91,7 @@ def plan(contract: Contract) -> HostWork:
         private_network=False,
         grace_s=_GRACE_S if host == first_host else _OTHERS_GRACE_S,
         max_restarts=job.recovery.max_restarts,
+        hang_s=job.recovery.hang_s,
         faults=tuple(_faults(job, run, [task.name for task in tasks], host == first_host, done)),
     )
     run.plan_file.write_text(work.to_json())
@@ -108,11 +106,12 @@ def plan(contract: Contract) -> HostWork:
             shutil.move(run.model_file, contract.model / run.model_file.name)
             shutil.copy(run.job_file, contract.model)
 
-    return HostWork(work, first_host, record, finish)
+    return HostWork(work, first_host, record, finish, kept)
 
 
-def _keep_samples(run: Run, training: list[str], kept: Path, host: str) -> None:
-    """Let what is recorded here outlive an interruption: as hard links in the checkpoints' folder, which comes back.
+def _kept_samples(run: Run, kept: Path, host: str) -> Kept:
+    """Go on with what was recorded here before an interruption, and let what is recorded outlive the next: copied to
+    the checkpoints' folder, which comes back.
 
     That folder is all hosts' together. What others recorded is let go of, so that it is never put back over newer.
     """
@@ -120,13 +119,9 @@ def _keep_samples(run: Run, training: list[str], kept: Path, host: str) -> None:
         if folder.name != host:
             shutil.rmtree(folder)
     (kept / host).mkdir(parents=True, exist_ok=True)
-    for name in (*COLLECTORS, *training, *(f"sockets-{task}" for task in training)):
-        file = kept / host / f"{name}.jsonl"
-        file.touch()
-        try:
-            os.link(file, run.metrics / file.name)
-        except OSError:  # another file system: what was recorded until now is all that comes back
-            shutil.copy(file, run.metrics)
+    samples = Kept(run.metrics, kept / host)
+    samples.restore()
+    return samples
 
 
 class _Done:
@@ -140,8 +135,7 @@ class _Done:
         return self._lines[fault.model_dump_json()]
 
     def add(self, fault: Fault) -> None:
-        with self._file.open("a") as file:
-            file.write(fault.model_dump_json() + "\n")
+        append(self._file, fault.model_dump_json().encode() + b"\n", fresh_line=True)
 
 
 def _faults(job: Job, run: Run, tasks: list[str], is_first: bool, done: _Done) -> Iterator[Script]:

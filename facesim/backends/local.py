@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.plan import Plan
@@ -10,9 +11,8 @@ from cluster.processes import LocalNode
 from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.inputs import Inputs
-from facesim.job import Job
 from facesim.runs.directory import Run
-from facesim.training import STRATEGIES, host_of
+from facesim.spec.job import Job
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
@@ -26,8 +26,8 @@ class LocalBackend:
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
         run = Run(directory.resolve())
-        strategy = STRATEGIES[job.strategy]
-        topology = local_topology(strategy.tasks(job.shape.workers, job.shape.ps))
+        strategy = job.strategy
+        topology = local_topology(strategy.tasks(job.shape))
         cores, checkpoints = os.cpu_count() or 1, run.checkpoint_directory(job)
         tasks = [
             training_task(
@@ -38,7 +38,7 @@ class LocalBackend:
                 topology,
                 role,
                 index,
-                host=host_of(strategy, role, index, job.hosts),
+                host=strategy.host_of(role, index, job.hosts),
                 cores=cores,
                 neighbours=job.hosts,
             )
@@ -51,7 +51,8 @@ class LocalBackend:
             preload=PRELOAD,
             grace_s=_GRACE_S,
             max_restarts=job.recovery.max_restarts,
-            faults=tuple(fault.script(run.directory) for fault in job.faults),
+            hang_s=job.recovery.hang_s,
+            faults=tuple(replace(fault.script(run.directory), number=n) for n, fault in enumerate(job.faults)),
         )
 
     def submit(self, run: Run, request: Plan) -> LocalNode:
@@ -61,7 +62,9 @@ class LocalBackend:
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks share this machine's GPUs
             "no_grpc_proxy": "*",  # the cluster is on loopback, whatever proxy the user needs elsewhere
         }
-        return LocalNode(run.plan_file, run.log_file("node"), environment)
+        node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])
+        run.claim.add(node.pid)
+        return node
 
 
 BACKEND = LocalBackend()

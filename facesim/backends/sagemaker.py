@@ -8,13 +8,14 @@ from facesim.aws.bill import refuse_above
 from facesim.aws.job import SageMakerJob
 from facesim.aws.session import Account
 from facesim.aws.site import site_of
+from facesim.aws.validation import problems
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.errors import InputError
 from facesim.inputs import Inputs
-from facesim.job import Job
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
+from facesim.spec.job import Job
 
 #: Leaves room for a suffix in a name of 63 letters.
 _LONGEST_STEM = 54
@@ -32,15 +33,18 @@ class SageMakerBackend:
                 "`interrupt` in --faults cannot be played at AWS, which takes capacity away itself; "
                 "leave it out, or try it with --backend docker"
             )
-        site = site_of(job.aws, Account(job.aws.region))
+        site = site_of(job.backend, Account(job.backend.region), [kind for kind, _ in job.groups])
         # A run that goes on is another training job, with the checkpoints of the first.
         name, lives = job_name(directory), sum(isinstance(event, Submitted) for event in Run(directory).events())
         again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
-        return training_job_request(job, again, inputs.folders, site, lineage=name)
+        made = training_job_request(job, again, inputs.folders, site, lineage=name)
+        if wrong := problems("CreateTrainingJob", made.request):
+            raise InputError(f"SageMaker does not take this training job: {'; '.join(wrong)}")
+        return made
 
     def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
         run.plan_file.write_text(request.to_json())
-        aws = run.job().aws
+        aws = run.job().backend
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
 
     def estimate(self, requests: list[TrainingJob], max_cost_usd: float | None) -> str:

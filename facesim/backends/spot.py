@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import wait
 
+from cluster import clock
 from facesim.backends.base import Backend, Execution, Request
 from facesim.billing.market import Market, OnDemand, market
 from facesim.runs.directory import Run
@@ -220,7 +221,7 @@ class LifeCycle:
     def _enter(self, state: RunState, time_unix_s: float | None = None) -> Iterator[StateEntered]:
         if state is not self._state:
             self._state = state
-            yield StateEntered(state=state, time_unix_s=time.time() if time_unix_s is None else time_unix_s)
+            yield StateEntered(state=state, time_unix_s=clock.time_unix_s() if time_unix_s is None else time_unix_s)
 
     def _telling(self, ending: str) -> Event:
         if ending == _INTERRUPTED:

@@ -8,9 +8,8 @@ from pathlib import Path
 from cluster.plan import Task
 from cluster.topology import Topology
 from facesim.inputs import DATA, PRETRAINED
-from facesim.job import Job
 from facesim.runs.directory import Run
-from facesim.training import STRATEGIES, served
+from facesim.spec.job import Job
 
 #: Loaded once, before the tasks are forked.
 PRELOAD = ("facesim.training.lean", "facesim.training.task")
@@ -51,8 +50,8 @@ def training_task(
     each gets its share of the cores, for more threads would only take turns. A chief that coordinates evaluates while
     they wait, and a server applies a joint update while they do.
     """
-    strategy = STRATEGIES[job.strategy]
-    coordinated = strategy.tasks is served
+    strategy = job.strategy
+    coordinated = strategy.coordinated
     serves = coordinated and role != "chief"
     share = max(1, cores // neighbours)
     between = coordinated and (role == "chief" or (role == "ps" and strategy.joint))

@@ -27,8 +27,9 @@ from urllib.parse import urlsplit
 from facesim.backends.tasks import ENVIRONMENT
 from facesim.errors import InputError
 from facesim.inputs import DATA
-from facesim.job import Experiment, Job
 from facesim.metrics.announced import METRIC_DEFINITIONS
+from facesim.spec.experiment import Experiment
+from facesim.spec.job import Job
 
 #: The hyperparameter that holds the job as JSON.
 JOB = "job"
@@ -69,6 +70,8 @@ class Site:
     input_mode: str = "File"
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
+    network_isolation: bool = False
+    encrypt_traffic: bool = False
     kms_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     source: Path | None = None
@@ -157,6 +160,10 @@ def training_job_request(
     if site.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
         request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
+    if site.network_isolation:
+        request["EnableNetworkIsolation"] = True
+    if site.encrypt_traffic:
+        request["EnableInterContainerTrafficEncryption"] = True
     if site.subnets:
         request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
     return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})
@@ -175,7 +182,10 @@ def job_json(job: Job) -> str:
     Raises:
         InputError: even so it is longer than a hyperparameter may be.
     """
-    given = job.model_dump(mode="json", exclude_defaults=True, exclude={"experiment", "aws"})
+    given = job.model_dump(mode="json", exclude_defaults=True, exclude={"experiment", "backend"})
+    if "strategy" in given:
+        given["strategy"] = {"name": job.strategy.name, **given["strategy"]}
+    given["backend"] = {"name": job.backend.name}  # its own options belong to the account, and concern no host
     # Not pydantic's exclude_defaults: what a recipe sets, and the user set back to the default, must stay.
     recipe = Experiment(recipe=job.experiment.recipe).model_dump(mode="json")
     experiment = {k: v for k, v in job.experiment.model_dump(mode="json").items() if v != recipe[k]}

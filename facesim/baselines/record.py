@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.baselines import Score
 from facesim.files import write_json
+from facesim.spec.data import DataSpec
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
 
 FILE = "baselines.json"
-
-#: The fields of an experiment that say which images are trained on and tested.
-SPLIT = ("data", "image_size", "channels", "held_out", "max_bad_files", "min_images")
 
 
 def record_baselines(
@@ -35,36 +33,42 @@ def record_baselines(
         split = _split(experiment, seed)
         entries = _entries(folder)
         entry = next((e for e in entries if e["split"] == split and e["sha256"] == data.sha256), None)
-        known = [Score(**score) for score in entry["scores"]] if entry else []
-        if seed not in {score.seed for score in known}:
-            from facesim.baselines.scoring import score_baselines
+        if entry is None:
+            from facesim.baselines.scoring import score_baselines, tested_on
 
-            known += score_baselines(data, split["held_out"], seed, progress)
-            new = {"split": split, "sha256": data.sha256, "scores": [score._asdict() for score in known]}
+            entry = {
+                "split": split,
+                "sha256": data.sha256,
+                "tested_sha256": tested_on(data, split["held_out"], seed),
+                "scores": [score._asdict() for score in score_baselines(data, split["held_out"], seed, progress)],
+            }
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), new]})
-        scores += [score for score in known if score.seed == seed]
+            write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), entry]})
+        scores += [Score(**score) for score in entry["scores"]]
     return scores
 
 
-def read_baselines(folder: Path, experiment: dict[str, Any], seeds: Iterable[int]) -> list[Score]:
-    """What `folder` has of the experiment's split and of `seeds`; empty where it has nothing."""
+def read_baselines(
+    folder: Path, experiment: dict[str, Any], seeds: Iterable[int], tested: Mapping[int, str | None] | None = None
+) -> list[Score]:
+    """What `folder` has of the experiment's split and of `seeds`; empty where it has nothing.
+
+    `tested` are the identities of the images that the runs of these seeds were tested on, as far as they are known:
+    scores on other images are left out.
+    """
     entries = _entries(folder)
     return [
-        own
+        Score(**score)
         for seed in seeds
         for entry in entries
-        if entry["split"] == _split(experiment, seed)
+        if entry["split"] == _split(experiment, seed) and (tested or {}).get(seed) in (None, entry["tested_sha256"])
         for score in entry["scores"]
-        if (own := Score(**score)).seed == seed
     ]
 
 
-def _split(experiment: dict[str, Any], seed: int) -> dict[str, Any]:
-    """What says which images are trained on and tested; the seed is apart, but for a subset, which is other images."""
-    split = {name: experiment.get(name) for name in SPLIT}
-    subset = experiment.get("subset")
-    return split if subset is None else {**split, "subset": subset, "subset_seed": seed}
+def _split(experiment: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What says which images are trained on and tested."""
+    return DataSpec.of({**experiment, "seed": seed}).model_dump()
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:

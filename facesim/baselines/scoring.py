@@ -10,8 +10,14 @@ import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from facesim.baselines import BASELINES, Score, methods
+from facesim.data.identity import identity_of
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
+
+
+def tested_on(data: PreparedData, held_out: float, seed: int) -> str:
+    """The identity of the images that a training with this `held_out` and `seed` is tested on."""
+    return identity_of(data, stratified_split(data.labels, held_out, seed)[1])
 
 
 def score_baselines(

@@ -11,10 +11,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from facesim.billing.catalogue import instance
+from facesim.billing.catalogue import assumed_spot_discount, instance
 from facesim.billing.cost import spot_savings_percent
+
+if TYPE_CHECKING:
+    from facesim.spec.spot import Spot
 
 #: States in which a job has no instances yet, or none any more.
 UNBILLED = frozenset({"Starting", "Pending", "Interrupted"})
@@ -44,12 +47,12 @@ class Transition:
 
 
 @dataclass(frozen=True)
-class Bill:
-    """What a job had and what that costs.
+class Life:
+    """A run from when it was submitted, or submitted again, to its end: a training job of its own.
 
-    `groups` are its instances, as (type, count). `discount` is the part that spot saves, 0-1; None: the job was on
-    demand. `lost_work_s` are seconds of training that interruptions threw away; they are in `training_s`. `reported`
-    are TrainingTimeInSeconds and BillableTimeInSeconds as AWS itself told them, which then are what is billed.
+    `groups` are its instances, as (type, count). `discount` is the part that spot saves, 0-1; None: it was on demand.
+    `reported` are TrainingTimeInSeconds and BillableTimeInSeconds as AWS itself told them, which then are what is
+    billed.
     """
 
     transitions: tuple[Transition, ...]
@@ -71,6 +74,54 @@ class Bill:
         return _whole(sum(each.seconds for each in self.transitions if each.billable))
 
     @property
+    def billable_s(self) -> int:
+        """SageMaker's BillableTimeInSeconds."""
+        if self.reported:
+            return self.reported[1]
+        return billable_s(self.training_s, self.discount)
+
+    def part_usd(self, seconds: float) -> float:
+        """What so many seconds of its training cost, as spot capacity if it was that."""
+        return price_usd(self.groups, seconds) * (1 - (self.discount or 0.0))
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a run had in all its lives, each with instances of its own, and what that costs.
+
+    What interruptions threw away, `lost_work_s`, is in `training_s`.
+    """
+
+    lives: tuple[Life, ...]
+
+    @property
+    def transitions(self) -> tuple[Transition, ...]:
+        return tuple(transition for life in self.lives for transition in life.transitions)
+
+    @property
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """The instances of its last life."""
+        return self.lives[-1].groups
+
+    @property
+    def discount(self) -> float | None:
+        return self.lives[-1].discount
+
+    @property
+    def hosts(self) -> int:
+        return self.lives[-1].hosts
+
+    @property
+    def training_s(self) -> int:
+        """SageMaker's TrainingTimeInSeconds."""
+        return sum(life.training_s for life in self.lives)
+
+    @property
+    def instance_s(self) -> int:
+        """The seconds of all instances together."""
+        return sum(life.hosts * life.training_s for life in self.lives)
+
+    @property
     def waiting_s(self) -> int:
         """Seconds without instances: until they started, and after interruptions until there was capacity again."""
         return _whole(sum(each.seconds for each in self.transitions if not each.billable))
@@ -78,9 +129,7 @@ class Bill:
     @property
     def billable_s(self) -> int:
         """SageMaker's BillableTimeInSeconds."""
-        if self.reported:
-            return self.reported[1]
-        return billable_s(self.training_s, self.discount)
+        return sum(life.billable_s for life in self.lives)
 
     @property
     def savings_percent(self) -> float:
@@ -90,37 +139,44 @@ class Bill:
     @property
     def on_demand_usd(self) -> float:
         """What the instances cost on demand."""
-        return price_usd(self.groups, self.training_s)
+        return sum(price_usd(life.groups, life.training_s) for life in self.lives)
 
     def spot_usd(self, discount: float) -> float:
         """What the instances cost as spot capacity that saves `discount`, 0-1."""
-        return price_usd(self.groups, billable_s(self.training_s, discount))
+        return sum(price_usd(life.groups, billable_s(life.training_s, discount)) for life in self.lives)
 
     @property
     def cost_usd(self) -> float:
         """What the job is billed: as spot capacity if it was that, else on demand."""
-        return price_usd(self.groups, self.billable_s)
+        return sum(price_usd(life.groups, life.billable_s) for life in self.lives)
 
     @property
     def interruptions(self) -> int:
         return sum(each.state == INTERRUPTED for each in self.transitions)
 
     @property
+    def lost_work_s(self) -> float:
+        """Seconds of training that interruptions threw away."""
+        return sum(life.lost_work_s for life in self.lives)
+
+    @property
+    def restart_s(self) -> float:
+        """Seconds from having instances again after interruptions until training went on."""
+        return sum(life.restart_s for life in self.lives)
+
+    @property
     def lost_work_usd(self) -> float:
         """What the work that was thrown away costs, which is part of `cost_usd`."""
-        return self._part_usd(self.lost_work_s)
+        return sum(life.part_usd(life.lost_work_s) for life in self.lives)
 
     @property
     def restart_usd(self) -> float:
         """What starting again after interruptions costs, which is part of `cost_usd`."""
-        return self._part_usd(self.restart_s)
+        return sum(life.part_usd(life.restart_s) for life in self.lives)
 
     def cost_until_usd(self, moment_unix_s: float) -> float:
         """What was billed until a moment, such as that at which an accuracy was reached; to no whole second."""
-        return self._part_usd(billed_until_s(self.transitions, moment_unix_s))
-
-    def _part_usd(self, seconds: float) -> float:
-        return price_usd(self.groups, seconds) * (1 - (self.discount or 0.0))
+        return sum(life.part_usd(billed_until_s(life.transitions, moment_unix_s)) for life in self.lives)
 
     def to_dict(self, spot_discount: float) -> dict[str, Any]:
         """The bill as `result.json` keeps it; `spot_discount` is what spot saves, or would have saved."""
@@ -139,6 +195,16 @@ class Bill:
             "spot_discount": spot_discount,
             "groups": [_group(name, count) for name, count in self.groups],
             "hosts": self.hosts,
+            "instance_s": self.instance_s,
+            "lives": [
+                {
+                    "groups": [_group(name, count) for name, count in life.groups],
+                    "training_s": life.training_s,
+                    "billable_s": life.billable_s,
+                    "cost_usd": price_usd(life.groups, life.billable_s),
+                }
+                for life in self.lives
+            ],
             "training_s": self.training_s,
             "billable_s": self.billable_s,
             "waiting_s": self.waiting_s,
@@ -158,7 +224,8 @@ def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float 
     """The bill of a run that left `events`, in order: `state` events, and `restored` ones with the `lost_s` of each;
     where AWS itself told its times, `billed` ones.
 
-    A run that was submitted again after its end has a bill over all its lives; between them it had nothing.
+    A run that was submitted again after its end has a bill over all its lives; between them it had nothing. A
+    `submitted` event tells with what `groups` and `discount` that life was; where it does not, the arguments do.
 
     Raises:
         InputError: an instance type is not in the catalogue.
@@ -168,19 +235,31 @@ def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float 
         if event["event"] == "submitted" and lives[-1]:
             lives.append([])
         lives[-1].append(event)
-    transitions = tuple(transition for life in lives for transition in _transitions(life))
-    restored = [event for life in lives for event in life if event["event"] == "restored"]
-    lost_s = float(sum(event["lost_s"] for event in restored))
-    restart_s = sum(_restart_s(life) for life in lives)
-    billed = [event for life in lives for event in life if event["event"] == "billed"]
-    reported = (sum(each["training_s"] for each in billed), sum(each["billable_s"] for each in billed))
-    return Bill(
-        transitions,
-        tuple((instance(name).name, count) for name, count in groups),
-        discount,
-        lost_s,
-        restart_s,
-        reported if billed else None,
+    return Bill(tuple(_life(life, groups, discount) for life in lives))
+
+
+def submitted(groups: Groups, spot: Spot | None) -> dict[str, Any]:
+    """What the event `submitted` tells of a life for its bill: another life may have other instances."""
+    return {"groups": [[name, count] for name, count in groups], "discount": spot and discount_of(spot)}
+
+
+def discount_of(spot: Spot | None) -> float:
+    """The part of the price, 0-1, that spot capacity saves, or would save: as the user says, else assumed."""
+    return assumed_spot_discount() if spot is None or spot.discount is None else spot.discount
+
+
+def _life(events: list[dict[str, Any]], groups: Groups, discount: float | None) -> Life:
+    told = {"groups": groups, "discount": discount}
+    if events and events[0]["event"] == "submitted":
+        told |= {name: events[0][name] for name in told.keys() & events[0].keys()}
+    billed = [event for event in events if event["event"] == "billed"]
+    return Life(
+        tuple(_transitions(events)),
+        tuple((instance(name).name, count) for name, count in told["groups"]),
+        told["discount"],
+        float(sum(event["lost_s"] for event in events if event["event"] == "restored")),
+        _restart_s(events),
+        (sum(each["training_s"] for each in billed), sum(each["billable_s"] for each in billed)) if billed else None,
     )
 
 
@@ -207,7 +286,7 @@ def _restart_s(life: list[dict[str, Any]]) -> float:
         elif interrupted and state is not None and state not in UNBILLED and since_s is None:
             since_s = event["time_unix_s"]
         elif since_s is not None and event["event"] == "restored":
-            total_s += event["time_unix_s"] - since_s
+            total_s += max(0.0, event["time_unix_s"] - since_s)
             interrupted, since_s = False, None
     return total_s
 

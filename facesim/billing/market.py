@@ -14,45 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
 from facesim.errors import InputError
+from facesim.spec.spot import Spot
 
 #: What `--spot` alone plays: capacity as `facesim.billing.synthetic` makes it up.
 PACKAGED_TRACE = Path(__file__).with_name("spot_trace.csv")
 
 _WEIBULL = "weibull:"
-
-
-class Spot(BaseModel):
-    """Managed spot training: how capacity comes and goes, and what it saves.
-
-    At most one of these says how long a host lives: `rate`, reclaims of a host an hour; `lifetimes`, a file of observed
-    ones or `weibull:SHAPE,SCALE_HOURS`; `trace`, a file of hosts that come and go. Without any it is the packaged
-    trace. After an interruption new capacity takes `wait_s` in the mean, exponentially distributed, and in a trace at
-    least until there are hosts enough. A host is told `notice_s` before it is reclaimed; 0: it is not told.
-
-    `speed` is how many times as fast as the clock the market's time passes. It compresses lifetimes and waiting; the
-    notice is of the clock, for a checkpoint takes as long as it takes. `discount` is the part saved, 0-1; left out, the
-    catalogue's assumption.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    rate: float | None = Field(None, ge=0)
-    lifetimes: str | None = None
-    trace: str | None = None
-    wait_s: float = Field(120.0, ge=0)
-    notice_s: float = Field(0.0, ge=0)
-    speed: float = Field(1.0, gt=0)
-    discount: float | None = Field(None, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Spot:
-        given = [f"--spot-{name}" for name in ("rate", "lifetimes", "trace") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} contradict each other; give one of them")
-        return self
 
 
 class Capacity(NamedTuple):

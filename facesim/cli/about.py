@@ -9,7 +9,7 @@ from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models import HEADS, MODELS
-from facesim.recipes import RECIPES
+from facesim.spec.recipes import RECIPES
 
 
 @command()
@@ -47,7 +47,7 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def recipes(as_json: bool) -> None:
     """List the recipes and what each sets; an option given with one wins over it."""
-    from facesim.job import flag
+    from facesim.spec.options import flag
 
     if as_json:
         echo_json({name: recipe._asdict() for name, recipe in RECIPES.items()})

@@ -17,24 +17,6 @@ if TYPE_CHECKING:
     from facesim.aws.session import Account
     from facesim.runs.directory import Run
 
-#: Options of `compare` and `run` that describe the place at AWS; `facesim.aws.settings` has their meaning and defaults.
-AWS_OPTIONS = [
-    click.option("--region", help="AWS region  [default: as AWS' own tools are configured]"),
-    click.option("--role", help="IAM role, or its name, that training jobs run as  [default: facesim-training]"),
-    click.option("--image", help="container image, or `aws` for AWS' TensorFlow image  [default: facesim in ECR]"),
-    click.option("--bucket", help="S3 bucket for data and results  [default: sagemaker-REGION-ACCOUNT]"),
-    click.option("--prefix", help="folder in the bucket  [default: facesim]"),
-    click.option("--input-mode", type=Choice(["File", "FastFile"]), help="copy or stream data  [default: File]"),
-    click.option("--subnets", multiple=True, help="subnet of a VPC to run in; repeatable"),
-    click.option("--security-groups", multiple=True, help="security group of a VPC; repeatable"),
-    click.option("--kms-key", help="KMS key that encrypts data, volumes and results"),
-    click.option("--tags", multiple=True, metavar="KEY=VALUE", help="tag of the training jobs; repeatable"),
-    click.option("--ps-instance-type", help="instances of their own, one each, for parameter servers"),
-    click.option("--max-cost", type=float, help="dollars: refuse a study that could cost more at AWS"),
-    click.option("--on-interrupt", type=Choice(["ask", "stop", "leave"]),
-                 help="what Ctrl-C does to a training job at AWS  [default: ask]"),
-]  # fmt: skip
-
 _region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
 
 
@@ -58,14 +40,14 @@ def _name_and_region(target: str, region: str | None) -> tuple[str, str | None]:
     from facesim.runs.directory import Run
 
     run = Run.open(Path(target))
-    return _job_of(run), region or run.job().aws.region
+    return _job_of(run), region or run.job().backend.region
 
 
 def _job_of(run: Run) -> str:
     request = run.plan().get("CreateTrainingJob")
     name = request.get("TrainingJobName") if isinstance(request, dict) else None
-    if not isinstance(name, str) or run.job().backend != "sagemaker":
-        raise InputError(f"{run.directory} did not run at AWS: its backend is {run.job().backend}")
+    if not isinstance(name, str) or not run.job().backend.can_attach:
+        raise InputError(f"{run.directory} did not run at AWS: its backend is {run.job().backend.name}")
     return name
 
 
@@ -92,7 +74,7 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     account = _account(region)
     run = open_run(account, name, Path(target) if _is_run(target) else output)
     if run.result() is None:
-        execution = SageMakerJob(run, account, name, on_interrupt=run.job().aws.on_interrupt)
+        execution = SageMakerJob(run, account, name, on_interrupt=run.job().backend.on_interrupt)
         watcher = make_watcher(console(), quiet=as_json)
         watcher.started(run, 1, 1)
         watcher.ended(run, follow(run, execution, "measured", watcher))
@@ -123,7 +105,8 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
             echo("no training jobs of facesim's in this region")
         return
     name, region = _name_and_region(target, region)
-    told = describe(_account(region), name)
+    account = _account(region)
+    told = describe(account, name)
     if as_json:
         echo_json(told)
         return
@@ -136,7 +119,8 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
         echo(f"  {told['FailureReason']}")
     if told["TrainingJobStatus"] in OUTCOMES:
         bill = reported(told)
-        echo(f"  billed {bill['billable_s']} s, ${bill['cost_usd']:.4f}")
+        cost = f"emulated by {account.emulator}" if account.emulator else f"${bill['cost_usd']:.4f}"
+        echo(f"  billed {bill['billable_s']} s, {cost}")
 
 
 @command()

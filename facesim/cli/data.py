@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import group
 from facesim.errors import doing
@@ -49,25 +50,21 @@ def render(out: Path, **options: Any) -> None:
 
 @data.command("describe")
 @click.argument("source")
-@click.option("--image-size", default=64, show_default=True, help="height and width in pixels")
-@click.option("--held-out", default=0.2, show_default=True, help="share of an identity's images kept for testing")
-@click.option("--seed", default=0, show_default=True, help="of the split that duplicates are looked for across")
-@click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
-@click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]")
-@click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]")
+@job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "seed"))
 @click.option("--near", default=0.09, show_default=True, type=click.FloatRange(0, 0.5),
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def describe(source: str, held_out: float, seed: int, near: float, as_json: bool, **options: Any) -> None:
+def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
     """Say what the data set SOURCE holds: identities, images of each, unreadable files, suspected duplicates."""
     from dataclasses import asdict
 
     from facesim.data import describe as describe_data
     from facesim.data.describe import original_sizes
     from facesim.inputs import prepare_data
-    from facesim.job import make_job
+    from facesim.spec.job import make_job
 
-    job = make_job(data=source, held_out=held_out, seed=seed, max_bad_files=1.0, **options)
+    job = make_job(data=source, max_bad_files=1.0, **options)
+    held_out, seed = job.experiment.held_out, job.experiment.seed
     prepared = prepare_data(job, lambda *_: None)
     if len(prepared.labels) < _MANY:
         found = describe_data(prepared, held_out, seed, near)
@@ -98,9 +95,12 @@ def _description(found: Description, sizes: Sizes | None) -> list[str]:
         "  trained on and tested": f"{found.near_duplicate_pairs_across_split:,}",
         "  of two identities": f"{found.near_duplicate_pairs_across_identities:,}",
         "unreadable files": f"{len(found.bad_files):,}",
+        "not used": "nothing is left out" if not found.unused else f"for {len(found.unused)} reasons, see below",
         "sha256": found.sha256,
     }
     lines = [f"{name:26}{value}" for name, value in facts.items()]
+    lines += [f"note: {note}" for note in found.notes]
+    lines += [f"not used: {one}" for one in found.unused]
     lines += [f"unreadable: {bad.path}: {bad.reason}" for bad in found.bad_files[:_SHOWN]]
     for pair in found.suspects[:_SHOWN]:
         names = (pair.first_identity, pair.second_identity)

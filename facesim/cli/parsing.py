@@ -85,6 +85,10 @@ _TOML_TYPES = {
 }
 
 
+#: Options that say what a command does this time: no file has them.
+_OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed"}
+
+
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Let a TOML file give the defaults of the command's options.
 
@@ -96,7 +100,8 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     options = {
         option.name: option
         for option in ctx.command.params
-        if isinstance(option, click.Option) and option.name not in ("config", "dry_run", "as_json", "resumed")
+        if isinstance(option, click.Option)
+        and option.name not in ("config", "dry_run", "as_json", "help_all", "resumed")
     }
     settings: dict[str, Any] = {}
     for key, value in read_toml(path, "--config").items():

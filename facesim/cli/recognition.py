@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ from facesim.errors import InputError, doing
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
-    from facesim.job import Job
     from facesim.recognition.embedding import Recogniser
     from facesim.runs.directory import Run
+    from facesim.spec.job import Job
 
 
 def _recogniser(path: Path) -> tuple[Run, Recogniser]:
@@ -63,6 +64,7 @@ def evaluate(
     run, recogniser = _recogniser(run_directory)
     from facesim.recognition.assess import assess_lfw, assess_others, assess_own
     from facesim.recognition.groups import with_groups
+    from facesim.recognition.reliance import mark
 
     job = run.job()
     fars = far or None
@@ -80,6 +82,7 @@ def evaluate(
             update={"experiment": job.experiment.model_copy(update={"data": source, "subset": None})}
         )
         found = assess_others(recogniser, prepared(other), fars)
+    found = mark(run, found)
     run.keep_evaluation(Evaluation.model_validate(found))
     if as_json:
         echo_json(found)
@@ -105,7 +108,8 @@ def _evaluation(found: dict[str, Any]) -> list[str]:
     own = found["verification"]
     lines.append(
         f"verification     {own['accuracy']:7.1%}  ± {own['accuracy_se']:.1%} (standard error, {own['folds']} folds); "
-        f"AUC {own['auc']:.4f}, EER {own['eer']:.1%}, threshold {own['threshold']:.3f}"
+        f"AUC {own['auc']:.4f} ({own['auc_low']:.2f} to {own['auc_high']:.2f}), EER {own['eer']:.1%}, "
+        f"threshold {own['threshold']:.3f}"
     )
     lines.append(f"                 {own['genuine_pairs']} genuine and {own['impostor_pairs']} impostor pairs")
     lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in own["tar_at_far"].items()]
@@ -138,9 +142,9 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 
 def _image_files(paths: tuple[Path, ...]) -> list[Path]:
     """The image files that `paths` name, folders searched through, in order."""
-    from facesim.data.layouts import list_images
+    from facesim.data.walk import list_images
 
-    files = [file for path in paths for file in (sorted(list_images(path)) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (list_images(path) if os.path.isdir(path) else [path])]
     if not files:
         raise InputError(f"no images in {', '.join(map(str, paths))}; name image files or folders of them")
     return files
@@ -150,27 +154,37 @@ def _image_files(paths: tuple[Path, ...]) -> list[Path]:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option(
-    "--threshold", type=float, help="cosine from which on it is one person  [default: of facesim evaluate RUN]"
-)
+@click.option("--threshold", type=float, help="cosine from which on it is one person  [default: of facesim evaluate]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def verify(run_directory: Path, first: Path, second: Path, threshold: float | None, as_json: bool) -> None:
-    """Say whether the images A and B show the same person, by the model of RUN."""
+    """Say whether the images A and B show the same person, by the model of RUN.
+
+    Without --threshold by the one of the newest `facesim evaluate RUN` on people whom the model was not trained on, or
+    else of the newest. There is no answer where the model was not found to tell people apart.
+    """
     run, recogniser = _recogniser(run_directory)
+    from facesim.recognition.reliance import reliance
+
     one, other = recogniser.embed(recogniser.read([first, second]))
-    similarity = float(one @ other)
-    origin = "given"
-    if threshold is None and (evaluations := list(run.evaluations().values())):
-        newest = evaluations[-1]
-        threshold, origin = newest.verification.threshold, f"best on {newest.data}"
-    same = None if threshold is None else similarity >= threshold
-    if as_json:
-        echo(json.dumps({"similarity": similarity, "threshold": threshold, "same": same}))
-    elif threshold is None:
-        echo(f"similarity {similarity:.3f}; for a threshold give --threshold or run: facesim evaluate {run.directory}")
+    similarity, found = float(one @ other), reliance(run)
+    why_not = found.cannot_tell if found else None
+    notes = [f"{run.directory} was not evaluated: run facesim evaluate {run.directory} DATA"]
+    if threshold is not None:
+        same: bool | None = similarity >= threshold
+        verdict = f"{'the same person' if same else 'different people'}, if the threshold that was given is right"
+        notes = ["how often the given threshold errs is not known", *([why_not] if why_not else [])]
+    elif found is None:
+        same, verdict = None, "for an answer give --threshold or evaluate the model"
     else:
-        verdict = "the same person" if same else "different people"
-        echo(f"{verdict}: similarity {similarity:.3f}, threshold {threshold:.3f} ({origin})")
+        threshold, notes = found.threshold, [found.origin, *found.cautions]
+        same = None if why_not else similarity >= threshold
+        verdict = f"cannot tell: {why_not}" if why_not else "the same person" if same else "different people"
+    if as_json:
+        told = {"similarity": similarity, "threshold": threshold, "same": same, "cannot_tell": why_not}
+        echo(json.dumps({**told, "evaluation": found and found.to_json(), "notes": notes}))
+        return
+    against = "" if threshold is None else f", threshold {threshold:.3f}"
+    echo("\n  ".join([f"{verdict}; similarity {similarity:.3f}{against}", *notes]))
 
 
 @command()
@@ -179,33 +193,47 @@ def verify(run_directory: Path, first: Path, second: Path, threshold: float | No
 @click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_json: bool) -> None:
-    """Say who of the GALLERY, a folder for each person, each PROBE image shows, by the model of RUN."""
+    """Say who of the GALLERY, a folder for each person, each PROBE image shows, by the model of RUN.
+
+    How often it is right is told from `facesim evaluate RUN`, as for `verify`.
+    """
     import numpy as np
 
     from facesim.data import find_examples
     from facesim.recognition.protocols import likeness
+    from facesim.recognition.reliance import reliance
 
     examples, files = find_examples(gallery), _image_files(probe)
     names = sorted({example.identity for example in examples})
     if len(names) < 2:
         raise InputError(f"the gallery {gallery} shows only {names[0]}; it takes two people to tell one from the other")
-    _, recogniser = _recogniser(run_directory)
+    run, recogniser = _recogniser(run_directory)
     labels = np.array([names.index(example.identity) for example in examples])
     known = recogniser.embed(recogniser.read([example.path for example in examples]))
     found = likeness(known, labels, recogniser.embed(recogniser.read(files)))
+    evaluated = reliance(run)
+    why_not = evaluated.cannot_identify if evaluated else None
     ranked = [
         {
             "probe": str(file),
             "likest": [{"identity": names[at], "similarity": float(own[at])} for at in np.argsort(-own)[:3]],
+            "like_enough": None if evaluated is None or why_not else bool(own.max() >= evaluated.threshold),
+            "cannot_tell": why_not,
         }
         for file, own in zip(files, found)
     ]
+    notes = [f"how often that is right is not known: run facesim evaluate {run.directory} DATA"]
+    if evaluated:
+        notes = [*([evaluated.right] if evaluated.right else []), evaluated.origin, *evaluated.cautions]
     if as_json:
-        echo_json(ranked)
+        evaluation = evaluated and evaluated.to_json()
+        echo_json([{**entry, "evaluation": evaluation, "notes": notes} for entry in ranked])
         return
     for entry in ranked:
         told = ", ".join(f"{each['identity']} {each['similarity']:.3f}" for each in entry["likest"])
-        echo(f"{entry['probe']}: {told}")
+        stranger = "; less than the threshold, so perhaps none of them" if entry["like_enough"] is False else ""
+        echo(f"{entry['probe']}: {told}{stranger}")
+    echo("\n  ".join([f"cannot tell: {why_not}" if why_not else "how far to rely on that:", *notes]))
 
 
 @command()

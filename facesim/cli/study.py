@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.backends import BACKENDS
-from facesim.cli.aws import AWS_OPTIONS
+from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command, read_config
 from facesim.errors import InputError
-from facesim.models import HEADS, MODELS
-from facesim.recipes import RECIPES
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from facesim.baselines import Score
-    from facesim.job import Job
     from facesim.runs.directory import Run
     from facesim.runs.records import Result
+    from facesim.spec.data import DataSpec
+    from facesim.spec.job import Job
     from facesim.study import Watcher
 
 INTERRUPTED = 130
@@ -32,84 +30,26 @@ INTERRUPTED = 130
 MAX_SEEDS = 1000
 
 
-def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options that describe jobs. What is left out is `facesim.job`'s default."""
+def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of `run` and `compare`. What is left out is the job's default."""
     file = click.Path(path_type=Path)
     options = [
-        click.option("--backend", type=Choice(list(BACKENDS)), default="local", show_default=True,
-                     help="where to run"),
-        click.option("--data", help="rendered (default), olivetti, lfw, or a folder, .npz, .csv, .rec or .tfrecord"),
-        click.option("--subset", multiple=True,
-                     help="identities=N,images=M, or one of them: a part of the data, chosen by the seed, each larger"
-                          " one containing the smaller; repeatable, for a learning curve"),
-        click.option("--strategy", type=Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
-                     show_default=True, help="how replicas train together; repeatable"),
-        click.option("--recipe", type=Choice(list(RECIPES)),
-                     help="defaults of model, head, optimiser, ... (facesim recipes)  [default: paper]"),
-        click.option("--model", type=Choice(list(MODELS)), help="network (facesim models)  [default: paper-cnn]"),
-        click.option("--head", type=Choice(list(HEADS)), help="from features to logits  [default: softmax]"),
-        click.option("--pretrained", metavar="RUN",
-                     help="start from the network of this run, or .keras file, all but its head"),
-        click.option("--margin", type=float, help="cosface: cosine, arcface: radians  [default: 0.2]"),
-        click.option("--margin-scale", type=float, help="what cosines are multiplied with  [default: 30]"),
-        click.option("--label-smoothing", type=float, help="share of the truth spread over everybody  [default: 0]"),
-        click.option("--workers", type=int, help="workers of a distributed strategy  [default: 2]"),
-        click.option("--ps", type=int, help="parameter servers  [default: 1]"),
-        click.option("--backup-workers", type=int, help="ps-sync: workers that may come too late  [default: 0]"),
-        click.option("--steps-per-dispatch", type=int, help="ps-async: steps handed to a worker at once  [default: 1]"),
-        click.option("--local-steps", type=int, help="local-sgd: steps between averagings  [default: 8]"),
-        click.option("--threads", type=int, help="threads of a task for one operation  [default: a fair share]"),
-        click.option("--epochs", type=int, help="times that every training example is seen  [default: 50]"),
-        click.option("--batch", type=int, help="examples in one update  [default: 32]"),
-        click.option("--learning-rate", type=float, help="Adam's learning rate  [default: 0.0001]"),
-        click.option("--schedule", type=Choice(["constant", "cosine"]), help="of the rate  [default: constant]"),
-        click.option("--warmup", type=float, help="share of updates in which a cosine rate rises  [default: 0.05]"),
-        click.option("--weight-decay", type=float, help="AdamW's weight decay; 0 is Adam  [default: 0]"),
-        click.option("--clip-norm", type=float, help="bound of the whole gradient's norm  [default: none]"),
-        click.option("--augment/--no-augment", default=None, help="alter training images at random  [default: no]"),
-        click.option("--mirror-test/--no-mirror-test", default=None,
-                     help="test on each image and its mirror image, averaged  [default: no]"),
-        click.option("--scale-lr", type=Choice(["none", "linear", "sqrt"]),
-                     help="with the workers of an update, --batch being each one's  [default: none]"),
-        click.option("--warmup-epochs", type=int, help="epochs until a scaled rate is reached  [default: 5]"),
-        click.option("--precision", type=Choice(["float32", "bfloat16"]), help="compute in  [default: float32]"),
-        click.option("--cache", type=Choice(["memory", "disk", "none"]),
-                     help="where decoded images are kept; none: image files are decoded as read  [default: memory]"),
-        click.option("--image-size", type=int, help="height and width in pixels  [default: 64]"),
-        click.option("--held-out", type=float, help="share of an identity's images kept for testing  [default: 0.2]"),
-        click.option("--max-bad-files", type=float, help="share of files that may be unreadable  [default: 0.05]"),
-        click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]"),
-        click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]"),
-        click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]"),
-        click.option("--evaluate-every", type=int, help="epochs between evaluations  [default: 1]"),
-        click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True,
-                     help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
-        click.option("--instance-type", help="SageMaker instance whose price is used  [default: ml.m5.2xlarge]"),
-        *AWS_OPTIONS,
-        click.option("--spot/--no-spot", default=None,
-                     help="play managed spot training; any option below that begins with --spot asks for it, too"),
-        click.option("--spot-rate", type=float, help="reclaims of a host an hour  [default: a made-up day's trace]"),
-        click.option("--spot-lifetimes", metavar="FILE", help="hosts' lifetimes, JSON or CSV, or weibull:SHAPE,HOURS"),
-        click.option("--spot-trace", metavar="FILE", help="hosts that come and go: CSV of ms,add|remove,node"),
-        click.option("--spot-wait-s", type=float, help="mean wait for capacity after a reclaim  [default: 120]"),
-        click.option("--spot-notice-s", type=float, help="notice before a reclaim  [default: 0, none]"),
-        click.option("--spot-speed", type=float, help="how much faster capacity's time passes  [default: 1]"),
-        click.option("--spot-discount", type=float, help="share of the price that spot saves  [default: assumed 0.57]"),
-        click.option("--max-run", type=float, help="seconds for which a run may have its hosts  [default: no limit]"),
-        click.option("--max-wait", type=float, help="the same with waiting for spot capacity  [default: no limit]"),
-        click.option("--sampling-s", type=float, help="seconds between resource samples  [default: 1]"),
-        click.option("--checkpoint-s", type=float, help="seconds between checkpoints, 0 for none  [default: 30]"),
-        click.option("--checkpoint-steps", type=int, help="updates between checkpoints, 0 for none  [default: 0]"),
-        click.option("--checkpoint-keep", type=int, help="how many of the newest are kept  [default: 2]"),
-        click.option("--checkpoint-dir", help="folder for them, one in it a run  [default: in the run directory]"),
-        click.option("--max-restarts", type=int, help="of tasks that fail, in all  [default: 3]"),
-        click.option("--faults", help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
-        click.option("--output", type=file, default=Path("runs"), show_default=True,
-                     help="folder for run directories and report"),
-        click.option("--config", type=file, is_eager=True, expose_value=False, callback=read_config,
-                     help="TOML file with any of these options; flags win over it"),
-        click.option("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
-        click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
+        own("--strategy", type=Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
+            show_default=True, group="Training", help="how replicas train together; repeatable"),
+        job_options(several=("subset",), without=("strategy", "seed")),
+        own("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, group="Training",
+            help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
+        own("--spot/--no-spot", default=None, group="Cost and spot",
+            help="play managed spot training; any other option that begins with --spot asks for it, too"),
+        own("--faults", group="Recovery", common=False,
+            help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
+        own("--output", type=file, default=Path("runs"), show_default=True,
+            help="folder for run directories and report"),
+        own("--config", type=file, is_eager=True, expose_value=False, callback=read_config,
+            help="TOML file with any of these options; flags win over it"),
+        own("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
+        own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
+        help_all(),
     ]  # fmt: skip
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,10 +60,10 @@ def _job_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]]
     return decorate
 
 
-@command()
-@_job_options(["single"])
-@click.option("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path),
-              help="go on with a run that did not complete; its options stay but for those given")  # fmt: skip
+@click.command(cls=GroupedCommand)
+@_study_options(["single"])
+@own("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
+     help="go on with a run that did not complete; its options stay but for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
     """Train with one strategy (or several) and show what came of it."""
@@ -134,8 +74,8 @@ def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
 
 
 def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
-    from facesim.faults import read_faults
     from facesim.runs.directory import Run
+    from facesim.spec.faults import read_faults
     from facesim.study import resume
 
     for name in ("seeds", "output", "dry_run"):
@@ -152,10 +92,10 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     return _finished([run], directory.parent, as_json)
 
 
-@command()
-@_job_options(["single", "ps-async"])
-@click.option("--baselines/--no-baselines", default=True, show_default=True,
-              help="also recognise with classical methods, the bar for any network")  # fmt: skip
+@click.command(cls=GroupedCommand)
+@_study_options(["single", "ps-async"])
+@own("--baselines/--no-baselines", default=True, show_default=True,
+     help="also recognise with classical methods, the bar for any network")  # fmt: skip
 def compare(**options: Any) -> int:
     """Train with several strategies, the same examples for each, and compare time, accuracy, resources and cost."""
     return _study(**options)
@@ -171,15 +111,17 @@ def _study(
     baselines: bool = False,
     **options: Any,
 ) -> int:
-    from facesim.faults import read_faults
-    from facesim.job import make_job
+    from facesim.spec.faults import read_faults
+    from facesim.spec.job import applicable, make_job
 
-    options["faults"] = read_faults(options["faults"]) if options["faults"] else ()
+    named = options.pop("faults")
+    faults = read_faults(named) if named else ()
+    by_strategy = applicable(options, dict.fromkeys(strategy))
     jobs = [
-        make_job(strategy=name, subset=part, seed=seed, **options)
+        make_job(subset=part, seed=seed, faults=faults, **own_options)
         for seed in range(seeds)
         for part in dict.fromkeys(subset or [None])
-        for name in dict.fromkeys(strategy)
+        for own_options in by_strategy
     ]
     if dry_run:
         return _print_dry_run(jobs, output)
@@ -194,7 +136,6 @@ def _study(
 
 
 def _watcher(as_json: bool) -> Watcher:
-
     from facesim.progress import make_watcher
 
     return make_watcher(console(), quiet=as_json)
@@ -205,10 +146,10 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     from facesim.runs.states import RunState
 
     show_report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
-    states = {result.state for run in runs if (result := run.result())}
+    states = {result.state if (result := run.result()) else None for run in runs}
     if RunState.STOPPED in states:
         return INTERRUPTED
-    return 0 if states <= {RunState.COMPLETED} else 1
+    return 0 if states <= {RunState.COMPLETED} else 1  # one without a result could not be followed to its end
 
 
 def _baselines(jobs: list[Job], output: Path) -> list[Score]:
@@ -217,20 +158,21 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
     from facesim.baselines.record import record_baselines
     from facesim.inputs import prepare_all
 
-    scores: dict[tuple[str | None, int], list[Score]] = {}
+    scores: dict[DataSpec, list[Score]] = {}
+    too_many: dict[str, None] = {}
     for job, inputs in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
-        data = inputs.data
-        split = (job.experiment.subset, job.experiment.seed)
+        data, spec = inputs.data, job.experiment.data_spec
         if len(data.labels) > MAX_IMAGES:
-            echo(f"no classical baselines: they take too long on more than {MAX_IMAGES:,} images", err=True)
-            return []
-        if split not in scores:
-            scores[split] = record_baselines(data, job.experiment.model_dump(), [job.experiment.seed], output)
+            too_many[f"{data.name} has {len(data.labels):,} images"] = None
+        elif spec not in scores:
+            scores[spec] = record_baselines(data, job.experiment.model_dump(), [spec.seed], output)
+    for told in too_many:
+        echo(f"no classical baselines: {told}, and they take too long on more than {MAX_IMAGES:,}", err=True)
     return [score for own in scores.values() for score in own]
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
-    from facesim.inputs import prepare_all
+    from facesim.inputs import prepare_all, told_of_data
     from facesim.leakage import check_unseen
     from facesim.runs.directory import Run
     from facesim.study import cost_estimate, render_jobs
@@ -248,7 +190,7 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
         }
         for own, (job, directory, request) in zip(inputs, rendered, strict=True)
     ]
-    told: dict[str, Any] = {"runs": shown}
+    told: dict[str, Any] = {"runs": shown, "notices": told_of_data(inputs)}
     if estimate := cost_estimate(rendered):
         told["estimate"] = estimate
     echo_json(told)
@@ -295,30 +237,24 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.option(
     "--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, help="splits, with seeds 0, 1, ..."
 )
-@click.option("--image-size", type=int, help="height and width in pixels  [default: 64]")
-@click.option("--held-out", type=float, help="share of each identity's images kept for testing  [default: 0.2]")
-@click.option("--min-images", type=int, help="leave out identities with fewer images  [default: none; lfw: 15]")
-@click.option("--image-feature", help="what TFRecord files call the image  [default: the usual names]")
-@click.option("--label-feature", help="what TFRecord files call the identity  [default: the usual names]")
-@click.option("--subset", help="identities=N,images=M, or one of them: a part of the data, chosen by the seed")
+@job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "subset"))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: Any) -> None:
     """Recognise with classical methods: the bar that a network has to pass on DATA (as --data of compare)."""
     from facesim.baselines import BASELINES, means
-    from facesim.job import make_job
+    from facesim.spec.job import make_job
 
     table = means(_baselines([make_job(data=source, seed=seed, **options) for seed in range(seeds)], output))
     if as_json:
         echo_json(table)
         return
     echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
-    for name, own in table.items():
-        spread = "" if own["accuracy_sd"] is None else f"{100 * own['accuracy_sd']:.1f} %"
-        figures = (
-            f"{100 * own['accuracy']:8.1f} %{spread:>8}{100 * own['balanced_accuracy']:8.1f} %{own['seconds']:10.2f}"
-        )
+    for name, score in table.items():
+        spread = "" if score["accuracy_sd"] is None else f"{100 * score['accuracy_sd']:.1f} %"
+        accuracy, balanced = 100 * score["accuracy"], 100 * score["balanced_accuracy"]
+        figures = f"{accuracy:8.1f} %{spread:>8}{balanced:8.1f} %{score['seconds']:10.2f}"
         echo(f"{name:12}{figures}  {BASELINES[name].summary}")
     for name in BASELINES.keys() - table.keys():
         echo(f"{name:12}  left out: it needs more than one training image of somebody")

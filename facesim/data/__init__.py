@@ -7,11 +7,13 @@ imported only when an image is decoded or a data set is fetched.
 
 from facesim.data.decode import BadFile
 from facesim.data.describe import Description, describe
-from facesim.data.layouts import Example, find_examples, read_csv
+from facesim.data.layouts import Example, find_examples
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_folder
 from facesim.data.sources import BUILT_IN
 from facesim.data.splits import stratified_split
+from facesim.data.tables import read_csv
+from facesim.unused import Unused
 
 __all__ = [
     "BUILT_IN",
@@ -21,6 +23,7 @@ __all__ = [
     "Example",
     "PreparedData",
     "RenderSpec",
+    "Unused",
     "describe",
     "find_examples",
     "prepare",

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facesim.data.opening import Unusable, decoding_bytes, opened, orientation_of, upright
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.errors import InputError
+from facesim.files import NotAFile, why_unread
+from facesim.unused import printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
+#: An image whose decoding takes more is decoded while no other such one is.
+_ALONE_BYTES, _ALONE = 64 << 20, threading.Lock()
+
+#: Of a larger image, in pixels, no whole copy is made; strips are about so large.
+_LARGE_PIXELS, _STRIP_PIXELS = 1 << 22, 1 << 20
+
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that could not be read as an image, and why; `path` is relative to the source's folder."""
+    """A file that could not be read as an image, and why; `path` is relative to the source's folder.
+
+    `reason` is what files have in common, and after a colon what is this file's own: `damaged: 12 bytes are missing`.
+    """
 
     path: str
     reason: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without what is this file's own, as files are counted by it."""
+        return self.reason.partition(": ")[0]
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,7 @@ def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
     path = Path(path)
     image = decode(path, path.parent, Wanted(image_size, channels, None, RenderSpec(), lambda *_: None))
     if isinstance(image, BadFile):
-        raise InputError(f"{path} cannot be read as an image: {image.reason}. Name an image file.")
+        raise InputError(f"{printable(str(path))} cannot be read as an image: {image.reason}. Name an image file.")
     return image
 
 
@@ -59,56 +80,109 @@ def decode(path: Path, root: Path, wanted: Wanted) -> np.ndarray | BadFile:
 
 def decode_bytes(encoded: bytes, origin: str, wanted: Wanted) -> np.ndarray | BadFile:
     """The same for an image that was read from a file of many; `origin` says where."""
-    return _decode(io.BytesIO(encoded), Path(origin), origin, wanted)
+    return _decode(io.BytesIO(encoded), None, origin, wanted)
 
 
-def _decode(source: Path | io.BytesIO, path: Path, shown: str, wanted: Wanted) -> np.ndarray | BadFile:
-    from PIL import Image, ImageOps
-
+def _decode(source: Path | io.BytesIO, path: Path | None, shown: str, wanted: Wanted) -> np.ndarray | BadFile:
     try:
-        with Image.open(source) as image:
-            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are more than {Image.MAX_IMAGE_PIXELS}")
-            # JPEG can be decoded at 1/2, 1/4 or 1/8 size; twice the size asked for is enough to resample from.
-            image.draft(None, (2 * wanted.image_size, 2 * wanted.image_size))
-            image.load()
-            return fit(ImageOps.exif_transpose(image), wanted)
+        # A JPEG is decoded at a part of its size; twice the size asked for is enough to resample from.
+        with opened(source, 2 * wanted.image_size) as image:
+            if decoding_bytes(image) <= _ALONE_BYTES:
+                return _pixels(image, wanted)
+            # One at a time, each in a thread of its own: what a thread has freed, the allocator keeps for it.
+            with _ALONE, ThreadPoolExecutor(1) as pool:
+                return pool.submit(_pixels, image, wanted).result()
     except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever they trip over in a damaged file
-        return BadFile(shown, _reason(source, path, error))
+        return BadFile(shown, _reason(path, error))
+
+
+def _pixels(image: Image.Image, wanted: Wanted) -> np.ndarray:
+    try:
+        image.load()
+        return fit(image, wanted, orientation_of(image))
+    finally:
+        image.close()
 
 
 def shown_path(path: Path, root: Path) -> str:
     """A file as a data set tells of it: its path below the set's folder, or where it lies elsewhere its name."""
-    return (path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix()
+    return printable((path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix())
 
 
-def _reason(source: Path | io.BytesIO, path: Path, error: Exception) -> str:
-    from PIL import UnidentifiedImageError
+def _reason(path: Path | None, error: Exception) -> str:
+    if isinstance(error, Unusable):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "too large: there is not enough memory to decode it"
+    # Pillow raises OSError without a number for damaged content; a path that cannot be opened has one, or is no path.
+    if path is not None and isinstance(error, FileNotFoundError):
+        return _missing(path)
+    if path is not None and (isinstance(error, NotAFile) or (isinstance(error, OSError) and error.errno)):
+        return why_unread(error)
+    return f"damaged: {type(error).__name__}: {error}"
 
-    if path.suffix.lower() in (".heic", ".heif"):
-        return "HEIC is not supported; convert it to JPEG"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, UnidentifiedImageError):
-        size = path.stat().st_size if isinstance(source, Path) else len(source.getvalue())
-        return "empty file" if size == 0 else "not an image that Pillow can read"
-    return f"{type(error).__name__}: {error}"
+
+def _missing(path: Path) -> str:
+    """Why a file is not there, as far as what is there instead tells."""
+    if os.path.islink(path):
+        return "a link to no file"
+    if "\\" in str(path):
+        return "no such file, its path has backslashes; write / between folders"
+    for name in _names_beside(path):
+        if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name):
+            return "no such file, but one whose accents are stored in another form (Unicode NFC or NFD)"
+        if name.casefold() == path.name.casefold():
+            return "no such file, but one whose name differs in capital letters"
+    return "no such file"
 
 
-def fit(image: Image.Image, wanted: Wanted) -> np.ndarray:
-    """uint8 (size, size, channels): 8 bits, without transparency, scaled to fit and padded with black."""
-    from PIL import Image, ImageOps
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(path.parent))
+    except OSError:
+        return []
+
+
+def fit(image: Image.Image, wanted: Wanted, orientation: int = 1) -> np.ndarray:
+    """uint8 (size, size, channels): 8 bits, without transparency, scaled to fit, upright, and padded with black."""
+    from PIL import Image
+
+    size = wanted.image_size
+    # As PIL.ImageOps.contain, which makes a very narrow picture 0 pixels wide.
+    width, height = (max(1, round(side / max(image.size) * size)) for side in image.size)
+    narrow = _narrowed(image, width, wanted) if image.width * image.height > _LARGE_PIXELS else _plain(image, wanted)
+    scaled = upright(narrow.resize((width, height), Image.Resampling.LANCZOS), orientation)
+    canvas = Image.new(scaled.mode, (size, size))
+    canvas.paste(scaled, tuple(round((size - side) / 2) for side in scaled.size))
+    return np.asarray(canvas).reshape(size, size, wanted.channels)
+
+
+def _narrowed(image: Image.Image, width: int, wanted: Wanted) -> Image.Image:
+    """An image scaled to `width` alone, strip by strip, so that there is never a whole copy of it: as Pillow scales,
+    which does the width first and then the height.
+    """
+    from PIL import Image
+
+    narrow = Image.new("L" if wanted.channels == 1 else "RGB", (width, image.height))
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = _plain(image.crop((0, top, image.width, min(top + rows, image.height))), wanted)
+        narrow.paste(strip.resize((width, strip.height), Image.Resampling.LANCZOS), (0, top))
+    return narrow
+
+
+def _plain(image: Image.Image, wanted: Wanted) -> Image.Image:
+    """8 bits, grey or colour, transparency on white."""
+    from PIL import Image
 
     if image.mode.startswith("I"):  # 16 bits a pixel, in whatever byte order; Pillow's own conversion would clip
         image = Image.fromarray((np.asarray(image).astype(np.float64).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; convert the image to 8 bits")
+        raise Unusable("floating-point pixels have no fixed range; convert the image to 8 bits")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    image = image.convert("L" if wanted.channels == 1 else "RGB")
-    size = (wanted.image_size, wanted.image_size)
-    return np.asarray(ImageOps.pad(image, size, method=Image.Resampling.LANCZOS)).reshape(*size, wanted.channels)
+    return image.convert("L" if wanted.channels == 1 else "RGB")
 
 
 def to_channels(picture: np.ndarray, channels: int) -> np.ndarray:

@@ -11,10 +11,13 @@ import numpy as np
 
 from facesim.data.decode import BadFile
 from facesim.data.duplicates import NEAR, Pair, near_pairs
-from facesim.data.layouts import find_examples, read_csv
+from facesim.data.layouts import find_examples
+from facesim.data.opening import opened
 from facesim.data.prepare import PreparedData
 from facesim.data.sources import resolve
 from facesim.data.splits import stratified_split
+from facesim.data.tables import read_csv
+from facesim.unused import Unused
 
 #: So many suspected pairs are listed, the likest first; all are counted.
 LISTED = 1000
@@ -57,8 +60,6 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
     Raises:
         InputError: `source` cannot be used.
     """
-    from PIL import Image
-
     kind, location = resolve(source)
     listed = {"folder": find_examples, "csv": read_csv}.get(kind)
     if listed is None:
@@ -66,7 +67,7 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
     sizes = []
     for example in listed(location):
         try:
-            with Image.open(example.path) as image:
+            with opened(example.path) as image:
                 sizes.append(image.size)
         except Exception:  # noqa: BLE001  a file that is no image is told of as such elsewhere
             continue
@@ -84,6 +85,7 @@ class Description:
     duplicate_images: images whose pixels are exactly those of an earlier image.
     near_duplicate_pairs: pairs of images that look the same, exact duplicates included; such a pair that the split of
         the training divides (`across_split`) flatters the accuracy. `suspects` are the likest `LISTED` of them.
+    unused: what of the source is not used, by reason, unreadable files included. notes: how the source was read.
     """
 
     name: str
@@ -100,6 +102,8 @@ class Description:
     near_duplicate_pairs_across_identities: int
     suspects: tuple[Suspect, ...]
     bad_files: tuple[BadFile, ...]
+    unused: tuple[Unused, ...]
+    notes: tuple[str, ...]
     sha256: str
 
 
@@ -165,5 +169,7 @@ def describe(
         near_duplicate_pairs_across_identities=counts["across_identities"],
         suspects=suspects,
         bad_files=data.bad_files,
+        unused=data.unused,
+        notes=data.notes,
         sha256=data.sha256,
     )

@@ -64,6 +64,8 @@ class ExampleSource:
 
     def _list(self, directory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         paths = tf.strings.split(tf.io.read_file(tf.strings.join([directory, f"/{FILES}"])), "\0")[:-1]
+        absolute = tf.equal(tf.strings.substr(paths, 0, 1), "/")  # others lie in the folder itself
+        paths = tf.where(absolute, paths, tf.strings.join([directory, "/", paths]))
         turns = tf.io.decode_raw(tf.io.read_file(tf.strings.join([directory, f"/{TURNS}"])), tf.uint8)
         return tf.ensure_shape(paths, (self._count,)), tf.reshape(turns, (self._count, 4))
 

@@ -5,7 +5,8 @@
     cache_dir/<key>/images.u8      the images' raw bytes, n * height * width * channels, C order
                     labels.npy     int32 (n,), 0..identities-1
                     origins.json   where each image was found in the source
-                    dataset.json   what it is: name, shape, names, groups, unreadable files, checksum
+                    dataset.json   what it is: name, shape, names, groups, unreadable and unused files, checksum
+                    checks.json    sizes and checksums of the other files (see `facesim.data.cache`)
 
 Raw bytes, because every training task, also a TensorFlow worker on another host, then reads the whole set with one
 `read_file` and one `decode_raw`: no image library, no decoding again in each task and each epoch, and every task has
@@ -17,30 +18,32 @@ the content, so the same source and options find the same folder at once, and a 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import shutil
-import time
-import uuid
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from facesim.data.cache import check, made_once, room_for
 from facesim.data.decode import BadFile, Wanted
 from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import SOURCES, Content, resolve
-from facesim.data.stored import FILES, TURNS, StoredImages, turns_of, write_index
+from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
 from facesim.errors import InputError
+from facesim.unused import Tally, Unused
+from facesim.unused import told as told_unused
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 4
 """Raised whenever the folder's format, or the way images are decoded, changes."""
 
-_STALE_S = 24 * 3600
+_MOST_LABEL_BYTES = 1 << 34  # of four thousand million images
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,8 @@ class PreparedData:
 
     name: what the user called it. image_shape: (height, width, channels). labels: int32 (n,). names and groups: one an
     identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
-    decoded: whether the images are kept as pixels.
+    decoded: whether the images are kept as pixels. unused: what of the source is not used, by reason, the most frequent
+    first; unreadable files are counted there too. notes: what a user should know of how the source was read.
     """
 
     directory: Path
@@ -61,6 +65,8 @@ class PreparedData:
     bad_files: tuple[BadFile, ...]
     sha256: str
     decoded: bool = True
+    unused: tuple[Unused, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def images(self) -> np.ndarray | StoredImages:
@@ -81,6 +87,8 @@ class PreparedData:
         """Open a folder that `prepare` wrote. Raises InputError if it is missing, damaged or of another version."""
         directory = Path(directory)
         try:
+            if (directory / "labels.npy").stat().st_size > _MOST_LABEL_BYTES:
+                raise ValueError("labels.npy is too large for labels")
             facts = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
             if facts["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
@@ -93,7 +101,9 @@ class PreparedData:
                 groups=tuple(facts["groups"]),
                 bad_files=tuple(BadFile(**bad_file) for bad_file in facts["bad_files"]),
                 sha256=facts["sha256"],
-                decoded=facts.get("decoded", True),
+                decoded=facts["decoded"],
+                unused=tuple(Unused(**{**one, "examples": tuple(one["examples"])}) for one in facts["unused"]),
+                notes=tuple(facts["notes"]),
             )
             if data.decoded:
                 file, due = "images.u8", facts["count"] * int(np.prod(data.image_shape))
@@ -109,7 +119,7 @@ class PreparedData:
                 raise ValueError(f"labels.npy is {seen} instead of int32 ({facts['count']},)")
             if len(data.names) != len(data.groups) or set(np.unique(data.labels)) != set(range(len(data.names))):
                 raise ValueError(f"labels, {len(data.names)} names and {len(data.groups)} groups do not match")
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
             problem = f"{type(error).__name__}: {error}" if isinstance(error, (KeyError, TypeError)) else error
             raise InputError(
                 f"{directory} is no usable prepared data set: {problem}. Delete the folder and prepare it again."
@@ -118,12 +128,7 @@ class PreparedData:
 
     def verify(self) -> None:
         """Raise InputError unless every byte is as it was written; reads the whole data set."""
-        digest = hashlib.sha256()
-        for image in self.images:
-            digest.update(image)
-        digest.update(self.labels.tobytes())
-        if digest.hexdigest() != self.sha256:
-            raise InputError(f"{self.directory}: the checksum does not match. Delete the folder and prepare it again.")
+        check(self.directory, whole=True)
 
 
 def prepare(
@@ -143,7 +148,7 @@ def prepare(
     """Make the data set that `source` names ready for training, or find it ready in `cache_dir`.
 
     source: "rendered" (described by `render`; its size is set to image_size), "olivetti" or "lfw" (scikit-learn
-        downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `layouts.read_csv`), a .npz with
+        downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `tables.read_table`), a .npz with
         `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
         `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
         number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
@@ -188,6 +193,8 @@ def keep_prepared(
     names: Sequence[str],
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
+    unused: Sequence[Unused],
+    notes: Sequence[str],
     origins: Sequence[str],
 ) -> PreparedData:
     """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
@@ -197,11 +204,11 @@ def keep_prepared(
 
     def write(directory: Path) -> None:
         digest = hashlib.sha256()
-        with (directory / "images.u8").open("wb") as file:
+        with room_for(directory, len(labels) * math.prod(image_shape)), (directory / "images.u8").open("wb") as file:
             for some_images in pixels:
                 file.write(some_images.tobytes())
                 digest.update(some_images.tobytes())
-        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, origins, digest)
+        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, digest)
 
     return _once(cache_dir, content, write)
 
@@ -209,27 +216,10 @@ def keep_prepared(
 def _once(cache_dir: Path, content: Any, write: Callable[[Path], None]) -> PreparedData:
     """The prepared data set that `content` determines: found in `cache_dir`, or written there by `write`."""
     key = _hash([FORMAT_VERSION, *content])[:24]
-    directory = cache_dir / key
-    if directory.exists():
-        try:
-            return PreparedData.load(directory)
-        except InputError:  # damaged: make it again below
-            pass
-
-    _remove_stale(cache_dir)
-    new = cache_dir / f".{key}.{uuid.uuid4().hex}"
-    try:
-        new.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to."
-        ) from error
-    try:
-        write(new)
-        _publish(new, directory)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return PreparedData.load(directory)
+    data, damaged = made_once(cache_dir, key, write, PreparedData.load)
+    if damaged is None:
+        return data
+    return replace(data, notes=(*data.notes, f"prepared again, because what was kept was damaged: {damaged}"))
 
 
 def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad_files: float, decoded: bool) -> None:
@@ -240,40 +230,46 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
         )
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
-    _check_identities(content.names, kept, counts, name)
+    _check_identities(content.names, kept, counts, name, content.unused)
     indices = np.flatnonzero(kept[content.labels])
+    tally = Tally(content.unused)
+    for label in np.flatnonzero(~kept):
+        few = f"of an identity with fewer than {wanted.min_images} images (--min-images)"
+        tally.add(few, content.names[label], "image", int(counts[label]))
 
+    shape = (wanted.image_size, wanted.image_size, wanted.channels)
     bad_files, labels, origins, digest = [], [], [], hashlib.sha256()
     paths, turns = [], []
-    with (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
+    room = room_for(directory, len(indices) * math.prod(shape) if decoded else 0)
+    with room, (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
         for index, picture in zip(indices, content.pictures(indices), strict=True):
             if isinstance(picture, BadFile):
                 bad_files.append(picture)
+                tally.add(picture.kind, picture.path)
                 continue
             labels.append(content.labels[index])
             digest.update(picture.tobytes())
             if decoded:
                 file.write(picture.tobytes())
             else:
-                paths.append(content.files[index])
-                turns.append(turns_of(content.files[index]))
+                path, turned = store(directory, len(paths), content.files[index], picture)
+                paths.append(path)
+                turns.append(turned)
             origins.append(content.origin(index))
     if not decoded:
         write_index(directory, paths, turns)
     if len(bad_files) > max_bad_files * len(indices):
-        shown = "; ".join(f"{bad_file.path}: {bad_file.reason}" for bad_file in bad_files[:3])
         raise InputError(
-            f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images ({shown}"
-            f"{'; ...' if len(bad_files) > 3 else ''}); at most {max_bad_files:.0%} may be bad. "
-            f"Repair or remove them, or raise max_bad_files."
+            f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images: {_by_kind(bad_files)}; "
+            f"at most {max_bad_files:.0%} may be bad. Repair or remove them, or raise max_bad_files."
         )
     labels = np.array(labels, np.int64)
-    _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name)
+    _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name, tally.counted)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    shape = (wanted.image_size, wanted.image_size, wanted.channels)
-    _write_facts(directory, name, shape, labels, names, groups, bad_files, origins, digest)
+    unused, notes = tally.counted, content.notes
+    _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, digest)
 
 
 def _write_facts(
@@ -284,12 +280,16 @@ def _write_facts(
     names: Sequence[str],
     groups: Sequence[str | None],
     bad_files: Sequence[BadFile],
+    unused: Sequence[Unused],
+    notes: Sequence[str],
     origins: Sequence[str],
     digest: Any,
 ) -> None:
     """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
     digest.update(labels.tobytes())
-    np.save(directory / "labels.npy", labels)
+    encoded = io.BytesIO()
+    np.save(encoded, labels)
+    (directory / "labels.npy").write_bytes(encoded.getvalue())  # np.save itself does not say that a disk is full
     (directory / "origins.json").write_text(json.dumps(origins, ensure_ascii=False, indent=0), encoding="utf-8")
     facts = {
         "format_version": FORMAT_VERSION,
@@ -299,14 +299,33 @@ def _write_facts(
         "names": list(names),
         "groups": list(groups),
         "bad_files": [asdict(bad_file) for bad_file in bad_files],
+        "unused": [asdict(one) for one in unused],
+        "notes": list(notes),
         "sha256": digest.hexdigest(),
         "decoded": (directory / "images.u8").exists(),
     }
     (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def _check_identities(names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str) -> None:
-    """names, kept (bool) and counts: one an identity. Raises InputError if those kept cannot be learned and tested."""
+def _by_kind(bad_files: Sequence[BadFile]) -> str:
+    """How many files cannot be read for each reason, with the first of them, the most frequent reasons first."""
+    firsts: dict[str, BadFile] = {}
+    for bad_file in bad_files:
+        firsts.setdefault(bad_file.kind, bad_file)
+    counts = Counter(bad_file.kind for bad_file in bad_files).most_common()
+    shown = [f"{count:,} like {firsts[kind].path}: {firsts[kind].reason}" for kind, count in counts[:3]]
+    return "; ".join([*shown, f"and for {len(counts) - 3} more reasons"] if len(counts) > 3 else shown)
+
+
+def _check_identities(
+    names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str, unused: Sequence[Unused]
+) -> None:
+    """names, kept (bool) and counts: one an identity; unused: what of the source is not among the counts.
+
+    Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
+    """
+    if unused:
+        source = f"{source}: not used: {told_unused(unused)}. {source}"
     if kept.sum() < 2:
         left_out = f" after {np.sum(~kept)} with too few images were left out" if not kept.all() else ""
         raise InputError(
@@ -315,31 +334,11 @@ def _check_identities(names: Sequence[str], kept: np.ndarray, counts: np.ndarray
         )
     single = sorted((names[i] for i in np.flatnonzero(kept & (counts < 2))), key=natural_key)
     if single:
+        remedy = "Repair what is not used, add images" if unused else "Add images"
         raise InputError(
             f"{source}: {len(single)} of {kept.sum()} identities have fewer than 2 usable images ({some(single)}); one "
-            f"to train on and one to test on are needed. Add images, or leave these out with --min-images 2 (or more)."
+            f"to train on and one to test on are needed. {remedy}, or leave these out with --min-images 2 (or more)."
         )
-
-
-def _publish(new: Path, directory: Path) -> None:
-    """Give the finished folder its name in one step, so that nobody ever sees half of it."""
-    try:
-        os.replace(new, directory)
-    except OSError:
-        # Something has that name already: another process was faster and its folder is as good, or it is damaged.
-        try:
-            PreparedData.load(directory)
-        except InputError:
-            os.replace(directory, new.with_name(f"{new.name}.old"))
-            os.replace(new, directory)
-            shutil.rmtree(new.with_name(f"{new.name}.old"), ignore_errors=True)
-
-
-def _remove_stale(cache_dir: Path) -> None:
-    """Remove what killed preparations left, once it is old enough that none of them can still be running."""
-    for left_over in cache_dir.glob(".*.*") if cache_dir.is_dir() else ():
-        if left_over.is_dir() and time.time() - left_over.stat().st_mtime > _STALE_S:
-            shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _hash(facts: Any) -> str:

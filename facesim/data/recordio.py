@@ -4,18 +4,25 @@ people.
 The format is MXNet's RecordIO (dmlc-core, `include/dmlc/recordio.h`): a record is a magic number, a word that has its
 length and whether it is a part of a longer one, the content, and zeros up to the next multiple of 4. The content is a
 header (mxnet, `python/mxnet/recordio.py`: flag, label, two ids; `flag` labels more follow) and an encoded image. Where
-record 0 has labels of its own, the first is where the images end; what comes after is InsightFace's, about identities.
+record 0 has labels and no image, it is InsightFace's: the first of them is where the images end, and what comes after
+is about identities.
+
+The records are the truth: each is found from the one before it. The index is compared with them, and what it leaves
+out, names twice or points to in vain is told.
 """
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from facesim.data.labels import one_hot_place, whole
 from facesim.data.rendering import Progress
 from facesim.errors import InputError
 
@@ -28,6 +35,9 @@ _WHOLE, _BEGIN, _MIDDLE, _END = range(4)
 #: More labels than any record has: beyond it the header is not one.
 _MOST_LABELS = 1 << 16
 
+#: No line of an index, or of `property`, is longer.
+_LONGEST_LINE = 1000
+
 _REMEDY = "Copy or download the file again."
 
 
@@ -39,38 +49,41 @@ class Record(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Where each image begins, int64 (n,), and whom it shows, int64 (n,)."""
+    """Where each image begins, int64 (n,), whom it shows, int64 (n,), and what a user should know of the files."""
 
     offsets: np.ndarray
     labels: np.ndarray
+    notes: tuple[str, ...]
+
+
+class _Head(NamedTuple):
+    """Where a record begins, its labels, and whether it has an image."""
+
+    offset: int
+    labels: tuple[float, ...]
+    image: bool
 
 
 def read_index(path: Path, progress: Progress) -> Index:
-    """Find every image of the record file `path`, by the `.idx` beside it if there is one; images are not read.
+    """Find every image of the record file `path`; images are not read. An `.idx` beside it is compared with it.
 
     Raises:
         InputError: a file is damaged; the message says at which byte, or line.
     """
-    listed = path.with_suffix(".idx")
     with path.open("rb") as file:
-        places = _listed(listed, path.stat().st_size) if listed.is_file() else _walked(file, path)
-        if len(places) == 0:
-            raise InputError(f"{path} holds no records. {_REMEDY}")
-        first = read_record(file, path, places[0])
-        if len(first.labels) > 1 and not first.image:
-            end = int(first.labels[0])
-            if not 1 < end <= len(places):
-                raise InputError(
-                    f"{path}: record 0 says that the images end at record {end}, and there are {len(places)}. {_REMEDY}"
-                )
-            places = places[1:end]
-        labels = np.empty(len(places), np.int64)
-        for number, offset in enumerate(places):
-            labels[number] = _label(_read_labels(file, path, offset), path, offset)
-            if number % 1000 == 999 or number + 1 == len(places):
-                progress("reading labels", number + 1, len(places))
+        heads = list(_heads(file, path, progress))
+    if not heads:
+        raise InputError(f"{path} holds no records. {_REMEDY}")
+    notes = []
+    listed = path.with_suffix(".idx")
+    if listed.is_file():
+        entries, cut_off = _listed(listed, path.stat().st_size)
+        heads, notes = _compared(heads, entries, cut_off, listed)
+    heads, more = _images(heads, path)
+    labels, read_as = _labels(heads, path)
     _check_property(path.with_name("property"), labels)
-    return Index(np.asarray(places, np.int64), labels)
+    offsets = np.array([head.offset for head in heads], np.int64)
+    return Index(offsets, labels, (*notes, *more, *read_as))
 
 
 def read_record(file: BinaryIO, path: Path, offset: int) -> Record:
@@ -90,18 +103,6 @@ def read_record(file: BinaryIO, path: Path, offset: int) -> Record:
         )
     labels = struct.unpack_from(f"<{flag}f", content, _HEADER.size) if flag else (label,)
     return Record(labels, content[image:])
-
-
-def _read_labels(file: BinaryIO, path: Path, offset: int) -> tuple[float, ...]:
-    """The record's labels; of an ordinary record without reading the image."""
-    file.seek(offset)
-    head = file.read(_WORDS.size + _HEADER.size)
-    if len(head) == _WORDS.size + _HEADER.size and head[:4] == _MAGIC:
-        kind, length = _kind_and_length(head)
-        flag, label, *_ = _HEADER.unpack_from(head, _WORDS.size)
-        if kind == _WHOLE and flag == 0 and length >= _HEADER.size:
-            return (label,)
-    return read_record(file, path, offset).labels
 
 
 def _contents(file: BinaryIO, path: Path, offset: int) -> Iterator[bytes]:
@@ -142,34 +143,64 @@ def _kind_and_length(head: bytes) -> tuple[int, int]:
     return word >> _LENGTH_BITS, word & ((1 << _LENGTH_BITS) - 1)
 
 
-def _walked(file: BinaryIO, path: Path) -> list[int]:
-    """Where every record begins, found from one to the next."""
-    size, places, offset = path.stat().st_size, [], 0
+def _heads(file: BinaryIO, path: Path, progress: Progress) -> Iterator[_Head]:
+    """Every record, found from one to the next, without reading its image."""
+    size, offset, begin = path.stat().st_size, 0, 0
+    content = b""  # as much of a record's content as its labels take
+    length = 0  # of the record's content so far
+    due = (_WHOLE, _BEGIN)
+    told = 0
     while offset < size:
-        file.seek(offset)
-        head = file.read(_WORDS.size)
+        head = os.pread(file.fileno(), _WORDS.size + _HEADER.size, offset)
         if len(head) < _WORDS.size or head[:4] != _MAGIC:
             raise InputError(f"{path}: no record begins at byte {offset:,}: the file is damaged or cut off. {_REMEDY}")
-        kind, length = _kind_and_length(head)
-        if kind in (_WHOLE, _BEGIN):
-            places.append(offset)
-        begin, offset = offset, offset + _WORDS.size + length + -length % 4
-        if offset > size:
+        kind, own = _kind_and_length(head)
+        if kind not in due:
             raise InputError(
-                f"{path}: the record at byte {begin:,} has {length:,} bytes and the file of {size:,} ends before that: "
+                f"{path}: the record at byte {begin:,} does not go on at byte {offset:,} as it should. {_REMEDY}"
+            )
+        if offset + _WORDS.size + own > size:
+            raise InputError(
+                f"{path}: the record at byte {offset:,} has {own:,} bytes and the file of {size:,} ends before that: "
                 f"it is cut off. {_REMEDY}"
             )
-    return places
+        if kind in (_WHOLE, _BEGIN):
+            begin, content, length = offset, head[_WORDS.size :][:own], own
+        else:
+            length += len(_MAGIC) + own
+        offset += _WORDS.size + own + -own % 4
+        due = (_WHOLE, _BEGIN) if kind in (_WHOLE, _END) else (_MIDDLE, _END)
+        if kind in (_WHOLE, _END):
+            yield _head(content, length, begin, file, path)
+        if offset >> 20 > told or offset >= size:
+            told = offset >> 20
+            progress("reading labels, kB", min(offset, size) // 1000, size // 1000 or 1)
+    if due != (_WHOLE, _BEGIN):
+        raise InputError(f"{path}: the record at byte {begin:,} has no end: the file is cut off. {_REMEDY}")
 
 
-def _listed(path: Path, size: int) -> list[int]:
-    """Where every record begins, by the lines `number<tab>offset` of an index file, in order of the numbers."""
-    places: dict[int, int] = {}
+def _head(content: bytes, length: int, offset: int, file: BinaryIO, path: Path) -> _Head:
+    """The record at `offset`, of whose content of `length` bytes the first are given; read whole if they do not do."""
+    if len(content) == _HEADER.size:
+        flag, label, *_ = _HEADER.unpack(content)
+        if flag == 0:
+            return _Head(offset, (label,), length > _HEADER.size)
+    record = read_record(file, path, offset)
+    return _Head(offset, record.labels, bool(record.image))
+
+
+def _listed(path: Path, size: int) -> tuple[list[tuple[int, int]], bool]:
+    """The lines `number<tab>offset` of an index file, in its order, and whether it is cut off within the last one."""
+    entries: list[tuple[int, int]] = []
     with path.open("rb") as lines:
-        for line, content in enumerate(lines, 1):
+        line = 0
+        while content := lines.readline(_LONGEST_LINE):
+            line += 1
             try:
                 number, offset = (int(part) for part in content.split())
             except ValueError:
+                if not content.endswith(b"\n") and len(content) < _LONGEST_LINE and entries:
+                    return entries, True
                 raise InputError(
                     f"{path} line {line}: {content[:40]!r} is not a number and an offset. {_REMEDY} Without it, "
                     f"facesim finds the records by itself."
@@ -179,26 +210,85 @@ def _listed(path: Path, size: int) -> list[int]:
                     f"{path} line {line}: record {number} is said to begin at byte {offset:,} of a file of {size:,}. "
                     f"The two files do not belong together, or the other one is cut off."
                 )
-            places[number] = offset
-    return [places[number] for number in sorted(places)]
+            entries.append((number, offset))
+    return entries, False
 
 
-def _label(labels: tuple[float, ...], path: Path, offset: int) -> int:
-    label = labels[0] if labels else float("nan")
-    if not (label >= 0 and label == int(label)):
+def _compared(
+    heads: list[_Head], entries: Sequence[tuple[int, int]], cut_off: bool, path: Path
+) -> tuple[list[_Head], list[str]]:
+    """The records in the order of the index if it names each once, else in their own; and what is wrong with it."""
+    at = {head.offset: head for head in heads}
+    offsets = Counter(offset for _, offset in entries)
+    numbers = Counter(number for number, _ in entries)
+    wrong = {
+        "leaves out {:,} of the {:,} records": len(at.keys() - offsets.keys()),
+        "points {:,} times to where no record begins": sum(n for offset, n in offsets.items() if offset not in at),
+        "names {:,} records more than once": sum(n > 1 for offset, n in offsets.items() if offset in at),
+        "gives {:,} numbers more than once": sum(n > 1 for n in numbers.values()),
+    }
+    found = [text.format(count, len(heads)) for text, count in wrong.items() if count]
+    if cut_off:
+        found.append("is cut off in its last line")
+    if not found:
+        return [at[offset] for _, offset in sorted(entries)], []
+    return heads, [
+        f"{path.name} {', '.join(found)}. All {len(heads):,} records were read, in the order of the file, without it."
+    ]
+
+
+def _images(heads: list[_Head], path: Path) -> tuple[list[_Head], list[str]]:
+    """The records that are images, where record 0 is InsightFace's own all but those about identities; and a word if
+    there are more of them than it says.
+    """
+    first = heads[0]
+    if first.image or len(first.labels) < 2:
+        return heads, []
+    end = first.labels[0]
+    if not 1 < end <= len(heads):
         raise InputError(
-            f"{path}: the record at byte {offset:,} has the label {label}; it is a whole number. {_REMEDY}"
+            f"{path}: record 0 says that the images end at record {end:g}, and there are {len(heads)}. {_REMEDY}"
         )
-    return int(label)
+    images = [head for head in heads if head.image or len(head.labels) < 2]
+    due = int(end) - 1
+    if len(images) < due:
+        raise InputError(
+            f"{path}: record 0 says that there are {due:,} images, and {len(images):,} records have one. {_REMEDY}"
+        )
+    if len(images) == due:
+        return images, []
+    return images, [
+        f"{path.name} has {len(images):,} images and its record 0 says {due:,}: it was joined from several files. All "
+        f"were read; the same label in two of these files is taken as the same person."
+    ]
+
+
+def _labels(heads: Sequence[_Head], path: Path) -> tuple[np.ndarray, list[str]]:
+    """Whom each image shows, int64 (n,), and how several labels of a record were read."""
+    lengths = {len(head.labels) for head in heads}
+    places = [one_hot_place(head.labels) for head in heads] if len(lengths) == 1 and max(lengths) > 1 else [None]
+    if None not in places:
+        (length,) = lengths
+        told = f"The labels are one-hot vectors of {length}; the place of the 1, from 0, is the label."
+        return np.array(places, np.int64), [told]
+    labels = [_label(head, path) for head in heads]
+    several = sum(len(head.labels) > 1 for head in heads)
+    told = [f"{several:,} records have several labels; the first of each is taken as the person."] if several else []
+    return np.array(labels, np.int64), told
+
+
+def _label(head: _Head, path: Path) -> int:
+    return whole(head.labels[0] if head.labels else float("nan"), f"{path}: the record at byte {head.offset:,}")
 
 
 def _check_property(path: Path, labels: np.ndarray) -> None:
     """`property` is one line: identities, height, width."""
     if not path.is_file():
         return
-    line = path.read_text(errors="replace").strip()
+    with path.open(encoding="utf-8", errors="replace") as file:
+        line = file.readline(_LONGEST_LINE).strip()
     identities = line.split(",")[0]
-    if not identities.isdigit():
+    if not (identities.isascii() and identities.isdigit()):
         raise InputError(f"{path} says {line[:40]!r}; it must be identities,height,width. {_REMEDY}")
     if labels.max() >= int(identities):
         raise InputError(

@@ -6,20 +6,30 @@ A source says at once what determines its content, and opens it only when that i
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facesim.data import recordio, tfrecord
+from facesim.data.arrays import read_npz
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
-from facesim.data.layouts import Example, find_examples, list_images, natural_key, read_csv
+from facesim.data.labels import people_of
+from facesim.data.layouts import Example, look_through
 from facesim.data.rendering import RENDERER_VERSION, render_batches
+from facesim.data.tables import read_table
+from facesim.data.walk import files_in, list_images
 from facesim.errors import InputError
+from facesim.files import kind_of_file, why_unread
+from facesim.unused import Unused, printable
+
+#: So many images are decoded at a time.
+_WINDOW = 256
 
 _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim reproduces
 
@@ -29,7 +39,8 @@ class Content:
     """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
 
     `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
-    read from, None where an image has no file of its own.
+    read from, None where an image has no file of its own. `unused` is what of the source these images leave out, and
+    `notes` what a user should know of how the source was read, a sentence each.
     """
 
     labels: np.ndarray
@@ -38,6 +49,8 @@ class Content:
     pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
     origin: Callable[[int], str] = "image {}".format
     files: Sequence[Path] | None = None
+    unused: Sequence[Unused] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ def _olivetti(_: Path, wanted: Wanted) -> _Source:
 
         faces = _download(fetch_olivetti_faces, "olivetti", wanted)
         names = [f"person-{i + 1:02d}" for i in range(int(faces.target.max()) + 1)]
-        return _from_arrays(_as_uint8(faces.images), faces.target, names, wanted)
+        return _from_arrays(_as_uint8(faces.images).__getitem__, faces.target, names, wanted)
 
     return _Source("olivetti", _sklearn_home(), open_content)
 
@@ -85,7 +98,9 @@ def _lfw(_: Path, wanted: Wanted) -> _Source:
         scale = min(1.0, wanted.image_size / 128)
         options = {"min_faces_per_person": min_images, "color": True, "slice_": (middle, middle), "resize": scale}
         faces = _download(fetch_lfw_people, "lfw", wanted, **options)
-        return _from_arrays(_as_uint8(faces.images), faces.target, [str(name) for name in faces.target_names], wanted)
+        return _from_arrays(
+            _as_uint8(faces.images).__getitem__, faces.target, [str(name) for name in faces.target_names], wanted
+        )
 
     return _Source("lfw", [_sklearn_home(), min_images], open_content)
 
@@ -95,11 +110,13 @@ def _npz(path: Path, wanted: Wanted) -> _Source:
 
 
 def _csv(path: Path, wanted: Wanted) -> _Source:
-    return _files(path.stem, path.parent, read_csv(path), wanted)
+    table = read_table(path)
+    return _files(path.stem, path.parent, table.examples, wanted, notes=table.notes)
 
 
 def _folder(path: Path, wanted: Wanted) -> _Source:
-    return _files(path.resolve().name, path.resolve(), find_examples(path), wanted)
+    root, found = Path(os.path.realpath(path)), look_through(path)
+    return _files(printable(root.name), root, found.examples, wanted, found.unused, found.notes)
 
 
 def _recordio(path: Path, wanted: Wanted) -> _Source:
@@ -118,7 +135,14 @@ def _recordio(path: Path, wanted: Wanted) -> _Source:
 
         used, labels = np.unique(index.labels, return_inverse=True)
         names = [str(label) for label in used]
-        return Content(labels.astype(np.int32), names, [None] * len(names), _in_parallel(picture_of, wanted), origin)
+        return Content(
+            labels.astype(np.int32),
+            names,
+            [None] * len(names),
+            _in_parallel(picture_of, wanted),
+            origin,
+            notes=index.notes,
+        )
 
     return _Source(path.resolve().parent.name, _fingerprint(path.parent, beside), open_content)
 
@@ -136,26 +160,34 @@ def _tfrecord(path: Path, wanted: Wanted) -> _Source:
         for file in files:
             for place, content in tfrecord.find_records(file):
                 places.append((file, place))
-                found.append(str(example(file, place, content).label))
+                found.append(example(file, place, content).label)
                 done += len(content)
                 if len(found) % 1000 == 0:
-                    wanted.progress("reading labels, kB", done // 1000, due)
+                    wanted.progress("reading labels, kB", min(done // 1000, due), due)
         if not found:
-            raise InputError(f"{path} holds no records.")
+            raise InputError(f"{path} holds no records. Copy or download it again.")
         wanted.progress("reading labels, kB", due, due)
-        names = sorted(set(found), key=natural_key)
-        label_of = {name: label for label, name in enumerate(names)}
+        people = people_of(found, str(path))
 
         def origin(number: int) -> str:
             file, place = places[number]
             return f"{file.name} byte {place.record}"
 
-        def picture_of(number: int) -> np.ndarray | BadFile:
-            file, place = places[number]
-            return decode_bytes(example(file, place, tfrecord.read(file, place)).image, origin(number), wanted)
+        def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
+            def contents() -> Iterator[tuple[int, bytes]]:
+                for file, own in groupby(indices, key=lambda number: places[number][0]):
+                    numbers = list(own)
+                    yield from zip(numbers, tfrecord.read(file, [places[number][1] for number in numbers]))
 
-        labels = np.array([label_of[name] for name in found], np.int32)
-        return Content(labels, names, [None] * len(names), _in_parallel(picture_of, wanted), origin)
+            def decoded(record: tuple[int, bytes]) -> np.ndarray | BadFile:
+                number, content = record
+                image = example(*places[number], content).image
+                return decode_bytes(image, origin(number), wanted)
+
+            return _each_in_parallel(decoded, contents(), len(indices), wanted)
+
+        labels = np.array(people.labels, np.int32)
+        return Content(labels, people.names, [None] * len(people.names), pictures, origin, notes=people.notes)
 
     return _Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
 
@@ -179,17 +211,21 @@ def resolve(source: str) -> tuple[str, Path]:
     if source in BUILT_IN:
         return source, Path()
     path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        why = "" if isinstance(error, FileNotFoundError) else f" ({why_unread(error)})"
         raise InputError(
-            f"no data source {source!r}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
-        )
-    if path.is_file():
-        kind = _kind_of_file(path)
-        if kind is None:
-            raise InputError(f"{path} is neither a folder nor a {_FILES} file. Give one of these.")
+            f"no data source {source!r}{why}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
+        ) from None
+    kind = _kind_of_file(path) if stat.S_ISREG(mode) else None
+    if kind:
         return kind, path
-    tables = sorted(file for file in path.iterdir() if file.is_file() and _kind_of_file(file))
-    if not tables or list_images(path.resolve()):
+    if not stat.S_ISDIR(mode):
+        what = "" if stat.S_ISREG(mode) else f" ({kind_of_file(mode)})"
+        raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. Give one of these.")
+    tables = [file for file in files_in(path) if _kind_of_file(file)]
+    if not tables or list_images(path):
         return "folder", path
     if all(tfrecord.is_record_file(table) for table in tables):
         return "tfrecord", path
@@ -206,10 +242,17 @@ def _kind_of_file(path: Path) -> str | None:
     """The kind of source that a file is, by its name."""
     if tfrecord.is_record_file(path):
         return "tfrecord"
-    return {".npz": "npz", ".csv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
+    return {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
 
 
-def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -> _Source:
+def _files(
+    name: str,
+    root: Path,
+    examples: Sequence[Example],
+    wanted: Wanted,
+    unused: Sequence[Unused] = (),
+    notes: Sequence[str] = (),
+) -> _Source:
     def open_content() -> Content:
         names = tuple(dict.fromkeys(example.identity for example in examples))
         label_of = {identity: label for label, identity in enumerate(names)}
@@ -228,11 +271,14 @@ def _files(name: str, root: Path, examples: Sequence[Example], wanted: Wanted) -
             [group_of[identity] for identity in names],
             _in_parallel(picture_of, wanted),
             origin,
-            [example.path.resolve() for example in examples],
+            [Path(os.path.realpath(example.path)) for example in examples],
+            unused,
+            notes,
         )
 
     listed = [[example.identity, example.group] for example in examples]
-    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed], open_content)
+    left_out = [[asdict(one) for one in unused], list(notes)]
+    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
 
 def _in_parallel(
@@ -240,66 +286,48 @@ def _in_parallel(
 ) -> Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]:
     """Decode on every core: `Content.pictures` of a source that has its images one by one."""
 
-    def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
-        with ThreadPoolExecutor() as pool:
-            # A window at a time: millions of files must not become millions of pending results.
-            for start in range(0, len(indices), 1024):
-                window = indices[start : start + 1024]
-                for done, picture in enumerate(pool.map(picture_of, window), start + 1):
-                    wanted.progress("decoding", done, len(indices))
-                    yield picture
+    return lambda indices: _each_in_parallel(picture_of, indices, len(indices), wanted)
 
-    return pictures
+
+def _each_in_parallel(
+    picture_of: Callable[[Any], np.ndarray | BadFile], sources: Iterable[Any], count: int, wanted: Wanted
+) -> Iterator[np.ndarray | BadFile]:
+    """The picture of each of `sources`, of which there are `count`, in their order, decoded on every core."""
+    sources, done = iter(sources), 0
+    with ThreadPoolExecutor() as pool:
+        # A window at a time: millions of files must not become millions of pending results.
+        while window := list(islice(sources, _WINDOW)):
+            for picture in pool.map(picture_of, window):
+                done += 1
+                wanted.progress("decoding", done, count)
+                yield picture
 
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in ("images", "labels", "names") if key in archive.files}
-            keys = ", ".join(archive.files) or "(none)"
-    except Exception as error:  # a damaged archive fails in zipfile, zlib or NumPy, each with errors of its own
-        raise InputError(
-            f"{path} cannot be read as .npz: {error}. Write it with numpy.savez(path, images=..., labels=...)."
-        ) from error
-    missing = [key for key in ("images", "labels") if key not in arrays]
-    if missing:
-        raise InputError(f"{path} has no {' and no '.join(missing)}; it holds {keys}. images and labels are needed.")
-    images, labels, names = arrays["images"], arrays["labels"], arrays.get("names")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise InputError(
-            f"{path}: images is {images.dtype} {images.shape}; it must be uint8, 0..255, (n, h, w) or (n, h, w, 3)."
-        )
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"{path}: labels is {labels.dtype} {labels.shape}; it must be integers ({len(images)},), one an image."
-        )
-    if 0 in images.shape:
-        raise InputError(f"{path}: images is empty, {images.shape}.")
-    used, labels = np.unique(labels, return_inverse=True)
-    if names is None:
-        names = [str(label) for label in used]
-    elif names.ndim != 1 or names.dtype.kind not in "US" or used[0] < 0 or used[-1] >= len(names):
-        raise InputError(
-            f"{path}: names is {names.dtype} {names.shape} and labels run from {used[0]} to {used[-1]}; "
-            f"names must be texts, and names[label] the name of each label."
-        )
-    else:
-        names = [unicodedata.normalize("NFC", name) for name in names.astype(str)[used]]
-    return _from_arrays(images, labels, names, wanted)
+    npz = read_npz(path)
+    return _from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
 
 
-def _from_arrays(images: np.ndarray, labels: np.ndarray, names: Sequence[str], wanted: Wanted) -> Content:
-    """images uint8 (n, h, w), (n, h, w, 1) or (n, h, w, 3)."""
+def _from_arrays(
+    image: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    names: Sequence[str],
+    wanted: Wanted,
+    notes: Sequence[str] = (),
+    unused: Sequence[Unused] = (),
+) -> Content:
+    """`image` gives an image by its number: uint8 (h, w), or (h, w, channels) with 1, 3 or 4 of them."""
     from PIL import Image
 
     def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
         for done, index in enumerate(indices, 1):
-            picture = images[index]
-            image = Image.fromarray(picture if picture.ndim == 2 or picture.shape[2] == 3 else picture[:, :, 0])
+            picture = image(int(index))
+            shown = Image.fromarray(picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
             wanted.progress("decoding", done, len(indices))
-            yield fit(image, wanted)
+            yield fit(shown, wanted)
 
-    return Content(np.asarray(labels, np.int32).reshape(-1), names, [None] * len(names), pictures)
+    labels = np.asarray(labels, np.int32).reshape(-1)
+    return Content(labels, names, [None] * len(names), pictures, unused=unused, notes=notes)
 
 
 def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any:
@@ -336,4 +364,4 @@ def _fingerprint(root: Path, paths: Sequence[Path]) -> list:
             return [os.path.relpath(path, root), None, None]
         return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]
 
-    return [str(root.resolve()), [facts(path) for path in paths]]
+    return [os.path.realpath(root), [facts(path) for path in paths]]

@@ -4,6 +4,7 @@
 
     files      the paths, each ended by a 0 byte
     turns.u8   uint8 (n, 4), for each file 1 or 0: is transparent, is to be transposed, mirrored, turned upside down
+    copies/    of files that TensorFlow cannot decode, or only in much memory: PNG files of the size asked for
 
 which is all that TensorFlow's own operations need to decode a file as `facesim.data.decode` does (`data.pipeline`).
 """
@@ -13,46 +14,65 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from facesim.data.decode import Wanted, read_image
+from facesim.data.opening import opened, orientation_of
 from facesim.data.rendering import RenderSpec
-from facesim.errors import InputError
 
-FILES, TURNS = "files", "turns.u8"
+FILES, TURNS, COPIES = "files", "turns.u8", "copies"
 
-#: Formats, as Pillow names them, that TensorFlow decodes; MPO is a camera's JPEG.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP")
+#: What TensorFlow decodes as Pillow does: Pillow's names of formats and the modes in which it opens them. MPO is a
+#: camera's JPEG.
+_AS_IT_IS = {
+    "JPEG": ("L", "RGB"),
+    "MPO": ("L", "RGB"),
+    "PNG": ("L", "LA", "P", "RGB", "RGBA"),
+    "GIF": ("L", "P", "RGB"),
+    "WEBP": ("RGB",),
+    "BMP": ("L", "RGB"),
+}
+#: TensorFlow decodes a file at its full size, some at the same time: larger ones would take too much memory.
+_MAX_PIXELS = 1 << 25
+
 #: (transposed, mirrored, turned upside down), in this order, for EXIF's orientations 1 to 8.
 _TURNS = ((0, 0, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 0), (1, 1, 0), (1, 1, 1), (1, 0, 1))
-_EXIF_ORIENTATION = 0x0112
 
 
-def turns_of(path: Path) -> tuple[int, int, int, int]:
-    """A row of `turns.u8`, of a file that `decode` can read.
+def turns_of(path: Path) -> tuple[int, int, int, int] | None:
+    """A row of `turns.u8`, of a file that `decode` can read; None where TensorFlow cannot decode it as it is."""
+    with opened(path) as image:
+        transparent = image.has_transparency_data
+        if (
+            image.mode not in _AS_IT_IS.get(image.format, ())
+            or (transparent and image.format != "PNG")
+            or image.width * image.height > _MAX_PIXELS
+        ):
+            return None
+        return int(transparent), *_TURNS[orientation_of(image) - 1]
 
-    Raises:
-        InputError: TensorFlow could not decode it as it is.
+
+def store(directory: Path, number: int, file: Path, picture: np.ndarray) -> tuple[Path, tuple[int, int, int, int]]:
+    """Where image `number` will be decoded from, and its row of `turns.u8`: `file` itself if TensorFlow can decode it,
+    otherwise a PNG, made here, of the decoded `picture`, uint8 (height, width, channels); relative to `directory`.
     """
     from PIL import Image
 
-    with Image.open(path) as image:
-        kind = f"a palette {image.format}" if image.format == "BMP" and image.mode not in ("L", "RGB") else image.format
-        transparent = image.has_transparency_data
-        if kind not in _FORMATS or (transparent and kind != "PNG"):
-            raise InputError(
-                f"{path} is {'a transparent ' if transparent else ''}{kind}, which cannot be decoded while training: "
-                f"use --cache disk or --cache memory, or convert it to JPEG or PNG."
-            )
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    return int(transparent), *_TURNS[orientation - 1 if 1 <= orientation <= 8 else 0]
+    with suppress(Exception):  # changed since it was decoded, or damaged where only this look at it sees it
+        if turns := turns_of(file):
+            return file, turns
+    copy = Path(COPIES, f"{number}.png")
+    (directory / COPIES).mkdir(exist_ok=True)
+    Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0]).save(directory / copy)
+    return copy, (0, *_TURNS[0])
 
 
 def write_index(directory: Path, paths: list[Path], turns: list[tuple[int, int, int, int]]) -> None:
     (directory / FILES).write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-    np.array(turns, np.uint8).tofile(directory / TURNS)
+    (directory / TURNS).write_bytes(np.array(turns, np.uint8).tobytes())
 
 
 class StoredImages:
@@ -64,7 +84,7 @@ class StoredImages:
 
     def __init__(self, directory: Path, image_shape: tuple[int, int, int]):
         content = (directory / FILES).read_bytes()
-        self._paths = [Path(os.fsdecode(path)) for path in content.split(b"\0")[:-1]]
+        self._paths = [directory / os.fsdecode(path) for path in content.split(b"\0")[:-1]]
         self._wanted = Wanted(image_shape[0], image_shape[2], None, RenderSpec(), lambda *_: None)
         self.shape = (len(self._paths), *image_shape)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from facesim.data.prepare import PreparedData, keep_prepared
 from facesim.errors import InputError
-from facesim.subset import Subset
+from facesim.spec.subset import Subset
 
 #: Keeps these random numbers apart from those of the split, which has the same seeds.
 _STREAM = 0x5B5E7
@@ -70,5 +70,7 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
         names=[data.names[label] for label in kept],
         groups=[data.groups[label] for label in kept],
         bad_files=data.bad_files,
+        unused=data.unused,
+        notes=data.notes,
         origins=[origins[index] for index in indices],
     )

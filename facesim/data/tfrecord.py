@@ -2,19 +2,23 @@
 
 A record (tensorflow, `core/lib/io/record_writer.h`) is its length, a checksum of that, the content, and a checksum of
 it; an Example is a protocol buffer (`core/example/example.proto`), of which only what is needed is parsed. Checksums
-are CRC-32C (Castagnoli), masked as described there.
+are CRC-32C (Castagnoli), masked as described there. A file may be compressed as a whole, with gzip or zlib
+(`tf.io.TFRecordOptions`); offsets are then those of what was compressed.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import struct
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
+import google_crc32c
 
+from facesim.data.labels import Label, label_of_numbers
 from facesim.errors import InputError
 
 #: Where an image and a label are looked for unless they are named; the first that a record has.
@@ -25,10 +29,9 @@ _LENGTH = struct.Struct("<Q")
 _SUM = struct.Struct("<I")
 _HEAD = _LENGTH.size + _SUM.size
 
-#: Records whose checksums are computed together: so many, or so many bytes.
-_HELD, _HELD_BYTES = 1024, 1 << 25
+#: No record with one encoded image is longer; a longer one is damage, or meant to fill the memory.
+_MOST_BYTES = 1 << 30
 
-_POLYNOMIAL = 0x82F63B78
 _REMEDY = "Copy or download the file again."
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 _NAME = re.compile(r"\.tfrecords?(?=[-.]|$)|-\d{5}-of-\d{5}$", re.IGNORECASE)
@@ -44,7 +47,7 @@ class Place(NamedTuple):
 class Example(NamedTuple):
     """Whom an image shows, and the encoded image."""
 
-    label: int | str
+    label: Label
     image: bytes
 
 
@@ -52,105 +55,186 @@ def find_records(path: Path) -> Iterator[tuple[Place, bytes]]:
     """Every record of a file, with its content, its checksums checked.
 
     Raises:
-        InputError: a record is damaged, or the file is cut off or compressed; the message says at which byte.
+        InputError: a record is damaged, or the file is cut off; the message says at which byte.
     """
-    held: list[tuple[Place, bytes, int]] = []
-    for one in _records(path):
-        held.append(one)
-        if len(held) == _HELD or len(held) * max(place.length for place, *_ in held[-2:]) > _HELD_BYTES:
-            yield from _checked(path, held)
-            held = []
-    yield from _checked(path, held)
-
-
-def read(path: Path, place: Place) -> bytes:
-    """The content of one record that `find_records` found."""
     with path.open("rb") as file:
-        file.seek(place.record + _HEAD)
-        return file.read(place.length)
-
-
-def _records(path: Path) -> Iterator[tuple[Place, bytes, int]]:
-    """Every record with its content and the checksum that this should have."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(2) == b"\x1f\x8b":
-            raise InputError(f"{path} is compressed with gzip, which cannot be read from the middle. Decompress it.")
-        offset = 0
-        file.seek(0)
-        while offset < size:
-            head = file.read(_HEAD)
+        stream, offset = _uncompressed(file, path), 0
+        while head := stream.read(_HEAD):
             if len(head) < _HEAD:
                 raise InputError(f"{path}: the file ends within the record at byte {offset:,}. {_REMEDY}")
-            if _SUM.unpack_from(head, _LENGTH.size)[0] != _checksum(head[: _LENGTH.size]):
+            if not _begins_record(head):
                 raise InputError(f"{path}: no record begins at byte {offset:,}: the file is damaged. {_REMEDY}")
-            place = Place(offset, *_LENGTH.unpack_from(head))
-            end = offset + _HEAD + place.length + _SUM.size
-            if end > size:
+            (length,) = _LENGTH.unpack_from(head)
+            if length > _MOST_BYTES:
                 raise InputError(
-                    f"{path}: the record at byte {offset:,} has {place.length:,} bytes and the file ends before that: "
+                    f"{path}: the record at byte {offset:,} has {length:,} bytes, and one with an image has at most "
+                    f"{_MOST_BYTES:,}. Write each image as a record of its own."
+                )
+            content = stream.read(length)
+            due = stream.read(_SUM.size)
+            if len(due) < _SUM.size:
+                raise InputError(
+                    f"{path}: the record at byte {offset:,} has {length:,} bytes and the file ends before that: "
                     f"it is cut off. {_REMEDY}"
                 )
-            yield place, file.read(place.length), _SUM.unpack(file.read(_SUM.size))[0]
-            offset = end
+            if _SUM.unpack(due)[0] != checksum(content):
+                raise InputError(
+                    f"{path}: the record at byte {offset:,} does not have its checksum: it is damaged. {_REMEDY}"
+                )
+            yield Place(offset, length), content
+            offset += _HEAD + length + _SUM.size
 
 
-def _checked(path: Path, held: list[tuple[Place, bytes, int]]) -> Iterator[tuple[Place, bytes]]:
-    found = checksums([content for _, content, _ in held])
-    for (place, content, due), checksum in zip(held, found):
-        if checksum != due:
-            raise InputError(
-                f"{path}: the record at byte {place.record:,} does not have its checksum: it is damaged. {_REMEDY}"
-            )
-        yield place, content
+def read(path: Path, places: Iterable[Place]) -> Iterator[bytes]:
+    """The contents of records that `find_records` found, in the order of the file."""
+    with path.open("rb") as file:
+        stream = _uncompressed(file, path)
+        for place in places:
+            stream.seek(place.record + _HEAD)
+            yield stream.read(place.length)
+
+
+def _begins_record(head: bytes) -> bool:
+    return len(head) == _HEAD and _SUM.unpack_from(head, _LENGTH.size)[0] == checksum(head[: _LENGTH.size])
+
+
+def _uncompressed(file: BinaryIO, path: Path) -> BinaryIO:
+    """The records as a stream, from its beginning, whether the file is compressed or not."""
+    head = file.read(_HEAD)
+    file.seek(0)
+    gzip = head[:2] == b"\x1f\x8b"
+    zlib_s = len(head) > 1 and head[0] & 15 == 8 and int.from_bytes(head[:2], "big") % 31 == 0
+    if (gzip or zlib_s) and not _begins_record(head):
+        return io.BufferedReader(_Inflated(file, path), 1 << 20)
+    return file
+
+
+class _Inflated(io.RawIOBase):
+    """What a file compressed with gzip or zlib holds; it can be sought forwards only."""
+
+    def __init__(self, file: BinaryIO, path: Path):
+        self._file, self._path = file, path
+        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header
+        self._input, self._at = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_CUR:
+            offset += self._at
+        while self._at < offset and self.readinto(bytearray(min(offset - self._at, 1 << 20))):
+            pass
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        content = b""
+        while not content:
+            if self._inflater.eof:
+                self._input = self._inflater.unused_data or self._file.read(1 << 20)
+                if not self._input:
+                    return 0
+                self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip files can be joined
+            elif not self._input:
+                self._input = self._file.read(1 << 20)
+                if not self._input:
+                    raise InputError(f"{self._path} is compressed and cut off after byte {self._at:,}. {_REMEDY}")
+            try:
+                content = self._inflater.decompress(self._input, len(buffer))
+            except zlib.error as error:
+                raise InputError(
+                    f"{self._path} is compressed and damaged after byte {self._at:,}: {error}. {_REMEDY}"
+                ) from None
+            self._input = self._inflater.unconsumed_tail
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
 
 
 def parse(content: bytes, image_feature: str | None, label_feature: str | None, where: str) -> Example:
     """The image and the label of one Example; features that are None are looked for. `where` it lies is for messages.
 
     Raises:
-        InputError: the content is no Example, or has no such features; the message names those that it has.
+        InputError: the content is no Example, or has no such features; the message names those that it has. Or the
+            label is none, and the message says what it is.
     """
     try:
         features = dict(_features(memoryview(content)))
-    except (ValueError, IndexError) as error:
+        image = _chosen(features, image_feature, IMAGE_FEATURES, "image", where)
+        label = _chosen(features, label_feature, LABEL_FEATURES, "label", where)
+    except (ValueError, IndexError, struct.error) as error:
         raise InputError(f"{where} is no tf.train.Example: {error}. {_REMEDY}") from None
-    image = _chosen(features, image_feature, IMAGE_FEATURES, "image", bytes, where)
-    label = _chosen(features, label_feature, LABEL_FEATURES, "label", (bytes, int), where)
+    if len(image) > 1:
+        raise InputError(f"{where} has {len(image)} images. Write each image as a record of its own.")
+    return Example(_label(label, where), image[0])
+
+
+def _label(values: list[bytes] | list[int] | list[float], where: str) -> Label:
+    if not isinstance(values[0], bytes):
+        return label_of_numbers(values, where)
+    if len(values) > 1:
+        shown = ", ".join(str(value[:20]) for value in values[:3])
+        raise InputError(f"{where} has {len(values)} texts as its label ({shown}); it must be one, the person's.")
     try:
-        return Example(label.decode() if isinstance(label, bytes) else label, image)
+        return Label(values[0].decode())
     except UnicodeDecodeError:
-        raise InputError(f"{where} has the label {label[:20]!r}, which is neither a number nor UTF-8 text.") from None
-
-
-def _chosen(features: dict[str, Any], named: str | None, usual: Sequence[str], what: str, kind: Any, where: str) -> Any:
-    found = next((name for name in ((named,) if named else usual) if isinstance(features.get(name), kind)), None)
-    if found is None:
-        has = ", ".join(sorted(features)) or "none"
         raise InputError(
-            f"{where} has no {what} in {named or ' or '.join(usual)}; its features are {has}. Name the right one with "
-            f"--{what}-feature."
-        )
-    return features[found]
+            f"{where} has the label {values[0][:20]!r}, which is neither a number nor UTF-8 text. Write the label as "
+            f"one of these."
+        ) from None
 
 
-def _features(example: memoryview) -> Iterator[tuple[str, Any]]:
-    """Example.features.feature: each name with its first value, bytes or a number; None where it has none."""
+def _chosen(features: dict[str, memoryview], named: str | None, usual: Sequence[str], what: str, where: str) -> list:
+    """The values of the first of the features that can be the image, encoded, or the label."""
+    seen = ""
+    for name in (named,) if named else usual:
+        values = _values(features.get(name, memoryview(b"")))
+        if values and (what == "label" or isinstance(values[0], bytes)):
+            return values
+        if values and not seen:
+            seen = f"; {name} is {len(values):,} numbers, and an image must be one encoded file (JPEG, PNG, ...)"
+    has = ", ".join(sorted(features)) or "none"
+    raise InputError(
+        f"{where} has no {what} in {named or ' or '.join(usual)}; its features are {has}{seen}. Name the right one "
+        f"with --{what}-feature."
+    )
+
+
+def _features(example: memoryview) -> Iterator[tuple[str, memoryview]]:
+    """Example.features.feature: each name with its Feature."""
     for number, features in _fields(example):
         for inner, entry in _fields(features) if number == 1 else ():
             if inner == 1:
                 pair = dict(_fields(entry))
-                yield bytes(pair.get(1, b"")).decode(), _first_value(pair.get(2, memoryview(b"")))
+                feature = pair.get(2, memoryview(b""))
+                if not isinstance(feature, memoryview):
+                    raise ValueError("a feature was due and a number is there")
+                yield bytes(pair.get(1, b"")).decode(), feature
 
 
-def _first_value(feature: memoryview) -> Any:
+def _values(feature: memoryview) -> list[bytes] | list[int] | list[float]:
+    """All values of a Feature: texts, whole numbers or float32 numbers; packed or not."""
+    found: list = []
     for kind, values in _fields(feature):
+        found = []  # one of three lists, and the last one counts
         for number, value in _fields(values):
-            if number == 1 and kind == 1:  # BytesList
-                return bytes(value)
-            if number == 1 and kind == 3:  # Int64List, packed or not
-                return _signed(value if isinstance(value, int) else _varint(value, 0)[0])
-    return None
+            if number != 1:
+                continue
+            if kind == 1 and isinstance(value, memoryview):
+                found.append(bytes(value))
+            elif kind == 2 and isinstance(value, memoryview):
+                found += struct.unpack(f"<{len(value) // 4}f", value)
+            elif kind == 3 and isinstance(value, memoryview):
+                at = 0
+                while at < len(value):
+                    one, at = _varint(value, at)
+                    found.append(_signed(one))
+            elif kind == 3:
+                found.append(_signed(value))
+    return found
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
@@ -187,39 +271,10 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _table() -> np.ndarray:
-    sums = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        sums = np.where(sums & 1, (sums >> 1) ^ np.uint32(_POLYNOMIAL), sums >> 1)
-    return sums
-
-
-_TABLE = _table()
-_TABLE_ENTRIES = _TABLE.tolist()
-
-
-def _checksum(content: bytes) -> int:
-    """The masked CRC-32C of a few bytes."""
-    value = 0xFFFFFFFF
-    for byte in content:
-        value = _TABLE_ENTRIES[(value ^ byte) & 0xFF] ^ (value >> 8)
-    value ^= 0xFFFFFFFF
+def checksum(content: bytes) -> int:
+    """The masked CRC-32C."""
+    value = google_crc32c.value(content)
     return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def checksums(contents: Sequence[bytes]) -> list[int]:
-    """The masked CRC-32C of each: a byte of all of them at a time, which NumPy does as fast as files are read."""
-    longest = max(map(len, contents), default=0)
-    begin = np.array([longest - len(content) for content in contents])
-    data = np.zeros((longest, len(contents)), np.uint8)
-    for column, content in enumerate(contents):
-        data[begin[column] :, column] = np.frombuffer(content, np.uint8)
-    sums = np.full(len(contents), 0xFFFFFFFF, np.uint32)
-    for row, some_bytes in enumerate(data):
-        updated = _TABLE[(sums ^ some_bytes) & 0xFF] ^ (sums >> 8)
-        sums = np.where(row >= begin, updated, sums)
-    plain = ~sums
-    return (((plain >> 15) | (plain << 17)) + np.uint32(0xA282EAD8)).tolist()
 
 
 def shards(path: Path) -> list[Path]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facesim.errors import InputError, reason
-from facesim.files import written
+from facesim.files import in_a_line, written
 from facesim.metrics.schema import METRICS, Sample, sample
+from facesim.runs.directory import Run
 
 if TYPE_CHECKING:
     import pandas
@@ -27,8 +28,7 @@ class SampleWriter:
     def __init__(self, path: Path, *, run_id: str, host: str, source: str):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
+        if in_a_line(self._file):
             os.write(self._file, b"\n")  # whoever wrote before crashed: its torn line must not swallow our first
         self._place = (run_id, host, source)
         self._unwritten = b""
@@ -75,12 +75,25 @@ def recorded(file: Path, metric: str) -> list[tuple[float, float]]:
         return [(sample.value, sample.time_unix_s) for sample in parse_lines(lines) if sample.name == metric]
 
 
-def read_samples(directory: Path) -> pandas.DataFrame:
-    """Every sample below `directory` as a data frame with `Sample`'s columns, by time.
+def read_samples(path: Path | str) -> pandas.DataFrame:
+    """Every sample of a run as a data frame with `Sample`'s columns, by time.
+
+    path: a run directory, or the folder of its metrics.
 
     Raises:
-        InputError: a file there cannot be read.
+        InputError: there are no samples.
     """
+    folder = Path(path)
+    metrics = Run(folder).metrics
+    samples = samples_in(metrics if metrics.is_dir() else folder)
+    if samples.empty:
+        problem = "holds no samples" if folder.is_dir() else "is no folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {problem}; name a run directory, or the {metrics.name} folder in it")
+    return samples
+
+
+def samples_in(directory: Path) -> pandas.DataFrame:
+    """The same of the files in `directory`; without any of them a table without rows."""
     import pandas
 
     rows: list[Sample] = []

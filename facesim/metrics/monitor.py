@@ -9,6 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
+from cluster import clock
 from cluster.liveness import ATTEND
 from facesim.metrics.collectors import Collector, make_collectors
 from facesim.metrics.files import SampleWriter
@@ -50,7 +51,7 @@ class Recorder:
         )
 
     def record(self) -> None:
-        now, begin = time.time(), time.perf_counter()
+        now, begin = clock.time_unix_s(), time.perf_counter()
         try:
             for role, index, values in self._collector.collect():
                 self._writer.write(now, role, index, values)

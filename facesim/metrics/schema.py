@@ -44,6 +44,13 @@ METRICS: dict[str, Metric] = {
     # What a host or a task uses
     "cpu_percent": Metric("%", GAUGE, "CPU time used since the last sample, 0-100 % of all the host's CPUs"),
     "cpu_count": Metric("1", GAUGE, "CPUs that the host offers to its tasks"),
+    "machine_busy_percent": Metric(
+        "%", GAUGE, "CPU time that programs used, whoever's, 0-100 % of all CPUs of the machine that the host is on"
+    ),
+    "machine_cpu_count": Metric("1", GAUGE, "CPUs of that machine"),
+    "steal_percent": Metric(
+        "%", GAUGE, "CPU time that the machine's hypervisor gave to others while programs wanted it, 0-100 % of all"
+    ),
     "cpu_s": Metric("s", COUNTER, "CPU seconds used, user and system"),
     "memory_bytes": Metric(
         "B", GAUGE, "memory in use; a task's is its resident set, pages that it shares with other tasks included"

@@ -1,30 +1,48 @@
 """The networks: a backbone, from pixels to features, and a head, from features to logits.
 
-`MODELS` and `HEADS` name them without importing Keras. Adding a backbone is one module with a `features` and one line.
+`MODELS` and `HEADS` name them without importing Keras. Adding a backbone is one module with a `features` and one line;
+another package adds one by an entry point of `facesim.models` or `facesim.heads`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from facesim.registry import Registry, resolve
 
 if TYPE_CHECKING:
     import keras
 
 
-class Model(NamedTuple):
-    """A backbone, as far as it can be told without Keras: `dimensions` of its embedding, by the images' size."""
+@dataclass(frozen=True)
+class Model:
+    """A backbone, as far as it can be told without Keras.
 
-    module: str
+    features: from images (batch, height, width, channels), pixels 0..255, to features (batch, dimensions), both Keras
+        tensors; or where that function is, `module:function`.
+    summary: one line for listings.
+    dimensions: of its embedding, by the images' height and width in pixels.
+    """
+
+    features: str | Callable[[Any], Any]
     summary: str
     dimensions: Callable[[int], int]
 
 
-class Head(NamedTuple):
-    """A head: whether its logits are scaled cosines, and what it does."""
+@dataclass(frozen=True)
+class Head:
+    """A head: whether its logits are scaled cosines, what it does, and its margin.
+
+    margin: from the true identity's cosine (n,) and the margin to the cosine that training uses in its place, in
+        `keras.ops`; or where that function is, `module:function`.
+    """
 
     cosine: bool
     summary: str
+    margin: str | Callable[[Any, float], Any] | None = None
 
 
 def _always(dimensions: int) -> Callable[[int], int]:
@@ -38,38 +56,60 @@ def _flattened(image_size: int) -> int:
     return 64 * image_size**2
 
 
-MODELS: dict[str, Model] = {
-    "paper-cnn": Model(
-        "facesim.models.paper_cnn", "the paper's network as published: 3 convolutions, dense 1024", _always(1024)
-    ),
-    "plain-cnn": Model(
-        "facesim.models.plain_cnn", "3 convolutions, nothing random, no batch statistics: for checks", _flattened
-    ),
-    "compact-cnn": Model(
-        "facesim.models.compact_cnn", "a small sensible one: 4 blocks, global average pooling", _always(160)
-    ),
-    "resnet-small": Model(
-        "facesim.models.resnet_small", "3 residual stages, 128-d embedding: few photographs, CPUs", _always(128)
-    ),
-    "mobilefacenet": Model(
-        "facesim.models.mobilefacenet", "MobileFaceNet (Chen et al., 2018), 128-d embedding", _always(128)
-    ),
-    "resnet50": Model(
-        "facesim.models.resnet50", "ResNet-50 (He et al., 2016), untrained, 512-d embedding: for GPUs", _always(512)
-    ),
-    "efficientnet-b0": Model(
-        "facesim.models.efficientnet_b0",
-        "EfficientNet-B0 (Tan and Le, 2019), untrained, 512-d embedding: for GPUs",
-        _always(512),
-    ),
-}
+MODELS: Registry[Model] = Registry(
+    "network",
+    "facesim.models",
+    {
+        "paper-cnn": Model(
+            "facesim.models.paper_cnn:features",
+            "the paper's network as published: 3 convolutions, dense 1024",
+            _always(1024),
+        ),
+        "plain-cnn": Model(
+            "facesim.models.plain_cnn:features",
+            "3 convolutions, nothing random, no batch statistics: for checks",
+            _flattened,
+        ),
+        "compact-cnn": Model(
+            "facesim.models.compact_cnn:features",
+            "a small sensible one: 4 blocks, global average pooling",
+            _always(160),
+        ),
+        "resnet-small": Model(
+            "facesim.models.resnet_small:features",
+            "3 residual stages, 128-d embedding: few photographs, CPUs",
+            _always(128),
+        ),
+        "mobilefacenet": Model(
+            "facesim.models.mobilefacenet:features", "MobileFaceNet (Chen et al., 2018), 128-d embedding", _always(128)
+        ),
+        "resnet50": Model(
+            "facesim.models.resnet50:features",
+            "ResNet-50 (He et al., 2016), untrained, 512-d embedding: for GPUs",
+            _always(512),
+        ),
+        "efficientnet-b0": Model(
+            "facesim.models.efficientnet_b0:features",
+            "EfficientNet-B0 (Tan and Le, 2019), untrained, 512-d embedding: for GPUs",
+            _always(512),
+        ),
+    },
+)
 
-HEADS: dict[str, Head] = {
-    "softmax": Head(False, "a linear classifier"),
-    "cosine": Head(True, "scaled cosines between the embedding and each identity's centre (Wang et al., 2017)"),
-    "cosface": Head(True, "cosines, with a margin on the cosine in training (Wang et al., 2018)"),
-    "arcface": Head(True, "cosines, with a margin on the angle in training (Deng et al., 2019)"),
-}
+HEADS: Registry[Head] = Registry(
+    "head",
+    "facesim.heads",
+    {
+        "softmax": Head(False, "a linear classifier"),
+        "cosine": Head(True, "scaled cosines between the embedding and each identity's centre (Wang et al., 2017)"),
+        "cosface": Head(
+            True, "cosines, with a margin on the cosine in training (Wang et al., 2018)", "facesim.models.heads:cosface"
+        ),
+        "arcface": Head(
+            True, "cosines, with a margin on the angle in training (Deng et al., 2019)", "facesim.models.heads:arcface"
+        ),
+    },
+)
 
 
 def build(
@@ -80,7 +120,7 @@ def build(
     head: str = "softmax",
     margin_scale: float = 30.0,
     augment: bool = False,
-) -> "keras.Model":
+) -> keras.Model:
     """Build network `name` for uint8 images of `image_shape` (height, width, channels) and `identities` classes.
 
     The model takes pixels as they are stored, 0..255, scales them itself, and returns logits, float32 (batch,
@@ -94,9 +134,14 @@ def build(
 
     images = keras.Input(image_shape, dtype="uint8")
     pixels = Augmentation(dtype="float32")(images) if augment else images
-    features = import_module(MODELS[name].module).features(pixels)
+    features = part(MODELS[name].features)(pixels)
     logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
     return keras.Model(images, logits, name=network_name(name))
+
+
+def part(given: str | Callable[..., Any]) -> Callable[..., Any]:
+    """A function that was given itself, or by where it is."""
+    return resolve(given) if isinstance(given, str) else given
 
 
 def network_name(name: str) -> str:
@@ -104,7 +149,7 @@ def network_name(name: str) -> str:
     return name.replace("-", "_")
 
 
-def take_backbone(model: "keras.Model", file: Path) -> None:
+def take_backbone(model: keras.Model, file: Path) -> None:
     """Give `model` the parameters and batch statistics of the model in a .keras file, all but the head's.
 
     Only numbers are read from the file. What the model draws at random stays as it is.
@@ -129,7 +174,7 @@ def take_backbone(model: "keras.Model", file: Path) -> None:
         seed.assign(value)
 
 
-def load(path: Path) -> "keras.Model":
+def load(path: Path) -> keras.Model:
     """The model that a run saved, with facesim's own layers known to Keras.
 
     Raises:
@@ -142,14 +187,14 @@ def load(path: Path) -> "keras.Model":
 
     try:
         return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # of a damaged file Keras raises whatever the part that stumbles over it does
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path} is not a model that facesim can load: {reason}; name one that a completed run saved"
         ) from None
 
 
-def embedder(model: "keras.Model") -> "keras.Model":
+def embedder(model: keras.Model) -> keras.Model:
     """The same network up to its embedding: images in, what its head takes out, (batch, dimensions)."""
     import keras
 

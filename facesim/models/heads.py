@@ -1,4 +1,8 @@
-"""From features to logits. Margins belong to the loss (`facesim.training.objective`): evaluation needs no labels."""
+"""From features to logits, and margins, which belong to the loss (`facesim.training.objective`): evaluation needs no
+labels.
+"""
+
+import math
 
 import keras
 from keras import layers, ops
@@ -40,3 +44,18 @@ def embedding(features: keras.KerasTensor, dimensions: int) -> keras.KerasTensor
     """Features (batch, any) as an embedding of `dimensions` numbers, normalised over the batch (as ArcFace's is)."""
     features = layers.Dense(dimensions, use_bias=False)(features)
     return layers.BatchNormalization(momentum=0.9)(features)
+
+
+_EDGE = 1e-6  # the derivative of the angle is infinite where the cosine is 1
+
+
+def cosface(cosine: keras.KerasTensor, margin: float) -> keras.KerasTensor:
+    """cos(angle) - margin (Wang et al., 2018, equation 4)."""
+    return cosine - margin
+
+
+def arcface(cosine: keras.KerasTensor, margin: float) -> keras.KerasTensor:
+    """cos(angle + margin), ArcFace (Deng et al., 2019, equation 3); beyond a half turn a line that goes on falling."""
+    cosine = ops.clip(cosine, _EDGE - 1, 1 - _EDGE)
+    turned = cosine * math.cos(margin) - ops.sqrt(1 - cosine**2) * math.sin(margin)
+    return ops.where(cosine > -math.cos(margin), turned, cosine - margin * math.sin(margin))

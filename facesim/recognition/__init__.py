@@ -5,4 +5,5 @@ pairs       which images to compare: identity-disjoint folds, or a file of LFW's
 groups      error rates by group of people
 embedding   images -> embeddings, by a run's saved model
 assess      a run's model on data, by all of these -> evaluation.json
+reliance    what that says of the model's answers
 """

@@ -78,7 +78,12 @@ def assess_lfw(
     """
     files, pairs = find_lfw_images(read_lfw_pairs(pairs_file), folder)
     embeddings = recogniser.embed(recogniser.read(files))
-    return {"data": str(folder), "pairs": pairs_file.name, "verification": _verification(embeddings, pairs, fars)}
+    return {
+        "data": str(folder),
+        "pairs": pairs_file.name,
+        "people": len({file.stem.rsplit("_", 1)[0] for file in files}),
+        "verification": _verification(embeddings, pairs, fars),
+    }
 
 
 def _by_embedding(
@@ -95,6 +100,7 @@ def _by_embedding(
     pairs = disjoint_pairs(labels[compared], seed)
     verified = _verification(embeddings[compared], pairs, fars)
     assessed = {
+        "people": len(np.unique(labels[compared])),
         "identification": {
             "gallery_identities": found.gallery_identities,
             "gallery_images": len(gallery),

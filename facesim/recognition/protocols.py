@@ -85,8 +85,10 @@ class Verification(NamedTuple):
 
     accuracy, accuracy_se: mean over the folds and its standard error, each fold with the threshold that was best on the
         other folds (LFW's protocol, Huang et al., 2007). threshold: the best on all pairs, for use.
-    far, tar: the ROC, false and true accept rates by falling threshold. auc: its area. eer: where false accepts are as
-        frequent as false rejects.
+    false_accept_rate, false_reject_rate: of these thresholds, each on its own fold, which it was not chosen on.
+    far, tar: the ROC, false and true accept rates by falling threshold. auc: its area; auc_low, auc_high: its 95 %
+        interval, auc +- t(k-1) s / sqrt(k) with s over the areas of the k folds, whose people are different ones.
+    eer: where false accepts are as frequent as false rejects.
     """
 
     genuine_pairs: int
@@ -94,7 +96,11 @@ class Verification(NamedTuple):
     accuracy: float
     accuracy_se: float
     threshold: float
+    false_accept_rate: float
+    false_reject_rate: float
     auc: float
+    auc_low: float
+    auc_high: float
     eer: float
     far: np.ndarray
     tar: np.ndarray
@@ -132,19 +138,27 @@ def verification(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> 
             f"verification needs pairs of the same and of different people in two folds or more; got {int(same.sum())} "
             f"and {int((~same).sum())} in {len(folds)}"
         )
-    accuracies = []
+    accuracies, areas, accepted = [], [], np.zeros(len(same), bool)
     for one in folds:
         inside = fold == one
-        threshold = best_threshold(similarity[~inside], same[~inside])
-        accuracies.append(np.mean((similarity[inside] >= threshold) == same[inside]))
+        accepted[inside] = similarity[inside] >= best_threshold(similarity[~inside], same[~inside])
+        accuracies.append(np.mean(accepted[inside] == same[inside]))
+        if 0 < same[inside].mean() < 1:
+            areas.append(float(roc_auc_score(same[inside], similarity[inside])))
     far, tar, _ = roc_curve(same, similarity, drop_intermediate=False)
+    auc = float(roc_auc_score(same, similarity))
+    half = _t_half_width(areas)
     return Verification(
         genuine_pairs=int(same.sum()),
         impostor_pairs=int((~same).sum()),
         accuracy=float(np.mean(accuracies)),
         accuracy_se=float(np.std(accuracies, ddof=1) / np.sqrt(len(folds))),
         threshold=best_threshold(similarity, same),
-        auc=float(roc_auc_score(same, similarity)),
+        false_accept_rate=float(accepted[~same].mean()),
+        false_reject_rate=float(1 - accepted[same].mean()),
+        auc=auc,
+        auc_low=max(0.0, auc - half),
+        auc_high=min(1.0, auc + half),
         eer=_equal_error_rate(far, tar),
         far=far,
         tar=tar,
@@ -163,6 +177,15 @@ def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
     if accepted == len(falling):
         return float(falling[-1])
     return float((falling[accepted - 1] + falling[accepted]) / 2)
+
+
+def _t_half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % t-interval of a mean; of fewer than two values nothing is known: 1, all of a share."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return 1.0
+    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from facesim.report.comparison import Comparison
 from facesim.report.curves import Point
+from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.rows import Row
 from facesim.report.words import estimated, quantity
@@ -51,7 +53,18 @@ def lines(comparison: Comparison) -> list[Line]:
             tuple(Cell(AUDIT_WORDS.get(row.audit, row.audit or NOTHING), alarm=row.audit == "apart") for row in rows),
         ),
     ]
+    if any(row.resumed for row in rows):
+        table.append(Line("Runs", "resumed", tuple(Cell(_of_runs(row.resumed, row.records)) for row in rows)))
+    if any(row.disturbed for row in rows):
+        cells = tuple(Cell(_of_runs(len(row.disturbed), row.counted), alarm=bool(row.disturbed)) for row in rows)
+        table.append(Line("Runs", "times disturbed", cells))
+    if len(comparison.tests) > 1:
+        letters = [comparison.test_of(row) for row in rows]
+        table.append(Line("Runs", "tested on", tuple(Cell(f"images {a}" if a else NOTHING) for a in letters)))
+    targets = {row.target_accuracy for row in rows if row.counted}
     for name, measure in comparison.measures.items():
+        if name == "target_accuracy_percent" and len(targets) < 2:
+            continue
         cells = tuple(Cell(_text(row, name, measure)) for row in rows)
         if any(cell.text != NOTHING for cell in cells):
             table.append(Line(measure.section, measure.label, cells))
@@ -67,8 +80,14 @@ def lines(comparison: Comparison) -> list[Line]:
     return table
 
 
+def _of_runs(number: int, runs: Sequence[RunRecord]) -> str:
+    return f"{number} of {len(runs)} run{'' if len(runs) == 1 else 's'}" if number else "no" if runs else NOTHING
+
+
 def _text(row: Row, name: str, measure: Measure) -> str:
     estimate = row.estimate(name)
+    if measure.unit == "USD" and not row.priced:
+        return NOTHING  # seconds of this machine times the price of another are what neither of them costs
     if name.startswith("time_to_accuracy") and row.counted and (estimate is None or estimate.n < len(row.counted)):
         if estimate is None:
             return (
@@ -79,6 +98,8 @@ def _text(row: Row, name: str, measure: Measure) -> str:
         return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs)"
     if estimate is None:
         return NOTHING
+    if measure.section == "Cost" and not row.priced:
+        return f"{estimated(estimate, measure.unit)}, emulated"
     # The accuracies' intervals have a line, or a plot, of their own.
     return (
         quantity(estimate.mean, measure.unit)

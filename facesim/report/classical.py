@@ -28,7 +28,7 @@ def classical(rows: Sequence[Row]) -> tuple[Classical, ...]:
     if row is None:
         return ()
     folders = dict.fromkeys(record.run.directory.parent for record in row.counted)
-    scores = [score for folder in folders for score in read_baselines(folder, row.experiment, row.seeds)]
+    scores = [score for folder in folders for score in read_baselines(folder, row.experiment, row.seeds, row.tested)]
     return tuple(
         Classical(
             method,

@@ -6,31 +6,34 @@ Only completed runs count, one a seed. Runs whose experiments differ never share
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from facesim.report.classical import Classical, classical
 from facesim.report.curves import Curve, by_size, learning_curves, parse, subset_of
 from facesim.report.fairness import warnings
+from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
-from facesim.report.rows import Row
-from facesim.report.statistics import Difference, Ratio, mean_interval, paired_difference, paired_ratio
+from facesim.report.rows import Row, shape_in_words
+from facesim.report.statistics import Difference, Ratio, paired_difference, paired_ratio
 from facesim.report.verdict import Finding, findings, headlines
-from facesim.training import STRATEGIES, STRATEGY_OPTIONS
+from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
 
 #: The default target of time-to-accuracy: this share of the lowest mean final accuracy, so that every row can reach it.
 TARGET_SHARE = 0.95
 
-#: Where experiments differ in one of these, rows were tested on different images: their accuracies are not compared.
-TEST_FIELDS = ("data", "held_out", "subset")
-
 
 @dataclass(frozen=True)
 class Contrast:
-    """One row against the reference row, paired by seed. Ratios are row over reference; a missing one is None."""
+    """One row against the reference row, paired by seed. Ratios are row over reference; a missing one is None.
+
+    Runs whose times were disturbed are in no ratio. Where `other_images` says why the two were not tested on the same
+    images, nothing that speaks of accuracy is compared; `images_recorded` says whether that is known of the images
+    themselves, or taken from the options.
+    """
 
     row: Row
     reference: Row
@@ -38,7 +41,9 @@ class Contrast:
     total: Ratio | None
     time_to_accuracy: Ratio | None
     instance_s: Ratio | None
-    accuracy: Difference | None  # None: not tested on the same images
+    accuracy: Difference | None
+    other_images: str | None
+    images_recorded: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +53,9 @@ class Comparison:
     `headlines` are the verdict in one sentence a contrast, `findings` the same at length, `warnings` what makes rows
     unlike each other apart from their strategy, or was left out, `baselines` what needs no network. With `curves`, of
     runs on several subsets of the data, rows are compared with those of their own size, and `baselines` are of the
-    largest.
+    largest. `tests` are the rows with completed runs, those together that were tested on the same images; each has a
+    target accuracy of its own, and `target_accuracy` is that of the first. `baselines` are of `beside_baselines`'
+    images.
     """
 
     rows: tuple[Row, ...]
@@ -60,7 +67,26 @@ class Comparison:
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
     baselines: tuple[Classical, ...]
+    beside_baselines: tuple[Row, ...]
     curves: tuple[Curve, ...]
+    tests: tuple[tuple[Row, ...], ...]
+
+    @property
+    def target_told(self) -> str | None:
+        """What the target of time-to-accuracy is, as a clause; None where there is none."""
+        targets = {row.target_accuracy for test in self.tests for row in test}
+        if self.target_accuracy is None:
+            return None
+        if len(targets) > 1:
+            return f"its target is {self.target_origin}, for each row of those that were tested on its images"
+        return f"its target, {self.target_accuracy:.1f} %, is {self.target_origin}"
+
+    def test_of(self, row: Row) -> str | None:
+        """A letter for the images that a row was tested on, where not all rows were tested on the same."""
+        if len(self.tests) < 2 or not row.counted:
+            return None
+        number = next(number for number, test in enumerate(self.tests) if row in test)
+        return chr(ord("A") + number) if number < 26 else str(number + 1)
 
     @property
     def records(self) -> list[RunRecord]:
@@ -74,30 +100,31 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
     Args:
         target_accuracy: the held-out accuracy of time-to-accuracy, in percent; left out, `TARGET_SHARE` says which.
     """
-    grouped = _grouped(records)
-    finals = [
-        mean_interval(accuracies).mean
-        for group in grouped.values()
-        if (
-            accuracies := [
-                100 * r.result.held_out_accuracy for r in _counted(group) if r.result.held_out_accuracy is not None
-            ]
-        )
-    ]
-    origin = "chosen"
-    if target_accuracy is None and finals:
-        target_accuracy = TARGET_SHARE * min(finals)
-        origin = f"{TARGET_SHARE * 100:.0f} % of the lowest mean final accuracy, {min(finals):.1f} %"
-    lines = measures(target_accuracy)
-    rows = tuple(
-        Row(label, tuple(group), _counted(group), lines)
-        for label, group in zip(_labels(grouped), grouped.values(), strict=True)
+    content = _changed_content(records)
+    grouped = _grouped(records, content)
+    untimed = tuple(
+        Row(label, tuple(group), _counted(group), measures(None))
+        for label, group in zip(_labels(grouped, content), grouped.values(), strict=True)
     )
-    curves = learning_curves(rows, dict(zip(rows, _labels(grouped, without={"subset"}), strict=True)))
+    # A target says how hard the test is, so there is one for each; a row without completed runs reaches none.
+    lowest = {row: _lowest_final(test) for test in by_test(untimed) for row in test}
+    targets = {row: _target(lowest.get(row), target_accuracy) for row in untimed}
+    rows = tuple(replace(row, measures=measures(targets[row]), target_accuracy=targets[row]) for row in untimed)
+    tests = by_test(rows)
+    told = {row.target_accuracy for row in rows if row.counted}
+    lines = measures(told.pop() if len(told) == 1 else None)
+    origin = "chosen"
+    if target_accuracy is None:
+        origin = f"{TARGET_SHARE * 100:.0f} % of the lowest mean final accuracy"
+        finals = {final for final in lowest.values() if final is not None}
+        origin += f", {finals.pop():.1f} %" if len(finals) == 1 else ""
+    target_accuracy = tests[0][0].target_accuracy if tests else None
+    curves = learning_curves(rows, dict(zip(rows, _labels(grouped, content, without={"subset"}), strict=True)))
     sizes = _by_size(rows) if curves else [list(rows)]
-    pairs = [(row, of_size[0]) for size in sizes for of_size in [[r for r in size if r.counted]] for row in of_size[1:]]
+    pairs = [pair for size in sizes for pair in _pairs(size)]
     contrasts = tuple(_contrast(row, reference, len(pairs)) for row, reference in pairs)
-    baselines = classical(sizes[-1]) if sizes else ()
+    beside_baselines = next(iter(by_test(sizes[-1])), ()) if sizes else ()
+    baselines = classical(beside_baselines)
     return Comparison(
         rows=rows,
         measures=lines,
@@ -105,11 +132,32 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         target_origin=origin,
         contrasts=contrasts,
         headlines=headlines(rows, contrasts, curves),
-        findings=findings(rows, contrasts, target_accuracy, baselines, sizes[-1] if sizes else ()),
-        warnings=tuple(dict.fromkeys(told for size in sizes for told in warnings(size, target_accuracy))),
+        findings=findings(rows, contrasts, baselines, beside_baselines),
+        warnings=tuple(dict.fromkeys(told for size in sizes for told in warnings(size))),
         baselines=baselines,
+        beside_baselines=beside_baselines,
         curves=curves,
+        tests=tests,
     )
+
+
+def _lowest_final(test: Sequence[Row]) -> float | None:
+    """The lowest of the rows' mean final accuracies, in percent."""
+    finals = [estimate.mean for row in test if (estimate := row.estimate("held_out_accuracy_percent"))]
+    return min(finals, default=None)
+
+
+def _target(lowest: float | None, chosen: float | None) -> float | None:
+    return chosen if chosen is not None else None if lowest is None else TARGET_SHARE * lowest
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Each row but the first with the row that it is compared with: the first that was tested on the same images, and
+    for the first of its test the first of all.
+    """
+    first = {row: test[0] for test in by_test(rows) for row in test}
+    counted = [row for row in rows if row.counted]
+    return [(row, first[row] if first[row] is not row else counted[0]) for row in counted[1:]]
 
 
 def _by_size(rows: Sequence[Row]) -> list[list[Row]]:
@@ -118,7 +166,7 @@ def _by_size(rows: Sequence[Row]) -> list[list[Row]]:
     return [[row for row in rows if subset_of(row) == subset] for subset in subsets]
 
 
-def _grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def _grouped(records: Sequence[RunRecord], content: Mapping[RunRecord, str]) -> dict[str, list[RunRecord]]:
     """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`, what has less first."""
     order = list(STRATEGIES)
 
@@ -131,8 +179,23 @@ def _grouped(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     for record in sorted(
         records, key=lambda record: (*place(record), record.result.seed, record.launched_unix_s or 0.0)
     ):
-        groups.setdefault(json.dumps([record.job.strategy, _facets(record)], sort_keys=True), []).append(record)
+        key = [record.job.strategy, _facets(record), content.get(record)]
+        groups.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     return groups
+
+
+def _changed_content(records: Sequence[RunRecord]) -> dict[RunRecord, str]:
+    """The content of the data by run, for runs that differ in nothing but that: it changed between them.
+
+    Runs that did not complete are not told apart. A subset's content is its seed's.
+    """
+    found: dict[str, dict[RunRecord, str]] = {}
+    for record in records:
+        if record.completed and not record.job.data_spec.subset:
+            alike = json.dumps([record.job.strategy, _facets(record)], sort_keys=True)
+            found.setdefault(alike, {})[record] = record.result.data.content_sha256 or "unknown"
+    changed = [contents for contents in found.values() if len(set(contents.values())) > 1]
+    return {record: content for contents in changed for record, content in contents.items()}
 
 
 def _counted(group: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
@@ -144,19 +207,29 @@ def _counted(group: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
 def _facets(record: RunRecord) -> dict[str, Any]:
     """What was run, strategy and seed apart. What means nothing to the strategy is left out."""
     job = record.job
-    strategy = STRATEGIES.get(job.strategy)
-    unused = set() if strategy is None else STRATEGY_OPTIONS - set(strategy.options)
+    unused = options_without_meaning(job.strategy) if known_strategy(job.strategy) else set()
     shape = {name: value for name, value in job.shape.items() if name not in unused}
     experiment = {name: value for name, value in job.experiment.items() if name not in unused | {"seed"}}
-    return {"backend": job.backend, "capacity": "spot" if job.spot else "on demand", **shape, **experiment}
+    # A run that was resumed with another shape is no run of either.
+    began = [shape_in_words(job.strategy, earlier) for earlier in record.earlier_shapes]
+    now = shape_in_words(job.strategy, job.shape)
+    return {
+        "backend": job.backend,
+        "capacity": "spot" if job.spot else "on demand",
+        **shape,
+        "began": ", then ".join(dict.fromkeys(began)) if set(began) - {now} else None,
+        **experiment,
+    }
 
 
-def _labels(groups: dict[str, list[RunRecord]], without: Set[str] = frozenset()) -> list[str]:
+def _labels(
+    groups: dict[str, list[RunRecord]], content: Mapping[RunRecord, str], without: Set[str] = frozenset()
+) -> list[str]:
     """A name for each group: its strategy, with what, apart from `without`, tells it from others of the strategy."""
-    facets = [
-        (group[0].job.strategy, {name: value for name, value in _facets(group[0]).items() if name not in without})
-        for group in groups.values()
-    ]
+    facets = []
+    for first in (group[0] for group in groups.values()):
+        own = {**_facets(first), "content": content.get(first)}
+        facets.append((first.job.strategy, {name: value for name, value in own.items() if name not in without}))
     labels = []
     for strategy, own in facets:
         alike = [other for name, other in facets if name == strategy]
@@ -172,6 +245,10 @@ def _told(name: str, value: Any, others: list[Any]) -> str:
         return str(parse(value)).replace(",", " ") if value else "all the data"
     if name in ("workers", "ps"):
         return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
+    if name == "content":
+        return f"data with SHA-256 {value[:8]}" if value else "data that did not change"
+    if name == "began":
+        return f"began with {value}" if value else "never resumed with others"
     if value is None:
         value = "automatic" if name == "threads" else "none"
     elif name in ("data", "pretrained") and Path(value).name not in {Path(other).name for other in others if other}:
@@ -181,22 +258,28 @@ def _told(name: str, value: Any, others: list[Any]) -> str:
 
 def _contrast(row: Row, reference: Row, comparisons: int) -> Contrast:
     def ratio(name: str) -> Ratio | None:
-        first, second = ({seed: v for seed, v in side.values(name).items() if v > 0} for side in (reference, row))
+        first, second = (
+            {seed: v for seed, v in side.values(name).items() if v > 0 and seed not in side.disturbed}
+            for side in (reference, row)
+        )
         return paired_ratio(first, second, comparisons=comparisons)
 
-    same_test = all(row.experiment.get(name) == reference.experiment.get(name) for name in TEST_FIELDS)
+    other_images = unlike(row, reference)
+    reached = row.all_reached and reference.all_reached and other_images is None
     return Contrast(
         row=row,
         reference=reference,
         training=ratio("training_s"),
         total=ratio("total_s"),
-        time_to_accuracy=ratio("time_to_accuracy_s") if row.all_reached and reference.all_reached else None,
+        time_to_accuracy=ratio("time_to_accuracy_s") if reached else None,
         instance_s=ratio("instance_s"),
         accuracy=paired_difference(
             reference.values("held_out_accuracy_percent"),
             row.values("held_out_accuracy_percent"),
             comparisons=comparisons,
         )
-        if same_test
+        if other_images is None
         else None,
+        other_images=other_images,
+        images_recorded=recorded(row, reference),
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from facesim.report.classical import classical
 from facesim.report.rows import Row
 from facesim.report.statistics import Estimate
-from facesim.subset import EVERYTHING, Subset
+from facesim.spec.subset import EVERYTHING, Subset
 
 
 class Point(NamedTuple):
@@ -54,6 +54,7 @@ def learning_curves(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Cur
     subsets = {subset_of(row) for row in rows}
     # Sizes can be put in one line while only people or only images become more: else a line for each number of people.
     both = all(len({subset[part] for subset in subsets}) > 1 for part in (0, 1))
+    splits = {row.data_spec.model_copy(update={"subset": None, "seed": 0}) for row in rows}
     lines: dict[tuple[str, bool], dict[Subset, Point]] = {}
     for row in sorted(rows, key=lambda row: by_size(subset_of(row))):
         accuracy = row.estimate("held_out_accuracy_percent")
@@ -62,7 +63,11 @@ def learning_curves(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Cur
             continue
         subset, identities = subset_of(row), row.counted[0].result.data.identities or 0
         found = [(labels[row], True, accuracy, row.accuracy_interval())]
-        found += [(m.method, False, m.accuracy_percent, _bounds(m.accuracy_percent)) for m in classical([row])]
+        # Its own split of the data, where rows of one size have several: a method then has a curve for each.
+        beside = "" if len(splits) == 1 else f" on the images of {labels[row]}"
+        found += [
+            (f"{m.method}{beside}", False, m.accuracy_percent, _bounds(m.accuracy_percent)) for m in classical([row])
+        ]
         for name, network, estimate, interval in found:
             label = f"{name}, {identities} identities" if both else name
             point = Point(str(subset), identities, fmean(sizes), estimate, interval)

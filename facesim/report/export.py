@@ -49,6 +49,10 @@ def _row(row: Row) -> dict[str, Any]:
         "backend": row.backend,
         "shape": dict(row.records[0].job.shape),
         "measurement": row.measurement,
+        "dollars": "of the instances" if row.priced else "hypothetical: seconds of this machine at instances' prices",
+        "tested_sha256": row.tested,
+        "target_accuracy": row.target_accuracy,
+        "disturbed": row.disturbed,
         "seeds": row.seeds,
         "sync_audit": row.audit,
         "held_out_accuracy_interval": row.accuracy_interval(),
@@ -62,6 +66,9 @@ def _row(row: Row) -> dict[str, Any]:
                 "seed": record.result.seed,
                 "state": record.result.state.value,
                 "counted": record in row.counted,
+                "resumed": record.resumed,
+                "earlier_shapes": record.earlier_shapes,
+                "load": record.result.load and record.result.load.model_dump(),
                 "failure": record.result.failure,
                 "sync_audit": record.result.sync_audit.model_dump(),
             }
@@ -84,6 +91,7 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
         "row": contrast.row.label,
         "reference": contrast.reference.label,
         "ratios": ratios,
+        "other_images": contrast.other_images,
         "accuracy": contrast.accuracy
         and {**dataclasses.asdict(contrast.accuracy), "outcome": contrast.accuracy.outcome.value},
     }

@@ -8,21 +8,22 @@ from typing import Any
 
 from facesim.report.load import RunRecord
 from facesim.report.measures import chance_percent
-from facesim.report.rows import Row
+from facesim.report.rows import Row, shape_in_words
 
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
 WORK_TOLERANCE = 0.01
 
 
-def warnings(rows: Sequence[Row], target_accuracy: float | None) -> tuple[str, ...]:
+def warnings(rows: Sequence[Row]) -> tuple[str, ...]:
     """Every reason not to take the comparison at face value, the gravest first."""
     with_runs = [row for row in rows if row.counted]
     return (
         *_experiments(rows),
         *_work(with_runs),
         *_circumstances(with_runs),
+        *_resumed(rows),
         *_left_out(rows),
-        *_learning(with_runs, target_accuracy),
+        *_learning(with_runs),
         *_gaps(with_runs),
     )
 
@@ -86,6 +87,20 @@ def _left_out(rows: Sequence[Row]) -> Iterator[str]:
                 yield f"left out: {row.label}, {_name(record)}: the same seed was run again later"
 
 
+def _resumed(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for record in row.records:
+            if record.resumed:
+                often = "once" if record.resumed == 1 else f"{record.resumed} times"
+                shapes = [shape_in_words(record.job.strategy, shape) for shape in record.earlier_shapes]
+                changed = f", before that as {', then '.join(dict.fromkeys(shapes))}" if shapes else ""
+                now = shape_in_words(record.job.strategy, record.job.shape)
+                yield (
+                    f"resumed: {row.label}, {_name(record)} was resumed {often}, the last time as {now}{changed}; "
+                    "what lies between is in none of its times"
+                )
+
+
 def _gaps(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for record in row.counted:
@@ -95,15 +110,15 @@ def _gaps(rows: Sequence[Row]) -> Iterator[str]:
                     yield f"measurements have gaps: {row.label}, {_name(record)}: collector {collector} failed {often}"
 
 
-def _learning(rows: Sequence[Row], target_accuracy: float | None) -> Iterator[str]:
+def _learning(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for record in row.counted:
             if record.result.held_out_loss is not None and not math.isfinite(record.result.held_out_loss):
                 yield f"{row.label}, {_name(record)}: training diverged, its held-out loss is not a finite number"
-    chances = [chance_percent(row.counted[0]) for row in rows]
-    chance = max((chance for chance in chances if chance is not None), default=None)
-    if target_accuracy is not None and chance is not None and target_accuracy <= chance:
-        yield f"time-to-accuracy means nothing: its target, {target_accuracy:.1f} %, is not above chance {chance:.1f} %"
+    for row in rows:
+        chance, target = chance_percent(row.counted[0]), row.target_accuracy
+        if target is not None and chance is not None and target <= chance:
+            yield f"time-to-accuracy means nothing: its target, {target:.1f} %, is not above chance {chance:.1f} %"
 
 
 def _differing(what: str, values: dict[str, Any]) -> Iterator[str]:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
+from facesim.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.errors import InputError
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
-from facesim.report.load import RunRecord
+from facesim.report.load import RunRecord, since_launch_s
 from facesim.report.plots import plots
 from facesim.report.plots.drawing import colours
+from facesim.report.rows import shape_in_words
 from facesim.report.words import estimated, quantity
+from facesim.runs.records import Data
 
 _TEMPLATE = "template.html"
 
@@ -24,7 +27,7 @@ PLOT_TITLES = {
     "accuracy": "Held-out accuracy",
     "loss": "Training loss",
     "time": "Where the time went",
-    "cost": "What it would cost",
+    "cost": "What it cost",
     "cpu": "CPU by role",
     "memory": "Memory by role",
     "wire": "Bytes on the wire",
@@ -53,7 +56,7 @@ def render(comparison: Comparison) -> str:
         curve_lines=curve_lines(comparison),
         plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
         experiment=_by_row(comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}),
-        data=_by_row(comparison, lambda record: record.result.data.model_dump(exclude_none=True)),
+        data=_by_row(comparison, lambda record: _data(record.result.data)),
         machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
         groups=_groups(comparison),
         timeline=_timeline,
@@ -61,6 +64,8 @@ def render(comparison: Comparison) -> str:
         estimated=estimated,
         spot_discount_percent=assumed_spot_discount() * 100,
         unverified=_unverified(comparison),
+        max_foreign_percent=MAX_FOREIGN_CPU_PERCENT,
+        max_steal_percent=MAX_STEAL_PERCENT,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -113,6 +118,15 @@ def _machine(machine: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
+def _data(data: Data) -> dict[str, Any]:
+    """Of SHA-256 sums the first digits; that of the tested images is another for each seed."""
+    facts = data.model_dump(exclude_none=True, exclude={"not_used", "notes", "tested_sha256"})
+    if data.content_sha256:
+        facts["content_sha256"] = data.content_sha256[:16]
+    told = {"not_used": "; ".join(map(str, data.not_used)), "notes": " ".join(data.notes)}
+    return facts | {name: text for name, text in told.items() if text}
+
+
 def _groups(comparison: Comparison) -> list[dict[str, Any]]:
     """Error rates by group, of each run whose newest evaluation has them: title, warning, a line a group and rate."""
     shown = []
@@ -130,8 +144,11 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     """The run's events as (seconds since launch, event, details)."""
     shown = []
     for event in record.events:
-        since = "" if record.launched_unix_s is None else f"{event.time_unix_s - record.launched_unix_s:,.1f} s"
-        details = ", ".join(f"{name} {_value(value)}" for name, value in event.details().items())
+        since = f"{since_launch_s(record.lives, event.time_unix_s):,.1f} s"
+        told = event.details()
+        if isinstance(told.get("shape"), dict):
+            told["shape"] = shape_in_words(record.job.strategy, told["shape"])
+        details = ", ".join(f"{name} {_value(value)}" for name, value in told.items())
         shown.append((since, event.event.replace("_", " "), details))
     return shown
 
@@ -157,6 +174,7 @@ def _words(name: str) -> str:
         "chance_accuracy": "accuracy by chance",
         "cpu_count": "CPUs",
         "cpu_model": "CPU",
+        "content_sha256": "SHA-256 of all images",
         "held_out": "held-out share",
     }
     return named.get(name, name.replace("_", " "))

@@ -5,13 +5,14 @@ A run that was killed has no `result.json`: it is a record in state `Unfinished`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from facesim.metrics.files import read_samples
+from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, Restored
+from facesim.runs.events import Event, Restored, Submitted
 from facesim.runs.records import Evaluation, JobFields, Result
 from facesim.runs.states import RunState
 
@@ -27,6 +28,16 @@ _COLLECTORS = ("psutil", "sockets", "docker", "cloudwatch")
 TASK = ["host", "role", "task_index"]
 
 
+class Life(NamedTuple):
+    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape that
+    it was submitted with, None where that was not recorded.
+    """
+
+    begin_unix_s: float
+    end_unix_s: float
+    shape: dict[str, Any] | None
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """One run as it lies on disk.
@@ -37,7 +48,9 @@ class RunRecord:
             `since_first_step_s` and a column a training metric, NaN where an instant lacks it.
         utilisation: one row a task (or host) and instant: `TASK`, `time_unix_s`, `since_launch_s`, a column a metric.
         evaluations: what `facesim evaluate` found, by the data that it was asked about, the newest last.
-        launched_unix_s: when the run was submitted; None if it left neither events nor samples.
+        lives: one for each time that it was submitted, more than one if it was resumed; none if it left neither events
+            nor samples. Between them no time counts.
+        first_step_s: when the first training step began, in seconds since launch; None if the run did not record it.
     """
 
     run: Run
@@ -48,17 +61,27 @@ class RunRecord:
     utilisation: pandas.DataFrame
     events: list[Event]
     evaluations: dict[str, Evaluation]
-    launched_unix_s: float | None
+    lives: tuple[Life, ...]
+    first_step_s: float | None
 
     @property
     def completed(self) -> bool:
         return self.result.state is RunState.COMPLETED
 
     @property
-    def first_step_s(self) -> float | None:
-        """When the first training step began, in seconds since launch; None if the run did not record it."""
-        done = self.phases.get("launch_to_first_step_s")
-        return None if done is None else done - self.phases.get("first_step_s", 0.0)
+    def launched_unix_s(self) -> float | None:
+        """When it was first submitted."""
+        return self.lives[0].begin_unix_s if self.lives else None
+
+    @property
+    def resumed(self) -> int:
+        """How often it was resumed."""
+        return max(0, len(self.lives) - 1)
+
+    @property
+    def earlier_shapes(self) -> list[dict[str, Any]]:
+        """The shapes that it had before its last resume, where they were recorded."""
+        return [life.shape for life in self.lives[:-1] if life.shape is not None]
 
 
 def load(run: Run) -> RunRecord:
@@ -76,10 +99,11 @@ def load(run: Run) -> RunRecord:
     used = {role: used for role, used in result.resources.items() if role != MONITOR}
     result = result.model_copy(update={"resources": used})
     events = run.events()
-    samples = read_samples(run.metrics)
+    samples = samples_in(run.metrics)
     recorded = samples[samples["name"].map(lambda name: METRICS[name].kind == DURATION).astype(bool)]
     phases = dict(zip(recorded["name"], recorded["value"].astype(float), strict=True))
     phases |= {name: seconds for name, seconds in result.phases.items() if seconds is not None}
+    lives = _lives(events, samples)
     trained = _without_lost_work(samples[samples["source"] == "training"], events)
     record = RunRecord(
         run=run,
@@ -94,13 +118,26 @@ def load(run: Run) -> RunRecord:
         ),
         events=events,
         evaluations=run.evaluations(),
-        launched_unix_s=_launched(events, samples),
+        lives=lives,
+        first_step_s=_first_step_s(phases, samples, lives),
     )
     for table in (record.history, record.utilisation):
-        table["since_launch_s"] = table["time_unix_s"] - (record.launched_unix_s or 0.0)
+        table["since_launch_s"] = table["time_unix_s"].map(lambda moment: since_launch_s(lives, moment)).astype(float)
     first_step_s = float("nan") if record.first_step_s is None else record.first_step_s
     record.history["since_first_step_s"] = record.history["since_launch_s"] - first_step_s
     return record
+
+
+def since_launch_s(lives: Sequence[Life], moment_unix_s: float) -> float:
+    """Seconds that a run had gone on at a moment: those between two of its lives do not count, as in its total time."""
+    if not lives:
+        return moment_unix_s
+    before = [life for life in lives[1:] if life.begin_unix_s <= moment_unix_s]
+    whole = sum(life.end_unix_s - life.begin_unix_s for life in lives[: len(before)])
+    current = lives[len(before)]
+    if len(before) + 1 < len(lives):  # what is late of a life that is over belongs to its end
+        moment_unix_s = min(moment_unix_s, current.end_unix_s)
+    return whole + moment_unix_s - current.begin_unix_s
 
 
 def _without_lost_work(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
@@ -135,7 +172,23 @@ def _in_percent(history: pandas.DataFrame) -> pandas.DataFrame:
     )
 
 
-def _launched(events: list[Event], samples: pandas.DataFrame) -> float | None:
-    if events:
-        return events[0].time_unix_s
-    return None if samples.empty else float(samples["time_unix_s"].iloc[0])
+def _lives(events: list[Event], samples: pandas.DataFrame) -> tuple[Life, ...]:
+    lives: list[Life] = []
+    for event in events:
+        at = event.time_unix_s
+        if isinstance(event, Submitted) or not lives:
+            lives.append(Life(at, at, event.shape if isinstance(event, Submitted) else None))
+        lives[-1] = lives[-1]._replace(end_unix_s=at)
+    if not lives and not samples.empty:
+        return (Life(*(float(samples["time_unix_s"].iloc[end]) for end in (0, -1)), None),)
+    return tuple(lives)
+
+
+def _first_step_s(phases: dict[str, float], samples: pandas.DataFrame, lives: Sequence[Life]) -> float | None:
+    """From the first record of that step where there is one: phases add up over every start of the training task."""
+    recorded = samples[(samples["name"] == "first_step_s") & (samples["role"] == "chief")]
+    if len(recorded) and lives:
+        first = recorded.iloc[0]
+        return since_launch_s(lives, float(first["time_unix_s"]) - float(first["value"]))
+    done = phases.get("launch_to_first_step_s")
+    return None if done is None else done - phases.get("first_step_s", 0.0)

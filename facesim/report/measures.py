@@ -33,6 +33,7 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "evaluation_s": Measure("Time", "evaluation", "s", _phase("evaluation_s")),
         "total_s": Measure("Time", "total", "s", _result("total_s")),
         "images_per_s": Measure("Time", "images/s", "1/s", _result("images_per_s")),
+        "target_accuracy_percent": Measure("Time", "target, held-out", "%", lambda _: target_accuracy),
         "time_to_accuracy_s": Measure(
             "Time", f"time to {target} held-out", "s", _reached("since_first_step_s", target_accuracy)
         ),
@@ -63,6 +64,9 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "spot_cost_usd": Measure("Cost", "spot, assumed discount", "USD", _result("spot_cost_usd")),
         "lost_work_usd": Measure("Cost", "work done in vain", "USD", _extra_usd("lost_work_usd")),
         "restart_usd": Measure("Cost", "starting again", "USD", _extra_usd("restart_usd")),
+        "instance_s_to_accuracy": Measure(
+            "Cost", f"cost to {target}, instance-s", "s", _instance_s_to(target_accuracy)
+        ),
         "cost_to_accuracy_usd": Measure("Cost", f"cost to {target} held-out", "USD", _cost_to(target_accuracy)),
         "interruptions": Measure("Spot capacity", "interruptions", "1", _spot("interruptions")),
         "waiting_s": Measure("Spot capacity", "waiting and starting, not billed", "s", _spot("waiting_s")),
@@ -76,7 +80,8 @@ def instance_s(record: RunRecord) -> float | None:
     """Seconds for which the run had its instances, times their number: what is billed on demand, whatever the price."""
     result = record.result
     if result.billing is not None:
-        return result.billing.hosts * result.billing.training_s
+        whole = result.billing.instance_s  # not in the bills of earlier versions
+        return result.billing.hosts * result.billing.training_s if whole is None else whole
     return None if result.hosts is None or result.total_s is None else result.hosts * result.total_s
 
 
@@ -142,13 +147,26 @@ def _extra_usd(name: str) -> Callable[[RunRecord], float | None]:
 
 def _cost_to(target: float | None) -> Callable[[RunRecord], float | None]:
     """What had been billed when the target was reached."""
+    had_s = _instance_s_to(target)
+
+    def of(record: RunRecord) -> float | None:
+        instances_s, billing = had_s(record), record.result.billing
+        if instances_s is None or billing is None or not billing.training_s:
+            return None
+        return billing.cost_usd / (billing.hosts * billing.training_s) * instances_s
+
+    return of
+
+
+def _instance_s_to(target: float | None) -> Callable[[RunRecord], float | None]:
+    """Seconds for which the run had had its instances when the target was reached, times their number."""
     reached = _reached("time_unix_s", target)
 
     def of(record: RunRecord) -> float | None:
         moment_unix_s, billing = reached(record), record.result.billing
-        if moment_unix_s is None or billing is None or not billing.training_s:
+        if moment_unix_s is None or billing is None:
             return None
-        return billing.cost_usd / billing.training_s * billed_until_s(billing.transitions, moment_unix_s)
+        return billing.hosts * billed_until_s(billing.transitions, moment_unix_s)
 
     return of
 

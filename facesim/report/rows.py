@@ -10,7 +10,8 @@ from typing import Any
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.statistics import Estimate, mean_interval, wilson_interval
-from facesim.training import STRATEGIES
+from facesim.spec.data import DataSpec
+from facesim.spec.strategies import Layout, known_strategy
 
 #: The audit's verdicts from worst to best: a row is as good as its worst run.
 VERDICTS = ("apart", "unknown", "together", "single")
@@ -18,12 +19,16 @@ VERDICTS = ("apart", "unknown", "together", "single")
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """`records` are all runs of the row, `counted` those that completed, one a seed, by seed."""
+    """`records` are all runs of the row, `counted` those that completed, one a seed, by seed.
+
+    `target_accuracy` is that of time-to-accuracy, in percent; None where no run completed.
+    """
 
     label: str
     records: tuple[RunRecord, ...]
     counted: tuple[RunRecord, ...]
     measures: Mapping[str, Measure]
+    target_accuracy: float | None = None
 
     def values(self, name: str) -> dict[int, float]:
         """Measure `name` by seed; seeds that lack it are left out."""
@@ -78,6 +83,32 @@ class Row:
         return {name: value for name, value in self.records[0].job.experiment.items() if name != "seed"}
 
     @property
+    def data_spec(self) -> DataSpec:
+        """What decides which images were trained on and tested; the seed in it is that of one run."""
+        return self.records[0].job.data_spec
+
+    @property
+    def tested(self) -> dict[int, str | None]:
+        """The identity of the held-out images by seed, None where it was not recorded."""
+        return {record.result.seed: record.result.data.tested_sha256 for record in self.counted}
+
+    @property
+    def priced(self) -> bool:
+        """Whether its seconds are those of the instances whose price it names: only then do they make dollars."""
+        return self.measurement is not None and "emulated" not in self.measurement
+
+    @property
+    def disturbed(self) -> dict[int, tuple[str, ...]]:
+        """What disturbed the times of counted runs, by seed; seeds of which nothing is known to have are left out."""
+        found = {record.result.seed: record.result.disturbances for record in self.counted}
+        return {seed: told for seed, told in found.items() if told}
+
+    @property
+    def resumed(self) -> int:
+        """How many of its runs were resumed."""
+        return sum(record.resumed > 0 for record in self.records)
+
+    @property
     def seeds(self) -> list[int]:
         return [record.result.seed for record in self.counted]
 
@@ -87,13 +118,13 @@ class Row:
 
     @property
     def distributed(self) -> bool:
-        strategy = STRATEGIES.get(self.records[0].job.strategy)
-        return strategy is None or strategy.distributed
+        strategy = known_strategy(self.records[0].job.strategy)
+        return strategy is None or strategy.layout is not Layout.SINGLE_PROCESS
 
     @property
     def replicated(self) -> bool:
         """Whether it had several replicas, so that it can be asked whether they trained together."""
-        strategy = STRATEGIES.get(self.records[0].job.strategy)
+        strategy = known_strategy(self.records[0].job.strategy)
         return strategy is None or strategy.replicated
 
     @property
@@ -104,15 +135,22 @@ class Row:
     @property
     def shape(self) -> str:
         """The shape in words: `1 process`, or `2 workers, 1 ps`."""
-        strategy, shape = STRATEGIES.get(self.records[0].job.strategy), self.records[0].job.shape
-        options = () if strategy is None else strategy.options
-        workers, ps = shape.get("workers"), shape.get("ps")
-        if not self.distributed:
-            return "1 process" + (f", {workers} replicas" if "workers" in options else "")
-        return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if "ps" in options else "")
+        first = self.records[0]
+        shapes = [*first.earlier_shapes, first.job.shape]
+        return ", then ".join(dict.fromkeys(shape_in_words(first.job.strategy, shape) for shape in shapes))
 
     @property
     def states(self) -> str:
         """How many runs ended how: `3 Completed`, or `2 Completed, 1 Failed`."""
         states = [record.result.state for record in self.records]
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+
+
+def shape_in_words(strategy: str, shape: Mapping[str, Any]) -> str:
+    """A shape as its strategy uses it: `1 process`, or `2 workers, 1 ps`."""
+    known = known_strategy(strategy)
+    workers, ps = shape.get("workers"), shape.get("ps")
+    if known is not None and not known.distributed:
+        return "1 process" + (f", {workers} replicas" if known.replicated else "")
+    served = known is not None and known.layout is Layout.PARAMETER_SERVER
+    return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if served else "")

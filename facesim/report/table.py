@@ -45,13 +45,12 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         console.print(_item(finding.topic, finding.text, style))
     for warning in comparison.warnings:
         console.print(_item("warning", warning, "yellow"))
-    if comparison.target_accuracy is not None:
+    if comparison.target_told:
         console.print(
             _item(
                 "reading",
                 "± is half of a 95 % interval over seeds, shown from three on. Time-to-accuracy counts from the first "
-                f"training step, evaluations included; its target, {comparison.target_accuracy:.1f} %, is "
-                f"{comparison.target_origin}.",
+                f"training step, evaluations included; {comparison.target_told}.",
                 "dim",
             )
         )

@@ -51,7 +51,6 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast], curves: Sequen
 def findings(
     rows: Sequence[Row],
     contrasts: Sequence[Contrast],
-    target_accuracy: float | None,
     baselines: Sequence[Classical] = (),
     beside_baselines: Sequence[Row] = (),
 ) -> tuple[Finding, ...]:
@@ -59,9 +58,10 @@ def findings(
     stated = [*_audits(rows)]
     joint = f", jointly over {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
     for contrast in contrasts:
-        stated += _times(contrast, joint, target_accuracy)
+        stated += _times(contrast, joint)
         stated += _cost(contrast)
         stated.append(_accuracy(contrast, joint))
+    stated += _disturbed(rows)
     stated += _chance(rows)
     stated += _baselines(beside_baselines, baselines)
     stated += _caveats(rows)
@@ -76,6 +76,8 @@ def _headline(contrast: Contrast) -> str:
         else:
             direction = "long" if contrast.training.ratio >= 1 else "fast"
             parts.append(f"{_at_least_one(contrast.training)} times as {direction} to train")
+    elif side := _all_disturbed(contrast):
+        parts.append(f"no statement about time (other load disturbed {side.label})")
     if contrast.instance_s:
         parts.append(f"{times(contrast.instance_s.ratio)} times the instance-seconds")
     parts.append(_accuracy_in_short(contrast.accuracy))
@@ -94,7 +96,7 @@ def _growth(curve: Curve) -> Finding:
 
 def _accuracy_in_short(accuracy: Difference | None) -> str:
     if accuracy is None:
-        return "accuracies not compared (not the same test images)"
+        return "accuracies not compared (not the same test images)"  # `_accuracy` says why
     if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
         return f"no accuracy statement from {_seeds(accuracy.n)}"
     if accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE):
@@ -126,8 +128,30 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
             )
 
 
-def _times(contrast: Contrast, joint: str, target_accuracy: float | None) -> Iterator[Finding]:
-    row, reference = contrast.row, contrast.reference
+def _all_disturbed(contrast: Contrast) -> Row | None:
+    """The row whose disturbed runs leave no times to compare, if that is why there are none."""
+    sides = (contrast.row, contrast.reference)
+    seeds = set(contrast.row.seeds) & set(contrast.reference.seeds)
+    if not seeds or seeds - {seed for side in sides for seed in side.disturbed}:
+        return None
+    return max(sides, key=lambda side: len(side.disturbed))
+
+
+def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:
+    for row in rows:
+        told = [f"seed {seed}: {' and '.join(why)}" for seed, why in row.disturbed.items()]
+        if told:
+            yield Finding(
+                "disturbed",
+                f"{row.label}: other load disturbed the times of {len(told)} of {_runs(len(row.counted))} "
+                f"({'; '.join(told)}). They are in no statement about time; run again on a machine with nothing else "
+                "to do.",
+                CAUTION,
+            )
+
+
+def _times(contrast: Contrast, joint: str) -> Iterator[Finding]:
+    row, reference, target_accuracy = contrast.row, contrast.reference, contrast.row.target_accuracy
     for topic, ratio, name, verb in (
         ("training time", contrast.training, "training_s", "to train"),
         ("total time", contrast.total, "total_s", "from launch to end"),
@@ -149,11 +173,12 @@ def _times(contrast: Contrast, joint: str, target_accuracy: float | None) -> Ite
             speed = "takes {} times as long as" if ratio.ratio >= 1 else "is {} times as fast as"
             yield Finding(topic, f"{row.label} {speed.format(_at_least_one(ratio))} {reference.label} {verb}: {both}.")
     for side in (row, reference):
-        if side.counted and not side.all_reached and target_accuracy is not None:
+        if side.counted and not side.all_reached and side.target_accuracy is not None:
             reached = len(side.values("time_to_accuracy_s"))
             yield Finding(
                 "time to accuracy",
-                f"{side.label} reached {target_accuracy:.1f} % held-out in {reached} of {_runs(len(side.counted))}.",
+                f"{side.label} reached {side.target_accuracy:.1f} % held-out in {reached} of "
+                f"{_runs(len(side.counted))}.",
                 CAUTION,
             )
 
@@ -168,7 +193,9 @@ def _cost(contrast: Contrast) -> Iterator[Finding]:
         f"{_mean(row, 'instance_s', 's')} on {_hosts(hosts[0])} against "
         f"{_mean(reference, 'instance_s', 's')} on {_hosts(hosts[1])}"
     )
-    if row.values("cost_usd") and reference.values("cost_usd"):
+    if not row.priced or not reference.priced:
+        text += "; as emulated here, which is no forecast of what instances would take, and so of no price"
+    elif row.values("cost_usd") and reference.values("cost_usd"):
         types = dict.fromkeys(side.counted[0].result.instance_type or "its instances" for side in (row, reference))
         text += (
             f"; on demand {_mean(row, 'cost_usd', 'USD')} against {_mean(reference, 'cost_usd', 'USD')} "
@@ -181,7 +208,11 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
     row, reference, accuracy = contrast.row.label, contrast.reference.label, contrast.accuracy
     topic = "held-out accuracy"
     if accuracy is None:
-        return Finding(topic, f"Not compared: {row} and {reference} were not tested on the same images.", CAUTION)
+        return Finding(
+            topic,
+            f"Not compared: {row} and {reference} were not tested on the same images ({contrast.other_images}).",
+            CAUTION,
+        )
     means = f"{_accuracy_of(contrast.row)} against {_accuracy_of(contrast.reference)}"
     if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
         return Finding(
@@ -214,6 +245,8 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         said = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
         if accuracy.outcome is Outcome.NEGLIGIBLE:
             said += f" All of the interval is within {_points(MARGIN_POINTS)}: a real difference of little weight."
+    if not contrast.images_recorded:
+        said += " That both were tested on the same images is taken from their options: no run has them on record."
     return Finding(topic, said)
 
 

@@ -16,7 +16,6 @@ result.json       the end: state, accuracy, times, resources, cost, the audit; w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
@@ -25,12 +24,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from facesim.claim import Claim
 from facesim.errors import InputError, doing, reason
 from facesim.files import append, write_text
-from facesim.job import Job, Recovery
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
+from facesim.spec.job import Job, Recovery
 
 
 class Run:
@@ -50,6 +50,7 @@ class Run:
         self.checkpoints = directory / "checkpoints"
         self.evaluation_file = directory / "evaluation.json"
         self.result_file = directory / "result.json"
+        self.claim = Claim(directory / ".lock")
         self._unwritten = b""
 
     @staticmethod
@@ -70,9 +71,10 @@ class Run:
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise InputError(f"the run directory {directory} is not empty; choose another with --output")
+            directory.chmod(0o700)  # a model of people's faces, and what tasks print, are nobody else's
             for folder in (run.metrics, run.logs, run.tasks):
                 folder.mkdir()
-            run.claim()
+            run.claim.take()
             write_text(run.job_file, job.model_dump_json(indent=1))
         except (OSError, ValueError) as error:
             raise InputError(
@@ -92,28 +94,11 @@ class Run:
             raise InputError(f"{directory} is not a run directory: it has no {run.job_file.name}")
         return run
 
-    def claim(self) -> None:
-        """Have this run to oneself until this process ends.
-
-        Raises:
-            InputError: another process has it, or nothing can be written to it.
-        """
-        try:
-            self._lock = (self.directory / ".lock").open("w")
-        except OSError as error:
-            raise InputError(f"cannot write to {self.directory}: {reason(error)}; it has to be writable") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{self.directory} is still being run by another process; wait for it, or stop it"
-            ) from None
-
     def reopen(self, job: Job) -> None:
         """Make it a run that goes on, as `job`: what told of its end is gone."""
         with doing(f"write to {self.directory}", "a run goes on in its own directory, which has to be writable"):
             write_text(self.job_file, job.model_dump_json(indent=1))
-            for end in (self.result_file, self.outcome_file):
+            for end in (self.result_file, self.outcome_file, *self._peer_outcome_files()):
                 end.unlink(missing_ok=True)
 
     def job(self) -> Job:
@@ -182,8 +167,9 @@ class Run:
         """
         if isinstance(event, str):
             event = event_of({"event": event, **details})
+        going_on = bool(self._unwritten)
         self._unwritten += (json.dumps(event.model_dump(mode="json", exclude_none=True)) + "\n").encode()
-        self._unwritten = append(self.events_file, self._unwritten)
+        self._unwritten = append(self.events_file, self._unwritten, fresh_line=not going_on)
 
     def events(self) -> list[Event]:
         """Every event so far, in order; a line that a crash tore, or that is no event, is left out.
@@ -225,7 +211,10 @@ class Run:
 
     def peer_outcomes(self) -> list[TaskOutcome]:
         """What training tasks beside the chief found."""
-        return [TaskOutcome.read(file) for file in sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))]
+        return [TaskOutcome.read(file) for file in self._peer_outcome_files()]
+
+    def _peer_outcome_files(self) -> list[Path]:
+        return sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))
 
     def log_file(self, task: str) -> Path:
         """Where a task, such as `worker-1`, prints."""

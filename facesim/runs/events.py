@@ -6,11 +6,11 @@ is read as a plain `Event`: it can be shown, and nothing follows from it.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from cluster import clock
 from facesim.runs.records import Record
 from facesim.runs.states import Outcome, RunState
 
@@ -20,7 +20,7 @@ class Event(Record):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    time_unix_s: float = Field(default_factory=time.time)
+    time_unix_s: float = Field(default_factory=clock.time_unix_s)
     event: str
     host: str | None = None
 
@@ -31,9 +31,10 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is gone on with."""
+    """The run begins, or is gone on with, with this shape and on these instances."""
 
     event: Literal["submitted"] = "submitted"
+    shape: dict[str, Any] | None = None
 
 
 class StateEntered(Event):
@@ -110,6 +111,17 @@ class Recovering(Event):
     starting: tuple[str, ...]
     in_s: float = 0.0
     why: str | None = None
+
+
+class Hung(Event):
+    """A task, or the node, is `silent`, or made no progress, for `for_s` seconds: it is treated as dead."""
+
+    event: Literal["hung"] = "hung"
+    task: str
+    silent: bool
+    for_s: float
+    limit_s: float
+    doing: str | None = None
 
 
 class GaveUp(Event):
@@ -239,7 +251,20 @@ class TrainingJob(Event):
 
 class OutOfReach(Event):
     event: Literal["out_of_reach"] = "out_of_reach"
+    what: str | None = None
     why: str
+
+
+class Emulated(Event):
+    """What stands for AWS is not AWS."""
+
+    event: Literal["emulated"] = "emulated"
+    endpoint: str
+
+
+class ResultsMissing(Event):
+    event: Literal["results_missing"] = "results_missing"
+    what: str
 
 
 class Billed(Event):
@@ -252,6 +277,7 @@ class Billed(Event):
     instance_s: float | None = None
     savings_percent: float | None = None
     spot: bool | None = None
+    emulated: bool | None = None
 
 
 #: The type of each kind of event, by the name that it has in the file.
@@ -266,7 +292,7 @@ def event_of(told: Event | dict[str, Any]) -> Event:
     Raises:
         ValueError: it is no event.
     """
-    event = told if isinstance(told, Event) else parse_event({"time_unix_s": time.time(), **told})
+    event = told if isinstance(told, Event) else parse_event({"time_unix_s": clock.time_unix_s(), **told})
     if event is None:
         raise ValueError(f"no event of a run: {told}")
     return event

@@ -9,15 +9,19 @@ Accuracies are shares, 0-1; times are seconds; sizes are bytes.
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from facesim.disturbance import Load
 from facesim.errors import InputError
 from facesim.files import write_json
 from facesim.runs.states import RunState
+from facesim.spec.data import DataSpec
+from facesim.unused import Unused
 
 #: The version of the files that this facesim writes. It grows when an earlier facesim could misunderstand them.
 SCHEMA_VERSION = 1
@@ -77,24 +81,50 @@ class JobFields(Record):
     backend: str
     spot: dict[str, Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        """Strategy and backend by their names; what is the strategy's own stands beside the shape."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        for part, beside in (("strategy", "shape"), ("backend", None)):
+            if isinstance(content.get(part), dict):
+                own = dict(content[part])
+                content[part] = own.pop("name", None)
+                if beside and isinstance(content.get(beside), dict):
+                    content[beside] = {**content[beside], **own}
+        return content
+
     @model_validator(mode="after")
     def _has_fields_as_facesim_names_them(self) -> JobFields:
-        for name in ("data", "pretrained", "subset"):
-            if not isinstance(self.experiment.get(name), (str, NoneType)):
-                raise ValueError(f"experiment.{name} is {self.experiment[name]!r}, which is no text")
-        if not isinstance(self.experiment.get("seed", 0), int):
-            raise ValueError(f"experiment.seed is {self.experiment['seed']!r}, which is no whole number")
+        if not isinstance(self.experiment.get("pretrained"), (str, NoneType)):
+            raise ValueError(f"experiment.pretrained is {self.experiment['pretrained']!r}, which is no text")
+        assert self.data_spec  # raises what is wrong with it
         return self
+
+    @cached_property
+    def data_spec(self) -> DataSpec:
+        """What decides which images are trained on and tested."""
+        return DataSpec.of(self.experiment)
 
 
 class Data(Record):
-    """The data set as it was split."""
+    """The data set as it was split.
+
+    `content_sha256` is of all images and labels, `tested_sha256` of the held-out images with their people, as
+    `facesim.spec.data` defines it; runs of before they were recorded have none.
+    """
 
     name: str | None = None
     identities: int | None = None
     training_examples: int | None = None
     held_out_examples: int | None = None
     chance_accuracy: float | None = None
+    content_sha256: str | None = None
+    tested_sha256: str | None = None
+    not_used: tuple[Unused, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Counts(Record):
@@ -165,6 +195,7 @@ class Billing(Record):
     spot_discount: float = 0.0
     groups: tuple[dict[str, Any], ...] = ()
     hosts: int
+    instance_s: float | None = None
     training_s: float
     billable_s: float
     waiting_s: float
@@ -222,6 +253,21 @@ class Result(Found):
     collector_errors: dict[str, float] = {}
     sync_audit: Audit = Audit()
     machine: dict[str, Scalar] = {}
+    load: Load | None = None
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """Why other load than its own disturbed the run's times, in words; empty if none is known to have."""
+        return (self.load or self._load_by_roles).disturbances
+
+    @property
+    def _load_by_roles(self) -> Load:
+        """For runs of before the load was recorded: what the host used, less what its tasks did."""
+        host = self.resources.get("host")
+        tasks = [used.cpu_percent_mean for role, used in self.resources.items() if role not in ("host", "monitor")]
+        if host is None or host.cpu_percent_mean is None or not tasks or None in tasks:
+            return Load()
+        return Load(foreign_cpu_percent=max(0.0, host.cpu_percent_mean - sum(tasks)))
 
 
 class ClosedSet(Record):
@@ -277,6 +323,8 @@ class Verification(Record):
 
 class Evaluation(Record):
     """How well a model recognises the people of one data set. `groups` has error rates by group of people."""
+
+    model_config = ConfigDict(extra="allow")
 
     schema_version: int = SCHEMA_VERSION
     data: str

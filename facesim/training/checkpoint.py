@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cluster import clock
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _COURSE = "course"
@@ -49,7 +50,7 @@ class Checkpoints:
         """
         file = self._directory / f"{_PREFIX}{step:09d}{_SUFFIX}"
         temporary = self._directory / f".{file.name}.{os.getpid()}"
-        said = json.dumps({"saved_unix_s": time.time(), **course}).encode()
+        said = json.dumps({"saved_unix_s": clock.time_unix_s(), **course}).encode()
         arrays = {f"variable_{number:04d}": value for number, value in enumerate(variables)}
         try:
             with temporary.open("wb") as stream:

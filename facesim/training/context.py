@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from cluster import clock
 from facesim import models
 from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
@@ -64,6 +65,11 @@ class Context:
         #: Whether this process has not made an update yet.
         self.trains_first = True
 
+    @property
+    def leads(self) -> bool:
+        """Whether what this task finds is what the run found."""
+        return self.task == "chief-0"
+
     def stop_when_asked(self) -> None:
         """From now on SIGTERM sets `stopping` instead of ending this process at once."""
 
@@ -114,7 +120,7 @@ class Recorder:
 
     def write(self, values: dict[str, float], time_unix_s: float | None = None) -> float:
         """Record values of now, or of another time; return the time."""
-        when = time.time() if time_unix_s is None else time_unix_s
+        when = clock.time_unix_s() if time_unix_s is None else time_unix_s
         self._writer.write(when, *self._task, values)
         line = announcement(values)
         if line and self._task == ("chief", 0):
@@ -128,7 +134,7 @@ class Recorder:
 
     def since_launch(self, name: str) -> None:
         """Record that the phase `name`, which began at the launch, ends now."""
-        self.phase(name, time.time() - self._launched)
+        self.phase(name, clock.time_unix_s() - self._launched)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cluster.pulse import progressed
 from facesim.training.step import compiled
 
 _BATCH = 256
@@ -33,6 +34,7 @@ class Evaluator:
         correct, loss = 0, 0.0
         for some in np.split(indices, range(_BATCH, len(indices), _BATCH)):
             logits = self._forward(tf.constant(images[some]))
+            progressed()
             truth = labels[some]
             loss += float(tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)))
             correct += int(np.count_nonzero(np.argmax(logits.numpy(), axis=1) == truth))

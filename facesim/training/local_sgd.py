@@ -34,7 +34,7 @@ def train(context: Context) -> None:
 class _Copies:
     def __init__(self, context: Context, strategy: tf.distribute.MultiWorkerMirroredStrategy, summed: Summing):
         self._labels = context.data.labels
-        self.steps_per_exchange = context.experiment.local_steps
+        self.steps_per_exchange = context.job.strategy.local_steps
         # Not in the strategy's scope: these are this worker's variables, which nothing keeps equal but the averaging.
         self._model, optimizer = context.build()
         self.variables = [*self._model.variables, *optimizer.variables]

@@ -11,6 +11,7 @@ from typing import Protocol
 import keras
 import numpy as np
 
+from cluster.pulse import TRAINING, phase, progressed
 from cluster.task import reached
 from facesim.metrics.monitor import record_connections
 from facesim.training.batches import epoch_batches
@@ -66,7 +67,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     course = _begin(context, keeper)
 
     def evaluate(indices: np.ndarray) -> Evaluation:
-        with record.timed("evaluation_s"):
+        with record.timed("evaluation_s"), phase("evaluation"):
             replicas.current_model()
             return evaluator(context.data.images, context.data.labels, indices)
 
@@ -127,9 +128,11 @@ def _train_epoch(context: Context, replicas: Replicas, course: Course, keeper: K
             yield batches.popleft()
 
     while batches and not context.stopping:
-        _train_some(context, course, replicas.train(until_pause()))
+        with phase(TRAINING):
+            _train_some(context, course, replicas.train(until_pause()))
         if batches or context.stopping:
-            keeper.save(course)
+            with phase("checkpoint"):
+                keeper.save(course)
     if not math.isfinite(course.of_epoch.loss_sum):
         raise FloatingPointError(
             f"the training loss became {course.of_epoch.loss_sum} in epoch {course.epoch}: lower --learning-rate, now "
@@ -142,6 +145,7 @@ def _train_some(context: Context, course: Course, results: Iterator[StepResult])
     record, first = context.recorder, context.trains_first
     begin = told = time.perf_counter()
     for result in results:
+        progressed()
         now = time.perf_counter()
         if first:
             context.trains_first = first = False

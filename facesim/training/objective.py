@@ -6,30 +6,26 @@ clearly than it needs to when it is used.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from facesim.job import Experiment
+from facesim.models import HEADS, part
+from facesim.spec.experiment import Experiment
 
 #: Labels, int32 (n,), and logits, float32 (n, identities) -> losses, float32 (n,).
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-_EDGE = 1e-6  # the angle's derivative is infinite where the cosine is 1
-
 
 def loss_for(experiment: Experiment) -> Loss:
     """The loss of the experiment's head, margin and label smoothing."""
-    with_margin = {
-        "cosface": lambda cosine: cosine - experiment.margin,
-        "arcface": lambda cosine: _added_to_angle(cosine, experiment.margin),
-    }.get(experiment.head)
+    margin = HEADS[experiment.head].margin
+    with_margin = part(margin) if margin else None
 
     def loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         if with_margin:
             true = tf.gather(logits, labels, batch_dims=1)
-            change = experiment.margin_scale * with_margin(true / experiment.margin_scale) - true
+            change = experiment.margin_scale * with_margin(true / experiment.margin_scale, experiment.margin) - true
             logits += change[:, None] * tf.one_hot(labels, tf.shape(logits)[1])
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         if experiment.label_smoothing:
@@ -39,10 +35,3 @@ def loss_for(experiment: Experiment) -> Loss:
         return losses
 
     return loss
-
-
-def _added_to_angle(cosine: tf.Tensor, margin: float) -> tf.Tensor:
-    """cos(angle + margin), ArcFace (Deng et al., 2019, equation 3); beyond a half turn a line that goes on falling."""
-    cosine = tf.clip_by_value(cosine, _EDGE - 1, 1 - _EDGE)
-    turned = cosine * math.cos(margin) - tf.sqrt(1 - cosine**2) * math.sin(margin)
-    return tf.where(cosine > -math.cos(margin), turned, cosine - margin * math.sin(margin))

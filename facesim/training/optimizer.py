@@ -9,7 +9,7 @@ updates tear each other; the second loses counts, and with them the bias correct
 import keras
 import tensorflow as tf
 
-from facesim.job import Job
+from facesim.spec.job import Job
 from facesim.training.partition import pieces
 
 

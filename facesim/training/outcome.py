@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from facesim.data.identity import identity_of
 from facesim.pretrained import FILE
 from facesim.runs.records import Counts, Data, TaskOutcome
 from facesim.training.context import Context
@@ -43,6 +44,10 @@ def outcome(
             training_examples=len(context.train_indices),
             held_out_examples=len(context.held_out_indices),
             chance_accuracy=float(identities.max() / identities.sum()),
+            content_sha256=context.data.sha256,
+            tested_sha256=identity_of(context.data, context.held_out_indices) if context.leads else None,
+            not_used=tuple(context.data.unused),
+            notes=tuple(context.data.notes),
         ),
         counted=Counts(
             examples_due=context.experiment.epochs * len(context.train_indices),

@@ -45,7 +45,7 @@ class Workers(Served):
             return tf.stack(results)
 
         self.update = update
-        self._steps_per_dispatch = context.job.shape.steps_per_dispatch
+        self._steps_per_dispatch = context.job.strategy.steps_per_dispatch
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         waiting, at_work = iter(batches), set[Future[np.ndarray]]()
@@ -64,4 +64,6 @@ class Workers(Served):
                 return
             done, at_work = wait(at_work, return_when=FIRST_COMPLETED)
             for result in done:
-                yield from map(StepResult.unpack, result.result())
+                steps = [StepResult.unpack(row) for row in result.result()]
+                self.heard_of(steps[0].worker, owing=len(at_work))
+                yield from steps

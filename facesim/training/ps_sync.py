@@ -46,7 +46,7 @@ class _Workers(Served):
         super().__init__(context)
         shape = context.job.shape
         self._workers = shape.workers
-        self._needed = shape.workers - shape.backup_workers
+        self._needed = shape.workers - context.job.strategy.backup_workers
         self._tickets = itertools.count()
         # Names the gradients that wait on a server; a server that outlives its chief may still hold some of another's.
         store = f"gradients-{uuid.uuid4().hex}"
@@ -135,6 +135,7 @@ class _Workers(Served):
                 for done in wait(at_work, return_when=FIRST_COMPLETED).done:
                     part = at_work.pop(done)
                     result = StepResult.unpack(done.result())
+                    self.heard_of(result.worker, owing=len(at_work))
                     if done in late or len(arrived) == self._needed:
                         due.appendleft((part.indices, part.planned))
                         self._drop(tf.constant(part.ticket, tf.int64))

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cluster.pulse import expects, progressed
 from facesim.training.context import Context
 from facesim.training.forward import parameter_bytes, sent_dtypes, served_forward_of
 from facesim.training.partition import balanced
@@ -40,6 +41,7 @@ class Served:
             self.labels = context.data.labels
             self.data = iter(self.coordinator.create_per_worker_dataset(context.examples.dataset))
 
+        expects([_task(worker) for worker in range(context.job.shape.workers)])
         # A result is waited for in a thread of its own, because the coordinator tells of one at a time only.
         self.ahead = _SCHEDULED_A_WORKER * context.job.shape.workers
         self._waiters = ThreadPoolExecutor(self.ahead, thread_name_prefix="await-worker")
@@ -48,9 +50,17 @@ class Served:
         """Have the next free worker run a function on its data; a future of what it returns."""
         return self._waiters.submit(self.coordinator.schedule(function, args=(self.data, *args)).fetch)
 
+    def heard_of(self, worker: int, owing: int) -> None:
+        """A worker has answered; others owe so many answers."""
+        progressed(_task(worker), owing)
+
     def current_model(self) -> keras.Model:
         self._local_model.set_weights(self.model.get_weights())
         return self._local_model
+
+
+def _task(worker: int) -> str:
+    return f"worker-{worker}"
 
 
 def _wait_for_servers(cluster: tf.train.ClusterSpec) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import traceback
-from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +15,6 @@ from cluster.task import AGAIN
 from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.errors import FacesimError
 from facesim.runs.directory import Run
-from facesim.training import STRATEGIES
 from facesim.training.context import open_context
 
 # A server with one of these hangs; two are enough for it to answer while it computes.
@@ -54,7 +52,7 @@ def train(
             run, Path(data_directory), Path(checkpoint_directory), role, index, replica,
             Path(pretrained) if pretrained else None,
         )  # fmt: skip
-        import_module(STRATEGIES[context.job.strategy].module).train(context)
+        context.job.strategy.train(context)
     except _MAY_COME_BACK:
         traceback.print_exc()
         _end(AGAIN)

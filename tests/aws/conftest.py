@@ -12,12 +12,12 @@ pytest.importorskip("moto")
 
 from facesim.aws.job import SageMakerJob
 from facesim.aws.session import Account
-from facesim.backends import backend
 from facesim.emulator.endpoint import Emulator
 from facesim.inputs import Inputs, prepare_inputs
-from facesim.job import Job, make_job
 from facesim.runs.directory import Run
 from facesim.runs.events import event_of
+from facesim.spec.backends import BACKENDS
+from facesim.spec.job import Job, make_job
 from tests.aws.hosts import Script
 
 SECRET = "not-a-real-secret-but-as-long-as-one"
@@ -68,7 +68,7 @@ def inputs(job: Job) -> Inputs:
 
 def submit(job: Job, directory: Path, inputs: Inputs) -> tuple[Run, SageMakerJob]:
     """Render and submit a job, as a study does."""
-    where = backend("sagemaker")
+    where = BACKENDS["sagemaker"]().open()
     request = where.render(job, directory, inputs)
     run = Run.create(directory, job)
     run.record("submitted")

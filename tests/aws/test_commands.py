@@ -56,7 +56,7 @@ def test_a_dry_run_with_everything_named_needs_no_aws_at_all(options, monkeypatc
         "--role",
         "arn:aws:iam::123456789012:role/r",
         "--bucket",
-        "b",
+        "a-bucket",
         "--image",
         "r.x/i:1",
     ]
@@ -84,13 +84,35 @@ def test_a_run_ends_in_table_report_and_the_bill_that_aws_told(endpoint, options
     result = run.result()
     told = json.loads((run.directory / "training_job.json").read_text())
     assert "can cost up to $5.52" in shown
-    assert "measured" in shown
-    assert (result["state"], result["measurement"], result["backend"]) == ("Completed", "measured", "sagemaker")
+    assert f"{endpoint.url} is not AWS: what runs there is emulated" in shown
+    assert "numbers are" in shown and "measured" not in shown
+    assert (result["state"], result["measurement"], result["backend"]) == ("Completed", "emulated", "sagemaker")
     assert result["held_out_accuracy"] == 0.75
     assert result["billing"]["billable_s"] == told["BillableTimeInSeconds"]
     assert result["cost_usd"] == pytest.approx(0.230 * told["BillableTimeInSeconds"] / 3600)
     (report,) = (tmp_path / "runs").glob("report-*.html")
     assert "sagemaker" in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("url", "emulated"),
+    [
+        (None, False),
+        ("https://api.sagemaker.us-east-1.amazonaws.com", False),
+        ("https://vpce-1-2.sagemaker.us-east-1.vpce.amazonaws.com", False),
+        ("http://127.0.0.1:5055", True),
+        ("http://localhost:4566", True),
+        ("https://amazonaws.com.example.org", True),
+    ],
+)
+def test_only_an_endpoint_of_aws_measures(url, emulated, endpoint, monkeypatch):
+    from facesim.aws.session import Account
+
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    if url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
+
+    assert Account().emulator == (url if emulated else None)
 
 
 def test_a_failed_job_is_a_failed_run_with_the_reason_of_its_host(endpoint, options, tmp_path, capsys, script):

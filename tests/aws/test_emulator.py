@@ -14,7 +14,7 @@ from facesim.backends.training_job import training_job_request
 @pytest.fixture
 def request_(endpoint, account, job, inputs) -> dict:
     """A request whose data is there."""
-    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.aws, account))
+    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, account))
     s3 = account.client("s3")
     s3.create_bucket(Bucket=made.bucket)
     for uri, folder in made.uploads.items():

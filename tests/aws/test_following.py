@@ -10,13 +10,13 @@ import pytest
 from facesim.aws.calls import cancel, describe
 from facesim.aws.job import LeftRunning, SageMakerJob
 from facesim.aws.session import Account
-from facesim.backends import backend
 from facesim.billing.bill import make_bill
-from facesim.billing.market import Spot
 from facesim.errors import InputError
-from facesim.job import make_job
 from facesim.metrics.files import read_samples
 from facesim.runs.records import TaskOutcome
+from facesim.spec.backends import BACKENDS
+from facesim.spec.job import make_job
+from facesim.spec.spot import Spot
 from tests.aws.conftest import SECRET, follow, states, submit
 from tests.aws.hosts import OUTCOME
 from tests.aws.relay import Relay
@@ -33,7 +33,7 @@ def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, inputs, 
 
 
 def test_what_was_rendered_is_what_aws_is_sent(endpoint, job, inputs, tmp_path):
-    rendered = backend("sagemaker").render(job, tmp_path / "one", inputs)
+    rendered = BACKENDS["sagemaker"]().open().render(job, tmp_path / "one", inputs)
     follow(*submit(job, tmp_path / "one", inputs))
 
     assert endpoint.job("facesim-one").request == rendered.request
@@ -207,7 +207,7 @@ def test_a_job_that_nobody_follows_any_more_is_stopped(endpoint, job, inputs, tm
 
 def test_a_job_can_be_left_and_taken_up_again(endpoint, account, job, inputs, tmp_path, script):
     script.until = threading.Event()
-    left = job.model_copy(update={"aws": job.aws.model_copy(update={"on_interrupt": "leave"})})
+    left = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": "leave"})})
     run, execution = submit(left, tmp_path / "one", inputs)
     with pytest.raises(LeftRunning, match="facesim attach"):
         follow(run, execution, lambda event: execution.stop() if event.get("state") == "Training" else None)
@@ -283,7 +283,7 @@ def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(end
     run, execution = submit(job, tmp_path / "one", inputs)
     follow(run, execution)
     script.fails_with = None
-    where = backend("sagemaker")
+    where = BACKENDS["sagemaker"]().open()
 
     again = where.render(job, run.directory, inputs)
     run.record("submitted")

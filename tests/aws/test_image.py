@@ -6,19 +6,53 @@ import os
 import subprocess
 import sys
 
-from facesim.aws.settings import Aws
+import pytest
+
 from facesim.aws.site import site_of, stage_source
+from facesim.errors import InputError
+from facesim.inputs import prepare_inputs
+from facesim.spec.backends import SageMaker
+from facesim.spec.job import make_job
 
 
 def test_the_image_is_the_one_that_sagemakers_package_knows(account):
-    site = site_of(Aws(image="aws"), account)
+    site = site_of(SageMaker(image="aws"), account)
 
     assert site.image.startswith("763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-training:2.21-cpu-py312")
     assert site.source is not None
 
 
+@pytest.mark.parametrize(
+    ("instances", "kind"),
+    [(["ml.m5.large"], "cpu"), (["ml.g4dn.xlarge"], "gpu"), (["ml.g5.xlarge", "ml.m5.large"], "gpu")],
+)
+def test_aws_image_is_the_one_for_the_instances(account, instances, kind):
+    assert f"-{kind}-" in site_of(SageMaker(image="aws"), account, instances).image
+
+
+def test_the_image_without_cuda_is_refused_for_instances_with_a_gpu(account):
+    with pytest.raises(InputError, match=r"ml\.g4dn\.xlarge has a GPU \(T4\).*--image aws"):
+        site_of(SageMaker(), account, ["ml.g4dn.xlarge"])
+
+    assert site_of(SageMaker(image="faces-cuda:1"), account, ["ml.g4dn.xlarge"]).image.endswith("/faces-cuda:1")
+
+
+def test_a_job_on_gpus_is_rendered_with_the_image_that_can_use_them(endpoint, faces, tmp_path):
+    job = make_job(backend="sagemaker", data=str(faces), image_size=32, instance_type="ml.g5.xlarge", image="aws")
+
+    request = job.backend.open().render(job, tmp_path / "one", prepare_inputs(job, lambda *_: None)).request
+
+    assert "-gpu-" in request["AlgorithmSpecification"]["TrainingImage"]
+
+
+@pytest.mark.parametrize("name", ["team/faces:1", "docker.io/team/faces:1", "public.ecr.aws/team/faces:1"])
+def test_an_image_that_sagemaker_cannot_take_is_refused(account, name):
+    with pytest.raises(InputError, match="not in Amazon ECR"):
+        site_of(SageMaker(image=name), account)
+
+
 def test_an_image_without_a_registry_is_in_the_accounts_own(account):
-    assert site_of(Aws(image="faces:2"), account).image == ("123456789012.dkr.ecr.us-east-1.amazonaws.com/faces:2")
+    assert site_of(SageMaker(image="faces:2"), account).image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/faces:2"
 
 
 def test_what_the_image_lacks_is_named_and_tensorflow_is_not():

@@ -77,11 +77,11 @@ def needed(endpoint, account, job, inputs, tmp_path, script) -> set[tuple[str, s
         asked.update(permissions(model.service_model.service_name, model.name, params))
 
     account.session.events.register("before-parameter-build", record)
-    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.aws, account))
+    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, account))
     run = Run.create(tmp_path / "one", job)
     follow(run, SageMakerJob(run, account, "facesim-one", made))
     script.until = threading.Event()
-    made = training_job_request(job, "facesim-two", inputs.folders, site_of(job.aws, account))
+    made = training_job_request(job, "facesim-two", inputs.folders, site_of(job.backend, account))
     run = Run.create(tmp_path / "two", job)
     follow(run, SageMakerJob(run, account, "facesim-two", made), lambda event: cancel(account, "facesim-two"))
     attached = open_run(account, "facesim-two", tmp_path / "attached")

@@ -13,7 +13,7 @@ pytest.importorskip("botocore")
 from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
 from facesim.emulator.validation import problems
 from facesim.errors import InputError
-from facesim.job import make_job
+from facesim.spec.job import make_job
 
 SITE = Site(role_arn="arn:aws:iam::123456789012:role/facesim", image="facesim:latest", bucket="a-bucket")
 
@@ -215,4 +215,93 @@ def test_the_network_to_start_from_is_a_channel_that_is_copied_also_where_data_i
 )
 def test_settings_that_cannot_be_are_refused(options, told):
     with pytest.raises(InputError, match=told.replace("?", r"\?")):
-        make_job(**options)
+        make_job(backend="sagemaker", **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("bucket", "s3://mine/", "--bucket mine"),
+        ("bucket", "s3://mine/some/folder", "--bucket mine --prefix some/folder"),
+        ("bucket", "My_Bucket", "lower case"),
+        ("bucket", "a..b", "two dots"),
+        ("bucket", "ab", "3 to 63"),
+        ("bucket", "a" * 64, "3 to 63"),
+        ("bucket", "-abc", "first and the last"),
+        ("bucket", "192.168.1.1", "no IP address"),
+        ("bucket", "xn--abc", "for itself"),
+        ("bucket", "abc-s3alias", "for itself"),
+        ("prefix", "a/../b", "no part of it"),
+        ("prefix", "a" * 600, "512"),
+        ("role", "two words", "a role is a name"),
+        ("role", "arn:aws:iam::1:role/short", "12 digits"),
+        ("role", "arn:aws:iam::123456789012:user/me", "role/NAME"),
+        ("image", "Faces:1", "lower case"),
+        ("image", "faces:1:2", "NAME:TAG"),
+        ("image", "https://example.com/faces", "NAME:TAG"),
+        ("kms_key", "my key", "1234abcd"),
+        ("region", "Virginia", "us-east-1"),
+        ("bucket_owner", "me", "12 digits"),
+        ("tags", ["aws:team=faces"], "aws:"),
+        ("tags", ["team=a,b"], "','"),
+        ("tags", [f"{'k' * 129}=v"], "128"),
+        ("tags", [f"k{number}=v" for number in range(50)], "50 tags"),
+        ("ps_instance_type", "m5.large", "ml.m5.large"),
+        ("instance_type", "m5.large", "ml.m5.large"),
+    ],
+)
+def test_names_that_aws_does_not_take_are_refused_before_anything_is_sent(option, value, told):
+    with pytest.raises(InputError) as refused:
+        make_job(backend="sagemaker", **{option: value})
+
+    assert f"--{option.replace('_', '-')}" in str(refused.value)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("subnets", "groups", "told"),
+    [
+        (["mine"], ["sg-0a1"], "a subnet is given by its id"),
+        (["subnet-0a1"], ["default"], "a security group is given by its id"),
+        (["subnet-0a1"], [f"sg-{number}" for number in range(6)], "takes 5"),
+    ],
+)
+def test_a_network_is_given_by_ids(subnets, groups, told):
+    with pytest.raises(InputError, match=told):
+        make_job(backend="sagemaker", subnets=subnets, security_groups=groups)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bucket": "my.bucket-1"},
+        {"bucket": "123"},
+        {"role": "service-role/AmazonSageMaker-1"},
+        {"role": "arn:aws-us-gov:iam::123456789012:role/service-role/a+b"},
+        {"image": "localhost:5000/team/faces@sha256:" + "0" * 64},
+        {"image": "aws"},
+        {"kms_key": "alias/faces"},
+        {"kms_key": "1234abcd-12ab-34cd-56ef-1234567890ab"},
+        {"kms_key": "arn:aws:kms:us-east-1:123456789012:alias/faces"},
+        {"tags": ["größe=x y", "team:a/b=1@c"]},
+        {"region": "ap-southeast-2"},
+        {"subnets": ["subnet-0123456789abcdef0"], "security_groups": ["sg-01234567"]},
+    ],
+    ids=str,
+)
+def test_names_that_aws_takes_are_taken(options):
+    make_job(backend="sagemaker", **options)
+
+
+def test_the_network_can_be_closed_and_what_crosses_it_encrypted(folder):
+    closed = request(folder, replace(SITE, network_isolation=True, encrypt_traffic=True))
+
+    assert closed["EnableNetworkIsolation"] is True
+    assert closed["EnableInterContainerTrafficEncryption"] is True
+    assert problems("CreateTrainingJob", closed) == []
+    assert {"EnableNetworkIsolation", "EnableInterContainerTrafficEncryption"}.isdisjoint(request(folder))
+
+
+def test_a_closed_network_does_not_go_with_an_image_that_downloads_what_it_lacks():
+    with pytest.raises(InputError, match="--network-isolation does not go with --image aws"):
+        make_job(backend="sagemaker", network_isolation=True, image="aws")

@@ -15,7 +15,8 @@ from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
 from facesim.backends.spot import LifeCycle
 from facesim.billing import make_bill
-from facesim.billing.market import Capacity, Market, Spot, market
+from facesim.billing.market import Capacity, Market, market
+from facesim.spec.spot import Spot
 from tests.conftest import still_running
 
 TICK_S = 0.05

@@ -10,8 +10,8 @@ import pytest
 from facesim.baselines import BASELINES, Score, means
 from facesim.baselines.record import FILE, read_baselines, record_baselines
 from facesim.data import prepare
-from facesim.job import make_job
 from facesim.report import compare, to_json, write_report
+from facesim.spec.job import make_job
 from tests.conftest import ORL, facesim, parse
 
 

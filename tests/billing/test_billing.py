@@ -14,7 +14,10 @@ from facesim.billing import (
     spot_cost_usd,
     spot_savings_percent,
 )
+from facesim.billing.bill import submitted
 from facesim.errors import InputError
+from facesim.recovery import spent_s
+from facesim.spec.spot import Spot
 
 M5 = "ml.m5.2xlarge"
 
@@ -183,6 +186,39 @@ def test_a_run_that_is_resumed_later_is_not_billed_for_the_time_between():
     bill = make_bill([*first, *second], [(M5, 1)])
 
     assert (bill.training_s, bill.waiting_s) == (150, 5)
+
+
+def test_each_time_that_a_run_was_submitted_is_billed_with_the_instances_that_it_had_then():
+    two, three = states(("Training", 11.7), ("Stopped", 0)), states(("Training", 19.3), ("Completed", 0))
+    two[0] |= submitted([(M5, 2)], None)
+    three[0] |= submitted([(M5, 3)], None)
+
+    bill = make_bill([*two, *three], [(M5, 3)])
+
+    assert bill.instance_s == 2 * 12 + 3 * 19
+    assert bill.on_demand_usd == bill.cost_usd == pytest.approx(0.461 * (2 * 12 + 3 * 19) / 3600)
+    told = bill.to_dict(0.57)
+    assert [life["groups"][0]["count"] for life in told["lives"]] == [2, 3]
+    assert told["instance_s"] == bill.instance_s
+
+
+def test_a_life_on_demand_is_not_billed_as_the_spot_capacity_of_the_next():
+    before, after = states(("Training", 100), ("Stopped", 0)), states(("Training", 100), ("Completed", 0))
+    before[0] |= submitted([(M5, 1)], None)
+    after[0] |= submitted([(M5, 1)], Spot(discount=0.5))
+
+    assert make_bill([*before, *after], [(M5, 1)], 0.5).billable_s == 100 + 50
+
+
+def test_a_clock_that_was_set_back_makes_nothing_negative():
+    course = states(("Training", 100), ("Interrupted", 10), ("Training", -5000), ("Completed", 0))
+    back = {"event": "restored", "lost_s": 0.0, "time_unix_s": 1_790_000_000.0 - 4000}
+
+    bill = make_bill([*course[:-1], back, course[-1]], [(M5, 1)])
+
+    assert bill.training_s >= 100
+    assert bill.restart_s >= 0
+    assert spent_s([course[0], back]) == 0
 
 
 def test_a_run_that_was_killed_is_billed_until_its_last_sign_of_life():

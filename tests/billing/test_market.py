@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facesim.billing.market import PACKAGED_TRACE, Capacity, Market, Spot, market, read_trace
+from facesim.billing.market import PACKAGED_TRACE, Capacity, Market, market, read_trace
 from facesim.billing.synthetic import HOSTS, trace_lines
 from facesim.errors import InputError
-from facesim.job import Job, make_job
+from facesim.spec.job import Job, make_job
+from facesim.spec.spot import Spot
 
 
 def lives_h(where: Market, count: int) -> list[float]:

@@ -142,7 +142,7 @@ def fresh(tmp_path: Path):
 
 
 @pytest.mark.slow
-@cheap
+@settings(cheap, max_examples=100)
 @given(damages())
 def test_a_damaged_run_does_not_keep_others_from_being_compared(fresh, tmp_path, how):
     run = fresh()

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from cluster.pulse import TRAINING, expects, phase, progressed
 from cluster.task import AGAIN, reached, tell
 
 
@@ -176,3 +177,49 @@ def note_sigterm(directory: str) -> None:
 
     signal.signal(signal.SIGTERM, note)
     time.sleep(600)
+
+
+def stall_once(directory: str, stall_s: float) -> None:
+    """Makes 60 quick steps; at its first try it stops after some of them, and only waits."""
+    first = not (Path(directory) / "stalled").exists()
+    with phase(TRAINING):
+        for step in range(60):
+            if first and step == 30:
+                (Path(directory) / "stalled").touch()
+                time.sleep(stall_s)
+            time.sleep(0.01)
+            progressed()
+
+
+def evaluate_long(seconds: float) -> None:
+    """Makes steps, and then something else that takes its time."""
+    with phase(TRAINING):
+        for _ in range(10):
+            time.sleep(0.01)
+            progressed()
+    with phase("evaluation"):
+        time.sleep(seconds)
+
+
+def wait_for_leader(seconds: float) -> None:
+    """A peer: in the middle of its steps it waits for what the leader is busy with."""
+    with phase(TRAINING):
+        for step in range(20):
+            time.sleep(seconds if step == 10 else 0.01)
+            progressed()
+
+
+def hand_out(directory: str, silent: str, owing: int) -> None:
+    """A leader whose fellows, worker-0 and worker-1, answer it until one is `silent`, or both are; done when all have
+    been started again that should be."""
+    expects(["worker-0", "worker-1"])
+    starts = 2
+    with phase(TRAINING):
+        for step in range(10_000):
+            noted = Path(directory) / "starts"
+            if noted.exists() and noted.stat().st_size > starts:
+                return
+            for worker in ("worker-0", "worker-1"):
+                if step < 50 or silent not in (worker, "both"):
+                    progressed(worker, owing)
+            time.sleep(0.01)

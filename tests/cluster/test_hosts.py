@@ -21,6 +21,7 @@ from cluster.faults import Fault
 from cluster.limits import available_cpus, limited_to_a_share
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
+from cluster.relay import Kept
 from cluster.topology import free_ports
 from tests.conftest import wait_until
 
@@ -275,3 +276,45 @@ def test_a_quota_of_control_groups_is_what_there_is_to_use(tmp_path):
     assert available_cpus(unlimited) == all_of_them >= 1
     assert limited_to_a_share(first)
     assert not limited_to_a_share(unlimited)
+
+
+def test_what_a_host_measures_outlives_it_and_is_gone_on_with(tmp_path):
+    source, target, again = (tmp_path / name for name in ("metrics", "checkpoints", "again"))
+    for folder in (source, target, again):
+        folder.mkdir()
+    file = source / "sockets.jsonl"
+    kept = Kept(source, target)
+    with file.open("a") as lines:
+        lines.write("1\n2\nha")
+        lines.flush()
+        kept.update()
+        assert (target / file.name).read_text() == "1\n2\n"
+        lines.write("lf\n")
+    kept.update()
+    kept.update()
+    assert (target / file.name).read_text() == "1\n2\nhalf\n"
+    resumed = Kept(again, target)
+
+    resumed.restore()
+    with (again / file.name).open("a") as lines:
+        lines.write("3\n")
+    resumed.update()
+
+    assert (again / file.name).read_text() == (target / file.name).read_text() == "1\n2\nhalf\n3\n"
+
+
+def test_the_relay_keeps_what_came_until_it_was_ended(tmp_path):
+    script = f"""
+        from pathlib import Path
+        from cluster.relay import Kept, Relay
+        logs, source, target = (Path({str(tmp_path)!r}) / name for name in ("logs", "metrics", "kept"))
+        for folder in (logs, source, target):
+            folder.mkdir()
+        relay = Relay(logs, Kept(source, target))
+        (source / "psutil.jsonl").write_text("1\\n" * 1000)
+        relay.end()
+        """
+
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+
+    assert (tmp_path / "kept" / "psutil.jsonl").read_text() == "1\n" * 1000

@@ -19,16 +19,16 @@ import pytest
 from cluster import engine
 from facesim.aws.session import Account
 from facesim.aws.storage import split
-from facesim.backends import backend
 from facesim.backends.base import Execution
 from facesim.errors import InputError
 from facesim.inputs import prepare_inputs
-from facesim.job import Job, make_job
 from facesim.metrics.files import read_samples
 from facesim.result import finish
 from facesim.runs.directory import Run
 from facesim.runs.events import event_of
 from facesim.runs.states import Outcome, RunState
+from facesim.spec.backends import BACKENDS
+from facesim.spec.job import Job, make_job
 from tests.conftest import facesim, pids_of, still_running
 from tests.containers.conftest import left
 
@@ -160,7 +160,7 @@ class Executed:
     """
 
     def __init__(self, place: Any, job: Job, directory: Path, act: Callable[[Execution, Run], None] | None = None):
-        self.where = backend(place.name)
+        self.where = BACKENDS[place.name]().open()
         self.request = self.where.render(job, directory, prepare_inputs(job, lambda *_: None))
         self.run = Run.create(directory, job)
         self.run.record("submitted")
@@ -328,6 +328,7 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how):
     assert resumed.events("restored")[-1]["examples"] > 0
     assert resumed.result["recovery"]["restarts"] == 1
     assert resumed.result["recovery"]["faults"] == 1  # the job that goes on is not frozen again
+    assert resumed.result["sync_audit"]["verdict"] == "together", resumed.result["sync_audit"]
     samples = read_samples(resumed.run.metrics)
     epochs = samples[(samples["role"] == "chief") & (samples["name"] == "epoch")]
     assert set(epochs["value"]) == set(range(1, 13))

@@ -163,6 +163,62 @@ def test_a_host_sees_the_contract(play):
     assert played.lines("algo-3")[3:] == [f"algo-3 {NAME} red", "[True, True, True]", "[]"]
 
 
+def test_a_host_may_do_no_more_than_a_training_needs(play):
+    played = play(
+        """
+        import os, pathlib
+        status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines() if ":" in line)
+        print(int(status["CapEff"], 16), int(status["CapBnd"], 16), status["NoNewPrivs"].strip(), os.getuid() != 0)
+        groups = pathlib.Path("/sys/fs/cgroup")
+        limits = [*groups.glob("pids.max"), *groups.glob("pids/pids.max")]
+        print(limits[0].read_text().strip().isdigit())
+        for folder in ("checkpoints", "model", "output", "output/data"):
+            open(f"/opt/ml/{folder}/mine", "w").close()
+        """,
+        InputDataConfig=[{"ChannelName": "faces", "DataSource": {"S3DataSource": {"S3Uri": "s3://bucket/faces/"}}}],
+    )
+
+    assert played.end["outcome"] == "completed"
+    assert played.lines() == ["0 0 1 True", "True"]
+
+
+def test_a_host_reads_data_that_is_its_owners_alone(play, tmp_path):
+    data = tmp_path / "store" / "bucket" / "faces"
+    data.mkdir(parents=True)
+    (data / "private").write_text("a face")
+    (data / "private").chmod(0o600)
+    data.chmod(0o700)
+
+    played = play(
+        'print(open("/opt/ml/input/data/faces/private").read())',
+        InputDataConfig=[{"ChannelName": "faces", "DataSource": {"S3DataSource": {"S3Uri": "s3://bucket/faces/"}}}],
+    )
+
+    assert played.lines() == ["a face"]
+
+
+def test_no_folder_of_a_host_is_on_the_file_system_of_another(play):
+    """Instances may have them on different ones; a link from one to another shows it."""
+    played = play(
+        """
+        import os
+        folders = ["checkpoints", "model", "output", "output/data"]
+        for number, folder in enumerate(folders):
+            open(f"/opt/ml/{folder}/here", "w").close()
+            for other in folders:
+                if other != folder:
+                    try:
+                        os.link(f"/opt/ml/{folder}/here", f"/opt/ml/{other}/link-{number}")
+                        print("linked", folder, other)
+                    except OSError as error:
+                        print(error.strerror)
+        """
+    )
+
+    assert played.end["outcome"] == "completed"
+    assert set(played.lines()) == {"Invalid cross-device link"}
+
+
 def test_a_failure_has_the_reason_that_the_host_left_and_ends_the_other_hosts(play):
     begin = time.monotonic()
     played = play(

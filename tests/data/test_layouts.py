@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from facesim.data.layouts import find_examples, read_csv
+from facesim.data.layouts import find_examples
+from facesim.data.tables import read_csv
 from facesim.errors import InputError
 
 

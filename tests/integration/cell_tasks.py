@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import tensorflow as tf
 from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.inputs import DATA, PRETRAINED
 from facesim.run import Run, find_runs
-from facesim.training import STRATEGIES
 from facesim.training.context import open_context
 from tests.integration.cells import CELLS, folders_of
 
@@ -37,7 +35,7 @@ def train_all(runs_directory: str, threads: int, _: str, checkpoints: str, *__: 
             run, folders[DATA], Path(checkpoints) / run.id, role, index, replica, folders.get(PRETRAINED)
         )
         print(run.id, flush=True)
-        import_module(STRATEGIES[context.job.strategy].module).train(context)
+        context.job.strategy.train(context)
 
 
 def _made_once(make: Any) -> Any:

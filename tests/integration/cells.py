@@ -8,8 +8,8 @@ from typing import Any
 
 from facesim.backends.local import BACKEND
 from facesim.inputs import prepare_inputs
-from facesim.job import make_job
 from facesim.run import Run
+from facesim.spec.job import make_job
 
 #: The folder of the single runs in that of the whole.
 CELLS = "cells"

@@ -17,7 +17,7 @@ import pytest
 
 from facesim.models import HEADS, MODELS
 from facesim.run import Run
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 from tests.integration.cells import train_cells
 
 LARGE = {"resnet50", "efficientnet-b0"}

@@ -193,7 +193,8 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
         _, shown = running.end(within_s=20)
 
     after = run.result()
-    assert meanwhile.code == 2 and "still being run by another process" in meanwhile.errors
+    assert meanwhile.code == 2
+    assert f"still being run by process {running.process.pid} (since " in meanwhile.errors
     assert after["state"] == State.STOPPED
     assert run.job().shape.workers == 3
     assert set(after["counted"]["steps_since_resized"]) == {0, 1, 2}
@@ -215,6 +216,7 @@ def test_a_run_whose_study_was_killed_goes_on_past_a_damaged_checkpoint(tmp_path
         code, shown = running.end(within_s=20)
 
     assert code == 130
+    assert "is gone and did not end the run; its place is taken" in shown
     assert f"{newest.name} is damaged" in shown
     assert f"going on from {before.name}" in shown
 

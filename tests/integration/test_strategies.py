@@ -12,7 +12,7 @@ import pytest
 
 from facesim.metrics.files import read_samples
 from facesim.run import Run, find_runs
-from facesim.training import STRATEGIES
+from facesim.spec.strategies import STRATEGIES
 from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED
 
@@ -39,7 +39,7 @@ def output(tmp_path_factory, faces) -> Path:
 
 @pytest.fixture(scope="module")
 def results(output) -> dict[str, dict]:
-    return {run.job().strategy: run.result() for run in find_runs([output])}
+    return {run.job().strategy.name: run.result() for run in find_runs([output])}
 
 
 def test_every_strategy_completes_by_the_modern_recipe(results):

@@ -122,7 +122,7 @@ def test_the_saved_model_loads_and_is_the_one_that_was_evaluated(study, faces):
 import json, keras, numpy as np
 from pathlib import Path
 from facesim.data import stratified_split
-from facesim.job import make_job
+from facesim.spec.job import make_job
 from facesim.inputs import prepare_data
 data = prepare_data(make_job(data={str(faces)!r}, image_size=32), lambda *_: None)
 _, held_out = stratified_split(data.labels, 0.2, 0)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from facesim.cli import main
-from facesim.job import make_job
 from facesim.run import Run
+from facesim.spec.job import make_job
 from tests.conftest import facesim
 
 MODELS = {"plain": ("compact-cnn", "softmax", False), "modern": ("resnet-small", "arcface", True)}

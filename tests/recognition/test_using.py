@@ -61,6 +61,25 @@ def test_embeddings_are_unit_vectors_and_the_same_image_is_the_same_person(run, 
     assert parse(facesim_here("verify", run, one, one, "--json"))["similarity"] == pytest.approx(1, abs=1e-5)
 
 
+def test_an_answer_names_where_its_threshold_is_from_and_how_often_it_errs(run, faces):
+    one, other = sorted(sorted(faces.iterdir())[0].iterdir())[:2]
+    evaluated = parse(facesim_here("evaluate", run, "--json"))
+
+    shown = facesim_here("verify", run, one, other)
+    told = parse(facesim_here("verify", run, one, other, "--json"))
+
+    pairs = evaluated["verification"]["genuine_pairs"]
+    assert "the best on faces of 8 people, evaluated 20" in shown.output
+    assert f"on {pairs} pairs of the same" in shown.output
+    assert "of different people for the same one" in shown.output
+    assert "trained on these people" in shown.output
+    assert told["threshold"] == evaluated["verification"]["threshold"]
+    assert (told["same"] is None) == bool(told["cannot_tell"])
+    assert told["evaluation"]["same_model"] is True
+    ranked = facesim_here("identify", run, faces, one)
+    assert "the first name was right for" in ranked.output and "evaluated 20" in ranked.output
+
+
 def test_a_probe_that_is_in_the_gallery_is_found(run, faces):
     people = sorted(faces.iterdir())
     probe = sorted(people[3].iterdir())[0]

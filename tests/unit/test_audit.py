@@ -104,7 +104,54 @@ def test_examples_that_are_missing_do_not_pass():
 
 
 def test_parameters_that_never_crossed_the_wire_do_not_pass():
-    assert verdict([outcome({0: 50, 1: 50})], {0: 50, 1: 50}, models=0.01) == "apart"
+    assert verdict([outcome({0: 50, 1: 50})], {0: 50, 1: 50}, models=0.01) == "unknown"
+
+
+def test_evidence_that_disagrees_with_itself_is_no_verdict_and_says_so():
+    received = {0: 50.0 * MODEL_BYTES, 1: 2.0 * MODEL_BYTES}
+
+    found = audit([outcome({0: 50, 1: 50})], 2, received, over_wire=True, measured={0: 1.0, 1: 1.0})
+
+    assert found["verdict"] == "unknown"
+    assert "one of them is wrong" in found["evidence"][-1]
+
+
+def test_bytes_of_a_part_of_the_training_prove_nothing_against_it():
+    received = {0: 50.0 * MODEL_BYTES, 1: 2.0 * MODEL_BYTES}
+
+    found = audit([outcome({0: 50, 1: 50})], 2, received, over_wire=True, measured={0: 1.0, 1: 0.04})
+
+    assert found["verdict"] == "unknown"
+    assert "Bytes were measured for a part of the training only: 1: 4%." in found["evidence"]
+
+
+def test_bytes_of_a_part_of_the_training_that_suffice_are_proof():
+    received = {0: 50.0 * MODEL_BYTES, 1: 40.0 * MODEL_BYTES}
+
+    assert audit([outcome({0: 50, 1: 50})], 2, received, over_wire=True, measured={1: 0.5})["verdict"] == "together"
+
+
+def test_a_worker_whose_bytes_nobody_measured_is_no_evidence_of_anything():
+    found = audit([outcome({0: 50, 1: 50})], 2, {0: 50.0 * MODEL_BYTES}, over_wire=True)
+
+    assert found["verdict"] == "unknown"
+    assert "Bytes on the wire of worker 1 were not measured." in found["evidence"]
+
+
+def test_counts_that_a_peer_did_not_leave_are_no_evidence_that_it_trained_apart():
+    mine = outcome({0: 50}, updates=50, due=100 * 32)
+
+    found = audit([mine], 2, {0: 50.0 * MODEL_BYTES}, over_wire=True, outcomes_due=2)
+
+    assert found["verdict"] == "unknown"
+    assert "Only 1 of 2 training tasks left their counts." in found["evidence"]
+    assert "missing" in found["evidence"][-1]
+
+
+def test_a_strategy_that_exchanges_nothing_is_apart_whatever_is_missing():
+    alone = outcome({0: 100}, due=100 * 32, every=None)
+
+    assert audit([alone], 2, {}, over_wire=True, outcomes_due=2)["verdict"] == "apart"
 
 
 def test_replicas_on_one_host_need_no_wire():

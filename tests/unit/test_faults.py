@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from facesim.errors import InputError
-from facesim.faults import check_room, read_faults
-from facesim.job import changed_job, make_job
 from facesim.recovery import recovery, replaced_workers, spent_s
 from facesim.runs.events import event_of
+from facesim.spec.faults import check_room, read_faults
+from facesim.spec.job import changed_job, make_job
 
 
 def script(tmp_path, text: str):

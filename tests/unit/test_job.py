@@ -1,14 +1,14 @@
 import pytest
 
 from facesim.errors import InputError
-from facesim.job import Job, changed_job, make_job
-from facesim.recipes import RECIPES
+from facesim.spec.job import Job, changed_job, make_job
+from facesim.spec.recipes import RECIPES
 
 
 def test_options_go_where_they_belong_and_the_rest_is_default():
     job = make_job(strategy="ps-async", epochs=3, workers=4)
 
-    assert (job.strategy, job.experiment.epochs, job.shape.workers) == ("ps-async", 3, 4)
+    assert (job.strategy.name, job.experiment.epochs, job.shape.workers) == ("ps-async", 3, 4)
     assert (job.experiment.batch, job.experiment.model, job.shape.ps) == (32, "paper-cnn", 1)
 
 
@@ -32,7 +32,13 @@ def test_none_means_the_default():
         ("learning_rate", float("nan"), "--learning-rate nan is not allowed"),
         ("model", "paper", "must be one of paper-cnn, plain-cnn, compact-cnn"),
         ("strategy", "ps-sink", "--strategy 'ps-sink' is not allowed: must be one of single, "),
-        ("backup_workers", 2, "--backup-workers 2 must be fewer than --workers 2"),
+        ("backup_workers", 2, "--backup-workers 2 means nothing to --strategy single: it is an option of ps-sync"),
+        ("bucket", "mine", "--bucket 'mine' means nothing to --backend local: it is an option of sagemaker"),
+        (
+            "backend",
+            "sagemakr",
+            "--backend 'sagemakr' is not allowed: must be one of local, docker, sagemaker; did you",
+        ),
         ("workers", 0, "--workers 0 is not allowed"),
         ("ps", 1000, "--ps 1000 is not allowed: less than or equal to 64"),
         ("image_size", 8, "--image-size 8 is not allowed"),
@@ -46,6 +52,11 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(option, value, told):
         make_job(**{option: value})
 
     assert told in str(error.value)
+
+
+def test_backup_workers_are_fewer_than_workers():
+    with pytest.raises(InputError, match="--backup-workers 2 must be fewer than --workers 2"):
+        make_job(strategy="ps-sync", backup_workers=2)
 
 
 def test_every_wrong_value_is_told_at_once():

@@ -6,9 +6,9 @@ import psutil
 import pytest
 
 from facesim.errors import InputError
-from facesim.job import make_job
 from facesim.memory import NOTABLE_SHARE, check_memory, head_memory
 from facesim.models import HEADS, MODELS
+from facesim.spec.job import make_job
 
 HERE = psutil.virtual_memory().total
 

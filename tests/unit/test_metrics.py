@@ -7,13 +7,16 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from facesim.disturbance import measured_load
+from facesim.errors import InputError
 from facesim.metrics.collectors import COLLECTORS, make_collectors
 from facesim.metrics.collectors.host import PsutilCollector
-from facesim.metrics.files import SampleTail, SampleWriter, read_samples
+from facesim.metrics.files import SampleTail, SampleWriter, read_samples, samples_in
 from facesim.metrics.schema import METRICS, Sample, sample
 
 
@@ -53,8 +56,34 @@ def test_what_is_written_after_a_torn_line_is_not_lost(tmp_path):
     assert read_samples(tmp_path)["value"].tolist() == [2.0, 1.0]
 
 
-def test_a_folder_without_samples_reads_as_an_empty_table(tmp_path):
-    frame = read_samples(tmp_path)
+@pytest.mark.parametrize("kind", [Path, str])
+@pytest.mark.parametrize("named", [".", "metrics"])
+def test_samples_are_read_from_a_run_or_from_its_metrics(tmp_path, kind, named):
+    writer(tmp_path / "metrics").write(1, "chief", 0, {"loss": 2})
+    (tmp_path / "events.jsonl").write_text('{"event": "submitted"}\n')
+
+    assert read_samples(kind(tmp_path / named))["value"].tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.mkdir(), "holds no samples"),
+        (lambda path: (path / "metrics").mkdir(parents=True), "holds no samples"),
+        (lambda path: path.write_text("{}"), "is no folder"),
+    ],
+)
+def test_a_place_without_samples_is_an_error_that_says_what_to_name(tmp_path, make, told):
+    make(tmp_path / "run")
+
+    for path in (tmp_path / "run", str(tmp_path / "run")):
+        with pytest.raises(InputError, match=f"run {told}; name a run directory"):
+            read_samples(path)
+
+
+def test_a_folder_of_a_run_that_records_nothing_is_a_table_without_rows(tmp_path):
+    frame = samples_in(tmp_path)
 
     assert len(frame) == 0
     assert list(frame.columns) == list(Sample._fields)
@@ -117,6 +146,82 @@ def test_cpu_is_a_share_of_the_whole_host():
     assert readings["worker"]["cpu_percent"] <= 110 / cores  # one busy thread can use one core and no more
     assert readings["worker"]["memory_bytes"] > 1e6
     assert set(readings["worker"]) | set(readings["host"]) <= set(METRICS)
+
+
+def test_what_other_programs_use_is_told_from_what_tasks_do(tmp_path):
+    """The same two busy processes: both are the run's, or one is somebody else's."""
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(2)]
+    collectors = {
+        "all mine": PsutilCollector({"worker-0": busy[0].pid, "worker-1": busy[1].pid}),
+        "one mine": PsutilCollector({"worker-0": busy[0].pid}),
+    }
+    time.sleep(2.0)
+    used = [psutil.Process(process.pid).cpu_times().user for process in busy]
+    try:
+        for name, collector in collectors.items():
+            out = SampleWriter(tmp_path / name / "psutil.jsonl", run_id="r", host="h", source="psutil")
+            for role, index, values in collector.collect():
+                out.write(1.0, role, index, values)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+    loads = {name: measured_load(samples_in(tmp_path / name), one_machine=True) for name in collectors}
+    share = 100 * used[1] / 2.0 / psutil.cpu_count()
+    difference = loads["one mine"].foreign_cpu_percent - loads["all mine"].foreign_cpu_percent
+    assert share > 10
+    assert difference == pytest.approx(share, rel=0.35)
+    assert loads["one mine"].foreign_cpu_percent > 10 and loads["one mine"].disturbances
+    if sys.platform == "linux":
+        assert 0 <= loads["one mine"].steal_percent <= 100
+
+
+def recorded(directory, host, *, busy, steal, cpus, machine_cpus, tasks):
+    """Two rounds of samples of a host whose tasks use so many percent of it."""
+    out = SampleWriter(directory / f"{host}.jsonl", run_id="r", host=host, source="psutil")
+    machine = {"machine_busy_percent": busy, "machine_cpu_count": machine_cpus, "steal_percent": steal}
+    for at in (1.0, 2.0):
+        out.write(at, "host", int(host[-1]) - 1, {"cpu_count": cpus, **machine})
+        for index, percent in enumerate(tasks):
+            out.write(at, "worker", index, {"cpu_percent": percent})
+
+
+def test_hosts_on_one_machine_are_not_foreign_to_each_other(tmp_path):
+    for host in ("algo-1", "algo-2"):  # each has one of four CPUs and uses 90 % of it
+        recorded(tmp_path, host, busy=50.0, steal=1.0, cpus=1.0, machine_cpus=4, tasks=[60.0, 30.0])
+
+    one, apart = (measured_load(samples_in(tmp_path), one_machine=one_machine) for one_machine in (True, False))
+
+    assert one.foreign_cpu_percent == pytest.approx(50 - 45)
+    assert apart.foreign_cpu_percent == pytest.approx(50 - 22.5)
+
+
+def test_of_machines_of_their_own_the_most_disturbed_counts(tmp_path):
+    recorded(tmp_path, "algo-1", busy=80.0, steal=0.0, cpus=4, machine_cpus=4, tasks=[79.0])
+    recorded(tmp_path, "algo-2", busy=80.0, steal=7.0, cpus=4, machine_cpus=4, tasks=[50.0])
+
+    load = measured_load(samples_in(tmp_path), one_machine=False)
+
+    assert (load.foreign_cpu_percent, load.steal_percent) == (pytest.approx(30), 7.0)
+    assert len(load.disturbances) == 2
+
+
+def test_a_task_of_a_part_of_the_run_counts_for_that_part(tmp_path):
+    recorded(tmp_path, "algo-1", busy=50.0, steal=0.0, cpus=2, machine_cpus=2, tasks=[20.0])
+    late = SampleWriter(tmp_path / "late.jsonl", run_id="r", host="algo-1", source="psutil")
+    late.write(2.0, "worker", 1, {"cpu_percent": 60.0})
+
+    assert measured_load(samples_in(tmp_path), one_machine=True).foreign_cpu_percent == pytest.approx(50 - 20 - 30)
+
+
+def test_without_the_machine_s_own_figures_nothing_is_known(tmp_path):
+    out = SampleWriter(tmp_path / "p.jsonl", run_id="r", host="h", source="psutil")
+    out.write(1.0, "worker", 0, {"cpu_percent": 50.0})
+
+    load = measured_load(samples_in(tmp_path), one_machine=True)
+
+    assert (load.foreign_cpu_percent, load.steal_percent, load.disturbances) == (None, None, ())
 
 
 def test_cpu_is_never_more_than_the_whole_host_however_short_the_interval():
@@ -191,9 +296,9 @@ class _Failing:
 
 
 def test_a_collector_that_fails_is_counted_and_goes_on_being_asked(tmp_path, capsys):
-    from facesim.job import make_job
     from facesim.metrics.monitor import Recorder
     from facesim.run import Run
+    from facesim.spec.job import make_job
 
     run = Run.create(tmp_path / "run", make_job())
     recorder = Recorder(run, _Failing(), "psutil")

@@ -9,8 +9,9 @@ import pytest
 
 from facesim import models
 from facesim.errors import InputError
-from facesim.job import Experiment, make_job
 from facesim.models import HEADS, MODELS
+from facesim.spec.experiment import Experiment
+from facesim.spec.job import make_job
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")

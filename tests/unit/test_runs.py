@@ -36,7 +36,7 @@ def test_a_run_of_an_earlier_facesim_stays_readable(golden):
     assert result.billing.billable_s == 7
     assert result.resources["worker"].tasks == 2
     assert evaluation.closed_set.accuracy == result.held_out_accuracy
-    assert golden.job().strategy == "ps-async"
+    assert golden.job().strategy.name == "ps-async"
     assert golden.plan()["leader"] == "chief-0"
 
 

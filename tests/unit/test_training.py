@@ -95,7 +95,7 @@ def test_weight_decay_is_adamw_s_and_leaves_alone_what_is_no_kernel(tf):
 
 
 def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
-    from facesim.job import make_job
+    from facesim.spec.job import make_job
     from facesim.training.optimizer import make_optimizer
 
     optimizer = make_optimizer(
@@ -118,7 +118,7 @@ def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
 
 def test_a_step_learns_and_tells_what_it_was(tf):
     from facesim import models
-    from facesim.job import Experiment
+    from facesim.spec.experiment import Experiment
     from facesim.training.forward import forward_of
     from facesim.training.objective import loss_for
     from facesim.training.optimizer import FusedAdam

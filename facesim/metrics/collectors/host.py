@@ -19,6 +19,7 @@ class PsutilCollector:
     def __init__(self, pids: dict[str, int]):
         self._tasks = {name: psutil.Process(pid) for name, pid in pids.items()}
         self._cpus = available_cpus()
+        self._machine = psutil.cpu_times()
         psutil.cpu_percent()  # the first call only sets the beginning of the interval
         for process in self._tasks.values():
             process.cpu_percent()
@@ -38,6 +39,7 @@ class PsutilCollector:
             "cpu_count": self._cpus,
             "net_sent_bytes": sent,
             "net_received_bytes": received,
+            **self._load(),
         }
         if limited_to_a_share():
             return values  # the rest is the whole machine's, of which this host is a part; its engine measures it
@@ -50,6 +52,23 @@ class PsutilCollector:
         if disk:
             values |= {"disk_read_bytes": disk.read_bytes, "disk_written_bytes": disk.write_bytes}
         return values
+
+    def _load(self) -> dict[str, float]:
+        """What the whole machine did since the last time, also where this host is a part of it.
+
+        Interrupts are nobody's program: over loopback, the tasks' own bytes cause them.
+        """
+        before, self._machine = self._machine, psutil.cpu_times()
+        spent = {name: now - then for name, now, then in zip(before._fields, self._machine, before, strict=True)}
+        # The kernel counts guests' time in user and nice as well.
+        all_s = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)
+        if all_s <= 0:
+            return {}
+        shares = {"machine_busy_percent": spent["user"] + spent.get("nice", 0.0) + spent["system"]}
+        if "steal" in spent:
+            shares["steal_percent"] = spent["steal"]
+        percent = {name: min(100.0, max(0.0, 100 * spent_s / all_s)) for name, spent_s in shares.items()}
+        return {"machine_cpu_count": psutil.cpu_count() or 1, **percent}
 
     def _task(self, process: psutil.Process) -> dict[str, float]:
         with process.oneshot():

@@ -2,7 +2,7 @@
 
 from facesim.report.comparison import Comparison
 from facesim.report.plots.bars import cost_bars, phase_bars
-from facesim.report.plots.curves import against_time, learning_curves, mark_target
+from facesim.report.plots.curves import accuracy_against_time, learning_curves, loss_against_time
 from facesim.report.plots.recognition import cmc, roc
 from facesim.report.plots.resources import by_role_against_time, wire
 
@@ -11,8 +11,8 @@ def plots(comparison: Comparison) -> dict[str, str]:
     """Every plot that the runs have data for, as name -> SVG, in the order of the page."""
     drawn = {
         "curve": learning_curves(comparison),
-        "accuracy": against_time(comparison, "held_out_accuracy_percent", "held-out accuracy (%)", mark_target),
-        "loss": against_time(comparison, "loss", "training loss, dropout on"),
+        "accuracy": accuracy_against_time(comparison),
+        "loss": loss_against_time(comparison),
         "time": phase_bars(comparison),
         "cost": cost_bars(comparison),
         "cpu": by_role_against_time(comparison, "cpu_percent", "CPU (% of the host)", 1.0),

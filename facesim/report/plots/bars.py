@@ -1,4 +1,4 @@
-"""Where the time went and what it would cost: a bar a row."""
+"""Where the time went and what it cost: a bar a row."""
 
 from __future__ import annotations
 
@@ -47,25 +47,30 @@ def phase_bars(comparison: Comparison) -> str | None:
 
 
 def cost_bars(comparison: Comparison) -> str | None:
-    """What the run would have cost: one pair of bars a row, on demand and spot."""
-    rows = [row for row in comparison.rows if row.estimate("cost_usd")]
+    """What a run cost: dollars, on demand and as spot capacity, where every row ran on the instances whose price is
+    named; else instance-seconds, which have no price.
+    """
+    priced = all(row.priced for row in comparison.rows if row.counted)
+    bars = (
+        (("cost_usd", -0.19, 1.0, "on demand"), ("spot_cost_usd", 0.19, 0.45, "spot, assumed"))
+        if priced
+        else (("instance_s", 0.0, 1.0, ""),)
+    )
+    rows = [row for row in comparison.rows if row.estimate(bars[0][0])]
     if not rows:
         return None
     with drawing("cost-plot", "cost by strategy", (6.2, 1.3 + 0.7 * len(rows))) as (figure, svg):
         axes = figure.subplots()
         shades = dict(zip((row.label for row in comparison.rows), colours(comparison), strict=True))
         widest = 0.0
-        for name, offset, alpha, words in (
-            ("cost_usd", -0.19, 1.0, "on demand"),
-            ("spot_cost_usd", 0.19, 0.45, "spot, assumed"),
-        ):
+        for name, offset, alpha, words in bars:
             for index, row in enumerate(rows):
                 estimate = row.estimate(name)
                 if estimate:
                     widest = max(widest, estimate.mean)
                     axes.barh(index + offset, estimate.mean, height=0.34, color=shades[row.label], alpha=alpha)
                     axes.annotate(
-                        f"{quantity(estimate.mean, 'USD')} {words}",
+                        f"{quantity(estimate.mean, comparison.measures[name].unit)} {words}".rstrip(),
                         (estimate.mean, index + offset),
                         (5, 0),
                         va="center",
@@ -74,7 +79,7 @@ def cost_bars(comparison: Comparison) -> str | None:
                     )
         axes.set_yticks(range(len(rows)), [folded(row.label) for row in rows])
         axes.set_xlim(0, widest * 1.42 or 1)
-        axes.set_xlabel("US dollars a run, mean over seeds")
+        axes.set_xlabel(f"{'US dollars' if priced else 'instance-seconds'} a run, mean over seeds")
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
     return svg[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from facesim.report.comparison import Comparison
@@ -53,38 +53,63 @@ def learning_curves(comparison: Comparison) -> str | None:
     return svg[0]
 
 
-def against_time(
-    comparison: Comparison, metric: str, label: str, finish: Callable[[Axes, Comparison], None] | None = None
+def loss_against_time(comparison: Comparison) -> str | None:
+    return _against_time(comparison, [comparison.rows], "loss", "training loss, dropout on")
+
+
+def accuracy_against_time(comparison: Comparison) -> str | None:
+    """Rows that were not tested on the same images are drawn apart: a panel for each test."""
+    tested = {row for test in comparison.tests for row in test}
+    panels = [*comparison.tests, *((row,) for row in comparison.rows if row not in tested)]
+    if len(comparison.tests) < 2:
+        panels = [comparison.rows]
+    return _against_time(comparison, panels, "held_out_accuracy_percent", "held-out accuracy (%)", _mark_target)
+
+
+def _against_time(
+    comparison: Comparison,
+    panels: Sequence[Sequence[Row]],
+    metric: str,
+    label: str,
+    finish: Callable[[Axes, Sequence[Row]], None] | None = None,
 ) -> str | None:
     """`metric` against seconds since the first training step: each run thin, the mean over a row's seeds thick."""
-    if not any(_has(record, metric) for record in comparison.records):
+    panels = [rows for rows in panels if any(_has(record, metric) for row in rows for record in row.records)]
+    if not panels:
         return None
-    with drawing(f"{metric}-plot", f"{label} against time", (6.2, 3.7)) as (figure, svg):
-        axes = figure.subplots()
-        for row, colour in zip(comparison.rows, colours(comparison), strict=True):
-            for record in row.records:
-                if _has(record, metric):
-                    curve = thinned(record.history[["since_first_step_s", metric]].dropna())
-                    dash = "-" if record in row.counted else ":"
-                    axes.plot(curve["since_first_step_s"], curve[metric], dash, color=colour, linewidth=0.9, alpha=0.5)
-            mean = _mean_curve(row, metric)
-            if mean is not None:
-                axes.plot(mean["since_first_step_s"], mean[metric], color=colour, linewidth=2.4, label=row.label)
-        axes.set_xlabel("time since the first training step began (s)")
-        axes.set_ylabel(label)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        if finish:
-            finish(axes, comparison)
-        legend(axes)
+    colour_of = dict(zip(comparison.rows, colours(comparison), strict=True))
+    with drawing(f"{metric}-plot", f"{label} against time", (6.2, 3.7 * len(panels))) as (figure, svg):
+        for axes, rows in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+            for row in rows:
+                _draw(axes, row, metric, colour_of[row])
+            axes.set_xlabel("time since the first training step began (s)")
+            letter = comparison.test_of(rows[0]) if len(panels) > 1 else None
+            axes.set_ylabel(label + (f", on images {letter}" if letter else ""))
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            if finish:
+                finish(axes, rows)
+            legend(axes)
     return svg[0]
 
 
-def mark_target(axes: Axes, comparison: Comparison) -> None:
+def _draw(axes: Axes, row: Row, metric: str, colour: str) -> None:
+    for record in row.records:
+        if _has(record, metric):
+            curve = thinned(record.history[["since_first_step_s", metric]].dropna())
+            dash = "-" if record in row.counted else ":"
+            axes.plot(curve["since_first_step_s"], curve[metric], dash, color=colour, linewidth=0.9, alpha=0.5)
+    mean = _mean_curve(row, metric)
+    if mean is not None:
+        axes.plot(mean["since_first_step_s"], mean[metric], color=colour, linewidth=2.4, label=row.label)
+
+
+def _mark_target(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylim(0, 100)
-    chances = [row.estimate("chance_accuracy_percent") for row in comparison.rows]
+    chances = [row.estimate("chance_accuracy_percent") for row in rows]
     chance = next((estimate.mean for estimate in chances if estimate), None)
-    for level, name in ((comparison.target_accuracy, "target"), (chance, "chance")):
+    target = next((row.target_accuracy for row in rows if row.target_accuracy is not None), None)
+    for level, name in ((target, "target"), (chance, "chance")):
         if level is not None:
             axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
             at, align = (0.01, "left") if name == "target" else (0.99, "right")  # where curves that rise are not

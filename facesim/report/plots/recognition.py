@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from facesim.report.comparison import Comparison
 from facesim.report.plots.drawing import colours, drawing, legend
 
 
-def _evaluated(comparison: Comparison, protocol: str) -> list[tuple[str, str, int, dict[str, Any]]]:
-    """Label, colour, place among the row's and what was found, for each run's newest evaluation by `protocol`."""
-    found = []
+def _evaluated(comparison: Comparison, protocol: str) -> list[list[tuple[str, str, int, dict[str, Any]]]]:
+    """Label, colour, place among the row's and what was found, for each run's newest evaluation by `protocol`: a list
+    for each test, for what was found on other images is drawn apart. Of a row's seeds each may have images of its own.
+    """
+    found: dict[tuple[Any, ...], list[tuple[str, str, int, dict[str, Any]]]] = {}
+    places: Counter[tuple[Any, ...]] = Counter()
     for row, colour in zip(comparison.rows, colours(comparison), strict=True):
-        newest = [list(record.evaluations.values())[-1] for record in row.counted if record.evaluations]
-        own = [evaluation for evaluation in newest if evaluation.get(protocol) is not None]
-        found += [
-            (f"{row.label}, {evaluation['data']}", colour, nth, evaluation[protocol])
-            for nth, evaluation in enumerate(own)
-        ]
-    return found
+        for record in row.counted:
+            newest = list(record.evaluations.values())[-1] if record.evaluations else {}
+            if protocol not in newest:
+                continue
+            test = (newest["data"], newest.get("pairs"), comparison.test_of(row))
+            found.setdefault(test, []).append(
+                (f"{row.label}, {newest['data']}", colour, places[row, test], newest[protocol])
+            )
+            places[row, test] += 1
+    return list(found.values())
 
 
 def roc(comparison: Comparison) -> str | None:
@@ -26,23 +33,23 @@ def roc(comparison: Comparison) -> str | None:
     curves = _evaluated(comparison, "verification")
     if not curves:
         return None
-    with drawing("roc-plot", "true against false accept rate", (6.2, 3.7)) as (figure, svg):
-        axes = figure.subplots()
-        for label, colour, nth, own in curves:
-            axes.step(
-                own["roc"]["far"],
-                own["roc"]["tar"],
-                color=colour,
-                where="post",
-                linewidth=0.8 if nth else 2.2,
-                label=None if nth else f"{label}: EER {own['eer']:.1%}",
-            )
-        axes.set_xscale("log")
-        axes.set_xlim(min(own["lowest_far"] for *_, own in curves), 1)
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("false accept rate")
-        axes.set_ylabel("true accept rate")
-        legend(axes)
+    with drawing("roc-plot", "true against false accept rate", (6.2, 3.7 * len(curves))) as (figure, svg):
+        for axes, of_test in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves, strict=True):
+            for label, colour, nth, own in of_test:
+                axes.step(
+                    own["roc"]["far"],
+                    own["roc"]["tar"],
+                    color=colour,
+                    where="post",
+                    linewidth=0.8 if nth else 2.2,
+                    label=None if nth else f"{label}: EER {own['eer']:.1%}",
+                )
+            axes.set_xscale("log")
+            axes.set_xlim(min(own["lowest_far"] for *_, own in of_test), 1)
+            axes.set_ylim(0, 1.02)
+            axes.set_xlabel("false accept rate")
+            axes.set_ylabel("true accept rate")
+            legend(axes)
     return svg[0]
 
 
@@ -51,19 +58,19 @@ def cmc(comparison: Comparison) -> str | None:
     curves = _evaluated(comparison, "identification")
     if not curves:
         return None
-    with drawing("cmc-plot", "identification against rank", (6.2, 3.7)) as (figure, svg):
-        axes = figure.subplots()
-        for label, colour, nth, own in curves:
-            axes.plot(
-                range(1, len(own["cmc"]) + 1),
-                own["cmc"],
-                color=colour,
-                linewidth=0.8 if nth else 2.2,
-                label=None if nth else f"{label}: rank 1 {own['rank_1']:.1%}",
-            )
-        axes.set_xscale("log")
-        axes.set_ylim(top=1.02)
-        axes.set_xlabel("rank")
-        axes.set_ylabel("found up to that rank")
-        legend(axes)
+    with drawing("cmc-plot", "identification against rank", (6.2, 3.7 * len(curves))) as (figure, svg):
+        for axes, of_test in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves, strict=True):
+            for label, colour, nth, own in of_test:
+                axes.plot(
+                    range(1, len(own["cmc"]) + 1),
+                    own["cmc"],
+                    color=colour,
+                    linewidth=0.8 if nth else 2.2,
+                    label=None if nth else f"{label}: rank 1 {own['rank_1']:.1%}",
+                )
+            axes.set_xscale("log")
+            axes.set_ylim(top=1.02)
+            axes.set_xlabel("rank")
+            axes.set_ylabel("found up to that rank")
+            legend(axes)
     return svg[0]

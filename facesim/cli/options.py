@@ -1,0 +1,108 @@
+"""Options of the command line, made from the fields of a job (`facesim.spec.job.options`), and how help shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from facesim.cli.parsing import Choice, Command
+from facesim.spec.job import options
+from facesim.spec.options import GROUPS, About, Option
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+#: Key in a context's `meta`: help shows the options that are not common, too.
+_SHOW_ALL = "facesim.show_all"
+
+
+class GroupedOption(click.Option):
+    """An option that help shows in its group, and only with --help-all where it is not a common one."""
+
+    def __init__(self, *args: Any, about: About, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.about = about
+
+
+class GroupedCommand(Command):
+    """A command whose help shows the common options in groups; `--help-all` shows all of them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        hidden = 0
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            about = getattr(param, "about", About("Output", common=True))
+            if record is None:
+                continue
+            if about.common or ctx.meta.get(_SHOW_ALL):
+                groups[about.group].append(record)
+            else:
+                hidden += 1
+        for group, records in groups.items():
+            if records:
+                with formatter.section(group):
+                    formatter.write_dl(records)
+        if hidden:
+            formatter.write_paragraph()
+            formatter.write_text(f"{hidden} more options: --help-all")
+
+
+def _show_all(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        ctx.meta[_SHOW_ALL] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+def own(*names: str, group: str = "Output", common: bool = True, **attributes: Any) -> Decorator:
+    """An option of a command's own, in a group of its help."""
+    return click.option(*names, cls=GroupedOption, about=About(group, common), **attributes)
+
+
+def help_all() -> Decorator:
+    """`--help-all`, for a `GroupedCommand`."""
+    return own("--help-all", is_flag=True, is_eager=True, expose_value=False, callback=_show_all,
+               help="show every option and exit")  # fmt: skip
+
+
+def job_options(
+    several: Iterable[str] = (), only: Iterable[str] | None = None, without: Iterable[str] = ()
+) -> Decorator:
+    """Options that describe jobs, in the order of the groups: `only` those named, or all but `without`.
+
+    Those in `several` may be given more than once, for a job each. What is not given is None: the job's default.
+    """
+    table = options()
+    chosen = [table[name] for name in (table if only is None else only) if name not in set(without)]
+    chosen.sort(key=lambda one: GROUPS.index(one.about.group))
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for one in reversed(chosen):
+            command = _click_option(one, one.name in set(several))(command)
+        return command
+
+    return decorate
+
+
+def _click_option(one: Option, several: bool) -> Decorator:
+    names = [f"{one.flag}/--no-{one.flag[2:]}"] if one.kind is bool else [one.flag]
+    belongs = f"{', '.join(one.of)}: " if one.of and one.path[0] == "strategy" else ""
+    return click.option(
+        *names,
+        cls=GroupedOption,
+        about=one.about,
+        type=None if one.kind is bool else Choice(one.choices()) if one.choices else one.kind,
+        multiple=one.several or several,
+        default=None,
+        callback=_none_if_empty,
+        metavar=one.about.metavar,
+        help=f"{belongs}{one.help}  [default: {one.shown_default}]",
+    )
+
+
+def _none_if_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:
+    """An option that may be given several times and was not is left out, like any other."""
+    return None if value == () else value

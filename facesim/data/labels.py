@@ -1,0 +1,119 @@
+"""Whom an image shows, as files of many images say it: a name, a number, or a one-hot vector.
+
+What a label means must be clear from the label itself. Whatever could mean two things is refused, for a wrong reading
+would train on wrong people without a sign of it.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from facesim.data.layouts import natural_key, some
+from facesim.errors import InputError
+from facesim.unused import printable
+
+#: float32 holds every whole number up to this one.
+_MOST_IN_FLOAT = 1 << 24
+_MOST_IN_INT = (1 << 63) - 1
+
+_REMEDY = "A label must be a name, a whole number from 0 on, or a one-hot vector."
+
+
+class Label(NamedTuple):
+    """A label as it was found: a name or a number, and how long the one-hot vector was that it stood in, 0 if none."""
+
+    value: int | str
+    one_hot: int = 0
+
+
+class People(NamedTuple):
+    """labels: one an image, 0..len(names)-1. names: in natural order. notes: how the labels were read."""
+
+    labels: list[int]
+    names: list[str]
+    notes: list[str]
+
+
+def label_of_numbers(values: Sequence[float], where: str) -> Label:
+    """The label that one image's numbers are: a single whole number, or the place of the 1 in a one-hot vector.
+
+    Raises:
+        InputError: they are something else; the message begins with `where` and says what.
+    """
+    if len(values) == 1:
+        return Label(whole(values[0], where))
+    place = one_hot_place(values)
+    if place is None:
+        shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        raise InputError(
+            f"{where} has {len(values):,} numbers as its label ({shown}), which are not one-hot (a single 1, and else "
+            f"0). {_REMEDY}"
+        )
+    return Label(place, len(values))
+
+
+def whole(value: float, where: str) -> int:
+    """A single number as a label.
+
+    Raises:
+        InputError: it is no whole number from 0 on.
+    """
+    is_float = isinstance(value, float)
+    if not math.isfinite(value) or value < 0 or value != math.floor(value):
+        raise InputError(f"{where} has the label {value}; it must be a whole number from 0 on. {_REMEDY}")
+    if value > (_MOST_IN_FLOAT if is_float else _MOST_IN_INT):
+        why = f"; above {_MOST_IN_FLOAT:,} a float32 does not hold every whole number" if is_float else ""
+        raise InputError(f"{where} has the label {value:g}, too large to number people{why}. {_REMEDY}")
+    return int(value)
+
+
+def one_hot_place(values: Sequence[float]) -> int | None:
+    """Where the 1 is if all others are 0, else None."""
+    counted = Counter(values)
+    if len(values) > 1 and counted[1] == 1 and counted[0] == len(values) - 1:
+        return list(values).index(1)
+    return None
+
+
+def people_of(found: Sequence[Label], source: str) -> People:
+    """Who is who. Names that are the same text, composed or decomposed Unicode, are one person.
+
+    Raises:
+        InputError: labels of different kinds are mixed, so that they could mean different things.
+    """
+    kinds = {f"a one-hot vector of {one.one_hot}" if one.one_hot else _kind(one.value) for one in found}
+    if len(kinds) > 1:
+        raise InputError(f"{source} has labels of different kinds: {' and '.join(sorted(kinds))}. {_REMEDY}")
+    notes = []
+    if found and found[0].one_hot:
+        notes.append(f"The labels are one-hot vectors of {found[0].one_hot}; the place of the 1, from 0, is the label.")
+    written = [str(one.value) for one in found]
+    if not all(map(str.strip, written)):
+        raise InputError(f"{source} has an image whose label is an empty text. {_REMEDY}")
+    same = same_names(written)
+    names = sorted(set(same.values()), key=natural_key)
+    number_of = {name: number for number, name in enumerate(names)}
+    return People([number_of[same[text]] for text in written], names, notes + notes_on_names(written))
+
+
+def same_names(written: Iterable[str]) -> dict[str, str]:
+    """Each name as it is written, to the composed Unicode (NFC) that is the person's name."""
+    return {text: unicodedata.normalize("NFC", text) for text in set(written)}
+
+
+def notes_on_names(written: Iterable[str]) -> list[str]:
+    """What to tell of names that are written in several ways and are one person's."""
+    spellings = Counter(same_names(written).values())
+    several = sorted((name for name, count in spellings.items() if count > 1), key=natural_key)
+    if not several:
+        return []
+    shown = some([printable(name) for name in several])
+    return [f"{shown}: written in composed and in decomposed Unicode, and taken as one person each."]
+
+
+def _kind(value: int | str) -> str:
+    return "a text" if isinstance(value, str) else "a number"

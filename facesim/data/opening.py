@@ -1,0 +1,141 @@
+"""Open an image with Pillow: only a regular file, only kinds that Pillow decodes by itself, of whatever stored size.
+
+Pillow's own `Image.open` refuses by the size that is stored. What matters is the memory that decoding takes: a JPEG can
+be decoded at a part of its size, so a phone's photograph of 108 megapixels needs little. So the limit is on what is
+decoded.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from facesim.files import open_regular, why_unread
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+#: As Pillow names them. Others are rare, or Pillow starts another program for them (EPS).
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+
+#: So many pixels are decoded of one image at most: Pillow's own limit, 0.36 GB.
+MAX_PIXELS = 89_478_485
+
+#: A JPEG may store so many, if it can be decoded at a part of its size. A progressive one is held whole meanwhile.
+MAX_JPEG_PIXELS = 250_000_000
+
+_BYTES_PER_PIXEL = 4
+_PROGRESSIVE_BYTES_PER_PIXEL = 6
+_ORIENTATION = 0x0112
+
+
+class Unusable(ValueError):
+    """Content that is no image of a kind that is read, or too large a one; the message says so to the user."""
+
+
+@contextmanager
+def opened(source: Path | BinaryIO, enough: int | None = None) -> Iterator[Image.Image]:
+    """The image of a file, or of bytes, its header read and its pixels not yet; closed afterwards.
+
+    With `enough`, pixels, it is to be decoded: a JPEG at 1/2, 1/4 or 1/8 of its size if both sides keep that many.
+    `image.info["stored_size"]` is the size before that, (width, height).
+
+    Raises:
+        OSError, ValueError: the path cannot be opened (`facesim.files.why_unread` has words for it).
+        Unusable: it is no image of a kind that is read, or decoding it takes too much.
+        Exception: whatever Pillow trips over in a damaged header.
+    """
+    try:
+        file = open_regular(source) if isinstance(source, (str, os.PathLike)) else source
+    except ValueError as error:
+        raise Unusable(why_unread(error)) from error
+    with file, _recognised(file) as image:
+        image.info["stored_size"] = image.size
+        if enough:
+            image.draft(None, (enough, enough))
+            _check_size(image)
+        yield image
+
+
+def _recognised(file: BinaryIO) -> Image.Image:
+    """What `PIL.Image.open` does, for `FORMATS`, without its limit."""
+    from PIL import Image
+
+    start = file.read(16)
+    for name in FORMATS:
+        if name not in Image.OPEN:
+            Image.init()
+        factory, accepts = Image.OPEN.get(name, (None, None))
+        # An answer in words says that this Pillow was built without the kind.
+        if factory is None or (accepts and accepts(start) is not True):
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` has it: not of this kind after all
+            continue
+    raise Unusable("empty file" if not start else _unknown(file, start))
+
+
+def _unknown(file: BinaryIO, start: bytes) -> str:
+    size = file.seek(0, os.SEEK_END)
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis"):
+        return "HEIC is not supported; convert it to JPEG"
+    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
+        return "AVIF is not supported by this Pillow; convert it to JPEG"
+    if size >= 192 and any(_is_square(size / channels) for channels in (1, 3, 4)):
+        return "not an image that Pillow can read, perhaps raw pixels by its size; encode it as JPEG or PNG"
+    return "not an image that Pillow can read"
+
+
+def _is_square(count: float) -> bool:
+    return round(count**0.5) ** 2 == count
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's orientation, 1 (upright) to 8; 1 where there is none that can be read, so that a picture stays usable."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  Pillow raises whatever it trips over in damaged metadata
+        return 1
+    return found if type(found) is int and 1 <= found <= 8 else 1
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The image turned as `orientation` (of `orientation_of`) asks."""
+    from PIL import Image
+
+    turn = Image.Transpose
+    turns = (
+        turn.FLIP_LEFT_RIGHT,
+        turn.ROTATE_180,
+        turn.FLIP_TOP_BOTTOM,
+        turn.TRANSPOSE,
+        turn.ROTATE_270,
+        turn.TRANSVERSE,
+        turn.ROTATE_90,
+    )
+    return image if orientation == 1 else image.transpose(turns[orientation - 2])
+
+
+def _check_size(image: Image.Image) -> None:
+    """Raise Unusable if decoding `image` takes too much."""
+    width, height = image.info["stored_size"]
+    size = f"too large: {width} x {height} pixels are more than"
+    if image.format in ("JPEG", "MPO") and width * height > MAX_JPEG_PIXELS:
+        raise Unusable(f"{size} {MAX_JPEG_PIXELS:,}; make it smaller")
+    if image.width * image.height > MAX_PIXELS:
+        raise Unusable(f"{size} {MAX_PIXELS:,}; make it smaller, or save it as JPEG, decoded at a part of its size")
+
+
+def decoding_bytes(image: Image.Image) -> int:
+    """About how much memory decoding `image`, as `opened` gives it, takes."""
+    held = image.width * image.height * _BYTES_PER_PIXEL
+    if image.info.get("progressive"):
+        width, height = image.info["stored_size"]
+        held += width * height * _PROGRESSIVE_BYTES_PER_PIXEL
+    return held

@@ -1,0 +1,197 @@
+"""Lists of image files as CSV, also as spreadsheets write them: `;` or tabs, UTF-16, capitals, backslashes."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from facesim.data.labels import notes_on_names
+from facesim.data.layouts import Example, in_order, some
+from facesim.errors import InputError
+from facesim.files import open_regular, why_unread
+from facesim.unused import printable
+
+#: Byte order marks; UTF-32's little-endian one begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DELIMITERS = (",", ";", "\t", "|")
+_SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "set", "fold", "usage", "phase"})
+_NO_WIDTH = "\ufeff\u200b\u2060"
+_REMEDY = "Save it as CSV UTF-8, with the first line path,label."
+
+
+@dataclass(frozen=True)
+class Table:
+    """The examples that a table lists, in order, and what a user should know of how it was read."""
+
+    examples: list[Example]
+    notes: tuple[str, ...]
+
+
+def read_csv(path: Path) -> list[Example]:
+    """The examples that a CSV file lists, as `read_table` reads them."""
+    return read_table(path).examples
+
+
+def read_table(path: Path) -> Table:
+    """The examples that a CSV file lists: a header with `path` and `label`, optionally `group`.
+
+    Cells are separated by commas, semicolons, tabs or bars, as the header is. The text is UTF-8, or UTF-16 or UTF-32 as
+    its beginning tells. The header's columns are in any order and case; other columns, and a split, are not used, which
+    a note tells. Labels are texts, whatever they look like; those that differ only in their form of Unicode are one.
+
+    Relative paths start at the CSV's own folder and must stay inside it; absolute paths are taken as they are. Windows'
+    backslashes are read as slashes. Whether the files exist is not looked at here: a missing file is found, and
+    counted, when images are decoded.
+
+    Raises InputError for a missing column, an empty cell, more cells than columns, a path that escapes or is one of
+    another system, a file listed twice (it could land in training and in test) and an identity in two groups.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such file: {printable(str(path))}. Give an existing .csv with the columns path,label.")
+    try:
+        columns, rows = _rows(_text(path))
+    except (UnicodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY}") from error
+    if not {"path", "label"} <= set(columns):
+        raise InputError(
+            f"{path} has the columns {printable(some(columns, 20)) or '(none)'}; path and label are needed. "
+            f"Make the first line: path,label"
+        )
+    for column, count in Counter(columns).items():
+        if count > 1 and column in {"path", "label", "group"}:
+            raise InputError(f"{path} has the column {column} {count} times. Remove or rename all but one.")
+
+    folder = Path(os.path.abspath(path.parent))
+    examples, line_of, group_of, labels, backslashes = [], {}, {}, set(), 0
+    splits: Counter[str] = Counter()
+    split_column = next((column for column in columns if column in _SPLIT_COLUMNS), None)
+    for line, cells in rows:
+        if any(map(str.strip, cells[len(columns) :])):
+            raise InputError(
+                f"{path} line {line} has {len(cells)} cells and the header {len(columns)} columns. Put quotes around a "
+                f"cell that has the separator in it."
+            )
+        row = {column: cell.strip() for column, cell in zip(columns, cells)}
+        listed, label = row.get("path", ""), row.get("label", "")
+        group = unicodedata.normalize("NFC", row.get("group", "")) or None
+        identity = printable(unicodedata.normalize("NFC", label))
+        if not listed or not identity:
+            raise InputError(f"{path} line {line}: the path or the label is empty. Fill in both or remove the line.")
+        place = _place(listed, folder, f"{path} line {line}")
+        backslashes += place != listed
+        image = Path(os.path.abspath(folder / place))
+        if not Path(place).is_absolute() and not image.is_relative_to(folder):
+            raise InputError(
+                f"{path} line {line}: {printable(listed)} leads out of the CSV's folder. Relative paths must stay "
+                f"inside it; move the CSV up or write an absolute path."
+            )
+        if image in line_of:
+            raise InputError(
+                f"{path} line {line}: {printable(listed)} is already on line {line_of[image]}. A file listed twice "
+                f"could be trained on and tested on; remove one line."
+            )
+        if group_of.setdefault(identity, group) != group:
+            raise InputError(
+                f"{path} line {line}: {identity} is in group {group or '(none)'} here and in "
+                f"{group_of[identity] or '(none)'} before. Give each identity one group."
+            )
+        line_of[image] = line
+        labels.add(label)
+        splits[row.get(split_column or "", "")] += 1
+        examples.append(Example(image, identity, group))
+    notes = [*_notes_on_columns(columns, split_column, splits), *notes_on_names(sorted(labels))]
+    if backslashes:
+        notes.append(f"{backslashes:,} paths are written with backslashes, which are read as slashes.")
+    return Table(in_order(examples), tuple(notes))
+
+
+def _text(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            content = file.read()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {why_unread(error)}. Give a .csv file that you may read.") from None
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+    if encoding is None and b"\0" in content[:4]:  # UTF-16 without a mark: every other byte of ASCII is 0
+        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
+    text = content.decode(encoding or "utf-8")
+    if "\0" in text:
+        raise InputError(f"{path} has a 0 byte in its text: it is damaged, or no CSV. {_REMEDY}")
+    return text
+
+
+def _rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The columns of the header, in lower case, and every row that is not empty, with its line; where the columns that
+    are needed are missing, the header as it is, and no rows.
+    """
+    lines = io.StringIO(text, newline="")
+    begin = 0
+    if text[:4].lower() == "sep=":  # Excel's own line about the separator
+        lines.readline()
+        begin = 1
+    at = lines.tell()
+    headers = {}
+    for delimiter in _DELIMITERS:
+        lines.seek(at)
+        headers[delimiter] = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
+    delimiter = next((one for one, cells in headers.items() if {"path", "label"} <= set(map(_column, cells))), None)
+    if delimiter is None:
+        return [cell.strip() for cell in headers[","]], []
+    lines.seek(at)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
+    header = [_column(cell) for cell in next(reader)]
+    rows = [(begin + reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    while header and not header[-1]:  # a spreadsheet's empty columns
+        header.pop()
+    return header, rows
+
+
+def _column(cell: str) -> str:
+    return unicodedata.normalize("NFKC", cell).strip(_NO_WIDTH).strip().lower()
+
+
+def _place(listed: str, folder: Path, where: str) -> str:
+    """A path as this system writes it.
+
+    Raises:
+        InputError: it is absolute on Windows, so that it cannot be here, or the address of something that is no file.
+    """
+    if "://" in listed:
+        raise InputError(f"{where}: {printable(listed)} is an address, and images are read from files. Download it.")
+    windows = PureWindowsPath(listed)
+    if os.name == "posix" and (windows.drive and "\\" in listed):
+        raise InputError(
+            f"{where}: {printable(listed)} is a path of a Windows system, which this one does not have. Write paths "
+            f"from the CSV's own folder on, such as {PurePosixPath(*windows.parts[-2:])}"
+        )
+    # A backslash can be a part of a file's name here, but hardly is.
+    if "\\" in listed and not os.path.lexists(folder / listed):
+        return listed.replace("\\", "/")
+    return listed
+
+
+def _notes_on_columns(columns: Sequence[str], split_column: str | None, splits: Counter[str]) -> Iterator[str]:
+    if split_column:
+        counts = ", ".join(f"{printable(name) or '(empty)'} {count:,}" for name, count in splits.most_common(5))
+        yield (
+            f"the column {split_column} ({counts}) is not used: all are pooled, and facesim makes its own split "
+            f"(--held-out)."
+        )
+    others = [column or "(without a name)" for column in columns if column not in {"path", "label", "group"}]
+    others = [printable(column) for column in others if column != split_column]
+    if others:
+        yield f"columns that are not used: {some(others)}."

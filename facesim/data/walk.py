@@ -1,0 +1,268 @@
+"""The files below a folder: which of them are images, by name or content, and why the others are not.
+
+What the computers that people keep photographs on put beside them (thumbnails, trash, settings) is known by its name.
+Only regular files are opened, so nothing waits, and links lead to no file twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from facesim.errors import InputError
+from facesim.files import kind_of_file, open_regular, why_unread
+from facesim.unused import Tally, Unused, printable
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+    | {".pgm", ".ppm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
+)
+_IMAGE_SIGNATURE = re.compile(rb"GIF8[79]a|\xff\xd8\xff|\x89PNG\r\n|P[1-6]\s|II\*\0|MM\0\*|RIFF....WEBP", re.DOTALL)
+_UNREAD_IMAGE_SUFFIXES = frozenset(
+    {".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".tga", ".ico", ".psd", ".psb", ".xcf", ".svg", ".eps", ".pdf", ".exr"}
+    | {".hdr", ".dds", ".pcx", ".ras", ".sgi", ".pfm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+    | {".raw", ".srw", ".pef", ".fits", ".dcm", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".npy"}
+)
+"""Pictures and films of kinds that are not read."""
+
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}", re.IGNORECASE)
+
+#: Why names are left out, and the names, of files and folders alike, in any case. The first that fits is told.
+_SYSTEM_NAMES = {
+    "of a NAS: thumbnails, trash or snapshots": (
+        # Synology, QNAP, NetApp and ZFS, Buffalo, Western Digital
+        r"@eadir|@tmp|@synoresource|@sharebin|synology_.*@eadir|syno(photo|file|index|eastream)[_@].*|#recycle|#snapshot"
+        r"|@recycle|@recently-snapshot|@__thumb|\.@__.*|\.@.*|~snapshot|\.snapshots?|\.zfs|trashbox|\.wdmc|\.wdcache"
+    ),
+    "of macOS": (
+        r"__macosx|\._.*|\.ds_store|\.appledouble|\.spotlight-v100|\.trashes|\.trash|\.fseventsd|\.temporaryitems"
+        r"|\.documentrevisions-v100|\.apdisk|\.localized|\.volumeicon\.icns|\.com\.apple\..*|network trash folder"
+        r"|temporary items|icon\r|.*\.icloud"
+    ),
+    "of Windows": (
+        r"thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$recycle\.bin|recycler|recycled"
+        r"|system volume information|.*:zone\.identifier"
+    ),
+    "of Linux or Android: thumbnails or trash": (
+        r"\.trash-\d+|\.thumbnails?|\.thumbs|\.xvpics|\.directory|lost\+found|lost\.dir|\.trashed-.*|\.pending-.*|\.nomedia"
+    ),
+    "of a photo program: copies, thumbnails or settings": (
+        r"\.picasaoriginals|\.?picasa\.ini|zbthumbnail\.info|.*\.lrdata|.*\.lrcat-data|\.dtrash|\.dphoto|captureone"
+        r"|\[originals\]|nksc_param|\.pp3|\.darktable|\.shotwell|\.photostructure|\.fotostation|acdsee.*\.xmp"
+    ),
+    "of a program that keeps folders in step": (
+        r"\.dropbox|\.dropbox\.(cache|attr)|\.stversions|\.stfolder|\.sync|\.owncloudsync\.log|\.nextcloudsync\.log"
+        r"|~syncthing~.*\.tmp"
+    ),
+    "hidden, its name begins with a dot": r"\..*",
+}
+_SYSTEM = {reason: re.compile(names, re.IGNORECASE | re.DOTALL) for reason, names in _SYSTEM_NAMES.items()}
+
+_LINK_OUT = "a link out of the folder, which is not followed"
+_FOLDER_LINK = "a link to a folder, which is not followed"
+_LINK_LOOP = "a loop of links"
+_SECOND_NAME = "another name (a link) of a file that is there already"
+_NO_IMAGES = "a folder without an image that can be read"
+
+
+@dataclass(frozen=True)
+class Walked:
+    """The image files below a folder, in order of their paths, and what else is there."""
+
+    images: tuple[Path, ...]
+    unused: tuple[Unused, ...]
+
+
+def walk(root: Path) -> Walked:
+    """Find the image files below `root`: those with an image's suffix, and others that begin as an image does.
+
+    A file with several names, by links of either kind, is found once, by a name that is no symbolic link if it has one.
+    Links out of the folder and links to folders are not followed.
+
+    Raises:
+        InputError: a folder cannot be listed; an identity would be missing otherwise.
+    """
+    root = Path(os.path.realpath(root))
+    seen = _Seen(root)
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        waiting += reversed(seen.look_into(folder))
+    return seen.walked()
+
+
+def list_images(root: Path) -> list[Path]:
+    """All image files below `root`, in order of their paths."""
+    return list(walk(root).images)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The regular files that lie directly in a folder, links to such ones included, in order of their names.
+
+    Raises:
+        InputError: the folder cannot be listed.
+    """
+    return [path for path in map(folder.joinpath, _names_in(folder)) if os.path.isfile(path)]
+
+
+def system_name(name: str) -> str | None:
+    """Why a file or folder of this name is left out unseen: which system it belongs to. None for all others."""
+    return next((reason for reason, names in _SYSTEM.items() if names.fullmatch(name)), None)
+
+
+class _Seen:
+    """What was met on a walk so far."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._tally = Tally()
+        self._files: list[Path] = []
+        self._links: list[Path] = []
+        self._known: set[tuple[int, int]] = set()
+        self._folders: dict[Path, int] = {}  # each with the files that lie in it directly
+
+    def look_into(self, folder: Path) -> list[Path]:
+        """Take in what lies directly in `folder`; the folders in it, which are to be looked into next, in order."""
+        subfolders = []
+        self._folders[folder] = 0
+        for name in _names_in(folder):
+            path = folder / name
+            try:
+                mode = os.lstat(path).st_mode
+            except FileNotFoundError:
+                continue  # removed a moment ago
+            except OSError as error:
+                self._leave_out(why_unread(error), path)
+                continue
+            unit = "folder" if stat.S_ISDIR(mode) else "file"
+            if reason := system_name(name):
+                self._leave_out(reason, path, unit)
+            elif stat.S_ISDIR(mode):
+                subfolders.append(path)
+            else:
+                self._folders[folder] += 1
+                self._take(path, mode)
+        return subfolders
+
+    def _take(self, path: Path, mode: int) -> None:
+        if stat.S_ISLNK(mode):
+            self._take_link(path)
+        elif not stat.S_ISREG(mode):
+            self._leave_out(kind_of_file(mode), path)
+        elif reason := _why_no_image(path):
+            self._leave_out(reason, path)
+        else:
+            self._files.append(path)
+
+    def _take_link(self, path: Path) -> None:
+        target = Path(os.path.realpath(path))
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                self._leave_out(_LINK_LOOP, path, "link")
+            elif not target.is_relative_to(self._root):
+                self._leave_out(_LINK_OUT, path, "link")
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                self._files.append(path)  # a link to nothing that should be an image: an unreadable one
+            else:
+                self._leave_out(f"a link: {why_unread(error)}", path, "link")
+            return
+        if not target.is_relative_to(self._root):
+            self._leave_out(_LINK_OUT, path, "link")
+        elif stat.S_ISDIR(mode):
+            self._leave_out(_LINK_LOOP if path.is_relative_to(target) else _FOLDER_LINK, path, "link")
+        elif not stat.S_ISREG(mode):
+            self._leave_out(f"a link to {kind_of_file(mode)}", path, "link")
+        elif reason := _why_no_image(path):
+            self._leave_out(reason, path)
+        else:
+            self._links.append(path)
+
+    def walked(self) -> Walked:
+        images = [path for path in (*self._files, *self._links) if self._is_new(path)]
+        self._count_folders_without(images)
+        return Walked(tuple(sorted(images)), self._tally.counted)
+
+    def _is_new(self, path: Path) -> bool:
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return True  # it cannot be read, which is told when it is to be decoded
+        known = (found.st_dev, found.st_ino)
+        if known in self._known and found.st_ino:
+            self._leave_out(_SECOND_NAME, path, "link")
+            return False
+        self._known.add(known)
+        return True
+
+    def _count_folders_without(self, images: list[Path]) -> None:
+        """Count each folder without an image in it or below it, but not again the folders that it holds."""
+        useful = self._above(image.parent for image in images) | {self._root}
+        filled = self._above(folder for folder, files in self._folders.items() if files)
+        for folder in self._folders:
+            if folder not in useful and folder.parent in useful:
+                self._leave_out(_NO_IMAGES if folder in filled else "an empty folder", folder, "folder")
+
+    def _above(self, folders: Iterable[Path]) -> set[Path]:
+        """These folders and all that hold them, up to the root."""
+        found: set[Path] = set()
+        for folder in folders:
+            above = folder
+            while above not in found and above != self._root:
+                found.add(above)
+                above = above.parent
+        return found
+
+    def _leave_out(self, reason: str, path: Path, unit: str = "file") -> None:
+        self._tally.add(reason, path.relative_to(self._root).as_posix(), unit)
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []  # removed a moment ago
+    except OSError as error:
+        raise InputError(
+            f"{printable(str(folder))} cannot be listed: {error.strerror}. Make it readable or move it away."
+        ) from error
+
+
+def _why_no_image(path: Path) -> str | None:
+    """Why a regular file is not taken for an image, by its suffix and how it begins; None if it is."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return None
+    try:
+        with open_regular(path) as file:
+            start = file.read(16)
+    except (OSError, ValueError) as error:
+        return f"no image by its name, and {why_unread(error)}"
+    if _IMAGE_SIGNATURE.match(start):
+        return None
+    if suffix in _UNREAD_IMAGE_SUFFIXES:
+        return f"{suffix} is not read, convert it to JPEG or PNG"
+    return f"no image ({suffix})" if _SUFFIX.fullmatch(suffix) else "no image, by name and content"
+
+
+def summary_of_files(root: Path) -> str:
+    """What lies below `root`, where there are no images: the most frequent suffixes, and links."""
+    suffixes, links, waiting = Counter(), 0, [root]
+    while waiting:
+        folder = waiting.pop()
+        for path in (folder / name for name in _names_in(folder)):
+            if path.is_symlink():
+                links += 1
+            elif path.is_dir():
+                waiting.append(path)
+            else:
+                suffixes[printable(path.suffix or path.name)] += 1
+    found = [f"{count} {suffix}" for suffix, count in suffixes.most_common(5)] or ["nothing"]
+    return ", ".join(found + [f"{links} links, which are not followed out of the folder"] * bool(links))

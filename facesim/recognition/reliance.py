@@ -1,0 +1,169 @@
+"""How far a saved model's answers can be relied on: by what `facesim evaluate` found of it, on which images, and when.
+
+A threshold is of the model and of the images that it was chosen on. So an answer names where its threshold is from and
+how often it errs there, and there is none where the model was not found to tell people apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from facesim.recognition.groups import MIN_PEOPLE
+
+if TYPE_CHECKING:
+    from facesim.runs.directory import Run
+
+#: A model whose AUC may, by its 95 % interval, be no more than this tells little more than a coin, which has 0.5.
+LEAST_AUC = 0.6
+
+
+class Reliance(NamedTuple):
+    """What an evaluation says of a model's answers, as far as it is on record; rates are shares, 0-1.
+
+    `seen` says whether its people were trained on, `same_model` whether the model is still the one that was evaluated.
+    `false_accept_rate` and `false_reject_rate` are those of thresholds that were chosen on other people.
+    """
+
+    data: str
+    evaluated_unix_s: float | None
+    people: int | None
+    seen: bool | None
+    same_model: bool | None
+    threshold: float
+    genuine_pairs: int
+    impostor_pairs: int
+    false_accept_rate: float | None
+    false_reject_rate: float | None
+    auc: float
+    auc_low: float
+    auc_high: float
+    rank_1: float | None
+    probes: int | None
+    gallery_identities: int | None
+
+    @property
+    def cannot_tell(self) -> str | None:
+        """Why the model's answers say nothing, in words; None if they were found to say something."""
+        if self.same_model is False:
+            return f"the model is not the one any more that was evaluated on {self.data}"
+        if self.auc_low <= LEAST_AUC:
+            return (
+                f"on {self.data} this model was not found to tell people apart: AUC {self.auc:.2f}, 95 % interval "
+                f"{self.auc_low:.2f} to {self.auc_high:.2f}, where a coin has 0.5"
+            )
+        return None
+
+    @property
+    def cannot_identify(self) -> str | None:
+        """The same of answers who of a gallery somebody is."""
+        if self.rank_1 is not None and self.probes and self.gallery_identities:
+            from scipy.stats import binomtest
+
+            low = binomtest(round(self.rank_1 * self.probes), self.probes).proportion_ci(method="wilson").low
+            if self.same_model is not False and low <= 1 / self.gallery_identities:
+                return (
+                    f"on {self.data} this model named the right one of {self.gallery_identities} people for "
+                    f"{self.rank_1:.0%} of {self.probes} images, which is not shown to be more than chance"
+                )
+        return self.cannot_tell
+
+    @property
+    def right(self) -> str | None:
+        """How often the first of the people that it names is the right one, in words; None if that is not known."""
+        if self.rank_1 is None:
+            return None
+        return (
+            f"on {self.data} the first name was right for {self.rank_1:.1%} of {self.probes} images of "
+            f"{self.gallery_identities} people; of a larger gallery it is right less often"
+        )
+
+    @property
+    def origin(self) -> str:
+        """Where the threshold is from and how often it errs, in words."""
+        people = "" if self.people is None else f" of {self.people} people"
+        told = (
+            f"threshold {self.threshold:.3f}, the best on {self.data}{people}, evaluated {_when(self.evaluated_unix_s)}"
+            f" on {self.genuine_pairs} pairs of the same and {self.impostor_pairs} of different people"
+        )
+        if self.false_accept_rate is None or self.false_reject_rate is None:
+            return f"{told}; AUC {self.auc:.2f}, its error rates are not on record"
+        return (
+            f"{told}: it took {self.false_accept_rate:.1%} of different people for the same one, and "
+            f"{self.false_reject_rate:.1%} of the same for different ones; AUC {self.auc:.2f} ({self.auc_low:.2f} to "
+            f"{self.auc_high:.2f})"
+        )
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why it may err more often than that, in words."""
+        told = []
+        if self.seen:
+            told.append("the model was trained on these people: of others it tells less well than its error rates say")
+        if self.people is not None and self.people < MIN_PEOPLE:
+            told.append(f"{self.people} people are few: with others the error rates may be quite different")
+        if self.same_model is None:
+            told.append("it is not on record whether the model has changed since")
+        return tuple(told)
+
+    def to_json(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+def mark(run: Run, found: dict[str, Any]) -> dict[str, Any]:
+    """What an evaluation found, with when it was and of which model."""
+    return {**found, "evaluated_unix_s": time.time(), "model_sha256": _sha256(run.model_file)}
+
+
+def reliance(run: Run) -> Reliance | None:
+    """By the newest evaluation on people whom the model was not trained on; if there is none, by the newest at all.
+    None where the run was not evaluated.
+    """
+    evaluations = list(run.evaluations().values())
+    if not evaluations:
+        return None
+    unseen = [each for each in evaluations if not each.get("identities_seen_in_training")]
+    found = (unseen or evaluations)[-1]
+    own, ranked = found.verification, found.identification or {}
+    kept = found.get("model_sha256")
+    low, high = (own.get("auc_low"), own.get("auc_high"))
+    if low is None or high is None:
+        low, high = hanley_mcneil(own["auc"], own["genuine_pairs"], own["impostor_pairs"])
+    return Reliance(
+        data=found["data"],
+        evaluated_unix_s=found.get("evaluated_unix_s"),
+        people=found.get("people"),
+        seen=found.get("identities_seen_in_training"),
+        same_model=None if kept is None else kept == _sha256(run.model_file),
+        threshold=own["threshold"],
+        genuine_pairs=own["genuine_pairs"],
+        impostor_pairs=own["impostor_pairs"],
+        false_accept_rate=own.get("false_accept_rate"),
+        false_reject_rate=own.get("false_reject_rate"),
+        auc=own["auc"],
+        auc_low=low,
+        auc_high=high,
+        rank_1=ranked.get("rank_1"),
+        probes=ranked.get("probes"),
+        gallery_identities=ranked.get("gallery_identities"),
+    )
+
+
+def hanley_mcneil(auc: float, genuine: int, impostor: int) -> tuple[float, float]:
+    """The 95 % interval of an AUC of so many pairs, as if they were independent (Hanley and McNeil, 1982)."""
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = (auc * (1 - auc) + (genuine - 1) * (q1 - auc**2) + (impostor - 1) * (q2 - auc**2)) / (genuine * impostor)
+    half = 1.96 * max(0.0, variance) ** 0.5
+    return max(0.0, auc - half), min(1.0, auc + half)
+
+
+def _when(unix_s: float | None) -> str:
+    if unix_s is None:
+        return "at an unknown time"
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(unix_s))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

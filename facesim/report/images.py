@@ -1,0 +1,52 @@
+"""Whether rows were tested on the same images, without which their accuracies are not compared.
+
+`facesim.spec.data` says what the same images are. A run tells by their content on which it was tested; of runs of
+before that was recorded the options have to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from facesim.report.rows import Row
+
+
+def unlike(row: Row, other: Row) -> str | None:
+    """Why two rows were not, or may not have been, tested on the same images, in words; None if they were."""
+    seeds = [seed for seed in row.seeds if seed in other.seeds]
+    mine, theirs = ([side.tested.get(seed) for seed in seeds] for side in (row, other))
+    if recorded(row, other) and mine == theirs:
+        return None
+    if options := row.data_spec.differences(other.data_spec):
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_value(own)} and {_value(its)}" for name, (own, its) in options.items()
+        )
+    changed = [str(seed) for seed, own, its in zip(seeds, mine, theirs, strict=True) if own and its and own != its]
+    if changed:
+        where = f"the images in {row.data_spec.data} were others when the one and when the other ran"
+        return f"{where} (seed{'' if len(changed) == 1 else 's'} {', '.join(changed)})"
+    if any(bool(own) != bool(its) for own, its in zip(mine, theirs, strict=True)):
+        return "only one of them has on record which images those were"
+    return None
+
+
+def recorded(row: Row, other: Row) -> bool:
+    """Whether it is on record, for every seed that both have, on which images they were tested."""
+    seeds = [seed for seed in row.seeds if seed in other.seeds]
+    return bool(seeds) and all(side.tested.get(seed) for seed in seeds for side in (row, other))
+
+
+def by_test(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
+    """The rows with completed runs, those together that were tested on the same images, in their order."""
+    tests: list[list[Row]] = []
+    for row in rows:
+        if row.counted:
+            of_row = next((test for test in tests if unlike(row, test[0]) is None), None)
+            if of_row is None:
+                tests.append(of_row := [])
+            of_row.append(row)
+    return tuple(map(tuple, tests))
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else str(value)

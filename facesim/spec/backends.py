@@ -1,0 +1,190 @@
+"""Backends: where a job runs, as far as a job has to say it. What runs it there is `facesim.backends`.
+
+A backend is a class with its own options as fields; class variables declare what it can do, so that no caller asks
+which one it is. One of another package subclasses `BackendSpec` and is named by an entry point of `facesim.backends`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
+
+from facesim.registry import Registry, resolve
+from facesim.spec import aws_names
+from facesim.spec.base import Frozen
+from facesim.spec.options import OneOf, option
+
+if TYPE_CHECKING:
+    from facesim.backends.base import Backend
+
+
+class BackendSpec(Frozen):
+    """A place where jobs run.
+
+    Attributes:
+        summary: one line for listings.
+        measurement: how its numbers are marked wherever they are shown: `emulated` or `measured`.
+        implementation: where the `facesim.backends.base.Backend` is, `module:attribute`.
+        costs_money: whether its jobs are paid for.
+        owns_capacity: whether it takes spot capacity away and brings it back itself; elsewhere facesim plays it.
+        owns_limits: whether it ends a job at --max-run and --max-wait itself.
+        own_hosts: whether each host of a job has memory and processors of its own; elsewhere all tasks share this
+            machine's.
+        can_attach: whether a job outlives the command that submitted it and can be followed again.
+    """
+
+    summary: ClassVar[str]
+    measurement: ClassVar[Literal["emulated", "measured"]] = "emulated"
+    implementation: ClassVar[str]
+    costs_money: ClassVar[bool] = False
+    owns_capacity: ClassVar[bool] = False
+    owns_limits: ClassVar[bool] = False
+    own_hosts: ClassVar[bool] = False
+    can_attach: ClassVar[bool] = False
+
+    name: str
+
+    def open(self) -> Backend:
+        """What runs jobs there."""
+        return resolve(self.implementation)
+
+
+class Local(BackendSpec):
+    summary = "this machine, each task a process of its own"
+    implementation = "facesim.backends.local:BACKEND"
+
+    name: Literal["local"] = "local"
+
+
+def _pairs(given: Any) -> Any:
+    """`["team=faces"]`, as a command line gives it, -> `{"team": "faces"}`."""
+    if isinstance(given, dict):
+        return given
+    wrong = [text for text in given if "=" not in text[1:]]
+    if wrong:
+        raise ValueError(f"a tag is written KEY=VALUE, not {wrong[0]}")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _named(check: Callable[[Any], Any]) -> AfterValidator:
+    """Check a value, unless it is None, by AWS' rules."""
+    return AfterValidator(lambda value: value if value is None else check(value))
+
+
+#: The name of an image that means AWS' own TensorFlow image.
+AWS_IMAGE = "aws"
+
+_PREFIX = r"^[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*$"
+
+
+class _TrainingJobs(BackendSpec):
+    """What docker, which executes a CreateTrainingJob request, and sagemaker, which sends it, have in common.
+
+    image: of a container registry; `aws` is AWS' own TensorFlow image, into which facesim is brought as a channel.
+    input_mode: `File` copies the data before training, `FastFile` streams it as it is read.
+    network_isolation: containers reach each other and nothing else.
+    encrypt_traffic: at AWS, what containers tell each other is encrypted, which takes time.
+    """
+
+    own_hosts = True
+
+    image: Annotated[str | None, _named(aws_names.image)] = option(
+        None, "container image, or `aws` for AWS' TensorFlow image", "AWS", shown="facesim's own", metavar="IMAGE"
+    )
+    prefix: Annotated[str, _named(aws_names.prefix)] = option("facesim", "folder in the bucket", "AWS", pattern=_PREFIX)
+    input_mode: Literal["File", "FastFile"] = option("File", "copy or stream the data", "AWS")
+    network_isolation: bool = option(False, "containers reach each other and nothing else", "AWS")
+    encrypt_traffic: bool = option(False, "encrypt what containers tell each other", "AWS")
+    tags: Annotated[dict[str, str], BeforeValidator(_pairs), _named(aws_names.tags)] = option(
+        {}, "tag of the training jobs; repeatable", "AWS", metavar="KEY=VALUE"
+    )
+
+    @model_validator(mode="after")
+    def _isolated_with_all_that_it_needs(self) -> _TrainingJobs:
+        if self.network_isolation and self.image == AWS_IMAGE:
+            raise ValueError(
+                f"--network-isolation does not go with --image {AWS_IMAGE}, into which packages are downloaded; name "
+                "an image that has them (facesim image build)"
+            )
+        return self
+
+
+class Docker(_TrainingJobs):
+    summary = "this machine, each host a container, from the request that sagemaker sends"
+    implementation = "facesim.backends.docker:BACKEND"
+
+    name: Literal["docker"] = "docker"
+
+
+class SageMaker(_TrainingJobs):
+    """What is None has a default that depends on the account: `facesim.aws.site`.
+
+    bucket_owner: the number of the account that owns the bucket, if that is not the one that runs the job.
+    max_cost: dollars that the study may cost at the most; it is refused if it could cost more.
+    on_interrupt: what Ctrl-C does to the job at AWS.
+    """
+
+    summary = "AWS SageMaker, each host an instance"
+    measurement = "measured"
+    implementation = "facesim.backends.sagemaker:BACKEND"
+    costs_money = True
+    owns_capacity = True
+    owns_limits = True
+    can_attach = True
+
+    name: Literal["sagemaker"] = "sagemaker"
+    region: Annotated[str | None, _named(aws_names.region)] = option(
+        None, "AWS region", "AWS", common=True, shown="as AWS' own tools are configured"
+    )
+    role: Annotated[str | None, _named(aws_names.role)] = option(
+        None, "IAM role, or its name, that training jobs run as", "AWS", shown="facesim-training"
+    )
+    bucket: Annotated[str | None, _named(aws_names.bucket)] = option(
+        None, "S3 bucket for data and results", "AWS", common=True, shown="sagemaker-REGION-ACCOUNT"
+    )
+    bucket_owner: Annotated[str | None, _named(aws_names.account)] = option(
+        None, "number of the account that owns the bucket", "AWS", shown="your own", metavar="ACCOUNT"
+    )
+    subnets: Annotated[tuple[str, ...], _named(aws_names.subnets)] = option(
+        (), "subnet of a VPC to run in; repeatable", "AWS"
+    )
+    security_groups: Annotated[tuple[str, ...], _named(aws_names.security_groups)] = option(
+        (), "security group of a VPC; repeatable", "AWS"
+    )
+    kms_key: Annotated[str | None, _named(aws_names.kms_key)] = option(
+        None, "KMS key that encrypts data, volumes and results", "AWS"
+    )
+    max_cost: float | None = option(
+        None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0
+    )
+    on_interrupt: Literal["ask", "stop", "leave"] = option("ask", "what Ctrl-C does to a training job at AWS", "AWS")
+
+    @model_validator(mode="after")
+    def _whole_network(self) -> SageMaker:
+        if bool(self.subnets) != bool(self.security_groups):
+            given, missing = ("--subnets", "--security-groups") if self.subnets else ("--security-groups", "--subnets")
+            raise ValueError(f"{given} needs {missing}: a network of one's own takes both")
+        return self
+
+
+#: Backend classes by name.
+BACKENDS: Registry[type[BackendSpec]] = Registry(
+    "backend", "facesim.backends", {"local": Local, "docker": Docker, "sagemaker": SageMaker}
+)
+
+
+def _backend_of(given: Any) -> Any:
+    """A backend from its name, or from its fields as JSON has them."""
+    if isinstance(given, BackendSpec):
+        return given
+    fields = {"name": given} if isinstance(given, str) else dict(given)
+    name = BACKENDS.check(fields.get("name", "local"))
+    return BACKENDS[name].model_validate(fields)
+
+
+#: A field that holds any backend: given as one, by its name, or by its fields.
+AnyBackend = Annotated[
+    SerializeAsAny[BackendSpec], BeforeValidator(_backend_of), OneOf("facesim.spec.backends:BACKENDS")
+]

@@ -1,0 +1,111 @@
+"""What is trained: data, model, optimiser settings, budget and seed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, model_validator
+
+from facesim.errors import InputError
+from facesim.spec.base import Frozen
+from facesim.spec.data import DataSpec
+from facesim.spec.options import one_of, option
+from facesim.spec.recipes import RECIPES
+from facesim.spec.subset import Subset
+
+
+def _subset(text: str) -> str | None:
+    """A subset in its one spelling; None where it is everything."""
+    try:
+        subset = Subset.parse(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return None if subset == (None, None) else str(subset)
+
+
+class Experiment(Frozen):
+    """What is trained: data, model, optimiser settings, budget and seed.
+
+    `batch` is the number of examples in one update of the parameters, whatever the strategy: a comparison at the same
+    `batch` and `epochs` compares the same number of updates from the same number of examples. With `scale_lr` it is
+    what each worker computes at a time: see `Job.update_batch`.
+
+    `subset` (`identities=20,images=5`) uses a part of the data, chosen by `seed` before anything is held out.
+
+    `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
+    cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
+    `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient.
+    """
+
+    recipe: one_of("facesim.spec.recipes:RECIPES") = option(
+        "paper", "defaults of model, head, optimiser and more (facesim recipes)", "Model", common=True
+    )
+    data: str = option(
+        "rendered",
+        "rendered, olivetti, lfw, or a folder, .npz, .csv, .rec or .tfrecord",
+        "Data",
+        common=True,
+        metavar="DATA",
+    )
+    subset: Annotated[str, AfterValidator(_subset)] | None = option(
+        None,
+        "identities=N,images=M, or one of them: a part of the data, chosen by the seed, each larger one containing the "
+        "smaller; repeatable, for a learning curve",
+        "Data",
+        common=True,
+        shown="all",
+    )
+    model: one_of("facesim.models:MODELS") = option("paper-cnn", "network (facesim models)", "Model", common=True)
+    head: one_of("facesim.models:HEADS") = option("softmax", "from features to logits", "Model", common=True)
+    pretrained: str | None = option(
+        None, "start from the network of this run, or .keras file, all but its head", "Model", metavar="RUN"
+    )
+    margin: float = option(0.2, "margin of the head: a cosine for cosface, radians for arcface", "Model", ge=0, le=1)
+    margin_scale: float = option(30.0, "what cosines are multiplied with", "Model", gt=0)
+    label_smoothing: float = option(
+        0.0, "share of the truth that is spread over all identities", "Training", ge=0, lt=1
+    )
+    image_size: int = option(64, "height and width in pixels", "Data", common=True, ge=32, le=512)
+    channels: Literal[1, 3] = option(3, "1 for grey images, 3 for colour", "Data")
+    held_out: float = option(0.2, "share of each identity's images kept for testing", "Data", common=True, gt=0, lt=1)
+    max_bad_files: float = option(0.05, "share of files that may be unreadable", "Data", ge=0, le=1)
+    min_images: int | None = option(None, "leave out identities with fewer images", "Data", shown="none; lfw: 15", ge=2)
+    image_feature: str | None = option(None, "what TFRecord files call the image", "Data", shown="the usual names")
+    label_feature: str | None = option(None, "what TFRecord files call the identity", "Data", shown="the usual names")
+    epochs: int = option(50, "times that every training example is seen", "Training", common=True, ge=1)
+    batch: int = option(32, "examples in one update", "Training", common=True, ge=1)
+    learning_rate: float = option(1e-4, "learning rate of Adam", "Training", common=True, gt=0)
+    schedule: Literal["constant", "cosine"] = option("constant", "course of the learning rate", "Training")
+    warmup: float = option(0.05, "share of updates in which a cosine rate rises", "Training", ge=0, lt=1)
+    weight_decay: float = option(0.0, "weight decay of AdamW; 0 is Adam", "Training", ge=0, lt=1)
+    clip_norm: float | None = option(None, "bound of the norm of the whole gradient", "Training", gt=0)
+    augment: bool = option(False, "alter training images at random", "Training")
+    mirror_test: bool = option(False, "test on each image and its mirror image, averaged", "Training")
+    scale_lr: Literal["none", "linear", "sqrt"] = option(
+        "none", "scale the rate with the workers of an update; --batch is then each worker's", "Training"
+    )
+    warmup_epochs: int = option(5, "epochs until a scaled rate is reached", "Training", ge=0)
+    precision: Literal["float32", "bfloat16"] = option("float32", "type of the computation", "Training")
+    cache: Literal["memory", "disk", "none"] = option(
+        "memory", "where decoded images are kept; none: image files are decoded as they are read", "Data"
+    )
+    evaluate_every: int = option(1, "epochs between evaluations", "Training", ge=1)
+    seed: int = option(0, "seed of the split, the parameters and the order of examples", "Training", ge=0)
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """What decides which images are trained on and tested."""
+        return DataSpec.of(self.model_dump())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
+        name = given.get("recipe", "paper")
+        recipe = RECIPES[name] if isinstance(name, str) and name in RECIPES else None
+        return {**recipe.settings, **given} if recipe else given
+
+    @model_validator(mode="after")
+    def _keeps_a_subset(self) -> Experiment:
+        if self.subset and self.cache == "none":
+            raise ValueError("--subset keeps the images that it chooses: use --cache disk or memory with it, not none")
+        return self

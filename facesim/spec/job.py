@@ -1,0 +1,311 @@
+"""A job: `Experiment` x strategy x `Shape`, and where it runs. Frozen, validated on the way in, JSON in and out.
+
+Everything inside facesim may rely on a `Job` being valid: `make_job` is the one place where bad values are told to the
+user.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pydantic
+from pydantic import model_validator
+
+from facesim.errors import InputError
+from facesim.registry import resolve
+from facesim.spec.backends import BACKENDS, AnyBackend, Local
+from facesim.spec.base import Frozen
+from facesim.spec.experiment import Experiment
+from facesim.spec.faults import Fault, make_faults
+from facesim.spec.options import Option, fields, flag, option
+from facesim.spec.recovery import Recovery
+from facesim.spec.shape import Shape
+from facesim.spec.spot import Spot
+from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
+
+
+class Job(Frozen):
+    """One thing to run: an experiment, trained by a strategy, on a shape, by a backend.
+
+    With `spot` its hosts are spot capacity, which may be taken away. `max_run_s` bounds the seconds for which it has
+    its hosts, `max_wait_s` those from submission to end, waiting for capacity included.
+    """
+
+    experiment: Experiment = Experiment()
+    strategy: AnyStrategy = option(Single(), "how replicas train together; repeatable", "Training", common=True)
+    shape: Shape = Shape()
+    recovery: Recovery = Recovery()
+    backend: AnyBackend = option(Local(), "where to run", "Cluster", common=True, shown="local")
+    sampling_s: float = option(1.0, "seconds between resource samples", "Output", ge=0.05, le=60)
+    spot: Spot | None = None
+    max_run_s: float | None = option(
+        None, "seconds for which a run may have its hosts", "Cost and spot", shown="no limit", name="max_run", gt=0
+    )
+    max_wait_s: float | None = option(
+        None, "the same with waiting for spot capacity", "Cost and spot", shown="no limit", name="max_wait", gt=0
+    )
+    faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_version(cls, given: Any) -> Any:
+        return _updated(given) if isinstance(given, dict) and isinstance(given.get("strategy"), str) else given
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Job:
+        if self.max_wait_s is not None and self.spot is None:
+            raise ValueError("--max-wait is for spot capacity: give --spot, too, or --max-run alone")
+        if self.max_wait_s is not None and self.max_run_s is not None and self.max_wait_s < self.max_run_s:
+            raise ValueError(
+                f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
+            )
+        self.strategy.check(self.shape)
+        return self
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks of its cluster, such as worker-1."""
+        counts = self.strategy.tasks(self.shape)
+        return [f"{role}-{index}" for role, count in counts.items() for index in range(count)]
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas of the model compute gradients."""
+        return self.strategy.replicas(self.shape)
+
+    @property
+    def joint_workers(self) -> int:
+        """Workers whose gradients make one update together."""
+        return self.strategy.joint_workers(self.shape)
+
+    @property
+    def update_batch(self) -> int:
+        """Examples in one update: `batch`, or `batch` for each of the workers that make it when the rate is scaled."""
+        return self.experiment.batch * (1 if self.experiment.scale_lr == "none" else self.joint_workers)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that belongs to `update_batch` examples.
+
+        `linear` multiplies it by the workers that make an update (Goyal et al., 2017), `sqrt` by the root of their
+        number (Krizhevsky, 2014; the rule for Adam in Malladi et al., 2022).
+        """
+        factor = {"none": 1.0, "linear": self.joint_workers, "sqrt": self.joint_workers**0.5}
+        return self.experiment.learning_rate * factor[self.experiment.scale_lr]
+
+    @property
+    def hosts(self) -> int:
+        """Hosts of workers, one each. The chief is on one of them, and parameter servers without hosts of their own."""
+        return self.shape.workers if self.strategy.distributed else 1
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Instances that the job is billed for, as (type, count): the workers', and parameter servers' of their own."""
+        own = self.shape.ps_instance_type if self.strategy.coordinated else None
+        return [(self.shape.instance_type, self.hosts), *([(own, self.shape.ps)] if own else [])]
+
+
+#: Fields that belonged to other parts of a job before strategies and backends had options of their own.
+_MOVED = {"steps_per_dispatch": "shape", "backup_workers": "shape", "local_steps": "experiment"}
+
+
+def _updated(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A job as versions up to 0.1 wrote it, in today's form. A strategy or backend that is only named stays so."""
+    job = {name: dict(value) if isinstance(value, Mapping) else value for name, value in given.items()}
+    parts = {"strategy": STRATEGIES, "backend": BACKENDS}
+    own = {
+        part: {"name": job[part]}
+        for part, registry in parts.items()
+        if isinstance(job.get(part), str) and job[part] in registry
+    }
+    for name, part in _MOVED.items():
+        value = job[part].pop(name, None) if isinstance(job.get(part), dict) else None
+        if value is not None and "strategy" in own and name in STRATEGIES[own["strategy"]["name"]].model_fields:
+            own["strategy"][name] = value
+    account = job.pop("aws", None) or {}
+    if account.get("ps_instance_type") and isinstance(job.get("shape"), dict):
+        job["shape"]["ps_instance_type"] = account["ps_instance_type"]
+    if "backend" in own:
+        known = BACKENDS[own["backend"]["name"]].model_fields
+        own["backend"] |= {name: value for name, value in account.items() if name in known}
+    return job | own
+
+
+@cache
+def options() -> Mapping[str, Option]:
+    """Every option of a job by its name, in the order in which the parts of a job define them."""
+    parts = [
+        *fields(Job),
+        *fields(Experiment, ("experiment",)),
+        *fields(Shape, ("shape",)),
+        *fields(Recovery, ("recovery",)),
+        *fields(Spot, ("spot",), prefix="spot_"),
+        *(part for name, kind in STRATEGIES.available() for part in fields(kind, ("strategy",), of=name)),
+        *(part for name, kind in BACKENDS.available() for part in fields(kind, ("backend",), of=name)),
+    ]
+    table: dict[str, Option] = {}
+    for part in parts:
+        known = table.get(part.name)
+        table[part.name] = replace(known, of=(*known.of, *part.of)) if known else part
+    return table
+
+
+def make_job(*, faults: Sequence[dict[str, Any]] = (), **given: Any) -> Job:
+    """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the
+    default. `faults` are as `facesim.spec.faults.read_faults` returns them. `spot=True`, or any option of
+    spot capacity unless `spot=False`, asks for spot capacity.
+
+    Raises:
+        InputError: an option is unknown, means nothing to the job's strategy or backend, or its value is not allowed;
+            the message names all that are wrong.
+    """
+    spot = given.pop("spot", None)
+    nested, wrong = _nested({name: value for name, value in given.items() if value is not None})
+    if spot is False or not (spot or nested["spot"]):
+        nested["spot"] = None
+    for part, registry in (("strategy", STRATEGIES), ("backend", BACKENDS)):
+        own = nested[part]
+        try:
+            nested[part] = registry[registry.check(own["name"])].model_validate(own)
+        except pydantic.ValidationError as error:
+            wrong += [_tell({**problem, "loc": (part, *problem["loc"])}) for problem in error.errors()]
+            nested[part] = registry[own["name"]]()
+        except ValueError as error:
+            wrong.append(f"{flag(part)} {own['name']!r} is not allowed: {error}")
+            del nested[part]
+    try:
+        job = Job.model_validate(nested)
+    except pydantic.ValidationError as error:
+        wrong += [_tell(problem) for problem in error.errors()]
+    if wrong:
+        raise InputError("; ".join(wrong))
+    # Reads the files that it names: better told now. By name, for what capacity does lies on a floor above.
+    resolve("facesim.billing.market:market")(job.spot, job.hosts, job.experiment.seed)
+    hosts = [f"algo-{number}" for number in range(1, job.hosts + 1)]
+    return job.model_copy(update={"faults": make_faults(faults, job.tasks, hosts)}) if faults else job
+
+
+def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Flat options as a job nests them, and what is wrong with them."""
+    table, wrong = options(), []
+    nested: dict[str, Any] = {
+        "experiment": {}, "shape": {}, "recovery": {}, "spot": {},
+        "strategy": {"name": given.get("strategy", "single")}, "backend": {"name": given.get("backend", "local")},
+    }  # fmt: skip
+    for name, value in given.items():
+        if name not in table:
+            close = difflib.get_close_matches(name, [*table, "spot"], n=1)
+            wrong.append(f"unknown option {flag(name)}" + (f"; did you mean {flag(close[0])}?" if close else ""))
+        elif name in ("strategy", "backend"):
+            continue
+        elif table[name].of and nested[table[name].path[0]]["name"] not in table[name].of:
+            part = table[name].path[0]
+            if nested[part]["name"] in {"strategy": STRATEGIES, "backend": BACKENDS}[part]:
+                wrong.append(_means_nothing(table[name], value, part, nested[part]["name"]))
+        else:
+            *path, last = table[name].path
+            (nested[path[0]] if path else nested)[last] = value
+    return nested, wrong
+
+
+def _means_nothing(unused: Option, value: Any, part: str, name: str) -> str:
+    return (
+        f"{unused.flag} {value!r} means nothing to {flag(part)} {name}: it is an option of {' and '.join(unused.of)}; "
+        "leave it out"
+    )
+
+
+def applicable(given: Mapping[str, Any], strategies: Iterable[str]) -> list[dict[str, Any]]:
+    """For jobs that differ in their strategy: the options for each, without those of the other strategies alone.
+
+    Raises:
+        InputError: an option means nothing to any of them.
+    """
+    names, table = list(strategies), options()
+    strange = [
+        option
+        for name, value in given.items()
+        if value is not None and (option := table.get(name)) and option.path[0] == "strategy" and option.of
+        and not set(option.of) & set(names)
+    ]  # fmt: skip
+    if strange:
+        raise InputError(
+            "; ".join(_means_nothing(one, given[one.name], "strategy", " or ".join(names)) for one in strange)
+        )
+    return [
+        {
+            "strategy": strategy,
+            **{
+                name: value
+                for name, value in given.items()
+                if not (
+                    name in table
+                    and table[name].path[0] == "strategy"
+                    and table[name].of
+                    and strategy not in table[name].of
+                )
+            },
+        }
+        for strategy in names
+    ]
+
+
+def flat(job: Job) -> dict[str, Any]:
+    """The job's options as `make_job` takes them, faults apart."""
+    said = job.model_dump()
+    here = {"strategy": job.strategy.name, "backend": job.backend.name}
+    values = {"strategy": here["strategy"], "backend": here["backend"]}
+    for name, one in options().items():
+        if name not in values and not (one.of and here[one.path[0]] not in one.of):
+            values[name] = _at(said, one.path)
+    return values
+
+
+def changed_job(job: Job, changes: dict[str, Any]) -> Job:
+    """The same experiment by the same strategy with other options, as `make_job` takes them: other workers, say.
+
+    Raises:
+        InputError: a change would make it another experiment, or is not allowed.
+    """
+    mine = flat(job)
+    named = {name: value for name in ("strategy", "backend") if (value := changes.get(name)) is not None}
+    _check_same(mine, named)  # first: the options of another strategy would mean nothing here
+    other = make_job(**{**mine, **changes})
+    parts = ("experiment", "strategy")
+    fixed = {name for name, one in options().items() if one.path[0] in parts and not one.about.resumable}
+    _check_same(mine, {name: value for name, value in flat(other).items() if name in fixed})
+    return other
+
+
+def _check_same(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    for name, value in theirs.items():
+        if mine[name] != value:
+            raise InputError(
+                f"the experiment of a run cannot be changed: it has {flag(name)} {mine[name]}, not {value}; "
+                "leave that out, or start a new run"
+            )
+
+
+def _at(nested: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        nested = nested and nested[name]  # a part that is None has no fields
+    return nested
+
+
+#: Parts of a job that are checked as a whole, too.
+_PARTS = ("experiment", "shape", "spot", "strategy", "backend", "recovery")
+
+
+def _tell(problem: Any) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"] or problem["loc"][-1] in _PARTS:  # of several fields: the message names them
+        return message
+    message = message.removeprefix("Input should be ")
+    place = tuple(problem["loc"])
+    fitting = [one for one in options().values() if one.path == place[: len(one.path)]]
+    name = max(fitting, key=lambda one: len(one.path)).name if fitting else str(place[-1])
+    return f"{flag(name)} {problem['input']!r} is not allowed: {message}"

@@ -1,0 +1,160 @@
+"""Options: fields of the specification that a user sets, each defined once.
+
+A field made by `option` carries its help, its group and how it is shown. From this one definition come the command
+line (`facesim.cli.options`), the keys of a TOML file, the flat arguments of `make_job`, the JSON schema and the table
+in the documentation.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic.fields import FieldInfo
+
+from facesim.registry import Registry, resolve
+
+#: Groups in the order in which help shows them.
+GROUPS = ("Data", "Model", "Training", "Cluster", "Cost and spot", "Recovery", "AWS", "Output")
+
+
+@dataclass(frozen=True)
+class About:
+    """How an option is shown: its group, whether it is one of the common ones, what stands for its default where that
+    depends on something else, and the name of its value. `name` is the option's where it is not the field's. An option
+    of a strategy that is `resumable` may be another when a run goes on.
+    """
+
+    group: str
+    common: bool = False
+    shown: str | None = None
+    metavar: str | None = None
+    name: str | None = None
+    resumable: bool = False
+
+
+def option(
+    default: Any,
+    help: str,
+    group: str,
+    *,
+    common: bool = False,
+    shown: str | None = None,
+    metavar: str | None = None,
+    name: str | None = None,
+    resumable: bool = False,
+    **limits: Any,
+) -> Any:
+    """A field that is an option. `limits` are pydantic's, such as `ge=1`."""
+    if group not in GROUPS:
+        raise ValueError(f"group {group!r} is not one of {', '.join(GROUPS)}")
+    about = About(group, common, shown, metavar, name, resumable)
+    field: FieldInfo = Field(default, description=help, **limits)
+    field.metadata.append(about)
+    return field
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The value is a name in a registry, which is `path`'s (`module:attribute`) and loaded when a value is checked."""
+
+    path: str
+
+    @property
+    def registry(self) -> Registry[Any]:
+        return resolve(self.path)
+
+    def __call__(self, name: str) -> str:
+        return self.registry.check(name)
+
+
+def one_of(path: str) -> Any:
+    """The type of a name in the registry at `path`."""
+    check = OneOf(path)
+    return Annotated[str, AfterValidator(check), check]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its name (`learning_rate`), where its value is in a job, and how it is shown.
+
+    `kind` is the type of one value; `several` says that it takes more than one; `choices` gives the allowed values,
+    where these can be listed; `of` names the strategy or backend that it belongs to.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    kind: type
+    help: str
+    about: About
+    default: Any
+    several: bool = False
+    choices: Callable[[], list[str]] | None = None
+    of: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        return flag(self.name)
+
+    @property
+    def shown_default(self) -> str:
+        """The default as help shows it."""
+        if self.about.shown is not None:
+            return self.about.shown
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return "none" if self.default in (None, (), {}) else str(self.default)
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of an option: `learning_rate` -> `--learning-rate`."""
+    return "--" + name.replace("_", "-")
+
+
+def fields(model: type[BaseModel], path: tuple[str, ...] = (), prefix: str = "", of: str = "") -> Iterator[Option]:
+    """The options among a model's own fields."""
+    for name, field in model.model_fields.items():
+        about = next((extra for extra in field.metadata if isinstance(extra, About)), None)
+        if about is None:
+            continue
+        kind, several, choices = _kind(field)
+        yield Option(
+            name=about.name or prefix + name,
+            path=(*path, name),
+            kind=kind,
+            help=field.description or "",
+            about=about,
+            default=field.get_default(call_default_factory=True),
+            several=several,
+            choices=choices,
+            of=(of,) if of else (),
+        )
+
+
+def _kind(field: FieldInfo) -> tuple[type, bool, Callable[[], list[str]] | None]:
+    named = next((extra for extra in field.metadata if isinstance(extra, OneOf)), None)
+    annotation, choices = field.annotation, (lambda: list(named.registry)) if named else None
+    annotation = _without_none(annotation)
+    several = False
+    while get_origin(annotation) is Annotated:
+        annotation = _without_none(get_args(annotation)[0])
+    if get_origin(annotation) in (tuple, dict) or (
+        isinstance(get_origin(annotation), type) and issubclass(get_origin(annotation), Mapping)
+    ):
+        several, annotation = True, get_args(annotation)[0]
+    if get_origin(annotation) is Literal:
+        values = get_args(annotation)
+        return type(values[0]), several, (lambda: [str(value) for value in values])
+    return annotation if isinstance(annotation, type) else str, several, choices
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return kinds[0]
+    return annotation

@@ -1,0 +1,24 @@
+"""The machines that a job runs on."""
+
+from __future__ import annotations
+
+from facesim.spec.base import Frozen
+from facesim.spec.instances import KnownInstance
+from facesim.spec.options import option
+
+
+class Shape(Frozen):
+    """The machines: how many workers and parameter servers, of which instance type, with how many threads each."""
+
+    workers: int = option(2, "workers of a distributed strategy", "Cluster", common=True, ge=1, le=64)
+    ps: int = option(1, "parameter servers", "Cluster", common=True, ge=1, le=64)
+    threads: int | None = option(None, "threads of a task for one operation", "Cluster", shown="a fair share", ge=1)
+    instance_type: KnownInstance = option(
+        "ml.m5.2xlarge",
+        "SageMaker instance whose processors, network and price are meant",
+        "Cost and spot",
+        common=True,
+    )
+    ps_instance_type: KnownInstance | None = option(
+        None, "instances of their own, one each, for parameter servers", "Cost and spot", shown="on the workers' hosts"
+    )

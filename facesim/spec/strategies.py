@@ -1,0 +1,241 @@
+"""Strategies: how replicas train together, as far as it can be told without a framework.
+
+A strategy is a class with its own options as fields. What it is made of (its layout, whether an update is joint, which
+tasks may be replaced, how many replicas it has) is answered by the class; no caller asks which one it is. What trains
+is imported only inside a training task.
+
+A strategy of another package subclasses `Strategy` and is named by an entry point of `facesim.strategies`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from facesim.errors import InputError
+from facesim.registry import Registry, resolve
+from facesim.spec.base import Frozen
+from facesim.spec.options import OneOf, option
+
+if TYPE_CHECKING:
+    from facesim.spec.shape import Shape
+    from facesim.training.context import Context
+
+
+class Layout(str, Enum):
+    """What the tasks of a strategy are to each other."""
+
+    #: One process.
+    SINGLE_PROCESS = "single process"
+    #: A chief that coordinates, workers that compute, parameter servers that hold the parameters.
+    PARAMETER_SERVER = "parameter server"
+    #: Workers that are all alike; the chief is the first of them and keeps the record.
+    PEERS = "peers"
+
+
+class Strategy(Frozen):
+    """How replicas train together. Subclasses say what they are in class variables, and have their options as fields.
+
+    Attributes:
+        summary: one line for listings.
+        layout: what its tasks are to each other.
+        replicated: whether it has several replicas, which may or may not train together.
+        joint: whether all workers' gradients make an update together.
+        replaceable_roles: roles of which a task may fail and come back while the others go on.
+        trainer: where the function is that a training task calls with its context, `module:function`.
+    """
+
+    summary: ClassVar[str]
+    layout: ClassVar[Layout]
+    replicated: ClassVar[bool] = True
+    joint: ClassVar[bool] = False
+    replaceable_roles: ClassVar[tuple[str, ...]] = ()
+    trainer: ClassVar[str] = ""
+
+    name: str
+
+    @property
+    def coordinated(self) -> bool:
+        """Whether the chief only coordinates what workers and parameter servers do; otherwise it trains as well."""
+        return self.layout is Layout.PARAMETER_SERVER
+
+    @property
+    def distributed(self) -> bool:
+        """Whether it is made for several hosts."""
+        return self.layout is not Layout.SINGLE_PROCESS
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its own options and their values."""
+        return self.model_dump(exclude={"name"})
+
+    @property
+    def steps_at_a_time(self) -> int:
+        """Steps of which a worker tells at once; if it dies before, nobody knows how many of them it made."""
+        return 1
+
+    def tasks(self, shape: Shape) -> dict[str, int]:
+        """How many tasks it has of each role, in the order in which they are to be started."""
+        if self.layout is Layout.PARAMETER_SERVER:
+            return {"ps": shape.ps, "worker": shape.workers, "chief": 1}
+        if self.layout is Layout.PEERS:
+            return {"worker": shape.workers - 1, "chief": 1}
+        return {"chief": 1}
+
+    def replicas(self, shape: Shape) -> int:
+        """How many replicas of the model compute gradients."""
+        return shape.workers if self.replicated else 1
+
+    def joint_workers(self, shape: Shape) -> int:
+        """Workers whose gradients make one update together."""
+        return shape.workers if self.joint else 1
+
+    def replaceable(self, role: str) -> bool:
+        """Whether a task of this role may fail and come back while the others go on."""
+        return role in self.replaceable_roles
+
+    def host_of(self, role: str, index: int, hosts: int) -> str:
+        """The host, algo-1 to algo-`hosts`, whose part a task plays: a worker each; the chief and, one after another,
+        the parameter servers beside the workers.
+        """
+        if role == "worker" and self.layout is Layout.PEERS:
+            index += 1  # the chief is the first of them
+        return f"algo-{index % hosts + 1}"
+
+    def check(self, shape: Shape) -> None:
+        """Look whether it can train on a shape.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
+    def train(self, context: Context) -> None:
+        """Train in this process, the chief's or a peer's."""
+        resolve(self.trainer)(context)
+
+
+class Single(Strategy):
+    summary = "one process, the yardstick"
+    layout = Layout.SINGLE_PROCESS
+    replicated = False
+    trainer = "facesim.training.single:train"
+
+    name: Literal["single"] = "single"
+
+
+class Mirrored(Strategy):
+    summary = "one process with a replica on each device; every step sums their gradients"
+    layout = Layout.SINGLE_PROCESS
+    joint = True
+    trainer = "facesim.training.mirrored:train"
+
+    name: Literal["mirrored"] = "mirrored"
+
+
+class PsAsync(Strategy):
+    summary = "workers pull parameters from parameter servers and push gradients, none waiting for another"
+    layout = Layout.PARAMETER_SERVER
+    replaceable_roles = ("worker",)
+    trainer = "facesim.training.ps_async:train"
+
+    name: Literal["ps-async"] = "ps-async"
+    steps_per_dispatch: int = option(1, "steps handed to a worker at once", "Cluster", resumable=True, ge=1, le=64)
+
+    @property
+    def steps_at_a_time(self) -> int:
+        return self.steps_per_dispatch
+
+
+class PsSync(Strategy):
+    summary = "parameter servers again, but each update is made of a gradient from every worker, none stale"
+    layout = Layout.PARAMETER_SERVER
+    joint = True
+    replaceable_roles = ("worker",)
+    trainer = "facesim.training.ps_sync:train"
+
+    name: Literal["ps-sync"] = "ps-sync"
+    backup_workers: int = option(0, "workers that may come too late for an update", "Cluster", resumable=True, ge=0)
+
+    def joint_workers(self, shape: Shape) -> int:
+        return shape.workers - self.backup_workers
+
+    def check(self, shape: Shape) -> None:
+        if self.backup_workers >= shape.workers:
+            raise ValueError(f"--backup-workers {self.backup_workers} must be fewer than --workers {shape.workers}")
+
+
+class AllReduce(Strategy):
+    summary = "every worker holds the parameters; every step sums the workers' gradients"
+    layout = Layout.PEERS
+    joint = True
+    trainer = "facesim.training.allreduce:train"
+
+    name: Literal["allreduce"] = "allreduce"
+
+
+class LocalSgd(Strategy):
+    summary = "every worker trains by itself; every few steps their parameters are averaged"
+    layout = Layout.PEERS
+    joint = True
+    trainer = "facesim.training.local_sgd:train"
+
+    name: Literal["local-sgd"] = "local-sgd"
+    local_steps: int = option(8, "steps between averagings", "Cluster", ge=1)
+
+
+class Independent(Strategy):
+    summary = "every worker trains by itself on everything: the paper's mistake, kept to show what it costs"
+    layout = Layout.PEERS
+    replaceable_roles = ("chief", "worker")
+    trainer = "facesim.training.independent:train"
+
+    name: Literal["independent"] = "independent"
+
+
+#: Strategy classes by name.
+STRATEGIES: Registry[type[Strategy]] = Registry(
+    "strategy",
+    "facesim.strategies",
+    {
+        "single": Single,
+        "mirrored": Mirrored,
+        "ps-async": PsAsync,
+        "ps-sync": PsSync,
+        "allreduce": AllReduce,
+        "local-sgd": LocalSgd,
+        "independent": Independent,
+    },
+)
+
+
+def known_strategy(name: str) -> type[Strategy] | None:
+    """The class of the strategy called `name`; None where it is not known here, such as a plugin's that is gone."""
+    try:
+        return STRATEGIES.get(name)
+    except InputError:
+        return None
+
+
+def options_without_meaning(name: str) -> set[str]:
+    """Options of strategies, and fields of a shape, that mean nothing to the strategy called `name`."""
+    own = STRATEGIES[name]
+    every = {field for _, strategy in STRATEGIES.available() for field in strategy.model_fields} - {"name"}
+    shared = {"workers": own.replicated, "ps": own.layout is Layout.PARAMETER_SERVER}
+    return (every - set(own.model_fields)) | {field for field, used in shared.items() if not used}
+
+
+def _strategy_of(given: Any) -> Any:
+    """A strategy from its name, or from its fields as JSON has them."""
+    if isinstance(given, Strategy):
+        return given
+    fields = {"name": given} if isinstance(given, str) else dict(given)
+    name = STRATEGIES.check(fields.get("name", "single"))
+    return STRATEGIES[name].model_validate(fields)
+
+
+#: A field that holds any strategy: given as one, by its name, or by its fields.
+AnyStrategy = Annotated[
+    SerializeAsAny[Strategy], BeforeValidator(_strategy_of), OneOf("facesim.spec.strategies:STRATEGIES")
+]

@@ -1,0 +1,295 @@
+"""What AWS refuses, denies or loses while a job runs there: told, survived, and no reason to stop what is paid for."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+from moto.core.exceptions import JsonRESTError
+from moto.logs.responses import LogsResponse
+from moto.s3.responses import S3Response
+from moto.sagemaker.responses import SageMakerResponse
+
+from facesim.aws.job import LostSight, SageMakerJob
+from facesim.aws.session import Account, AwsError, CredentialsError, DeniedError, asking
+from facesim.aws.site import site_of
+from facesim.aws.storage import split
+from facesim.backends.training_job import training_job_request
+from facesim.cli import main
+from facesim.errors import InputError
+from facesim.run import Run, State, find_runs
+from tests.aws.conftest import follow, states, submit
+
+SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
+QUOTA = (
+    "The account-level service limit 'ml.m5.xlarge for training job usage' is 0 Instances, with current utilization of "
+    "0 Instances and a request delta of 1 Instances."
+)
+
+
+@pytest.fixture
+def refuse(endpoint, monkeypatch):
+    """Let the server answer an operation with an error, the first `times` times."""
+
+    def refuse(response: type, operation: str, code: str, message: str = "no", times: int = 10**9) -> list[str]:
+        answer, asked = getattr(response, operation), []
+        count = itertools.count()
+
+        def answered(self):
+            if next(count) < times:
+                asked.append(code)
+                error = JsonRESTError(code, message)
+                error.code = 400
+                raise error
+            return answer(self)
+
+        monkeypatch.setattr(response, operation, answered)
+        return asked
+
+    return refuse
+
+
+def told(events: list[dict], what: str) -> list[str]:
+    return [event["why"] for event in events if event["event"] == "out_of_reach" and event["what"] == what]
+
+
+@pytest.mark.parametrize("on_interrupt", ["stop", "leave"])
+def test_logs_that_may_not_be_read_stop_nothing(endpoint, refuse, job, inputs, tmp_path, on_interrupt):
+    refuse(LogsResponse, "describe_log_streams", "AccessDeniedException")
+    job = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": on_interrupt})})
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    events = follow(run, execution)
+
+    assert events[-1]["outcome"] == "completed"
+    assert endpoint.job("facesim-one").status == "Completed"
+    assert run.model_file.exists()
+    (why,) = told(events, "logs")
+    assert "facesim policy" in why
+
+
+def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint, refuse, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
+    before = execution._account.session
+    refuse(SageMakerResponse, "describe_training_job", "ExpiredTokenException", "expired", times=3)
+
+    events = follow(run, execution)
+
+    assert events[-1]["outcome"] == "completed"
+    assert len(told(events, "describe")) == 1
+    assert execution._account.session is not before
+
+
+def test_a_job_that_may_not_be_described_for_good_is_left_alone(
+    endpoint, refuse, job, inputs, tmp_path, script, monkeypatch
+):
+    monkeypatch.setattr("facesim.aws.job._DENIED_S", 0.3)
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException")
+
+    with pytest.raises(LostSight, match=r"goes on at AWS.*facesim attach"):
+        follow(run, execution)
+    execution.close()
+
+    assert endpoint.job("facesim-one").status == "InProgress"
+
+
+def test_a_job_that_is_to_be_left_is_not_stopped_whatever_ends_its_following(endpoint, job, inputs, tmp_path, script):
+    script.until = threading.Event()
+    job = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": "leave"})})
+    _, execution = submit(job, tmp_path / "one", inputs)
+    for event in execution.events(0.05):
+        if event and event.get("state") == "Training":
+            break
+
+    execution.close()
+
+    assert endpoint.job("facesim-one").status == "InProgress"
+
+
+def test_the_users_wish_to_stop_is_kept_until_aws_takes_it(endpoint, refuse, job, inputs, tmp_path, script):
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    asked = refuse(SageMakerResponse, "stop_training_job", "ThrottlingException", times=1)
+
+    events = follow(run, execution, lambda event: execution.stop() if event.get("state") == "Training" else None)
+
+    assert asked
+    assert events[-1]["outcome"] == "stopped"
+
+
+def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint, refuse, faces, tmp_path, capsys):
+    refuse(SageMakerResponse, "create_training_job", "ResourceLimitExceeded", QUOTA, times=1)
+    output = tmp_path / "runs"
+
+    code = main(["run", *SMALL, "--data", str(faces), "--output", str(output), "--seeds", "2"])
+
+    assert code == 1
+    first, second = (run.result() for run in find_runs([output]))
+    assert (first["state"], second["state"]) == (State.FAILED, State.COMPLETED)
+    assert "the quota “ml.m5.xlarge for training job usage”" in first["failure"]
+    assert first["cost_usd"] == 0
+
+
+def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("facesim.aws.job._DENIED_S", 0.01)
+    output = tmp_path / "runs"
+    refused = refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
+
+    code = main(["run", *SMALL, "--data", str(faces), "--output", str(output), "--seeds", "2"])
+
+    assert code == 1
+    assert refused
+    first, second = find_runs([output])
+    assert first.result() is None  # so `facesim attach` brings it home
+    assert second.result()["state"] == State.COMPLETED
+    capsys.readouterr()
+    assert main(["attach", str(first.directory)]) == 0
+    assert first.result()["state"] == State.COMPLETED
+
+
+def test_a_new_life_of_a_run_tells_its_states_from_the_first(endpoint, job, inputs, tmp_path, script):
+    script.fails_with = "an accident"
+    run, execution = submit(job, tmp_path / "one", inputs)
+    follow(run, execution)
+    script.fails_with = None
+
+    again = job.backend.open().render(job, run.directory, inputs)
+    run.record("submitted")
+    events = follow(run, job.backend.open().submit(run, again))
+
+    assert states(events) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged", "empty"])
+@pytest.mark.parametrize("name", ["output", "model"])
+def test_results_that_did_not_come_home_whole_are_told(
+    endpoint, account, faces, tmp_path, capsys, monkeypatch, harm, name
+):
+    spoil(endpoint, account, monkeypatch, f"{name}.tar.gz", harm)
+    output = tmp_path / "runs"
+
+    code = main(["run", *SMALL, "--data", str(faces), "--output", str(output)])
+
+    (run,) = find_runs([output])
+    assert code == 1
+    assert run.result()["state"] == State.FAILED
+    assert f"{name}.tar.gz" in run.result()["failure"]
+    assert f"{name}.tar.gz" in capsys.readouterr().out
+
+
+def spoil(endpoint, account, monkeypatch, file: str, harm: str) -> None:
+    """What the job uploads as `file` is not, or only half, there."""
+    from facesim.emulator.storage import S3Store
+
+    put = S3Store.upload
+
+    def upload(self, directory, uri):
+        put(self, directory, uri)
+        if (directory / file).exists():
+            bucket, prefix = split(uri)
+            content = (directory / file).read_bytes()
+            key = f"{prefix.rstrip('/')}/{file}"
+            if harm == "missing":
+                self._s3.delete_object(Bucket=bucket, Key=key)
+            else:
+                kept = content[: len(content) // 2] if harm == "damaged" else b""
+                self._s3.put_object(Bucket=bucket, Key=key, Body=kept)
+
+    monkeypatch.setattr(S3Store, "upload", upload)
+
+
+def refused_with(code: str, message: str = "no", **response) -> Exception:
+    from botocore.exceptions import ClientError
+
+    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": response}, "Operation")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "advice"),
+    [
+        (refused_with("ResourceLimitExceeded", QUOTA), AwsError, "“ml.m5.xlarge for training job usage”"),
+        (refused_with("ExpiredToken"), CredentialsError, "sign in again"),
+        (refused_with("SignatureDoesNotMatch"), CredentialsError, "does not belong to the access key id"),
+        (
+            refused_with("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than"),
+            CredentialsError,
+            "clock is wrong",
+        ),
+        (refused_with("RequestTimeTooSkewed"), CredentialsError, "clock is wrong"),
+        (refused_with("AccessDeniedException"), DeniedError, "facesim policy"),
+        (
+            refused_with("PermanentRedirect", HTTPHeaders={"x-amz-bucket-region": "eu-west-1"}),
+            InputError,
+            "--region eu-west-1",
+        ),
+        (refused_with("BucketAlreadyExists"), InputError, "another --bucket"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or str(value)[:40],
+)
+def test_what_aws_says_comes_with_what_to_do(error, kind, advice):
+    with pytest.raises(kind, match=advice), asking("do something"):
+        raise error
+
+
+@pytest.fixture
+def configuration(monkeypatch, tmp_path):
+    """A file in place of ~/.aws/config, with no word from the environment."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    return file
+
+
+def test_a_malformed_configuration_file_is_told_with_its_name(configuration):
+    configuration.write_text("region = [nothing\nx")
+
+    with pytest.raises(InputError, match="config.*mend that file"):
+        Account("us-east-1")
+
+
+@pytest.mark.parametrize(("region", "hint"), [("us-east-7", "did you mean us-east-"), ("mars-1", "give another")])
+def test_a_region_that_does_not_exist_is_told(configuration, region, hint):
+    with pytest.raises(InputError, match=f"no AWS region '{region}'.*{hint}"):
+        Account(region)
+
+
+@pytest.mark.parametrize("endpoint_url", ["localhost:5055", "127.0.0.1", "example"])
+def test_an_endpoint_without_a_scheme_is_told(configuration, monkeypatch, endpoint_url):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint_url)
+
+    with pytest.raises(InputError, match="AWS_ENDPOINT_URL.*must be a URL such as https://"):
+        Account("us-east-1").client("s3")
+
+
+def test_every_call_to_s3_says_whose_bucket_it_expects(endpoint, account, job, inputs, tmp_path):
+    given = []
+    account.session.events.register(
+        "before-parameter-build.s3", lambda params, model, **_: given.append((model.name, params))
+    )
+    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, account))
+    run = Run.create(tmp_path / "one", job)
+
+    follow(run, SageMakerJob(run, account, "facesim-one", made))
+
+    assert {name for name, _ in given} >= {"HeadBucket", "PutObject", "ListObjectsV2", "GetObject"}
+    silent = {name for name, params in given if params.get("ExpectedBucketOwner") != account.id}
+    assert silent == {"CreateBucket"}  # which makes it one's own
+
+
+def test_a_bucket_of_somebody_else_is_refused_before_anything_is_put_there(
+    endpoint, job, inputs, tmp_path, monkeypatch
+):
+    # moto does not look whose bucket is expected, as AWS does.
+    monkeypatch.setattr(S3Response, "head_bucket", lambda self: (403, {}, ""))
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    with pytest.raises(InputError, match="does not belong to the account 123456789012"):
+        follow(run, execution)
+
+    with pytest.raises(StopIteration):
+        endpoint.job("facesim-one")

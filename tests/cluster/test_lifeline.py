@@ -1,0 +1,108 @@
+"""A node and its tasks end with whoever started them, whenever that is killed. Without TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+
+import pytest
+
+from cluster.lifeline import start_child
+from cluster.plan import Plan
+from tests.cluster.test_node import start, task
+from tests.conftest import carrying, wait_until
+
+COMMAND = """
+    import os, sys
+    from pathlib import Path
+    from cluster.processes import LocalNode
+    node = LocalNode(Path(sys.argv[1]), Path(sys.argv[2]), dict(os.environ))
+    for event in node.events():
+        pass
+"""
+
+
+def started(directory, token: str) -> subprocess.Popen:
+    """A process with a node that takes half a second to load what its three tasks need."""
+    tasks = (
+        task(directory, "chief", "serve_stubbornly"),
+        task(directory, "worker", "serve"),
+        task(directory, "ps", "serve"),
+    )
+    plan = Plan(tasks=tasks, leader="chief-0", preload=("tests.cluster.slow_to_load",))
+    (directory / "plan.json").write_text(plan.to_json())
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(COMMAND), directory / "plan.json", directory / "node.log"],
+        env={**os.environ, "STARTED_BY": token},
+    )
+
+
+@pytest.mark.slow
+def test_nothing_is_left_whenever_in_the_start_the_parent_is_killed(tmp_path):
+    left = {}
+    for tenths in range(1, 16):
+        token = uuid.uuid4().hex
+        parent = started(tmp_path, token)
+        time.sleep(tenths / 10)
+        parent.kill()
+        parent.wait()
+        try:
+            wait_until(lambda token=token: not carrying(token), within_s=5)
+        except AssertionError:
+            left[tenths / 10] = [process.cmdline() for process in carrying(token)]
+            for process in carrying(token):
+                process.kill()
+
+    assert left == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux' kernel ends a stopped process when its parent is gone")
+def test_a_stopped_node_and_its_tasks_end_with_the_parent(tmp_path):
+    token = uuid.uuid4().hex
+    parent = started(tmp_path, token)
+    wait_until(lambda: len(carrying(token)) == 5)
+    for process in carrying(token):
+        if process.pid != parent.pid:
+            process.send_signal(signal.SIGSTOP)
+
+    parent.kill()
+    parent.wait()
+
+    wait_until(lambda: not carrying(token), within_s=5)
+
+
+def test_a_child_outlives_the_thread_that_wanted_it(tmp_path):
+    nodes = []
+    thread = threading.Thread(target=lambda: nodes.append(start(tmp_path, task(tmp_path, "chief", "work", 0.5))))
+    thread.start()
+    thread.join()
+
+    events = [event["event"] for event in nodes[0].events()]
+    nodes[0].close()
+
+    assert events[-1] == "node_ended"
+    assert "task_ended" in events
+
+
+def test_a_child_whose_parent_has_ended_meanwhile_ends_at_once():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    child = start_child(
+        [sys.executable, "-c", f"from cluster.lifeline import end_with_parent; end_with_parent({gone.pid}); print()"],
+        stdout=subprocess.PIPE,
+    )
+
+    printed, _ = child.communicate(timeout=20)
+
+    assert (child.returncode, printed) == (1, b"")
+
+
+def test_a_program_that_cannot_be_started_is_told():
+    with pytest.raises(FileNotFoundError):
+        start_child(["/no/such/program"])

@@ -1,0 +1,149 @@
+"""Lists of files as spreadsheets and other systems write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from facesim.data import prepare
+from facesim.data.tables import read_table
+from facesim.errors import InputError
+
+HEADER = ("path", "label")
+ROWS = [("a/1.png", "Ana"), ("a/2.png", "Ana"), ("b/1.png", "Bo"), ("b/2.png", "Bo")]
+
+
+def text_of(rows=ROWS, header=HEADER, delimiter=",", end="\r\n") -> str:
+    return "".join(delimiter.join(row) + end for row in [header, *rows])
+
+
+@pytest.fixture
+def table(tmp_path):
+    def read(text: str, encoding: str = "utf-8"):
+        path = tmp_path / "faces.csv"
+        path.write_bytes(text.encode(encoding))
+        return read_table(path)
+
+    return read
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "header", [("path", "label"), ("Path", "LABEL"), (" Path ", "\ufeffLabel "), ('"path"', '"label"')]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_spreadsheet_s_file_is_read_however_it_was_saved(tmp_path, table, encoding, delimiter, header, end):  # noqa: PLR0917
+    found = table(text_of(header=header, delimiter=delimiter, end=end), encoding)
+
+    assert [(example.path, example.identity) for example in found.examples] == [
+        (tmp_path / place, label) for place, label in ROWS
+    ]
+    assert found.notes == ()
+
+
+def test_excel_s_line_about_the_separator_and_its_empty_cells_do_no_harm(table):
+    found = table("sep=;\r\npath;label;;\r\na/1.png;Ana;;\r\n;;;\r\nb/1.png;Bo;;\r\n\r\n")
+
+    assert [example.identity for example in found.examples] == ["Ana", "Bo"]
+    assert found.notes == ()
+
+
+def test_quotes_keep_separators_and_the_line_is_right_after_them(table):
+    assert table('path,label\n"a,1.png","Li, ""Ana"""\n').examples[0].identity == 'Li, "Ana"'
+    with pytest.raises(InputError, match="line 4: the path or the label is empty"):
+        table('path,label\n"a.png","Li\nAna"\nb.png,\n')
+
+
+@pytest.mark.parametrize("label", ["nan", "0", "True", "NA", "None", "1.0", "007", "-1", "null", "inf"])
+def test_labels_stay_texts(table, label):
+    assert table(text_of([("1.png", label)])).examples[0].identity == label
+
+
+def test_windows_backslashes_are_read_as_slashes_and_told(tmp_path, table):
+    found = table(text_of([(r"a\b\1.png", "Ana"), (r".\a\2.png", "Ana")]))
+
+    assert [example.path for example in found.examples] == [tmp_path / "a/2.png", tmp_path / "a/b/1.png"]
+    assert found.notes == ("2 paths are written with backslashes, which are read as slashes.",)
+
+
+def test_a_file_whose_name_has_a_backslash_is_found(tmp_path, table):
+    (tmp_path / "a\\1.png").write_bytes(b"")
+
+    assert table(text_of([("a\\1.png", "Ana")])).examples[0].path == tmp_path / "a\\1.png"
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_person_and_told(table):
+    found = table(text_of([("1.png", "Jos\u00e9"), ("2.png", "Jose\u0301")]))
+
+    assert {example.identity for example in found.examples} == {"Jos\u00e9"}
+    assert found.notes == ("Jos\u00e9: written in composed and in decomposed Unicode, and taken as one person each.",)
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "SET", "partition"])
+def test_a_split_that_is_not_used_is_told(table, column):
+    rows = [(*row, "train" if at % 2 else "test") for at, row in enumerate(ROWS)]
+
+    assert table(text_of(rows, (*HEADER, column))).notes == (
+        f"the column {column.lower()} (test 2, train 2) is not used: all are pooled, and facesim makes its own split "
+        "(--held-out).",
+    )
+
+
+def test_other_columns_that_are_not_used_are_told(table):
+    assert table(text_of([(*row, "30") for row in ROWS], (*HEADER, "Age"))).notes == (
+        "columns that are not used: age.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("path,label\na.png,Li, Ana\n", "line 2 has 3 cells and the header 2 columns. Put quotes around"),
+        ('path,label\na.png,"Ana\nb.png,Bo\n', "not a CSV in UTF-8: unexpected end of data"),
+        ('path,label\n"a.png"x,Ana\n', "not a CSV in UTF-8"),
+        ("path,label,Label\na.png,Ana,Bo\n", "has the column label 2 times"),
+        ("file,label\na.png,Ana\n", "has the columns file, label; path and label are needed"),
+        ("path label\na.png Ana\n", "has the columns path label; path and label are needed"),
+        (
+            "path,label\nC:\\faces\\Ana\\1.png,Ana\n",
+            r"line 2: C:\\faces.* is a path of a Windows .* Ana/1.png",
+        ),
+        ("path,label\n\\\\server\\faces\\Ana\\1.png,Ana\n", "is a path of a Windows system"),
+        ("path,label\n..\\1.png,Ana\n", "leads out of the CSV's folder"),
+        ("path,label\nhttps://a.b/1.png,Ana\n", "https://a.b/1.png is an address"),
+        ("path,label\na\0.png,Ana\n", "has a 0 byte in its text"),
+        ("path,label\n" + "a" * 200_000 + ",Ana\n", "not a CSV in UTF-8: field larger than field limit"),
+    ],
+)
+def test_what_cannot_be_read_is_told_as_what_it_is(table, text, told):
+    with pytest.raises(InputError, match=told):
+        table(text)
+
+
+def test_a_file_cut_off_within_a_letter_is_told(tmp_path):
+    (tmp_path / "faces.csv").write_bytes("path,label\n1.png,Jos\u00e9".encode("utf-16")[:-1])
+
+    with pytest.raises(InputError, match="not a CSV in UTF-8"):
+        read_table(tmp_path / "faces.csv")
+
+
+def test_the_notes_reach_whoever_prepares_the_data(tmp_path, photo):
+    for place, _ in ROWS:
+        photo(place)
+    path = Path(tmp_path, "faces.csv")
+    path.write_text(text_of([(*row, "train") for row in ROWS], (*HEADER, "split"), delimiter=";"))
+
+    data = prepare(str(path), image_size=8, cache_dir=tmp_path / "cache")
+
+    assert data.names == ("Ana", "Bo")
+    assert data.notes[0].startswith("the column split (train 4) is not used")
+
+
+def test_files_that_are_missing_are_named_also_when_any_may_be_bad(tmp_path):
+    path = Path(tmp_path, "faces.csv")
+    path.write_text(text_of())
+
+    with pytest.raises(InputError, match=r"2 of 2 identities have fewer than 2 usable images .*a/1.png: no such file"):
+        prepare(str(path), image_size=8, max_bad_files=1.0, cache_dir=tmp_path / "cache")

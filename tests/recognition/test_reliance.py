@@ -1,0 +1,134 @@
+"""How far answers can be relied on: where a threshold is from, how often it errs, and when there is none to give."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from facesim.recognition.pairs import disjoint_pairs
+from facesim.recognition.protocols import verification
+from facesim.recognition.reliance import hanley_mcneil, mark, reliance
+from facesim.run import Run
+from facesim.spec.job import make_job
+
+SEEN, UNSEEN = {"identities_seen_in_training": True}, {"identities_seen_in_training": False}
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run.create(tmp_path / "run", make_job())
+    run.model_file.write_bytes(b"a model")
+    return run
+
+
+def found(data, auc=0.95, **more):
+    verified = {"threshold": len(data) / 10, "genuine_pairs": 300, "impostor_pairs": 290, "accuracy": 0.9, "auc": auc}
+    verified |= {"false_accept_rate": 0.041, "false_reject_rate": 0.062, "auc_low": auc - 0.05, "auc_high": auc + 0.05}
+    ranked = {"rank_1": 0.8, "probes": 100, "gallery_identities": 40}
+    return {"data": data, "people": 40, "verification": verified, "identification": ranked, **UNSEEN, **more}
+
+
+def evaluated(run, *evaluations):
+    run.evaluation_file.write_text(json.dumps({each["data"]: each for each in evaluations}))
+    return reliance(run)
+
+
+def test_people_not_seen_in_training_count_before_what_was_evaluated_last(run):
+    others, own = mark(run, found("others")), mark(run, found("own", **SEEN))
+
+    assert evaluated(run, others, own).data == "others"
+    assert evaluated(run, own, others, mark(run, found("more"))).data == "more"
+    assert evaluated(run, own).data == "own"
+    assert any("was trained on these people" in caution for caution in evaluated(run, own).cautions)
+
+
+def test_without_an_evaluation_there_is_nothing_to_rely_on(run):
+    assert reliance(run) is None
+    assert evaluated(run) is None
+
+
+def test_the_origin_has_data_time_pairs_and_error_rates(run):
+    told = evaluated(run, mark(run, found("others"))).origin
+
+    assert "threshold 0.600, the best on others of 40 people, evaluated 20" in told
+    assert " UTC on 300 pairs of the same and 290 of different people" in told
+    assert "4.1% of different people for the same one, and 6.2% of the same for different ones" in told
+    assert "AUC 0.95 (0.90 to 1.00)" in told
+
+
+@pytest.mark.parametrize(("auc", "tells"), [(0.49, False), (0.53, False), (0.62, False), (0.7, True), (0.95, True)])
+def test_a_model_near_a_coin_cannot_tell(run, auc, tells):
+    own = evaluated(run, mark(run, found("others", auc)))
+
+    assert (own.cannot_tell is None) == tells
+    assert tells or f"AUC {auc:.2f}, 95 % interval" in own.cannot_tell
+    assert tells or "a coin has 0.5" in own.cannot_tell
+
+
+def test_another_model_than_the_evaluated_one_has_no_threshold(run):
+    kept = mark(run, found("others"))
+    run.model_file.write_bytes(b"trained on")
+
+    assert "is not the one any more" in evaluated(run, kept).cannot_tell
+
+
+@pytest.mark.parametrize(("rank_1", "tells"), [(0.8, True), (0.05, False), (0.02, False)])
+def test_naming_people_by_chance_is_no_identification(run, rank_1, tells):
+    ranked = {"rank_1": rank_1, "probes": 100, "gallery_identities": 40}
+
+    own = evaluated(run, mark(run, found("others", identification=ranked)))
+
+    assert (own.cannot_identify is None) == tells
+    assert tells or "not shown to be more than chance" in own.cannot_identify
+
+
+def test_what_an_earlier_facesim_evaluated_is_used_with_what_it_lacks_told(run):
+    old = found("others", auc=0.49)
+    for name in ("false_accept_rate", "false_reject_rate", "auc_low", "auc_high"):
+        del old["verification"][name]
+    del old["people"]
+
+    own = evaluated(run, old)
+
+    assert "evaluated at an unknown time" in own.origin
+    assert "error rates are not on record" in own.origin
+    assert own.auc_low == pytest.approx(hanley_mcneil(0.49, 300, 290)[0]) and own.cannot_tell
+    assert any("whether the model has changed" in caution for caution in own.cautions)
+
+
+def test_few_people_are_a_caution(run):
+    assert any("4 people are few" in caution for caution in evaluated(run, mark(run, found("o", people=4))).cautions)
+
+
+def similarities(spread, seed=0):
+    """Pairs of 40 people with 5 images each; the nearer `spread` is to 0, the more alike are one person's."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(40), 5)
+    vectors = random.normal(size=(40, 16))[labels] + spread * random.normal(size=(200, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = disjoint_pairs(labels, seed=1)
+    return np.einsum("nd,nd->n", vectors[pairs.first], vectors[pairs.second]), pairs
+
+
+def test_error_rates_are_of_thresholds_chosen_on_other_people():
+    similarity, pairs = similarities(1.5)
+
+    own = verification(similarity, pairs.same, pairs.fold)
+
+    right = 1 - (own.false_accept_rate + own.false_reject_rate) / 2  # as many pairs of each kind
+    assert right == pytest.approx(own.accuracy, abs=0.005)
+    assert own.false_accept_rate > 0 and own.false_reject_rate > 0
+    assert own.auc_low < own.auc < own.auc_high <= 1
+
+
+def test_the_interval_of_the_auc_holds_a_half_where_similarity_says_nothing():
+    _, pairs = similarities(1.0)
+    held = 0
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=len(pairs.same))
+        own = verification(noise, pairs.same, pairs.fold)
+        held += own.auc_low <= 0.5 <= own.auc_high
+
+    assert held >= 16

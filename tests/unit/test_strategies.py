@@ -1,0 +1,57 @@
+"""What is known of strategies without TensorFlow, whatever was imported before."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import facesim
+from facesim.spec.shape import Shape
+from facesim.spec.strategies import STRATEGIES, Layout
+
+PACKAGES = sorted(file.parent for file in Path(facesim.__path__[0]).rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_importing_a_module_replaces_no_other_name_of_its_package(package):
+    """As `import package.name` would: unless the name came out of that very module, which is loaded then."""
+    root = Path(facesim.__path__[0]).parent
+    module = import_module(".".join(package.relative_to(root).parts))
+    below = {file.stem for file in package.glob("*.py")} | {file.parent.name for file in package.glob("*/__init__.py")}
+    named = {name: vars(module)[name] for name in below & set(vars(module))}
+
+    replaced = [
+        name
+        for name, value in named.items()
+        if not isinstance(value, ModuleType) and getattr(value, "__module__", "") != f"{module.__name__}.{name}"
+    ]
+    assert replaced == []
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_is_a_value(name):
+    strategy = STRATEGIES[name]()
+
+    for again in (copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
+        assert again == strategy
+        assert again.layout is strategy.layout
+
+
+@pytest.mark.parametrize(
+    ("layout", "tasks"),
+    [
+        (Layout.SINGLE_PROCESS, {"chief": 1}),
+        (Layout.PARAMETER_SERVER, {"ps": 2, "worker": 3, "chief": 1}),
+        (Layout.PEERS, {"worker": 2, "chief": 1}),
+    ],
+)
+def test_the_layout_says_which_tasks_there_are(layout, tasks):
+    of_layout = [strategy for strategy in STRATEGIES.values() if strategy.layout is layout]
+
+    assert of_layout
+    assert all(strategy().tasks(Shape(workers=3, ps=2)) == tasks for strategy in of_layout)
