@@ -35,6 +35,8 @@ class Submitted(Event):
 
     event: Literal["submitted"] = "submitted"
     shape: dict[str, Any] | None = None
+    groups: tuple[tuple[str, int], ...] | None = None
+    discount: float | None = None
 
 
 class StateEntered(Event):
