@@ -85,7 +85,7 @@ class LocalNode:
             for event in self._events_of_process(tick_s):
                 if event and event["event"] == "fault":
                     done.add(event["number"])
-                ended = ended or (event is not None and event["event"] == "node_ended")
+                ended = event is not None and event["event"] == "node_ended"
                 yield event
             code = self._process.wait()
             if ended:
