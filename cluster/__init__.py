@@ -5,6 +5,8 @@ plan        what one host has to run, as data
 node        the entry point that every host runs: reads a plan, runs it, reports events
 supervisor  starts, watches and ends a host's tasks in the right order
 task        one task's process: log, environment, death with its parent
+surroundings  what a process finds around it: its environment, where it imports from
+failure     why a task failed, in words
 isolation   a private network namespace where the system allows one
 processes   starts a node on this machine and follows it
 """

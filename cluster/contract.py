@@ -90,14 +90,18 @@ class HostWork:
     """What one host of a contract has to do, as the function named by `cluster.node --contract` finds out.
 
     first_host: where the leader of all runs; the others end when it has ended. record: is told what happens.
-    finish: is called when the work has ended, however it did. kept: what is to outlive this host while it works.
+    finish: is called with the outcome when the work has ended. kept: what is to outlive this host while it works.
+    patience_s: how long the other hosts may take until they are there. over: whether the first host is known to have
+    ended its work in an earlier start of this job: if it is not there, there is nothing left to do.
     """
 
     plan: Plan
     first_host: str
     record: Callable[..., None]
-    finish: Callable[[], None]
+    finish: Callable[[str], None]
     kept: Kept | None = None
+    patience_s: float = 300.0
+    over: bool = False
 
 
 def by_number(hosts: list[str]) -> tuple[str, ...]:

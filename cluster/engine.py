@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from cluster.surroundings import python, without_settings
+
 if TYPE_CHECKING:
     from docker import DockerClient
 
@@ -140,12 +142,12 @@ class Guard:
 
     def __init__(self, job: str, directory: Path):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.engine", job, str(directory)],
+            python("cluster.engine", job, str(directory)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=without_settings(os.environ),
         )
 
     def dismiss(self) -> None:

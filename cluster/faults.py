@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from cluster.agenda import Agenda
+from cluster.network import Disturbance, ports_of
 
 #: kind -> what is done to the target
 KINDS = {
@@ -27,6 +28,9 @@ KINDS = {
     "interrupt": "every task of the host gets SIGTERM, SIGKILL `notice_s` later, and comes back after `for_s` seconds",
     "fill": "the file system of the directory is full for `for_s` seconds",
     "refuse": "the task is ended and its port is taken by somebody else for `for_s` seconds",
+    "partition": "no packet reaches or leaves the task for `for_s` seconds",
+    "loss": "of the packets that reach and leave the task, `share` are dropped, for `for_s` seconds",
+    "delay": "the packets that reach and leave the task come `delay_s` later, for `for_s` seconds",
 }
 
 #: The target is a task, a host or a directory.
@@ -36,6 +40,8 @@ TARGET = {"interrupt": "host", "fill": "directory"}
 MOST_FILLED_BYTES = 4 * 2**30
 
 _SLOW_PERIOD_S = 0.05
+#: How often it is seen what connections a task has whose network is disturbed.
+_LOOK_S = 0.2
 #: Within which a task that was killed has let go of its port.
 _LETS_GO_S = 1.0
 
@@ -60,6 +66,7 @@ class Fault:
     for_s: float = 1.0
     share: float = 0.25
     notice_s: float = 0.0
+    delay_s: float = 0.1
     seed: int = 0
     number: int = 0
     elsewhere: tuple[str, ...] = ()
@@ -76,7 +83,10 @@ class Cluster(Protocol):
 
     def tasks_of(self, host: str) -> list[str]: ...
 
-    def port_of(self, task: str) -> int: ...
+    def port_of(self, task: str) -> int | None: ...
+
+    def pid_of(self, task: str) -> int | None:
+        """The process of a task that runs."""
 
 
 class Injector:
@@ -206,6 +216,36 @@ class Injector:
             ballast.close()
 
         self._lasting(fault, directory, end)
+
+    def _disturb(self, fault: Fault, task: str) -> None:
+        """Disturb the task's network, also for what connects meanwhile, and for a process that takes its place."""
+        disturbance = Disturbance(fault.kind, fault.share, fault.delay_s)
+        lasting = True
+
+        def affect() -> None:
+            pid, port = self._cluster.pid_of(task), self._cluster.port_of(task)
+            try:
+                if pid is not None:
+                    disturbance.affect(ports_of(pid) | ({port} if port else set()))
+            except OSError as error:
+                self._report("fault_failed", kind=fault.kind, target=task, why=str(error))
+                return
+            self._agenda.add(_LOOK_S, lambda: lasting and affect())
+
+        def end() -> None:
+            nonlocal lasting
+            lasting = False
+            disturbance.end()
+
+        try:
+            disturbance.begin()
+        except OSError as error:
+            self._report("fault_failed", kind=fault.kind, target=task, why=str(error))
+            return
+        affect()
+        self._lasting(fault, task, end)
+
+    _partition = _loss = _delay = _disturb
 
     def _refuse(self, fault: Fault, task: str) -> None:
         self._cluster.signal(task, signal.SIGKILL)

@@ -59,3 +59,7 @@ def _unshare(flags: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
+
+
+if __name__ == "__main__":
+    print(enter_private_network())

@@ -18,6 +18,7 @@ import sys
 import time
 from typing import Any
 
+from cluster.pulse import WAITING, phase
 from cluster.task import reached
 
 PORT = 2221
@@ -83,8 +84,10 @@ class Beacon:
             connection.sendall(b"%d\n" % self._step)
 
 
-def attend(host: str, patience_s: float, port: int = PORT) -> None:
-    """Return when the node of `host` has ended; end this process with 1 if it is not there within `patience_s`.
+@phase(WAITING)
+def attend(host: str, patience_s: float, port: int = PORT, over: bool = False) -> None:
+    """Return when the node of `host` has ended; end this process with 1 if it is not there within `patience_s`, unless
+    its work is known to be `over`: then it has ended.
 
     Told to stop before it was there, it returns at once: it may have ended already, and there is nothing to outlive.
     """
@@ -96,6 +99,9 @@ def attend(host: str, patience_s: float, port: int = PORT) -> None:
             connection = socket.create_connection((host, port), timeout=10)
             break
         except OSError as error:  # its name is not known yet, or it does not listen yet
+            if time.monotonic() > deadline and over:
+                print(f"{host} had ended before this host was there")
+                return
             if time.monotonic() > deadline:
                 sys.exit(f"{host} cannot be reached within {patience_s:.0f} s: {error}")
             if stopping:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -17,24 +18,24 @@ import time
 import traceback
 from importlib import import_module
 from multiprocessing.connection import wait
-from os import _exit, getpid, read
 from pathlib import Path
 from typing import Any
 
 from cluster import clock
 from cluster.contract import Contract, HostWork
+from cluster.failure import why_failed
 from cluster.isolation import enter_private_network
 from cluster.lifeline import end_with_parent
 from cluster.liveness import Beacon
 from cluster.plan import Plan
 from cluster.relay import Relay
 from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
+from cluster.surroundings import allow_open_files, set_environment, without_proxies
 
 _INPUT = 0
 
 #: How long the name of another host may take to be known.
 _NAMES_S = 300.0
-_FAILURE_LINES = 15
 
 
 class _Signals:
@@ -67,7 +68,7 @@ class _InputAndSignals(_Signals):
     def read(self, ready: list[Any]) -> str | None:
         command = super().read(ready)
         if command is None and _INPUT in ready:
-            said = read(_INPUT, 1024)
+            said = os.read(_INPUT, 1024)
             told = said.split()
             command = next((one for one in ("kill", "stop", "ping") if one.encode() in told), None) if said else "kill"
         return command
@@ -84,7 +85,7 @@ def main(plan_file: str, parent: int) -> int:
     end_with_parent(parent)
     plan = Plan.read(Path(plan_file))
     commands = _InputAndSignals()
-    report("node_started", pid=getpid())
+    report("node_started", pid=os.getpid())
     if plan.private_network:
         report("network", private=enter_private_network())
         end_with_parent(parent)  # a new user namespace changes the credentials
@@ -101,34 +102,42 @@ def main(plan_file: str, parent: int) -> int:
 def main_hosted(function: str) -> int:
     """Be one host of a SageMaker job; 0 when its work was done or stopped."""
     commands = _Signals()
-    report("node_started", pid=getpid())
+    report("node_started", pid=os.getpid())
     contract = Contract.read()
     outcome, reason, relay, beacon = FAILED, "", None, None
     failed: list[dict[str, Any]] = []
+    told: dict[str, str] = {}  # why, by the task
 
     def tell(event: str, **details: Any) -> None:
         report(event, host=contract.current_host, **details)
         work.record(event, **details)
         if event == "task_ended" and details["exit_code"] != 0:
             failed.append(details)
+        elif event in ("task_failed", "not_connected"):
+            told[details["task"]] = details["why"]
         elif event == "recovering":
             failed.clear()
+            told.clear()
 
     try:
         module, name = function.split(":")
         work: HostWork = getattr(import_module(module), name)(contract)
         relay = Relay(Path(work.plan.tasks[0].log).parent, work.kept)
         beacon = Beacon(len(contract.hosts)) if contract.current_host == work.first_host else None
-        stopped = not _await_names(contract.hosts, commands)
-        for module in () if stopped else work.plan.preload:
+        there = _await_names(contract.hosts, commands, work.patience_s)
+        if there is None and not work.over:
+            raise TimeoutError(f"not all of {', '.join(contract.hosts)} are known after {work.patience_s:.0f} s")
+        for module in work.plan.preload if there else ():
             import_module(module)
-        if stopped or commands.read(wait(commands.files(), 0)):
+        if there is None:
+            outcome = COMPLETED  # this host is late: the first has ended, and is gone
+        elif not there or commands.read(wait(commands.files(), 0)):
             outcome = STOPPED
         else:
             outcome = Supervisor(work.plan, tell, commands, beacon).run()
         if outcome == FAILED:
-            reason = _reason(work.plan, failed)
-        work.finish()
+            reason = _reason(work.plan, failed, told)
+        work.finish(outcome)
     except Exception as error:
         traceback.print_exc()
         outcome, reason = FAILED, f"{type(error).__name__}: {error}"
@@ -142,38 +151,36 @@ def main_hosted(function: str) -> int:
     return 1 if outcome == FAILED else 0
 
 
-def _await_names(hosts: tuple[str, ...], commands: _Signals) -> bool:
-    """Wait until every host's name is known, which may take a while; False when told to stop meanwhile.
-
-    Raises:
-        TimeoutError: one never is.
+def _await_names(hosts: tuple[str, ...], commands: _Signals, patience_s: float) -> bool | None:
+    """Wait until every host's name is known, which may take a while; False when told to stop meanwhile, None when one
+    is not known within `patience_s`.
     """
-    deadline = time.monotonic() + _NAMES_S
+    deadline = time.monotonic() + patience_s
     for host in hosts:
         while True:
             try:
                 socket.getaddrinfo(host, None)
                 break
-            except socket.gaierror as error:
+            except socket.gaierror:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the name {host} is not known after {_NAMES_S:.0f} s: {error}") from None
+                    return None
             if commands.read(wait(commands.files(), 0.2)):
                 return False
     return True
 
 
-def _reason(plan: Plan, failed: list[dict[str, Any]]) -> str:
+def _reason(plan: Plan, failed: list[dict[str, Any]], told: dict[str, str]) -> str:
     """Why a host failed: the first task that did since it was last started, and its last lines."""
     if not failed:
         return "the work failed"
     last = failed[0]
-    how = f"was killed by {last['signal']}" if last["signal"] else f"ended with exit code {last['exit_code']}"
     log = next(task.log for task in plan.tasks if task.name == last["task"])
-    lines = Path(log).read_text(errors="replace").splitlines()[-_FAILURE_LINES:]
-    return "\n".join([f"{last['task']} {how}; its last lines:", *lines])
+    return why_failed(last, told.get(last["task"]), Path(log))
 
 
 if __name__ == "__main__":
+    allow_open_files()
+    set_environment(without_proxies(os.environ))  # a container has those of its engine's configuration, or of its image
     code = 1
     try:
         code = main_hosted(sys.argv[2]) if sys.argv[1] == "--contract" else main(sys.argv[1], int(sys.argv[2]))
@@ -181,4 +188,4 @@ if __name__ == "__main__":
         traceback.print_exc()
     # Not sys.exit: unloading what was preloaded for the tasks takes longer than a second and changes nothing, and a
     # task that an error has left behind would be waited for.
-    _exit(code)
+    os._exit(code)

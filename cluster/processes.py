@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from cluster import clock
 from cluster.lifeline import start_child
 from cluster.plan import Plan
 from cluster.supervisor import PONG
+from cluster.surroundings import python
 
 #: What stands for the node itself where a task is named.
 NODE = "node"
@@ -59,11 +59,12 @@ class LocalNode:
         self._alive, others = os.pipe()
         with self._log.open("ab") as errors:
             self._process = start_child(
-                [sys.executable, "-m", "cluster.node", str(self._plan_file), str(os.getpid())],
+                python("cluster.node", str(self._plan_file.absolute()), str(os.getpid())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=self._environment,
+                cwd=self._plan_file.parent,  # what lies in the user's folder is not for the tasks
                 start_new_session=True,
                 pass_fds=(others, *self._hold),
                 bufsize=0,
@@ -83,9 +84,10 @@ class LocalNode:
         while True:
             ended = False
             for event in self._events_of_process(tick_s):
-                if event and event["event"] == "fault":
-                    done.add(event["number"])
-                ended = event is not None and event["event"] == "node_ended"
+                if event is not None:
+                    ended = event["event"] == "node_ended"
+                    if event["event"] == "fault":
+                        done.add(event["number"])
                 yield event
             code = self._process.wait()
             if ended:
@@ -132,6 +134,8 @@ class LocalNode:
                 asked_s, heard_s = None, time.monotonic()
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
+                    if not line.startswith(b"{"):  # Python's start-up files may print, too
+                        continue
                     event = json.loads(line)
                     if event["event"] == "task_started":
                         limit_s = max(_NODE_HANG_S, self._plan.hang_s)

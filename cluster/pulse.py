@@ -5,7 +5,8 @@ progress. A process that is stopped, or whose interpreter is stuck, does not bea
 beats, and tells so. `Pulses` is the supervisor's end: it judges which task to hold responsible.
 
 What a task does beside its steps, starting, evaluating, saving, may take long and is told by `phase`; while it lasts,
-the others, who may have to wait for it, are not judged.
+the others, who may have to wait for it, are not judged. On the hosts of a job beside the first, where a task waits for
+the first host's end, nobody knows what the chief does: there only a process that does not answer is taken for hung.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 BEAT = "beat"
 
 TRAINING = "training"
+#: The phase of a task that only waits for others, for as long as it takes.
+WAITING = "waiting"
 _STARTING = "start-up"
 
 #: A task may go on for as many of its steps without one.
@@ -191,7 +194,7 @@ class Pulses:
             return [
                 Hung(name, idle_s, long_s, False, pulse.told["doing"])
                 for name, pulse in aside
-                if (idle_s := pulse.idle_s(now_s)) > long_s
+                if pulse.told["doing"] != WAITING and (idle_s := pulse.idle_s(now_s)) > long_s
             ]
         if not working:
             return []

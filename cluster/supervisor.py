@@ -26,7 +26,8 @@ from cluster.agenda import Agenda
 from cluster.faults import Injector
 from cluster.plan import Plan, Task
 from cluster.pulse import BEAT, Pulses, beat_s
-from cluster.task import AGAIN, REACHED, run_task
+from cluster.task import AGAIN, CONNECTED, CONNECTING, REACHED, run_task
+from cluster.topology import why_unconnected
 
 #: How a host's work can end.
 COMPLETED, FAILED, STOPPED = "completed", "failed", "stopped"
@@ -92,6 +93,8 @@ class Supervisor:
         self._held_back: dict[str, float] = {}
         self._at_step: list[Connection] = []  # of tasks that wait for what is done at the step that they reached
         self._to_be_ended = False  # those tasks, from outside
+        self._connecting: set[str] = set()  # tasks that wait for others to answer
+        self._unconnected: set[str] = set()  # those that did so for too long
         self._restarts = 0
         self._starting: set[str] = set()  # tasks that failed and wait to be started again
         self._stopping = self._at_once = False
@@ -134,8 +137,11 @@ class Supervisor:
     def tasks_of(self, host: str) -> list[str]:
         return [task.name for task in self._plan.tasks if task.host == host]
 
-    def port_of(self, task: str) -> int:
+    def port_of(self, task: str) -> int | None:
         return self._tasks[task].port
+
+    def pid_of(self, task: str) -> int | None:
+        return self._running[task].pid if task in self._running else None
 
     # Starting
 
@@ -143,6 +149,7 @@ class Supervisor:
         """Start tasks, and the monitor of all of them anew."""
         for name in names:
             mine, its = self._context.Pipe()
+            self._connecting.discard(name)
             self._processes[name] = self._running[name] = self._fork(self._tasks[name], its)
             self._channels[name] = mine
             its.close()
@@ -215,11 +222,31 @@ class Supervisor:
                         self._to_be_ended |= not self._injector.reached(said["step"])
                         if self._others:
                             self._others.tell(said["step"])
+                    elif said["event"] == CONNECTING:
+                        self._bound_connecting(name, said["addresses"], said["within_s"])
+                    elif said["event"] == CONNECTED:
+                        self._connecting.discard(name)
                     else:
                         self._report(**{"task": name, **said})
             except (EOFError, OSError):  # the task has ended
                 channel.close()
                 del self._channels[name]
+
+    def _bound_connecting(self, name: str, addresses: list[str], within_s: float) -> None:
+        process = self._processes[name]
+        self._connecting.add(name)
+
+        def end() -> None:
+            if name not in self._connecting or self._running.get(name) is not process:
+                return
+            why = f"no cluster after {within_s:g} s: {why_unconnected(addresses)}"
+            with open(self._tasks[name].log, "a", encoding="utf-8") as log:
+                log.write(why + "\n")
+            self._report("not_connected", task=name, why=why)
+            self._unconnected.add(name)
+            process.kill()
+
+        self._agenda.add(within_s, end)
 
     def _let_go_on(self) -> None:
         """Let tasks go on after what was to be done at their step, here and on the other hosts."""
@@ -252,13 +279,17 @@ class Supervisor:
     def _look_for_hung_ones(self) -> None:
         """Name the tasks that hang, and end them: the rest is as for any that die."""
         for hung in self._pulses.hung():
+            if hung.task in self._connecting:  # which has a limit of its own
+                continue
             self._report("hung", **asdict(hung))
             self.signal(hung.task, signal.SIGKILL)
         self._agenda.add(self._beat_s, self._look_for_hung_ones)
 
     def _recover(self, failed: list[str]) -> None:
         """Have the tasks that failed started again, or all of them, unless it is hopeless."""
-        hopeless = [name for name in failed if not _worth_another_try(self._processes[name])]
+        hopeless = [
+            name for name in failed if name in self._unconnected or not _worth_another_try(self._processes[name])
+        ]
         if hopeless or self._restarts >= self._plan.max_restarts:
             if self._plan.max_restarts and not hopeless:
                 self._report("gave_up", task=failed[0], restarts=self._restarts)

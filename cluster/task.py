@@ -8,10 +8,14 @@ import os
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
+from cluster.failure import in_short
 from cluster.lifeline import end_with_parent
 from cluster.plan import Task
 from cluster.pulse import start_beating
@@ -20,6 +24,8 @@ from cluster.pulse import start_beating
 AGAIN = 75
 #: What a task tells of by `reached`.
 REACHED = "reached"
+#: What a task tells of by `connecting`: that it waits for others, and that it waits no more.
+CONNECTING, CONNECTED = "connecting", "connected"
 
 _supervisor: Connection | None = None
 _telling = threading.RLock()
@@ -41,6 +47,24 @@ def reached(step: int) -> None:
         assert _supervisor is not None, "who has no supervisor waits for nothing"
         tell(REACHED, step=step)
         _supervisor.recv_bytes()
+
+
+def failing(why: str) -> None:
+    """Say in a line why this task is about to end, badly."""
+    with suppress(OSError):  # the supervisor is gone, too
+        tell("task_failed", why=why)
+
+
+@contextmanager
+def connecting(addresses: Iterable[str], within_s: float) -> Iterator[None]:
+    """For as long as this task waits for those at `addresses` (`host:port`): when `within_s` have passed the supervisor
+    ends it, and the work, and says which of them do not answer.
+
+    This process could not do that itself: TensorFlow keeps all of Python waiting while it connects.
+    """
+    tell(CONNECTING, addresses=list(addresses), within_s=within_s)
+    yield
+    tell(CONNECTED)
 
 
 def run_task(
@@ -70,7 +94,13 @@ def run_task(
     if supervisor and beat_s:
         start_beating(tell, beat_s)
     module, function = task.target.split(":")
-    getattr(import_module(module), function)(*task.arguments, *more_arguments)
+    try:
+        getattr(import_module(module), function)(*task.arguments, *more_arguments)
+    except Exception as error:
+        with suppress(OSError):  # the log's disk is full
+            traceback.print_exc()
+        failing(in_short(error))
+        sys.exit(1)
 
 
 def _print_to(log: str) -> None:

@@ -91,6 +91,23 @@ def hosted_topology(counts: dict[str, int], hosts: Sequence[str], ps_hosts: Sequ
     )
 
 
+def why_unconnected(addresses: Sequence[str], patience_s: float = 2.0) -> str:
+    """What keeps a task from connecting to those at `addresses`, as far as asking each port can tell."""
+    reasons = []
+    for address in addresses:
+        host, port = address.rsplit(":", 1)
+        try:
+            socket.create_connection((host, int(port)), patience_s).close()
+        except OSError as error:
+            reasons.append(f"{address} does not answer ({error.strerror or error})")
+    if reasons:
+        return "; ".join(reasons)
+    return (
+        f"{', '.join(addresses)} can be reached, but no TensorFlow server answers there; is it another program's port, "
+        "or is there a proxy or a firewall in between?"
+    )
+
+
 def free_ports(count: int) -> list[int]:
     """`count` distinct loopback ports on which nothing listens now.
 

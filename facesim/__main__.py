@@ -1,15 +1,19 @@
-"""The command `facesim`, and `python -m facesim`.
+"""`python -m facesim`, and the command `facesim`.
 
-It imports nothing of facesim's before Ctrl-C is answered in one line, however far the imports have come.
+Before anything else is imported it makes sure that it is facesim that runs, and not a file of the user's that is called
+like a module: Python looks for modules in the current folder first. From then on Ctrl-C is answered in one line, also
+in the middle of imports.
 """
 
 import os
 import signal
 import sys
 
+import facesim
 
-def main() -> int:
-    """Run the command line; the exit code."""
+
+def run() -> int:
+    """The command line, in a process of its own; its exit code."""
 
     def interrupted(*_: object) -> None:
         # Not an exception: one that is raised in the middle of an import may be taken for an import that failed.
@@ -20,12 +24,19 @@ def main() -> int:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, interrupted)
-    from facesim.cli import main as run
+    path = sys.path[:]
+    sys.path[:] = [os.path.dirname(facesim.__path__[0])]  # `cluster` lies beside facesim
+    from cluster import surroundings
+
+    sys.path[:] = surroundings.import_path(path, surroundings.current_folder(), None, surroundings.home())
+    surroundings.set_environment(surroundings.without_settings(os.environ))
+    os.umask(os.umask(0) & 0o077)  # whatever others may not: who makes a file must be able to read it
+    from facesim.cli import main
 
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run()
+    return main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

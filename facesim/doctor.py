@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+from cluster.surroundings import python, without_settings
 
 
 class Check(NamedTuple):
@@ -52,9 +55,7 @@ def _tensorflow() -> Iterator[Check]:
     # In a process of its own: a broken installation may crash, and what is imported stays.
     begin = time.perf_counter()
     look = subprocess.run(
-        [sys.executable, "-c", "import tensorflow, keras; print(tensorflow.__version__, keras.__version__)"],
-        capture_output=True,
-        text=True,
+        python("facesim.models.framework"), capture_output=True, text=True, env=without_settings(os.environ)
     )
     if look.returncode != 0:
         last = (look.stderr.strip().splitlines() or ["no output"])[-1]
@@ -74,11 +75,7 @@ def _network() -> Iterator[Check]:
         yield Check("ports", "ok", "free ones to listen on")
     except OSError as error:
         yield Check("ports", "fail", str(error))
-    look = subprocess.run(
-        [sys.executable, "-c", "from cluster.isolation import enter_private_network as enter; print(enter())"],
-        capture_output=True,
-        text=True,
-    )
+    look = subprocess.run(python("cluster.isolation"), capture_output=True, text=True, env=without_settings(os.environ))
     private = look.stdout.strip() == "True"
     yield Check(
         "private network",

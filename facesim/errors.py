@@ -19,6 +19,10 @@ class InputError(FacesimError):
     exit_code = 2
 
 
+class DiskFull(FacesimError):
+    """There is no room for what has to be written; the message names the folder, what is free and what to do."""
+
+
 class RunFailed(FacesimError):
     """A run started and did not complete; the message carries the cause and the failed task's last lines."""
 

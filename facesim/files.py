@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from facesim.disk import is_full
 from facesim.errors import InputError
 
 
@@ -104,9 +105,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:
@@ -140,6 +140,6 @@ def written(file: int, content: bytes) -> bytes:
 
 
 def _kept_if_full(error: OSError, content: bytes) -> bytes:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not is_full(error):
         raise error
     return content

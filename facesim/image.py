@@ -165,12 +165,13 @@ def _wheels(wanted: list[str], python: str, architecture: str) -> Path:
         platforms = [f"manylinux_2_{minor}_{architecture}" for minor in (36, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)]
         names = [f"manylinux2014_{architecture}", *platforms, f"linux_{architecture}"]
         command = [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", f"{new}/wheels"),
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", "wheels"),
             *("--only-binary", ":all:", "--python-version", python, "--implementation", "cp"),
             *(word for name in names for word in ("--platform", name)),
             *(_without_marker(line) for line in wanted),
         ]
-        ended = subprocess.run(command, capture_output=True, text=True)
+        # In an empty folder, for Python looks for pip and what it imports in the current one first.
+        ended = subprocess.run(command, cwd=new, capture_output=True, text=True)
         if ended.returncode != 0:
             last = (ended.stderr.strip().splitlines() or ["no word why"])[-1]
             raise InputError(f"the dependencies of the image cannot be downloaded: {last}")

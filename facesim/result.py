@@ -12,7 +12,7 @@ import psutil
 
 from facesim.audit import audit
 from facesim.billing.bill import Bill, discount_of, make_bill
-from facesim.disturbance import measured_load
+from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.recovery import of_kind, recovery, replaced_workers
 from facesim.runs.directory import Run

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.backends.spot import live
 from facesim.billing.bill import submitted
+from facesim.disk import is_full, no_room, release, writing_to
 from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
@@ -29,20 +31,23 @@ from facesim.runs.events import (
     LimitExceeded,
     NodeEnded,
     NodeStarted,
+    NotConnected,
     Recovering,
     StateEntered,
     Submitted,
     TaskEnded,
+    TaskFailed,
     event_of,
 )
 from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
-from facesim.spec.faults import check_room
+from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 from facesim.telling import hung
 
 _TICK_S = 0.25
+_GO_ON = "make room there, then go on with `facesim run --resume RUN`"
 
 
 class Watcher(Protocol):
@@ -104,6 +109,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         check_writable(recovery)
     for faults in dict.fromkeys(job.faults for job in jobs):
         check_room(faults, output)
+        check_network(faults, jobs[0].backend.name)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
@@ -149,6 +155,7 @@ def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
+    check_network(job.faults, job.backend.name)
     _check_equipment([job])
     if estimate := cost_estimate([(job, run.directory, request)]):
         watcher.noticed(estimate)
@@ -182,9 +189,8 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
     """
-    ends: list[TaskEnded] = []
-    hangs: dict[str, Hung] = {}
-    last: dict[type[Event], Event] = {}
+    causes = _Causes()
+    ended: NodeEnded | None = None
     try:
         with _Interrupts(execution):
             for told in execution.events(_TICK_S):
@@ -194,47 +200,72 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
                 event = event_of(told)
                 run.record(event)
                 _show(watcher.happened, event)
-                if isinstance(event, TaskEnded):
-                    ends.append(event)
-                elif isinstance(event, (Recovering, NodeStarted)):
-                    ends.clear()  # what ended before is not why this attempt fails
-                elif isinstance(event, Hung):
-                    hangs[event.task] = event
-                last[type(event)] = event
+                causes.note(event)
+                if isinstance(event, Emulated):
+                    measurement = "emulated"
+                elif isinstance(event, NodeEnded):
+                    ended = event
     except StillRunning:
+        run.claim.release()
         raise
     except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
-        last[NodeEnded] = NodeEnded(outcome=Outcome.FAILED, reason=str(error))
+        ended = NodeEnded(outcome=Outcome.FAILED, reason=str(error))
+    except OSError as error:
+        if not is_full(error):
+            raise
+        ended = NodeEnded(outcome=Outcome.FAILED, reason=no_room(run.directory, _GO_ON))
     finally:
         execution.close()
-    ended, limit = last[NodeEnded], last.get(LimitExceeded)
+    release(run.directory)
+    assert ended is not None, "an execution's last event says how it ended"
     state = ended.outcome.state
     if state is RunState.FAILED:
-        failure = ended.reason or _failure(run, ends, hangs)
+        failure = ended.reason or _failure(run, causes)
     else:
-        failure = _limit(limit) if limit and state.limited else None
+        failure = _limit(causes.limit) if causes.limit and state.limited else None
     run.record(StateEntered(state=state))
-    result = finish(run, state, failure, "emulated" if Emulated in last else measurement, spent_s(run.events()))
+    with writing_to(run.directory):
+        result = finish(run, state, failure, measurement, spent_s(run.events()))
     run.claim.release()
     return result
 
 
-def _failure(run: Run, ends: list[TaskEnded], hangs: dict[str, Hung]) -> str:
-    """Why a run failed: the first task that ended, how it did, and the last that it printed. `hangs` are those that
-    were ended because they hung.
-    """
-    if not ends:
-        how = f"{hung(hangs[NODE])}, and was ended" if NODE in hangs else f"the {NODE} ended unexpectedly"
-        return f"{how}\n{run.log_tail(NODE)}".rstrip()
-    first = ends[0]
+class _Causes:
+    """What the events of an execution tell of why it ends as it does."""
+
+    def __init__(self) -> None:
+        self.ends: list[TaskEnded] = []  # of tasks, since they were last started
+        self.told: dict[str, str] = {}  # why tasks failed, as they say
+        self.hangs: dict[str, Hung] = {}  # those that were ended because they hung
+        self.limit: LimitExceeded | None = None
+
+    def note(self, event: Event) -> None:
+        match event:
+            case TaskEnded():
+                self.ends.append(event)
+            case Recovering() | NodeStarted():  # what ended before is not why this attempt fails
+                self.ends.clear()
+                self.told.clear()
+            case TaskFailed() | NotConnected():
+                self.told[event.task] = event.why
+            case Hung():
+                self.hangs[event.task] = event
+            case LimitExceeded():
+                self.limit = event
+
+
+def _failure(run: Run, causes: _Causes) -> str:
+    """Why a run failed: the first task that ended, how it did, and the last that it printed."""
+    if not causes.ends:
+        lines = last_lines(run.log_file(NODE))
+        why = lines[-1].strip() if lines else "it printed nothing"
+        hangs = NODE in causes.hangs
+        how = f"{hung(causes.hangs[NODE])}, and was ended" if hangs else f"the {NODE} ended unexpectedly: {why}"
+        return "\n".join([how, *lines])
+    first = causes.ends[0]
     task = first.task
-    if task in hangs and first.signal:
-        how = f"{hung(hangs[task])}, and was ended"
-    elif first.signal:
-        how = f"{task} was killed by {first.signal}"
-    else:
-        how = f"{task} ended with exit code {first.exit_code}"
-    return f"{how}; its last lines:\n{run.log_tail(task)}".rstrip()
+    how = f"{hung(causes.hangs[task])}, and was ended" if task in causes.hangs and first.signal else None
+    return why_failed(dict(first), causes.told.get(task), run.log_file(task), how)
 
 
 def _limit(reached: LimitExceeded) -> str:

@@ -65,6 +65,11 @@ def _(event: events.Restored) -> str:
 
 
 @told.register
+def _(event: events.NotConnected) -> str:
+    return f"{event.task}: {event.why}"
+
+
+@told.register
 def _(event: events.CheckpointFailed) -> str:
     return f"a checkpoint could not be written: {event.why}; training goes on"
 

@@ -48,7 +48,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this user may not mount a small file system to fill")
     yield disk
-    subprocess.run(["umount", disk], check=True)
+    subprocess.run(["umount", "--lazy", disk], check=True)  # a file in it may still be open
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from cluster.containers import INTERRUPTED, ContainerJob
 from cluster.engine import EngineError, capacity
 from facesim import image
+from facesim.aws.advice import AwsError
 from facesim.aws.storage import unpack
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
 from facesim.backends.homecoming import bring_home
@@ -99,7 +100,10 @@ class DockerExecution:
             elif event["event"] == "stats":
                 self._record(**event)
             elif event["event"] == "node_ended":
-                self._bring_home()
+                missing = self._bring_home()
+                if event["outcome"] == "completed" and missing:
+                    why = f"the job completed, but not all that it left came home: {missing}"
+                    event |= {"outcome": "failed", "reason": why}
                 yield event
             else:
                 yield event
@@ -125,16 +129,23 @@ class DockerExecution:
             )
         self._writers[host].write(time_unix_s, "host", int(host.rsplit("-", 1)[1]) - 1, values)
 
-    def _bring_home(self) -> None:
+    def _bring_home(self) -> str:
+        """Put what the hosts left into the run directory; what is missing of it, in words."""
         scratch = self._run.directory / _SCRATCH
         results = f"{self._request.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self._request.name}/output"
-        archives = self._store.folder(results)
+        archives, missing = self._store.folder(results), []
         for name in ("output", "model"):
+            archive = archives / f"{name}.tar.gz"
             (scratch / name).mkdir(parents=True, exist_ok=True)
-            if (archives / f"{name}.tar.gz").exists():
-                unpack(archives / f"{name}.tar.gz", scratch / name)
+            try:
+                unpack(archive, scratch / name)
+            except AwsError as error:
+                missing.append(str(error))
         bring_home(scratch / "output", scratch / "model", self._run)
         self._printed.settle()
+        if not missing and self._run.outcome() is None:
+            missing.append(f"the chief left no {self._run.outcome_file.name}")
+        return "; ".join(missing)
 
 
 class FolderStore:

@@ -5,6 +5,7 @@ Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -15,14 +16,16 @@ from typing import Any
 from cluster.contract import Contract, HostWork
 from cluster.faults import Fault as Script
 from cluster.limits import available_cpus
-from cluster.liveness import ATTEND
+from cluster.liveness import ATTEND, PORT
 from cluster.plan import Plan, Task
 from cluster.relay import Kept
+from cluster.supervisor import STOPPED
 from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
-from facesim.files import append
+from facesim.disk import release
+from facesim.files import append, write_json
 from facesim.metrics.place import HOST
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
@@ -35,8 +38,12 @@ _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
 #: The folder beside the checkpoints that holds each host's samples.
 _KEPT = "recorded"
 
-#: How long the first host may take until it listens. All hosts start together.
-_FIRST_HOST_S = 600.0
+#: The file beside them that says that the first host of a job has ended, which a host that starts later can find.
+_ENDED = "first_host_ended.json"
+
+#: How long the first host may take until it listens, and any until its name is known. All hosts start together; where
+#: the first has ended in an earlier start of the job, it is likely that it does not come again.
+_FIRST_HOST_S, _NAMES_S, _ENDED_BEFORE_S = 600.0, 300.0, 120.0
 
 
 def plan(contract: Contract) -> HostWork:
@@ -56,7 +63,7 @@ def plan(contract: Contract) -> HostWork:
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
-    environment = {HOST: host, "no_grpc_proxy": "*", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
     computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
     tasks = [
@@ -80,8 +87,10 @@ def plan(contract: Contract) -> HostWork:
     number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
+    ended = contract.checkpoints / _KEPT / _ENDED
+    over = host != first_host and ended.exists() and json.loads(ended.read_text())["job"] == contract.job_name
     if host != first_host:
-        tasks.append(_attend(run, first_host, number))
+        tasks.append(_attend(run, first_host, number, over))
         leader = tasks[-1].name
     work = Plan(
         tasks=tuple(tasks),
@@ -101,12 +110,15 @@ def plan(contract: Contract) -> HostWork:
         if event == "fault":
             done.add(job.faults[details["number"]])
 
-    def finish() -> None:
+    def finish(outcome: str) -> None:
+        release(run.directory)
+        if host == first_host and outcome != STOPPED:
+            write_json(ended, {"job": contract.job_name, "outcome": outcome})
         if run.model_file.exists():
             shutil.move(run.model_file, contract.model / run.model_file.name)
             shutil.copy(run.job_file, contract.model)
 
-    return HostWork(work, first_host, record, finish, kept)
+    return HostWork(work, first_host, record, finish, kept, _ENDED_BEFORE_S if over else _NAMES_S, over)
 
 
 def _kept_samples(run: Run, kept: Path, host: str) -> Kept:
@@ -116,7 +128,7 @@ def _kept_samples(run: Run, kept: Path, host: str) -> Kept:
     That folder is all hosts' together. What others recorded is let go of, so that it is never put back over newer.
     """
     for folder in kept.glob("*"):
-        if folder.name != host:
+        if folder.is_dir() and folder.name != host:
             shutil.rmtree(folder)
     (kept / host).mkdir(parents=True, exist_ok=True)
     samples = Kept(run.metrics, kept / host)
@@ -156,11 +168,11 @@ def _faults(job: Job, run: Run, tasks: list[str], is_first: bool, done: _Done) -
             yield replace(script, elsewhere=tuple(target for target in script.targets if target not in tasks))
 
 
-def _attend(run: Run, first_host: str, number: int) -> Task:
+def _attend(run: Run, first_host: str, number: int, over: bool) -> Task:
     return Task(
         role=ATTEND,
         index=number,
         target="cluster.liveness:attend",
-        arguments=(first_host, _FIRST_HOST_S),
+        arguments=(first_host, _ENDED_BEFORE_S if over else _FIRST_HOST_S, PORT, over),
         log=str(run.log_file(f"{ATTEND}-{number}")),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cluster.plan import Plan
 from cluster.processes import LocalNode
+from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.inputs import Inputs
@@ -57,11 +58,8 @@ class LocalBackend:
 
     def submit(self, run: Run, request: Plan) -> LocalNode:
         run.plan_file.write_text(request.to_json())
-        environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | {
-            **ENVIRONMENT,
-            "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several tasks share this machine's GPUs
-            "no_grpc_proxy": "*",  # the cluster is on loopback, whatever proxy the user needs elsewhere
-        }
+        # Several tasks share this machine's GPUs.
+        environment = cluster_environment(os.environ, ENVIRONMENT | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
         node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])
         run.claim.add(node.pid)
         return node

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.baselines import Score
+from facesim.disk import writing_to
 from facesim.files import write_json
 from facesim.spec.data import DataSpec
 
@@ -43,7 +44,8 @@ def record_baselines(
                 "scores": [score._asdict() for score in score_baselines(data, split["held_out"], seed, progress)],
             }
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), entry]})
+            with writing_to(folder):
+                write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), entry]})
         scores += [Score(**score) for score in entry["scores"]]
     return scores
 

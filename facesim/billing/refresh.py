@@ -66,9 +66,14 @@ def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str
 
     read = 0
     try:
-        client = boto3.client(
-            "pricing", _ENDPOINT_REGION, config=Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 3})
-        )
+        configuration = Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 3})
+        try:
+            client = boto3.client("pricing", _ENDPOINT_REGION, config=configuration)
+        except ValueError as error:
+            raise InputError(
+                f"the Pricing API cannot be asked: {error}; AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config, must be "
+                "a URL such as https://example.com"
+            ) from None
         pages = client.get_paginator("get_products").paginate(
             ServiceCode="AmazonSageMaker",
             FormatVersion="aws_v1",

@@ -4,14 +4,16 @@ import os
 import signal
 import threading
 
+from facesim.models.framework import load_keras
+
 
 def hush_tensorflow() -> None:
-    """Import TensorFlow without what its libraries print while they load, which no setting of theirs silences.
+    """Import TensorFlow and Keras without what its libraries print while they load, that no setting silences.
 
     Ctrl-C meanwhile ends the command at once, with exit code 130: an exception in the middle of these imports can be
     taken for a library that is missing.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
 
     def interrupted(*_: object) -> None:
@@ -22,6 +24,7 @@ def hush_tensorflow() -> None:
     before = signal.signal(signal.SIGINT, interrupted) if ours else None
     os.dup2(nowhere, 2)
     try:
+        load_keras()  # before TensorFlow, which imports Keras, too
         import tensorflow  # noqa: F401
     finally:
         os.dup2(errors, 2)

@@ -12,6 +12,7 @@ import click
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
+from facesim.disk import writing_to
 from facesim.errors import InputError, doing
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def evaluate(
         )
         found = assess_others(recogniser, prepared(other), fars)
     found = mark(run, found)
-    run.keep_evaluation(Evaluation.model_validate(found))
+    with writing_to(run.directory, "make room there"):
+        run.keep_evaluation(Evaluation.model_validate(found))
     if as_json:
         echo_json(found)
         return
@@ -135,7 +137,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     files = _image_files(images)
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
-    with doing(f"write {output}", "name another file with --output, where there is room"):
+    with writing_to(output.parent), doing(f"write {output}", "name another file with --output"):
         np.savez(output, embeddings=embeddings, paths=[str(file) for file in files])
     echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
@@ -267,7 +269,7 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
 
     experiment = recogniser.experiment
     model = portable(recogniser.model, experiment.model, experiment.mirror_test)
-    with doing(f"write {output}", "name another place with --output, where there is room"):
+    with writing_to(output.parent), doing(f"write {output}", "name another place with --output"):
         (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
     height, width, channels = model.input_shape[1:]
     echo(

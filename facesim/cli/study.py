@@ -13,7 +13,7 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command, read_config
-from facesim.errors import InputError
+from facesim.errors import DiskFull, InputError
 from facesim.spec.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -199,16 +199,23 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
 
 def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
     """Write the runs' report to `html` and print its table."""
-    from facesim.report import print_report, to_json, write_report
+    from facesim.report import compare, print_report, to_json, write_report
 
-    comparison = write_report(runs, html)
+    try:
+        comparison, full = write_report(runs, html), None
+    except DiskFull as error:  # what there is to say can be shown nevertheless
+        comparison, full = compare(runs), error
     if as_json:
         results = [result and result.model_dump(mode="json") for run in runs for result in [_result(run)]]
-        echo_json({"report": str(html), "results": results, "comparison": to_json(comparison)})
+        file = None if full else str(html)
+        echo_json({"report": file, "results": results, "comparison": to_json(comparison)})
     else:
         with writing():
             print_report(comparison, console())
-        echo(f"\nreport: {html}")
+        if not full:
+            echo(f"\nreport: {html}")
+    if full:
+        raise full
 
 
 def _result(run: Run) -> Result | None:

@@ -22,6 +22,10 @@ TASK_INDEX_FILE = "task_index"
 #: Files that are read and decoded at the same time.
 _READERS = 8
 
+#: For a function that is said in TensorFlow's operations: autograph would write a translation of it to a file in the
+#: temporary folder, which is left there by a process that is ended.
+_as_written = tf.autograph.experimental.do_not_convert
+
 
 class ExampleSource:
     """The prepared images as a replica's graph reaches them; `cache` is `memory`, `disk` or `none`.
@@ -42,6 +46,7 @@ class ExampleSource:
             "none": (self._list, self._decode),
         }[cache]
 
+    @_as_written
     def dataset(self) -> tf.data.Dataset:
         """What a replica iterates over: for ever the same element, which it hands to `take`."""
         directory = tf.data.Dataset.from_tensors((self._directory, TASK_INDEX_FILE))
@@ -69,6 +74,7 @@ class ExampleSource:
         turns = tf.io.decode_raw(tf.io.read_file(tf.strings.join([directory, f"/{TURNS}"])), tf.uint8)
         return tf.ensure_shape(paths, (self._count,)), tf.reshape(turns, (self._count, 4))
 
+    @_as_written
     def _decode(self, listed: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor) -> tf.Tensor:
         paths, turns = (tf.gather(some, indices) for some in listed)
         pictures = tf.data.Dataset.from_tensor_slices((paths, turns)).map(

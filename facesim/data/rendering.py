@@ -14,6 +14,7 @@ processor or NumPy a pixel may round differently by one; whoever needs equal byt
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from facesim.errors import InputError
+from facesim.disk import is_full, no_room
+from facesim.errors import DiskFull, InputError
 
 RENDERER_VERSION = 1
 """Raised whenever the same `RenderSpec` no longer gives the same pixels, so that prepared copies are made afresh."""
@@ -191,7 +193,8 @@ def render(spec: RenderSpec, progress: Progress | None = None) -> tuple[np.ndarr
 def render_folder(spec: RenderSpec, out: Path, progress: Progress | None = None) -> None:
     """Write all images of `spec` as `out/person-001/0001.png`, ..., the layout that most tools read.
 
-    Raises InputError if `out` exists and is not an empty folder.
+    Raises InputError if `out` exists and is not an empty folder, or cannot be written; DiskFull without room for them:
+    then nothing is left of them.
     """
     from PIL import Image
 
@@ -199,11 +202,18 @@ def render_folder(spec: RenderSpec, out: Path, progress: Progress | None = None)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists and is not an empty folder. Name a new folder.")
     pictures = (picture for batch in render_batches(spec, progress) for picture in batch)
-    for name in spec.names:
-        folder = out / name
-        folder.mkdir(parents=True)
-        for k in range(spec.images):
-            Image.fromarray(next(pictures)).save(folder / f"{k + 1:04d}.png")
+    try:
+        for name in spec.names:
+            folder = out / name
+            folder.mkdir(parents=True)
+            for k in range(spec.images):
+                Image.fromarray(next(pictures)).save(folder / f"{k + 1:04d}.png")
+    except OSError as error:
+        for name in spec.names:
+            shutil.rmtree(out / name, ignore_errors=True)
+        if is_full(error):
+            raise DiskFull(no_room(out, "make room there, name a folder on another disk, or render less")) from None
+        raise InputError(f"{out} cannot be written: {error.strerror or error}. Name another folder.") from None
 
 
 def render_batches(spec: RenderSpec, progress: Progress | None = None) -> Iterator[np.ndarray]:

@@ -127,8 +127,9 @@ def build(
     identities): with a cosine head, `margin_scale` times the cosine. With `augment` it alters images at random while it
     trains, and only then. Its last layer is the head; what that layer takes is the image's embedding.
     """
-    import keras
+    from facesim.models.framework import load_keras
 
+    keras = load_keras()
     from facesim.models import heads
     from facesim.models.augmentation import Augmentation
 
@@ -180,9 +181,10 @@ def load(path: Path) -> keras.Model:
     Raises:
         InputError: there is no file, or it is not a Keras model.
     """
-    import keras
-
     from facesim.errors import InputError
+    from facesim.models.framework import load_keras
+
+    keras = load_keras()
     from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras
 
     try:

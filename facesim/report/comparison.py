@@ -234,7 +234,7 @@ def _labels(
     for strategy, own in facets:
         alike = [other for name, other in facets if name == strategy]
         telling = {name: [other.get(name) for other in alike if other.get(name) != own[name]] for name in own}
-        told = [_told(name, own[name], others) for name, others in telling.items() if others]
+        told = [text for name, others in telling.items() if others and (text := _told(name, own[name], others))]
         labels.append(strategy + (f" ({', '.join(told)})" if told else ""))
     return labels
 
@@ -246,9 +246,9 @@ def _told(name: str, value: Any, others: list[Any]) -> str:
     if name in ("workers", "ps"):
         return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
     if name == "content":
-        return f"data with SHA-256 {value[:8]}" if value else "data that did not change"
+        return f"data with SHA-256 {value[:8]}" if value else ""
     if name == "began":
-        return f"began with {value}" if value else "never resumed with others"
+        return f"began with {value}" if value else ""
     if value is None:
         value = "automatic" if name == "threads" else "none"
     elif name in ("data", "pretrained") and Path(value).name not in {Path(other).name for other in others if other}:

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
-from facesim.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
-from facesim.errors import InputError
+from facesim.disk import is_full, no_room
+from facesim.errors import DiskFull, InputError
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord, since_launch_s
+from facesim.report.measures import instance_s
 from facesim.report.plots import plots
 from facesim.report.plots.drawing import colours
 from facesim.report.rows import shape_in_words
 from facesim.report.words import estimated, quantity
-from facesim.runs.records import Data
+from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
 
 _TEMPLATE = "template.html"
 
@@ -64,6 +65,7 @@ def render(comparison: Comparison) -> str:
         estimated=estimated,
         spot_discount_percent=assumed_spot_discount() * 100,
         unverified=_unverified(comparison),
+        instance_s=instance_s,
         max_foreign_percent=MAX_FOREIGN_CPU_PERCENT,
         max_steal_percent=MAX_STEAL_PERCENT,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -85,6 +87,8 @@ def write_html(comparison: Comparison, output: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
+        if is_full(error):
+            raise DiskFull(no_room(output.parent)) from None
         raise InputError(
             f"cannot write the report {output}: {error.strerror}; choose another file with --output"
         ) from None

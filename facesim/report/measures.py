@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.billing.bill import billed_until_s
 from facesim.metrics.schema import COUNTER, METRICS
 from facesim.report.load import TASK, RunRecord
 from facesim.report.statistics import time_to_reach
+from facesim.runs.records import Billing
 
 if TYPE_CHECKING:
     import pandas
@@ -147,13 +148,16 @@ def _extra_usd(name: str) -> Callable[[RunRecord], float | None]:
 
 def _cost_to(target: float | None) -> Callable[[RunRecord], float | None]:
     """What had been billed when the target was reached."""
-    had_s = _instance_s_to(target)
+    reached = _reached("time_unix_s", target)
 
     def of(record: RunRecord) -> float | None:
-        instances_s, billing = had_s(record), record.result.billing
-        if instances_s is None or billing is None or not billing.training_s:
+        moment_unix_s, billing = reached(record), record.result.billing
+        if moment_unix_s is None or billing is None or not billing.training_s:
             return None
-        return billing.cost_usd / (billing.hosts * billing.training_s) * instances_s
+        return math.fsum(
+            seconds * (cost_usd / whole_s if whole_s else 0.0)
+            for seconds, _, whole_s, cost_usd in _billed_until(record, billing, moment_unix_s)
+        )
 
     return of
 
@@ -166,9 +170,25 @@ def _instance_s_to(target: float | None) -> Callable[[RunRecord], float | None]:
         moment_unix_s, billing = reached(record), record.result.billing
         if moment_unix_s is None or billing is None:
             return None
-        return billing.hosts * billed_until_s(billing.transitions, moment_unix_s)
+        return math.fsum(seconds * hosts for seconds, hosts, *_ in _billed_until(record, billing, moment_unix_s))
 
     return of
+
+
+def _billed_until(
+    record: RunRecord, billing: Billing, moment_unix_s: float
+) -> Iterator[tuple[float, int, float, float]]:
+    """By life of the run: seconds with instances until a moment, their number, seconds and dollars of all the life."""
+    if len(billing.lives) != len(record.lives):  # earlier versions made one bill of all
+        whole = (billing.hosts, billing.training_s, billing.cost_usd)
+        yield billed_until_s(billing.transitions, moment_unix_s), *whole
+        return
+    begins = [*(life.begin_unix_s for life in record.lives[1:]), math.inf]
+    since_unix_s = -math.inf
+    for life, until_unix_s in zip(billing.lives, begins, strict=True):
+        own = [each for each in billing.transitions if since_unix_s <= each.begin_unix_s < until_unix_s]
+        yield billed_until_s(own, moment_unix_s), life.hosts, life.training_s, life.cost_usd
+        since_unix_s = until_unix_s
 
 
 def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | None]:

@@ -150,7 +150,7 @@ def shape_in_words(strategy: str, shape: Mapping[str, Any]) -> str:
     """A shape as its strategy uses it: `1 process`, or `2 workers, 1 ps`."""
     known = known_strategy(strategy)
     workers, ps = shape.get("workers"), shape.get("ps")
-    if known is not None and not known.distributed:
+    if known is not None and known.layout is Layout.SINGLE_PROCESS:
         return "1 process" + (f", {workers} replicas" if known.replicated else "")
     served = known is not None and known.layout is Layout.PARAMETER_SERVER
     return f"{workers} worker{'' if workers == 1 else 's'}" + (f", {ps} ps" if served else "")

@@ -139,11 +139,14 @@ def _all_disturbed(contrast: Contrast) -> Row | None:
 
 def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:
     for row in rows:
-        told = [f"seed {seed}: {' and '.join(why)}" for seed, why in row.disturbed.items()]
+        seeds: dict[str, list[str]] = {}
+        for seed, why in row.disturbed.items():
+            seeds.setdefault(" and ".join(why), []).append(str(seed))
+        told = [f"seed{'' if len(own) == 1 else 's'} {', '.join(own)}: {why}" for why, own in seeds.items()]
         if told:
             yield Finding(
                 "disturbed",
-                f"{row.label}: other load disturbed the times of {len(told)} of {_runs(len(row.counted))} "
+                f"{row.label}: other load disturbed the times of {len(row.disturbed)} of {_runs(len(row.counted))} "
                 f"({'; '.join(told)}). They are in no statement about time; run again on a machine with nothing else "
                 "to do.",
                 CAUTION,

@@ -1,17 +1,7 @@
 """The run directory: everything that one execution of a job leaves, and the only code that knows its file names.
 
-job.json          what was run
-plan.json         the exact processes that ran it
-events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
-metrics/*.jsonl   samples, one file a process that records
-logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
-tasks/*/          each task's working directory
-outcome.json      what the training task found, written once at its end
-checkpoints/      what a training needs to go on, the newest few
-model.keras       the trained model
-result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
-
-`facesim evaluate` adds evaluation.json: how well the model recognises, by the data that it was asked about.
+`_FILES` has its files. `facesim evaluate` adds evaluation.json: how well the model recognises, by the data that it was
+asked about.
 """
 
 from __future__ import annotations
@@ -25,12 +15,27 @@ from typing import Any
 from pydantic import ValidationError
 
 from facesim.claim import Claim
-from facesim.errors import InputError, doing, reason
+from facesim.disk import is_full, no_room, reserve, writing_to
+from facesim.errors import DiskFull, InputError, doing, reason
 from facesim.files import append, write_text
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
 from facesim.spec.job import Job, Recovery
+
+# Not the module's docstring, which Python leaves out when it optimises.
+_FILES = """
+job.json          what was run
+plan.json         the exact processes that ran it
+events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
+metrics/*.jsonl   samples, one file a process that records
+logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
+tasks/*/          each task's working directory
+outcome.json      what the training task found, written once at its end
+checkpoints/      what a training needs to go on, the newest few
+model.keras       the trained model
+result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
+"""
 
 
 class Run:
@@ -56,8 +61,7 @@ class Run:
     @staticmethod
     def files() -> dict[str, str]:
         """What a run directory will hold: name -> content, for a dry run."""
-        lines = (__doc__ or "").split("\n\n")[1].splitlines()
-        return dict(line.strip().split(maxsplit=1) for line in lines)
+        return dict(line.split(maxsplit=1) for line in _FILES.strip().splitlines())
 
     @classmethod
     def create(cls, directory: Path, job: Job) -> Run:
@@ -76,7 +80,10 @@ class Run:
                 folder.mkdir()
             run.claim.take()
             write_text(run.job_file, job.model_dump_json(indent=1))
+            reserve(directory)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_full(error):
+                raise DiskFull(no_room(directory)) from None
             raise InputError(
                 f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
             ) from None
@@ -96,8 +103,10 @@ class Run:
 
     def reopen(self, job: Job) -> None:
         """Make it a run that goes on, as `job`: what told of its end is gone."""
-        with doing(f"write to {self.directory}", "a run goes on in its own directory, which has to be writable"):
+        remedy = "a run goes on in its own directory, which has to be writable"
+        with doing(f"write to {self.directory}", remedy), writing_to(self.directory):
             write_text(self.job_file, job.model_dump_json(indent=1))
+            reserve(self.directory)
             for end in (self.result_file, self.outcome_file, *self._peer_outcome_files()):
                 end.unlink(missing_ok=True)
 

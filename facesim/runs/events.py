@@ -126,6 +126,20 @@ class Hung(Event):
     doing: str | None = None
 
 
+class TaskFailed(Event):
+    """Why a task failed, as it says itself."""
+
+    event: Literal["task_failed"] = "task_failed"
+    task: str
+    why: str
+
+
+class NotConnected(Event):
+    event: Literal["not_connected"] = "not_connected"
+    task: str
+    why: str
+
+
 class GaveUp(Event):
     event: Literal["gave_up"] = "gave_up"
     task: str

@@ -16,7 +16,6 @@ from typing import Any, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from facesim.disturbance import Load
 from facesim.errors import InputError
 from facesim.files import write_json
 from facesim.runs.states import RunState
@@ -185,12 +184,36 @@ class StateSpan(Record):
         return self.end_unix_s - self.begin_unix_s
 
 
+class BilledGroup(Record):
+    """Instances of one type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    instance_type: str
+    count: int
+
+
+class BilledLife(Record):
+    """The part of a bill that belongs to one submission of the run, which may have had other instances."""
+
+    model_config = ConfigDict(extra="allow")
+
+    groups: tuple[BilledGroup, ...]
+    training_s: float
+    cost_usd: float
+
+    @property
+    def hosts(self) -> int:
+        return sum(group.count for group in self.groups)
+
+
 class Billing(Record):
     """The bill, as `facesim.billing.bill` makes it: seconds are of the wall clock, dollars of all hosts."""
 
     model_config = ConfigDict(extra="allow")
 
     transitions: tuple[StateSpan, ...] = ()
+    lives: tuple[BilledLife, ...] = ()
     spot: bool = False
     spot_discount: float = 0.0
     groups: tuple[dict[str, Any], ...] = ()
@@ -225,6 +248,33 @@ class Audit(Record):
 
     verdict: str = "unknown"
     evidence: tuple[str, ...] = ()
+
+
+#: Of all CPU time of the machine, in percent, what other programs may use. An idle system's services use 1 to 3.
+MAX_FOREIGN_CPU_PERCENT = 10.0
+
+#: Of all CPU time of the machine, in percent, what its hypervisor may give to others while programs here want it.
+MAX_STEAL_PERCENT = 3.0
+
+
+class Load(Record):
+    """What else used the machine's CPUs, 0-100 % of all of them, mean over the run; None where it was not measured.
+
+    foreign_cpu_percent: by programs that are not the run's. steal_percent: by other guests of the hypervisor.
+    """
+
+    foreign_cpu_percent: float | None = None
+    steal_percent: float | None = None
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """What is beyond its share, in words; empty if nothing is known to be."""
+        told = []
+        if (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
+            told.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
+        if (self.steal_percent or 0.0) > MAX_STEAL_PERCENT:
+            told.append(f"the hypervisor took {self.steal_percent:.0f} % of it for others")
+        return tuple(told)
 
 
 class Result(Found):

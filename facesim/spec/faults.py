@@ -2,7 +2,7 @@
 
 ```toml
 [[fault]]
-kind = "kill"          # kill, freeze, slow, interrupt, fill, refuse
+kind = "kill"          # kill, freeze, slow, interrupt, fill, refuse, partition, loss, delay
 target = "worker-1"    # a task; for interrupt a host, algo-1; fill needs none
 at_step = 50           # or at_s = 3.0, or per_minute = 2
 
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cluster.faults import MOST_FILLED_BYTES, TARGET
 from cluster.faults import Fault as Script
+from cluster.network import PROGRAMS, why_not
 from facesim.errors import InputError
 from facesim.files import read_toml
 
@@ -36,7 +37,7 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["kill", "freeze", "slow", "interrupt", "fill", "refuse"]
+    kind: Literal["kill", "freeze", "slow", "interrupt", "fill", "refuse", "partition", "loss", "delay"]
     targets: tuple[str, ...] = ()
     at_s: float | None = Field(None, ge=0)
     at_step: int | None = Field(None, ge=0)
@@ -44,6 +45,7 @@ class Fault(BaseModel):
     for_s: float = Field(1.0, gt=0)
     share: float = Field(0.25, gt=0, lt=1)
     notice_s: float = Field(0.0, ge=0)
+    delay_s: float = Field(0.1, gt=0, le=60)
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="before")
@@ -129,6 +131,25 @@ def _make(position: int, given: dict[str, Any], tasks: list[str], hosts: list[st
         if target not in there:
             raise InputError(f"--faults: fault {position}: there is no {target!r}; this job has {', '.join(there)}")
     return fault.model_copy(update={"targets": fault.targets or tuple(there)})
+
+
+def check_network(faults: tuple[Fault, ...], backend: str) -> None:
+    """Refuse to disturb a network where that cannot be done.
+
+    Raises:
+        InputError: a fault disturbs the network of a task, and `backend` or this system does not allow it.
+    """
+    for kind in dict.fromkeys(fault.kind for fault in faults if fault.kind in PROGRAMS):
+        if backend != "local":
+            raise InputError(
+                f"--faults: {kind} needs the private network that --backend local gives a cluster; {backend} has none: "
+                "use --backend local, or leave it out"
+            )
+        if why := why_not(kind):
+            raise InputError(
+                f"--faults: {kind} is not possible on this system: {why}; it needs a Linux that allows a private "
+                f"network (facesim doctor), and {PROGRAMS[kind]} in it; leave it out, or use another kind"
+            )
 
 
 def check_room(faults: tuple[Fault, ...], output: Path) -> None:

@@ -5,18 +5,15 @@ All workers receive the same sum, so their parameters stay equal.
 
 from __future__ import annotations
 
-import tensorflow as tf
-
+from facesim.training.connecting import connected_peers
 from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.replicated import Replicated
-from facesim.training.sums import sums_over
 
 
 def train(context: Context) -> None:
     with context.recorder.timed("connect_s"):
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        summed = sums_over(strategy, context.replica)
+        strategy, summed = connected_peers(context.replica)
     with context.recorder.timed("build_s"):
         replicas = Replicated(context, strategy, summed)
     fit(context, replicas)

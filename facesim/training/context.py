@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import keras
@@ -124,7 +124,8 @@ class Recorder:
         self._writer.write(when, *self._task, values)
         line = announcement(values)
         if line and self._task == ("chief", 0):
-            print(line, flush=True)
+            with suppress(OSError):  # a full disk does not end a training
+                print(line, flush=True)
         return when
 
     def phase(self, name: str, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from cluster.task import tell
 from facesim.errors import FacesimError
-from facesim.training.checkpoint import Checkpoints
+from facesim.training.checkpoint import Checkpoint, Checkpoints
 from facesim.training.course import Course
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Keeper:
         context.checkpoints.mkdir(parents=True, exist_ok=True)
         self._checkpoints = Checkpoints(context.checkpoints, self._settings.checkpoint_keep)
         self._variables = [_copies(variable) for variable in variables]
+        self._shapes = [tuple(variable.shape) for variable in variables]
         self._seeds = [variable.path.endswith("seed_generator_state") for variable in variables]
         self._writes = writes
         self._saved_s, self._saved_step = time.monotonic(), 0
@@ -73,21 +75,10 @@ class Keeper:
         Raises:
             FacesimError: the newest belongs to another experiment, or to other data.
         """
-        found = self._checkpoints.newest(
-            lambda file, why: tell("checkpoint_damaged", file=file.name, why=why) if self._writes else None
-        )
+        found = self._checkpoints.newest(self._pass_over, self._check)
         course = Course()
         if found:
-            said = found.course
-            experiment, data = said.pop("job")["experiment"], said.pop("data")
-            mine = self._context.experiment.model_dump()
-            others = [name for name in mine if experiment.get(name) != mine[name]]
-            if others or data != self._context.data.directory.name:
-                what = ", ".join(f"{name} {experiment.get(name)!r}" for name in others) or f"data {data}"
-                raise FacesimError(
-                    f"the checkpoint {found.file} is of another experiment: it has {what}; name another folder"
-                )
-            course = Course.from_json(said)
+            course = Course.from_json(found.course)
             for copies, value, is_seed in zip(self._variables, found.variables, self._seeds, strict=True):
                 # The chief's: other replicas go on dropping other units than it does.
                 mine = value + self._context.replica if is_seed else value
@@ -97,6 +88,31 @@ class Keeper:
         if self._writes:
             self._tell_of_restoring(found.file.name if found else None, found.saved_unix_s if found else None, course)
         return course
+
+    def _pass_over(self, file: Path, why: str) -> None:
+        if self._writes:
+            tell("checkpoint_damaged", file=file.name, why=why)
+            self._checkpoints.put_aside(file)
+
+    def _check(self, found: Checkpoint) -> None:
+        """Look whether a checkpoint is one of this experiment's, and complete; leave its course without the rest.
+
+        Raises:
+            FacesimError: it is of another experiment, or of other data.
+            ValueError: it is damaged.
+        """
+        experiment, data = found.course.pop("job")["experiment"], found.course.pop("data")
+        mine = self._context.experiment.model_dump()
+        others = [name for name in mine if experiment.get(name) != mine[name]]
+        if others or data != self._context.data.directory.name:
+            what = ", ".join(f"{name} {experiment.get(name)!r}" for name in others) or f"data {data}"
+            raise FacesimError(
+                f"the checkpoint {found.file} is of another experiment: it has {what}; name another folder"
+            )
+        Course.from_json(found.course)
+        shapes = [value.shape for value in found.variables]
+        if shapes != self._shapes:
+            raise ValueError(f"it has {len(shapes)} variables, the network {len(self._shapes)}, or of other shapes")
 
     def _tell_of_restoring(self, file: str | None, saved_unix_s: float | None, course: Course) -> None:
         """Tell from where training goes on, and what was lost: what an earlier process recorded beyond that."""

@@ -14,18 +14,18 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.data.pipeline import index_batch
+from facesim.training.connecting import connected_peers
 from facesim.training.context import Context
 from facesim.training.forward import forward_of, parameter_bytes
 from facesim.training.loop import fit
 from facesim.training.replicated import slice_of_batch
 from facesim.training.step import StepResult, compiled, training_step
-from facesim.training.sums import Summing, sums_over
+from facesim.training.sums import Summing
 
 
 def train(context: Context) -> None:
     with context.recorder.timed("connect_s"):
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        summed = sums_over(strategy, context.replica)
+        strategy, summed = connected_peers(context.replica)
     with context.recorder.timed("build_s"):
         replicas = _Copies(context, strategy, summed)
     fit(context, replicas)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import keras
@@ -92,9 +94,19 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     model = replicas.current_model()
     if context.replica == 0:
         with record.timed("save_s"):
-            model.save(context.run.model_file)
+            _save(model, context.run.model_file)
     exchange = (replicas.steps_per_exchange, replicas.exchange_bytes)
     outcome(context, course, model, *exchange).write(context.outcome_file)
+
+
+def _save(model: keras.Model, file: Path) -> None:
+    """Write a model whole or not at all."""
+    temporary = file.with_name(f".new-{file.name}")  # Keras knows the format by the name's end
+    try:
+        model.save(temporary)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _begin(context: Context, keeper: Keeper) -> Course:

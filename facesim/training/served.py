@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cluster.pulse import expects, progressed
+from facesim.training.connecting import connecting_to
 from facesim.training.context import Context
 from facesim.training.forward import parameter_bytes, sent_dtypes, served_forward_of
 from facesim.training.partition import balanced
@@ -27,7 +28,7 @@ class Served:
 
     def __init__(self, context: Context):
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-        with context.recorder.timed("connect_s"):
+        with context.recorder.timed("connect_s"), connecting_to(resolver, "ps", "worker"):
             _wait_for_servers(resolver.cluster_spec())
             self.strategy = tf.distribute.ParameterServerStrategy(resolver)
             self.coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)

@@ -6,13 +6,17 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import facesim.training.lean  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 import tensorflow as tf
 
-from cluster.task import AGAIN
+from cluster.failure import in_short
+from cluster.task import AGAIN, failing
 from facesim.data.pipeline import TASK_INDEX_FILE
+from facesim.disk import is_full, no_room
 from facesim.errors import FacesimError
 from facesim.runs.directory import Run
 from facesim.training.context import open_context
@@ -45,28 +49,39 @@ def train(
     task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "chief", "index": 0})
     role, index = task["type"], task["index"]
     replica = 0 if role == "chief" else index + 1
-    _work_in(run.task_directory(f"{role}-{index}"), replica)
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
     try:
+        _work_in(run.task_directory(f"{role}-{index}"), replica)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
         context = open_context(
             run, Path(data_directory), Path(checkpoint_directory), role, index, replica,
             Path(pretrained) if pretrained else None,
         )  # fmt: skip
         context.job.strategy.train(context)
-    except _MAY_COME_BACK:
-        traceback.print_exc()
-        _end(AGAIN)
+    except _MAY_COME_BACK as error:
+        full = isinstance(error, OSError) and is_full(error)
+        if full:
+            _end(AGAIN, no_room(run.directory, "make room there, then go on with --resume"))
+        with suppress(OSError):
+            traceback.print_exc()
+        _end(AGAIN, in_short(error))
     except FacesimError as error:
-        print(error, file=sys.stderr)
-        _end(1)
+        _end(1, str(error))
     if context.stopping:
         _end(AGAIN)
 
 
-def _end(code: int) -> NoReturn:
-    """End this process at once: what is left of a cluster that broke may keep it from ending by itself."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _end(code: int, why: str | None = None) -> NoReturn:
+    """End this process at once: what is left of a cluster that broke may keep it from ending by itself.
+
+    `why` is told, and is in the log, unless the log's disk is full.
+    """
+    with suppress(OSError):
+        if why:
+            print(why, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if why:
+        failing(why)
     os._exit(code)
 
 
@@ -83,9 +98,8 @@ def serve(run_directory: str, threads: int) -> None:
         server = tf.distribute.Server(
             resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config
         )
-    except tf.errors.UnknownError:  # its port is taken
-        traceback.print_exc()
-        _end(AGAIN)
+    except tf.errors.UnknownError as error:  # its port is taken
+        _end(AGAIN, in_short(error))
     server.join()
 
 

@@ -1,5 +1,6 @@
 """Tasks for the supervisor's tests: real processes without TensorFlow."""
 
+import json
 import os
 import signal
 import sys
@@ -7,7 +8,7 @@ import time
 from pathlib import Path
 
 from cluster.pulse import TRAINING, expects, phase, progressed
-from cluster.task import AGAIN, reached, tell
+from cluster.task import AGAIN, connecting, reached, tell
 
 
 def work(seconds: float) -> None:
@@ -179,6 +180,27 @@ def note_sigterm(directory: str) -> None:
     time.sleep(600)
 
 
+def connect(address: str, within_s: float, after_s: float) -> None:
+    """Waits for others so long."""
+    with connecting([address], within_s):
+        time.sleep(after_s)
+
+
+def note_surroundings(directory: str) -> None:
+    """Notes what it finds around it."""
+    import queue
+    import resource
+    import tempfile
+
+    assert queue and tempfile
+    found = {
+        "environment": dict(os.environ),
+        "path": sys.path,
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    }
+    (Path(directory) / "surroundings.json").write_text(json.dumps(found))
+
+
 def stall_once(directory: str, stall_s: float) -> None:
     """Makes 60 quick steps; at its first try it stops after some of them, and only waits."""
     first = not (Path(directory) / "stalled").exists()
@@ -223,3 +245,36 @@ def hand_out(directory: str, silent: str, owing: int) -> None:
                 if step < 50 or silent not in (worker, "both"):
                     progressed(worker, owing)
             time.sleep(0.01)
+
+
+def serve_echo(port: int) -> None:
+    """Sends back what it is sent."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        tell("listening", port=port)
+        connection, _ = listener.accept()
+        while said := connection.recv(1024):
+            connection.sendall(said)
+    time.sleep(600)
+
+
+def ask(port: int, seconds: float) -> None:
+    """Asks an echo, again and again, and tells how long the longest answer took, and how long all took without it."""
+    import socket
+
+    answers: list[float] = []
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            connection = socket.create_connection(("127.0.0.1", port))
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    while time.monotonic() < until:
+        begin = time.monotonic()
+        connection.sendall(b"?")
+        connection.recv(1)
+        answers.append(time.monotonic() - begin)
+        time.sleep(0.01)
+    tell("asked", longest_s=max(answers), answers=len(answers))

@@ -93,7 +93,7 @@ BEACON = """
 ATTEND = """
     import sys
     from cluster.liveness import attend
-    attend("127.0.0.1", float(sys.argv[2]), int(sys.argv[1]))
+    attend("127.0.0.1", float(sys.argv[2]), int(sys.argv[1]), len(sys.argv) > 3)
     """
 
 
@@ -318,3 +318,15 @@ def test_the_relay_keeps_what_came_until_it_was_ended(tmp_path):
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
 
     assert (tmp_path / "kept" / "psutil.jsonl").read_text() == "1\n" * 1000
+
+
+def test_a_late_host_ends_well_where_the_first_is_known_to_have_ended():
+    port = free_ports(1)[0]
+
+    late, lost = python(ATTEND, port, 0.2, "over"), python(ATTEND, port, 0.2)
+    told, _ = late.communicate(timeout=30)
+    lost.communicate(timeout=30)
+
+    assert late.returncode == 0
+    assert "had ended before" in told
+    assert lost.returncode == 1

@@ -20,6 +20,7 @@ from tests.conftest import carrying, wait_until
 
 COMMAND = """
     import os, sys
+    import tests  # the tasks are its; another package may have that name, too
     from pathlib import Path
     from cluster.processes import LocalNode
     node = LocalNode(Path(sys.argv[1]), Path(sys.argv[2]), dict(os.environ))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -15,6 +18,7 @@ import pytest
 
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
+from cluster.surroundings import cluster_environment
 from tests.conftest import still_running, wait_until
 
 HERE = "tests.cluster.fake_tasks"
@@ -72,6 +76,15 @@ def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(
     assert not still_running(pids(events))
     assert (tmp_path / "chief-0.log").read_text() == "working\n"
     assert (tmp_path / "worker-0.log").read_text() == "serving hello\n"
+
+
+def test_ticks_after_the_last_event_do_not_change_how_the_work_ended(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "work", 0.1))
+
+    *_, ended = (event for event in node.events(tick_s=0.0001) if event)
+    node.close()
+
+    assert ended["outcome"] == "completed"
 
 
 def test_the_work_is_done_when_every_task_that_ends_by_itself_has_ended(tmp_path):
@@ -159,7 +172,7 @@ def test_the_monitor_is_told_every_pid_and_its_end_ends_nothing(tmp_path):
 
     def kill(event):
         if event.get("task") == "monitor-0" and event["event"] == "task_started":
-            wait_until((tmp_path / "watched").exists)
+            wait_until(lambda: (tmp_path / "watched").exists() and (tmp_path / "watched").read_text())
             os.kill(event["pid"], signal.SIGKILL)
         elif event["event"] == "monitor_ended":
             (tmp_path / "done").touch()
@@ -173,6 +186,7 @@ def test_the_monitor_is_told_every_pid_and_its_end_ends_nothing(tmp_path):
 
 PARENT = """
     import os, sys
+    import tests  # the tasks are its; another package may have that name, too
     from pathlib import Path
     from cluster.processes import LocalNode
     node = LocalNode(Path(sys.argv[1]), Path(sys.argv[2]), dict(os.environ))
@@ -241,3 +255,67 @@ def test_a_private_network_has_loopback_and_nothing_else():
     if shown[0] == "False":
         pytest.skip("this system does not allow network namespaces")
     assert shown[1] == "['lo']"
+
+
+@pytest.mark.parametrize("listens", [False, True], ids=["nobody listens", "something else listens"])
+def test_a_task_that_cannot_connect_is_ended_with_address_and_reason(tmp_path, listens):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        if listens:
+            other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        node = start(
+            tmp_path, task(tmp_path, "chief", "connect", address, 0.3, 600), max_restarts=3, private_network=False
+        )
+
+        events = follow(node)
+
+    assert events[-1]["outcome"] == "failed"
+    assert "recovering" not in [event["event"] for event in events]  # it would wait as long again
+    (told,) = [event for event in events if event["event"] == "not_connected"]
+    assert told["task"] == "chief-0"
+    assert address in told["why"]
+    assert ("no TensorFlow server answers" if listens else "Connection refused") in told["why"]
+    assert told["why"] in (tmp_path / "chief-0.log").read_text()
+
+
+def test_a_task_that_connects_in_time_works_as_long_as_it_likes(tmp_path):
+    chief = task(tmp_path, "chief", "connect", "127.0.0.1:9", 0.5, 0.0)
+    watched = task(tmp_path, "worker", "work", 1.0)
+
+    events = follow(start(tmp_path, chief, watched))
+
+    assert events[-1]["outcome"] == "completed"
+    assert "not_connected" not in [event["event"] for event in events]
+
+
+def test_tasks_see_neither_proxies_nor_settings_nor_files_of_the_folder_they_were_started_in(tmp_path, monkeypatch):
+    for name in ("queue", "tempfile", "psutil", "cluster"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('a file of the user was imported')")
+    (tmp_path / "sitecustomize.py").write_text("print('a file of the user was imported')")
+    monkeypatch.chdir(tmp_path)
+    around = dict(os.environ) | {
+        "http_proxy": "http://127.0.0.1:9", "No_Proxy": "*", "TF_CONFIG": "not for us", "PYTHONPATH": f":{tmp_path}",
+    }  # fmt: skip
+    plan = Plan(tasks=(task(tmp_path, "chief", "note_surroundings", str(tmp_path)),), leader="chief-0")
+    (tmp_path / "plan.json").write_text(plan.to_json())
+
+    events = follow(LocalNode(Path("plan.json"), tmp_path / "node.log", cluster_environment(around, {"OUR": "own"})))
+
+    assert events[-1]["outcome"] == "completed", (tmp_path / "node.log").read_text()
+    found = json.loads((tmp_path / "surroundings.json").read_text())
+    assert not [name for name in found["environment"] if "proxy" in name.lower() or name in ("TF_CONFIG", "PYTHONPATH")]
+    assert found["environment"]["OUR"] == "own"
+    assert not {"", ".", str(tmp_path)} & set(found["path"])
+
+
+def test_tasks_may_have_more_files_open_than_the_shell_allows_at_first(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        events = follow(start(tmp_path, task(tmp_path, "chief", "note_surroundings", str(tmp_path))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert events[-1]["outcome"] == "completed"
+    assert json.loads((tmp_path / "surroundings.json").read_text())["open_files"] == min(hard, 10_240)

@@ -25,7 +25,7 @@ def pid_of(run: Run, task: str) -> int:
     ("ps-async", "worker-1", ["worker-1"]),
     ("ps-sync", "ps-0", ["chief-0", "ps-0", "worker-0", "worker-1"]),
     ("allreduce", "worker-0", ["chief-0", "worker-0"]),
-    ("independent", "worker-0", ["chief-0", "worker-0"]),
+    ("independent", "worker-0", ["worker-0"]),
     ("single", "chief-0", ["chief-0"]),
     ("single", "node", ["chief-0"]),
 ])  # fmt: skip

@@ -47,6 +47,28 @@ def test_both_strategies_saw_the_same_examples_in_as_many_updates(study):
     assert single["updates"] == cluster["updates"] == 12 * 8
 
 
+def test_both_have_on_record_that_they_were_tested_on_the_same_images(study, faces):
+    from facesim.data import stratified_split
+    from facesim.data.identity import identity_of
+    from facesim.inputs import prepare_data
+
+    experiment = study.runs["single"].job().experiment
+    data = prepare_data(study.runs["single"].job(), lambda *_: None)
+    held_out = stratified_split(data.labels, experiment.held_out, experiment.seed)[1]
+
+    told = [study.result(strategy)["data"] for strategy in STRATEGIES]
+    assert [facts["tested_sha256"] for facts in told] == [identity_of(data, held_out)] * 2
+    assert [facts["content_sha256"] for facts in told] == [data.sha256] * 2
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_else_the_machine_did_is_on_record(study, strategy):
+    load = study.result(strategy)["load"]
+
+    assert 0 <= load["foreign_cpu_percent"] <= 100
+    assert load["steal_percent"] is None or 0 <= load["steal_percent"] <= 100
+
+
 def test_every_update_of_asynchronous_workers_is_counted_exactly_once(study):
     counted = study.result("ps-async")["counted"]
 

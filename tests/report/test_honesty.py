@@ -9,10 +9,10 @@ import re
 
 import pytest
 
-from facesim.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.report import compare, to_json
 from facesim.report.html import render
 from facesim.report.load import load, since_launch_s
+from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from tests.report.conftest import LAUNCHED_UNIX_S
 from tests.report.test_bill import bill
 from tests.report.test_comparison import texts
@@ -162,7 +162,7 @@ def test_the_time_between_two_lives_is_not_the_run_s(make_run):
 def test_a_resume_and_the_shape_before_it_are_shown(make_run):
     comparison = compare([resumed(make_run), make_run("ps-async", workers=4, name="whole"), make_run("single")])
 
-    labels = ["single", "ps-async (never resumed with others)", "ps-async (began with 2 workers, 1 ps)"]
+    labels = ["single", "ps-async", "ps-async (began with 2 workers, 1 ps)"]
     assert sorted(row.label for row in comparison.rows) == sorted(labels)
     assert any("was resumed once, the last time as 4 workers, 1 ps, before that as 2 workers, 1 ps" in warning
                for warning in comparison.warnings)  # fmt: skip
@@ -184,3 +184,45 @@ def test_training_began_with_the_first_of_several_starts(make_run):
     writer.close()
 
     assert load(run).first_step_s == pytest.approx(10.0)
+
+
+def test_the_bill_of_a_resumed_run_has_the_instances_of_each_time(make_run):
+    from facesim.billing import make_bill
+
+    run = resumed(make_run)
+    events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    for event, hosts in zip([event for event in events if event["event"] == "submitted"], (2, 4), strict=True):
+        event["groups"] = [["ml.m5.2xlarge", hosts]]
+    events.insert(1, {"time_unix_s": LAUNCHED_UNIX_S + 1, "event": "state", "state": "Training"})
+    billed = make_bill(events, [("ml.m5.2xlarge", 4)]).to_dict(0.6)
+    result = json.loads(run.result_file.read_text())
+    run.result_file.write_text(json.dumps({**result, "measurement": "measured", "billing": billed}))
+
+    comparison = compare([run], target_accuracy=50.0)
+
+    (row,) = comparison.rows
+    (record,) = row.records
+    reached = record.history[record.history["held_out_accuracy_percent"] >= 50.0]["time_unix_s"].iloc[0]
+    began = next(each["begin_unix_s"] for each in billed["transitions"] if each["begin_unix_s"] > LAUNCHED_UNIX_S + 3600
+                 and each["billable"])  # fmt: skip
+    spent_s = 2 * 9 + 4 * (reached - began)
+    assert row.estimate("instance_s_to_accuracy").mean == pytest.approx(spent_s, abs=4)
+    assert row.estimate("cost_to_accuracy_usd").mean == pytest.approx(0.461 * spent_s / 3600, rel=0.02)
+    page = render(comparison)
+    assert "billed before it was resumed" in page and "2 × ml.m5.2xlarge" in page and "4 × ml.m5.2xlarge" in page
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        ("single", "1 process"),
+        ("mirrored", "1 process, 2 replicas"),
+        ("ps-async", "2 workers, 1 ps"),
+        ("allreduce", "2 workers"),
+        ("of a plugin that is gone", "2 workers"),
+    ],
+)
+def test_a_shape_is_told_as_its_strategy_uses_it(strategy, told):
+    from facesim.report.rows import shape_in_words
+
+    assert shape_in_words(strategy, {"workers": 2, "ps": 1}) == told

@@ -140,6 +140,7 @@ def test_each_test_has_a_target_of_its_own_and_a_panel_of_its_own(make_run):
     page = render(comparison)
     assert "held-out accuracy (%), on images A" in page and "held-out accuracy (%), on images B" in page
     assert "cannot be compared" in page
+    assert page.count('<span class="chip">images A</span>') == page.count('<span class="chip">images B</span>') == 1
     assert len(Page(page).ids) == len(set(Page(page).ids))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import threading
 
 import numpy as np
@@ -129,3 +131,130 @@ def test_a_course_goes_on_as_it_was():
 
     assert again.to_json() == course.to_json()
     assert (again.counts.updates, again.counts.last_version, again.counts.examples) == (4, 6, 32)
+
+
+def as_before(file):
+    """Make a checkpoint one of facesim's first versions: an archive, with neither checksum nor list."""
+    with np.load(file) as archive:
+        arrays = dict(archive)
+    course = json.loads(arrays.pop("course").tobytes())
+    del course["variables"]
+    file.unlink()
+    np.savez(file, course=np.frombuffer(json.dumps(course).encode(), np.uint8), **arrays)
+
+
+def damages(content: bytes, seed: int, count: int):
+    """`content` with something wrong, each time something else: bytes changed, lost, zeroed, put in."""
+    draw = random.Random(seed)
+    while count:
+        wrong = bytearray(content)
+        begin = draw.randrange(len(wrong))
+        end = min(len(wrong), begin + draw.choice((1, 2, 4, 16, 64, 512)))
+        kind = draw.choice(("flip", "bytes", "cut", "end", "zero", "insert", "double"))
+        if kind == "flip":
+            wrong[begin] ^= 1 << draw.randrange(8)
+        elif kind == "bytes":
+            wrong[begin:end] = draw.randbytes(end - begin)
+        elif kind == "cut":
+            del wrong[begin:end]
+        elif kind == "end":
+            del wrong[begin:]
+        elif kind == "zero":
+            wrong[begin:end] = bytes(end - begin)
+        elif kind == "insert":
+            wrong[begin:begin] = draw.randbytes(end - begin)
+        else:
+            wrong[begin:begin] = wrong[begin:end]
+        if wrong != content:
+            count -= 1
+            yield bytes(wrong)
+
+
+MANY = [np.random.default_rng(number).random((3, 5), np.float32) for number in range(53)]
+
+
+def is_whole(found, variables=MANY):
+    return len(found.variables) == len(variables) and all(map(np.array_equal, found.variables, variables))
+
+
+def test_whatever_is_damaged_the_one_before_is_used(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    before = checkpoints.save(10, MANY, {"epoch": 1})
+    newest = checkpoints.save(20, MANY, {"epoch": 2})
+
+    for wrong in damages(newest.read_bytes(), seed=1, count=400):
+        newest.write_bytes(wrong)
+        told = {}
+        found = checkpoints.newest(told.__setitem__)
+
+        assert (found.file, found.course, is_whole(found)) == (before, {"epoch": 1}, True)
+        assert list(told) == [newest] and told[newest]
+
+
+def test_one_without_checksum_is_read_and_no_damage_of_it_ends_anything(tmp_path):
+    def check(found):
+        if not is_whole(found):
+            raise ValueError("not the network's variables")
+
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    before = checkpoints.save(10, MANY, {"epoch": 1})
+    newest = checkpoints.save(20, MANY, {"epoch": 2})
+    as_before(newest)
+    assert (checkpoints.newest(never).file, is_whole(checkpoints.newest(never))) == (newest, True)
+
+    for wrong in damages(newest.read_bytes(), seed=2, count=400):
+        newest.write_bytes(wrong)
+        found = checkpoints.newest(lambda *_: None, check)
+
+        assert found.file in (before, newest) and is_whole(found)
+
+
+@pytest.mark.parametrize("lost", [b"facesim SHA-256:", b"variables"])
+def test_a_new_one_that_looks_like_an_old_one_is_damaged(tmp_path, lost):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    newest = checkpoints.save(20, MANY, {"epoch": 2})
+    newest.write_bytes(newest.read_bytes().replace(lost, bytes(len(lost))))
+    told = []
+
+    assert checkpoints.newest(lambda file, why: told.append(why)) is None
+    assert told
+
+
+def test_damaged_ones_take_no_place_of_whole_ones(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (100, 200):
+        checkpoints.save(step, VARIABLES, {}).write_bytes(b"damaged")
+
+    assert checkpoints.newest(lambda file, _: checkpoints.put_aside(file)) is None
+    new = [checkpoints.save(step, VARIABLES, {}) for step in (10, 20, 30)]
+
+    assert checkpoints.newest(never).file == new[-1]
+    assert checkpoints.files() == new[:0:-1]
+    assert sorted(file.name for file in tmp_path.glob("damaged-*")) == [
+        "damaged-checkpoint-000000100.npz",
+        "damaged-checkpoint-000000200.npz",
+    ]
+
+
+def test_the_one_that_was_just_written_is_kept_whatever_else_is_there(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(100, VARIABLES, {})
+
+    written = checkpoints.save(7, VARIABLES, {})
+
+    assert checkpoints.files() == [written]
+
+
+def test_files_that_are_no_checkpoints_are_left_alone(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step in (999_999_999, 1_000_000_000):
+        checkpoints.save(step, VARIABLES, {})
+    (tmp_path / "checkpoint-best.npz").write_bytes(b"mine")
+
+    assert checkpoints.newest(never).file.name == "checkpoint-1000000000.npz"
+    assert (tmp_path / "checkpoint-best.npz").exists()
+
+
+def test_numpy_reads_it(tmp_path):
+    with np.load(Checkpoints(tmp_path, keep=1).save(1, VARIABLES, {})) as archive:
+        np.testing.assert_array_equal(archive["variable_0000"], VARIABLES[0])

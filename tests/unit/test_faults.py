@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.network import why_not
 from facesim.errors import InputError
 from facesim.recovery import recovery, replaced_workers, spent_s
 from facesim.runs.events import event_of
-from facesim.spec.faults import check_room, read_faults
+from facesim.spec.faults import check_network, check_room, read_faults
 from facesim.spec.job import changed_job, make_job
 
 
@@ -65,6 +66,19 @@ def test_a_bad_script_is_told(tmp_path, text, told):
 def test_a_bad_random_mode_is_told(source):
     with pytest.raises(InputError, match="--faults"):
         job_with(read_faults(source))
+
+
+@pytest.mark.parametrize("kind", ["partition", "loss", "delay"])
+def test_a_network_that_cannot_be_disturbed_is_told_before_anything_starts(kind):
+    faults = job_with([{"kind": kind, "target": "worker-1", "at_s": 1}]).faults
+
+    with pytest.raises(InputError, match=f"{kind} needs the private network that --backend local gives"):
+        check_network(faults, "docker")
+    if why := why_not(kind):
+        with pytest.raises(InputError, match=f"{kind} is not possible on this system: {why}"):
+            check_network(faults, "local")
+    else:
+        check_network(faults, "local")
 
 
 def test_a_large_disk_is_not_filled(tmp_path):

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from facesim.disturbance import measured_load
 from facesim.errors import InputError
 from facesim.metrics.collectors import COLLECTORS, make_collectors
 from facesim.metrics.collectors.host import PsutilCollector
+from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import SampleTail, SampleWriter, read_samples, samples_in
 from facesim.metrics.schema import METRICS, Sample, sample
 
@@ -155,9 +155,11 @@ def test_what_other_programs_use_is_told_from_what_tasks_do(tmp_path):
         "all mine": PsutilCollector({"worker-0": busy[0].pid, "worker-1": busy[1].pid}),
         "one mine": PsutilCollector({"worker-0": busy[0].pid}),
     }
-    time.sleep(2.0)
-    used = [psutil.Process(process.pid).cpu_times().user for process in busy]
     try:
+        deadline = time.monotonic() + 20
+        while min(psutil.Process(process.pid).cpu_times().user for process in busy) < 0.8:
+            assert time.monotonic() < deadline, "the busy processes got no processor"
+            time.sleep(0.1)
         for name, collector in collectors.items():
             out = SampleWriter(tmp_path / name / "psutil.jsonl", run_id="r", host="h", source="psutil")
             for role, index, values in collector.collect():
@@ -168,11 +170,13 @@ def test_what_other_programs_use_is_told_from_what_tasks_do(tmp_path):
             process.wait()
 
     loads = {name: measured_load(samples_in(tmp_path / name), one_machine=True) for name in collectors}
-    share = 100 * used[1] / 2.0 / psutil.cpu_count()
+    samples = samples_in(tmp_path / "all mine")
+    (used,) = samples[(samples["task_index"] == 1) & (samples["name"] == "cpu_percent")]["value"]
+    (cpus,) = samples[samples["name"] == "cpu_count"]["value"]
+    share = used * cpus / psutil.cpu_count()
     difference = loads["one mine"].foreign_cpu_percent - loads["all mine"].foreign_cpu_percent
-    assert share > 10
-    assert difference == pytest.approx(share, rel=0.35)
-    assert loads["one mine"].foreign_cpu_percent > 10 and loads["one mine"].disturbances
+    assert difference == pytest.approx(share, rel=0.3, abs=3)
+    assert difference > 2
     if sys.platform == "linux":
         assert 0 <= loads["one mine"].steal_percent <= 100
 
@@ -213,6 +217,15 @@ def test_a_task_of_a_part_of_the_run_counts_for_that_part(tmp_path):
     late.write(2.0, "worker", 1, {"cpu_percent": 60.0})
 
     assert measured_load(samples_in(tmp_path), one_machine=True).foreign_cpu_percent == pytest.approx(50 - 20 - 30)
+
+
+def test_the_round_in_which_a_task_ends_is_left_out(tmp_path):
+    recorded(tmp_path, "algo-1", busy=60.0, steal=0.0, cpus=2, machine_cpus=2, tasks=[55.0])
+    last = SampleWriter(tmp_path / "last.jsonl", run_id="r", host="algo-1", source="psutil")
+    machine = {"machine_busy_percent": 60.0, "machine_cpu_count": 2, "cpu_count": 2, "steal_percent": 0.0}
+    last.write(3.0, "host", 0, machine)  # the task was still there for a part of it
+
+    assert measured_load(samples_in(tmp_path), one_machine=True).foreign_cpu_percent == pytest.approx(5)
 
 
 def test_without_the_machine_s_own_figures_nothing_is_known(tmp_path):

@@ -72,7 +72,9 @@ def drawing(name: str, title: str, size_inches: tuple[float, float]) -> Iterator
     from matplotlib.figure import Figure
 
     svg: list[str] = []
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a matplotlibrc of the user's says
+        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
         figure = Figure(figsize=size_inches, layout="constrained")
         yield figure, svg
         text = io.StringIO()

@@ -1,0 +1,64 @@
+"""What a host of a job makes of its contract."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.contract import Contract
+from facesim.backends.hosted import plan
+from facesim.backends.training_job import job_json
+from facesim.spec.job import make_job
+
+
+@pytest.fixture
+def contract(tmp_path, monkeypatch):
+    """A host's contract, as its start finds it: `contract(host, checkpoints, job)`."""
+
+    def contract(host: str, checkpoints: Path, job: str = "one") -> Contract:
+        root = tmp_path / f"{host}-{len(list(tmp_path.iterdir()))}"
+        (root / "input" / "config").mkdir(parents=True)
+        (root / "model").mkdir()
+        resources = {"current_host": host, "hosts": ["algo-1", "algo-2"]}
+        files = {
+            "resourceconfig": resources,
+            "hyperparameters": {"job": job_json(make_job(strategy="allreduce"))},
+            "inputdataconfig": {"data": {}},
+        }
+        for name, content in files.items():
+            (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
+        (root / "checkpoints").symlink_to(checkpoints)
+        monkeypatch.setenv("TRAINING_JOB_NAME", job)
+        return Contract.read(root)
+
+    return contract
+
+
+@pytest.mark.parametrize(("outcome", "job", "over"), [
+    ("completed", "one", True), ("failed", "one", True), ("stopped", "one", False), ("completed", "another", False),
+])  # fmt: skip
+def test_a_host_knows_whether_the_first_has_ended_before_it_started(contract, tmp_path, outcome, job, over):
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    plan(contract("algo-1", checkpoints)).finish(outcome)
+
+    late = plan(contract("algo-2", checkpoints, job))
+
+    assert late.over is over
+    (attending,) = (task for task in late.plan.tasks if task.name == late.plan.leader)
+    assert attending.arguments[-1] is over
+    assert attending.arguments[1] == (120.0 if over else 600.0)
+
+
+def test_what_a_host_recorded_before_an_interruption_is_there_again_and_that_of_others_is_not(contract, tmp_path):
+    checkpoints = tmp_path / "checkpoints"
+    for host in ("algo-1", "algo-2"):
+        (checkpoints / "recorded" / host).mkdir(parents=True)
+        (checkpoints / "recorded" / host / "sockets.jsonl").write_text(f'{{"host": "{host}"}}\n')
+
+    work = plan(contract("algo-2", checkpoints))
+
+    assert (work.kept.source / "sockets.jsonl").read_text() == '{"host": "algo-2"}\n'
+    assert [path.name for path in (checkpoints / "recorded").iterdir()] == ["algo-2"]

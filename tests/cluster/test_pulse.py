@@ -1,0 +1,96 @@
+"""Which task is held responsible when nothing goes on: the judgement alone, from what tasks have told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster import pulse
+from cluster.pulse import TRAINING, WAITING, Pulses
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.now_s = 1000.0
+        monkeypatch.setattr(pulse.time, "monotonic", lambda: self.now_s)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def beat(doing: str = TRAINING, idle_s: float = 0.0, step_s: float = 0.1, steps: int = 20, **fellows: Any) -> dict:
+    owing = fellows.pop("owing", 0)
+    return {"doing": doing, "idle_s": idle_s, "step_s": step_s, "steps": steps, "fellows": fellows, "owing": owing}
+
+
+def judged(clock: Clock, beats: dict[str, dict], *, hang_s: float = 10, after_s: float = 1000, working=None):
+    """Who hangs, when tasks that were started `after_s` ago tell this."""
+    pulses = Pulses(hang_s, set(beats) if working is None else working, "chief-0")
+    for name in beats:
+        pulses.started(name)
+    clock.now_s += after_s
+    for name, told in beats.items():
+        pulses.heard(name, told)
+    return [(hung.task, hung.silent) for hung in pulses.hung()]
+
+
+def test_who_takes_a_step_now_and_then_does_not_hang(clock):
+    assert judged(clock, {"chief-0": beat(idle_s=9)}) == []
+    assert judged(clock, {"chief-0": beat(idle_s=11)}) == [("chief-0", False)]
+
+
+def test_who_is_slow_may_take_twenty_of_its_steps(clock):
+    assert judged(clock, {"chief-0": beat(idle_s=39, step_s=2)}) == []
+    assert judged(clock, {"chief-0": beat(idle_s=41, step_s=2)}) == [("chief-0", False)]
+
+
+@pytest.mark.parametrize("doing", ["start-up", "evaluation", "checkpoint"])
+def test_what_is_no_step_may_take_five_minutes_and_the_others_wait(clock, doing):
+    peer = beat(idle_s=280)
+
+    assert judged(clock, {"chief-0": beat(doing, idle_s=290), "worker-0": peer}) == []
+    assert judged(clock, {"chief-0": beat(doing, idle_s=310), "worker-0": peer}) == [("chief-0", False)]
+
+
+def test_who_waits_for_another_host_may_do_so_for_ever_and_nobody_beside_it_is_judged(clock):
+    assert judged(clock, {"attend-1": beat(WAITING, idle_s=9000), "worker-1": beat(idle_s=900)}) == []
+
+
+def test_of_peers_that_wait_for_each_other_the_first_that_stopped_is_named(clock):
+    assert judged(clock, {"chief-0": beat(idle_s=11.0), "worker-0": beat(idle_s=11.4)}) == [("worker-0", False)]
+
+
+def test_a_fellow_that_does_nothing_while_others_do_is_named(clock):
+    beats = {"chief-0": beat(**{"worker-0": 0.1, "worker-1": 30.0}), "worker-0": beat(), "worker-1": beat()}
+
+    assert judged(clock, beats, working={"chief-0"}) == [("worker-1", False)]
+
+
+def test_a_fellow_that_was_started_again_is_given_time(clock):
+    pulses = Pulses(10, {"chief-0"}, "chief-0")
+    for name in ("chief-0", "worker-0", "worker-1"):
+        pulses.started(name)
+    clock.now_s += 1000
+    pulses.started("worker-1")
+    for after_s, expected in ((60, []), (241, ["worker-1"])):
+        clock.now_s += after_s
+        for name in ("worker-0", "worker-1"):
+            pulses.heard(name, beat())
+        pulses.heard("chief-0", beat(**{"worker-0": 0.1, "worker-1": 900.0}))
+        assert [hung.task for hung in pulses.hung()] == expected
+
+
+def test_who_is_silent_is_named_before_those_who_wait_for_it(clock):
+    pulses = Pulses(10, {"chief-0"}, "chief-0")
+    for name in ("chief-0", "ps-0"):
+        pulses.started(name)
+    clock.now_s += 6
+    pulses.heard("chief-0", beat(idle_s=12))
+    assert pulses.hung() == []  # ps-0 may be the cause
+    clock.now_s += 5
+    pulses.heard("chief-0", beat(idle_s=17))
+
+    assert [(hung.task, hung.silent) for hung in pulses.hung()] == [("ps-0", True)]

@@ -1,0 +1,114 @@
+"""What a user has set up for other programs, and what lies in the folder: facesim does what it does without them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from facesim.run import State, find_runs
+from tests.conftest import QUICK
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+#: Of the standard library, of what facesim needs, and of facesim's own. (What `python -m` itself imports before it
+#: comes to facesim is beyond reach: contextlib, importlib, runpy, types, warnings.)
+NAMES = (
+    *("queue", "random", "secrets", "socket", "tempfile", "json", "copy", "calendar"),
+    *("click", "numpy", "tensorflow", "psutil", "cluster", "tests"),
+)
+
+SETTINGS = {
+    "http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "Grpc_Proxy": "http://127.0.0.1:9",
+    "no_proxy": "localhost,127.0.0.1", "no_grpc_proxy": "*", "TF_CONFIG": "nonsense", "TF_USE_LEGACY_KERAS": "1",
+    "KERAS_BACKEND": "nonsense", "MPLBACKEND": "nonsense", "OMP_NUM_THREADS": "nonsense", "PYTHONIOENCODING": "ascii",
+    "PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONSTARTUP": "nonsense",
+}  # fmt: skip
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Path:
+    """Where somebody works who has set up much, and whose files are called like modules."""
+    work, home = tmp_path / "work", tmp_path / "home"
+    for folder in (work, home / ".keras", tmp_path / "temporary"):
+        folder.mkdir(parents=True)
+    for name in NAMES:
+        (work / f"{name}.py").write_text(f"raise RuntimeError('the user has a file {name}.py')\n")
+    (work / "matplotlibrc").write_text("text.usetex: True\nsvg.fonttype: path\n")
+    keras = {"floatx": "float64", "epsilon": 0.01, "backend": "jax", "image_data_format": "channels_first"}
+    (home / ".keras" / "keras.json").write_text(json.dumps(keras))
+    return work
+
+
+def facesim_of(user: Path, *arguments: object, timeout_s: float = 200) -> subprocess.CompletedProcess:
+    around = os.environ | SETTINGS | {"HOME": str(user.parent / "home"), "TMPDIR": str(user.parent / "temporary")}
+    # An empty entry in PYTHONPATH is the current folder: what `export PYTHONPATH=$PYTHONPATH:more` makes of none.
+    around["PYTHONPATH"] = f":{user.parent / 'more'}"
+    command = [sys.executable, "-m", "facesim", *map(str, arguments)]
+    return subprocess.run(command, cwd=user, env=around, capture_output=True, text=True, timeout=timeout_s)
+
+
+@pytest.mark.slow
+def test_clusters_train_whatever_is_set_and_lies_about(user, faces):
+    strategies = [word for name in ("ps-async", "ps-sync", "local-sgd") for word in ("--strategy", name)]
+
+    ended = facesim_of(user, "run", *strategies, "--data", faces, "--epochs", 1, *QUICK, "--output", "runs")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    runs = find_runs([user / "runs"])
+    assert [run.result()["state"] for run in runs] == [State.COMPLETED] * 3
+    assert {run.result()["sync_audit"]["verdict"] for run in runs} == {"together"}
+    assert not list((user.parent / "temporary").iterdir())
+
+    # Here Keras is imported by the command itself.
+    evaluated = facesim_of(user, "evaluate", runs[0].directory, "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+
+
+def test_commands_work_in_a_folder_with_files_called_like_modules(user, faces):
+    assert facesim_of(user, "--version").stdout.startswith("facesim")
+    described = facesim_of(user, "data", "describe", faces, "--json")
+    assert described.returncode == 0, described.stderr
+    dry = facesim_of(user, "run", "--data", faces, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+
+
+def test_a_clone_runs_without_installation_and_its_processes_are_its_own(tmp_path):
+    clone = tmp_path / "clone"
+    for package in ("cluster", "facesim"):
+        shutil.copytree(REPOSITORY / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
+    init = clone / "facesim" / "__init__.py"
+    init.write_text(init.read_text().replace("__version__ = ", "__version__ = 'of the clone' or "))
+    (clone / "queue.py").write_text("raise RuntimeError('the user has a file queue.py')\n")
+    (clone / "cluster" / "where.py").write_text(
+        "import queue, cluster, facesim; print(cluster.__file__, facesim.__version__)"
+    )
+    start = (
+        "import subprocess, facesim; from cluster.surroundings import python; "
+        "subprocess.run(python('cluster.where'), check=True)"
+    )
+
+    shown = subprocess.run([sys.executable, "-m", "facesim", "--version"], cwd=clone, capture_output=True, text=True)
+    child = subprocess.run([sys.executable, "-c", start], cwd=clone, capture_output=True, text=True)
+
+    assert "of the clone" in shown.stdout, shown.stderr
+    assert child.stdout.strip() == f"{clone / 'cluster' / '__init__.py'} of the clone", child.stderr
+
+
+def test_a_process_that_imported_keras_with_other_settings_builds_the_same_network():
+    script = (
+        "import keras\n"
+        "keras.config.set_image_data_format('channels_first'); keras.config.set_floatx('float64')\n"
+        "from facesim import models\n"
+        "model = models.build('compact-cnn', (32, 32, 3), 5)\n"
+        "print(model.output.dtype, [weight.dtype for weight in model.weights][0], keras.config.image_data_format())\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+
+    assert ended.stdout.split() == ["float32", "float32", "channels_last"], ended.stderr[-2000:]
