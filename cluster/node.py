@@ -55,7 +55,7 @@ class _Signals:
         """A signal is read where commands are; while there are no tasks there is nothing to drain."""
         if not self._has_tasks:
             report("node_ended", outcome=STOPPED)
-            _exit(1)
+            os._exit(1)
 
     @contextlib.contextmanager
     def without_tasks(self) -> Iterator[None]:

@@ -48,7 +48,7 @@ def test_cluster_knows_nothing_of_facesim():
         assert not {name for name in imports(path, everywhere=True) if name.split(".")[0] == "facesim"}, path
 
 
-@pytest.mark.parametrize("package", ["report", "billing", "metrics", "data", "backends", "baselines"])
+@pytest.mark.parametrize("package", ["report", "billing", "forecast", "metrics", "data", "backends", "baselines"])
 def test_only_training_and_models_use_tensorflow(package):
     # The tf.data pipeline is the one part of `data` that runs inside training tasks.
     for path in modules(f"facesim/{package}"):
@@ -61,10 +61,10 @@ def test_only_training_and_models_use_tensorflow(package):
 FLOORS: list[set[str]] = [
     {"", "claim", "disk", "errors", "files", "folders", "registry", "unused"},
     {"spec"},
-    {"run", "billing", "data", "disturbance", "models", "telling"},
+    {"runs", "run", "billing", "data", "models", "telling"},
     {"pretrained", "inputs", "leakage", "memory", "metrics"},
     {"recovery", "audit", "recognition", "baselines"},
-    {"training", "result", "report"},
+    {"training", "result", "report", "forecast"},
     {"aws", "backends", "image", "emulator"},
     {"study"},
     {"doctor", "progress"},
@@ -109,10 +109,13 @@ def test_packages_do_not_depend_on_each_other_in_a_circle():
     graph.prepare()  # raises CycleError with the circle
 
 
-LIGHT = "facesim facesim.cli facesim.spec.job facesim.run facesim.study facesim.report facesim.backends.local"
+LIGHT = (
+    "facesim facesim.cli facesim.spec.job facesim.runs.directory facesim.study facesim.report facesim.backends.local"
+)
 LIGHT += (
     " facesim.billing.refresh facesim.cli.prices facesim.baselines.record facesim.training facesim.models cluster.node"
 )
+LIGHT += " facesim.forecast.model facesim.forecast.simulate"
 
 
 @pytest.mark.parametrize("module", LIGHT.split())
