@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import psutil
 
-from facesim.errors import InputError, reason
+from facesim.util.errors import InputError, reason
 
 
 class Claim:

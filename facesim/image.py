@@ -24,7 +24,7 @@ import platformdirs
 
 from cluster.engine import EngineError, connect
 from facesim import __version__
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -6,13 +6,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facesim import unused
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
-from facesim.folders import cache_folder
 from facesim.pretrained import keep_pretrained
 from facesim.spec.job import Job
 from facesim.spec.subset import Subset
+from facesim.util import unused
+from facesim.util.folders import cache_folder
 
 #: Names of what training tasks read: a prepared data set, and the network that training starts from.
 DATA, PRETRAINED = "data", "pretrained"

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import psutil
 
 from facesim.billing.catalogue import instance
-from facesim.errors import InputError
 from facesim.models import HEADS, MODELS
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: From this share of the memory on a user is told before training what the head takes.
 NOTABLE_SHARE = 0.25

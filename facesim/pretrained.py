@@ -17,12 +17,12 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from facesim.errors import InputError
-from facesim.files import check_fits_memory
-from facesim.folders import make_own_folder
 from facesim.models import network_name
 from facesim.runs.directory import Run, find_run
 from facesim.spec.experiment import Experiment
+from facesim.util.errors import InputError
+from facesim.util.files import check_fits_memory
+from facesim.util.folders import make_own_folder
 
 FILE = "model.keras"
 

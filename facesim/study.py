@@ -16,8 +16,6 @@ from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.backends.spot import live
 from facesim.billing.bill import submitted
-from facesim.disk import is_full, no_room, release, writing_to
-from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
@@ -45,6 +43,8 @@ from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 from facesim.telling import hung
+from facesim.util.disk import is_full, no_room, release, writing_to
+from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
 
 _TICK_S = 0.25
 _GO_ON = "make room there, then go on with `facesim run --resume RUN`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from facesim.errors import FacesimError, InputError
+from facesim.util.errors import FacesimError, InputError
 
 
 class AwsError(FacesimError):

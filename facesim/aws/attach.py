@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from facesim.aws.calls import describe
 from facesim.backends.training_job import JOB, job_of
 from facesim.billing.bill import submitted
-from facesim.errors import InputError
 from facesim.runs.directory import Run, find_runs
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import Any
 
 from facesim.billing.catalogue import instance
 from facesim.billing.cost import spot_savings_percent
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 #: (instance type, how many), for each group of instances.
 Groups = list[tuple[str, int]]

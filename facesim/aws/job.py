@@ -21,12 +21,12 @@ from facesim.aws.measured import PointWriter, hosts_of
 from facesim.aws.session import Account, AwsError, CredentialsError, DeniedError, RefusedError, asking, redacted
 from facesim.aws.storage import have_bucket, upload
 from facesim.backends.printed import Printed
-from facesim.errors import FacesimError, Lost, StillRunning
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
 from facesim.recovery import all_again
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted
 from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
+from facesim.util.errors import FacesimError, Lost, StillRunning
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob

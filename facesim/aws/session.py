@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from facesim.aws.advice import AwsError, CredentialsError, DeniedError, RefusedError, said
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 __all__ = ["Account", "AwsError", "CredentialsError", "DeniedError", "RefusedError", "asking", "redacted"]
 

@@ -14,9 +14,9 @@ import platformdirs
 from facesim import __version__
 from facesim.backends.training_job import Site
 from facesim.billing.catalogue import instance
-from facesim.errors import InputError
 from facesim.spec import aws_names
 from facesim.spec.backends import AWS_IMAGE
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from facesim.aws.advice import AwsError
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 
 def split(uri: str) -> tuple[str, str]:

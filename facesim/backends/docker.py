@@ -16,12 +16,12 @@ from facesim.backends.emulation import Emulation, emulate, hosts_of_study
 from facesim.backends.homecoming import bring_home
 from facesim.backends.printed import Printed
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
-from facesim.errors import InputError
 from facesim.inputs import Inputs
 from facesim.metrics.files import SampleWriter
 from facesim.recovery import all_again
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
 _ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"

@@ -24,12 +24,12 @@ from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
-from facesim.disk import release
-from facesim.files import append, write_json
 from facesim.metrics.place import HOST
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job
+from facesim.util.disk import release
+from facesim.util.files import append, write_json
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.

@@ -11,11 +11,11 @@ from facesim.aws.site import site_of
 from facesim.aws.validation import problems
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
-from facesim.errors import InputError
 from facesim.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: Leaves room for a suffix in a name of 63 letters.
 _LONGEST_STEM = 54

@@ -25,11 +25,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from facesim.backends.tasks import ENVIRONMENT
-from facesim.errors import InputError
 from facesim.inputs import DATA
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: The hyperparameter that holds the job as JSON.
 JOB = "job"

@@ -11,7 +11,7 @@ import click
 
 from facesim.cli.output import console, echo, echo_json
 from facesim.cli.parsing import Choice, command
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account

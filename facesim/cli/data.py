@@ -11,7 +11,7 @@ import click
 from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import group
-from facesim.errors import doing
+from facesim.util.errors import doing
 
 if TYPE_CHECKING:
     from facesim.data import Description

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim import unused
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
-from facesim.disk import writing_to
-from facesim.errors import InputError, doing
-from facesim.unused import Unused, printable
+from facesim.util import unused
+from facesim.util.disk import writing_to
+from facesim.util.errors import InputError, doing
+from facesim.util.unused import Unused, printable
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData

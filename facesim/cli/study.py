@@ -13,8 +13,8 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command, read_config
-from facesim.errors import DiskFull, InputError
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import DiskFull, InputError
 
 if TYPE_CHECKING:
     from facesim.baselines import Score

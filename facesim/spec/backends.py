@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
 
-from facesim.registry import Registry, resolve
 from facesim.spec import aws_names
 from facesim.spec.base import Frozen
 from facesim.spec.options import OneOf, option
+from facesim.util.registry import Registry, resolve
 
 if TYPE_CHECKING:
     from facesim.backends.base import Backend

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from facesim.errors import InputError
-from facesim.registry import Registry, resolve
 from facesim.spec.base import Frozen
 from facesim.spec.options import OneOf, option
+from facesim.util.errors import InputError
+from facesim.util.registry import Registry, resolve
 
 if TYPE_CHECKING:
     from facesim.spec.shape import Shape

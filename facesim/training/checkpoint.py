@@ -27,8 +27,8 @@ from typing import IO, Any
 import numpy as np
 
 from cluster import clock
-from facesim.errors import FacesimError
-from facesim.files import check_fits_memory
+from facesim.util.errors import FacesimError
+from facesim.util.files import check_fits_memory
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _DAMAGED = "damaged-"

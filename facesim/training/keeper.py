@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 
 from cluster.task import tell
-from facesim.errors import FacesimError
 from facesim.training.checkpoint import Checkpoint, Checkpoints
 from facesim.training.course import Course
+from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
     from facesim.training.context import Context

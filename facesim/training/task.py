@@ -16,10 +16,10 @@ import tensorflow as tf
 from cluster.failure import in_short
 from cluster.task import AGAIN, failing
 from facesim.data.pipeline import TASK_INDEX_FILE
-from facesim.disk import is_full, no_room
-from facesim.errors import FacesimError
 from facesim.runs.directory import Run
 from facesim.training.context import open_context
+from facesim.util.disk import is_full, no_room
+from facesim.util.errors import FacesimError
 
 # A server with one of these hangs; two are enough for it to answer while it computes.
 _INTER_OP_THREADS = 2

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from facesim.aws.site import site_of, stage_source
-from facesim.errors import InputError
 from facesim.inputs import prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 
 def test_the_image_is_the_one_that_sagemakers_package_knows(account):

@@ -17,8 +17,8 @@ from facesim.aws.site import site_of
 from facesim.aws.storage import split
 from facesim.backends.training_job import training_job_request
 from facesim.cli import main
-from facesim.errors import InputError
 from facesim.run import Run, State, find_runs
+from facesim.util.errors import InputError
 from tests.aws.conftest import follow, states, submit
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")

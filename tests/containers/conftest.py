@@ -10,7 +10,7 @@ import pytest
 
 from cluster import engine
 from facesim import image
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 #: Bases to build the image on, unless FACESIM_BASE_IMAGE names one: the one that .ci/base-image.sh makes, the default.
 BASES = ("facesim-base:debian", image.BASE)

@@ -20,7 +20,6 @@ from cluster import engine
 from facesim.aws.session import Account
 from facesim.aws.storage import split
 from facesim.backends.base import Execution
-from facesim.errors import InputError
 from facesim.inputs import prepare_inputs
 from facesim.metrics.files import read_samples
 from facesim.result import finish
@@ -29,6 +28,7 @@ from facesim.runs.events import event_of
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
+from facesim.util.errors import InputError
 from tests.conftest import facesim, pids_of, still_running
 from tests.containers.conftest import left
 

@@ -18,7 +18,7 @@ from cluster import engine
 from cluster.containers import ContainerJob
 from cluster.host import HostShape
 from facesim.backends.docker import FolderStore
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 from tests.containers.conftest import left
 
 #: The first of them may have to wait for the image to be made.

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facesim.data import PreparedData, prepare, stratified_split
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 from tests.data.exif import BROKEN, picture
 
 

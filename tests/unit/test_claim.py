@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from facesim.claim import Claim
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 from tests.conftest import wait_until
 
 #: A command that has the run, and a process that it started, to which it hands the claim. It tells that one's pid.

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from facesim import models
-from facesim.errors import InputError
 from facesim.models import HEADS, MODELS
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")

@@ -20,7 +20,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 Part = TypeVar("Part")
 

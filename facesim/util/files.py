@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import psutil
 
-from facesim.disk import is_full
-from facesim.errors import InputError
+from facesim.util.disk import is_full
+from facesim.util.errors import InputError
 
 
 def read_toml(path: str | Path, option: str) -> dict[str, Any]:

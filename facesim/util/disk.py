@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from facesim.errors import DiskFull
+from facesim.util.errors import DiskFull
 
 #: No room on the disk; no room within the user's share of it; no room within the limit of a file's size (`ulimit -f`).
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
