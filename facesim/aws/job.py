@@ -22,7 +22,7 @@ from facesim.aws.session import Account, AwsError, CredentialsError, DeniedError
 from facesim.aws.storage import have_bucket, upload
 from facesim.backends.printed import Printed
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
-from facesim.recovery import all_again
+from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted
 from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker

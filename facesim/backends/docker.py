@@ -16,9 +16,9 @@ from facesim.backends.emulation import Emulation, emulate, hosts_of_study
 from facesim.backends.homecoming import bring_home
 from facesim.backends.printed import Printed
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
-from facesim.inputs import Inputs
 from facesim.metrics.files import SampleWriter
-from facesim.recovery import all_again
+from facesim.preflight.inputs import Inputs
+from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
 from facesim.util.errors import InputError

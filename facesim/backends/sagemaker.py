@@ -11,7 +11,7 @@ from facesim.aws.site import site_of
 from facesim.aws.validation import problems
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
-from facesim.inputs import Inputs
+from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
 from facesim.spec.job import Job

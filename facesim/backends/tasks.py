@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.plan import Task
 from cluster.topology import Topology
-from facesim.inputs import DATA, PRETRAINED
+from facesim.preflight.inputs import DATA, PRETRAINED
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
 
@@ -43,8 +43,8 @@ def training_task(
     neighbours: int,
     environment: Mapping[str, str] | None = None,
 ) -> Task:
-    """One task of a topology, which leaves what it does in `run`. It reads `folders`, as `facesim.inputs.Inputs` has
-    them, and goes on from the newest of the checkpoints if there are any.
+    """One task of a topology, which leaves what it does in `run`. It reads `folders`, as
+    `facesim.preflight.inputs.Inputs` has them, and continues from the newest of the checkpoints if there are any.
 
     It is on `host`, which has `cores`, where as many tasks as `neighbours`, itself included, compute at the same time:
     each gets its share of the cores, for more threads would only take turns. A chief that coordinates evaluates while

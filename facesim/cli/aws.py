@@ -65,10 +65,10 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
 
     from facesim.aws.attach import open_run
     from facesim.aws.job import SageMakerJob
+    from facesim.cli.progress import make_watcher
     from facesim.cli.study import INTERRUPTED, show_report
-    from facesim.progress import make_watcher
     from facesim.runs.states import RunState
-    from facesim.study import attach as follow
+    from facesim.study.runner import attach as follow
 
     name, region = _name_and_region(target, region)
     account = _account(region)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from facesim.claim import Claim
+from facesim.runs.claim import Claim
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState

@@ -19,7 +19,7 @@ from facesim.data.splits import stratified_split
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.place import host_name
-from facesim.pretrained import FILE
+from facesim.preflight.pretrained import FILE
 from facesim.runs.directory import Run
 from facesim.training.objective import loss_for
 from facesim.training.optimizer import FusedAdam, make_optimizer
@@ -42,7 +42,7 @@ class Context:
         pretrained: Path | None = None,
     ):
         self.run = run
-        #: The folder of `facesim.pretrained` with the network that training starts from, if it does.
+        #: The folder of `facesim.preflight.pretrained` with the network that training starts from, if it does.
         self.pretrained = pretrained
         #: Where this task's checkpoints lie.
         self.checkpoints = checkpoints

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from facesim.data.identity import identity_of
-from facesim.pretrained import FILE
+from facesim.preflight.pretrained import FILE
 from facesim.runs.records import Counts, Data, TaskOutcome
 from facesim.training.context import Context
 from facesim.training.course import Course

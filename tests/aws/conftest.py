@@ -13,7 +13,7 @@ pytest.importorskip("moto")
 from facesim.aws.job import SageMakerJob
 from facesim.aws.session import Account
 from facesim.emulator.endpoint import Emulator
-from facesim.inputs import Inputs, prepare_inputs
+from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import event_of
 from facesim.spec.backends import BACKENDS

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from facesim.aws.site import site_of, stage_source
-from facesim.inputs import prepare_inputs
+from facesim.preflight.inputs import prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError

@@ -20,14 +20,14 @@ from cluster import engine
 from facesim.aws.session import Account
 from facesim.aws.storage import split
 from facesim.backends.base import Execution
-from facesim.inputs import prepare_inputs
 from facesim.metrics.files import read_samples
-from facesim.result import finish
+from facesim.preflight.inputs import prepare_inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import event_of
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
+from facesim.study.result import finish
 from facesim.util.errors import InputError
 from tests.conftest import facesim, pids_of, still_running
 from tests.containers.conftest import left

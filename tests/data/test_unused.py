@@ -10,7 +10,7 @@ import pytest
 from facesim.cli import main
 from facesim.data import PreparedData, prepare
 from facesim.data.subsets import take_subset
-from facesim.inputs import Inputs, told_of_data
+from facesim.preflight.inputs import Inputs, told_of_data
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 from facesim.util.unused import EXAMPLES, Tally, Unused, printable, told

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from facesim.claim import Claim
+from facesim.runs.claim import Claim
 from facesim.util.errors import InputError
 from tests.conftest import wait_until
 
@@ -19,7 +19,7 @@ from tests.conftest import wait_until
 COMMAND = """
     import subprocess, sys
     from pathlib import Path
-    from facesim.claim import Claim
+    from facesim.runs.claim import Claim
     claim = Claim(Path(sys.argv[1]))
     claim.take()
     child = subprocess.Popen(["sleep", "60"], pass_fds=[claim.descriptor], stdout=subprocess.DEVNULL)

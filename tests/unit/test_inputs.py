@@ -9,7 +9,7 @@ import pytest
 
 from facesim.data import stratified_split
 from facesim.data.identity import identity_of
-from facesim.inputs import prepare_all
+from facesim.preflight.inputs import prepare_all
 from facesim.spec.data import DataSpec, images_sha256
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError

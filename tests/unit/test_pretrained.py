@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from facesim.inputs import prepare_all, prepare_inputs
-from facesim.leakage import check_unseen
-from facesim.pretrained import find_pretrained
+from facesim.preflight.inputs import prepare_all, prepare_inputs
+from facesim.preflight.leakage import check_unseen
+from facesim.preflight.pretrained import find_pretrained
 from facesim.run import Run
 from facesim.spec.job import Job, make_job
 from facesim.util.errors import InputError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from facesim.recovery import recovery
+from facesim.runs.accounting import recovery
 from facesim.runs.directory import Run
 from facesim.runs.events import KINDS, Event, NodeEnded, Recovering, Restored, TaskEnded, event_of, parse_event
 from facesim.runs.records import SCHEMA_VERSION, Evaluation, Result, TaskOutcome

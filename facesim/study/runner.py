@@ -16,11 +16,10 @@ from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.backends.spot import live
 from facesim.billing.bill import submitted
-from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
-from facesim.leakage import check_unseen
-from facesim.memory import check_memory
-from facesim.recovery import spent_s
-from facesim.result import finish
+from facesim.preflight.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
+from facesim.preflight.leakage import check_unseen
+from facesim.preflight.memory import check_memory
+from facesim.runs.accounting import spent_s
 from facesim.runs.directory import Run, check_writable
 from facesim.runs.events import (
     Emulated,
@@ -37,12 +36,13 @@ from facesim.runs.events import (
     TaskFailed,
     event_of,
 )
+from facesim.runs.messages import hung
 from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
-from facesim.telling import hung
+from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
 

@@ -14,8 +14,8 @@ import numpy as np
 from facesim.data.identity import image_digests
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
-from facesim.inputs import Inputs, prepare_data
-from facesim.pretrained import find_pretrained
+from facesim.preflight.inputs import Inputs, prepare_data
+from facesim.preflight.pretrained import find_pretrained
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
 from facesim.util.errors import InputError

@@ -10,11 +10,11 @@ from typing import Any
 import pandas
 import psutil
 
-from facesim.audit import audit
 from facesim.billing.bill import Bill, discount_of, make_bill
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
-from facesim.recovery import of_kind, recovery, replaced_workers
+from facesim.runs.accounting import of_kind, recovery, replaced_workers
+from facesim.runs.audit import audit
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, TaskStarted
 from facesim.runs.records import Found, Result

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.subsets import take_subset
-from facesim.pretrained import keep_pretrained
+from facesim.preflight.pretrained import keep_pretrained
 from facesim.spec.job import Job
 from facesim.spec.subset import Subset
 from facesim.util import unused
@@ -20,7 +20,7 @@ DATA, PRETRAINED = "data", "pretrained"
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """A job's data, and the folder of `facesim.pretrained` with the network that it starts from, if it does."""
+    """A job's data, and, if it starts from a network, the folder of `facesim.preflight.pretrained` that holds it."""
 
     data: PreparedData
     pretrained: Path | None = None

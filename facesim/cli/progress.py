@@ -15,10 +15,10 @@ from cluster import clock
 from facesim.metrics.files import SampleTail
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
+from facesim.runs.messages import told
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
-from facesim.study import Watcher
-from facesim.telling import told
+from facesim.study.runner import Watcher
 
 _LINE_EVERY_S = 5.0
 
