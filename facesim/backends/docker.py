@@ -9,12 +9,12 @@ from typing import Any
 
 from cluster.containers import INTERRUPTED, ContainerJob
 from cluster.engine import EngineError, capacity
-from facesim import image
-from facesim.aws.advice import AwsError
-from facesim.aws.storage import unpack
+from facesim.backends import image
+from facesim.backends.collect_results import bring_home
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
-from facesim.backends.homecoming import bring_home
-from facesim.backends.printed import Printed
+from facesim.backends.log_stream import Printed
+from facesim.backends.sagemaker.advice import AwsError
+from facesim.backends.sagemaker.storage import unpack
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
 from facesim.metrics.files import SampleWriter
 from facesim.preflight.inputs import Inputs

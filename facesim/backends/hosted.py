@@ -1,6 +1,7 @@
 """A host of a SageMaker job, or of one that the docker backend runs: from its contract to what it has to do.
 
-Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.backends.homecoming` makes one of them.
+Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.backends.collect_results` makes one of
+them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
-from facesim.backends.spot import live
+from facesim.backends.lifecycle import live
 from facesim.billing.bill import submitted
 from facesim.preflight.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.preflight.leakage import check_unseen

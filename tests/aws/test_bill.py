@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from facesim.aws.bill import most_usd, refuse_above, reported
+from facesim.backends.sagemaker.bill import most_usd, refuse_above, reported
 from facesim.util.errors import InputError
 
 

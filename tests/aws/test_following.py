@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from facesim.aws.calls import cancel, describe
-from facesim.aws.job import LeftRunning, SageMakerJob
-from facesim.aws.session import Account
+from facesim.backends.sagemaker.calls import cancel, describe
+from facesim.backends.sagemaker.job import LeftRunning, SageMakerJob
+from facesim.backends.sagemaker.session import Account
 from facesim.billing.bill import make_bill
 from facesim.metrics.files import read_samples
 from facesim.runs.records import TaskOutcome

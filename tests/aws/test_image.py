@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from facesim.aws.site import site_of, stage_source
+from facesim.backends.sagemaker.site import site_of, stage_source
 from facesim.preflight.inputs import prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.job import make_job

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from cluster import engine
-from facesim import image
+from facesim.backends import image
 from facesim.util.errors import InputError
 
 #: Bases to build the image on, unless FACESIM_BASE_IMAGE names one: the one that .ci/base-image.sh makes, the default.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from facesim.aws.advice import AwsError, CredentialsError, DeniedError, RefusedError, said
+from facesim.backends.sagemaker.advice import AwsError, CredentialsError, DeniedError, RefusedError, said
 from facesim.util.errors import InputError
 
 __all__ = ["Account", "AwsError", "CredentialsError", "DeniedError", "RefusedError", "asking", "redacted"]

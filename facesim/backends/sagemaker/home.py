@@ -7,13 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.aws.advice import AwsError
-from facesim.aws.session import asking, redacted
-from facesim.aws.storage import download, unpack
-from facesim.backends.homecoming import bring_home
+from facesim.backends.collect_results import bring_home
+from facesim.backends.sagemaker.advice import AwsError
+from facesim.backends.sagemaker.session import asking, redacted
+from facesim.backends.sagemaker.storage import download, unpack
 
 if TYPE_CHECKING:
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
     from facesim.runs.directory import Run
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facesim.aws.bill import refuse_above
-from facesim.aws.job import SageMakerJob
-from facesim.aws.session import Account
-from facesim.aws.site import site_of
-from facesim.aws.validation import problems
 from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.sagemaker.bill import refuse_above
+from facesim.backends.sagemaker.job import SageMakerJob
+from facesim.backends.sagemaker.session import Account
+from facesim.backends.sagemaker.site import site_of
+from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run

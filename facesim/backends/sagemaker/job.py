@@ -13,14 +13,22 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from facesim.aws.bill import reported
-from facesim.aws.calls import OUTCOMES, cancel, create, describe
-from facesim.aws.home import fetch_results
-from facesim.aws.logs import LogTail
-from facesim.aws.measured import PointWriter, hosts_of
-from facesim.aws.session import Account, AwsError, CredentialsError, DeniedError, RefusedError, asking, redacted
-from facesim.aws.storage import have_bucket, upload
-from facesim.backends.printed import Printed
+from facesim.backends.log_stream import Printed
+from facesim.backends.sagemaker.bill import reported
+from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create, describe
+from facesim.backends.sagemaker.home import fetch_results
+from facesim.backends.sagemaker.logs import LogTail
+from facesim.backends.sagemaker.measured import PointWriter, hosts_of
+from facesim.backends.sagemaker.session import (
+    Account,
+    AwsError,
+    CredentialsError,
+    DeniedError,
+    RefusedError,
+    asking,
+    redacted,
+)
+from facesim.backends.sagemaker.storage import have_bucket, upload
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
 from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run

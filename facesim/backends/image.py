@@ -48,7 +48,7 @@ TENSORFLOW = "tensorflow-cpu"
 #: What facesim needs and a host of a cluster does not: reports and baselines are made at home.
 _AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas"}
 
-_PACKAGES = Path(__file__).resolve().parents[1]
+_PACKAGES = Path(__file__).resolve().parents[2]
 _LEFT_OUT = ("__pycache__", "*.pyc")
 
 

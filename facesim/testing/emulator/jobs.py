@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from cluster.layout import hosts_of
 from facesim.billing.catalogue import assumed_spot_discount, instance
-from facesim.emulator.publishing import Logs, Metrics
-from facesim.emulator.storage import S3Store
-from facesim.emulator.validation import problems
+from facesim.testing.emulator.publishing import Logs, Metrics
+from facesim.testing.emulator.storage import S3Store
+from facesim.testing.emulator.validation import problems
 
 _TICK_S = 0.2
 

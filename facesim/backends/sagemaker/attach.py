@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from facesim.aws.calls import describe
+from facesim.backends.sagemaker.calls import describe
 from facesim.backends.training_job import JOB, job_of
 from facesim.billing.bill import submitted
 from facesim.runs.directory import Run, find_runs
@@ -14,7 +14,7 @@ from facesim.util.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
 
 
 def open_run(account: Account, name: str, place: Path) -> Run:

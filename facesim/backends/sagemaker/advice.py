@@ -132,6 +132,6 @@ def _refused(error: Any, text: str) -> FacesimError:
 
 
 def _one_line(text: str) -> str:
-    from facesim.aws.session import redacted
+    from facesim.backends.sagemaker.session import redacted
 
     return redacted(" ".join(text.split()))

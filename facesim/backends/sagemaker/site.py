@@ -19,7 +19,7 @@ from facesim.spec.backends import AWS_IMAGE
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
     from facesim.spec.backends import SageMaker
 
 ROLE = "facesim-training"

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
-from facesim.aws.advice import AwsError
+from facesim.backends.sagemaker.advice import AwsError
 from facesim.util.errors import InputError
 
 

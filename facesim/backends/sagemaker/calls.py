@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from facesim.aws.session import AwsError, asking
+from facesim.backends.sagemaker.session import AwsError, asking
 from facesim.runs.states import outcome_of_sagemaker
 
 if TYPE_CHECKING:
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
 
 #: How a job ended, by its status; another status is that of a job that goes on.
 OUTCOMES = {status: outcome_of_sagemaker(status) for status in ("Completed", "Failed", "Stopped")}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from facesim.aws.bill import groups_of
-from facesim.backends.homecoming import RESOURCES
+from facesim.backends.collect_results import RESOURCES
+from facesim.backends.sagemaker.bill import groups_of
 from facesim.billing.catalogue import instance
 from facesim.metrics.collectors.cloudwatch import CloudWatch, Host, Point
 from facesim.metrics.files import SampleWriter

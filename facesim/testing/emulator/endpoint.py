@@ -16,8 +16,8 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.sagemaker.exceptions import SagemakerClientError
 from moto.sagemaker.responses import SageMakerResponse
 
-from facesim.emulator.jobs import Containers, RequestError, Start, TrainingJob, TrainingJobs
-from facesim.emulator.storage import S3Store
+from facesim.testing.emulator.jobs import Containers, RequestError, Start, TrainingJob, TrainingJobs
+from facesim.testing.emulator.storage import S3Store
 
 #: Points of a GetMetricData answer's page where the client does not say.
 _MAX_POINTS = 100_800
