@@ -58,11 +58,11 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
     """The chief of the measured cluster."""
     import tensorflow as tf
 
-    from facesim.data.pipeline import index_batch
     from facesim.training.context import open_context
-    from facesim.training.forward import forward_of
-    from facesim.training.ps_async import Workers
-    from facesim.training.step import compute_step
+    from facesim.training.tensorflow.forward import forward_of
+    from facesim.training.tensorflow.pipeline import index_batch
+    from facesim.training.tensorflow.ps_async import Workers
+    from facesim.training.tensorflow.step import compute_step
 
     run = Run(Path(run_directory))
     context = open_context(run, Path(data_directory), Path(checkpoint_directory), "chief", 0, 0)

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from cluster.agenda import Agenda
 from cluster.network import Disturbance, ports_of
+from cluster.timers import Agenda
 
 #: kind -> what is done to the target
 KINDS = {

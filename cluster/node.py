@@ -25,11 +25,11 @@ from typing import Any
 from cluster import clock
 from cluster.contract import Contract, HostWork
 from cluster.failure import why_failed
+from cluster.host_watch import Beacon
 from cluster.isolation import enter_private_network
 from cluster.lifeline import end_with_parent
-from cluster.liveness import Beacon
+from cluster.log_relay import Relay
 from cluster.plan import Plan
-from cluster.relay import Relay
 from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
 from cluster.surroundings import allow_open_files, set_environment, without_proxies
 

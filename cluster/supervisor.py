@@ -22,11 +22,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from cluster.agenda import Agenda
 from cluster.faults import Injector
 from cluster.plan import Plan, Task
 from cluster.pulse import BEAT, Pulses, beat_s
 from cluster.task import AGAIN, CONNECTED, CONNECTING, REACHED, run_task
+from cluster.timers import Agenda
 from cluster.topology import why_unconnected
 
 #: How a host's work can end.

@@ -14,18 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cluster.cgroup import available_cpus
 from cluster.contract import Contract, HostWork
 from cluster.faults import Fault as Script
-from cluster.limits import available_cpus
-from cluster.liveness import ATTEND, PORT
+from cluster.host_watch import ATTEND, PORT
+from cluster.log_relay import Kept
 from cluster.plan import Plan, Task
-from cluster.relay import Kept
 from cluster.supervisor import STOPPED
 from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
-from facesim.metrics.place import HOST
+from facesim.metrics.host_identity import HOST
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job
@@ -173,7 +173,7 @@ def _attend(run: Run, first_host: str, number: int, over: bool) -> Task:
     return Task(
         role=ATTEND,
         index=number,
-        target="cluster.liveness:attend",
+        target="cluster.host_watch:attend",
         arguments=(first_host, _ENDED_BEFORE_S if over else _FIRST_HOST_S, PORT, over),
         log=str(run.log_file(f"{ATTEND}-{number}")),
     )

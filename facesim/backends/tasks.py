@@ -12,7 +12,7 @@ from facesim.runs.directory import Run
 from facesim.spec.job import Job
 
 #: Loaded once, before the tasks are forked.
-PRELOAD = ("facesim.training.lean", "facesim.training.task")
+PRELOAD = ("facesim.training.tensorflow.preload", "facesim.training.tensorflow.task")
 
 #: What TensorFlow and its libraries must find when they are loaded. glibc gives every buffer as large as this network's
 #: parameters back to the system as soon as it is free, and each new one costs a page fault for every 4 kB; so do the
@@ -60,7 +60,7 @@ def training_task(
     return Task(
         role=role,
         index=index,
-        target="facesim.training.task:" + ("serve" if serves else "train"),
+        target="facesim.training.tensorflow.task:" + ("serve" if serves else "train"),
         arguments=(str(run.directory), threads, *([] if serves else map(str, reads))),
         log=str(run.log_file(f"{role}-{index}")),
         serves=serves,

@@ -10,10 +10,10 @@ import traceback
 from pathlib import Path
 
 from cluster import clock
-from cluster.liveness import ATTEND
+from cluster.host_watch import ATTEND
 from facesim.metrics.collectors import Collector, make_collectors
 from facesim.metrics.files import SampleWriter
-from facesim.metrics.place import host_index, host_name
+from facesim.metrics.host_identity import host_index, host_name
 from facesim.runs.directory import Run
 
 

@@ -13,16 +13,16 @@ import keras
 
 from cluster import clock
 from facesim import models
-from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
-from facesim.metrics.place import host_name
+from facesim.metrics.host_identity import host_name
 from facesim.preflight.pretrained import FILE
 from facesim.runs.directory import Run
-from facesim.training.objective import loss_for
-from facesim.training.optimizer import FusedAdam, make_optimizer
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.optimizer import FusedAdam, make_optimizer
+from facesim.training.tensorflow.pipeline import ExampleSource
 
 
 class Context:

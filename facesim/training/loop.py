@@ -17,12 +17,12 @@ from cluster.pulse import TRAINING, phase, progressed
 from cluster.task import reached
 from facesim.metrics.monitor import record_connections
 from facesim.training.batches import epoch_batches
+from facesim.training.checkpoint_manager import Keeper
 from facesim.training.context import Context
-from facesim.training.course import Counts, Course
-from facesim.training.evaluation import Evaluation, Evaluator
-from facesim.training.keeper import Keeper
 from facesim.training.outcome import outcome
-from facesim.training.step import StepResult
+from facesim.training.tensorflow.evaluation import Evaluation, Evaluator
+from facesim.training.tensorflow.step import StepResult
+from facesim.training.train_state import Counts, Course
 
 _PROGRESS_S = 0.5
 

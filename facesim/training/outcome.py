@@ -12,8 +12,8 @@ from facesim.data.identity import identity_of
 from facesim.preflight.pretrained import FILE
 from facesim.runs.records import Counts, Data, TaskOutcome
 from facesim.training.context import Context
-from facesim.training.course import Course
-from facesim.training.forward import parameter_bytes
+from facesim.training.tensorflow.forward import parameter_bytes
+from facesim.training.train_state import Course
 
 
 def outcome(

@@ -1,4 +1,7 @@
-"""What makes a process a host of a job: contract, liveness, relay, limits. Real files, sockets and processes."""
+"""What makes a process a host of a job: contract, host watch, log relay, CPU limits.
+
+Real files, sockets and processes.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import liveness
+from cluster import host_watch
+from cluster.cgroup import available_cpus, limited_to_a_share
 from cluster.contract import FAILURE_CHARACTERS, Contract
 from cluster.faults import Fault
-from cluster.limits import available_cpus, limited_to_a_share
+from cluster.log_relay import Kept
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
-from cluster.relay import Kept
 from cluster.topology import free_ports
 from tests.conftest import wait_until
 
@@ -82,9 +85,9 @@ def test_a_reason_fits_what_sagemaker_keeps_with_its_beginning_and_end(tmp_path,
 
 BEACON = """
     import sys, time
-    import cluster.liveness as liveness
-    liveness.PORT = int(sys.argv[1])
-    beacon = liveness.Beacon(hosts=2)
+    import cluster.host_watch as host_watch
+    host_watch.PORT = int(sys.argv[1])
+    beacon = host_watch.Beacon(hosts=2)
     print("listening", flush=True)
     sys.stdin.read()
     beacon.end()
@@ -92,7 +95,7 @@ BEACON = """
     """
 ATTEND = """
     import sys
-    from cluster.liveness import attend
+    from cluster.host_watch import attend
     attend("127.0.0.1", float(sys.argv[2]), int(sys.argv[1]), len(sys.argv) > 3)
     """
 
@@ -134,10 +137,10 @@ def other_host(directory: Path, port: int, *faults: Fault) -> LocalNode:
     log = str(directory / "tasks.log")
     plan = Plan(
         tasks=(
-            Task(liveness.ATTEND, 1, "cluster.liveness:attend", ("127.0.0.1", 30.0, port), log),
+            Task(host_watch.ATTEND, 1, "cluster.host_watch:attend", ("127.0.0.1", 30.0, port), log),
             Task("worker", 1, "tests.cluster.fake_tasks:serve", (), log, serves=True, replaceable=True),
         ),
-        leader=f"{liveness.ATTEND}-1",
+        leader=f"{host_watch.ATTEND}-1",
         private_network=False,
         max_restarts=3,
         backoff_s=0.01,
@@ -147,7 +150,7 @@ def other_host(directory: Path, port: int, *faults: Fault) -> LocalNode:
     return LocalNode(directory / "plan.json", directory / "node.log", dict(os.environ))
 
 
-def until_done(beacon: liveness.Beacon, within_s: float = 20) -> None:
+def until_done(beacon: host_watch.Beacon, within_s: float = 20) -> None:
     """Wait as a supervisor does until the other hosts have done what they have to do."""
     deadline = time.monotonic() + within_s
     while not beacon.done:
@@ -156,10 +159,10 @@ def until_done(beacon: liveness.Beacon, within_s: float = 20) -> None:
 
 
 def test_a_fault_at_a_step_is_done_by_the_host_of_its_target_before_the_first_host_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(liveness, "PORT", free_ports(1)[0])
-    beacon = liveness.Beacon(hosts=2)
+    monkeypatch.setattr(host_watch, "PORT", free_ports(1)[0])
+    beacon = host_watch.Beacon(hosts=2)
     node = other_host(
-        tmp_path, liveness.PORT,
+        tmp_path, host_watch.PORT,
         Fault("kill", ("worker-1",), at_step=5), Fault("kill", ("worker-0",), at_step=6, elsewhere=("worker-0",)),
         Fault("freeze", ("worker-1",), at_step=7, for_s=0.1),
     )  # fmt: skip
@@ -238,7 +241,7 @@ def test_what_tasks_print_is_printed_with_their_names(tmp_path):
     script = """
         import sys
         from pathlib import Path
-        from cluster.relay import Relay
+        from cluster.log_relay import Relay
         folder = Path(sys.argv[1])
         relay = Relay(folder)
         with (folder / "chief-0.log").open("w") as log:
@@ -306,7 +309,7 @@ def test_what_a_host_measures_outlives_it_and_is_gone_on_with(tmp_path):
 def test_the_relay_keeps_what_came_until_it_was_ended(tmp_path):
     script = f"""
         from pathlib import Path
-        from cluster.relay import Kept, Relay
+        from cluster.log_relay import Kept, Relay
         logs, source, target = (Path({str(tmp_path)!r}) / name for name in ("logs", "metrics", "kept"))
         for folder in (logs, source, target):
             folder.mkdir()

@@ -434,7 +434,7 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
         AWAIT_MEASURED
         + """
         import time
-        from cluster.limits import available_cpus
+        from cluster.cgroup import available_cpus
         print(available_cpus())
         begin = time.monotonic()
         while time.process_time() < 1.5:

@@ -10,9 +10,9 @@ import threading
 import numpy as np
 import pytest
 
-from facesim.training.checkpoint import Checkpoints
-from facesim.training.course import Course
-from facesim.training.step import StepResult
+from facesim.training.checkpoints import Checkpoints
+from facesim.training.tensorflow.step import StepResult
+from facesim.training.train_state import Course
 
 VARIABLES = [np.arange(12, dtype=np.float32).reshape(3, 4), np.array(7, np.int64)]
 

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from facesim.spec.job import Job
-from facesim.training.partition import pieces
+from facesim.training.tensorflow.partition import pieces
 
 
 class FusedAdam(keras.optimizers.Adam):

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.training.forward import Forward
-from facesim.training.objective import Loss
+from facesim.training.tensorflow.forward import Forward
+from facesim.training.tensorflow.objective import Loss
 
 Gradients = list[tf.Tensor]
 

@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-import facesim.training.lean  # noqa: F401  # isort: skip  before TensorFlow imports Keras
+import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 import tensorflow as tf
 
 from cluster.failure import in_short
 from cluster.task import AGAIN, failing
-from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.runs.directory import Run
 from facesim.training.context import open_context
+from facesim.training.tensorflow.pipeline import TASK_INDEX_FILE
 from facesim.util.disk import is_full, no_room
 from facesim.util.errors import FacesimError
 

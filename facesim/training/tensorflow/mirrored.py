@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.replicated import Replicated
-from facesim.training.sums import summed_by_strategy
+from facesim.training.tensorflow.collectives import summed_by_strategy
+from facesim.training.tensorflow.replicated import Replicated
 
 
 def train(context: Context) -> None:

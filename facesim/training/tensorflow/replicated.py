@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
-from facesim.training.forward import forward_of, parameter_bytes
-from facesim.training.step import StepResult, compiled, compute_step
-from facesim.training.sums import Summing
+from facesim.training.tensorflow.collectives import Summing
+from facesim.training.tensorflow.forward import forward_of, parameter_bytes
+from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.step import StepResult, compiled, compute_step
 
 
 class Replicated:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from facesim.training.step import StepResult
+from facesim.training.tensorflow.step import StepResult
 
 
 class Counts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.single import Alone
+from facesim.training.tensorflow.single import Alone
 
 
 def train(context: Context) -> None:

@@ -17,11 +17,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.served import Served
-from facesim.training.step import StepResult, compiled, training_step
+from facesim.training.tensorflow.parameter_server import Served
+from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.step import StepResult, compiled, training_step
 
 
 def train(context: Context) -> None:

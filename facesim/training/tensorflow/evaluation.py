@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from cluster.pulse import progressed
-from facesim.training.step import compiled
+from facesim.training.tensorflow.step import compiled
 
 _BATCH = 256
 

@@ -13,14 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch
-from facesim.training.connecting import connected_peers
 from facesim.training.context import Context
-from facesim.training.forward import forward_of, parameter_bytes
 from facesim.training.loop import fit
-from facesim.training.replicated import slice_of_batch
-from facesim.training.step import StepResult, compiled, training_step
-from facesim.training.sums import Summing
+from facesim.training.tensorflow.collectives import Summing
+from facesim.training.tensorflow.connecting import connected_peers
+from facesim.training.tensorflow.forward import forward_of, parameter_bytes
+from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.replicated import slice_of_batch
+from facesim.training.tensorflow.step import StepResult, compiled, training_step
 
 
 def train(context: Context) -> None:

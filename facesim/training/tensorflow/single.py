@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
-from facesim.training.forward import forward_of
 from facesim.training.loop import fit
-from facesim.training.step import StepResult, compiled, training_step
+from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.step import StepResult, compiled, training_step
 
 
 def train(context: Context) -> None:

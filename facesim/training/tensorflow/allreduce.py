@@ -5,10 +5,10 @@ All workers receive the same sum, so their parameters stay equal.
 
 from __future__ import annotations
 
-from facesim.training.connecting import connected_peers
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.replicated import Replicated
+from facesim.training.tensorflow.connecting import connected_peers
+from facesim.training.tensorflow.replicated import Replicated
 
 
 def train(context: Context) -> None:

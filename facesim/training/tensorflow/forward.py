@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
-from facesim.training.partition import pieces
+from facesim.training.tensorflow.partition import pieces
 
 #: From images, uint8 (n, height, width, channels), in training: the logits, and for each trainable variable, or piece
 #: of one, in order, what its gradient is taken with respect to.

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 import tensorflow as tf
 
 from cluster.task import connecting
-from facesim.metrics.place import has_own_network
-from facesim.training.sums import Summing, sums_over
+from facesim.metrics.host_identity import has_own_network
+from facesim.training.tensorflow.collectives import Summing, sums_over
 
 #: Tasks of one machine are started together; hosts may come minutes after one another.
 _WITHIN_S, _HOSTED_WITHIN_S = 120.0, 600.0

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from cluster.pulse import expects, progressed
-from facesim.training.connecting import connecting_to
 from facesim.training.context import Context
-from facesim.training.forward import parameter_bytes, sent_dtypes, served_forward_of
-from facesim.training.partition import balanced
+from facesim.training.tensorflow.connecting import connecting_to
+from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes, served_forward_of
+from facesim.training.tensorflow.partition import balanced
 
 #: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
 _SCHEDULED_A_WORKER = 2

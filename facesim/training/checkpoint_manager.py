@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 
 from cluster.task import tell
-from facesim.training.checkpoint import Checkpoint, Checkpoints
-from facesim.training.course import Course
+from facesim.training.checkpoints import Checkpoint, Checkpoints
+from facesim.training.train_state import Course
 from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
