@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from facesim.runs.claim import Claim
-from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
+from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, events_in
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
 from facesim.spec.job import Job, Recovery
@@ -194,15 +194,7 @@ class Run:
             raise InputError(
                 f"cannot read {self.events_file}: {reason(error)}; leave this run out of the report"
             ) from None
-        events = []
-        for line in lines:
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if event := parse_event(content):
-                events.append(event)
-        return events
+        return list(events_in(lines))
 
     def launched_unix_s(self) -> float:
         """When its tasks were started, or started again, for the last time."""
