@@ -10,6 +10,7 @@ from typing import Any
 from cluster.containers import INTERRUPTED, ContainerJob
 from cluster.engine import EngineError, capacity
 from facesim.backends import image
+from facesim.backends.base import Backend
 from facesim.backends.collect_results import bring_home
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
 from facesim.backends.log_stream import Printed
@@ -30,10 +31,11 @@ _ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"
 _SCRATCH = ".hosts"
 
 
-class DockerBackend:
+class DockerBackend(Backend):
     """Runs a job's request with the engine of this machine."""
 
-    measurement = "emulated"
+    #: Hosts have two minutes, as at SageMaker, and then leave what they found.
+    ends_within_s = 180.0
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request as SageMaker would get it, but for the account's names."""

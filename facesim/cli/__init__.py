@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from facesim import __version__
-from facesim.cli import about, aws, data, image, prices, recognition, study
+from facesim.cli import about, aws, data, image, prices, recognition, runs, study
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.util.errors import FacesimError, reason
@@ -150,6 +150,7 @@ for command in (
     about.models,
     about.recipes,
     about.doctor,
+    *runs.COMMANDS,
     *aws.COMMANDS,
     image.image,
 ):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from facesim.backends.base import LeftRunning
 from facesim.backends.log_stream import Printed
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create, describe
@@ -34,7 +35,7 @@ from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted
 from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
-from facesim.util.errors import FacesimError, Lost, StillRunning
+from facesim.util.errors import FacesimError, Lost
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob
@@ -64,12 +65,6 @@ _AWS = "AWS"
 
 #: The file in a run directory that keeps what AWS says of the job.
 DESCRIPTION = "training_job.json"
-
-
-class LeftRunning(StillRunning):
-    """The user left the job running at AWS."""
-
-    exit_code = 130
 
 
 class LostSight(Lost):
