@@ -31,8 +31,6 @@ def find_target(named: str, options: dict[str, str] | None = None) -> Target:
         raise InputError(
             f"{named!r} is not a run directory: it has no job.json; `facesim list` shows the runs of a folder"
         )
-            f"{named!r} is not a run directory: it has no job.json; `facesim list` shows those of a folder"
-        )
     return Target(keeper(options), named)
 
 

@@ -172,27 +172,26 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
-    from facesim.preflight.inputs import prepare_all, told_of_data
-    from facesim.preflight.leakage import check_unseen
+    from facesim.preflight.checks import preflight
     from facesim.runs.directory import Run
-    from facesim.study.runner import cost_estimate, render_jobs
+    from facesim.study.runner import run_directories
 
-    inputs = prepare_all(jobs, lambda *_: None)
-    check_unseen(jobs, inputs)
-    rendered = render_jobs(jobs, output, inputs)
+    cleared = preflight(jobs, run_directories(jobs, output))
     shown = [
         {
-            "run_directory": str(directory),
-            "job": job.model_dump(),
-            "data": str(own.data.directory),
-            "request": json.loads(request.to_json()),
+            "run_directory": str(one.directory),
+            "job": one.job.model_dump(),
+            "data": str(one.inputs.data.directory),
+            "request": json.loads(one.request.to_json()),
             "files": Run.files(),
         }
-        for own, (job, directory, request) in zip(inputs, rendered, strict=True)
+        for one in cleared.planned
+        if one.inputs and one.request
     ]
-    told: dict[str, Any] = {"runs": shown, "notices": told_of_data(inputs)}
-    if estimate := cost_estimate(rendered):
-        told["estimate"] = estimate
+    estimates = cleared.notices.pop("cost", [])
+    told: dict[str, Any] = {"runs": shown, "notices": cleared.told()}
+    if estimates:
+        told["estimate"] = "; ".join(estimates)
     echo_json(told)
     return 0
 

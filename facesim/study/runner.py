@@ -13,14 +13,12 @@ from typing import Any, Protocol
 
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
-from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.backends.base import Attached, Execution, Request
 from facesim.backends.lifecycle import live
 from facesim.billing.bill import submitted
-from facesim.preflight.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
-from facesim.preflight.leakage import check_unseen
-from facesim.preflight.memory import check_memory
+from facesim.preflight.checks import preflight
 from facesim.runs.accounting import spent_s
-from facesim.runs.directory import Run, check_writable
+from facesim.runs.directory import Run
 from facesim.runs.events import (
     Emulated,
     Event,
@@ -39,7 +37,6 @@ from facesim.runs.events import (
 from facesim.runs.messages import hung
 from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
-from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 from facesim.study.result import finish
@@ -66,31 +63,14 @@ class Watcher(Protocol):
     def ended(self, run: Run, result: Result) -> None: ...
 
 
-def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tuple[Job, Path, Request]]:
-    """Each job with its run directory and the exact request that would run it. Starts and writes nothing."""
+def run_directories(jobs: list[Job], output: Path) -> list[Path]:
+    """A run directory for each job of a study, in `output`. Makes none."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
-    rendered = []
-    for job, own in zip(jobs, inputs, strict=True):
+    directories = []
+    for job in jobs:
         part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
-        directory = output / f"{stamp}-{job.strategy.name}{part}-seed{job.experiment.seed}"
-        rendered.append((job, directory, job.backend.open().render(job, directory, own)))
-    return rendered
-
-
-def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
-    """What the study can cost, in words; None if its backend costs nothing.
-
-    Raises:
-        InputError: it is more than the jobs allow.
-    """
-    told = []
-    for backend in dict.fromkeys(job.backend.name for job, _, _ in rendered):
-        own = [(job.backend, request) for job, _, request in rendered if job.backend.name == backend]
-        where = own[0][0].open()
-        if isinstance(where, Paid):
-            limits = [limit for each, _ in own if (limit := getattr(each, "max_cost", None)) is not None]
-            told.append(where.estimate([request for _, request in own], min(limits, default=None)))
-    return "; ".join(told) or None
+        directories.append(output / f"{stamp}-{job.strategy.name}{part}-seed{job.experiment.seed}")
+    return directories
 
 
 def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
@@ -100,26 +80,16 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
-    inputs = prepare_all(jobs, watcher.preparing)
-    classes = [len(own.data.names) for own in inputs]
-    for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
+    cleared = preflight(jobs, run_directories(jobs, output), watcher.preparing)
+    for notice in cleared.told():
         watcher.noticed(notice)
-    rendered = render_jobs(jobs, output, inputs)
-    for recovery in dict.fromkeys(job.recovery for job in jobs):
-        check_writable(recovery)
-    for faults in dict.fromkeys(job.faults for job in jobs):
-        check_room(faults, output)
-        check_network(faults, jobs[0].backend.name)
-    _check_equipment(jobs)
-    if estimate := cost_estimate(rendered):
-        watcher.noticed(estimate)
     runs = []
-    for position, (job, directory, request) in enumerate(rendered, 1):
-        run = Run.create(directory, job)
+    for position, one in enumerate(cleared.planned, 1):
+        run = Run.create(one.directory, one.job)
         runs.append(run)
         watcher.started(run, position, len(jobs))
         try:
-            result = _execute(job.backend.open(), run, request, watcher)
+            result = _execute(run, one.request, watcher)
         except Lost as lost:
             watcher.noticed(str(lost))
             continue
@@ -149,36 +119,52 @@ def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     result = run.result()
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    inputs = prepare_inputs(job, watcher.preparing)
-    for notice in told_of_data([inputs]):
+    cleared = preflight([job], [run.directory], watcher.preparing)
+    for notice in cleared.told():
         watcher.noticed(notice)
-    request = job.backend.open().render(job, run.directory, inputs)
-    check_writable(job.recovery)
-    check_room(job.faults, run.directory)
-    check_network(job.faults, job.backend.name)
-    _check_equipment([job])
-    if estimate := cost_estimate([(job, run.directory, request)]):
-        watcher.noticed(estimate)
     run.reopen(job)
     watcher.started(run, 1, 1)
-    watcher.ended(run, _execute(job.backend.open(), run, request, watcher))
+    watcher.ended(run, _execute(run, cleared.planned[0].request, watcher))
     return run
 
 
-def _check_equipment(jobs: list[Job]) -> None:
-    for job in jobs:
-        where = job.backend.open()
-        if isinstance(where, Equipped):
-            where.check(job)
-
-
-def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> Result:
+def _execute(run: Run, request: Request | None, watcher: Watcher) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
-    # Real instances tell their own states, and take their own capacity away.
-    execution = live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
-    return attach(run, execution, where.measurement, watcher)
+    assert request is not None, "what was cleared has a request"
+    return attach(run, live(job.backend.open(), run, request), job.backend.measurement, watcher)
+
+
+def follow(attached: Attached, watcher: Watcher) -> Result:
+    """Follow a run that was attached to its end, if it has not ended, and return its result.
+
+    Raises:
+        StillRunning: it goes on, and is not followed any more.
+        InputError: it ended without a result.
+    """
+    run, execution = attached.run, attached.execution
+    if execution is not None:
+        watcher.started(run, 1, 1)
+        if attached.recorded:
+            _show_all(execution, watcher)
+        else:
+            attach(run, execution, run.job().backend.measurement, watcher)
+    result = run.result()
+    assert result is not None, "a run that was followed to its end has one"
+    if execution is not None:
+        watcher.ended(run, result)
+    return result
+
+
+def _show_all(execution: Execution, watcher: Watcher) -> None:
+    """Show what happens, which another command records."""
+    with _Interrupts(execution):
+        for told in execution.events(_TICK_S):
+            if told is None:
+                _show(watcher.tick)
+            else:
+                _show(watcher.happened, event_of(told))
 
 
 def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> Result:
