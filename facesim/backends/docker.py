@@ -54,6 +54,8 @@ class DockerBackend(Backend):
     def check(self, job: Job) -> None:
         if job.backend.image is None:
             image.check()
+        else:
+            image.check_present(job.backend.image)
 
     def submit(self, run: Run, request: TrainingJob) -> DockerExecution:
         run.plan_file.write_text(request.to_json())

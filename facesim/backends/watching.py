@@ -255,7 +255,8 @@ def _why_unfinished(run: Run, look: Look) -> str:
             "and here it has no result yet"
         )
     who = f"{names(look.holders[:1])} is gone and" if look.holders else "whoever ran it is gone and"
-    return f"nothing of {run.directory} runs any more: {who} did not end it; go on with `facesim run --resume RUN`"
+    remedy = f"go on with `facesim run --resume {run.directory}`"
+    return f"nothing of {run.directory} runs any more: {who} did not end it; {remedy}"
 
 
 def _is_older(run: Run) -> bool:

@@ -47,27 +47,31 @@ def _asking(named: str, region: str | None) -> Iterator[Target]:
 @_json
 def list_(folder: Path, backend: str | None, region: str | None, as_json: bool) -> None:
     """Show the runs in and below FOLDER, or the training jobs at AWS."""
-    from facesim.backends.targets import keeper, runs_of
+    from facesim.backends.targets import runs_of
 
-    damaged: list[str] = []
     if backend is not None and BACKENDS[backend].can_attach:
-        asked = BACKENDS[backend].model_validate({"name": backend, **_options(region)})
-        known = asked.open().jobs(asked)
-        nothing = f"no training jobs of facesim's at {backend} in this region"
-    else:
-        if region is not None:
-            keeper(_options(region))
-            raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
-        known, damaged = runs_of(folder, backend)
-        nothing = f"no runs in {folder}"
+        return _list_of(backend, region, as_json)
+    if region is not None:
+        raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
+    known, damaged = runs_of(folder, backend)
+    _show_list(known, f"no runs in {folder}", as_json)
+    for text in damaged:
+        echo(f"left out: {text}", err=True)
+
+
+def _list_of(backend: str, region: str | None, as_json: bool) -> None:
+    """Show the runs that a backend itself has a list of."""
+    asked = BACKENDS[backend].model_validate({"name": backend, **_options(region)})
+    _show_list(asked.open().jobs(asked), f"no runs of facesim's at {backend}", as_json)
+
+
+def _show_list(known: list[Status], nothing: str, as_json: bool) -> None:
     if as_json:
         echo_json([one.facts() for one in known])
     elif known:
         _print_table(known)
     else:
         echo(nothing)
-    for text in damaged:
-        echo(f"left out: {text}", err=True)
 
 
 def _print_table(known: list[Status]) -> None:
@@ -96,14 +100,16 @@ def _print_table(known: list[Status]) -> None:
 
 
 @command()
-@_run
+@click.argument("named", metavar="[RUN]", required=False)
 @_region
 @_json
-def status(named: str, region: str | None, as_json: bool) -> None:
+def status(named: str | None, region: str | None, as_json: bool) -> None:
     """Show how a run is: its state, how far it is, who runs it.
 
-    RUN is a run directory, or the name of a training job at AWS.
+    RUN is a run directory, or the name of a training job at AWS; without it, the newest of facesim's jobs there.
     """
+    if named is None:
+        return _list_of("sagemaker", region, as_json)
     with _asking(named, region) as target:
         one = target.backend.open().status(target)
     if as_json:

@@ -144,12 +144,11 @@ def follow(attached: Attached, watcher: Watcher) -> Result:
         InputError: it ended without a result.
     """
     run, execution = attached.run, attached.execution
-    if execution is not None:
+    if execution is not None and attached.recorded:
+        _show_all(run, execution, watcher)
+    elif execution is not None:
         watcher.started(run, 1, 1)
-        if attached.recorded:
-            _show_all(execution, watcher)
-        else:
-            attach(run, execution, run.job().backend.measurement, watcher)
+        attach(run, execution, run.job().backend.measurement, watcher)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     if execution is not None:
@@ -157,9 +156,10 @@ def follow(attached: Attached, watcher: Watcher) -> Result:
     return result
 
 
-def _show_all(execution: Execution, watcher: Watcher) -> None:
+def _show_all(run: Run, execution: Execution, watcher: Watcher) -> None:
     """Show what happens, which another command records."""
     with _Interrupts(execution):
+        watcher.started(run, 1, 1)
         for told in execution.events(_TICK_S):
             if told is None:
                 _show(watcher.tick)
