@@ -40,7 +40,7 @@ _INTERRUPTED = "interrupted"
 _PRECISION_S = 0.1
 
 
-def live(where: Backend, run: Run, request: Request) -> LifeCycle:
+def lifecycle_of(where: Backend, run: Run, request: Request) -> LifeCycle:
     """The life of `run` on a backend of this machine: it is submitted when its events are first asked for.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
-from facesim.backends.lifecycle import live
+from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
 from facesim.preflight.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.preflight.leakage import check_unseen
@@ -177,7 +177,7 @@ def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> Re
     job = run.job()
     run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
     # Real instances tell their own states, and take their own capacity away.
-    execution = live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
+    execution = lifecycle_of(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
 
 
