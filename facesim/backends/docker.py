@@ -96,7 +96,7 @@ class DockerExecution:
                     self._job.interrupt(reported["notice_s"], reported["for_s"])
                 # Hosts stop at an interruption as well, but the job does not.
                 if reported and not (reported["event"] == "stopping" and self._state == INTERRUPTED):
-                    yield told
+                    yield reported
             elif event["event"] == "stats":
                 self._record(**event)
             elif event["event"] == "node_ended":
