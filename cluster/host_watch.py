@@ -1,12 +1,12 @@
 """How the hosts of a job notice that the first one has ended, for TensorFlow's servers never return by themselves; and
 how they hear of the steps that faults wait for, which the first one counts.
 
-The first host's node listens; the leader task of every other host, `attend`, connects and waits for the connection to
-end. The kernel ends it however that node ends. Being the leader, `attend` is also who is told when the work is to stop;
-it goes on all the same, for parameters live on these hosts until the chief has saved them.
+The first host's node listens (`HostWatch`); the leader task of every other host, `watch_first_host`, connects and waits
+for the connection to end. The kernel ends it however that node ends. Being the leader, it is also asked to stop when
+the work is to stop; it continues all the same, for parameters live on these hosts until the chief has saved them.
 
-Over the connection the first host's node sends a line with each step that a fault waits for, on whatever host; `attend`
-answers with one byte when its own supervisor has done what it has to do there.
+Over the connection the first host's node sends a line with each step that a fault waits for, on whatever host; the
+other host answers with one byte when its own supervisor has done what it has to do there.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from cluster.task import reached
 
 PORT = 2221
 
-#: The role of the task that runs `attend`.
-ATTEND = "attend"
+#: The role of the task that runs `watch_first_host`.
+WATCHER = "watcher"
 
 _RETRY_S = 0.2
 _KEEPALIVE_S = 5  # between probes, of which three unanswered ones mean that the host is gone
 
 
-class Beacon:
+class HostWatch:
     """Listens, so that the `hosts` of the job notice the end of this process, and tells the others of steps: it is what
     a supervisor calls `Others`. Until then nobody need accept: the kernel makes the connection.
     """
@@ -85,7 +85,7 @@ class Beacon:
 
 
 @phase(WAITING)
-def attend(host: str, patience_s: float, port: int = PORT, over: bool = False) -> None:
+def watch_first_host(host: str, patience_s: float, port: int = PORT, over: bool = False) -> None:
     """Return when the node of `host` has ended; end this process with 1 if it is not there within `patience_s`, unless
     its work is known to be `over`: then it has ended.
 

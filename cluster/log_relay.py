@@ -46,7 +46,7 @@ class Kept:
                 kept.write(whole + end)
 
 
-class Relay:
+class LogRelay:
     """A process beside a host's tasks that prints each new line of `directory/*.log` as `NAME| line`, and updates
     what is `kept`.
 

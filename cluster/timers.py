@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 
-class Agenda:
+class Timers:
     """Actions, each with its time; those of equal time in the order in which they were added."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Agenda:
         """Seconds until the next action is due; None when there is none."""
         return max(0.0, self._entries[0][0] - time.monotonic()) if self._entries else None
 
-    def do_what_is_due(self) -> None:
+    def run_due(self) -> None:
         """Do every action whose time has come; what it adds is done the next time."""
         now, due = time.monotonic(), []
         while self._entries and self._entries[0][0] <= now:

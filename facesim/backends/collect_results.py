@@ -12,7 +12,7 @@ from facesim.runs.directory import Run
 RESOURCES = "resourceconfig.json"
 
 
-def bring_home(hosts: Path, model: Path, run: Run) -> None:
+def collect_results(hosts: Path, model: Path, run: Run) -> None:
     """Put together what hosts left: `hosts` holds a run directory a host, named as it; `model` what the job saved.
 
     Samples get the run's id and the host's name as SageMaker gives it. A file that several hosts have, such as a

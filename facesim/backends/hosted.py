@@ -17,7 +17,7 @@ from typing import Any
 from cluster.cgroup import available_cpus
 from cluster.contract import Contract, HostWork
 from cluster.faults import Fault as Script
-from cluster.host_watch import ATTEND, PORT
+from cluster.host_watch import PORT, WATCHER
 from cluster.log_relay import Kept
 from cluster.plan import Plan, Task
 from cluster.supervisor import STOPPED
@@ -171,9 +171,9 @@ def _faults(job: Job, run: Run, tasks: list[str], is_first: bool, done: _Done) -
 
 def _attend(run: Run, first_host: str, number: int, over: bool) -> Task:
     return Task(
-        role=ATTEND,
+        role=WATCHER,
         index=number,
-        target="cluster.host_watch:attend",
+        target="cluster.host_watch:watch_first_host",
         arguments=(first_host, _ENDED_BEFORE_S if over else _FIRST_HOST_S, PORT, over),
-        log=str(run.log_file(f"{ATTEND}-{number}")),
+        log=str(run.log_file(f"{WATCHER}-{number}")),
     )

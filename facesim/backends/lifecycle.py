@@ -40,7 +40,7 @@ _INTERRUPTED = "interrupted"
 _PRECISION_S = 0.1
 
 
-def live(where: Backend, run: Run, request: Request) -> Execution:
+def lifecycle_of(where: Backend, run: Run, request: Request) -> Execution:
     """The life of `run` on a backend. What the backend does not own, capacity or limits, is played around it; then it
     is submitted when its events are first asked for.
 

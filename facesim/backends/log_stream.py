@@ -13,7 +13,7 @@ from facesim.runs.directory import Run
 _OF_NODE = ("node_started", "node_ended")
 
 
-class Printed:
+class LogStream:
     """Appends lines to `logs/HOST.log` of a run; announced metrics become samples until the real ones are home."""
 
     def __init__(self, run: Run):
@@ -32,11 +32,11 @@ class Printed:
             self._live.write(time_unix_s, "chief", 0, values)
         if line.startswith('{"time_unix_s"'):
             try:
-                told = json.loads(line)
+                reported = json.loads(line)
             except ValueError:
                 return None
-            if told.get("event") not in _OF_NODE:
-                return {"host": host, **told}
+            if reported.get("event") not in _OF_NODE:
+                return {"host": host, **reported}
         return None
 
     def settle(self) -> None:

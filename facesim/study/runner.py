@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
 from facesim.backends.base import Attached, Execution, Request
-from facesim.backends.lifecycle import live
+from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
 from facesim.preflight.checks import preflight
 from facesim.runs.accounting import spent_s
@@ -133,7 +133,7 @@ def _execute(run: Run, request: Request | None, watcher: Watcher) -> Result:
     job = run.job()
     run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
     assert request is not None, "what was cleared has a request"
-    return attach(run, live(job.backend.open(), run, request), job.backend.measurement, watcher)
+    return attach(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, watcher)
 
 
 def follow(attached: Attached, watcher: Watcher) -> Result:

@@ -1,8 +1,9 @@
-"""Checkpoints: everything that a training needs to go on as if nothing had happened, one file each, for any strategy.
+"""Checkpoints: all that a training needs to continue as if nothing had happened, one file each, for any strategy.
 
 A file is a NumPy archive of the variables' values in the model's and the optimiser's order, and of how far training has
-come, as JSON. It says nothing of who held which variable, so any strategy with any number of workers can go on from it.
-It is written under another name, then renamed, so that a copy of the folder taken at any moment holds whole ones only.
+come, as JSON. It says nothing of who held which variable, so any strategy with any number of workers can continue from
+it. It is written under another name, then renamed, so that a copy of the folder taken at any moment holds whole ones
+only.
 
 The archive lists its variables, and after it comes the SHA-256 of all its bytes (which readers of archives pass over):
 one that is damaged in any way is told from a whole one. Reading executes nothing. What is damaged is renamed, so that
@@ -32,7 +33,8 @@ from facesim.util.files import check_fits_memory
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _DAMAGED = "damaged-"
-_COURSE = "course"
+#: The name, in the archive, of how far training has come.
+_STATE = "course"
 
 #: What comes between the archive and its checksum.
 _MARK = b"facesim SHA-256:"
@@ -42,11 +44,11 @@ _PIECE_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read. `course` says how far training had come, `saved_unix_s` when."""
+    """A checkpoint that was read. `state` says how far training had come, `saved_unix_s` when it was written."""
 
     file: Path
     variables: list[np.ndarray]
-    course: dict[str, Any]
+    state: dict[str, Any]
     saved_unix_s: float
 
 
@@ -57,7 +59,7 @@ class Checkpoints:
         self._directory = directory
         self._keep = keep
 
-    def save(self, step: int, variables: list[np.ndarray], course: dict[str, Any]) -> Path:
+    def save(self, step: int, variables: list[np.ndarray], state: dict[str, Any]) -> Path:
         """Write one, named after the parameters' version `step`; then let go of what is too old.
 
         Raises:
@@ -66,12 +68,12 @@ class Checkpoints:
         file = self._directory / f"{_PREFIX}{step:09d}{_SUFFIX}"
         temporary = self._directory / f".{file.name}.{os.getpid()}"
         listed = [[value.dtype.str, list(value.shape)] for value in variables]
-        said = json.dumps({"saved_unix_s": clock.time_unix_s(), "variables": listed, **course}).encode()
+        described = json.dumps({"saved_unix_s": clock.time_unix_s(), "variables": listed, **state}).encode()
         arrays = {f"variable_{number:04d}": value for number, value in enumerate(variables)}
         try:
             with temporary.open("wb") as stream:
                 hashed = _Hashed(stream)
-                np.savez(hashed, **{_COURSE: np.frombuffer(said, np.uint8)}, **arrays)
+                np.savez(hashed, **{_STATE: np.frombuffer(described, np.uint8)}, **arrays)
                 stream.write(_MARK + hashed.digest())
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -97,9 +99,9 @@ class Checkpoints:
             leftover.unlink(missing_ok=True)
         for file in self.files():
             try:
-                found = _read(file)
-                check(found)
-                return found
+                checkpoint = _read(file)
+                check(checkpoint)
+                return checkpoint
             except FileNotFoundError:  # the task that writes them was the first to find it damaged
                 continue
             except FacesimError:
@@ -118,7 +120,7 @@ class Checkpoints:
     def _numbered(self, prefix: str) -> list[Path]:
         """The files called `prefix`, a number, .npz; the highest number first."""
         name = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(_SUFFIX))
-        numbers = {file: int(found[1]) for file in self._directory.iterdir() if (found := name.fullmatch(file.name))}
+        numbers = {file: int(match[1]) for file in self._directory.iterdir() if (match := name.fullmatch(file.name))}
         return sorted(numbers, key=numbers.__getitem__, reverse=True)
 
 
@@ -131,16 +133,16 @@ def _read(file: Path) -> Checkpoint:
             check_fits_memory(archive, file)
         stream.seek(0)
         with np.load(stream) as archive:
-            course = json.loads(archive[_COURSE].tobytes())
-            variables = [archive[name] for name in sorted(archive.files) if name != _COURSE]
-    listed = course.pop("variables", None)
+            state = json.loads(archive[_STATE].tobytes())
+            variables = [archive[name] for name in sorted(archive.files) if name != _STATE]
+    listed = state.pop("variables", None)
     if listed is not None:
-        found = [[value.dtype.str, list(value.shape)] for value in variables]
+        held = [[value.dtype.str, list(value.shape)] for value in variables]
         if not has_checksum:
             raise ValueError("its checksum is missing")
-        if found != listed:
-            raise ValueError(f"it lists {len(listed)} variables and holds {len(found)}, or others")
-    return Checkpoint(file, variables, course, course.pop("saved_unix_s"))
+        if held != listed:
+            raise ValueError(f"it lists {len(listed)} variables and holds {len(held)}, or others")
+    return Checkpoint(file, variables, state, state.pop("saved_unix_s"))
 
 
 def _check_bytes(stream: IO[bytes]) -> bool:

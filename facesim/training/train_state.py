@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from facesim.training.tensorflow.step import StepResult
+from facesim.training.protocols import StepResult
 
 
 class Counts:
@@ -54,12 +54,12 @@ class Counts:
         }
 
     @classmethod
-    def from_json(cls, said: dict[str, Any]) -> Counts:
+    def from_json(cls, fields: dict[str, Any]) -> Counts:
         counts = cls()
-        counts.loss_sum, counts.correct, counts.examples = said["loss_sum"], said["correct"], said["examples"]
+        counts.loss_sum, counts.correct, counts.examples = fields["loss_sum"], fields["correct"], fields["examples"]
         for name in ("examples_by_worker", "steps_by_worker", "staleness"):
-            setattr(counts, name, Counter(dict(said[name])))
-        counts.versions = {version for first, end in said["versions"] for version in range(first, end)}
+            setattr(counts, name, Counter(dict(fields[name])))
+        counts.versions = {version for first, end in fields["versions"] for version in range(first, end)}
         return counts
 
 
@@ -75,7 +75,7 @@ def _runs(numbers: set[int]) -> list[tuple[int, int]]:
 
 
 @dataclass
-class Course:
+class TrainState:
     """How far a training has come.
 
     Attributes:
@@ -110,6 +110,6 @@ class Course:
         return {name: value.to_json() if isinstance(value, Counts) else value for name, value in vars(self).items()}
 
     @classmethod
-    def from_json(cls, said: dict[str, Any]) -> Course:
-        counts = {name: Counts.from_json(said[name]) for name in ("counts", "of_epoch", "resized") if said[name]}
-        return cls(**{**said, **counts})
+    def from_json(cls, fields: dict[str, Any]) -> TrainState:
+        counts = {name: Counts.from_json(fields[name]) for name in ("counts", "of_epoch", "resized") if fields[name]}
+        return cls(**{**fields, **counts})

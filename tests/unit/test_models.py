@@ -210,10 +210,11 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     ("model", "head"), [(name, "arcface") for name in MODELS] + [("compact-cnn", h) for h in HEADS]
 )
 def test_every_network_and_every_head_can_be_trained(model, head):
+    from facesim.training.protocols import StepResult
     from facesim.training.tensorflow.forward import forward_of
     from facesim.training.tensorflow.objective import loss_for
     from facesim.training.tensorflow.optimizer import make_optimizer
-    from facesim.training.tensorflow.step import StepResult, training_step
+    from facesim.training.tensorflow.step import training_step
 
     job = make_job(recipe="modern", model=model, head=head, schedule="constant")
     network = models.build(model, (32, 32, 3), 3, head=head, augment=True)

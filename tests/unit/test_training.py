@@ -108,10 +108,10 @@ def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
 
 def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
     from facesim import models
-    from facesim.training.tensorflow.evaluation import Evaluator
+    from facesim.training.tensorflow.evaluation import KerasEvaluator
 
     images, labels = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), np.arange(6, dtype=np.int32)
-    evaluate = Evaluator(models.build("compact-cnn", (32, 32, 3), 6), mirror=True)
+    evaluate = KerasEvaluator(models.build("compact-cnn", (32, 32, 3), 6), mirror=True)
 
     assert evaluate(images, labels, np.arange(6)) == pytest.approx(evaluate(images[:, :, ::-1], labels, np.arange(6)))
 
@@ -119,10 +119,11 @@ def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
 def test_a_step_learns_and_tells_what_it_was(tf):
     from facesim import models
     from facesim.spec.experiment import Experiment
+    from facesim.training.protocols import StepResult
     from facesim.training.tensorflow.forward import forward_of
     from facesim.training.tensorflow.objective import loss_for
     from facesim.training.tensorflow.optimizer import FusedAdam
-    from facesim.training.tensorflow.step import StepResult, training_step
+    from facesim.training.tensorflow.step import training_step
 
     rng = np.random.default_rng(0)
     images, labels = (
@@ -195,9 +196,9 @@ def test_evaluation_is_the_same_for_any_grouping_of_examples(tf, monkeypatch):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 255, (20, 32, 32, 3), np.uint8), (np.arange(20) % 4).astype(np.int32)
     model = models.build("paper-cnn", (32, 32, 3), 4)
-    whole = evaluation.Evaluator(model)(images, labels, np.arange(20))
+    whole = evaluation.KerasEvaluator(model)(images, labels, np.arange(20))
     monkeypatch.setattr(evaluation, "_BATCH", 7)
-    parts = evaluation.Evaluator(model)(images, labels, np.arange(20))
+    parts = evaluation.KerasEvaluator(model)(images, labels, np.arange(20))
 
     assert parts.accuracy == whole.accuracy
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.backends.collect_results import bring_home
+from facesim.backends.collect_results import collect_results
 from facesim.backends.sagemaker.advice import AwsError
 from facesim.backends.sagemaker.session import asking, redacted
 from facesim.backends.sagemaker.storage import download, unpack
@@ -46,7 +46,7 @@ def fetch_results(account: Account, description: dict[str, Any], run: Run) -> li
             archive.unlink()
         for log in (scratch / "output").glob("*/logs/*"):
             log.write_text(redacted(log.read_text(errors="replace")))
-        bring_home(scratch / "output", scratch / "model", run)
+        collect_results(scratch / "output", scratch / "model", run)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return missing

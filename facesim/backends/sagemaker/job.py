@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import LeftRunning
-from facesim.backends.log_stream import Printed
+from facesim.backends.log_stream import LogStream
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create, describe
 from facesim.backends.sagemaker.home import fetch_results
@@ -93,7 +93,7 @@ class SageMakerJob:
         self._exists = request is None
         self._over = False  # ended, or left: nothing more is done to it
         self._logs = LogTail(account.client("logs"), name)
-        self._printed = Printed(run)
+        self._log_stream = LogStream(run)
         self._recorder = PointWriter(run)
         #: By what AWS cannot be asked for: since when for good, when it was told, and why.
         self._unreached: dict[str, tuple[float, float, str]] = {}
@@ -126,7 +126,7 @@ class SageMakerJob:
         try:
             description = yield from self._follow(tick_s)
             self._over = True
-            yield from self._bring_home(description, tick_s)
+            yield from self._collect_results(description, tick_s)
         except (LeftRunning, LostSight):
             raise
         except Exception as error:  # whatever it is, it is no reason to stop a job that is paid for
@@ -325,9 +325,9 @@ class SageMakerJob:
         with asking("read the training job's logs"):
             lines = list(self._logs.new())
         for line in lines:
-            told = self._printed.add(line.host, redacted(line.text), line.time_unix_s)
-            if told and told["time_unix_s"] > self._known_until:
-                yield told
+            reported = self._log_stream.add(line.host, redacted(line.text), line.time_unix_s)
+            if reported and reported["time_unix_s"] > self._known_until:
+                yield reported
 
     def _metrics_of(self, description: dict[str, Any], until_unix_s: float) -> Callable[[], None]:
         return lambda: self._read_metrics(description, until_unix_s)
@@ -343,13 +343,13 @@ class SageMakerJob:
                 if point.time_unix_s <= until_unix_s:
                     self._recorder.record(point, hosts)
 
-    def _bring_home(self, description: dict[str, Any], tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[dict[str, Any] | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
         if not description:  # it was killed, and told so
             return
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str))
         missing = yield from self._results(description, tick_s)
-        self._printed.settle()
+        self._log_stream.settle()
         deadline = time.monotonic() + _LATE_S
         if description.get("TrainingStartTime"):
             yield from self._late_metrics(description, deadline, tick_s)

@@ -1,25 +1,17 @@
 """How good a model is on examples: the one evaluation that every strategy, split and report uses."""
 
-from typing import NamedTuple
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from cluster.pulse import progressed
+from facesim.training.protocols import Evaluation
 from facesim.training.tensorflow.step import compiled
 
 _BATCH = 256
 
 
-class Evaluation(NamedTuple):
-    """Accuracy, 0-1, and mean cross-entropy, in evaluation mode (no dropout, stored batch statistics)."""
-
-    accuracy: float
-    loss: float
-
-
-class Evaluator:
+class KerasEvaluator:
     """Evaluates one model, compiling its forward pass once. With `mirror`, on each image and its mirror image."""
 
     def __init__(self, model: keras.Model, mirror: bool = False):

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
+from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
 from facesim.training.tensorflow.connecting import connected_peers
-from facesim.training.tensorflow.forward import forward_of, parameter_bytes
-from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.network import KerasReplicas, build, vary_dropout
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
 from facesim.training.tensorflow.replicated import slice_of_batch
-from facesim.training.tensorflow.step import StepResult, compiled, training_step
+from facesim.training.tensorflow.step import compiled, training_step
 
 
 def train(context: Context) -> None:
@@ -31,26 +33,26 @@ def train(context: Context) -> None:
     fit(context, replicas)
 
 
-class _Copies:
+class _Copies(KerasReplicas):
     def __init__(self, context: Context, strategy: tf.distribute.MultiWorkerMirroredStrategy, summed: Summing):
-        self._labels = context.data.labels
-        self.steps_per_exchange = context.job.strategy.local_steps
         # Not in the strategy's scope: these are this worker's variables, which nothing keeps equal but the averaging.
-        self._model, optimizer = context.build()
-        self.variables = [*self._model.variables, *optimizer.variables]
-        context.vary_dropout(self._model)
-        averaged = [variable.value for variable in self._model.variables if variable.dtype.startswith("float")]
-        self._data = iter(context.examples.dataset())
-        self.exchange_bytes = parameter_bytes(self._model)
+        model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
+        self.steps_per_exchange, self.exchange_bytes = context.job.strategy.local_steps, self.parameter_bytes
+        self._labels = context.data.labels
+        vary_dropout(model, context.replica)
+        averaged = [variable.value for variable in model.variables if variable.dtype.startswith("float")]
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data = iter(examples.dataset())
         count, number = strategy.num_replicas_in_sync, context.replica
-        forward = forward_of(self._model)
+        forward = forward_of(model)
 
         @compiled
         def local_update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
             weight = tf.cast(share > 0, tf.float32)
-            images, _ = context.examples.take(next(data), indices)
-            return training_step(forward, optimizer, context.loss, images, labels, tf.constant(number), share=weight)
+            images, _ = examples.take(next(data), indices)
+            return training_step(forward, optimizer, loss, images, labels, tf.constant(number), share=weight)
 
         def replica(done: tf.Tensor) -> tf.Tensor:
             # What everybody did travels with the parameters, but for the versions, which are the same everywhere.
@@ -80,6 +82,3 @@ class _Copies:
         rows = self._average(tf.stack(done)).numpy()
         done.clear()
         return map(StepResult.unpack, rows)
-
-    def current_model(self) -> keras.Model:
-        return self._model

@@ -15,13 +15,16 @@ from cluster.pulse import expects, progressed
 from facesim.training.context import Context
 from facesim.training.tensorflow.connecting import connecting_to
 from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes, served_forward_of
+from facesim.training.tensorflow.network import KerasReplicas, build, build_model
+from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.partition import balanced
+from facesim.training.tensorflow.pipeline import ExampleSource
 
 #: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
 _SCHEDULED_A_WORKER = 2
 
 
-class Served:
+class ParameterServerReplicas(KerasReplicas):
     """A model and optimiser on parameter servers, and each worker's data. Built by the chief, which coordinates."""
 
     steps_per_exchange = 1
@@ -34,13 +37,14 @@ class Served:
             self.coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
         with context.recorder.timed("build_s"):
             with balanced(self.strategy, context.job.shape.ps):
-                self.model, self.optimizer = context.build()
+                model, optimizer = build(context)
+            super().__init__(context, model, optimizer)
             self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
             self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes)
-            self.variables = [*self.model.variables, *self.optimizer.variables]
-            self._local_model = context.build_model()
-            self.labels = context.data.labels
-            self.data = iter(self.coordinator.create_per_worker_dataset(context.examples.dataset))
+            self._local_model, self._local_is_current = build_model(context), False
+            self.labels, self.loss = context.data.labels, loss_for(context.experiment)
+            self.examples = ExampleSource(context.data, context.experiment.cache)
+            self.data = iter(self.coordinator.create_per_worker_dataset(self.examples.dataset))
 
         expects([_task(worker) for worker in range(context.job.shape.workers)])
         # A result is waited for in a thread of its own, because the coordinator tells of one at a time only.
@@ -49,14 +53,21 @@ class Served:
 
     def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:
         """Have the next free worker run a function on its data; a future of what it returns."""
+        self._local_is_current = False
         return self._waiters.submit(self.coordinator.schedule(function, args=(self.data, *args)).fetch)
 
     def heard_of(self, worker: int, owing: int) -> None:
         """A worker has answered; others owe so many answers."""
         progressed(_task(worker), owing)
 
+    def assign(self, values: list[np.ndarray]) -> None:
+        super().assign(values)
+        self._local_is_current = False
+
     def current_model(self) -> keras.Model:
-        self._local_model.set_weights(self.model.get_weights())
+        if not self._local_is_current:
+            self._local_model.set_weights(self.model.get_weights())
+            self._local_is_current = True
         return self._local_model
 
 

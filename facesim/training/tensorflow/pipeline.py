@@ -28,7 +28,9 @@ _as_written = tf.autograph.experimental.do_not_convert
 
 
 class ExampleSource:
-    """The prepared images as a replica's graph reaches them; `cache` is `memory`, `disk` or `none`.
+    """TensorFlow's `facesim.training.protocols.InputPipeline`: the prepared images as a replica's graph reaches them.
+
+    `cache` is `memory`, `disk` or `none`.
 
     With `memory` the whole file is read once and a batch is one gather. With `disk` the file is mapped, so that a batch
     reads its own images, and the system keeps as much of the file in memory as there is room for, once for all tasks.

@@ -19,16 +19,17 @@ import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.tensorflow.parameter_server import Served
+from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.pipeline import index_batch
-from facesim.training.tensorflow.step import StepResult, compiled, training_step
+from facesim.training.tensorflow.step import compiled, training_step
 
 
 def train(context: Context) -> None:
     fit(context, Workers(context))
 
 
-class Workers(Served):
+class Workers(ParameterServerReplicas):
     def __init__(self, context: Context):
         super().__init__(context)
 
@@ -39,8 +40,8 @@ class Workers(Served):
             """
             results = []
             for indices, labels in batches:
-                images, worker = context.examples.take(next(data), indices)
-                step = (self.forward, self.optimizer, context.loss, images, labels, worker)
+                images, worker = self.examples.take(next(data), indices)
+                step = (self.forward, self.optimizer, self.loss, images, labels, worker)
                 results.append(self.strategy.run(training_step, args=step))
             return tf.stack(results)
 

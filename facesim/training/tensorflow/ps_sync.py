@@ -23,10 +23,11 @@ import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
-from facesim.training.tensorflow.parameter_server import Served
+from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
-from facesim.training.tensorflow.step import StepResult, compiled, compute_step
+from facesim.training.tensorflow.step import compiled, compute_step
 
 
 def train(context: Context) -> None:
@@ -41,7 +42,7 @@ class _Part(NamedTuple):
     ticket: int
 
 
-class _Workers(Served):
+class _Workers(ParameterServerReplicas):
     def __init__(self, context: Context):
         super().__init__(context)
         shape = context.job.shape
@@ -60,11 +61,11 @@ class _Workers(Served):
         def push(
             data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, share: tf.Tensor, ticket: tf.Tensor
         ) -> tf.Tensor:
-            images, worker = context.examples.take(next(data), indices)
+            images, worker = self.examples.take(next(data), indices)
 
             def replica() -> tf.Tensor:
                 packed, gradients = compute_step(
-                    self.forward, self.optimizer, context.loss, images, labels, worker, share=share
+                    self.forward, self.optimizer, self.loss, images, labels, worker, share=share
                 )
                 pushes = []
                 for server, places in servers.items():

@@ -8,46 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
+from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
-from facesim.training.tensorflow.forward import forward_of, parameter_bytes
-from facesim.training.tensorflow.pipeline import index_batch
-from facesim.training.tensorflow.step import StepResult, compiled, compute_step
+from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.network import KerasReplicas, build, vary_dropout
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
+from facesim.training.tensorflow.step import compiled, compute_step
 
 
-class Replicated:
+class Replicated(KerasReplicas):
     """The replicas of a `tf.distribute` strategy, one a device; in this process, those on its own devices."""
 
     steps_per_exchange = 1
 
     def __init__(self, context: Context, strategy: tf.distribute.Strategy, summed: Summing):
-        self._labels = context.data.labels
         with strategy.scope():
-            self._model, optimizer = context.build()
-        self.variables = [*self._model.variables, *optimizer.variables]
-        statistics = [v for v in self._model.non_trainable_variables if v.dtype.startswith("float")]
-        context.vary_dropout(self._model)
-        self._data = iter(context.examples.dataset())
-        self.exchange_bytes = parameter_bytes(self._model)
-        count, forward = strategy.num_replicas_in_sync, forward_of(self._model)
+            model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
+        self.exchange_bytes = self.parameter_bytes
+        self._labels = context.data.labels
+        statistics = [v for v in model.non_trainable_variables if v.dtype.startswith("float")]
+        vary_dropout(model, context.replica)
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data = iter(examples.dataset())
+        count, forward = strategy.num_replicas_in_sync, forward_of(model)
 
         def replica(element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             here = tf.distribute.get_replica_context()
             number = tf.convert_to_tensor(here.replica_id_in_sync_group)
             indices, labels, share = slice_of_batch(indices, labels, number, count)
-            images, _ = context.examples.take(element, indices)
-            packed, gradients = compute_step(forward, optimizer, context.loss, images, labels, number, share)
+            images, _ = examples.take(element, indices)
+            packed, gradients = compute_step(forward, optimizer, loss, images, labels, number, share)
             # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
             # Versions are the same everywhere, and may be too large for a float32.
             mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
             # So do the moving statistics of BatchNorm, of which each replica has seen its slice only.
             seen = [tf.identity(variable.value) * share for variable in statistics]
             *sums, did = summed([*gradients, *seen, mine])
-            version = optimizer.apply(sums[: len(gradients)], self._model.trainable_variables)
+            version = optimizer.apply(sums[: len(gradients)], model.trainable_variables)
             for variable, mean in zip(statistics, sums[len(gradients) :], strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=mean)
             versions = tf.fill([count, 2], tf.cast(version, tf.float64))
@@ -64,9 +67,6 @@ class Replicated:
         for batch in batches:
             rows = self._update(self._data, *index_batch(batch, self._labels)).numpy()
             yield from map(StepResult.unpack, rows)
-
-    def current_model(self) -> keras.Model:
-        return self._model
 
 
 def slice_of_batch(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.loop import fit
+from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.forward import forward_of
-from facesim.training.tensorflow.pipeline import index_batch
-from facesim.training.tensorflow.step import StepResult, compiled, training_step
+from facesim.training.tensorflow.network import KerasReplicas, build
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
+from facesim.training.tensorflow.step import compiled, training_step
 
 
 def train(context: Context) -> None:
@@ -21,22 +23,21 @@ def train(context: Context) -> None:
     fit(context, replica)
 
 
-class Alone:
+class Alone(KerasReplicas):
     """One replica that talks to nobody."""
 
-    steps_per_exchange, exchange_bytes = None, 0
-
     def __init__(self, context: Context):
+        model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
         self._labels = context.data.labels
-        self._model, optimizer = context.build()
-        self.variables = [*self._model.variables, *optimizer.variables]
-        self._data = iter(context.examples.dataset())
-        forward = forward_of(self._model)
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data = iter(examples.dataset())
+        forward = forward_of(model)
 
         @compiled
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            images, worker = context.examples.take(next(data), indices)
-            return training_step(forward, optimizer, context.loss, images, labels, worker)
+            images, worker = examples.take(next(data), indices)
+            return training_step(forward, optimizer, loss, images, labels, worker)
 
         self._update = update
 
@@ -44,6 +45,3 @@ class Alone:
         for batch in batches:
             packed = self._update(self._data, *index_batch(batch, self._labels))
             yield StepResult.unpack(packed.numpy())
-
-    def current_model(self) -> keras.Model:
-        return self._model

@@ -1,10 +1,8 @@
 """The training step that every strategy shares, and what it tells about itself."""
 
 from functools import partial
-from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from facesim.training.tensorflow.forward import Forward
@@ -15,27 +13,6 @@ Gradients = list[tf.Tensor]
 #: Compiles a function once for all sizes of a batch. What it does is said in TensorFlow's operations: autograph has
 #: nothing to translate, which it would take most of a second for whenever a task starts.
 compiled = partial(tf.function, reduce_retracing=True, autograph=False)
-
-
-class StepResult(NamedTuple):
-    """What one worker did for one update: sums over its examples, who it was, the parameter versions at both ends."""
-
-    loss_sum: float
-    correct: int
-    examples: int
-    worker: int
-    version_read: int
-    version: int
-
-    @property
-    def staleness(self) -> int:
-        """Updates by others that came between reading the parameters and applying the gradient."""
-        return self.version - self.version_read
-
-    @classmethod
-    def unpack(cls, packed: np.ndarray) -> "StepResult":
-        """From what `training_step` or `compute_step` returns."""
-        return cls(float(packed[0]), *(int(value) for value in packed[1:]))
 
 
 def training_step(
@@ -49,7 +26,8 @@ def training_step(
 ) -> tf.Tensor:
     """Update the parameters from one batch by itself: `compute_step`, then apply.
 
-    Returns a packed `StepResult`, float64 (6,): one tensor, because each one that is returned is a message.
+    Returns a packed `facesim.training.protocols.StepResult`, float64 (6,): one tensor, because each one that is
+    returned is a message.
     """
     packed, gradients = compute_step(forward, optimizer, loss_of, images, labels, worker, share)
     version = optimizer.apply(gradients)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import traceback
-from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 import tensorflow as tf
 
 from cluster.failure import in_short
-from cluster.task import AGAIN, failing
+from cluster.task import AGAIN
 from facesim.runs.directory import Run
-from facesim.training.context import open_context
+from facesim.training import task
+from facesim.training.tensorflow import network  # noqa: F401  loaded once, before tasks are forked
 from facesim.training.tensorflow.pipeline import TASK_INDEX_FILE
-from facesim.util.disk import is_full, no_room
-from facesim.util.errors import FacesimError
 
 # A server with one of these hangs; two are enough for it to answer while it computes.
 _INTER_OP_THREADS = 2
 
-
 #: What TensorFlow says when another task, or what it needs of the system, went away.
-_MAY_COME_BACK = (
+_TRANSIENT = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -34,55 +27,19 @@ _MAY_COME_BACK = (
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
     tf.errors.UnknownError,
-    OSError,
 )
 
 
 def train(
     run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, pretrained: str | None = None
 ) -> None:
-    """The chief, or one of several peers: train as the run's job says.
+    """The chief, or one of several peers: `facesim.training.task.train` on `threads` threads."""
 
-    Ends with `AGAIN` when it was stopped before it was done, or by something that may come back.
-    """
-    run = Run(Path(run_directory))
-    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "chief", "index": 0})
-    role, index = task["type"], task["index"]
-    replica = 0 if role == "chief" else index + 1
-    try:
-        _work_in(run.task_directory(f"{role}-{index}"), replica)
+    def prepare(directory: Path, replica: int) -> None:
+        _work_in(directory, replica)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        context = open_context(
-            run, Path(data_directory), Path(checkpoint_directory), role, index, replica,
-            Path(pretrained) if pretrained else None,
-        )  # fmt: skip
-        context.job.strategy.train(context)
-    except _MAY_COME_BACK as error:
-        full = isinstance(error, OSError) and is_full(error)
-        if full:
-            _end(AGAIN, no_room(run.directory, "make room there, then go on with --resume"))
-        with suppress(OSError):
-            traceback.print_exc()
-        _end(AGAIN, in_short(error))
-    except FacesimError as error:
-        _end(1, str(error))
-    if context.stopping:
-        _end(AGAIN)
 
-
-def _end(code: int, why: str | None = None) -> NoReturn:
-    """End this process at once: what is left of a cluster that broke may keep it from ending by itself.
-
-    `why` is told, and is in the log, unless the log's disk is full.
-    """
-    with suppress(OSError):
-        if why:
-            print(why, file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    if why:
-        failing(why)
-    os._exit(code)
+    task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepare, transient=_TRANSIENT)
 
 
 def serve(run_directory: str, threads: int) -> None:
@@ -99,7 +56,7 @@ def serve(run_directory: str, threads: int) -> None:
             resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config
         )
     except tf.errors.UnknownError as error:  # its port is taken
-        _end(AGAIN, in_short(error))
+        task.end(AGAIN, in_short(error))
     server.join()
 
 
