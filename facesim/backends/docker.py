@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import INTERRUPTED, ContainerJob
+from cluster.containers import ContainerJob
 from cluster.engine import EngineError, capacity
 from facesim.backends import image
 from facesim.backends.base import Backend
 from facesim.backends.collect_results import collect_results
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
-from facesim.backends.log_stream import LogStream
+from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.advice import AwsError
 from facesim.backends.sagemaker.storage import unpack
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
 from facesim.metrics.files import SampleWriter
 from facesim.preflight.inputs import Inputs
-from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
+from facesim.runs.events import Event, NodeEnded, StateEntered
+from facesim.runs.states import Outcome
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -82,39 +83,34 @@ class DockerExecution:
             )
         except EngineError as error:
             raise InputError(str(error)) from None
-        self._log_stream = LogStream(run)
-        self._state = ""
+        self._followed = FollowedJob(run)
         self._writers: dict[str, SampleWriter] = {}
         # Drained, killed, interrupted as the job itself is.
         self.stop, self.kill = self._job.stop, self._job.kill
         self.interrupt, self.kill_host = self._job.interrupt, self._job.kill_host
 
-    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         yield {"event": "emulation", **self._emulation.facts()}
         for event in self._job.events(tick_s):
             if event is None:
                 yield None
             elif event["event"] == "log":
-                reported = self._log_stream.add(event["host"], event["line"], event["time_unix_s"])
+                reported = self._followed.printed(event["host"], event["line"], event["time_unix_s"])
                 if reported and reported["event"] == "fault" and reported["kind"] == "interrupt":
                     self._job.interrupt(reported["notice_s"], reported["for_s"])
-                # Hosts stop at an interruption as well, but the job does not.
-                if reported and not (reported["event"] == "stopping" and self._state == INTERRUPTED):
+                if reported:
                     yield reported
             elif event["event"] == "stats":
                 self._record(**event)
+            elif event["event"] == "state":
+                yield from self._followed.entered(StateEntered.model_validate(event))
             elif event["event"] == "node_ended":
-                missing = self._collect_results()
-                if event["outcome"] == "completed" and missing:
-                    why = f"the job completed, but not all that it left came home: {missing}"
-                    event |= {"outcome": "failed", "reason": why}
-                yield event
+                details = NodeEnded.model_validate(event).details()
+                outcome, reason = Outcome(details.pop("outcome")), details.pop("reason", None)
+                missing = self._collect_results() or self._followed.missing_outcome(outcome)
+                yield from self._followed.ended(outcome, missing, reason, time_unix_s=event["time_unix_s"], **details)
             else:
                 yield event
-                if event["event"] == "state":
-                    self._state = event["state"]
-                    if self._state == INTERRUPTED:
-                        yield all_again(self._run.job().tasks, event["attempt"], event["reason"])
 
     def close(self) -> None:
         self._job.close()
@@ -133,7 +129,7 @@ class DockerExecution:
             )
         self._writers[host].write(time_unix_s, "host", int(host.rsplit("-", 1)[1]) - 1, values)
 
-    def _collect_results(self) -> str:
+    def _collect_results(self) -> list[str]:
         """Put what the hosts left into the run directory; what is missing of it, in words."""
         scratch = self._run.directory / _SCRATCH
         results = f"{self._request.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self._request.name}/output"
@@ -146,10 +142,7 @@ class DockerExecution:
             except AwsError as error:
                 missing.append(str(error))
         collect_results(scratch / "output", scratch / "model", self._run)
-        self._log_stream.settle()
-        if not missing and self._run.outcome() is None:
-            missing.append(f"the chief left no {self._run.outcome_file.name}")
-        return "; ".join(missing)
+        return missing
 
 
 class FolderStore:
