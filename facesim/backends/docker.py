@@ -102,7 +102,7 @@ class DockerExecution:
             elif event["event"] == "node_ended":
                 missing = self._collect_results()
                 if event["outcome"] == "completed" and missing:
-                    why = f"the job completed, but not all that it left came home: {missing}"
+                    why = f"the job completed, but some of its results are missing: {missing}"
                     event |= {"outcome": "failed", "reason": why}
                 yield event
             else:

@@ -58,7 +58,7 @@ def build(
     """Make the image and return its id. `tell` is called with a line for each step.
 
     Raises:
-        InputError: no engine answers, or the base image or a dependency cannot be had.
+        InputError: no engine answers, or the base image or a dependency is not available.
     """
     client = _engine()
     tell(f"base image {base}")

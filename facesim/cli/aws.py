@@ -113,7 +113,7 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
     echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
     for transition in told.get("SecondaryStatusTransitions", []):
         end = transition.get("EndTime")
-        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   going on"
+        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   running"
         echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
     if "FailureReason" in told:
         echo(f"  {told['FailureReason']}")

@@ -63,7 +63,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
 @click.command(cls=GroupedCommand)
 @_study_options(["single"])
 @own("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
-     help="go on with a run that did not complete; its options stay but for those given")  # fmt: skip
+     help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
     """Train with one strategy (or several) and show what came of it."""

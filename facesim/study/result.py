@@ -75,7 +75,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
 
 
 def machine() -> dict[str, Any]:
-    """What this machine is and which versions ran, for whoever compares results later. No host or user name."""
+    """What this machine is and which versions ran, for those who compare results later. No host or user name."""
     return {
         "cpu_count": os.cpu_count(),
         "cpu_model": _cpu_model(),

@@ -47,7 +47,7 @@ from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
 
 _TICK_S = 0.25
-_GO_ON = "make room there, then go on with `facesim run --resume RUN`"
+_GO_ON = "make room there, then continue with `facesim run --resume RUN`"
 
 
 class Watcher(Protocol):
@@ -133,7 +133,7 @@ def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     """Go on with a run that did not complete, from its newest checkpoint, with what `changes` of its options.
 
     Raises:
-        InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
+        InputError: the run cannot be continued, or not with these changes; nothing has been changed then.
     """
     if gone := run.claim.take():
         watcher.noticed(gone)
@@ -271,7 +271,7 @@ def _failure(run: Run, causes: _Causes) -> str:
 def _limit(reached: LimitExceeded) -> str:
     """Why a run was ended by a limit of its own."""
     name = flag(reached.limit.removesuffix("_s"))
-    return f"it reached {name} {reached.limit_s:g}; go on with it, or give it more seconds or fewer epochs"
+    return f"it reached {name} {reached.limit_s:g}; continue it with --resume, or give it more seconds or fewer epochs"
 
 
 def _show(tell: Callable[..., None], *arguments: Any) -> None:

@@ -6,7 +6,7 @@ asked for, so that listing names costs no import. Other packages add parts throu
     [project.entry-points."facesim.models"]
     my-net = "my_package.my_net:MODEL"
 
-A plugin that cannot be loaded is told of with its name and left out of listings; asking for it by name is an error.
+A plugin that cannot be loaded is reported with its name and left out of listings; asking for it by name is an error.
 `docs/extending.md` walks through a part of each kind.
 """
 
