@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster import clock
-from cluster.contract import Contract, HostWork
 from cluster.failure import why_failed
-from cluster.host_watch import HostWatch
+from cluster.hosted.contract import Contract, HostWork
+from cluster.hosted.host_watch import HostWatch
+from cluster.hosted.log_relay import LogRelay
 from cluster.isolation import enter_private_network
 from cluster.lifeline import end_with_parent
-from cluster.log_relay import LogRelay
 from cluster.plan import Plan
 from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
 from cluster.surroundings import allow_open_files, set_environment, without_proxies

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import INTERRUPTED, ContainerJob
-from cluster.engine import EngineError, capacity
+from cluster.containers.engine import EngineError, capacity
+from cluster.containers.job import INTERRUPTED, ContainerJob
 from facesim.backends import image
 from facesim.backends.collect_results import collect_results
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from cluster.engine import EngineError, connect
+from cluster.containers.engine import EngineError, connect
 from facesim import __version__
 from facesim.util.errors import InputError
 

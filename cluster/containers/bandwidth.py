@@ -1,4 +1,4 @@
-"""Limits what this network namespace sends: `python -m cluster.bandwidth INTERFACE BITS_PER_SECOND`.
+"""Limits what this network namespace sends: `python -m cluster.containers.bandwidth INTERFACE BITS_PER_SECOND`.
 
 A token bucket filter (tc-tbf(8)) shapes what leaves an interface only, so a host's download is limited by what the
 others may send: every host of a cluster has to be shaped. It needs CAP_NET_ADMIN, which the host that is shaped must

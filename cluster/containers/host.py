@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.engine import EngineError
-from cluster.layout import INTERFACE, Host
+from cluster.containers.engine import EngineError
+from cluster.containers.opt_ml import INTERFACE, Host
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -171,7 +171,7 @@ class HostContainer:
         try:
             self._around.client.containers.run(
                 image,
-                entrypoint=["python3", "-m", "cluster.bandwidth"],
+                entrypoint=["python3", "-m", "cluster.containers.bandwidth"],
                 command=[INTERFACE, f"{bits_per_s:.0f}"],
                 name=f"{self._name}-bandwidth",
                 labels=self._around.labels,
