@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.containers.opt_ml import hosts_of
+from facesim.backends.sagemaker.validation import problems
 from facesim.billing.catalogue import assumed_spot_discount, instance
 from facesim.testing.emulator.publishing import Logs, Metrics
 from facesim.testing.emulator.storage import S3Store
-from facesim.testing.emulator.validation import problems
 
 _TICK_S = 0.2
 
