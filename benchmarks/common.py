@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from facesim.progress import Quiet
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.study import run_study
 

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.common import run_completed, show, write
 from facesim.data import RenderSpec, render_folder
 from facesim.metrics.files import read_samples
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.strategies import STRATEGIES
 
 _CACHES = ("memory", "disk", "none")

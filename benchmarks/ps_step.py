@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from facesim.inputs import prepare_inputs
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
 

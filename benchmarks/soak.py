@@ -33,7 +33,7 @@ import psutil
 from benchmarks.common import write
 from facesim.data import RenderSpec, render_folder
 from facesim.report.statistics import mean_interval
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.spec.strategies import STRATEGIES
 

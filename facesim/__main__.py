@@ -1,10 +1,12 @@
 """`python -m facesim`, and the command `facesim`.
 
 Before anything else is imported it makes sure that it is facesim that runs, and not a file of the user's that is called
-like a module: Python looks for modules in the current folder first.
+like a module: Python looks for modules in the current folder first. From then on Ctrl-C is answered in one line, also
+in the middle of imports.
 """
 
 import os
+import signal
 import sys
 
 import facesim
@@ -12,6 +14,16 @@ import facesim
 
 def run() -> int:
     """The command line, in a process of its own; its exit code."""
+
+    def interrupted(*_: object) -> None:
+        # Not an exception: one that is raised in the middle of an import may be taken for an import that failed.
+        os.write(2, b"facesim: interrupted\n")
+        os._exit(130)
+
+    # In a thread, or where somebody ignores the signal, it stays as it is.
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, interrupted)
     path = sys.path[:]
     sys.path[:] = [os.path.dirname(facesim.__path__[0])]  # `cluster` lies beside facesim
     from cluster import surroundings
@@ -19,10 +31,10 @@ def run() -> int:
     sys.path[:] = surroundings.import_path(path, surroundings.current_folder(), None, surroundings.home())
     surroundings.set_environment(surroundings.without_settings(os.environ))
     os.umask(os.umask(0) & 0o077)  # whatever others may not: who makes a file must be able to read it
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal that has no "…" is no reason to fail
     from facesim.cli import main
 
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return main()
 
 

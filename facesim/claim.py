@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import psutil
 
-from facesim.errors import InputError
+from facesim.errors import InputError, reason
 
 
 class Claim:
@@ -36,7 +36,12 @@ class Claim:
         """
         if self._lock:
             return None
-        lock = self._file.open("ab")
+        try:
+            lock = self._file.open("ab")
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self._file.parent}: {reason(error)}; a run directory has to be writable"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -69,9 +74,10 @@ class Claim:
 
     def _read(self) -> list[dict[str, Any]]:
         try:
-            return json.loads(self._file.read_text())
-        except (OSError, ValueError):
+            holders = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return []
+        return [one for one in holders if _is_holder(one)] if isinstance(holders, list) else []
 
     def _write(self, holders: list[dict[str, Any]]) -> None:
         content = json.dumps(holders).encode() if holders else b""
@@ -80,6 +86,11 @@ class Claim:
             os.write(self.descriptor, content)
         except OSError:
             pass  # a full disk: the lock itself needs no room
+
+
+def _is_holder(one: Any) -> bool:
+    kinds = {"pid": int, "host": str, "since_unix_s": (int, float)}
+    return isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())
 
 
 def _alive(holders: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,6 +3,9 @@
 A message says what was wrong, the value that was seen, what is allowed and what to do about it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FacesimError(Exception):
     """Base of every error that facesim raises on purpose."""
@@ -22,6 +25,24 @@ class DiskFull(FacesimError):
 
 class RunFailed(FacesimError):
     """A run started and did not complete; the message carries the cause and the failed task's last lines."""
+
+
+def reason(error: Exception) -> str:
+    """What the system said, in its own words: "No space left on device"."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+@contextmanager
+def doing(what: str, remedy: str) -> Iterator[None]:
+    """Within it, what the system refuses becomes an error that says what was being done, and what to do now.
+
+    Raises:
+        FacesimError: `cannot WHAT: REASON; REMEDY`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FacesimError(f"cannot {what}: {reason(error)}; {remedy}") from None
 
 
 class StillRunning(FacesimError):

@@ -28,7 +28,9 @@ def read_toml(path: str | Path, option: str) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(f"{option} {path} cannot be read as TOML: its values are nested too deep") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{option} {path} cannot be read as TOML: {error}") from None
 

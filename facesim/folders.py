@@ -13,6 +13,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim"))
 
 
+def state_folder() -> Path:
+    """The user's folder for what is kept and cannot be made again, or the one for caches that `FACESIM_CACHE` names. It
+    need not exist yet.
+    """
+    return Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_state_path("facesim"))
+
+
 def make_own_folder(folder: Path) -> None:
     """Make a folder that only this user may enter, unless it is there. The user's own cache folder is made so as well
     where it was not; one that was named stays as it was.

@@ -21,7 +21,7 @@ from facesim.errors import InputError
 from facesim.files import check_fits_memory
 from facesim.folders import make_own_folder
 from facesim.models import network_name
-from facesim.run import Run, find_run
+from facesim.runs.directory import Run, find_run
 from facesim.spec.experiment import Experiment
 
 FILE = "model.keras"

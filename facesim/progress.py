@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import clock
-from facesim.metrics.disturbance import Load
 from facesim.metrics.files import SampleTail
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import Event
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
 from facesim.study import Watcher
 from facesim.telling import told
 
@@ -25,7 +27,7 @@ def make_watcher(console: Console, quiet: bool) -> Watcher:
     """The watcher that suits `console`; a quiet one says nothing."""
     if quiet:
         return Quiet()
-    return _Live(console) if console.is_terminal else _Lines(console)
+    return _WhileItCan(_Live(console) if console.is_terminal else _Lines(console))
 
 
 class _Course:
@@ -97,14 +99,45 @@ class Quiet:
     def started(self, run: Run, position: int, jobs: int) -> None:
         pass
 
-    def happened(self, event: dict[str, Any]) -> None:
+    def happened(self, event: Event) -> None:
         pass
 
     def tick(self) -> None:
         pass
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None:
+    def ended(self, run: Run, result: Result) -> None:
         pass
+
+
+class _WhileItCan(Quiet):
+    """Shows a study as another does until there is nothing to show it on any more: then the study goes on unseen."""
+
+    def __init__(self, shown: Watcher):
+        self._shown = shown
+
+    def _show(self, what: str, *about: Any) -> None:
+        try:
+            getattr(self._shown, what)(*about)
+        except OSError:
+            self._shown = Quiet()
+
+    def preparing(self, what: str, done: int, due: int) -> None:
+        self._show("preparing", what, done, due)
+
+    def noticed(self, text: str) -> None:
+        self._show("noticed", text)
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        self._show("started", run, position, jobs)
+
+    def happened(self, event: Event) -> None:
+        self._show("happened", event)
+
+    def tick(self) -> None:
+        self._show("tick")
+
+    def ended(self, run: Run, result: Result) -> None:
+        self._show("ended", run, result)
 
 
 class _Lines(Quiet):
@@ -129,7 +162,7 @@ class _Lines(Quiet):
         self._course = _Course(run, position, jobs)
         self._say(f"{self._course.title}: starting in {run.directory}")
 
-    def happened(self, event: dict[str, Any]) -> None:
+    def happened(self, event: Event) -> None:
         if text := told(event):
             self._say(f"{self._course.title}: {text}")
 
@@ -137,7 +170,7 @@ class _Lines(Quiet):
         if self._course.update() and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._say(f"{self._course.title}: {self._course.figures()}")
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None:
+    def ended(self, run: Run, result: Result) -> None:
         self._say(f"{self._course.title}: {_end(result)}")
 
 
@@ -173,7 +206,7 @@ class _Live(Quiet):
         self._begin = time.monotonic()
         self.tick()
 
-    def happened(self, event: dict[str, Any]) -> None:
+    def happened(self, event: Event) -> None:
         if text := told(event):
             self._console.print(f"{self._course.title}: {text}", markup=False, highlight=False)
 
@@ -188,9 +221,9 @@ class _Live(Quiet):
         title = Text(course.title, style="bold").append(f"   {_clock(time.monotonic() - self._begin)}", style="dim")
         self._show(Group(title, _bar(course.share), Text(course.figures()), tasks))
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None:
+    def ended(self, run: Run, result: Result) -> None:
         self._hide()
-        style = {"Completed": "green", "Failed": "red"}.get(result["state"], "yellow")
+        style = {RunState.COMPLETED: "green", RunState.FAILED: "red"}.get(result.state, "yellow")
         self._console.print(Text(f"{self._course.title}: ", style="bold").append(_end(result), style=style))
 
 
@@ -200,15 +233,15 @@ def _bar(share: float) -> RenderableType:
     return line
 
 
-def _end(result: dict[str, Any]) -> str:
-    if result["state"] == "Failed":
-        return f"Failed: {result['failure']}"
-    text = f"{result['state']} after {_clock(result['total_s'])}"
-    if result["held_out_accuracy"] is not None:
-        text += f", held-out accuracy {result['held_out_accuracy']:.3f}"
-    if result["images_per_s"] is not None:
-        text += f", {result['images_per_s']:.0f} images/s"
-    if disturbances := Load(**(result.get("load") or {})).disturbances:
+def _end(result: Result) -> str:
+    if result.state is RunState.FAILED:
+        return f"Failed: {result.failure}"
+    text = f"{result.state.value} after {_clock(result.total_s or 0.0)}"
+    if result.held_out_accuracy is not None:
+        text += f", held-out accuracy {result.held_out_accuracy:.3f}"
+    if result.images_per_s is not None:
+        text += f", {result.images_per_s:.0f} images/s"
+    if disturbances := result.disturbances:
         text += f"; disturbed: {' and '.join(disturbances)}"
     return text
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-Events = list[dict[str, Any]]
+from facesim.runs.events import (
+    Checkpoint,
+    CheckpointDamaged,
+    CheckpointFailed,
+    Event,
+    FaultDone,
+    Recovering,
+    Restored,
+    Submitted,
+)
+
+Events = Sequence[Event]
+Kind = TypeVar("Kind", bound=Event)
 
 
 def recovery(events: Events) -> dict[str, Any]:
@@ -12,40 +25,39 @@ def recovery(events: Events) -> dict[str, Any]:
     spent on them, from the checkpoint to the last that was recorded after it; the seconds from failures until training
     went on.
     """
-    restored, written = _named(events, "restored"), _named(events, "checkpoint")
+    restored, written = of_kind(events, Restored), of_kind(events, Checkpoint)
     return {
-        "restarts": len(_named(events, "recovering")),
-        "faults": len(_named(events, "fault")),
-        "lost_examples": sum(event["lost_examples"] for event in restored),
-        "lost_s": sum(event["lost_s"] for event in restored),
+        "restarts": len(of_kind(events, Recovering)),
+        "faults": len(of_kind(events, FaultDone)),
+        "lost_examples": sum(event.lost_examples for event in restored),
+        "lost_s": sum(event.lost_s for event in restored),
         "down_s": _down_s(events),
         "checkpoints": len(written),
-        "checkpoint_bytes": sum(event["bytes"] for event in written),
-        "checkpoints_failed": len(_named(events, "checkpoint_failed")),
-        "checkpoints_damaged": len(_named(events, "checkpoint_damaged")),
+        "checkpoint_bytes": sum(event.bytes for event in written),
+        "checkpoints_failed": len(of_kind(events, CheckpointFailed)),
+        "checkpoints_damaged": len(of_kind(events, CheckpointDamaged)),
     }
 
 
-def all_again(tasks: list[str], restart: int, why: str = "") -> dict[str, Any]:
+def all_again(tasks: list[str], restart: int, why: str | None = None) -> Recovering:
     """The event that all tasks are started again once there is capacity, as `cluster` tells it of a host of its own."""
     why = why or "the capacity was taken away"
-    return {"event": "recovering", "task": tasks[-1], "why": why, "restart": restart, "starting": tasks, "in_s": 0.0}
+    return Recovering(task=tasks[-1], why=why, restart=restart, starting=tuple(tasks))
 
 
 def replaced_workers(events: Events) -> int:
     """How often a worker alone was started again, while the others went on."""
-    alone = [event["starting"] for event in _named(events, "recovering") if "chief-0" not in event["starting"]]
-    return sum(len(tasks) for tasks in alone)
+    return sum(len(event.starting) for event in of_kind(events, Recovering) if "chief-0" not in event.starting)
 
 
 def spent_s(events: Events) -> float:
     """Seconds that the run has gone on, over all the times that it was submitted."""
     total, begin, last = 0.0, None, 0.0
     for event in events:
-        if event["event"] == "submitted":
+        if isinstance(event, Submitted):
             total += 0.0 if begin is None else max(0.0, last - begin)
-            begin = event["time_unix_s"]
-        last = event["time_unix_s"]
+            begin = event.time_unix_s
+        last = event.time_unix_s
     return total + (0.0 if begin is None else max(0.0, last - begin))
 
 
@@ -53,12 +65,13 @@ def _down_s(events: Events) -> float:
     """Seconds in which nothing trained, because all tasks were being started again."""
     total, failed = 0.0, None
     for event in events:
-        if event["event"] == "recovering" and "chief-0" in event["starting"]:
-            failed = event["time_unix_s"] if failed is None else failed
-        elif event["event"] == "restored" and failed is not None:
-            total, failed = total + max(0.0, event["time_unix_s"] - failed), None
+        if isinstance(event, Recovering) and "chief-0" in event.starting:
+            failed = event.time_unix_s if failed is None else failed
+        elif isinstance(event, Restored) and failed is not None:
+            total, failed = total + max(0.0, event.time_unix_s - failed), None
     return total
 
 
-def _named(events: Events, name: str) -> Events:
-    return [event for event in events if event["event"] == name]
+def of_kind(events: Events, kind: type[Kind]) -> list[Kind]:
+    """The events of one kind, in order."""
+    return [event for event in events if isinstance(event, kind)]

@@ -12,16 +12,18 @@ import psutil
 
 from facesim.audit import audit
 from facesim.billing.bill import Bill, discount_of, make_bill
-from facesim.files import write_json
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
-from facesim.recovery import recovery, replaced_workers
-from facesim.run import Run, State
+from facesim.recovery import of_kind, recovery, replaced_workers
+from facesim.runs.directory import Run
+from facesim.runs.events import Event, TaskStarted
+from facesim.runs.records import Found, Result
+from facesim.runs.states import RunState
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
 
-def finish(run: Run, state: State, failure: str | None, measurement: str, total_s: float) -> dict[str, Any]:
+def finish(run: Run, state: RunState, failure: str | None, measurement: str, total_s: float) -> Result:
     """Write `result.json` and return what it holds.
 
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
@@ -30,19 +32,19 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
     job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
-    found = outcome or {}
+    found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = discount_of(job.spot)
-    bill = make_bill(run.events(), job.groups, discount if job.spot else None)
-    result = {
+    bill = make_bill(events, job.groups, discount if job.spot else None)
+    content = {
         "run_id": run.id,
         "job": job.model_dump(),
         "strategy": job.strategy.name,
         "backend": job.backend.name,
         "seed": job.experiment.seed,
-        "state": state.value,
+        "state": state,
         "measurement": measurement,
         "failure": failure,
-        **{name: found.get(name) for name in _FOUND},
+        **found,
         "total_s": total_s,
         "instance_type": job.shape.instance_type,
         "hosts": job.hosts,
@@ -67,25 +69,9 @@ def finish(run: Run, state: State, failure: str | None, measurement: str, total_
         # What stands for hosts here is on one machine; real ones are machines of their own.
         "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
     }
-    write_json(run.result_file, result)
+    result = Result.model_validate(content)
+    result.write(run.result_file)
     return result
-
-
-#: What the training task finds, as it names it.
-_FOUND = (
-    "held_out_accuracy",
-    "held_out_loss",
-    "training_accuracy",
-    "images_per_s",
-    "training_s",
-    "examples_seen",
-    "updates",
-    "phases",
-    "parameters",
-    "parameter_bytes",
-    "data",
-    "counted",
-)
 
 
 def machine() -> dict[str, Any]:
@@ -138,14 +124,13 @@ def _heard(samples: pandas.DataFrame) -> pandas.DataFrame:
     return samples[rank == rank.groupby(samples["name"]).transform("min")]
 
 
-def _with_attempts(samples: pandas.DataFrame, events: list[dict[str, Any]]) -> pandas.DataFrame:
+def _with_attempts(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
     """The samples with how often their task had been started by then: a new process counts from 0 again."""
     attempts = pandas.Series(0, index=samples.index)
-    for event in events:
-        if event["event"] == "task_started":
-            role, index = event["task"].rsplit("-", 1)
-            of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
-            attempts += of_task & (samples["time_unix_s"] >= event["time_unix_s"])
+    for event in of_kind(events, TaskStarted):
+        role, index = event.task.rsplit("-", 1)
+        of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
+        attempts += of_task & (samples["time_unix_s"] >= event.time_unix_s)
     return samples.assign(attempt=attempts)
 
 
@@ -176,7 +161,7 @@ def _measured_by_worker(job: Job, samples: pandas.DataFrame, bill: Bill) -> dict
     """The share of the training, 0-1, for which each worker's connections were measured: between two samples that are
     no further apart than samples are.
     """
-    due_s = sum(each.seconds for each in bill.transitions if each.state == State.TRAINING.value)
+    due_s = sum(each.seconds for each in bill.transitions if each.state == RunState.TRAINING)
     rows, workers = samples[samples["source"] == "sockets"], _workers(job)
     if due_s <= 0:
         return {}

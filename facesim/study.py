@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
-from facesim.backends import spot
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.backends.spot import live
 from facesim.billing.bill import submitted
 from facesim.disk import is_full, no_room, release, writing_to
 from facesim.errors import FacesimError, InputError, Lost, StillRunning
@@ -23,7 +23,24 @@ from facesim.leakage import check_unseen
 from facesim.memory import check_memory
 from facesim.recovery import spent_s
 from facesim.result import finish
-from facesim.run import Run, State, check_writable
+from facesim.runs.directory import Run, check_writable
+from facesim.runs.events import (
+    Emulated,
+    Event,
+    Hung,
+    LimitExceeded,
+    NodeEnded,
+    NodeStarted,
+    NotConnected,
+    Recovering,
+    StateEntered,
+    Submitted,
+    TaskEnded,
+    TaskFailed,
+    event_of,
+)
+from facesim.runs.records import Result
+from facesim.runs.states import Outcome, RunState
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
@@ -31,14 +48,6 @@ from facesim.telling import hung
 
 _TICK_S = 0.25
 _GO_ON = "make room there, then go on with `facesim run --resume RUN`"
-_STATES = {
-    "completed": State.COMPLETED,
-    "failed": State.FAILED,
-    "stopped": State.STOPPED,
-    spot.MAX_RUNTIME_EXCEEDED: State.MAX_RUNTIME_EXCEEDED,
-    spot.MAX_WAIT_TIME_EXCEEDED: State.MAX_WAIT_TIME_EXCEEDED,
-}
-_LIMITED = (State.MAX_RUNTIME_EXCEEDED, State.MAX_WAIT_TIME_EXCEEDED)
 
 
 class Watcher(Protocol):
@@ -50,11 +59,11 @@ class Watcher(Protocol):
 
     def started(self, run: Run, position: int, jobs: int) -> None: ...
 
-    def happened(self, event: dict[str, Any]) -> None: ...
+    def happened(self, event: Event) -> None: ...
 
     def tick(self) -> None: ...
 
-    def ended(self, run: Run, result: dict[str, Any]) -> None: ...
+    def ended(self, run: Run, result: Result) -> None: ...
 
 
 def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tuple[Job, Path, Request]]:
@@ -115,7 +124,7 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
             watcher.noticed(str(lost))
             continue
         watcher.ended(run, result)
-        if result["state"] == State.STOPPED:
+        if result.state is RunState.STOPPED:
             break
     return runs
 
@@ -138,7 +147,7 @@ def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     before = run.job()
     job = changed_job(before, changes)
     result = run.result()
-    if result and result["state"] == State.COMPLETED:
+    if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
     inputs = prepare_inputs(job, watcher.preparing)
     for notice in told_of_data([inputs]):
@@ -163,16 +172,16 @@ def _check_equipment(jobs: list[Job]) -> None:
             where.check(job)
 
 
-def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> dict[str, Any]:
+def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
-    run.record("submitted", shape=job.shape.model_dump(), **submitted(job.groups, job.spot))
+    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
     # Real instances tell their own states, and take their own capacity away.
-    execution = spot.live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
+    execution = live(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
     return attach(run, execution, where.measurement, watcher)
 
 
-def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> dict[str, Any]:
+def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> Result:
     """Follow an execution to its end and write the run's result; returns what that holds.
 
     `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
@@ -181,37 +190,40 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
         StillRunning: it goes on, and is not followed any more: it has no result yet.
     """
     causes = _Causes()
-    ended: dict[str, Any] = {}
+    ended: NodeEnded | None = None
     try:
         with _Interrupts(execution):
-            for event in execution.events(_TICK_S):
-                if event is None:
+            for told in execution.events(_TICK_S):
+                if told is None:
                     _show(watcher.tick)
                     continue
-                run.record(**event)
+                event = event_of(told)
+                run.record(event)
                 _show(watcher.happened, event)
                 causes.note(event)
-                if event["event"] == "emulated":
+                if isinstance(event, Emulated):
                     measurement = "emulated"
-                ended = event
+                elif isinstance(event, NodeEnded):
+                    ended = event
     except StillRunning:
         run.claim.release()
         raise
     except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
-        ended = {"outcome": "failed", "reason": str(error)}
+        ended = NodeEnded(outcome=Outcome.FAILED, reason=str(error))
     except OSError as error:
         if not is_full(error):
             raise
-        ended = {"outcome": "failed", "reason": no_room(run.directory, _GO_ON)}
+        ended = NodeEnded(outcome=Outcome.FAILED, reason=no_room(run.directory, _GO_ON))
     finally:
         execution.close()
     release(run.directory)
-    state = _STATES[ended["outcome"]]
-    if state is State.FAILED:
-        failure = ended.get("reason") or _failure(run, causes)
+    assert ended is not None, "an execution's last event says how it ended"
+    state = ended.outcome.state
+    if state is RunState.FAILED:
+        failure = ended.reason or _failure(run, causes)
     else:
-        failure = _limit(causes.limit) if causes.limit and state in _LIMITED else None
-    run.record("state", state=state.value)
+        failure = _limit(causes.limit) if causes.limit and state.limited else None
+    run.record(StateEntered(state=state))
     with writing_to(run.directory):
         result = finish(run, state, failure, measurement, spent_s(run.events()))
     run.claim.release()
@@ -222,23 +234,23 @@ class _Causes:
     """What the events of an execution tell of why it ends as it does."""
 
     def __init__(self) -> None:
-        self.ends: list[dict[str, Any]] = []  # of tasks, since they were last started
+        self.ends: list[TaskEnded] = []  # of tasks, since they were last started
         self.told: dict[str, str] = {}  # why tasks failed, as they say
-        self.hangs: dict[str, dict[str, Any]] = {}  # those that were ended because they hung
-        self.limit: dict[str, Any] | None = None
+        self.hangs: dict[str, Hung] = {}  # those that were ended because they hung
+        self.limit: LimitExceeded | None = None
 
-    def note(self, event: dict[str, Any]) -> None:
-        match event["event"]:
-            case "task_ended":
+    def note(self, event: Event) -> None:
+        match event:
+            case TaskEnded():
                 self.ends.append(event)
-            case "recovering" | "node_started":  # what ended before is not why this attempt fails
+            case Recovering() | NodeStarted():  # what ended before is not why this attempt fails
                 self.ends.clear()
                 self.told.clear()
-            case "task_failed" | "not_connected":
-                self.told[event["task"]] = event["why"]
-            case "hung":
-                self.hangs[event["task"]] = event
-            case "limit_exceeded":
+            case TaskFailed() | NotConnected():
+                self.told[event.task] = event.why
+            case Hung():
+                self.hangs[event.task] = event
+            case LimitExceeded():
                 self.limit = event
 
 
@@ -251,15 +263,15 @@ def _failure(run: Run, causes: _Causes) -> str:
         how = f"{hung(causes.hangs[NODE])}, and was ended" if hangs else f"the {NODE} ended unexpectedly: {why}"
         return "\n".join([how, *lines])
     first = causes.ends[0]
-    task = first["task"]
-    how = f"{hung(causes.hangs[task])}, and was ended" if task in causes.hangs and first["signal"] else None
-    return why_failed(first, causes.told.get(task), run.log_file(task), how)
+    task = first.task
+    how = f"{hung(causes.hangs[task])}, and was ended" if task in causes.hangs and first.signal else None
+    return why_failed(dict(first), causes.told.get(task), run.log_file(task), how)
 
 
-def _limit(reached: dict[str, Any]) -> str:
+def _limit(reached: LimitExceeded) -> str:
     """Why a run was ended by a limit of its own."""
-    name = flag(reached["limit"].removesuffix("_s"))
-    return f"it reached {name} {reached['limit_s']:g}; go on with it, or give it more seconds or fewer epochs"
+    name = flag(reached.limit.removesuffix("_s"))
+    return f"it reached {name} {reached.limit_s:g}; go on with it, or give it more seconds or fewer epochs"
 
 
 def _show(tell: Callable[..., None], *arguments: Any) -> None:

@@ -9,7 +9,7 @@ from facesim.aws.calls import describe
 from facesim.backends.training_job import JOB, job_of
 from facesim.billing.bill import submitted
 from facesim.errors import InputError
-from facesim.run import Run, find_runs
+from facesim.runs.directory import Run, find_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +25,13 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         AwsError: there is none of that name.
     """
     for run in find_runs([place]) if place.exists() and any(place.rglob("job.json")) else []:
-        if run.plan_file.exists():
-            request = json.loads(run.plan_file.read_text()).get("CreateTrainingJob", {})
-            if request.get("TrainingJobName") == name:
-                run.claim.take()
-                return run
+        try:
+            request = run.plan().get("CreateTrainingJob")
+        except InputError:
+            continue  # a damaged run, which is not this one as far as one can tell
+        if isinstance(request, dict) and request.get("TrainingJobName") == name:
+            run.claim.take()
+            return run
     told = describe(account, name)
     hyperparameters = told.get("HyperParameters", {})
     if JOB not in hyperparameters:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from facesim.aws.session import AwsError, asking
+from facesim.runs.states import outcome_of_sagemaker
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account
 
 #: How a job ended, by its status; another status is that of a job that goes on.
-OUTCOMES = {"Completed": "completed", "Failed": "failed", "Stopped": "stopped"}
+OUTCOMES = {status: outcome_of_sagemaker(status) for status in ("Completed", "Failed", "Stopped")}
 
 
 def create(account: Account, request: dict[str, Any]) -> None:

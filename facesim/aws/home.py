@@ -14,7 +14,7 @@ from facesim.backends.homecoming import bring_home
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
 
 def fetch_results(account: Account, description: dict[str, Any], run: Run) -> list[str]:

@@ -24,7 +24,9 @@ from facesim.backends.printed import Printed
 from facesim.errors import FacesimError, Lost, StillRunning
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
 from facesim.recovery import all_again
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import Event, Recovering, StateEntered, Submitted
+from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob
@@ -43,10 +45,10 @@ _DENIED_S = 900.0
 #: How often it is told that AWS cannot be asked, while the reason stays the same.
 _TELL_AGAIN_S = 300.0
 
-#: What ended a job by its own limits: how that is called here, the limit, and AWS' name for it.
+#: What ended a job by its own limits: the limit, and AWS' name for it.
 _LIMITS = {
-    "MaxRuntimeExceeded": ("max_runtime_exceeded", "max_run_s", "MaxRuntimeInSeconds"),
-    "MaxWaitTimeExceeded": ("max_wait_time_exceeded", "max_wait_s", "MaxWaitTimeInSeconds"),
+    Outcome.MAX_RUNTIME_EXCEEDED: ("max_run_s", "MaxRuntimeInSeconds"),
+    Outcome.MAX_WAIT_TIME_EXCEEDED: ("max_wait_s", "MaxWaitTimeInSeconds"),
 }
 
 #: Where a state was told.
@@ -94,14 +96,14 @@ class SageMakerJob:
         self._unreached: dict[str, tuple[float, float, str]] = {}
         # Whoever followed the job before has recorded its first states, and what its hosts told.
         before = _of_this_life(run.events())
-        self._states = sum(event["event"] == "state" and event.get("at") == _AWS for event in before)
-        self._restarts = sum(event["event"] == "recovering" and "host" not in event for event in before)
-        self._known_until = max((event["time_unix_s"] for event in before if "host" in event), default=0.0)
+        self._states = sum(isinstance(event, StateEntered) and event.at == _AWS for event in before)
+        self._restarts = sum(isinstance(event, Recovering) and event.host is None for event in before)
+        self._known_until = max((event.time_unix_s for event in before if event.host is not None), default=0.0)
         if request is None:
             for log in run.logs.glob("algo-*.log"):
                 log.unlink()  # read again from the beginning
 
-    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         """As `Execution.events`. `emulated` where the endpoint is not AWS', `uploaded` for each file,
         `training_job` once it exists, `state` by its transitions.
 
@@ -187,7 +189,7 @@ class SageMakerJob:
         except FacesimError:
             return False
 
-    def _follow(self, tick_s: float) -> Generator[dict[str, Any] | None, None, dict[str, Any]]:
+    def _follow(self, tick_s: float) -> Generator[Event | dict[str, Any] | None, None, dict[str, Any]]:
         """Tell what happens until the job has ended; return what AWS says of it then.
 
         That logs or metrics cannot be read is told, and no reason to stop following.
@@ -280,7 +282,7 @@ class SageMakerJob:
         except FacesimError:
             return  # the next attempt tells
 
-    def _recovering(self) -> dict[str, Any]:
+    def _recovering(self) -> Recovering:
         self._restarts += 1
         return all_again(self._run.job().tasks, self._restarts)
 
@@ -352,9 +354,9 @@ class SageMakerJob:
         bill = reported(description)
         yield {"event": "billed", **bill, "emulated": self._account.emulator is not None}
         secondary, failure = description["SecondaryStatus"], description.get("FailureReason")
-        outcome = OUTCOMES[description["TrainingJobStatus"]]
-        if secondary in _LIMITS:
-            outcome, limit, condition = _LIMITS[secondary]
+        outcome = outcome_of_sagemaker(description["TrainingJobStatus"], secondary)
+        if outcome in _LIMITS:
+            limit, condition = _LIMITS[outcome]
             yield {"event": "limit_exceeded", "limit": limit, "limit_s": description["StoppingCondition"][condition]}
         reason = redacted(failure) if failure else None
         if missing and description.get("TrainingStartTime"):
@@ -418,14 +420,14 @@ class _Due:
         return True
 
 
-def _state(transition: dict[str, Any]) -> dict[str, Any]:
-    when = _unix(transition["StartTime"])
-    return {"event": "state", "state": transition["Status"], "at": _AWS, "time_unix_s": when}
+def _state(transition: dict[str, Any]) -> StateEntered:
+    state = state_of_sagemaker(transition["Status"])
+    return StateEntered(state=state, at=_AWS, time_unix_s=_unix(transition["StartTime"]))
 
 
-def _of_this_life(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _of_this_life(events: list[Event]) -> list[Event]:
     """The events since the run was submitted for the last time: each time is another training job."""
-    begins = [position for position, event in enumerate(events) if event["event"] == "submitted"]
+    begins = [position for position, event in enumerate(events) if isinstance(event, Submitted)]
     return events[begins[-1] :] if begins else events
 
 

@@ -12,7 +12,7 @@ from facesim.metrics.collectors.cloudwatch import CloudWatch, Host, Point
 from facesim.metrics.files import SampleWriter
 
 if TYPE_CHECKING:
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
 
 def hosts_of(description: dict[str, Any], run: Run) -> dict[str, Host]:

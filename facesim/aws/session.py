@@ -55,7 +55,8 @@ class Account:
 
     @property
     def partition(self) -> str:
-        return self.session.get_partition_for_region(self.region)
+        with _configuring():
+            return self.session.get_partition_for_region(self.region)
 
     @functools.cached_property
     def id(self) -> str:
@@ -127,6 +128,28 @@ def _boto3() -> Any:
 
 
 @contextmanager
+def _configuring() -> Iterator[None]:
+    """Within it, what boto3 does not take of the user's configuration becomes an error that says where to look.
+
+    Raises:
+        InputError: a profile, region, endpoint, file or variable cannot be used.
+    """
+    from botocore.exceptions import BotoCoreError, ProfileNotFound, UnknownRegionError
+
+    try:
+        yield
+    except ProfileNotFound as error:
+        raise InputError(f"{error}; name one of ~/.aws/config in AWS_PROFILE") from None
+    except UnknownRegionError as error:
+        raise InputError(f"{error}; give --region one of AWS' regions, such as us-east-1") from None
+    except (BotoCoreError, OSError, ValueError) as error:
+        raise InputError(
+            f"the AWS configuration cannot be used: {redacted(str(error))}; look at ~/.aws/config, ~/.aws/credentials "
+            "and the AWS_... variables of the environment (AWS_ENDPOINT_URL begins with https:// or http://)"
+        ) from None
+
+
+@contextmanager
 def asking(what: str) -> Iterator[None]:
     """Within it, what AWS answers to an attempt to `what` becomes an error that says what to do.
 
@@ -141,6 +164,11 @@ def asking(what: str) -> Iterator[None]:
 
     try:
         yield
+    except EOFError:
+        raise InputError(
+            f"cannot {what}: AWS' credentials ask for something, such as an MFA code, and there is nobody to answer; "
+            "run this on a terminal, or sign in before"
+        ) from None
     except (ClientError, BotoCoreError, Boto3Error) as error:
         raise said(error, what) from None
 

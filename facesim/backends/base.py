@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from facesim.inputs import Inputs
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import Event
 from facesim.spec.job import Job
 
 
@@ -23,10 +24,11 @@ class Request(Protocol):
 class Execution(Protocol):
     """A job that was submitted."""
 
-    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         """What happens, in order, until nothing of it runs any more; None when `tick_s` pass without an event.
 
-        The last event is `node_ended` with `outcome`: completed, failed or stopped.
+        An event may be as `cluster` tells it, a dict that `facesim.runs.events.event_of` takes. The last is a
+        `NodeEnded`.
         """
 
     def stop(self) -> None:

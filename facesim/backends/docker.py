@@ -20,7 +20,7 @@ from facesim.errors import InputError
 from facesim.inputs import Inputs
 from facesim.metrics.files import SampleWriter
 from facesim.recovery import all_again
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import Job
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.

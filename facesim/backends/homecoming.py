@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 #: SageMaker's description of the hosts, as each host was given it.
 RESOURCES = "resourceconfig.json"

@@ -27,7 +27,7 @@ from facesim.backends.training_job import PS_GROUP, job_of
 from facesim.disk import release
 from facesim.files import append, write_json
 from facesim.metrics.place import HOST
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job
 

@@ -12,7 +12,7 @@ from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.inputs import Inputs
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import Job
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.

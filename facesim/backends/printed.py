@@ -7,7 +7,7 @@ from typing import Any
 
 from facesim.metrics.announced import announced
 from facesim.metrics.files import SampleWriter
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 #: What a node tells that is not an event of the whole run.
 _OF_NODE = ("node_started", "node_ended")

@@ -13,7 +13,8 @@ from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.errors import InputError
 from facesim.inputs import Inputs
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import Submitted
 from facesim.spec.job import Job
 
 #: Leaves room for a suffix in a name of 63 letters.
@@ -34,7 +35,7 @@ class SageMakerBackend:
             )
         site = site_of(job.backend, Account(job.backend.region), [kind for kind, _ in job.groups])
         # A run that goes on is another training job, with the checkpoints of the first.
-        name, lives = job_name(directory), sum(event["event"] == "submitted" for event in Run(directory).events())
+        name, lives = job_name(directory), sum(isinstance(event, Submitted) for event in Run(directory).events())
         again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
         made = training_job_request(job, again, inputs.folders, site, lineage=name)
         if wrong := problems("CreateTrainingJob", made.request):

@@ -13,17 +13,27 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import wait
-from typing import Any
 
 from cluster import clock
 from facesim.backends.base import Backend, Execution, Request
-from facesim.billing.bill import TERMINAL
 from facesim.billing.market import Market, OnDemand, market
-from facesim.run import Run, State
+from facesim.runs.directory import Run
+from facesim.runs.events import (
+    Event,
+    Interruption,
+    LimitExceeded,
+    NodeEnded,
+    NodeStarted,
+    StateEntered,
+    Stopping,
+    TaskEnded,
+    TaskStarted,
+    Waiting,
+    event_of,
+)
+from facesim.runs.states import Outcome, RunState
 
-#: How an attempt, and a run, can end; what backends say first, then what is decided here.
-COMPLETED, STOPPED = "completed", "stopped"
-MAX_RUNTIME_EXCEEDED, MAX_WAIT_TIME_EXCEEDED = "max_runtime_exceeded", "max_wait_time_exceeded"
+#: Why an attempt is ended here, beside the outcomes that are limits.
 _INTERRUPTED = "interrupted"
 
 #: How late an interruption or a limit may be played.
@@ -80,25 +90,25 @@ class LifeCycle:
         self._attempt: Execution | None = None
         self._told: str | None = None  # what the user said: "stop", or "kill"
         self._bell = _Bell()
-        self._state: State | None = None
+        self._state: RunState | None = None
         self._launched_s = self._ran_s = 0.0
         self._interruptions = 0
 
-    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | None]:
         self._launched_s = time.monotonic()
-        yield from self._enter(State.STARTING)
-        ended: dict[str, Any] | None = None
+        yield from self._enter(RunState.STARTING)
+        ended: NodeEnded | None = None
         while ended is None:
             asked_s = (time.monotonic() - self._launched_s) * self._speed
             granted_s, reclaimed_s = self._capacity.grant(asked_s)
             if granted_s > asked_s:
-                yield _event("waiting", capacity_in_s=(granted_s - asked_s) / self._speed)
+                yield Waiting(capacity_in_s=(granted_s - asked_s) / self._speed)
                 yield from self._wait_until(self._launched_s + granted_s / self._speed, tick_s)
             outcome = self._end_of_waiting()
             if outcome:
-                if outcome == MAX_WAIT_TIME_EXCEEDED:
-                    yield _event("limit_exceeded", limit="max_wait_s", limit_s=self._max_wait_s)
-                ended = _event("node_ended", outcome=outcome)
+                if outcome is Outcome.MAX_WAIT_TIME_EXCEEDED:
+                    yield LimitExceeded(limit="max_wait_s", limit_s=self._max_wait_s)
+                ended = NodeEnded(outcome=outcome)
             else:
                 ended = yield from self._live_attempt(self._launched_s + reclaimed_s / self._speed, tick_s)
         yield ended
@@ -127,26 +137,25 @@ class LifeCycle:
             self._bell.wait(min(left_s, tick_s))
             yield None
 
-    def _end_of_waiting(self) -> str | None:
+    def _end_of_waiting(self) -> Outcome | None:
         """How the run ends before it has capacity; None if it does not."""
         if self._told:
-            return STOPPED
-        return MAX_WAIT_TIME_EXCEEDED if time.monotonic() >= self._launched_s + self._max_wait_s else None
+            return Outcome.STOPPED
+        over = time.monotonic() >= self._launched_s + self._max_wait_s
+        return Outcome.MAX_WAIT_TIME_EXCEEDED if over else None
 
-    def _live_attempt(
-        self, reclaimed_s: float, tick_s: float
-    ) -> Generator[dict[str, Any] | None, None, dict[str, Any] | None]:
+    def _live_attempt(self, reclaimed_s: float, tick_s: float) -> Generator[Event | None, None, NodeEnded | None]:
         """Submit, and follow to the end; return the event that ends the run, None if the attempt was interrupted."""
-        yield from self._enter(State.STARTING)
+        yield from self._enter(RunState.STARTING)
         self._attempt = attempt = self._submit()
         if self._told:  # meanwhile
             (attempt.kill if self._told == "kill" else attempt.stop)()
         began_s = shown_s = time.monotonic()
         ending, kill_s = None, math.inf  # why the attempt is being ended from here, and when its notice has passed
-        last: dict[str, Any] = {}
-        for event in attempt.events(min(tick_s, _PRECISION_S)):
-            now_s = time.monotonic()
-            if event is not None and event["event"] == "node_ended":
+        last: NodeEnded | None = None
+        for told in attempt.events(min(tick_s, _PRECISION_S)):
+            now_s, event = time.monotonic(), None if told is None else event_of(told)
+            if isinstance(event, NodeEnded):
                 last = event
                 continue
             if event is not None or now_s - shown_s >= tick_s:
@@ -166,62 +175,61 @@ class LifeCycle:
         attempt.close()
         self._attempt = None
         self._ran_s += time.monotonic() - began_s
-        if last["outcome"] == COMPLETED or ending is None:
+        assert last is not None, "an execution's last event says how it ended"
+        if last.outcome is Outcome.COMPLETED or ending is None:
             return last
         if self._told:
-            return last | {"outcome": STOPPED}
+            return last.model_copy(update={"outcome": Outcome.STOPPED})
         if ending == _INTERRUPTED:
-            yield from self._enter(State.INTERRUPTED)
+            yield from self._enter(RunState.INTERRUPTED)
             return None
-        return last | {"outcome": ending}
+        return last.model_copy(update={"outcome": Outcome(ending)})
 
-    def _pass_on(self, event: dict[str, Any] | None, ending: str | None) -> Iterator[dict[str, Any] | None]:
+    def _pass_on(self, event: Event | None, ending: str | None) -> Iterator[Event | None]:
         """A backend's event as one of the run's. Its own states are the run's, but for an attempt's end."""
-        if event is not None and event["event"] == "state":
-            if ending != _INTERRUPTED and event["state"] not in TERMINAL:
-                yield from self._enter(State(event["state"]), event["time_unix_s"])
-        elif event is not None and event["event"] == "stopping" and ending:
-            yield event | {"why": ending}
+        if isinstance(event, StateEntered):
+            if ending != _INTERRUPTED and not event.state.terminal:
+                yield from self._enter(event.state, event.time_unix_s)
+        elif isinstance(event, Stopping) and ending:
+            yield event.model_copy(update={"why": ending})
         else:
             yield event
 
     def _due(self, now_s: float, began_s: float, reclaimed_s: float) -> str | None:
         """Why the attempt has to be ended now; None if it has not. Nothing interrupts work that is done or draining."""
-        if self._told or self._state in (State.UPLOADING, State.STOPPING):
+        if self._told or self._state in (RunState.UPLOADING, RunState.STOPPING):
             return None
         due_s, why = min(
             (reclaimed_s, _INTERRUPTED),
-            (began_s + self._max_run_s - self._ran_s, MAX_RUNTIME_EXCEEDED),
-            (self._launched_s + self._max_wait_s, MAX_WAIT_TIME_EXCEEDED),
+            (began_s + self._max_run_s - self._ran_s, Outcome.MAX_RUNTIME_EXCEEDED.value),
+            (self._launched_s + self._max_wait_s, Outcome.MAX_WAIT_TIME_EXCEEDED.value),
         )
         return why if now_s >= due_s else None
 
-    def _follow(self, event: dict[str, Any], ending: str | None) -> Iterator[dict[str, Any]]:
+    def _follow(self, event: Event, ending: str | None) -> Iterator[StateEntered]:
         """The state that an event of the backend begins, if it begins one."""
-        happened, at = event["event"], event.get("time_unix_s")
-        if happened == "node_started" and self._state is State.STARTING:
-            yield from self._enter(State.DOWNLOADING, at)
-        elif happened == "task_started" and self._state is State.DOWNLOADING:
-            yield from self._enter(State.TRAINING, at)
-        elif happened == "stopping" and ending != _INTERRUPTED:
-            yield from self._enter(State.STOPPING, at)
-        elif happened == "task_ended" and self._state is State.TRAINING and ending is None and _is_done(event):
-            yield from self._enter(State.UPLOADING, at)
+        at = event.time_unix_s
+        if isinstance(event, NodeStarted) and self._state is RunState.STARTING:
+            yield from self._enter(RunState.DOWNLOADING, at)
+        elif isinstance(event, TaskStarted) and self._state is RunState.DOWNLOADING:
+            yield from self._enter(RunState.TRAINING, at)
+        elif isinstance(event, Stopping) and ending != _INTERRUPTED:
+            yield from self._enter(RunState.STOPPING, at)
+        elif self._state is RunState.TRAINING and ending is None and _is_done(event):
+            yield from self._enter(RunState.UPLOADING, at)
 
-    def _enter(self, state: State, time_unix_s: float | None = None) -> Iterator[dict[str, Any]]:
+    def _enter(self, state: RunState, time_unix_s: float | None = None) -> Iterator[StateEntered]:
         if state is not self._state:
             self._state = state
-            yield _event("state", time_unix_s, state=state.value)
+            yield StateEntered(state=state, time_unix_s=clock.time_unix_s() if time_unix_s is None else time_unix_s)
 
-    def _telling(self, ending: str) -> dict[str, Any]:
+    def _telling(self, ending: str) -> Event:
         if ending == _INTERRUPTED:
             self._interruptions += 1
-            return _event("interruption", number=self._interruptions, notice_s=self._notice_s)
-        run = ending == MAX_RUNTIME_EXCEEDED
-        return _event(
-            "limit_exceeded",
-            limit="max_run_s" if run else "max_wait_s",
-            limit_s=self._max_run_s if run else self._max_wait_s,
+            return Interruption(number=self._interruptions, notice_s=self._notice_s)
+        run = ending == Outcome.MAX_RUNTIME_EXCEEDED
+        return LimitExceeded(
+            limit="max_run_s" if run else "max_wait_s", limit_s=self._max_run_s if run else self._max_wait_s
         )
 
 
@@ -246,10 +254,6 @@ class _Bell:
         self._outside.close()
 
 
-def _is_done(end: dict[str, Any]) -> bool:
-    """Whether a task's end is that of the chief with all its work done."""
-    return end["task"].startswith("chief") and end["exit_code"] == 0
-
-
-def _event(name: str, time_unix_s: float | None = None, **details: Any) -> dict[str, Any]:
-    return {"time_unix_s": clock.time_unix_s() if time_unix_s is None else time_unix_s, "event": name, **details}
+def _is_done(event: Event) -> bool:
+    """Whether it is the end of the chief with all its work done."""
+    return isinstance(event, TaskEnded) and event.task.startswith("chief") and event.exit_code == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.plan import Task
 from cluster.topology import Topology
 from facesim.inputs import DATA, PRETRAINED
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import Job
 
 #: Loaded once, before the tasks are forked.

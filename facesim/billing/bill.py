@@ -249,14 +249,13 @@ def discount_of(spot: Spot | None) -> float:
 
 
 def _life(events: list[dict[str, Any]], groups: Groups, discount: float | None) -> Life:
-    told = {"groups": groups, "discount": discount}
-    if events and events[0]["event"] == "submitted":
-        told |= {name: events[0][name] for name in told.keys() & events[0].keys()}
+    if events and events[0]["event"] == "submitted" and events[0].get("groups") is not None:
+        groups, discount = events[0]["groups"], events[0].get("discount")  # without a discount: on demand
     billed = [event for event in events if event["event"] == "billed"]
     return Life(
         tuple(_transitions(events)),
-        tuple((instance(name).name, count) for name, count in told["groups"]),
-        told["discount"],
+        tuple((instance(name).name, count) for name, count in groups),
+        discount,
         float(sum(event["lost_s"] for event in events if event["event"] == "restored")),
         _restart_s(events),
         (sum(each["training_s"] for each in billed), sum(each["billable_s"] for each in billed)) if billed else None,

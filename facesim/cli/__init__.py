@@ -2,29 +2,121 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
 import click
 
 from facesim import __version__
 from facesim.cli import about, aws, data, image, prices, recognition, study
-from facesim.errors import FacesimError
+from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
+from facesim.cli.parsing import Group
+from facesim.errors import FacesimError, reason
+
+#: What a shell sets, to a word such as `bash_source`, when it asks what can be completed.
+_COMPLETE = "_FACESIM_COMPLETE"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    degrade()
+    args = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return facesim.main(arguments, standalone_mode=False) or 0
+        try:
+            return _run(args)
+        finally:
+            settle()  # what goes wrong in printing shows here at the latest
     except click.ClickException as error:
-        error.show()
+        complain_of_usage(error)
+        return error.exit_code
+    except OutputError as error:
+        if not error.closed:
+            complain(str(error))
         return error.exit_code
     except FacesimError as error:
-        click.secho(f"facesim: {error}", fg="red", err=True)
+        complain(str(error))
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.secho("facesim: interrupted", fg="yellow", err=True)
+    except (Exception, KeyboardInterrupt) as error:
+        return _last(error, args)
+
+
+def _run(args: list[str]) -> int:
+    # Not click's own main: it takes the end of an input for an interrupt, and looks for a request of a shell under
+    # another name where the command is `python -m facesim`.
+    if _COMPLETE in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(facesim, {}, "facesim", _COMPLETE, os.environ[_COMPLETE])
+    try:
+        with facesim.make_context("facesim", args) as ctx:
+            return facesim.invoke(ctx) or 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+
+
+def _last(error: BaseException, args: list[str]) -> int:
+    """Of what nothing has turned into an error in words: say what there is to say, and where the rest is."""
+    if any(isinstance(one, (KeyboardInterrupt, click.Abort)) for one in _chain(error)):
+        complain("interrupted", "yellow")
         return study.INTERRUPTED
+    command = " ".join(_command(args)) or "compare"
+    what = f"{command} ended unexpectedly: {type(error).__name__}: {reason(error)}"
+    if isinstance(error, EOFError):
+        what = f"{command} wanted to read an answer, or a file, that ended before it was complete: {reason(error)}"
+    elif isinstance(error, OSError):
+        place = f" ({error.filename})" if error.filename is not None else ""
+        what = f"{command} was refused something by the system: {reason(error)}{place}"
+    elif isinstance(error, MemoryError):
+        what = f"{command} needs more memory than there is"
+    try:
+        details = f"details are in {_keep(error, command)}, to report or to look into"
+    except OSError as other:
+        details = f"details could not be written: {reason(other)}"
+    complain(f"{what}; {details}")
+    return 1
 
 
-class _CompareByDefault(click.Group):
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those during whose handling it came."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _command(args: list[str]) -> list[str]:
+    """The names of the command and its groups that `args` begin with, without what the user gave them."""
+    names: list[str] = []
+    place: click.Command | None = facesim
+    for word in args:
+        place = place.commands.get(word) if isinstance(place, click.Group) else None
+        if place is None:
+            break
+        names.append(word)
+    return names
+
+
+def _keep(error: BaseException, command: str) -> Path:
+    """Write the traceback to a file of its own that nobody else can read, and return where it is."""
+    from facesim.folders import state_folder
+
+    folder = state_folder() / "errors"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    text = "".join(
+        [f"facesim {command}, version {__version__}, Python {sys.version}\n\n", *traceback.format_exception(error)]
+    )
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(text.encode("utf-8", "backslashreplace"))
+    return file
+
+
+class _CompareByDefault(Group):
     """A group whose options alone mean the command `compare`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

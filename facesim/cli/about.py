@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 import psutil
 
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models import HEADS, MODELS
 from facesim.spec.recipes import RECIPES
 
 
-@click.command()
+@command()
 @click.option("--image-size", default=64, show_default=True, help="height and width in pixels")
-@click.option("--head", type=click.Choice(list(HEADS)), default="softmax", show_default=True, help="classifier")
+@click.option("--head", type=Choice(list(HEADS)), default="softmax", show_default=True, help="classifier")
 @click.option("--identities", default=29, show_default=True, help="people that the classifier knows")
 @click.option("--batch", default=32, show_default=True, help="examples in one update")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -25,39 +25,40 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
 
     sizes = {name: size(name, head, (image_size, image_size, 3), identities, batch)._asdict() for name in MODELS}
     if as_json:
-        click.echo(json.dumps(sizes, indent=1))
+        echo_json(sizes)
         return
-    click.echo(f"{'--model':17}{'parameters':>14}{'MFLOPs':>10}{'head, MB':>10}")
+    echo(f"{'--model':17}{'parameters':>14}{'MFLOPs':>10}{'head, MB':>10}")
     for name, own in sizes.items():
         figures = f"{own['parameters']:14,}{own['flops'] / 1e6:10,.0f}{own['head_bytes'] / 1e6:10,.1f}"
-        click.echo(f"{name:17}{figures}  {MODELS[name].summary}")
-    click.echo(
+        echo(f"{name:17}{figures}  {MODELS[name].summary}")
+    echo(
         f"\n{image_size}x{image_size} pixels, {identities:,} identities, {head} head, batch {batch}. FLOPs: an image's"
     )
-    click.echo("forward pass. Head: its parameters, gradient and Adam's moments, and a batch's logits, in training.\n")
+    echo("forward pass. Head: its parameters, gradient and Adam's moments, and a batch's logits, in training.\n")
     memory = psutil.virtual_memory().total
     if large := [name for name, own in sizes.items() if own["head_bytes"] > memory]:
-        click.secho(f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n", fg="red")
+        told = f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n"
+        echo(click.style(told, fg="red"))
     for name, about in HEADS.items():
-        click.echo(f"--head {name:10}{about.summary}")
+        echo(f"--head {name:10}{about.summary}")
 
 
-@click.command()
+@command()
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def recipes(as_json: bool) -> None:
     """List the recipes and what each sets; an option given with one wins over it."""
     from facesim.spec.options import flag
 
     if as_json:
-        click.echo(json.dumps({name: recipe._asdict() for name, recipe in RECIPES.items()}, indent=1))
+        echo_json({name: recipe._asdict() for name, recipe in RECIPES.items()})
         return
     for name, recipe in RECIPES.items():
-        click.echo(f"--recipe {name:10}{recipe.summary}")
+        echo(f"--recipe {name:10}{recipe.summary}")
         for setting, value in recipe.settings.items():
-            click.echo(f"    {flag(setting)}" + ("" if value is True else f" {value}"))
+            echo(f"    {flag(setting)}" + ("" if value is True else f" {value}"))
 
 
-@click.command()
+@command()
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def doctor(as_json: bool) -> int:
     """Check that this machine can run facesim, and say what to do where it cannot."""
@@ -65,9 +66,9 @@ def doctor(as_json: bool) -> int:
 
     checks = examine()
     if as_json:
-        click.echo(json.dumps([check._asdict() for check in checks], indent=1))
+        echo_json([check._asdict() for check in checks])
     else:
         for check in checks:
             mark, colour = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "fail": ("FAIL", "red")}[check.level]
-            click.echo(f"{click.style(mark, fg=colour)} {check.name}: {check.finding}")
+            echo(f"{click.style(mark, fg=colour)} {check.name}: {check.finding}")
     return 1 if any(check.level == "fail" for check in checks) else 0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facesim.cli.output import console, echo, echo_json
+from facesim.cli.parsing import Choice, command
 from facesim.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.aws.session import Account
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
 _region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
 
@@ -25,27 +27,31 @@ def _account(region: str | None) -> Account:
 
 
 def _is_run(target: str) -> bool:
-    return (Path(target) / "job.json").is_file()
+    try:
+        return os.path.lexists(Path(target) / "job.json")
+    except ValueError:
+        return False
 
 
 def _name_and_region(target: str, region: str | None) -> tuple[str, str | None]:
     """The training job that TARGET names: by itself, or by the run directory that it was started from."""
     if not _is_run(target):
         return target, region
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
     run = Run.open(Path(target))
     return _job_of(run), region or run.job().backend.region
 
 
 def _job_of(run: Run) -> str:
-    request = json.loads(run.plan_file.read_text()) if run.plan_file.exists() else {}
-    if "CreateTrainingJob" not in request or not run.job().backend.can_attach:
+    request = run.plan().get("CreateTrainingJob")
+    name = request.get("TrainingJobName") if isinstance(request, dict) else None
+    if not isinstance(name, str) or not run.job().backend.can_attach:
         raise InputError(f"{run.directory} did not run at AWS: its backend is {run.job().backend.name}")
-    return request["CreateTrainingJob"]["TrainingJobName"]
+    return name
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="JOB")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder for the run directory, if JOB is the name of a training job")  # fmt: skip
@@ -56,13 +62,12 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
 
     JOB is the run directory that it was started from, or the training job's name.
     """
-    from rich.console import Console
 
     from facesim.aws.attach import open_run
     from facesim.aws.job import SageMakerJob
     from facesim.cli.study import INTERRUPTED, show_report
     from facesim.progress import make_watcher
-    from facesim.run import State
+    from facesim.runs.states import RunState
     from facesim.study import attach as follow
 
     name, region = _name_and_region(target, region)
@@ -70,15 +75,16 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     run = open_run(account, name, Path(target) if _is_run(target) else output)
     if run.result() is None:
         execution = SageMakerJob(run, account, name, on_interrupt=run.job().backend.on_interrupt)
-        watcher = make_watcher(Console(), quiet=as_json)
+        watcher = make_watcher(console(), quiet=as_json)
         watcher.started(run, 1, 1)
         watcher.ended(run, follow(run, execution, "measured", watcher))
     show_report([run], run.directory / "report.html", as_json)
-    state = (run.result() or {})["state"]
-    return {State.COMPLETED.value: 0, State.STOPPED.value: INTERRUPTED}.get(state, 1)
+    result = run.result()
+    assert result is not None, "a run that was followed to its end has one"
+    return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="[JOB]", required=False)
 @_region
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -90,34 +96,34 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
     if target is None:
         jobs = newest(_account(region))
         if as_json:
-            click.echo(json.dumps(jobs, indent=1, default=str))
+            echo_json(jobs)
             return
         for job in jobs:
             created = f"{job['CreationTime']:%Y-%m-%d %H:%M}"
-            click.echo(f"{job['TrainingJobName']:63} {job['TrainingJobStatus']:11} {created}")
+            echo(f"{job['TrainingJobName']:63} {job['TrainingJobStatus']:11} {created}")
         if not jobs:
-            click.echo("no training jobs of facesim's in this region")
+            echo("no training jobs of facesim's in this region")
         return
     name, region = _name_and_region(target, region)
     account = _account(region)
     told = describe(account, name)
     if as_json:
-        click.echo(json.dumps(told, indent=1, default=str))
+        echo_json(told)
         return
-    click.echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
+    echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
     for transition in told.get("SecondaryStatusTransitions", []):
         end = transition.get("EndTime")
         lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   going on"
-        click.echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
+        echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
     if "FailureReason" in told:
-        click.echo(f"  {told['FailureReason']}")
+        echo(f"  {told['FailureReason']}")
     if told["TrainingJobStatus"] in OUTCOMES:
         bill = reported(told)
         cost = f"emulated by {account.emulator}" if account.emulator else f"${bill['cost_usd']:.4f}"
-        click.echo(f"  billed {bill['billable_s']} s, {cost}")
+        echo(f"  billed {bill['billable_s']} s, {cost}")
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="JOB")
 @click.option("--host", help="only of this host, such as algo-2")
 @click.option("--follow", is_flag=True, help="go on until the job has ended")
@@ -136,13 +142,13 @@ def logs(target: str, host: str | None, follow: bool, region: str | None) -> Non
         with asking("read the training job's logs"):
             for line in tail.new():
                 if host in (None, line.host):
-                    click.echo(f"{line.host}  {redacted(line.text)}")
+                    echo(f"{line.host}  {redacted(line.text)}")
         if ended or not follow:
             return
         time.sleep(2.0)
 
 
-@click.command()
+@command()
 @click.argument("target", metavar="JOB")
 @_region
 def cancel(target: str, region: str | None) -> None:
@@ -151,11 +157,11 @@ def cancel(target: str, region: str | None) -> None:
 
     name, region = _name_and_region(target, region)
     going_on = stop(_account(region), name)
-    click.echo(f"{name}: {'stopping' if going_on else 'had ended already'}")
+    echo(f"{name}: {'stopping' if going_on else 'had ended already'}")
 
 
-@click.command()
-@click.argument("name", type=click.Choice(["user", "role", "trust"]), default="user")
+@command()
+@click.argument("name", type=Choice(["user", "role", "trust"]), default="user")
 @_region
 @click.option("--role", default="facesim-training", show_default=True, help="name of the role of training jobs")
 @click.option("--bucket", help="S3 bucket  [default: sagemaker-REGION-ACCOUNT]")
@@ -174,10 +180,10 @@ def policy(name: str, region: str | None, role: str, bucket: str | None, prefix:
         "PREFIX": prefix,
         "ROLE": role,
     }
-    click.echo(written(name, places))
+    echo(written(name, places))
 
 
-@click.command()
+@command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on; nobody is authenticated")
 @click.option("--port", default=5055, show_default=True, help="port to listen on; 0 is any free one")
 @click.option(
@@ -218,7 +224,7 @@ def emulator(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     url = running.start()
-    click.echo(f"export AWS_ENDPOINT_URL={url} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x")
+    echo(f"export AWS_ENDPOINT_URL={url} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x")
     while not over.wait(0.5):  # a wait without an end would not let the signal's handler run on every system
         pass
     running.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.cli.options import job_options
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import group
+from facesim.errors import doing
 
 if TYPE_CHECKING:
     from facesim.data import Description
@@ -22,7 +24,7 @@ _MANY = 20_000
 _SHOWN = 20
 
 
-@click.group()
+@group()
 def data() -> None:
     """Images to train on."""
 
@@ -39,7 +41,10 @@ def render(out: Path, **options: Any) -> None:
     from facesim.data import RenderSpec, render_folder
 
     spec = RenderSpec(**options)
-    with click.progressbar(length=spec.identities * spec.images, label=f"rendering into {out}") as bar:
+    with (
+        doing(f"write images into {out}", "name a folder with room for them"),
+        click.progressbar(length=spec.identities * spec.images, label=f"rendering into {out}", file=sys.stderr) as bar,
+    ):
         render_folder(spec, out, lambda _, done, __: bar.update(done - bar.pos))
 
 
@@ -68,10 +73,10 @@ def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
             found = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
     sizes = original_sizes(source, job.experiment.image_size)
     if as_json:
-        click.echo(json.dumps({**asdict(found), "original_sizes": sizes and asdict(sizes)}, indent=1))
+        echo_json({**asdict(found), "original_sizes": sizes and asdict(sizes)})
         return
     for line in _description(found, sizes):
-        click.echo(line)
+        echo(line)
 
 
 def _description(found: Description, sizes: Sizes | None) -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from facesim.cli.output import echo
+from facesim.cli.parsing import group
 
-@click.group()
+
+@group()
 def image() -> None:
     """The container image that hosts run, in the docker backend and on SageMaker."""
 
@@ -19,8 +22,8 @@ def build(tag: str | None, base: str | None, tensorflow: str | None) -> None:
     from facesim import image as images
 
     name = tag or images.IMAGE
-    made = images.build(name, base or images.BASE, tensorflow or images.TENSORFLOW, tell=click.echo)
-    click.echo(f"made {name} ({made.removeprefix('sha256:')[:12]})")
+    made = images.build(name, base or images.BASE, tensorflow or images.TENSORFLOW, tell=echo)
+    echo(f"made {name} ({made.removeprefix('sha256:')[:12]})")
 
 
 @image.command()
@@ -31,4 +34,4 @@ def check(tag: str | None) -> None:
 
     name = tag or images.IMAGE
     images.check(name)
-    click.echo(f"{name} is here and holds this facesim")
+    echo(f"{name} is here and holds this facesim")

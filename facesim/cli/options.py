@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from facesim.errors import InputError
-from facesim.files import read_toml
+from facesim.cli.parsing import Choice, Command
 from facesim.spec.job import options
 from facesim.spec.options import GROUPS, About, Option
 
@@ -28,7 +26,7 @@ class GroupedOption(click.Option):
         self.about = about
 
 
-class GroupedCommand(click.Command):
+class GroupedCommand(Command):
     """A command whose help shows the common options in groups; `--help-all` shows all of them."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -96,7 +94,7 @@ def _click_option(one: Option, several: bool) -> Decorator:
         *names,
         cls=GroupedOption,
         about=one.about,
-        type=None if one.kind is bool else click.Choice(one.choices()) if one.choices else one.kind,
+        type=None if one.kind is bool else Choice(one.choices()) if one.choices else one.kind,
         multiple=one.several or several,
         default=None,
         callback=_none_if_empty,
@@ -108,19 +106,3 @@ def _click_option(one: Option, several: bool) -> Decorator:
 def _none_if_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:
     """An option that may be given several times and was not is left out, like any other."""
     return None if value == () else value
-
-
-def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Let a TOML file give the defaults of the command's options."""
-    if path is None:
-        return
-    content = read_toml(path, "--config")
-    settings = {name.replace("-", "_"): value for name, value in content.items()}
-    known = {option.name for option in ctx.command.params} - {"config", "dry_run", "as_json", "help_all"}
-    unknown = sorted(settings.keys() - known)
-    if unknown:
-        raise InputError(f"--config {path}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(known))}")
-    several = {option.name for option in ctx.command.params if getattr(option, "multiple", False)}
-    ctx.default_map = {
-        name: [value] if name in several and isinstance(value, str) else value for name, value in settings.items()
-    }

@@ -7,8 +7,11 @@ from dataclasses import asdict
 
 import click
 
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import group
 
-@click.group(invoke_without_command=True)
+
+@group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 @click.pass_context
 def prices(ctx: click.Context, as_json: bool) -> None:
@@ -20,26 +23,20 @@ def prices(ctx: click.Context, as_json: bool) -> None:
     rows = list(instances().values())
     if as_json:
         discount = assumed_spot_discount()
-        click.echo(
-            json.dumps({"instances": [asdict(row) for row in rows], "assumed_spot_discount": discount}, indent=1)
-        )
+        echo(json.dumps({"instances": [asdict(row) for row in rows], "assumed_spot_discount": discount}, indent=1))
         return
-    click.echo(
-        f"{'--instance-type':17}{'$/hour':>9}{'vCPU':>6}{'GiB':>6}{'Gbps':>9}{'':8}{'price':12}{'region':16}as of"
-    )
+    echo(f"{'--instance-type':17}{'$/hour':>9}{'vCPU':>6}{'GiB':>6}{'Gbps':>9}{'':8}{'price':12}{'region':16}as of")
     for row in rows:
         base = "?" if row.network_base_gbps is None else f"{row.network_base_gbps:g}"
         network = f"{base}/{row.network_peak_gbps:g}"
         shape = f"{row.vcpu:6}{row.memory_gib:6g}{network:>9}  {row.accelerator or '':6}"
         verified = "verified" if row.price_verified else click.style("UNVERIFIED", fg="yellow") + "  "
-        click.echo(
-            f"{row.name:17}{row.price_usd_per_hour:9.4f}{shape}{verified:12}{row.price_region:16}{row.price_date}"
-        )
-    click.echo("\nGbps: sustained/peak. Prices are for training, on demand, in dollars. They are from")
+        echo(f"{row.name:17}{row.price_usd_per_hour:9.4f}{shape}{verified:12}{row.price_region:16}{row.price_date}")
+    echo("\nGbps: sustained/peak. Prices are for training, on demand, in dollars. They are from")
     for date, source in dict.fromkeys((row.price_date, row.price_source) for row in rows):
-        click.echo(f"{date}: {source}")
+        echo(f"{date}: {source}")
     if not all(row.price_verified for row in rows):
-        click.echo("Those called UNVERIFIED: facesim prices refresh asks AWS for them.")
+        echo("Those called UNVERIFIED: facesim prices refresh asks AWS for them.")
 
 
 @prices.command()
@@ -51,7 +48,7 @@ def refresh(region: str, as_json: bool) -> None:
 
     def progress(products: int) -> None:
         if not as_json:
-            click.echo(f"prices of {region}: {products} products read", err=True)
+            echo(f"prices of {region}: {products} products read", err=True)
 
     found = fetch(region, progress)
     if as_json:
@@ -61,8 +58,8 @@ def refresh(region: str, as_json: bool) -> None:
             "usd_per_hour": found.usd_per_hour,
             "missing": found.missing,
         }
-        click.echo(json.dumps(content, indent=1))
+        echo_json(content)
         return
-    click.echo(f"{len(found.usd_per_hour)} prices of {region}, verified today: {found.file}")
+    echo(f"{len(found.usd_per_hour)} prices of {region}, verified today: {found.file}")
     if found.missing:
-        click.echo(f"AWS gives no one price there for {', '.join(found.missing)}: these stay as they were")
+        echo(f"AWS gives no one price there for {', '.join(found.missing)}: these stay as they were")

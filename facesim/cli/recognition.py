@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim import unused
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.disk import writing_to
-from facesim.errors import InputError
+from facesim.errors import InputError, doing
 from facesim.unused import Unused, printable
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
     from facesim.recognition.embedding import Recogniser
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.spec.job import Job
 
 
 def _recogniser(path: Path) -> tuple[Run, Recogniser]:
     """The one run at `path` and its model."""
-    from facesim.run import find_run
+    from facesim.runs.directory import find_run
 
     run = find_run(path)
     hush_tensorflow()
@@ -34,7 +36,7 @@ def _recogniser(path: Path) -> tuple[Run, Recogniser]:
     return run, Recogniser(run)
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[DATA]", required=False)
 @click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
@@ -56,8 +58,8 @@ def evaluate(
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    from facesim.files import write_json
     from facesim.inputs import prepare_data
+    from facesim.runs.records import Evaluation
 
     if pairs and not source:
         raise InputError(f"--pairs {pairs} needs DATA, the folder of LFW's images that it names")
@@ -85,15 +87,13 @@ def evaluate(
         )
         found = assess_others(recogniser, prepared(other), fars)
     found = mark(run, found)
-    earlier = json.loads(run.evaluation_file.read_text()) if run.evaluation_file.exists() else {}
-    earlier.pop(found["data"], None)
     with writing_to(run.directory, "make room there"):
-        write_json(run.evaluation_file, {**earlier, found["data"]: found})  # the newest last
+        run.keep_evaluation(Evaluation.model_validate(found))
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        echo_json(found)
         return
     for line in _evaluation(found):
-        click.echo(line)
+        echo(line)
 
 
 def _evaluation(found: dict[str, Any]) -> list[str]:
@@ -128,7 +128,7 @@ def _evaluation(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("embeddings.npz"), show_default=True,
@@ -140,9 +140,9 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     files = _image_files(images)
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
-    with writing_to(output.parent):
+    with writing_to(output.parent), doing(f"write {output}", "name another file with --output"):
         np.savez(output, embeddings=embeddings, paths=[printable(str(file)) for file in files])
-    click.echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
+    echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
 def _image_files(paths: tuple[Path, ...]) -> list[Path]:
@@ -165,10 +165,10 @@ def _images_below(folder: Path) -> Sequence[Path]:
 def _tell(folder: Path, left_out: Sequence[Unused], notes: Sequence[str] = ()) -> None:
     """Say on stderr what of a folder is not used, and how it was read."""
     for text in (*([f"not used: {unused.told(left_out)}"] if left_out else []), *notes):
-        click.echo(f"facesim: {printable(str(folder))}: {text}", err=True)
+        echo(f"facesim: {printable(str(folder))}: {text}", err=True)
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
@@ -199,13 +199,13 @@ def verify(run_directory: Path, first: Path, second: Path, threshold: float | No
         verdict = f"cannot tell: {why_not}" if why_not else "the same person" if same else "different people"
     if as_json:
         told = {"similarity": similarity, "threshold": threshold, "same": same, "cannot_tell": why_not}
-        click.echo(json.dumps({**told, "evaluation": found and found.to_json(), "notes": notes}))
+        echo(json.dumps({**told, "evaluation": found and found.to_json(), "notes": notes}))
         return
     against = "" if threshold is None else f", threshold {threshold:.3f}"
-    click.echo("\n  ".join([f"{verdict}; similarity {similarity:.3f}{against}", *notes]))
+    echo("\n  ".join([f"{verdict}; similarity {similarity:.3f}{against}", *notes]))
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("gallery", type=click.Path(path_type=Path))
 @click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -247,18 +247,18 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
         notes = [*([evaluated.right] if evaluated.right else []), evaluated.origin, *evaluated.cautions]
     if as_json:
         evaluation = evaluated and evaluated.to_json()
-        click.echo(json.dumps([{**entry, "evaluation": evaluation, "notes": notes} for entry in ranked], indent=1))
+        echo_json([{**entry, "evaluation": evaluation, "notes": notes} for entry in ranked])
         return
     for entry in ranked:
         told = ", ".join(f"{each['identity']} {each['similarity']:.3f}" for each in entry["likest"])
         stranger = "; less than the threshold, so perhaps none of them" if entry["like_enough"] is False else ""
-        click.echo(f"{entry['probe']}: {told}{stranger}")
-    click.echo("\n  ".join([f"cannot tell: {why_not}" if why_not else "how far to rely on that:", *notes]))
+        echo(f"{entry['probe']}: {told}{stranger}")
+    echo("\n  ".join([f"cannot tell: {why_not}" if why_not else "how far to rely on that:", *notes]))
 
 
-@click.command()
+@command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--format", "kind", type=click.Choice(["keras", "savedmodel"]), default="keras", show_default=True,
+@click.option("--format", "kind", type=Choice(["keras", "savedmodel"]), default="keras", show_default=True,
               help="one file for Keras, or a folder for TensorFlow and its servers")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
 def export(run_directory: Path, kind: str, output: Path | None) -> None:
@@ -280,17 +280,17 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
         names = prepare_data(run.job(), lambda *_: None).names
     except InputError as error:
         names = ()
-        click.echo(f"facesim: people have numbers in place of names: {error}", err=True)
+        echo(f"facesim: people have numbers in place of names: {error}", err=True)
     if len(names) != recogniser.identities:
         names = [str(number) for number in range(recogniser.identities)]
     from facesim.models.export import portable, write_keras, write_savedmodel
 
     experiment = recogniser.experiment
     model = portable(recogniser.model, experiment.model, experiment.mirror_test)
-    with writing_to(output.parent):
+    with writing_to(output.parent), doing(f"write {output}", "name another place with --output"):
         (write_keras if kind == "keras" else write_savedmodel)(model, names, output)
     height, width, channels = model.input_shape[1:]
-    click.echo(
+    echo(
         f"{output}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
         f"{model.outputs[0].shape[-1]} dimensions and {len(names)} people"
     )

@@ -10,28 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own, read_config
+from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.output import console, echo, echo_json, writing
+from facesim.cli.parsing import Choice, command, read_config
 from facesim.errors import DiskFull, InputError
 from facesim.spec.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from facesim.baselines import Score
-    from facesim.run import Run
+    from facesim.runs.directory import Run
+    from facesim.runs.records import Result
     from facesim.spec.data import DataSpec
     from facesim.spec.job import Job
     from facesim.study import Watcher
 
 INTERRUPTED = 130
 
+#: More runs of one thing are a slip of the finger.
+MAX_SEEDS = 1000
+
 
 def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options of `run` and `compare`. What is left out is the job's default."""
     file = click.Path(path_type=Path)
     options = [
-        own("--strategy", type=click.Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
+        own("--strategy", type=Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
             show_default=True, group="Training", help="how replicas train together; repeatable"),
         job_options(several=("subset",), without=("strategy", "seed")),
-        own("--seeds", type=click.IntRange(1), default=1, show_default=True, group="Training",
+        own("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, group="Training",
             help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         own("--spot/--no-spot", default=None, group="Cost and spot",
             help="play managed spot training; any other option that begins with --spot asks for it, too"),
@@ -68,7 +74,7 @@ def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
 
 
 def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.spec.faults import read_faults
     from facesim.study import resume
 
@@ -120,32 +126,30 @@ def _study(
     if dry_run:
         return _print_dry_run(jobs, output)
 
-    from facesim.run import State
+    from facesim.runs.states import RunState
     from facesim.study import run_study
 
     runs = run_study(jobs, output, _watcher(as_json))
-    if baselines and State.STOPPED not in {(run.result() or {}).get("state") for run in runs}:
+    if baselines and RunState.STOPPED not in {result.state for run in runs if (result := run.result())}:
         _baselines(jobs, output)
     return _finished(runs, output, as_json)
 
 
 def _watcher(as_json: bool) -> Watcher:
-    from rich.console import Console
-
     from facesim.progress import make_watcher
 
-    return make_watcher(Console(), quiet=as_json)
+    return make_watcher(console(), quiet=as_json)
 
 
 def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     """Report on runs that have ended; the command's exit code."""
-    from facesim.run import State
+    from facesim.runs.states import RunState
 
     show_report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
-    states = {result["state"] if (result := run.result()) else None for run in runs}
-    if State.STOPPED in states:
+    states = {result.state if (result := run.result()) else None for run in runs}
+    if RunState.STOPPED in states:
         return INTERRUPTED
-    return 0 if states <= {State.COMPLETED} else 1  # one without a result could not be followed to its end
+    return 0 if states <= {RunState.COMPLETED} else 1  # one without a result could not be followed to its end
 
 
 def _baselines(jobs: list[Job], output: Path) -> list[Score]:
@@ -163,14 +167,14 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
         elif spec not in scores:
             scores[spec] = record_baselines(data, job.experiment.model_dump(), [spec.seed], output)
     for told in too_many:
-        click.echo(f"no classical baselines: {told}, and they take too long on more than {MAX_IMAGES:,}", err=True)
+        echo(f"no classical baselines: {told}, and they take too long on more than {MAX_IMAGES:,}", err=True)
     return [score for own in scores.values() for score in own]
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
     from facesim.inputs import prepare_all, told_of_data
     from facesim.leakage import check_unseen
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.study import cost_estimate, render_jobs
 
     inputs = prepare_all(jobs, lambda *_: None)
@@ -189,7 +193,7 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
     told: dict[str, Any] = {"runs": shown, "notices": told_of_data(inputs)}
     if estimate := cost_estimate(rendered):
         told["estimate"] = estimate
-    click.echo(json.dumps(told, indent=1))
+    echo_json(told)
     return 0
 
 
@@ -202,18 +206,27 @@ def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
     except DiskFull as error:  # what there is to say can be shown nevertheless
         comparison, full = compare(runs), error
     if as_json:
-        results = [run.result() for run in runs]
+        results = [result and result.model_dump(mode="json") for run in runs for result in [_result(run)]]
         file = None if full else str(html)
-        click.echo(json.dumps({"report": file, "results": results, "comparison": to_json(comparison)}, indent=1))
+        echo_json({"report": file, "results": results, "comparison": to_json(comparison)})
     else:
-        print_report(comparison)
+        with writing():
+            print_report(comparison, console())
         if not full:
-            click.echo(f"\nreport: {html}")
+            echo(f"\nreport: {html}")
     if full:
         raise full
 
 
-@click.command()
+def _result(run: Run) -> Result | None:
+    """A run's result, if it has one that can be read; why not is in the comparison's warnings."""
+    try:
+        return run.result()
+    except InputError:
+        return None
+
+
+@command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
@@ -221,14 +234,16 @@ def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
-    from facesim.run import find_runs
+    from facesim.runs.directory import find_runs
 
     show_report(find_runs(list(runs)), output, as_json)
 
 
-@click.command()
+@command()
 @click.argument("source", metavar="DATA")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="splits, with seeds 0, 1, ...")
+@click.option(
+    "--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, help="splits, with seeds 0, 1, ..."
+)
 @job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "subset"))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
@@ -240,14 +255,13 @@ def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: A
 
     table = means(_baselines([make_job(data=source, seed=seed, **options) for seed in range(seeds)], output))
     if as_json:
-        click.echo(json.dumps(table, indent=1))
+        echo_json(table)
         return
-    click.echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
+    echo(f"{'':12}{'held-out':>10}{'sd':>8}{'balanced':>10}{'seconds':>10}")
     for name, score in table.items():
-        spread = "" if score["accuracy_sd"] is None else f"{100 * own['accuracy_sd']:.1f} %"
-        figures = (
-            f"{100 * own['accuracy']:8.1f} %{spread:>8}{100 * own['balanced_accuracy']:8.1f} %{own['seconds']:10.2f}"
-        )
-        click.echo(f"{name:12}{figures}  {BASELINES[name].summary}")
+        spread = "" if score["accuracy_sd"] is None else f"{100 * score['accuracy_sd']:.1f} %"
+        accuracy, balanced = 100 * score["accuracy"], 100 * score["balanced_accuracy"]
+        figures = f"{accuracy:8.1f} %{spread:>8}{balanced:8.1f} %{score['seconds']:10.2f}"
+        echo(f"{name:12}{figures}  {BASELINES[name].summary}")
     for name in BASELINES.keys() - table.keys():
-        click.echo(f"{name:12}  left out: it needs more than one training image of somebody")
+        echo(f"{name:12}  left out: it needs more than one training image of somebody")

@@ -9,38 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from facesim.runs.records import Load
 
 if TYPE_CHECKING:
     import pandas
-
-#: Of all CPU time of the machine, in percent, what other programs may use. An idle system's services use 1 to 3.
-MAX_FOREIGN_CPU_PERCENT = 10.0
-
-#: Of all CPU time of the machine, in percent, what its hypervisor may give to others while programs here want it.
-MAX_STEAL_PERCENT = 3.0
-
-
-class Load(BaseModel):
-    """What else used the machine's CPUs, 0-100 % of all of them, mean over the run; None where it was not measured.
-
-    foreign_cpu_percent: by programs that are not the run's. steal_percent: by other guests of the hypervisor.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    foreign_cpu_percent: float | None = None
-    steal_percent: float | None = None
-
-    @property
-    def disturbances(self) -> tuple[str, ...]:
-        """What is beyond its share, in words; empty if nothing is known to be."""
-        told = []
-        if (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
-            told.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
-        if (self.steal_percent or 0.0) > MAX_STEAL_PERCENT:
-            told.append(f"the hypervisor took {self.steal_percent:.0f} % of it for others")
-        return tuple(told)
 
 
 def measured_load(samples: pandas.DataFrame, one_machine: bool) -> Load:

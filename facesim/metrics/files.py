@@ -7,15 +7,16 @@ Every process that records has a file of its own, so no two write to the same on
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facesim.errors import InputError
+from facesim.errors import InputError, reason
 from facesim.files import in_a_line, written
 from facesim.metrics.schema import METRICS, Sample, sample
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 if TYPE_CHECKING:
     import pandas
@@ -52,10 +53,18 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Sample]:
     for line in lines:
         try:
             row = Sample(**json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
-        if row.name in METRICS:
+        if _is_sound(row):
             yield row
+
+
+def _is_sound(row: Sample) -> bool:
+    texts = (row.name, row.host, row.role, row.source)
+    if not all(isinstance(text, str) for text in texts) or row.name not in METRICS:
+        return False
+    numbers = (row.time_unix_s, row.task_index, row.value)
+    return all(isinstance(number, (int, float)) for number in numbers) and math.isfinite(row.time_unix_s)
 
 
 def recorded(file: Path, metric: str) -> list[tuple[float, float]]:
@@ -89,8 +98,11 @@ def samples_in(directory: Path) -> pandas.DataFrame:
 
     rows: list[Sample] = []
     for path in sorted(directory.glob("*.jsonl")):
-        with path.open("rb") as file:
-            rows.extend(parse_lines(file))
+        try:
+            with path.open("rb") as file:
+                rows.extend(parse_lines(file))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {reason(error)}; leave this run out of the report") from None
     return pandas.DataFrame(rows, columns=list(Sample._fields)).sort_values(
         "time_unix_s", ignore_index=True, kind="stable"
     )

@@ -14,7 +14,7 @@ from cluster.liveness import ATTEND
 from facesim.metrics.collectors import Collector, make_collectors
 from facesim.metrics.files import SampleWriter
 from facesim.metrics.place import host_index, host_name
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 
 def main(run_directory: str, pids: dict[str, int]) -> None:

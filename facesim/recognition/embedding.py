@@ -9,7 +9,7 @@ import numpy as np
 
 from facesim import models
 from facesim.data.decode import read_image
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 if TYPE_CHECKING:
     import keras

@@ -7,7 +7,6 @@ how often it errs there, and there is none where the model was not found to tell
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from facesim.recognition.groups import MIN_PEOPLE
 
 if TYPE_CHECKING:
-    from facesim.run import Run
+    from facesim.runs.directory import Run
 
 #: A model whose AUC may, by its 95 % interval, be no more than this tells little more than a coin, which has 0.5.
 LEAST_AUC = 0.6
@@ -122,14 +121,12 @@ def reliance(run: Run) -> Reliance | None:
     """By the newest evaluation on people whom the model was not trained on; if there is none, by the newest at all.
     None where the run was not evaluated.
     """
-    if not run.evaluation_file.exists():
-        return None
-    evaluations = [each for each in json.loads(run.evaluation_file.read_text()).values() if "verification" in each]
+    evaluations = list(run.evaluations().values())
     if not evaluations:
         return None
     unseen = [each for each in evaluations if not each.get("identities_seen_in_training")]
     found = (unseen or evaluations)[-1]
-    own, ranked = found["verification"], found.get("identification", {})
+    own, ranked = found.verification, found.identification or {}
     kept = found.get("model_sha256")
     low, high = (own.get("auc_low"), own.get("auc_high"))
     if low is None or high is None:

@@ -16,31 +16,44 @@ export      JSON
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from facesim.errors import InputError
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
-from facesim.run import Run
+from facesim.runs.directory import Run
 
 
 def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Comparison:
     """Compare `runs`: those of one strategy, backend and shape are one row, their seeds taken together.
 
+    A run that cannot be read is left out, and named in the warnings.
+
     Args:
         target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
 
     Raises:
-        InputError: a run's files are not what facesim writes.
+        InputError: there is no run that can be read.
     """
-    return compare_records([load(run) for run in runs], target_accuracy)
+    records, left_out = [], []
+    for run in runs:
+        try:
+            records.append(load(run))
+        except InputError as error:
+            left_out.append(f"left out: {run.id}: {error}")
+    if not records:
+        raise InputError("none of the runs can be read. " + "; ".join(left_out))
+    comparison = compare_records(records, target_accuracy)
+    return replace(comparison, warnings=(*left_out, *comparison.warnings))
 
 
 def write_report(runs: Iterable[Run], output: Path, target_accuracy: float | None = None) -> Comparison:
     """Compare `runs` and write the comparison as one self-contained HTML file.
 
     Raises:
-        InputError: a run's files are not what facesim writes, or `output` cannot be written.
+        InputError: there is no run that can be read, or `output` cannot be written.
     """
     from facesim.report.html import write_html
 

@@ -64,7 +64,7 @@ def _row(row: Row) -> dict[str, Any]:
                 "run_id": record.run.id,
                 "directory": str(record.run.directory),
                 "seed": record.result.seed,
-                "state": record.result.state,
+                "state": record.result.state.value,
                 "counted": record in row.counted,
                 "resumed": record.resumed,
                 "earlier_shapes": record.earlier_shapes,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from facesim.report.load import RunRecord
+from facesim.report.measures import chance_percent
 from facesim.report.rows import Row, shape_in_words
 
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
@@ -81,7 +82,7 @@ def _left_out(rows: Sequence[Row]) -> Iterator[str]:
         for record in row.records:
             if not record.completed:
                 why = f" ({_first_line(record.result.failure)})" if record.result.failure else ""
-                yield f"left out: {row.label}, {_name(record)}: {record.result.state}{why}"
+                yield f"left out: {row.label}, {_name(record)}: {record.result.state.value}{why}"
             elif record not in row.counted:
                 yield f"left out: {row.label}, {_name(record)}: the same seed was run again later"
 
@@ -115,7 +116,7 @@ def _learning(rows: Sequence[Row]) -> Iterator[str]:
             if record.result.held_out_loss is not None and not math.isfinite(record.result.held_out_loss):
                 yield f"{row.label}, {_name(record)}: training diverged, its held-out loss is not a finite number"
     for row in rows:
-        chance, target = row.counted[0].result.data.chance_accuracy_percent, row.target_accuracy
+        chance, target = chance_percent(row.counted[0]), row.target_accuracy
         if target is not None and chance is not None and target <= chance:
             yield f"time-to-accuracy means nothing: its target, {target:.1f} %, is not above chance {chance:.1f} %"
 

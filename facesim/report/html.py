@@ -11,15 +11,15 @@ from typing import Any
 from facesim.billing import assumed_spot_discount, instances
 from facesim.disk import is_full, no_room
 from facesim.errors import DiskFull, InputError
-from facesim.metrics.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
-from facesim.report.load import Data, RunRecord, since_launch_s
+from facesim.report.load import RunRecord, since_launch_s
 from facesim.report.measures import instance_s
 from facesim.report.plots import plots
 from facesim.report.plots.drawing import colours
 from facesim.report.rows import shape_in_words
 from facesim.report.words import estimated, quantity
+from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
 
 _TEMPLATE = "template.html"
 
@@ -136,10 +136,10 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
     shown = []
     for row in comparison.rows:
         for record in row.counted:
-            newest = list(record.evaluations.values())[-1] if record.evaluations else {}
-            if found := newest.get("groups"):
+            newest = list(record.evaluations.values())[-1] if record.evaluations else None
+            if newest and (found := newest.groups):
                 lines = [(what, rate) for what, rates in found["rates"].items() for rate in rates]
-                title = f"{row.label}, seed {record.result.seed}, {newest['data']}"
+                title = f"{row.label}, seed {record.result.seed}, {newest.data}"
                 shown.append({"title": title, "warning": found["warning"], "lines": lines})
     return shown
 
@@ -148,13 +148,12 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     """The run's events as (seconds since launch, event, details)."""
     shown = []
     for event in record.events:
-        at = event.get("time_unix_s")
-        since = "" if at is None else f"{since_launch_s(record.lives, at):,.1f} s"
-        told = {k: v for k, v in event.items() if k not in ("time_unix_s", "event") and v is not None}
+        since = f"{since_launch_s(record.lives, event.time_unix_s):,.1f} s"
+        told = event.details()
         if isinstance(told.get("shape"), dict):
             told["shape"] = shape_in_words(record.job.strategy, told["shape"])
-        details = ", ".join(f"{k} {_value(v)}" for k, v in told.items())
-        shown.append((since, str(event.get("event", "?")).replace("_", " "), details))
+        details = ", ".join(f"{name} {_value(value)}" for name, value in told.items())
+        shown.append((since, event.event.replace("_", " "), details))
     return shown
 
 
@@ -176,7 +175,7 @@ def _value(value: Any) -> str:
 
 def _words(name: str) -> str:
     named = {
-        "chance_accuracy_percent": "accuracy by chance (%)",
+        "chance_accuracy": "accuracy by chance",
         "cpu_count": "CPUs",
         "cpu_model": "CPU",
         "content_sha256": "SHA-256 of all images",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.billing.bill import billed_until_s
 from facesim.metrics.schema import COUNTER, METRICS
-from facesim.report.load import TASK, Billing, RunRecord
+from facesim.report.load import TASK, RunRecord
 from facesim.report.statistics import time_to_reach
+from facesim.runs.records import Billing
 
 if TYPE_CHECKING:
     import pandas
@@ -40,15 +41,9 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "time_to_accuracy_since_launch_s": Measure(
             "Time", "the same, since launch", "s", _reached("since_launch_s", target_accuracy)
         ),
-        "held_out_accuracy_percent": Measure(
-            "Learning", "held-out accuracy", "%", _result("held_out_accuracy_percent")
-        ),
-        "training_accuracy_percent": Measure(
-            "Learning", "training accuracy", "%", _result("training_accuracy_percent")
-        ),
-        "chance_accuracy_percent": Measure(
-            "Learning", "accuracy by chance", "%", lambda record: record.result.data.chance_accuracy_percent
-        ),
+        "held_out_accuracy_percent": Measure("Learning", "held-out accuracy", "%", _percent("held_out_accuracy")),
+        "training_accuracy_percent": Measure("Learning", "training accuracy", "%", _percent("training_accuracy")),
+        "chance_accuracy_percent": Measure("Learning", "accuracy by chance", "%", chance_percent),
         "examples_seen": Measure("Learning", "examples seen", "1", _result("examples_seen")),
         "updates": Measure("Learning", "updates", "1", _result("updates")),
         "cpu_percent": Measure("Resources", "CPU of all tasks, mean", "%", _tasks_cpu),
@@ -113,6 +108,18 @@ def by_role(utilisation: pandas.DataFrame, metric: str) -> pandas.DataFrame:
 
 def _result(name: str) -> Callable[[RunRecord], float | None]:
     return lambda record: _finite(getattr(record.result, name))
+
+
+def _percent(name: str) -> Callable[[RunRecord], float | None]:
+    """A share of the result's in percent."""
+    share = _result(name)
+    return lambda record: None if (value := share(record)) is None else 100 * value
+
+
+def chance_percent(record: RunRecord) -> float | None:
+    """The accuracy of always naming the person with the most images, in percent."""
+    share = record.result.data.chance_accuracy
+    return None if share is None else 100 * share
 
 
 def _phase(name: str) -> Callable[[RunRecord], float | None]:

@@ -20,7 +20,7 @@ from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.place import host_name
 from facesim.pretrained import FILE
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.training.objective import loss_for
 from facesim.training.optimizer import FusedAdam, make_optimizer
 

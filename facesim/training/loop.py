@@ -15,7 +15,6 @@ import numpy as np
 
 from cluster.pulse import TRAINING, phase, progressed
 from cluster.task import reached
-from facesim.files import write_json
 from facesim.metrics.monitor import record_connections
 from facesim.training.batches import epoch_batches
 from facesim.training.context import Context
@@ -97,7 +96,7 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
         with record.timed("save_s"):
             _save(model, context.run.model_file)
     exchange = (replicas.steps_per_exchange, replicas.exchange_bytes)
-    write_json(context.outcome_file, outcome(context, course, model, *exchange))
+    outcome(context, course, model, *exchange).write(context.outcome_file)
 
 
 def _save(model: keras.Model, file: Path) -> None:

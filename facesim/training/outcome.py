@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from facesim.data.identity import identity_of
 from facesim.pretrained import FILE
+from facesim.runs.records import Counts, Data, TaskOutcome
 from facesim.training.context import Context
 from facesim.training.course import Course
 from facesim.training.forward import parameter_bytes
@@ -19,50 +18,50 @@ from facesim.training.forward import parameter_bytes
 
 def outcome(
     context: Context, course: Course, model: keras.Model, steps_per_exchange: int | None, exchange_bytes: int
-) -> dict[str, Any]:
+) -> TaskOutcome:
     """What `outcome.json` holds. `model` has the final parameters."""
     counts, found, phases = course.counts, course.found, course.phases
     steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
     steady_examples = counts.examples - course.starts * context.job.update_batch  # the first update of each compiled
     identities = np.bincount(context.data.labels[context.train_indices])
-    return {
-        "stopped": context.stopping,
-        "held_out_accuracy": found.get("held_out_accuracy"),
-        "held_out_loss": found.get("held_out_loss"),
-        "training_accuracy": found.get("training_accuracy"),
-        "images_per_s": steady_examples / steady_s if steady_s > 0 and steady_examples > 0 else None,
-        "training_s": phases.get("training_s"),
-        "examples_seen": counts.examples,
-        "updates": counts.updates,
-        "phases": phases,
-        "parameters": model.count_params(),
-        "parameter_bytes": parameter_bytes(model),
-        "parameters_sha256": _digests(model),
-        "pretrained_sha256": _digest(context.pretrained / FILE) if context.pretrained else None,
-        "data": {
-            "name": context.data.name,
-            "identities": len(context.data.names),
-            "training_examples": len(context.train_indices),
-            "held_out_examples": len(context.held_out_indices),
-            "chance_accuracy": float(identities.max() / identities.sum()),
-            "content_sha256": context.data.sha256,
-            "tested_sha256": identity_of(context.data, context.held_out_indices) if context.leads else None,
-            "not_used": [asdict(one) for one in context.data.unused],
-            "notes": list(context.data.notes),
-        },
-        "counted": {
-            "examples_due": context.experiment.epochs * len(context.train_indices),
-            "examples": counts.examples,
-            "updates": counts.updates,
-            "last_version": counts.last_version,
-            "steps_by_worker": dict(sorted(counts.steps_by_worker.items())),
-            "examples_by_worker": dict(sorted(counts.examples_by_worker.items())),
-            "staleness": dict(sorted(counts.staleness.items())),
-            "steps_per_exchange": steps_per_exchange,
-            "exchange_bytes": exchange_bytes,
-            "steps_since_resized": dict(sorted(course.resized.steps_by_worker.items())) if course.resized else None,
-        },
-    }
+    return TaskOutcome(
+        stopped=context.stopping,
+        held_out_accuracy=found.get("held_out_accuracy"),
+        held_out_loss=found.get("held_out_loss"),
+        training_accuracy=found.get("training_accuracy"),
+        images_per_s=steady_examples / steady_s if steady_s > 0 and steady_examples > 0 else None,
+        training_s=phases.get("training_s"),
+        examples_seen=counts.examples,
+        updates=counts.updates,
+        phases=phases,
+        parameters=model.count_params(),
+        parameter_bytes=parameter_bytes(model),
+        parameters_sha256=_digests(model),
+        pretrained_sha256=_digest(context.pretrained / FILE) if context.pretrained else None,
+        data=Data(
+            name=context.data.name,
+            identities=len(context.data.names),
+            training_examples=len(context.train_indices),
+            held_out_examples=len(context.held_out_indices),
+            chance_accuracy=float(identities.max() / identities.sum()),
+            content_sha256=context.data.sha256,
+            tested_sha256=identity_of(context.data, context.held_out_indices) if context.leads else None,
+            not_used=tuple(context.data.unused),
+            notes=tuple(context.data.notes),
+        ),
+        counted=Counts(
+            examples_due=context.experiment.epochs * len(context.train_indices),
+            examples=counts.examples,
+            updates=counts.updates,
+            last_version=counts.last_version,
+            steps_by_worker=dict(sorted(counts.steps_by_worker.items())),
+            examples_by_worker=dict(sorted(counts.examples_by_worker.items())),
+            staleness=dict(sorted(counts.staleness.items())),
+            steps_per_exchange=steps_per_exchange,
+            exchange_bytes=exchange_bytes,
+            steps_since_resized=dict(sorted(course.resized.steps_by_worker.items())) if course.resized else None,
+        ),
+    )
 
 
 def _digest(file: Path) -> str:

@@ -18,7 +18,7 @@ from cluster.task import AGAIN, failing
 from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.disk import is_full, no_room
 from facesim.errors import FacesimError
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.training.context import open_context
 
 # A server with one of these hangs; two are enough for it to answer while it computes.

@@ -14,7 +14,8 @@ from facesim.aws.job import SageMakerJob
 from facesim.aws.session import Account
 from facesim.emulator.endpoint import Emulator
 from facesim.inputs import Inputs, prepare_inputs
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.runs.events import event_of
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
 from tests.aws.hosts import Script
@@ -79,7 +80,7 @@ def follow(run: Run, execution: SageMakerJob, on: Callable[[dict[str, Any]], Non
     events = []
     for event in execution.events(0.05):
         if event is not None:
-            run.record(**event)
+            run.record(event_of(event))
             events.append(event)
             on(event)
     execution.close()

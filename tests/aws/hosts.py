@@ -25,6 +25,8 @@ OUTCOME = {
     "counted": {
         "examples_due": 64,
         "examples": 64,
+        "updates": 8,
+        "last_version": 8,
         "steps_by_worker": {"0": 8},
         "examples_by_worker": {"0": 64},
     },

@@ -13,6 +13,7 @@ from facesim.aws.session import Account
 from facesim.billing.bill import make_bill
 from facesim.errors import InputError
 from facesim.metrics.files import read_samples
+from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
 from facesim.spec.spot import Spot
@@ -44,7 +45,7 @@ def test_results_come_home_into_an_ordinary_run_directory(endpoint, job, inputs,
     follow(run, execution)
 
     assert run.model_file.read_bytes() == b"a model"
-    assert run.outcome() == OUTCOME
+    assert run.outcome() == TaskOutcome.model_validate(OUTCOME)
     assert sorted(file.name for file in run.logs.iterdir()) == [
         "algo-1.log",
         "algo-2.log",

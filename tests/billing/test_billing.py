@@ -17,6 +17,7 @@ from facesim.billing import (
 from facesim.billing.bill import submitted
 from facesim.errors import InputError
 from facesim.recovery import spent_s
+from facesim.runs.events import event_of
 from facesim.spec.spot import Spot
 
 M5 = "ml.m5.2xlarge"
@@ -218,7 +219,7 @@ def test_a_clock_that_was_set_back_makes_nothing_negative():
 
     assert bill.training_s >= 100
     assert bill.restart_s >= 0
-    assert spent_s([course[0], back]) == 0
+    assert spent_s([event_of(course[0]), event_of(back)]) == 0
 
 
 def test_a_run_that_was_killed_is_billed_until_its_last_sign_of_life():

@@ -24,7 +24,9 @@ from facesim.errors import InputError
 from facesim.inputs import prepare_inputs
 from facesim.metrics.files import read_samples
 from facesim.result import finish
-from facesim.run import Run, State
+from facesim.runs.directory import Run
+from facesim.runs.events import event_of
+from facesim.runs.states import Outcome, RunState
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
 from tests.conftest import facesim, pids_of, still_running
@@ -167,7 +169,7 @@ class Executed:
         try:
             for event in execution.events(0.2):
                 if event is not None:
-                    self.run.record(**event)
+                    self.run.record(event_of(event))
                     self.end = event
                 if not acted and self._trains() and place.kept(self.run) and (not job.faults or self.events("fault")):
                     acted = True
@@ -176,7 +178,7 @@ class Executed:
             execution.close()
             execution.close()
         self.left = place.left(self.run)
-        state = {"completed": State.COMPLETED, "failed": State.FAILED, "stopped": State.STOPPED}[self.end["outcome"]]
+        state = Outcome(self.end["outcome"]).state
         self.result = finish(self.run, state, self.end.get("reason"), self.where.measurement, 1.0)
 
     def _trains(self) -> bool:
@@ -230,7 +232,7 @@ def test_a_job_completes_and_leaves_model_and_findings(completed, place):
     assert completed.end["outcome"] == "completed"
     assert completed.left == []
     assert completed.run.model_file.exists()
-    assert completed.result["state"] == State.COMPLETED
+    assert completed.result["state"] == RunState.COMPLETED
     assert completed.result["measurement"] == place.measurement
     assert completed.result["held_out_accuracy"] > 0.4
     assert completed.result["examples_seen"] == EPOCHS * completed.result["data"]["training_examples"]
@@ -277,7 +279,7 @@ def test_training_starts_from_the_network_that_is_named(execute, study):
     run = execute(strategy="single", epochs=1, pretrained=str(source.directory))
 
     network = hashlib.sha256(source.model_file.read_bytes()).hexdigest()
-    assert run.result["state"] == State.COMPLETED
+    assert run.result["state"] == RunState.COMPLETED
     assert run.run.outcome()["pretrained_sha256"] == network
     assert network in run.request.to_json()  # where it is found, wherever that is
 
@@ -288,7 +290,7 @@ def test_a_failure_comes_with_its_reason(execute):
     assert failed.end["outcome"] == "failed"
     told = str(failed.end.get("reason")) + failed.run.log_tail("chief-0")
     assert "lower --learning-rate" in told
-    assert failed.result["state"] == State.FAILED
+    assert failed.result["state"] == RunState.FAILED
 
 
 def test_cancelling_twice_drains_once_and_leaves_a_readable_run(execute):
@@ -301,7 +303,7 @@ def test_cancelling_twice_drains_once_and_leaves_a_readable_run(execute):
     assert stopped.end["outcome"] == "stopped"
     assert stopped.run.model_file.exists()
     assert stopped.result["examples_seen"] > 0
-    assert stopped.result["state"] == State.STOPPED
+    assert stopped.result["state"] == RunState.STOPPED
 
 
 def lose_a_host(execution: Execution, run: Run) -> None:

@@ -108,7 +108,7 @@ def test_a_strategy_with_backup_workers_still_trains_on_every_example_once(faces
 
     assert counted["examples"] == counted["examples_due"] == 2 * 64
     assert counted["updates"] == counted["last_version"] == 2 * 8
-    assert set(counted["staleness"]) == {"0"}
+    assert set(counted["staleness"]) == {0}
 
 
 def assert_same_parameters(one: Run, other: Run, atol: float) -> None:
@@ -146,7 +146,7 @@ def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, whic
 
     assert_same_parameters(single, run, atol=2e-4)
     assert run.outcome()["updates"] == single.outcome()["updates"]
-    assert run.outcome()["counted"]["staleness"].keys() == {"0"}
+    assert run.outcome()["counted"]["staleness"].keys() == {0}
 
 
 def test_a_training_that_starts_from_a_network_ends_elsewhere(all_trained):

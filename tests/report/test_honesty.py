@@ -9,10 +9,10 @@ import re
 
 import pytest
 
-from facesim.metrics.disturbance import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from facesim.report import compare, to_json
 from facesim.report.html import render
 from facesim.report.load import load, since_launch_s
+from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from tests.report.conftest import LAUNCHED_UNIX_S
 from tests.report.test_bill import bill
 from tests.report.test_comparison import texts

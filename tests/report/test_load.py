@@ -50,7 +50,7 @@ def test_a_run_without_metrics_has_its_result(make_run):
 
     assert record.history.empty
     assert record.utilisation.empty
-    assert record.result.held_out_accuracy_percent == 88.0
+    assert record.result.held_out_accuracy == 0.88
 
 
 def test_phases_of_an_unfinished_run_come_from_its_samples(make_run):

@@ -7,6 +7,7 @@ import pytest
 from cluster.network import why_not
 from facesim.errors import InputError
 from facesim.recovery import recovery, replaced_workers, spent_s
+from facesim.runs.events import event_of
 from facesim.spec.faults import check_network, check_room, read_faults
 from facesim.spec.job import changed_job, make_job
 
@@ -92,18 +93,18 @@ def test_a_large_disk_is_not_filled(tmp_path):
 
 
 def event(name: str, when: float = 0.0, **details):
-    return {"time_unix_s": when, "event": name, **details}
+    return event_of({"time_unix_s": when, "event": name, **details})
 
 
 EVENTS = [
     event("submitted", 10.0),
-    event("checkpoint", 12.0, bytes=100),
-    event("recovering", 13.0, starting=["worker-1"]),
-    event("recovering", 14.0, starting=["ps-0", "worker-0", "worker-1", "chief-0"]),
-    event("restored", 16.5, lost_examples=64, lost_s=2.0),
-    event("node_ended", 20.0),
+    event("checkpoint", 12.0, file="checkpoint-10.npz", step=10, examples=320, seconds=0.1, bytes=100),
+    event("recovering", 13.0, task="worker-1", restart=1, starting=["worker-1"]),
+    event("recovering", 14.0, task="ps-0", restart=2, starting=["ps-0", "worker-0", "worker-1", "chief-0"]),
+    event("restored", 16.5, file="checkpoint-10.npz", step=10, examples=320, epoch=1, lost_examples=64, lost_s=2.0),
+    event("node_ended", 20.0, outcome="completed"),
     event("submitted", 100.0),
-    event("node_ended", 105.0),
+    event("node_ended", 105.0, outcome="completed"),
 ]
 
 

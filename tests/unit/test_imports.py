@@ -61,7 +61,7 @@ def test_only_training_and_models_use_tensorflow(package):
 FLOORS: list[set[str]] = [
     {"", "claim", "disk", "errors", "files", "folders", "registry", "unused"},
     {"spec"},
-    {"run", "billing", "data", "models", "telling"},
+    {"runs", "run", "billing", "data", "disturbance", "models", "telling"},
     {"pretrained", "inputs", "leakage", "memory", "metrics"},
     {"recovery", "audit", "recognition", "baselines"},
     {"training", "result", "report", "forecast"},
@@ -109,7 +109,9 @@ def test_packages_do_not_depend_on_each_other_in_a_circle():
     graph.prepare()  # raises CycleError with the circle
 
 
-LIGHT = "facesim facesim.cli facesim.spec.job facesim.run facesim.study facesim.report facesim.backends.local"
+LIGHT = (
+    "facesim facesim.cli facesim.spec.job facesim.runs.directory facesim.study facesim.report facesim.backends.local"
+)
 LIGHT += (
     " facesim.billing.refresh facesim.cli.prices facesim.baselines.record facesim.training facesim.models cluster.node"
 )

@@ -1,0 +1,7 @@
+"""What a run leaves on disk, each file written and read by one definition.
+
+states     where a run is in its life, how it can end, and SageMaker's words for both
+records    outcome.json, result.json, evaluation.json
+events     events.jsonl: a type for each kind of event
+directory  the run directory: the only code that knows its file names
+"""

@@ -1,0 +1,317 @@
+"""The run directory: everything that one execution of a job leaves, and the only code that knows its file names.
+
+`_FILES` has its files. `facesim evaluate` adds evaluation.json: how well the model recognises, by the data that it was
+asked about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from facesim.claim import Claim
+from facesim.disk import is_full, no_room, reserve, writing_to
+from facesim.errors import DiskFull, InputError, doing, reason
+from facesim.files import append, write_text
+from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
+from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
+from facesim.runs.states import RunState
+from facesim.spec.job import Job, Recovery
+
+# Not the module's docstring, which Python leaves out when it optimises.
+_FILES = """
+job.json          what was run
+plan.json         the exact processes that ran it
+events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
+metrics/*.jsonl   samples, one file a process that records
+logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
+tasks/*/          each task's working directory
+outcome.json      what the training task found, written once at its end
+checkpoints/      what a training needs to go on, the newest few
+model.keras       the trained model
+result.json       the end: state, accuracy, times, resources, cost, the audit; written once, last
+"""
+
+
+class Run:
+    """A run directory that exists."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.id = directory.name
+        self.job_file = directory / "job.json"
+        self.plan_file = directory / "plan.json"
+        self.events_file = directory / "events.jsonl"
+        self.metrics = directory / "metrics"
+        self.logs = directory / "logs"
+        self.tasks = directory / "tasks"
+        self.outcome_file = directory / "outcome.json"
+        self.model_file = directory / "model.keras"
+        self.checkpoints = directory / "checkpoints"
+        self.evaluation_file = directory / "evaluation.json"
+        self.result_file = directory / "result.json"
+        self.claim = Claim(directory / ".lock")
+        self._unwritten = b""
+
+    @staticmethod
+    def files() -> dict[str, str]:
+        """What a run directory will hold: name -> content, for a dry run."""
+        return dict(line.split(maxsplit=1) for line in _FILES.strip().splitlines())
+
+    @classmethod
+    def create(cls, directory: Path, job: Job) -> Run:
+        """Make the directory and record the job in it.
+
+        Raises:
+            InputError: the directory exists and is not empty, or cannot be written.
+        """
+        run = cls(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise InputError(f"the run directory {directory} is not empty; choose another with --output")
+            directory.chmod(0o700)  # a model of people's faces, and what tasks print, are nobody else's
+            for folder in (run.metrics, run.logs, run.tasks):
+                folder.mkdir()
+            run.claim.take()
+            write_text(run.job_file, job.model_dump_json(indent=1))
+            reserve(directory)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_full(error):
+                raise DiskFull(no_room(directory)) from None
+            raise InputError(
+                f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
+            ) from None
+        return run
+
+    @classmethod
+    def open(cls, directory: Path) -> Run:
+        """A run that an earlier facesim left.
+
+        Raises:
+            InputError: `directory` is not a run directory.
+        """
+        run = cls(directory)
+        if not _is_file(run.job_file):
+            raise InputError(f"{directory} is not a run directory: it has no {run.job_file.name}")
+        return run
+
+    def reopen(self, job: Job) -> None:
+        """Make it a run that goes on, as `job`: what told of its end is gone."""
+        remedy = "a run goes on in its own directory, which has to be writable"
+        with doing(f"write to {self.directory}", remedy), writing_to(self.directory):
+            write_text(self.job_file, job.model_dump_json(indent=1))
+            reserve(self.directory)
+            for end in (self.result_file, self.outcome_file, *self._peer_outcome_files()):
+                end.unlink(missing_ok=True)
+
+    def job(self) -> Job:
+        """The job that this run is of.
+
+        Raises:
+            InputError: `job.json` cannot be read, or is not what this facesim understands.
+        """
+        content = read_json(self.job_file)
+        try:
+            return Job.model_validate(content)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(map(str, problem["loc"])) or "its content"
+            raise InputError(
+                f"{self.job_file} is not a job that this facesim understands: {field}: {problem['msg']}; "
+                "use the facesim that wrote it, or run the job again"
+            ) from None
+
+    def result(self) -> Result | None:
+        """What `result.json` holds, or None while the run has not ended.
+
+        Raises:
+            InputError: it cannot be read, or is not what facesim writes.
+        """
+        return Result.read(self.result_file) if _exists(self.result_file) else None
+
+    def outcome(self) -> TaskOutcome | None:
+        """What the training task found, or None if it did not get that far.
+
+        Raises:
+            InputError: `outcome.json` cannot be read, or is not what facesim writes.
+        """
+        return TaskOutcome.read(self.outcome_file) if _exists(self.outcome_file) else None
+
+    def evaluations(self) -> dict[str, Evaluation]:
+        """What `facesim evaluate` found, by the data that it was asked about, the newest last.
+
+        Raises:
+            InputError: `evaluation.json` cannot be read, or is not what facesim writes.
+        """
+        return read_evaluations(self.evaluation_file) if _exists(self.evaluation_file) else {}
+
+    def keep_evaluation(self, evaluation: Evaluation) -> None:
+        """Write an evaluation, the newest, in place of an earlier one on the same data."""
+        others = {name: own for name, own in self.evaluations().items() if name != evaluation.data}
+        with doing(f"write {self.evaluation_file}", "make room, or copy the run to where it can be written"):
+            write_evaluations(self.evaluation_file, {**others, evaluation.data: evaluation})
+
+    def plan(self) -> dict[str, Any]:
+        """The request that ran the job, as its backend wrote it to `plan.json`; empty where there is none.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        content = read_json(self.plan_file) if _exists(self.plan_file) else {}
+        if not isinstance(content, dict):
+            raise InputError(f"{self.plan_file} is not what facesim writes: it holds no request; run the job again")
+        return content
+
+    def record(self, event: Event | str, **details: Any) -> None:
+        """Append one event, or the event of a name with its details. One process records a run's events: the backend
+        that follows it.
+
+        What a full disk does not take is written with the next event, so that it does not end the run.
+        """
+        if isinstance(event, str):
+            event = event_of({"event": event, **details})
+        going_on = bool(self._unwritten)
+        self._unwritten += (json.dumps(event.model_dump(mode="json", exclude_none=True)) + "\n").encode()
+        self._unwritten = append(self.events_file, self._unwritten, fresh_line=not going_on)
+
+    def events(self) -> list[Event]:
+        """Every event so far, in order; a line that a crash tore, or that is no event, is left out.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        if not _exists(self.events_file):
+            return []
+        try:
+            lines = self.events_file.read_bytes().splitlines()
+        except OSError as error:
+            raise InputError(
+                f"cannot read {self.events_file}: {reason(error)}; leave this run out of the report"
+            ) from None
+        events = []
+        for line in lines:
+            try:
+                content = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if event := parse_event(content):
+                events.append(event)
+        return events
+
+    def launched_unix_s(self) -> float:
+        """When its tasks were started, or started again, for the last time."""
+        launches = [event for event in self.events() if _launches(event)]
+        return launches[-1].time_unix_s + getattr(launches[-1], "in_s", 0.0)
+
+    def checkpoint_directory(self, job: Job) -> Path:
+        """Where the job's checkpoints go: in this directory, or in one of this run's name where the job says."""
+        named = job.recovery.checkpoint_dir
+        return Path(named).resolve() / self.id if named else self.checkpoints
+
+    def task_outcome_file(self, task: str) -> Path:
+        """Where a training task leaves what it found: the chief's is the run's."""
+        return self.outcome_file if task == "chief-0" else self.tasks / task / self.outcome_file.name
+
+    def peer_outcomes(self) -> list[TaskOutcome]:
+        """What training tasks beside the chief found."""
+        return [TaskOutcome.read(file) for file in self._peer_outcome_files()]
+
+    def _peer_outcome_files(self) -> list[Path]:
+        return sorted(self.tasks.glob(f"*/{self.outcome_file.name}"))
+
+    def log_file(self, task: str) -> Path:
+        """Where a task, such as `worker-1`, prints."""
+        return self.logs / f"{task}.log"
+
+    def task_directory(self, task: str) -> Path:
+        """A task's working directory, made if need be."""
+        directory = self.tasks / task
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    def log_tail(self, task: str, lines: int = 15) -> str:
+        """The last lines that a task, such as `worker-1`, printed."""
+        try:
+            text = self.log_file(task).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def check_writable(recovery: Recovery) -> None:
+    """Make sure that the folder that a user named for checkpoints takes them.
+
+    Raises:
+        InputError: it does not.
+    """
+    if recovery.checkpoint_dir is None:
+        return
+    directory = Path(recovery.checkpoint_dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=directory) as probe:
+            probe.write(bytes(1_000_000))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise InputError(
+            f"--checkpoint-dir {directory} cannot be written: {error.strerror}; name a folder that can, with room"
+        ) from None
+
+
+def _launches(event: Event) -> bool:
+    """Whether an event is the start of a run's tasks, for the first time or again."""
+    starting = isinstance(event, StateEntered) and event.state is RunState.STARTING
+    return starting or isinstance(event, (Submitted, Recovering))
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something at `path`: of a link that leads nowhere, reading says what is wrong."""
+    return os.path.lexists(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def find_runs(paths: list[Path]) -> list[Run]:
+    """The runs that `paths` name: run directories, or folders that hold them at any depth, in order.
+
+    Raises:
+        InputError: a path does not exist, cannot be read, or holds no run.
+    """
+    runs: list[Run] = []
+    for path in paths:
+        try:
+            path.stat()
+            found = sorted(file.parent for file in path.rglob("job.json"))
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist; name a run directory or a folder of them") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path}: {reason(error)}; name a run directory or a folder of them") from None
+        if not found:
+            raise InputError(f"{path} holds no run: there is no job.json in or below it")
+        runs.extend(Run(directory) for directory in found)
+    return list({run.directory.resolve(): run for run in runs}.values())
+
+
+def find_run(path: Path) -> Run:
+    """The one run that `path` names.
+
+    Raises:
+        InputError: it names none, or several.
+    """
+    found = find_runs([path])
+    if len(found) > 1:
+        names = ", ".join([run.id for run in found[:3]] + ["..."] * (len(found) > 3))
+        raise InputError(f"{path} holds {len(found)} runs ({names}); name the directory of one")
+    return found[0]

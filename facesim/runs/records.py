@@ -1,0 +1,432 @@
+"""The files of a run that are written once, at its end: what training found, the result, how well the model recognises.
+
+Each is one type, by which it is written and read. Reading is tolerant where versions of facesim differ: a field that
+is null or missing has its default, one that this version does not know is left out. What is there must be right.
+
+Accuracies are shares, 0-1; times are seconds; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, Union
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from facesim.errors import InputError
+from facesim.files import write_json
+from facesim.runs.states import RunState
+from facesim.spec.data import DataSpec
+from facesim.unused import Unused
+
+#: The version of the files that this facesim writes. It grows when an earlier facesim could misunderstand them.
+SCHEMA_VERSION = 1
+
+_REMEDY = "leave this run out of the report, or run the job again"
+
+#: A value of a job's, or a fact about a machine.
+Scalar = Union[str, int, float, bool, None]  # noqa: UP007 - pydantic reads it while Python 3.10 runs, too
+
+AnyRecord = TypeVar("AnyRecord", bound="Record")
+
+
+class Record(BaseModel):
+    """Something that a run left. Its fields can also be read by their names in the file: `result["state"]`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, content: Any) -> Any:
+        return {k: v for k, v in content.items() if v is not None} if isinstance(content, dict) else content
+
+    def __getitem__(self, name: str) -> Any:
+        if name in type(self).model_fields or name in (self.model_extra or {}):
+            return getattr(self, name)
+        raise KeyError(name)
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    @classmethod
+    def read(cls: type[AnyRecord], path: Path) -> AnyRecord:
+        """The record that the file `path` holds.
+
+        Raises:
+            InputError: it cannot be read, or is not what facesim writes.
+        """
+        return validated(cls, path, read_json(path))
+
+    def write(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+class JobFields(Record):
+    """A job as `job.json` has it. Not a `Job`: a run stays readable after facesim's own fields have changed."""
+
+    experiment: dict[str, Scalar]
+    strategy: str
+    shape: dict[str, Scalar]
+    backend: str
+    spot: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        """Strategy and backend by their names; what is the strategy's own stands beside the shape."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        for part, beside in (("strategy", "shape"), ("backend", None)):
+            if isinstance(content.get(part), dict):
+                own = dict(content[part])
+                content[part] = own.pop("name", None)
+                if beside and isinstance(content.get(beside), dict):
+                    content[beside] = {**content[beside], **own}
+        return content
+
+    @model_validator(mode="after")
+    def _has_fields_as_facesim_names_them(self) -> JobFields:
+        if not isinstance(self.experiment.get("pretrained"), (str, NoneType)):
+            raise ValueError(f"experiment.pretrained is {self.experiment['pretrained']!r}, which is no text")
+        assert self.data_spec  # raises what is wrong with it
+        return self
+
+    @cached_property
+    def data_spec(self) -> DataSpec:
+        """What decides which images are trained on and tested."""
+        return DataSpec.of(self.experiment)
+
+
+class Data(Record):
+    """The data set as it was split.
+
+    `content_sha256` is of all images and labels, `tested_sha256` of the held-out images with their people, as
+    `facesim.spec.data` defines it; runs of before they were recorded have none.
+    """
+
+    name: str | None = None
+    identities: int | None = None
+    training_examples: int | None = None
+    held_out_examples: int | None = None
+    chance_accuracy: float | None = None
+    content_sha256: str | None = None
+    tested_sha256: str | None = None
+    not_used: tuple[Unused, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Counts(Record):
+    """What a training task counted, which the sync audit asks for. `staleness` is updates by how stale they were."""
+
+    examples_due: int
+    examples: int
+    updates: int
+    last_version: int
+    steps_by_worker: dict[int, int] = {}
+    examples_by_worker: dict[int, int] = {}
+    staleness: dict[int, int] = {}
+    steps_per_exchange: int | None = None
+    exchange_bytes: int = 0
+    steps_since_resized: dict[int, int] | None = None
+
+
+class Found(Record):
+    """What training found: null where it did not get that far."""
+
+    held_out_accuracy: float | None = None
+    held_out_loss: float | None = None
+    training_accuracy: float | None = None
+    images_per_s: float | None = None
+    training_s: float | None = None
+    examples_seen: int | None = None
+    updates: int | None = None
+    phases: dict[str, float | None] = {}
+    parameters: int | None = None
+    parameter_bytes: int | None = None
+    data: Data = Data()
+    counted: Counts | None = None
+
+
+class TaskOutcome(Found):
+    """`outcome.json`: what one training task found. `stopped`: it was asked to end early.
+
+    `parameters_sha256` is of the bytes of the parameters of each replica that the task holds, for the audit.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    counted: Counts
+    stopped: bool = False
+    parameters_sha256: list[str] = []
+    pretrained_sha256: str | None = None
+
+
+class StateSpan(Record):
+    """A state that a run was in, in seconds since 1970, and whether it is billed."""
+
+    state: str
+    begin_unix_s: float
+    end_unix_s: float
+    billable: bool
+
+    @property
+    def seconds(self) -> float:
+        return self.end_unix_s - self.begin_unix_s
+
+
+class BilledGroup(Record):
+    """Instances of one type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    instance_type: str
+    count: int
+
+
+class BilledLife(Record):
+    """The part of a bill that belongs to one submission of the run, which may have had other instances."""
+
+    model_config = ConfigDict(extra="allow")
+
+    groups: tuple[BilledGroup, ...]
+    training_s: float
+    cost_usd: float
+
+    @property
+    def hosts(self) -> int:
+        return sum(group.count for group in self.groups)
+
+
+class Billing(Record):
+    """The bill, as `facesim.billing.bill` makes it: seconds are of the wall clock, dollars of all hosts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    transitions: tuple[StateSpan, ...] = ()
+    lives: tuple[BilledLife, ...] = ()
+    spot: bool = False
+    spot_discount: float = 0.0
+    groups: tuple[dict[str, Any], ...] = ()
+    hosts: int
+    instance_s: float | None = None
+    training_s: float
+    billable_s: float
+    waiting_s: float
+    on_demand_usd: float
+    spot_usd: float
+    cost_usd: float
+    savings_percent: float = 0.0
+    interruptions: int = 0
+    lost_work_s: float = 0.0
+    lost_work_usd: float = 0.0
+    restart_s: float = 0.0
+    restart_usd: float = 0.0
+
+
+class Resources(Record):
+    """What the tasks of one role used, or the whole host: means and peaks over the run, bytes in total."""
+
+    tasks: int | None = None
+    cpu_percent_mean: float | None = None
+    memory_peak_bytes: float | None = None
+    net_sent_bytes: float | None = None
+    net_received_bytes: float | None = None
+
+
+class Audit(Record):
+    """Whether the replicas trained together: `together`, `apart`, `unknown`, or `single` when there is one replica."""
+
+    verdict: str = "unknown"
+    evidence: tuple[str, ...] = ()
+
+
+#: Of all CPU time of the machine, in percent, what other programs may use. An idle system's services use 1 to 3.
+MAX_FOREIGN_CPU_PERCENT = 10.0
+
+#: Of all CPU time of the machine, in percent, what its hypervisor may give to others while programs here want it.
+MAX_STEAL_PERCENT = 3.0
+
+
+class Load(Record):
+    """What else used the machine's CPUs, 0-100 % of all of them, mean over the run; None where it was not measured.
+
+    foreign_cpu_percent: by programs that are not the run's. steal_percent: by other guests of the hypervisor.
+    """
+
+    foreign_cpu_percent: float | None = None
+    steal_percent: float | None = None
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """What is beyond its share, in words; empty if nothing is known to be."""
+        told = []
+        if (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
+            told.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
+        if (self.steal_percent or 0.0) > MAX_STEAL_PERCENT:
+            told.append(f"the hypervisor took {self.steal_percent:.0f} % of it for others")
+        return tuple(told)
+
+
+class Result(Found):
+    """`result.json`: the end of a run, with what was measured and what it cost. `failure` says why a run failed;
+    `total_s` is the time for which it went on, over all the times that it was submitted.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str | None = None
+    job: dict[str, Any] = {}
+    strategy: str
+    backend: str
+    seed: int
+    state: RunState
+    measurement: str | None = None
+    failure: str | None = None
+    total_s: float | None = None
+    instance_type: str | None = None
+    hosts: int | None = None
+    cost_usd: float | None = None
+    spot_cost_usd: float | None = None
+    billing: Billing | None = None
+    resources: dict[str, Resources] = {}
+    recovery: dict[str, float] = {}
+    wire_bytes: float | None = None
+    collector_errors: dict[str, float] = {}
+    sync_audit: Audit = Audit()
+    machine: dict[str, Scalar] = {}
+    load: Load | None = None
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """Why other load than its own disturbed the run's times, in words; empty if none is known to have."""
+        return (self.load or self._load_by_roles).disturbances
+
+    @property
+    def _load_by_roles(self) -> Load:
+        """For runs of before the load was recorded: what the host used, less what its tasks did."""
+        host = self.resources.get("host")
+        tasks = [used.cpu_percent_mean for role, used in self.resources.items() if role not in ("host", "monitor")]
+        if host is None or host.cpu_percent_mean is None or not tasks or None in tasks:
+            return Load()
+        return Load(foreign_cpu_percent=max(0.0, host.cpu_percent_mean - sum(tasks)))
+
+
+class ClosedSet(Record):
+    """How many held-out images of the people that it was trained on a model names rightly."""
+
+    examples: int
+    accuracy: float
+    balanced_accuracy: float
+
+
+class Identification(Record):
+    """Finding a probe's person in a gallery: `cmc[k - 1]` is the share of probes found among the first k."""
+
+    gallery_identities: int
+    gallery_images: int | None = None
+    probes: int
+    rank_1: float
+    cmc: list[float] = Field(min_length=1)
+
+
+class Roc(Record):
+    """True accept rates against false ones."""
+
+    far: list[float]
+    tar: list[float]
+
+    @model_validator(mode="after")
+    def _are_points(self) -> Roc:
+        if len(self.far) != len(self.tar):
+            raise ValueError(f"{len(self.far)} false accept rates have {len(self.tar)} true ones")
+        return self
+
+
+class Verification(Record):
+    """Telling whether two images show one person. `threshold` is a cosine; `tar_at_far` is by the false accept rate as
+    it is written.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    accuracy: float
+    accuracy_se: float
+    folds: int
+    auc: float
+    eer: float
+    threshold: float
+    genuine_pairs: int
+    impostor_pairs: int
+    lowest_far: float
+    tar_at_far: dict[str, float | None] = {}
+    roc: Roc
+
+
+class Evaluation(Record):
+    """How well a model recognises the people of one data set. `groups` has error rates by group of people."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: int = SCHEMA_VERSION
+    data: str
+    pairs: str | None = None
+    identities_seen_in_training: bool | None = None
+    closed_set: ClosedSet | None = None
+    identification: Identification | None = None
+    verification: Verification
+    groups: dict[str, Any] | None = None
+
+
+def read_evaluations(path: Path) -> dict[str, Evaluation]:
+    """What `evaluation.json` holds: evaluations by the data that they are of, the newest last.
+
+    Raises:
+        InputError: it cannot be read, or is not what facesim writes.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not what facesim writes: it holds no evaluations by data; {_REMEDY}")
+    return {name: validated(Evaluation, path, own) for name, own in content.items()}
+
+
+def write_evaluations(path: Path, evaluations: dict[str, Evaluation]) -> None:
+    """Write `evaluation.json` whole or not at all."""
+    content = {name: own.model_dump(mode="json", exclude_none=True) for name, own in evaluations.items()}
+    write_json(path, content)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of a run holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(f"cannot read {path}: it is nested too deep to be JSON of facesim's; {_REMEDY}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; {_REMEDY}") from None
+
+
+def validated(model: type[AnyRecord], path: Path, content: Any) -> AnyRecord:
+    """`content`, which is from `path`, as a record.
+
+    Raises:
+        InputError: it is not what facesim writes; the message names the first field that is wrong.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "its content"
+        raise InputError(f"{path} is not what facesim writes: {field}: {problem['msg']}; {_REMEDY}") from None

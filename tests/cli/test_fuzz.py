@@ -1,0 +1,265 @@
+"""Whatever a file holds, and whatever is typed: an exit code and words, never a traceback.
+
+In this process, without TensorFlow: each case takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from facesim.cli import facesim as group
+from facesim.report import compare, print_report, to_json
+from facesim.runs.directory import find_runs
+from tests.conftest import Command, facesim_here
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ps-async-killed"
+FILES = sorted(str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*") if path.is_file())
+
+cheap = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-10, 10), st.integers(), st.floats(), st.text(max_size=8), st.just(10**30)
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials and no region: what gets as far as AWS ends there at once."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+def told(command: Command) -> Command:
+    """A command that ended as one should: done, or refused in words of our own."""
+    said = command.errors + command.output
+    assert command.code in (0, 1, 2), said
+    assert "Traceback" not in said, said
+    assert "details are in" not in said, said  # the last handler's: nothing here may need it
+    assert command.code == 0 or command.errors.strip(), "it failed without a word"
+    return command
+
+
+def places(content: object, path: tuple = ()) -> Iterator[tuple]:
+    """Where something is in JSON, as the keys that lead there."""
+    if path:
+        yield path
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from places(value, (*path, key))
+    elif isinstance(content, list):
+        for index, value in enumerate(content[:2]):
+            yield from places(value, (*path, index))
+
+
+def replaced(content: object, path: tuple, value: object) -> object:
+    if not path:
+        return value
+    first, *rest = path
+    if isinstance(content, dict):
+        return {**content, first: replaced(content[first], tuple(rest), value)}
+    return [replaced(own, tuple(rest), value) if at == first else own for at, own in enumerate(content)]
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> tuple[str, str, object]:
+    """(file, kind of damage, with what)."""
+    file = draw(st.sampled_from(FILES))
+    kind = draw(st.sampled_from(["missing", "cut", "bytes", "folder", "nowhere", "deep", "other", "field", "field"]))
+    if kind == "field" and file.endswith(".json"):
+        path = draw(st.sampled_from(sorted(places(json.loads((GOLDEN / file).read_text())), key=str)))
+        return file, kind, (path, draw(VALUES))
+    if kind == "field" and file.endswith(".jsonl"):
+        lines = (GOLDEN / file).read_text().splitlines()
+        number = draw(st.integers(0, len(lines) - 1))
+        return file, kind, (number, draw(st.sampled_from(sorted(json.loads(lines[number])))), draw(VALUES))
+    if kind == "cut":
+        return file, kind, draw(st.floats(0, 1))
+    if kind == "other":
+        return file, kind, draw(VALUES)
+    if kind in ("field", "bytes"):  # a log has no fields
+        return file, "bytes", draw(st.binary(max_size=40))
+    return file, kind, None
+
+
+def damage(run: Path, file: str, kind: str, what: object) -> None:
+    path = run / file
+    content = path.read_bytes()
+    path.unlink()
+    if kind == "cut":
+        path.write_bytes(content[: int(what * len(content))])
+    elif kind == "bytes":
+        path.write_bytes(what)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "nowhere":
+        path.symlink_to(run / "nowhere")
+    elif kind == "deep":
+        path.write_text("[" * 100_000)
+    elif kind == "other":
+        path.write_text(json.dumps(what))
+    elif kind == "field" and file.endswith(".json"):
+        path.write_text(json.dumps(replaced(json.loads(content), *what)))
+    elif kind == "field":
+        number, key, value = what
+        lines = content.splitlines()
+        lines[number] = json.dumps({**json.loads(lines[number]), key: value}).encode()
+        path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path):
+    """A function that makes a folder with a whole run and one that can be damaged; returns the latter."""
+
+    def make() -> Path:
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        shutil.copytree(GOLDEN, tmp_path / "runs" / "whole")
+        return Path(shutil.copytree(GOLDEN, tmp_path / "runs" / "damaged"))
+
+    return make
+
+
+@pytest.mark.slow
+@settings(cheap, max_examples=100)
+@given(damages())
+def test_a_damaged_run_does_not_keep_others_from_being_compared(fresh, tmp_path, how):
+    run = fresh()
+    damage(run, *how)
+
+    comparison = compare(find_runs([tmp_path / "runs"]))
+
+    assert {"whole", "damaged"} >= {record.run.id for record in comparison.records} >= {"whole"}
+    if os.path.lexists(run / "job.json") and len(comparison.records) == 1:
+        assert any("left out: damaged: " in warning for warning in comparison.warnings)
+    json.dumps(to_json(comparison))
+    print_report(comparison, Console(file=io.StringIO()))
+
+
+@pytest.mark.slow
+@settings(cheap, max_examples=10)
+@given(damages())
+def test_a_report_with_its_plots_is_made_of_damaged_runs(fresh, tmp_path, how):
+    run = fresh()
+    damage(run, *how)
+
+    assert told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html", "--json")).code == 0
+
+
+def test_a_run_that_cannot_be_read_is_named_and_left_out(fresh, tmp_path):
+    run = fresh()
+    (run / "result.json").write_text("{")
+
+    command = told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
+
+    assert command.code == 0
+    assert "left out: damaged: cannot read" in " ".join(command.output.split())
+    (tmp_path / "runs" / "whole" / "result.json").write_text("[]")
+    refused = told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
+    assert refused.code == 2
+    assert "none of the runs can be read" in refused.errors
+
+
+@cheap
+@given(damages(), st.sampled_from(["logs", "status", "cancel", "attach", "resume", "verify", "export", "evaluate"]))
+def test_a_command_on_a_damaged_run_ends_in_words(fresh, tmp_path, how, name):
+    run = fresh()
+    damage(run, *how)
+    if name == "resume":
+        arguments = ["run", "--resume", run]
+    elif name == "verify":
+        arguments = ["verify", run, tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    elif name == "export":
+        arguments = ["export", run, "--output", tmp_path / "nowhere" / "model.keras"]
+    elif name == "evaluate":
+        arguments = ["evaluate", run / "job.json", "--pairs", run]
+    else:
+        arguments = [name, run]
+
+    assert told(facesim_here(*arguments)).code != 0  # it completed, or there is nothing of it at AWS
+
+
+OPTIONS = sorted(option.name for option in group.commands["compare"].params if option.name not in ("config",))
+
+
+def toml(value: object) -> str:
+    if value is None:
+        return "1979-05-27"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(own)}" for key, own in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, float):
+        return {"inf": "inf", "-inf": "-inf", "nan": "nan"}.get(str(value), repr(value))
+    return json.dumps(value)
+
+
+@cheap
+@given(st.dictionaries(st.sampled_from(OPTIONS) | st.text(string.ascii_lowercase, min_size=1), VALUES, max_size=3))
+def test_a_toml_file_of_any_values_is_taken_or_refused_in_words(tmp_path, values):
+    file = tmp_path / "study.toml"
+    values = {name: value for name, value in values.items() if name not in ("output", "data", "pretrained")}
+    text = "".join(f"{name} = {toml(value)}\n" for name, value in values.items())
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+    # A folder without images: what is taken is refused then, before anything starts.
+    (tmp_path / "empty").mkdir(exist_ok=True)
+    told(facesim_here("compare", "--config", file, "--data", tmp_path / "empty", "--dry-run"))
+
+
+@cheap
+@given(st.binary(max_size=60))
+def test_a_toml_file_of_any_bytes_is_taken_or_refused_in_words(tmp_path, content):
+    file = tmp_path / "study.toml"
+    file.write_bytes(content)
+
+    told(facesim_here("compare", "--config", file, "--data", tmp_path / "none", "--dry-run"))
+
+
+WORDS = st.one_of(
+    st.sampled_from(["compare", "run", "report", "evaluate", "prices", "data", "describe", "status", "--json", "--"]),
+    st.sampled_from([f"--{name.replace('_', '-')}" for name in OPTIONS]),
+    st.text(max_size=6),
+    st.sampled_from(["0", "-1", "1e999", "nan", "9" * 5000, "single", "x" * 5000, "\0", "\udcff", "..", "/dev/null"]),
+)
+
+
+@cheap
+@given(st.lists(WORDS, max_size=6))
+def test_any_words_end_in_words(tmp_path, words):
+    # Nothing is to be trained or rendered: a study is asked for as a dry run of data that is not there.
+    if not words or words[0] in ("compare", "run") or words[0].startswith("-"):
+        words = [*words, "--dry-run", "--data", str(tmp_path / "none")]
+
+    told(facesim_here(*words))
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate", "embed", "verify", "identify", "export", "attach", "logs"])
+@pytest.mark.parametrize("path", ["a\0b", "x" * 300, "/dev/null", "/proc/self/mem", "\udcff", ""])
+def test_a_path_that_is_no_run_is_refused_in_words(tmp_path, monkeypatch, command, path):
+    monkeypatch.chdir(tmp_path)
+    more = {"embed": ["a"], "verify": ["a", "b"], "identify": ["a", "b"]}.get(command, [])
+    output = ["--output", str(tmp_path / "out.keras")] if command in ("embed", "export") else []
+
+    assert told(facesim_here(command, path, *more, *output)).code in (1, 2)

@@ -1,0 +1,172 @@
+"""What a run leaves is read by the types that it is written by: old ones, later ones, damaged ones."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from facesim.errors import InputError
+from facesim.recovery import recovery
+from facesim.runs.directory import Run
+from facesim.runs.events import KINDS, Event, NodeEnded, Recovering, Restored, TaskEnded, event_of, parse_event
+from facesim.runs.records import SCHEMA_VERSION, Evaluation, Result, TaskOutcome
+from facesim.runs.states import Outcome, RunState, outcome_of_sagemaker, state_of_sagemaker
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ps-async-killed"
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Run:
+    """A run of 26 November 2026, before its records had a version: a parameter server was killed in it."""
+    return Run(Path(shutil.copytree(GOLDEN, tmp_path / "runs" / GOLDEN.name)))
+
+
+def test_a_run_of_an_earlier_facesim_stays_readable(golden):
+    result, outcome = golden.result(), golden.outcome()
+    (evaluation,) = golden.evaluations().values()
+
+    assert result.state is RunState.COMPLETED
+    assert result.held_out_accuracy == outcome.held_out_accuracy == pytest.approx(4 / 87)
+    assert result.counted == outcome.counted
+    assert sum(outcome.counted.steps_by_worker.values()) == outcome.updates == 22
+    assert result.billing.billable_s == 7
+    assert result.resources["worker"].tasks == 2
+    assert evaluation.closed_set.accuracy == result.held_out_accuracy
+    assert golden.job().strategy.name == "ps-async"
+    assert golden.plan()["leader"] == "chief-0"
+
+
+def test_each_event_of_an_earlier_facesim_is_of_a_known_kind(golden):
+    events = golden.events()
+
+    assert len(events) == len(golden.events_file.read_text().splitlines())
+    assert not [event for event in events if type(event) is Event]
+    assert isinstance(events[-2], NodeEnded)
+    assert events[-2].outcome is Outcome.COMPLETED
+    (recovering,) = [event for event in events if isinstance(event, Recovering)]
+    assert recovering.starting == ("ps-0", "worker-0", "worker-1", "chief-0")
+    assert recovery(events) == golden.result().recovery
+
+
+def test_a_run_of_an_earlier_facesim_is_reported(golden, tmp_path):
+    from facesim.report import write_report
+
+    comparison = write_report([golden], tmp_path / "report.html")
+
+    assert comparison.rows[0].values("held_out_accuracy_percent") == {0: pytest.approx(100 * 4 / 87)}
+    assert "checkpoint-000000010.npz" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("result_file", Result), ("outcome_file", TaskOutcome)])
+def test_a_record_is_read_as_it_was_written(golden, name, kind):
+    file = getattr(golden, name)
+    before = kind.read(file)
+
+    before.write(file)
+
+    assert kind.read(file) == before
+    assert json.loads(file.read_text())["schema_version"] == SCHEMA_VERSION
+
+
+def test_evaluations_are_read_as_they_were_written_and_the_newest_is_last(golden):
+    (found,) = golden.evaluations().values()
+    other = found.model_copy(update={"data": "others"})
+
+    golden.keep_evaluation(other)
+    golden.keep_evaluation(found)
+
+    assert list(golden.evaluations().values()) == [other, found]
+    assert isinstance(found, Evaluation)
+
+
+def test_events_are_read_as_they_were_written(golden):
+    before = golden.events()
+    golden.events_file.unlink()
+
+    for event in before:
+        golden.record(event)
+
+    assert golden.events() == before
+
+
+def test_a_loss_that_is_no_number_stays_none(golden):
+    diverged = golden.result().model_copy(update={"held_out_loss": math.nan})
+
+    diverged.write(golden.result_file)
+
+    assert math.isnan(golden.result().held_out_loss)
+
+
+def test_a_kind_of_event_that_a_later_facesim_has_can_be_shown():
+    event = parse_event({"time_unix_s": 5.0, "event": "moved", "to": "moon", "host": "algo-2"})
+
+    assert type(event) is Event
+    assert (event["to"], event.host, event.details()) == ("moon", "algo-2", {"to": "moon", "host": "algo-2"})
+
+
+def test_an_event_without_what_its_kind_must_have_can_be_shown_and_has_no_effect():
+    event = parse_event({"time_unix_s": 5.0, "event": "restored", "lost_examples": "many"})
+
+    assert not isinstance(event, Restored)
+    assert recovery([event])["lost_examples"] == 0
+    assert event.details() == {"lost_examples": "many"}
+
+
+@pytest.mark.parametrize("content", [None, [], 3, {}, {"event": "state"}, {"time_unix_s": "soon", "event": "state"}])
+def test_what_is_no_event_is_left_out(golden, content):
+    with golden.events_file.open("a") as file:
+        file.write(json.dumps(content) + "\n")
+
+    assert parse_event(content) is None
+    assert isinstance(golden.events()[-2], NodeEnded)
+
+
+def test_a_field_that_a_later_facesim_adds_to_an_event_is_kept():
+    event = event_of({"time_unix_s": 5.0, "event": "task_ended", "task": "ps-0", "exit_code": 1, "cores": 4})
+
+    assert isinstance(event, TaskEnded)
+    assert event.details() == {"task": "ps-0", "exit_code": 1, "cores": 4}
+
+
+def test_each_kind_of_event_has_a_name_of_its_own():
+    assert len(KINDS) == len(Event.__subclasses__())
+
+
+@pytest.mark.parametrize(("field", "value"), [("state", "Lost"), ("seed", "many"), ("billing", {"hosts": 1})])
+def test_a_result_with_a_wrong_field_names_it(golden, field, value):
+    golden.result_file.write_text(json.dumps(json.loads(golden.result_file.read_text()) | {field: value}))
+
+    with pytest.raises(InputError, match=rf"result\.json is not what facesim writes: {field}"):
+        golden.result()
+
+
+def test_a_job_that_is_not_understood_is_named(golden):
+    golden.job_file.write_text(golden.job_file.read_text().replace('"paper"', '"etching"'))
+
+    with pytest.raises(InputError, match=r"job\.json is not a job that this facesim understands: experiment\.recipe"):
+        golden.job()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("Training", RunState.TRAINING),
+        ("Pending", RunState.STARTING),
+        ("DownloadingTrainingImage", RunState.DOWNLOADING),
+        ("MaxWaitTimeExceeded", RunState.MAX_WAIT_TIME_EXCEEDED),
+        ("Levitating", RunState.TRAINING),
+    ],
+)
+def test_sagemakers_words_are_translated(theirs, ours):
+    assert state_of_sagemaker(theirs) is ours
+
+
+def test_every_outcome_has_its_terminal_state_and_sagemaker_says_which():
+    assert {outcome.state for outcome in Outcome} == {state for state in RunState if state.terminal}
+    assert outcome_of_sagemaker("Stopped", "MaxRuntimeExceeded") is Outcome.MAX_RUNTIME_EXCEEDED
+    assert outcome_of_sagemaker("Failed", "Failed") is Outcome.FAILED
+    assert outcome_of_sagemaker("InProgress", "Training") is None
