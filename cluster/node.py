@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -47,7 +48,21 @@ class _Signals:
         signal.set_wakeup_fd(self._wakeup.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, lambda *_: None)
+                signal.signal(number, self._heed)
+        self._has_tasks = True
+
+    def _heed(self, *_: object) -> None:
+        """A signal is read where commands are; while there are no tasks there is nothing to drain."""
+        if not self._has_tasks:
+            report("node_ended", outcome=STOPPED)
+            os._exit(1)
+
+    @contextlib.contextmanager
+    def without_tasks(self) -> Iterator[None]:
+        """Meanwhile a signal ends this process at once."""
+        self._has_tasks = False
+        yield
+        self._has_tasks = True
 
     def files(self) -> list[Any]:
         return [self._signals]
@@ -89,8 +104,9 @@ def main(plan_file: str, parent: int) -> int:
     if plan.private_network:
         report("network", private=enter_private_network())
         end_with_parent(parent)  # a new user namespace changes the credentials
-    for module in plan.preload:
-        import_module(module)
+    with commands.without_tasks():
+        for module in plan.preload:
+            import_module(module)
     outcome = FAILED
     try:
         outcome = Supervisor(plan, report, commands).run()

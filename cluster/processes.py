@@ -161,11 +161,13 @@ class LocalNode:
         """Drain: the leader ends its work, then the others end. Returns at once; harmless when repeated or too late."""
         self._told = True
         self._say(b"stop\n")
+        self._process.terminate()  # says the same, and is heard while it loads what is preloaded
 
     def kill(self) -> None:
         """End everything at once. Returns at once; harmless when repeated or too late."""
         self._told = True
         self._say(b"kill\n")
+        self._process.terminate()
         if self._stopped():  # it cannot obey
             self._process.kill()
 

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.published.async_ps import Models, models_of, server_for
+from benchmarks.published.async_ps import Models, measured_of, model_key, models_of, server_for
 from benchmarks.published.curves import Curve, Point, positive
 from facesim.forecast.constants import constants
 from facesim.forecast.intervals import published_widths, quadrature
@@ -93,10 +93,10 @@ def curves(files: list[dict[str, Any]], content: dict[str, Any]) -> Iterator[Cur
         groups.setdefault((str(row.get("experiment", "?")), str(row.get("config", "?"))), []).append(row)
     known = [Group(*key, cluster_of(*key), rows) for key, rows in groups.items()]
     steps = positive(content, "total_global_steps") or constants("transient_jobs").values["steps"]
-    study = _Study(models_of(files), steps, known)
-    lifetimes = [
-        row["hours"] for other in files for row in _rows(other) if positive(row, "hours") and row.get("gpu") == "K80"
-    ]
+    study = _Study(models_of(files), steps, known, _one_worker(files))
+    lifetimes: dict[str, list[float]] = {}
+    for row in (row for other in files for row in _rows(other) if positive(row, "hours")):
+        lifetimes.setdefault(str(row.get("gpu", "?")).split("-")[0].upper(), []).append(row["hours"])
     usable = []
     for group in known:
         reason = study.why_not(group)
@@ -111,6 +111,16 @@ def curves(files: list[dict[str, Any]], content: dict[str, Any]) -> Iterator[Cur
             yield study.on_spot(group, lifetimes)
 
 
+def _one_worker(files: list[dict[str, Any]]) -> dict[str, float]:
+    """Steps a second of one worker of each GPU: packaged ones, under those that another study of the files measured."""
+    found = dict(constants("resnet32_one_worker").values)
+    for content in files:
+        for measured in measured_of(_rows(content)):
+            if model_key(measured.model) == model_key(MODEL) and measured.servers == 1 and 1 in measured.speeds:
+                found[measured.gpu] = measured.speeds[1]
+    return found
+
+
 def _rows(content: dict[str, Any]) -> Rows:
     rows = content.get("rows")
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
@@ -119,7 +129,7 @@ def _rows(content: dict[str, Any]) -> Rows:
 class _Study:
     """Forecasts from one configuration of each GPU: the one with fewest workers and one server, on demand."""
 
-    def __init__(self, models: Models, steps: float, groups: Sequence[Group]):
+    def __init__(self, models: Models, steps: float, groups: Sequence[Group], others: Mapping[str, float]):
         self._models, self._steps = models, steps
         self._fixed_s = constants("transient_jobs").values["fixed_s"]
         self._server = server_for(MODEL)
@@ -140,7 +150,6 @@ class _Study:
             demands = self._demands(cluster.servers)
             overlap, latency = self._server.overlap, self._server.latency
             self._compute_s[gpu] = compute_from_step_s(step_s, *demands, cluster.workers, overlap, latency)
-        others = constants("resnet32_one_worker").values
         for gpu in others.keys() - self._compute_s.keys():
             demands = self._demands(1)
             overlap, latency = self._server.overlap, self._server.latency
@@ -222,11 +231,12 @@ class _Study:
             if points:
                 yield Curve(COST, name, tuple(points), note="the price of an hour is given, as a price list gives it")
 
-    def on_spot(self, group: Group, lifetimes_h: Sequence[float]) -> Curve:
+    def on_spot(self, group: Group, lifetimes_h: Mapping[str, Sequence[float]]) -> Curve:
         """Workers that are reclaimed do not come back: the rest goes on. The median of runs that were not lost."""
         assert isinstance(group.cluster, Cluster)
-        if not lifetimes_h:
-            return Curve(SPOT, group.name, reason="no file has lifetimes of these hosts")
+        unknown = [gpu for gpu, _ in group.cluster.gpus if not lifetimes_h.get(gpu)]
+        if unknown:
+            return Curve(SPOT, group.name, reason=f"no file has lifetimes of hosts with a {unknown[0]}")
         rng = random.Random(group.name)
         drawn = [self._drawn_s(group.cluster, lifetimes_h, rng) for _ in range(_DRAWS)]
         finished = [duration for duration in drawn if duration is not None]
@@ -236,8 +246,10 @@ class _Study:
         point = Point(group.config, forecast, measured, self._width(group))
         return Curve(SPOT, group.name, (point,), speed=False, note="median of runs that were not lost")
 
-    def _drawn_s(self, cluster: Cluster, lifetimes_h: Sequence[float], rng: random.Random) -> float | None:
-        ends = sorted((3600 * rng.choice(lifetimes_h), gpu) for gpu, count in cluster.gpus for _ in range(count))
+    def _drawn_s(
+        self, cluster: Cluster, lifetimes_h: Mapping[str, Sequence[float]], rng: random.Random
+    ) -> float | None:
+        ends = sorted((3600 * rng.choice(lifetimes_h[gpu]), gpu) for gpu, count in cluster.gpus for _ in range(count))
         left, now_s, steps = dict(cluster.gpus), 0.0, 0.0
         for end_s, gpu in ends:
             alive = tuple((name, count) for name, count in left.items() if count)

@@ -71,8 +71,8 @@ def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str
             client = boto3.client("pricing", _ENDPOINT_REGION, config=configuration)
         except ValueError as error:
             raise InputError(
-                f"the Pricing API cannot be asked: {error}; AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config, must be "
-                "a URL such as https://example.com"
+                f"the Pricing API cannot be asked: {error}; AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config, must "
+                "be a URL such as https://example.com"
             ) from None
         pages = client.get_paginator("get_products").paginate(
             ServiceCode="AmazonSageMaker",

@@ -6,7 +6,6 @@ each start sizes are compared and some blocks of each file read; all of them whe
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -23,6 +22,7 @@ from typing import TypeVar
 
 import google_crc32c
 
+from facesim.disk import is_full
 from facesim.errors import InputError
 from facesim.folders import make_own_folder
 
@@ -33,7 +33,6 @@ _BLOCK = 1 << 20
 #: So many blocks of a file that seems unchanged are read, chosen anew each time: 16 MB, some 10 ms.
 _SAMPLED = 16
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Seconds until an interruption that was not heard is repeated.
 _AGAIN_S = 1.0
 
@@ -76,7 +75,7 @@ def made_once(
                 _seal(new)
             _publish(new, directory, load)
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise InputError(_no_room(cache_dir, "more bytes")) from error
         raise InputError(
             f"the data could not be prepared in {cache_dir}: {error}. Repair that, or name another folder with "
@@ -99,7 +98,7 @@ def room_for(directory: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise InputError(_no_room(directory.parent, f"{needed:,} bytes")) from error
         raise
 

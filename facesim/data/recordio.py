@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections import Counter
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -77,8 +77,7 @@ def read_index(path: Path, progress: Progress) -> Index:
     notes = []
     listed = path.with_suffix(".idx")
     if listed.is_file():
-        entries, cut_off = _listed(listed, path.stat().st_size)
-        heads, notes = _compared(heads, entries, cut_off, listed)
+        heads, notes = _compared(heads, *_listed(listed, path.stat().st_size), listed)
     heads, more = _images(heads, path)
     labels, read_as = _labels(heads, path)
     _check_property(path.with_name("property"), labels)
@@ -150,6 +149,7 @@ def _heads(file: BinaryIO, path: Path, progress: Progress) -> Iterator[_Head]:
     length = 0  # of the record's content so far
     due = (_WHOLE, _BEGIN)
     told = 0
+    shared: dict[tuple[float, ...], tuple[float, ...]] = {}  # millions of records have the labels of few people
     while offset < size:
         head = os.pread(file.fileno(), _WORDS.size + _HEADER.size, offset)
         if len(head) < _WORDS.size or head[:4] != _MAGIC:
@@ -171,7 +171,8 @@ def _heads(file: BinaryIO, path: Path, progress: Progress) -> Iterator[_Head]:
         offset += _WORDS.size + own + -own % 4
         due = (_WHOLE, _BEGIN) if kind in (_WHOLE, _END) else (_MIDDLE, _END)
         if kind in (_WHOLE, _END):
-            yield _head(content, length, begin, file, path)
+            found = _head(content, length, begin, file, path)
+            yield found._replace(labels=shared.setdefault(found.labels, found.labels))
         if offset >> 20 > told or offset >= size:
             told = offset >> 20
             progress("reading labels, kB", min(offset, size) // 1000, size // 1000 or 1)
@@ -189,18 +190,21 @@ def _head(content: bytes, length: int, offset: int, file: BinaryIO, path: Path) 
     return _Head(offset, record.labels, bool(record.image))
 
 
-def _listed(path: Path, size: int) -> tuple[list[tuple[int, int]], bool]:
-    """The lines `number<tab>offset` of an index file, in its order, and whether it is cut off within the last one."""
-    entries: list[tuple[int, int]] = []
+def _listed(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The lines `number<tab>offset` of an index file, in its order: numbers and offsets, int64 (n,); and whether it is
+    cut off within the last one.
+    """
+    numbers, offsets = array("q"), array("q")
     with path.open("rb") as lines:
         line = 0
         while content := lines.readline(_LONGEST_LINE):
             line += 1
             try:
                 number, offset = (int(part) for part in content.split())
-            except ValueError:
-                if not content.endswith(b"\n") and len(content) < _LONGEST_LINE and entries:
-                    return entries, True
+                numbers.append(number)
+            except (ValueError, OverflowError):
+                if not content.endswith(b"\n") and len(content) < _LONGEST_LINE and offsets:
+                    return np.array(numbers), np.array(offsets), True
                 raise InputError(
                     f"{path} line {line}: {content[:40]!r} is not a number and an offset. {_REMEDY} Without it, "
                     f"facesim finds the records by itself."
@@ -210,28 +214,29 @@ def _listed(path: Path, size: int) -> tuple[list[tuple[int, int]], bool]:
                     f"{path} line {line}: record {number} is said to begin at byte {offset:,} of a file of {size:,}. "
                     f"The two files do not belong together, or the other one is cut off."
                 )
-            entries.append((number, offset))
-    return entries, False
+            offsets.append(offset)
+    return np.array(numbers), np.array(offsets), False
 
 
 def _compared(
-    heads: list[_Head], entries: Sequence[tuple[int, int]], cut_off: bool, path: Path
+    heads: list[_Head], numbers: np.ndarray, offsets: np.ndarray, cut_off: bool, path: Path
 ) -> tuple[list[_Head], list[str]]:
     """The records in the order of the index if it names each once, else in their own; and what is wrong with it."""
-    at = {head.offset: head for head in heads}
-    offsets = Counter(offset for _, offset in entries)
-    numbers = Counter(number for number, _ in entries)
+    begins = np.fromiter((head.offset for head in heads), np.int64, len(heads))
+    listed, times = np.unique(offsets, return_counts=True)
+    known = np.isin(listed, begins)
     wrong = {
-        "leaves out {:,} of the {:,} records": len(at.keys() - offsets.keys()),
-        "points {:,} times to where no record begins": sum(n for offset, n in offsets.items() if offset not in at),
-        "names {:,} records more than once": sum(n > 1 for offset, n in offsets.items() if offset in at),
-        "gives {:,} numbers more than once": sum(n > 1 for n in numbers.values()),
+        "leaves out {:,} of the {:,} records": len(begins) - known.sum(),
+        "points {:,} times to where no record begins": times[~known].sum(),
+        "names {:,} records more than once": (times[known] > 1).sum(),
+        "gives {:,} numbers more than once": (np.unique(numbers, return_counts=True)[1] > 1).sum(),
     }
     found = [text.format(count, len(heads)) for text, count in wrong.items() if count]
     if cut_off:
         found.append("is cut off in its last line")
     if not found:
-        return [at[offset] for _, offset in sorted(entries)], []
+        order = np.searchsorted(begins, offsets[np.argsort(numbers)])
+        return [heads[at] for at in order], []
     return heads, [
         f"{path.name} {', '.join(found)}. All {len(heads):,} records were read, in the order of the file, without it."
     ]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from facesim.spec.strategies import STRATEGIES
+from facesim.errors import InputError
+from facesim.spec.strategies import STRATEGIES, Layout, Strategy
+
+#: Strategies that `speeds` knows how to forecast; those of other packages are not among them.
+FORMULAS = ("single", "mirrored", "ps-async", "ps-sync", "allreduce", "local-sgd", "independent")
 
 
 class ClusterShape(BaseModel):
@@ -23,25 +27,33 @@ class ClusterShape(BaseModel):
 
     @model_validator(mode="after")
     def _is_possible(self) -> ClusterShape:
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy {self.strategy!r} must be one of {', '.join(STRATEGIES)}")
+        try:
+            STRATEGIES.check(self.strategy)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        if self.strategy not in FORMULAS:
+            raise ValueError(f"there is no formula for strategy {self.strategy!r}, only for {', '.join(FORMULAS)}")
         if self.backup_workers >= self.workers:
             raise ValueError(f"backup_workers {self.backup_workers} must be fewer than workers {self.workers}")
         return self
 
     @property
+    def kind(self) -> type[Strategy]:
+        return STRATEGIES[self.strategy]
+
+    @property
     def served(self) -> bool:
         """Whether it has parameter servers."""
-        return "ps" in STRATEGIES[self.strategy].options
+        return self.kind.layout is Layout.PARAMETER_SERVER
 
     @property
     def replicas(self) -> int:
-        return self.workers if STRATEGIES[self.strategy].replicated else 1
+        return self.workers if self.kind.replicated else 1
 
     @property
     def groups(self) -> list[tuple[str, int]]:
         """Hosts that are paid for, as (type, count)."""
-        workers = self.workers if STRATEGIES[self.strategy].distributed else 1
+        workers = 1 if self.kind.layout is Layout.SINGLE_PROCESS else self.workers
         own = [(self.ps_instance_type, self.ps)] if self.served and self.ps_instance_type else []
         return [(self.instance_type, workers), *own]
 

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from facesim.billing.bill import billable_s
 from facesim.billing.catalogue import assumed_spot_discount
-from facesim.billing.market import Spot, market
+from facesim.billing.market import market
 from facesim.errors import InputError
 from facesim.forecast.laws import drain_s
+from facesim.spec.spot import Spot
 
 Array = NDArray[np.float64]
 

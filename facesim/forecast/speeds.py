@@ -14,7 +14,6 @@ from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
-from facesim.spec.strategies import STRATEGIES
 
 Array = NDArray[np.float64]
 
@@ -50,7 +49,7 @@ class Table:
         # One core of a server's host against one of the profile's machine.
         cores = profile.machine.cores
         self.server_core = self._ratio(self.server_host) * cores / [each.cores for each in self.server_host]
-        joint = np.array([STRATEGIES[shape.strategy].joint for shape in shapes])
+        joint = np.array([shape.kind.joint for shape in shapes])
         needed = self.workers - np.array([shape.backup_workers for shape in shapes])
         self.worker_batch = np.where(joint, np.ceil(batch / np.maximum(needed, 1)), batch)
         self.compute_s = profile.step_s(self.worker_batch) / self.ratio

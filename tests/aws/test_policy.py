@@ -14,7 +14,7 @@ from facesim.aws.job import SageMakerJob
 from facesim.aws.policies import POLICIES, policy
 from facesim.aws.site import ROLE, site_of
 from facesim.backends.training_job import training_job_request
-from facesim.run import Run
+from facesim.runs.directory import Run
 from tests.aws.conftest import follow
 
 ACCOUNT, REGION = "123456789012", "us-east-1"

@@ -2,4 +2,4 @@
 
 import time
 
-time.sleep(0.4)
+time.sleep(0.5)

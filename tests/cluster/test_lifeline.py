@@ -78,6 +78,23 @@ def test_a_stopped_node_and_its_tasks_end_with_the_parent(tmp_path):
     wait_until(lambda: not carrying(token), within_s=5)
 
 
+def test_a_node_that_is_still_being_loaded_stops_at_once(tmp_path):
+    chief = task(tmp_path, "chief", "serve")
+    node = start(tmp_path, chief, preload=("tests.cluster.slow_to_load",), private_network=False)
+    begin = time.monotonic()
+    events = []
+    for event in node.events():
+        events.append(event)
+        if event["event"] == "node_started":
+            begin = time.monotonic()
+            node.stop()
+    node.close()
+
+    assert time.monotonic() - begin < 0.5  # which it takes to be loaded
+    assert events[-1]["outcome"] == "stopped"
+    assert "task_started" not in [event["event"] for event in events]
+
+
 def test_a_child_outlives_the_thread_that_wanted_it(tmp_path):
     nodes = []
     thread = threading.Thread(target=lambda: nodes.append(start(tmp_path, task(tmp_path, "chief", "work", 0.5))))

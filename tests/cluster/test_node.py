@@ -62,6 +62,21 @@ def test_a_plan_survives_being_written_and_read(tmp_path):
     assert Plan.read(tmp_path / "plan.json") == plan
 
 
+def test_a_tick_between_the_last_word_of_a_node_and_its_end_does_not_make_it_fail(tmp_path):
+    for attempt in range(30):  # until there was such a tick, which depends on how fast the node ends
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        node = start(folder, task(folder, "chief", "work", 0.0))
+        told = list(node.events(tick_s=0.0))
+        node.close()
+
+        words = [event for event in told if event]
+        assert [event["outcome"] for event in words if event["event"] == "node_ended"] == ["completed"]
+        if None in told[told.index(words[-1]) :]:
+            return
+    raise AssertionError("there was no tick after the last word: nothing was tried")
+
+
 def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(tmp_path):
     node = start(
         tmp_path,

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from facesim.data.pipeline import TASK_INDEX_FILE
 from facesim.inputs import DATA, PRETRAINED
-from facesim.run import Run, find_runs
+from facesim.runs.directory import Run, find_runs
 from facesim.training.context import open_context
 from tests.integration.cells import CELLS, folders_of
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from facesim.cli import main
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from tests.conftest import facesim
 

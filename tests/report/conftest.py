@@ -12,7 +12,7 @@ import pytest
 
 from facesim.files import write_json
 from facesim.metrics.files import SampleWriter
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 
 LAUNCHED_UNIX_S = 1_790_000_000.0

@@ -14,7 +14,7 @@ from cluster import clock
 from facesim.billing.bill import make_bill, submitted
 from facesim.errors import InputError
 from facesim.recovery import spent_s
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 
 M5 = "ml.m5.2xlarge"

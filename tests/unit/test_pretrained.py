@@ -14,7 +14,7 @@ from facesim.errors import InputError
 from facesim.inputs import prepare_all, prepare_inputs
 from facesim.leakage import check_unseen
 from facesim.pretrained import find_pretrained
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import Job, make_job
 
 #: A network as small as its description: nothing here reads the numbers in it.
