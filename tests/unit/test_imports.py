@@ -62,12 +62,13 @@ FLOORS: list[set[str]] = [
     {"", "claim", "disk", "errors", "files", "folders", "registry", "unused"},
     {"spec"},
     {"runs", "billing", "data", "models", "telling"},
-    {"pretrained", "inputs", "leakage", "memory", "metrics"},
+    {"pretrained", "inputs", "leakage", "memory", "metrics", "observers"},
     {"recovery", "audit", "recognition", "baselines"},
     {"training", "result", "report", "forecast"},
     {"aws", "backends", "image", "emulator"},
     {"study"},
     {"doctor", "progress"},
+    {"api"},
     {"cli", "__main__"},
 ]
 
