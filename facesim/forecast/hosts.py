@@ -40,7 +40,8 @@ class HostType(BaseModel):
     speed_origin: Literal["measured", "vendor", "assumed"] = "assumed"
     speed_source: str = ""
     speed_date: str = ""
-    bf16: bool = False
+    bf16: bool = False  # whether its cores compute in bfloat16: AVX512_BF16
+    amx: bool = False  # and whether with matrix units
     network_base_gbps: float = Field(gt=0)
     network_peak_gbps: float = Field(gt=0)
     network_burst_s: float | None = Field(None, ge=0)
@@ -188,6 +189,7 @@ def _from_catalogue(kind: Instance) -> HostType:
         speed_source=speed["source"],
         speed_date=speed["date"],
         bf16=hardware_constant("bf16")["value"],
+        amx=hardware_constant("amx")["value"],
         network_base_gbps=kind.network_base_gbps or kind.network_peak_gbps,
         network_peak_gbps=kind.network_peak_gbps,
         network_burst_s=kind.network_burst_s,

@@ -14,6 +14,7 @@ from facesim.forecast.hosts import hosts
 from facesim.forecast.model import SpotRisk, forecast_job, forecast_jobs
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
+from facesim.forecast.simulate import simulate_async
 from facesim.spec.strategies import STRATEGIES
 
 
@@ -213,3 +214,15 @@ def test_a_step_between_measured_batches_is_on_the_line_between_them(profile):
     assert profile.step_s(20) == pytest.approx(0.04)
     assert profile.step_s(256) == pytest.approx(0.22 + 128 * 0.16 / 96)
     assert 0 < profile.step_s(1) < 0.02
+
+
+@pytest.mark.parametrize("workers", [1, 4, 12])
+def test_the_event_simulation_of_a_shape_is_as_fast_as_its_forecast(profile, this_machine, workers):
+    shape = ClusterShape(strategy="ps-async", workers=workers, instance_type="here")
+    forecast = forecast_job(changed(profile, cpu_s_per_update={}), shape, known_hosts=this_machine)
+
+    # The saturation test's 20 ms, of which pulling and pushing are alike: as many messages and bytes.
+    run = simulate_async([0.06] * workers, [0.01], [0.01], 10_000, cv=0.2)
+
+    assert 1 / forecast.update_s == pytest.approx(run.updates_per_s, rel=0.02)
+    assert forecast.staleness == pytest.approx(run.staleness[run.steady].mean(), abs=0.05)
