@@ -17,11 +17,11 @@ from facesim.data.walk import walk
 from facesim.disk import writing_to
 from facesim.errors import InputError, doing
 from facesim.inputs import prepare_data
-from facesim.models import part
 from facesim.models.exporters import EXPORTERS
 from facesim.recognition.groups import with_groups
 from facesim.recognition.protocols import likeness
 from facesim.recognition.reliance import Reliance, mark, reliance
+from facesim.registry import loaded
 from facesim.runs.records import Evaluation
 from facesim.unused import Unused, printable
 from facesim.unused import told as told_unused
@@ -296,7 +296,7 @@ class Recognizer:
         names = self._names(embedder.identities)
         model = portable(embedder.model, embedder.experiment.model, embedder.experiment.mirror_test)
         with writing_to(output.parent), doing(f"write {output}", "name another place"):
-            part(exporter.write)(model, names, output)
+            loaded(exporter.write)(model, names, output)
         return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
 
     def _names(self, identities: int) -> tuple[str, ...]:
