@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -106,6 +106,11 @@ def resolve(path: str) -> Any:
     """What `module:attribute` names."""
     module, attribute = path.split(":")
     return getattr(import_module(module), attribute)
+
+
+def loaded(given: str | Callable[..., Any]) -> Callable[..., Any]:
+    """A function that was given itself, or by where it is (`module:function`)."""
+    return resolve(given) if isinstance(given, str) else given
 
 
 def _package(point: EntryPoint) -> str:

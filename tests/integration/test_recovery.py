@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from facesim.metrics.files import recorded
-from facesim.run import Run, State, find_runs
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.states import RunState
 from facesim.training.checkpoints import Checkpoints
 from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
@@ -34,7 +35,7 @@ def disturbed(directory: Path, faces: Path, strategy: str, *faults: dict, option
     """A run that went on to its end, whatever was done to it."""
     file = script(directory, *faults)
     run = completed_run(directory / "runs", "--strategy", strategy, "--data", faces, "--faults", file, *options)
-    assert run.result()["state"] == State.COMPLETED
+    assert run.result()["state"] == RunState.COMPLETED
     return run
 
 
@@ -183,7 +184,7 @@ def wait_until_it_trains_again(run: Run, records: int) -> None:
 def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
     run = stopped(tmp_path, faces, signal.SIGINT, "--strategy", "ps-async")
     before, records = run.result(), len(examples(run))
-    assert before["state"] == State.STOPPED
+    assert before["state"] == RunState.STOPPED
     assert events(run, "checkpoint")[-1]["examples"] == before["examples_seen"]
 
     with going_on(run, "--workers", 3) as running:
@@ -195,7 +196,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
     after = run.result()
     assert meanwhile.code == 2
     assert f"still being run by process {running.process.pid} (since " in meanwhile.errors
-    assert after["state"] == State.STOPPED
+    assert after["state"] == RunState.STOPPED
     assert run.job().shape.workers == 3
     assert set(after["counted"]["steps_since_resized"]) == {0, 1, 2}
     assert after["examples_seen"] > before["examples_seen"]
