@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cluster.engine import EngineError, capacity
 from facesim.errors import FacesimError, InputError
 from facesim.files import write_json, write_text
 from facesim.progress import Quiet
@@ -43,6 +42,7 @@ from benchmarks.dilation import (
     shapes_of,
     stamp,
 )
+from cluster.containers.engine import EngineError, capacity
 from facesim.forecast.profile_data import Profile
 from facesim.runs.directory import Run
 from facesim.study import run_study

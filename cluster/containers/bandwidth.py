@@ -2,7 +2,6 @@
 
 `python -m cluster.containers.bandwidth INTERFACE BITS_PER_SECOND`
 
-
 A token bucket filter (tc-tbf(8)) shapes what leaves an interface only. What a host receives is what the other end of
 its link sends, outside of its namespace; so that end's number is printed, and INTERFACE may be such a number. Without
 the second limit a parameter server would receive from all workers at once as much as all of them may send.
