@@ -49,6 +49,16 @@ def served_forward_of(model: keras.Model) -> Forward:
     return forward
 
 
+def pulled(model: keras.Model) -> list[tf.Tensor]:
+    """What a worker reads of a model on parameter servers for a step: the trainable variables, piece by piece, as sent."""
+    dtypes = _dtypes(model)
+    return [
+        _rounded(piece, dtypes[id(variable)]) if id(variable) in dtypes else piece.read_value()
+        for variable in model.trainable_variables
+        for piece in pieces([variable])
+    ]
+
+
 def sent_dtypes(model: keras.Model) -> list[tf.DType]:
     """As what a server sends each piece of the trainable variables, and gets its gradient."""
     dtypes = _dtypes(model)

@@ -96,12 +96,12 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     model = replicas.current_model()
     if context.replica == 0:
         with record.timed("save_s"):
-            _save(model, context.run.model_file)
+            save_model(model, context.run.model_file)
     exchange = (replicas.steps_per_exchange, replicas.exchange_bytes)
     outcome(context, course, model, *exchange).write(context.outcome_file)
 
 
-def _save(model: keras.Model, file: Path) -> None:
+def save_model(model: keras.Model, file: Path) -> None:
     """Write a model whole or not at all."""
     temporary = file.with_name(f".new-{file.name}")  # Keras knows the format by the name's end
     try:

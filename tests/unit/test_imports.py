@@ -66,7 +66,7 @@ FLOORS: list[set[str]] = [
     {"recovery", "audit", "recognition", "baselines"},
     {"training", "result", "report", "forecast"},
     {"aws", "backends", "image", "emulator"},
-    {"study"},
+    {"study", "profiling"},
     {"doctor", "progress"},
     {"cli", "__main__"},
 ]
