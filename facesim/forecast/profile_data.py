@@ -179,6 +179,18 @@ class Profile(_Frozen):
             servers,
         )
 
+    def service_s(self, servers: int) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds of a core of this machine that an update takes of each of `servers`, pulling and pushing: (servers,)."""
+        server, (whole,) = self.server, self.loads(1)
+        told = server.message_s * (whole.pull_messages + whole.push_messages)
+        told += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)
+        factor = server.saturation_s / told if server.saturation_s is not None and told else 1.0
+        loads = self.loads(servers)
+        messages = np.array([[load.pull_messages, load.push_messages] for load in loads], dtype=float)
+        sent = np.array([[load.pull_bytes, load.push_bytes] for load in loads])
+        pull_s, push_s = (factor * (server.message_s * messages + server.byte_s / 2 * sent)).T
+        return pull_s, push_s
+
     def save(self, file: Path) -> None:
         write_text(file, self.model_dump_json(indent=1) + "\n")
 

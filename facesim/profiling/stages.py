@@ -102,6 +102,17 @@ def measure_peers(
 
 
 def _measure(run: Run, plan: Plan, tick: Callable[[], None]) -> Measured:
+    follow(run, plan, tick, "the machine could not be profiled")
+    found = json.loads((run.directory / MEASURED).read_text(encoding="utf-8"))
+    return Measured(found, measured_load(samples_in(run.metrics), one_machine=True))
+
+
+def follow(run: Run, plan: Plan, tick: Callable[[], None], failure: str) -> None:
+    """Run a plan in a run directory, to its end. Ended early, it leaves no process behind.
+
+    Raises:
+        FacesimError: a process failed; `failure` says what that means.
+    """
     run.record("submitted")
     node = BACKEND.submit(run, plan)
     outcome, why = "failed", ""
@@ -116,12 +127,9 @@ def _measure(run: Run, plan: Plan, tick: Callable[[], None]) -> Measured:
     finally:
         node.close()
         run.claim.release()
-    file = run.directory / MEASURED
-    if outcome != "completed" or not file.exists():
-        leader = "\n".join(last_lines(run.log_file(plan.leader)))
-        raise FacesimError(f"the machine could not be profiled: {why or 'a process ended unexpectedly'}\n{leader}")
-    load = measured_load(samples_in(run.metrics), one_machine=True)
-    return Measured(json.loads(file.read_text(encoding="utf-8")), load)
+    if outcome != "completed":
+        lines = "\n".join(last_lines(run.log_file(plan.leader)))
+        raise FacesimError(f"{failure}: {why or 'a process ended unexpectedly'}\n{lines}")
 
 
 def cores_apart() -> tuple[list[int], list[int]]:
