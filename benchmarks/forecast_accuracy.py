@@ -21,7 +21,7 @@ import click
 
 from benchmarks.common import run_completed
 from facesim.forecast.replay import simulated_orders
-from facesim.inputs import prepare_inputs
+from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import Curve, curve_of, replay
 from facesim.profiling.profile import profile_of
 from facesim.spec.job import make_job

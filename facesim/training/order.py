@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facesim.errors import InputError
-from facesim.files import append
+from facesim.util.errors import InputError
+from facesim.util.files import append
 
 Integers = NDArray[np.int64]
 

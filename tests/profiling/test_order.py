@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facesim.errors import InputError
 from facesim.forecast.replay import order_of, simulated_orders
 from facesim.forecast.simulate import simulate_async
 from facesim.training.order import Order, OrderRecorder, load_orders, read_orders, write_orders
+from facesim.util.errors import InputError
 
 
 def order(workers, read, batches):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facesim.forecast.replay import simulated_orders
-from facesim.inputs import prepare_inputs
+from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import Curve, curve_of, forecast_accuracy, replay
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
