@@ -13,7 +13,18 @@ import click
 from click.shell_completion import CompletionItem
 
 from facesim import __version__
-from facesim.cli import about, aws, completion, data, image, prices, recognition, reference, study
+from facesim.cli import (
+    about,
+    aws,
+    completion,
+    data,
+    image,
+    prices,
+    profile,
+    recognition,
+    reference,
+    study,
+)
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.util.errors import FacesimError, InputError, reason
@@ -151,6 +162,7 @@ def facesim() -> None:
 
 facesim.sections = {
     "Train and compare": (study.compare, study.run, study.report, study.baselines),
+    "Forecast": (profile.profile,),
     "Data": (data.data,),
     "Recognise": (
         recognition.evaluate,

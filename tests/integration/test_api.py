@@ -7,10 +7,10 @@ import json
 
 import numpy as np
 import pytest
+from facesim.errors import InputError
 
 import facesim
 from facesim import api
-from facesim.errors import InputError
 
 pytestmark = pytest.mark.slow
 

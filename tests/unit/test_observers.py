@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from facesim.errors import FacesimError
 from facesim.observers import JsonLines, Observer, Together
 
