@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import ContainerJob
-from cluster.engine import EngineError, capacity
+from cluster.containers.engine import EngineError, capacity
+from cluster.containers.job import ContainerJob
 from facesim.backends import image
 from facesim.backends.base import Backend
 from facesim.backends.collect_results import collect_results
@@ -73,7 +73,9 @@ class DockerExecution:
         job = run.job()
         BACKEND.check(job)
         try:
-            self._emulation: Emulation = emulate(hosts_of_study(job), *capacity())
+            self._emulation: Emulation = emulate(
+                hosts_of_study(job), *capacity(), host_cpus=job.backend.host_cpus, host_gbps=job.backend.host_gbps
+            )
             self._job = ContainerJob(
                 request.request,
                 self._store,

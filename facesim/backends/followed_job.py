@@ -58,10 +58,10 @@ class FollowedJob:
             if outcome is Outcome.COMPLETED:
                 outcome, reason = (
                     Outcome.FAILED,
-                    f"the training job completed, but not all that it left came home: {what}",
+                    f"the training job completed, but some of its results are missing: {what}",
                 )
             elif reason:
-                reason = f"{reason}\nNot all that it left came home: {what}"
+                reason = f"{reason}\nSome of its results are missing: {what}"
         yield NodeEnded(outcome=outcome, reason=reason, **details)
 
     def missing_outcome(self, outcome: Outcome) -> list[str]:

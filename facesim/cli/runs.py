@@ -176,15 +176,15 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     RUN is a run directory, or the name of a training job at AWS, whose results are then brought home. Ctrl-C ends the
     following; what it does to a job at AWS says --on-interrupt of its run.
     """
-    from facesim.cli.progress import make_watcher
-    from facesim.cli.study import INTERRUPTED, show_report
+    from facesim import api
+    from facesim.cli.study import INTERRUPTED, observers, show_report
     from facesim.runs.states import RunState
-    from facesim.study.runner import follow
+    from facesim.study.runner import attach as follow
 
     with _asking(named, region) as target:
         attached = target.backend.open().attach(target, output)
-        result = follow(attached, make_watcher(console(), quiet=as_json))
-    show_report([attached.run], attached.run.directory / "report.html", as_json)
+        result = follow(attached, observers(as_json))
+    show_report(api.compare(api.Run(attached.run)), attached.run.directory / "report.html", as_json)
     return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
 
 

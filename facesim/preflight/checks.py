@@ -82,9 +82,17 @@ def preflight(
 def together(problems: Iterable[InputError]) -> InputError:
     """One error for several, each of them told once."""
     by_text = {str(problem): problem for problem in problems}
-    if len(by_text) == 1:
-        return next(iter(by_text.values()))
-    return InputError(f"{len(by_text)} things are wrong:" + "".join(f"\n- {text}" for text in by_text))
+    first, *others = by_text.values()
+    if not others:
+        return first
+    return InputError(
+        f"{len(by_text)} things are wrong:" + "".join(f"\n- {text}" for text in by_text),
+        field=first.field,
+        value=first.value,
+        allowed=first.allowed,
+        remedy=first.remedy,
+        problems=(first, *others),
+    )
 
 
 def _plan(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
 import select
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
@@ -37,137 +40,164 @@ from facesim.runs.events import (
 from facesim.runs.messages import hung
 from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
-from facesim.spec.job import Job, changed_job
+from facesim.spec.job import Job, changed_job, flat
 from facesim.spec.options import flag
+from facesim.study.observers import Observer, Together
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
 
 _TICK_S = 0.25
-_GO_ON = "make room there, then go on with `facesim run --resume RUN`"
-
-
-class Watcher(Protocol):
-    """Is told how a study goes, to show it."""
-
-    def preparing(self, what: str, done: int, due: int) -> None: ...
-
-    def noticed(self, text: str) -> None: ...
-
-    def started(self, run: Run, position: int, jobs: int) -> None: ...
-
-    def happened(self, event: Event) -> None: ...
-
-    def tick(self) -> None: ...
-
-    def ended(self, run: Run, result: Result) -> None: ...
+_GO_ON = "make room there, then continue with `facesim run --resume RUN`"
 
 
 def run_directories(jobs: list[Job], output: Path) -> list[Path]:
     """A run directory for each job of a study, in `output`. Makes none."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
-    directories = []
-    for job in jobs:
-        part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
-        directories.append(output / f"{stamp}-{job.strategy.name}{part}-seed{job.experiment.seed}")
-    return directories
+    return [output / f"{stamp}-{name}" for name in _names(jobs)]
 
 
-def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
-    """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
-    A run that cannot be followed any more is told, and has no result.
+#: What a name of a job says of it in any case.
+_IN_EVERY_NAME = ("strategy", "subset", "seed")
+
+#: More characters of an option are not put into a name.
+_NAME_LENGTH = 30
+
+
+def _names(jobs: list[Job]) -> list[str]:
+    """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
+    told = [flat(job) for job in jobs]
+    varied = [name for name in told[0] if len({str(one.get(name)) for one in told}) > 1] if told else []
+    names: list[str] = []
+    for job, options in zip(jobs, told, strict=True):
+        parts = [job.strategy.name, *([job.experiment.subset] if job.experiment.subset else [])]
+        parts += [f"{name}{options[name]}" for name in varied if name in options and name not in _IN_EVERY_NAME]
+        short = [re.sub("[^A-Za-z0-9-]+", "", part.replace(",", "-"))[:_NAME_LENGTH] for part in parts]
+        name = "-".join([*short, f"seed{job.experiment.seed}"])
+        names.append(name if name not in names else f"{name}-{len(names)}")
+    return names
+
+
+def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
+    """What the study would run, as plain data: each run's directory, job, data, exact request and files; what a user
+    should know before; and what it can cost, where it costs something. Starts nothing.
+
+    Raises:
+        InputError: the study would be refused.
+    """
+    cleared = preflight(jobs, run_directories(jobs, output))
+    runs = [
+        {
+            "run_directory": str(one.directory),
+            "job": one.job.model_dump(),
+            "data": str(one.inputs.data.directory),
+            "request": json.loads(one.request.to_json()),
+            "files": Run.files(),
+        }
+        for one in cleared.planned
+        if one.inputs and one.request
+    ]
+    estimates = cleared.notices.pop("cost", [])
+    return {"runs": runs, "notices": cleared.told(), **({"estimate": "; ".join(estimates)} if estimates else {})}
+
+
+def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ()) -> list[Run]:
+    """Run the jobs one after another, and tell the `observers`. A run that fails does not keep the next from being run;
+    one that is stopped does. A run that cannot be followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
-    cleared = preflight(jobs, run_directories(jobs, output), watcher.preparing)
+    observer = Together(observers)
+    cleared = preflight(jobs, run_directories(jobs, output), observer.preparing)
     for notice in cleared.told():
-        watcher.noticed(notice)
+        observer.noticed(notice)
     runs = []
     for position, one in enumerate(cleared.planned, 1):
         run = Run.create(one.directory, one.job)
         runs.append(run)
-        watcher.started(run, position, len(jobs))
+        observer.started(run, position, len(jobs))
         try:
-            result = _execute(run, one.request, watcher)
+            result = _execute(run, one.request, observer)
         except Lost as lost:
-            watcher.noticed(str(lost))
+            observer.noticed(str(lost))
             continue
-        watcher.ended(run, result)
+        observer.ended(run, result)
         if result.state is RunState.STOPPED:
             break
     return runs
 
 
-def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
+def resume(run: Run, changes: dict[str, Any], observers: Iterable[Observer] = ()) -> Run:
     """Go on with a run that did not complete, from its newest checkpoint, with what `changes` of its options.
 
     Raises:
-        InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
+        InputError: the run cannot be continued, or not with these changes; nothing has been changed then.
     """
+    observer = Together(observers)
     if gone := run.claim.take():
-        watcher.noticed(gone)
+        observer.noticed(gone)
     try:
-        return _resume(run, changes, watcher)
+        return _resume(run, changes, observer)
     finally:
         run.claim.release()
 
 
-def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
+def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     before = run.job()
     job = changed_job(before, changes)
     result = run.result()
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    cleared = preflight([job], [run.directory], watcher.preparing)
+    cleared = preflight([job], [run.directory], observer.preparing)
     for notice in cleared.told():
-        watcher.noticed(notice)
+        observer.noticed(notice)
     run.reopen(job)
-    watcher.started(run, 1, 1)
-    watcher.ended(run, _execute(run, cleared.planned[0].request, watcher))
+    observer.started(run, 1, 1)
+    observer.ended(run, _execute(run, cleared.planned[0].request, observer))
     return run
 
 
-def _execute(run: Run, request: Request | None, watcher: Watcher) -> Result:
+def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
-    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
     assert request is not None, "what was cleared has a request"
-    return attach(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, watcher)
+    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
+    return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer)
 
 
-def follow(attached: Attached, watcher: Watcher) -> Result:
-    """Follow a run that was attached to its end, if it has not ended, and return its result.
+def attach(attached: Attached, observers: Iterable[Observer] = ()) -> Result:
+    """Follow a run that somebody else submitted to its end, if it has not ended; returns its result.
 
     Raises:
         StillRunning: it goes on, and is not followed any more.
         InputError: it ended without a result.
     """
-    run, execution = attached.run, attached.execution
+    run, execution, observer = attached.run, attached.execution, Together(observers)
     if execution is not None and attached.recorded:
-        _show_all(run, execution, watcher)
+        _show(run, execution, observer)
     elif execution is not None:
-        watcher.started(run, 1, 1)
-        attach(run, execution, run.job().backend.measurement, watcher)
+        observer.started(run, 1, 1)
+        _follow(run, execution, run.job().backend.measurement, observer)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     if execution is not None:
-        watcher.ended(run, result)
+        observer.ended(run, result)
     return result
 
 
-def _show_all(run: Run, execution: Execution, watcher: Watcher) -> None:
+def _show(run: Run, execution: Execution, observer: Observer) -> None:
     """Show what happens, which another command records."""
     with _Interrupts(execution):
-        watcher.started(run, 1, 1)
+        observer.started(run, 1, 1)
         for told in execution.events(_TICK_S):
             if told is None:
-                _show(watcher.tick)
+                observer.tick()
             else:
-                _show(watcher.happened, event_of(told))
+                observer.happened(event_of(told))
 
 
-def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> Result:
+def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
     """Follow an execution to its end and write the run's result; returns what that holds.
 
     `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
@@ -181,11 +211,11 @@ def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -
         with _Interrupts(execution):
             for told in execution.events(_TICK_S):
                 if told is None:
-                    _show(watcher.tick)
+                    observer.tick()
                     continue
                 event = event_of(told)
                 run.record(event)
-                _show(watcher.happened, event)
+                observer.happened(event)
                 causes.note(event)
                 if isinstance(event, Emulated):
                     measurement = "emulated"
@@ -257,15 +287,7 @@ def _failure(run: Run, causes: _Causes) -> str:
 def _limit(reached: LimitExceeded) -> str:
     """Why a run was ended by a limit of its own."""
     name = flag(reached.limit.removesuffix("_s"))
-    return f"it reached {name} {reached.limit_s:g}; go on with it, or give it more seconds or fewer epochs"
-
-
-def _show(tell: Callable[..., None], *arguments: Any) -> None:
-    """Show something while a job runs, which goes on when the terminal, or the program that reads, has gone."""
-    try:
-        tell(*arguments)
-    except (OSError, SystemExit):  # rich ends the program where a pipe is broken
-        _let_go_of_closed_outputs()
+    return f"it reached {name} {reached.limit_s:g}; continue it with --resume, or give it more seconds or fewer epochs"
 
 
 def _let_go_of_closed_outputs() -> None:
@@ -282,7 +304,8 @@ def _let_go_of_closed_outputs() -> None:
 class _Interrupts:
     """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once.
 
-    So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored.
+    So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored. Signals
+    reach the main thread alone; what runs in another is not interrupted.
     """
 
     def __init__(self, execution: Execution):
@@ -302,6 +325,8 @@ class _Interrupts:
         heeded = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             heeded.append(signal.SIGHUP)
+        if threading.current_thread() is not threading.main_thread():
+            heeded = []
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
 
     def __exit__(self, *_: object) -> None:

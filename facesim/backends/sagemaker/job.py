@@ -1,4 +1,4 @@
-"""One training job at AWS: created, followed, stopped, and brought home into a run directory.
+"""One training job at AWS: created, followed, stopped, its results downloaded into a run directory.
 
 It is followed over a connection that is lost for a while, and another process can take that up again: `facesim attach`.
 """
