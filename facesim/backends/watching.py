@@ -53,7 +53,7 @@ def status(target: Target) -> Status:
             images_per_s=result.images_per_s,
             held_out_accuracy=result.held_out_accuracy,
             process=look.names() if look.held else None,
-            notes=(*notes, "somebody is about to go on with it") if look.held and _is_older(run) else notes,
+            notes=(*notes, "somebody is about to continue it") if look.held and _is_older(run) else notes,
         )
     progress = Progress(run)
     progress.update()
@@ -118,7 +118,7 @@ class Watched:
                 break
             if self._left:
                 raise LeftRunning(
-                    f"{self._run.directory} goes on, run by {self._run.claim.look().names()}; `facesim attach "
+                    f"{self._run.directory} is still run by {self._run.claim.look().names()}; `facesim attach "
                     f"{self._run.directory}` follows it again, `facesim cancel {self._run.directory}` ends it"
                 )
             yield None
@@ -192,8 +192,8 @@ def cancel(target: Target, within_s: float) -> Cancelled:
     while run.claim.look().held:
         if time.monotonic() > until_s:
             raise FacesimError(
-                f"{run.directory} was asked to end and goes on after {within_s:g} s, run by "
-                f"{run.claim.look().names()}; wait for it, or ask again: the second time it ends at once"
+                f"{run.directory} was asked to end and still runs after {within_s:g} s: "
+                f"{run.claim.look().names()}; wait for it, or cancel it again, which ends it at once"
             )
         time.sleep(_EVERY_S / 4)
     result = run.result()
@@ -254,8 +254,8 @@ def _why_unfinished(run: Run, look: Look) -> str:
             f"{run.directory} was begun by {names(elsewhere[:1])}; whether that still runs can be told there alone, "
             "and here it has no result yet"
         )
-    who = f"{names(look.holders[:1])} is gone and" if look.holders else "whoever ran it is gone and"
-    remedy = f"go on with `facesim run --resume {run.directory}`"
+    who = f"{names(look.holders[:1])} is gone and" if look.holders else "who ran it is gone and"
+    remedy = f"continue with `facesim run --resume {run.directory}`"
     return f"nothing of {run.directory} runs any more: {who} did not end it; {remedy}"
 
 

@@ -81,12 +81,11 @@ def _print_table(known: list[Status]) -> None:
     for heading in ("run", "strategy", "backend", "state", "accuracy", "time", "began", "tags"):
         table.add_column(heading, justify="right" if heading in ("accuracy", "time") else "left", no_wrap=True)
     for one in known:
-        going_on = " (running)" if one.running else ""
         table.add_row(
             one.name,
             one.strategy or "",
             one.backend,
-            f"{one.state}{going_on}",
+            f"{one.state} (running)" if one.running else one.state,
             "" if one.held_out_accuracy is None else f"{one.held_out_accuracy:.3f}",
             _duration(one.total_s),
             _moment(one.began_unix_s),
@@ -122,7 +121,7 @@ def status(named: str | None, region: str | None, as_json: bool) -> None:
     if figures := _figures(one):
         echo(f"  {figures}")
     for name, begin, end in one.spans:
-        lasted = "   going on" if end is None else f"{end - begin:8.0f} s"
+        lasted = "    running" if end is None else f"{end - begin:8.0f} s"
         echo(f"  {time.strftime('%H:%M:%S', time.localtime(begin))} {name:20}{lasted}")
     for note in one.notes:
         echo(f"  {note}")
@@ -147,7 +146,7 @@ def _figures(one: Status) -> str:
 @command()
 @_run
 @click.option("--task", "--host", "source", metavar="NAME", help="only of this task, worker-0, or host, algo-2")
-@click.option("--follow", is_flag=True, help="go on until the run has ended")
+@click.option("--follow", is_flag=True, help="continue until the run has ended")
 @_region
 @_json
 def logs(named: str, source: str | None, follow: bool, region: str | None, as_json: bool) -> None:
@@ -174,7 +173,7 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     """Follow a run that another command started, to its end, and report on it.
 
     RUN is a run directory, or the name of a training job at AWS, whose results are then brought home. Ctrl-C ends the
-    following; what it does to a job at AWS says --on-interrupt of its run.
+    following of a run on this machine; at AWS it does what --on-interrupt of the run says.
     """
     from facesim import api
     from facesim.cli.study import INTERRUPTED, observers, show_report

@@ -205,7 +205,7 @@ def test_ctrl_c_ends_the_looking_and_not_the_run(held):
     shown, _ = command.communicate(timeout=20)
 
     assert command.returncode == 130
-    assert f"goes on, run by process {held.process.pid}" in " ".join(shown.split())
+    assert f"is still run by process {held.process.pid}" in " ".join(shown.split())
     assert held.process.poll() is None
 
 
@@ -280,7 +280,7 @@ def test_a_run_that_does_not_end_in_time_is_told(held, monkeypatch, capsys):
 
     assert main(["cancel", str(held.run.directory)]) == 1
 
-    assert "goes on after 0.3 s" in capsys.readouterr().err
+    assert "still runs after 0.3 s" in capsys.readouterr().err
 
 
 # list
