@@ -182,7 +182,7 @@ def test_a_run_that_cannot_be_read_is_named_and_left_out(fresh, tmp_path):
 
 
 @cheap
-@given(damages(), st.sampled_from(["logs", "status", "cancel", "attach", "resume", "verify", "export", "evaluate"]))
+@given(damages(), st.sampled_from(["logs", "status", "cancel", "resume", "verify", "export", "evaluate"]))
 def test_a_command_on_a_damaged_run_ends_in_words(fresh, tmp_path, how, name):
     run = fresh()
     damage(run, *how)
@@ -198,8 +198,18 @@ def test_a_command_on_a_damaged_run_ends_in_words(fresh, tmp_path, how, name):
         arguments = [name, run]
 
     code = told(facesim_here(*arguments)).code
-    if name not in ("logs", "status", "cancel", "attach"):  # these can be answered where the damage is elsewhere
+    if name not in ("logs", "status", "cancel"):  # these can be answered where the damage is elsewhere
         assert code != 0
+
+
+@pytest.mark.slow
+@settings(cheap, max_examples=10)
+@given(damages())
+def test_attaching_to_a_damaged_run_ends_in_words(fresh, how):
+    run = fresh()
+    damage(run, *how)
+
+    told(facesim_here("attach", run))  # it has ended: its report is made, if it can be
 
 
 OPTIONS = sorted(option.name for option in group.commands["compare"].params if option.name not in ("config",))
