@@ -122,6 +122,7 @@ def forecast_jobs(
     evaluations: int | None = None,
     known_hosts: Mapping[str, HostType] | None = None,
     widths: Widths | None = None,
+    outside: Mapping[str, float] | None = None,
     spot_risk: SpotRisk = SpotRisk(),
 ) -> list[Forecast]:
     """The forecasts of many shapes, in their order.
@@ -132,6 +133,8 @@ def forecast_jobs(
         evaluations: one after each epoch, if left out.
         known_hosts: host types by name; the catalogue's, if left out.
         widths: half-widths from a user's own runs; published ones, if left out.
+        outside: seconds outside of the script, `starting_s`, `download_s` and `upload_s`, where they are known better
+            than the constants `sagemaker_phases`.
 
     Raises:
         InputError: an instance type is not known, or nobody knows how fast it is; epochs or batch are not positive.
@@ -147,7 +150,7 @@ def forecast_jobs(
     burst, base = Speeds(table, base=False), Speeds(table, base=True)
     updates = -(-profile.examples // batch) * epochs
     count = epochs if evaluations is None else evaluations
-    return _told(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk)
+    return _told(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk, outside)
 
 
 def _told(
@@ -159,9 +162,10 @@ def _told(
     evaluations: int,
     widths: Widths,
     risk: SpotRisk,
+    outside: Mapping[str, float] | None,
 ) -> list[Forecast]:
     profile, fixed = table.profile, table.profile.fixed
-    phases = constants("sagemaker_phases").values
+    phases = {**constants("sagemaker_phases").values, **(outside or {})}
     base_rate = np.where(table.servers > 0, table.link(base=True, servers=True), table.link(base=True, servers=False))
     bucket = np.array([kind.bucket_bytes for kind in table.server_host])
     burst_s, base_s = laws.two_phase_s(updates, burst.update_s, base.update_s, burst.link_bytes, base_rate, bucket)
@@ -203,7 +207,7 @@ def _told(
         )
         key = (shape.strategy, shape.instance_type, shape.ps_instance_type, shape.spot, bool(extrapolated[place]))
         if key not in told:
-            told[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk))
+            told[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk, outside))
         found.append(
             Forecast(
                 shape,
@@ -246,7 +250,9 @@ def _cost_usd(table: Table, shape: ClusterShape, billed_s: float) -> float:
     return total
 
 
-def _assumptions(table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk) -> list[str]:
+def _assumptions(
+    table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk, outside: Mapping[str, float] | None
+) -> list[str]:
     profile = table.profile
     told = [text for name, _ in dict(shape.groups).items() for text in table.kinds[name].assumptions(shape.spot)]
     if extrapolated:
@@ -262,6 +268,6 @@ def _assumptions(table: Table, shape: ClusterShape, extrapolated: bool, risk: Sp
     if shape.served and profile.server.saturation_s is None:
         told.append("the servers' speed is not from a saturation test")
     fixed = constants("sagemaker_phases")
-    if fixed.assumed:
+    if fixed.assumed and not fixed.values.keys() <= (outside or {}).keys():
         told.append("times to start, to download and to upload are assumed")
     return told
