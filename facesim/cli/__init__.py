@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from facesim import __version__
-from facesim.cli import about, aws, data, image, prices, recognition, study
+from facesim.cli import about, aws, data, image, plan, prices, recognition, study
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.errors import FacesimError, reason
@@ -140,6 +140,9 @@ for command in (
     study.run,
     study.report,
     study.baselines,
+    plan.plan,
+    plan.forecast,
+    plan.calibrate,
     recognition.evaluate,
     recognition.embed,
     recognition.verify,

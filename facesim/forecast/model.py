@@ -205,7 +205,14 @@ def _told(
             float(interrupted_s[place]),
             fixed.upload_s + phases["upload_s"],
         )
-        key = (shape.strategy, shape.instance_type, shape.ps_instance_type, shape.spot, bool(extrapolated[place]))
+        key = (
+            shape.strategy,
+            shape.instance_type,
+            shape.ps_instance_type,
+            shape.spot,
+            paid[place] > 1,
+            bool(extrapolated[place]),
+        )
         if key not in told:
             told[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk, outside))
         found.append(
@@ -254,7 +261,9 @@ def _assumptions(
     table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk, outside: Mapping[str, float] | None
 ) -> list[str]:
     profile = table.profile
-    told = [text for name, _ in dict(shape.groups).items() for text in table.kinds[name].assumptions(shape.spot)]
+    hosts_used = dict(shape.groups)
+    sends = sum(hosts_used.values()) > 1
+    told = [text for name in hosts_used for text in table.kinds[name].assumptions(shape.spot, sends)]
     if extrapolated:
         least, most = profile.batches
         told.append(f"the batch of a worker is outside of what was measured, {least} to {most}")

@@ -19,6 +19,7 @@ from facesim.disk import is_full, no_room, reserve, writing_to
 from facesim.errors import DiskFull, InputError, doing, reason
 from facesim.files import append, write_text
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
 from facesim.spec.job import Job, Recovery
@@ -26,6 +27,7 @@ from facesim.spec.job import Job, Recovery
 # Not the module's docstring, which Python leaves out when it optimises.
 _FILES = """
 job.json          what was run
+forecast.json     what was forecast of it before it began, where this machine had a profile
 plan.json         the exact processes that ran it
 events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
 metrics/*.jsonl   samples, one file a process that records
@@ -46,6 +48,7 @@ class Run:
         self.id = directory.name
         self.job_file = directory / "job.json"
         self.plan_file = directory / "plan.json"
+        self.forecast_file = directory / "forecast.json"
         self.events_file = directory / "events.jsonl"
         self.metrics = directory / "metrics"
         self.logs = directory / "logs"
@@ -142,6 +145,14 @@ class Run:
             InputError: `outcome.json` cannot be read, or is not what facesim writes.
         """
         return TaskOutcome.read(self.outcome_file) if _exists(self.outcome_file) else None
+
+    def forecast(self) -> ForecastRecord | None:
+        """What was forecast of the run before it began, or None.
+
+        Raises:
+            InputError: `forecast.json` cannot be read, or is not what facesim writes.
+        """
+        return ForecastRecord.read(self.forecast_file) if _exists(self.forecast_file) else None
 
     def evaluations(self) -> dict[str, Evaluation]:
         """What `facesim evaluate` found, by the data that it was asked about, the newest last.
