@@ -21,6 +21,7 @@ from facesim.errors import FacesimError, InputError, Lost, StillRunning
 from facesim.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.leakage import check_unseen
 from facesim.memory import check_memory
+from facesim.planning.beside import forecasts_told, keep_forecast
 from facesim.recovery import spent_s
 from facesim.result import finish
 from facesim.runs.directory import Run, check_writable
@@ -113,10 +114,13 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
+    for told in forecasts_told(jobs, inputs):
+        watcher.noticed(told)
     runs = []
-    for position, (job, directory, request) in enumerate(rendered, 1):
+    for position, (own, (job, directory, request)) in enumerate(zip(inputs, rendered, strict=True), 1):
         run = Run.create(directory, job)
         runs.append(run)
+        keep_forecast(run, job, own)  # before it begins: what it then takes is held against that
         watcher.started(run, position, len(jobs))
         try:
             result = _execute(job.backend.open(), run, request, watcher)

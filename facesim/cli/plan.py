@@ -53,11 +53,21 @@ _FILE = click.Path(path_type=Path)
 @own("--spot/--no-spot", default=False, show_default=True, group="Cost and spot",
      help="try spot capacity, too, beside on demand")  # fmt: skip
 @own("--region", group="AWS", help="AWS region whose prices are meant")
-@own("--profile", "profile_file", type=_FILE, group="Output", help="the profile  [default: this machine's, measured if there is none]")
+@own(
+    "--profile",
+    "profile_file",
+    type=_FILE,
+    group="Output",
+    help="the profile  [default: this machine's, measured if there is none]",
+)
 @own("--instances", "own_instances", type=_FILE, group="Cost and spot",
      help="TOML file of instance types and prices of your own")  # fmt: skip
 @own("--runs", type=_FILE, default=Path("runs"), show_default=True, help="folder of runs, which tell accuracies")
-@own("--explain", metavar="SHAPE", help="the arithmetic of one shape in words: cheapest, fastest, or ps-async:ml.m5.xlarge:4w:1ps")
+@own(
+    "--explain",
+    metavar="SHAPE",
+    help="the arithmetic of one shape in words: cheapest, fastest, or ps-async:ml.m5.xlarge:4w:1ps",
+)
 @own("--all", "everything", is_flag=True, common=False, help="print every shape")
 @own("--output", type=_FILE, help="HTML file with the plots  [default: in --runs]")
 @own("--config", type=_FILE, is_eager=True, expose_value=False, callback=read_config,
@@ -197,9 +207,7 @@ def _measured(job: Job, quiet: bool) -> Profile:
     return have_profile(job, quiet)
 
 
-def _of_the_profile(
-    profile: Profile, job: Job, file: Path | None, given: dict[str, Any]
-) -> list[str]:
+def _of_the_profile(profile: Profile, job: Job, file: Path | None, given: dict[str, Any]) -> list[str]:
     """What has to be said of a profile that may be of another experiment than the job's."""
     told = []
     if file is not None and given.keys() & {"data", "subset", "image_size", "channels", "head"}:
@@ -420,7 +428,7 @@ def _print_forecasts(runs: list[Run], as_json: bool) -> None:
         phases = ", ".join(
             f"{name.removesuffix('_s').replace('_', ' ')} {time_told(seconds)}"
             for name, seconds in record.phases.items()
-            if seconds > 0
+            if seconds > 0 and name != "first_step_s"  # it is in the start
         )
         echo(f"  phases    {phases}")
         echo(

@@ -174,6 +174,7 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
     from facesim.inputs import prepare_all, told_of_data
     from facesim.leakage import check_unseen
+    from facesim.planning.beside import forecasts_told
     from facesim.runs.directory import Run
     from facesim.study import cost_estimate, render_jobs
 
@@ -193,6 +194,8 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
     told: dict[str, Any] = {"runs": shown, "notices": told_of_data(inputs)}
     if estimate := cost_estimate(rendered):
         told["estimate"] = estimate
+    if forecasts := forecasts_told(jobs, inputs):
+        told["forecast"] = forecasts
     echo_json(told)
     return 0
 

@@ -97,7 +97,9 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     for flat in plan.flats_of(shown):
         yield "enough", str(flat)
     told = shown[0] if shown else plan.fastest_of_all
-    assumed = dict.fromkeys(text for row in (plan.cheapest, plan.fastest, told) if row for text in row.forecast.assumptions)
+    assumed = dict.fromkeys(
+        text for row in (plan.cheapest, plan.fastest, told) if row for text in row.forecast.assumptions
+    )
     for text in (*plan.notes, *assumed):
         yield "assumed", text
     if all(row.accuracy is None for row in plan.rows):

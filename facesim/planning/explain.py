@@ -191,7 +191,9 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
         f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s + "
         f"{2 * (workers - 1)} x {alpha_s * 1000:.3g} ms = {exchange_s * 1000:.4g} ms",
     )
-    return Step("Summing over the ring", lines, "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009")
+    return Step(
+        "Summing over the ring", lines, "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
+    )
 
 
 _FORMULAS = {
@@ -220,9 +222,7 @@ _FORMULAS = {
 }
 
 
-def _of_an_update(
-    profile: Profile, shape: ClusterShape, compute_s: float, burst_s: float, update_s: float
-) -> Step:
+def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst_s: float, update_s: float) -> Step:
     formula, source = _FORMULAS[shape.strategy]
     lines = [formula]
     if shape.workers > 1:

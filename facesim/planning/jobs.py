@@ -46,9 +46,7 @@ def shape_of(job: Job) -> ClusterShape:
     """
     name = job.strategy.name
     if name not in FORMULAS:
-        raise InputError(
-            f"there is no forecast of --strategy {name}: there are formulas for {', '.join(FORMULAS)}"
-        )
+        raise InputError(f"there is no forecast of --strategy {name}: there are formulas for {', '.join(FORMULAS)}")
     own = job.strategy.options
     return ClusterShape(
         strategy=name,
@@ -218,9 +216,7 @@ def write_forecast(job: Job, profile: Profile, directory: Path, own_instances: P
 
 
 def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s: float) -> None:
-    run.record(
-        Submitted(time_unix_s=began_unix_s, shape=job.shape.model_dump(), **submitted(job.groups, job.spot))
-    )
+    run.record(Submitted(time_unix_s=began_unix_s, shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
     states = (
         (RunState.STARTING, phases["waiting_s"]),
         (RunState.DOWNLOADING, phases["download_s"]),

@@ -15,7 +15,6 @@ from facesim.runs.records import Result
 from facesim.runs.states import RunState
 
 
-
 class Lesson(NamedTuple):
     """One run against its forecast: forecast / measured - 1 of the seconds of an update, and of the whole."""
 

@@ -125,4 +125,3 @@ def speed_up(plan: Plan) -> str | None:
         axes.set_ylim(bottom=0)
         legend(axes)
     return svg[0]
-

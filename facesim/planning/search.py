@@ -294,9 +294,7 @@ def make_plan(
     found = accuracies or {}
     rows = [Row(each, own := found.get(each.shape), _misses(each, own, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
-    return Plan(
-        profile, epochs, batch or profile.batch, wanted, tuple(rows), known_hosts, widths, tuple(notes)
-    )
+    return Plan(profile, epochs, batch or profile.batch, wanted, tuple(rows), known_hosts, widths, tuple(notes))
 
 
 def _misses(forecast: Forecast, accuracy: Accuracy | None, wanted: Wanted) -> tuple[str, ...]:
