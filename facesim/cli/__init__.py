@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from facesim import __version__
-from facesim.cli import about, aws, data, image, plan, prices, recognition, study
+from facesim.cli import about, aws, data, forecast, image, plan, prices, recognition, study
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.errors import FacesimError, reason
@@ -141,8 +141,8 @@ for command in (
     study.report,
     study.baselines,
     plan.plan,
-    plan.forecast,
-    plan.calibrate,
+    forecast.forecast,
+    forecast.calibrate,
     recognition.evaluate,
     recognition.embed,
     recognition.verify,

@@ -68,4 +68,5 @@ class ClusterShape(BaseModel):
         workers = (
             f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
         )
-        return f"{self.strategy}{workers}{servers}{own} on {'one ' if self.one_host else ''}{self.instance_type}{', spot' if self.spot else ''}"
+        where = f"one {self.instance_type}" if self.one_host else self.instance_type
+        return f"{self.strategy}{workers}{servers}{own} on {where}{', spot' if self.spot else ''}"

@@ -46,7 +46,8 @@ def forecasts_told(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
 def forecast_line(forecast: Forecast) -> str:
     """A forecast in one line: time and dollars with their 80 % intervals, and what bounds it."""
     return (
-        f"{forecast.shape}: {time_told(forecast.time_s)} ({time_told(forecast.low_s)} to {time_told(forecast.high_s)}), "
+        f"{forecast.shape}: {time_told(forecast.time_s)} ({time_told(forecast.low_s)} to "
+        f"{time_told(forecast.high_s)}), "
         f"{dollars_told(forecast.cost_usd)} ({dollars_told(forecast.low_usd)} to {dollars_told(forecast.high_usd)}), "
         f"8 times in 10; bound by {forecast.bound}"
     )

@@ -144,7 +144,7 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     core = float(table.server_core[0])
     told_s = server.message_s * messages + server.byte_s / 2 * sent
     lines = [
-        f"{len(profile.variables)} variables lie on {shape.ps} server{'s' if shape.ps > 1 else ''}; one update asks the "
+        f"{len(profile.variables)} variables lie on {shape.ps} server{'s' if shape.ps > 1 else ''}; an update asks the "
         f"busiest for {messages} messages and {sent / 1e6:.3g} MB, both ways together",
         f"its processor: {server.message_s * 1000:.3g} ms x {messages} + {server.byte_s * 1e9 / 2:.3g} ns x "
         f"{sent / 1e6:.3g} MB = {told_s * 1000:.3g} ms on this machine's core",
@@ -157,7 +157,7 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
         factor = server.saturation_s / all_s if all_s else 1.0
         told_s *= factor
         lines.append(
-            f"the saturation test found {server.saturation_s * 1000:.3g} ms for a whole update on one server: corrected "
+            f"the saturation test found {server.saturation_s * 1000:.3g} ms an update on one server: corrected "
             f"by {factor:.3g}, {told_s * 1000:.3g} ms"
         )
     lines.append(
@@ -167,8 +167,8 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     for name, rate in (("burst", host.peak_bytes_per_s), ("base", host.base_bytes_per_s)):
         link_s = max(busiest.pull_bytes, busiest.push_bytes) / rate
         lines.append(
-            f"its link, {name} rate {rate * 8 / 1e9:.3g} Gbit/s of payload: {link_s * 1000:.3g} ms each way, before what "
-            "stays on the host"
+            f"its link, {name} rate {rate * 8 / 1e9:.3g} Gbit/s of payload: {link_s * 1000:.3g} ms each way, before "
+            "what stays on the host"
         )
     return Step(
         "The servers",
@@ -188,8 +188,8 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
         f"{size / 1e6:.3g} MB of gradients; over a link of {link * 8 / 1e9:.3g} Gbit/s, copied and added by a core at "
         f"{core / max(profile.ring.byte_s, 1e-15) * 8 / 1e9:.3g} Gbit/s: the slower, {rate * 8 / 1e9:.3g} Gbit/s, sets "
         "the pace",
-        f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s + "
-        f"{2 * (workers - 1)} x {alpha_s * 1000:.3g} ms = {exchange_s * 1000:.4g} ms",
+        f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s "
+        f"+ {2 * (workers - 1)} x {alpha_s * 1000:.3g} ms = {exchange_s * 1000:.4g} ms",
     )
     return Step(
         "Summing over the ring", lines, "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
@@ -200,8 +200,8 @@ _FORMULAS = {
     "single": ("an update is one step", ""),
     "mirrored": ("all replicas share the host's cores: w C, and 2 (w-1) copies of the parameters", ""),
     "ps-async": (
-        "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates a "
-        "second, and an update takes 1 / X",
+        "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates "
+        "a second, and an update takes 1 / X",
         "mean value analysis of a closed queueing network: Reiser and Lavenberg, JACM 1980; Li, Yan, Paolieri, "
         "Golubchik, ICPE 2020",
     ),

@@ -13,7 +13,6 @@ from facesim.billing.bill import discount_of, make_bill, submitted
 from facesim.errors import InputError
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
-from facesim.forecast.intervals import Widths
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import FORMULAS, ClusterShape

@@ -74,8 +74,8 @@ def learn(runs: Sequence[Run]) -> Learnt:
 
 
 def keep(learnt: Learnt, residuals: bool = True) -> list[str]:
-    """Keep what was learnt for later forecasts: intervals, if `residuals`, in place of those of earlier runs, speeds and
-    times beside what is kept already. Returns the files.
+    """Keep what was learnt for later forecasts: intervals, if `residuals`, in place of those of earlier runs, speeds
+    and times beside what is kept already. Returns the files.
     """
     files = []
     if residuals:
@@ -98,17 +98,20 @@ def _lesson(run: Run) -> Lesson | str:
         result, record = run.result(), run.forecast()
     except InputError as error:
         return str(error)
+    update_s = measured_update_s(result) if result else None
+    why = None
     if result is None or result.state is not RunState.COMPLETED:
-        return "it did not complete"
-    if result.measurement == FORECAST:
-        return "it is a forecast itself"
-    if record is None:
-        return "nothing was forecast of it"
-    if result.disturbances:
-        return f"it was disturbed: {' and '.join(result.disturbances)}"
-    update_s = measured_update_s(result)
-    if update_s is None:
-        return "how long its updates took was not measured"
+        why = "it did not complete"
+    elif result.measurement == FORECAST:
+        why = "it is a forecast itself"
+    elif record is None:
+        why = "nothing was forecast of it"
+    elif result.disturbances:
+        why = f"it was disturbed: {' and '.join(result.disturbances)}"
+    elif update_s is None:
+        why = "how long its updates took was not measured"
+    if why or result is None or record is None or update_s is None:
+        return why or ""
     total = None if not result.total_s else record.total_s / result.total_s - 1
     measurement = result.measurement or "emulated"
     return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total)

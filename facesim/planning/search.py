@@ -29,8 +29,8 @@ MOST_SHAPES = 200_000
 
 @dataclass(frozen=True)
 class Axes:
-    """What is tried with what. `spot`: spot capacity, too, beside on demand. Where one process is tried, clusters of one
-    worker are not: they do the same, and more.
+    """What is tried with what. `spot`: spot capacity, too, beside on demand. Where one process is tried, clusters of
+    one worker are not: they do the same, and more.
     """
 
     strategies: tuple[str, ...]
@@ -270,7 +270,7 @@ def make_plan(
     accuracies: Mapping[ClusterShape, Accuracy] | None = None,
     widths: Widths | None = None,
     outside: Mapping[str, float] | None = None,
-    spot_risk: SpotRisk = SpotRisk(),
+    spot_risk: SpotRisk | None = None,
     notes: Sequence[str] = (),
 ) -> Plan:
     """Forecast every shape of `axes`, and judge each by what is wanted.
@@ -289,7 +289,7 @@ def make_plan(
         known_hosts=known_hosts,
         widths=widths,
         outside=outside,
-        spot_risk=spot_risk,
+        spot_risk=spot_risk or SpotRisk(),
     )
     found = accuracies or {}
     rows = [Row(each, own := found.get(each.shape), _misses(each, own, wanted)) for each in forecasts]

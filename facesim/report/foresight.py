@@ -64,7 +64,7 @@ class Foreseen:
         ]
         side = "within" if self.within else "outside of"
         return (
-            f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join(told)}; {side} the forecast's 80 % interval, "
+            f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join(told)}; {side} its 80 % interval, "
             f"{quantity(self.low_s, 's')} to {quantity(self.high_s, 's')} in all."
         )
 

@@ -56,8 +56,8 @@ def findings(
     beside_baselines: Sequence[Row] = (),
     foreseen: Sequence[Foreseen] = (),
 ) -> tuple[Finding, ...]:
-    """Every statement at length, alarms first and caveats last; `baselines` are of `beside_baselines`' images, `foreseen`
-    runs against their forecasts.
+    """Every statement at length, alarms first and caveats last; `baselines` are of `beside_baselines`' images,
+    `foreseen` runs against their forecasts.
     """
     stated = [*_audits(rows)]
     joint = f", jointly over {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
