@@ -77,7 +77,9 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
         _train_epoch(context, replicas, course, keeper)
         if context.stopping or course.epoch == experiment.epochs:
             record_connections(context.run, context.task)  # now: they close when a peer ends
-        if context.stopping:
+        if context.stopping:  # also if it was asked to between two epochs
+            with phase("checkpoint"):
+                keeper.save(course)
             break
         values = _values_of(course)
         if evaluates and (course.epoch % experiment.evaluate_every == 0 or course.epoch == experiment.epochs):
@@ -142,7 +144,7 @@ def _train_epoch(context: Context, replicas: Replicas, course: Course, keeper: K
     while batches and not context.stopping:
         with phase(TRAINING):
             _train_some(context, course, replicas.train(until_pause()))
-        if batches or context.stopping:
+        if batches and not context.stopping:
             with phase("checkpoint"):
                 keeper.save(course)
     if not math.isfinite(course.of_epoch.loss_sum):

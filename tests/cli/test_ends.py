@@ -319,7 +319,7 @@ def test_an_aws_configuration_that_is_malformed_is_told(aws, content):
     command = facesim_here("status", "facesim-one")
 
     assert command.code == 2
-    assert "the AWS configuration cannot be used" in command.errors
+    assert "cannot read AWS' configuration" in command.errors
 
 
 def test_an_unknown_region_is_told(aws):
