@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from facesim import __version__
-from facesim.cli import about, aws, data, forecast, image, plan, prices, recognition, study
+from facesim.cli import about, aws, data, forecast, image, plan, prices, profile, recognition, study
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.errors import FacesimError, reason
@@ -143,6 +143,7 @@ for command in (
     plan.plan,
     forecast.forecast,
     forecast.calibrate,
+    profile.profile,
     recognition.evaluate,
     recognition.embed,
     recognition.verify,

@@ -23,6 +23,7 @@ from facesim.pretrained import FILE
 from facesim.runs.directory import Run
 from facesim.training.objective import loss_for
 from facesim.training.optimizer import FusedAdam, make_optimizer
+from facesim.training.order import OrderRecorder
 
 
 class Context:
@@ -61,6 +62,8 @@ class Context:
         #: (examples, time_unix_s) that earlier processes of this task recorded, in order.
         self.recorded_before = recorded(run.metrics / f"{self.task}.jsonl", "examples")
         self.recorder = Recorder(run, role, index)
+        #: Who made which update, where that is not the same every time.
+        self.order = OrderRecorder(run.order_file)
         self.stopping = False
         #: Whether this process has not made an update yet.
         self.trains_first = True
@@ -89,11 +92,12 @@ class Context:
         optimizer.build(model.trainable_variables)
         return model, optimizer
 
-    def vary_dropout(self, model: keras.Model) -> None:
-        """Let this replica drop other units than the others do, which have their parameters from the same seed."""
+    def vary_dropout(self, model: keras.Model, replica: int | None = None) -> None:
+        """Let this replica, or another, drop other units than the rest do, whose parameters are of the same seed."""
+        number = self.replica if replica is None else replica
         for variable in model.non_trainable_variables:
             if variable.path.endswith("seed_generator_state"):
-                variable.assign(variable + self.replica)
+                variable.assign(variable + number)
 
     def build_model(self) -> keras.Model:
         experiment = self.experiment

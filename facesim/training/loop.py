@@ -96,12 +96,12 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
     model = replicas.current_model()
     if context.replica == 0:
         with record.timed("save_s"):
-            _save(model, context.run.model_file)
+            save_model(model, context.run.model_file)
     exchange = (replicas.steps_per_exchange, replicas.exchange_bytes)
     outcome(context, course, model, *exchange).write(context.outcome_file)
 
 
-def _save(model: keras.Model, file: Path) -> None:
+def save_model(model: keras.Model, file: Path) -> None:
     """Write a model whole or not at all."""
     temporary = file.with_name(f".new-{file.name}")  # Keras knows the format by the name's end
     try:
@@ -142,8 +142,9 @@ def _train_epoch(context: Context, replicas: Replicas, course: Course, keeper: K
             yield batches.popleft()
 
     while batches and not context.stopping:
+        before = course.done // job.update_batch
         with phase(TRAINING):
-            _train_some(context, course, replicas.train(until_pause()))
+            _train_some(context, course, replicas.train(until_pause()), before)
         if batches and not context.stopping:
             with phase("checkpoint"):
                 keeper.save(course)
@@ -154,8 +155,8 @@ def _train_epoch(context: Context, replicas: Replicas, course: Course, keeper: K
         )
 
 
-def _train_some(context: Context, course: Course, results: Iterator[StepResult]) -> None:
-    """Take what workers did for the updates that are being made."""
+def _train_some(context: Context, course: Course, results: Iterator[StepResult], before: int) -> None:
+    """Take what workers did for the updates that are being made, from the epoch's batches after the first `before`."""
     record, first = context.recorder, context.trains_first
     begin = told = time.perf_counter()
     for result in results:
@@ -166,6 +167,8 @@ def _train_some(context: Context, course: Course, results: Iterator[StepResult])
             record.phase("first_step_s", now - begin)
             record.since_launch("launch_to_first_step_s")
         course.add(result)
+        if result.batch is not None:
+            context.order.add(course.epoch, before + result.batch, result.worker, result.version_read, result.version)
         reached(result.version + 1)
         if now - told > _PROGRESS_S:
             told = now
@@ -173,6 +176,7 @@ def _train_some(context: Context, course: Course, results: Iterator[StepResult])
     seconds = time.perf_counter() - begin
     course.epoch_s += seconds
     record.phase("training_s", seconds)
+    context.order.flush()
 
 
 def _values_of(course: Course) -> dict[str, float]:

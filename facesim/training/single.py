@@ -29,6 +29,7 @@ class Alone:
     def __init__(self, context: Context):
         self._labels = context.data.labels
         self._model, optimizer = context.build()
+        self.optimizer = optimizer
         self.variables = [*self._model.variables, *optimizer.variables]
         self._data = iter(context.examples.dataset())
         forward = forward_of(self._model)

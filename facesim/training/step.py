@@ -18,7 +18,10 @@ compiled = partial(tf.function, reduce_retracing=True, autograph=False)
 
 
 class StepResult(NamedTuple):
-    """What one worker did for one update: sums over its examples, who it was, the parameter versions at both ends."""
+    """What one worker did for one update: sums over its examples, who it was, the parameter versions at both ends.
+
+    `batch` is its place among the batches that `train` was given, where that is not the place of the result.
+    """
 
     loss_sum: float
     correct: int
@@ -26,6 +29,7 @@ class StepResult(NamedTuple):
     worker: int
     version_read: int
     version: int
+    batch: int | None = None
 
     @property
     def staleness(self) -> int:
@@ -33,9 +37,9 @@ class StepResult(NamedTuple):
         return self.version - self.version_read
 
     @classmethod
-    def unpack(cls, packed: np.ndarray) -> "StepResult":
+    def unpack(cls, packed: np.ndarray, batch: int | None = None) -> "StepResult":
         """From what `training_step` or `compute_step` returns."""
-        return cls(float(packed[0]), *(int(value) for value in packed[1:]))
+        return cls(float(packed[0]), *(int(value) for value in packed[1:]), batch=batch)
 
 
 def training_step(

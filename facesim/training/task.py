@@ -50,7 +50,7 @@ def train(
     role, index = task["type"], task["index"]
     replica = 0 if role == "chief" else index + 1
     try:
-        _work_in(run.task_directory(f"{role}-{index}"), replica)
+        work_in(run.task_directory(f"{role}-{index}"), replica)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         context = open_context(
             run, Path(data_directory), Path(checkpoint_directory), role, index, replica,
@@ -90,7 +90,7 @@ def serve(run_directory: str, threads: int) -> None:
     run = Run(Path(run_directory))
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     role, index = resolver.task_type, resolver.task_id
-    _work_in(run.task_directory(f"{role}-{index}"), index)
+    work_in(run.task_directory(f"{role}-{index}"), index)
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads, inter_op_parallelism_threads=_INTER_OP_THREADS
     )
@@ -103,6 +103,7 @@ def serve(run_directory: str, threads: int) -> None:
     server.join()
 
 
-def _work_in(directory: Path, index: int) -> None:
+def work_in(directory: Path, index: int) -> None:
+    """Make a task's directory this process's, and tell graphs which worker it is."""
     (directory / TASK_INDEX_FILE).write_text(str(index))
     os.chdir(directory)

@@ -66,6 +66,7 @@ FLOORS: list[set[str]] = [
     {"recovery", "audit", "recognition", "baselines"},
     {"training", "result", "report", "forecast"},
     {"aws", "backends", "image", "emulator"},
+    {"profiling"},
     {"planning"},
     {"study"},
     {"doctor", "progress"},
