@@ -11,7 +11,7 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice
-from facesim.cli.plan import FILE, OF_THE_EXPERIMENT
+from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile
 from facesim.errors import InputError
 from facesim.spec.strategies import STRATEGIES
 
@@ -56,7 +56,7 @@ def forecast(
     given = {name: value for name, value in options.items() if value is not None}
     wanted = _jobs_of(jobs, strategies, given, profile_file)
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
-    profiles = [(job, profile_for(job, profile_file)) for job in wanted]
+    profiles = [(job, profile_for(job, profile_file, as_json)) for job in wanted]
     for job, profile in profiles:
         check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
     runs = []
@@ -67,11 +67,10 @@ def forecast(
     _print_forecasts(runs, as_json)
 
 
-def profile_for(job: Job, file: Path | None) -> Profile:
+def profile_for(job: Job, file: Path | None, quiet: bool) -> Profile:
     from facesim.forecast.profile_data import Profile
-    from facesim.planning.profiles import have_profile
 
-    return have_profile(job) if file is None else Profile.load(file)
+    return measured_profile(job, quiet) if file is None else Profile.load(file)
 
 
 def _jobs_of(
@@ -218,7 +217,7 @@ def _measure_type(
     from facesim.study import run_study
 
     plain = make_job(**{**given, "backend": backend, "instance_type": instance_type})
-    job = calibration_job(plain, profile_for(plain, profile_file))
+    job = calibration_job(plain, profile_for(plain, profile_file, as_json))
     if dry_run:
         return _print_dry_run([job], output)
     (run,) = run_study([job], output, _watcher(as_json))
@@ -267,7 +266,8 @@ def _print_learnt(learnt: Learnt, files: list[str], as_json: bool) -> None:
         within = "within" if each.within else "outside of"
         echo(
             f"{each.run_id} ({each.measurement}): {each.record.shape}: updates took {1000 * each.update_s:.4g} ms, "
-            f"forecast {1000 * each.record.update_s:.4g} ms ({100 * each.residual:+.1f} %){total}; {within} its interval"
+            f"forecast {1000 * each.record.update_s:.4g} ms ({100 * each.residual:+.1f} %){total}; {within} its "
+            "interval"
         )
     for text in learnt.left_out:
         echo(f"left out: {text}")

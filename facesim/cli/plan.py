@@ -172,7 +172,7 @@ def _plan(
         check_profile(profile, job, f"the profile {profile_file}")
     else:
         job = make_job(**given)
-        profile = _measured(job, as_json)
+        profile = measured_profile(job, as_json)
         check_profile(profile, job, "the profile of this machine")
     notes = [*_of_the_profile(profile, job, profile_file, given), *_of_the_region(region, known, axes)]
     return make_plan(
@@ -200,11 +200,18 @@ def _check_types(known: dict[str, HostType], names: tuple[str, ...]) -> None:
             raise InputError(f"--instance-type: {error}; a type of your own goes in a file for --instances") from None
 
 
-def _measured(job: Job, quiet: bool) -> Profile:
+def measured_profile(job: Job, quiet: bool) -> Profile:
     """This machine's profile of a job's experiment, measured now if there is none."""
-    from facesim.planning.profiles import have_profile
+    from rich.console import Console
 
-    return have_profile(job, quiet)
+    from facesim.planning.profiles import have_profile
+    from facesim.profiling.display import make_watcher
+
+    watcher = make_watcher(Console(stderr=True), quiet)
+    try:
+        return have_profile(job, watcher)
+    finally:
+        watcher.close()
 
 
 def _of_the_profile(profile: Profile, job: Job, file: Path | None, given: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -60,11 +59,11 @@ def keep_forecast(run: Run, job: Job, inputs: Inputs) -> None:
     from facesim.planning.jobs import forecast_of, record_of
     from facesim.planning.profiles import saved_profile
 
-    profile = saved_profile(job)
+    profile = saved_profile(job, inputs)
     if profile is None:
         return
     try:
-        forecast, kind = forecast_of(job, profile, examples=_training_examples(job, inputs))
+        forecast, kind = forecast_of(job, profile)
     except InputError:  # it is not what the user asked for
         return
     record_of(forecast, profile, kind).write(run.forecast_file)
@@ -74,16 +73,11 @@ def _forecast(job: Job, inputs: Inputs) -> Forecast | None:
     from facesim.planning.jobs import forecast_of
     from facesim.planning.profiles import saved_profile
 
-    profile = saved_profile(job)
-    return profile and forecast_of(job, profile, examples=_training_examples(job, inputs))[0]
+    profile = saved_profile(job, inputs)
+    return profile and forecast_of(job, profile)[0]
 
 
 def _how(job: Job) -> str:
     from facesim.planning.profiles import how_to_have_one
 
     return how_to_have_one(job)
-
-
-def _training_examples(job: Job, inputs: Inputs) -> int:
-    """About how many images a job trains on: each person keeps some for testing."""
-    return max(1, math.floor(len(inputs.data.labels) * (1 - job.experiment.held_out)))

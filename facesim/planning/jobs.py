@@ -77,11 +77,8 @@ def check_profile(profile: Profile, job: Job, where: str) -> None:
             )
 
 
-def forecast_of(
-    job: Job, profile: Profile, own_instances: Path | None = None, examples: int | None = None
-) -> tuple[Forecast, HostType]:
-    """The forecast of a job on its backend, and what its workers' hosts are taken for. `examples` are those that it
-    trains on, where that is known better than by the profile.
+def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -> tuple[Forecast, HostType]:
+    """The forecast of a job on its backend, and what its workers' hosts are taken for.
 
     A local run has this machine; a docker run has what the emulation gives each host of it; any other the instances.
 
@@ -91,11 +88,6 @@ def forecast_of(
     shape = shape_of(job)
     known = _hosts_of(job, profile, saved_hosts(own_instances))
     experiment = job.experiment
-    if examples is not None:
-        # Held-out images are so many more or fewer, too.
-        evaluation_s = profile.fixed.evaluation_s * examples / profile.examples
-        fixed = profile.fixed.model_copy(update={"evaluation_s": evaluation_s})
-        profile = profile.model_copy(update={"examples": examples, "fixed": fixed})
     forecast = forecast_job(
         profile,
         shape,

@@ -1,49 +1,46 @@
-"""Which profile a forecast is made from: the one of a file, or the newest that this machine has of the experiment."""
+"""Which profile a forecast is made from: that of this machine, of the job's experiment, with the job's images."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from facesim.errors import InputError
-from facesim.folders import cache_folder
 from facesim.forecast.profile_data import Profile
-from facesim.spec.job import Job
+from facesim.profiling.profile import Silent, Watcher, profile_of
+from facesim.profiling.profile import saved_profile as saved
+
+if TYPE_CHECKING:
+    from facesim.inputs import Inputs
+    from facesim.spec.job import Job
 
 
-def profile_folder() -> Path:
-    return cache_folder() / "profiles"
+def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
+    """The profile that this machine has of a job's experiment; None if there is none. Nothing is measured."""
+    return saved(job, inputs)
 
 
-def saved_profile(job: Job) -> Profile | None:
-    """The newest profile that this machine has of a job's experiment; None if there is none that can be used."""
-    found = []
-    for file in profile_folder().glob("*.json"):
-        try:
-            profile = Profile.load(file)
-        except InputError:
-            continue
-        if (profile.model, profile.precision) == (job.experiment.model, job.experiment.precision):
-            found.append((profile.batch == job.update_batch, profile.created, str(file), profile))
-    return max(found, key=lambda each: each[:3])[-1] if found else None
+def have_profile(job: Job, watcher: Watcher | None = None) -> Profile:
+    """The profile of a job's experiment on this machine, measured now if there is none.
+
+    Raises:
+        InputError: the data cannot be used.
+        FacesimError: a process that measures failed.
+    """
+    return profile_of(job, watcher=watcher or Silent())[0]
 
 
 def how_to_have_one(job: Job) -> str:
     """The command that makes a profile of a job's experiment."""
-    experiment = job.experiment
-    data = "" if experiment.data == "rendered" else f" --data {experiment.data}"
-    return f"facesim profile{data} --model {experiment.model}"
+    from facesim.spec.job import flat, options
+    from facesim.spec.options import flag
+
+    table, own = options(), flat(job)
+    words = ["facesim profile"]
+    for name in OF_THE_PROFILE:
+        value = own[name]
+        if name in table and value != table[name].default:
+            words.append(flag(name) if value is True else f"{flag(name)} {value}")
+    return " ".join(words)
 
 
-def have_profile(job: Job, quiet: bool = False) -> Profile:
-    """The profile of a job's experiment on this machine, measured now if there is none.
-
-    Raises:
-        InputError: there is none, and none can be measured.
-    """
-    profile = saved_profile(job)
-    if profile is None:
-        raise InputError(
-            f"there is no profile of --model {job.experiment.model} on this machine: make one with "
-            f"{how_to_have_one(job)}, or name a file with --profile"
-        )
-    return profile
+#: Options that a profile depends on and that are told in its command where they are not the default.
+OF_THE_PROFILE = ("data", "recipe", "model", "head", "image_size", "batch", "precision")

@@ -127,13 +127,25 @@ def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, 
     updates = result.updates or 0
     yield "an update", forecast.update_s, training_s / (updates - 1) if training_s and updates > 1 else None, "s"
     yield "images/s", forecast.images_per_s, result.images_per_s, "1/s"
-    yield "evaluation", said.get("evaluation_s", 0.0), seen.get("evaluation_s"), "s"
+    last_s = said.get("evaluation_s", 0.0) + said.get("upload_s", 0.0)
+    yield "evaluation, and what comes last", last_s, _last_s(record), "s"
     yield "total", forecast.total_s, result.total_s, "s"
     if result.measurement == "measured" and result.billing is not None:
         yield "billed", forecast.cost_usd, result.billing.cost_usd, "USD"
     wire = result.wire_bytes / updates if result.wire_bytes is not None and updates else None
     yield "bytes on the wire, an update", forecast.wire_bytes_per_update, wire, "B"
     yield "staleness, mean", forecast.staleness, _staleness(record), "x"
+
+
+def _last_s(record: RunRecord) -> float | None:
+    """Evaluations, writing the model and, at AWS, uploading: the last of these is only there."""
+    evaluation_s = record.phases.get("evaluation_s")
+    if evaluation_s is None:
+        return None
+    billing = record.result.billing
+    spans = billing.transitions if billing and record.result.measurement == "measured" else ()
+    uploading_s = sum(span.seconds for span in spans if span.state == RunState.UPLOADING)
+    return evaluation_s + record.phases.get("save_s", 0.0) + uploading_s
 
 
 def _staleness(record: RunRecord) -> float | None:
