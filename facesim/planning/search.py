@@ -132,8 +132,9 @@ class Flat(NamedTuple):
 
     def __str__(self) -> str:
         plural = "workers are" if self.enough > 1 else "worker is"
-        of = self.shape.model_copy(update={"workers": self.most})
-        return f"{self.enough} {plural} within {100 * FLAT:.0f} % of {self.most} ({of})"
+        servers = f", {self.shape.ps} ps" if self.shape.served else ""
+        what = f"{self.shape.strategy}{servers} on {self.shape.instance_type}{', spot' if self.shape.spot else ''}"
+        return f"{what}: {self.enough} {plural} within {100 * FLAT:.0f} % of {self.most}"
 
 
 class Doubt(NamedTuple):

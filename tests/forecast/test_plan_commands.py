@@ -1,4 +1,4 @@
-"""The commands `plan`, `forecast` and `calibrate`, from a saved profile; what they leave, and what reports make of it."""
+"""The commands `plan`, `forecast` and `calibrate` from a saved profile, and what reports make of what they leave."""
 
 from __future__ import annotations
 
@@ -216,7 +216,8 @@ def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys)
 def test_a_forecast_never_stands_among_what_was_run(file, profile, tmp_path, capsys):
     job = make_job(strategy="ps-async", epochs=20)
     ran(tmp_path / "runs" / "real", job, forecast_for(job, profile), 1.1, "emulated")
-    assert main(["forecast", str(tmp_path / "runs" / "real"), "--profile", str(file), "--output", str(tmp_path / "runs")]) == 0  # fmt: skip
+    options = ["--profile", str(file), "--output", str(tmp_path / "runs")]
+    assert main(["forecast", str(tmp_path / "runs" / "real"), *options]) == 0
     capsys.readouterr()
 
     assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
