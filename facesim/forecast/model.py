@@ -60,7 +60,8 @@ class Phases:
 class Forecast:
     """A forecast of one shape. `low_s` to `high_s` and the dollars beside them are 80 % intervals; `half_width` is
     relative. `updates_per_s` and `images_per_s` are while training; `offered_load` is what the workers would ask of the
-    busiest server or link if none waited: above 1 it is saturated. `staleness` is the mean, in updates.
+    busiest server or link if none waited: above 1 it is saturated. `staleness` is the mean, in updates. `bound` is of the
+    whole job, `training_bound` of its updates.
     """
 
     shape: ClusterShape
@@ -74,6 +75,7 @@ class Forecast:
     wire_bytes_per_update: float
     staleness: float
     bound: Bound
+    training_bound: Bound
     assumptions: tuple[str, ...]
     extrapolated: bool
 
@@ -190,7 +192,8 @@ def _told(
     phases_differ = updates * (base.update_s - burst.update_s) * (table.network_assumed & (base_s > 0))
     half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), widths)
     fixed_s = start_s + phases["download_s"] + fixed.upload_s + phases["upload_s"]
-    bound = np.where(fixed_s > trained_s, START_UP, np.where(base_s > burst_s, base.bound, burst.bound))
+    training_bound = np.where(base_s > burst_s, base.bound, burst.bound)
+    bound = np.where(fixed_s > trained_s, START_UP, training_bound)
     told: dict[tuple[object, ...], tuple[str, ...]] = {}
     found = []
     for place, shape in enumerate(table.shapes):
@@ -228,6 +231,7 @@ def _told(
                 float(burst.wire_bytes[place]),
                 shape.workers - 1.0 if table.asynchronous[place] else 0.0,
                 BOUNDS[bound[place]],
+                BOUNDS[training_bound[place]],
                 told[key],
                 bool(extrapolated[place]),
             )

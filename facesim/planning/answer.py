@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from facesim.planning.quantities import dollars_told, time_told
-from facesim.planning.search import Plan, Row, clustered
+from facesim.planning.search import FLAT, Plan, Row, clustered
 
 #: More rows than these are for `--all` and for JSON.
 SHOWN = 12
@@ -38,6 +38,9 @@ def answer(plan: Plan) -> list[str]:
     fastest = plan.fastest
     if fastest is not None and fastest is not best:
         told.append(f"The fastest{' that does' if wanted else ''}: {figures(fastest)}: {_against(fastest, best)}.")
+        nearly = plan.nearly_fastest
+        if nearly is not fastest and nearly is not best:
+            told.append(f"Within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
     elif len(plan.rows) > 1:
         told.append(f"Nothing {'that keeps it ' if wanted else ''}is faster.")
     alone = plan.one_machine
@@ -67,9 +70,9 @@ def accuracy_told(row: Row) -> str:
 
 
 def table(plan: Plan, everything: bool = False) -> list[Told]:
-    """The rows worth looking at: the front, the best, one machine, and then the cheapest; or all."""
+    """The rows worth looking at: the best, one machine, the steps of the front, and then the cheapest; or all."""
     chosen: dict[int, Row] = {}
-    for row in (plan.cheapest, plan.fastest, plan.one_machine, *plan.front):
+    for row in (plan.cheapest, plan.fastest, plan.one_machine, *plan.steps):
         if row is not None:
             chosen.setdefault(id(row), row)
     for row in plan.rows:
@@ -93,7 +96,7 @@ def table(plan: Plan, everything: bool = False) -> list[Told]:
 
 def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     """(topic, sentence) of everything else that a reader should know."""
-    shown = [row for row in (plan.cheapest, plan.fastest, *plan.front) if row is not None]
+    shown = [row for row in (plan.cheapest, plan.fastest, *plan.steps) if row is not None]
     for flat in plan.flats_of(shown):
         yield "enough", str(flat)
     told = shown[0] if shown else plan.fastest_of_all
@@ -162,6 +165,7 @@ def _row_json(row: Row, on_front: bool) -> dict[str, Any]:
         "wire_bytes_per_update": forecast.wire_bytes_per_update,
         "accuracy": row.accuracy and row.accuracy._asdict(),
         "bound": forecast.bound,
+        "training_bound": forecast.training_bound,
         "front": on_front,
         "meets": row.meets,
         "misses": list(row.misses),

@@ -23,6 +23,8 @@ _MARKERS = {
 
 def time_against_cost(plan: Plan) -> str:
     """Every shape by dollars and minutes, the Pareto front joined, with the 80 % intervals of its shapes."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     names = list(dict.fromkeys(row.forecast.shape.strategy for row in plan.rows))
     on_front = {id(row) for row in plan.front}
     shown = [row for row in plan.rows if id(row) not in on_front]
@@ -40,7 +42,7 @@ def time_against_cost(plan: Plan) -> str:
                 [each.cost_usd for each in own], [each.time_s / 60 for each in own], s=9, color=colour, alpha=0.35,
                 linewidths=0,
             )  # fmt: skip
-            front = [row.forecast for row in plan.front if row.forecast.shape.strategy == name]
+            front = [row.forecast for row in plan.steps if row.forecast.shape.strategy == name]
             axes.errorbar(
                 [each.cost_usd for each in front],
                 [each.time_s / 60 for each in front],
@@ -58,6 +60,13 @@ def time_against_cost(plan: Plan) -> str:
             [row.forecast.time_s / 60 for row in plan.front],
             color=INK, linewidth=1, alpha=0.6, drawstyle="steps-post", zorder=1,
         )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
+        limits = axes.get_xlim(), axes.get_ylim()  # of the shapes: what is wanted may be far from them
         if plan.wanted.deadline_s is not None:
             axes.axhline(plan.wanted.deadline_s / 60, color=INK, linestyle=(0, (4, 3)), linewidth=1)
         if plan.wanted.budget_usd is not None:
@@ -68,8 +77,8 @@ def time_against_cost(plan: Plan) -> str:
                     text, (row.forecast.cost_usd, row.forecast.time_s / 60), (7, 7), textcoords="offset points",
                     fontsize=9,
                 )  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        axes.set_xlim(limits[0])
+        axes.set_ylim(limits[1])
         axes.set_xlabel("US dollars, forecast")
         axes.set_ylabel("minutes, forecast")
         legend(axes)
@@ -108,12 +117,13 @@ def speed_up(plan: Plan) -> str | None:
             one = alone.get(first.shape.instance_type, first.images_per_s / first.shape.workers)
             workers = [row.forecast.shape.workers for row in rows]
             speeds = [row.forecast.images_per_s / one for row in rows]
+            joined = [1, *workers] if first.shape.instance_type in alone and workers[0] > 1 else workers
             colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
             servers = f", {first.shape.ps} ps" if first.shape.served else ""
             label = f"{first.shape.strategy}{servers}, {first.shape.instance_type}"
-            axes.plot(workers, speeds, color=colour, linewidth=1.8, label=label)
+            axes.plot(joined, [1.0] * (len(joined) - len(speeds)) + speeds, color=colour, linewidth=1.8, label=label)
             for row, count, speed in zip(rows, workers, speeds, strict=True):
-                bound = row.forecast.bound
+                bound = row.forecast.training_bound
                 used.add(bound)
                 axes.plot([count], [speed], marker=_MARKERS[bound], color=colour, markersize=6)
             most = max(most, *workers)

@@ -169,6 +169,14 @@ class Plan:
         return min((row for row in self.rows if row.meets), key=_by_time, default=None)
 
     @cached_property
+    def nearly_fastest(self) -> Row | None:
+        """The cheapest that keeps what is wanted and is not more than `FLAT` slower than the fastest."""
+        if self.fastest is None:
+            return None
+        most_s = self.fastest.forecast.time_s * (1 + FLAT)
+        return min((row for row in self.rows if row.meets and row.forecast.time_s <= most_s), key=_by_cost)
+
+    @cached_property
     def fastest_of_all(self) -> Row:
         return min(self.rows, key=_by_time)
 
@@ -189,6 +197,15 @@ class Plan:
         for row in sorted(self.rows, key=_by_cost):
             if row.forecast.time_s < best_s:
                 best_s = row.forecast.time_s
+                found.append(row)
+        return tuple(found)
+
+    @cached_property
+    def steps(self) -> tuple[Row, ...]:
+        """Of the front, the rows that are more than `FLAT` faster than the cheaper one before, and the fastest."""
+        found: list[Row] = []
+        for row in self.front:
+            if not found or row.forecast.time_s * (1 + FLAT) < found[-1].forecast.time_s or row is self.front[-1]:
                 found.append(row)
         return tuple(found)
 

@@ -104,6 +104,9 @@ def test_the_answer_says_what_how_long_how_much_and_how_sure(profile):
     said = answer(plan)
 
     best = plan.cheapest.forecast
+    nearly = plan.nearly_fastest.forecast
+    assert nearly.cost_usd <= plan.fastest.forecast.cost_usd
+    assert nearly.time_s <= plan.fastest.forecast.time_s * (1 + FLAT)
     assert said[0].startswith("A cluster: " if clustered(best.shape) else "One machine: ")
     assert str(best.shape) in said[0] and "$" in said[0]
     assert said[-1].startswith(f"How sure: {100 * best.half_width:.0f} % either way holds 8 times in 10")

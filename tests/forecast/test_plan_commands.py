@@ -98,7 +98,9 @@ def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
     assert "All numbers are forecast" in said and "not known" in said and "assumed " in said
     (page,) = (tmp_path / "runs").glob("plan-*.html")
     html = page.read_text()
-    assert html.count("<svg") == 2 and "nothing of this was run" in html and first in html.replace("&#39;", "'")
+    assert (
+        html.count("<svg") == 2 and "forecast: nothing of this was run" in html and first in html.replace("&#39;", "'")
+    )
     assert "http" not in re.sub(r'xmlns[^ ]*="[^"]*"|http://www\.w3\.org[^"]*', "", html)
 
 
