@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from facesim import __version__
-from facesim.cli import about, aws, data, image, prices, recognition, study
+from facesim.cli import about, aws, data, forecast, image, plan, prices, profile, recognition, study
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.util.errors import FacesimError, InputError, reason
@@ -140,6 +140,10 @@ for command in (
     study.run,
     study.report,
     study.baselines,
+    plan.plan,
+    forecast.forecast,
+    forecast.calibrate,
+    profile.profile,
     recognition.evaluate,
     recognition.embed,
     recognition.verify,

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from facesim.runs.claim import Claim
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
 from facesim.spec.job import Job, Recovery
@@ -26,11 +27,13 @@ from facesim.util.files import append, write_text
 # Not the module's docstring, which Python leaves out when it optimises.
 _FILES = """
 job.json          what was run
+forecast.json     what was forecast of it before it began, where this machine had a profile
 plan.json         the exact processes that ran it
 events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
 metrics/*.jsonl   samples, one file a process that records
 logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
 tasks/*/          each task's working directory
+order.csv         ps-async: which worker made which update, of which batch, from which version of the parameters
 outcome.json      what the training task found, written once at its end
 checkpoints/      what a training needs to go on, the newest few
 model.keras       the trained model
@@ -46,10 +49,12 @@ class Run:
         self.id = directory.name
         self.job_file = directory / "job.json"
         self.plan_file = directory / "plan.json"
+        self.forecast_file = directory / "forecast.json"
         self.events_file = directory / "events.jsonl"
         self.metrics = directory / "metrics"
         self.logs = directory / "logs"
         self.tasks = directory / "tasks"
+        self.order_file = directory / "order.csv"
         self.outcome_file = directory / "outcome.json"
         self.model_file = directory / "model.keras"
         self.checkpoints = directory / "checkpoints"
@@ -142,6 +147,14 @@ class Run:
             InputError: `outcome.json` cannot be read, or is not what facesim writes.
         """
         return TaskOutcome.read(self.outcome_file) if _exists(self.outcome_file) else None
+
+    def forecast(self) -> ForecastRecord | None:
+        """What was forecast of the run before it began, or None.
+
+        Raises:
+            InputError: `forecast.json` cannot be read, or is not what facesim writes.
+        """
+        return ForecastRecord.read(self.forecast_file) if _exists(self.forecast_file) else None
 
     def evaluations(self) -> dict[str, Evaluation]:
         """What `facesim evaluate` found, by the data that it was asked about, the newest last.

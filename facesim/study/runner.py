@@ -19,6 +19,7 @@ from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
 from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
+from facesim.planning.beside import forecasts_told, keep_forecast
 from facesim.preflight.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
 from facesim.preflight.leakage import check_unseen
 from facesim.preflight.memory import check_memory
@@ -121,8 +122,13 @@ def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
         }
         for own, (job, directory, request) in zip(inputs, rendered, strict=True)
     ]
-    estimate = cost_estimate(rendered)
-    return {"runs": runs, "notices": told_of_data(inputs), **({"estimate": estimate} if estimate else {})}
+    estimate, forecasts = cost_estimate(rendered), forecasts_told(jobs, inputs)
+    return {
+        "runs": runs,
+        "notices": told_of_data(inputs),
+        **({"estimate": estimate} if estimate else {}),
+        **({"forecast": forecasts} if forecasts else {}),
+    }
 
 
 def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ()) -> list[Run]:
@@ -146,10 +152,13 @@ def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ())
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         observer.noticed(estimate)
+    for forecast in forecasts_told(jobs, inputs):
+        observer.noticed(forecast)
     runs = []
-    for position, (job, directory, request) in enumerate(rendered, 1):
+    for position, (own, (job, directory, request)) in enumerate(zip(inputs, rendered, strict=True), 1):
         run = Run.create(directory, job)
         runs.append(run)
+        keep_forecast(run, job, own)  # before it begins: what it then takes is held against that
         observer.started(run, position, len(jobs))
         try:
             result = _execute(job.backend.open(), run, request, observer)

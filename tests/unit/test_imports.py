@@ -74,6 +74,8 @@ FLOORS: list[set[str]] = [
     {"preflight", "recognition", "baselines"},
     {"training", "report", "forecast"},
     {"backends"},
+    {"profiling"},
+    {"planning"},
     {"study", "testing"},
     {"api"},
     {"cli", "__main__"},
