@@ -16,9 +16,8 @@ from facesim.profiling.stages import leave
 from facesim.runs.directory import Run
 from facesim.training.checkpoint_manager import CheckpointManager
 from facesim.training.context import Context, open_context
-from facesim.training.loop import save_model
+from facesim.training.loop import save_network
 from facesim.training.protocols import StepResult
-from facesim.training.tensorflow.evaluation import KerasEvaluator
 from facesim.training.tensorflow.forward import forward_of, sent_dtypes
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import index_batch
@@ -80,7 +79,7 @@ def _steps(context: Context, replica: Alone, batch: int) -> list[float]:
 
 def _parts(context: Context, replica: Alone, batch: int) -> dict[str, float]:
     """Seconds of the forward pass, and of the forward and the backward pass, of a batch."""
-    forward, loss_of, optimizer = forward_of(replica.current_model()), loss_for(context.experiment), replica.optimizer
+    forward, loss_of, optimizer = forward_of(replica.model), loss_for(context.experiment), replica.optimizer
     _, labels = index_batch(_examples(context, batch), context.data.labels)
     images = tf.constant(context.data.images[_examples(context, batch)])
 
@@ -100,7 +99,7 @@ def _parts(context: Context, replica: Alone, batch: int) -> dict[str, float]:
 
 
 def _optimizer_s(replica: Alone) -> float:
-    variables = replica.current_model().trainable_variables
+    variables = replica.model.trainable_variables
     gradients = [tf.fill(variable.shape, tf.cast(1e-12, variable.dtype)) for variable in variables]
 
     @tf.function(autograph=False)
@@ -112,7 +111,7 @@ def _optimizer_s(replica: Alone) -> float:
 
 def _variables(replica: Alone) -> list[dict[str, Any]]:
     """The model's variables in order, as `facesim.forecast.profile_data.Variable`; all lie on the one server."""
-    model = replica.current_model()
+    model = replica.model
     sent = {id(variable): dtype.size for variable, dtype in zip(model.trainable_variables, sent_dtypes(model))}
     found = []
     for variable in model.variables:
@@ -132,8 +131,7 @@ def _variables(replica: Alone) -> list[dict[str, Any]]:
 
 def _surroundings(context: Context, replica: Alone, first: StepResult) -> dict[str, float]:
     """Seconds of what surrounds training: evaluating an image, a checkpoint, writing the model."""
-    model, indices = replica.current_model(), _examples(context, _EVALUATED)
-    evaluate = KerasEvaluator(model, context.experiment.mirror_test)
+    indices, evaluate = _examples(context, _EVALUATED), replica.evaluator(context.experiment.mirror_test)
 
     def evaluating() -> None:
         evaluate(context.data.images, context.data.labels, indices)
@@ -143,7 +141,7 @@ def _surroundings(context: Context, replica: Alone, first: StepResult) -> dict[s
     state, checkpoints = TrainState(), CheckpointManager(context, replica, writes=True)
     state.add(first)
     checkpoint_s = median_s(lambda: checkpoints.save(state), _PARTS_S, warm_up=1)
-    save_s = median_s(lambda: save_model(replica, context.run.model_file), _PARTS_S, warm_up=1)
+    save_s = median_s(lambda: save_network(replica, context.run.model_file), _PARTS_S, warm_up=1)
     return {
         "first_evaluation_s": max(0.0, first_s - evaluation_s),
         "evaluation_image_s": evaluation_s / len(indices),

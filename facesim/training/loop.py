@@ -68,11 +68,11 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
         record.write({"training_accuracy": state.found["training_accuracy"]})
     if context.replica == 0:
         with record.timed("save_s"):
-            save_model(replicas, context.run.model_file)
+            save_network(replicas, context.run.model_file)
     outcome(context, state, replicas).write(context.outcome_file)
 
 
-def save_model(replicas: Replicas, file: Path) -> None:
+def save_network(replicas: Replicas, file: Path) -> None:
     """Write the network whole or not at all."""
     temporary = file.with_name(f".new-{file.name}")  # Keras knows the format by the name's end
     try:

@@ -12,12 +12,14 @@ of the version at its beginning.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 from facesim.runs.directory import Run
 from facesim.training.context import Context, open_context
 from facesim.training.loop import fit
@@ -60,38 +62,52 @@ def _replicas(context: Context) -> Replicas:
 
 
 class Stale(KerasReplicas):
-    """One set of parameters, and the versions of it that the orders' updates read; an order for each epoch."""
+    """One set of parameters, and the versions of it that the orders' updates read; an order for each epoch.
+
+    Moving statistics are no part of a gradient: each worker reads them with the parameters and writes them when its
+    forward pass is over, so that what others wrote in between is lost. Here, too.
+    """
 
     steps_per_exchange = 1
 
     def __init__(self, context: Context, orders: list[Order]):
-        model, optimizer = build(context)
-        super().__init__(context, model, optimizer)
-        self.exchange_bytes = self.parameter_bytes
         self._labels = context.data.labels
         self._orders = iter(orders)
         self._made = 0  # updates, in epochs that are done
+        model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
+        self.exchange_bytes = self.parameter_bytes
         examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
         self._data = iter(examples.dataset())
         trained = model.trainable_variables
+        statistics = [variable for variable in model.non_trainable_variables if variable.dtype.startswith("float")]
         # What is read is put here: a gradient can be taken with respect to it, whatever the parameters are meanwhile.
         read = [tf.Variable(variable.value, dtype=variable.dtype) for variable in trained]
 
-        def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable]]:
-            return logits_with(model, images, [*zip(trained, (each.read_value() for each in read))]), read
+        @compiled
+        def gradient(
+            version: list[tf.Tensor], data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor
+        ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            for held, value in zip(read, version):
+                held.assign(value)
+            seen = [*zip(statistics, version[len(read) :], strict=True)]
+
+            def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable]]:
+                values = [*zip(trained, (each.read_value() for each in read), strict=True), *seen]
+                return logits_with(model, images, values), read
+
+            images, worker = examples.take(next(data), indices)
+            return compute_step(forward, optimizer, loss, images, labels, worker)
 
         @compiled
-        def update(
-            values: list[tf.Tensor], data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor
-        ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            for held, value in zip(read, values, strict=True):
-                held.assign(value)
-            images, worker = examples.take(next(data), indices)
-            packed, gradients = compute_step(forward, optimizer, loss, images, labels, worker)
+        def apply(gradients: list[tf.Tensor]) -> None:
             optimizer.apply(gradients, trained)
-            return packed, [variable.value.read_value() for variable in trained]
 
-        self._update = update
+        @compiled
+        def newest() -> list[tf.Tensor]:
+            return [variable.value.read_value() for variable in (*trained, *statistics)]
+
+        self._gradient, self._apply, self._newest = gradient, apply, newest
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         """An epoch. One batch may be used before those that come earlier: they are taken as far as need be."""
@@ -100,25 +116,30 @@ class Stale(KerasReplicas):
         except StopIteration:
             raise InputError("there are fewer orders of updates than epochs") from None
         given, held = iter(batches), list[np.ndarray]()
-        versions = {0: [variable.value.read_value() for variable in self.model.trainable_variables]}
-        forgotten, is_read = order.forgotten_after(), order.is_read()
-        for number, (worker, version, batch) in enumerate(zip(order.workers, order.versions_read, order.batches)):
-            while len(held) <= batch:
-                following = next(given, None)
-                if following is None:  # asked to stop, or another number of batches
-                    break
-                held.append(following)
-            if len(held) <= batch:
-                break
-            packed, newest = self._update(versions[int(version)], self._data, *index_batch(held[batch], self._labels))
+        versions, computed = {0: self._newest()}, dict[int, tuple[np.ndarray, list[tf.Tensor]]]()
+        is_read = order.is_read()
+        readers = np.bincount(order.versions_read, minlength=len(order) + 1)
+        for number, applies in order.events():
+            version, batch = int(order.versions_read[number]), int(order.batches[number])
+            if not applies:
+                held += itertools.islice(given, max(0, batch + 1 - len(held)))
+                if len(held) <= batch:  # asked to stop
+                    return
+                packed, gradients = self._gradient(
+                    versions[version], self._data, *index_batch(held[batch], self._labels)
+                )
+                computed[number] = packed.numpy(), gradients
+                readers[version] -= 1
+                if not readers[version]:
+                    del versions[version]
+                continue
+            packed, gradients = computed.pop(number)
+            self._apply(gradients)
             if is_read[number + 1]:
-                versions[number + 1] = newest
-            for done in forgotten[number]:
-                del versions[done]
-            loss_sum, correct, examples = packed.numpy()[:3]
+                versions[number + 1] = self._newest()
             yield StepResult(
-                float(loss_sum), int(correct), int(examples), int(worker),
-                self._made + int(version), self._made + number, int(batch),
+                float(packed[0]), int(packed[1]), int(packed[2]), int(order.workers[number]),
+                self._made + version, self._made + number, batch,
             )  # fmt: skip
         self._made += len(order)
 
@@ -134,7 +155,8 @@ class Copies(KerasReplicas):
         self._labels = context.data.labels
         examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
         self._data = iter(examples.dataset())
-        for number, (model, _) in enumerate(built):
+        models = [model for model, _ in built]
+        for number, model in enumerate(models):
             vary_dropout(model, number)
 
         def local_update(number: int) -> tf.types.experimental.PolymorphicFunction:
@@ -151,7 +173,7 @@ class Copies(KerasReplicas):
             return update
 
         averaged = [
-            copies for copies in zip(*(model.variables for model, _ in built)) if copies[0].dtype.startswith("float")
+            copies for copies in zip(*(model.variables for model in models)) if copies[0].dtype.startswith("float")
         ]
 
         @compiled

@@ -61,6 +61,6 @@ def serve(run_directory: str, threads: int) -> None:
 
 
 def work_in(directory: Path, index: int) -> None:
-    """Make a task's directory this process's, and tell graphs which worker it is."""
+    """Make a task's folder this process's, and tell graphs which worker it is."""
     (directory / TASK_INDEX_FILE).write_text(str(index))
     os.chdir(directory)
