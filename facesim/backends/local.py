@@ -10,6 +10,7 @@ from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
+from facesim.backends.base import Backend
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
@@ -19,10 +20,8 @@ from facesim.spec.job import Job
 _GRACE_S = 8.0
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Runs a job under one `cluster.node` on this machine."""
-
-    measurement = "emulated"
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""

@@ -25,6 +25,7 @@ from facesim.cli import (
     profile,
     recognition,
     reference,
+    runs,
     study,
 )
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
@@ -173,6 +174,7 @@ facesim.sections = {
         recognition.embed,
         recognition.export,
     ),
+    "Runs": runs.COMMANDS,
     "AWS and containers": (*aws.COMMANDS, image.image, prices.prices),
     "What there is": (about.models, about.recipes, about.doctor, reference.reference, completion.completion),
 }

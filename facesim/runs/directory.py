@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from facesim.runs.claim import Claim
-from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
+from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, events_in
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
-from facesim.spec.job import Job, Recovery
+from facesim.spec.job import Job
 from facesim.util.disk import is_full, no_room, reserve, writing_to
 from facesim.util.errors import DiskFull, InputError, doing, reason
 from facesim.util.files import append, write_text
@@ -207,15 +206,7 @@ class Run:
             raise InputError(
                 f"cannot read {self.events_file}: {reason(error)}; leave this run out of the report"
             ) from None
-        events = []
-        for line in lines:
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if event := parse_event(content):
-                events.append(event)
-        return events
+        return list(events_in(lines))
 
     def launched_unix_s(self) -> float:
         """When its tasks were started, or started again, for the last time."""
@@ -255,27 +246,6 @@ class Run:
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
-
-
-def check_writable(recovery: Recovery) -> None:
-    """Make sure that the folder that a user named for checkpoints takes them.
-
-    Raises:
-        InputError: it does not.
-    """
-    if recovery.checkpoint_dir is None:
-        return
-    directory = Path(recovery.checkpoint_dir)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=directory) as probe:
-            probe.write(bytes(1_000_000))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise InputError(
-            f"--checkpoint-dir {directory} cannot be written: {error.strerror}; name a folder that can, with room"
-        ) from None
 
 
 def _launches(event: Event) -> bool:

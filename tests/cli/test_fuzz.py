@@ -197,7 +197,9 @@ def test_a_command_on_a_damaged_run_ends_in_words(fresh, tmp_path, how, name):
     else:
         arguments = [name, run]
 
-    assert told(facesim_here(*arguments)).code != 0  # it completed, or there is nothing of it at AWS
+    code = told(facesim_here(*arguments)).code
+    if name not in ("logs", "status", "cancel", "attach"):  # these can be answered where the damage is elsewhere
+        assert code != 0
 
 
 OPTIONS = sorted(option.name for option in group.commands["compare"].params if option.name not in ("config",))
