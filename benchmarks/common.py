@@ -14,7 +14,7 @@ import click
 
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
-from facesim.study import run_study
+from facesim.study.runner import run_study
 
 
 @contextmanager

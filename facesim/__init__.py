@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, load, run
-    from facesim.errors import FacesimError, InputError
+    from facesim.util.errors import FacesimError, InputError
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name.endswith("Error"):
-        from facesim import errors as home
+        from facesim.util import errors as home
     else:
         from facesim import api as home
     value = globals()[name] = getattr(home, name)

@@ -18,15 +18,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from facesim.errors import InputError
-from facesim.observers import JsonLines, Observer, Together
 from facesim.recognition.recognizer import Recognizer
 from facesim.runs import directory
 from facesim.runs.states import RunState
 from facesim.spec import study as spec
 from facesim.spec.job import Job, options
 from facesim.spec.options import without_flags
-from facesim.study import dry_run, resume, run_study
+from facesim.study.observers import JsonLines, Observer, Together
+from facesim.study.runner import dry_run, resume, run_study
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
@@ -395,7 +395,7 @@ def run(
     >>> import facesim
     >>> facesim.run(strategy="ps-asink")
     Traceback (most recent call last):
-    facesim.errors.InputError: strategy 'ps-asink' is not allowed: must be one of ...; did you mean ps-async?
+    facesim.util.errors.InputError: strategy 'ps-asink' is not allowed: must be one of ...; did you mean ps-async?
     """
     for name in ("seeds", "axes", "base"):
         if name in given:
@@ -443,6 +443,6 @@ def _observers(given: Iterable[Observer] | None) -> Iterable[Observer]:
         return given
     from rich.console import Console
 
-    from facesim.progress import display
+    from facesim.study.progress import display
 
     return [display(Console())]

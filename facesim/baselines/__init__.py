@@ -10,7 +10,7 @@ from collections.abc import Callable
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from facesim.registry import Registry
+from facesim.util.registry import Registry
 
 #: Beyond so many images a study leaves the baselines out: they would take longer than training.
 MAX_IMAGES = 20_000

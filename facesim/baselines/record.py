@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.baselines import MAX_IMAGES, Score
-from facesim.disk import writing_to
-from facesim.files import write_json
-from facesim.inputs import prepare_all
+from facesim.preflight.inputs import prepare_all
 from facesim.spec.data import DataSpec
 from facesim.spec.job import Job
+from facesim.util.disk import writing_to
+from facesim.util.files import write_json
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData

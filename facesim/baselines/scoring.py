@@ -13,7 +13,7 @@ from facesim.baselines import BASELINES, Score, methods
 from facesim.data.identity import identity_of
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
-from facesim.registry import loaded
+from facesim.util.registry import loaded
 
 
 def tested_on(data: PreparedData, held_out: float, seed: int) -> str:

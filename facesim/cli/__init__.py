@@ -13,10 +13,21 @@ import click
 from click.shell_completion import CompletionItem
 
 from facesim import __version__
-from facesim.cli import about, aws, completion, data, image, prices, recognition, reference, study
+from facesim.cli import (
+    about,
+    aws,
+    completion,
+    data,
+    image,
+    prices,
+    profile,
+    recognition,
+    reference,
+    study,
+)
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
-from facesim.errors import FacesimError, InputError, reason
+from facesim.util.errors import FacesimError, InputError, reason
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,7 +112,7 @@ def _command(args: list[str]) -> list[str]:
 
 def _keep(error: BaseException, command: str) -> Path:
     """Write the traceback to a file of its own that nobody else can read, and return where it is."""
-    from facesim.folders import state_folder
+    from facesim.util.folders import state_folder
 
     folder = state_folder() / "errors"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -151,6 +162,7 @@ def facesim() -> None:
 
 facesim.sections = {
     "Train and compare": (study.compare, study.run, study.report, study.baselines),
+    "Forecast": (profile.profile,),
     "Data": (data.data,),
     "Recognise": (
         recognition.evaluate,

@@ -11,10 +11,10 @@ import click
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
-from facesim.disk import writing_to
-from facesim.errors import doing
 from facesim.models.exporters import EXPORTERS
-from facesim.unused import printable
+from facesim.util.disk import writing_to
+from facesim.util.errors import doing
+from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     from facesim.recognition.recognizer import Recognizer

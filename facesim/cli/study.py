@@ -12,13 +12,13 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command, read_config
-from facesim.errors import DiskFull, InputError
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import DiskFull, InputError
 
 if TYPE_CHECKING:
     from facesim.api import Comparison, Run
-    from facesim.observers import Observer
     from facesim.runs.records import Result
+    from facesim.study.observers import Observer
 
 INTERRUPTED = 130
 
@@ -61,7 +61,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
 @click.command(cls=GroupedCommand)
 @_study_options(["single"])
 @own("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
-     help="go on with a run that did not complete; its options stay but for those given")  # fmt: skip
+     help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
     """Train with one strategy (or several) and show what came of it."""
@@ -140,8 +140,8 @@ def _study(
 
 def observers(as_json: bool, json_lines: Path | None = None) -> list[Observer]:
     """What shows how a study goes: on a terminal, or wherever text is printed, and in a file for machines."""
-    from facesim.observers import JsonLines
-    from facesim.progress import display
+    from facesim.study.observers import JsonLines
+    from facesim.study.progress import display
 
     return [*([] if as_json else [display(console())]), *([JsonLines(json_lines)] if json_lines else [])]
 

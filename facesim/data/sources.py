@@ -26,10 +26,10 @@ from facesim.data.layouts import Example, look_through
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
 from facesim.data.walk import files_in, list_images, real_path
-from facesim.errors import InputError
-from facesim.files import kind_of_file, why_unread
-from facesim.registry import Registry
-from facesim.unused import Unused, printable
+from facesim.util.errors import InputError
+from facesim.util.files import kind_of_file, why_unread
+from facesim.util.registry import Registry
+from facesim.util.unused import Unused, printable
 
 #: So many images are decoded at a time.
 _WINDOW = 256
@@ -39,7 +39,7 @@ _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim
 
 @dataclass(frozen=True)
 class Content:
-    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
+    """Images that are available, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
 
     `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
     read from, None where an image has no file of its own. `unused` is what of the source these images leave out, and

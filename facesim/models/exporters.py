@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facesim.errors import InputError
-from facesim.registry import Registry
+from facesim.util.errors import InputError
+from facesim.util.registry import Registry
 
 #: Writes a model, of `facesim.models.export.portable`, and the identities' names, in the order of its logits, to a path
 #: where there is nothing yet.

@@ -14,17 +14,17 @@ import numpy as np
 
 from facesim.data.layouts import Example, look_through
 from facesim.data.walk import walk
-from facesim.disk import writing_to
-from facesim.errors import InputError, doing
-from facesim.inputs import prepare_data
 from facesim.models.exporters import EXPORTERS
+from facesim.preflight.inputs import prepare_data
 from facesim.recognition.groups import with_groups
 from facesim.recognition.protocols import likeness
 from facesim.recognition.reliance import Reliance, mark, reliance
-from facesim.registry import loaded
 from facesim.runs.records import Evaluation
-from facesim.unused import Unused, printable
-from facesim.unused import told as told_unused
+from facesim.util.disk import writing_to
+from facesim.util.errors import InputError, doing
+from facesim.util.registry import loaded
+from facesim.util.unused import Unused, printable
+from facesim.util.unused import told as told_unused
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
@@ -269,10 +269,10 @@ class Recognizer:
             experiment = job.experiment.model_copy(update={"data": str(data), "subset": None})
             others = job.model_copy(update={"experiment": experiment})
             found = assess_others(embedder, _prepared(others, groups), fars)
-        found = mark(self._run, found)
+        evaluation = Evaluation.model_validate(mark(self._run, found))
         with writing_to(self._run.directory, "make room there"):
-            self._run.keep_evaluation(Evaluation.model_validate(found))
-        return found
+            self._run.keep_evaluation(evaluation)
+        return evaluation.model_dump(mode="json", exclude_none=True)
 
     def export(self, output: Path | str, format: str = "keras") -> Exported:
         """Write the model for use without facesim: images in, embedding, logits and probabilities out.

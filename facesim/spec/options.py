@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from facesim.registry import Registry, resolve
+from facesim.util.registry import Registry, resolve
 
 #: Groups in the order in which help shows them.
 GROUPS = ("Data", "Model", "Training", "Cluster", "Cost and spot", "Recovery", "AWS", "Output")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from facesim.errors import InputError
 from facesim.spec.job import PARTS, Job, make_job, means_nothing, options
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES, options_without_meaning
+from facesim.util.errors import InputError
 
 #: What the parts of a job are where that is left out.
 _DEFAULTS = {"strategy": "single", "backend": "local"}

@@ -10,7 +10,7 @@ import pytest
 
 import facesim
 from facesim import api
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 pytestmark = pytest.mark.slow
 

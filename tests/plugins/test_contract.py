@@ -15,17 +15,17 @@ from facesim.backends.base import Backend
 from facesim.baselines import BASELINES
 from facesim.data import DATASETS, prepare
 from facesim.data.splits import stratified_split
-from facesim.errors import InputError
-from facesim.inputs import Inputs
 from facesim.metrics.collectors import COLLECTORS, make_collectors, ranks
 from facesim.metrics.schema import METRICS
 from facesim.models import HEADS, MODELS
 from facesim.models.exporters import EXPORTERS
-from facesim.registry import loaded
+from facesim.preflight.inputs import Inputs
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, flat, make_job, options
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
+from facesim.util.registry import loaded
 
 #: Of these a fetcher needs the network.
 DOWNLOADED = {"olivetti", "lfw"}

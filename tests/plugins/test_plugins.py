@@ -50,7 +50,7 @@ def test_the_tests_know_every_part_of_the_example():
 
 
 def test_every_part_is_in_its_registry(site):
-    look = "import json, sys; from facesim.registry import resolve; "
+    look = "import json, sys; from facesim.util.registry import resolve; "
     look += "print(json.dumps({path: list(dict(resolve(path).available())) for path in sys.argv[1:]}))"
 
     found = python(site, "-c", look, *PARTS)

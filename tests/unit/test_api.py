@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import facesim
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 
 def test_importing_facesim_imports_nothing_else():

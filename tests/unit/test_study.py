@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from facesim.errors import InputError
 from facesim.spec.study import Study
+from facesim.util.errors import InputError
 
 
 def told(job):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from facesim.registry import Registry, loaded
+from facesim.util.registry import Registry, loaded
 
 #: Values of one task, or of the host: role, task index, and value by metric name.
 Reading = tuple[str, int, dict[str, float]]
