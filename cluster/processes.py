@@ -122,12 +122,13 @@ class LocalNode:
     def _events_of_process(self, tick_s: float | None) -> Iterator[dict[str, Any] | None]:
         """What the node says, until it has ended. One that does not answer is killed."""
         output, rest = self._process.stdout, b""
+        assert output is not None
         limit_s = max(_LOADING_S, self._plan.hang_s)
         asked_s: float | None = None
         heard_s = ticked_s = time.monotonic()
         while True:
             left_s = None if tick_s is None else max(0.0, tick_s - (time.monotonic() - ticked_s))
-            if wait([output], min(_ASK_AFTER_S, _ASK_AFTER_S if left_s is None else left_s)):
+            if wait([output.fileno()], min(_ASK_AFTER_S, _ASK_AFTER_S if left_s is None else left_s)):
                 chunk = os.read(output.fileno(), 65536)
                 if not chunk:
                     return

@@ -193,5 +193,5 @@ def _is_locked(file: IO[bytes]) -> bool:
 
 
 def _is_holder(one: Any) -> bool:
-    kinds = {"pid": int, "host": str, "since_unix_s": (int, float)}
+    kinds: dict[str, Any] = {"pid": int, "host": str, "since_unix_s": (int, float)}
     return isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())
