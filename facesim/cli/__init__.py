@@ -15,7 +15,7 @@ from facesim import __version__
 from facesim.cli import about, aws, data, image, prices, profile, recognition, study
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
-from facesim.util.errors import FacesimError, reason
+from facesim.util.errors import FacesimError, InputError, reason
 
 #: What a shell sets, to a word such as `bash_source`, when it asks what can be completed.
 _COMPLETE = "_FACESIM_COMPLETE"
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             complain(str(error))
         return error.exit_code
     except FacesimError as error:
-        complain(str(error))
+        complain(error.on_command_line if isinstance(error, InputError) else str(error))
         return error.exit_code
     except (Exception, KeyboardInterrupt) as error:
         return _last(error, args)
