@@ -60,8 +60,8 @@ class Phases:
 class Forecast:
     """A forecast of one shape. `low_s` to `high_s` and the dollars beside them are 80 % intervals; `half_width` is
     relative. `updates_per_s` and `images_per_s` are while training; `offered_load` is what the workers would ask of the
-    busiest server or link if none waited: above 1 it is saturated. `staleness` is the mean, in updates. `bound` is of the
-    whole job, `training_bound` of its updates.
+    busiest server or link if none waited: above 1 it is saturated. `staleness` is the mean, in updates. `bound` is of
+    the whole job, `training_bound` of its updates.
     """
 
     shape: ClusterShape
