@@ -210,14 +210,14 @@ def _measure_type(
     as_json: bool,
 ) -> int:
     from facesim.cli.study import _print_dry_run, _watcher
-    from facesim.planning.calibration import calibration_job
-    from facesim.planning.learning import keep, learn
+    from facesim.planning.calibration import calibration_job, learn_type
     from facesim.runs.states import RunState
     from facesim.spec.job import make_job
     from facesim.study import run_study
 
     plain = make_job(**{**given, "backend": backend, "instance_type": instance_type})
-    job = calibration_job(plain, profile_for(plain, profile_file, as_json))
+    profile = profile_for(plain, profile_file, as_json)
+    job = calibration_job(plain, profile)
     if dry_run:
         return _print_dry_run([job], output)
     (run,) = run_study([job], output, _watcher(as_json))
@@ -228,8 +228,12 @@ def _measure_type(
         told = f"the numbers are {result.measurement}: nothing is learnt of {instance_type} from them"
         echo_json({"run_directory": str(run.directory), "kept": [], "notice": told}) if as_json else echo(told)
         return 0
-    learnt = learn([run])
-    _print_learnt(learnt, keep(learnt, residuals=False), as_json)
+    speed, outside_s, files = learn_type(result, job, profile)
+    if as_json:
+        told = {"speeds": {instance_type: speed}, "outside_s": outside_s, "kept": files}
+        echo_json({"run_directory": str(run.directory), **told})
+    else:
+        _print_measured({instance_type: speed}, outside_s, files)
     return 0
 
 
@@ -279,9 +283,13 @@ def _print_learnt(learnt: Learnt, files: list[str], as_json: bool) -> None:
             for name, own, was in zip(("little", "half", "full"), learnt.widths, before, strict=True)
         )
     )
-    for name, speed in learnt.speeds.items():
+    _print_measured(learnt.speeds, learnt.outside_s, files)
+
+
+def _print_measured(speeds: dict[str, float], outside_s: dict[str, float], files: list[str]) -> None:
+    for name, speed in speeds.items():
         echo(f"{name} trains like {speed:.3g} reference cores, measured")
-    for name, seconds in learnt.outside_s.items():
+    for name, seconds in outside_s.items():
         echo(f"{name.removesuffix('_s')} takes {seconds:.0f} s, measured")
     for file in files:
         echo(f"kept in {file}")

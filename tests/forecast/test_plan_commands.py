@@ -10,6 +10,7 @@ import pytest
 
 from facesim.cli import main
 from facesim.files import write_json
+from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.jobs import forecast_of, record_of, write_forecast
 from facesim.planning.saved import (
     instances_file,
@@ -280,6 +281,33 @@ def test_calibrating_learns_from_runs_and_later_plans_know(profile, plan, tmp_pa
     row = json.loads(plan(*options)[1])["rows"][0]
     assert row["half_width"] != half_before
     assert not any("the speed of ml.m5.xlarge is assumed" in text for text in row["assumptions"])
+
+
+def test_a_measured_type_is_known_from_then_on_also_one_that_nobody_knew(profile, plan, tmp_path):
+    plain = make_job(backend="sagemaker", instance_type="ml.g5.xlarge")
+    job = calibration_job(plain, profile)
+    assert job.strategy.name == "single" and job.max_run_s
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 2
+    billing = {
+        "transitions": [
+            {"state": name, "begin_unix_s": begin, "end_unix_s": end, "billable": name != "Starting"}
+            for name, begin, end in (("Starting", 0, 200), ("Downloading", 200, 260), ("Uploading", 400, 405))
+        ],
+        **dict.fromkeys(("hosts", "training_s", "billable_s", "waiting_s", "on_demand_usd", "spot_usd", "cost_usd"), 1),
+    }
+    result = Result(
+        strategy="single", backend="sagemaker", seed=0, state="Completed", measurement="measured", training_s=7.0,
+        updates=1001, phases={"first_step_s": 1.0}, billing=billing,
+    )  # fmt: skip
+
+    speed, outside_s, files = learn_type(result, job, profile)
+
+    # 60 ms a step on this machine, whose kernel is worth two reference cores, and 6 ms there.
+    assert speed == pytest.approx(2 * 10)
+    assert saved_hosts()["ml.g5.xlarge"].relative_speed == pytest.approx(20)
+    assert outside_s == saved_outside() == {"starting_s": 200, "download_s": 60, "upload_s": 5}
+    assert files == [str(instances_file()), str(outside_file())]
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 0
 
 
 def test_emulated_runs_teach_nothing_about_instances(profile, tmp_path, capsys):
