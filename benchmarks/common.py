@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from facesim.progress import Quiet
+from facesim.cli.progress import Quiet
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
-from facesim.study import run_study
+from facesim.study.runner import run_study
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 
-from facesim.files import write_json
 from facesim.forecast.hosts import hosts
 from facesim.forecast.model import forecast_jobs
 from facesim.forecast.profile_data import Compute, Machine, Profile, Ring, Server, Variable
@@ -24,6 +23,7 @@ from facesim.forecast.simulate import simulate_async, simulate_barriers, simulat
 from facesim.planning.page import render
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
 from facesim.spec.spot import Spot
+from facesim.util.files import write_json
 
 #: About that of the paper's network on two cores.
 PROFILE = Profile(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from facesim.inputs import prepare_inputs
+from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.stages import leave, measure_job
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
@@ -43,7 +43,7 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
     """The chief of the measured cluster."""
     from facesim.profiling.parts import Parts, median_s
     from facesim.training.context import open_context
-    from facesim.training.ps_async import Workers
+    from facesim.training.tensorflow.ps_async import Workers
 
     run = Run(Path(run_directory))
     context = open_context(run, Path(data_directory), Path(checkpoint_directory), "chief", 0, 0)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.log_relay import Kept
 from cluster.plan import Plan
-from cluster.relay import Kept
 
 ROOT = Path("/opt/ml")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.baselines import Score
-from facesim.disk import writing_to
-from facesim.files import write_json
 from facesim.spec.data import DataSpec
+from facesim.util.disk import writing_to
+from facesim.util.files import write_json
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData

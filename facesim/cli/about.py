@@ -62,7 +62,7 @@ def recipes(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def doctor(as_json: bool) -> int:
     """Check that this machine can run facesim, and say what to do where it cannot."""
-    from facesim.doctor import examine
+    from facesim.cli.doctor import examine
 
     checks = examine()
     if as_json:

@@ -11,17 +11,17 @@ import click
 
 from facesim.cli.output import console, echo, echo_json
 from facesim.cli.parsing import Choice, command
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
     from facesim.runs.directory import Run
 
 _region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
 
 
 def _account(region: str | None) -> Account:
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
 
     return Account(region)
 
@@ -63,12 +63,12 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     JOB is the run directory that it was started from, or the training job's name.
     """
 
-    from facesim.aws.attach import open_run
-    from facesim.aws.job import SageMakerJob
+    from facesim.backends.sagemaker.attach import open_run
+    from facesim.backends.sagemaker.job import SageMakerJob
+    from facesim.cli.progress import make_watcher
     from facesim.cli.study import INTERRUPTED, show_report
-    from facesim.progress import make_watcher
     from facesim.runs.states import RunState
-    from facesim.study import attach as follow
+    from facesim.study.runner import attach as follow
 
     name, region = _name_and_region(target, region)
     account = _account(region)
@@ -90,8 +90,8 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def status(target: str | None, region: str | None, as_json: bool) -> None:
     """Tell how a training job at AWS does; without JOB, the newest ones of facesim's."""
-    from facesim.aws.bill import reported
-    from facesim.aws.calls import OUTCOMES, describe, newest
+    from facesim.backends.sagemaker.bill import reported
+    from facesim.backends.sagemaker.calls import OUTCOMES, describe, newest
 
     if target is None:
         jobs = newest(_account(region))
@@ -130,9 +130,9 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
 @_region
 def logs(target: str, host: str | None, follow: bool, region: str | None) -> None:
     """Print what the hosts of a training job at AWS printed."""
-    from facesim.aws.calls import OUTCOMES, describe
-    from facesim.aws.logs import LogTail
-    from facesim.aws.session import asking, redacted
+    from facesim.backends.sagemaker.calls import OUTCOMES, describe
+    from facesim.backends.sagemaker.logs import LogTail
+    from facesim.backends.sagemaker.session import asking, redacted
 
     name, region = _name_and_region(target, region)
     account = _account(region)
@@ -153,7 +153,7 @@ def logs(target: str, host: str | None, follow: bool, region: str | None) -> Non
 @_region
 def cancel(target: str, region: str | None) -> None:
     """Stop a training job at AWS; it may save and upload for two minutes more. Harmless when repeated."""
-    from facesim.aws.calls import cancel as stop
+    from facesim.backends.sagemaker.calls import cancel as stop
 
     name, region = _name_and_region(target, region)
     going_on = stop(_account(region), name)
@@ -169,7 +169,7 @@ def cancel(target: str, region: str | None) -> None:
 def policy(name: str, region: str | None, role: str, bucket: str | None, prefix: str) -> None:
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
     jobs run as, or the `trust` of that role."""
-    from facesim.aws.policies import policy as written
+    from facesim.backends.sagemaker.policies import policy as written
 
     account = _account(region)
     places = {
@@ -212,7 +212,7 @@ def emulator(
     import threading
 
     try:
-        from facesim.emulator.endpoint import Emulator
+        from facesim.testing.emulator.endpoint import Emulator
     except ImportError as error:
         raise InputError(f"the emulator needs more packages ({error.name}): pip install 'facesim[emulator]'") from None
 

@@ -12,8 +12,8 @@ from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice
 from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile
-from facesim.errors import InputError
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -77,9 +77,9 @@ def _jobs_of(
     sources: tuple[Path, ...], strategies: tuple[str, ...], given: dict[str, Any], profile_file: Path | None
 ) -> list[Job]:
     """The jobs that run directories, TOML files or options describe."""
-    from facesim.files import read_toml
     from facesim.runs.directory import find_runs
     from facesim.spec.job import applicable, flat, make_job
+    from facesim.util.files import read_toml
 
     bases: list[dict[str, Any]] = []
     for source in sources:
@@ -213,7 +213,7 @@ def _measure_type(
     from facesim.planning.calibration import calibration_job, learn_type
     from facesim.runs.states import RunState
     from facesim.spec.job import make_job
-    from facesim.study import run_study
+    from facesim.study.runner import run_study
 
     plain = make_job(**{**given, "backend": backend, "instance_type": instance_type})
     profile = profile_for(plain, profile_file, as_json)

@@ -11,8 +11,8 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, read_config
-from facesim.errors import InputError
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.forecast.hosts import HostType

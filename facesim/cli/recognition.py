@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim import unused
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
-from facesim.disk import writing_to
-from facesim.errors import InputError, doing
-from facesim.unused import Unused, printable
+from facesim.util import unused
+from facesim.util.disk import writing_to
+from facesim.util.errors import InputError, doing
+from facesim.util.unused import Unused, printable
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
@@ -58,7 +58,7 @@ def evaluate(
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    from facesim.inputs import prepare_data
+    from facesim.preflight.inputs import prepare_data
     from facesim.runs.records import Evaluation
 
     if pairs and not source:
@@ -266,7 +266,7 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
 
     The names of the people, in the order of the logits, are written with it.
     """
-    from facesim.inputs import prepare_data
+    from facesim.preflight.inputs import prepare_data
 
     output = output or Path("face-model.keras" if kind == "keras" else "face-model")
     if kind == "keras" and output.suffix != ".keras":

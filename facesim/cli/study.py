@@ -13,8 +13,8 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command, read_config
-from facesim.errors import DiskFull, InputError
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import DiskFull, InputError
 
 if TYPE_CHECKING:
     from facesim.baselines import Score
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from facesim.runs.records import Result
     from facesim.spec.data import DataSpec
     from facesim.spec.job import Job
-    from facesim.study import Watcher
+    from facesim.study.runner import Watcher
 
 INTERRUPTED = 130
 
@@ -76,7 +76,7 @@ def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
 def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     from facesim.runs.directory import Run
     from facesim.spec.faults import read_faults
-    from facesim.study import resume
+    from facesim.study.runner import resume
 
     for name in ("seeds", "output", "dry_run"):
         if name in options:
@@ -127,7 +127,7 @@ def _study(
         return _print_dry_run(jobs, output)
 
     from facesim.runs.states import RunState
-    from facesim.study import run_study
+    from facesim.study.runner import run_study
 
     runs = run_study(jobs, output, _watcher(as_json))
     if baselines and RunState.STOPPED not in {result.state for run in runs if (result := run.result())}:
@@ -136,7 +136,7 @@ def _study(
 
 
 def _watcher(as_json: bool) -> Watcher:
-    from facesim.progress import make_watcher
+    from facesim.cli.progress import make_watcher
 
     return make_watcher(console(), quiet=as_json)
 
@@ -156,7 +156,7 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
     """Have the classical methods' scores in the study's output folder."""
     from facesim.baselines import MAX_IMAGES
     from facesim.baselines.record import record_baselines
-    from facesim.inputs import prepare_all
+    from facesim.preflight.inputs import prepare_all
 
     scores: dict[DataSpec, list[Score]] = {}
     too_many: dict[str, None] = {}
@@ -172,11 +172,11 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
-    from facesim.inputs import prepare_all, told_of_data
-    from facesim.leakage import check_unseen
     from facesim.planning.beside import forecasts_told
+    from facesim.preflight.inputs import prepare_all, told_of_data
+    from facesim.preflight.leakage import check_unseen
     from facesim.runs.directory import Run
-    from facesim.study import cost_estimate, render_jobs
+    from facesim.study.runner import cost_estimate, render_jobs
 
     inputs = prepare_all(jobs, lambda *_: None)
     check_unseen(jobs, inputs)

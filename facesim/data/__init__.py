@@ -13,7 +13,7 @@ from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_
 from facesim.data.sources import BUILT_IN
 from facesim.data.splits import stratified_split
 from facesim.data.tables import read_csv
-from facesim.unused import Unused
+from facesim.util.unused import Unused
 
 __all__ = [
     "BUILT_IN",

@@ -17,7 +17,7 @@ from facesim.data.prepare import PreparedData
 from facesim.data.sources import resolve
 from facesim.data.splits import stratified_split
 from facesim.data.tables import read_csv
-from facesim.unused import Unused
+from facesim.util.unused import Unused
 
 #: So many suspected pairs are listed, the likest first; all are counted.
 LISTED = 1000

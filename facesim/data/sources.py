@@ -25,9 +25,9 @@ from facesim.data.layouts import Example, look_through
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
 from facesim.data.walk import files_in, list_images, real_path
-from facesim.errors import InputError
-from facesim.files import kind_of_file, why_unread
-from facesim.unused import Unused, printable
+from facesim.util.errors import InputError
+from facesim.util.files import kind_of_file, why_unread
+from facesim.util.unused import Unused, printable
 
 #: So many images are decoded at a time.
 _WINDOW = 256

@@ -10,9 +10,9 @@ import numpy as np
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from facesim.errors import InputError
-from facesim.files import write_text
 from facesim.forecast import placement
+from facesim.util.errors import InputError
+from facesim.util.files import write_text
 
 SCHEMA_VERSION = 1
 
@@ -180,7 +180,7 @@ class Profile(_Frozen):
         )
 
     def service_s(self, servers: int) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds of a core of this machine that an update takes of each of `servers`, pulling and pushing: (servers,)."""
+        """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""
         server, (whole,) = self.server, self.loads(1)
         told = server.message_s * (whole.pull_messages + whole.push_messages)
         told += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)

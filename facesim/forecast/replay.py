@@ -5,10 +5,10 @@
     forecast = accuracy_forecast([curve.held_out_accuracy for each seed], epochs)
 
 What asynchrony does to accuracy depends on the whole distribution of staleness, not on its mean, which is w - 1 for w
-workers however fast they are. So the order is simulated event by event, and replayed update by update
-(`facesim.training.replayed`). How long training takes to an accuracy is then the epochs that it needs (statistical
-efficiency) times the seconds of an epoch (hardware efficiency): Hadjis et al., "Omnivore", 2016; Dai et al., "Toward
-understanding the impact of staleness in distributed machine learning", 2018.
+workers however fast they are. So the order is simulated event by event, and then replayed update by update. How long
+training takes to an accuracy is the epochs that it needs (statistical efficiency) times the seconds of an epoch
+(hardware efficiency): Hadjis et al., "Omnivore", 2016; Dai et al., "Toward understanding the impact of staleness in
+distributed machine learning", 2018.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.stats import t
 
-from facesim.errors import InputError
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.simulate import AsyncRun, Stragglers, simulate_async
 from facesim.training.order import Order
+from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
 

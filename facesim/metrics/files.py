@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facesim.errors import InputError, reason
-from facesim.files import in_a_line, written
 from facesim.metrics.schema import METRICS, Sample, sample
 from facesim.runs.directory import Run
+from facesim.util.errors import InputError, reason
+from facesim.util.files import in_a_line, written
 
 if TYPE_CHECKING:
     import pandas

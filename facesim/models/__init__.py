@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.registry import Registry, resolve
+from facesim.util.registry import Registry, resolve
 
 if TYPE_CHECKING:
     import keras
@@ -161,8 +161,8 @@ def take_backbone(model: keras.Model, file: Path) -> None:
     """
     import keras
 
-    from facesim.errors import InputError
     from facesim.models.augmentation import Augmentation
+    from facesim.util.errors import InputError
 
     pixels = next((layer.output for layer in model.layers if isinstance(layer, Augmentation)), model.input)
     backbone = keras.Model(pixels, model.layers[-1].input)
@@ -183,9 +183,9 @@ def load(path: Path) -> keras.Model:
     Raises:
         InputError: there is no file, or it is not a Keras model.
     """
-    from facesim.errors import InputError
-    from facesim.files import check_fits_memory
     from facesim.models.framework import load_keras
+    from facesim.util.errors import InputError
+    from facesim.util.files import check_fits_memory
 
     keras = load_keras()
     from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from facesim.errors import InputError
 from facesim.forecast.intervals import Z80
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.search import Accuracy
@@ -18,6 +17,7 @@ from facesim.runs.forecasts import FORECAST
 from facesim.runs.records import JobFields, Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: Their updates are those of a single process, to rounding (batch statistics and dropout apart).
 AS_SINGLE = ("single", "mirrored", "ps-sync", "allreduce")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from facesim.errors import InputError
 from facesim.planning.quantities import dollars_told, time_told
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.forecast.model import Forecast
-    from facesim.inputs import Inputs
+    from facesim.preflight.inputs import Inputs
     from facesim.runs.directory import Run
     from facesim.spec.job import Job
 

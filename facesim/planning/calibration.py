@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from facesim.errors import InputError
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import host
 from facesim.forecast.profile_data import Profile
@@ -16,6 +15,7 @@ from facesim.planning.saved import instances_file, outside_file, save_outside, s
 from facesim.runs.records import Result
 from facesim.spec.job import Job
 from facesim.spec.strategies import Single
+from facesim.util.errors import InputError
 
 #: Seconds of training that a speed is measured over.
 TRAINING_S = 120.0

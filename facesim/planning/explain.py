@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pydantic
 
-from facesim.errors import InputError
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast
@@ -18,6 +17,7 @@ from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
 from facesim.planning.quantities import dollars_told, time_told
 from facesim.planning.search import Plan, Row
+from facesim.util.errors import InputError
 
 
 class Step(NamedTuple):

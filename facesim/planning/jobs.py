@@ -10,7 +10,6 @@ from pathlib import Path
 
 from facesim.backends.emulation import emulate, hosts_of_study
 from facesim.billing.bill import discount_of, make_bill, submitted
-from facesim.errors import InputError
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
@@ -23,6 +22,7 @@ from facesim.runs.forecasts import FORECAST, ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: A link that bounds nothing: all tasks are on one machine.
 _LOOPBACK = {

@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from facesim.errors import InputError
 from facesim.forecast.intervals import Widths, save_residuals, widths_from_runs
 from facesim.planning.saved import instances_file, outside_file, residuals_file, save_outside, save_speeds
 from facesim.runs.directory import Run
 from facesim.runs.forecasts import FORECAST, ForecastRecord
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
+from facesim.util.errors import InputError
 
 
 class Lesson(NamedTuple):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from facesim.disk import writing_to
-from facesim.errors import doing
-from facesim.files import write_text
 from facesim.planning.answer import answer, notes, table
 from facesim.planning.explain import explain
 from facesim.planning.jobs import profile_told
 from facesim.planning.plots import speed_up, time_against_cost
 from facesim.planning.search import Plan
+from facesim.util.disk import writing_to
+from facesim.util.errors import doing
+from facesim.util.files import write_text
 
 _TEMPLATE = "plan.html"
 

@@ -9,7 +9,7 @@ from facesim.profiling.profile import Silent, Watcher, profile_of
 from facesim.profiling.profile import saved_profile as saved
 
 if TYPE_CHECKING:
-    from facesim.inputs import Inputs
+    from facesim.preflight.inputs import Inputs
     from facesim.spec.job import Job
 
 

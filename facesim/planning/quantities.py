@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")

@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from facesim.errors import InputError
-from facesim.files import write_json, write_text
-from facesim.folders import state_folder
 from facesim.forecast.hosts import HostType, hosts
 from facesim.forecast.intervals import Widths, published_widths, read_residuals
+from facesim.util.errors import InputError
+from facesim.util.files import write_json, write_text
+from facesim.util.folders import state_folder
 
 #: Seconds outside of the script that a forecast can be told: `model.forecast_jobs`.
 OUTSIDE = ("starting_s", "download_s", "upload_s")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from facesim.errors import InputError
 from facesim.forecast.hosts import HostType
 from facesim.forecast.intervals import Z80, Widths, published_widths
 from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_jobs
@@ -19,6 +18,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.quantities import dollars_told, time_told
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
 
 #: Fewer workers that are so much slower at the most are as good.
 FLAT = 0.05

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facesim.backends.local import BACKEND
-from facesim.errors import InputError
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.replay import AccuracyForecast, accuracy_forecast, simulated_orders
-from facesim.inputs import Inputs
 from facesim.metrics.files import read_samples
+from facesim.preflight.inputs import Inputs
 from facesim.profiling.stages import follow
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
 from facesim.spec.recovery import Recovery
 from facesim.spec.strategies import Single
 from facesim.training.order import Order, write_orders
+from facesim.util.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
     # The tasks of a run of one process, which find the job of the cluster in their run directory.
     alone = job.model_copy(update={"strategy": Single()})
     plan = BACKEND.render(alone, run.directory, inputs)
-    tasks = tuple(replace(task, target="facesim.training.replayed:train") for task in plan.tasks)
+    tasks = tuple(replace(task, target="facesim.training.tensorflow.replayed:train") for task in plan.tasks)
     follow(run, replace(plan, tasks=tasks, max_restarts=0), tick, "what a cluster trains could not be replayed")
     return curve_of(run)
 

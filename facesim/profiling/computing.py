@@ -7,23 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import facesim.training.lean  # noqa: F401  # isort: skip  before TensorFlow imports Keras
+import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch
 from facesim.profiling.parts import median_s, timed
 from facesim.profiling.stages import leave
 from facesim.runs.directory import Run
+from facesim.training.checkpoint_manager import CheckpointManager
 from facesim.training.context import Context, open_context
-from facesim.training.course import Course
-from facesim.training.evaluation import Evaluator
-from facesim.training.forward import forward_of, sent_dtypes
-from facesim.training.keeper import Keeper
-from facesim.training.loop import save_model
-from facesim.training.single import Alone
-from facesim.training.step import StepResult, compiled, compute_step
-from facesim.training.task import work_in
+from facesim.training.loop import save_network
+from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.forward import forward_of, sent_dtypes
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.single import Alone
+from facesim.training.tensorflow.step import compiled, compute_step
+from facesim.training.tensorflow.task import work_in
+from facesim.training.train_state import TrainState
 
 #: For how long a step, and a part of it, is repeated.
 _STEPS_S, _PARTS_S = 2.5, 0.8
@@ -78,7 +79,7 @@ def _steps(context: Context, replica: Alone, batch: int) -> list[float]:
 
 def _parts(context: Context, replica: Alone, batch: int) -> dict[str, float]:
     """Seconds of the forward pass, and of the forward and the backward pass, of a batch."""
-    forward, loss_of, optimizer = forward_of(replica.current_model()), context.loss, replica.optimizer
+    forward, loss_of, optimizer = forward_of(replica.model), loss_for(context.experiment), replica.optimizer
     _, labels = index_batch(_examples(context, batch), context.data.labels)
     images = tf.constant(context.data.images[_examples(context, batch)])
 
@@ -98,7 +99,7 @@ def _parts(context: Context, replica: Alone, batch: int) -> dict[str, float]:
 
 
 def _optimizer_s(replica: Alone) -> float:
-    variables = replica.current_model().trainable_variables
+    variables = replica.model.trainable_variables
     gradients = [tf.fill(variable.shape, tf.cast(1e-12, variable.dtype)) for variable in variables]
 
     @tf.function(autograph=False)
@@ -110,7 +111,7 @@ def _optimizer_s(replica: Alone) -> float:
 
 def _variables(replica: Alone) -> list[dict[str, Any]]:
     """The model's variables in order, as `facesim.forecast.profile_data.Variable`; all lie on the one server."""
-    model = replica.current_model()
+    model = replica.model
     sent = {id(variable): dtype.size for variable, dtype in zip(model.trainable_variables, sent_dtypes(model))}
     found = []
     for variable in model.variables:
@@ -130,18 +131,17 @@ def _variables(replica: Alone) -> list[dict[str, Any]]:
 
 def _surroundings(context: Context, replica: Alone, first: StepResult) -> dict[str, float]:
     """Seconds of what surrounds training: evaluating an image, a checkpoint, writing the model."""
-    model, indices = replica.current_model(), _examples(context, _EVALUATED)
-    evaluate = Evaluator(model, context.experiment.mirror_test)
+    indices, evaluate = _examples(context, _EVALUATED), replica.evaluator(context.experiment.mirror_test)
 
     def evaluating() -> None:
         evaluate(context.data.images, context.data.labels, indices)
 
     first_s = timed(evaluating, 0.0, least=1)[0]
     evaluation_s = median_s(evaluating, _PARTS_S, warm_up=0)
-    course, keeper = Course(), Keeper(context, replica.variables, writes=True)
-    course.add(first)
-    checkpoint_s = median_s(lambda: keeper.save(course), _PARTS_S, warm_up=1)
-    save_s = median_s(lambda: save_model(model, context.run.model_file), _PARTS_S, warm_up=1)
+    state, checkpoints = TrainState(), CheckpointManager(context, replica, writes=True)
+    state.add(first)
+    checkpoint_s = median_s(lambda: checkpoints.save(state), _PARTS_S, warm_up=1)
+    save_s = median_s(lambda: save_network(replica, context.run.model_file), _PARTS_S, warm_up=1)
     return {
         "first_evaluation_s": max(0.0, first_s - evaluation_s),
         "evaluation_image_s": evaluation_s / len(indices),

@@ -12,13 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.pipeline import index_batch
 from facesim.training.context import Context
-from facesim.training.forward import forward_of, pulled
-from facesim.training.optimizer import FusedAdam
-from facesim.training.partition import pieces
-from facesim.training.ps_async import Workers
-from facesim.training.step import compute_step
+from facesim.training.tensorflow.forward import forward_of, pulled
+from facesim.training.tensorflow.network import build
+from facesim.training.tensorflow.optimizer import FusedAdam
+from facesim.training.tensorflow.partition import pieces
+from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.ps_async import Workers
+from facesim.training.tensorflow.step import compute_step
 
 #: Small, so that a pull that must not be left out changes nothing that matters.
 _LITTLE = 1e-12
@@ -38,7 +39,7 @@ class Parts:
             for piece in held:
                 with served.strategy.extended.colocate_vars_with(piece):
                     scratch.append(tf.Variable(tf.zeros_like(piece), trainable=False))
-        local_model, local_optimizer = context.build()
+        local_model, local_optimizer = build(context)
         some = context.train_indices[: context.experiment.batch]
         self._batch = index_batch(some, served.labels)
         images, labels, forward = tf.constant(context.data.images[some]), self._batch[1], forward_of(local_model)
@@ -61,7 +62,7 @@ class Parts:
         @tf.function
         def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
             # The gradients are returned because a backward pass that nobody uses would be left out.
-            return compute_step(forward, local_optimizer, context.loss, images, labels, tf.constant(0))
+            return compute_step(forward, local_optimizer, served.loss, images, labels, tf.constant(0))
 
         @tf.function
         def optimise() -> tf.Tensor:

@@ -24,8 +24,6 @@ from typing import Any, Protocol
 
 from cluster.topology import free_ports
 from facesim.data.cache import signals_interrupt
-from facesim.errors import InputError
-from facesim.folders import cache_folder, make_own_folder
 from facesim.forecast.placement import Variable as Placed
 from facesim.forecast.placement import balanced, total
 from facesim.forecast.profile_data import (
@@ -38,15 +36,17 @@ from facesim.forecast.profile_data import (
     Server,
     Variable,
 )
-from facesim.inputs import Inputs, prepare_inputs
+from facesim.metrics.machine import machine
+from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job, measure_peers
-from facesim.result import machine
 from facesim.spec.backends import Local
 from facesim.spec.job import Job
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
+from facesim.util.errors import InputError
+from facesim.util.folders import cache_folder, make_own_folder
 
 #: Processes in which the step is measured anew, and workers of the measured cluster.
 REPEATS, WORKERS = 3, 4

@@ -8,17 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import facesim.training.lean  # noqa: F401  # isort: skip  before TensorFlow imports Keras
+import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 import psutil
 import tensorflow as tf
 
 from facesim.profiling.parts import Parts, median_s, null_step, rate_per_s, small_variables
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, leave
 from facesim.runs.directory import Run
-from facesim.training import task
 from facesim.training.context import open_context
-from facesim.training.optimizer import FusedAdam
-from facesim.training.ps_async import Workers
+from facesim.training.tensorflow import task
+from facesim.training.tensorflow.optimizer import FusedAdam
+from facesim.training.tensorflow.ps_async import Workers
 
 _PARTS_S, _STEPS_S, _RATE_S = 0.6, 3.0, 2.0
 #: The rate has stopped rising when more workers make it less than so much higher.

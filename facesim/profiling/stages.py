@@ -13,14 +13,14 @@ from cluster.failure import last_lines
 from cluster.plan import Plan, Task
 from facesim.backends.local import BACKEND
 from facesim.backends.tasks import monitor_task
-from facesim.errors import FacesimError
-from facesim.files import write_json
-from facesim.inputs import Inputs
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
+from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.records import Load
 from facesim.spec.job import Job
+from facesim.util.errors import FacesimError
+from facesim.util.files import write_json
 
 #: What a stage leaves in its run directory.
 MEASURED = "measured.json"

@@ -10,11 +10,11 @@ import numpy as np
 
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
-from facesim.errors import InputError
 from facesim.recognition.embedding import Recogniser
 from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, supported, verification
+from facesim.util.errors import InputError
 
 #: Asked for unless others are; those that the pairs cannot tell are left out.
 FARS = (0.1, 0.01, 0.001, 0.0001)

@@ -15,8 +15,6 @@ from typing import Any
 import pydantic
 from pydantic import model_validator
 
-from facesim.errors import InputError
-from facesim.registry import resolve
 from facesim.spec.backends import BACKENDS, AnyBackend, Local
 from facesim.spec.base import Frozen
 from facesim.spec.experiment import Experiment
@@ -26,6 +24,8 @@ from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.spot import Spot
 from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
+from facesim.util.errors import InputError
+from facesim.util.registry import resolve
 
 
 class Job(Frozen):

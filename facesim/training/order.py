@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facesim.errors import InputError
-from facesim.files import append
+from facesim.util.errors import InputError
+from facesim.util.files import append
 
 Integers = NDArray[np.int64]
+
+#: When a forward pass is over, as a share of the time from reading to applying.
+_FORWARD_SHARE = 0.5
 
 _FIELDS = ("epoch", "batch", "worker", "version_read", "version")
 
@@ -52,15 +55,17 @@ class Order:
         """(updates,) updates by others between an update's reading and its applying."""
         return np.arange(len(self)) - self.versions_read
 
-    def forgotten_after(self) -> list[list[int]]:
-        """For each update the versions that nobody reads after it."""
-        last = np.full(len(self) + 1, -1)
-        last[self.versions_read] = np.arange(len(self))  # of several the last is kept
-        done: list[list[int]] = [[] for _ in range(len(self))]
-        for version, update in enumerate(last.tolist()):
-            if update >= 0:
-                done[update].append(version)
-        return done
+    def events(self) -> list[tuple[int, bool]]:
+        """What happens in an epoch, in order: (update, False) when the forward pass of an update is over, (update,
+        True) when its gradient is applied. That of update k comes between the version that it read and the one that it
+        makes, somewhere about half way: pulling and the forward pass take about as long as the backward pass and
+        pushing.
+        """
+        number = np.arange(len(self))
+        computed = self.versions_read + _FORWARD_SHARE * (number + 1 - self.versions_read)
+        times = np.concatenate([computed, number + 1.0])
+        # What is applied at the same time makes a version that nobody has read yet.
+        return [(int(place % len(self)), bool(place >= len(self))) for place in np.argsort(times, kind="stable")]
 
     def is_read(self) -> NDArray[np.bool_]:
         """(updates + 1,) whether anybody reads a version, the first being that at the epoch's beginning."""

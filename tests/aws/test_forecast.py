@@ -10,8 +10,8 @@ import pytest
 
 from facesim.cli import main
 from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile, Ring, Server, Variable
-from facesim.inputs import prepare_inputs
 from facesim.planning.saved import instances_file
+from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.profile import profile_file
 from facesim.runs.directory import find_runs
 from facesim.spec.job import make_job

@@ -11,14 +11,14 @@ from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
 
-from facesim.aws.job import LostSight, SageMakerJob
-from facesim.aws.session import Account, AwsError, CredentialsError, DeniedError, asking
-from facesim.aws.site import site_of
-from facesim.aws.storage import split
+from facesim.backends.sagemaker.job import LostSight, SageMakerJob
+from facesim.backends.sagemaker.session import Account, AwsError, CredentialsError, DeniedError, asking
+from facesim.backends.sagemaker.site import site_of
+from facesim.backends.sagemaker.storage import split
 from facesim.backends.training_job import training_job_request
 from facesim.cli import main
-from facesim.errors import InputError
 from facesim.run import Run, State, find_runs
+from facesim.util.errors import InputError
 from tests.aws.conftest import follow, states, submit
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
@@ -84,7 +84,7 @@ def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint
 def test_a_job_that_may_not_be_described_for_good_is_left_alone(
     endpoint, refuse, job, inputs, tmp_path, script, monkeypatch
 ):
-    monkeypatch.setattr("facesim.aws.job._DENIED_S", 0.3)
+    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.3)
     script.until = threading.Event()
     run, execution = submit(job, tmp_path / "one", inputs)
     refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException")
@@ -134,7 +134,7 @@ def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint
 
 
 def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("facesim.aws.job._DENIED_S", 0.01)
+    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.01)
     output = tmp_path / "runs"
     refused = refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
 
@@ -182,7 +182,7 @@ def test_results_that_did_not_come_home_whole_are_told(
 
 def spoil(endpoint, account, monkeypatch, file: str, harm: str) -> None:
     """What the job uploads as `file` is not, or only half, there."""
-    from facesim.emulator.storage import S3Store
+    from facesim.testing.emulator.storage import S3Store
 
     put = S3Store.upload
 

@@ -20,8 +20,8 @@ from facesim.data import prepare
 from facesim.data.decode import read_image
 from facesim.data.layouts import find_examples, look_through
 from facesim.data.walk import list_images, system_name, walk
-from facesim.errors import InputError
-from facesim.files import NotAFile, open_regular, why_unread
+from facesim.util.errors import InputError
+from facesim.util.files import NotAFile, open_regular, why_unread
 
 ROOT = os.geteuid() == 0
 

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from facesim.errors import InputError
 from facesim.forecast.hosts import hosts
 from facesim.forecast.model import forecast_job
 from facesim.forecast.shapes import ClusterShape
@@ -15,6 +14,7 @@ from facesim.planning.answer import answer, notes, table, to_json
 from facesim.planning.explain import explain, read_shape, told
 from facesim.planning.quantities import dollars_told
 from facesim.planning.search import FLAT, Accuracy, Axes, Wanted, clustered, make_plan
+from facesim.util.errors import InputError
 
 TYPES = ("ml.m5.xlarge", "ml.c5.2xlarge")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from facesim.cli import main
-from facesim.files import write_json
 from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.jobs import forecast_of, record_of, write_forecast
 from facesim.planning.saved import (
@@ -24,6 +23,7 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
+from facesim.util.files import write_json
 
 
 @pytest.fixture(autouse=True)

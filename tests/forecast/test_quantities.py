@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from facesim.errors import InputError
 from facesim.planning import quantities
+from facesim.util.errors import InputError
 
 
 @pytest.mark.parametrize(

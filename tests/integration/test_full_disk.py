@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from facesim import disk
 from facesim.data import RenderSpec, render_folder
-from facesim.errors import DiskFull
-from facesim.files import write_json
 from facesim.report import write_report
 from facesim.run import Run, State, find_runs
 from facesim.spec.job import make_job
+from facesim.util import disk
+from facesim.util.errors import DiskFull
+from facesim.util.files import write_json
 from tests.conftest import QUICK, facesim
 from tests.report.conftest import make_run  # noqa: F401
 

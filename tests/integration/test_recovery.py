@@ -13,7 +13,7 @@ import pytest
 
 from facesim.metrics.files import recorded
 from facesim.run import Run, State, find_runs
-from facesim.training.checkpoint import Checkpoints
+from facesim.training.checkpoints import Checkpoints
 from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facesim.errors import InputError
 from facesim.forecast.replay import order_of, simulated_orders
 from facesim.forecast.simulate import simulate_async
 from facesim.training.order import Order, OrderRecorder, load_orders, read_orders, write_orders
+from facesim.util.errors import InputError
 
 
 def order(workers, read, batches):
@@ -110,16 +110,19 @@ def test_a_simulated_epoch_has_every_batch_once_and_ends_with_its_last(speeds, u
 
 
 @given(read=st.lists(st.integers(0, 9), min_size=1, max_size=12))
-def test_a_version_is_kept_until_its_last_reader_and_no_longer(read):
+def test_every_gradient_is_computed_after_its_version_is_made_and_before_it_is_applied(read):
     versions = [min(value, place) for place, value in enumerate(read)]
     found = order([0] * len(read), versions, range(len(read)))
 
-    forgotten = found.forgotten_after()
+    events = found.events()
 
-    for update, version in enumerate(versions):
-        assert not any(version in forgotten[earlier] for earlier in range(update))
-    assert sorted(version for done in forgotten for version in done) == sorted(set(versions))
+    assert [update for update, applies in events if applies] == list(range(len(read)))
     assert set(np.flatnonzero(found.is_read())) == set(versions)
+    for update, version in enumerate(versions):
+        computed = events.index((update, False))
+        assert computed < events.index((update, True))
+        if version:
+            assert events.index((version - 1, True)) < computed
 
 
 def test_mean_staleness_of_simulated_workers_is_one_less_than_they_are(profile):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facesim.errors import InputError
 from facesim.forecast.replay import accuracy_forecast, extrapolated
+from facesim.util.errors import InputError
 
 
 def curve(epochs, left=0.05, falling=0.6, exponent=0.8):

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from facesim.cli import facesim
-from facesim.errors import InputError
 from facesim.spec.job import Job, applicable, flat, make_job, options
 from facesim.spec.options import GROUPS, flag
+from facesim.util.errors import InputError
 
 
 @pytest.mark.parametrize("name", options())

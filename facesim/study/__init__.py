@@ -1,0 +1,1 @@
+"""Runs jobs one after another, and turns the end of each into its result."""
