@@ -209,18 +209,20 @@ def _measure_type(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    from facesim.cli.study import _print_dry_run, _watcher
+    from facesim.cli.study import observers
     from facesim.planning.calibration import calibration_job, learn_type
     from facesim.runs.states import RunState
     from facesim.spec.job import make_job
+    from facesim.study.runner import dry_run as dry_run_of
     from facesim.study.runner import run_study
 
     plain = make_job(**{**given, "backend": backend, "instance_type": instance_type})
     profile = profile_for(plain, profile_file, as_json)
     job = calibration_job(plain, profile)
     if dry_run:
-        return _print_dry_run([job], output)
-    (run,) = run_study([job], output, _watcher(as_json))
+        echo_json(dry_run_of([job], output))
+        return 0
+    (run,) = run_study([job], output, observers(as_json))
     result = run.result()
     if result is None or result.state is not RunState.COMPLETED:
         return 1

@@ -47,7 +47,7 @@ class ParameterServerReplicas(KerasReplicas):
             self.data = iter(self.coordinator.create_per_worker_dataset(self.examples.dataset))
 
         expects([_task(worker) for worker in range(context.job.shape.workers)])
-        # A result is waited for in a thread of its own, because the coordinator tells of one at a time only.
+        # A result is waited for in a thread of its own, because the coordinator reports one at a time only.
         self.ahead = _SCHEDULED_A_WORKER * context.job.shape.workers
         self._waiters = ThreadPoolExecutor(self.ahead, thread_name_prefix="await-worker")
 
