@@ -78,46 +78,52 @@ def _jobs_of(
 ) -> list[Job]:
     """The jobs that run directories, TOML files or options describe."""
     from facesim.runs.directory import find_runs
-    from facesim.spec.job import applicable, flat, make_job
+    from facesim.spec.job import flat
     from facesim.util.files import read_toml
 
     bases: list[dict[str, Any]] = []
     for source in sources:
         if source.suffix == ".toml":
             content = {name.replace("-", "_"): value for name, value in read_toml(source, "forecast").items()}
-            named = content.pop("strategy", ["single"])
-            for name in named if isinstance(named, list) else [named]:
-                bases += [{"backend": "sagemaker", **own} for own in applicable({**content}, [name])]
+            bases.append({"backend": "sagemaker", **content})
         else:
-            for run in find_runs([source]):
-                job = run.job()
-                bases.append({**flat(job), "spot": job.spot is not None})
+            jobs = [run.job() for run in find_runs([source])]
+            bases += [{**flat(job), "spot": job.spot is not None} for job in jobs]
     if not bases:
         bases = [{"backend": "sagemaker"}]
-        if profile_file is not None and not given.keys() & {"recipe"}:
+        if profile_file is not None and "recipe" not in given:
             from facesim.forecast.profile_data import Profile
 
             profile = Profile.load(profile_file)
             bases[0] |= {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
-        strategies = strategies or ("single",)
-    wanted = []
-    for base in bases:
-        for name in strategies or (base.get("strategy", "single"),):
-            (merged,) = applicable({**base, **given}, [name]) if name in STRATEGIES else ({**base, **given},)
-            wanted.append(make_job(**_fitting(merged)))
-    return wanted
+    return [job for base in bases for job in _study_of(base, given, strategies)]
 
 
-def _fitting(options: dict[str, Any]) -> dict[str, Any]:
-    """The options without those of another backend than theirs, which a run that is forecast elsewhere may have had."""
-    from facesim.spec.job import options as every
+def _study_of(base: dict[str, Any], given: dict[str, Any], strategies: tuple[str, ...]) -> list[Job]:
+    """The jobs of a base with the options that are given over it; a list in a TOML file is several jobs."""
+    from facesim.spec.job import options
+    from facesim.spec.study import Study
 
-    table, backend = every(), options.get("backend", "local")
-    return {
+    table = options()
+    named = strategies or base.get("strategy", "single")
+    names = {"strategy": {named} if isinstance(named, str) else set(named)}
+    names["backend"] = {given.get("backend", base.get("backend", "local"))}
+    # What a run, or a file, has for another strategy or backend than is asked for now.
+    fitting = {
         name: value
-        for name, value in options.items()
-        if not (name in table and table[name].path[0] == "backend" and table[name].of and backend not in table[name].of)
+        for name, value in base.items()
+        if not (name in table and table[name].of and not names[table[name].path[0]] & set(table[name].of))
     }
+    merged = {**fitting, **given, "strategy": named}
+    several = {name: value for name, value in merged.items() if isinstance(value, list | tuple) and value}
+    seeds = merged.pop("seed", None) or 0
+    axes = {
+        name: value
+        for name, value in several.items()
+        if name != "seed" and (name == "strategy" or name not in table or not table[name].several)
+    }
+    shared = {name: value for name, value in merged.items() if name not in axes and value is not None}
+    return Study(shared, axes, seeds if isinstance(seeds, list | tuple) else [seeds]).jobs()
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:

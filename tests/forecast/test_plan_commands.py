@@ -364,6 +364,25 @@ def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch = 5\n", "unknown option --epoch"),
+        ("epoch = [5, 6]\n", "unknown option --epoch"),
+        ('epochs = "many"\n', "--epochs 'many' is not allowed"),
+        ("epochs = \n", "cannot be read as TOML"),
+        ('strategy = "ps"\n', "'ps' is not allowed"),
+    ],
+)
+def test_a_toml_file_with_something_wrong_is_told(file, tmp_path, capsys, content, message):
+    study = tmp_path / "study.toml"
+    study.write_text(content)
+
+    assert main(["forecast", str(study), "--profile", str(file), "--output", str(tmp_path / "runs")]) == 2
+
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--strategy", "ps-async", "--local-steps", "4"], "--local-steps 4 means nothing"),
