@@ -19,8 +19,6 @@ from typing import Any
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from facesim.errors import InputError
-from facesim.files import read_toml
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, hosts
 from facesim.forecast.model import Forecast, forecast_job
@@ -31,6 +29,8 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Emulation
 from facesim.runs.records import Result
 from facesim.spec.job import Job, make_job
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
 
 #: A type of the catalogue whose memory is enough; its processors and network are replaced.
 INSTANCE_TYPE = "ml.m5.2xlarge"

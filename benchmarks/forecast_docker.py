@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from facesim.progress import Quiet
 
 from benchmarks.dilation import (
     DilatedShape,
@@ -40,12 +41,11 @@ from benchmarks.dilation import (
     stamp,
 )
 from cluster.engine import EngineError, capacity
-from facesim.errors import FacesimError, InputError
-from facesim.files import write_json, write_text
 from facesim.forecast.profile_data import Profile
-from facesim.progress import Quiet
 from facesim.runs.directory import Run
 from facesim.study import run_study
+from facesim.util.errors import FacesimError, InputError
+from facesim.util.files import write_json, write_text
 
 _FIGURES = {
     "updates_per_s": "updates/s",

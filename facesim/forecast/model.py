@@ -187,6 +187,8 @@ def _told(
     half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), widths)
     fixed_s = start_s + phases["download_s"] + fixed.upload_s + phases["upload_s"]
     bound = np.where(fixed_s > trained_s, START_UP, np.where(base_s > burst_s, base.bound, burst.bound))
+    idle = np.minimum(profile.dispatch_s / (table.workers * update_s), 1.0)
+    staleness = np.where(table.asynchronous, laws.mean_staleness(table.workers, updates / epochs, idle), 0.0)
     told: dict[tuple[object, ...], tuple[str, ...]] = {}
     found = []
     for place, shape in enumerate(table.shapes):
@@ -215,7 +217,7 @@ def _told(
                 float(half[place]),
                 float(offered[place]),
                 float(burst.wire_bytes[place]),
-                shape.workers - 1.0 if table.asynchronous[place] else 0.0,
+                float(staleness[place]),
                 BOUNDS[bound[place]],
                 told[key],
                 bool(extrapolated[place]),
