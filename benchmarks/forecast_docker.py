@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from facesim.progress import Quiet
 
 from benchmarks.dilation import (
     DilatedShape,
@@ -41,9 +40,10 @@ from benchmarks.dilation import (
     stamp,
 )
 from cluster.engine import EngineError, capacity
+from facesim.cli.progress import Quiet
 from facesim.forecast.profile_data import Profile
 from facesim.runs.directory import Run
-from facesim.study import run_study
+from facesim.study.runner import run_study
 from facesim.util.errors import FacesimError, InputError
 from facesim.util.files import write_json, write_text
 
