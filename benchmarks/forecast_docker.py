@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from facesim.cli.progress import Quiet
 
 from benchmarks.dilation import (
     DilatedShape,
@@ -39,8 +40,7 @@ from benchmarks.dilation import (
     shapes_of,
     stamp,
 )
-from cluster.engine import EngineError, capacity
-from facesim.cli.progress import Quiet
+from cluster.containers.engine import EngineError, capacity
 from facesim.forecast.profile_data import Profile
 from facesim.runs.directory import Run
 from facesim.study.runner import run_study

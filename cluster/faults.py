@@ -54,8 +54,9 @@ class Fault:
     `per_minute` times on average, at exponential intervals drawn from `seed`. One of several `targets` is drawn.
 
     Where a job has several hosts, each has the whole script, so that all draw the same. `elsewhere` are the targets
-    that another host sees to. What `outside` says is done by whoever drives the hosts, once the report tells that it is
-    due; a task that has come to its step waits there until it is ended. `number` is the fault's place in the script.
+    that another host sees to. What `outside` says is done by the caller that drives the hosts, once the report tells
+    that it is due; a task that has come to its step waits there until it is ended. `number` is the fault's place in the
+    script.
     """
 
     kind: str
@@ -90,7 +91,7 @@ class Cluster(Protocol):
 
 
 class Injector:
-    """Acts out faults. `report` is told of each as it happens and as it ends."""
+    """Acts out faults. `report` is called with each as it happens and as it ends."""
 
     def __init__(self, faults: tuple[Fault, ...], cluster: Cluster, timers: Timers, report: Callable[..., None]):
         self._cluster, self._timers, self._report = cluster, timers, report
@@ -125,7 +126,7 @@ class Injector:
         return not any(fault.outside for fault in due)
 
     def refuse(self, ready: list[Any]) -> None:
-        """Reset whoever connects to a port that is taken."""
+        """Reset connections to a port that is taken."""
         for listener in (some for some in self.refusing if some in ready):
             connection, _ = listener.accept()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,9 +1,9 @@
 """The entry point that every host runs: `python -m cluster.node PLAN.json PARENT`, or `--contract MODULE:FUNCTION`.
 
-It speaks a small protocol with whoever started it. On its output it writes one JSON object a line for each event, the
-last of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill` (end at
-once), and answers `ping` with an event `pong`; when its input closes, whoever started it is gone, and it ends at once.
-SIGTERM, SIGINT and SIGHUP drain as `stop` does. It ends with the process PARENT, which started it.
+It speaks a small protocol with the process that started it. On its output it writes one JSON object a line for each
+event, the last of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill`
+(end at once), and answers `ping` with an event `pong`; when its input closes, that process is gone, and it ends at
+once. SIGTERM, SIGINT and SIGHUP drain as `stop` does. It ends with the process PARENT, which started it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster import clock
-from cluster.contract import Contract, HostWork
 from cluster.failure import why_failed
-from cluster.host_watch import HostWatch
+from cluster.hosted.contract import Contract, HostWork
+from cluster.hosted.host_watch import HostWatch
+from cluster.hosted.log_relay import LogRelay
 from cluster.isolation import enter_private_network
 from cluster.lifeline import end_with_parent
-from cluster.log_relay import LogRelay
 from cluster.plan import Plan
 from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
 from cluster.surroundings import allow_open_files, set_environment, without_proxies
@@ -90,7 +90,7 @@ class _InputAndSignals(_Signals):
 
 
 def report(event: str, **details: Any) -> None:
-    """Tell whoever started this node what happened."""
+    """Tell the process that started this node what happened."""
     with contextlib.suppress(BrokenPipeError):  # it is gone, which the end of our input tells
         print(json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}), flush=True)
 

@@ -64,7 +64,7 @@ class Others(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether every other host has done what it has to do at the steps that it was told of."""
+        """Whether every other host has done what it has to do at the steps that were reported to it."""
 
 
 class Supervisor:

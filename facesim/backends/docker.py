@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import INTERRUPTED, ContainerJob
-from cluster.engine import EngineError, capacity
+from cluster.containers.engine import EngineError, capacity
+from cluster.containers.job import INTERRUPTED, ContainerJob
 from facesim.backends import image
 from facesim.backends.collect_results import collect_results
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
@@ -104,7 +104,7 @@ class DockerExecution:
             elif event["event"] == "node_ended":
                 missing = self._collect_results()
                 if event["outcome"] == "completed" and missing:
-                    why = f"the job completed, but not all that it left came home: {missing}"
+                    why = f"the job completed, but some of its results are missing: {missing}"
                     event |= {"outcome": "failed", "reason": why}
                 yield event
             else:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.host import HostShape
+from cluster.containers.host import HostShape
 from facesim.billing.catalogue import instance
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job

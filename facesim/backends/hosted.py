@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.cgroup import available_cpus
-from cluster.contract import Contract, HostWork
 from cluster.faults import Fault as Script
-from cluster.host_watch import PORT, WATCHER
-from cluster.log_relay import Kept
+from cluster.hosted.cgroup import available_cpus
+from cluster.hosted.contract import Contract, HostWork
+from cluster.hosted.host_watch import PORT, WATCHER
+from cluster.hosted.log_relay import Kept
 from cluster.plan import Plan, Task
 from cluster.supervisor import STOPPED
 from cluster.topology import hosted_topology
@@ -173,7 +173,7 @@ def _attend(run: Run, first_host: str, number: int, over: bool) -> Task:
     return Task(
         role=WATCHER,
         index=number,
-        target="cluster.host_watch:watch_first_host",
+        target="cluster.hosted.host_watch:watch_first_host",
         arguments=(first_host, _ENDED_BEFORE_S if over else _FIRST_HOST_S, PORT, over),
         log=str(run.log_file(f"{WATCHER}-{number}")),
     )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from cluster.engine import EngineError, connect
+from cluster.containers.engine import EngineError, connect
 from facesim import __version__
 from facesim.util.errors import InputError
 
@@ -58,7 +58,7 @@ def build(
     """Make the image and return its id. `tell` is called with a line for each step.
 
     Raises:
-        InputError: no engine answers, or the base image or a dependency cannot be had.
+        InputError: no engine answers, or the base image or a dependency is not available.
     """
     client = _engine()
     tell(f"base image {base}")

@@ -234,7 +234,7 @@ class LifeCycle:
 
 
 class _Bell:
-    """Wakes whoever waits. A signal's handler may ring it, even of the thread that waits."""
+    """Wakes the thread that waits. A signal's handler may ring it, even of the thread that waits."""
 
     def __init__(self) -> None:
         self._inside, self._outside = socket.socketpair()

@@ -114,7 +114,7 @@ def training_job_request(
 
     Args:
         folders: what its tasks read, by name, as `facesim.preflight.inputs.Inputs` has it.
-        lineage: the name of the first of the jobs that go on with each other's checkpoints; left out, this is it.
+        lineage: the name of the first of the jobs that continue from each other's checkpoints; left out, this is it.
         environment: variables of the container, beside those that every job has.
 
     Raises:

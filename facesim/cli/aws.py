@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.output import console, echo, echo_json
+from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.util.errors import InputError
 
@@ -63,10 +63,10 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     JOB is the run directory that it was started from, or the training job's name.
     """
 
+    from facesim import api
     from facesim.backends.sagemaker.attach import open_run
     from facesim.backends.sagemaker.job import SageMakerJob
-    from facesim.cli.progress import make_watcher
-    from facesim.cli.study import INTERRUPTED, show_report
+    from facesim.cli.study import INTERRUPTED, observers, show_report
     from facesim.runs.states import RunState
     from facesim.study.runner import attach as follow
 
@@ -75,10 +75,8 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     run = open_run(account, name, Path(target) if _is_run(target) else output)
     if run.result() is None:
         execution = SageMakerJob(run, account, name, on_interrupt=run.job().backend.on_interrupt)
-        watcher = make_watcher(console(), quiet=as_json)
-        watcher.started(run, 1, 1)
-        watcher.ended(run, follow(run, execution, "measured", watcher))
-    show_report([run], run.directory / "report.html", as_json)
+        follow(run, execution, "measured", observers(as_json))
+    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
@@ -113,7 +111,7 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
     echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
     for transition in told.get("SecondaryStatusTransitions", []):
         end = transition.get("EndTime")
-        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   going on"
+        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   running"
         echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
     if "FailureReason" in told:
         echo(f"  {told['FailureReason']}")

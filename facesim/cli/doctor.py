@@ -87,7 +87,7 @@ def _network() -> Iterator[Check]:
 
 
 def _containers() -> Iterator[Check]:
-    from cluster.engine import EngineError, connect
+    from cluster.containers.engine import EngineError, connect
 
     try:
         with contextlib.closing(connect()) as client:

@@ -1,4 +1,4 @@
-"""One image file as pixels: upright, of one size, grey or colour; or why it cannot be had."""
+"""One image file as pixels: upright, of one size, grey or colour; or why it cannot be read."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
     """
     kind, location = resolve(source)
     listed = {"folder": find_examples, "csv": read_csv}.get(kind)
-    if listed is None:
+    if listed is None or location is None:
         return None
     sizes = []
     for example in listed(location):

@@ -180,7 +180,7 @@ class Profile(_Frozen):
         )
 
     def service_s(self, servers: int) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds of a core of this machine that an update takes of each of `servers`: pulling, pushing, (servers,)."""
+        """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""
         server, (whole,) = self.server, self.loads(1)
         told = server.message_s * (whole.pull_messages + whole.push_messages)
         told += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)

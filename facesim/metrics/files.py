@@ -29,7 +29,7 @@ class SampleWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         if in_a_line(self._file):
-            os.write(self._file, b"\n")  # whoever wrote before crashed: its torn line must not swallow our first
+            os.write(self._file, b"\n")  # the writer before crashed: its torn line must not swallow our first
         self._place = (run_id, host, source)
         self._unwritten = b""
 

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from cluster import clock
-from cluster.host_watch import WATCHER
+from cluster.hosted.host_watch import WATCHER
 from facesim.metrics.collectors import Collector, make_collectors
 from facesim.metrics.files import SampleWriter
 from facesim.metrics.host_identity import host_index, host_name

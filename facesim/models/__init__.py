@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.util.registry import Registry, resolve
+from facesim.util.registry import Registry, loaded
 
 if TYPE_CHECKING:
     import keras
@@ -136,14 +136,9 @@ def build(
 
     images = keras.Input(image_shape, dtype="uint8")
     pixels = Augmentation(dtype="float32")(images) if augment else images
-    features = part(MODELS[name].features)(pixels)
+    features = loaded(MODELS[name].features)(pixels)
     logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
     return keras.Model(images, logits, name=network_name(name))
-
-
-def part(given: str | Callable[..., Any]) -> Callable[..., Any]:
-    """A function that was given itself, or by where it is."""
-    return resolve(given) if isinstance(given, str) else given
 
 
 def network_name(name: str) -> str:

@@ -61,7 +61,7 @@ def _(event: events.GaveUp) -> str:
 def _(event: events.Restored) -> str:
     source = f"from {event.file}" if event.file else "from the beginning, for there is no checkpoint"
     lost = f"; {event.lost_examples:,} examples are trained on again" if event.lost_examples else ""
-    return f"going on {source}: epoch {event.epoch}, {event.examples:,} examples seen{lost}"
+    return f"continuing {source}: epoch {event.epoch}, {event.examples:,} examples seen{lost}"
 
 
 @told.register
@@ -125,7 +125,7 @@ def _(event: events.OutOfReach) -> str:
     what = {
         "logs": "the job's logs cannot be read",
         "metrics": "the job's metrics cannot be read",
-        "results": "the job's results cannot be brought home yet",
+        "results": "the job's results cannot be downloaded yet",
         "stop": "the job cannot be stopped yet",
     }.get(event.what or "", "AWS is out of reach, the job goes on there")
     return f"{what}: {event.why}"
@@ -138,7 +138,7 @@ def _(event: events.Emulated) -> str:
 
 @told.register
 def _(event: events.ResultsMissing) -> str:
-    return f"not all that the job left came home: {event.what}"
+    return f"some of the results of the job are missing: {event.what}"
 
 
 @told.register

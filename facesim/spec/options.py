@@ -7,6 +7,7 @@ in the documentation.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,11 @@ class Option:
 def flag(name: str) -> str:
     """The command line's spelling of an option: `learning_rate` -> `--learning-rate`."""
     return "--" + name.replace("_", "-")
+
+
+def without_flags(text: str) -> str:
+    """A message with options as Python has them, `learning_rate`, in place of flags, `--learning-rate`."""
+    return re.sub(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda found: found[1].replace("-", "_"), text)
 
 
 def fields(model: type[BaseModel], path: tuple[str, ...] = (), prefix: str = "", of: str = "") -> Iterator[Option]:

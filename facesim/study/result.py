@@ -11,6 +11,7 @@ import pandas
 import psutil
 
 from facesim.billing.bill import Bill, discount_of, make_bill
+from facesim.metrics.collectors import ranks
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
@@ -75,7 +76,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
 
 
 def machine() -> dict[str, Any]:
-    """What this machine is and which versions ran, for whoever compares results later. No host or user name."""
+    """What this machine is and which versions ran, for those who compare results later. No host or user name."""
     return {
         "cpu_count": os.cpu_count(),
         "cpu_model": _cpu_model(),
@@ -94,16 +95,12 @@ def _cpu_model() -> str:
         return platform.processor()
 
 
-#: The sources that say what tasks and hosts use; where several say the same, the first of them is heard.
-_MEASURING = ("psutil", "sockets", "docker", "cloudwatch")
-
-
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
     """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all.
 
     The CPU is in percent of what all hosts of the job have.
     """
-    measured = samples[samples["source"].isin(_MEASURING)]
+    measured = samples[samples["source"].isin(ranks())]
     hosts = measured["host"].nunique()
     resources: dict[str, dict[str, float]] = {}
     for role, of_role in measured.groupby("role"):
@@ -119,8 +116,8 @@ def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _heard(samples: pandas.DataFrame) -> pandas.DataFrame:
-    """Of each metric the samples of one source: the first that has any."""
-    rank = samples["source"].map({source: position for position, source in enumerate(_MEASURING)})
+    """Of each metric the samples of one source: that of the lowest rank that has any."""
+    rank = samples["source"].map(ranks())
     return samples[rank == rank.groupby(samples["name"]).transform("min")]
 
 

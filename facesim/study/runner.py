@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
 import select
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
@@ -40,41 +43,46 @@ from facesim.runs.messages import hung
 from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.faults import check_network, check_room
-from facesim.spec.job import Job, changed_job
+from facesim.spec.job import Job, changed_job, flat
 from facesim.spec.options import flag
+from facesim.study.observers import Observer, Together
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
 
 _TICK_S = 0.25
-_GO_ON = "make room there, then go on with `facesim run --resume RUN`"
-
-
-class Watcher(Protocol):
-    """Is told how a study goes, to show it."""
-
-    def preparing(self, what: str, done: int, due: int) -> None: ...
-
-    def noticed(self, text: str) -> None: ...
-
-    def started(self, run: Run, position: int, jobs: int) -> None: ...
-
-    def happened(self, event: Event) -> None: ...
-
-    def tick(self) -> None: ...
-
-    def ended(self, run: Run, result: Result) -> None: ...
+_GO_ON = "make room there, then continue with `facesim run --resume RUN`"
 
 
 def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tuple[Job, Path, Request]]:
     """Each job with its run directory and the exact request that would run it. Starts and writes nothing."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     rendered = []
-    for job, own in zip(jobs, inputs, strict=True):
-        part = "-" + job.experiment.subset.replace("=", "").replace(",", "-") if job.experiment.subset else ""
-        directory = output / f"{stamp}-{job.strategy.name}{part}-seed{job.experiment.seed}"
+    for job, name, own in zip(jobs, _names(jobs), inputs, strict=True):
+        directory = output / f"{stamp}-{name}"
         rendered.append((job, directory, job.backend.open().render(job, directory, own)))
     return rendered
+
+
+#: What a name of a job says of it in any case.
+_IN_EVERY_NAME = ("strategy", "subset", "seed")
+
+#: More characters of an option are not put into a name.
+_NAME_LENGTH = 30
+
+
+def _names(jobs: list[Job]) -> list[str]:
+    """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
+    told = [flat(job) for job in jobs]
+    varied = [name for name in told[0] if len({str(one.get(name)) for one in told}) > 1] if told else []
+    names: list[str] = []
+    for job, options in zip(jobs, told, strict=True):
+        parts = [job.strategy.name, *([job.experiment.subset] if job.experiment.subset else [])]
+        parts += [f"{name}{options[name]}" for name in varied if name in options and name not in _IN_EVERY_NAME]
+        short = [re.sub("[^A-Za-z0-9-]+", "", part.replace(",", "-"))[:_NAME_LENGTH] for part in parts]
+        name = "-".join([*short, f"seed{job.experiment.seed}"])
+        names.append(name if name not in names else f"{name}-{len(names)}")
+    return names
 
 
 def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
@@ -93,17 +101,42 @@ def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
     return "; ".join(told) or None
 
 
-def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
-    """Run the jobs one after another. A run that fails does not keep the next from being run; one that is stopped does.
-    A run that cannot be followed any more is told, and has no result.
+def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
+    """What the study would run, as plain data: each run's directory, job, data, exact request and files; what a user
+    should know of the data; and what it can cost, where it costs something. Starts nothing.
+
+    Raises:
+        InputError: something that the user gave cannot be used.
+    """
+    inputs = prepare_all(jobs, lambda *_: None)
+    check_unseen(jobs, inputs)
+    rendered = render_jobs(jobs, output, inputs)
+    runs = [
+        {
+            "run_directory": str(directory),
+            "job": job.model_dump(),
+            "data": str(own.data.directory),
+            "request": json.loads(request.to_json()),
+            "files": Run.files(),
+        }
+        for own, (job, directory, request) in zip(inputs, rendered, strict=True)
+    ]
+    estimate = cost_estimate(rendered)
+    return {"runs": runs, "notices": told_of_data(inputs), **({"estimate": estimate} if estimate else {})}
+
+
+def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ()) -> list[Run]:
+    """Run the jobs one after another, and tell the `observers`. A run that fails does not keep the next from being run;
+    one that is stopped does. A run that cannot be followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
-    inputs = prepare_all(jobs, watcher.preparing)
+    observer = Together(observers)
+    inputs = prepare_all(jobs, observer.preparing)
     classes = [len(own.data.names) for own in inputs]
     for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
-        watcher.noticed(notice)
+        observer.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
     for recovery in dict.fromkeys(job.recovery for job in jobs):
         check_writable(recovery)
@@ -112,56 +145,57 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         check_network(faults, jobs[0].backend.name)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
-        watcher.noticed(estimate)
+        observer.noticed(estimate)
     runs = []
     for position, (job, directory, request) in enumerate(rendered, 1):
         run = Run.create(directory, job)
         runs.append(run)
-        watcher.started(run, position, len(jobs))
+        observer.started(run, position, len(jobs))
         try:
-            result = _execute(job.backend.open(), run, request, watcher)
+            result = _execute(job.backend.open(), run, request, observer)
         except Lost as lost:
-            watcher.noticed(str(lost))
+            observer.noticed(str(lost))
             continue
-        watcher.ended(run, result)
+        observer.ended(run, result)
         if result.state is RunState.STOPPED:
             break
     return runs
 
 
-def resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
+def resume(run: Run, changes: dict[str, Any], observers: Iterable[Observer] = ()) -> Run:
     """Go on with a run that did not complete, from its newest checkpoint, with what `changes` of its options.
 
     Raises:
-        InputError: the run cannot be gone on with, or not with these changes; nothing has been changed then.
+        InputError: the run cannot be continued, or not with these changes; nothing has been changed then.
     """
+    observer = Together(observers)
     if gone := run.claim.take():
-        watcher.noticed(gone)
+        observer.noticed(gone)
     try:
-        return _resume(run, changes, watcher)
+        return _resume(run, changes, observer)
     finally:
         run.claim.release()
 
 
-def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
+def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     before = run.job()
     job = changed_job(before, changes)
     result = run.result()
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    inputs = prepare_inputs(job, watcher.preparing)
+    inputs = prepare_inputs(job, observer.preparing)
     for notice in told_of_data([inputs]):
-        watcher.noticed(notice)
+        observer.noticed(notice)
     request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
     check_room(job.faults, run.directory)
     check_network(job.faults, job.backend.name)
     _check_equipment([job])
     if estimate := cost_estimate([(job, run.directory, request)]):
-        watcher.noticed(estimate)
+        observer.noticed(estimate)
     run.reopen(job)
-    watcher.started(run, 1, 1)
-    watcher.ended(run, _execute(job.backend.open(), run, request, watcher))
+    observer.started(run, 1, 1)
+    observer.ended(run, _execute(job.backend.open(), run, request, observer))
     return run
 
 
@@ -172,34 +206,43 @@ def _check_equipment(jobs: list[Job]) -> None:
             where.check(job)
 
 
-def _execute(where: Backend, run: Run, request: Request, watcher: Watcher) -> Result:
+def _execute(where: Backend, run: Run, request: Request, observer: Observer) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
     # Real instances tell their own states, and take their own capacity away.
     execution = lifecycle_of(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
-    return attach(run, execution, where.measurement, watcher)
+    return _follow(run, execution, where.measurement, observer)
 
 
-def attach(run: Run, execution: Execution, measurement: str, watcher: Watcher) -> Result:
-    """Follow an execution to its end and write the run's result; returns what that holds.
+def attach(run: Run, execution: Execution, measurement: str, observers: Iterable[Observer] = ()) -> Result:
+    """Follow, to its end, an execution that somebody else submitted; returns the run's result.
 
     `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
     """
+    observer = Together(observers)
+    observer.started(run, 1, 1)
+    result = _follow(run, execution, measurement, observer)
+    observer.ended(run, result)
+    return result
+
+
+def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
+    """Follow an execution to its end and write the run's result; returns what that holds."""
     causes = _Causes()
     ended: NodeEnded | None = None
     try:
         with _Interrupts(execution):
             for told in execution.events(_TICK_S):
                 if told is None:
-                    _show(watcher.tick)
+                    observer.tick()
                     continue
                 event = event_of(told)
                 run.record(event)
-                _show(watcher.happened, event)
+                observer.happened(event)
                 causes.note(event)
                 if isinstance(event, Emulated):
                     measurement = "emulated"
@@ -271,15 +314,7 @@ def _failure(run: Run, causes: _Causes) -> str:
 def _limit(reached: LimitExceeded) -> str:
     """Why a run was ended by a limit of its own."""
     name = flag(reached.limit.removesuffix("_s"))
-    return f"it reached {name} {reached.limit_s:g}; go on with it, or give it more seconds or fewer epochs"
-
-
-def _show(tell: Callable[..., None], *arguments: Any) -> None:
-    """Show something while a job runs, which goes on when the terminal, or the program that reads, has gone."""
-    try:
-        tell(*arguments)
-    except (OSError, SystemExit):  # rich ends the program where a pipe is broken
-        _let_go_of_closed_outputs()
+    return f"it reached {name} {reached.limit_s:g}; continue it with --resume, or give it more seconds or fewer epochs"
 
 
 def _let_go_of_closed_outputs() -> None:
@@ -296,7 +331,8 @@ def _let_go_of_closed_outputs() -> None:
 class _Interrupts:
     """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once.
 
-    So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored.
+    So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored. Signals
+    reach the main thread alone; what runs in another is not interrupted.
     """
 
     def __init__(self, execution: Execution):
@@ -316,6 +352,8 @@ class _Interrupts:
         heeded = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             heeded.append(signal.SIGHUP)
+        if threading.current_thread() is not threading.main_thread():
+            heeded = []
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
 
     def __exit__(self, *_: object) -> None:

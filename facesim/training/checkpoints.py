@@ -91,7 +91,7 @@ class Checkpoints:
     def newest(
         self, damaged: Callable[[Path, str], None], check: Callable[[Checkpoint], None] = lambda _: None
     ) -> Checkpoint | None:
-        """The newest that is whole, None if there is none. `damaged` is told of each that is passed over, and why.
+        """The newest that is whole, None if there is none. `damaged` is called with each that is passed over, and why.
 
         `check` looks at one that could be read; with a ValueError it says that it is damaged nevertheless.
         """

@@ -3,8 +3,11 @@
 A message says what was wrong, the value that was seen, what is allowed and what to do about it.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 class FacesimError(Exception):
@@ -14,9 +17,60 @@ class FacesimError(Exception):
 
 
 class InputError(FacesimError):
-    """What the user gave cannot be used: an option, a file, a folder of images. Raised before anything starts."""
+    """What the user gave cannot be used: an option, a file, a folder of images. Raised before anything starts.
+
+    Attributes:
+        field: the option that is wrong, by its name in a job (`learning_rate`); None where it is no option's value.
+        value: what was given.
+        allowed: what is allowed, in words or as a list of values.
+        remedy: what to do about it.
+        problems: where several things are wrong, an error for each; the attributes are then those of the first.
+        on_command_line: the message with options as the command line has them, `--learning-rate`.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        value: Any = None,
+        allowed: str | Sequence[Any] | None = None,
+        remedy: str | None = None,
+        problems: Sequence[InputError] = (),
+        on_command_line: str | None = None,
+    ):
+        super().__init__(message)
+        self.field, self.value, self.allowed, self.remedy = field, value, allowed, remedy
+        self.problems: tuple[InputError, ...] = tuple(problems)
+        self.on_command_line = message if on_command_line is None else on_command_line
+
+    @classmethod
+    def of(cls, problems: Sequence[InputError]) -> InputError:
+        """One error for all `problems`, of which there is at least one."""
+        first = problems[0]
+        return cls(
+            "; ".join(map(str, problems)),
+            field=first.field,
+            value=first.value,
+            allowed=first.allowed,
+            remedy=first.remedy,
+            problems=problems,
+        )
+
+    def spelled(self, spell: Callable[[str], str]) -> InputError:
+        """The same error with its words as `spell` has them."""
+        told = InputError(
+            spell(str(self)),
+            field=self.field,
+            value=self.value,
+            allowed=self.allowed,
+            remedy=self.remedy and spell(self.remedy),
+            problems=[one.spelled(spell) for one in self.problems],
+            on_command_line=self.on_command_line,
+        )
+        return told.with_traceback(self.__traceback__)
 
 
 class DiskFull(FacesimError):

@@ -6,7 +6,7 @@ asked for, so that listing names costs no import. Other packages add parts throu
     [project.entry-points."facesim.models"]
     my-net = "my_package.my_net:MODEL"
 
-A plugin that cannot be loaded is told of with its name and left out of listings; asking for it by name is an error.
+A plugin that cannot be loaded is reported with its name and left out of listings; asking for it by name is an error.
 `docs/extending.md` walks through a part of each kind.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -106,6 +106,11 @@ def resolve(path: str) -> Any:
     """What `module:attribute` names."""
     module, attribute = path.split(":")
     return getattr(import_module(module), attribute)
+
+
+def loaded(given: str | Callable[..., Any]) -> Callable[..., Any]:
+    """A function that was given itself, or by where it is (`module:function`)."""
+    return resolve(given) if isinstance(given, str) else given
 
 
 def _package(point: EntryPoint) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.layout import hosts_of
+from cluster.containers.opt_ml import hosts_of
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter
 from facesim.testing.emulator.storage import S3Store

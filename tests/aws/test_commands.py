@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
+from facesim.backends.sagemaker.validation import problems
 from facesim.cli import main
-from facesim.run import find_runs
-from facesim.testing.emulator.validation import problems
+from facesim.runs.directory import find_runs
 from tests.conftest import facesim
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")

@@ -14,7 +14,7 @@ from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.policies import POLICIES, policy
 from facesim.backends.sagemaker.site import ROLE, site_of
 from facesim.backends.training_job import training_job_request
-from facesim.run import Run
+from facesim.runs.directory import Run
 from tests.aws.conftest import follow
 
 ACCOUNT, REGION = "123456789012", "us-east-1"

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("botocore")
 
+from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
 from facesim.spec.job import make_job
-from facesim.testing.emulator.validation import problems
 from facesim.util.errors import InputError
 
 SITE = Site(role_arn="arn:aws:iam::123456789012:role/facesim", image="facesim:latest", bucket="a-bucket")

@@ -17,7 +17,8 @@ from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.storage import split
 from facesim.backends.training_job import training_job_request
 from facesim.cli import main
-from facesim.run import Run, State, find_runs
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.states import RunState
 from facesim.util.errors import InputError
 from tests.aws.conftest import follow, states, submit
 
@@ -128,7 +129,7 @@ def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint
 
     assert code == 1
     first, second = (run.result() for run in find_runs([output]))
-    assert (first["state"], second["state"]) == (State.FAILED, State.COMPLETED)
+    assert (first["state"], second["state"]) == (RunState.FAILED, RunState.COMPLETED)
     assert "the quota “ml.m5.xlarge for training job usage”" in first["failure"]
     assert first["cost_usd"] == 0
 
@@ -144,10 +145,10 @@ def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, fa
     assert refused
     first, second = find_runs([output])
     assert first.result() is None  # so `facesim attach` brings it home
-    assert second.result()["state"] == State.COMPLETED
+    assert second.result()["state"] == RunState.COMPLETED
     capsys.readouterr()
     assert main(["attach", str(first.directory)]) == 0
-    assert first.result()["state"] == State.COMPLETED
+    assert first.result()["state"] == RunState.COMPLETED
 
 
 def test_a_new_life_of_a_run_tells_its_states_from_the_first(endpoint, job, inputs, tmp_path, script):
@@ -175,7 +176,7 @@ def test_results_that_did_not_come_home_whole_are_told(
 
     (run,) = find_runs([output])
     assert code == 1
-    assert run.result()["state"] == State.FAILED
+    assert run.result()["state"] == RunState.FAILED
     assert f"{name}.tar.gz" in run.result()["failure"]
     assert f"{name}.tar.gz" in capsys.readouterr().out
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import host_watch
-from cluster.cgroup import available_cpus, limited_to_a_share
-from cluster.contract import FAILURE_CHARACTERS, Contract
 from cluster.faults import Fault
-from cluster.log_relay import Kept
+from cluster.hosted import host_watch
+from cluster.hosted.cgroup import available_cpus, limited_to_a_share
+from cluster.hosted.contract import FAILURE_CHARACTERS, Contract
+from cluster.hosted.log_relay import Kept
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
 from cluster.topology import free_ports
@@ -85,7 +85,7 @@ def test_a_reason_fits_what_sagemaker_keeps_with_its_beginning_and_end(tmp_path,
 
 FIRST_HOST = """
     import sys, time
-    import cluster.host_watch as host_watch
+    import cluster.hosted.host_watch as host_watch
     host_watch.PORT = int(sys.argv[1])
     watch = host_watch.HostWatch(hosts=2)
     print("listening", flush=True)
@@ -95,7 +95,7 @@ FIRST_HOST = """
     """
 OTHER_HOST = """
     import sys
-    from cluster.host_watch import watch_first_host
+    from cluster.hosted.host_watch import watch_first_host
     watch_first_host("127.0.0.1", float(sys.argv[2]), int(sys.argv[1]), len(sys.argv) > 3)
     """
 
@@ -137,7 +137,7 @@ def other_host(directory: Path, port: int, *faults: Fault) -> LocalNode:
     log = str(directory / "tasks.log")
     plan = Plan(
         tasks=(
-            Task(host_watch.WATCHER, 1, "cluster.host_watch:watch_first_host", ("127.0.0.1", 30.0, port), log),
+            Task(host_watch.WATCHER, 1, "cluster.hosted.host_watch:watch_first_host", ("127.0.0.1", 30.0, port), log),
             Task("worker", 1, "tests.cluster.fake_tasks:serve", (), log, serves=True, replaceable=True),
         ),
         leader=f"{host_watch.WATCHER}-1",
@@ -241,7 +241,7 @@ def test_what_tasks_print_is_printed_with_their_names(tmp_path):
     script = """
         import sys
         from pathlib import Path
-        from cluster.log_relay import LogRelay
+        from cluster.hosted.log_relay import LogRelay
         folder = Path(sys.argv[1])
         relay = LogRelay(folder)
         with (folder / "chief-0.log").open("w") as log:
@@ -309,7 +309,7 @@ def test_what_a_host_measures_outlives_it_and_is_gone_on_with(tmp_path):
 def test_the_relay_keeps_what_came_until_it_was_ended(tmp_path):
     script = f"""
         from pathlib import Path
-        from cluster.log_relay import Kept, LogRelay
+        from cluster.hosted.log_relay import Kept, LogRelay
         logs, source, target = (Path({str(tmp_path)!r}) / name for name in ("logs", "metrics", "kept"))
         for folder in (logs, source, target):
             folder.mkdir()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cluster import engine
+from cluster.containers import engine
 from facesim.backends import image
 from facesim.util.errors import InputError
 

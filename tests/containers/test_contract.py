@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster import engine
+from cluster.containers import engine
 from facesim.backends.base import Execution
 from facesim.backends.sagemaker.session import Account
 from facesim.backends.sagemaker.storage import split

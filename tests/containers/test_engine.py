@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import engine
-from cluster.containers import ContainerJob
-from cluster.host import HostShape
+from cluster.containers import engine
+from cluster.containers.host import HostShape
+from cluster.containers.job import ContainerJob
 from facesim.backends.docker import FolderStore
 from facesim.util.errors import InputError
 from tests.containers.conftest import left
@@ -434,7 +434,7 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
         AWAIT_MEASURED
         + """
         import time
-        from cluster.cgroup import available_cpus
+        from cluster.hosted.cgroup import available_cpus
         print(available_cpus())
         begin = time.monotonic()
         while time.process_time() < 1.5:

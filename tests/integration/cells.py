@@ -8,7 +8,7 @@ from typing import Any
 
 from facesim.backends.local import BACKEND
 from facesim.preflight.inputs import prepare_inputs
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 
 #: The folder of the single runs in that of the whole.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from facesim.metrics.files import read_samples
-from facesim.run import Run, find_runs
+from facesim.runs.directory import Run, find_runs
 from facesim.spec.strategies import STRATEGIES
 from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED

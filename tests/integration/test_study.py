@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from facesim.metrics.files import read_samples
-from facesim.run import State
+from facesim.runs.states import RunState
 from tests.conftest import facesim, parse, pids_of, still_running
 
 STRATEGIES = ["single", "ps-async"]
@@ -19,7 +19,7 @@ STRATEGIES = ["single", "ps-async"]
 def test_a_run_completes_and_its_result_holds_what_it_must(study, strategy):
     result = study.result(strategy)
 
-    assert result["state"] == State.COMPLETED
+    assert result["state"] == RunState.COMPLETED
     assert (result["strategy"], result["backend"], result["seed"]) == (strategy, "local", 0)
     assert result["measurement"] == "emulated"
     assert result["examples_seen"] == 12 * 64

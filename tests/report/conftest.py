@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from facesim.metrics.files import SampleWriter
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.util.files import write_json
 

@@ -12,8 +12,8 @@ import pytest
 
 from cluster import clock
 from facesim.billing.bill import make_bill, submitted
-from facesim.run import Run
 from facesim.runs.accounting import spent_s
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 

@@ -310,7 +310,7 @@ class _Failing:
 
 def test_a_collector_that_fails_is_counted_and_goes_on_being_asked(tmp_path, capsys):
     from facesim.metrics.monitor import Recorder
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.spec.job import make_job
 
     run = Run.create(tmp_path / "run", make_job())

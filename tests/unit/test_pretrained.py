@@ -13,7 +13,7 @@ import pytest
 from facesim.preflight.inputs import prepare_all, prepare_inputs
 from facesim.preflight.leakage import check_unseen
 from facesim.preflight.pretrained import find_pretrained
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import Job, make_job
 from facesim.util.errors import InputError
 

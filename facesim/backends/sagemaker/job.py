@@ -1,4 +1,4 @@
-"""One training job at AWS: created, followed, stopped, and brought home into a run directory.
+"""One training job at AWS: created, followed, stopped, its results downloaded into a run directory.
 
 It is followed over a connection that is lost for a while, and another process can take that up again: `facesim attach`.
 """
@@ -373,10 +373,10 @@ class SageMakerJob:
             if outcome == "completed":
                 outcome, reason = (
                     "failed",
-                    f"the training job completed at AWS, but not all that it left came home: {what}",
+                    f"the training job completed at AWS, but some of its results are missing: {what}",
                 )
             elif reason:
-                reason = f"{reason}\nNot all that it left came home: {what}"
+                reason = f"{reason}\nSome of its results are missing: {what}"
         yield {"event": "node_ended", "outcome": outcome, "state": secondary, "reason": reason}
 
     def _results(self, description: dict[str, Any], tick_s: float) -> Generator[dict[str, Any] | None, None, list[str]]:

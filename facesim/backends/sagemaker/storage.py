@@ -1,4 +1,4 @@
-"""S3: folders uploaded unless they are there already, objects brought home, archives unpacked safely."""
+"""S3: folders uploaded unless they are there already, objects downloaded, archives unpacked safely."""
 
 from __future__ import annotations
 

@@ -8,5 +8,4 @@ endpoint    starts and ends it
 jobs        Create, Describe, Stop, List: a job's life and its times as SageMaker tells them
 publishing  what hosts print and use becomes CloudWatch Logs and metrics, as SageMaker normalises them
 storage     a job's S3 addresses
-validation  a request checked by botocore's description of it, as AWS does
 """

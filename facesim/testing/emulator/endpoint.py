@@ -90,8 +90,8 @@ class Emulator:
         )
 
     def _in_containers(self, request: dict[str, Any], store: S3Store, directory: Path) -> Containers:
-        from cluster.containers import ContainerJob
-        from cluster.engine import capacity
+        from cluster.containers.engine import capacity
+        from cluster.containers.job import ContainerJob
         from facesim.backends.emulation import emulate, hosts_of_request
 
         specification = request["AlgorithmSpecification"]

@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster.layout import hosts_of
+from cluster.containers.opt_ml import hosts_of
+from facesim.backends.sagemaker.validation import problems
 from facesim.billing.catalogue import assumed_spot_discount, instance
 from facesim.testing.emulator.publishing import Logs, Metrics
 from facesim.testing.emulator.storage import S3Store
-from facesim.testing.emulator.validation import problems
 
 _TICK_S = 0.2
 
@@ -33,7 +33,7 @@ _BILLED = {"Downloading", "Training", "Stopping", "Uploading"}
 
 
 class Containers(Protocol):
-    """What executes a request: `cluster.containers.ContainerJob`."""
+    """What executes a request: `cluster.containers.job.ContainerJob`."""
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]: ...
 

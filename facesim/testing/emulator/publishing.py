@@ -55,7 +55,7 @@ class Logs:
 class Metrics:
     """Means over `period_s` of what hosts use, and every value that a log line tells."""
 
-    #: CloudWatch's name of a metric, by that of `cluster.containers`' statistics.
+    #: CloudWatch's name of a metric, by that of `cluster.containers.job`' statistics.
     _NAMES = {"cpu_percent": "CPUUtilization", "memory_percent": "MemoryUtilization", "disk_percent": "DiskUtilization"}
 
     def __init__(

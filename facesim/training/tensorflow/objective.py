@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from facesim.models import HEADS, part
+from facesim.models import HEADS
 from facesim.spec.experiment import Experiment
+from facesim.util.registry import loaded
 
 #: Labels, int32 (n,), and logits, float32 (n, identities) -> losses, float32 (n,).
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -20,7 +21,7 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 def loss_for(experiment: Experiment) -> Loss:
     """The loss of the experiment's head, margin and label smoothing."""
     margin = HEADS[experiment.head].margin
-    with_margin = part(margin) if margin else None
+    with_margin = loaded(margin) if margin else None
 
     def loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         if with_margin:

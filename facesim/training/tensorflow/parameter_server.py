@@ -47,14 +47,18 @@ class ParameterServerReplicas(KerasReplicas):
             self.data = iter(self.coordinator.create_per_worker_dataset(self.examples.dataset))
 
         expects([_task(worker) for worker in range(context.job.shape.workers)])
-        # A result is waited for in a thread of its own, because the coordinator tells of one at a time only.
+        # A result is waited for in a thread of its own, because the coordinator reports one at a time only.
         self.ahead = _SCHEDULED_A_WORKER * context.job.shape.workers
         self._waiters = ThreadPoolExecutor(self.ahead, thread_name_prefix="await-worker")
 
     def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:
         """Have the next free worker run a function on its data; a future of what it returns."""
+        return self.schedule_bare(function, self.data, *args)
+
+    def schedule_bare(self, function: Any, *args: Any) -> Future[np.ndarray]:
+        """The same of a function that needs no data."""
         self._local_is_current = False
-        return self._waiters.submit(self.coordinator.schedule(function, args=(self.data, *args)).fetch)
+        return self._waiters.submit(self.coordinator.schedule(function, args=args).fetch)
 
     def heard_of(self, worker: int, owing: int) -> None:
         """A worker has answered; others owe so many answers."""

@@ -1,6 +1,6 @@
 """What has to be allowed, as IAM policies: no more than the calls that facesim, and SageMaker in its name, really make.
 
-user.json   of whoever runs facesim
+user.json   of the user who runs facesim
 role.json   of the role that training jobs run as
 trust.json  who may take that role: SageMaker, for this account
 """

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.log_relay import Kept
+from cluster.hosted.log_relay import Kept
 from cluster.plan import Plan
 
 ROOT = Path("/opt/ml")

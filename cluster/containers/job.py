@@ -37,10 +37,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster import clock, engine
-from cluster.engine import EngineError
-from cluster.host import HostContainer, HostShape, Surroundings, give, user_for
-from cluster.layout import hosts_of, lay_out
+from cluster import clock
+from cluster.containers import engine
+from cluster.containers.engine import EngineError
+from cluster.containers.host import HostContainer, HostShape, Surroundings, give, user_for
+from cluster.containers.opt_ml import hosts_of, lay_out
 
 #: SageMaker's secondary states, as far as a job can be in them here.
 STARTING, DOWNLOADING, TRAINING, INTERRUPTED, UPLOADING = (

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.engine import EngineError
-from cluster.layout import INTERFACE, Host
+from cluster.containers.engine import EngineError
+from cluster.containers.opt_ml import INTERFACE, Host
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -183,7 +183,7 @@ class HostContainer:
         try:
             said = self._around.client.containers.run(
                 image,
-                entrypoint=["python3", "-m", "cluster.bandwidth"],
+                entrypoint=["python3", "-m", "cluster.containers.bandwidth"],
                 command=[interface, f"{bits_per_s:.0f}"],
                 name=f"{self._name}-{name}",
                 labels=self._around.labels,

@@ -1,4 +1,4 @@
-"""The hosts of a CreateTrainingJob request, and /opt/ml as each of them finds it: what `cluster.contract` reads."""
+"""The hosts of a CreateTrainingJob request, and /opt/ml as each finds it: what `cluster.hosted.contract` reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.contract import by_number
+from cluster.hosted.contract import by_number
 
 #: The network interface of a host.
 INTERFACE = "eth0"

@@ -1,4 +1,6 @@
-"""Limits what an interface of this network namespace sends: `python -m cluster.bandwidth INTERFACE BITS_PER_SECOND`.
+"""Limits what an interface of this network namespace sends.
+
+`python -m cluster.containers.bandwidth INTERFACE BITS_PER_SECOND`
 
 A token bucket filter (tc-tbf(8)) shapes what leaves an interface only. What a host receives is what the other end of
 its link sends, outside of its namespace; so that end's number is printed, and INTERFACE may be such a number. Without

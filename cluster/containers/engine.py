@@ -142,7 +142,7 @@ class Guard:
 
     def __init__(self, job: str, directory: Path):
         self._process = subprocess.Popen(
-            python("cluster.engine", job, str(directory)),
+            python("cluster.containers.engine", job, str(directory)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,16 +17,14 @@ from facesim.runs.events import Event
 from facesim.runs.messages import told
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
-from facesim.study.runner import Watcher
+from facesim.study.observers import Observer
 
 _LINE_EVERY_S = 5.0
 
 
-def make_watcher(console: Console, quiet: bool) -> Watcher:
-    """The watcher that suits `console`; a quiet one says nothing."""
-    if quiet:
-        return Quiet()
-    return _WhileItCan(_Live(console) if console.is_terminal else _Lines(console))
+def display(console: Console) -> Observer:
+    """The display that suits `console`."""
+    return _Live(console) if console.is_terminal else _Lines(console)
 
 
 class _Course:
@@ -87,60 +84,7 @@ class _Course:
         return ", ".join(parts) or self.state
 
 
-class Quiet:
-    """Says nothing."""
-
-    def preparing(self, what: str, done: int, due: int) -> None:
-        pass
-
-    def noticed(self, text: str) -> None:
-        pass
-
-    def started(self, run: Run, position: int, jobs: int) -> None:
-        pass
-
-    def happened(self, event: Event) -> None:
-        pass
-
-    def tick(self) -> None:
-        pass
-
-    def ended(self, run: Run, result: Result) -> None:
-        pass
-
-
-class _WhileItCan(Quiet):
-    """Shows a study as another does until there is nothing to show it on any more: then the study goes on unseen."""
-
-    def __init__(self, shown: Watcher):
-        self._shown = shown
-
-    def _show(self, what: str, *about: Any) -> None:
-        try:
-            getattr(self._shown, what)(*about)
-        except OSError:
-            self._shown = Quiet()
-
-    def preparing(self, what: str, done: int, due: int) -> None:
-        self._show("preparing", what, done, due)
-
-    def noticed(self, text: str) -> None:
-        self._show("noticed", text)
-
-    def started(self, run: Run, position: int, jobs: int) -> None:
-        self._show("started", run, position, jobs)
-
-    def happened(self, event: Event) -> None:
-        self._show("happened", event)
-
-    def tick(self) -> None:
-        self._show("tick")
-
-    def ended(self, run: Run, result: Result) -> None:
-        self._show("ended", run, result)
-
-
-class _Lines(Quiet):
+class _Lines(Observer):
     """A line when something begins or ends, and one every few seconds of training."""
 
     def __init__(self, console: Console):
@@ -174,7 +118,7 @@ class _Lines(Quiet):
         self._say(f"{self._course.title}: {_end(result)}")
 
 
-class _Live(Quiet):
+class _Live(Observer):
     """A display that is redrawn in place; each run leaves one line when it ends."""
 
     def __init__(self, console: Console):
