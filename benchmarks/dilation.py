@@ -12,7 +12,7 @@ infinity and beyond: time-warped network emulation", NSDI 2006.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ from facesim.util.files import read_toml
 
 #: A type of the catalogue whose memory is enough; its processors and network are replaced.
 INSTANCE_TYPE = "ml.m5.2xlarge"
+
+#: Epochs of a job that is so long that starting it bounds nothing.
+_LONG = 10_000
 
 #: Of what a shaped link carries, the part that is payload: 1448 of the 1514 bytes of a packet, less acknowledgements.
 GOODPUT = 0.94
@@ -177,14 +180,13 @@ class Figures:
 
 
 def forecast_of(shape: DilatedShape, profile: Profile, epochs: int) -> tuple[Forecast, Figures]:
-    """The forecast of a shape on hosts of its size."""
-    forecast = forecast_job(
-        profile,
-        shape.cluster,
-        epochs=epochs,
-        batch=shape.batch,
-        known_hosts={INSTANCE_TYPE: host_of(shape, profile)},
+    """The forecast of a shape on hosts of its size, and what bounds its training."""
+    known = {INSTANCE_TYPE: host_of(shape, profile)}
+    forecast, long = (
+        forecast_job(profile, shape.cluster, epochs=count, batch=shape.batch, known_hosts=known)
+        for count in (epochs, _LONG)
     )
+    forecast = replace(forecast, bound=long.bound)
     return forecast, Figures(
         1 / forecast.update_s, forecast.phases.training_s, forecast.wire_bytes_per_update, forecast.staleness
     )

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from facesim.cli.progress import Quiet
 
 from benchmarks.dilation import (
     DilatedShape,
@@ -113,7 +112,7 @@ def play(shape: DilatedShape, data: str, epochs: int, folder: Path) -> Run:
     Raises:
         FacesimError: it did not complete.
     """
-    (run,) = run_study([shape.job(data, epochs)], folder, Quiet())
+    (run,) = run_study([shape.job(data, epochs)], folder)
     result = run.result()
     if result is None or result.state != "Completed":
         raise FacesimError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")

@@ -117,7 +117,8 @@ class Speeds:
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
         least_s = max(pulls[1].sum(), pushes[1].sum()) * remote / own_link
-        compute_s, asynchronous = table.served_s[rows], table.asynchronous[rows]
+        dispatch_s = profile.dispatch_s / table.ratio[rows]
+        compute_s, asynchronous = table.served_s[rows] + dispatch_s, table.asynchronous[rows]
         # That worker also sends to, and hears from, the other servers over the link of its host.
         beside = np.where(own | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
         cores = np.array([table.server_host[row].cores for row in rows])
@@ -146,10 +147,14 @@ class Speeds:
             if not shares.any():
                 break
             busy = np.minimum(compute_s / step_s, 1.0)
-        parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1), push_link.max(1)])
+        # A barrier's link is used in one direction after the other.
+        both = np.where(asynchronous, 0.0, push_link.max(1))
+        parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1) + both, push_link.max(1)])
         waiting = [table.shapes[row].backup_workers for row in rows]
         barrier = [np.maximum(workers * each.max(1), least_s) for each in (pull_s, push_s)]
+        # When all gradients are there, the servers apply their sum, and only then the next step begins.
         sync_s = laws.ps_sync_step_s(compute_s, profile.cv, workers, *barrier, waiting, server.overlap)
+        sync_s += profile.optimizer_s / servers / table.server_core[rows]
         self.update_s[rows] = np.where(asynchronous, step_s / workers, sync_s)
         demand_s = (pull_s + push_s).max(1)
         self.offered[rows] = workers * demand_s / (compute_s + demand_s)
