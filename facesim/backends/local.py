@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.hosted.cgroup import available_cpus
 from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
@@ -28,7 +29,7 @@ class LocalBackend(Backend):
         run = Run(directory.resolve())
         strategy = job.strategy
         topology = local_topology(strategy.tasks(job.shape))
-        cores, checkpoints = os.cpu_count() or 1, run.checkpoint_directory(job)
+        cores, checkpoints = max(1, round(available_cpus())), run.checkpoint_directory(job)
         tasks = [
             training_task(
                 run,
