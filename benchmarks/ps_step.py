@@ -46,12 +46,12 @@ def main(model: str, batch: int, path: Path | None) -> None:
         node.close()
         if outcome != "completed":
             raise RuntimeError(run.log_tail("chief-0", 40))
-        parts = json.loads((run.directory / "parts.json").read_text())
+        parts = json.loads((run.directory / "parts.json").read_text(encoding="utf-8"))
     click.echo(f"\none step of {model}, batch {batch}, one worker (ms, median of {_REPEATS})")
     for name, milliseconds in parts.items():
         click.echo(f"  {name:34} {milliseconds:7.1f}")
     if path:
-        path.write_text(json.dumps(parts, indent=1) + "\n")
+        path.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(run_directory: str, threads: int, data_directory: str, checkpoint_directory: str) -> None:
@@ -126,7 +126,7 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
             part()
             times.append(1000 * (time.perf_counter() - begin))
         medians[name] = statistics.median(times)
-    (run.directory / "parts.json").write_text(json.dumps(medians))
+    (run.directory / "parts.json").write_text(json.dumps(medians), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         monitor = content.pop("monitor")
         return cls(
             tasks=tuple(_task(task) for task in content.pop("tasks")),

@@ -12,12 +12,14 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
 from facesim.errors import InputError, reason
+from facesim.files import open_regular, read_text
 
 
 class Claim:
@@ -37,6 +39,8 @@ class Claim:
         if self._lock:
             return None
         try:
+            with suppress(FileNotFoundError):
+                open_regular(self._file).close()  # what is no file, such as a pipe, would be waited for
             lock = self._file.open("ab")
         except OSError as error:
             raise InputError(
@@ -74,7 +78,7 @@ class Claim:
 
     def _read(self) -> list[dict[str, Any]]:
         try:
-            holders = json.loads(self._file.read_text(encoding="utf-8"))
+            holders = json.loads(read_text(self._file))
         except (OSError, ValueError, RecursionError):
             return []
         return [one for one in holders if _is_holder(one)] if isinstance(holders, list) else []

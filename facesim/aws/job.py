@@ -344,7 +344,7 @@ class SageMakerJob:
         """Logs, results and metrics of a job that has ended, then how it did."""
         if not description:  # it was killed, and told so
             return
-        (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str))
+        (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)
         self._printed.settle()
         deadline = time.monotonic() + _LATE_S

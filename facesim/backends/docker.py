@@ -54,7 +54,7 @@ class DockerBackend:
             image.check()
 
     def submit(self, run: Run, request: TrainingJob) -> DockerExecution:
-        run.plan_file.write_text(request.to_json())
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
         return DockerExecution(run, request)
 
 

@@ -95,7 +95,7 @@ def _description(found: Description, sizes: Sizes | None) -> list[str]:
         "  trained on and tested": f"{found.near_duplicate_pairs_across_split:,}",
         "  of two identities": f"{found.near_duplicate_pairs_across_identities:,}",
         "unreadable files": f"{len(found.bad_files):,}",
-        "not used": "nothing is left out" if not found.unused else f"for {len(found.unused)} reasons, see below",
+        "not used": "nothing is left out" if not found.unused else f"for {_reasons(len(found.unused))}, see below",
         "sha256": found.sha256,
     }
     lines = [f"{name:26}{value}" for name, value in facts.items()]
@@ -113,6 +113,10 @@ def _description(found: Description, sizes: Sizes | None) -> list[str]:
     if max(len(found.suspects), len(found.bad_files)) > _SHOWN:
         lines.append(f"of each the first {_SHOWN} are shown; more with --json")
     return lines
+
+
+def _reasons(count: int) -> str:
+    return "1 reason" if count == 1 else f"{count} reasons"
 
 
 def _sizes(sizes: Sizes) -> str:

@@ -101,7 +101,8 @@ def look_through(root: Path) -> Found:
         examples = _selfies_and_id_images(root, relative)
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))
-    return Found(in_order(examples), walked.unused, (*_pooled_splits(root, examples), *_same_names(root, examples)))
+    notes = (*_pooled_splits(root, examples), *_people_like_splits(examples), *_same_names(root, examples))
+    return Found(in_order(examples), walked.unused, notes)
 
 
 def _name(text: str) -> str:
@@ -124,6 +125,23 @@ def _pooled_splits(root: Path, examples: Sequence[Example]) -> list[str]:
         f"the images of {counted} are pooled: facesim makes its own split of all of them (--held-out), and the one "
         f"that these folders make is not kept."
     ]
+
+
+def _people_like_splits(examples: Sequence[Example]) -> list[str]:
+    """A note if all identities are called as the parts of a split are, which they hardly are."""
+    people = dict.fromkeys(example.identity for example in examples)
+    if not all(person.lower() in _SPLITS for person in people):
+        return []
+    return [
+        f"the folders {some(sorted(people, key=natural_key))} are taken as people, for they hold images themselves. If "
+        f"they are parts of a split, put each person's images into a folder of their own, or list them in a .csv with "
+        f"the columns path,label."
+    ]
+
+
+def split_of(name: str) -> str | None:
+    """The part of a split that a file is by its name, such as `train` for `faces-train-00001-of-00004`."""
+    return next((word for word in re.split(r"[^a-z]+", name.lower()) if word in _SPLITS), None)
 
 
 def _same_names(root: Path, examples: Sequence[Example]) -> list[str]:

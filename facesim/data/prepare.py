@@ -34,9 +34,10 @@ from facesim.data.cache import check, made_once, room_for
 from facesim.data.decode import BadFile, Wanted
 from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
-from facesim.data.sources import SOURCES, Content, resolve
+from facesim.data.sources import Content, find_source
 from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
 from facesim.errors import InputError
+from facesim.files import read_text
 from facesim.unused import Tally, Unused
 from facesim.unused import told as told_unused
 
@@ -80,7 +81,7 @@ class PreparedData:
     @property
     def origins(self) -> list[str]:
         """Where each image was found in the source: a path below its folder, or a place in a file of many."""
-        return json.loads((self.directory / "origins.json").read_text(encoding="utf-8"))
+        return json.loads(read_text(self.directory / "origins.json"))
 
     @classmethod
     def load(cls, directory: Path) -> PreparedData:
@@ -89,7 +90,7 @@ class PreparedData:
         try:
             if (directory / "labels.npy").stat().st_size > _MOST_LABEL_BYTES:
                 raise ValueError("labels.npy is too large for labels")
-            facts = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
+            facts = json.loads(read_text(directory / "dataset.json"))
             if facts["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
             data = cls(
@@ -173,8 +174,7 @@ def prepare(
 
     told = progress or (lambda *_: None)
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
-    kind, location = resolve(source)
-    found = SOURCES[kind](location, wanted)
+    kind, found = find_source(source, wanted)
     return _once(
         Path(cache_dir),
         [kind, found.fingerprint, image_size, channels, min_images, max_bad_files, *([] if decoded else ["stored"])],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -21,13 +22,13 @@ from facesim.data import recordio, tfrecord
 from facesim.data.arrays import read_npz
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, look_through
+from facesim.data.layouts import Example, look_through, some, split_of
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
-from facesim.data.walk import files_in, list_images, real_path
+from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
 from facesim.errors import InputError
 from facesim.files import kind_of_file, why_unread
-from facesim.unused import Unused, printable
+from facesim.unused import Tally, Unused, printable
 
 #: So many images are decoded at a time.
 _WINDOW = 256
@@ -156,15 +157,21 @@ def _tfrecord(path: Path, wanted: Wanted) -> _Source:
         return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
 
     def open_content() -> Content:
-        places, found = [], []
+        places, found, others, tally, counts = [], [], {}, Tally(), Counter()
         done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
         for file in files:
+            before = len(found)
             for place, content in tfrecord.find_records(file):
                 places.append((file, place))
                 found.append(example(file, place, content).label)
+                if len(found) == before + 1 and wanted.label_feature is None:
+                    others |= dict.fromkeys(tfrecord.other_labels(content))
                 done += len(content)
                 if len(found) % 1000 == 0:
                     wanted.progress("reading labels, kB", min(done // 1000, due), due)
+            counts[split_of(file.name)] += len(found) - before
+            if len(found) == before:
+                tally.add("a file without a record", file.name)
         if not found:
             raise InputError(f"{path} holds no records. Copy or download it again.")
         wanted.progress("reading labels, kB", due, due)
@@ -188,9 +195,29 @@ def _tfrecord(path: Path, wanted: Wanted) -> _Source:
             return _each_in_parallel(decoded, contents(), len(indices), wanted)
 
         labels = np.array(people.labels, np.int32)
-        return Content(labels, people.names, [None] * len(people.names), pictures, origin, notes=people.notes)
+        notes = [*_notes_on_splits(counts), *_notes_on_labels(list(others)), *people.notes]
+        return Content(
+            labels, people.names, [None] * len(people.names), pictures, origin, unused=tally.counted, notes=notes
+        )
 
     return _Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
+
+
+def _notes_on_splits(counts: Counter[str | None]) -> list[str]:
+    """A note if files are parts of a split, of so many images each, which is not kept."""
+    parts = [f"{name} ({count:,} images)" for name, count in counts.items() if name]
+    if len(parts) < 2:
+        return []
+    return [
+        f"the images of {' and '.join(parts)} are pooled: facesim makes its own split of all of them (--held-out), and "
+        f"the one that these files make is not kept."
+    ]
+
+
+def _notes_on_labels(others: Sequence[str]) -> list[str]:
+    if not others:
+        return []
+    return [f"records have {some(others)} beside the label that is read; --label-feature names the one to read."]
 
 
 SOURCES: dict[str, Callable[[Path, Wanted], _Source]] = {
@@ -205,6 +232,29 @@ SOURCES: dict[str, Callable[[Path, Wanted], _Source]] = {
 }
 BUILT_IN = ("rendered", "olivetti", "lfw")
 """The sources that are given by name; the others are found at a path."""
+
+
+def find_source(source: str, wanted: Wanted) -> tuple[str, _Source]:
+    """The kind of what `source` names, and itself. Where that is files in a folder, what lies beside these is counted.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    kind, location = resolve(source)
+    found = SOURCES[kind](location, wanted)
+    folder = Path(source).expanduser()
+    if kind in (*BUILT_IN, "folder") or not folder.is_dir():
+        return kind, found
+    used = [*tfrecord.shards(location)] if kind == "tfrecord" else [location]
+    if kind == "recordio":
+        used += [location.with_suffix(".idx"), location.with_name("property")]
+    left_out = beside(folder, used)
+
+    def open_content() -> Content:
+        content = found.open()
+        return replace(content, unused=(*content.unused, *left_out))
+
+    return kind, _Source(found.name, [found.fingerprint, [asdict(one) for one in left_out]], open_content)
 
 
 def resolve(source: str) -> tuple[str, Path]:
@@ -224,7 +274,8 @@ def resolve(source: str) -> tuple[str, Path]:
         return kind, path
     if not stat.S_ISDIR(mode):
         what = "" if stat.S_ISREG(mode) else f" ({kind_of_file(mode)})"
-        raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. Give one of these.")
+        remedy = instead_of(path) or "Give one of these."
+        raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. {remedy}")
     tables = [file for file in files_in(path) if _kind_of_file(file)]
     if not tables or list_images(path):
         return "folder", path

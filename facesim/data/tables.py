@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from facesim.data.labels import notes_on_names
+from facesim.data.labels import check_numbers, notes_on_names
 from facesim.data.layouts import Example, in_order, some
 from facesim.errors import InputError
 from facesim.files import open_regular, why_unread
@@ -51,6 +51,7 @@ def read_table(path: Path) -> Table:
     Cells are separated by commas, semicolons, tabs or bars, as the header is. The text is UTF-8, or UTF-16 or UTF-32 as
     its beginning tells. The header's columns are in any order and case; other columns, and a split, are not used, which
     a note tells. Labels are texts, whatever they look like; those that differ only in their form of Unicode are one.
+    Where all are numbers, none may be negative, as in every other kind of file: it means that nobody is known.
 
     Relative paths start at the CSV's own folder and must stay inside it; absolute paths are taken as they are. Windows'
     backslashes are read as slashes. Whether the files exist is not looked at here: a missing file is found, and
@@ -76,7 +77,8 @@ def read_table(path: Path) -> Table:
             raise InputError(f"{path} has the column {column} {count} times. Remove or rename all but one.")
 
     folder = Path(os.path.abspath(path.parent))
-    examples, line_of, group_of, labels, backslashes = [], {}, {}, set(), 0
+    examples, group_of, labels, backslashes = [], {}, set(), 0
+    line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
     split_column = next((column for column in columns if column in _SPLIT_COLUMNS), None)
     for line, cells in rows:
@@ -99,24 +101,35 @@ def read_table(path: Path) -> Table:
                 f"{path} line {line}: {printable(listed)} leads out of the CSV's folder. Relative paths must stay "
                 f"inside it; move the CSV up or write an absolute path."
             )
-        if image in line_of:
+        file = _file(image)
+        if file in line_of:
             raise InputError(
-                f"{path} line {line}: {printable(listed)} is already on line {line_of[image]}. A file listed twice "
-                f"could be trained on and tested on; remove one line."
+                f"{path} line {line}: {printable(listed)} is already on line {line_of[file]}, by this or another name "
+                f"(a link). A file listed twice could be trained on and tested on; remove one line."
             )
         if group_of.setdefault(identity, group) != group:
             raise InputError(
                 f"{path} line {line}: {identity} is in group {group or '(none)'} here and in "
                 f"{group_of[identity] or '(none)'} before. Give each identity one group."
             )
-        line_of[image] = line
+        line_of[file] = line
         labels.add(label)
         splits[row.get(split_column or "", "")] += 1
         examples.append(Example(image, identity, group))
+    check_numbers(labels, str(path))
     notes = [*_notes_on_columns(columns, split_column, splits), *notes_on_names(sorted(labels))]
     if backslashes:
         notes.append(f"{backslashes:,} paths are written with backslashes, which are read as slashes.")
     return Table(in_order(examples), tuple(notes))
+
+
+def _file(path: Path) -> Path | tuple[int, int]:
+    """What a file is told by, whatever its names are; where it is not there, its path."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return path
+    return (found.st_dev, found.st_ino) if found.st_ino else path
 
 
 def _text(path: Path) -> str:
@@ -173,10 +186,15 @@ def _place(listed: str, folder: Path, where: str) -> str:
     if "://" in listed:
         raise InputError(f"{where}: {printable(listed)} is an address, and images are read from files. Download it.")
     windows = PureWindowsPath(listed)
-    if os.name == "posix" and (windows.drive and "\\" in listed):
+    if os.name == "posix" and windows.drive and not os.path.lexists(folder / listed):
         raise InputError(
             f"{where}: {printable(listed)} is a path of a Windows system, which this one does not have. Write paths "
             f"from the CSV's own folder on, such as {PurePosixPath(*windows.parts[-2:])}"
+        )
+    if listed.startswith("~") and not os.path.lexists(folder / listed):
+        raise InputError(
+            f"{where}: {printable(listed)} begins with ~, which only a shell replaces by a home folder. Write the path "
+            f"from / on, or from the CSV's own folder on."
         )
     # A backslash can be a part of a file's name here, but hardly is.
     if "\\" in listed and not os.path.lexists(folder / listed):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facesim.errors import InputError
-from facesim.files import write_json
+from facesim.files import read_text, write_json
 from facesim.forecast.constants import constants
 
 #: How many standard deviations an 80 % interval of a normal distribution reaches to each side.
@@ -102,7 +102,7 @@ def read_residuals(file: Path) -> Widths:
         InputError: the file is missing or not such a file.
     """
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(file))
         rows = [(float(load), float(residual)) for load, residual in content["rows"]]
         usable = content["schema_version"] == 1 and all(math.isfinite(each) for row in rows for each in row)
     except (OSError, ValueError, KeyError, TypeError):

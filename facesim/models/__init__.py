@@ -184,13 +184,16 @@ def load(path: Path) -> keras.Model:
         InputError: there is no file, or it is not a Keras model.
     """
     from facesim.errors import InputError
-    from facesim.files import check_fits_memory
+    from facesim.files import check_fits_memory, open_regular
     from facesim.models.framework import load_keras
 
     keras = load_keras()
     from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras
 
     try:
+        if not path.exists():
+            raise InputError(f"there is no model {path}; name a run that has completed")
+        open_regular(path).close()
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 check_fits_memory(archive, path)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
 from facesim.disk import is_full, no_room
-from facesim.errors import DiskFull, InputError
+from facesim.errors import DiskFull, InputError, reason
+from facesim.files import write_text
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord, since_launch_s
@@ -79,18 +78,14 @@ def write_html(comparison: Comparison, output: Path) -> None:
         InputError: `output` cannot be written.
     """
     page = render(comparison)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, output)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if is_full(error):
+        write_text(output, page)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_full(error):
             raise DiskFull(no_room(output.parent)) from None
         raise InputError(
-            f"cannot write the report {output}: {error.strerror}; choose another file with --output"
+            f"cannot write the report {output}: {reason(error)}; choose another file with --output"
         ) from None
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from facesim.claim import Claim
 from facesim.disk import is_full, no_room, reserve, writing_to
 from facesim.errors import DiskFull, InputError, doing, reason
-from facesim.files import append, write_text
+from facesim.files import append, read_bytes, write_text
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
@@ -189,7 +189,7 @@ class Run:
         if not _exists(self.events_file):
             return []
         try:
-            lines = self.events_file.read_bytes().splitlines()
+            lines = read_bytes(self.events_file).splitlines()
         except OSError as error:
             raise InputError(
                 f"cannot read {self.events_file}: {reason(error)}; leave this run out of the report"
@@ -238,7 +238,7 @@ class Run:
     def log_tail(self, task: str, lines: int = 15) -> str:
         """The last lines that a task, such as `worker-1`, printed."""
         try:
-            text = self.log_file(task).read_text(encoding="utf-8", errors="replace")
+            text = read_bytes(self.log_file(task)).decode("utf-8", "replace")
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])

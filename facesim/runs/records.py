@@ -17,7 +17,7 @@ from typing import Any, TypeVar, Union
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facesim.errors import InputError
-from facesim.files import write_json
+from facesim.files import read_text, write_json
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
 from facesim.unused import Unused
@@ -411,7 +411,7 @@ def read_json(path: Path) -> Any:
         InputError: it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except RecursionError:
         raise InputError(f"cannot read {path}: it is nested too deep to be JSON of facesim's; {_REMEDY}") from None
     except (OSError, ValueError) as error:

@@ -28,7 +28,7 @@ import numpy as np
 
 from cluster import clock
 from facesim.errors import FacesimError
-from facesim.files import check_fits_memory
+from facesim.files import check_fits_memory, open_regular
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _DAMAGED = "damaged-"
@@ -124,7 +124,7 @@ class Checkpoints:
 
 def _read(file: Path) -> Checkpoint:
     """Raises: anything, when the file is damaged."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         has_checksum = _check_bytes(stream)
         stream.seek(0)
         with zipfile.ZipFile(stream) as archive:

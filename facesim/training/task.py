@@ -104,5 +104,5 @@ def serve(run_directory: str, threads: int) -> None:
 
 
 def _work_in(directory: Path, index: int) -> None:
-    (directory / TASK_INDEX_FILE).write_text(str(index))
+    (directory / TASK_INDEX_FILE).write_text(str(index), encoding="utf-8")
     os.chdir(directory)
