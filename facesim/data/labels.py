@@ -75,15 +75,15 @@ def whole(value: float, where: str) -> int:
 
 
 def check_numbers(written: Iterable[str], source: str) -> None:
-    """Refuse labels that are texts, all of them whole numbers, where one is negative: that marks what is nobody's, in
-    data sets that have it, and would become one person.
+    """Refuse labels that are texts, all of them whole numbers, where some are negative and others not: -1 marks what
+    is nobody's in data sets that have it, and would become one person.
 
     Raises:
         InputError: there is one.
     """
     written = set(written)
     negative = sorted(text for text in written if _NEGATIVE.fullmatch(text))
-    if negative and all(_NUMBER.fullmatch(text) for text in written):
+    if 0 < len(negative) < len(written) and all(_NUMBER.fullmatch(text) for text in written):
         raise InputError(
             f"{source} has the label {negative[0]} among numbers; it must be a whole number from 0 on. {_REMEDY} "
             f"Remove what is nobody's."

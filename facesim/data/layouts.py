@@ -101,8 +101,7 @@ def look_through(root: Path) -> Found:
         examples = _selfies_and_id_images(root, relative)
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))
-    notes = (*_pooled_splits(root, examples), *_people_like_splits(examples), *_same_names(root, examples))
-    return Found(in_order(examples), walked.unused, notes)
+    return Found(in_order(examples), walked.unused, (*_pooled_splits(root, examples), *_same_names(root, examples)))
 
 
 def _name(text: str) -> str:
@@ -127,7 +126,7 @@ def _pooled_splits(root: Path, examples: Sequence[Example]) -> list[str]:
     ]
 
 
-def _people_like_splits(examples: Sequence[Example]) -> list[str]:
+def people_like_splits(examples: Sequence[Example]) -> list[str]:
     """A note if all identities are called as the parts of a split are, which they hardly are."""
     people = dict.fromkeys(example.identity for example in examples)
     if not all(person.lower() in _SPLITS for person in people):

@@ -22,7 +22,7 @@ from facesim.data import recordio, tfrecord
 from facesim.data.arrays import read_npz
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, look_through, some, split_of
+from facesim.data.layouts import Example, look_through, people_like_splits, some, split_of
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
@@ -118,7 +118,8 @@ def _csv(path: Path, wanted: Wanted) -> _Source:
 
 def _folder(path: Path, wanted: Wanted) -> _Source:
     root, found = Path(os.path.realpath(path)), look_through(path)
-    return _files(printable(root.name), root, found.examples, wanted, found.unused, found.notes)
+    notes = (*found.notes, *people_like_splits(found.examples))
+    return _files(printable(root.name), root, found.examples, wanted, found.unused, notes)
 
 
 def _recordio(path: Path, wanted: Wanted) -> _Source:

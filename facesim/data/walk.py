@@ -23,16 +23,13 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
     | {".pgm", ".ppm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 )
-_IMAGE_SIGNATURE = re.compile(
-    rb"GIF8[79]a|\xff\xd8\xff|\x89PNG\r\n|P[1-6]\s|II\*\0|MM\0\*|RIFF....WEBP|\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51",
-    re.DOTALL,
-)
+_IMAGE_SIGNATURE = re.compile(rb"GIF8[79]a|\xff\xd8\xff|\x89PNG\r\n|P[1-6]\s|II\*\0|MM\0\*|RIFF....WEBP", re.DOTALL)
 _UNREAD_IMAGE_SUFFIXES = frozenset(
     {".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".tga", ".ico", ".psd", ".psb", ".xcf", ".svg", ".eps", ".pdf", ".exr"}
     | {".hdr", ".dds", ".pcx", ".ras", ".sgi", ".pfm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
     | {".raw", ".srw", ".pef", ".fits", ".dcm", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".npy"}
 )
-"""Pictures and films of kinds that are not read, but for those that begin as an image does: JPEG 2000."""
+"""Pictures and films of kinds that are not read."""
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}", re.IGNORECASE)
 

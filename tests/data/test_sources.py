@@ -205,19 +205,6 @@ class TestNegativeLabels:
         assert [example.identity for example in examples] == ["-1", "Bo"]
 
 
-class TestJpeg2000:
-    @pytest.mark.parametrize("suffix", ["jp2", "j2k"])
-    def test_it_is_read_like_any_other_image(self, prepared, tmp_path, suffix):
-        for person in ("Ana", "Bo"):
-            (tmp_path / person).mkdir()
-            for k in range(3):
-                Image.open(io.BytesIO(jpeg(k))).save(tmp_path / person / f"{k}.{suffix}")
-
-        data = prepared(tmp_path)
-
-        assert (len(data.labels), data.unused) == (6, ())
-
-
 def test_names_that_would_move_a_terminal_s_cursor_are_shown_plainly(prepared, tmp_path):
     names = np.array(["\x1b[31mAna", "Bo\nBo"] * 3)
     np.savez(tmp_path / "faces.npz", images=np.zeros((6, 32, 32), np.uint8), labels=names)
