@@ -10,7 +10,7 @@ import click
 
 from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import group
+from facesim.cli.parsing import Number, group
 from facesim.errors import doing
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def render(out: Path, **options: Any) -> None:
 @data.command("describe")
 @click.argument("source")
 @job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "seed"))
-@click.option("--near", default=0.09, show_default=True, type=click.FloatRange(0, 0.5),
+@click.option("--near", default=0.09, show_default=True, type=Number(0, 0.5),
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def describe(source: str, near: float, as_json: bool, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ import click
 
 from facesim import unused
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Choice, command
+from facesim.cli.parsing import Choice, Number, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.disk import writing_to
 from facesim.errors import InputError, doing
+from facesim.files import open_regular, why_unread, write_bytes
 from facesim.unused import Unused, printable
 
 if TYPE_CHECKING:
@@ -30,6 +32,12 @@ def _recogniser(path: Path) -> tuple[Run, Recogniser]:
     from facesim.runs.directory import find_run
 
     run = find_run(path)
+    try:
+        open_regular(run.model_file).close()  # before TensorFlow is loaded, which takes seconds
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{run.directory} has no model: {run.model_file.name}: {why_unread(error)}; name a run that has completed"
+        ) from None
     hush_tensorflow()
     from facesim.recognition.embedding import Recogniser
 
@@ -40,7 +48,7 @@ def _recogniser(path: Path) -> tuple[Run, Recogniser]:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[DATA]", required=False)
 @click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
-@click.option("--far", type=float, multiple=True,
+@click.option("--far", type=Number(0, 1), multiple=True,
               help="false accept rate at which to tell the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),
               help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
@@ -137,11 +145,17 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     """Write the embeddings of IMAGES, files or folders of them, by the model of RUN."""
     import numpy as np
 
+    if output.suffix != ".npz":
+        raise InputError(f"--output {printable(str(output))} must end in .npz, the format that is written")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output.absolute().parent} is no folder; make it, or name another with --output")
     files = _image_files(images)
     _, recogniser = _recogniser(run_directory)
     embeddings = recogniser.embed(recogniser.read(files))
+    content = io.BytesIO()
+    np.savez(content, embeddings=embeddings, paths=[printable(str(file)) for file in files])
     with writing_to(output.parent), doing(f"write {output}", "name another file with --output"):
-        np.savez(output, embeddings=embeddings, paths=[printable(str(file)) for file in files])
+        write_bytes(output, content.getvalue())
     echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
@@ -172,7 +186,9 @@ def _tell(folder: Path, left_out: Sequence[Unused], notes: Sequence[str] = ()) -
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option("--threshold", type=float, help="cosine from which on it is one person  [default: of facesim evaluate]")
+@click.option(
+    "--threshold", type=Number(-1, 1), help="cosine from which on it is one person  [default: of facesim evaluate]"
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def verify(run_directory: Path, first: Path, second: Path, threshold: float | None, as_json: bool) -> None:
     """Say whether the images A and B show the same person, by the model of RUN.

@@ -293,7 +293,7 @@ def find_runs(paths: list[Path]) -> list[Run]:
     for path in paths:
         try:
             path.stat()
-            found = sorted(file.parent for file in path.rglob("job.json"))
+            found = _run_directories(path)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; name a run directory or a folder of them") from None
         except (OSError, ValueError) as error:
@@ -302,6 +302,27 @@ def find_runs(paths: list[Path]) -> list[Run]:
             raise InputError(f"{path} holds no run: there is no job.json in or below it")
         runs.extend(Run(directory) for directory in found)
     return list({run.directory.resolve(): run for run in runs}.values())
+
+
+def _run_directories(path: Path) -> list[Path]:
+    """The folders in or below `path` that hold a job.json, in order; and those that cannot be listed, which may, so
+    that reading them as runs says what is wrong.
+
+    Raises:
+        OSError: `path` itself cannot be listed.
+    """
+    found = []
+
+    def unlisted(error: OSError) -> None:
+        if Path(error.filename) == path:
+            raise error
+        found.append(Path(error.filename))
+
+    if path.is_dir():
+        for folder, folders, files in os.walk(path, onerror=unlisted):
+            if "job.json" in (*folders, *files):
+                found.append(Path(folder))
+    return sorted(found)
 
 
 def find_run(path: Path) -> Run:
