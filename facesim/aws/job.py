@@ -317,13 +317,13 @@ class SageMakerJob:
                 return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
         return "stop"
 
-    def _read_logs(self) -> Iterator[dict[str, Any]]:
+    def _read_logs(self) -> Iterator[Event]:
         """Take what hosts printed since the last time; yield the events of the run that it tells."""
         with asking("read the training job's logs"):
             lines = list(self._logs.new())
         for line in lines:
             told = self._printed.add(line.host, redacted(line.text), line.time_unix_s)
-            if told and told["time_unix_s"] > self._known_until:
+            if told and told.time_unix_s > self._known_until:
                 yield told
 
     def _metrics_of(self, description: dict[str, Any], until_unix_s: float) -> Callable[[], None]:

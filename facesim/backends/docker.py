@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import INTERRUPTED, ContainerJob
+from cluster.containers import ContainerJob
 from cluster.engine import EngineError, capacity
 from facesim import image
 from facesim.aws.advice import AwsError
@@ -21,6 +21,8 @@ from facesim.inputs import Inputs
 from facesim.metrics.files import SampleWriter
 from facesim.recovery import all_again
 from facesim.runs.directory import Run
+from facesim.runs.events import Event, FaultDone, StateEntered, Stopping, event_of
+from facesim.runs.states import RunState
 from facesim.spec.job import Job
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
@@ -79,23 +81,23 @@ class DockerExecution:
         except EngineError as error:
             raise InputError(str(error)) from None
         self._printed = Printed(run)
-        self._state = ""
+        self._state: RunState | None = None
         self._writers: dict[str, SampleWriter] = {}
         # Drained, killed, interrupted as the job itself is.
         self.stop, self.kill = self._job.stop, self._job.kill
         self.interrupt, self.kill_host = self._job.interrupt, self._job.kill_host
 
-    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         yield {"event": "emulation", **self._emulation.facts()}
         for event in self._job.events(tick_s):
             if event is None:
                 yield None
             elif event["event"] == "log":
                 told = self._printed.add(event["host"], event["line"], event["time_unix_s"])
-                if told and told["event"] == "fault" and told["kind"] == "interrupt":
-                    self._job.interrupt(told["notice_s"], told["for_s"])
+                if isinstance(told, FaultDone) and told.kind == "interrupt":
+                    self._job.interrupt(told.notice_s, told.for_s or 0.0)
                 # Hosts stop at an interruption as well, but the job does not.
-                if told and not (told["event"] == "stopping" and self._state == INTERRUPTED):
+                if told and not (isinstance(told, Stopping) and self._state is RunState.INTERRUPTED):
                     yield told
             elif event["event"] == "stats":
                 self._record(**event)
@@ -106,11 +108,12 @@ class DockerExecution:
                     event |= {"outcome": "failed", "reason": why}
                 yield event
             else:
-                yield event
-                if event["event"] == "state":
-                    self._state = event["state"]
-                    if self._state == INTERRUPTED:
-                        yield all_again(self._run.job().tasks, event["attempt"], event["reason"])
+                told = event_of(event)
+                yield told
+                if isinstance(told, StateEntered):
+                    self._state = told.state
+                    if self._state is RunState.INTERRUPTED:
+                        yield all_again(self._run.job().tasks, told.attempt or 1, told.reason)
 
     def close(self) -> None:
         self._job.close()
