@@ -112,9 +112,26 @@ def _unknown(file: BinaryIO, start: bytes) -> str:
         return "HEIC is not supported; convert it to JPEG"
     if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
         return "AVIF is not supported by this Pillow; convert it to JPEG"
+    if start[4:8] == b"ftyp":
+        return "a film, not an image; save a picture of it as JPEG or PNG"
+    if start.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "JPEG XL is not supported; convert it to JPEG"
+    if start.startswith(b"version https://"):
+        return "a pointer of Git LFS, not the image itself; run git lfs pull"
+    if start.lstrip().startswith((b"<", b"\xef\xbb\xbf<")):
+        return "a web page, or another text in HTML or XML, not an image; download it again"
+    if start.startswith(b"%PDF"):
+        return "a PDF, not an image; save its pages as JPEG or PNG"
     if size >= 192 and any(_is_square(size / channels) for channels in (1, 3, 4)):
         return "not an image that Pillow can read, perhaps raw pixels by its size; encode it as JPEG or PNG"
+    if _only_zeros(file):
+        return "nothing but zeros, it was not written; copy or download it again"
     return "not an image that Pillow can read"
+
+
+def _only_zeros(file: BinaryIO) -> bool:
+    file.seek(0)
+    return not any(any(piece) for piece in iter(lambda: file.read(1 << 20), b""))
 
 
 def _is_square(count: float) -> bool:
