@@ -16,7 +16,7 @@ from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, Number, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.disk import writing_to
-from facesim.errors import InputError, doing
+from facesim.errors import FacesimError, InputError, doing
 from facesim.files import open_regular, why_unread, write_bytes
 from facesim.unused import Unused, printable
 
@@ -95,13 +95,18 @@ def evaluate(
         )
         found = assess_others(recogniser, prepared(other), fars)
     found = mark(run, found)
-    with writing_to(run.directory, "make room there"):
-        run.keep_evaluation(Evaluation.model_validate(found))
+    unkept = None
+    try:
+        with writing_to(run.directory, "make room there"):
+            run.keep_evaluation(Evaluation.model_validate(found))
+    except FacesimError as error:  # what there is to say can be shown nevertheless
+        unkept = error
     if as_json:
         echo_json(found)
-        return
-    for line in _evaluation(found):
-        echo(line)
+    else:
+        echo("\n".join(_evaluation(found)))
+    if unkept:
+        raise unkept
 
 
 def _evaluation(found: dict[str, Any]) -> list[str]:

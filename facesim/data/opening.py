@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -106,22 +107,23 @@ def _without_texts(file: BinaryIO) -> io.BytesIO:
     return kept
 
 
+#: What is in place of an image, by how it begins.
+_OTHERS = {
+    rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": "HEIC is not supported; convert it to JPEG",
+    rb"....ftypavi[fs]": "AVIF is not supported by this Pillow; convert it to JPEG",
+    rb"....ftyp": "a film, not an image; save a picture of it as JPEG or PNG",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not supported; convert it to JPEG",
+    rb"version https://": "a pointer of Git LFS, not the image itself; run git lfs pull",
+    rb"(\xef\xbb\xbf)?\s*<": "a web page, or another text in HTML or XML, not an image; download it again",
+    rb"%PDF": "a PDF, not an image; save its pages as JPEG or PNG",
+}
+
+
 def _unknown(file: BinaryIO, start: bytes) -> str:
     size = file.seek(0, os.SEEK_END)
-    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis"):
-        return "HEIC is not supported; convert it to JPEG"
-    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
-        return "AVIF is not supported by this Pillow; convert it to JPEG"
-    if start[4:8] == b"ftyp":
-        return "a film, not an image; save a picture of it as JPEG or PNG"
-    if start.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        return "JPEG XL is not supported; convert it to JPEG"
-    if start.startswith(b"version https://"):
-        return "a pointer of Git LFS, not the image itself; run git lfs pull"
-    if start.lstrip().startswith((b"<", b"\xef\xbb\xbf<")):
-        return "a web page, or another text in HTML or XML, not an image; download it again"
-    if start.startswith(b"%PDF"):
-        return "a PDF, not an image; save its pages as JPEG or PNG"
+    for begins, what in _OTHERS.items():
+        if re.match(begins, start, re.DOTALL):
+            return what
     if size >= 192 and any(_is_square(size / channels) for channels in (1, 3, 4)):
         return "not an image that Pillow can read, perhaps raw pixels by its size; encode it as JPEG or PNG"
     if _only_zeros(file):

@@ -1,4 +1,4 @@
-"""Lists of image files as CSV, also as spreadsheets write them: `;` or tabs, UTF-16, capitals, backslashes."""
+"""Tables, of image files above all, as CSV, also as spreadsheets write it: `;` or tabs, UTF-16, capitals, backslashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MARKS = (
 _DELIMITERS = (",", ";", "\t", "|")
 _SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "set", "fold", "usage", "phase"})
 _NO_WIDTH = "\ufeff\u200b\u2060"
-_REMEDY = "Save it as CSV UTF-8, with the first line path,label."
+_REMEDY = "Save it as CSV UTF-8, with the first line"
 
 
 @dataclass(frozen=True)
@@ -63,31 +63,18 @@ def read_table(path: Path) -> Table:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such file: {printable(str(path))}. Give an existing .csv with the columns path,label.")
-    try:
-        columns, rows = _rows(_text(path))
-    except (UnicodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY}") from error
+    columns, rows = read_rows(path, ("path", "label"))
     if not {"path", "label"} <= set(columns):
         raise InputError(
             f"{path} has the columns {printable(some(columns, 20)) or '(none)'}; path and label are needed. "
             f"Make the first line: path,label"
         )
-    for column, count in Counter(columns).items():
-        if count > 1 and column in {"path", "label", "group"}:
-            raise InputError(f"{path} has the column {column} {count} times. Remove or rename all but one.")
-
     folder = Path(os.path.abspath(path.parent))
     examples, group_of, labels, backslashes = [], {}, set(), 0
     line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
     split_column = next((column for column in columns if column in _SPLIT_COLUMNS), None)
-    for line, cells in rows:
-        if any(map(str.strip, cells[len(columns) :])):
-            raise InputError(
-                f"{path} line {line} has {len(cells)} cells and the header {len(columns)} columns. Put quotes around a "
-                f"cell that has the separator in it."
-            )
-        row = {column: cell.strip() for column, cell in zip(columns, cells)}
+    for line, row in rows:
         listed, label = row.get("path", ""), row.get("label", "")
         group = unicodedata.normalize("NFC", row.get("group", "")) or None
         identity = printable(unicodedata.normalize("NFC", label))
@@ -123,6 +110,30 @@ def read_table(path: Path) -> Table:
     return Table(in_order(examples), tuple(notes))
 
 
+def read_rows(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV file, however a spreadsheet wrote it, and each row's line and cells by column.
+
+    Raises:
+        InputError: it is none, has one of the columns twice, or a row has more cells than there are columns. Whether
+            the columns that are `needed` are there is not looked at here.
+    """
+    header = ",".join(needed)
+    try:
+        columns, rows = _rows(_text(path, header), frozenset(needed))
+    except (UnicodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY} {header}.") from error
+    for column, count in Counter(columns).items():
+        if count > 1 and column in {*needed, "group"}:
+            raise InputError(f"{path} has the column {column} {count} times. Remove or rename all but one.")
+    for line, cells in rows:
+        if any(map(str.strip, cells[len(columns) :])):
+            raise InputError(
+                f"{path} line {line} has {len(cells)} cells and the header {len(columns)} columns. Put quotes around a "
+                f"cell that has the separator in it."
+            )
+    return columns, [(line, {column: cell.strip() for column, cell in zip(columns, cells)}) for line, cells in rows]
+
+
 def _file(path: Path) -> Path | tuple[int, int]:
     """What a file is told by, whatever its names are; where it is not there, its path."""
     try:
@@ -132,7 +143,7 @@ def _file(path: Path) -> Path | tuple[int, int]:
     return (found.st_dev, found.st_ino) if found.st_ino else path
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, header: str) -> str:
     try:
         with open_regular(path) as file:
             content = file.read()
@@ -143,11 +154,11 @@ def _text(path: Path) -> str:
         encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
     text = content.decode(encoding or "utf-8")
     if "\0" in text:
-        raise InputError(f"{path} has a 0 byte in its text: it is damaged, or no CSV. {_REMEDY}")
+        raise InputError(f"{path} has a 0 byte in its text: it is damaged, or no CSV. {_REMEDY} {header}.")
     return text
 
 
-def _rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _rows(text: str, needed: frozenset[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns of the header, in lower case, and every row that is not empty, with its line; where the columns that
     are needed are missing, the header as it is, and no rows.
     """
@@ -161,7 +172,7 @@ def _rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     for delimiter in _DELIMITERS:
         lines.seek(at)
         headers[delimiter] = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
-    delimiter = next((one for one, cells in headers.items() if {"path", "label"} <= set(map(_column, cells))), None)
+    delimiter = next((one for one, cells in headers.items() if needed <= set(map(_column, cells))), None)
     if delimiter is None:
         return [cell.strip() for cell in headers[","]], []
     lines.seek(at)

@@ -194,9 +194,8 @@ def load(path: Path) -> keras.Model:
         if not path.exists():
             raise InputError(f"there is no model {path}; name a run that has completed")
         open_regular(path).close()
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                check_fits_memory(archive, path)
+        with zipfile.ZipFile(path) as archive:
+            check_fits_memory(archive, path)
         return keras.saving.load_model(path, compile=False)
     except InputError:
         raise
