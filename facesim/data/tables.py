@@ -1,4 +1,4 @@
-"""Tables, of image files above all, as CSV, also as spreadsheets write it: `;` or tabs, UTF-16, capitals, backslashes."""
+"""Tables, of image files above all, as CSV and as spreadsheets write it: `;` or tabs, UTF-16, capitals, backslashes."""
 
 from __future__ import annotations
 
