@@ -11,7 +11,7 @@ from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
-from facesim.inputs import Inputs
+from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
 

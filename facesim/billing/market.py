@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from facesim.errors import InputError
-from facesim.files import read_text, why_unread
 from facesim.spec.spot import Spot
+from facesim.util.errors import InputError
+from facesim.util.files import read_text, why_unread
 
 #: What `--spot` alone plays: capacity as `facesim.billing.synthetic` makes it up.
 PACKAGED_TRACE = Path(__file__).with_name("spot_trace.csv")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.errors import FacesimError, reason
-from facesim.unused import printable
+from facesim.util.errors import FacesimError, reason
+from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

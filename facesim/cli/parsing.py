@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from facesim.cli.output import writing
-from facesim.errors import InputError
-from facesim.files import read_toml
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
@@ -97,7 +97,7 @@ _TOML_TYPES = {
 
 
 #: Options that say what a command does this time: no file has them.
-_OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed"}
+OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed"}
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -111,8 +111,7 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     options = {
         option.name: option
         for option in ctx.command.params
-        if isinstance(option, click.Option)
-        and option.name not in ("config", "dry_run", "as_json", "help_all", "resumed")
+        if isinstance(option, click.Option) and option.name not in OF_THE_COMMAND
     }
     settings: dict[str, Any] = {}
     for key, value in read_toml(path, "--config").items():

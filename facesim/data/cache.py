@@ -22,10 +22,10 @@ from typing import TypeVar
 
 import google_crc32c
 
-from facesim.disk import is_full
-from facesim.errors import InputError
-from facesim.files import open_regular, read_text
-from facesim.folders import make_own_folder
+from facesim.util.disk import is_full
+from facesim.util.errors import InputError
+from facesim.util.files import open_regular, read_text
+from facesim.util.folders import make_own_folder
 
 CHECKS = "checks.json"
 
@@ -70,7 +70,7 @@ def made_once(
             f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to with FACESIM_CACHE."
         ) from error
     try:
-        with _signals_interrupt():
+        with signals_interrupt():
             with _locked(new / _LOCK):
                 write(new)
                 _seal(new)
@@ -230,7 +230,7 @@ def _abandoned(directory: Path) -> bool:
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end what is done here as Ctrl-C does, so that it is cleaned up, where nobody else has a
     use for them.
     """

@@ -36,10 +36,10 @@ from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import Content, find_source
 from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
-from facesim.errors import InputError
-from facesim.files import read_text
-from facesim.unused import Tally, Unused
-from facesim.unused import told as told_unused
+from facesim.util.errors import InputError
+from facesim.util.files import read_text
+from facesim.util.unused import Tally, Unused
+from facesim.util.unused import told as told_unused
 
 FORMAT_VERSION = 4
 """Raised whenever the folder's format, or the way images are decoded, changes."""

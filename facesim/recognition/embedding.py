@@ -9,8 +9,8 @@ import numpy as np
 
 from facesim import models
 from facesim.data.decode import read_image
-from facesim.errors import InputError
 from facesim.runs.directory import Run
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     import keras
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BATCH = 256
 
 
-class Recogniser:
+class Embedder:
     """A run's saved model, with what the run's job says about its images.
 
     Raises InputError if the run has no model, or one that is not its job's.
@@ -37,7 +37,7 @@ class Recogniser:
                 f"{run.directory} is damaged: its model is a {network} for images of {taken}, and its job is a "
                 f"{self.experiment.model} on {size}x{size}x{channels}; name the run that saved it"
             )
-        self._embedder = models.embedder(self.model)
+        self._network = models.embedder(self.model)
 
     @property
     def identities(self) -> int:
@@ -49,9 +49,9 @@ class Recogniser:
 
         With `mirror_test` of an image and its mirror image together: normalised, added, normalised.
         """
-        embeddings = _unit(self._run(self._embedder, images))
+        embeddings = _unit(self._run(self._network, images))
         if self.experiment.mirror_test:
-            embeddings = _unit(embeddings + _unit(self._run(self._embedder, images, mirrored=True)))
+            embeddings = _unit(embeddings + _unit(self._run(self._network, images, mirrored=True)))
         return embeddings
 
     def predict(self, images: np.ndarray) -> np.ndarray:

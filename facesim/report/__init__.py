@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from facesim.baselines.record import check_baselines
-from facesim.errors import InputError
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
 from facesim.runs.directory import Run
+from facesim.util.errors import InputError
 
 
 def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Comparison:

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
-from facesim.disk import is_full, no_room
-from facesim.errors import DiskFull, InputError, reason
-from facesim.files import write_text
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord, since_launch_s
@@ -19,6 +16,9 @@ from facesim.report.plots.drawing import colours
 from facesim.report.rows import shape_in_words
 from facesim.report.words import estimated, quantity
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
+from facesim.util.disk import is_full, no_room
+from facesim.util.errors import DiskFull, InputError, reason
+from facesim.util.files import write_text
 
 _TEMPLATE = "template.html"
 

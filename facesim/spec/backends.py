@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
 
-from facesim.registry import Registry, resolve
 from facesim.spec import aws_names
 from facesim.spec.base import Frozen
 from facesim.spec.options import OneOf, option
+from facesim.util.registry import Registry, resolve
 
 if TYPE_CHECKING:
     from facesim.backends.base import Backend
@@ -112,14 +112,24 @@ class _TrainingJobs(BackendSpec):
 
 
 class Docker(_TrainingJobs):
+    """`host_cpus` and `host_gbps` are what every host has in place of what its instance type has, before all are scaled
+    down to fit on this machine.
+    """
+
     summary = "this machine, each host a container, from the request that sagemaker sends"
     implementation = "facesim.backends.docker:BACKEND"
 
     name: Literal["docker"] = "docker"
+    host_cpus: float | None = option(
+        None, "docker: processors of a host", "Cluster", shown="as its instance type has", gt=0
+    )
+    host_gbps: float | None = option(
+        None, "docker: Gbit/s that a host sends and receives", "Cluster", shown="as its instance type has", gt=0
+    )
 
 
 class SageMaker(_TrainingJobs):
-    """What is None has a default that depends on the account: `facesim.aws.site`.
+    """What is None has a default that depends on the account: `facesim.backends.sagemaker.site`.
 
     bucket_owner: the number of the account that owns the bucket, if that is not the one that runs the job.
     max_cost: dollars that the study may cost at the most; it is refused if it could cost more.
@@ -128,7 +138,7 @@ class SageMaker(_TrainingJobs):
 
     summary = "AWS SageMaker, each host an instance"
     measurement = "measured"
-    implementation = "facesim.backends.sagemaker:BACKEND"
+    implementation = "facesim.backends.sagemaker.backend:BACKEND"
     costs_money = True
     owns_capacity = True
     owns_limits = True

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import engine
-from cluster.containers import ContainerJob
-from cluster.host import HostShape
+from cluster.containers import engine
+from cluster.containers.host import HostShape
+from cluster.containers.job import ContainerJob
 from facesim.backends.docker import FolderStore
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 from tests.containers.conftest import left
 
 #: The first of them may have to wait for the image to be made.
@@ -434,7 +434,7 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
         AWAIT_MEASURED
         + """
         import time
-        from cluster.limits import available_cpus
+        from cluster.hosted.cgroup import available_cpus
         print(available_cpus())
         begin = time.monotonic()
         while time.process_time() < 1.5:
@@ -500,6 +500,46 @@ def test_every_host_sends_at_its_bandwidth(play, tmp_path):
             event["net_sent_bytes"] for event in played.events if event["event"] == "stats" and event["host"] == host
         ]
         assert max(sent) > 5_000_000
+
+
+def test_a_host_receives_at_its_bandwidth_from_all_others_together(play):
+    bits_per_s = 40e6
+    played = play(
+        """
+        import socket, threading, time
+        amount = 2_500_000
+        if socket.gethostname() == "algo-1":
+            listener = socket.create_server(("", 5000))
+            connections = [listener.accept()[0] for _ in range(2)]
+            time.sleep(2)  # both ends of every link are limited from beside, once it runs
+            begin = time.monotonic()
+            def receive(connection):
+                connection.sendall(b"!")
+                got = 0
+                while got < amount:
+                    got += len(connection.recv(1 << 20))
+            receivers = [threading.Thread(target=receive, args=(each,)) for each in connections]
+            for each in receivers:
+                each.start()
+            for each in receivers:
+                each.join()
+            print(8 * 2 * amount / (time.monotonic() - begin))
+        else:
+            while True:
+                try:
+                    connection = socket.create_connection(("algo-1", 5000))
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            connection.recv(1)
+            connection.sendall(bytes(amount))
+            connection.recv(1)
+        """,
+        hosts=3,
+        shapes={TYPE: HostShape(cpus=0.5, bandwidth_bits_per_s=bits_per_s)},
+    )
+
+    assert 0.7 * bits_per_s < float(played.lines("algo-1")[0]) < 1.25 * bits_per_s
 
 
 FOLLOWS = """
@@ -573,14 +613,14 @@ def test_without_an_engine_it_is_told_what_to_do(monkeypatch):
 
 
 def test_a_base_image_that_cannot_be_had_is_told(containers):
-    from facesim import image
+    from facesim.backends import image
 
     with pytest.raises(InputError, match="no-such-base:1 is not here and cannot be pulled: .* another with --base"):
         image.build("facesim:never", base="no-such-base:1", tell=lambda line: None)
 
 
 def test_the_image_that_a_new_one_replaces_is_removed_unless_it_is_in_use(containers, monkeypatch):
-    from facesim import image
+    from facesim.backends import image
 
     client = engine.connect()
     name = f"{NAME}:replaced"
@@ -603,7 +643,7 @@ def test_the_image_that_a_new_one_replaces_is_removed_unless_it_is_in_use(contai
 
 
 def test_an_image_that_was_made_from_another_facesim_is_told(containers):
-    from facesim import image
+    from facesim.backends import image
 
     client = engine.connect()
     made = client.containers.create(containers, entrypoint=["true"], name=NAME)

@@ -13,7 +13,7 @@ from PIL import Image
 from facesim.data import prepare
 from facesim.data.tables import read_table
 from facesim.data.tfrecord import checksum
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 
 def jpeg(number: int) -> bytes:

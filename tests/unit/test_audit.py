@@ -1,6 +1,6 @@
 """The sync audit's verdicts, from the evidence of runs that went well and of runs that fool people."""
 
-from facesim.audit import audit
+from facesim.runs.audit import audit
 
 MODEL_BYTES = 1_000
 

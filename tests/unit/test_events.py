@@ -12,10 +12,10 @@ import pytest
 
 from cluster import clock
 from facesim.billing.bill import make_bill, submitted
-from facesim.errors import InputError
-from facesim.recovery import spent_s
-from facesim.run import Run
+from facesim.runs.accounting import spent_s
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 M5 = "ml.m5.2xlarge"
 
@@ -134,6 +134,7 @@ def test_whatever_a_host_prints_is_kept_and_is_no_event_unless_it_is_one(run, li
 
 def test_an_event_that_a_host_prints_is_one_of_its_type(run):
     from facesim.backends.printed import Printed
+
     from facesim.runs.events import FaultDone
 
     told = Printed(run).add("algo-2", '{"time_unix_s": 1, "event": "fault", "kind": "interrupt", "target": "host"}', 1)
