@@ -124,20 +124,21 @@ def test_a_folder_that_is_refused_is_left_as_it_is(tmp_path):
     ],
 )
 def test_whatever_a_host_prints_is_kept_and_is_no_event_unless_it_is_one(run, line):
-    from facesim.backends.printed import Printed
+    from facesim.backends.log_stream import LogStream
 
-    told = Printed(run).add("algo-1", line, 1.0)
+    told = LogStream(run).add("algo-1", line, 1.0)
 
     assert told is None
     assert run.log_file("algo-1").read_text(encoding="utf-8") == line + "\n"
 
 
 def test_an_event_that_a_host_prints_is_one_of_its_type(run):
-    from facesim.backends.printed import Printed
-
+    from facesim.backends.log_stream import LogStream
     from facesim.runs.events import FaultDone
 
-    told = Printed(run).add("algo-2", '{"time_unix_s": 1, "event": "fault", "kind": "interrupt", "target": "host"}', 1)
+    told = LogStream(run).add(
+        "algo-2", '{"time_unix_s": 1, "event": "fault", "kind": "interrupt", "target": "host"}', 1
+    )
 
     assert isinstance(told, FaultDone)
     assert (told.host, told.notice_s) == ("algo-2", None)
