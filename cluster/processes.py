@@ -106,7 +106,7 @@ class LocalNode:
                 return
             self._let_go()
             faults = tuple(one for one in self._plan.faults if one.per_minute or one.number not in done)
-            self._plan_file.write_text(replace(self._plan, faults=faults).to_json())
+            self._plan_file.write_text(replace(self._plan, faults=faults).to_json(), encoding="utf-8")
             self._start()
             if self._told:  # meanwhile: nobody told this one
                 self.kill()

@@ -57,7 +57,7 @@ class LocalBackend(Backend):
         )
 
     def submit(self, run: Run, request: Plan) -> LocalNode:
-        run.plan_file.write_text(request.to_json())
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
         # Several tasks share this machine's GPUs.
         environment = cluster_environment(os.environ, ENVIRONMENT | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
         node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,6 +21,7 @@ from typing import IO, Any, NamedTuple
 import psutil
 
 from facesim.util.errors import InputError, reason
+from facesim.util.files import open_regular, read_text
 
 #: For so long a lock that nobody alive has signed is waited for: `look` has it for a moment.
 _MOMENT_S, _PAUSE_S = 0.5, 0.01
@@ -90,6 +92,8 @@ class Claim:
         if self._lock:
             return None
         try:
+            with suppress(FileNotFoundError):
+                open_regular(self._file).close()  # what is no file, such as a pipe, would be waited for
             lock = self._file.open("ab")
         except OSError as error:
             raise InputError(
@@ -163,7 +167,7 @@ class Claim:
 
     def _read(self) -> tuple[Holder, ...]:
         try:
-            holders = json.loads(self._file.read_text(encoding="utf-8"))
+            holders = json.loads(read_text(self._file))
         except (OSError, ValueError, RecursionError):
             return ()
         if not isinstance(holders, list):

@@ -29,7 +29,7 @@ import numpy as np
 
 from cluster import clock
 from facesim.util.errors import FacesimError
-from facesim.util.files import check_fits_memory
+from facesim.util.files import check_fits_memory, open_regular
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _DAMAGED = "damaged-"
@@ -126,7 +126,7 @@ class Checkpoints:
 
 def _read(file: Path) -> Checkpoint:
     """Raises: anything, when the file is damaged."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         has_checksum = _check_bytes(stream)
         stream.seek(0)
         with zipfile.ZipFile(stream) as archive:

@@ -53,7 +53,7 @@ class SageMakerBackend(Backend):
         return made
 
     def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
-        run.plan_file.write_text(request.to_json())
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
         aws = run.job().backend
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
 
