@@ -17,9 +17,6 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
 from facesim.spec.job import Job
 
-#: Leaves room for a suffix in a name of 63 letters.
-_LONGEST_STEM = 54
-
 
 class SageMakerBackend:
     """Sends the request and follows the training job until its results are home."""
@@ -35,9 +32,9 @@ class SageMakerBackend:
             )
         site = site_of(job.backend, Account(job.backend.region), [kind for kind, _ in job.groups])
         # A run that goes on is another training job, with the checkpoints of the first.
-        name, lives = job_name(directory), sum(isinstance(event, Submitted) for event in Run(directory).events())
-        again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
-        made = training_job_request(job, again, inputs.folders, site, lineage=name)
+        lives = sum(isinstance(event, Submitted) for event in Run(directory).events())
+        name, lineage = job_name(directory, again=lives), job_name(directory)
+        made = training_job_request(job, name, inputs.folders, site, lineage=lineage)
         if wrong := problems("CreateTrainingJob", made.request):
             raise InputError(f"SageMaker does not take this training job: {'; '.join(wrong)}")
         return made
