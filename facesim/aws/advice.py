@@ -74,7 +74,7 @@ _MEANINGS = (
         frozenset({"BucketAlreadyExists"}), InputError, "that bucket belongs to somebody else: give another --bucket"
     ),
     _Meaning(
-        frozenset({"TooManyBuckets"}), InputError, "this account has no more buckets to give: name one of them, --bucket"
+        frozenset({"TooManyBuckets"}), InputError, "this account may have no more buckets: name one of them, --bucket"
     ),
     _Meaning(
         frozenset({"ResourceInUse", "ResourceInUseException"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -16,18 +17,15 @@ from tests.conftest import QUICK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-#: Of the standard library, of what facesim needs, and of facesim's own. (What `python -m` itself imports before it
-#: comes to facesim is beyond reach: contextlib, importlib, runpy, types, warnings.)
-NAMES = (
-    *("queue", "random", "secrets", "socket", "tempfile", "json", "copy", "calendar"),
-    *("click", "numpy", "tensorflow", "psutil", "cluster", "tests"),
-)
+#: Of what facesim needs, and of facesim's own; the standard library's come to these.
+NAMES = ("click", "google", "keras", "numpy", "psutil", "pydantic", "rich", "tensorflow", "cluster", "tests")
 
 SETTINGS = {
     "http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "Grpc_Proxy": "http://127.0.0.1:9",
     "no_proxy": "localhost,127.0.0.1", "no_grpc_proxy": "*", "TF_CONFIG": "nonsense", "TF_USE_LEGACY_KERAS": "1",
     "KERAS_BACKEND": "nonsense", "MPLBACKEND": "nonsense", "OMP_NUM_THREADS": "nonsense", "PYTHONIOENCODING": "ascii",
-    "PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONSTARTUP": "nonsense",
+    "PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONSTARTUP": "nonsense", "TF2_BEHAVIOR": "0", "PANDAS_FUTURE": "nonsense",
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "nonsense", "SOURCE_DATE_EPOCH": "nonsense", "WRAPT_PROXY": "nonsense",
 }  # fmt: skip
 
 
@@ -37,12 +35,37 @@ def user(tmp_path: Path) -> Path:
     work, home = tmp_path / "work", tmp_path / "home"
     for folder in (work, home / ".keras", tmp_path / "temporary"):
         folder.mkdir(parents=True)
-    for name in NAMES:
-        (work / f"{name}.py").write_text(f"raise RuntimeError('the user has a file {name}.py')\n")
+    spoil(work, [*NAMES, *standard_library(work)])
     (work / "matplotlibrc").write_text("text.usetex: True\nsvg.fonttype: path\n")
     keras = {"floatx": "float64", "epsilon": 0.01, "backend": "jax", "image_data_format": "channels_first"}
     (home / ".keras" / "keras.json").write_text(json.dumps(keras))
     return work
+
+
+def standard_library(work: Path) -> list[str]:
+    """What a user's file may be called like: not what `python -m` itself imports before it comes to facesim, such as
+    contextlib, runpy, types, warnings.
+    """
+    (work / "empty.py").write_text("import sys; print(*sys.modules)")
+    at_start = subprocess.run([sys.executable, "-m", "empty"], cwd=work, capture_output=True, text=True).stdout.split()
+    return sorted(sys.stdlib_module_names - set(at_start) - set(sys.builtin_module_names))
+
+
+def spoil(work: Path, names: list[str]) -> None:
+    """Put modules of these names there that cannot be imported: packages, libraries, compiled ones, files, in turn."""
+    source = work / "source"
+    for number, name in enumerate(names):
+        text = f"raise RuntimeError('the user has a module {name}')\n"
+        if number % 4 == 0:
+            (work / name).mkdir()
+            (work / name / "__init__.py").write_text(text)
+        elif number % 4 == 1:
+            (work / f"{name}.so").write_text("no library")
+        elif number % 4 == 2:
+            source.write_text(text)
+            py_compile.compile(str(source), cfile=str(work / f"{name}.pyc"))
+        else:
+            (work / f"{name}.py").write_text(text)
 
 
 def facesim_of(user: Path, *arguments: object, timeout_s: float = 200) -> subprocess.CompletedProcess:
