@@ -162,7 +162,7 @@ class HostContainer:
             self._container.reload()
         except APIError:  # it has been removed
             return False
-        return self._container.status == "running"
+        return self._container.status in ("running", "paused")
 
     def _limit_bandwidth(self, host: str, image: str, bits_per_s: float) -> None:
         """From a container beside the host, which may set up the network that it shares with it; the host may not."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
 from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.backends.emulation import told_of_accelerators
 from facesim.backends.spot import live
 from facesim.billing.bill import submitted
 from facesim.disk import is_full, no_room, release, writing_to
@@ -77,6 +78,19 @@ def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tup
     return rendered
 
 
+def preflight(jobs: list[Job], inputs: list[Inputs], output: Path) -> list[str]:
+    """What to tell before jobs run, as far as it can be known without looking at what would run them.
+
+    Raises:
+        InputError: one of them cannot run as it is.
+    """
+    classes = [len(own.data.names) for own in inputs]
+    for job in jobs:
+        check_room(job.faults, output)
+        check_network(job.faults, job.backend.name)
+    return [*told_of_data(inputs), *told_of_accelerators(jobs), *check_memory(jobs, classes)]
+
+
 def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
     """What the study can cost, in words; None if its backend costs nothing.
 
@@ -101,15 +115,11 @@ def run_study(jobs: list[Job], output: Path, watcher: Watcher) -> list[Run]:
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     inputs = prepare_all(jobs, watcher.preparing)
-    classes = [len(own.data.names) for own in inputs]
-    for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
+    for notice in (*preflight(jobs, inputs, output), *check_unseen(jobs, inputs)):
         watcher.noticed(notice)
     rendered = render_jobs(jobs, output, inputs)
     for recovery in dict.fromkeys(job.recovery for job in jobs):
         check_writable(recovery)
-    for faults in dict.fromkeys(job.faults for job in jobs):
-        check_room(faults, output)
-        check_network(faults, jobs[0].backend.name)
     _check_equipment(jobs)
     if estimate := cost_estimate(rendered):
         watcher.noticed(estimate)
@@ -150,12 +160,10 @@ def _resume(run: Run, changes: dict[str, Any], watcher: Watcher) -> Run:
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
     inputs = prepare_inputs(job, watcher.preparing)
-    for notice in told_of_data([inputs]):
+    for notice in preflight([job], [inputs], run.directory):
         watcher.noticed(notice)
     request = job.backend.open().render(job, run.directory, inputs)
     check_writable(job.recovery)
-    check_room(job.faults, run.directory)
-    check_network(job.faults, job.backend.name)
     _check_equipment([job])
     if estimate := cost_estimate([(job, run.directory, request)]):
         watcher.noticed(estimate)

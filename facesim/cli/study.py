@@ -172,13 +172,13 @@ def _baselines(jobs: list[Job], output: Path) -> list[Score]:
 
 
 def _print_dry_run(jobs: list[Job], output: Path) -> int:
-    from facesim.inputs import prepare_all, told_of_data
+    from facesim.inputs import prepare_all
     from facesim.leakage import check_unseen
     from facesim.runs.directory import Run
-    from facesim.study import cost_estimate, render_jobs
+    from facesim.study import cost_estimate, preflight, render_jobs
 
     inputs = prepare_all(jobs, lambda *_: None)
-    check_unseen(jobs, inputs)
+    notices = [*preflight(jobs, inputs, output), *check_unseen(jobs, inputs)]
     rendered = render_jobs(jobs, output, inputs)
     shown = [
         {
@@ -190,7 +190,7 @@ def _print_dry_run(jobs: list[Job], output: Path) -> int:
         }
         for own, (job, directory, request) in zip(inputs, rendered, strict=True)
     ]
-    told: dict[str, Any] = {"runs": shown, "notices": told_of_data(inputs)}
+    told: dict[str, Any] = {"runs": shown, "notices": notices}
     if estimate := cost_estimate(rendered):
         told["estimate"] = estimate
     echo_json(told)

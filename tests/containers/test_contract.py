@@ -218,7 +218,7 @@ def test_a_dry_run_shows_what_is_run_and_starts_nothing(place, faces, tmp_path):
 
     assert shown.code == 0, shown.errors
     (run,) = json.loads(shown.output)["runs"]
-    assert run["job"]["strategy"] == "ps-async"
+    assert run["job"]["strategy"]["name"] == "ps-async"
     assert "compact-cnn" in json.dumps(run["request"]) or "worker-1" in json.dumps(run["request"])
     assert list(tmp_path.iterdir()) == []
 

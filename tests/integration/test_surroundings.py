@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import py_compile
+import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,7 +51,12 @@ def standard_library(work: Path) -> list[str]:
     """
     (work / "empty.py").write_text("import sys; print(*sys.modules)")
     at_start = subprocess.run([sys.executable, "-m", "empty"], cwd=work, capture_output=True, text=True).stdout.split()
-    return sorted(sys.stdlib_module_names - set(at_start) - set(sys.builtin_module_names))
+    beyond_reach = {*at_start, *sys.builtin_module_names}
+    return sorted(name for name in sys.stdlib_module_names - beyond_reach if _is_public(name))
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith("_") and importlib.util.find_spec(name) is not None
 
 
 def spoil(work: Path, names: list[str]) -> None:
@@ -99,6 +107,40 @@ def test_commands_work_in_a_folder_with_files_called_like_modules(user, faces):
     assert described.returncode == 0, described.stderr
     dry = facesim_of(user, "run", "--data", faces, "--dry-run")
     assert dry.returncode == 0, dry.stderr
+
+
+@pytest.mark.parametrize(
+    ("tight", "told"),
+    [
+        ((resource.RLIMIT_AS, 1_500_000_000), "may have 1.5 GB of addresses here (ulimit -v)"),
+        ((resource.RLIMIT_NPROC, 60), "more processes and threads (ulimit -u 60)"),
+    ],
+    ids=["addresses", "processes"],
+)
+def test_limits_that_no_cluster_can_run_under_are_told_before_it_is_started(tight, told):
+    look = (
+        "import os, resource, sys, multiprocessing\n"
+        "from cluster.limits import too_tight\n"
+        f"resource.setrlimit({tight[0]}, ({tight[1]}, {tight[1]}))\n"
+        "os.geteuid() or os.setuid(61234)  # root has no limit of processes\n"
+        "print(too_tight(6))\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, capture_output=True, text=True)
+
+    assert told in ended.stdout, ended.stderr
+
+
+def test_a_run_under_such_limits_is_refused(tmp_path, faces):
+    command = shlex.join(
+        [sys.executable, "-m", "facesim", "run", "--data", str(faces), "--output", str(tmp_path / "runs")]
+    )
+
+    ended = subprocess.run(["bash", "-c", f"ulimit -v 1400000; {command}"], capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 2, ended.stderr
+    assert "ulimit -v unlimited" in ended.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_clone_runs_without_installation_and_its_processes_are_its_own(tmp_path):
