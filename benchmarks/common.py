@@ -12,10 +12,9 @@ from typing import Any
 
 import click
 
-from facesim.progress import Quiet
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
-from facesim.study import run_study
+from facesim.study.runner import run_study
 
 
 @contextmanager
@@ -26,7 +25,7 @@ def run_completed(**options: Any) -> Iterator[Run]:
         RuntimeError: it did not complete.
     """
     with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
-        (run,) = run_study([make_job(**options)], Path(output), Quiet())
+        (run,) = run_study([make_job(**options)], Path(output))
         result = run.result()
         if result is None or result["state"] != "Completed":
             raise RuntimeError(f"the run did not complete: {result and result['failure']}")

@@ -23,8 +23,8 @@ import click
 from benchmarks.published import allreduce, async_ps, synchronous, transient
 from benchmarks.published.calibrate import calibrated
 from benchmarks.published.curves import Curve, summary
-from facesim.files import write_json
 from facesim.forecast.constants import FILE
+from facesim.util.files import write_json
 
 Reader = Callable[[list[dict[str, Any]], dict[str, Any]], Iterator[Curve]]
 

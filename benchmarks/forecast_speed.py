@@ -14,12 +14,12 @@ from pathlib import Path
 
 import click
 
-from facesim.files import write_json
 from facesim.forecast.model import forecast_jobs
 from facesim.forecast.profile_data import Compute, Machine, Profile, Ring, Server, Variable
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.simulate import simulate_async, simulate_barriers, simulate_spot
 from facesim.spec.spot import Spot
+from facesim.util.files import write_json
 
 #: About that of the paper's network on two cores.
 PROFILE = Profile(

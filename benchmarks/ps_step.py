@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from facesim.inputs import prepare_inputs
+from facesim.preflight.inputs import prepare_inputs
 from facesim.runs.directory import Run
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
@@ -58,17 +58,18 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
     """The chief of the measured cluster."""
     import tensorflow as tf
 
-    from facesim.data.pipeline import index_batch
     from facesim.training.context import open_context
-    from facesim.training.forward import forward_of
-    from facesim.training.ps_async import Workers
-    from facesim.training.step import compute_step
+    from facesim.training.tensorflow.forward import forward_of
+    from facesim.training.tensorflow.network import build
+    from facesim.training.tensorflow.pipeline import index_batch
+    from facesim.training.tensorflow.ps_async import Workers
+    from facesim.training.tensorflow.step import compute_step
 
     run = Run(Path(run_directory))
     context = open_context(run, Path(data_directory), Path(checkpoint_directory), "chief", 0, 0)
     served = Workers(context)
     parameters = [variable.value for variable in served.model.trainable_variables]
-    local_model, local_optimizer = context.build()
+    local_model, local_optimizer = build(context)
     batch = index_batch(context.train_indices[: context.experiment.batch], served.labels)
     images = tf.constant(context.data.images[context.train_indices[: context.experiment.batch]])
     scratch = []
@@ -95,7 +96,7 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
     @tf.function
     def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
         # The gradients are returned because a backward pass that nobody uses would be left out.
-        return compute_step(forward_of(local_model), local_optimizer, context.loss, images, batch[1], tf.constant(0))
+        return compute_step(forward_of(local_model), local_optimizer, served.loss, images, batch[1], tf.constant(0))
 
     @tf.function
     def optimise() -> tf.Tensor:

@@ -5,7 +5,7 @@
 
 Jobs of all strategies, one after another, are disturbed until there have been so many: a task of every role in turn,
 the node that supervises them, or the command itself, is killed or stopped, at a random step or while the run starts. A
-command that was killed must leave no process, and is gone on with. It exits with 1 unless every run completed, every
+command that was killed must leave no process, and is continued. It exits with 1 unless every run completed, every
 example was counted once, the audit found what it should, and no process is left. With `--compare` every job is also run
 undisturbed, and each strategy's held-out accuracy must be that of these runs: its mean lies in their interval, or that
 of the difference, paired by seed, has 0 in it.
@@ -60,7 +60,7 @@ _TASK_KINDS: list[dict[str, Any]] = [
 
 
 class Disturbed:
-    """One run of a command, disturbed as `draw` has it, and gone on with until it ends by itself."""
+    """One run of a command, disturbed as `draw` has it, and continued until it ends by itself."""
 
     def __init__(self, options: dict[str, Any], directory: Path, draw: random.Random, roles: list[str]):
         self.happened: Counter[str] = Counter()
@@ -86,7 +86,7 @@ class Disturbed:
         return Run(found[0].parent) if found else None
 
     def _follow(self, arguments: list[str], outside: dict[str, float]) -> None:
-        """Start the command, kill it or its node when it is time, and go on with it when it was killed."""
+        """Start the command, kill it or its node when it is time, and continue it when it was killed."""
         until_s = time.monotonic() + _RUN_S
         process, begin_s = self._start(arguments), time.monotonic()
         try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from benchmarks.common import run_job, show, write
-from facesim.inputs import prepare_data
+from facesim.preflight.inputs import prepare_data
 from facesim.spec.job import make_job
 from facesim.spec.strategies import STRATEGIES
 

@@ -9,4 +9,9 @@ surroundings  what a process finds around it: its environment, where it imports 
 failure     why a task failed, in words
 isolation   a private network namespace where the system allows one
 processes   starts a node on this machine and follows it
+lifeline    a process ends with its parent; pulse: what hangs is noticed
+timers      what is to be done when; faults, network: what is done to tasks on purpose
+clock       time that only goes forward
+hosted/     a host of a SageMaker job
+containers/ executes a CreateTrainingJob request on this machine, a container a host
 """

@@ -1,4 +1,4 @@
-"""Why a task failed, in words: how its process ended, the error that it told of, and the last that it printed."""
+"""Why a task failed, in words: how its process ended, the error that it reported, and its last lines."""
 
 from __future__ import annotations
 

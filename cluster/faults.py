@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from cluster.agenda import Agenda
 from cluster.network import Disturbance, ports_of
+from cluster.timers import Timers
 
 #: kind -> what is done to the target
 KINDS = {
@@ -54,8 +54,9 @@ class Fault:
     `per_minute` times on average, at exponential intervals drawn from `seed`. One of several `targets` is drawn.
 
     Where a job has several hosts, each has the whole script, so that all draw the same. `elsewhere` are the targets
-    that another host sees to. What `outside` says is done by whoever drives the hosts, once the report tells that it is
-    due; a task that has come to its step waits there until it is ended. `number` is the fault's place in the script.
+    that another host sees to. What `outside` says is done by the caller that drives the hosts, once the report tells
+    that it is due; a task that has come to its step waits there until it is ended. `number` is the fault's place in the
+    script.
     """
 
     kind: str
@@ -90,10 +91,10 @@ class Cluster(Protocol):
 
 
 class Injector:
-    """Acts out faults. `report` is told of each as it happens and as it ends."""
+    """Acts out faults. `report` is called with each as it happens and as it ends."""
 
-    def __init__(self, faults: tuple[Fault, ...], cluster: Cluster, agenda: Agenda, report: Callable[..., None]):
-        self._cluster, self._agenda, self._report = cluster, agenda, report
+    def __init__(self, faults: tuple[Fault, ...], cluster: Cluster, timers: Timers, report: Callable[..., None]):
+        self._cluster, self._timers, self._report = cluster, timers, report
         self._at_step = [fault for fault in faults if fault.at_step is not None]
         self._over = False
         self._ends: list[Callable[[], None]] = []
@@ -103,7 +104,7 @@ class Injector:
         os.register_at_fork(after_in_child=self._let_go)  # a task must hold no port of another's, and no disk's room
         for fault in faults:
             if fault.at_s is not None:
-                agenda.add(fault.at_s, lambda fault=fault: self._do(fault, random.Random(fault.seed)))
+                timers.add(fault.at_s, lambda fault=fault: self._do(fault, random.Random(fault.seed)))
             elif fault.per_minute:
                 self._do_again_and_again(fault, random.Random(fault.seed))
 
@@ -125,7 +126,7 @@ class Injector:
         return not any(fault.outside for fault in due)
 
     def refuse(self, ready: list[Any]) -> None:
-        """Reset whoever connects to a port that is taken."""
+        """Reset connections to a port that is taken."""
         for listener in (some for some in self.refusing if some in ready):
             connection, _ = listener.accept()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -142,7 +143,7 @@ class Injector:
             self._do(fault, draw)
             self._do_again_and_again(fault, draw)
 
-        self._agenda.add(draw.expovariate(fault.per_minute / 60), once)
+        self._timers.add(draw.expovariate(fault.per_minute / 60), once)
 
     def _do(self, fault: Fault, draw: random.Random) -> None:
         target = draw.choice(fault.targets)
@@ -163,7 +164,7 @@ class Injector:
                 self._report("fault_ended", kind=fault.kind, target=target)
 
         self._ends.append(once)
-        self._agenda.add(fault.for_s, once)
+        self._timers.add(fault.for_s, once)
 
     def _kill(self, fault: Fault, task: str) -> None:
         self._cluster.signal(task, signal.SIGKILL)
@@ -178,11 +179,11 @@ class Injector:
         def stop() -> None:
             if lasting:
                 self._cluster.signal(task, signal.SIGSTOP)
-                self._agenda.add(_SLOW_PERIOD_S * (1 - fault.share), go_on)
+                self._timers.add(_SLOW_PERIOD_S * (1 - fault.share), go_on)
 
         def go_on() -> None:
             self._cluster.signal(task, signal.SIGCONT)
-            self._agenda.add(_SLOW_PERIOD_S * fault.share, stop)
+            self._timers.add(_SLOW_PERIOD_S * fault.share, stop)
 
         def end() -> None:
             nonlocal lasting
@@ -197,7 +198,7 @@ class Injector:
         for task in tasks:
             self._cluster.hold_back(task, fault.notice_s + fault.for_s)
             self._cluster.signal(task, signal.SIGTERM if fault.notice_s else signal.SIGKILL)
-        self._agenda.add(fault.notice_s, lambda: [self._cluster.signal(task, signal.SIGKILL) for task in tasks])
+        self._timers.add(fault.notice_s, lambda: [self._cluster.signal(task, signal.SIGKILL) for task in tasks])
 
     def _fill(self, fault: Fault, directory: str) -> None:
         # Without a name: the room is free again when this process ends, however that ends.
@@ -230,7 +231,7 @@ class Injector:
             except OSError as error:
                 self._report("fault_failed", kind=fault.kind, target=task, why=str(error))
                 return
-            self._agenda.add(_LOOK_S, lambda: lasting and affect())
+            self._timers.add(_LOOK_S, lambda: lasting and affect())
 
         def end() -> None:
             nonlocal lasting
@@ -263,7 +264,7 @@ class Injector:
             listener.listen()
         except OSError as error:
             if time.monotonic() < until:  # the task has not let go of it yet
-                self._agenda.add(0.02, lambda: self._listen(fault, task, listener, until))
+                self._timers.add(0.02, lambda: self._listen(fault, task, listener, until))
                 return
             listener.close()
             self._report("fault_failed", kind=fault.kind, target=task, why=str(error))

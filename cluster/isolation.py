@@ -1,7 +1,7 @@
 """A private network for the tasks of a host that runs a whole cluster: a Linux network namespace with loopback alone.
 
-TensorFlow's gRPC server listens on every address of its host and authenticates nobody, so whoever reaches the port can
-run code. In a namespace of its own nobody else reaches it, no other program can take its ports, and the namespace's
+TensorFlow's gRPC server listens on every address of its host and authenticates nobody, so everyone who reaches the port
+can run code. In a namespace of its own nobody else reaches it, no other program can take its ports, and the namespace's
 loopback counters are the cluster's traffic. An ordinary user may create one where the system allows user namespaces.
 """
 

@@ -1,9 +1,9 @@
 """The entry point that every host runs: `python -m cluster.node PLAN.json PARENT`, or `--contract MODULE:FUNCTION`.
 
-It speaks a small protocol with whoever started it. On its output it writes one JSON object a line for each event, the
-last of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill` (end at
-once), and answers `ping` with an event `pong`; when its input closes, whoever started it is gone, and it ends at once.
-SIGTERM, SIGINT and SIGHUP drain as `stop` does. It ends with the process PARENT, which started it.
+It speaks a small protocol with the process that started it. On its output it writes one JSON object a line for each
+event, the last of them `node_ended`. On its input it takes a line `stop` (drain, within the plan's grace) or `kill`
+(end at once), and answers `ping` with an event `pong`; when its input closes, that process is gone, and it ends at
+once. SIGTERM, SIGINT and SIGHUP drain as `stop` does. It ends with the process PARENT, which started it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster import clock
-from cluster.contract import Contract, HostWork
 from cluster.failure import why_failed
+from cluster.hosted.contract import Contract, HostWork
+from cluster.hosted.host_watch import HostWatch
+from cluster.hosted.log_relay import LogRelay
 from cluster.isolation import enter_private_network
 from cluster.lifeline import end_with_parent
-from cluster.liveness import Beacon
 from cluster.plan import Plan
-from cluster.relay import Relay
 from cluster.supervisor import COMPLETED, FAILED, STOPPED, Supervisor
 from cluster.surroundings import allow_open_files, set_environment, without_proxies
 
@@ -90,7 +90,7 @@ class _InputAndSignals(_Signals):
 
 
 def report(event: str, **details: Any) -> None:
-    """Tell whoever started this node what happened."""
+    """Tell the process that started this node what happened."""
     with contextlib.suppress(BrokenPipeError):  # it is gone, which the end of our input tells
         print(json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}), flush=True)
 
@@ -120,7 +120,7 @@ def main_hosted(function: str) -> int:
     commands = _Signals()
     report("node_started", pid=os.getpid())
     contract = Contract.read()
-    outcome, reason, relay, beacon = FAILED, "", None, None
+    outcome, reason, relay, watch = FAILED, "", None, None
     failed: list[dict[str, Any]] = []
     told: dict[str, str] = {}  # why, by the task
 
@@ -138,8 +138,8 @@ def main_hosted(function: str) -> int:
     try:
         module, name = function.split(":")
         work: HostWork = getattr(import_module(module), name)(contract)
-        relay = Relay(Path(work.plan.tasks[0].log).parent, work.kept)
-        beacon = Beacon(len(contract.hosts)) if contract.current_host == work.first_host else None
+        relay = LogRelay(Path(work.plan.tasks[0].log).parent, work.kept)
+        watch = HostWatch(len(contract.hosts)) if contract.current_host == work.first_host else None
         there = _await_names(contract.hosts, commands, work.patience_s)
         if there is None and not work.over:
             raise TimeoutError(f"not all of {', '.join(contract.hosts)} are known after {work.patience_s:.0f} s")
@@ -150,7 +150,7 @@ def main_hosted(function: str) -> int:
         elif not there or commands.read(wait(commands.files(), 0)):
             outcome = STOPPED
         else:
-            outcome = Supervisor(work.plan, tell, commands, beacon).run()
+            outcome = Supervisor(work.plan, tell, commands, watch).run()
         if outcome == FAILED:
             reason = _reason(work.plan, failed, told)
         work.finish(outcome)
@@ -159,8 +159,8 @@ def main_hosted(function: str) -> int:
         outcome, reason = FAILED, f"{type(error).__name__}: {error}"
     if outcome == FAILED:
         contract.tell_failure(f"{contract.current_host}: {reason}")
-    if beacon:
-        beacon.end()
+    if watch:
+        watch.end()
     if relay:
         relay.end()
     report("node_ended", host=contract.current_host, outcome=outcome)

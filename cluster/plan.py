@@ -48,7 +48,7 @@ class Plan:
     twice as long after each next. `faults` are done to the tasks on purpose.
 
     A task that hangs, without progress for longer than `hang_s` seconds and for many of its own steps, is named and
-    treated as one that died; 0: never. So is the node itself, by whoever started it.
+    treated as one that died; 0: never. So is the node itself, by the process that started it.
     """
 
     tasks: tuple[Task, ...]

@@ -40,8 +40,8 @@ _ENDS_S = 10.0
 class LocalNode:
     """A running `cluster.node`.
 
-    The node has a session of its own, so that Ctrl-C on the terminal reaches only whoever started it, who then drains
-    it in order. When this process ends, in whatever way, the node and its tasks end too.
+    The node has a session of its own, so that Ctrl-C on the terminal reaches only the process that started it, which
+    then drains it in order. When this process ends, in whatever way, the node and its tasks end too.
 
     A node that was killed, or that hangs, is started again, with all its tasks, as often as its plan allows restarts.
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What tasks tell of themselves by this module.
+#: What tasks report of themselves by this module.
 BEAT = "beat"
 
 TRAINING = "training"
@@ -42,7 +42,7 @@ def beat_s(hang_s: float) -> float:
 
 
 class _Progress:
-    """What this process has told of its progress."""
+    """What this process has reported of its progress."""
 
     def __init__(self) -> None:
         self.doing = _STARTING
@@ -95,7 +95,7 @@ def phase(doing: str) -> Iterator[None]:
 
 
 def start_beating(tell: Callable[..., None], every_s: float) -> None:
-    """Have a thread of this process tell of its progress for as long as it lives."""
+    """Have a thread of this process report its progress for as long as it lives."""
     global _progress  # noqa: PLW0603
     _progress = _Progress()  # not what the process has learnt that this one was forked from
 

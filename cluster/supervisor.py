@@ -22,11 +22,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from cluster.agenda import Agenda
 from cluster.faults import Injector
 from cluster.plan import Plan, Task
 from cluster.pulse import BEAT, Pulses, beat_s
 from cluster.task import AGAIN, CONNECTED, CONNECTING, REACHED, run_task
+from cluster.timers import Timers
 from cluster.topology import why_unconnected
 
 #: How a host's work can end.
@@ -64,7 +64,7 @@ class Others(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether every other host has done what it has to do at the steps that it was told of."""
+        """Whether every other host has done what it has to do at the steps that were reported to it."""
 
 
 class Supervisor:
@@ -87,7 +87,7 @@ class Supervisor:
         self._channels: dict[str, Connection] = {}
         self._monitor: BaseProcess | None = None
         self._working = {task.name for task in plan.tasks if not task.serves}
-        self._agenda = Agenda()
+        self._timers = Timers()
         self._pulses = Pulses(plan.hang_s, set(self._working), plan.leader)
         self._beat_s = beat_s(plan.hang_s) if plan.hang_s else None
         self._held_back: dict[str, float] = {}
@@ -102,13 +102,13 @@ class Supervisor:
 
     def run(self) -> str:
         """Start every task and return how the work ended, with nothing left running."""
-        self._injector = Injector(self._plan.faults, self, self._agenda, self._report)
+        self._injector = Injector(self._plan.faults, self, self._timers, self._report)
         try:
             self._start(self._tasks)
             if self._beat_s:
-                self._agenda.add(self._beat_s, self._look_for_hung_ones)
+                self._timers.add(self._beat_s, self._look_for_hung_ones)
             while self._outcome is None:
-                ready = wait(self._awaited(), self._agenda.wait_s())
+                ready = wait(self._awaited(), self._timers.wait_s())
                 self._obey(self._commands.read(ready))
                 self._listen(ready)
                 if self._others:
@@ -116,7 +116,7 @@ class Supervisor:
                 self._let_go_on()
                 self._injector.refuse(ready)
                 self._attend(ready)
-                self._agenda.do_what_is_due()
+                self._timers.run_due()
             if not self._at_once:
                 self._end(self._monitor, _MONITOR_END_S)
             return self._outcome
@@ -196,8 +196,8 @@ class Supervisor:
             self._stopping = True
             self._report("stopping", grace_s=self._plan.grace_s)
             self._injector.end()
-            self._agenda.clear()
-            self._agenda.add(self._plan.grace_s, self._exceed_grace)
+            self._timers.clear()
+            self._timers.add(self._plan.grace_s, self._exceed_grace)
             if self._plan.leader in self._running:
                 self._running[self._plan.leader].terminate()
             else:
@@ -246,7 +246,7 @@ class Supervisor:
             self._unconnected.add(name)
             process.kill()
 
-        self._agenda.add(within_s, end)
+        self._timers.add(within_s, end)
 
     def _let_go_on(self) -> None:
         """Let tasks go on after what was to be done at their step, here and on the other hosts."""
@@ -283,7 +283,7 @@ class Supervisor:
                 continue
             self._report("hung", **asdict(hung))
             self.signal(hung.task, signal.SIGKILL)
-        self._agenda.add(self._beat_s, self._look_for_hung_ones)
+        self._timers.add(self._beat_s, self._look_for_hung_ones)
 
     def _recover(self, failed: list[str]) -> None:
         """Have the tasks that failed started again, or all of them, unless it is hopeless."""
@@ -304,7 +304,7 @@ class Supervisor:
             self._abandon()
         self._report("recovering", task=failed[0], restart=self._restarts, starting=names, in_s=in_s)
         self._starting |= set(names)
-        self._agenda.add(in_s, lambda: self._start_again(names))
+        self._timers.add(in_s, lambda: self._start_again(names))
 
     def _abandon(self) -> None:
         """End every task at once: what they did since the last checkpoint is lost anyway."""

@@ -22,9 +22,9 @@ from cluster.pulse import start_beating
 
 #: The exit code of a task that failed for want of something that may come back (EX_TEMPFAIL of sysexits.h).
 AGAIN = 75
-#: What a task tells of by `reached`.
+#: What a task reports by `reached`.
 REACHED = "reached"
-#: What a task tells of by `connecting`: that it waits for others, and that it waits no more.
+#: What a task reports by `connecting`: that it waits for others, and that it waits no more.
 CONNECTING, CONNECTED = "connecting", "connected"
 
 _supervisor: Connection | None = None

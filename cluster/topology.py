@@ -111,8 +111,8 @@ def why_unconnected(addresses: Sequence[str], patience_s: float = 2.0) -> str:
 def free_ports(count: int) -> list[int]:
     """`count` distinct loopback ports on which nothing listens now.
 
-    TensorFlow's server opens its port itself, so a port cannot be held for it. Whoever starts the tasks must be ready
-    to find one taken; in a private network (`cluster.isolation`) that cannot happen.
+    TensorFlow's server opens its port itself, so a port cannot be held for it. The caller that starts the tasks must be
+    ready to find one taken; in a private network (`cluster.isolation`) that cannot happen.
 
     Raises:
         OSError: fewer than `count` are free.

@@ -1,3 +1,44 @@
-"""facesim: the same face-recognition training on one machine and on a cluster, measured and compared honestly."""
+"""facesim: the same face-recognition training on one machine and on a cluster, measured and compared honestly.
+
+From Python: `facesim.run`, `facesim.Study`, `facesim.load`, `facesim.compare`; `facesim.api` describes them. They are
+imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, load, run
+    from facesim.util.errors import FacesimError, InputError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Comparison",
+    "FacesimError",
+    "InputError",
+    "JsonLines",
+    "Observer",
+    "Recognizer",
+    "Run",
+    "Study",
+    "compare",
+    "load",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.endswith("Error"):
+        from facesim.util import errors as home
+    else:
+        from facesim import api as home
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

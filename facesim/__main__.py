@@ -7,6 +7,9 @@ in the middle of imports.
 
 import os
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import facesim
 
@@ -32,11 +35,23 @@ def run() -> int:
         signal.signal(signal.SIGINT, interrupted)
     surroundings.set_environment(surroundings.without_settings(os.environ))
     os.umask(os.umask(0) & 0o077)  # whatever others may not: who makes a file must be able to read it
+    warnings.formatwarning = _in_one_line(warnings.formatwarning)
     from facesim.cli import main
 
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return main()
+
+
+def _in_one_line(formatted: Callable[..., str]) -> Callable[..., str]:
+    """How warnings are shown: facesim's own are for users, who need no line of code."""
+
+    def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        if category.__module__.partition(".")[0] == "facesim":
+            return f"facesim: {message}\n"
+        return formatted(message, category, *place, **more)
+
+    return shown
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pytest
 
 from facesim.cli import main
 from facesim.data import RenderSpec, render_folder
-from facesim.run import Run, find_runs
+from facesim.runs.directory import Run, find_runs
 
 ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
 

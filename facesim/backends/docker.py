@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.containers import INTERRUPTED, ContainerJob
-from cluster.engine import EngineError, capacity
-from facesim import image
-from facesim.aws.advice import AwsError
-from facesim.aws.storage import unpack
+from cluster.containers.engine import EngineError, capacity
+from cluster.containers.job import INTERRUPTED, ContainerJob
+from facesim.backends import image
+from facesim.backends.collect_results import collect_results
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
-from facesim.backends.homecoming import bring_home
-from facesim.backends.printed import Printed
+from facesim.backends.log_stream import LogStream
+from facesim.backends.sagemaker.advice import AwsError
+from facesim.backends.sagemaker.storage import unpack
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
-from facesim.errors import InputError
-from facesim.inputs import Inputs
 from facesim.metrics.files import SampleWriter
-from facesim.recovery import all_again
+from facesim.preflight.inputs import Inputs
+from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: Stands where an account's role and bucket would: nothing here asks for the one or looks into the other.
 _ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"
@@ -79,7 +79,7 @@ class DockerExecution:
             )
         except EngineError as error:
             raise InputError(str(error)) from None
-        self._printed = Printed(run)
+        self._log_stream = LogStream(run)
         self._state = ""
         self._writers: dict[str, SampleWriter] = {}
         # Drained, killed, interrupted as the job itself is.
@@ -92,18 +92,18 @@ class DockerExecution:
             if event is None:
                 yield None
             elif event["event"] == "log":
-                told = self._printed.add(event["host"], event["line"], event["time_unix_s"])
-                if told and told["event"] == "fault" and told["kind"] == "interrupt":
-                    self._job.interrupt(told["notice_s"], told["for_s"])
+                reported = self._log_stream.add(event["host"], event["line"], event["time_unix_s"])
+                if reported and reported["event"] == "fault" and reported["kind"] == "interrupt":
+                    self._job.interrupt(reported["notice_s"], reported["for_s"])
                 # Hosts stop at an interruption as well, but the job does not.
-                if told and not (told["event"] == "stopping" and self._state == INTERRUPTED):
-                    yield told
+                if reported and not (reported["event"] == "stopping" and self._state == INTERRUPTED):
+                    yield reported
             elif event["event"] == "stats":
                 self._record(**event)
             elif event["event"] == "node_ended":
-                missing = self._bring_home()
+                missing = self._collect_results()
                 if event["outcome"] == "completed" and missing:
-                    why = f"the job completed, but not all that it left came home: {missing}"
+                    why = f"the job completed, but some of its results are missing: {missing}"
                     event |= {"outcome": "failed", "reason": why}
                 yield event
             else:
@@ -130,7 +130,7 @@ class DockerExecution:
             )
         self._writers[host].write(time_unix_s, "host", int(host.rsplit("-", 1)[1]) - 1, values)
 
-    def _bring_home(self) -> str:
+    def _collect_results(self) -> str:
         """Put what the hosts left into the run directory; what is missing of it, in words."""
         scratch = self._run.directory / _SCRATCH
         results = f"{self._request.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self._request.name}/output"
@@ -142,8 +142,8 @@ class DockerExecution:
                 unpack(archive, scratch / name)
             except AwsError as error:
                 missing.append(str(error))
-        bring_home(scratch / "output", scratch / "model", self._run)
-        self._printed.settle()
+        collect_results(scratch / "output", scratch / "model", self._run)
+        self._log_stream.settle()
         if not missing and self._run.outcome() is None:
             missing.append(f"the chief left no {self._run.outcome_file.name}")
         return "; ".join(missing)

@@ -6,11 +6,11 @@ the hosts are to each other, and how computing compares with communicating, stay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.host import HostShape
+from cluster.containers.host import HostShape
 from facesim.billing.catalogue import instance
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job
@@ -77,19 +77,6 @@ def hosts_of_request(request: Mapping[str, Any]) -> dict[str, int]:
     for group in resources.get("InstanceGroups") or [resources]:
         hosts[group["InstanceType"]] = hosts.get(group["InstanceType"], 0) + group["InstanceCount"]
     return hosts
-
-
-def told_of_accelerators(jobs: Iterable[Job]) -> list[str]:
-    """That instances are named for their GPUs where jobs train with what this machine has, in words."""
-    told = {}
-    for job in jobs:
-        for name, _ in job.groups if job.backend.measurement == "emulated" else ():
-            if gpu := instance(name).accelerator:
-                told[
-                    f"{name} has a GPU ({gpu}), which --backend {job.backend.name} does not emulate: it trains with "
-                    f"what this machine has, and its times say nothing about {name}"
-                ] = None
-    return list(told)
 
 
 def takes_all_hosts(fault: Fault) -> bool:

@@ -1,6 +1,7 @@
 """A host of a SageMaker job, or of one that the docker backend runs: from its contract to what it has to do.
 
-Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.backends.homecoming` makes one of them.
+Each host leaves a run directory of its own, /opt/ml/output/data/HOST; `facesim.backends.collect_results` makes one of
+them.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.contract import Contract, HostWork
 from cluster.faults import Fault as Script
-from cluster.limits import available_cpus
-from cluster.liveness import ATTEND, PORT
+from cluster.hosted.cgroup import available_cpus
+from cluster.hosted.contract import Contract, HostWork
+from cluster.hosted.host_watch import PORT, WATCHER
+from cluster.hosted.log_relay import Kept
 from cluster.plan import Plan, Task
-from cluster.relay import Kept
 from cluster.supervisor import STOPPED
 from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import PRELOAD, monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
-from facesim.disk import release
-from facesim.files import append, write_json
-from facesim.metrics.place import HOST
+from facesim.metrics.host_identity import HOST
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job
+from facesim.util.disk import release
+from facesim.util.files import append, write_json
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
@@ -170,9 +171,9 @@ def _faults(job: Job, run: Run, tasks: list[str], is_first: bool, done: _Done) -
 
 def _attend(run: Run, first_host: str, number: int, over: bool) -> Task:
     return Task(
-        role=ATTEND,
+        role=WATCHER,
         index=number,
-        target="cluster.liveness:attend",
+        target="cluster.hosted.host_watch:watch_first_host",
         arguments=(first_host, _ENDED_BEFORE_S if over else _FIRST_HOST_S, PORT, over),
-        log=str(run.log_file(f"{ATTEND}-{number}")),
+        log=str(run.log_file(f"{WATCHER}-{number}")),
     )

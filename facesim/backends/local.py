@@ -12,10 +12,10 @@ from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
-from facesim.errors import InputError
-from facesim.inputs import Inputs
+from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from cluster.plan import Task
 from cluster.topology import Topology
-from facesim.inputs import DATA, PRETRAINED
+from facesim.preflight.inputs import DATA, PRETRAINED
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
 
 #: Loaded once, before the tasks are forked.
-PRELOAD = ("facesim.training.lean", "facesim.training.task")
+PRELOAD = ("facesim.training.tensorflow.preload", "facesim.training.tensorflow.task")
 
 #: What TensorFlow and its libraries must find when they are loaded. glibc gives every buffer as large as this network's
 #: parameters back to the system as soon as it is free, and each new one costs a page fault for every 4 kB; so do the
@@ -43,8 +43,8 @@ def training_task(
     neighbours: int,
     environment: Mapping[str, str] | None = None,
 ) -> Task:
-    """One task of a topology, which leaves what it does in `run`. It reads `folders`, as `facesim.inputs.Inputs` has
-    them, and goes on from the newest of the checkpoints if there are any.
+    """One task of a topology, which leaves what it does in `run`. It reads `folders`, as
+    `facesim.preflight.inputs.Inputs` has them, and continues from the newest of the checkpoints if there are any.
 
     It is on `host`, which has `cores`, where as many tasks as `neighbours`, itself included, compute at the same time:
     each gets its share of the cores, for more threads would only take turns. A chief that coordinates evaluates while
@@ -60,7 +60,7 @@ def training_task(
     return Task(
         role=role,
         index=index,
-        target="facesim.training.task:" + ("serve" if serves else "train"),
+        target="facesim.training.tensorflow.task:" + ("serve" if serves else "train"),
         arguments=(str(run.directory), threads, *([] if serves else map(str, reads))),
         log=str(run.log_file(f"{role}-{index}")),
         serves=serves,

@@ -5,7 +5,8 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
     /opt/ml/input/config/        resourceconfig.json, hyperparameters.json, inputdataconfig.json
     /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder
     /opt/ml/input/data/pretrained
-                                 the network that training starts from, if it does: `facesim.pretrained`'s folder
+                                 the network that training starts from, if it does: the folder of
+                                 `facesim.preflight.pretrained`
     /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
     /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
     /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
@@ -26,11 +27,11 @@ from urllib.parse import urlsplit
 
 from facesim.backends.tasks import ENVIRONMENT
 from facesim.billing.catalogue import instance
-from facesim.errors import InputError
-from facesim.inputs import DATA
 from facesim.metrics.announced import METRIC_DEFINITIONS
+from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: The hyperparameter that holds the job as JSON.
 JOB = "job"
@@ -114,8 +115,8 @@ def training_job_request(
     Every job has checkpoints, so spot capacity that is taken away costs no more than what came after the newest.
 
     Args:
-        folders: what its tasks read, by name, as `facesim.inputs.Inputs` has it.
-        lineage: the name of the first of the jobs that go on with each other's checkpoints; left out, this is it.
+        folders: what its tasks read, by name, as `facesim.preflight.inputs.Inputs` has it.
+        lineage: the name of the first of the jobs that continue from each other's checkpoints; left out, this is it.
         environment: variables of the container, beside those that every job has.
 
     Raises:

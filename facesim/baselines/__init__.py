@@ -1,34 +1,50 @@
 """Classical recognition, without a network: the bar that training has to pass on as few images as these.
 
 `BASELINES` names the methods without importing scikit-learn or scikit-image. Adding one is one function in
-`facesim.baselines.methods` and one line.
+`facesim.baselines.methods` and one line; another package adds one by an entry point of `facesim.baselines`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from facesim.util.registry import Registry
 
 #: Beyond so many images a study leaves the baselines out: they would take longer than training.
 MAX_IMAGES = 20_000
 
 
 class Baseline(NamedTuple):
-    """A method, as far as it can be told without its libraries: its function in `methods`, what it is, and whether it
-    learns how images of one person differ, for which one training image of each is too few.
+    """A method, as far as it can be told without its libraries: its function, or where that is (`module:function`),
+    what it is, and whether it learns how images of one person differ, for which one training image of each is too few.
+
+    The function takes training images, float32 (n, height, width), 0-1, their labels, the images to test on and a seed,
+    and returns the labels that it gives to these.
     """
 
-    function: str
+    function: str | Callable[..., Any]
     summary: str
     within: bool = False
 
 
-BASELINES: dict[str, Baseline] = {
-    "eigenfaces": Baseline("eigenfaces", "principal components, nearest neighbour (Turk and Pentland, 1991)"),
-    "fisherfaces": Baseline("fisherfaces", "principal components, then discriminants (Belhumeur et al., 1997)", True),
-    "lbp-svm": Baseline("lbp_svm", "local binary patterns in 8x8 cells (Ahonen et al., 2006), linear SVM"),
-    "hog-svm": Baseline("hog_svm", "oriented gradients (Dalal and Triggs, 2005), linear SVM"),
-}
+def _method(name: str, summary: str, within: bool = False) -> Baseline:
+    return Baseline(f"facesim.baselines.methods:{name}", summary, within)
+
+
+BASELINES: Registry[Baseline] = Registry(
+    "baseline",
+    "facesim.baselines",
+    {
+        "eigenfaces": _method("eigenfaces", "principal components, nearest neighbour (Turk and Pentland, 1991)"),
+        "fisherfaces": _method(
+            "fisherfaces", "principal components, then discriminants (Belhumeur et al., 1997)", within=True
+        ),
+        "lbp-svm": _method("lbp_svm", "local binary patterns in 8x8 cells (Ahonen et al., 2006), linear SVM"),
+        "hog-svm": _method("hog_svm", "oriented gradients (Dalal and Triggs, 2005), linear SVM"),
+    },
+)
 
 
 class Score(NamedTuple):
@@ -51,6 +67,6 @@ def means(scores: list[Score]) -> dict[str, dict[str, float]]:
             "balanced_accuracy": fmean(score.balanced_accuracy for score in own),
             "seconds": fmean(score.seconds for score in own),
         }
-        for name in BASELINES
+        for name in dict.fromkeys([*BASELINES, *(score.method for score in scores)])
         if (own := [score for score in scores if score.method == name])
     }

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.baselines import Score
-from facesim.disk import writing_to
-from facesim.files import write_json
+from facesim.baselines import MAX_IMAGES, Score
+from facesim.preflight.inputs import prepare_all
 from facesim.spec.data import DataSpec
+from facesim.spec.job import Job
+from facesim.util.disk import writing_to
+from facesim.util.files import write_json
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
@@ -48,6 +50,26 @@ def record_baselines(
                 write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), entry]})
         scores += [Score(**score) for score in entry["scores"]]
     return scores
+
+
+def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], list[str]]:
+    """The scores of every method on the data and splits of a study's jobs, kept in `folder`; and why there are none of
+    data that is too large, in words.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    scores: dict[DataSpec, list[Score]] = {}
+    left_out: dict[str, None] = {}
+    jobs = list(jobs)
+    for job, inputs in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
+        data, spec = inputs.data, job.experiment.data_spec
+        if (images := len(data.labels)) > MAX_IMAGES:
+            told = f"{data.name} has {images:,} images, and they take too long on more than {MAX_IMAGES:,}"
+            left_out[f"no classical baselines: {told}"] = None
+        elif spec not in scores:
+            scores[spec] = record_baselines(data, job.experiment.model_dump(), [spec.seed], folder)
+    return [score for own in scores.values() for score in own], list(left_out)
 
 
 def read_baselines(

@@ -13,6 +13,7 @@ from facesim.baselines import BASELINES, Score, methods
 from facesim.data.identity import identity_of
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
+from facesim.util.registry import loaded
 
 
 def tested_on(data: PreparedData, held_out: float, seed: int) -> str:
@@ -32,12 +33,12 @@ def score_baselines(
     images = methods.grey(np.asarray(data.images))
     truth = data.labels[test]
     scores = []
-    for name, baseline in BASELINES.items():
+    for name, baseline in BASELINES.available():
         if baseline.within and len(train) <= len(data.names):
             continue
         progress(name)
         begin = time.perf_counter()
-        said = getattr(methods, baseline.function)(images[train], data.labels[train], images[test], seed)
+        said = loaded(baseline.function)(images[train], data.labels[train], images[test], seed)
         seconds = time.perf_counter() - begin
         scores.append(
             Score(name, seed, float(accuracy_score(truth, said)), float(balanced_accuracy_score(truth, said)), seconds)

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from facesim.errors import InputError
-from facesim.folders import cache_folder
+from facesim.util.errors import InputError
+from facesim.util.folders import cache_folder
 
 _FILE = Path(__file__).with_name("instances.json")
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from facesim.errors import InputError
 from facesim.spec.spot import Spot
+from facesim.util.errors import InputError
 
 #: What `--spot` alone plays: capacity as `facesim.billing.synthetic` makes it up.
 PACKAGED_TRACE = Path(__file__).with_name("spot_trace.csv")

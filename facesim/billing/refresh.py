@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from facesim.billing.catalogue import instances, refreshed_file
-from facesim.errors import FacesimError, InputError
-from facesim.files import write_json
+from facesim.util.errors import FacesimError, InputError
+from facesim.util.files import write_json
 
 #: The Pricing API answers for every region, from a few.
 _ENDPOINT_REGION = "us-east-1"

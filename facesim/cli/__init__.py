@@ -15,7 +15,7 @@ from facesim import __version__
 from facesim.cli import about, aws, data, image, prices, recognition, study
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
-from facesim.errors import FacesimError, reason
+from facesim.util.errors import FacesimError, InputError, reason
 
 #: What a shell sets, to a word such as `bash_source`, when it asks what can be completed.
 _COMPLETE = "_FACESIM_COMPLETE"
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             complain(str(error))
         return error.exit_code
     except FacesimError as error:
-        complain(str(error))
+        complain(error.on_command_line if isinstance(error, InputError) else str(error))
         return error.exit_code
     except (Exception, KeyboardInterrupt) as error:
         return _last(error, args)
@@ -103,7 +103,7 @@ def _command(args: list[str]) -> list[str]:
 
 def _keep(error: BaseException, command: str) -> Path:
     """Write the traceback to a file of its own that nobody else can read, and return where it is."""
-    from facesim.folders import state_folder
+    from facesim.util.folders import state_folder
 
     folder = state_folder() / "errors"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -23,7 +23,10 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
     hush_tensorflow()
     from facesim.models.size import size
 
-    sizes = {name: size(name, head, (image_size, image_size, 3), identities, batch)._asdict() for name in MODELS}
+    sizes = {
+        name: size(name, head, (image_size, image_size, 3), identities, batch)._asdict()
+        for name, _ in MODELS.available()
+    }
     if as_json:
         echo_json(sizes)
         return
@@ -39,7 +42,7 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
     if large := [name for name, own in sizes.items() if own["head_bytes"] > memory]:
         told = f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n"
         echo(click.style(told, fg="red"))
-    for name, about in HEADS.items():
+    for name, about in HEADS.available():
         echo(f"--head {name:10}{about.summary}")
 
 
@@ -50,9 +53,9 @@ def recipes(as_json: bool) -> None:
     from facesim.spec.options import flag
 
     if as_json:
-        echo_json({name: recipe._asdict() for name, recipe in RECIPES.items()})
+        echo_json({name: recipe._asdict() for name, recipe in RECIPES.available()})
         return
-    for name, recipe in RECIPES.items():
+    for name, recipe in RECIPES.available():
         echo(f"--recipe {name:10}{recipe.summary}")
         for setting, value in recipe.settings.items():
             echo(f"    {flag(setting)}" + ("" if value is True else f" {value}"))
@@ -62,7 +65,7 @@ def recipes(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def doctor(as_json: bool) -> int:
     """Check that this machine can run facesim, and say what to do where it cannot."""
-    from facesim.doctor import examine
+    from facesim.cli.doctor import examine
 
     checks = examine()
     if as_json:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.output import console, echo, echo_json
+from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
     from facesim.runs.directory import Run
 
 _region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
 
 
 def _account(region: str | None) -> Account:
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
 
     return Account(region)
 
@@ -63,22 +63,20 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
     JOB is the run directory that it was started from, or the training job's name.
     """
 
-    from facesim.aws.attach import open_run
-    from facesim.aws.job import SageMakerJob
-    from facesim.cli.study import INTERRUPTED, show_report
-    from facesim.progress import make_watcher
+    from facesim import api
+    from facesim.backends.sagemaker.attach import open_run
+    from facesim.backends.sagemaker.job import SageMakerJob
+    from facesim.cli.study import INTERRUPTED, observers, show_report
     from facesim.runs.states import RunState
-    from facesim.study import attach as follow
+    from facesim.study.runner import attach as follow
 
     name, region = _name_and_region(target, region)
     account = _account(region)
     run = open_run(account, name, Path(target) if _is_run(target) else output)
     if run.result() is None:
         execution = SageMakerJob(run, account, name, on_interrupt=run.job().backend.on_interrupt)
-        watcher = make_watcher(console(), quiet=as_json)
-        watcher.started(run, 1, 1)
-        watcher.ended(run, follow(run, execution, "measured", watcher))
-    show_report([run], run.directory / "report.html", as_json)
+        follow(run, execution, "measured", observers(as_json))
+    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
@@ -90,8 +88,8 @@ def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def status(target: str | None, region: str | None, as_json: bool) -> None:
     """Tell how a training job at AWS does; without JOB, the newest ones of facesim's."""
-    from facesim.aws.bill import reported
-    from facesim.aws.calls import OUTCOMES, describe, newest
+    from facesim.backends.sagemaker.bill import reported
+    from facesim.backends.sagemaker.calls import OUTCOMES, describe, newest
 
     if target is None:
         jobs = newest(_account(region))
@@ -113,7 +111,7 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
     echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
     for transition in told.get("SecondaryStatusTransitions", []):
         end = transition.get("EndTime")
-        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   going on"
+        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   running"
         echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
     if "FailureReason" in told:
         echo(f"  {told['FailureReason']}")
@@ -130,9 +128,9 @@ def status(target: str | None, region: str | None, as_json: bool) -> None:
 @_region
 def logs(target: str, host: str | None, follow: bool, region: str | None) -> None:
     """Print what the hosts of a training job at AWS printed."""
-    from facesim.aws.calls import OUTCOMES, describe
-    from facesim.aws.logs import LogTail
-    from facesim.aws.session import asking, redacted
+    from facesim.backends.sagemaker.calls import OUTCOMES, describe
+    from facesim.backends.sagemaker.logs import LogTail
+    from facesim.backends.sagemaker.session import asking, redacted
 
     name, region = _name_and_region(target, region)
     account = _account(region)
@@ -153,7 +151,7 @@ def logs(target: str, host: str | None, follow: bool, region: str | None) -> Non
 @_region
 def cancel(target: str, region: str | None) -> None:
     """Stop a training job at AWS; it may save and upload for two minutes more. Harmless when repeated."""
-    from facesim.aws.calls import cancel as stop
+    from facesim.backends.sagemaker.calls import cancel as stop
 
     name, region = _name_and_region(target, region)
     going_on = stop(_account(region), name)
@@ -169,7 +167,7 @@ def cancel(target: str, region: str | None) -> None:
 def policy(name: str, region: str | None, role: str, bucket: str | None, prefix: str) -> None:
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
     jobs run as, or the `trust` of that role."""
-    from facesim.aws.policies import policy as written
+    from facesim.backends.sagemaker.policies import policy as written
 
     account = _account(region)
     places = {
@@ -212,7 +210,7 @@ def emulator(
     import threading
 
     try:
-        from facesim.emulator.endpoint import Emulator
+        from facesim.testing.emulator.endpoint import Emulator
     except ImportError as error:
         raise InputError(f"the emulator needs more packages ({error.name}): pip install 'facesim[emulator]'") from None
 

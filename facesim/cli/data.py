@@ -11,7 +11,7 @@ import click
 from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import group
-from facesim.errors import doing
+from facesim.util.errors import doing
 
 if TYPE_CHECKING:
     from facesim.data import Description
@@ -60,7 +60,7 @@ def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
 
     from facesim.data import describe as describe_data
     from facesim.data.describe import original_sizes
-    from facesim.inputs import prepare_data
+    from facesim.preflight.inputs import prepare_data
     from facesim.spec.job import make_job
 
     job = make_job(data=source, max_bad_files=1.0, **options)

@@ -19,7 +19,7 @@ def image() -> None:
 @click.option("--tensorflow", help="TensorFlow's package; `tensorflow[and-cuda]` for GPUs  [default: tensorflow-cpu]")
 def build(tag: str | None, base: str | None, tensorflow: str | None) -> None:
     """Make the image from the facesim that is installed here. Only the first time takes minutes."""
-    from facesim import image as images
+    from facesim.backends import image as images
 
     name = tag or images.IMAGE
     made = images.build(name, base or images.BASE, tensorflow or images.TENSORFLOW, tell=echo)
@@ -30,7 +30,7 @@ def build(tag: str | None, base: str | None, tensorflow: str | None) -> None:
 @click.option("--tag", help="name of the image  [default: facesim:VERSION]")
 def check(tag: str | None) -> None:
     """Whether an engine answers and has the image of the facesim that is installed here."""
-    from facesim import image as images
+    from facesim.backends import image as images
 
     name = tag or images.IMAGE
     images.check(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.errors import FacesimError, reason
+from facesim.util.errors import FacesimError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 from facesim.cli.output import writing
-from facesim.errors import InputError
-from facesim.files import read_toml
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:

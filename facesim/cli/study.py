@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +12,13 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command, read_config
-from facesim.errors import DiskFull, InputError
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import DiskFull, InputError
 
 if TYPE_CHECKING:
-    from facesim.baselines import Score
-    from facesim.runs.directory import Run
+    from facesim.api import Comparison, Run
     from facesim.runs.records import Result
-    from facesim.spec.data import DataSpec
-    from facesim.spec.job import Job
-    from facesim.study import Watcher
+    from facesim.study.observers import Observer
 
 INTERRUPTED = 130
 
@@ -49,6 +45,8 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
             help="TOML file with any of these options; flags win over it"),
         own("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
         own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
+        own("--json-lines", type=file, metavar="FILE", common=False,
+            help="also write to this file what happens as it happens, a JSON object a line"),
         help_all(),
     ]  # fmt: skip
 
@@ -63,7 +61,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
 @click.command(cls=GroupedCommand)
 @_study_options(["single"])
 @own("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
-     help="go on with a run that did not complete; its options stay but for those given")  # fmt: skip
+     help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
     """Train with one strategy (or several) and show what came of it."""
@@ -74,21 +72,23 @@ def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
 
 
 def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
+    from facesim import api
     from facesim.runs.directory import Run
     from facesim.spec.faults import read_faults
-    from facesim.study import resume
 
     for name in ("seeds", "output", "dry_run"):
         if name in options:
             raise InputError(
-                f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory"
+                f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory",
+                field=name,
             )
-    changes = {name: value for name, value in options.items() if name not in ("as_json", "faults")}
+    lines = options.get("json_lines")
+    changes = {name: value for name, value in options.items() if name not in ("as_json", "faults", "json_lines")}
     for name in changes.keys() & {"strategy", "subset"}:
         (*_, changes[name]) = changes[name]
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
-    run = resume(Run.open(directory), changes, _watcher(as_json))
+    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, lines), **changes)
     return _finished([run], directory.parent, as_json)
 
 
@@ -105,113 +105,64 @@ def _study(
     strategy: tuple[str, ...],
     subset: tuple[str, ...],
     seeds: int,
+    faults: str | None,
     output: Path,
     dry_run: bool,
     as_json: bool,
+    json_lines: Path | None,
     baselines: bool = False,
     **options: Any,
 ) -> int:
-    from facesim.spec.faults import read_faults
-    from facesim.spec.job import applicable, make_job
-
-    named = options.pop("faults")
-    faults = read_faults(named) if named else ()
-    by_strategy = applicable(options, dict.fromkeys(strategy))
-    jobs = [
-        make_job(subset=part, seed=seed, faults=faults, **own_options)
-        for seed in range(seeds)
-        for part in dict.fromkeys(subset or [None])
-        for own_options in by_strategy
-    ]
-    if dry_run:
-        return _print_dry_run(jobs, output)
-
+    from facesim import api
     from facesim.runs.states import RunState
-    from facesim.study import run_study
 
-    runs = run_study(jobs, output, _watcher(as_json))
-    if baselines and RunState.STOPPED not in {result.state for run in runs if (result := run.result())}:
-        _baselines(jobs, output)
+    study = api.Study(options, {"subset": subset or [None], "strategy": strategy}, seeds, faults or ())
+    if dry_run:
+        echo_json(study.dry_run(output))
+        return 0
+    runs = study.train(output, observers=observers(as_json, json_lines))
+    if baselines and not any(run.state == RunState.STOPPED for run in runs):
+        for text in study.baselines(output)[1]:
+            echo(text, err=True)
     return _finished(runs, output, as_json)
 
 
-def _watcher(as_json: bool) -> Watcher:
-    from facesim.progress import make_watcher
+def observers(as_json: bool, json_lines: Path | None = None) -> list[Observer]:
+    """What shows how a study goes: on a terminal, or wherever text is printed, and in a file for machines."""
+    from facesim.study.observers import JsonLines
+    from facesim.study.progress import display
 
-    return make_watcher(console(), quiet=as_json)
+    return [*([] if as_json else [display(console())]), *([JsonLines(json_lines)] if json_lines else [])]
 
 
 def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     """Report on runs that have ended; the command's exit code."""
+    from facesim import api
     from facesim.runs.states import RunState
 
-    show_report(runs, output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
-    states = {result.state if (result := run.result()) else None for run in runs}
+    show_report(api.compare(runs), output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    states = {run.state for run in runs}
     if RunState.STOPPED in states:
         return INTERRUPTED
-    return 0 if states <= {RunState.COMPLETED} else 1  # one without a result could not be followed to its end
+    return 0 if states <= {RunState.COMPLETED.value} else 1  # one without a result could not be followed to its end
 
 
-def _baselines(jobs: list[Job], output: Path) -> list[Score]:
-    """Have the classical methods' scores in the study's output folder."""
-    from facesim.baselines import MAX_IMAGES
-    from facesim.baselines.record import record_baselines
-    from facesim.inputs import prepare_all
+def show_report(comparison: Comparison, html: Path, as_json: bool) -> None:
+    """Write the report to `html` and print its table."""
+    from facesim.report import print_report
 
-    scores: dict[DataSpec, list[Score]] = {}
-    too_many: dict[str, None] = {}
-    for job, inputs in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
-        data, spec = inputs.data, job.experiment.data_spec
-        if len(data.labels) > MAX_IMAGES:
-            too_many[f"{data.name} has {len(data.labels):,} images"] = None
-        elif spec not in scores:
-            scores[spec] = record_baselines(data, job.experiment.model_dump(), [spec.seed], output)
-    for told in too_many:
-        echo(f"no classical baselines: {told}, and they take too long on more than {MAX_IMAGES:,}", err=True)
-    return [score for own in scores.values() for score in own]
-
-
-def _print_dry_run(jobs: list[Job], output: Path) -> int:
-    from facesim.inputs import prepare_all
-    from facesim.leakage import check_unseen
-    from facesim.runs.directory import Run
-    from facesim.study import cost_estimate, preflight, render_jobs
-
-    inputs = prepare_all(jobs, lambda *_: None)
-    notices = [*preflight(jobs, inputs, output), *check_unseen(jobs, inputs)]
-    rendered = render_jobs(jobs, output, inputs)
-    shown = [
-        {
-            "run_directory": str(directory),
-            "job": job.model_dump(),
-            "data": str(own.data.directory),
-            "request": json.loads(request.to_json()),
-            "files": Run.files(),
-        }
-        for own, (job, directory, request) in zip(inputs, rendered, strict=True)
-    ]
-    told: dict[str, Any] = {"runs": shown, "notices": notices}
-    if estimate := cost_estimate(rendered):
-        told["estimate"] = estimate
-    echo_json(told)
-    return 0
-
-
-def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
-    """Write the runs' report to `html` and print its table."""
-    from facesim.report import compare, print_report, to_json, write_report
-
+    full = None
     try:
-        comparison, full = write_report(runs, html), None
+        comparison.write(html)
     except DiskFull as error:  # what there is to say can be shown nevertheless
-        comparison, full = compare(runs), error
+        full = error
     if as_json:
-        results = [result and result.model_dump(mode="json") for run in runs for result in [_result(run)]]
+        results = [result and result.model_dump(mode="json") for run in comparison for result in [_result(run)]]
         file = None if full else str(html)
-        echo_json({"report": file, "results": results, "comparison": to_json(comparison)})
+        echo_json({"report": file, "results": results, "comparison": comparison.to_json()})
     else:
         with writing():
-            print_report(comparison, console())
+            print_report(comparison.report, console())
         if not full:
             echo(f"\nreport: {html}")
     if full:
@@ -221,7 +172,7 @@ def show_report(runs: list[Run], html: Path, as_json: bool) -> None:
 def _result(run: Run) -> Result | None:
     """A run's result, if it has one that can be read; why not is in the comparison's warnings."""
     try:
-        return run.result()
+        return run.result
     except InputError:
         return None
 
@@ -234,9 +185,9 @@ def _result(run: Run) -> Result | None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
 def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
-    from facesim.runs.directory import find_runs
+    from facesim import api
 
-    show_report(find_runs(list(runs)), output, as_json)
+    show_report(api.compare(runs), output, as_json)
 
 
 @command()
@@ -250,10 +201,13 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: Any) -> None:
     """Recognise with classical methods: the bar that a network has to pass on DATA (as --data of compare)."""
+    from facesim import api
     from facesim.baselines import BASELINES, means
-    from facesim.spec.job import make_job
 
-    table = means(_baselines([make_job(data=source, seed=seed, **options) for seed in range(seeds)], output))
+    scores, left_out = api.Study({"data": source, **options}, seeds=seeds).baselines(output)
+    for text in left_out:
+        echo(text, err=True)
+    table = means(scores)
     if as_json:
         echo_json(table)
         return
@@ -263,5 +217,5 @@ def baselines(source: str, seeds: int, output: Path, as_json: bool, **options: A
         accuracy, balanced = 100 * score["accuracy"], 100 * score["balanced_accuracy"]
         figures = f"{accuracy:8.1f} %{spread:>8}{balanced:8.1f} %{score['seconds']:10.2f}"
         echo(f"{name:12}{figures}  {BASELINES[name].summary}")
-    for name in BASELINES.keys() - table.keys():
+    for name in [name for name, _ in BASELINES.available() if name not in table]:
         echo(f"{name:12}  left out: it needs more than one training image of somebody")

@@ -10,22 +10,25 @@ from facesim.data.describe import Description, describe
 from facesim.data.layouts import Example, find_examples
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_folder
-from facesim.data.sources import BUILT_IN
+from facesim.data.sources import DATASETS, Content, Source, from_arrays
 from facesim.data.splits import stratified_split
 from facesim.data.tables import read_csv
-from facesim.unused import Unused
+from facesim.util.unused import Unused
 
 __all__ = [
-    "BUILT_IN",
+    "DATASETS",
     "RENDERER_VERSION",
     "BadFile",
+    "Content",
     "Description",
     "Example",
     "PreparedData",
     "RenderSpec",
+    "Source",
     "Unused",
     "describe",
     "find_examples",
+    "from_arrays",
     "prepare",
     "read_csv",
     "render",

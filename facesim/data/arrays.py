@@ -22,8 +22,8 @@ import numpy as np
 import psutil
 
 from facesim.data.labels import Label, label_of_numbers, notes_on_names, people_of, whole
-from facesim.errors import InputError
-from facesim.unused import Tally, Unused
+from facesim.util.errors import InputError
+from facesim.util.unused import Tally, Unused
 
 #: The share of the free memory that arrays may take unpacked.
 _MEMORY_SHARE = 0.5

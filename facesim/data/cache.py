@@ -22,9 +22,9 @@ from typing import TypeVar
 
 import google_crc32c
 
-from facesim.disk import is_full
-from facesim.errors import InputError
-from facesim.folders import make_own_folder
+from facesim.util.disk import is_full
+from facesim.util.errors import InputError
+from facesim.util.folders import make_own_folder
 
 CHECKS = "checks.json"
 

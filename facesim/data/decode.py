@@ -1,4 +1,4 @@
-"""One image file as pixels: upright, of one size, grey or colour; or why it cannot be had."""
+"""One image file as pixels: upright, of one size, grey or colour; or why it cannot be read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from facesim.data.opening import Unusable, decoding_bytes, opened, orientation_of, upright
 from facesim.data.rendering import Progress, RenderSpec
-from facesim.errors import InputError
-from facesim.files import NotAFile, why_unread
-from facesim.unused import printable
+from facesim.util.errors import InputError
+from facesim.util.files import NotAFile, why_unread
+from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -17,7 +17,7 @@ from facesim.data.prepare import PreparedData
 from facesim.data.sources import resolve
 from facesim.data.splits import stratified_split
 from facesim.data.tables import read_csv
-from facesim.unused import Unused
+from facesim.util.unused import Unused
 
 #: So many suspected pairs are listed, the likest first; all are counted.
 LISTED = 1000
@@ -62,7 +62,7 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
     """
     kind, location = resolve(source)
     listed = {"folder": find_examples, "csv": read_csv}.get(kind)
-    if listed is None:
+    if listed is None or location is None:
         return None
     sizes = []
     for example in listed(location):

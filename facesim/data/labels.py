@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from facesim.data.layouts import natural_key, some
-from facesim.errors import InputError
-from facesim.unused import printable
+from facesim.util.errors import InputError
+from facesim.util.unused import printable
 
 #: float32 holds every whole number up to this one.
 _MOST_IN_FLOAT = 1 << 24

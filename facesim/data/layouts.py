@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facesim.data.walk import summary_of_files, walk
-from facesim.errors import InputError
-from facesim.unused import Unused, printable, told
+from facesim.util.errors import InputError
+from facesim.util.unused import Unused, printable, told
 
 _SPLITS = frozenset(
     {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"}

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from facesim.files import open_regular, why_unread
+from facesim.util.files import open_regular, why_unread
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +50,7 @@ def opened(source: Path | BinaryIO, enough: int | None = None) -> Iterator[Image
     `image.info["stored_size"]` is the size before that, (width, height).
 
     Raises:
-        OSError, ValueError: the path cannot be opened (`facesim.files.why_unread` has words for it).
+        OSError, ValueError: the path cannot be opened (`facesim.util.files.why_unread` has words for it).
         Unusable: it is no image of a kind that is read, or decoding it takes too much.
         Exception: whatever Pillow trips over in a damaged header.
     """

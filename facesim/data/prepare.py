@@ -34,11 +34,11 @@ from facesim.data.cache import check, made_once, room_for
 from facesim.data.decode import BadFile, Wanted
 from facesim.data.layouts import natural_key, some
 from facesim.data.rendering import Progress, RenderSpec
-from facesim.data.sources import SOURCES, Content, resolve
+from facesim.data.sources import Content, find_source
 from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
-from facesim.errors import InputError
-from facesim.unused import Tally, Unused
-from facesim.unused import told as told_unused
+from facesim.util.errors import InputError
+from facesim.util.unused import Tally, Unused
+from facesim.util.unused import told as told_unused
 
 FORMAT_VERSION = 4
 """Raised whenever the folder's format, or the way images are decoded, changes."""
@@ -173,8 +173,7 @@ def prepare(
 
     told = progress or (lambda *_: None)
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
-    kind, location = resolve(source)
-    found = SOURCES[kind](location, wanted)
+    kind, found = find_source(source, wanted)
     return _once(
         Path(cache_dir),
         [kind, found.fingerprint, image_size, channels, min_images, max_bad_files, *([] if decoded else ["stored"])],

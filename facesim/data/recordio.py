@@ -24,7 +24,7 @@ import numpy as np
 
 from facesim.data.labels import one_hot_place, whole
 from facesim.data.rendering import Progress
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
 _WORDS = struct.Struct("<4sI")

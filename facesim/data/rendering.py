@@ -22,8 +22,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from facesim.disk import is_full, no_room
-from facesim.errors import DiskFull, InputError
+from facesim.util.disk import is_full, no_room
+from facesim.util.errors import DiskFull, InputError
 
 RENDERER_VERSION = 1
 """Raised whenever the same `RenderSpec` no longer gives the same pixels, so that prepared copies are made afresh."""

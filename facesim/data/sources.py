@@ -1,4 +1,5 @@
-"""Where images come from: `SOURCES` names the kinds; adding one is one function and one line.
+"""Where images come from: `DATASETS` are given by name, `FORMATS` are found at a path. Adding one is one function and
+one line; another package adds a data set by an entry point of `facesim.datasets`.
 
 A source says at once what determines its content, and opens it only when that is not prepared yet.
 """
@@ -25,9 +26,10 @@ from facesim.data.layouts import Example, look_through
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
 from facesim.data.walk import files_in, list_images, real_path
-from facesim.errors import InputError
-from facesim.files import kind_of_file, why_unread
-from facesim.unused import Unused, printable
+from facesim.util.errors import InputError
+from facesim.util.files import kind_of_file, why_unread
+from facesim.util.registry import Registry
+from facesim.util.unused import Unused, printable
 
 #: So many images are decoded at a time.
 _WINDOW = 256
@@ -37,7 +39,7 @@ _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim
 
 @dataclass(frozen=True)
 class Content:
-    """Images that can be had, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
+    """Images that are available, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
 
     `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
     read from, None where an image has no file of its own. `unused` is what of the source these images leave out, and
@@ -55,7 +57,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A name, what determines the content (as JSON-able data, cheap to have) and how to open it (maybe slow)."""
 
     name: str
@@ -63,7 +65,7 @@ class _Source:
     open: Callable[[], Content]
 
 
-def _rendered(_: Path, wanted: Wanted) -> _Source:
+def _rendered(wanted: Wanted) -> Source:
     spec = replace(wanted.render, size=wanted.image_size)
 
     def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
@@ -73,21 +75,21 @@ def _rendered(_: Path, wanted: Wanted) -> _Source:
     def open_content() -> Content:
         return Content(spec.labels, spec.names, [None] * spec.identities, pictures)
 
-    return _Source("rendered", [RENDERER_VERSION, asdict(spec)], open_content)
+    return Source("rendered", [RENDERER_VERSION, asdict(spec)], open_content)
 
 
-def _olivetti(_: Path, wanted: Wanted) -> _Source:
+def _olivetti(wanted: Wanted) -> Source:
     def open_content() -> Content:
         from sklearn.datasets import fetch_olivetti_faces
 
         faces = _download(fetch_olivetti_faces, "olivetti", wanted)
         names = [f"person-{i + 1:02d}" for i in range(int(faces.target.max()) + 1)]
-        return _from_arrays(_as_uint8(faces.images).__getitem__, faces.target, names, wanted)
+        return from_arrays(_as_uint8(faces.images).__getitem__, faces.target, names, wanted)
 
-    return _Source("olivetti", _sklearn_home(), open_content)
+    return Source("olivetti", _sklearn_home(), open_content)
 
 
-def _lfw(_: Path, wanted: Wanted) -> _Source:
+def _lfw(wanted: Wanted) -> Source:
     min_images = wanted.min_images or _LFW_MIN_IMAGES
 
     def open_content() -> Content:
@@ -99,28 +101,28 @@ def _lfw(_: Path, wanted: Wanted) -> _Source:
         scale = min(1.0, wanted.image_size / 128)
         options = {"min_faces_per_person": min_images, "color": True, "slice_": (middle, middle), "resize": scale}
         faces = _download(fetch_lfw_people, "lfw", wanted, **options)
-        return _from_arrays(
+        return from_arrays(
             _as_uint8(faces.images).__getitem__, faces.target, [str(name) for name in faces.target_names], wanted
         )
 
-    return _Source("lfw", [_sklearn_home(), min_images], open_content)
+    return Source("lfw", [_sklearn_home(), min_images], open_content)
 
 
-def _npz(path: Path, wanted: Wanted) -> _Source:
-    return _Source(path.stem, _fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
+def _npz(path: Path, wanted: Wanted) -> Source:
+    return Source(path.stem, _fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
 
 
-def _csv(path: Path, wanted: Wanted) -> _Source:
+def _csv(path: Path, wanted: Wanted) -> Source:
     table = read_table(path)
     return _files(path.stem, path.parent, table.examples, wanted, notes=table.notes)
 
 
-def _folder(path: Path, wanted: Wanted) -> _Source:
+def _folder(path: Path, wanted: Wanted) -> Source:
     root, found = Path(os.path.realpath(path)), look_through(path)
     return _files(printable(root.name), root, found.examples, wanted, found.unused, found.notes)
 
 
-def _recordio(path: Path, wanted: Wanted) -> _Source:
+def _recordio(path: Path, wanted: Wanted) -> Source:
     beside = [path, path.with_suffix(".idx"), path.with_name("property")]
 
     def open_content() -> Content:
@@ -145,10 +147,10 @@ def _recordio(path: Path, wanted: Wanted) -> _Source:
             notes=index.notes,
         )
 
-    return _Source(path.resolve().parent.name, _fingerprint(path.parent, beside), open_content)
+    return Source(path.resolve().parent.name, _fingerprint(path.parent, beside), open_content)
 
 
-def _tfrecord(path: Path, wanted: Wanted) -> _Source:
+def _tfrecord(path: Path, wanted: Wanted) -> Source:
     files = tfrecord.shards(path)
     features = (wanted.image_feature, wanted.label_feature)
 
@@ -190,34 +192,48 @@ def _tfrecord(path: Path, wanted: Wanted) -> _Source:
         labels = np.array(people.labels, np.int32)
         return Content(labels, people.names, [None] * len(people.names), pictures, origin, notes=people.notes)
 
-    return _Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
+    return Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
 
 
-SOURCES: dict[str, Callable[[Path, Wanted], _Source]] = {
-    "rendered": _rendered,
-    "olivetti": _olivetti,
-    "lfw": _lfw,
+#: A data set by name: from what is wanted of its images to the source of them.
+DATASETS: Registry[Callable[[Wanted], Source]] = Registry(
+    "data set", "facesim.datasets", {"rendered": _rendered, "olivetti": _olivetti, "lfw": _lfw}
+)
+
+#: Kinds of files and folders: from a path and what is wanted to the source of its images.
+FORMATS: dict[str, Callable[[Path, Wanted], Source]] = {
     "npz": _npz,
     "csv": _csv,
     "folder": _folder,
     "recordio": _recordio,
     "tfrecord": _tfrecord,
 }
-BUILT_IN = ("rendered", "olivetti", "lfw")
-"""The sources that are given by name; the others are found at a path."""
 
 
-def resolve(source: str) -> tuple[str, Path]:
-    """Which source `source` names, and where it lies."""
-    if source in BUILT_IN:
-        return source, Path()
+def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
+    """The kind of what `source` names, and the source itself.
+
+    Raises:
+        InputError: `source` names nothing that can be used.
+    """
+    kind, path = resolve(source)
+    return kind, DATASETS[kind](wanted) if path is None else FORMATS[kind](path, wanted)
+
+
+def resolve(source: str) -> tuple[str, Path | None]:
+    """Which data set or format `source` names, and where it lies; None for a data set."""
+    if source in DATASETS:
+        return source, None
     path = Path(source).expanduser()
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         why = "" if isinstance(error, FileNotFoundError) else f" ({why_unread(error)})"
         raise InputError(
-            f"no data source {source!r}{why}. Give {', '.join(BUILT_IN)}, or an existing folder or {_FILES} file."
+            f"no data source {source!r}{why}. Give {', '.join(DATASETS)}, or an existing folder or {_FILES} file.",
+            field="data",
+            value=source,
+            allowed=[*DATASETS, f"a folder or {_FILES} file"],
         ) from None
     kind = _kind_of_file(path) if stat.S_ISREG(mode) else None
     if kind:
@@ -253,7 +269,7 @@ def _files(
     wanted: Wanted,
     unused: Sequence[Unused] = (),
     notes: Sequence[str] = (),
-) -> _Source:
+) -> Source:
     def open_content() -> Content:
         names = tuple(dict.fromkeys(example.identity for example in examples))
         label_of = {identity: label for label, identity in enumerate(names)}
@@ -279,7 +295,7 @@ def _files(
 
     listed = [[example.identity, example.group] for example in examples]
     left_out = [[asdict(one) for one in unused], list(notes)]
-    return _Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
+    return Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
 
 def _in_parallel(
@@ -306,10 +322,10 @@ def _each_in_parallel(
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:
     npz = read_npz(path)
-    return _from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
+    return from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
 
 
-def _from_arrays(
+def from_arrays(
     image: Callable[[int], np.ndarray],
     labels: np.ndarray,
     names: Sequence[str],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 
 def stratified_split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

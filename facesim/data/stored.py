@@ -6,7 +6,8 @@
     turns.u8   uint8 (n, 4), for each file 1 or 0: is transparent, is to be transposed, mirrored, turned upside down
     <n>.png    of files that TensorFlow cannot decode, or only in much memory: a copy of the size asked for
 
-which is all that TensorFlow's own operations need to decode a file as `facesim.data.decode` does (`data.pipeline`).
+which is all that TensorFlow's own operations (`facesim.training.tensorflow.pipeline`) need to decode a file as
+`facesim.data.decode` does.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from facesim.data.prepare import PreparedData, keep_prepared
-from facesim.errors import InputError
 from facesim.spec.subset import Subset
+from facesim.util.errors import InputError
 
 #: Keeps these random numbers apart from those of the split, which has the same seeds.
 _STREAM = 0x5B5E7

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from facesim.data.labels import notes_on_names
 from facesim.data.layouts import Example, in_order, some
-from facesim.errors import InputError
-from facesim.files import open_regular, why_unread
-from facesim.unused import printable
+from facesim.util.errors import InputError
+from facesim.util.files import open_regular, why_unread
+from facesim.util.unused import printable
 
 #: Byte order marks; UTF-32's little-endian one begins with UTF-16's.
 _MARKS = (

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 
 from facesim.data.labels import Label, label_of_numbers
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 #: Where an image and a label are looked for unless they are named; the first that a record has.
 IMAGE_FEATURES = ("image/encoded", "image", "image_raw", "img", "jpeg", "jpg")

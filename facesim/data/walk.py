@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facesim.errors import InputError
-from facesim.files import kind_of_file, open_regular, why_unread
-from facesim.unused import Tally, Unused, printable
+from facesim.util.errors import InputError
+from facesim.util.files import kind_of_file, open_regular, why_unread
+from facesim.util.unused import Tally, Unused, printable
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}

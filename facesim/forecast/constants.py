@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from facesim.errors import FacesimError
+from facesim.util.errors import FacesimError
 
 FILE = Path(__file__).with_name("constants.json")
 

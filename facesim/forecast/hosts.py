@@ -14,8 +14,8 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facesim.billing.catalogue import Instance, assumed_spot_discount, hardware_constant, instances
-from facesim.errors import InputError
-from facesim.files import read_toml
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
 
 #: How far off the ratio of two machines' speeds may be, as an 80 % half-width, by where the speed is from.
 _SPEED_HALF_WIDTHS = {"measured": 0.05, "vendor": 0.15, "assumed": 0.25}

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facesim.errors import InputError
-from facesim.files import write_json
 from facesim.forecast.constants import constants
+from facesim.util.errors import InputError
+from facesim.util.files import write_json
 
 #: How many standard deviations an 80 % interval of a normal distribution reaches to each side.
 Z80 = 1.2816

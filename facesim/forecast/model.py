@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facesim.billing.bill import billable_s
-from facesim.errors import InputError
 from facesim.forecast import laws
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, hosts
@@ -22,6 +21,7 @@ from facesim.forecast.intervals import Z80, Widths, bounds, published_widths, qu
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import BOUNDS, START_UP, Bound, Speeds, Table
+from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
 

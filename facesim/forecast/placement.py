@@ -54,7 +54,7 @@ def round_robin(variables: Iterable[Variable], servers: int, before: int = 1) ->
 def balanced(variables: Iterable[Variable], servers: int) -> tuple[ServerLoad, ...]:
     """The load of each server as facesim places variables: large ones split, each piece where least is held.
 
-    Source: `facesim.training.partition`, by the same arithmetic.
+    Source: `facesim.training.tensorflow.partition`, by the same arithmetic.
     """
     loads = [_NOTHING] * servers
     held_bytes = [0] * servers

@@ -10,9 +10,9 @@ import numpy as np
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from facesim.errors import InputError
-from facesim.files import write_text
 from facesim.forecast import placement
+from facesim.util.errors import InputError
+from facesim.util.files import write_text
 
 SCHEMA_VERSION = 1
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from facesim.errors import InputError
 from facesim.spec.strategies import STRATEGIES, Layout, Strategy
+from facesim.util.errors import InputError
 
 #: Strategies that `speeds` knows how to forecast; those of other packages are not among them.
 FORMULAS = ("single", "mirrored", "ps-async", "ps-sync", "allreduce", "local-sgd", "independent")

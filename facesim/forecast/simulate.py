@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from facesim.billing.bill import billable_s
 from facesim.billing.catalogue import assumed_spot_discount
 from facesim.billing.market import market
-from facesim.errors import InputError
 from facesim.forecast.laws import drain_s
 from facesim.spec.spot import Spot
+from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
 

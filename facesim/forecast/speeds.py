@@ -8,12 +8,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from facesim.errors import InputError
 from facesim.forecast import laws
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
+from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Training metrics as lines in a log, for whoever sees nothing of a run but what it prints.
+"""Training metrics as lines in a log, for readers who see nothing of a run but what it prints.
 
 The training task prints `facesim: epoch=3; loss=0.61; ...` when an epoch ends. SageMaker reads such lines with
 `METRIC_DEFINITIONS` and keeps the values as the job's algorithm metrics.
@@ -31,8 +31,8 @@ def announcement(values: dict[str, float]) -> str | None:
     """The line that announces `values`, or None: only the end of an epoch, and of the training, is announced."""
     if not values.keys() & {"epoch", "training_accuracy"}:
         return None
-    told = [f" {name}={float(values[name]):.6g};" for name in ANNOUNCED if name in values]
-    return "facesim:" + "".join(told)
+    parts = [f" {name}={float(values[name]):.6g};" for name in ANNOUNCED if name in values]
+    return "facesim:" + "".join(parts)
 
 
 def announced(line: str) -> dict[str, float]:

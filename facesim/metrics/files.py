@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facesim.errors import InputError, reason
-from facesim.files import in_a_line, written
 from facesim.metrics.schema import METRICS, Sample, sample
 from facesim.runs.directory import Run
+from facesim.util.errors import InputError, reason
+from facesim.util.files import in_a_line, written
 
 if TYPE_CHECKING:
     import pandas
@@ -29,7 +29,7 @@ class SampleWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         if in_a_line(self._file):
-            os.write(self._file, b"\n")  # whoever wrote before crashed: its torn line must not swallow our first
+            os.write(self._file, b"\n")  # the writer before crashed: its torn line must not swallow our first
         self._place = (run_id, host, source)
         self._unwritten = b""
 

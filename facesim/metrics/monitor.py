@@ -10,10 +10,10 @@ import traceback
 from pathlib import Path
 
 from cluster import clock
-from cluster.liveness import ATTEND
+from cluster.hosted.host_watch import WATCHER
 from facesim.metrics.collectors import Collector, make_collectors
 from facesim.metrics.files import SampleWriter
-from facesim.metrics.place import host_index, host_name
+from facesim.metrics.host_identity import host_index, host_name
 from facesim.runs.directory import Run
 
 
@@ -22,7 +22,7 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
     run = Run(Path(run_directory))
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    tasks = {task: pid for task, pid in pids.items() if not task.startswith(ATTEND)}
+    tasks = {task: pid for task, pid in pids.items() if not task.startswith(WATCHER)}
     watched = tasks | {f"monitor-{host_index()}": os.getpid()}  # what watching costs belongs in the record, too
     recorders = [Recorder(run, collector, collector.source) for collector in make_collectors(watched)]
     sampling_s = run.job().sampling_s

@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
     "cpu_percent": Metric("%", GAUGE, "CPU time used since the last sample, 0-100 % of all the host's CPUs"),
     "cpu_count": Metric("1", GAUGE, "CPUs that the host offers to its tasks"),
     "machine_busy_percent": Metric(
-        "%", GAUGE, "CPU time that programs used, whoever's, 0-100 % of all CPUs of the machine that the host is on"
+        "%", GAUGE, "CPU time that all programs used, 0-100 % of all CPUs of the machine that the host is on"
     ),
     "machine_cpu_count": Metric("1", GAUGE, "CPUs of that machine"),
     "steal_percent": Metric(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.registry import Registry, resolve
+from facesim.util.registry import Registry, loaded
 
 if TYPE_CHECKING:
     import keras
@@ -136,14 +136,9 @@ def build(
 
     images = keras.Input(image_shape, dtype="uint8")
     pixels = Augmentation(dtype="float32")(images) if augment else images
-    features = part(MODELS[name].features)(pixels)
+    features = loaded(MODELS[name].features)(pixels)
     logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
     return keras.Model(images, logits, name=network_name(name))
-
-
-def part(given: str | Callable[..., Any]) -> Callable[..., Any]:
-    """A function that was given itself, or by where it is."""
-    return resolve(given) if isinstance(given, str) else given
 
 
 def network_name(name: str) -> str:
@@ -161,8 +156,8 @@ def take_backbone(model: keras.Model, file: Path) -> None:
     """
     import keras
 
-    from facesim.errors import InputError
     from facesim.models.augmentation import Augmentation
+    from facesim.util.errors import InputError
 
     pixels = next((layer.output for layer in model.layers if isinstance(layer, Augmentation)), model.input)
     backbone = keras.Model(pixels, model.layers[-1].input)
@@ -183,9 +178,9 @@ def load(path: Path) -> keras.Model:
     Raises:
         InputError: there is no file, or it is not a Keras model.
     """
-    from facesim.errors import InputError
-    from facesim.files import check_fits_memory
     from facesim.models.framework import load_keras
+    from facesim.util.errors import InputError
+    from facesim.util.files import check_fits_memory
 
     keras = load_keras()
     from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras

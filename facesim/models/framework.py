@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 #: What Keras takes for its folder: the settings in it are facesim's.
 _HOME = Path(__file__).with_name("keras_home")

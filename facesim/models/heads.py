@@ -1,5 +1,5 @@
-"""From features to logits, and margins, which belong to the loss (`facesim.training.objective`): evaluation needs no
-labels.
+"""From features to logits, and margins. These belong to the loss (`facesim.training.tensorflow.objective`): evaluation
+needs no labels.
 """
 
 import math

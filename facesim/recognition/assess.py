@@ -10,11 +10,11 @@ import numpy as np
 
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
-from facesim.errors import InputError
-from facesim.recognition.embedding import Recogniser
+from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, supported, verification
+from facesim.util.errors import InputError
 
 #: Asked for unless others are; those that the pairs cannot tell are left out.
 FARS = (0.1, 0.01, 0.001, 0.0001)
@@ -22,7 +22,7 @@ FARS = (0.1, 0.01, 0.001, 0.0001)
 _CURVE_POINTS = 400
 
 
-def assess_own(recogniser: Recogniser, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
+def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
     """On the held-out images of the people that the model was trained on; `data` is the run's own.
 
     Closed set; identification with the training images as gallery; verification.
@@ -30,19 +30,19 @@ def assess_own(recogniser: Recogniser, data: PreparedData, fars: Sequence[float]
     Raises:
         InputError: the data is not what the model was trained on, or cannot tell one of `fars`.
     """
-    if len(data.names) != recogniser.identities:
+    if len(data.names) != embedder.identities:
         raise InputError(
-            f"the model was trained on {recogniser.identities} identities and {data.name} now has {len(data.names)}; "
+            f"the model was trained on {embedder.identities} identities and {data.name} now has {len(data.names)}; "
             f"name other people's images as DATA to recognise them by their embeddings"
         )
-    gallery, probes = stratified_split(data.labels, recogniser.experiment.held_out, recogniser.experiment.seed)
-    embeddings, labels = recogniser.embed(data.images), data.labels
-    said = recogniser.predict(data.images[probes])
+    gallery, probes = stratified_split(data.labels, embedder.experiment.held_out, embedder.experiment.seed)
+    embeddings, labels = embedder.embed(data.images), data.labels
+    said = embedder.predict(data.images[probes])
     found = {
         "data": data.name,
         "identities_seen_in_training": True,
         "closed_set": closed_set(labels[probes], said)._asdict(),
-        **_by_embedding(embeddings, data, gallery, probes, probes, recogniser.experiment.seed, fars),
+        **_by_embedding(embeddings, data, gallery, probes, probes, embedder.experiment.seed, fars),
     }
     if "groups" in found:
         rates = error_rates(data.groups, labels[probes], said != labels[probes])
@@ -50,7 +50,7 @@ def assess_own(recogniser: Recogniser, data: PreparedData, fars: Sequence[float]
     return found
 
 
-def assess_others(recogniser: Recogniser, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
+def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
     """On people that the model was not trained on: identification and verification by their embeddings alone.
 
     The gallery is half of each identity's images.
@@ -58,18 +58,18 @@ def assess_others(recogniser: Recogniser, data: PreparedData, fars: Sequence[flo
     Raises:
         InputError: the data is of another image size, or cannot tell one of `fars`.
     """
-    gallery, probes = stratified_split(data.labels, 0.5, recogniser.experiment.seed)
-    embeddings = recogniser.embed(data.images)
+    gallery, probes = stratified_split(data.labels, 0.5, embedder.experiment.seed)
+    embeddings = embedder.embed(data.images)
     everything = np.arange(len(data.labels))
     return {
         "data": data.name,
         "identities_seen_in_training": False,
-        **_by_embedding(embeddings, data, gallery, probes, everything, recogniser.experiment.seed, fars),
+        **_by_embedding(embeddings, data, gallery, probes, everything, embedder.experiment.seed, fars),
     }
 
 
 def assess_lfw(
-    recogniser: Recogniser, pairs_file: Path, folder: Path, fars: Sequence[float] | None = None
+    embedder: Embedder, pairs_file: Path, folder: Path, fars: Sequence[float] | None = None
 ) -> dict[str, Any]:
     """Verification on the pairs of a file of LFW's, images below `folder`.
 
@@ -77,7 +77,7 @@ def assess_lfw(
         InputError: the file is not that, an image is missing or cannot be read, or the pairs cannot tell one of `fars`.
     """
     files, pairs = find_lfw_images(read_lfw_pairs(pairs_file), folder)
-    embeddings = recogniser.embed(recogniser.read(files))
+    embeddings = embedder.embed(embedder.read(files))
     return {
         "data": str(folder),
         "pairs": pairs_file.name,

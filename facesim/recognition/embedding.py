@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _BATCH = 256
 
 
-class Recogniser:
+class Embedder:
     """A run's saved model, with what the run's job says about its images.
 
     Raises InputError if the run has no model.
@@ -26,7 +26,7 @@ class Recogniser:
     def __init__(self, run: Run):
         self.experiment = run.job().experiment
         self.model = models.load(run.model_file)
-        self._embedder = models.embedder(self.model)
+        self._network = models.embedder(self.model)
 
     @property
     def identities(self) -> int:
@@ -38,9 +38,9 @@ class Recogniser:
 
         With `mirror_test` of an image and its mirror image together: normalised, added, normalised.
         """
-        embeddings = _unit(self._run(self._embedder, images))
+        embeddings = _unit(self._run(self._network, images))
         if self.experiment.mirror_test:
-            embeddings = _unit(embeddings + _unit(self._run(self._embedder, images, mirrored=True)))
+            embeddings = _unit(embeddings + _unit(self._run(self._network, images, mirrored=True)))
         return embeddings
 
     def predict(self, images: np.ndarray) -> np.ndarray:

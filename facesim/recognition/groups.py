@@ -17,8 +17,8 @@ import numpy as np
 
 from facesim.data.layouts import some
 from facesim.data.prepare import PreparedData
-from facesim.errors import InputError
-from facesim.files import open_regular
+from facesim.util.errors import InputError
+from facesim.util.files import open_regular
 
 #: With fewer people than this a group's error rate says something about these people, and not about a group.
 MIN_PEOPLE = 30

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from facesim.data.walk import list_images
-from facesim.errors import InputError
-from facesim.files import open_regular
+from facesim.util.errors import InputError
+from facesim.util.files import open_regular
 
 FOLDS = 10
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 #: An error rate takes at least so many errors to be told; with fewer the next data set would give quite another.
 MIN_ERRORS = 10

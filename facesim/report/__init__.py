@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from facesim.errors import InputError
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
 from facesim.runs.directory import Run
+from facesim.util.errors import InputError
 
 
 def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Comparison:

@@ -37,6 +37,6 @@ def classical(rows: Sequence[Row]) -> tuple[Classical, ...]:
             100 * fmean(score.balanced_accuracy for score in own),
             fmean(score.seconds for score in own),
         )
-        for method, baseline in BASELINES.items()
+        for method, baseline in BASELINES.available()
         if (own := [score for score in scores if score.method == method])
     )

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
-from facesim.disk import is_full, no_room
-from facesim.errors import DiskFull, InputError
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord, since_launch_s
@@ -20,6 +18,8 @@ from facesim.report.plots.drawing import colours
 from facesim.report.rows import shape_in_words
 from facesim.report.words import estimated, quantity
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
+from facesim.util.disk import is_full, no_room
+from facesim.util.errors import DiskFull, InputError
 
 _TEMPLATE = "template.html"
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from facesim.metrics.collectors import ranks
 from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.runs.directory import Run
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     import pandas
 
 MONITOR = "monitor"
-
-#: The sources that say what tasks and hosts use.
-_COLLECTORS = ("psutil", "sockets", "docker", "cloudwatch")
 
 #: What tells one task, or host, from another in `RunRecord.utilisation`.
 TASK = ["host", "role", "task_index"]
@@ -114,7 +112,7 @@ def load(run: Run) -> RunRecord:
             _wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"])
         ),
         utilisation=_wide(
-            samples[samples["source"].isin(_COLLECTORS) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
+            samples[samples["source"].isin(ranks()) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
         ),
         events=events,
         evaluations=run.evaluations(),

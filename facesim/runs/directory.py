@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from facesim.claim import Claim
-from facesim.disk import is_full, no_room, reserve, writing_to
-from facesim.errors import DiskFull, InputError, doing, reason
-from facesim.files import append, write_text
+from facesim.runs.claim import Claim
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
 from facesim.spec.job import Job, Recovery
+from facesim.util.disk import is_full, no_room, reserve, writing_to
+from facesim.util.errors import DiskFull, InputError, doing, reason
+from facesim.util.files import append, write_text
 
 # Not the module's docstring, which Python leaves out when it optimises.
 _FILES = """

@@ -31,7 +31,7 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is gone on with, with this shape and on these instances."""
+    """The run begins, or is continued, with this shape and on these instances."""
 
     event: Literal["submitted"] = "submitted"
     shape: dict[str, Any] | None = None

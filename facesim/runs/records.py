@@ -16,11 +16,11 @@ from typing import Any, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from facesim.errors import InputError
-from facesim.files import write_json
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
-from facesim.unused import Unused
+from facesim.util.errors import InputError
+from facesim.util.files import write_json
+from facesim.util.unused import Unused
 
 #: The version of the files that this facesim writes. It grows when an earlier facesim could misunderstand them.
 SCHEMA_VERSION = 1

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
 
-from facesim.registry import Registry, resolve
 from facesim.spec import aws_names
 from facesim.spec.base import Frozen
 from facesim.spec.options import OneOf, option
+from facesim.util.registry import Registry, resolve
 
 if TYPE_CHECKING:
     from facesim.backends.base import Backend
@@ -119,7 +119,7 @@ class Docker(_TrainingJobs):
 
 
 class SageMaker(_TrainingJobs):
-    """What is None has a default that depends on the account: `facesim.aws.site`.
+    """What is None has a default that depends on the account: `facesim.backends.sagemaker.site`.
 
     bucket_owner: the number of the account that owns the bucket, if that is not the one that runs the job.
     max_cost: dollars that the study may cost at the most; it is refused if it could cost more.
@@ -128,7 +128,7 @@ class SageMaker(_TrainingJobs):
 
     summary = "AWS SageMaker, each host an instance"
     measurement = "measured"
-    implementation = "facesim.backends.sagemaker:BACKEND"
+    implementation = "facesim.backends.sagemaker.backend:BACKEND"
     costs_money = True
     owns_capacity = True
     owns_limits = True

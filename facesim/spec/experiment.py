@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from facesim.errors import InputError
 from facesim.spec.base import Frozen
 from facesim.spec.data import DataSpec
 from facesim.spec.options import one_of, option
 from facesim.spec.recipes import RECIPES
 from facesim.spec.subset import Subset
+from facesim.util.errors import InputError
 
 
 def _subset(text: str) -> str | None:

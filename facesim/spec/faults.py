@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cluster.faults import MOST_FILLED_BYTES, TARGET
 from cluster.faults import Fault as Script
 from cluster.network import PROGRAMS, why_not
-from facesim.errors import InputError
-from facesim.files import read_toml
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
 
 #: Kinds that the random mode draws from, all tasks being possible targets.
 _RANDOM_KINDS = ("kill", "freeze", "slow")

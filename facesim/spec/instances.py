@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from facesim.errors import InputError
-from facesim.registry import resolve
+from facesim.util.errors import InputError
+from facesim.util.registry import resolve
 
 
 def _known_instance(name: str) -> str:

@@ -7,7 +7,7 @@ user.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -15,8 +15,6 @@ from typing import Any
 import pydantic
 from pydantic import model_validator
 
-from facesim.errors import InputError
-from facesim.registry import resolve
 from facesim.spec.backends import BACKENDS, AnyBackend, Local
 from facesim.spec.base import Frozen
 from facesim.spec.experiment import Experiment
@@ -26,6 +24,8 @@ from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.spot import Spot
 from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
+from facesim.util.errors import InputError
+from facesim.util.registry import resolve
 
 
 class Job(Frozen):
@@ -175,23 +175,25 @@ def make_job(*, faults: Sequence[dict[str, Any]] = (), **given: Any) -> Job:
             wrong += [_tell({**problem, "loc": (part, *problem["loc"])}) for problem in error.errors()]
             nested[part] = registry[own["name"]]()
         except ValueError as error:
-            wrong.append(f"{flag(part)} {own['name']!r} is not allowed: {error}")
+            told = f"{flag(part)} {own['name']!r} is not allowed: {error}"
+            wrong.append(InputError(told, field=part, value=own["name"], allowed=list(registry)))
             del nested[part]
     try:
         job = Job.model_validate(nested)
     except pydantic.ValidationError as error:
         wrong += [_tell(problem) for problem in error.errors()]
     if wrong:
-        raise InputError("; ".join(wrong))
+        raise InputError.of(wrong)
     # Reads the files that it names: better told now. By name, for what capacity does lies on a floor above.
     resolve("facesim.billing.market:market")(job.spot, job.hosts, job.experiment.seed)
     hosts = [f"algo-{number}" for number in range(1, job.hosts + 1)]
     return job.model_copy(update={"faults": make_faults(faults, job.tasks, hosts)}) if faults else job
 
 
-def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]:
     """Flat options as a job nests them, and what is wrong with them."""
-    table, wrong = options(), []
+    table = options()
+    wrong: list[InputError] = []
     nested: dict[str, Any] = {
         "experiment": {}, "shape": {}, "recovery": {}, "spot": {},
         "strategy": {"name": given.get("strategy", "single")}, "backend": {"name": given.get("backend", "local")},
@@ -199,59 +201,31 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for name, value in given.items():
         if name not in table:
             close = difflib.get_close_matches(name, [*table, "spot"], n=1)
-            wrong.append(f"unknown option {flag(name)}" + (f"; did you mean {flag(close[0])}?" if close else ""))
+            remedy = f"did you mean {flag(close[0])}?" if close else None
+            told = f"unknown option {flag(name)}" + (f"; {remedy}" if remedy else "")
+            wrong.append(InputError(told, field=name, value=value, allowed=[*table, "spot"], remedy=remedy))
         elif name in ("strategy", "backend"):
             continue
         elif table[name].of and nested[table[name].path[0]]["name"] not in table[name].of:
             part = table[name].path[0]
             if nested[part]["name"] in {"strategy": STRATEGIES, "backend": BACKENDS}[part]:
-                wrong.append(_means_nothing(table[name], value, part, nested[part]["name"]))
+                wrong.append(means_nothing(table[name], value, part, nested[part]["name"]))
         else:
             *path, last = table[name].path
             (nested[path[0]] if path else nested)[last] = value
     return nested, wrong
 
 
-def _means_nothing(unused: Option, value: Any, part: str, name: str) -> str:
-    return (
+def means_nothing(unused: Option, value: Any, part: str, name: str) -> InputError:
+    """An option has a value, and a job's strategy or backend (`part`), called `name`, does not have that option."""
+    return InputError(
         f"{unused.flag} {value!r} means nothing to {flag(part)} {name}: it is an option of {' and '.join(unused.of)}; "
-        "leave it out"
+        "leave it out",
+        field=unused.name,
+        value=value,
+        allowed=f"with {part} {' or '.join(unused.of)}",
+        remedy="leave it out",
     )
-
-
-def applicable(given: Mapping[str, Any], strategies: Iterable[str]) -> list[dict[str, Any]]:
-    """For jobs that differ in their strategy: the options for each, without those of the other strategies alone.
-
-    Raises:
-        InputError: an option means nothing to any of them.
-    """
-    names, table = list(strategies), options()
-    strange = [
-        option
-        for name, value in given.items()
-        if value is not None and (option := table.get(name)) and option.path[0] == "strategy" and option.of
-        and not set(option.of) & set(names)
-    ]  # fmt: skip
-    if strange:
-        raise InputError(
-            "; ".join(_means_nothing(one, given[one.name], "strategy", " or ".join(names)) for one in strange)
-        )
-    return [
-        {
-            "strategy": strategy,
-            **{
-                name: value
-                for name, value in given.items()
-                if not (
-                    name in table
-                    and table[name].path[0] == "strategy"
-                    and table[name].of
-                    and strategy not in table[name].of
-                )
-            },
-        }
-        for strategy in names
-    ]
 
 
 def flat(job: Job) -> dict[str, Any]:
@@ -286,7 +260,11 @@ def _check_same(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
         if mine[name] != value:
             raise InputError(
                 f"the experiment of a run cannot be changed: it has {flag(name)} {mine[name]}, not {value}; "
-                "leave that out, or start a new run"
+                "leave that out, or start a new run",
+                field=name,
+                value=value,
+                allowed=[mine[name]],
+                remedy="leave that out, or start a new run",
             )
 
 
@@ -300,12 +278,13 @@ def _at(nested: Any, path: tuple[str, ...]) -> Any:
 _PARTS = ("experiment", "shape", "spot", "strategy", "backend", "recovery")
 
 
-def _tell(problem: Any) -> str:
+def _tell(problem: Any) -> InputError:
     message = problem["msg"].removeprefix("Value error, ")
     if not problem["loc"] or problem["loc"][-1] in _PARTS:  # of several fields: the message names them
-        return message
+        return InputError(message)
     message = message.removeprefix("Input should be ")
     place = tuple(problem["loc"])
     fitting = [one for one in options().values() if one.path == place[: len(one.path)]]
     name = max(fitting, key=lambda one: len(one.path)).name if fitting else str(place[-1])
-    return f"{flag(name)} {problem['input']!r} is not allowed: {message}"
+    told = f"{flag(name)} {problem['input']!r} is not allowed: {message}"
+    return InputError(told, field=name, value=problem["input"], allowed=message)

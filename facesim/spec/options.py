@@ -7,6 +7,7 @@ in the documentation.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 
-from facesim.registry import Registry, resolve
+from facesim.util.registry import Registry, resolve
 
 #: Groups in the order in which help shows them.
 GROUPS = ("Data", "Model", "Training", "Cluster", "Cost and spot", "Recovery", "AWS", "Output")
@@ -114,6 +115,11 @@ class Option:
 def flag(name: str) -> str:
     """The command line's spelling of an option: `learning_rate` -> `--learning-rate`."""
     return "--" + name.replace("_", "-")
+
+
+def without_flags(text: str) -> str:
+    """A message with options as Python has them, `learning_rate`, in place of flags, `--learning-rate`."""
+    return re.sub(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda found: found[1].replace("-", "_"), text)
 
 
 def fields(model: type[BaseModel], path: tuple[str, ...] = (), prefix: str = "", of: str = "") -> Iterator[Option]:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from facesim.registry import Registry
+from facesim.util.registry import Registry
 
 
 class Recipe(NamedTuple):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from facesim.errors import InputError
-from facesim.registry import Registry, resolve
 from facesim.spec.base import Frozen
 from facesim.spec.options import OneOf, option
+from facesim.util.errors import InputError
+from facesim.util.registry import Registry, resolve
 
 if TYPE_CHECKING:
     from facesim.spec.shape import Shape
@@ -120,7 +120,7 @@ class Single(Strategy):
     summary = "one process, the yardstick"
     layout = Layout.SINGLE_PROCESS
     replicated = False
-    trainer = "facesim.training.single:train"
+    trainer = "facesim.training.tensorflow.single:train"
 
     name: Literal["single"] = "single"
 
@@ -129,7 +129,7 @@ class Mirrored(Strategy):
     summary = "one process with a replica on each device; every step sums their gradients"
     layout = Layout.SINGLE_PROCESS
     joint = True
-    trainer = "facesim.training.mirrored:train"
+    trainer = "facesim.training.tensorflow.mirrored:train"
 
     name: Literal["mirrored"] = "mirrored"
 
@@ -138,7 +138,7 @@ class PsAsync(Strategy):
     summary = "workers pull parameters from parameter servers and push gradients, none waiting for another"
     layout = Layout.PARAMETER_SERVER
     replaceable_roles = ("worker",)
-    trainer = "facesim.training.ps_async:train"
+    trainer = "facesim.training.tensorflow.ps_async:train"
 
     name: Literal["ps-async"] = "ps-async"
     steps_per_dispatch: int = option(1, "steps handed to a worker at once", "Cluster", resumable=True, ge=1, le=64)
@@ -153,7 +153,7 @@ class PsSync(Strategy):
     layout = Layout.PARAMETER_SERVER
     joint = True
     replaceable_roles = ("worker",)
-    trainer = "facesim.training.ps_sync:train"
+    trainer = "facesim.training.tensorflow.ps_sync:train"
 
     name: Literal["ps-sync"] = "ps-sync"
     backup_workers: int = option(0, "workers that may come too late for an update", "Cluster", resumable=True, ge=0)
@@ -170,7 +170,7 @@ class AllReduce(Strategy):
     summary = "every worker holds the parameters; every step sums the workers' gradients"
     layout = Layout.PEERS
     joint = True
-    trainer = "facesim.training.allreduce:train"
+    trainer = "facesim.training.tensorflow.allreduce:train"
 
     name: Literal["allreduce"] = "allreduce"
 
@@ -179,7 +179,7 @@ class LocalSgd(Strategy):
     summary = "every worker trains by itself; every few steps their parameters are averaged"
     layout = Layout.PEERS
     joint = True
-    trainer = "facesim.training.local_sgd:train"
+    trainer = "facesim.training.tensorflow.local_sgd:train"
 
     name: Literal["local-sgd"] = "local-sgd"
     local_steps: int = option(8, "steps between averagings", "Cluster", ge=1)
@@ -189,7 +189,7 @@ class Independent(Strategy):
     summary = "every worker trains by itself on everything: the paper's mistake, kept to show what it costs"
     layout = Layout.PEERS
     replaceable_roles = ("chief", "worker")
-    trainer = "facesim.training.independent:train"
+    trainer = "facesim.training.tensorflow.independent:train"
 
     name: Literal["independent"] = "independent"
 

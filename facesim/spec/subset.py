@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 #: On the command line, where a subset may be one of several: no subset.
 EVERYTHING = "all"

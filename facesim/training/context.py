@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import keras
-
 from cluster import clock
-from facesim import models
-from facesim.data.pipeline import ExampleSource
 from facesim.data.prepare import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
-from facesim.metrics.place import host_name
-from facesim.pretrained import FILE
+from facesim.metrics.host_identity import host_name
 from facesim.runs.directory import Run
-from facesim.training.objective import loss_for
-from facesim.training.optimizer import FusedAdam, make_optimizer
 
 
 class Context:
@@ -42,7 +34,7 @@ class Context:
         pretrained: Path | None = None,
     ):
         self.run = run
-        #: The folder of `facesim.pretrained` with the network that training starts from, if it does.
+        #: The folder of `facesim.preflight.pretrained` with the network that training starts from, if it does.
         self.pretrained = pretrained
         #: Where this task's checkpoints lie.
         self.checkpoints = checkpoints
@@ -52,12 +44,10 @@ class Context:
         self.job = run.job()
         self.experiment = self.job.experiment
         self.data = data
-        self.examples = ExampleSource(data, self.experiment.cache)
         self.train_indices, self.held_out_indices = stratified_split(
             data.labels, self.experiment.held_out, self.experiment.seed
         )
         self.seed = self.experiment.seed
-        self.loss = loss_for(self.experiment)
         #: (examples, time_unix_s) that earlier processes of this task recorded, in order.
         self.recorded_before = recorded(run.metrics / f"{self.task}.jsonl", "examples")
         self.recorder = Recorder(run, role, index)
@@ -77,34 +67,6 @@ class Context:
             self.stopping = True
 
         signal.signal(signal.SIGTERM, stop)
-
-    def build(self) -> tuple[keras.Model, FusedAdam]:
-        """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
-        keras.utils.set_random_seed(self.seed)
-        model = self.build_model()
-        if self.pretrained:
-            models.take_backbone(model, self.pretrained / FILE)
-        updates_an_epoch = math.ceil(len(self.train_indices) / self.job.update_batch)
-        optimizer = make_optimizer(self.job, updates_an_epoch)
-        optimizer.build(model.trainable_variables)
-        return model, optimizer
-
-    def vary_dropout(self, model: keras.Model) -> None:
-        """Let this replica drop other units than the others do, which have their parameters from the same seed."""
-        for variable in model.non_trainable_variables:
-            if variable.path.endswith("seed_generator_state"):
-                variable.assign(variable + self.replica)
-
-    def build_model(self) -> keras.Model:
-        experiment = self.experiment
-        return models.build(
-            experiment.model,
-            self.data.image_shape,
-            len(self.data.names),
-            head=experiment.head,
-            margin_scale=experiment.margin_scale,
-            augment=experiment.augment,
-        )
 
 
 class Recorder:
@@ -149,6 +111,4 @@ def open_context(
 ) -> Context:
     context = Context(run, PreparedData.load(data), checkpoints, role, index, replica, pretrained)
     context.recorder.since_launch("startup_s")
-    # With bfloat16 parameters and updates stay float32.
-    keras.config.set_dtype_policy("mixed_bfloat16" if context.experiment.precision == "bfloat16" else "float32")
     return context

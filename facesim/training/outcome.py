@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from facesim.data.identity import identity_of
-from facesim.pretrained import FILE
+from facesim.preflight.pretrained import FILE
 from facesim.runs.records import Counts, Data, TaskOutcome
 from facesim.training.context import Context
-from facesim.training.course import Course
-from facesim.training.forward import parameter_bytes
+from facesim.training.protocols import Replicas
+from facesim.training.train_state import TrainState
 
 
-def outcome(
-    context: Context, course: Course, model: keras.Model, steps_per_exchange: int | None, exchange_bytes: int
-) -> TaskOutcome:
-    """What `outcome.json` holds. `model` has the final parameters."""
-    counts, found, phases = course.counts, course.found, course.phases
+def outcome(context: Context, state: TrainState, replicas: Replicas) -> TaskOutcome:
+    """What `outcome.json` holds. `replicas` have the final parameters."""
+    counts, found, phases = state.counts, state.found, state.phases
     steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
-    steady_examples = counts.examples - course.starts * context.job.update_batch  # the first update of each compiled
+    steady_examples = counts.examples - state.starts * context.job.update_batch  # the first update of each compiled
     identities = np.bincount(context.data.labels[context.train_indices])
     return TaskOutcome(
         stopped=context.stopping,
@@ -34,9 +31,9 @@ def outcome(
         examples_seen=counts.examples,
         updates=counts.updates,
         phases=phases,
-        parameters=model.count_params(),
-        parameter_bytes=parameter_bytes(model),
-        parameters_sha256=_digests(model),
+        parameters=replicas.parameters,
+        parameter_bytes=replicas.parameter_bytes,
+        parameters_sha256=_digests(replicas),
         pretrained_sha256=_digest(context.pretrained / FILE) if context.pretrained else None,
         data=Data(
             name=context.data.name,
@@ -57,9 +54,9 @@ def outcome(
             steps_by_worker=dict(sorted(counts.steps_by_worker.items())),
             examples_by_worker=dict(sorted(counts.examples_by_worker.items())),
             staleness=dict(sorted(counts.staleness.items())),
-            steps_per_exchange=steps_per_exchange,
-            exchange_bytes=exchange_bytes,
-            steps_since_resized=dict(sorted(course.resized.steps_by_worker.items())) if course.resized else None,
+            steps_per_exchange=replicas.steps_per_exchange,
+            exchange_bytes=replicas.exchange_bytes,
+            steps_since_resized=dict(sorted(state.resized.steps_by_worker.items())) if state.resized else None,
         ),
     )
 
@@ -68,8 +65,6 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _digests(model: keras.Model) -> list[str]:
+def _digests(replicas: Replicas) -> list[str]:
     """SHA-256 of the bytes of parameters and moving statistics, one for each replica that this process holds."""
-    variables = [variable.value for variable in model.variables if variable.dtype.startswith("float")]
-    copies = zip(*(getattr(value, "values", (value,)) for value in variables))
-    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in copy)).hexdigest() for copy in copies]
+    return [hashlib.sha256(b"".join(part.tobytes() for part in copy)).hexdigest() for copy in replicas.copies()]

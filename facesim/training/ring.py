@@ -18,7 +18,7 @@ import numpy as np
 _PIECE_BYTES = 256 * 1024
 _ALIGNMENT_BYTES = 64
 TOKEN_BYTES = 16
-#: Whoever connects has this long to say the token.
+#: A process that connects has this long to send the token.
 _SAYS_TOKEN_WITHIN_S = 1.0
 
 
@@ -101,7 +101,7 @@ class Ring:
 
 
 def _accepted(listener: Listener, token: bytes, wait_s: float) -> socket.socket:
-    """The connection of the process before this one; whoever does not know the token is turned away."""
+    """The connection of the process before this one; one that does not know the token is turned away."""
     until = time.monotonic() + wait_s
     with listener.socket:
         while True:

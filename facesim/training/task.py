@@ -1,4 +1,4 @@
-"""The tasks of a run, as `cluster` starts them: the chief runs the strategy, workers and parameter servers serve it."""
+"""A training task, whatever the framework: from its arguments to its end, with the exit code that `cluster` acts on."""
 
 from __future__ import annotations
 
@@ -6,74 +6,62 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-import facesim.training.lean  # noqa: F401  # isort: skip  before TensorFlow imports Keras
-import tensorflow as tf
-
 from cluster.failure import in_short
 from cluster.task import AGAIN, failing
-from facesim.data.pipeline import TASK_INDEX_FILE
-from facesim.disk import is_full, no_room
-from facesim.errors import FacesimError
 from facesim.runs.directory import Run
 from facesim.training.context import open_context
-
-# A server with one of these hangs; two are enough for it to answer while it computes.
-_INTER_OP_THREADS = 2
-
-
-#: What TensorFlow says when another task, or what it needs of the system, went away.
-_MAY_COME_BACK = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnknownError,
-    OSError,
-)
+from facesim.util.disk import is_full, no_room
+from facesim.util.errors import FacesimError
 
 
 def train(
-    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, pretrained: str | None = None
+    run_directory: str,
+    data_directory: str,
+    checkpoint_directory: str,
+    pretrained: str | None,
+    *,
+    prepare: Callable[[Path, int], None],
+    transient: tuple[type[Exception], ...],
 ) -> None:
-    """The chief, or one of several peers: train as the run's job says.
+    """Train as the run's job says, in the chief's or a peer's process.
 
-    Ends with `AGAIN` when it was stopped before it was done, or by something that may come back.
+    `prepare` sets the framework up, before anything uses it: it gets the folder that the task works in, and the number
+    of its replica. `transient` are the framework's errors that may not come again when the task is started again.
+
+    Ends with `AGAIN` when it was stopped before it was done, or by something that may not come again.
     """
     run = Run(Path(run_directory))
     task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "chief", "index": 0})
     role, index = task["type"], task["index"]
     replica = 0 if role == "chief" else index + 1
     try:
-        _work_in(run.task_directory(f"{role}-{index}"), replica)
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        prepare(run.task_directory(f"{role}-{index}"), replica)
         context = open_context(
             run, Path(data_directory), Path(checkpoint_directory), role, index, replica,
             Path(pretrained) if pretrained else None,
         )  # fmt: skip
         context.job.strategy.train(context)
-    except _MAY_COME_BACK as error:
-        full = isinstance(error, OSError) and is_full(error)
-        if full:
-            _end(AGAIN, no_room(run.directory, "make room there, then go on with --resume"))
+    except (*transient, OSError) as error:
+        if isinstance(error, OSError) and is_full(error):
+            end(AGAIN, no_room(run.directory, "make room there, then continue with --resume"))
         with suppress(OSError):
             traceback.print_exc()
-        _end(AGAIN, in_short(error))
+        end(AGAIN, in_short(error))
     except FacesimError as error:
-        _end(1, str(error))
+        end(1, str(error))
     if context.stopping:
-        _end(AGAIN)
+        end(AGAIN)
 
 
-def _end(code: int, why: str | None = None) -> NoReturn:
+def end(code: int, why: str | None = None) -> NoReturn:
     """End this process at once: what is left of a cluster that broke may keep it from ending by itself.
 
-    `why` is told, and is in the log, unless the log's disk is full.
+    `why` is reported to the supervisor, and is in the log, unless the log's disk is full.
     """
     with suppress(OSError):
         if why:
@@ -83,26 +71,3 @@ def _end(code: int, why: str | None = None) -> NoReturn:
     if why:
         failing(why)
     os._exit(code)
-
-
-def serve(run_directory: str, threads: int) -> None:
-    """A worker or a parameter server: execute what the chief sends, until this process is ended."""
-    run = Run(Path(run_directory))
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    role, index = resolver.task_type, resolver.task_id
-    _work_in(run.task_directory(f"{role}-{index}"), index)
-    config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=threads, inter_op_parallelism_threads=_INTER_OP_THREADS
-    )
-    try:
-        server = tf.distribute.Server(
-            resolver.cluster_spec(), job_name=role, task_index=index, protocol="grpc", config=config
-        )
-    except tf.errors.UnknownError as error:  # its port is taken
-        _end(AGAIN, in_short(error))
-    server.join()
-
-
-def _work_in(directory: Path, index: int) -> None:
-    (directory / TASK_INDEX_FILE).write_text(str(index))
-    os.chdir(directory)

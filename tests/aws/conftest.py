@@ -10,14 +10,14 @@ import pytest
 
 pytest.importorskip("moto")
 
-from facesim.aws.job import SageMakerJob
-from facesim.aws.session import Account
-from facesim.emulator.endpoint import Emulator
-from facesim.inputs import Inputs, prepare_inputs
+from facesim.backends.sagemaker.job import SageMakerJob
+from facesim.backends.sagemaker.session import Account
+from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import event_of
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
+from facesim.testing.emulator.endpoint import Emulator
 from tests.aws.hosts import Script
 
 SECRET = "not-a-real-secret-but-as-long-as-one"
@@ -27,7 +27,7 @@ SECRET = "not-a-real-secret-but-as-long-as-one"
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the endpoint more often than one would ask AWS."""
     for name in ("_DESCRIBE_EVERY_S", "_LOGS_EVERY_S"):
-        monkeypatch.setattr(f"facesim.aws.job.{name}", 0.1)
+        monkeypatch.setattr(f"facesim.backends.sagemaker.job.{name}", 0.1)
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.layout import hosts_of
-from facesim.emulator.storage import S3Store
-from facesim.files import write_json
+from cluster.containers.opt_ml import hosts_of
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter
+from facesim.testing.emulator.storage import S3Store
+from facesim.util.files import write_json
 
 #: Of a single process that saw eight batches of eight.
 OUTCOME = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from facesim.aws.bill import most_usd, refuse_above, reported
-from facesim.errors import InputError
+from facesim.backends.sagemaker.bill import most_usd, refuse_above, reported
+from facesim.util.errors import InputError
 
 
 def request(seconds: int = 3600, **resources) -> dict:

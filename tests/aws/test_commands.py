@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
+from facesim.backends.sagemaker.validation import problems
 from facesim.cli import main
-from facesim.emulator.validation import problems
-from facesim.run import find_runs
+from facesim.runs.directory import find_runs
 from tests.conftest import facesim
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
@@ -106,7 +106,7 @@ def test_a_run_ends_in_table_report_and_the_bill_that_aws_told(endpoint, options
     ],
 )
 def test_only_an_endpoint_of_aws_measures(url, emulated, endpoint, monkeypatch):
-    from facesim.aws.session import Account
+    from facesim.backends.sagemaker.session import Account
 
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     if url:

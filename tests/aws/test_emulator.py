@@ -7,7 +7,7 @@ import threading
 import pytest
 from botocore.exceptions import ClientError
 
-from facesim.aws.site import site_of
+from facesim.backends.sagemaker.site import site_of
 from facesim.backends.training_job import training_job_request
 
 

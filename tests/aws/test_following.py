@@ -7,16 +7,16 @@ import threading
 
 import pytest
 
-from facesim.aws.calls import cancel, describe
-from facesim.aws.job import LeftRunning, SageMakerJob
-from facesim.aws.session import Account
+from facesim.backends.sagemaker.calls import cancel, describe
+from facesim.backends.sagemaker.job import LeftRunning, SageMakerJob
+from facesim.backends.sagemaker.session import Account
 from facesim.billing.bill import make_bill
-from facesim.errors import InputError
 from facesim.metrics.files import read_samples
 from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
 from facesim.spec.spot import Spot
+from facesim.util.errors import InputError
 from tests.aws.conftest import SECRET, follow, states, submit
 from tests.aws.hosts import OUTCOME
 from tests.aws.relay import Relay

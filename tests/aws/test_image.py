@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from facesim.aws.site import site_of, stage_source
-from facesim.errors import InputError
-from facesim.inputs import prepare_inputs
+from facesim.backends.sagemaker.site import site_of, stage_source
+from facesim.preflight.inputs import prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 
 def test_the_image_is_the_one_that_sagemakers_package_knows(account):

@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from facesim.aws.attach import open_run
-from facesim.aws.calls import cancel, newest
-from facesim.aws.job import SageMakerJob
-from facesim.aws.policies import POLICIES, policy
-from facesim.aws.site import ROLE, site_of
+from facesim.backends.sagemaker.attach import open_run
+from facesim.backends.sagemaker.calls import cancel, newest
+from facesim.backends.sagemaker.job import SageMakerJob
+from facesim.backends.sagemaker.policies import POLICIES, policy
+from facesim.backends.sagemaker.site import ROLE, site_of
 from facesim.backends.training_job import training_job_request
-from facesim.run import Run
+from facesim.runs.directory import Run
 from tests.aws.conftest import follow
 
 ACCOUNT, REGION = "123456789012", "us-east-1"

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("botocore")
 
+from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
-from facesim.emulator.validation import problems
-from facesim.errors import InputError
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 SITE = Site(role_arn="arn:aws:iam::123456789012:role/facesim", image="facesim:latest", bucket="a-bucket")
 

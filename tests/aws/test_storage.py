@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facesim.aws.session import Account, AwsError
-from facesim.aws.storage import Sent, have_bucket, unpack, upload
+from facesim.backends.sagemaker.session import Account, AwsError
+from facesim.backends.sagemaker.storage import Sent, have_bucket, unpack, upload
 
 
 def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"harm") -> Path:

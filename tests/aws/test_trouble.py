@@ -12,15 +12,16 @@ from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
 
-from facesim.aws.advice import RefusedError
-from facesim.aws.job import LostSight, SageMakerJob
-from facesim.aws.session import Account, AwsError, CredentialsError, DeniedError, asking
-from facesim.aws.site import site_of
-from facesim.aws.storage import split
+from facesim.backends.sagemaker.advice import RefusedError
+from facesim.backends.sagemaker.job import LostSight, SageMakerJob
+from facesim.backends.sagemaker.session import Account, AwsError, CredentialsError, DeniedError, asking
+from facesim.backends.sagemaker.site import site_of
+from facesim.backends.sagemaker.storage import split
 from facesim.backends.training_job import training_job_request
 from facesim.cli import main
-from facesim.errors import InputError
-from facesim.run import Run, State, find_runs
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.states import RunState
+from facesim.util.errors import InputError
 from tests.aws.conftest import follow, states, submit
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
@@ -86,7 +87,7 @@ def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint
 def test_a_job_that_may_not_be_described_for_good_is_left_alone(
     endpoint, refuse, job, inputs, tmp_path, script, monkeypatch
 ):
-    monkeypatch.setattr("facesim.aws.job._DENIED_S", 0.3)
+    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.3)
     script.until = threading.Event()
     run, execution = submit(job, tmp_path / "one", inputs)
     refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException")
@@ -130,13 +131,13 @@ def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint
 
     assert code == 1
     first, second = (run.result() for run in find_runs([output]))
-    assert (first["state"], second["state"]) == (State.FAILED, State.COMPLETED)
+    assert (first["state"], second["state"]) == (RunState.FAILED, RunState.COMPLETED)
     assert "the quota “ml.m5.xlarge for training job usage”" in first["failure"]
     assert first["cost_usd"] == 0
 
 
 def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("facesim.aws.job._DENIED_S", 0.01)
+    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.01)
     output = tmp_path / "runs"
     refused = refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
 
@@ -146,10 +147,10 @@ def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, fa
     assert refused
     first, second = find_runs([output])
     assert first.result() is None  # so `facesim attach` brings it home
-    assert second.result()["state"] == State.COMPLETED
+    assert second.result()["state"] == RunState.COMPLETED
     capsys.readouterr()
     assert main(["attach", str(first.directory)]) == 0
-    assert first.result()["state"] == State.COMPLETED
+    assert first.result()["state"] == RunState.COMPLETED
 
 
 def test_a_new_life_of_a_run_tells_its_states_from_the_first(endpoint, job, inputs, tmp_path, script):
@@ -177,14 +178,14 @@ def test_results_that_did_not_come_home_whole_are_told(
 
     (run,) = find_runs([output])
     assert code == 1
-    assert run.result()["state"] == State.FAILED
+    assert run.result()["state"] == RunState.FAILED
     assert f"{name}.tar.gz" in run.result()["failure"]
     assert f"{name}.tar.gz" in capsys.readouterr().out
 
 
 def spoil(endpoint, account, monkeypatch, file: str, harm: str) -> None:
     """What the job uploads as `file` is not, or only half, there."""
-    from facesim.emulator.storage import S3Store
+    from facesim.testing.emulator.storage import S3Store
 
     put = S3Store.upload
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.contract import Contract
+from cluster.hosted.contract import Contract
 from facesim.backends.hosted import plan
 from facesim.backends.training_job import job_json
 from facesim.spec.job import make_job

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
-from facesim.backends.spot import LifeCycle
+from facesim.backends.lifecycle import LifeCycle
 from facesim.billing import make_bill
 from facesim.billing.market import Capacity, Market, market
 from facesim.spec.spot import Spot

@@ -15,10 +15,10 @@ from facesim.billing import (
     spot_savings_percent,
 )
 from facesim.billing.bill import submitted
-from facesim.errors import InputError
-from facesim.recovery import spent_s
+from facesim.runs.accounting import spent_s
 from facesim.runs.events import event_of
 from facesim.spec.spot import Spot
+from facesim.util.errors import InputError
 
 M5 = "ml.m5.2xlarge"
 

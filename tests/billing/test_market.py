@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from facesim.billing.market import PACKAGED_TRACE, Capacity, Market, market, read_trace
 from facesim.billing.synthetic import HOSTS, trace_lines
-from facesim.errors import InputError
 from facesim.spec.job import Job, make_job
 from facesim.spec.spot import Spot
+from facesim.util.errors import InputError
 
 
 def lives_h(where: Market, count: int) -> list[float]:

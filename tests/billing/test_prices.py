@@ -13,7 +13,7 @@ import pytest
 
 from facesim.billing import cost_usd, instances
 from facesim.billing.catalogue import refreshed_file
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 from tests.billing.pricing_api import PAGE, pricing_api, product
 from tests.conftest import Command, parse
 

@@ -1,4 +1,7 @@
-"""What makes a process a host of a job: contract, liveness, relay, limits. Real files, sockets and processes."""
+"""What makes a process a host of a job: contract, host watch, log relay, CPU limits.
+
+Real files, sockets and processes.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import liveness
-from cluster.contract import FAILURE_CHARACTERS, Contract
 from cluster.faults import Fault
-from cluster.limits import available_cpus, limited_to_a_share
+from cluster.hosted import host_watch
+from cluster.hosted.cgroup import available_cpus, limited_to_a_share
+from cluster.hosted.contract import FAILURE_CHARACTERS, Contract
+from cluster.hosted.log_relay import Kept
 from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
-from cluster.relay import Kept
 from cluster.topology import free_ports
 from tests.conftest import wait_until
 
@@ -80,20 +83,20 @@ def test_a_reason_fits_what_sagemaker_keeps_with_its_beginning_and_end(tmp_path,
     assert told.endswith("last")
 
 
-BEACON = """
+FIRST_HOST = """
     import sys, time
-    import cluster.liveness as liveness
-    liveness.PORT = int(sys.argv[1])
-    beacon = liveness.Beacon(hosts=2)
+    import cluster.hosted.host_watch as host_watch
+    host_watch.PORT = int(sys.argv[1])
+    watch = host_watch.HostWatch(hosts=2)
     print("listening", flush=True)
     sys.stdin.read()
-    beacon.end()
+    watch.end()
     time.sleep(60)
     """
-ATTEND = """
+OTHER_HOST = """
     import sys
-    from cluster.liveness import attend
-    attend("127.0.0.1", float(sys.argv[2]), int(sys.argv[1]), len(sys.argv) > 3)
+    from cluster.hosted.host_watch import watch_first_host
+    watch_first_host("127.0.0.1", float(sys.argv[2]), int(sys.argv[1]), len(sys.argv) > 3)
     """
 
 
@@ -115,9 +118,9 @@ def connected(port: int) -> bool:
 
 
 @pytest.fixture
-def beacon():
+def watch():
     port = free_ports(1)[0]
-    process = python(BEACON, port)
+    process = python(FIRST_HOST, port)
     assert process.stdout.readline() == "listening\n"
     yield process, port
     process.kill()
@@ -134,10 +137,10 @@ def other_host(directory: Path, port: int, *faults: Fault) -> LocalNode:
     log = str(directory / "tasks.log")
     plan = Plan(
         tasks=(
-            Task(liveness.ATTEND, 1, "cluster.liveness:attend", ("127.0.0.1", 30.0, port), log),
+            Task(host_watch.WATCHER, 1, "cluster.hosted.host_watch:watch_first_host", ("127.0.0.1", 30.0, port), log),
             Task("worker", 1, "tests.cluster.fake_tasks:serve", (), log, serves=True, replaceable=True),
         ),
-        leader=f"{liveness.ATTEND}-1",
+        leader=f"{host_watch.WATCHER}-1",
         private_network=False,
         max_restarts=3,
         backoff_s=0.01,
@@ -147,19 +150,19 @@ def other_host(directory: Path, port: int, *faults: Fault) -> LocalNode:
     return LocalNode(directory / "plan.json", directory / "node.log", dict(os.environ))
 
 
-def until_done(beacon: liveness.Beacon, within_s: float = 20) -> None:
+def until_done(watch: host_watch.HostWatch, within_s: float = 20) -> None:
     """Wait as a supervisor does until the other hosts have done what they have to do."""
     deadline = time.monotonic() + within_s
-    while not beacon.done:
+    while not watch.done:
         assert time.monotonic() < deadline, "another host has not answered"
-        beacon.read(wait(beacon.files(), 0.5))
+        watch.read(wait(watch.files(), 0.5))
 
 
 def test_a_fault_at_a_step_is_done_by_the_host_of_its_target_before_the_first_host_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(liveness, "PORT", free_ports(1)[0])
-    beacon = liveness.Beacon(hosts=2)
+    monkeypatch.setattr(host_watch, "PORT", free_ports(1)[0])
+    watch = host_watch.HostWatch(hosts=2)
     node = other_host(
-        tmp_path, liveness.PORT,
+        tmp_path, host_watch.PORT,
         Fault("kill", ("worker-1",), at_step=5), Fault("kill", ("worker-0",), at_step=6, elsewhere=("worker-0",)),
         Fault("freeze", ("worker-1",), at_step=7, for_s=0.1),
     )  # fmt: skip
@@ -169,10 +172,10 @@ def test_a_fault_at_a_step_is_done_by_the_host_of_its_target_before_the_first_ho
 
     done_at = {}
     for step in (5, 6, 7):
-        beacon.tell(step)
-        until_done(beacon)
+        watch.tell(step)
+        until_done(watch)
         done_at[step] = time.time()
-    beacon.end()
+    watch.end()
     following.join(20)
     node.close()
 
@@ -185,62 +188,62 @@ def test_a_fault_at_a_step_is_done_by_the_host_of_its_target_before_the_first_ho
 
 @needs_proc
 @pytest.mark.parametrize("how", ["in order", "killed"])
-def test_who_attends_returns_when_the_first_host_has_ended(beacon, how):
-    process, port = beacon
-    attending = python(ATTEND, port, 30)
+def test_who_watches_returns_when_the_first_host_has_ended(watch, how):
+    process, port = watch
+    watching = python(OTHER_HOST, port, 30)
     wait_until(lambda: connected(port))
-    assert attending.poll() is None
+    assert watching.poll() is None
 
     if how == "killed":
         process.kill()
     else:
         process.stdin.close()
 
-    assert attending.wait(10) == 0
+    assert watching.wait(10) == 0
 
 
 @needs_proc
-def test_who_attends_outlives_sigterm_as_long_as_the_first_host_is_there(beacon):
-    process, port = beacon
-    attending = python(ATTEND, port, 30)
+def test_who_watches_outlives_sigterm_as_long_as_the_first_host_is_there(watch):
+    process, port = watch
+    watching = python(OTHER_HOST, port, 30)
     wait_until(lambda: connected(port))
 
-    attending.send_signal(signal.SIGTERM)
+    watching.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
-        attending.wait(0.5)
+        watching.wait(0.5)
     process.kill()
 
-    assert attending.wait(10) == 0
+    assert watching.wait(10) == 0
 
 
-def test_who_attends_gives_up_on_a_first_host_that_does_not_come():
-    attending = python(ATTEND, free_ports(1)[0], 0.5)
+def test_who_watches_gives_up_on_a_first_host_that_does_not_come():
+    watching = python(OTHER_HOST, free_ports(1)[0], 0.5)
 
-    _, errors = attending.communicate(timeout=15)
+    _, errors = watching.communicate(timeout=15)
 
-    assert attending.returncode == 1
+    assert watching.returncode == 1
     assert "cannot be reached within" in errors
 
 
 def test_stopped_before_the_first_host_came_who_attends_returns():
-    attending = python("import sys; print('up', flush=True)\n" + textwrap.dedent(ATTEND), free_ports(1)[0], 60)
-    attending.stdout.readline()
+    watching = python("import sys; print('up', flush=True)\n" + textwrap.dedent(OTHER_HOST), free_ports(1)[0], 60)
+    watching.stdout.readline()
     deadline = time.monotonic() + 15
 
-    while attending.poll() is None and time.monotonic() < deadline:
-        attending.send_signal(signal.SIGTERM)  # at first perhaps before it heeds it
+    while watching.poll() is None and time.monotonic() < deadline:
+        watching.send_signal(signal.SIGTERM)  # at first perhaps before it heeds it
         time.sleep(0.2)
 
-    assert attending.poll() in (0, -signal.SIGTERM)
+    assert watching.poll() in (0, -signal.SIGTERM)
 
 
 def test_what_tasks_print_is_printed_with_their_names(tmp_path):
     script = """
         import sys
         from pathlib import Path
-        from cluster.relay import Relay
+        from cluster.hosted.log_relay import LogRelay
         folder = Path(sys.argv[1])
-        relay = Relay(folder)
+        relay = LogRelay(folder)
         with (folder / "chief-0.log").open("w") as log:
             log.write("one\\ntwo\\nlast without an end")
         (folder / "worker-1.log").write_text("three\\n")
@@ -306,11 +309,11 @@ def test_what_a_host_measures_outlives_it_and_is_gone_on_with(tmp_path):
 def test_the_relay_keeps_what_came_until_it_was_ended(tmp_path):
     script = f"""
         from pathlib import Path
-        from cluster.relay import Kept, Relay
+        from cluster.hosted.log_relay import Kept, LogRelay
         logs, source, target = (Path({str(tmp_path)!r}) / name for name in ("logs", "metrics", "kept"))
         for folder in (logs, source, target):
             folder.mkdir()
-        relay = Relay(logs, Kept(source, target))
+        relay = LogRelay(logs, Kept(source, target))
         (source / "psutil.jsonl").write_text("1\\n" * 1000)
         relay.end()
         """
@@ -323,7 +326,7 @@ def test_the_relay_keeps_what_came_until_it_was_ended(tmp_path):
 def test_a_late_host_ends_well_where_the_first_is_known_to_have_ended():
     port = free_ports(1)[0]
 
-    late, lost = python(ATTEND, port, 0.2, "over"), python(ATTEND, port, 0.2)
+    late, lost = python(OTHER_HOST, port, 0.2, "over"), python(OTHER_HOST, port, 0.2)
     told, _ = late.communicate(timeout=30)
     lost.communicate(timeout=30)
 

@@ -82,7 +82,7 @@ def test_what_is_no_step_may_take_five_minutes_and_the_others_wait(clock, doing)
 
 
 def test_who_waits_for_another_host_may_do_so_for_ever_and_nobody_beside_it_is_judged(clock):
-    assert judged(clock, {"attend-1": beat(WAITING, idle_s=9000), "worker-1": beat(idle_s=900)}) == []
+    assert judged(clock, {"watcher-1": beat(WAITING, idle_s=9000), "worker-1": beat(idle_s=900)}) == []
 
 
 def test_of_peers_that_wait_for_each_other_the_first_that_stopped_is_named(clock):

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from cluster import engine
-from facesim import image
-from facesim.errors import InputError
+from cluster.containers import engine
+from facesim.backends import image
+from facesim.util.errors import InputError
 
 #: Bases to build the image on, unless FACESIM_BASE_IMAGE names one: the one that .ci/base-image.sh makes, the default.
 BASES = ("facesim-base:debian", image.BASE)

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster import engine
-from facesim.aws.session import Account
-from facesim.aws.storage import split
+from cluster.containers import engine
 from facesim.backends.base import Execution
-from facesim.errors import InputError
-from facesim.inputs import prepare_inputs
+from facesim.backends.sagemaker.session import Account
+from facesim.backends.sagemaker.storage import split
 from facesim.metrics.files import read_samples
-from facesim.result import finish
+from facesim.preflight.inputs import prepare_inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import event_of
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
+from facesim.study.result import finish
+from facesim.util.errors import InputError
 from tests.conftest import facesim, pids_of, still_running
 from tests.containers.conftest import left
 
 if TYPE_CHECKING:
-    from facesim.emulator.endpoint import Emulator
+    from facesim.testing.emulator.endpoint import Emulator
 
 #: The first of them may have to wait for the image to be made.
 pytestmark = pytest.mark.timeout(900)
@@ -130,7 +130,7 @@ class SageMaker:
 @pytest.fixture(scope="module")
 def sagemaker(containers: str) -> Iterator[SageMaker]:
     pytest.importorskip("moto")
-    from facesim.emulator.endpoint import Emulator
+    from facesim.testing.emulator.endpoint import Emulator
 
     endpoint = Emulator(image=containers)
     with pytest.MonkeyPatch.context() as environment:

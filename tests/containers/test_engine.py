@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import engine
-from cluster.containers import ContainerJob
-from cluster.host import HostShape
+from cluster.containers import engine
+from cluster.containers.host import HostShape
+from cluster.containers.job import ContainerJob
 from facesim.backends.docker import FolderStore
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 from tests.containers.conftest import left
 
 #: The first of them may have to wait for the image to be made.
@@ -472,7 +472,7 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
         AWAIT_MEASURED
         + """
         import time
-        from cluster.limits import available_cpus
+        from cluster.hosted.cgroup import available_cpus
         print(available_cpus())
         begin = time.monotonic()
         while time.process_time() < 1.5:
@@ -611,14 +611,14 @@ def test_without_an_engine_it_is_told_what_to_do(monkeypatch):
 
 
 def test_a_base_image_that_cannot_be_had_is_told(containers):
-    from facesim import image
+    from facesim.backends import image
 
     with pytest.raises(InputError, match="no-such-base:1 is not here and cannot be pulled: .* another with --base"):
         image.build("facesim:never", base="no-such-base:1", tell=lambda line: None)
 
 
 def test_the_image_that_a_new_one_replaces_is_removed_unless_it_is_in_use(containers, monkeypatch):
-    from facesim import image
+    from facesim.backends import image
 
     client = engine.connect()
     name = f"{NAME}:replaced"
@@ -641,7 +641,7 @@ def test_the_image_that_a_new_one_replaces_is_removed_unless_it_is_in_use(contai
 
 
 def test_an_image_that_was_made_from_another_facesim_is_told(containers):
-    from facesim import image
+    from facesim.backends import image
 
     client = engine.connect()
     made = client.containers.create(containers, entrypoint=["true"], name=NAME)

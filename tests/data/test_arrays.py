@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from facesim.data.arrays import read_npz
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 12, 3), np.uint8)
 PIXELS[0, 0, 0] = (0, 255, 0)

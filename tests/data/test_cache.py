@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from facesim.data import PreparedData, RenderSpec, cache, prepare
-from facesim.errors import InputError
-from facesim.folders import make_own_folder
+from facesim.util.errors import InputError
+from facesim.util.folders import make_own_folder
 
 REPOSITORY = Path(__file__).parents[2]
 SPEC = RenderSpec(identities=3, images=4, difficulty=0.2)

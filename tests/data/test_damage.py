@@ -18,7 +18,7 @@ from facesim.data import tfrecord
 from facesim.data.arrays import read_npz
 from facesim.data.recordio import read_index, read_record
 from facesim.data.tables import read_table
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 few_hundred = settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

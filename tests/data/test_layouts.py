@@ -9,7 +9,7 @@ import pytest
 
 from facesim.data.layouts import find_examples
 from facesim.data.tables import read_csv
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 
 def who(root: Path) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from facesim.data import PreparedData, RenderSpec, describe, prepare, render
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 ORL = REPOSITORY.parent / "shared/data/orl/orl_faces.npz"

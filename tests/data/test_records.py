@@ -13,7 +13,7 @@ from PIL import Image
 
 from facesim.data import prepare, tfrecord
 from facesim.data.recordio import read_record
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 LABELS = [5, 5, 5, 2, 2, 11, 11, 11]

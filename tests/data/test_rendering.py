@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facesim.data.rendering import RenderSpec, render, render_folder
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 SMALL = RenderSpec(identities=6, images=5, size=32, difficulty=0.5, seed=3)
 

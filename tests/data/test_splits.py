@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facesim.data.splits import stratified_split
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 counts = st.lists(st.integers(2, 40), min_size=1, max_size=12)
 shares = st.floats(0.01, 0.99)

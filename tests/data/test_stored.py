@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from facesim.data import PreparedData, prepare, stratified_split
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 from tests.data.exif import BROKEN, picture
 
 
@@ -77,7 +77,7 @@ FILES = [
 def by_cache(request, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
     """cache -> file name -> its image, int (32, 32, channels), as a training task gets it."""
     pytest.importorskip("tensorflow")
-    from facesim.data.pipeline import TASK_INDEX_FILE, ExampleSource
+    from facesim.training.tensorflow.pipeline import TASK_INDEX_FILE, ExampleSource
 
     folder = tmp_path_factory.mktemp("kinds")
     for number, (name, image, options) in enumerate(FILES):
@@ -140,7 +140,7 @@ def test_the_same_examples_in_the_same_split_as_with_decoded_images(people, tmp_
 
 def test_every_cache_gives_a_training_task_the_same_batch(people, tmp_path):
     pytest.importorskip("tensorflow")
-    from facesim.data.pipeline import TASK_INDEX_FILE, ExampleSource
+    from facesim.training.tensorflow.pipeline import TASK_INDEX_FILE, ExampleSource
 
     (tmp_path / TASK_INDEX_FILE).write_text("3")
     batches = {}

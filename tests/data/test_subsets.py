@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from facesim.data import prepare
 from facesim.data.subsets import choose, take_subset
-from facesim.errors import InputError
 from facesim.spec.job import Job, make_job
 from facesim.spec.subset import Subset
+from facesim.util.errors import InputError
 
 
 @given(

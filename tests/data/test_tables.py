@@ -8,7 +8,7 @@ import pytest
 
 from facesim.data import prepare
 from facesim.data.tables import read_table
-from facesim.errors import InputError
+from facesim.util.errors import InputError
 
 HEADER = ("path", "label")
 ROWS = [("a/1.png", "Ana"), ("a/2.png", "Ana"), ("b/1.png", "Bo"), ("b/2.png", "Bo")]

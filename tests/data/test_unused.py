@@ -10,10 +10,10 @@ import pytest
 from facesim.cli import main
 from facesim.data import PreparedData, prepare
 from facesim.data.subsets import take_subset
-from facesim.errors import InputError
-from facesim.inputs import Inputs, told_of_data
+from facesim.preflight.inputs import Inputs, told_of_data
 from facesim.spec.subset import Subset
-from facesim.unused import EXAMPLES, Tally, Unused, printable, told
+from facesim.util.errors import InputError
+from facesim.util.unused import EXAMPLES, Tally, Unused, printable, told
 
 
 def test_reasons_are_counted_most_frequent_first_with_examples():

@@ -20,8 +20,8 @@ from facesim.data import prepare
 from facesim.data.decode import read_image
 from facesim.data.layouts import find_examples, look_through
 from facesim.data.walk import list_images, system_name, walk
-from facesim.errors import InputError
-from facesim.files import NotAFile, open_regular, why_unread
+from facesim.util.errors import InputError
+from facesim.util.files import NotAFile, open_regular, why_unread
 
 ROOT = os.geteuid() == 0
 
@@ -191,11 +191,11 @@ class TestWhatIsNoRegularFile:
         }
 
     def test_nor_do_the_commands_that_use_a_model(self, special, tmp_path):
-        from facesim.cli.recognition import _image_files
         from facesim.recognition.groups import with_groups
         from facesim.recognition.pairs import find_lfw_images, read_lfw_pairs
+        from facesim.recognition.recognizer import image_files
 
-        assert _image_files((special, special / "Ana/0.png")) == [*list_images(special), special / "Ana/0.png"]
+        assert image_files((special, special / "Ana/0.png")) == [*list_images(special), special / "Ana/0.png"]
         with pytest.raises(InputError, match="named pipe"):
             read_lfw_pairs(special / "Ana/fifo")
         with pytest.raises(InputError, match="named pipe"):

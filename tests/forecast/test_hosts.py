@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from facesim.billing import assumed_spot_discount, instances
-from facesim.errors import InputError
 from facesim.forecast.hosts import host, hosts
+from facesim.util.errors import InputError
 
 MINE = """
 [instances."lab.node"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from facesim.errors import InputError
 from facesim.forecast.constants import FILE, constants
 from facesim.forecast.intervals import (
     bounds,
@@ -14,6 +13,7 @@ from facesim.forecast.intervals import (
     save_residuals,
     widths_from_runs,
 )
+from facesim.util.errors import InputError
 
 
 def test_the_more_load_is_offered_the_less_sure_a_forecast_is():

@@ -9,13 +9,13 @@ import pydantic
 import pytest
 
 from benchmarks.forecast_speed import shapes
-from facesim.errors import InputError
 from facesim.forecast.hosts import hosts
 from facesim.forecast.model import SpotRisk, forecast_job, forecast_jobs
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.simulate import simulate_async
 from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
 
 
 def changed(profile: Profile, **values) -> Profile:

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from facesim.errors import InputError
 from facesim.forecast import laws
 from facesim.forecast.simulate import Stragglers, simulate_async, simulate_barriers, simulate_spot
 from facesim.spec.spot import Spot
+from facesim.util.errors import InputError
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8, 16])

@@ -9,10 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from facesim.data.pipeline import TASK_INDEX_FILE
-from facesim.inputs import DATA, PRETRAINED
-from facesim.run import Run, find_runs
+from facesim.preflight.inputs import DATA, PRETRAINED
+from facesim.runs.directory import Run, find_runs
 from facesim.training.context import open_context
+from facesim.training.tensorflow.pipeline import TASK_INDEX_FILE
 from tests.integration.cells import CELLS, folders_of
 
 

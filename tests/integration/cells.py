@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from facesim.backends.local import BACKEND
-from facesim.inputs import prepare_inputs
-from facesim.run import Run
+from facesim.preflight.inputs import prepare_inputs
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 
 #: The folder of the single runs in that of the whole.
@@ -39,5 +39,5 @@ def train_cells(directory: Path, strategy: str, shape: dict[str, Any], cells: di
 
 
 def folders_of(run: Run) -> dict[str, Path]:
-    """The folders that a cell reads, as `facesim.inputs.Inputs` has them."""
+    """The folders that a cell reads, as `facesim.preflight.inputs.Inputs` has them."""
     return {what: Path(folder) for what, folder in run.events()[0]["folders"].items()}

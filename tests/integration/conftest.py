@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from facesim.run import Run
+from facesim.runs.directory import Run
 from tests.conftest import QUICK
 from tests.integration.cells import train_cells
 

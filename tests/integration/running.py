@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from facesim.run import Run
+from facesim.runs.directory import Run
 from tests.conftest import wait_until
 
 

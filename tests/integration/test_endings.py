@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from facesim.run import State, find_runs
+from facesim.runs.directory import find_runs
+from facesim.runs.states import RunState
 from tests.conftest import QUICK, carrying, pids_of, wait_until
 
 LONG = ("--epochs", 100_000, "--checkpoint-s", 0, *QUICK)
@@ -75,7 +76,7 @@ def test_a_terminal_that_closes_drains_the_run_with_a_checkpoint(tmp_path, faces
 
     assert os.waitstatus_to_exitcode(status) == 130, shown.decode()
     (run,) = find_runs([tmp_path])
-    assert run.result()["state"] == State.STOPPED
+    assert run.result()["state"] == RunState.STOPPED
     assert any(event["event"] == "checkpoint" for event in run.events())
     assert list(run.checkpoints.glob("checkpoint-*.npz"))
     assert not carrying(token)
@@ -89,7 +90,7 @@ def test_a_node_that_is_hung_up_drains_too(tmp_path, faces):
     os.kill(pids_of(run)[0], signal.SIGHUP)
     process.communicate(timeout=30)
 
-    assert run.result()["state"] == State.STOPPED
+    assert run.result()["state"] == RunState.STOPPED
     assert any(event["event"] == "checkpoint" for event in run.events())
 
 
@@ -102,4 +103,4 @@ def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path, faces):
 
     assert process.wait(timeout=120) == 0
     (run,) = find_runs([tmp_path])
-    assert run.result()["state"] == State.COMPLETED
+    assert run.result()["state"] == RunState.COMPLETED

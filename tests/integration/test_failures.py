@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facesim.run import Run, State
+from facesim.runs.directory import Run
+from facesim.runs.states import RunState
 from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
@@ -43,7 +44,7 @@ def test_ctrl_c_drains_within_ten_seconds_and_leaves_a_readable_run(cluster):
     assert code == 130
     assert time.monotonic() - begin < 10
     result = run.result()
-    assert result["state"] == State.STOPPED
+    assert result["state"] == RunState.STOPPED
     assert result["examples_seen"] > 0
     assert run.model_file.exists()
     assert "report:" in shown
@@ -62,7 +63,7 @@ def test_a_second_ctrl_c_ends_at_once(cluster):
 
     assert code == 130
     assert time.monotonic() - begin < 6
-    assert run.result()["state"] == State.STOPPED
+    assert run.result()["state"] == RunState.STOPPED
     assert not still_running(pids_of(run), within_s=1)
 
 
@@ -91,7 +92,7 @@ def test_a_task_that_crashes_ends_the_run_and_is_named_with_its_last_lines(clust
 
     assert code == 1
     result = run.result()
-    assert result["state"] == State.FAILED
+    assert result["state"] == RunState.FAILED
     assert result["failure"].startswith(f"{task} was killed by SIGKILL")
     assert "the last that it printed" in result["failure"]
     assert f"{task} was killed by SIGKILL" in shown

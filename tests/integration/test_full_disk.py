@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from facesim import disk
 from facesim.data import RenderSpec, render_folder
-from facesim.errors import DiskFull
-from facesim.files import write_json
 from facesim.report import write_report
-from facesim.run import Run, State, find_runs
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.states import RunState
 from facesim.spec.job import make_job
+from facesim.util import disk
+from facesim.util.errors import DiskFull
+from facesim.util.files import write_json
 from tests.conftest import QUICK, facesim
 from tests.report.conftest import make_run  # noqa: F401
 
@@ -103,7 +104,7 @@ def test_a_run_whose_disk_becomes_full_ends_with_a_state_and_says_what_to_do(sma
     assert "Traceback" not in command.output + command.errors
     (run,) = find_runs([small_disk / "runs"])
     result = run.result()
-    assert result["state"] == State.FAILED
+    assert result["state"] == RunState.FAILED
     assert f"no room left in {run.directory}" in result["failure"].splitlines()[0]
     assert "MB are free" in result["failure"] and "--resume" in result["failure"]
     assert not list(run.directory.glob("*.keras"))

@@ -16,7 +16,7 @@ from itertools import product
 import pytest
 
 from facesim.models import HEADS, MODELS
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.strategies import STRATEGIES
 from tests.integration.cells import train_cells
 

@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from facesim.run import Run, State
+from facesim.runs.directory import Run
+from facesim.runs.states import RunState
 from tests.conftest import QUICK, pids_of, still_running
 from tests.integration.running import Running
 from tests.integration.test_recovery import events, seen_once
@@ -42,7 +43,7 @@ def test_what_is_stopped_is_named_and_started_again(tmp_path, faces, strategy, t
     assert f"{task} has not answered for" in shown
     assert [event["task"] for event in events(run, "hung")] == [task]
     assert sorted(events(run, "recovering")[0]["starting"]) == again
-    assert run.result()["state"] == State.COMPLETED
+    assert run.result()["state"] == RunState.COMPLETED
     assert strategy == "independent" or seen_once(run)
     assert not still_running(pids_of(run), within_s=1)
 

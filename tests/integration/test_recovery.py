@@ -1,4 +1,4 @@
-"""Runs that are disturbed, stopped and gone on with: nothing is counted twice, nothing is left, nothing is lost."""
+"""Runs that are disturbed, stopped and continued: nothing is counted twice, nothing is left, nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from facesim.metrics.files import recorded
-from facesim.run import Run, State, find_runs
-from facesim.training.checkpoint import Checkpoints
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.states import RunState
+from facesim.training.checkpoints import Checkpoints
 from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
@@ -34,7 +35,7 @@ def disturbed(directory: Path, faces: Path, strategy: str, *faults: dict, option
     """A run that went on to its end, whatever was done to it."""
     file = script(directory, *faults)
     run = completed_run(directory / "runs", "--strategy", strategy, "--data", faces, "--faults", file, *options)
-    assert run.result()["state"] == State.COMPLETED
+    assert run.result()["state"] == RunState.COMPLETED
     return run
 
 
@@ -161,7 +162,7 @@ def stopped(directory: Path, faces: Path, how: signal.Signals, *options) -> Run:
 
 @contextmanager
 def going_on(run: Run, *options: object) -> Iterator[Running]:
-    """The run, gone on with until it is ended."""
+    """The run, continued until it is ended."""
     running = Running(run.directory, "run", "--resume", run.directory, *options, output=False)
     try:
         yield running
@@ -183,7 +184,7 @@ def wait_until_it_trains_again(run: Run, records: int) -> None:
 def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
     run = stopped(tmp_path, faces, signal.SIGINT, "--strategy", "ps-async")
     before, records = run.result(), len(examples(run))
-    assert before["state"] == State.STOPPED
+    assert before["state"] == RunState.STOPPED
     assert events(run, "checkpoint")[-1]["examples"] == before["examples_seen"]
 
     with going_on(run, "--workers", 3) as running:
@@ -195,13 +196,13 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
     after = run.result()
     assert meanwhile.code == 2
     assert f"still being run by process {running.process.pid} (since " in meanwhile.errors
-    assert after["state"] == State.STOPPED
+    assert after["state"] == RunState.STOPPED
     assert run.job().shape.workers == 3
     assert set(after["counted"]["steps_since_resized"]) == {0, 1, 2}
     assert after["examples_seen"] > before["examples_seen"]
     assert after["sync_audit"]["verdict"] == "together", after["sync_audit"]["evidence"]
     assert after["total_s"] > before["total_s"]
-    assert "going on from checkpoint-" in shown
+    assert "continuing from checkpoint-" in shown
 
 
 def test_a_run_whose_study_was_killed_goes_on_past_a_damaged_checkpoint(tmp_path, faces):
@@ -218,7 +219,7 @@ def test_a_run_whose_study_was_killed_goes_on_past_a_damaged_checkpoint(tmp_path
     assert code == 130
     assert "is gone and did not end the run; its place is taken" in shown
     assert f"{newest.name} is damaged" in shown
-    assert f"going on from {before.name}" in shown
+    assert f"continuing from {before.name}" in shown
 
 
 def test_what_cannot_be_gone_on_with_is_told(tmp_path, faces, study):

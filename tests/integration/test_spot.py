@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from facesim.run import State, find_runs
+from facesim.runs.directory import find_runs
+from facesim.runs.states import RunState
 from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running
 
 #: Hosts that live for a minute, thrice, with six seconds between; then one that stays.
@@ -82,7 +83,7 @@ def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up
     assert len(restored) == 3
     assert 0 < restored[0] < restored[1] < restored[2] < result["examples_seen"]
     assert command.code == 1
-    assert result["state"] == State.MAX_RUNTIME_EXCEEDED
+    assert result["state"] == RunState.MAX_RUNTIME_EXCEEDED
     assert f"--max-run {limit_s}" in result["failure"]
     assert run.model_file.exists()
     billing = result["billing"]
@@ -115,7 +116,7 @@ def test_ctrl_c_while_waiting_for_capacity_ends_at_once_and_costs_nothing(faces,
     result = run.result()
     assert process.returncode == 130
     assert time.monotonic() - begin < 10
-    assert result["state"] == State.STOPPED
+    assert result["state"] == RunState.STOPPED
     assert result["billing"]["training_s"] == result["cost_usd"] == 0
     assert states(run) == ["Starting", "Stopped"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from facesim.metrics.files import read_samples
-from facesim.run import Run, find_runs
+from facesim.runs.directory import Run, find_runs
 from facesim.spec.strategies import STRATEGIES
 from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED
@@ -24,11 +24,12 @@ def output(tmp_path_factory, faces) -> Path:
     """What studies leave that train with every strategy, two workers each, by the modern recipe. Two studies at a time,
     for the start of a run takes one core."""
     directory = tmp_path_factory.mktemp("strategies")
-    options = ("--recipe", "modern", "--image-size", 32, "--epochs", 2, "--batch", 8, "--local-steps", 3)
+    options = ("--recipe", "modern", "--image-size", 32, "--epochs", 2, "--batch", 8)
 
     def study(strategies: list[str]) -> Command:
         chosen = [part for name in strategies for part in ("--strategy", name)]
-        more = ("--sampling-s", 0.2, "--no-baselines", "--output", directory / strategies[0])
+        own = ("--local-steps", 3) if "local-sgd" in strategies else ()
+        more = (*own, "--sampling-s", 0.2, "--no-baselines", "--output", directory / strategies[0])
         return facesim(*chosen, "--data", faces, *options, *more)
 
     with ThreadPoolExecutor() as pool:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from facesim.metrics.files import read_samples
-from facesim.run import State
+from facesim.runs.states import RunState
 from tests.conftest import facesim, parse, pids_of, still_running
 
 STRATEGIES = ["single", "ps-async"]
@@ -19,7 +19,7 @@ STRATEGIES = ["single", "ps-async"]
 def test_a_run_completes_and_its_result_holds_what_it_must(study, strategy):
     result = study.result(strategy)
 
-    assert result["state"] == State.COMPLETED
+    assert result["state"] == RunState.COMPLETED
     assert (result["strategy"], result["backend"], result["seed"]) == (strategy, "local", 0)
     assert result["measurement"] == "emulated"
     assert result["examples_seen"] == 12 * 64
@@ -50,7 +50,7 @@ def test_both_strategies_saw_the_same_examples_in_as_many_updates(study):
 def test_both_have_on_record_that_they_were_tested_on_the_same_images(study, faces):
     from facesim.data import stratified_split
     from facesim.data.identity import identity_of
-    from facesim.inputs import prepare_data
+    from facesim.preflight.inputs import prepare_data
 
     experiment = study.runs["single"].job().experiment
     data = prepare_data(study.runs["single"].job(), lambda *_: None)
@@ -145,7 +145,7 @@ import json, keras, numpy as np
 from pathlib import Path
 from facesim.data import stratified_split
 from facesim.spec.job import make_job
-from facesim.inputs import prepare_data
+from facesim.preflight.inputs import prepare_data
 data = prepare_data(make_job(data={str(faces)!r}, image_size=32), lambda *_: None)
 _, held_out = stratified_split(data.labels, 0.2, 0)
 model = keras.models.load_model({str(study.runs["ps-async"].model_file)!r})

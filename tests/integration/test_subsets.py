@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facesim.run import find_runs
+from facesim.runs.directory import find_runs
 from tests.conftest import QUICK, facesim, facesim_here, parse
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from facesim.run import State, find_runs
+from facesim.runs.directory import find_runs
+from facesim.runs.states import RunState
 from tests.conftest import QUICK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -92,7 +93,7 @@ def test_clusters_train_whatever_is_set_and_lies_about(user, faces):
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     runs = find_runs([user / "runs"])
-    assert [run.result()["state"] for run in runs] == [State.COMPLETED] * 3
+    assert [run.result()["state"] for run in runs] == [RunState.COMPLETED] * 3
     assert {run.result()["sync_audit"]["verdict"] for run in runs} == {"together"}
     assert not list((user.parent / "temporary").iterdir())
 

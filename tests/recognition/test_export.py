@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from facesim.cli import main
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from tests.conftest import facesim
 
@@ -62,12 +62,12 @@ def folders(tmp_path_factory, faces):
 
 @pytest.fixture(params=MODELS)
 def exported(request, folders):
-    """A run's folder, what its `Recogniser` says of some images, and what the exports say."""
-    from facesim.recognition.embedding import Recogniser
+    """A run's folder, what its `Embedder` says of some images, and what the exports say."""
+    from facesim.recognition.embedding import Embedder
 
     folder = folders[request.param]
-    images, recogniser = np.load(folder / "images.npy"), Recogniser(Run(folder / "run"))
-    return folder, recogniser.embed(images), recogniser.predict(images), dict(np.load(folder / "found.npz"))
+    images, embedder = np.load(folder / "images.npy"), Embedder(Run(folder / "run"))
+    return folder, embedder.embed(images), embedder.predict(images), dict(np.load(folder / "found.npz"))
 
 
 def test_every_export_embeds_as_facesim_does(exported):

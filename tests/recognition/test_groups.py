@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from facesim.data import prepare
-from facesim.errors import InputError
 from facesim.recognition.groups import MIN_PEOPLE, error_rates, warning, with_groups
 from facesim.report import compare
 from facesim.report.html import render
-from facesim.run import Run
+from facesim.runs.directory import Run
+from facesim.util.errors import InputError
 from tests.conftest import facesim_here
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facesim.errors import InputError
 from facesim.recognition.pairs import disjoint_pairs, find_lfw_images, read_lfw_pairs
 from facesim.recognition.protocols import best_threshold, closed_set, identification, verification
+from facesim.util.errors import InputError
 
 
 def at(*degrees: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from facesim.recognition.pairs import disjoint_pairs
 from facesim.recognition.protocols import verification
 from facesim.recognition.reliance import hanley_mcneil, mark, reliance
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 
 SEEN, UNSEEN = {"identities_seen_in_training": True}, {"identities_seen_in_training": False}

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facesim.files import write_json
 from facesim.metrics.files import SampleWriter
-from facesim.run import Run
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
+from facesim.util.files import write_json
 
 LAUNCHED_UNIX_S = 1_790_000_000.0
 PARAMETER_BYTES = 4 * 4_842_589

@@ -2,9 +2,9 @@
 
 import pytest
 
-from facesim.errors import InputError
 from facesim.report.load import load
 from facesim.report.measures import by_role, measures
+from facesim.util.errors import InputError
 
 
 def test_the_clock_starts_at_launch_and_at_the_first_step(make_run):

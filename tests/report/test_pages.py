@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from facesim.errors import InputError
 from facesim.report import compare, print_report, write_report
 from facesim.report.statistics import mean_interval
 from facesim.report.words import estimated, quantity
+from facesim.util.errors import InputError
 
 APART = {"verdict": "apart", "evidence": ["the replicas' variables differ"]}
 

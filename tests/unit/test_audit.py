@@ -2,10 +2,10 @@
 
 import pandas
 
-from facesim.audit import audit
-from facesim.result import _measured_by_worker
+from facesim.runs.audit import audit
 from facesim.runs.events import Event, TaskEnded, TaskStarted
 from facesim.spec.job import make_job
+from facesim.study.result import _measured_by_worker
 
 MODEL_BYTES = 1_000
 

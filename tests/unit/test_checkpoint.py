@@ -10,9 +10,9 @@ import threading
 import numpy as np
 import pytest
 
-from facesim.training.checkpoint import Checkpoints
-from facesim.training.course import Course
-from facesim.training.step import StepResult
+from facesim.training.checkpoints import Checkpoints
+from facesim.training.protocols import StepResult
+from facesim.training.train_state import TrainState
 
 VARIABLES = [np.arange(12, dtype=np.float32).reshape(3, 4), np.array(7, np.int64)]
 
@@ -27,7 +27,7 @@ def test_what_is_saved_is_read(tmp_path):
 
     found = checkpoints.newest(never)
 
-    assert (found.file, found.course) == (file, {"epoch": 3})
+    assert (found.file, found.state) == (file, {"epoch": 3})
     for mine, theirs in zip(found.variables, VARIABLES, strict=True):
         assert mine.dtype == theirs.dtype
         np.testing.assert_array_equal(mine, theirs)
@@ -57,7 +57,7 @@ def test_a_damaged_one_is_told_of_and_the_one_before_it_is_used(tmp_path, damage
 
     found = checkpoints.newest(lambda file, why: damaged.append((file, why)))
 
-    assert found.course == {"epoch": 1}
+    assert found.state == {"epoch": 1}
     assert [file for file, _ in damaged] == [newest]
     assert damaged[0][1]
 
@@ -119,17 +119,17 @@ def test_one_that_cannot_be_written_leaves_those_that_were_there(tmp_path):
     with pytest.raises(OSError, match="No space left"):
         checkpoints.save(20, VARIABLES, {"epoch": 2})
 
-    assert checkpoints.newest(never).course == {"epoch": 1}
+    assert checkpoints.newest(never).state == {"epoch": 1}
 
 
 def test_a_course_goes_on_as_it_was():
-    course = Course(epoch=2, done=16, workers=2, starts=1, history=[(12.5, {"loss": 1.0})])
+    state = TrainState(epoch=2, done=16, workers=2, starts=1, history=[(12.5, {"loss": 1.0})])
     for version in (0, 1, 2, 5):
-        course.add(StepResult(1.5, 3, 8, version % 2, version, version))
+        state.add(StepResult(1.5, 3, 8, version % 2, version, version))
 
-    again = Course.from_json(course.to_json())
+    again = TrainState.from_json(state.to_json())
 
-    assert again.to_json() == course.to_json()
+    assert again.to_json() == state.to_json()
     assert (again.counts.updates, again.counts.last_version, again.counts.examples) == (4, 6, 32)
 
 
@@ -137,10 +137,10 @@ def as_before(file):
     """Make a checkpoint one of facesim's first versions: an archive, with neither checksum nor list."""
     with np.load(file) as archive:
         arrays = dict(archive)
-    course = json.loads(arrays.pop("course").tobytes())
-    del course["variables"]
+    state = json.loads(arrays.pop("course").tobytes())
+    del state["variables"]
     file.unlink()
-    np.savez(file, course=np.frombuffer(json.dumps(course).encode(), np.uint8), **arrays)
+    np.savez(file, course=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
 
 
 def damages(content: bytes, seed: int, count: int):
@@ -187,7 +187,7 @@ def test_whatever_is_damaged_the_one_before_is_used(tmp_path):
         told = {}
         found = checkpoints.newest(told.__setitem__)
 
-        assert (found.file, found.course, is_whole(found)) == (before, {"epoch": 1}, True)
+        assert (found.file, found.state, is_whole(found)) == (before, {"epoch": 1}, True)
         assert list(told) == [newest] and told[newest]
 
 
@@ -276,5 +276,5 @@ def test_what_is_no_file_but_called_like_a_checkpoint_is_passed_over(tmp_path, w
     found = checkpoints.newest(lambda file, why: checkpoints.put_aside(file))
     checkpoints.save(30, VARIABLES, {"epoch": 3})
 
-    assert found.course == {"epoch": 1}
-    assert checkpoints.newest(lambda file, why: checkpoints.put_aside(file)).course == {"epoch": 3}
+    assert found.state == {"epoch": 1}
+    assert checkpoints.newest(lambda file, why: checkpoints.put_aside(file)).state == {"epoch": 3}

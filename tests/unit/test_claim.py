@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from facesim.claim import Claim
-from facesim.errors import InputError
+from facesim.runs.claim import Claim
+from facesim.util.errors import InputError
 from tests.conftest import wait_until
 
 #: A command that has the run, and a process that it started, to which it hands the claim. It tells that one's pid.
 COMMAND = """
     import subprocess, sys
     from pathlib import Path
-    from facesim.claim import Claim
+    from facesim.runs.claim import Claim
     claim = Claim(Path(sys.argv[1]))
     claim.take()
     child = subprocess.Popen(["sleep", "60"], pass_fds=[claim.descriptor], stdout=subprocess.DEVNULL)

@@ -12,10 +12,10 @@ import pytest
 
 from cluster import clock
 from facesim.billing.bill import make_bill, submitted
-from facesim.errors import InputError
-from facesim.recovery import spent_s
-from facesim.run import Run
+from facesim.runs.accounting import spent_s
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 M5 = "ml.m5.2xlarge"
 

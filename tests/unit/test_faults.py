@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cluster.network import why_not
-from facesim.errors import InputError
-from facesim.recovery import recovery, replaced_workers, spent_s
+from facesim.runs.accounting import recovery, replaced_workers, spent_s
 from facesim.runs.events import event_of
 from facesim.spec.faults import check_network, check_room, read_faults
 from facesim.spec.job import changed_job, make_job
+from facesim.util.errors import InputError
 
 
 def script(tmp_path, text: str):

@@ -15,6 +15,7 @@ from facesim.backends.tasks import PRELOAD
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"tensorflow", "keras", "boto3", "botocore", "sagemaker", "docker"}
 NETWORKS = {"tensorflow", "keras"}
+FRAMEWORKS = NETWORKS | {"torch", "jax"}
 #: Also loaded only where they are used, by whoever uses them.
 SLOW = HEAVY | {"sklearn", "skimage"}
 
@@ -50,24 +51,31 @@ def test_cluster_knows_nothing_of_facesim():
 
 @pytest.mark.parametrize("package", ["report", "billing", "forecast", "metrics", "data", "backends", "baselines"])
 def test_only_training_and_models_use_tensorflow(package):
-    # The tf.data pipeline is the one part of `data` that runs inside training tasks.
     for path in modules(f"facesim/{package}"):
-        if path.name != "pipeline.py":
-            assert not {name for name in imports(path, everywhere=True) if name.split(".")[0] in NETWORKS}, path
+        assert not {name for name in imports(path, everywhere=True) if name.split(".")[0] in NETWORKS}, path
+
+
+def test_the_core_of_training_knows_no_framework():
+    core = sorted((ROOT / "facesim" / "training").glob("*.py"))
+
+    for path in core:
+        for name in imports(path, everywhere=True):
+            assert not FRAMEWORKS & set(name.split(".")), f"{path} imports {name}"
+    assert {"loop", "train_state", "checkpoints", "checkpoint_manager", "outcome"} <= {path.stem for path in core}
 
 
 #: The floors, lowest first. A module may import from its own floor and from those below; one that is on no floor is
 #: a failure: find its place. A name stands for the module or package, `models.` for what is inside a package.
 FLOORS: list[set[str]] = [
-    {"", "claim", "disk", "errors", "files", "folders", "registry", "unused"},
+    {"", "util"},
     {"spec"},
-    {"runs", "run", "billing", "data", "models", "telling"},
-    {"pretrained", "inputs", "leakage", "memory", "metrics"},
-    {"recovery", "audit", "recognition", "baselines"},
-    {"training", "result", "report", "forecast"},
-    {"aws", "backends", "image", "emulator"},
-    {"study"},
-    {"doctor", "progress"},
+    {"runs", "billing", "data"},
+    {"models", "metrics"},
+    {"preflight", "recognition", "baselines"},
+    {"training", "report", "forecast"},
+    {"backends"},
+    {"study", "testing"},
+    {"api"},
     {"cli", "__main__"},
 ]
 
@@ -103,19 +111,17 @@ def test_dependencies_point_down():
 def test_packages_do_not_depend_on_each_other_in_a_circle():
     graph = TopologicalSorter()
     for part, other, _ in edges():
-        if other and {part, other} != {"aws", "backends"}:  # the package itself holds the version only
+        if other:  # the package itself holds the version only
             graph.add(part, other)
 
     graph.prepare()  # raises CycleError with the circle
 
 
-LIGHT = (
-    "facesim facesim.cli facesim.spec.job facesim.runs.directory facesim.study facesim.report facesim.backends.local"
-)
-LIGHT += (
-    " facesim.billing.refresh facesim.cli.prices facesim.baselines.record facesim.training facesim.models cluster.node"
-)
-LIGHT += " facesim.forecast.model facesim.forecast.simulate"
+LIGHT = """
+facesim facesim.cli facesim.cli.prices facesim.spec.job facesim.runs.directory facesim.study.runner facesim.report
+facesim.backends.local facesim.billing.refresh facesim.baselines.record facesim.training.loop facesim.training.task
+facesim.models facesim.forecast.model facesim.forecast.simulate cluster.node
+"""
 
 
 @pytest.mark.parametrize("module", LIGHT.split())

@@ -9,10 +9,10 @@ import pytest
 
 from facesim.data import stratified_split
 from facesim.data.identity import identity_of
-from facesim.errors import InputError
-from facesim.inputs import prepare_all
+from facesim.preflight.inputs import prepare_all
 from facesim.spec.data import DataSpec, images_sha256
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 
 def quiet(*_: object) -> None:

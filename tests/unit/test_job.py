@@ -1,8 +1,8 @@
 import pytest
 
-from facesim.errors import InputError
 from facesim.spec.job import Job, changed_job, make_job
 from facesim.spec.recipes import RECIPES
+from facesim.util.errors import InputError
 
 
 def test_options_go_where_they_belong_and_the_rest_is_default():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from facesim.errors import InputError
-from facesim.memory import NOTABLE_SHARE, check_memory, head_memory
 from facesim.models import HEADS, MODELS
+from facesim.preflight.memory import NOTABLE_SHARE, check_memory, head_memory
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 HERE = psutil.virtual_memory().total
 

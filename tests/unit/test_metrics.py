@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from facesim.errors import InputError
 from facesim.metrics.collectors import COLLECTORS, make_collectors
 from facesim.metrics.collectors.host import PsutilCollector
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import SampleTail, SampleWriter, read_samples, samples_in
 from facesim.metrics.schema import METRICS, Sample, sample
+from facesim.util.errors import InputError
 
 
 def writer(directory, name="chief-0") -> SampleWriter:
@@ -310,7 +310,7 @@ class _Failing:
 
 def test_a_collector_that_fails_is_counted_and_goes_on_being_asked(tmp_path, capsys):
     from facesim.metrics.monitor import Recorder
-    from facesim.run import Run
+    from facesim.runs.directory import Run
     from facesim.spec.job import make_job
 
     run = Run.create(tmp_path / "run", make_job())

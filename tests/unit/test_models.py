@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from facesim import models
-from facesim.errors import InputError
 from facesim.models import HEADS, MODELS
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -159,7 +159,7 @@ LABELS = np.array([0, 1], "int32")
 
 
 def losses(**options) -> np.ndarray:
-    from facesim.training.objective import loss_for
+    from facesim.training.tensorflow.objective import loss_for
 
     experiment = Experiment(margin_scale=10.0, **options)
     return loss_for(experiment)(tf.constant(LABELS), tf.constant(10 * COSINES)).numpy()
@@ -194,7 +194,7 @@ def test_label_smoothing_is_keras_s():
 
 @pytest.mark.parametrize("cosine", [-1.0, -0.99, 0.0, 1.0])
 def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosine):
-    from facesim.training.objective import loss_for
+    from facesim.training.tensorflow.objective import loss_for
 
     logits = tf.constant([[30 * cosine, 0.0]])
     with tf.GradientTape() as tape:
@@ -210,10 +210,11 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     ("model", "head"), [(name, "arcface") for name in MODELS] + [("compact-cnn", h) for h in HEADS]
 )
 def test_every_network_and_every_head_can_be_trained(model, head):
-    from facesim.training.forward import forward_of
-    from facesim.training.objective import loss_for
-    from facesim.training.optimizer import make_optimizer
-    from facesim.training.step import StepResult, training_step
+    from facesim.training.protocols import StepResult
+    from facesim.training.tensorflow.forward import forward_of
+    from facesim.training.tensorflow.objective import loss_for
+    from facesim.training.tensorflow.optimizer import make_optimizer
+    from facesim.training.tensorflow.step import training_step
 
     job = make_job(recipe="modern", model=model, head=head, schedule="constant")
     network = models.build(model, (32, 32, 3), 3, head=head, augment=True)

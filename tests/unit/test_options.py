@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from facesim.cli import facesim
-from facesim.errors import InputError
-from facesim.spec.job import Job, applicable, flat, make_job, options
+from facesim.spec.job import Job, flat, make_job, options
 from facesim.spec.options import GROUPS, flag
 
 
@@ -42,18 +41,6 @@ def test_help_shows_the_common_options_in_groups_and_how_to_see_the_rest():
     assert "--workers" in shown
     assert "--margin-scale" not in shown
     assert "more options: --help-all" in shown
-
-
-def test_an_option_goes_to_the_strategies_that_have_it():
-    single, local = applicable({"local_steps": 4, "epochs": 2}, ["single", "local-sgd"])
-
-    assert single == {"strategy": "single", "epochs": 2}
-    assert local == {"strategy": "local-sgd", "local_steps": 4, "epochs": 2}
-
-
-def test_an_option_of_no_strategy_of_a_study_is_refused():
-    with pytest.raises(InputError, match="--backup-workers 1 means nothing to --strategy single or ps-async"):
-        applicable({"backup_workers": 1}, ["single", "ps-async"])
 
 
 def test_a_job_of_an_older_version_is_read():

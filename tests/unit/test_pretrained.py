@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from facesim.errors import InputError
-from facesim.inputs import prepare_all, prepare_inputs
-from facesim.leakage import check_unseen
-from facesim.pretrained import find_pretrained
-from facesim.run import Run
+from facesim.preflight.inputs import prepare_all, prepare_inputs
+from facesim.preflight.leakage import check_unseen
+from facesim.preflight.pretrained import find_pretrained
+from facesim.runs.directory import Run
 from facesim.spec.job import Job, make_job
+from facesim.util.errors import InputError
 
 #: A network as small as its description: nothing here reads the numbers in it.
 NETWORK = {"config": {"name": "compact_cnn", "layers": [{"config": {"batch_shape": [None, 32, 32, 3]}}]}}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from facesim.errors import InputError
-from facesim.recovery import recovery
+from facesim.runs.accounting import recovery
 from facesim.runs.directory import Run
 from facesim.runs.events import KINDS, Event, NodeEnded, Recovering, Restored, TaskEnded, event_of, parse_event
 from facesim.runs.records import SCHEMA_VERSION, Evaluation, Result, TaskOutcome
 from facesim.runs.states import Outcome, RunState, outcome_of_sagemaker, state_of_sagemaker
+from facesim.util.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ps-async-killed"
 

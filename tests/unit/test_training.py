@@ -38,7 +38,7 @@ def tf():
 def test_fused_adam_is_adam(tf):
     import keras
 
-    from facesim.training.optimizer import FusedAdam
+    from facesim.training.tensorflow.optimizer import FusedAdam
 
     def trained(make):
         rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def test_fused_adam_is_adam(tf):
 def test_fused_adam_numbers_its_updates_and_follows_a_schedule(tf):
     import keras
 
-    from facesim.training.optimizer import FusedAdam
+    from facesim.training.tensorflow.optimizer import FusedAdam
 
     variable = keras.Variable(np.ones(2, "float32"))
     optimizer = FusedAdam(keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.0]))
@@ -75,7 +75,7 @@ def test_fused_adam_numbers_its_updates_and_follows_a_schedule(tf):
 def test_weight_decay_is_adamw_s_and_leaves_alone_what_is_no_kernel(tf):
     import keras
 
-    from facesim.training.optimizer import FusedAdam
+    from facesim.training.tensorflow.optimizer import FusedAdam
 
     def trained(make):
         rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_weight_decay_is_adamw_s_and_leaves_alone_what_is_no_kernel(tf):
 
 def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
     from facesim.spec.job import make_job
-    from facesim.training.optimizer import make_optimizer
+    from facesim.training.tensorflow.optimizer import make_optimizer
 
     optimizer = make_optimizer(
         make_job(learning_rate=0.1, schedule="cosine", warmup=0.2, epochs=10), updates_an_epoch=10
@@ -108,10 +108,10 @@ def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
 
 def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
     from facesim import models
-    from facesim.training.evaluation import Evaluator
+    from facesim.training.tensorflow.evaluation import KerasEvaluator
 
     images, labels = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), np.arange(6, dtype=np.int32)
-    evaluate = Evaluator(models.build("compact-cnn", (32, 32, 3), 6), mirror=True)
+    evaluate = KerasEvaluator(models.build("compact-cnn", (32, 32, 3), 6), mirror=True)
 
     assert evaluate(images, labels, np.arange(6)) == pytest.approx(evaluate(images[:, :, ::-1], labels, np.arange(6)))
 
@@ -119,10 +119,11 @@ def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
 def test_a_step_learns_and_tells_what_it_was(tf):
     from facesim import models
     from facesim.spec.experiment import Experiment
-    from facesim.training.forward import forward_of
-    from facesim.training.objective import loss_for
-    from facesim.training.optimizer import FusedAdam
-    from facesim.training.step import StepResult, training_step
+    from facesim.training.protocols import StepResult
+    from facesim.training.tensorflow.forward import forward_of
+    from facesim.training.tensorflow.objective import loss_for
+    from facesim.training.tensorflow.optimizer import FusedAdam
+    from facesim.training.tensorflow.step import training_step
 
     rng = np.random.default_rng(0)
     images, labels = (
@@ -152,7 +153,7 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
     import keras
 
     from facesim import models
-    from facesim.training.forward import forward_of, parameter_bytes, sent_dtypes, served_forward_of
+    from facesim.training.tensorflow.forward import forward_of, parameter_bytes, sent_dtypes, served_forward_of
 
     images = tf.constant(np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8))
     found = []
@@ -180,7 +181,7 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
 
 def test_without_mixed_precision_servers_send_parameters_as_they_are(tf):
     from facesim import models
-    from facesim.training.forward import parameter_bytes, sent_dtypes
+    from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes
 
     model = models.build("compact-cnn", (32, 32, 3), 3)
 
@@ -190,14 +191,14 @@ def test_without_mixed_precision_servers_send_parameters_as_they_are(tf):
 
 def test_evaluation_is_the_same_for_any_grouping_of_examples(tf, monkeypatch):
     from facesim import models
-    from facesim.training import evaluation
+    from facesim.training.tensorflow import evaluation
 
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 255, (20, 32, 32, 3), np.uint8), (np.arange(20) % 4).astype(np.int32)
     model = models.build("paper-cnn", (32, 32, 3), 4)
-    whole = evaluation.Evaluator(model)(images, labels, np.arange(20))
+    whole = evaluation.KerasEvaluator(model)(images, labels, np.arange(20))
     monkeypatch.setattr(evaluation, "_BATCH", 7)
-    parts = evaluation.Evaluator(model)(images, labels, np.arange(20))
+    parts = evaluation.KerasEvaluator(model)(images, labels, np.arange(20))
 
     assert parts.accuracy == whole.accuracy
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)

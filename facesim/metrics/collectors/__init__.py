@@ -1,11 +1,16 @@
-"""What takes samples. `COLLECTORS` names them; adding one is one module with a `Collector` and one line."""
+"""What takes samples. `COLLECTORS` names it; adding one is one module with a `Collector` and one line, and another
+package adds one by an entry point of `facesim.collectors`.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from importlib import import_module
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
+
+from facesim.util.registry import Registry, loaded
 
 #: Values of one task, or of the host: role, task index, and value by metric name.
 Reading = tuple[str, int, dict[str, float]]
@@ -14,30 +19,64 @@ Reading = tuple[str, int, dict[str, float]]
 class Collector(Protocol):
     """Measures one resource. Made with every task's pid by name, such as `{"worker-1": 4711}`."""
 
-    #: What the samples name as their source; also the name of their file.
+    #: What the samples name as their source, which is its name in the registry; also the name of their file.
     source: str
 
     def collect(self) -> Iterator[Reading]:
         """One round of readings, in the schema's units. May raise anything: the monitor notes it and goes on."""
 
 
-COLLECTORS: dict[str, str] = {
-    "psutil": "facesim.metrics.collectors.host:PsutilCollector",
-    "sockets": "facesim.metrics.collectors.sockets:SocketCollector",
-}
+@dataclass(frozen=True)
+class Measuring:
+    """What a collector measures, and what makes it.
 
-#: INET_DIAG is Linux'. Elsewhere the host's interface counters, which psutil reads, are all there is.
-_LINUX_ONLY = {"sockets"}
+    rank: where several sources have the same metric, the one of the lowest rank is used.
+    make: what makes the `Collector` that a host's monitor asks, or where that is (`module:name`).
+    platforms: systems, as `sys.platform` names them, on which it works; empty is all.
+    """
+
+    summary: str
+    rank: int
+    make: str | Callable[[dict[str, int]], Collector]
+    platforms: tuple[str, ...] = ()
 
 
-def make_collectors(pids: dict[str, int], names: Iterable[str] = COLLECTORS) -> list[Collector]:
-    """Those of the collectors called `names` that work on this system."""
+COLLECTORS: Registry[Measuring] = Registry(
+    "collector",
+    "facesim.collectors",
+    {
+        "psutil": Measuring("processes and host, by psutil", 0, "facesim.metrics.collectors.host:PsutilCollector"),
+        # Elsewhere than on Linux, which has INET_DIAG, the host's interface counters, which psutil reads, are all.
+        "sockets": Measuring(
+            "bytes of each task's connections, from the kernel", 10,
+            "facesim.metrics.collectors.sockets:SocketCollector", ("linux",),
+        ),
+    },
+)  # fmt: skip
+
+#: The ranks of sources of samples that no monitor asks: the backends that have them write them.
+_OF_BACKENDS = {"docker": 20, "cloudwatch": 30}
+
+
+def ranks() -> dict[str, int]:
+    """Every source of samples by its name, numbered by rank from 0: no two have the same number."""
+    rank_of = {name: measuring.rank for name, measuring in COLLECTORS.available()} | _OF_BACKENDS
+    return {name: number for number, name in enumerate(sorted(rank_of, key=rank_of.__getitem__))}
+
+
+def make_collectors(pids: dict[str, int], names: Iterable[str] | None = None) -> list[Collector]:
+    """Those of the collectors that work on this system: all of them, or those called `names`.
+
+    One that cannot be made is left out, and its error printed: a host is sampled without it.
+    """
     collectors: list[Collector] = []
-    for name in names:
-        place = COLLECTORS[name]
-        if name not in _LINUX_ONLY or sys.platform == "linux":
-            module, kind = place.split(":")
-            collectors.append(getattr(import_module(module), kind)(pids))
+    for name, measuring in COLLECTORS.available():
+        here = not measuring.platforms or sys.platform in measuring.platforms
+        if here and (names is None or name in names):
+            try:
+                collectors.append(loaded(measuring.make)(pids))
+            except Exception:
+                traceback.print_exc()
     return collectors
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import psutil
 
-from cluster.limits import available_cpus, limited_to_a_share
+from cluster.hosted.cgroup import available_cpus, limited_to_a_share
 from facesim.metrics.collectors import Reading, role_and_index
-from facesim.metrics.place import has_own_network, host_index
+from facesim.metrics.host_identity import has_own_network, host_index
 
 
 class PsutilCollector:

@@ -1,0 +1,234 @@
+"""One host of a CreateTrainingJob request as a container: started with what its instance type has, read, measured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.containers.engine import EngineError
+from cluster.containers.opt_ml import INTERFACE, Host
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.networks import Network
+
+#: Where SageMaker has checkpoints unless the request says otherwise.
+_CHECKPOINTS = "/opt/ml/checkpoints"
+
+#: Who may do nothing: what runs as root here runs as this user in a container.
+_NOBODY = 65534
+
+#: What every container may do: nothing that only root may, and with no more processes and threads than a training has
+#: use for on a large machine.
+_CONFINED: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 8192}
+
+
+@dataclass(frozen=True)
+class HostShape:
+    """What a host of an instance type is given of this machine. None is no limit."""
+
+    cpus: float
+    memory_bytes: int | None = None
+    bandwidth_bits_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all containers of one attempt share.
+
+    prefix: what the names of all its containers begin with. cpus: of the engine's machine. channels: each input
+    channel's folder. user: the user and group, by number, that containers run as.
+    """
+
+    client: DockerClient
+    network: Network
+    prefix: str
+    labels: dict[str, str]
+    cpus: float
+    channels: Mapping[str, Path]
+    user: tuple[int, int]
+
+
+def user_for(client: DockerClient) -> tuple[int, int]:
+    """The user and group, by number, that containers run as: not root, where what they write can still be removed.
+
+    An engine that is not root itself maps a container's root to its own user, and others to users that own nothing
+    here; there root has no more rights than we have.
+    """
+    if "name=rootless" in client.info().get("SecurityOptions", []):
+        return 0, 0
+    return (os.getuid(), os.getgid()) if os.getuid() != 0 else (_NOBODY, _NOBODY)
+
+
+def give(folder: Path, user: tuple[int, int]) -> None:
+    """Make the user of containers the owner of a folder and all that is in it, where that is not us already."""
+    if os.getuid() == 0 and user != (0, 0):
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, *user, follow_symlinks=False)
+
+
+class HostContainer:
+    """The container of one host. Making one starts it.
+
+    Raises:
+        EngineError: its bandwidth cannot be limited.
+    """
+
+    def __init__(self, host: Host, shape: HostShape, request: dict[str, Any], around: Surroundings):
+        from docker.types import EndpointConfig
+
+        self._name, self._around = f"{around.prefix}-{host.name}", around
+        self._cpus = min(shape.cpus, around.cpus)
+        algorithm, network = request["AlgorithmSpecification"], around.network.name
+        give(host.place, around.user)
+        self._container = around.client.containers.create(
+            algorithm["TrainingImage"],
+            entrypoint=algorithm.get("ContainerEntrypoint"),
+            command=algorithm.get("ContainerArguments"),
+            name=self._name,
+            hostname=host.name,
+            environment={
+                "HOME": "/tmp",
+                **request.get("Environment", {}),
+                "TRAINING_JOB_NAME": request["TrainingJobName"],
+            },
+            labels=around.labels,
+            volumes=_mounts(host, request, around.channels),
+            user=f"{around.user[0]}:{around.user[1]}",
+            **_CONFINED,
+            nano_cpus=int(self._cpus * 1e9),
+            mem_limit=shape.memory_bytes,
+            memswap_limit=shape.memory_bytes,
+            network=network,
+            networking_config={network: EndpointConfig(around.client.api._version, aliases=[host.name])},
+        )
+        self._container.start()
+        if shape.bandwidth_bits_per_s:
+            self._limit_bandwidth(host.name, algorithm["TrainingImage"], shape.bandwidth_bits_per_s)
+
+    def signal(self, name: str) -> None:
+        """Send a signal, such as SIGTERM, to its process 1. Without effect if it has ended."""
+        from docker.errors import APIError
+
+        with contextlib.suppress(APIError):
+            self._container.kill(name)
+
+    def lines(self) -> Iterator[str]:
+        """What it prints, line by line, until it ends."""
+        rest = b""
+        for chunk in self._container.logs(stream=True, follow=True):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def wait(self) -> tuple[int, bool]:
+        """Its exit code, and whether it was killed for want of memory."""
+        code = self._container.wait()["StatusCode"]
+        self._container.reload()
+        return code, self._container.attrs["State"]["OOMKilled"]
+
+    def measurements(self, ended: threading.Event, every_s: float) -> Iterator[dict[str, float]]:
+        """What the engine measures of it, which it does once a second at the most, until `ended` or it is gone."""
+        from docker.errors import APIError
+
+        before: dict[str, Any] | None = None
+        due = time.monotonic() + every_s
+        while not ended.is_set():
+            # Not as a stream, which goes on, silent, when the container has ended. It takes the engine up to a second.
+            try:
+                now = self._container.stats(stream=False, one_shot=True)
+            except (APIError, ValueError):
+                return  # it has been removed, perhaps while the engine measured, which then answers nothing
+            if not now.get("memory_stats") and not self._runs():
+                return
+            if time.monotonic() < due or not now.get("memory_stats"):
+                ended.wait(0.2)
+                continue
+            yield _usage(now, before, self._cpus)
+            before, due = now, time.monotonic() + every_s - 0.5
+
+    def _runs(self) -> bool:
+        from docker.errors import APIError
+
+        try:
+            self._container.reload()
+        except APIError:  # it has been removed
+            return False
+        return self._container.status in ("running", "paused")
+
+    def _limit_bandwidth(self, host: str, image: str, bits_per_s: float) -> None:
+        """From a container beside the host, which may set up the network that it shares with it; the host may not."""
+        from docker.errors import ContainerError
+
+        try:
+            self._around.client.containers.run(
+                image,
+                entrypoint=["python3", "-m", "cluster.containers.bandwidth"],
+                command=[INTERFACE, f"{bits_per_s:.0f}"],
+                name=f"{self._name}-bandwidth",
+                labels=self._around.labels,
+                network_mode=f"container:{self._container.id}",
+                **_CONFINED,
+                cap_add=["NET_ADMIN"],
+                user="0:0",
+                remove=True,
+                stderr=True,
+            )
+        except ContainerError as error:
+            if not self._runs():
+                return  # it has ended, which is told otherwise; then there is no network to limit
+            said = error.stderr.decode(errors="replace").strip().splitlines() if error.stderr else ["no word why"]
+            raise EngineError(f"the bandwidth of {host} cannot be limited: {said[-1]}") from None
+
+
+def _mounts(host: Host, request: dict[str, Any], channels: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Each folder of /opt/ml is a mount of its own, as it may be on an instance: there are no links between them, nor
+    can a file be renamed from one to another.
+    """
+    folders = {"input/config": "ro", "model": "rw", "output": "rw", "output/data": "rw"}
+    mounts = {str(host.place / folder): {"bind": f"/opt/ml/{folder}", "mode": mode} for folder, mode in folders.items()}
+    checkpoints = request.get("CheckpointConfig", {}).get("LocalPath", _CHECKPOINTS)
+    mounts[str(host.place / "checkpoints")] = {"bind": checkpoints, "mode": "rw"}
+    return mounts | {
+        str(folder): {"bind": f"/opt/ml/input/data/{name}", "mode": "ro"} for name, folder in channels.items()
+    }
+
+
+def _usage(now: dict[str, Any], before: dict[str, Any] | None, cpus: float) -> dict[str, float]:
+    """What the engine's figures of one moment, and of the one before, mean."""
+    memory = now["memory_stats"]
+    # As Docker's own command has it: pages of files that nobody uses are not in use. (Control groups 1 and 2.)
+    unused = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file", 0))
+    used, cpu_ns = memory["usage"] - unused, now["cpu_stats"]["cpu_usage"]["total_usage"]
+    usage = {
+        "cpu_count": cpus,
+        "cpu_s": cpu_ns / 1e9,
+        "memory_bytes": used,
+        "memory_percent": 100 * used / memory["limit"],
+    }
+    if before:
+        seconds = _seconds(now["read"]) - _seconds(before["read"])
+        used_s = (cpu_ns - before["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+        if seconds > 0:
+            usage["cpu_percent"] = min(100.0, max(0.0, 100 * used_s / (seconds * cpus)))
+    networks = now.get("networks", {}).values()
+    usage["net_sent_bytes"] = sum(network["tx_bytes"] for network in networks)
+    usage["net_received_bytes"] = sum(network["rx_bytes"] for network in networks)
+    moved = now.get("blkio_stats", {}).get("io_service_bytes_recursive") or []
+    for name, operation in (("disk_read_bytes", "read"), ("disk_written_bytes", "write")):
+        usage[name] = sum(entry["value"] for entry in moved if entry["op"].lower() == operation)
+    return usage
+
+
+def _seconds(stamp: str) -> float:
+    """Seconds of an RFC 3339 time with nanoseconds, such as 2026-11-23T05:13:11.417778904Z."""
+    whole, fraction = stamp.rstrip("Z").split(".")
+    return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")

@@ -1,0 +1,33 @@
+"""What this process' container lets it use: the kernel still shows it the whole machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cpus(cgroup: Path = _CGROUP) -> float:
+    """CPUs that this process may use at the same time: those it may run on, or fewer if its container has a quota."""
+    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    quota = _quota(cgroup)
+    return allowed if quota is None else min(allowed, quota)
+
+
+def limited_to_a_share(cgroup: Path = _CGROUP) -> bool:
+    """Whether this process has a quota of the machine's CPUs."""
+    return _quota(cgroup) is not None
+
+
+def _quota(cgroup: Path) -> float | None:
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()  # version 2
+    except (OSError, ValueError):
+        try:
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)

@@ -1,0 +1,448 @@
+"""facesim from Python: what the command line does, as functions and objects for scripts and notebooks.
+
+>>> import facesim
+>>> run = facesim.run(model="compact-cnn", epochs=1, image_size=32, output="runs", observers=[])
+>>> run.state, run.verdict
+('Completed', 'single')
+
+Everything here is reached from `facesim` itself, and imported when it is first used. Options are those of the command
+line, with `_` for `-` and without the dashes: `learning_rate=0.001`. What is wrong with one is an `InputError`, whose
+`field`, `value`, `allowed` and `remedy` say so to programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from facesim.recognition.recognizer import Recognizer
+from facesim.runs import directory
+from facesim.runs.states import RunState
+from facesim.spec import study as spec
+from facesim.spec.job import Job, options
+from facesim.spec.options import without_flags
+from facesim.study.observers import JsonLines, Observer, Together
+from facesim.study.runner import dry_run, resume, run_study
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+    from facesim.report.comparison import Comparison as Report
+    from facesim.runs.records import Evaluation, Result
+
+__all__ = ["Comparison", "JsonLines", "Observer", "Recognizer", "Run", "Study", "compare", "load", "run"]
+
+#: Where a study leaves its runs.
+OUTPUT = Path("runs")
+
+
+@contextmanager
+def _as_in_python() -> Iterator[None]:
+    """Within it, messages about wrong input name options as Python has them: `learning_rate`."""
+    try:
+        yield
+    except InputError as error:
+        raise error.spelled(without_flags) from error
+
+
+class Run:
+    """A run: one job, executed, and everything that it left in its directory.
+
+    >>> import facesim
+    >>> run = facesim.load("runs")
+    >>> run.result.state
+    <RunState.COMPLETED: 'Completed'>
+    >>> sorted(run.frame.columns)[:3]
+    ['host', 'name', 'role']
+    """
+
+    def __init__(self, run: directory.Run):
+        self._run = run
+
+    @property
+    def directory(self) -> Path:
+        return self._run.directory
+
+    @property
+    def id(self) -> str:
+        return self._run.id
+
+    @cached_property
+    def job(self) -> Job:
+        """What was run.
+
+        Raises:
+            InputError: the directory does not say, or not as this facesim understands it.
+        """
+        return self._run.job()
+
+    @property
+    def result(self) -> Result | None:
+        """What was found and measured; None while the run has not ended.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return self._run.result()
+
+    @property
+    def state(self) -> str:
+        """How the run ended, `Completed`, `Failed`, `Stopped`, ...; `Unfinished` where it has no result."""
+        return str(self.result.state) if self.result else RunState.UNFINISHED.value
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run failed; None if it did not."""
+        return self.result.failure if self.result else None
+
+    @property
+    def verdict(self) -> str:
+        """Whether its replicas trained together: `together`, `apart`, `unknown`, or `single` of one replica."""
+        return self.result.sync_audit.verdict if self.result else "unknown"
+
+    @property
+    def held_out_accuracy(self) -> float | None:
+        """Share, 0-1, of images that were not trained on and were recognised; None where that was not measured."""
+        return self.result.held_out_accuracy if self.result else None
+
+    @property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """What `Recognizer.evaluate` found, by data, the newest last."""
+        return self._run.evaluations()
+
+    @property
+    def frame(self) -> pandas.DataFrame:
+        """Every sample of the run, one a row: `run_id, time_unix_s, host, role, task_index, source, name, value, unit`.
+
+        Raises:
+            InputError: there are none.
+        """
+        from facesim.metrics.files import read_samples
+
+        return read_samples(self.directory)
+
+    def model(
+        self, notice: Callable[[str], None] | None = None, before_loading: Callable[[], None] = lambda: None
+    ) -> Recognizer:
+        """The model that it trained, to use. It is loaded, with TensorFlow, when that is first needed.
+
+        Args:
+            notice: is told what of given images is not used; left out, that is a warning.
+            before_loading: called once before TensorFlow is imported.
+
+        Raises:
+            InputError: the run left no model.
+
+        >>> import facesim
+        >>> model = facesim.load("runs").model()
+        >>> found = model.evaluate()
+        >>> 0 <= found["closed_set"]["accuracy"] <= 1
+        True
+        """
+        told = {} if notice is None else {"notice": notice}
+        return Recognizer(self._run, before_loading=before_loading, **told)
+
+    def resume(self, *, observers: Iterable[Observer] | None = None, **changes: Any) -> Run:
+        """Go on with a run that did not complete, from its newest checkpoint; `changes` are options such as `workers`.
+
+        Raises:
+            InputError: it cannot go on, or not with these changes; nothing has been changed then.
+        """
+        with _as_in_python():
+            return Run(resume(self._run, changes, _observers(observers)))
+
+    def __repr__(self) -> str:
+        return f"<facesim.Run {self.id}: {self.state}>"
+
+    def _repr_html_(self) -> str:
+        result = self.result
+        facts: dict[str, Any] = {"run": self.id, "state": self.state, "trained together?": self.verdict}
+        if result:
+            accuracy = None if result.held_out_accuracy is None else f"{100 * result.held_out_accuracy:.1f} %"
+            training = None if result.training_s is None else f"{result.training_s:.1f} s"
+            facts |= {"held-out accuracy": accuracy, "training": training, "measurement": result.measurement}
+            facts |= {"why it failed": result.failure}
+        return _table([(name, str(value)) for name, value in facts.items() if value is not None])
+
+
+class Comparison(Sequence[Run]):
+    """Runs, compared: those of one strategy, backend and shape are one row, their seeds taken together.
+
+    A sequence of its runs.
+
+    >>> import facesim
+    >>> comparison = facesim.compare("runs")
+    >>> list(comparison.frame.index)
+    ['single']
+    """
+
+    def __init__(self, runs: Iterable[Run], target_accuracy: float | None = None):
+        from facesim.report import compare
+
+        self.runs = tuple(runs)
+        #: The data behind everything that is shown.
+        self.report: Report = compare([run._run for run in self.runs], target_accuracy)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Run, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Run | tuple[Run, ...]:
+        return self.runs[index]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words: a sentence for each row that is compared."""
+        return "\n".join(headline.text for headline in self.report.headlines)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the rows unlike each other apart from their strategy, or was left out."""
+        return self.report.warnings
+
+    @property
+    def frame(self) -> pandas.DataFrame:
+        """One row for each row of the comparison, by its label: strategy, backend, seeds, whether its replicas trained
+        together, how its numbers are marked, and the mean of every measure over the seeds. Measures have their units in
+        their names.
+        """
+        import pandas
+
+        rows = {row.label: _facts(row) for row in self.report.rows}
+        return pandas.DataFrame.from_dict(rows, orient="index")
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data for `json.dumps`."""
+        from facesim.report import to_json
+
+        return to_json(self.report)
+
+    def write(self, file: Path | str) -> Path:
+        """Write the report, with its plots, as one HTML file that needs nothing else.
+
+        Raises:
+            InputError: it cannot be written.
+            DiskFull: there is no room for it.
+        """
+        from facesim.report.html import write_html
+
+        write_html(self.report, Path(file))
+        return Path(file)
+
+    def __repr__(self) -> str:
+        return f"<facesim.Comparison of {len(self)} runs: {', '.join(row.label for row in self.report.rows)}>"
+
+    def _repr_html_(self) -> str:
+        from facesim.report.cells import lines
+
+        head = ("", *(row.label for row in self.report.rows))
+        body = [(line.label, *(cell.text for cell in line.cells)) for line in lines(self.report)]
+        told = "".join(f"<p>{_escape(headline.text)}</p>" for headline in self.report.headlines)
+        return told + _table([head, *body])
+
+
+def _facts(row: Any) -> dict[str, Any]:
+    estimates = {name: row.estimate(name) for name in row.measures}
+    return {
+        "strategy": row.records[0].job.strategy,
+        "backend": row.backend,
+        "seeds": len(row.seeds),
+        "trained_together": row.audit,
+        "measurement": row.measurement,
+        **{name: None if estimate is None else estimate.mean for name, estimate in estimates.items()},
+    }
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    cells = ("".join(f"<td>{_escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def _escape(text: str) -> str:
+    from html import escape
+
+    return escape(text)
+
+
+class Study(spec.Study):
+    """Jobs that belong together: every combination of the values of what varies, each with every seed.
+
+    An option with a list of values varies. `seeds` is how many, or which; an accuracy statement needs three.
+
+    Raises:
+        InputError: an option is unknown, means nothing to any job, or a value is not allowed.
+
+    >>> import facesim
+    >>> study = facesim.Study(strategy=["single", "ps-async"], workers=[2, 4], seeds=3, epochs=5)
+    >>> len(study)
+    9
+    """
+
+    def __init__(
+        self,
+        base: Mapping[str, Any] | None = None,
+        axes: Mapping[str, Sequence[Any]] | None = None,
+        seeds: int | Sequence[int] = 1,
+        faults: Sequence[dict[str, Any]] | str = (),
+        **given: Any,
+    ):
+        from facesim.spec.faults import read_faults
+
+        fixed, varied = dict(base or {}), dict(axes or {})
+        for name, value in given.items():
+            (varied if _varies(name, value) else fixed)[name] = value
+        with _as_in_python():
+            read = read_faults(faults) if isinstance(faults, str) else faults
+            super().__init__(fixed, varied, seeds, read)
+            self.jobs()  # what is wrong with them is told now
+
+    def __len__(self) -> int:
+        """How many jobs it has."""
+        return len(self.jobs())
+
+    def dry_run(self, output: Path | str = OUTPUT) -> dict[str, Any]:
+        """What would run, as plain data: directories, jobs, exact requests, files, cost. Starts nothing.
+
+        Raises:
+            InputError: something that was given cannot be used.
+        """
+        with _as_in_python():
+            return dry_run(self.jobs(), Path(output))
+
+    def run(
+        self,
+        output: Path | str = OUTPUT,
+        *,
+        observers: Iterable[Observer] | None = None,
+        baselines: bool = True,
+    ) -> Comparison:
+        """Run the jobs one after another and compare them.
+
+        Args:
+            output: the folder in which each run gets a directory.
+            observers: are told how it goes; left out, it is printed.
+            baselines: also recognise with classical methods, the bar for any network.
+
+        Raises:
+            InputError: something that was given cannot be used; then nothing has been started.
+        """
+        told = Together(_observers(observers))
+        runs = self.train(output, observers=[told])
+        if baselines and not any(run.state == RunState.STOPPED for run in runs):
+            for text in self.baselines(output)[1]:
+                told.noticed(text)
+        return Comparison(runs)
+
+    def train(self, output: Path | str = OUTPUT, *, observers: Iterable[Observer] | None = None) -> list[Run]:
+        """Run the jobs one after another, with nothing beside; the runs, however they ended.
+
+        A run that fails does not keep the next from being run; one that is stopped does.
+
+        Raises:
+            InputError: something that was given cannot be used; then nothing has been started.
+        """
+        with _as_in_python():
+            return [Run(run) for run in run_study(self.jobs(), Path(output), _observers(observers))]
+
+    def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
+        """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the
+        scores, and why there are none of data that is too large.
+
+        Raises:
+            InputError: the data cannot be used.
+        """
+        from facesim.baselines.record import study_baselines
+
+        with _as_in_python():
+            return study_baselines(self.jobs(), Path(output))
+
+
+def _varies(name: str, value: Any) -> bool:
+    """Whether a value is several: a list, of an option that takes one value."""
+    known = options().get(name)
+    return isinstance(value, (list, tuple)) and not (known and known.several)
+
+
+def run(
+    strategy: str = "single",
+    *,
+    output: Path | str = OUTPUT,
+    observers: Iterable[Observer] | None = None,
+    seed: int = 0,
+    **given: Any,
+) -> Run:
+    """Train once and return the run, however it ended: `state` says how.
+
+    Args:
+        strategy: how replicas train together.
+        output: the folder in which the run gets a directory.
+        observers: are told how it goes; left out, it is printed.
+        seed: of the split, the parameters and the order of examples.
+        given: any other option of a job: `workers=2, data="photos/", epochs=20`.
+
+    Raises:
+        InputError: something that was given cannot be used; then nothing has been started.
+
+    >>> import facesim
+    >>> facesim.run(strategy="ps-asink")
+    Traceback (most recent call last):
+    facesim.util.errors.InputError: strategy 'ps-asink' is not allowed: must be one of ...; did you mean ps-async?
+    """
+    for name in ("seeds", "axes", "base"):
+        if name in given:
+            raise InputError(f"{name} is of a study: use facesim.Study(...).run()", field=name, value=given[name])
+    several = [name for name, value in {"strategy": strategy, **given}.items() if _varies(name, value)]
+    if several:
+        told = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
+        raise InputError(told, field=several[0])
+    (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers)
+    return ended
+
+
+def load(path: Path | str) -> Run:
+    """The one run at `path`: its directory, or a folder that holds it.
+
+    Raises:
+        InputError: there is none, or several.
+
+    >>> import facesim
+    >>> facesim.load("runs").state
+    'Completed'
+    """
+    return Run(directory.find_run(Path(path)))
+
+
+def compare(runs: Run | Path | str | Iterable[Run | Path | str], target_accuracy: float | None = None) -> Comparison:
+    """Compare runs: given as such, by their directories, or by folders that hold them.
+
+    Args:
+        target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
+
+    Raises:
+        InputError: a path holds no run.
+    """
+    given = [runs] if isinstance(runs, (Run, Path, str)) else runs
+    found: dict[Path, Run] = {}
+    for one in given:
+        several = [one] if isinstance(one, Run) else [Run(each) for each in directory.find_runs([Path(one)])]
+        found |= {each.directory.resolve(): each for each in several}
+    return Comparison(found.values(), target_accuracy)
+
+
+def _observers(given: Iterable[Observer] | None) -> Iterable[Observer]:
+    if given is not None:
+        return given
+    from rich.console import Console
+
+    from facesim.study.progress import display
+
+    return [display(Console())]

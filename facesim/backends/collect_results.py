@@ -1,0 +1,55 @@
+"""From what each host of a job left to one ordinary run directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from facesim.runs.directory import Run
+
+#: SageMaker's description of the hosts, as each host was given it.
+RESOURCES = "resourceconfig.json"
+
+
+def collect_results(hosts: Path, model: Path, run: Run) -> None:
+    """Put together what hosts left: `hosts` holds a run directory a host, named as it; `model` what the job saved.
+
+    Samples get the run's id and the host's name as SageMaker gives it. A file that several hosts have, such as a
+    monitor's log, keeps its host's name beside its own; what happened on a host, and what it was told of the others,
+    stays in `hosts/HOST`.
+    """
+    for left in sorted(path for path in hosts.iterdir() if path.is_dir()):
+        host = left.name
+        there = Run(left)
+        for file in sorted(there.metrics.glob("*.jsonl")):
+            _adopt_samples(file, run.metrics / f"{file.stem}-{host}.jsonl", run.id, host)
+        for file in sorted(there.logs.glob("*")):
+            _copy(file, run.logs, host)
+        for folder in sorted(there.tasks.glob("*")):
+            shutil.copytree(folder, run.tasks / folder.name, dirs_exist_ok=True)
+        if there.outcome_file.exists():
+            shutil.copy2(there.outcome_file, run.outcome_file)
+        kept = run.directory / "hosts" / host
+        kept.mkdir(parents=True, exist_ok=True)
+        for file in (there.events_file, there.directory / RESOURCES):
+            if file.exists():
+                shutil.copy2(file, kept)
+    saved = model / run.model_file.name
+    if saved.exists():
+        shutil.copy2(saved, run.model_file)
+
+
+def _adopt_samples(source: Path, target: Path, run_id: str, host: str) -> None:
+    with source.open("rb") as lines, target.open("w") as adopted:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # torn when its writer was killed
+            adopted.write(json.dumps({**row, "run_id": run_id, "host": host}) + "\n")
+
+
+def _copy(file: Path, folder: Path, host: str) -> None:
+    taken = (folder / file.name).exists()
+    shutil.copy2(file, folder / (f"{file.stem}-{host}{file.suffix}" if taken else file.name))

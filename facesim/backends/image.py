@@ -1,0 +1,219 @@
+"""The container image that every host runs: made from the facesim that is installed here, and checked against it.
+
+The dependencies are downloaded by this Python's pip, so with this user's index, proxy and certificates, none of which
+gets into the image; inside the build nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from cluster.containers.engine import EngineError, connect
+from facesim import __version__
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+#: The image's name; FACESIM_IMAGE gives it another, such as one of a registry.
+IMAGE = os.environ.get("FACESIM_IMAGE") or f"facesim:{__version__}"
+BASE = "python:3.12-slim"
+
+#: Holds `source_key`: which facesim is in an image.
+SOURCE_LABEL = "facesim.source"
+
+#: Holds the image that it was built on.
+BASE_LABEL = "facesim.base"
+
+#: Of the Dockerfile: the first stage, which the engine keeps so that dependencies are installed once, and its label.
+_STAGE, _STAGE_LABEL = "installed", "facesim.stage"
+
+#: TensorFlow as the image gets it: the CPU's is a third of the size of the one that can use GPUs.
+TENSORFLOW = "tensorflow-cpu"
+
+#: What facesim needs and a host of a cluster does not: reports and baselines are made at home.
+_AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas"}
+
+_PACKAGES = Path(__file__).resolve().parents[2]
+_LEFT_OUT = ("__pycache__", "*.pyc")
+
+
+def build(
+    image: str = IMAGE, base: str = BASE, tensorflow: str = TENSORFLOW, tell: Callable[[str], None] = print
+) -> str:
+    """Make the image and return its id. `tell` is called with a line for each step.
+
+    Raises:
+        InputError: no engine answers, or the base image or a dependency is not available.
+    """
+    client = _engine()
+    tell(f"base image {base}")
+    python, architecture = _python_of(client, base)
+    wanted = requirements(tensorflow)
+    tell(f"dependencies for Python {python}, {architecture}")
+    wheels = _wheels(wanted, python, architecture)
+    with tempfile.TemporaryDirectory(prefix="facesim-image-") as made:
+        context = Path(made)
+        shutil.copytree(wheels, context / "wheels", copy_function=_link_or_copy)
+        (context / "requirements.txt").write_text("\n".join(wanted) + "\n")
+        for package in ("cluster", "facesim"):
+            shutil.copytree(
+                _PACKAGES / package, context / "source" / package, ignore=shutil.ignore_patterns(*_LEFT_OUT)
+            )
+        shutil.copy(_PACKAGES / "cluster" / "Dockerfile", context)
+        tell(f"image {image}")
+        stage = _build(client, context, base, target=_STAGE)
+        built = _build(client, context, base, tag=image, labels={SOURCE_LABEL: source_key(), BASE_LABEL: base})
+    _remove_replaced(client, stage)
+    return built
+
+
+def check(image: str = IMAGE) -> None:
+    """That `image` is here and holds this facesim.
+
+    Raises:
+        InputError: no engine answers, the image is missing, or it was made from another facesim.
+    """
+    from docker.errors import ImageNotFound
+
+    try:
+        labels = _engine().images.get(image).labels
+    except ImageNotFound:
+        raise InputError(f"there is no image {image}; make it with `facesim image build`") from None
+    if labels.get(SOURCE_LABEL) != source_key():
+        raise InputError(
+            f"the image {image} was made from another facesim than this; make it again with `facesim image build`"
+        )
+
+
+def source_key() -> str:
+    """Tells the packages that are installed here from any other."""
+    digest = hashlib.sha256()
+    for package in ("cluster", "facesim"):
+        for path in sorted((_PACKAGES / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(str(path.relative_to(_PACKAGES)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def requirements(tensorflow: str = TENSORFLOW) -> list[str]:
+    """What a host needs, as facesim's own metadata has it."""
+    wanted = []
+    for line in importlib.metadata.requires("facesim") or ():
+        name = re.match(r"[\w.-]+", line)
+        assert name is not None
+        if name[0] in _AT_HOME or "extra ==" in line:
+            continue
+        wanted.append(line.replace("tensorflow", tensorflow, 1) if name[0] == "tensorflow" else line)
+    return wanted
+
+
+def _engine() -> DockerClient:
+    try:
+        return connect()
+    except EngineError as error:
+        raise InputError(str(error)) from None
+
+
+def _python_of(client: DockerClient, base: str) -> tuple[str, str]:
+    """Version and architecture of the base image's Python, which is pulled if it is not here."""
+    from docker.errors import APIError, ContainerError, ImageNotFound
+
+    look = "import sys, platform; print('%d.%d' % sys.version_info[:2], platform.machine())"
+    try:
+        client.images.get(base)
+    except ImageNotFound:
+        try:
+            client.images.pull(base)
+        except APIError as error:
+            raise InputError(
+                f"the base image {base} is not here and cannot be pulled: {error.explanation}; name another with --base"
+            ) from None
+    try:
+        said = client.containers.run(base, entrypoint=["python3", "-c", look], command=[], remove=True)
+    except (APIError, ContainerError) as error:
+        raise InputError(f"the base image {base} cannot be used, it must have python3: {error}") from None
+    python, architecture = said.decode().split()
+    if not (3, 10) <= tuple(map(int, python.split("."))) <= (3, 13):
+        raise InputError(f"the base image {base} has Python {python}; facesim needs 3.10 to 3.13")
+    return python, architecture
+
+
+def _wheels(wanted: list[str], python: str, architecture: str) -> Path:
+    """A folder of the user's cache with a wheel of every dependency, downloaded once."""
+    cache = Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")) / "wheels"
+    key = hashlib.sha256(json.dumps([sorted(wanted), python, architecture]).encode()).hexdigest()[:16]
+    folder = cache / key
+    if folder.exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as new:
+        platforms = [f"manylinux_2_{minor}_{architecture}" for minor in (36, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)]
+        names = [f"manylinux2014_{architecture}", *platforms, f"linux_{architecture}"]
+        command = [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", "wheels"),
+            *("--only-binary", ":all:", "--python-version", python, "--implementation", "cp"),
+            *(word for name in names for word in ("--platform", name)),
+            *(_without_marker(line) for line in wanted),
+        ]
+        # In an empty folder, for Python looks for pip and what it imports in the current one first.
+        ended = subprocess.run(command, cwd=new, capture_output=True, text=True)
+        if ended.returncode != 0:
+            last = (ended.stderr.strip().splitlines() or ["no word why"])[-1]
+            raise InputError(f"the dependencies of the image cannot be downloaded: {last}")
+        os.rename(f"{new}/wheels", folder)
+    return folder
+
+
+def _without_marker(requirement: str) -> str:
+    """Markers would be taken for this system; the image's is Linux."""
+    return requirement.split(";", maxsplit=1)[0].strip()
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _build(client: DockerClient, context: Path, base: str, **options: Any) -> str:
+    from docker.errors import APIError, BuildError
+
+    try:
+        built, _ = client.images.build(path=str(context), buildargs={"BASE": base}, rm=True, forcerm=True, **options)
+    except BuildError as error:
+        lines = [_line(entry) for entry in error.build_log]
+        raise InputError(f"the image cannot be made: {error}\n" + "".join(lines[-15:])) from None
+    except APIError as error:
+        raise InputError(f"the image cannot be made: {error}") from None
+    return built.id
+
+
+def _remove_replaced(client: DockerClient, stage: str) -> None:
+    """Remove the images without a name that earlier builds left, but for the present stage and what is in use."""
+    from docker.errors import APIError
+
+    for label in (SOURCE_LABEL, _STAGE_LABEL):
+        for old in client.images.list(filters={"dangling": True, "label": label}):
+            if old.id != stage:
+                with contextlib.suppress(APIError):  # a container is made of it, or somebody else removes it
+                    client.images.remove(old.id)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return entry.get("stream") or entry.get("error") or ""

@@ -1,0 +1,45 @@
+"""The run directory of a training job that is already at AWS."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from facesim.backends.sagemaker.calls import describe
+from facesim.backends.training_job import JOB, job_of
+from facesim.billing.bill import submitted
+from facesim.runs.directory import Run, find_runs
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from facesim.backends.sagemaker.session import Account
+
+
+def open_run(account: Account, name: str, place: Path) -> Run:
+    """The run of the training job `name`: in or below `place` if it was started from there, else a new one in it.
+
+    Raises:
+        InputError: it is no training job of facesim's.
+        AwsError: there is none of that name.
+    """
+    for run in find_runs([place]) if place.exists() and any(place.rglob("job.json")) else []:
+        try:
+            request = run.plan().get("CreateTrainingJob")
+        except InputError:
+            continue  # a damaged run, which is not this one as far as one can tell
+        if isinstance(request, dict) and request.get("TrainingJobName") == name:
+            run.claim.take()
+            return run
+    told = describe(account, name)
+    hyperparameters = told.get("HyperParameters", {})
+    if JOB not in hyperparameters:
+        raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
+    job = job_of(hyperparameters)
+    run = Run.create(
+        place / name, job.model_copy(update={"backend": job.backend.model_copy(update={"region": account.region})})
+    )
+    run.record("submitted", time_unix_s=told["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
+    run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}))
+    return run

@@ -1,0 +1,64 @@
+"""The calls to SageMaker about training jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from facesim.backends.sagemaker.session import AwsError, asking
+from facesim.runs.states import outcome_of_sagemaker
+
+if TYPE_CHECKING:
+    from facesim.backends.sagemaker.session import Account
+
+#: How a job ended, by its status; another status is that of a job that goes on.
+OUTCOMES = {status: outcome_of_sagemaker(status) for status in ("Completed", "Failed", "Stopped")}
+
+
+def create(account: Account, request: dict[str, Any]) -> None:
+    """Send a CreateTrainingJob request as it stands.
+
+    Raises:
+        InputError: AWS does not allow it.
+        AwsError: AWS refuses it.
+    """
+    # Not through SageMaker's package: it adds what the user's configuration of it has, and a dry run would not show it.
+    with asking(f"create the training job {request['TrainingJobName']}"):
+        account.client("sagemaker").create_training_job(**request)
+
+
+def describe(account: Account, name: str) -> dict[str, Any]:
+    """DescribeTrainingJob's answer.
+
+    Raises:
+        InputError: there is no such job, or one may not ask.
+    """
+    with asking(f"describe the training job {name}"):
+        answer = account.client("sagemaker").describe_training_job(TrainingJobName=name)
+    answer.pop("ResponseMetadata", None)
+    return answer
+
+
+def cancel(account: Account, name: str) -> bool:
+    """Ask AWS to stop the job; False if it had ended already. Harmless when repeated."""
+    from sagemaker.core.resources import TrainingJob
+
+    status = describe(account, name)["TrainingJobStatus"]
+    if status in OUTCOMES:
+        return False
+    if status != "Stopping":
+        try:
+            with asking(f"stop the training job {name}"):
+                TrainingJob.get(name, session=account.session, region=account.region).stop()
+        except AwsError:
+            # It may have ended since it was looked at.
+            return describe(account, name)["TrainingJobStatus"] not in OUTCOMES
+    return True
+
+
+def newest(account: Account, many: int = 20) -> list[dict[str, Any]]:
+    """Summaries of facesim's training jobs, the newest first."""
+    with asking("list training jobs"):
+        answer = account.client("sagemaker").list_training_jobs(
+            NameContains="facesim-", SortBy="CreationTime", SortOrder="Descending", MaxResults=many
+        )
+    return answer["TrainingJobSummaries"]

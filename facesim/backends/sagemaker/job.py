@@ -1,0 +1,443 @@
+"""One training job at AWS: created, followed, stopped, its results downloaded into a run directory.
+
+It is followed over a connection that is lost for a while, and another process can take that up again: `facesim attach`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import select
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from facesim.backends.log_stream import LogStream
+from facesim.backends.sagemaker.bill import reported
+from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create, describe
+from facesim.backends.sagemaker.home import fetch_results
+from facesim.backends.sagemaker.logs import LogTail
+from facesim.backends.sagemaker.measured import PointWriter, hosts_of
+from facesim.backends.sagemaker.session import (
+    Account,
+    AwsError,
+    CredentialsError,
+    DeniedError,
+    RefusedError,
+    asking,
+    redacted,
+)
+from facesim.backends.sagemaker.storage import have_bucket, upload
+from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
+from facesim.runs.accounting import all_again
+from facesim.runs.directory import Run
+from facesim.runs.events import Event, Recovering, StateEntered, Submitted
+from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
+from facesim.util.errors import FacesimError, Lost, StillRunning
+
+if TYPE_CHECKING:
+    from facesim.backends.training_job import TrainingJob
+
+_DESCRIBE_EVERY_S = 3.0
+_LOGS_EVERY_S = 3.0
+_METRICS_EVERY_S = 60.0
+_UPLOAD_EVERY_S = 5.0
+#: How long the last minute's points and lines are waited for once a job has ended.
+_LATE_S = 90.0
+#: Between SIGTERM and SIGKILL, at SageMaker.
+_GRACE_S = 120.0
+#: How long AWS may deny to describe the job, or to give its results, before following is given up. That it cannot be
+#: reached, or that credentials have expired, may last as long as it does.
+_DENIED_S = 900.0
+#: How often it is told that AWS cannot be asked, while the reason stays the same.
+_TELL_AGAIN_S = 300.0
+
+#: What ended a job by its own limits: the limit, and AWS' name for it.
+_LIMITS = {
+    Outcome.MAX_RUNTIME_EXCEEDED: ("max_run_s", "MaxRuntimeInSeconds"),
+    Outcome.MAX_WAIT_TIME_EXCEEDED: ("max_wait_s", "MaxWaitTimeInSeconds"),
+}
+
+#: Where a state was told.
+_AWS = "AWS"
+
+#: The file in a run directory that keeps what AWS says of the job.
+DESCRIPTION = "training_job.json"
+
+
+class LeftRunning(StillRunning):
+    """The user left the job running at AWS."""
+
+    exit_code = 130
+
+
+class LostSight(Lost):
+    """The job cannot be followed any more. It goes on at AWS, for nobody asked to stop it."""
+
+
+class SageMakerJob:
+    """A training job, from here: an `Execution` of facesim.backends.base.
+
+    Args:
+        run: the directory that it comes home to.
+        name: the training job's.
+        request: what to upload and create first; None for a job that exists.
+        on_interrupt: what `stop` does: `stop` the job, `leave` it running, or `ask` the user.
+    """
+
+    def __init__(
+        self, run: Run, account: Account, name: str, request: TrainingJob | None = None, on_interrupt: str = "stop"
+    ):
+        self._run = run
+        self._account = account
+        self._name = name
+        self._request = request
+        self._on_interrupt = on_interrupt
+        self._interrupted = self._killed = False
+        self._exists = request is None
+        self._over = False  # ended, or left: nothing more is done to it
+        self._logs = LogTail(account.client("logs"), name)
+        self._log_stream = LogStream(run)
+        self._recorder = PointWriter(run)
+        #: By what AWS cannot be asked for: since when for good, when it was told, and why.
+        self._unreached: dict[str, tuple[float, float, str]] = {}
+        # Whoever followed the job before has recorded its first states, and what its hosts told.
+        before = _of_this_life(run.events())
+        self._states = sum(isinstance(event, StateEntered) and event.at == _AWS for event in before)
+        self._restarts = sum(isinstance(event, Recovering) and event.host is None for event in before)
+        self._known_until = max((event.time_unix_s for event in before if event.host is not None), default=0.0)
+        if request is None:
+            for log in run.logs.glob("algo-*.log"):
+                log.unlink()  # read again from the beginning
+
+    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
+        """As `Execution.events`. `emulated` where the endpoint is not AWS', `uploaded` for each file,
+        `training_job` once it exists, `state` by its transitions.
+
+        Raises:
+            InputError: AWS does not allow to make the job.
+            AwsError: AWS refuses the job.
+            LeftRunning: the user left it.
+            LostSight: it exists and cannot be followed any more.
+        """
+        if self._account.emulator:
+            yield {"event": "emulated", "endpoint": self._account.emulator}
+        if self._request:
+            yield from self._create()
+            if not self._exists:
+                yield {"event": "node_ended", "outcome": "stopped"}
+                return
+        try:
+            description = yield from self._follow(tick_s)
+            self._over = True
+            yield from self._collect_results(description, tick_s)
+        except (LeftRunning, LostSight):
+            raise
+        except Exception as error:  # whatever it is, it is no reason to stop a job that is paid for
+            raise self._lost(str(error)) from error
+
+    def stop(self) -> None:
+        self._interrupted = True
+
+    def kill(self) -> None:
+        if self._on_interrupt == "ask" and not self._interrupted:
+            self._interrupted = True  # the user was asked before, and went on
+        else:
+            self._killed = True
+
+    def close(self) -> None:
+        """Unless it has ended, or is to be left, the job is stopped: what nobody follows must not go on costing."""
+        if self._exists and not self._over and (self._on_interrupt != "leave" or self._killed):
+            self._over = True
+            try:
+                cancel(self._account, self._name)
+            except FacesimError as error:
+                raise AwsError(
+                    f"{self._name} goes on at AWS, and costs, for it could not be stopped: {error}; "
+                    f"`facesim cancel {self._name}` ends it"
+                ) from None
+
+    def _create(self) -> Iterator[dict[str, Any] | None]:
+        """Put what the request needs where it says, then send it, unless an interrupt comes before."""
+        assert self._request is not None
+        request, s3 = self._request.request, self._account.client("s3")
+        bucket, due = self._request.bucket, _Due()
+        due("upload", _UPLOAD_EVERY_S)  # what is done sooner need not be told before
+        owner = self._run.job().backend.bucket_owner or self._account.id
+        with asking(f"use the S3 bucket {bucket}"):
+            have_bucket(s3, bucket, self._account.region, owner)
+        for uri, folder in self._request.uploads.items():
+            with asking(f"upload to {uri}"):
+                for sent in upload(s3, folder, uri, request["OutputDataConfig"].get("KmsKeyId"), owner):
+                    if sent.done:
+                        yield {"event": "uploaded", "file": sent.file.name, "to": uri, "bytes": sent.bytes}
+                    elif due("upload", _UPLOAD_EVERY_S):
+                        told = {"file": sent.file.name, "sent_bytes": sent.sent_bytes, "bytes": sent.bytes}
+                        yield {"event": "uploading", **told}
+                    else:
+                        yield None
+                    if self._interrupted or self._killed:
+                        return
+        if self._interrupted or self._killed:
+            return
+        try:
+            create(self._account, request)
+        except AwsError:
+            # The answer may have been lost on the way, and the request sent again: then it was AWS that took the first.
+            if not self._was_created(request):
+                raise
+        self._exists = True
+        yield {"event": "training_job", "name": self._name, "region": self._account.region}
+
+    def _was_created(self, request: dict[str, Any]) -> bool:
+        """Whether there is the training job that was asked for."""
+        try:
+            return describe(self._account, self._name).get("HyperParameters") == request["HyperParameters"]
+        except FacesimError:
+            return False
+
+    def _follow(self, tick_s: float) -> Generator[Event | dict[str, Any] | None, None, dict[str, Any]]:
+        """Tell what happens until the job has ended; return what AWS says of it then.
+
+        That logs or metrics cannot be read is told, and no reason to stop following.
+        """
+        due = _Due()
+        description: dict[str, Any] = {}
+        stopping = False
+        while True:
+            asked = self._interrupted or self._killed
+            if asked and not stopping and (due("stop", _DESCRIBE_EVERY_S) or self._killed) and self._decide():
+                self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be told now
+                try:
+                    cancel(self._account, self._name)
+                    stopping = True
+                    yield {"event": "stopping", "grace_s": _GRACE_S}
+                except FacesimError as error:
+                    if self._killed:
+                        raise self._lost(f"could not be stopped: {error}") from None
+                    yield from self._not_reached("stop", error)
+            if self._killed and stopping:
+                yield {"event": "node_ended", "outcome": "stopped"}
+                return {}
+            if due("describe", _DESCRIBE_EVERY_S):
+                try:
+                    description = describe(self._account, self._name)
+                    self._unreached.pop("describe", None)
+                except FacesimError as error:
+                    yield from self._not_reached("describe", error)
+                else:
+                    yield from self._transitions(description)
+            if "describe" not in self._unreached:
+                ended = description["TrainingJobStatus"] in OUTCOMES
+                if due("logs", _LOGS_EVERY_S) or ended:
+                    yield from self._tried("logs", self._read_logs)
+                if ended:
+                    return description
+                if due("metrics", _METRICS_EVERY_S) and description.get("TrainingStartTime"):
+                    yield from self._tried("metrics", self._metrics_of(description, time.time() - 2 * PERIOD_S))
+            yield None
+            time.sleep(tick_s)
+
+    def _transitions(self, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The states that the job has entered since the last time."""
+        transitions = description.get("SecondaryStatusTransitions", [])
+        for transition in transitions[self._states :]:
+            self._states += 1
+            yield _state(transition)
+            if transition["Status"] == "Interrupted":
+                yield self._recovering()
+
+    def _tried(self, what: str, read: Callable[[], Iterator[dict[str, Any]] | None]) -> Iterator[dict[str, Any]]:
+        """What reading `what` tells; where it fails, that."""
+        try:
+            yield from read() or ()
+            self._unreached.pop(what, None)
+        except FacesimError as error:
+            yield from self._not_reached(what, error)
+
+    def _not_reached(self, what: str, error: FacesimError) -> Iterator[dict[str, Any]]:
+        """Tell, now and then, that AWS cannot be asked for `what`, and see to it that it may go well the next time.
+
+        Raises:
+            LostSight: AWS has denied for long what nothing goes without.
+        """
+        now, why = time.monotonic(), str(error)
+        since, told, before = self._unreached.get(what, (now, -math.inf, ""))
+        if now - told > _TELL_AGAIN_S or why != before:
+            told = now
+            yield {"event": "out_of_reach", "what": what, "why": why}
+        if not isinstance(error, (DeniedError, RefusedError)):
+            since = now  # it may still go well
+        self._unreached[what] = (since, told, why)
+        if isinstance(error, CredentialsError):
+            self._renew()
+        if what in ("describe", "results") and now - since > _DENIED_S:
+            raise self._lost(why)
+
+    def _lost(self, why: str) -> LostSight:
+        self._over = True
+        return LostSight(
+            f"{self._name} is not followed any more: {why}; it goes on at AWS, and costs, unless it has ended; "
+            f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._name}` ends it"
+        )
+
+    def _renew(self) -> None:
+        """Use the credentials that there are now: the user may have signed in again."""
+        try:
+            self._account.renew()
+            self._logs.logs = self._account.client("logs")
+        except FacesimError:
+            return  # the next attempt tells
+
+    def _recovering(self) -> Recovering:
+        self._restarts += 1
+        return all_again(self._run.job().tasks, self._restarts)
+
+    def _decide(self) -> bool:
+        """Whether the interrupt means to stop the job.
+
+        Raises:
+            LeftRunning: it means to leave it.
+        """
+        choice = self._on_interrupt
+        if choice == "ask" and not self._killed:
+            choice = self._ask() if sys.stdin is not None and sys.stdin.isatty() else "stop"
+        if choice == "leave" and not self._killed:
+            self._over = True
+            raise LeftRunning(
+                f"{self._name} goes on at AWS, and costs; `facesim attach {self._run.directory}` follows it again, "
+                f"`facesim cancel {self._name}` ends it"
+            )
+        self._interrupted = choice == "stop"
+        return self._interrupted or self._killed
+
+    def _ask(self) -> str:
+        print(
+            f"\n{self._name}: stop it [s], leave it running at AWS [l], or go on [any other key, Enter]? ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+        # Not input(): it would not notice another Ctrl-C, which ends all this at once.
+        while not self._killed:
+            if select.select([sys.stdin], [], [], 0.2)[0]:
+                return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
+        return "stop"
+
+    def _read_logs(self) -> Iterator[dict[str, Any]]:
+        """Take what hosts printed since the last time; yield the events of the run that it tells."""
+        with asking("read the training job's logs"):
+            lines = list(self._logs.new())
+        for line in lines:
+            reported = self._log_stream.add(line.host, redacted(line.text), line.time_unix_s)
+            if reported and reported["time_unix_s"] > self._known_until:
+                yield reported
+
+    def _metrics_of(self, description: dict[str, Any], until_unix_s: float) -> Callable[[], None]:
+        return lambda: self._read_metrics(description, until_unix_s)
+
+    def _read_metrics(self, description: dict[str, Any], until_unix_s: float) -> None:
+        """Record CloudWatch's points until then; younger ones may still change."""
+        hosts, begin_unix_s = hosts_of(description, self._run), _unix(description["TrainingStartTime"])
+        if not hosts or until_unix_s <= begin_unix_s:
+            return
+        metrics = CloudWatch(self._account.client("cloudwatch"), self._name, hosts)
+        with asking("read the training job's metrics"):
+            for point in metrics.points(begin_unix_s, until_unix_s):
+                if point.time_unix_s <= until_unix_s:
+                    self._recorder.record(point, hosts)
+
+    def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[dict[str, Any] | None]:
+        """Logs, results and metrics of a job that has ended, then how it did."""
+        if not description:  # it was killed, and told so
+            return
+        (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str))
+        missing = yield from self._results(description, tick_s)
+        self._log_stream.settle()
+        deadline = time.monotonic() + _LATE_S
+        if description.get("TrainingStartTime"):
+            yield from self._late_metrics(description, deadline, tick_s)
+        yield from self._tried("logs", self._read_logs)
+        bill = reported(description)
+        yield {"event": "billed", **bill, "emulated": self._account.emulator is not None}
+        secondary, failure = description["SecondaryStatus"], description.get("FailureReason")
+        outcome = outcome_of_sagemaker(description["TrainingJobStatus"], secondary)
+        if outcome in _LIMITS:
+            limit, condition = _LIMITS[outcome]
+            yield {"event": "limit_exceeded", "limit": limit, "limit_s": description["StoppingCondition"][condition]}
+        reason = redacted(failure) if failure else None
+        if missing and description.get("TrainingStartTime"):
+            what = "; ".join(missing)
+            yield {"event": "results_missing", "what": what}
+            if outcome == "completed":
+                outcome, reason = (
+                    "failed",
+                    f"the training job completed at AWS, but some of its results are missing: {what}",
+                )
+            elif reason:
+                reason = f"{reason}\nSome of its results are missing: {what}"
+        yield {"event": "node_ended", "outcome": outcome, "state": secondary, "reason": reason}
+
+    def _results(self, description: dict[str, Any], tick_s: float) -> Generator[dict[str, Any] | None, None, list[str]]:
+        """Bring home what the hosts left; return what is missing of it."""
+        while True:
+            try:
+                missing = fetch_results(self._account, description, self._run)
+            except FacesimError as error:
+                yield from self._not_reached("results", error)
+                if self._interrupted or self._killed:
+                    raise self._lost(str(error)) from None
+                yield None
+                time.sleep(_DESCRIBE_EVERY_S)
+                continue
+            if not missing and description["TrainingJobStatus"] == "Completed" and self._run.outcome() is None:
+                return [f"output.tar.gz holds no {self._run.outcome_file.name} of the chief"]
+            return missing
+
+    def _late_metrics(
+        self, description: dict[str, Any], deadline: float, tick_s: float
+    ) -> Iterator[dict[str, Any] | None]:
+        """Wait for the points of the last minutes, which come after the end; a job of seconds may have none at all."""
+        due = _Due()
+        while True:
+            if due("metrics", _LOGS_EVERY_S):
+                yield from self._tried("metrics", self._metrics_of(description, time.time()))
+                last = _unix(description["TrainingEndTime"]) - 2 * PERIOD_S
+                hosts = hosts_of(description, self._run)
+                if all(self._recorder.newest.get(host, 0.0) > last for host in hosts):
+                    return
+            if time.monotonic() > deadline or self._killed or self._interrupted:
+                return
+            yield None
+            time.sleep(tick_s)
+
+
+class _Due:
+    """Says whether it is time again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._next: dict[str, float] = {}
+
+    def __call__(self, what: str, every_s: float) -> bool:
+        now = self._clock()
+        if now < self._next.get(what, 0.0):
+            return False
+        self._next[what] = now + every_s
+        return True
+
+
+def _state(transition: dict[str, Any]) -> StateEntered:
+    state = state_of_sagemaker(transition["Status"])
+    return StateEntered(state=state, at=_AWS, time_unix_s=_unix(transition["StartTime"]))
+
+
+def _of_this_life(events: list[Event]) -> list[Event]:
+    """The events since the run was submitted for the last time: each time is another training job."""
+    begins = [position for position, event in enumerate(events) if isinstance(event, Submitted)]
+    return events[begins[-1] :] if begins else events
+
+
+def _unix(when: Any) -> float:
+    return when.timestamp()

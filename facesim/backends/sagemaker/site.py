@@ -1,0 +1,120 @@
+"""From the user's settings to the place that a job runs at, with the account's own defaults for what is left out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from facesim import __version__
+from facesim.backends.training_job import Site
+from facesim.billing.catalogue import instance
+from facesim.spec import aws_names
+from facesim.spec.backends import AWS_IMAGE
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.backends.sagemaker.session import Account
+    from facesim.spec.backends import SageMaker
+
+ROLE = "facesim-training"
+
+_TENSORFLOW = "2.21"
+_PYTHON = "py312"
+
+
+def site_of(aws: SageMaker, account: Account, instance_types: Sequence[str] = ("ml.m5.2xlarge",)) -> Site:
+    """Where a job with these settings runs, on instances of these types.
+
+    The account is asked for its number only if that is needed: with role, bucket and image given nothing is asked.
+
+    Raises:
+        InputError: a default needs the account, and there are no credentials; or the image is none for the instances.
+    """
+    role = aws.role or f"arn:{account.partition}:iam::{account.id}:role/{ROLE}"
+    if not role.startswith("arn:"):
+        role = f"arn:{account.partition}:iam::{account.id}:role/{role}"
+    return Site(
+        role_arn=role,
+        image=_image(aws.image, account, instance_types),
+        bucket=aws.bucket or f"sagemaker-{account.region}-{account.id}",
+        prefix=aws.prefix,
+        input_mode=aws.input_mode,
+        subnets=aws.subnets,
+        security_groups=aws.security_groups,
+        network_isolation=aws.network_isolation,
+        encrypt_traffic=aws.encrypt_traffic,
+        kms_key=aws.kms_key,
+        tags=aws.tags,
+        source=stage_source() if aws.image == AWS_IMAGE else None,
+    )
+
+
+def _image(name: str | None, account: Account, instance_types: Sequence[str]) -> str:
+    with_gpu = [kind for kind in instance_types if instance(kind).accelerator]
+    if name is None and with_gpu:
+        gpu = instance(with_gpu[0]).accelerator
+        raise InputError(
+            f"{with_gpu[0]} has a GPU ({gpu}) and facesim's own image has no CUDA: it would train on the CPU, for the "
+            f"price of the GPU. Give --image {AWS_IMAGE}, which has it; or push an image made by `facesim image build "
+            "--tensorflow 'tensorflow[and-cuda]'` and name it with --image; or use an instance type without a GPU"
+        )
+    if name == AWS_IMAGE:
+        # AWS' account and DNS suffix differ between regions; SageMaker's package has the list.
+        from sagemaker.core import image_uris
+
+        return image_uris.retrieve(
+            "tensorflow",
+            account.region,
+            version=_TENSORFLOW,
+            py_version=_PYTHON,
+            instance_type=[*with_gpu, *instance_types][0],  # there is one image with CUDA, and one without
+            image_scope="training",
+        )
+    if name is None or "/" not in name:
+        suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
+        name = name or f"facesim:{__version__}"
+        return f"{account.id}.dkr.ecr.{account.region}.{suffix}/{name}"
+    region = aws_names.ecr_region(name)
+    if region is None:
+        raise InputError(
+            f"--image {name} is not in Amazon ECR, from where SageMaker takes images: push it there and give "
+            f"ACCOUNT.dkr.ecr.{account.region}.amazonaws.com/NAME:TAG, or NAME:TAG if it is in your own account"
+        )
+    if region != account.region:
+        raise InputError(
+            f"--image {name} is in {region} and the job would run in {account.region}: SageMaker takes images of "
+            f"its own region only; push it there, too, or give --region {region}"
+        )
+    return name
+
+
+def stage_source() -> Path:
+    """A folder with what AWS' image lacks: facesim's packages, the names of those that they need, and a bootstrap."""
+    import cluster
+    import facesim
+
+    folder = Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")) / "source" / __version__
+    shutil.rmtree(folder, ignore_errors=True)
+    for package in (facesim, cluster):
+        here = Path(package.__path__[0])
+        shutil.copytree(here, folder / here.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(Path(__file__).with_name("bootstrap.py"), folder / "bootstrap.py")
+    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
+    return folder
+
+
+def _requirements() -> list[str]:
+    """What facesim needs to train. TensorFlow is what AWS' image is made for, so it is not replaced."""
+    try:
+        needed = requires("facesim") or []
+    except PackageNotFoundError:
+        raise InputError(
+            "--image aws needs facesim to be installed, so that its requirements are known: pip install ."
+        ) from None
+    return [line for line in needed if "extra ==" not in line and not line.startswith("tensorflow")]

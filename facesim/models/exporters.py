@@ -1,0 +1,57 @@
+"""Formats in which a trained network leaves facesim. `EXPORTERS` names them without importing Keras.
+
+Another package adds one by an entry point of `facesim.exporters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facesim.util.errors import InputError
+from facesim.util.registry import Registry
+
+#: Writes a model, of `facesim.models.export.portable`, and the identities' names, in the order of its logits, to a path
+#: where there is nothing yet.
+Write = Callable[[Any, Sequence[str], Path], None]
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A format: one line for listings, how a file's name ends (empty where a folder is written), and what writes it,
+    given itself or by where it is (`module:function`).
+    """
+
+    summary: str
+    suffix: str
+    write: str | Write
+
+    def check(self, output: Path) -> None:
+        """Look whether it can write to `output`.
+
+        Raises:
+            InputError: the name ends otherwise, there is something already, or its folder is missing.
+        """
+        if self.suffix and output.suffix != self.suffix:
+            raise InputError(
+                f"{output} must end in {self.suffix}, by which the format is known",
+                field="output",
+                value=str(output),
+                allowed=f"a name that ends in {self.suffix}",
+            )
+        if output.exists():
+            raise InputError(f"{output} already exists; name another", field="output", value=str(output))
+        if not (folder := output.absolute().parent).is_dir():
+            raise InputError(f"{folder} is no folder; make it, or name another", field="output", value=str(output))
+
+
+EXPORTERS: Registry[Exporter] = Registry(
+    "export format",
+    "facesim.exporters",
+    {
+        "keras": Exporter("one file for Keras", ".keras", "facesim.models.export:write_keras"),
+        "savedmodel": Exporter("a folder for TensorFlow and its servers", "", "facesim.models.export:write_savedmodel"),
+    },
+)

@@ -1,0 +1,93 @@
+"""What a job reads, made ready before anything is started: its data, and the network that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+
+from facesim.data.prepare import PreparedData, prepare
+from facesim.data.subsets import take_subset
+from facesim.preflight.pretrained import keep_pretrained
+from facesim.spec.job import Job
+from facesim.spec.subset import Subset
+from facesim.util import unused
+from facesim.util.folders import cache_folder
+
+#: Names of what training tasks read: a prepared data set, and the network that training starts from.
+DATA, PRETRAINED = "data", "pretrained"
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A job's data, and, if it starts from a network, the folder of `facesim.preflight.pretrained` that holds it."""
+
+    data: PreparedData
+    pretrained: Path | None = None
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders that training tasks read, by what they hold."""
+        folders = {DATA: self.data.directory, PRETRAINED: self.pretrained}
+        return {name: folder.resolve() for name, folder in folders.items() if folder}
+
+
+def prepare_inputs(job: Job, progress: Callable[[str, int, int], None]) -> Inputs:
+    """What the job reads: made now, or found in the user's cache folder (`FACESIM_CACHE` names another).
+
+    Raises:
+        InputError: the data or the network cannot be used.
+    """
+    return _with_network(job, prepare_data(job, progress))
+
+
+def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> list[Inputs]:
+    """What each job of a study reads; jobs that read the same images have them prepared once.
+
+    Raises:
+        InputError: the data or the network cannot be used.
+    """
+    ready: dict[Hashable, PreparedData] = {}
+    inputs = []
+    for job in jobs:
+        kept = (job.experiment.data_spec.images, job.experiment.cache != "none")
+        if kept not in ready:
+            ready[kept] = prepare_data(job, progress)
+        inputs.append(_with_network(job, ready[kept]))
+    return inputs
+
+
+def _with_network(job: Job, data: PreparedData) -> Inputs:
+    return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()))
+
+
+def told_of_data(inputs: list[Inputs]) -> list[str]:
+    """What a user should know of the data before training starts: what is not used of it, and how it was read."""
+    told: dict[str, None] = {}
+    for data in (own.data for own in inputs):
+        if data.unused:
+            told[f"{data.name}: not used: {unused.told(data.unused)}"] = None
+        told |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
+    return list(told)
+
+
+def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> PreparedData:
+    """The job's data, decoded and ready.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    experiment = job.experiment
+    whole = prepare(
+        experiment.data,
+        image_size=experiment.image_size,
+        channels=experiment.channels,
+        max_bad_files=experiment.max_bad_files,
+        min_images=experiment.min_images,
+        decoded=experiment.cache != "none",
+        image_feature=experiment.image_feature,
+        label_feature=experiment.label_feature,
+        cache_dir=cache_folder(),
+        progress=progress,
+    )
+    return take_subset(whole, Subset.parse(experiment.subset), experiment.seed) if experiment.subset else whole

@@ -1,0 +1,104 @@
+"""The network of an earlier run as the start of another (`--pretrained`): found, checked, and kept by its content.
+
+Everything but its head is taken (`facesim.models.take_backbone`). What a run starts from lies in the cache folder, so
+that it can be sent to other machines, and does not change while the run lasts:
+
+    cache_dir/pretrained/<SHA-256 of the file>/model.keras
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from facesim.models import network_name
+from facesim.runs.directory import Run, find_run
+from facesim.spec.experiment import Experiment
+from facesim.util.errors import InputError
+from facesim.util.files import check_fits_memory
+from facesim.util.folders import make_own_folder
+
+FILE = "model.keras"
+
+
+class Pretrained(NamedTuple):
+    """A trained network: what `facesim.models.build` called it, the images that it takes, (height, width, channels),
+    and the run that trained it, None where there is but the file.
+    """
+
+    file: Path
+    network: str
+    image_shape: tuple[int, ...]
+    run: Run | None
+
+
+def find_pretrained(source: str) -> Pretrained:
+    """The network that `source` names: a run directory, or a .keras file.
+
+    Raises:
+        InputError: there is none, or it is not one that facesim saved.
+    """
+    path = Path(source)
+    file = path if path.is_file() else find_run(path).model_file
+    if not file.is_file():
+        raise InputError(f"--pretrained {source} has no model: name a run that has completed, or a .keras file")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            check_fits_memory(archive, file)
+            config = json.loads(archive.read("config.json"))["config"]
+        network, image_shape = config["name"], tuple(config["layers"][0]["config"]["batch_shape"][1:])
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive fails in zipfile, zlib or json, each with errors of its own
+        raise InputError(
+            f"--pretrained {source} is not a model that facesim saved: {type(error).__name__}: {error}"
+        ) from None
+    run = Run(file.parent)
+    return Pretrained(file, network, image_shape, run if run.job_file.is_file() else None)
+
+
+def keep_pretrained(experiment: Experiment, image_shape: tuple[int, int, int], cache_dir: Path) -> Path | None:
+    """The folder with the network that an experiment on images of `image_shape` starts from; None if from nothing.
+
+    Raises:
+        InputError: there is no such network, or it does not fit the experiment's.
+    """
+    if experiment.pretrained is None:
+        return None
+    found = find_pretrained(experiment.pretrained)
+    if (found.network, found.image_shape) != (network_name(experiment.model), image_shape):
+        theirs, mine = ("x".join(map(str, shape)) for shape in (found.image_shape, image_shape))
+        raise InputError(
+            f"--pretrained {experiment.pretrained} is a {found.network.replace('_', '-')} for images of {theirs}, and "
+            f"this would train a {experiment.model} on {mine}: give both the same --model and --image-size"
+        )
+    return _kept(found.file, cache_dir / "pretrained")
+
+
+def _kept(file: Path, folder: Path) -> Path:
+    try:
+        content = file.read_bytes()
+        directory = folder / hashlib.sha256(content).hexdigest()
+        if not (directory / FILE).exists():
+            new = folder / f".{uuid.uuid4().hex}"
+            make_own_folder(folder.parent)
+            new.mkdir(parents=True)
+            try:
+                (new / FILE).write_bytes(content)
+                os.replace(new, directory)
+            except OSError:
+                if not (directory / FILE).exists():  # else another process was faster
+                    raise
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep {file} in {folder}: {error.strerror}; is there room, and may you write?"
+        ) from None
+    return directory

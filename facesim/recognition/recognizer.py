@@ -1,0 +1,342 @@
+"""What a run's model is used for: embedding, verification, identification, evaluation, export."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facesim.data.layouts import Example, look_through
+from facesim.data.walk import walk
+from facesim.models.exporters import EXPORTERS
+from facesim.preflight.inputs import prepare_data
+from facesim.recognition.groups import with_groups
+from facesim.recognition.protocols import likeness
+from facesim.recognition.reliance import Reliance, mark, reliance
+from facesim.runs.records import Evaluation
+from facesim.util.disk import writing_to
+from facesim.util.errors import InputError, doing
+from facesim.util.registry import loaded
+from facesim.util.unused import Unused, printable
+from facesim.util.unused import told as told_unused
+
+if TYPE_CHECKING:
+    from facesim.data.prepare import PreparedData
+    from facesim.recognition.embedding import Embedder
+    from facesim.runs.directory import Run
+    from facesim.spec.job import Job
+
+
+class NoticeWarning(UserWarning):
+    """Something that the user should know: images that are not used, say."""
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, NoticeWarning, stacklevel=4)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Whether two images show the same person.
+
+    similarity: the cosine of their embeddings. same: None where there is no answer; `verdict` says it in words.
+    threshold: the similarity from which on it is one person. cannot_tell: why the model's answers say nothing.
+    notes: where the threshold is from, and how far to rely on the answer. evaluation: what that is by.
+    """
+
+    similarity: float
+    threshold: float | None
+    same: bool | None
+    verdict: str
+    cannot_tell: str | None
+    evaluation: Reliance | None
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        content = {**asdict(self), "evaluation": self.evaluation and self.evaluation.to_json()}
+        del content["verdict"]
+        return content
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Whom one image shows, of a gallery.
+
+    likest: the three likest people with their similarities, the likest first. like_enough: whether that one passes the
+    threshold; None where that is not known. cannot_tell: why the model's answers say nothing.
+    """
+
+    probe: str
+    likest: tuple[tuple[str, float], ...]
+    like_enough: bool | None
+    cannot_tell: str | None
+    evaluation: Reliance | None
+    notes: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """The likest of the gallery's people."""
+        return self.likest[0][0]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "likest": [{"identity": name, "similarity": similarity} for name, similarity in self.likest],
+            "evaluation": self.evaluation and self.evaluation.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model that was written: where, the images that it takes (height, width, channels), the dimensions of its
+    embeddings, and the people's names in the order of its logits.
+    """
+
+    path: Path
+    image_shape: tuple[int, int, int]
+    dimensions: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images of people whose names are known."""
+
+    examples: tuple[Example, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn) -> Gallery:
+        """A folder for each person. What of it is not used is told to `notice`.
+
+        Raises:
+            InputError: the folder cannot be used, or shows only one person.
+        """
+        found = look_through(Path(folder))
+        _tell(Path(folder), found.unused, found.notes, notice)
+        names = sorted({example.identity for example in found.examples})
+        if len(names) < 2:
+            raise InputError(
+                f"the gallery {folder} shows only {names[0]}; it takes two people to tell one from the other",
+                field="gallery",
+                value=str(folder),
+            )
+        return cls(tuple(found.examples), tuple(names))
+
+
+class Recognizer:
+    """The model of a run, to use. It is loaded when it is first needed.
+
+    Args:
+        run: the run that trained it.
+        notice: is told what of the given images is not used; left out, it becomes a `NoticeWarning`.
+        before_loading: called once, before TensorFlow is imported.
+
+    Raises:
+        InputError: the run has no model.
+    """
+
+    def __init__(
+        self, run: Run, notice: Callable[[str], None] = _warn, before_loading: Callable[[], None] = lambda: None
+    ):
+        if not run.model_file.exists():
+            raise InputError(
+                f"{run.model_file} is not a model that facesim can load: it does not exist; name one that a "
+                "completed run saved"
+            )
+        self._run, self._notice, self._before_loading = run, notice, before_loading
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        self._before_loading()
+        from facesim.recognition.embedding import Embedder
+
+        return Embedder(self._run)
+
+    def embed(self, images: Path | str | Iterable[Path | str] | np.ndarray) -> np.ndarray:
+        """Unit embeddings, float32 (n, dimensions), of image files or folders of them, in order; or of images, uint8
+        (n, height, width, channels), of the size that the model takes.
+
+        Raises:
+            InputError: a file is missing or is no image.
+        """
+        if not isinstance(images, np.ndarray):
+            files = image_files(images, self._notice)
+            return self._embedder.embed(self._embedder.read(files))
+        size, channels = self._embedder.experiment.image_size, self._embedder.experiment.channels
+        if images.ndim != 4 or images.shape[1:] != (size, size, channels) or images.dtype != np.uint8:
+            raise InputError(
+                f"the images are {images.dtype} {images.shape}; this model takes uint8 (n, {size}, {size}, {channels})",
+                field="images",
+                value=images.shape,
+                allowed=f"uint8 (n, {size}, {size}, {channels})",
+            )
+        return self._embedder.embed(images)
+
+    def verify(self, first: Path | str, second: Path | str, threshold: float | None = None) -> Verified:
+        """Whether two image files show the same person.
+
+        Without `threshold` by that of the newest evaluation on people whom the model was not trained on, or else of the
+        newest. There is no answer where the model was not found to tell people apart.
+
+        Raises:
+            InputError: a file is missing or is no image.
+        """
+        one, other = self._embedder.embed(self._embedder.read([Path(first), Path(second)]))
+        similarity, found = float(one @ other), reliance(self._run)
+        why_not = found.cannot_tell if found else None
+        notes = [f"{self._run.directory} was not evaluated: run facesim evaluate {self._run.directory} DATA"]
+        same: bool | None = None
+        if threshold is not None:
+            same = similarity >= threshold
+            verdict = f"{_answer(same)}, if the threshold that was given is right"
+            notes = ["how often the given threshold errs is not known", *([why_not] if why_not else [])]
+        elif found is None:
+            verdict = "for an answer give a threshold or evaluate the model"
+        else:
+            threshold, notes = found.threshold, [found.origin, *found.cautions]
+            same = None if why_not else similarity >= threshold
+            verdict = f"cannot tell: {why_not}" if same is None else _answer(same)
+        return Verified(similarity, threshold, same, verdict, why_not, found, tuple(notes))
+
+    def identify(self, gallery: Gallery | Path | str, probes: Path | str | Iterable[Path | str]) -> list[Identified]:
+        """Who of the gallery, a folder for each person, each of the probes shows: image files, or folders of them.
+
+        Raises:
+            InputError: the gallery or a file cannot be used.
+        """
+        known = gallery if isinstance(gallery, Gallery) else Gallery.read(gallery, self._notice)
+        files = image_files(probes, self._notice)
+        embedder = self._embedder
+        labels = np.array([known.names.index(example.identity) for example in known.examples])
+        of_gallery = embedder.embed(embedder.read([example.path for example in known.examples]))
+        alike = likeness(of_gallery, labels, embedder.embed(embedder.read(files)))
+        evaluated = reliance(self._run)
+        why_not = evaluated.cannot_identify if evaluated else None
+        notes = [f"how often that is right is not known: run facesim evaluate {self._run.directory} DATA"]
+        if evaluated:
+            notes = [*([evaluated.right] if evaluated.right else []), evaluated.origin, *evaluated.cautions]
+        return [
+            Identified(
+                probe=printable(str(file)),
+                likest=tuple((known.names[at], float(own[at])) for at in np.argsort(-own)[:3]),
+                like_enough=None if evaluated is None or why_not else bool(own.max() >= evaluated.threshold),
+                cannot_tell=why_not,
+                evaluation=evaluated,
+                notes=tuple(notes),
+            )
+            for file, own in zip(files, alike, strict=True)
+        ]
+
+    def evaluate(
+        self,
+        data: str | Path | None = None,
+        *,
+        pairs: Path | str | None = None,
+        fars: Sequence[float] | None = None,
+        groups: Path | str | None = None,
+    ) -> dict[str, Any]:
+        """How well the model recognises: closed set, identification, verification, and by group of people; kept in the
+        run's `evaluation.json`, too.
+
+        Args:
+            data: a data set of other people, as `data` of a job; left out, the run's own held-out images.
+            pairs: a pairs file of LFW's; `data` is then the folder of the images that it names.
+            fars: false accept rates at which to tell the true accept rate.
+            groups: a CSV of label,group, for error rates by group; left out, the data's own groups.
+
+        Raises:
+            InputError: something of this cannot be used.
+        """
+        if pairs and not data:
+            raise InputError(f"pairs {pairs} needs DATA, the folder of LFW's images that it names", field="pairs")
+        if pairs and groups:
+            raise InputError(f"groups {groups} does not go with pairs, whose people it does not know", field="groups")
+        embedder, job = self._embedder, self._run.job()
+        from facesim.recognition.assess import assess_lfw, assess_others, assess_own
+
+        if pairs and data:
+            found = assess_lfw(embedder, Path(pairs), Path(data), fars)
+        elif data is None or str(data) == job.experiment.data:
+            found = assess_own(embedder, _prepared(job, groups), fars)
+        else:
+            experiment = job.experiment.model_copy(update={"data": str(data), "subset": None})
+            others = job.model_copy(update={"experiment": experiment})
+            found = assess_others(embedder, _prepared(others, groups), fars)
+        found = mark(self._run, found)
+        with writing_to(self._run.directory, "make room there"):
+            self._run.keep_evaluation(Evaluation.model_validate(found))
+        return found
+
+    def export(self, output: Path | str, format: str = "keras") -> Exported:
+        """Write the model for use without facesim: images in, embedding, logits and probabilities out.
+
+        The names of the people, in the order of the logits, are written with it; numbers where they are not known any
+        more, which `notice` is told.
+
+        Raises:
+            InputError: there is no such format, or `output` cannot be written.
+        """
+        try:
+            exporter = EXPORTERS[EXPORTERS.check(format)]
+        except ValueError as error:
+            told = f"format {format!r} is not allowed: {error}"
+            raise InputError(told, field="format", value=format, allowed=list(EXPORTERS)) from None
+        output = Path(output)
+        exporter.check(output)
+        embedder = self._embedder
+        from facesim.models.export import portable
+
+        names = self._names(embedder.identities)
+        model = portable(embedder.model, embedder.experiment.model, embedder.experiment.mirror_test)
+        with writing_to(output.parent), doing(f"write {output}", "name another place"):
+            loaded(exporter.write)(model, names, output)
+        return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
+
+    def _names(self, identities: int) -> tuple[str, ...]:
+        names: tuple[str, ...] = ()
+        try:
+            names = prepare_data(self._run.job(), lambda *_: None).names
+        except InputError as error:
+            self._notice(f"people have numbers in place of names: {error}")
+        return names if len(names) == identities else tuple(str(number) for number in range(identities))
+
+
+def _answer(same: bool) -> str:
+    return "the same person" if same else "different people"
+
+
+def _prepared(job: Job, groups: Path | str | None) -> PreparedData:
+    data = prepare_data(job, lambda *_: None)
+    return with_groups(data, Path(groups)) if groups else data
+
+
+def image_files(paths: Path | str | Iterable[Path | str], notice: Callable[[str], None] = _warn) -> list[Path]:
+    """The image files that `paths` name, folders searched through, in order; `notice` is told what is not used.
+
+    Raises:
+        InputError: there are none.
+    """
+    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    files = [file for path in given for file in (_images_below(path, notice) if os.path.isdir(path) else [path])]
+    if not files:
+        named = printable(", ".join(map(str, given)))
+        raise InputError(f"no images in {named}; name image files or folders of them", field="images", value=named)
+    return files
+
+
+def _images_below(folder: Path, notice: Callable[[str], None]) -> Sequence[Path]:
+    walked = walk(folder)
+    _tell(folder, walked.unused, (), notice)
+    return walked.images
+
+
+def _tell(folder: Path, left_out: Sequence[Unused], notes: Sequence[str], notice: Callable[[str], None]) -> None:
+    for text in (*([f"not used: {told_unused(left_out)}"] if left_out else []), *notes):
+        notice(f"{printable(str(folder))}: {text}")

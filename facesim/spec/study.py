@@ -1,0 +1,114 @@
+"""A study: jobs that belong together, as what they share and what they differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from facesim.spec.backends import BACKENDS
+from facesim.spec.job import Job, make_job, means_nothing, options
+from facesim.spec.options import flag
+from facesim.spec.strategies import STRATEGIES, options_without_meaning
+from facesim.util.errors import InputError
+
+#: Parts of a job that have options of their own, and what they are by default.
+_PARTS = {"strategy": (STRATEGIES, "single"), "backend": (BACKENDS, "local")}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Every combination of the values of `axes`, each with every seed.
+
+    base: options of all jobs, as `make_job` takes them; what is None is left out. An option that only some of the
+        study's strategies or backends have goes to these.
+    axes: options with several values each. The seed varies slowest, then the first axis. What means nothing to a
+        strategy, such as the number of workers to `single`, does not make several jobs of it.
+    seeds: how many, 0, 1, ..., or which.
+    faults: as `facesim.spec.faults.read_faults` returns them; every job has them.
+
+    Raises:
+        InputError: an axis has no values, or an option is given in two places or means nothing to any job.
+
+    >>> study = Study({"epochs": 5}, {"strategy": ["single", "ps-async"], "workers": [2, 4]}, seeds=3)
+    >>> len(study.jobs())
+    9
+    """
+
+    base: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    seeds: int | Sequence[int] = 1
+    faults: Sequence[dict[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in self.base.items() if value is not None}
+        axes = {name: tuple(dict.fromkeys(values)) for name, values in self.axes.items()}
+        seeds = _seeds(self.seeds)
+        for name, value in {"base": given, "axes": axes, "seeds": seeds, "faults": tuple(self.faults)}.items():
+            object.__setattr__(self, name, value)
+        self._check(given, axes, seeds)
+
+    def _check(self, base: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]], seeds: tuple[int, ...]) -> None:
+        for name, values in {**axes, "seeds": seeds}.items():
+            if not values:
+                raise InputError(f"{flag(name)} has no values: give one or more", field=name, value=values)
+        if twice := sorted(base.keys() & axes.keys()):
+            told = " and ".join(map(flag, twice))
+            raise InputError(f"{told} has one value for all jobs and several: give it once", field=twice[0])
+        if "seed" in base or "seed" in axes:
+            raise InputError("--seed is what --seeds says in a study: give the seeds there", field="seed")
+        if wrong := list(self._without_meaning()):
+            raise InputError.of(wrong)
+
+    def _names(self, part: str) -> tuple[str, ...]:
+        """The strategies, or backends, of the study."""
+        _, default = _PARTS[part]
+        return tuple(self.axes.get(part, (self.base.get(part, default),)))
+
+    def _without_meaning(self) -> Iterator[InputError]:
+        """Options that mean nothing to any of the study's jobs."""
+        table = options()
+        for part, (registry, _) in _PARTS.items():
+            names = self._names(part)
+            if not set(names) <= set(registry):
+                continue  # `make_job` says what is wrong
+            for name, value in {**self.base, **self.axes}.items():
+                one = table.get(name)
+                if one and one.of and one.path[0] == part and not set(one.of) & set(names):
+                    yield means_nothing(one, value, part, " or ".join(names))
+                elif name in self.axes and part == "strategy" and all(name in _meaningless(each) for each in names):
+                    told = f"several values of {flag(name)} mean nothing to {flag(part)} {' or '.join(names)}"
+                    yield InputError(f"{told}: give one", field=name, value=value, remedy="give one value")
+
+    def jobs(self) -> list[Job]:
+        """The jobs, none twice.
+
+        Raises:
+            InputError: an option is unknown, or a value is not allowed.
+        """
+        jobs: dict[str, Job] = {}
+        for seed in _seeds(self.seeds):
+            for values in product(*self.axes.values()):
+                job = make_job(seed=seed, faults=self.faults, **self._of_one(dict(zip(self.axes, values))))
+                jobs.setdefault(job.model_dump_json(), job)
+        return list(jobs.values())
+
+    def _of_one(self, varied: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of the job with these values of the axes: all but those that only others of the study have."""
+        given, table = {**self.base, **varied}, options()
+        names = {part: given.get(part, default) for part, (_, default) in _PARTS.items()}
+        for name in list(given):
+            one = table.get(name)
+            elsewhere = one is not None and one.of and names[one.path[0]] not in one.of
+            if elsewhere or (name in varied and name in _meaningless(names["strategy"])):
+                del given[name]
+        return given
+
+
+def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
+    return tuple(range(given)) if isinstance(given, int) else tuple(dict.fromkeys(given))
+
+
+def _meaningless(strategy: str) -> set[str]:
+    return options_without_meaning(strategy) if strategy in STRATEGIES else set()

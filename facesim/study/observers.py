@@ -1,0 +1,113 @@
+"""Observers: what is told how a study goes, to show it, or to write it down. A study takes any number of them.
+
+An observer that fails is told nothing more, and the study goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from cluster import clock
+from facesim.runs.directory import Run
+from facesim.runs.events import Event
+from facesim.runs.records import Result
+from facesim.util.errors import doing, reason
+
+
+class Observer:
+    """Is told how a study goes. Subclasses have the methods that they need; these do nothing."""
+
+    def preparing(self, what: str, done: int, due: int) -> None:
+        """The data is being made ready: `done` of `due` of `what`, such as decoding."""
+
+    def noticed(self, text: str) -> None:
+        """There is something that the user should know."""
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        """A run begins, number `position`, from 1, of `jobs`."""
+
+    def happened(self, event: Event) -> None:
+        """Something happened to the run that goes on."""
+
+    def tick(self) -> None:
+        """A moment of that run has passed."""
+
+    def ended(self, run: Run, result: Result) -> None:
+        """The run has ended."""
+
+
+class Together(Observer):
+    """Tells several observers the same. One that fails is left out from then on, and the others are told so."""
+
+    def __init__(self, observers: Iterable[Observer]):
+        self._observers = list(observers)
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
+        for observer in list(self._observers):
+            try:
+                tell(observer)
+            except OSError:  # what it writes to has gone, or is full
+                self._observers.remove(observer)
+            except Exception as error:
+                self._observers.remove(observer)
+                self.noticed(f"{type(observer).__name__} failed and is told nothing more: {_what(error)}")
+
+    def preparing(self, what: str, done: int, due: int) -> None:
+        self._tell(lambda observer: observer.preparing(what, done, due))
+
+    def noticed(self, text: str) -> None:
+        self._tell(lambda observer: observer.noticed(text))
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        self._tell(lambda observer: observer.started(run, position, jobs))
+
+    def happened(self, event: Event) -> None:
+        self._tell(lambda observer: observer.happened(event))
+
+    def tick(self) -> None:
+        self._tell(lambda observer: observer.tick())
+
+    def ended(self, run: Run, result: Result) -> None:
+        self._tell(lambda observer: observer.ended(run, result))
+
+
+def _what(error: Exception) -> str:
+    return f"{type(error).__name__}: {reason(error)}"
+
+
+class JsonLines(Observer):
+    """Writes what happens to a file as it happens: a JSON object a line, with `what` happened and `time_unix_s`.
+
+    Raises:
+        FacesimError: the file cannot be written.
+    """
+
+    def __init__(self, file: Path | str):
+        self._file = Path(file)
+        with doing(f"write {file}", "name another file"):
+            self._append("")
+
+    def _append(self, text: str) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _write(self, what: str, **details: Any) -> None:
+        self._append(json.dumps({"time_unix_s": clock.time_unix_s(), "what": what, **details}) + "\n")
+
+    def preparing(self, what: str, done: int, due: int) -> None:
+        self._write("preparing", phase=what, done=done, due=due)
+
+    def noticed(self, text: str) -> None:
+        self._write("noticed", text=text)
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        self._write("started", run_id=run.id, directory=str(run.directory), position=position, jobs=jobs)
+
+    def happened(self, event: Event) -> None:
+        self._write("happened", event=event.model_dump(mode="json", exclude_none=True))
+
+    def ended(self, run: Run, result: Result) -> None:
+        self._write("ended", run_id=run.id, result=result.model_dump(mode="json"))

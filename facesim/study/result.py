@@ -1,0 +1,198 @@
+"""A run's end: what training found, what was measured and what it costs become `result.json`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import pandas
+import psutil
+
+from facesim.billing.bill import discount_of, make_bill
+from facesim.metrics.collectors import ranks
+from facesim.metrics.disturbance import measured_load
+from facesim.metrics.files import samples_in
+from facesim.runs.accounting import of_kind, recovery, replaced_workers
+from facesim.runs.audit import audit
+from facesim.runs.directory import Run
+from facesim.runs.events import Event, TaskEnded, TaskStarted
+from facesim.runs.records import Found, Result
+from facesim.runs.states import RunState
+from facesim.spec.job import Job
+from facesim.spec.strategies import Layout
+
+
+def finish(run: Run, state: RunState, failure: str | None, measurement: str, total_s: float) -> Result:
+    """Write `result.json` and return what it holds.
+
+    `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
+    billed for follows from its `state` events. What training would have found is null in a run that did not get there.
+    """
+    job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
+    samples = _with_attempts(samples, events)
+    resources = _resources(samples)
+    found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
+    discount = discount_of(job.spot)
+    bill = make_bill(events, job.groups, discount if job.spot else None)
+    content = {
+        "run_id": run.id,
+        "job": job.model_dump(),
+        "strategy": job.strategy.name,
+        "backend": job.backend.name,
+        "seed": job.experiment.seed,
+        "state": state,
+        "measurement": measurement,
+        "failure": failure,
+        **found,
+        "total_s": total_s,
+        "instance_type": job.shape.instance_type,
+        "hosts": job.hosts,
+        "cost_usd": bill.on_demand_usd,
+        "spot_cost_usd": bill.spot_usd(discount),
+        "billing": bill.to_dict(discount),
+        "resources": resources,
+        "recovery": recovery(events),
+        "wire_bytes": _wire_bytes(job, samples),
+        "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
+        "sync_audit": audit(
+            [*([outcome] if outcome else []), *run.peer_outcomes()],
+            job.replicas,
+            _received_by_worker(job, samples),
+            over_wire=job.hosts > 1,
+            replaced=replaced_workers(events),
+            steps_at_a_time=job.strategy.steps_at_a_time,
+            outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
+            measured=_measured_by_worker(job, samples, events),
+        ),
+        "machine": machine(),
+        # What stands for hosts here is on one machine; real ones are machines of their own.
+        "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
+    }
+    result = Result.model_validate(content)
+    result.write(run.result_file)
+    return result
+
+
+def machine() -> dict[str, Any]:
+    """What this machine is and which versions ran, for those who compare results later. No host or user name."""
+    return {
+        "cpu_count": os.cpu_count(),
+        "cpu_model": _cpu_model(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("tensorflow", "keras", "facesim")},
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
+    """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all.
+
+    The CPU is in percent of what all hosts of the job have.
+    """
+    measured = samples[samples["source"].isin(ranks())]
+    hosts = measured["host"].nunique()
+    resources: dict[str, dict[str, float]] = {}
+    for role, of_role in measured.groupby("role"):
+        rows = _heard(of_role)
+        cpu = rows[rows["name"] == "cpu_percent"].groupby("task_index")["value"].mean()
+        memory = rows[rows["name"] == "memory_bytes"]["value"]
+        resources[str(role)] = {
+            "tasks": rows["task_index"].nunique(),
+            "cpu_percent_mean": cpu.sum() / hosts,
+            "memory_peak_bytes": memory.max() if len(memory) else None,
+        } | {name: _total(rows, name).sum() for name in ("net_sent_bytes", "net_received_bytes")}
+    return resources
+
+
+def _heard(samples: pandas.DataFrame) -> pandas.DataFrame:
+    """Of each metric the samples of one source: that of the lowest rank that has any."""
+    rank = samples["source"].map(ranks())
+    return samples[rank == rank.groupby(samples["name"]).transform("min")]
+
+
+def _with_attempts(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
+    """The samples with how often their task had been started by then: a new process counts from 0 again."""
+    attempts = pandas.Series(0, index=samples.index)
+    for event in of_kind(events, TaskStarted):
+        role, index = event.task.rsplit("-", 1)
+        of_task = (samples["role"] == role) & (samples["task_index"] == int(index))
+        attempts += of_task & (samples["time_unix_s"] >= event.time_unix_s)
+    return samples.assign(attempt=attempts)
+
+
+def _total(samples: pandas.DataFrame, name: str) -> pandas.Series:
+    """What a counter came to, by source, role and task: its highest value, for several may have read it, and the sum
+    over the task's processes.
+    """
+    rows = samples[samples["name"] == name]
+    highest = rows.groupby(["source", "role", "task_index", "attempt"])["value"].max()
+    return highest.groupby(["source", "role", "task_index"]).sum()
+
+
+def _workers(job: Job) -> dict[tuple[str, int], int]:
+    """Each worker's number, as the training tasks have it, by role and index: a chief that trains is the first."""
+    chief_trains = not job.strategy.coordinated
+    tasks = ([("chief", 0)] if chief_trains else []) + [("worker", index) for index in range(job.shape.workers)]
+    return {task: number for number, task in enumerate(tasks)}
+
+
+def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]:
+    """Bytes that each worker received; a worker whose connections nobody measured is left out."""
+    rows, workers = samples[samples["source"] == "sockets"], _workers(job)
+    received = {(role, index): value for (_, role, index), value in _total(rows, "net_received_bytes").items()}
+    return {workers[task]: value for task, value in received.items() if task in workers}
+
+
+def _measured_by_worker(job: Job, samples: pandas.DataFrame, events: list[Event]) -> dict[int, float]:
+    """The share of its processes' lives, 0-1, for which each worker's connections were measured.
+
+    A connection's counter has all from its begin on. What a process received after its last sample nobody knows, and
+    where samples are further apart than they should be, connections may have come and gone.
+    """
+    rows, workers = samples[samples["source"] == "sockets"], _workers(job)
+    apart_s = max(5.0, 5 * job.sampling_s)
+    shares = {}
+    for task, of_task in rows.groupby(["role", "task_index"]):
+        if task not in workers:
+            continue
+        due_s = covered_s = 0.0
+        for begin_s, end_s in _lives(events, f"{task[0]}-{task[1]}"):
+            times = of_task["time_unix_s"]
+            seen = [begin_s, *sorted(times[(times > begin_s) & (times <= end_s)])]
+            covered_s += sum(after - before for before, after in zip(seen, seen[1:]) if after - before <= apart_s)
+            due_s += end_s - begin_s
+        if due_s > 0:
+            shares[workers[task]] = covered_s / due_s
+    return shares
+
+
+def _lives(events: list[Event], task: str) -> Iterator[tuple[float, float]]:
+    """From when to when each process of a task lived, in seconds since 1970."""
+    begin_s: float | None = None
+    for event in events:
+        if isinstance(event, (TaskStarted, TaskEnded)) and event.task == task:
+            if begin_s is not None:
+                yield begin_s, event.time_unix_s
+            begin_s = event.time_unix_s if isinstance(event, TaskStarted) else None
+    if begin_s is not None:
+        yield begin_s, events[-1].time_unix_s
+
+
+def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:
+    """Bytes that crossed between tasks: what all of them received. None where that was not measured."""
+    if not job.strategy.distributed:
+        return 0
+    rows = samples[samples["source"] == "sockets"]
+    return _total(rows, "net_received_bytes").sum() if len(rows) else None

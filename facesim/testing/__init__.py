@@ -1,0 +1,1 @@
+"""What stands in for services that cost money: for tests and demonstrations."""

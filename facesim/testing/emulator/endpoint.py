@@ -1,0 +1,152 @@
+"""The endpoint itself: moto's server on a port of this machine, with training jobs that run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from moto.cloudwatch.responses import CloudWatchResponse
+from moto.core.responses import ActionResult, EmptyResult
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.sagemaker.exceptions import SagemakerClientError
+from moto.sagemaker.responses import SageMakerResponse
+
+from facesim.testing.emulator.jobs import Containers, RequestError, Start, TrainingJob, TrainingJobs
+from facesim.testing.emulator.storage import S3Store
+
+#: Points of a GetMetricData answer's page where the client does not say.
+_MAX_POINTS = 100_800
+
+
+class Emulator:
+    """An endpoint that runs between `start` and `stop`.
+
+    Args:
+        interruptions_s: after how many seconds of training, over all attempts, every spot job loses its capacity.
+        metrics_period_s: seconds between points of instance metrics; SageMaker has one a minute.
+        image: runs in place of every job's image; left out, a job's image is looked for by its name without registry.
+        hosts: this machine is divided among so many hosts, also while a job has fewer.
+        start: what executes a job's request; left out, containers.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        interruptions_s: tuple[float, ...] = (),
+        metrics_period_s: float = 60.0,
+        image: str | None = None,
+        hosts: int = 2,
+        start: Start | None = None,
+    ):
+        self._server = ThreadedMotoServer(host, port, verbose=False)
+        self._options = {"interruptions_s": interruptions_s, "metrics_period_s": metrics_period_s}
+        self._image = image
+        self._hosts = hosts
+        self._start = start or self._in_containers
+        self._jobs: dict[tuple[str, str], TrainingJobs] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> str:
+        """Begin to answer, with nothing there; returns the endpoint's URL."""
+        moto_api_backend.reset()  # moto keeps what there is in this process
+        _install(self)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        self.url = f"http://{host}:{port}"
+        return self.url
+
+    def stop(self) -> None:
+        """End every job and stop answering."""
+        for jobs in self._jobs.values():
+            for job in jobs.all():
+                job.close()
+        self._server.stop()
+
+    def job(self, name: str) -> TrainingJob:
+        """The training job called `name`, whatever its account and region."""
+        return next(job for jobs in self._jobs.values() for job in jobs.all() if job.name == name)
+
+    def training_jobs(self, account: str, region: str) -> TrainingJobs:
+        with self._lock:
+            if (account, region) not in self._jobs:
+                self._jobs[account, region] = TrainingJobs(region, account, self._client, self._start, self._options)
+            return self._jobs[account, region]
+
+    def _client(self, service: str, region: str) -> Any:
+        return boto3.client(
+            service,
+            region,
+            endpoint_url=self.url,
+            aws_access_key_id="emulator",
+            aws_secret_access_key="emulator",
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+    def _in_containers(self, request: dict[str, Any], store: S3Store, directory: Path) -> Containers:
+        from cluster.containers.engine import capacity
+        from cluster.containers.job import ContainerJob
+        from facesim.backends.emulation import emulate, hosts_of_request
+
+        specification = request["AlgorithmSpecification"]
+        image = self._image or _local_name(specification["TrainingImage"])
+        local = {**request, "AlgorithmSpecification": {**specification, "TrainingImage": image}}
+        hosts = hosts_of_request(request)
+        largest = max(hosts, key=lambda kind: hosts[kind])
+        # A job alone gets no more of this machine than a host of the cluster that it is to be compared with.
+        hosts[largest] = max(hosts[largest], self._hosts)
+        return ContainerJob(local, store, directory, shapes=emulate(hosts, *capacity()).shapes)
+
+
+def _local_name(image: str) -> str:
+    """`123456789012.dkr.ecr.us-east-1.amazonaws.com/facesim:1` -> `facesim:1`."""
+    registry, _, name = image.partition("/")
+    return name if "." in registry and name else image
+
+
+def _install(emulator: Emulator) -> None:
+    """Let moto's SageMaker hand training jobs to `emulator`."""
+
+    def handled(operation: Any) -> Any:
+        def handle(self: SageMakerResponse) -> Any:
+            jobs = emulator.training_jobs(self.current_account, self.region)
+            try:
+                answer = operation(jobs, json.loads(self.body))
+            except RequestError as error:
+                problem = SagemakerClientError(str(error))
+                problem.code = error.code
+                raise problem from None
+            return EmptyResult() if answer is None else ActionResult(answer)
+
+        return handle
+
+    SageMakerResponse.create_training_job = handled(lambda jobs, request: {"TrainingJobArn": jobs.create(request)})
+    SageMakerResponse.describe_training_job = handled(
+        lambda jobs, request: jobs.get(request["TrainingJobName"]).describe()
+    )
+    SageMakerResponse.stop_training_job = handled(lambda jobs, request: jobs.stop(request["TrainingJobName"]))
+    SageMakerResponse.list_training_jobs = handled(lambda jobs, request: jobs.list(request))
+    CloudWatchResponse.get_metric_data = _get_metric_data
+
+
+_moto_get_metric_data = CloudWatchResponse.get_metric_data
+
+
+def _get_metric_data(self: CloudWatchResponse) -> ActionResult:
+    """moto's answer in pages of MaxDatapoints, as AWS gives it."""
+    request = self._get_params()
+    begin = int(request.get("NextToken") or 0)
+    end = begin + int(request.get("MaxDatapoints") or _MAX_POINTS)
+    results, position = [], 0
+    for one in _moto_get_metric_data(self).result["MetricDataResults"]:
+        shown = slice(max(0, begin - position), max(0, end - position))
+        results.append({**one, "timestamps": one["timestamps"][shown], "values": one["values"][shown]})
+        position += len(one["values"])
+    more = {"NextToken": str(end)} if end < position else {}
+    return ActionResult({"MetricDataResults": results, **more})

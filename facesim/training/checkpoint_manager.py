@@ -1,0 +1,123 @@
+"""When a training task writes checkpoints, what goes into them, and how it continues from the newest."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.task import tell
+from facesim.training.checkpoints import Checkpoint, Checkpoints
+from facesim.training.protocols import Replicas
+from facesim.training.train_state import TrainState
+from facesim.util.errors import FacesimError
+
+if TYPE_CHECKING:
+    from facesim.training.context import Context
+
+
+class CheckpointManager:
+    """Keeps the checkpoints of one training task; one that does not write only reads them."""
+
+    def __init__(self, context: Context, replicas: Replicas, *, writes: bool):
+        self._context, self._replicas = context, replicas
+        self._settings = context.job.recovery
+        context.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._checkpoints = Checkpoints(context.checkpoints, self._settings.checkpoint_keep)
+        self._writes = writes
+        self._saved_s, self._saved_step = time.monotonic(), 0
+
+    def due(self, step: int) -> bool:
+        """Whether one should be written when update `step` has been made."""
+        settings = self._settings
+        return self._writes and bool(
+            (settings.checkpoint_steps and step - self._saved_step >= settings.checkpoint_steps)
+            or (settings.checkpoint_s and time.monotonic() - self._saved_s >= settings.checkpoint_s)
+        )
+
+    def save(self, state: TrainState) -> None:
+        """Write one. No update may be under way. A disk that is full is reported and does not end the training."""
+        step = state.counts.last_version
+        if not self._writes or step == 0:
+            return
+        begin = time.perf_counter()
+        with self._context.recorder.timed("checkpoint_s"):
+            described = {
+                "job": self._context.job.model_dump(),
+                "data": self._context.data.directory.name,
+                **state.to_json(),
+            }
+            values = self._replicas.variables()
+            try:
+                file = self._checkpoints.save(step, values, described)
+            except OSError as error:
+                tell("checkpoint_failed", step=step, why=str(error))
+            else:
+                seconds, size = time.perf_counter() - begin, file.stat().st_size
+                tell(
+                    "checkpoint",
+                    file=file.name,
+                    step=step,
+                    examples=state.counts.examples,
+                    seconds=seconds,
+                    bytes=size,
+                )
+        self._saved_s, self._saved_step = time.monotonic(), step
+
+    def continued(self) -> TrainState:
+        """The state of the newest whole checkpoint, with its values in the replicas; a new state if there is none.
+
+        Raises:
+            FacesimError: the newest belongs to another experiment, or to other data.
+        """
+        checkpoint = self._checkpoints.newest(self._pass_over, self._check)
+        state = TrainState()
+        if checkpoint:
+            state = TrainState.from_json(checkpoint.state)
+            self._replicas.assign(checkpoint.variables)
+            self._saved_step = state.counts.last_version
+        if self._writes:
+            self._record_restoring(checkpoint, state)
+        return state
+
+    def _pass_over(self, file: Path, why: str) -> None:
+        if self._writes:
+            tell("checkpoint_damaged", file=file.name, why=why)
+            self._checkpoints.put_aside(file)
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        """Look whether a checkpoint is one of this experiment's, and complete; leave its state without the rest.
+
+        Raises:
+            FacesimError: it is of another experiment, or of other data.
+            ValueError: it is damaged.
+        """
+        experiment, data = checkpoint.state.pop("job")["experiment"], checkpoint.state.pop("data")
+        due = self._context.experiment.model_dump()
+        others = [name for name in due if experiment.get(name) != due[name]]
+        if others or data != self._context.data.directory.name:
+            what = ", ".join(f"{name} {experiment.get(name)!r}" for name in others) or f"data {data}"
+            raise FacesimError(
+                f"the checkpoint {checkpoint.file} is of another experiment: it has {what}; name another folder"
+            )
+        TrainState.from_json(checkpoint.state)
+        shapes, held = (
+            [value.shape for value in values] for values in (checkpoint.variables, self._replicas.variables())
+        )
+        if shapes != held:
+            raise ValueError(f"it has {len(shapes)} variables, the network {len(held)}, or of other shapes")
+
+    def _record_restoring(self, checkpoint: Checkpoint | None, state: TrainState) -> None:
+        """Record from where training continues, and what was lost: what an earlier process recorded beyond that."""
+        before = self._context.recorded_before
+        if checkpoint is None and not before:
+            return
+        examples, seconds = state.counts.examples, 0.0
+        reached, until = before[-1] if before else (examples, None)
+        if reached > examples:
+            seconds = until - (checkpoint.saved_unix_s if checkpoint else before[0][1])
+        lost = max(0, int(reached) - examples)
+        tell(
+            "restored", file=checkpoint.file.name if checkpoint else None, step=state.counts.last_version,
+            examples=examples, epoch=state.epoch, lost_examples=lost, lost_s=max(0.0, seconds),
+        )  # fmt: skip

@@ -1,0 +1,91 @@
+"""The forward pass, and what a gradient is taken with respect to.
+
+From parameter servers a worker reads every parameter anew for each step. In mixed precision its layers would round
+float32 kernels to bfloat16 before they use them, and widen the kernels' gradients after. Rounded where they are kept,
+and widened where they are applied, the same is computed from the same numbers, and half the bytes cross the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import keras
+import tensorflow as tf
+
+from facesim.training.tensorflow.partition import pieces
+
+#: From images, uint8 (n, height, width, channels), in training: the logits, and for each trainable variable, or piece
+#: of one, in order, what its gradient is taken with respect to.
+Forward = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Variable | tf.Tensor]]]
+
+
+def forward_of(model: keras.Model) -> Forward:
+    """A forward pass that reads the parameters as they are."""
+    return lambda images: (model(images, training=True), pieces(model.trainable_variables))
+
+
+def served_forward_of(model: keras.Model) -> Forward:
+    """A forward pass of a model on parameter servers, which send what `sent_dtypes` says."""
+    dtypes = _dtypes(model)
+    if not dtypes:
+        return forward_of(model)
+
+    def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor]]:
+        scope, sources = keras.StatelessScope(), list[tf.Variable | tf.Tensor]()
+        for variable in model.trainable_variables:
+            own = pieces([variable])
+            if id(variable) in dtypes:
+                own = [_rounded(piece, dtypes[id(variable)]) for piece in own]
+                scope.add_update((variable, own[0] if len(own) == 1 else tf.concat(own, axis=0)))
+            sources += own
+        with scope:
+            logits = model(images, training=True)
+        for variable in model.non_trainable_variables:  # which the scope has kept from being assigned
+            value = scope.get_current_value(variable)
+            if value is not None:
+                variable.assign(value)
+        return logits, sources
+
+    return forward
+
+
+def sent_dtypes(model: keras.Model) -> list[tf.DType]:
+    """As what a server sends each piece of the trainable variables, and gets its gradient."""
+    dtypes = _dtypes(model)
+    return [
+        tf.as_dtype(dtypes.get(id(variable), variable.dtype))
+        for variable in model.trainable_variables
+        for _ in pieces([variable])
+    ]
+
+
+def parameter_bytes(model: keras.Model, dtypes: list[tf.DType] | None = None) -> int:
+    """What the trainable variables take, as they are or, piece by piece, as `dtypes`."""
+    held = pieces(model.trainable_variables)
+    sizes = [dtype.size for dtype in dtypes or [piece.dtype for piece in held]]
+    return sum(piece.shape.num_elements() * size for piece, size in zip(held, sizes, strict=True))
+
+
+def _dtypes(model: keras.Model) -> dict[int, str]:
+    """By id, the variables that their layers round before all else, and to what. Others are small, and are left."""
+    return {
+        id(variable): layer.compute_dtype
+        for layer in _layers(model)
+        if layer.compute_dtype != layer.variable_dtype
+        for variable in layer.trainable_variables
+        if variable.name == "kernel"
+    }
+
+
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _rounded(piece: tf.Variable, dtype: str) -> tf.Tensor:
+    """A variable's value, rounded on the device that holds it."""
+    with tf.device(piece.device):
+        return tf.cast(piece, dtype)

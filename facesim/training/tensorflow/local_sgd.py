@@ -1,0 +1,84 @@
+"""`local-sgd`: every worker trains its own copy for some steps, then all copies are averaged (Stich, 2019).
+
+A step's batch is divided among the workers as for `allreduce`, but each applies its own gradient to its own parameters
+at once. Only the averaging crosses the network, so the fewer the averagings, the less there is to send, and the further
+the copies drift apart in between. The optimiser's moments stay each worker's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from facesim.training.context import Context
+from facesim.training.loop import fit
+from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.collectives import Summing
+from facesim.training.tensorflow.connecting import connected_peers
+from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.network import KerasReplicas, build, vary_dropout
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
+from facesim.training.tensorflow.replicated import slice_of_batch
+from facesim.training.tensorflow.step import compiled, training_step
+
+
+def train(context: Context) -> None:
+    with context.recorder.timed("connect_s"):
+        strategy, summed = connected_peers(context.replica)
+    with context.recorder.timed("build_s"):
+        replicas = _Copies(context, strategy, summed)
+    fit(context, replicas)
+
+
+class _Copies(KerasReplicas):
+    def __init__(self, context: Context, strategy: tf.distribute.MultiWorkerMirroredStrategy, summed: Summing):
+        # Not in the strategy's scope: these are this worker's variables, which nothing keeps equal but the averaging.
+        model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
+        self.steps_per_exchange, self.exchange_bytes = context.job.strategy.local_steps, self.parameter_bytes
+        self._labels = context.data.labels
+        vary_dropout(model, context.replica)
+        averaged = [variable.value for variable in model.variables if variable.dtype.startswith("float")]
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data = iter(examples.dataset())
+        count, number = strategy.num_replicas_in_sync, context.replica
+        forward = forward_of(model)
+
+        @compiled
+        def local_update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
+            weight = tf.cast(share > 0, tf.float32)
+            images, _ = examples.take(next(data), indices)
+            return training_step(forward, optimizer, loss, images, labels, tf.constant(number), share=weight)
+
+        def replica(done: tf.Tensor) -> tf.Tensor:
+            # What everybody did travels with the parameters, but for the versions, which are the same everywhere.
+            mine = tf.one_hot(number, count)[:, tf.newaxis, tf.newaxis] * tf.cast(done[:, :4], tf.float32)
+            *sums, did = summed([*(tf.identity(variable) for variable in averaged), mine])
+            for variable, total in zip(averaged, sums, strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.handle, value=total / count)
+            versions = tf.tile(done[tf.newaxis, :, 4:], [count, 1, 1])
+            return tf.reshape(tf.concat([tf.cast(did, tf.float64), versions], axis=2), [-1, done.shape[1]])
+
+        @tf.function(autograph=False)  # for each number of steps anew: what is summed must have a size
+        def average(done: tf.Tensor) -> tf.Tensor:
+            return strategy.experimental_local_results(strategy.run(replica, args=(done,)))[0]
+
+        self._local_update, self._average = local_update, average
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        done: list[tf.Tensor] = []
+        for batch in batches:
+            done.append(self._local_update(self._data, *index_batch(batch, self._labels)))
+            if len(done) == self.steps_per_exchange:
+                yield from self._exchange(done)
+        if done:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete
+            yield from self._exchange(done)
+
+    def _exchange(self, done: list[tf.Tensor]) -> Iterator[StepResult]:
+        rows = self._average(tf.stack(done)).numpy()
+        done.clear()
+        return map(StepResult.unpack, rows)

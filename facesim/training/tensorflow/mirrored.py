@@ -1,0 +1,29 @@
+"""`mirrored`: one process with a replica on each of its devices; each step sums their gradients.
+
+Without GPUs the CPU is divided into as many logical devices as workers were asked for, which gains no speed: it is the
+same training, to test and to learn with.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from facesim.training.context import Context
+from facesim.training.loop import fit
+from facesim.training.tensorflow.collectives import summed_by_strategy
+from facesim.training.tensorflow.replicated import Replicated
+
+
+def train(context: Context) -> None:
+    with context.recorder.timed("build_s"):
+        strategy = tf.distribute.MirroredStrategy(_devices(context.job.shape.workers))
+        replicas = Replicated(context, strategy, summed_by_strategy)
+    fit(context, replicas)
+
+
+def _devices(replicas: int) -> list[str]:
+    if tf.config.list_physical_devices("GPU"):
+        return [f"GPU:{index}" for index in range(replicas)]
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    return [f"CPU:{index}" for index in range(replicas)]

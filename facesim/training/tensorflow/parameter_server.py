@@ -1,0 +1,91 @@
+"""What the strategies with parameter servers share: connecting, and a model whose parameters lie on the servers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cluster.pulse import expects, progressed
+from facesim.training.context import Context
+from facesim.training.tensorflow.connecting import connecting_to
+from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes, served_forward_of
+from facesim.training.tensorflow.network import KerasReplicas, build, build_model
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.partition import balanced
+from facesim.training.tensorflow.pipeline import ExampleSource
+
+#: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
+_SCHEDULED_A_WORKER = 2
+
+
+class ParameterServerReplicas(KerasReplicas):
+    """A model and optimiser on parameter servers, and each worker's data. Built by the chief, which coordinates."""
+
+    steps_per_exchange = 1
+
+    def __init__(self, context: Context):
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        with context.recorder.timed("connect_s"), connecting_to(resolver, "ps", "worker"):
+            _wait_for_servers(resolver.cluster_spec())
+            self.strategy = tf.distribute.ParameterServerStrategy(resolver)
+            self.coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
+        with context.recorder.timed("build_s"):
+            with balanced(self.strategy, context.job.shape.ps):
+                model, optimizer = build(context)
+            super().__init__(context, model, optimizer)
+            self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
+            self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes)
+            self._local_model, self._local_is_current = build_model(context), False
+            self.labels, self.loss = context.data.labels, loss_for(context.experiment)
+            self.examples = ExampleSource(context.data, context.experiment.cache)
+            self.data = iter(self.coordinator.create_per_worker_dataset(self.examples.dataset))
+
+        expects([_task(worker) for worker in range(context.job.shape.workers)])
+        # A result is waited for in a thread of its own, because the coordinator reports one at a time only.
+        self.ahead = _SCHEDULED_A_WORKER * context.job.shape.workers
+        self._waiters = ThreadPoolExecutor(self.ahead, thread_name_prefix="await-worker")
+
+    def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:
+        """Have the next free worker run a function on its data; a future of what it returns."""
+        self._local_is_current = False
+        return self._waiters.submit(self.coordinator.schedule(function, args=(self.data, *args)).fetch)
+
+    def heard_of(self, worker: int, owing: int) -> None:
+        """A worker has answered; others owe so many answers."""
+        progressed(_task(worker), owing)
+
+    def assign(self, values: list[np.ndarray]) -> None:
+        super().assign(values)
+        self._local_is_current = False
+
+    def current_model(self) -> keras.Model:
+        if not self._local_is_current:
+            self._local_model.set_weights(self.model.get_weights())
+            self._local_is_current = True
+        return self._local_model
+
+
+def _task(worker: int) -> str:
+    return f"worker-{worker}"
+
+
+def _wait_for_servers(cluster: tf.train.ClusterSpec) -> None:
+    """Wait until every worker and parameter server listens.
+
+    gRPC, refused once, waits a second before it tries again; asking the port itself costs milliseconds.
+    """
+    for role in ("ps", "worker"):
+        for address in cluster.job_tasks(role):
+            host, port = address.rsplit(":", 1)
+            while True:
+                try:
+                    socket.create_connection((host, int(port))).close()
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)

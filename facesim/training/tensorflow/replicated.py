@@ -1,0 +1,82 @@
+"""Replicas that hold the parameters each and make every update together: what `mirrored` and `allreduce` share.
+
+Every replica takes its slice of the same batch, the gradients are summed over the replicas, and each applies the same
+sum to its own parameters, so these stay equal. An update is then what one process would have made of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from facesim.training.context import Context
+from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.collectives import Summing
+from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.network import KerasReplicas, build, vary_dropout
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
+from facesim.training.tensorflow.step import compiled, compute_step
+
+
+class Replicated(KerasReplicas):
+    """The replicas of a `tf.distribute` strategy, one a device; in this process, those on its own devices."""
+
+    steps_per_exchange = 1
+
+    def __init__(self, context: Context, strategy: tf.distribute.Strategy, summed: Summing):
+        with strategy.scope():
+            model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
+        self.exchange_bytes = self.parameter_bytes
+        self._labels = context.data.labels
+        statistics = [v for v in model.non_trainable_variables if v.dtype.startswith("float")]
+        vary_dropout(model, context.replica)
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data = iter(examples.dataset())
+        count, forward = strategy.num_replicas_in_sync, forward_of(model)
+
+        def replica(element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            here = tf.distribute.get_replica_context()
+            number = tf.convert_to_tensor(here.replica_id_in_sync_group)
+            indices, labels, share = slice_of_batch(indices, labels, number, count)
+            images, _ = examples.take(element, indices)
+            packed, gradients = compute_step(forward, optimizer, loss, images, labels, number, share)
+            # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
+            # Versions are the same everywhere, and may be too large for a float32.
+            mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
+            # So do the moving statistics of BatchNorm, of which each replica has seen its slice only.
+            seen = [tf.identity(variable.value) * share for variable in statistics]
+            *sums, did = summed([*gradients, *seen, mine])
+            version = optimizer.apply(sums[: len(gradients)], model.trainable_variables)
+            for variable, mean in zip(statistics, sums[len(gradients) :], strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=mean)
+            versions = tf.fill([count, 2], tf.cast(version, tf.float64))
+            return tf.concat([tf.cast(did, tf.float64), versions], axis=1)
+
+        @compiled
+        def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            done = strategy.run(replica, args=(next(data), indices, labels))
+            return strategy.experimental_local_results(done)[0]
+
+        self._update = update
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        for batch in batches:
+            rows = self._update(self._data, *index_batch(batch, self._labels)).numpy()
+            yield from map(StepResult.unpack, rows)
+
+
+def slice_of_batch(
+    indices: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, count: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Replica `number`'s part, of `count`, of a batch, and the share of the batch that it is, float32 ().
+
+    A batch smaller than `count` leaves replicas without an example; they compute the first one with a share of 0,
+    because all must take part in the sum.
+    """
+    share = tf.size(indices[number::count]) / tf.size(indices)
+    number = tf.where(share > 0, number, 0)
+    return indices[number::count], labels[number::count], tf.cast(share, tf.float32)

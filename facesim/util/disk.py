@@ -1,0 +1,70 @@
+"""Disks that are full: what is said of them, and room that is kept so that the end can still be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from facesim.util.errors import DiskFull
+
+#: No room on the disk; no room within the user's share of it; no room within the limit of a file's size (`ulimit -f`).
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_RESERVE_BYTES = 256 * 1024
+_RESERVE = ".reserve"
+
+
+def is_full(error: OSError) -> bool:
+    """Whether something could not be written because there is no room for it."""
+    return error.errno in _FULL
+
+
+def no_room(folder: Path, remedy: str = "make room there, or name a folder on another disk with --output") -> str:
+    """What is said when `folder` has no room: its name, what is free, what to do."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
+    free = shutil.disk_usage(there).free
+    limit = _file_limit_bytes()
+    why = f"{free / 1e6:,.1f} MB are free on its disk"
+    if limit is not None:
+        why += f", and no file may be larger than {limit / 1e6:,.1f} MB (ulimit -f)"
+    return f"there is no room left in {folder}: {why}; {remedy}"
+
+
+@contextmanager
+def writing_to(folder: Path, remedy: str | None = None) -> Iterator[None]:
+    """While something is written to `folder`.
+
+    Raises:
+        DiskFull: there is no room for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise DiskFull(no_room(folder, remedy) if remedy else no_room(folder)) from None
+
+
+def reserve(folder: Path) -> None:
+    """Keep room in `folder` for what `release` makes room for.
+
+    Raises:
+        OSError: there is none.
+    """
+    (folder / _RESERVE).write_bytes(os.urandom(_RESERVE_BYTES))  # not zeros, which some file systems give no room
+
+
+def release(folder: Path) -> None:
+    """Make room for the little that has to be written at the end, also on a disk that is full."""
+    (folder / _RESERVE).unlink(missing_ok=True)
+
+
+def _file_limit_bytes() -> int | None:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return None if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,162 @@
+"""Files that are written whole or not at all, files that are appended to whatever room the disk has, files of users."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psutil
+
+from facesim.util.disk import is_full
+from facesim.util.errors import InputError
+
+
+def read_toml(path: str | Path, option: str) -> dict[str, Any]:
+    """What the TOML file that a user gave as `option` holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(f"{option} {path} cannot be read as TOML: its values are nested too deep") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{option} {path} cannot be read as TOML: {error}") from None
+
+
+class NotAFile(OSError):
+    """What a path names is there, but is no regular file; the message says what it is."""
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder, not a file",
+    stat.S_IFIFO: "a named pipe (FIFO), not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+}
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a user's file to read its bytes, if it is one: what is no regular file is never opened, so nothing waits.
+
+    A pipe waits for somebody who writes to it, and a device may do anything. Links are followed.
+
+    Raises:
+        NotAFile: it is a folder, a pipe, a socket or a device.
+        OSError, ValueError: as of `open`. `why_unread` has words for all of these.
+    """
+    _check_regular(os.stat(path).st_mode)
+    # It may have been replaced meanwhile: opening a pipe without waiting does no harm, and it is looked at again.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _check_regular(os.fstat(descriptor).st_mode)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise NotAFile(kind_of_file(mode))
+
+
+def kind_of_file(mode: int) -> str:
+    """What a file of `st_mode` is, in words; for what is no regular file."""
+    return _KINDS.get(stat.S_IFMT(mode), "not a regular file")
+
+
+_ERRNO_WORDS = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file",
+    errno.EACCES: "no permission to read",
+    errno.EPERM: "no permission to read",
+    errno.ELOOP: "a loop of links",
+    errno.ENAMETOOLONG: "its path is too long",
+}
+
+
+def why_unread(error: OSError | ValueError) -> str:
+    """Why `open_regular`, or reading from what it opened, failed: a few words without the path."""
+    if isinstance(error, NotAFile):
+        return str(error)
+    if isinstance(error, OSError):
+        return _ERRNO_WORDS.get(error.errno or 0, f"cannot be read ({error.strerror or error})")
+    return "a path that no file can have"  # a NUL, or a character that the file system cannot store
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:
+    """Append to a file what fits on its disk; return the rest.
+
+    With `fresh_line` it starts on a line of its own: the last line of whoever wrote before and crashed may be torn, and
+    must not swallow what comes now.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        return _kept_if_full(error, content)
+    try:
+        return written(file, b"\n" + content if fresh_line and in_a_line(file) else content)
+    finally:
+        os.close(file)
+
+
+def in_a_line(file: int) -> bool:
+    """Whether an open file ends within a line."""
+    size = os.fstat(file).st_size
+    return bool(size) and os.pread(file, 1, size - 1) != b"\n"
+
+
+def written(file: int, content: bytes) -> bytes:
+    """Write to an open file what fits on its disk; return the rest."""
+    try:
+        return content[os.write(file, content) :]
+    except OSError as error:
+        return _kept_if_full(error, content)
+
+
+def _kept_if_full(error: OSError, content: bytes) -> bytes:
+    if not is_full(error):
+        raise error
+    return content
+
+
+def check_fits_memory(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse a zip file that would not fit into the memory, before anything of it is unpacked.
+
+    Raises:
+        InputError: it is too large.
+    """
+    size, free = sum(entry.file_size for entry in archive.infolist()), psutil.virtual_memory().available
+    if size > free:
+        raise InputError(
+            f"{path} unpacks to {size / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB of memory are free. Name a file "
+            f"that fits."
+        )
