@@ -1,8 +1,13 @@
-"""Limits what this network namespace sends: `python -m cluster.containers.bandwidth INTERFACE BITS_PER_SECOND`.
+"""Limits what an interface of this network namespace sends.
 
-A token bucket filter (tc-tbf(8)) shapes what leaves an interface only, so a host's download is limited by what the
-others may send: every host of a cluster has to be shaped. It needs CAP_NET_ADMIN, which the host that is shaped must
-not have: this runs in a container beside it that shares its network namespace.
+`python -m cluster.containers.bandwidth INTERFACE BITS_PER_SECOND`
+
+A token bucket filter (tc-tbf(8)) shapes what leaves an interface only. What a host receives is what the other end of
+its link sends, outside of its namespace; so that end's number is printed, and INTERFACE may be such a number. Without
+the second limit a parameter server would receive from all workers at once as much as all of them may send.
+
+It needs CAP_NET_ADMIN, which the host that is shaped must not have: this runs in containers beside it, one that shares
+its network namespace and one in the engine's.
 """
 
 from __future__ import annotations
@@ -14,25 +19,31 @@ from typing import Any
 _LONGEST_WAIT = "100ms"
 
 
-def limit_egress(interface: str, bits_per_s: float) -> None:
-    """Replace whatever discipline `interface` has."""
+def limit_egress(interface: str, bits_per_s: float) -> int | None:
+    """Replace whatever discipline `interface`, a name or a number, has. The number of its link's other end, if any."""
     from pyroute2 import IPRoute
 
     with IPRoute() as route:
-        index = route.link_lookup(ifname=interface)[0]
+        index = int(interface) if interface.isdigit() else route.link_lookup(ifname=interface)[0]
         route.tc(
             "replace", "tbf", index, rate=f"{round(bits_per_s)}bit", burst=_burst(bits_per_s), latency=_LONGEST_WAIT
         )
+        (link,) = route.get_links(index)
+        return link.get_attr("IFLA_LINK")
 
 
 def _burst(bits_per_s: float) -> int:
-    """The bucket in bytes: 5 ms of the rate, for the kernel fills it by its timer, and at least one large packet."""
-    return max(int(bits_per_s / 8 * 0.005), 128 * 1024)
+    """The bucket in bytes: 1 ms of the rate, and at least some packets, because the kernel fills it by its timers.
+
+    No more, because after each pause so much comes for nothing, which no instance's link gives. (Packets that are
+    larger than the bucket, as the kernel hands them to a network card, are cut up.)
+    """
+    return max(int(bits_per_s / 8 * 0.001), 16 * 1024)
 
 
 def main(arguments: list[Any]) -> None:
     interface, bits_per_s = arguments
-    limit_egress(interface, float(bits_per_s))
+    print(limit_egress(interface, float(bits_per_s)) or "")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -102,7 +103,7 @@ class HostContainer:
             volumes=_mounts(host, request, around.channels),
             user=f"{around.user[0]}:{around.user[1]}",
             **_CONFINED,
-            nano_cpus=int(self._cpus * 1e9),
+            **_quota(self._cpus),
             mem_limit=shape.memory_bytes,
             memswap_limit=shape.memory_bytes,
             network=network,
@@ -165,17 +166,28 @@ class HostContainer:
         return self._container.status in ("running", "paused")
 
     def _limit_bandwidth(self, host: str, image: str, bits_per_s: float) -> None:
-        """From a container beside the host, which may set up the network that it shares with it; the host may not."""
+        """What it sends and what it receives, each from a container beside the host: the host may not set up networks,
+        these may, one the host's own and one the engine's, where the other end of the host's link is.
+        """
+        own = f"container:{self._container.id}"
+        other_end = self._limit_egress(host, image, "bandwidth", INTERFACE, bits_per_s, own)
+        if other_end:
+            self._limit_egress(host, image, "bandwidth-in", other_end, bits_per_s, "host")
+
+    def _limit_egress(
+        self, host: str, image: str, name: str, interface: str, bits_per_s: float, network_mode: str
+    ) -> str:
+        """Limit what an interface sends; the number of the other end of its link, empty where there is none."""
         from docker.errors import ContainerError
 
         try:
-            self._around.client.containers.run(
+            said = self._around.client.containers.run(
                 image,
                 entrypoint=["python3", "-m", "cluster.containers.bandwidth"],
-                command=[INTERFACE, f"{bits_per_s:.0f}"],
-                name=f"{self._name}-bandwidth",
+                command=[interface, f"{bits_per_s:.0f}"],
+                name=f"{self._name}-{name}",
                 labels=self._around.labels,
-                network_mode=f"container:{self._container.id}",
+                network_mode=network_mode,
                 **_CONFINED,
                 cap_add=["NET_ADMIN"],
                 user="0:0",
@@ -184,9 +196,21 @@ class HostContainer:
             )
         except ContainerError as error:
             if not self._runs():
-                return  # it has ended, which is told otherwise; then there is no network to limit
+                return ""  # it has ended, which is told otherwise; then there is no network to limit
             said = error.stderr.decode(errors="replace").strip().splitlines() if error.stderr else ["no word why"]
             raise EngineError(f"the bandwidth of {host} cannot be limited: {said[-1]}") from None
+        return said.decode().split()[-1] if said.split() else ""
+
+
+def _quota(cpus: float) -> dict[str, int]:
+    """The share of the processors that a container has, given out in periods that are short.
+
+    A tenth of the engine's usual 100 ms: what a host has not used in one period is lost, so a host that is slower than
+    this machine must not find that it can do in a burst, at full speed, what should take it a part of a period. No
+    quota may be below a millisecond.
+    """
+    period_us = max(10_000, math.ceil(1000 / cpus))
+    return {"cpu_period": period_us, "cpu_quota": max(1000, round(cpus * period_us))}
 
 
 def _mounts(host: Host, request: dict[str, Any], channels: Mapping[str, Path]) -> dict[str, dict[str, str]]:

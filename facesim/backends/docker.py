@@ -68,7 +68,9 @@ class DockerExecution:
         job = run.job()
         BACKEND.check(job)
         try:
-            self._emulation: Emulation = emulate(hosts_of_study(job), *capacity())
+            self._emulation: Emulation = emulate(
+                hosts_of_study(job), *capacity(), host_cpus=job.backend.host_cpus, host_gbps=job.backend.host_gbps
+            )
             self._job = ContainerJob(
                 request.request,
                 self._store,

@@ -36,23 +36,31 @@ class Emulation:
         }
 
 
-def emulate(hosts: Mapping[str, int], cpus: float, memory_bytes: float) -> Emulation:
+def emulate(
+    hosts: Mapping[str, int],
+    cpus: float,
+    memory_bytes: float,
+    *,
+    host_cpus: float | None = None,
+    host_gbps: float | None = None,
+) -> Emulation:
     """Fit so many hosts of each instance type on a machine with `cpus` and `memory_bytes`.
 
-    The bandwidth is the one that an instance sustains; where that is not published, its peak.
+    The bandwidth is the one that an instance sustains; where that is not published, its peak. `host_cpus` and
+    `host_gbps` are what a host has in place of what its type has.
 
     Raises:
         InputError: an instance type is not in the catalogue.
     """
     kinds = {name: instance(name) for name in hosts}
-    cpu_factor = min(1.0, cpus / sum(kinds[name].vcpu * count for name, count in hosts.items()))
+    cpu_factor = min(1.0, cpus / sum((host_cpus or kinds[name].vcpu) * count for name, count in hosts.items()))
     due_bytes = sum(kinds[name].memory_gib * 2**30 * count for name, count in hosts.items())
     memory_factor = min(1.0, _MEMORY_SHARE * memory_bytes / due_bytes)
     shapes = {
         name: HostShape(
-            cpus=kind.vcpu * cpu_factor,
+            cpus=(host_cpus or kind.vcpu) * cpu_factor,
             memory_bytes=int(kind.memory_gib * 2**30 * memory_factor),
-            bandwidth_bits_per_s=(kind.network_base_gbps or kind.network_peak_gbps) * 1e9 * cpu_factor,
+            bandwidth_bits_per_s=(host_gbps or kind.network_base_gbps or kind.network_peak_gbps) * 1e9 * cpu_factor,
         )
         for name, kind in kinds.items()
     }

@@ -10,15 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from facesim import __version__
-from facesim.cli import about, aws, data, image, prices, recognition, study
+from facesim.cli import (
+    about,
+    aws,
+    completion,
+    data,
+    image,
+    prices,
+    profile,
+    recognition,
+    reference,
+    study,
+)
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.util.errors import FacesimError, InputError, reason
-
-#: What a shell sets, to a word such as `bash_source`, when it asks what can be completed.
-_COMPLETE = "_FACESIM_COMPLETE"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,10 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     # Not click's own main: it takes the end of an input for an interrupt, and looks for a request of a shell under
     # another name where the command is `python -m facesim`.
-    if _COMPLETE in os.environ:
+    if completion.VARIABLE in os.environ:
         from click.shell_completion import shell_complete
 
-        return shell_complete(facesim, {}, "facesim", _COMPLETE, os.environ[_COMPLETE])
+        return shell_complete(facesim, {}, "facesim", completion.VARIABLE, os.environ[completion.VARIABLE])
     try:
         with facesim.make_context("facesim", args) as ctx:
             return facesim.invoke(ctx) or 0
@@ -117,12 +126,28 @@ def _keep(error: BaseException, command: str) -> Path:
 
 
 class _CompareByDefault(Group):
-    """A group whose options alone mean the command `compare`."""
+    """A group whose options alone mean the command `compare`, and whose help shows its commands in sections."""
+
+    sections: dict[str, tuple[click.Command, ...]]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
+        alone = not args and not ctx.resilient_parsing  # a shell that completes the first word wants a command
+        if alone or (args and args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
             args = ["compare", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            found += study.compare.shell_complete(click.Context(study.compare, parent=ctx), incomplete)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                longest = max(len(str(name)) for name in self.commands)
+                limit = formatter.width - longest - 6
+                formatter.write_dl([(f"{one.name:{longest}}", one.get_short_help_str(limit)) for one in commands])
 
 
 @click.group(cls=_CompareByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -135,22 +160,19 @@ def facesim() -> None:
     """
 
 
-for command in (
-    study.compare,
-    study.run,
-    study.report,
-    study.baselines,
-    recognition.evaluate,
-    recognition.embed,
-    recognition.verify,
-    recognition.identify,
-    recognition.export,
-    data.data,
-    prices.prices,
-    about.models,
-    about.recipes,
-    about.doctor,
-    *aws.COMMANDS,
-    image.image,
-):
+facesim.sections = {
+    "Train and compare": (study.compare, study.run, study.report, study.baselines),
+    "Forecast": (profile.profile,),
+    "Data": (data.data,),
+    "Recognise": (
+        recognition.evaluate,
+        recognition.verify,
+        recognition.identify,
+        recognition.embed,
+        recognition.export,
+    ),
+    "AWS and containers": (*aws.COMMANDS, image.image, prices.prices),
+    "What there is": (about.models, about.recipes, about.doctor, reference.reference, completion.completion),
+}
+for command in (command for commands in facesim.sections.values() for command in commands):
     facesim.add_command(command)

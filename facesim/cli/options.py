@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from facesim.cli.completion import data_sets, paths
 from facesim.cli.parsing import Choice, Command
 from facesim.spec.job import options
 from facesim.spec.options import GROUPS, About, Option
@@ -57,6 +58,10 @@ def _show_all(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
         ctx.exit()
 
 
+#: What completes a value, by the name of the value.
+_COMPLETED = {"FILE": paths, "RUN": paths, "DATA": data_sets}
+
+
 def own(*names: str, group: str = "Output", common: bool = True, **attributes: Any) -> Decorator:
     """An option of a command's own, in a group of its help."""
     return click.option(*names, cls=GroupedOption, about=About(group, common), **attributes)
@@ -99,6 +104,7 @@ def _click_option(one: Option, several: bool) -> Decorator:
         default=None,
         callback=_none_if_empty,
         metavar=one.about.metavar,
+        shell_complete=_COMPLETED.get(one.about.metavar or ""),
         help=f"{belongs}{one.help}  [default: {one.shown_default}]",
     )
 

@@ -86,7 +86,7 @@ _TOML_TYPES = {
 
 
 #: Options that say what a command does this time: no file has them.
-_OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed"}
+OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed"}
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -100,8 +100,7 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     options = {
         option.name: option
         for option in ctx.command.params
-        if isinstance(option, click.Option)
-        and option.name not in ("config", "dry_run", "as_json", "help_all", "resumed")
+        if isinstance(option, click.Option) and option.name not in OF_THE_COMMAND
     }
     settings: dict[str, Any] = {}
     for key, value in read_toml(path, "--config").items():

@@ -92,7 +92,18 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     return _finished([run], directory.parent, as_json)
 
 
-@click.command(cls=GroupedCommand)
+_EXAMPLES = """\b
+Examples:
+  facesim --data photos/ --seeds 3              your own images; three seeds for a statement about accuracy
+  facesim --workers 4 --ps 2 --epochs 20        another cluster
+  facesim --strategy single --strategy allreduce --recipe modern
+  facesim --data photos/ --subset images=5 --subset all   a learning curve
+  facesim --config study.toml --dry-run         what would run; start nothing
+  facesim --backend sagemaker --data photos/ --max-run 3600 --max-cost 5
+"""
+
+
+@click.command(cls=GroupedCommand, epilog=_EXAMPLES)
 @_study_options(["single", "ps-async"])
 @own("--baselines/--no-baselines", default=True, show_default=True,
      help="also recognise with classical methods, the bar for any network")  # fmt: skip

@@ -69,7 +69,7 @@ def made_once(
             f"cannot write to {cache_dir}: {error.strerror}. Name a folder that you may write to with FACESIM_CACHE."
         ) from error
     try:
-        with _signals_interrupt():
+        with signals_interrupt():
             with _locked(new / _LOCK):
                 write(new)
                 _seal(new)
@@ -229,7 +229,7 @@ def _abandoned(directory: Path) -> bool:
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end what is done here as Ctrl-C does, so that it is cleaned up, where nobody else has a
     use for them.
     """

@@ -59,14 +59,16 @@ class Variable(_Frozen):
 class Server(_Frozen):
     """What one update costs a server: seconds a message and a byte of its parameters, both ways together.
 
-    `saturation_s` is its service of a whole update as the saturation test gave it, with one server: seconds an update
-    when workers compute nothing. It wins over the other two, which then only say how it divides over servers.
-    `overlap` and `latency` are the p and m of `laws.ps_async_step_s`.
+    `saturation_s` is its service of a whole update as the saturation test gave it, with one server: seconds of a core
+    an update when workers compute nothing. It wins over the other two, which then only say how it divides over servers.
+    `saturated_updates_per_s` is the rate at which updates came then. `overlap` and `latency` are the p and m of
+    `laws.ps_async_step_s`.
     """
 
     message_s: float = Field(ge=0)
     byte_s: float = Field(ge=0)
     saturation_s: float | None = Field(None, gt=0)
+    saturated_updates_per_s: float | None = Field(None, gt=0)
     overlap: float = Field(1.0, ge=1)
     latency: float = Field(1.0, ge=1)
 
@@ -81,19 +83,25 @@ class Ring(_Frozen):
 
 class FixedTimes(_Frozen):
     """Seconds that do not depend on how long training is: `start_s` until the model is built, `first_step_s` of
-    tracing, `evaluation_s` of one evaluation, `checkpoint_s` of writing one, `upload_s` of results.
+    tracing, `evaluation_s` of one evaluation and `evaluation_image_s` of an image of it, `checkpoint_s` of writing one,
+    `save_s` of writing the model, `upload_s` of what comes last: the accuracy on the training images, and the model.
     """
 
     start_s: float = Field(0.0, ge=0)
     first_step_s: float = Field(0.0, ge=0)
     evaluation_s: float = Field(0.0, ge=0)
+    evaluation_image_s: float = Field(0.0, ge=0)
     checkpoint_s: float = Field(0.0, ge=0)
+    save_s: float = Field(0.0, ge=0)
     upload_s: float = Field(0.0, ge=0)
 
 
 class Profile(_Frozen):
     """What one machine tells about an experiment.
 
+    `compute` is of whole steps of one process, of which `optimizer_s` is what servers do where there are any.
+    `dispatch_s` is what it takes the chief of a cluster to have a worker begin a step and to hear that it has ended.
+    `parts_s` are the parts of a parameter-server step by name, one worker alone.
     `cpu_s_per_update` are CPU-seconds of each role for an update. `disturbed`: something else used the machine, so that
     the figures are less sure. `drain_steps` is what the end of an epoch cost, in steps; None: as the formula says.
     """
@@ -107,12 +115,16 @@ class Profile(_Frozen):
     batch: int = Field(ge=1)
     examples: int = Field(ge=1)
     compute: tuple[Compute, ...] = Field(min_length=1)
+    optimizer_s: float = Field(0.0, ge=0)
+    dispatch_s: float = Field(0.0, ge=0)
     variables: tuple[Variable, ...] = Field(min_length=1)
     server: Server
     ring: Ring
     fixed: FixedTimes = FixedTimes()
     cpu_s_per_update: dict[str, float] = Field(default_factory=dict)
     drain_steps: float | None = Field(None, ge=0)
+    parts_s: dict[str, float] = Field(default_factory=dict)
+    measured_s: float | None = Field(None, ge=0)
     disturbed: bool = False
     notes: tuple[str, ...] = ()
 
@@ -166,6 +178,18 @@ class Profile(_Frozen):
             ],
             servers,
         )
+
+    def service_s(self, servers: int) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""
+        server, (whole,) = self.server, self.loads(1)
+        told = server.message_s * (whole.pull_messages + whole.push_messages)
+        told += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)
+        factor = server.saturation_s / told if server.saturation_s is not None and told else 1.0
+        loads = self.loads(servers)
+        messages = np.array([[load.pull_messages, load.push_messages] for load in loads], dtype=float)
+        sent = np.array([[load.pull_bytes, load.push_bytes] for load in loads])
+        pull_s, push_s = (factor * (server.message_s * messages + server.byte_s / 2 * sent)).T
+        return pull_s, push_s
 
     def save(self, file: Path) -> None:
         write_text(file, self.model_dump_json(indent=1) + "\n")

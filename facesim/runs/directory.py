@@ -31,6 +31,7 @@ events.jsonl      what happened, in order: submitted, task_started, task_ended, 
 metrics/*.jsonl   samples, one file a process that records
 logs/*.log        what each task printed, e.g. worker-1.log; node.log is the process that started them
 tasks/*/          each task's working directory
+order.csv         ps-async: which worker made which update, of which batch, from which version of the parameters
 outcome.json      what the training task found, written once at its end
 checkpoints/      what a training needs to go on, the newest few
 model.keras       the trained model
@@ -50,6 +51,7 @@ class Run:
         self.metrics = directory / "metrics"
         self.logs = directory / "logs"
         self.tasks = directory / "tasks"
+        self.order_file = directory / "order.csv"
         self.outcome_file = directory / "outcome.json"
         self.model_file = directory / "model.keras"
         self.checkpoints = directory / "checkpoints"

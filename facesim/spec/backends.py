@@ -112,10 +112,20 @@ class _TrainingJobs(BackendSpec):
 
 
 class Docker(_TrainingJobs):
+    """`host_cpus` and `host_gbps` are what every host has in place of what its instance type has, before all are scaled
+    down to fit on this machine.
+    """
+
     summary = "this machine, each host a container, from the request that sagemaker sends"
     implementation = "facesim.backends.docker:BACKEND"
 
     name: Literal["docker"] = "docker"
+    host_cpus: float | None = option(
+        None, "docker: processors of a host", "Cluster", shown="as its instance type has", gt=0
+    )
+    host_gbps: float | None = option(
+        None, "docker: Gbit/s that a host sends and receives", "Cluster", shown="as its instance type has", gt=0
+    )
 
 
 class SageMaker(_TrainingJobs):

@@ -154,6 +154,31 @@ def options() -> Mapping[str, Option]:
     return table
 
 
+def schema_of(one: Option) -> dict[str, Any]:
+    """The JSON schema of an option's value, as a TOML file has it."""
+    parts: dict[str, type[pydantic.BaseModel]] = {
+        "experiment": Experiment, "shape": Shape, "recovery": Recovery, "spot": Spot,
+    }  # fmt: skip
+    if one.of:
+        model = {"strategy": STRATEGIES, "backend": BACKENDS}[one.path[0]][one.of[0]]
+    else:
+        model = parts[one.path[0]] if len(one.path) > 1 else Job
+    known = model.model_json_schema()["properties"][one.path[-1]]
+    limits = {**known, **next((kind for kind in known.get("anyOf", []) if kind.get("type") != "null"), {})}
+    for name in ("anyOf", "title", "additionalProperties", "$ref", "allOf"):
+        limits.pop(name, None)
+    if one.several:
+        limits |= {"type": "string"}
+        limits.pop("items", None)
+    if one.choices and "enum" not in limits:
+        limits |= {"type": "string", "enum": one.choices()}
+    default = limits.pop("default", None)
+    plain = isinstance(default, (bool, int, float, str))
+    return {"description": one.help, **{k: v for k, v in limits.items() if k != "description"}} | (
+        {"default": default} if plain else {}
+    )
+
+
 def make_job(*, faults: Sequence[dict[str, Any]] = (), **given: Any) -> Job:
     """Make a job from flat options (`epochs=5, workers=2, strategy="ps-async"`); what is left out, or None, is the
     default. `faults` are as `facesim.spec.faults.read_faults` returns them. `spot=True`, or any option of

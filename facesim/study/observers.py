@@ -46,14 +46,18 @@ class Together(Observer):
         self._observers = list(observers)
 
     def _tell(self, tell: Callable[[Observer], None]) -> None:
-        for observer in list(self._observers):
+        going_on, failed = [], []
+        for observer in self._observers:
             try:
                 tell(observer)
+                going_on.append(observer)
             except OSError:  # what it writes to has gone, or is full
-                self._observers.remove(observer)
+                continue
             except Exception as error:
-                self._observers.remove(observer)
-                self.noticed(f"{type(observer).__name__} failed and is told nothing more: {_what(error)}")
+                failed.append(f"{type(observer).__name__} failed and is told nothing more: {_what(error)}")
+        self._observers = going_on
+        for text in failed:
+            self.noticed(text)
 
     def preparing(self, what: str, done: int, due: int) -> None:
         self._tell(lambda observer: observer.preparing(what, done, due))

@@ -15,6 +15,7 @@ from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.host_identity import host_name
 from facesim.runs.directory import Run
+from facesim.training.order import OrderRecorder
 
 
 class Context:
@@ -51,6 +52,8 @@ class Context:
         #: (examples, time_unix_s) that earlier processes of this task recorded, in order.
         self.recorded_before = recorded(run.metrics / f"{self.task}.jsonl", "examples")
         self.recorder = Recorder(run, role, index)
+        #: Who made which update, where that is not the same every time.
+        self.order = OrderRecorder(run.order_file)
         self.stopping = False
         #: Whether this process has not made an update yet.
         self.trains_first = True

@@ -68,11 +68,11 @@ def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = Fals
         record.write({"training_accuracy": state.found["training_accuracy"]})
     if context.replica == 0:
         with record.timed("save_s"):
-            _save(replicas, context.run.model_file)
+            save_network(replicas, context.run.model_file)
     outcome(context, state, replicas).write(context.outcome_file)
 
 
-def _save(replicas: Replicas, file: Path) -> None:
+def save_network(replicas: Replicas, file: Path) -> None:
     """Write the network whole or not at all."""
     temporary = file.with_name(f".new-{file.name}")  # Keras knows the format by the name's end
     try:
@@ -113,8 +113,9 @@ def _train_epoch(context: Context, replicas: Replicas, state: TrainState, checkp
             yield batches.popleft()
 
     while batches and not context.stopping:
+        before = state.done // job.update_batch
         with phase(TRAINING):
-            _train_some(context, state, replicas.train(until_pause()))
+            _train_some(context, state, replicas.train(until_pause()), before)
         if batches and not context.stopping:
             with phase("checkpoint"):
                 checkpoints.save(state)
@@ -125,8 +126,8 @@ def _train_epoch(context: Context, replicas: Replicas, state: TrainState, checkp
         )
 
 
-def _train_some(context: Context, state: TrainState, results: Iterator[StepResult]) -> None:
-    """Take what workers did for the updates that are being made."""
+def _train_some(context: Context, state: TrainState, results: Iterator[StepResult], before: int) -> None:
+    """Take what workers did for the updates that are being made, from the epoch's batches after the first `before`."""
     record, first = context.recorder, context.trains_first
     begin = recorded = time.perf_counter()
     for result in results:
@@ -137,6 +138,8 @@ def _train_some(context: Context, state: TrainState, results: Iterator[StepResul
             record.phase("first_step_s", now - begin)
             record.since_launch("launch_to_first_step_s")
         state.add(result)
+        if result.batch is not None:
+            context.order.add(state.epoch, before + result.batch, result.worker, result.version_read, result.version)
         reached(result.version + 1)
         if now - recorded > _PROGRESS_S:
             recorded = now
@@ -144,6 +147,7 @@ def _train_some(context: Context, state: TrainState, results: Iterator[StepResul
     seconds = time.perf_counter() - begin
     state.epoch_s += seconds
     record.phase("training_s", seconds)
+    context.order.flush()
 
 
 def _values_of(state: TrainState) -> dict[str, float]:

@@ -16,7 +16,10 @@ import numpy as np
 
 
 class StepResult(NamedTuple):
-    """What one worker did for one update: sums over its examples, who it was, the parameter versions at both ends."""
+    """What one worker did for one update: sums over its examples, who it was, the parameter versions at both ends.
+
+    `batch` is its place among the batches that `train` was given, where that is not the place of the result.
+    """
 
     loss_sum: float
     correct: int
@@ -24,6 +27,7 @@ class StepResult(NamedTuple):
     worker: int
     version_read: int
     version: int
+    batch: int | None = None
 
     @property
     def staleness(self) -> int:
@@ -31,9 +35,9 @@ class StepResult(NamedTuple):
         return self.version - self.version_read
 
     @classmethod
-    def unpack(cls, packed: np.ndarray) -> StepResult:
+    def unpack(cls, packed: np.ndarray, batch: int | None = None) -> StepResult:
         """From one array, float64 (6,), in the order of the fields."""
-        return cls(float(packed[0]), *(int(value) for value in packed[1:]))
+        return cls(float(packed[0]), *(int(value) for value in packed[1:]), batch=batch)
 
 
 class Evaluation(NamedTuple):

@@ -23,10 +23,10 @@ _SAYS_TOKEN_WITHIN_S = 1.0
 
 
 class Listener:
-    """Where this process can be reached by the one before it in the ring, at `host`."""
+    """Where this process can be reached by the one before it in the ring, at `host`, on any free port or on `port`."""
 
-    def __init__(self, host: str):
-        self.socket = socket.create_server((host, 0))
+    def __init__(self, host: str, port: int = 0):
+        self.socket = socket.create_server((host, port))
         self.port: int = self.socket.getsockname()[1]
 
 

@@ -260,8 +260,11 @@ def serve_echo(port: int) -> None:
 
 
 def ask(port: int, seconds: float) -> None:
-    """Asks an echo, again and again, and tells how long the longest answer took, and how long all took without it."""
+    """Asks an echo, again and again, and tells how many answers came, how long the longest took, and how many packets
+    had to be sent again (`tcpi_total_retrans` of Linux' tcp_info, the 24th word after its first 8 bytes).
+    """
     import socket
+    import struct
 
     answers: list[float] = []
     until = time.monotonic() + seconds
@@ -277,4 +280,6 @@ def ask(port: int, seconds: float) -> None:
         connection.recv(1)
         answers.append(time.monotonic() - begin)
         time.sleep(0.01)
-    tell("asked", longest_s=max(answers), answers=len(answers))
+    information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    again = struct.unpack_from("24I", information, 8)[23]
+    tell("asked", longest_s=max(answers), answers=len(answers), sent_again=again)

@@ -540,6 +540,46 @@ def test_every_host_sends_at_its_bandwidth(play, tmp_path):
         assert max(sent) > 5_000_000
 
 
+def test_a_host_receives_at_its_bandwidth_from_all_others_together(play):
+    bits_per_s = 40e6
+    played = play(
+        """
+        import socket, threading, time
+        amount = 2_500_000
+        if socket.gethostname() == "algo-1":
+            listener = socket.create_server(("", 5000))
+            connections = [listener.accept()[0] for _ in range(2)]
+            time.sleep(2)  # both ends of every link are limited from beside, once it runs
+            begin = time.monotonic()
+            def receive(connection):
+                connection.sendall(b"!")
+                got = 0
+                while got < amount:
+                    got += len(connection.recv(1 << 20))
+            receivers = [threading.Thread(target=receive, args=(each,)) for each in connections]
+            for each in receivers:
+                each.start()
+            for each in receivers:
+                each.join()
+            print(8 * 2 * amount / (time.monotonic() - begin))
+        else:
+            while True:
+                try:
+                    connection = socket.create_connection(("algo-1", 5000))
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            connection.recv(1)
+            connection.sendall(bytes(amount))
+            connection.recv(1)
+        """,
+        hosts=3,
+        shapes={TYPE: HostShape(cpus=0.5, bandwidth_bits_per_s=bits_per_s)},
+    )
+
+    assert 0.7 * bits_per_s < float(played.lines("algo-1")[0]) < 1.25 * bits_per_s
+
+
 FOLLOWS = """
     import sys
     from pathlib import Path

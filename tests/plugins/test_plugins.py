@@ -88,7 +88,7 @@ def test_a_broken_plugin_is_a_warning_with_its_name_and_an_error_for_who_asks_fo
 
 @pytest.mark.slow
 def test_parts_of_plugins_keep_to_the_contracts(site):
-    ended = python(site, "-m", "pytest", "-p", "no:cacheprovider", "-v", "tests/plugins/test_contract.py", cwd=ROOT)
+    ended = python(site, "-m", "pytest", "-p", "no:cacheprovider", "-vv", "tests/plugins/test_contract.py", cwd=ROOT)
 
     assert ended.returncode == 0, ended.stdout
     assert [name for name in PARTS.values() if f"[{name}] PASSED" not in ended.stdout] == []

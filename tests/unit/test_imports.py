@@ -74,7 +74,7 @@ FLOORS: list[set[str]] = [
     {"preflight", "recognition", "baselines"},
     {"training", "report", "forecast"},
     {"backends"},
-    {"study", "testing"},
+    {"study", "profiling", "testing"},
     {"api"},
     {"cli", "__main__"},
 ]

@@ -31,22 +31,42 @@ def served_forward_of(model: keras.Model) -> Forward:
         return forward_of(model)
 
     def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor]]:
-        scope, sources = keras.StatelessScope(), list[tf.Variable | tf.Tensor]()
+        values, sources = list[tuple[keras.Variable, tf.Tensor]](), list[tf.Variable | tf.Tensor]()
         for variable in model.trainable_variables:
             own = pieces([variable])
             if id(variable) in dtypes:
                 own = [_rounded(piece, dtypes[id(variable)]) for piece in own]
-                scope.add_update((variable, own[0] if len(own) == 1 else tf.concat(own, axis=0)))
+                values.append((variable, own[0] if len(own) == 1 else tf.concat(own, axis=0)))
             sources += own
-        with scope:
-            logits = model(images, training=True)
-        for variable in model.non_trainable_variables:  # which the scope has kept from being assigned
-            value = scope.get_current_value(variable)
-            if value is not None:
-                variable.assign(value)
-        return logits, sources
+        return logits_with(model, images, values), sources
 
     return forward
+
+
+def logits_with(model: keras.Model, images: tf.Tensor, values: list[tuple[keras.Variable, tf.Tensor]]) -> tf.Tensor:
+    """The forward pass in training, with other values of some variables than they have. What it learns about the data,
+    such as moving statistics, is kept.
+    """
+    scope = keras.StatelessScope()
+    for variable, value in values:
+        scope.add_update((variable, value))
+    with scope:
+        logits = model(images, training=True)
+    for variable in model.non_trainable_variables:  # which the scope has kept from being assigned
+        value = scope.get_current_value(variable)
+        if value is not None:
+            variable.assign(value)
+    return logits
+
+
+def pulled(model: keras.Model) -> list[tf.Tensor]:
+    """What a worker reads of a served model for a step: the trainable variables, piece by piece, as they are sent."""
+    dtypes = _dtypes(model)
+    return [
+        _rounded(piece, dtypes[id(variable)]) if id(variable) in dtypes else piece.read_value()
+        for variable in model.trainable_variables
+        for piece in pieces([variable])
+    ]
 
 
 def sent_dtypes(model: keras.Model) -> list[tf.DType]:

@@ -53,8 +53,12 @@ class ParameterServerReplicas(KerasReplicas):
 
     def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:
         """Have the next free worker run a function on its data; a future of what it returns."""
+        return self.schedule_bare(function, self.data, *args)
+
+    def schedule_bare(self, function: Any, *args: Any) -> Future[np.ndarray]:
+        """The same of a function that needs no data."""
         self._local_is_current = False
-        return self._waiters.submit(self.coordinator.schedule(function, args=(self.data, *args)).fetch)
+        return self._waiters.submit(self.coordinator.schedule(function, args=args).fetch)
 
     def heard_of(self, worker: int, owing: int) -> None:
         """A worker has answered; others owe so many answers."""

@@ -49,8 +49,9 @@ class Workers(ParameterServerReplicas):
         self._steps_per_dispatch = context.job.strategy.steps_per_dispatch
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        waiting, at_work = iter(batches), set[Future[np.ndarray]]()
+        waiting, at_work = iter(batches), dict[Future[np.ndarray], int]()  # each with its first batch's number
         ready: deque[np.ndarray] = deque()
+        handed_out = 0
         while True:
             while len(at_work) < self.ahead:
                 ready.extend(itertools.islice(waiting, self._steps_per_dispatch - len(ready)))
@@ -60,11 +61,13 @@ class Workers(ParameterServerReplicas):
                 if not count:
                     break
                 group = [index_batch(ready.popleft(), self.labels) for _ in range(count)]
-                at_work.add(self.schedule(self.update, *group))
+                at_work[self.schedule(self.update, *group)] = handed_out
+                handed_out += count
             if not at_work:
                 return
-            done, at_work = wait(at_work, return_when=FIRST_COMPLETED)
+            done, _ = wait(at_work, return_when=FIRST_COMPLETED)
             for result in done:
-                steps = [StepResult.unpack(row) for row in result.result()]
+                first = at_work.pop(result)
+                steps = [StepResult.unpack(row, first + place) for place, row in enumerate(result.result())]
                 self.heard_of(steps[0].worker, owing=len(at_work))
                 yield from steps

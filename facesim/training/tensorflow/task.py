@@ -36,7 +36,7 @@ def train(
     """The chief, or one of several peers: `facesim.training.task.train` on `threads` threads."""
 
     def prepare(directory: Path, replica: int) -> None:
-        _work_in(directory, replica)
+        work_in(directory, replica)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
 
     task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepare, transient=_TRANSIENT)
@@ -47,7 +47,7 @@ def serve(run_directory: str, threads: int) -> None:
     run = Run(Path(run_directory))
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     role, index = resolver.task_type, resolver.task_id
-    _work_in(run.task_directory(f"{role}-{index}"), index)
+    work_in(run.task_directory(f"{role}-{index}"), index)
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads, inter_op_parallelism_threads=_INTER_OP_THREADS
     )
@@ -60,6 +60,7 @@ def serve(run_directory: str, threads: int) -> None:
     server.join()
 
 
-def _work_in(directory: Path, index: int) -> None:
+def work_in(directory: Path, index: int) -> None:
+    """Make a task's folder this process's, and tell graphs which worker it is."""
     (directory / TASK_INDEX_FILE).write_text(str(index))
     os.chdir(directory)

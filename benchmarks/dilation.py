@@ -1,0 +1,318 @@
+"""A cluster's truth on one machine by time dilation: what a container is given is a host's divided by one factor, so
+what is measured, divided by that factor, is what hosts of that size would do.
+
+The hosts of a job have one processor each and a link; all are scaled down by the same factor until they fit on this
+machine. A second that passes here is then `cpu_factor` seconds there. Times that the factor does not stretch alike
+(loading, building, evaluating) are kept apart.
+
+Source: Gupta et al., "DieCast: testing distributed systems with an accurate scale model", NSDI 2008; Gupta et al., "To
+infinity and beyond: time-warped network emulation", NSDI 2006.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from facesim.errors import InputError
+from facesim.files import read_toml
+from pydantic import BaseModel, ConfigDict, Field
+
+from facesim.forecast.constants import constants
+from facesim.forecast.hosts import HostType, hosts
+from facesim.forecast.model import Forecast, forecast_job
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import ClusterShape
+from facesim.metrics.files import samples_in
+from facesim.runs.directory import Run
+from facesim.runs.events import Emulation
+from facesim.runs.records import Result
+from facesim.spec.job import Job, make_job
+
+#: A type of the catalogue whose memory is enough; its processors and network are replaced.
+INSTANCE_TYPE = "ml.m5.2xlarge"
+
+#: Of what a shaped link carries, the part that is payload: 1448 of the 1514 bytes of a packet, less acknowledgements.
+GOODPUT = 0.94
+
+
+class DilatedShape(BaseModel):
+    """What is run: a strategy on so many hosts of `host_cpus` processors and a link of `gbps` each.
+
+    `ps_hosts`: parameter servers have hosts of their own, in place of the workers'.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: str
+    workers: int = Field(ge=1)
+    ps: int = Field(1, ge=1)
+    ps_hosts: bool = False
+    gbps: float = Field(gt=0)
+    model: str
+    batch: int = Field(32, ge=1)
+    image_size: int = Field(32, ge=8)
+    host_cpus: float = Field(1.0, gt=0)
+
+    @property
+    def name(self) -> str:
+        served = self.strategy.startswith("ps-")
+        servers = f"-{self.ps}ps{'-own' if self.ps_hosts else ''}" if served else ""
+        return f"{self.strategy}-{self.workers}w{servers}-{self.gbps:g}gbps-{self.model}"
+
+    @property
+    def cluster(self) -> ClusterShape:
+        """As the forecast knows it."""
+        return ClusterShape(
+            strategy=self.strategy,
+            instance_type=INSTANCE_TYPE,
+            workers=self.workers,
+            ps=self.ps,
+            ps_instance_type=INSTANCE_TYPE if self.ps_hosts else None,
+        )
+
+    def job(self, data: str, epochs: int) -> Job:
+        """The job that is run. It writes no checkpoints and evaluates once, for these are not training."""
+        return make_job(
+            strategy=self.strategy,
+            workers=self.workers,
+            ps=self.ps,
+            ps_instance_type=INSTANCE_TYPE if self.ps_hosts else None,
+            instance_type=INSTANCE_TYPE,
+            backend="docker",
+            host_cpus=self.host_cpus,
+            host_gbps=self.gbps,
+            model=self.model,
+            batch=self.batch,
+            image_size=self.image_size,
+            data=data,
+            epochs=epochs,
+            evaluate_every=epochs,
+            checkpoint_s=0.0,
+            max_restarts=0,
+        )
+
+
+#: One to six workers, one and two servers, 0.2 to 1 Gbit/s, a network that computes much and one that sends much.
+DEFAULT_SHAPES = tuple(
+    DilatedShape(strategy=strategy, workers=workers, ps=ps, ps_hosts=own, gbps=gbps, model=model)
+    for strategy, workers, ps, own, gbps, model in (
+        ("ps-async", 1, 1, False, 1.0, "compact-cnn"),
+        ("ps-async", 2, 1, False, 1.0, "compact-cnn"),
+        ("ps-async", 4, 1, False, 1.0, "compact-cnn"),
+        ("ps-async", 6, 1, False, 0.5, "compact-cnn"),
+        ("ps-async", 2, 1, True, 0.5, "paper-cnn"),
+        ("ps-async", 4, 1, False, 0.2, "paper-cnn"),
+        ("ps-async", 4, 2, False, 0.2, "paper-cnn"),
+        ("ps-async", 6, 2, False, 1.0, "paper-cnn"),
+        ("ps-sync", 2, 1, False, 0.5, "compact-cnn"),
+        ("ps-sync", 4, 2, False, 0.5, "paper-cnn"),
+        ("allreduce", 2, 1, False, 0.5, "paper-cnn"),
+        ("allreduce", 3, 1, False, 1.0, "compact-cnn"),
+        ("allreduce", 4, 1, False, 0.2, "compact-cnn"),
+        ("allreduce", 6, 1, False, 0.2, "paper-cnn"),
+    )
+)
+
+
+def shapes_of(source: str) -> tuple[DilatedShape, ...]:
+    """The shapes called `default`, or those of a TOML file with a table [[shape]] each.
+
+    Raises:
+        InputError: the file cannot be read, or a shape has a field that is unknown or a value that is not allowed.
+    """
+    if source == "default":
+        return DEFAULT_SHAPES
+    rows = read_toml(source, "--shapes").get("shape")
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"--shapes {source} must have a table [[shape]] for each shape")
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(DilatedShape.model_validate(row))
+            assert found[-1].cluster
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"--shapes {source}: shape {number}: {field}: {first['msg']}") from None
+    return tuple({shape.name: shape for shape in found}.values())
+
+
+def host_of(shape: DilatedShape, profile: Profile) -> HostType:
+    """What a container of the shape is, undilated: processors as fast as those of the profile's machine, and a link
+    that has no better phase.
+    """
+    each_gflops = profile.machine.sgemm_gflops / profile.machine.cores
+    reference = constants("reference_core").values["sgemm_gflops"]
+    return hosts()[INSTANCE_TYPE].model_copy(
+        update={
+            "vcpu": max(1, round(shape.host_cpus)),
+            "cores": max(1, round(shape.host_cpus)),
+            "relative_speed": shape.host_cpus * each_gflops / reference,
+            "speed_origin": "measured",
+            "network_base_gbps": shape.gbps,
+            "network_peak_gbps": shape.gbps,
+            "network_burst_s": None,
+            "network_assumed": False,
+            "single_flow_gbps": None,
+            "goodput": GOODPUT,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is forecast and measured, both without dilation: updates a second while all workers have something to do,
+    seconds of training with each epoch's end, bytes that one update sends, mean staleness in updates.
+    """
+
+    updates_per_s: float | None
+    training_s: float
+    wire_bytes_per_update: float | None
+    staleness: float | None
+
+
+def forecast_of(shape: DilatedShape, profile: Profile, epochs: int) -> tuple[Forecast, Figures]:
+    """The forecast of a shape on hosts of its size."""
+    forecast = forecast_job(
+        profile,
+        shape.cluster,
+        epochs=epochs,
+        batch=shape.batch,
+        known_hosts={INSTANCE_TYPE: host_of(shape, profile)},
+    )
+    return forecast, Figures(
+        1 / forecast.update_s, forecast.phases.training_s, forecast.wire_bytes_per_update, forecast.staleness
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run's figures, the factor that they were divided by, its phases as they passed here, and what else used the
+    machine meanwhile.
+    """
+
+    figures: Figures
+    cpu_factor: float
+    updates: int
+    phases_s: dict[str, float | None]
+    total_s: float
+    load: dict[str, float | None]
+    disturbances: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measured(run: Run) -> Measured:
+    """What a completed run tells. Its first epoch, in which every worker compiles its step, is left out of its times.
+
+    Raises:
+        InputError: the run did not complete, or was of one epoch only.
+    """
+    result, job = run.result(), run.job()
+    if result is None or result.state != "Completed":
+        raise InputError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")
+    factor = next(event.cpu_factor for event in run.events() if isinstance(event, Emulation))
+    epochs, updates_per_s = _epochs(run, job)
+    if len(epochs) < 2:
+        raise InputError(
+            f"the run {run.directory} has one epoch only, in which steps are compiled; give more --seconds"
+        )
+    later = epochs[1:]
+    counted = result.counted.staleness if result.counted else {}
+    stale = sum(stale * count for stale, count in counted.items()) / max(1, sum(counted.values()))
+    figures = Figures(
+        updates_per_s=updates_per_s and updates_per_s / factor,
+        training_s=sum(later) / len(later) * len(epochs) * factor,
+        wire_bytes_per_update=_wire_bytes(job, result),
+        staleness=stale if job.strategy.name == "ps-async" else None,
+    )
+    return Measured(
+        figures,
+        factor,
+        result.updates,
+        result.phases,
+        result.total_s,
+        result.load.model_dump() if result.load else {},
+        result.disturbances,
+    )
+
+
+def _wire_bytes(job: Job, result: Result) -> float | None:
+    """Bytes that an update sends: all that tasks received, but for what the chief of servers sent or received itself,
+    which is to build the model, to evaluate it, and a few words for each step.
+    """
+    if result.wire_bytes is None:
+        return None
+    chief = result.resources.get("chief")
+    beside = 0.0
+    if job.strategy.coordinated and chief is not None:
+        beside = (chief.net_sent_bytes or 0.0) + (chief.net_received_bytes or 0.0)
+    return (result.wire_bytes - beside) / result.updates
+
+
+def _epochs(run: Run, job: Job) -> tuple[list[float], float | None]:
+    """Seconds of each epoch's training, and updates a second between progress reports of the later epochs, in which
+    every worker still had something to do.
+    """
+    samples = samples_in(run.metrics)
+    training = samples[samples["source"] == "training"]
+    training = training[training["role"] == "chief"]
+    wide = training.pivot_table(index="time_unix_s", columns="name", values="value").sort_index()
+    ends = wide.dropna(subset=["epoch", "images_per_s"])
+    examples = ends["examples"].diff().fillna(ends["examples"])
+    seconds = [float(each) for each in examples / ends["images_per_s"]]
+    made, passed = 0.0, 0.0
+    for (begin, before), (end, row) in zip(ends.iterrows(), list(ends.iterrows())[1:]):
+        inside = wide[(wide.index > begin) & (wide.index < end)]["updates"].dropna()
+        inside = inside[(inside <= row["updates"] - job.shape.workers) & (inside > before["updates"])]
+        if len(inside) > 1:
+            made += inside.iloc[-1] - inside.iloc[0]
+            passed += inside.index[-1] - inside.index[0]
+    return seconds, made / passed if passed else None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """forecast / measured - 1, but for staleness: forecast - measured, in updates."""
+
+    updates_per_s: float | None
+    training_s: float | None
+    wire_bytes_per_update: float | None
+    staleness: float | None
+
+
+def errors_of(forecast: Figures, found: Figures) -> Errors:
+    def relative(said: float | None, was: float | None) -> float | None:
+        return said / was - 1 if said and was else None
+
+    stale = None if found.staleness is None or forecast.staleness is None else forecast.staleness - found.staleness
+    return Errors(
+        relative(forecast.updates_per_s, found.updates_per_s),
+        relative(forecast.training_s, found.training_s),
+        relative(forecast.wire_bytes_per_update, found.wire_bytes_per_update),
+        stale,
+    )
+
+
+def epochs_for(shape: DilatedShape, profile: Profile, seconds: float, cpus: float) -> int:
+    """So many epochs that training takes about `seconds` here, dilated: at least three, because the first tells
+    nothing.
+    """
+    hosts = shape.workers + (shape.ps if shape.ps_hosts else 0)
+    factor = min(1.0, cpus / (shape.host_cpus * hosts))
+    forecast, figures = forecast_of(shape, profile, epochs=1)
+    return max(3, min(50, round(seconds * factor / figures.training_s)))
+
+
+def stamp() -> dict[str, Any]:
+    now = time.time()
+    return {"unix_s": now, "utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))}
+
+
+def profile_file(folder: Path, shape: DilatedShape) -> Path:
+    return folder / f"{shape.model}-{shape.image_size}-{shape.batch}.json"

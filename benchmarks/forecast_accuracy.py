@@ -1,0 +1,96 @@
+"""How right the forecast of accuracy is: replays in one process against real `ps-async` runs on this machine.
+
+    python -m benchmarks.forecast_accuracy --data DATA [--model M --image-size 32 --epochs 15 --workers 4 --workers 8]
+
+For each number of workers and each seed there is a real run; a replay of the order that it recorded, which must follow
+its curve; and a replay of a simulated order, which is the forecast. Differences are in points of held-out accuracy,
+means over seeds, beside what real runs of the same seed differ by is not known from one run each: the spread over seeds
+is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.common import run_completed
+from facesim.forecast.replay import simulated_orders
+from facesim.preflight.inputs import prepare_inputs
+from facesim.profiling.accuracy import Curve, curve_of, replay
+from facesim.profiling.profile import profile_of
+from facesim.spec.job import make_job
+from facesim.training.order import read_orders
+
+
+@click.command()
+@click.option("--data", default="rendered", show_default=True)
+@click.option("--model", default="compact-cnn", show_default=True)
+@click.option("--image-size", default=32, show_default=True)
+@click.option("--batch", default=16, show_default=True)
+@click.option("--learning-rate", default=0.002, show_default=True)
+@click.option("--epochs", default=15, show_default=True)
+@click.option("--held-out", default=0.5, show_default=True)
+@click.option("--workers", multiple=True, type=int, default=[4, 8], show_default=True)
+@click.option("--seeds", default=2, show_default=True)
+@click.option("--json", "path", type=click.Path(path_type=Path), help="also write the curves to this file")
+def main(workers: tuple[int, ...], seeds: int, path: Path | None, **experiment: Any) -> None:
+    profile, _ = profile_of(make_job(**experiment))
+    rows = []
+    for count in workers:
+        for seed in range(seeds):
+            rows.append(one(profile, experiment, count, seed))
+            show_row(rows[-1])
+    click.echo("\nheld-out accuracy, mean of the last three epochs, mean over seeds (sd)")
+    for count in workers:
+        own = [row for row in rows if row["workers"] == count]
+        real, recorded, forecast = ([row[kind]["final"] for row in own] for kind in ("real", "recorded", "forecast"))
+        click.echo(
+            f"  {count} workers: real {_told(real)}, recorded order replayed {_told(recorded)}, forecast "
+            f"{_told(forecast)}: off by {100 * (statistics.fmean(forecast) - statistics.fmean(real)):+.1f} points"
+        )
+    if path:
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def one(profile: Any, experiment: dict[str, Any], workers: int, seed: int) -> dict[str, Any]:
+    """A real run, the replay of its order, and the forecast."""
+    job = make_job(**experiment, strategy="ps-async", workers=workers, seed=seed)
+    inputs = prepare_inputs(job, lambda *_: None)
+    with tempfile.TemporaryDirectory(prefix="facesim-bench-") as folder:
+        with run_completed(**experiment, strategy="ps-async", workers=workers, seed=seed) as run:
+            real, orders = curve_of(run), read_orders(run.order_file)
+        recorded = replay(job, orders, Path(folder) / "recorded", inputs, lambda: None)
+        updates = math.ceil(profile.examples / job.update_batch)
+        simulated = simulated_orders(profile, workers, job.shape.ps, updates, job.experiment.epochs, seed=seed)
+        forecast = replay(job, simulated, Path(folder) / "forecast", inputs, lambda: None)
+    curves = {"real": real, "recorded": recorded, "forecast": forecast}
+    return {"workers": workers, "seed": seed} | {name: _figures(curve) for name, curve in curves.items()}
+
+
+def show_row(row: dict[str, Any]) -> None:
+    click.echo(f"{row['workers']} workers, seed {row['seed']}")
+    for name in ("real", "recorded", "forecast"):
+        curve = row[name]
+        losses = " ".join(f"{loss:.3f}" for loss in curve["loss"])
+        click.echo(
+            f"  {name:9} accuracy {100 * curve['final']:.1f} %, staleness {curve['staleness_mean']:.2f}, loss {losses}"
+        )
+
+
+def _figures(curve: Curve) -> dict[str, Any]:
+    return {**vars(curve), "final": statistics.fmean(curve.held_out_accuracy[-3:])}
+
+
+def _told(values: list[float]) -> str:
+    spread = f" ({100 * statistics.stdev(values):.1f})" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):.1f} %{spread}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,323 @@
+"""How right the forecast is on clusters that this machine plays: forecast against docker runs, by time dilation.
+
+    python -m benchmarks.forecast_docker [--output DIR] [--shapes FILE] [--rounds N] [--resume] [--json FILE]
+
+For each shape the forecast is made from this machine's profile and written to DIR/forecasts with the time; only then
+the job is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
+What is measured, divided by the factor of the containers, is what the forecast was of. DIR/runs has the runs,
+DIR/results what they told, DIR/report.json and DIR/report.md the errors.
+
+The profile is measured on one processor, as each host has, unless --profile gives files of `facesim profile`. A shape
+file has a table [[shape]] each: strategy, workers, ps, ps_hosts, gbps, model, batch, image_size, host_cpus.
+
+It needs a container engine and facesim's image (`facesim image build`); nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from facesim.errors import FacesimError, InputError
+from facesim.files import write_json, write_text
+from facesim.progress import Quiet
+
+from benchmarks.dilation import (
+    DilatedShape,
+    Figures,
+    epochs_for,
+    errors_of,
+    forecast_of,
+    measured,
+    profile_file,
+    shapes_of,
+    stamp,
+)
+from cluster.containers.engine import EngineError, capacity
+from facesim.forecast.profile_data import Profile
+from facesim.runs.directory import Run
+from facesim.study import run_study
+
+_FIGURES = {
+    "updates_per_s": "updates/s",
+    "training_s": "training",
+    "wire_bytes_per_update": "bytes an update",
+    "staleness": "staleness",
+}
+
+
+def profile_of(shape: DilatedShape, data: str, folder: Path, given: dict[str, Profile]) -> Profile:
+    """The profile of the shape's experiment: one that was given, else of this machine, measured once for each.
+
+    Raises:
+        InputError: one that was given is of another model or batch.
+    """
+    if shape.model in given:
+        return given[shape.model]
+    file = profile_file(folder, shape)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        options = {"model": shape.model, "batch": shape.batch, "image-size": shape.image_size, "data": data}
+        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        # On one processor, as a host has; in a cache of its own, because it is not what this machine can do.
+        made = subprocess.run(
+            [sys.executable, "-m", "facesim", "profile", *arguments, "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"FACESIM_CACHE": str(folder / "cache")},
+            preexec_fn=_on_one_processor,
+        )
+        if made.returncode != 0:
+            raise FacesimError(f"the machine could not be profiled for {shape.model}; what it said is above")
+        write_text(file, made.stdout)
+    return Profile.load(file)
+
+
+def _on_one_processor() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def foresee(shape: DilatedShape, profile: Profile, epochs: int, file: Path) -> Figures:
+    """The forecast, written to `file` with the time."""
+    forecast, figures = forecast_of(shape, profile, epochs)
+    write_json(
+        file,
+        {
+            "made": stamp(),
+            "shape": shape.model_dump(),
+            "epochs": epochs,
+            "forecast": asdict(figures),
+            "half_width": forecast.half_width,
+            "offered_load": forecast.offered_load,
+            "bound": forecast.bound,
+            "extrapolated": forecast.extrapolated,
+            "profile": {"created": profile.created, "disturbed": profile.disturbed},
+        },
+    )
+    return figures
+
+
+def play(shape: DilatedShape, data: str, epochs: int, folder: Path) -> Run:
+    """Run the shape's job in containers.
+
+    Raises:
+        FacesimError: it did not complete.
+    """
+    (run,) = run_study([shape.job(data, epochs)], folder, Quiet())
+    result = run.result()
+    if result is None or result.state != "Completed":
+        raise FacesimError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")
+    return run
+
+
+def judge(
+    shape: DilatedShape, profile: Profile, data: str, seconds: float, output: Path, round_: int
+) -> dict[str, Any]:
+    """One shape's forecast and then its run: what `results` keeps of both."""
+    name = f"{shape.name}-{round_}"
+    epochs = epochs_for(shape, profile, seconds, capacity()[0])
+    file = output / "forecasts" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    foresee(shape, profile, epochs, file)
+    run = play(shape, data, epochs, output / "runs")
+    return result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
+
+
+def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Forecast against measured.
+
+    Raises:
+        InputError: the run began before its forecast was written, which proves nothing.
+    """
+    began = min(event.time_unix_s for event in run.events())
+    if began < foreseen["made"]["unix_s"]:
+        raise InputError(f"the run {run.directory} began before its forecast was written")
+    found = measured(run)
+    return {
+        "shape": shape.model_dump(),
+        "name": shape.name,
+        "round": round_,
+        "forecast_made": foreseen["made"]["utc"],
+        "run": run.directory.name,
+        "run_began_unix_s": began,
+        "bound": foreseen["bound"],
+        "offered_load": foreseen["offered_load"],
+        "half_width": foreseen["half_width"],
+        "forecast": foreseen["forecast"],
+        "measured": found.to_dict(),
+        "errors": asdict(errors_of(Figures(**foreseen["forecast"]), found.figures)),
+    }
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Errors by shape (of several rounds the median), their means and the worst, and how many runs were disturbed."""
+    names = list(dict.fromkeys(result["name"] for result in results))
+    rows, sizes = [], {name: [] for name in _FIGURES}
+    for name in names:
+        own = [result for result in results if result["name"] == name]
+        errors = {}
+        for figure in _FIGURES:
+            values = [result["errors"][figure] for result in own if result["errors"][figure] is not None]
+            errors[figure] = statistics.median(values) if values else None
+            if values:
+                sizes[figure].append(abs(errors[figure]))
+        rows.append(
+            {
+                "name": name,
+                "rounds": len(own),
+                "bound": own[-1]["bound"],
+                "cpu_factor": own[-1]["measured"]["cpu_factor"],
+                "forecast": own[-1]["forecast"],
+                "measured": own[-1]["measured"]["figures"],
+                "errors": errors,
+                "inside_interval": _inside(own),
+                "disturbances": sorted({text for result in own for text in result["measured"]["disturbances"]}),
+            }
+        )
+    return {
+        "shapes": rows,
+        "mean": {name: statistics.fmean(each) if each else None for name, each in sizes.items()},
+        "worst": {name: max(each) if each else None for name, each in sizes.items()},
+        "disturbed": sum(bool(row["disturbances"]) for row in rows),
+    }
+
+
+def _inside(results: list[dict[str, Any]]) -> bool | None:
+    """Whether the training time that was measured lies in the forecast's 80 % interval."""
+    told = [
+        abs(math.log(1 + result["errors"]["training_s"])) <= math.log(1 + result["half_width"])
+        for result in results
+        if result["errors"]["training_s"] is not None
+    ]
+    return sum(told) * 2 > len(told) if told else None
+
+
+def table(report: dict[str, Any]) -> Iterator[str]:
+    """The report as a table in Markdown."""
+    yield "| shape | bound | factor | updates/s: forecast, measured | error | training | bytes | stale | disturbed |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row in report["shapes"]:
+        said, was, errors = row["forecast"], row["measured"], row["errors"]
+        speeds = ", ".join(_number(each["updates_per_s"]) for each in (said, was))
+        yield (
+            f"| {row['name']} | {row['bound']} | {row['cpu_factor']:.3g} | {speeds} | "
+            f"{_percent(errors['updates_per_s'])} | {_percent(errors['training_s'])} | "
+            f"{_percent(errors['wire_bytes_per_update'])} | {_updates(errors['staleness'])} | "
+            f"{'; '.join(row['disturbances']) or 'no'} |"
+        )
+    for name in ("mean", "worst"):
+        of = report[name]
+        yield (
+            f"| **{name}** | | | | {_percent(of['updates_per_s'], '')} | {_percent(of['training_s'], '')} | "
+            f"{_percent(of['wire_bytes_per_update'], '')} | {_updates(of['staleness'], '')} | "
+            f"{report['disturbed']} of {len(report['shapes'])} |"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None, sign: str = "+") -> str:
+    return "-" if value is None else f"{100 * value:{sign}.1f} %"
+
+
+def _updates(value: float | None, sign: str = "+") -> str:
+    return "-" if value is None else f"{value:{sign}.2f}"
+
+
+def _given(files: tuple[Path, ...]) -> dict[str, Profile]:
+    profiles = [Profile.load(file) for file in files]
+    return {profile.model: profile for profile in profiles}
+
+
+@click.command()
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default="dilated", show_default=True)
+@click.option("--shapes", default="default", show_default=True, help="a TOML file with a table [[shape]] each")
+@click.option("--profile", "profiles", type=click.Path(dir_okay=False, path_type=Path), multiple=True)
+@click.option("--data", help="what is trained on  [default: 1600 rendered images]")
+@click.option("--seconds", default=40.0, show_default=True, help="of training of each run, about")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--resume", is_flag=True, help="do not run again what DIR/results has already")
+@click.option("--json", "as_json", is_flag=False, flag_value="-", help="also as JSON: to this file, or printed alone")
+def main(
+    output: Path,
+    shapes: str,
+    profiles: tuple[Path, ...],
+    data: str | None,
+    seconds: float,
+    rounds: int,
+    resume: bool,
+    as_json: str | None,
+) -> None:
+    try:
+        report = _report(output, shapes, profiles, data, seconds, rounds, resume, quiet=as_json == "-")
+    except (FacesimError, EngineError) as error:
+        raise click.ClickException(str(error)) from None
+    if as_json == "-":
+        json.dump(report, sys.stdout, indent=1)
+        click.echo()
+    elif as_json:
+        write_json(Path(as_json), report)
+
+
+def _report(
+    output: Path,
+    shapes: str,
+    profiles: tuple[Path, ...],
+    data: str | None,
+    seconds: float,
+    rounds: int,
+    resume: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    chosen, given = shapes_of(shapes), _given(profiles)
+    capacity()  # raises where no engine answers, before anything is measured
+    (output / "results").mkdir(parents=True, exist_ok=True)
+    data = data or _rendered(output / "people", max(shape.image_size for shape in chosen))
+    tell = (lambda text: click.echo(text, err=True)) if quiet else click.echo
+    results = []
+    for round_ in range(1, rounds + 1):
+        for number, shape in enumerate(chosen, 1):
+            file = output / "results" / f"{shape.name}-{round_}.json"
+            if not (resume and file.exists()):
+                tell(f"[round {round_}, {number}/{len(chosen)}] {shape.name}")
+                try:
+                    own = profile_of(shape, data, output / "profiles", given)
+                    write_json(file, judge(shape, own, data, seconds, output, round_))
+                except FacesimError as error:
+                    tell(f"  left out: {error}")
+                    continue
+            results.append(json.loads(file.read_text(encoding="utf-8")))
+    report = summary(results)
+    lines = list(table(report))
+    write_json(output / "report.json", report)
+    write_text(output / "report.md", "\n".join(lines) + "\n")
+    if not quiet:
+        for line in lines:
+            click.echo(line)
+    return report
+
+
+def _rendered(folder: Path, size: int) -> str:
+    """A folder of rendered faces, made once: enough for epochs that are longer than their ends."""
+    if not folder.exists():
+        arguments = ["--identities", "40", "--images", "40", "--size", str(size)]
+        command = [sys.executable, "-m", "facesim", "data", "render", str(folder), *arguments]
+        if subprocess.run(command, stdout=sys.stderr).returncode != 0:
+            raise FacesimError("the images could not be rendered; what was said is above")
+    return str(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The command that measures this machine: `profile`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from facesim.cli.options import GroupedCommand, help_all, job_options, own
+
+#: Options of an experiment on which its speed depends, and those that say what its data is.
+EXPERIMENT = (
+    "recipe", "data", "subset", "min_images", "image_size", "channels", "image_feature", "label_feature", "held_out",
+    "cache", "model", "head", "batch", "augment", "mirror_test", "precision", "weight_decay", "clip_norm", "seed",
+)  # fmt: skip
+
+
+@click.command(cls=GroupedCommand)
+@job_options(only=EXPERIMENT)
+@own("--fresh", is_flag=True, help="measure again where there is a profile already")
+@own("--json", "as_json", is_flag=True, help="print JSON for machines")
+@help_all()
+def profile(fresh: bool, as_json: bool, **options: Any) -> None:
+    """Measure what this machine needs for a training, in a few minutes: what a forecast is made from.
+
+    The profile is kept in the cache folder, for this machine, these versions, this network and images of this size.
+    """
+    from rich.console import Console
+
+    from facesim.profiling.display import lines_of, make_watcher
+    from facesim.profiling.profile import profile_of
+    from facesim.spec.job import make_job
+
+    watcher = make_watcher(Console(stderr=as_json), quiet=as_json)
+    try:
+        found, file = profile_of(make_job(**options), fresh=fresh, watcher=watcher)
+    finally:
+        watcher.close()
+    if as_json:
+        click.echo(found.model_dump_json(indent=1))
+        return
+    for line in lines_of(found):
+        click.echo(line)
+    click.echo(f"kept in {file}")

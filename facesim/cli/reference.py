@@ -1,0 +1,115 @@
+"""The command `options`: every option of a study, as documentation and as the JSON schema of a TOML file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import OF_THE_COMMAND, command
+from facesim.spec.job import options, schema_of
+from facesim.spec.options import GROUPS
+
+_INTRODUCTION = """\
+# Options
+
+Every option of `facesim compare` and `facesim run`. On the command line it is written as here: `--learning-rate 0.001`.
+In a TOML file (`--config`) and in Python it has no dashes: `learning_rate = 0.001`, `facesim.run(learning_rate=0.001)`.
+
+Made by `facesim options`; `facesim options --json` prints the JSON schema of a TOML file.
+"""
+
+
+@command("options")
+@click.option("--json", "as_json", is_flag=True, help="print the JSON schema of a TOML file for --config")
+def reference(as_json: bool) -> None:
+    """List every option of a study: its values, default and meaning."""
+    from facesim.cli.study import compare
+
+    if as_json:
+        echo_json(toml_schema(compare))
+    else:
+        echo(markdown(compare).rstrip("\n"))
+
+
+def toml_schema(study: click.Command) -> dict[str, Any]:
+    """The JSON schema of a TOML file with options of the command `study`."""
+    properties = {param.name: _schema(param) for param in _settings(study)}
+    dashed = {name.replace("_", "-"): {"$ref": f"#/properties/{name}"} for name in properties if "_" in name}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "facesim study",
+        "description": "Options of facesim compare and facesim run, as --config takes them",
+        "type": "object",
+        "properties": properties | dashed,
+        "additionalProperties": False,
+    }
+
+
+def _settings(study: click.Command) -> list[click.Option]:
+    """The options that a file can have."""
+    given = [param for param in study.params if isinstance(param, click.Option)]
+    return [param for param in given if param.name not in OF_THE_COMMAND]
+
+
+def _schema(param: click.Option) -> dict[str, Any]:
+    known = options().get(param.name or "")
+    if known:
+        one = schema_of(known)
+    else:
+        one = {"description": param.help, **_type(param)}
+        if isinstance(param.default, (bool, int, str)):
+            one["default"] = param.default
+    if not param.multiple:
+        return one
+    about = {key: one.pop(key) for key in ("description", "default") if key in one}
+    return {**about, "anyOf": [one, {"type": "array", "items": one}]}
+
+
+def _type(param: click.Option) -> dict[str, Any]:
+    if param.is_flag:
+        return {"type": "boolean"}
+    if isinstance(param.type, click.IntRange):
+        limits = {"minimum": param.type.min, "maximum": param.type.max}
+        return {"type": "integer", **{name: limit for name, limit in limits.items() if limit is not None}}
+    if isinstance(param.type, click.Choice):
+        return {"type": "string", "enum": list(param.type.choices)}
+    return {"type": "string"}
+
+
+def markdown(study: click.Command) -> str:
+    """Every option of the command `study` in tables, one a group."""
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for param in study.params:
+        if isinstance(param, click.Option) and (about := getattr(param, "about", None)):
+            groups[about.group].append(_row(param))
+    tables = [
+        "\n".join([f"## {group}\n", "| option | value | default | meaning |", "|---|---|---|---|", *rows])
+        for group, rows in groups.items()
+        if rows
+    ]
+    return "\n\n".join([_INTRODUCTION.rstrip("\n"), *tables]) + "\n"
+
+
+def _row(param: click.Option) -> str:
+    known = options().get(param.name or "")
+    flags = " / ".join(f"`{flag}`" for flag in (*param.opts, *param.secondary_opts))
+    meaning, default = (param.help or "").partition("  [default: ")[0], ""
+    if known:
+        default = known.shown_default
+    elif not param.is_flag or param.secondary_opts:
+        given = param.default if isinstance(param.default, (list, tuple)) else [param.default]
+        default = ", ".join("yes" if value is True else str(value) for value in given if value is not None)
+    cells = [flags, _values(param), default, meaning]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _values(param: click.Option) -> str:
+    if param.is_flag:
+        return ""
+    if isinstance(param.type, click.Choice):
+        return ", ".join(param.type.choices)
+    if param.metavar:
+        return param.metavar
+    return {"integer range": "whole number", "integer": "whole number", "float": "number"}.get(param.type.name, "text")

@@ -1,0 +1,98 @@
+"""Accuracy as a cluster would reach it, replayed in one process of this machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from facesim.backends.local import BACKEND
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.replay import AccuracyForecast, accuracy_forecast, simulated_orders
+from facesim.metrics.files import read_samples
+from facesim.preflight.inputs import Inputs
+from facesim.profiling.stages import follow
+from facesim.runs.directory import Run
+from facesim.spec.job import Job
+from facesim.spec.recovery import Recovery
+from facesim.spec.strategies import Single
+from facesim.training.order import Order, write_orders
+from facesim.util.errors import InputError
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a training reached after each epoch: accuracies 0-1, losses; its mean staleness over all."""
+
+    held_out_accuracy: tuple[float, ...]
+    held_out_loss: tuple[float, ...]
+    loss: tuple[float, ...]
+    staleness_mean: float
+
+
+def curve_of(run: Run) -> Curve:
+    """The curve of a run, from what its training recorded."""
+    samples = read_samples(run.directory)
+    rows = samples[(samples["source"] == "training") & (samples["role"] == "chief")]
+
+    def values(name: str) -> tuple[float, ...]:
+        return tuple(rows[rows["name"] == name]["value"])
+
+    late = values("staleness_mean")
+    return Curve(
+        values("held_out_accuracy"), values("held_out_loss"), values("loss"), sum(late) / len(late) if late else 0.0
+    )
+
+
+def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Inputs, tick: Callable[[], None]) -> Curve:
+    """Train in one process what the job would train on its cluster, in `folder`, which becomes its run directory.
+
+    `orders` are those of the epochs of asynchronous workers; None for a strategy that needs none.
+
+    Raises:
+        InputError: asynchronous workers have no orders, or fewer than epochs.
+        FacesimError: the process failed.
+    """
+    if job.strategy.name == "ps-async" and (orders is None or len(orders) < job.experiment.epochs):
+        raise InputError(
+            f"{len(orders or ())} orders of updates for {job.experiment.epochs} epochs: a replay needs one for each"
+        )
+    job = job.model_copy(update={"recovery": Recovery(checkpoint_s=0), "faults": (), "spot": None})
+    run = Run.create(folder, job)
+    if orders is not None:
+        write_orders(run.directory / "orders.npz", orders)
+    # The tasks of a run of one process, which find the job of the cluster in their run directory.
+    alone = job.model_copy(update={"strategy": Single()})
+    plan = BACKEND.render(alone, run.directory, inputs)
+    tasks = tuple(replace(task, target="facesim.training.tensorflow.replayed:train") for task in plan.tasks)
+    follow(run, replace(plan, tasks=tasks, max_restarts=0), tick, "what a cluster trains could not be replayed")
+    return curve_of(run)
+
+
+def forecast_accuracy(
+    job: Job,
+    profile: Profile,
+    folder: Path,
+    inputs: Inputs,
+    *,
+    seeds: int = 3,
+    replayed_epochs: int | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> AccuracyForecast:
+    """What accuracy the job will reach, from replays with `seeds` seeds; the profile tells its workers' order.
+
+    With `replayed_epochs` only so many are replayed, and the rest is extrapolated, which the forecast marks.
+    """
+    budget = job.experiment.epochs
+    epochs = min(budget, replayed_epochs or budget)
+    curves = []
+    for seed in range(seeds):
+        experiment = job.experiment.model_copy(update={"seed": seed, "epochs": epochs, "evaluate_every": 1})
+        own = job.model_copy(update={"experiment": experiment})
+        orders = None
+        if job.strategy.name == "ps-async":
+            updates = math.ceil(profile.examples / job.update_batch)
+            orders = simulated_orders(profile, job.shape.workers, job.shape.ps, updates, epochs, seed=seed)
+        curves.append(replay(own, orders, folder / f"seed-{seed}", inputs, tick))
+    return accuracy_forecast([curve.held_out_accuracy for curve in curves], budget)

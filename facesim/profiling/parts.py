@@ -1,0 +1,151 @@
+"""The parts of a parameter-server step, each as a function of its own: dispatch, pull, push, compute, optimiser."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, wait
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facesim.training.context import Context
+from facesim.training.tensorflow.forward import forward_of, pulled
+from facesim.training.tensorflow.network import build
+from facesim.training.tensorflow.optimizer import FusedAdam
+from facesim.training.tensorflow.partition import pieces
+from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.ps_async import Workers
+from facesim.training.tensorflow.step import compute_step
+
+#: Small, so that a pull that must not be left out changes nothing that matters.
+_LITTLE = 1e-12
+
+
+class Parts:
+    """Each part of a step of `served`, as something to call that waits until it is done. They overlap in the real step,
+    so they need not add up to it.
+    """
+
+    def __init__(self, context: Context, served: Workers):
+        self._served = served
+        model, optimizer = served.model, served.optimizer
+        held = pieces(model.trainable_variables)
+        scratch = []
+        with served.strategy.scope():
+            for piece in held:
+                with served.strategy.extended.colocate_vars_with(piece):
+                    scratch.append(tf.Variable(tf.zeros_like(piece), trainable=False))
+        local_model, local_optimizer = build(context)
+        some = context.train_indices[: context.experiment.batch]
+        self._batch = index_batch(some, served.labels)
+        images, labels, forward = tf.constant(context.data.images[some]), self._batch[1], forward_of(local_model)
+
+        @tf.function
+        def nothing() -> tf.Tensor:
+            return tf.constant(0)
+
+        @tf.function
+        def pull() -> tf.Tensor:
+            # One element of each is used: the whole of it has to come for that.
+            return tf.add_n([tf.cast(_one(value), tf.float32) for value in pulled(model)])
+
+        @tf.function
+        def push() -> tf.Tensor:
+            stores = [variable.assign(tf.fill(variable.shape, 0.5), read_value=False) for variable in scratch]
+            with tf.control_dependencies(stores):
+                return tf.constant(0)
+
+        @tf.function
+        def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
+            # The gradients are returned because a backward pass that nobody uses would be left out.
+            return compute_step(forward, local_optimizer, served.loss, images, labels, tf.constant(0))
+
+        @tf.function
+        def optimise() -> tf.Tensor:
+            gradients = []
+            for piece in held:
+                with tf.device(piece.device):
+                    gradients.append(tf.fill(piece.shape, 1e-3))
+            return optimizer.apply(gradients, model.trainable_variables)
+
+        self._nothing, self._pull, self._push, self._compute, self._optimise = nothing, pull, push, compute, optimise
+        self.null_step = null_step(lambda: pulled(model), optimizer, model.trainable_variables)
+
+    def all(self) -> dict[str, Callable[[], object]]:
+        """The parts by name, and the whole step."""
+        served = self._served
+        return {
+            "dispatch": self._on_worker(self._nothing),
+            "dispatch, pull": self._on_worker(self._pull),
+            "dispatch, push": self._on_worker(self._push),
+            "compute (in the chief's process)": lambda: self._compute()[0].numpy(),  # noqa: PLW0108
+            "optimiser (on the server)": lambda: self._optimise().numpy(),
+            "a step that computes nothing": self._on_worker(self.null_step),
+            "the whole step": self._on_worker(served.update, served.data, self._batch),
+        }
+
+    def _on_worker(self, function: Callable[..., Any], *arguments: object) -> Callable[[], object]:
+        return lambda: self._served.coordinator.schedule(function, args=arguments).fetch()
+
+
+def null_step(
+    read: Callable[[], list[tf.Tensor]], optimizer: FusedAdam, variables: list[keras.Variable]
+) -> Callable[..., tf.Tensor]:
+    """A step that computes nothing: all is pulled, and a gradient of each piece of `variables` pushed and applied."""
+
+    @tf.function
+    def step() -> tf.Tensor:
+        # Every gradient has to wait for its own parameter, as in a step, and is made where the worker is.
+        gradients = [tf.fill(value.shape, tf.cast(_one(value), value.dtype) * _LITTLE) for value in read()]
+        return optimizer.apply(gradients, variables)
+
+    return step
+
+
+def _one(value: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(value, [-1])[0]
+
+
+def timed(part: Callable[[], object], for_s: float, least: int = 5, most: int = 200) -> list[float]:
+    """Seconds of each call, for about `for_s` seconds."""
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < least or (len(times) < most and time.perf_counter() - begin < for_s):
+        started = time.perf_counter()
+        part()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def median_s(part: Callable[[], object], for_s: float, warm_up: int = 3) -> float:
+    """The median of the seconds that a call takes, once it has been called some times."""
+    for _ in range(warm_up):
+        part()
+    return statistics.median(timed(part, for_s))
+
+
+def rate_per_s(served: Workers, function: Callable[..., Any], in_flight: int, for_s: float) -> tuple[float, int]:
+    """How many calls of `function` a second workers make when `in_flight` of them are under way all the time.
+
+    Returns the rate and the number of calls that it is from.
+    """
+    at_work = {served.schedule_bare(function) for _ in range(in_flight)}
+    done_count, begin, now = 0, time.perf_counter(), 0.0
+    while now < for_s or done_count < 3 * in_flight:
+        done, at_work = wait(at_work, return_when=FIRST_COMPLETED)
+        for each in done:
+            each.result()
+        done_count += len(done)
+        now = time.perf_counter() - begin
+        at_work |= {served.schedule_bare(function) for _ in range(len(done))}
+    wait(at_work)
+    return done_count / now, done_count
+
+
+def small_variables(count: int, size: int) -> list[keras.Variable]:
+    """So many trainable variables of so many numbers: an update of them is messages and nearly no bytes."""
+    return [keras.Variable(np.zeros(size, np.float32), name=f"small_{number}") for number in range(count)]

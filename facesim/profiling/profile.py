@@ -1,0 +1,334 @@
+"""The profile of an experiment on this machine: measured in a few minutes, kept in the user's cache folder, reused.
+
+    profile_of(job) -> facesim.forecast.profile_data.Profile
+
+Everything is measured with the code that trains, in processes that are started as those of a run are:
+
+1. a ring of 2, 3 and 4 processes, for strategies whose workers add up;
+2. three processes one after another, each of which trains alone: steps at three batches, and what surrounds them;
+3. a cluster of a parameter server, on a core of its own where there are two, and four workers: the parts of a step, CPU
+   time of each role, and the saturation test, in which workers compute nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from cluster.topology import free_ports
+from facesim.data.cache import signals_interrupt
+from facesim.forecast.placement import Variable as Placed
+from facesim.forecast.placement import balanced, total
+from facesim.forecast.profile_data import (
+    SCHEMA_VERSION,
+    Compute,
+    FixedTimes,
+    Machine,
+    Profile,
+    Ring,
+    Server,
+    Variable,
+)
+from facesim.preflight.inputs import Inputs, prepare_inputs
+from facesim.profiling import fits, summing
+from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job, measure_peers
+from facesim.spec.backends import Local
+from facesim.spec.job import Job
+from facesim.spec.recovery import Recovery
+from facesim.spec.shape import Shape
+from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
+from facesim.study.result import machine
+from facesim.util.errors import InputError
+from facesim.util.folders import cache_folder, make_own_folder
+
+#: Processes in which the step is measured anew, and workers of the measured cluster.
+REPEATS, WORKERS = 3, 4
+#: A stage that was disturbed is measured again as long as the whole takes no longer than this.
+_WITHIN_S = 300.0
+#: The server of the saturation test is the bottleneck when its core was at least so busy.
+_SATURATED = 0.85
+#: The part of an experiment that speed depends on. Data is in it by what images and classes it has.
+_MATTERS = (
+    "model", "head", "batch", "augment", "mirror_test", "precision", "cache", "weight_decay", "clip_norm",
+    "label_smoothing",
+)  # fmt: skip
+
+
+class Watcher(Protocol):
+    """Is told how a profile goes, to show it."""
+
+    def preparing(self, what: str, done: int, due: int) -> None: ...
+
+    def measuring(self, what: str, number: int, count: int) -> None: ...
+
+    def noticed(self, text: str) -> None: ...
+
+    def tick(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def preparing(self, what: str, done: int, due: int) -> None:
+        pass
+
+    def measuring(self, what: str, number: int, count: int) -> None:
+        pass
+
+    def noticed(self, text: str) -> None:
+        pass
+
+    def tick(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+SILENT = Silent()
+
+
+def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> tuple[Profile, Path]:
+    """The profile of the job's experiment on this machine, and the file that it is in; measured if there is none yet,
+    or if it is to be `fresh`.
+
+    Raises:
+        InputError: the data cannot be used, or the cache folder cannot be written.
+        FacesimError: a process that measures failed.
+    """
+    inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
+    file = _file(job, inputs)
+    if file.exists() and not fresh:
+        try:
+            return _of_these_images(Profile.load(file), job, inputs), file
+        except InputError as damaged:
+            watcher.noticed(f"{damaged}; it is measured again")
+    try:
+        make_own_folder(file.parent)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {file.parent}: {error.strerror}; name a folder that you may write to with FACESIM_CACHE"
+        ) from None
+    with signals_interrupt(), tempfile.TemporaryDirectory(prefix="facesim-profile-") as folder:
+        profile = _measured(job, inputs, Path(folder), watcher)
+        profile.save(file)
+    return profile, file
+
+
+def _file(job: Job, inputs: Inputs) -> Path:
+    """Where the profile of an experiment on this machine is kept."""
+    experiment = job.experiment.model_dump(include=set(_MATTERS))
+    data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}
+    key = {"schema": SCHEMA_VERSION, "machine": _machine(), "experiment": experiment, "data": data}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "profiles" / f"{job.experiment.model}-{digest[:16]}.json"
+
+
+def _machine() -> dict[str, Any]:
+    """What this machine and its software are, as far as speed depends on them."""
+    said = machine()
+    return {name: value for name, value in said.items() if name != "memory_bytes"}
+
+
+def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
+    """A profile that may have been measured with other images of the same kind, for so many as there are here."""
+    train, held_out = _split(job, inputs)
+    fixed = profile.fixed.model_copy(update=_evaluations_s(profile.fixed, train, held_out))
+    return profile.model_copy(update={"examples": train, "fixed": fixed})
+
+
+def _split(job: Job, inputs: Inputs) -> tuple[int, int]:
+    from facesim.data.splits import stratified_split
+
+    parts = stratified_split(inputs.data.labels, job.experiment.held_out, job.experiment.seed)
+    return len(parts[0]), len(parts[1])
+
+
+def _evaluations_s(fixed: FixedTimes, train: int, held_out: int) -> dict[str, float]:
+    return {
+        "evaluation_s": held_out * fixed.evaluation_image_s,
+        "upload_s": train * fixed.evaluation_image_s + fixed.save_s,
+    }
+
+
+def _job(job: Job, strategy: Strategy, shape: Shape | None = None) -> Job:
+    """The job's experiment by another strategy, on this machine."""
+    experiment = job.experiment.model_copy(update={"pretrained": None})
+    return Job(
+        experiment=experiment,
+        strategy=strategy,
+        shape=shape or Shape(),
+        recovery=Recovery(),
+        backend=Local(),
+        sampling_s=0.5,
+    )
+
+
+def batches_of(batch: int) -> list[int]:
+    """Three batches of a worker: that of an update by one, a quarter and a sixteenth, as many workers divide it."""
+    chosen = {batch, max(1, batch // 4), max(1, batch // 16)}
+    return sorted(chosen | {batch * factor for factor in (2, 4)[: 3 - len(chosen)]})
+
+
+class _Stages:
+    """Measures one stage after another, and again what was disturbed while there is time."""
+
+    def __init__(self, count: int, watcher: Watcher):
+        self._count, self._watcher = count, watcher
+        self._number = 0
+        self._begin = time.monotonic()
+        self.disturbances: dict[str, None] = {}
+
+    def run(self, what: str, measure: Callable[[str], Measured]) -> Any:
+        """What `measure` found, which is given a name for a folder of its own."""
+        self._number += 1
+        best: Measured | None = None
+        for attempt in (1, 2):
+            self._watcher.measuring(what, self._number, self._count)
+            begin = time.monotonic()
+            found = measure(f"{self._number}-{attempt}")
+            if best is None or found.disturbance < best.disturbance:
+                best = found
+            now = time.monotonic()
+            if not found.load.disturbances or now - self._begin + (now - begin) > _WITHIN_S:
+                break
+            if attempt == 1:
+                self._watcher.noticed(
+                    f"disturbed while measuring {what}: {' and '.join(found.load.disturbances)}; again"
+                )
+        assert best is not None
+        for told in best.load.disturbances:
+            self.disturbances[f"{what}: {told}"] = None
+        return best.found
+
+
+def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profile:
+    begin = time.monotonic()
+    stages, batches, cores = _Stages(2 + REPEATS, watcher), batches_of(job.experiment.batch), os.cpu_count() or 1
+    alone, served = _job(job, Single()), _job(job, PsAsync(), Shape(workers=WORKERS, ps=1))
+
+    def sums(name: str) -> Measured:
+        ports, token = free_ports(len(summing.PEERS) * max(summing.PEERS)), summing.new_token()
+        arguments = [(rank, ports, token) for rank in range(max(summing.PEERS))]
+        peers = _job(job, AllReduce(), Shape(workers=max(summing.PEERS)))
+        return measure_peers(peers, folder / name, "facesim.profiling.summing:measure", arguments, watcher.tick)
+
+    def computing(name: str, whole: bool) -> Measured:
+        targets, more = {"chief": "facesim.profiling.computing:measure"}, {"chief": (batches, whole)}
+        return measure_job(alone, folder / name, inputs, targets, watcher.tick, more)
+
+    def serving(name: str) -> Measured:
+        server, others = cores_apart()
+        serve = "facesim.profiling.serving:serve"
+        targets = {"chief": "facesim.profiling.serving:measure", "worker": serve, "ps": serve}
+        more = {"chief": (others,), "worker": (others,), "ps": (server,)}
+        return measure_job(served, folder / name, inputs, targets, watcher.tick, more)
+
+    ring = stages.run("sums over a ring", sums)
+    first = stages.run("training alone", lambda name: computing(name, True))
+    others = [stages.run("training alone, again", lambda name: computing(name, False)) for _ in range(1, REPEATS)]
+    cluster = stages.run("a parameter server", serving)
+
+    train, held_out = first["examples"], first["held_out"]
+    variables = tuple(Variable(**each) for each in first["variables"])
+    fixed = FixedTimes(
+        start_s=statistics.median(each["start_s"] for each in (first, *others)),
+        first_step_s=statistics.median(each["first_step_s"] for each in (first, *others)) + first["first_evaluation_s"],
+        evaluation_image_s=first["evaluation_image_s"],
+        checkpoint_s=first["checkpoint_s"],
+        save_s=first["save_s"],
+    )
+    server, notes = _server(variables, cluster)
+    alpha_s, byte_s = fits.ring_constants(*zip(*((row["peers"], row["bytes"], row["seconds"]) for row in ring)), cores)
+    said = machine()
+    return Profile(
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        versions={name: said[name] for name in ("python", "tensorflow", "keras", "facesim")},
+        machine=Machine(
+            processor=said["cpu_model"],
+            cores=cores,
+            sgemm_gflops=first["sgemm_gflops"],
+            convolution_gflops=first["convolution_gflops"],
+        ),
+        model=job.experiment.model,
+        precision=job.experiment.precision,
+        batch=job.experiment.batch,
+        examples=train,
+        compute=tuple(_compute(batch, place, first, others) for place, batch in enumerate(batches)),
+        optimizer_s=first["optimizer_s"],
+        dispatch_s=cluster["parts_s"]["dispatch"],
+        variables=variables,
+        server=server,
+        ring=Ring(alpha_s=alpha_s, byte_s=byte_s),
+        fixed=fixed.model_copy(update=_evaluations_s(fixed, train, held_out)),
+        cpu_s_per_update=cluster["together"]["cpu_s"],
+        parts_s=cluster["parts_s"],
+        measured_s=time.monotonic() - begin,
+        disturbed=bool(stages.disturbances),
+        notes=(*notes, *stages.disturbances),
+    )
+
+
+def _compute(batch: int, place: int, first: dict[str, Any], others: list[dict[str, Any]]) -> Compute:
+    """A step of one batch. Its spread is that within a process; how processes differ is in `repeats_s`."""
+    processes = [each["steps_s"][place] for each in (first, *others)]
+    means = [statistics.fmean(times) for times in processes]
+    parts = first["parts_s"][place]
+    return Compute(
+        batch=batch,
+        step_s=statistics.median(means),
+        forward_s=parts["forward_s"],
+        backward_s=max(0.0, parts["both_s"] - parts["forward_s"]),
+        cv=statistics.median(fits.spread(times) for times in processes),
+        repeats_s=tuple(means),
+    )
+
+
+def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[Server, list[str]]:
+    """What an update costs a server, and what is to be said of how that was measured.
+
+    A server's service of an update is its CPU time for it, by the utilisation law: it has a core of its own, and where
+    workers of the same machine could not keep that busy, it would have served more.
+    """
+    held = [Placed(each.shape, each.held_bytes, each.sent_bytes, each.trainable) for each in variables]
+    small = [Placed((SMALL_SIZE,), 4 * SMALL_SIZE, 4 * SMALL_SIZE)] * SMALL_COUNT
+    tests = [cluster["saturated"], cluster["saturated_by_messages"]]
+    loads = []
+    for placed, test in zip((held, small), tests):
+        load = total(balanced(placed, 1))
+        messages, sent_bytes = load.pull_messages + load.push_messages, load.pull_bytes + load.push_bytes
+        loads.append(fits.Load(messages, sent_bytes, test["cpu_s"]["ps"]))
+    message_s, byte_s = fits.server_constants(loads)
+    service_s = loads[0].service_s
+    parts = cluster["parts_s"]
+    pulling_s = max(0.0, parts["dispatch, pull"] - parts["dispatch"])
+    idle_s = max(service_s, tests[0]["alone_s"] - parts["dispatch"])
+    pushing_s = max(0.0, idle_s - pulling_s)
+    step_s = cluster["alone"]["median_s"] - parts["dispatch"]
+    found = Server(
+        message_s=message_s,
+        byte_s=byte_s,
+        saturation_s=service_s,
+        saturated_updates_per_s=1 / tests[0]["update_s"],
+        overlap=fits.overlap(step_s, parts["compute (in the chief's process)"], pulling_s, pushing_s),
+        latency=idle_s / service_s,
+    )
+    busy, notes = service_s / tests[0]["update_s"], []
+    if cluster["cores"] == 0:
+        notes.append("the parameter server shared the cores with its workers: it could not be given one of its own")
+    elif busy < _SATURATED:
+        notes.append(
+            f"workers of this machine kept the server's core {100 * busy:.0f} % busy: its CPU time tells what it can do"
+        )
+    end = cluster["together"]["drain_steps"]
+    notes.append(f"an epoch's end took {end:.1f} steps with {WORKERS} workers that share these cores")
+    return found, notes

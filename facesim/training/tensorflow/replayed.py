@@ -1,0 +1,197 @@
+"""Training as a cluster would train, in one process: the same updates in the order of the cluster's, the same to the
+bit each time.
+
+Asynchronous workers differ from one process only in which version of the parameters each gradient is taken at. Their
+order (`facesim.training.order`) tells that; here the last versions are kept, each gradient is computed at the one that
+was read, and applied when it was applied. Strategies whose workers make every update together are one process anyway,
+and `local-sgd` is as many sets of parameters as it has workers.
+
+A real cluster's worker may read some variables before and others after an update by another: such a pull counts as one
+of the version at its beginning.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
+from facesim.runs.directory import Run
+from facesim.training.context import Context, open_context
+from facesim.training.loop import fit
+from facesim.training.order import Order, load_orders
+from facesim.training.protocols import Replicas, StepResult
+from facesim.training.tensorflow.forward import forward_of, logits_with
+from facesim.training.tensorflow.network import KerasReplicas, build, vary_dropout
+from facesim.training.tensorflow.objective import loss_for
+from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
+from facesim.training.tensorflow.replicated import slice_of_batch
+from facesim.training.tensorflow.single import Alone
+from facesim.training.tensorflow.step import compiled, compute_step, training_step
+from facesim.training.tensorflow.task import work_in
+from facesim.util.errors import InputError
+
+#: Where in its run directory a replay finds the orders of its epochs.
+ORDERS = "orders.npz"
+
+
+def train(
+    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, pretrained: str | None = None
+) -> None:
+    """A chief that trains alone what the run's job would have trained on its cluster."""
+    run = Run(Path(run_directory))
+    work_in(run.task_directory("chief-0"), 0)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    context = open_context(
+        run, Path(data_directory), Path(checkpoint_directory), "chief", 0, 0, Path(pretrained) if pretrained else None
+    )
+    with context.recorder.timed("build_s"):
+        replicas = _replicas(context)
+    fit(context, replicas)
+
+
+def _replicas(context: Context) -> Replicas:
+    file, name = context.run.directory / ORDERS, context.job.strategy.name
+    if file.exists():
+        return Stale(context, load_orders(file))
+    return Copies(context) if name == "local-sgd" else Alone(context)
+
+
+class Stale(KerasReplicas):
+    """One set of parameters, and the versions of it that the orders' updates read; an order for each epoch.
+
+    Moving statistics are no part of a gradient: each worker reads them with the parameters and writes them when its
+    forward pass is over, so that what others wrote in between is lost. Here, too.
+    """
+
+    steps_per_exchange = 1
+
+    def __init__(self, context: Context, orders: list[Order]):
+        self._labels = context.data.labels
+        self._orders = iter(orders)
+        self._made = 0  # updates, in epochs that are done
+        model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
+        self.exchange_bytes = self.parameter_bytes
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data = iter(examples.dataset())
+        trained = model.trainable_variables
+        statistics = [variable for variable in model.non_trainable_variables if variable.dtype.startswith("float")]
+        # What is read is put here: a gradient can be taken with respect to it, whatever the parameters are meanwhile.
+        read = [tf.Variable(variable.value, dtype=variable.dtype) for variable in trained]
+
+        @compiled
+        def gradient(
+            version: list[tf.Tensor], data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor
+        ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            for held, value in zip(read, version):
+                held.assign(value)
+            seen = [*zip(statistics, version[len(read) :], strict=True)]
+
+            def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable]]:
+                values = [*zip(trained, (each.read_value() for each in read), strict=True), *seen]
+                return logits_with(model, images, values), read
+
+            images, worker = examples.take(next(data), indices)
+            return compute_step(forward, optimizer, loss, images, labels, worker)
+
+        @compiled
+        def apply(gradients: list[tf.Tensor]) -> None:
+            optimizer.apply(gradients, trained)
+
+        @compiled
+        def newest() -> list[tf.Tensor]:
+            return [variable.value.read_value() for variable in (*trained, *statistics)]
+
+        self._gradient, self._apply, self._newest = gradient, apply, newest
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        """An epoch. One batch may be used before those that come earlier: they are taken as far as need be."""
+        try:
+            order = next(self._orders)
+        except StopIteration:
+            raise InputError("there are fewer orders of updates than epochs") from None
+        given, held = iter(batches), list[np.ndarray]()
+        versions, computed = {0: self._newest()}, dict[int, tuple[np.ndarray, list[tf.Tensor]]]()
+        is_read = order.is_read()
+        readers = np.bincount(order.versions_read, minlength=len(order) + 1)
+        for number, applies in order.events():
+            version, batch = int(order.versions_read[number]), int(order.batches[number])
+            if not applies:
+                held += itertools.islice(given, max(0, batch + 1 - len(held)))
+                if len(held) <= batch:  # asked to stop
+                    return
+                packed, gradients = self._gradient(
+                    versions[version], self._data, *index_batch(held[batch], self._labels)
+                )
+                computed[number] = packed.numpy(), gradients
+                readers[version] -= 1
+                if not readers[version]:
+                    del versions[version]
+                continue
+            packed, gradients = computed.pop(number)
+            self._apply(gradients)
+            if is_read[number + 1]:
+                versions[number + 1] = self._newest()
+            yield StepResult(
+                float(packed[0]), int(packed[1]), int(packed[2]), int(order.workers[number]),
+                self._made + version, self._made + number, batch,
+            )  # fmt: skip
+        self._made += len(order)
+
+
+class Copies(KerasReplicas):
+    """`local-sgd`: as many sets of parameters as there are workers, which are averaged every so many steps."""
+
+    def __init__(self, context: Context):
+        count = context.job.replicas
+        built = [build(context) for _ in range(count)]
+        super().__init__(context, *built[0])
+        self.steps_per_exchange, self.exchange_bytes = context.job.strategy.local_steps, self.parameter_bytes
+        self._labels = context.data.labels
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data = iter(examples.dataset())
+        models = [model for model, _ in built]
+        for number, model in enumerate(models):
+            vary_dropout(model, number)
+
+        def local_update(number: int) -> tf.types.experimental.PolymorphicFunction:
+            model, optimizer = built[number]
+            forward = forward_of(model)
+
+            @compiled
+            def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+                indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
+                weight = tf.cast(share > 0, tf.float32)
+                images, _ = examples.take(next(data), indices)
+                return training_step(forward, optimizer, loss, images, labels, tf.constant(number), share=weight)
+
+            return update
+
+        averaged = [
+            copies for copies in zip(*(model.variables for model in models)) if copies[0].dtype.startswith("float")
+        ]
+
+        @compiled
+        def average() -> None:
+            for copies in averaged:
+                mean = tf.add_n([copy.value.read_value() for copy in copies]) / len(copies)
+                for copy in copies:
+                    copy.value.assign(mean)
+
+        self._updates, self._average = [local_update(number) for number in range(count)], average
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        steps = 0
+        for batch in batches:
+            for update in self._updates:
+                yield StepResult.unpack(update(self._data, *index_batch(batch, self._labels)).numpy())
+            steps += 1
+            if steps % self.steps_per_exchange == 0:
+                self._average()
+        if steps % self.steps_per_exchange:
+            self._average()

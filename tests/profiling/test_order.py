@@ -1,0 +1,149 @@
+"""The order of asynchronous updates: recorded and read again, simulated, and what must hold of any."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facesim.forecast.replay import order_of, simulated_orders
+from facesim.forecast.simulate import simulate_async
+from facesim.training.order import Order, OrderRecorder, load_orders, read_orders, write_orders
+from facesim.util.errors import InputError
+
+
+def order(workers, read, batches):
+    return Order(np.array(workers), np.array(read), np.array(batches))
+
+
+@pytest.mark.parametrize(
+    ("read", "batches", "told"), [([0, 2], [0, 1], "did not exist"), ([0, 1], [0, 0], "each of 2 batches once")]
+)
+def test_what_cannot_have_been_is_refused(read, batches, told):
+    with pytest.raises(InputError, match=told):
+        order([0, 0], read, batches)
+
+
+def test_what_is_recorded_is_read_again_by_epochs(tmp_path):
+    file = tmp_path / "order.csv"
+    recorder = OrderRecorder(file)
+    for row in [(1, 0, 0, 0, 0), (1, 1, 1, 0, 1), (2, 1, 0, 2, 2), (2, 0, 1, 2, 3)]:
+        recorder.add(*row)
+    recorder.flush()
+
+    first, second = read_orders(file)
+
+    assert (list(first.workers), list(first.versions_read), list(first.batches)) == ([0, 1], [0, 0], [0, 1])
+    assert list(second.batches) == [1, 0]
+    assert list(second.staleness) == [0, 1]
+
+
+def test_what_came_after_the_checkpoint_from_which_a_run_goes_on_is_replaced(tmp_path):
+    file = tmp_path / "order.csv"
+    before = OrderRecorder(file)
+    for row in [(1, 0, 0, 0, 0), (1, 1, 0, 1, 1), (2, 0, 0, 2, 2)]:
+        before.add(*row)
+    before.flush()
+    with file.open("a") as torn:
+        torn.write("2,1,0")
+    after = OrderRecorder(file)
+    for row in [(2, 1, 1, 2, 2), (2, 0, 0, 2, 3)]:
+        after.add(*row)
+    after.flush()
+
+    _, second = read_orders(file)
+
+    assert list(second.workers) == [1, 0]
+    assert list(second.batches) == [1, 0]
+
+
+def test_an_epoch_that_was_not_ended_is_left_out_and_a_gap_is_told(tmp_path):
+    file = tmp_path / "order.csv"
+    recorder = OrderRecorder(file)
+    recorder.add(1, 0, 0, 0, 0)
+    recorder.add(2, 1, 0, 1, 1)  # the second batch, and no first one
+    recorder.flush()
+    assert len(read_orders(file)) == 1
+
+    recorder.add(2, 2, 0, 1, 4)
+    recorder.flush()
+    with pytest.raises(InputError, match="gaps"):
+        read_orders(file)
+    with pytest.raises(InputError, match="only ps-async records one"):
+        read_orders(tmp_path / "none.csv")
+
+
+def test_a_strategy_without_an_order_writes_no_file(tmp_path):
+    OrderRecorder(tmp_path / "order.csv").flush()
+
+    assert not (tmp_path / "order.csv").exists()
+
+
+def test_orders_are_kept_in_a_file(tmp_path):
+    kept = [order([0, 1], [0, 0], [1, 0]), order([0, 0, 1], [0, 1, 1], [0, 2, 1])]
+
+    write_orders(tmp_path / "orders.npz", kept)
+
+    for before, after in zip(kept, load_orders(tmp_path / "orders.npz"), strict=True):
+        np.testing.assert_array_equal(before.versions_read, after.versions_read)
+        np.testing.assert_array_equal(before.batches, after.batches)
+
+
+@given(
+    speeds=st.lists(st.floats(0.3, 3.0), min_size=1, max_size=6),
+    updates=st.integers(1, 40),
+    cv=st.sampled_from([0.0, 0.1, 0.8]),
+    seed=st.integers(0, 3),
+)
+def test_a_simulated_epoch_has_every_batch_once_and_ends_with_its_last(speeds, updates, cv, seed):
+    run = simulate_async(speeds, [0.02], [0.05], updates + len(speeds), cv=cv, seed=seed)
+
+    found = order_of(run, updates)
+
+    assert len(found) == updates
+    assert sorted(found.batches) == list(range(updates))
+    # A worker has one batch at a time: it reads at the earliest after its own last update.
+    for worker in set(found.workers):
+        own = np.flatnonzero(found.workers == worker)
+        assert np.all(found.versions_read[own][1:] == own[:-1] + 1)
+
+
+@given(read=st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_every_gradient_is_computed_after_its_version_is_made_and_before_it_is_applied(read):
+    versions = [min(value, place) for place, value in enumerate(read)]
+    found = order([0] * len(read), versions, range(len(read)))
+
+    events = found.events()
+
+    assert [update for update, applies in events if applies] == list(range(len(read)))
+    assert set(np.flatnonzero(found.is_read())) == set(versions)
+    for update, version in enumerate(versions):
+        computed = events.index((update, False))
+        assert computed < events.index((update, True))
+        if version:
+            assert events.index((version - 1, True)) < computed
+
+
+def test_mean_staleness_of_simulated_workers_is_one_less_than_they_are(profile):
+    orders = simulated_orders(profile, workers=5, ps=1, updates=300, epochs=2, seed=1)
+
+    for found in orders:
+        assert found.staleness[50:-10].mean() == pytest.approx(4, abs=0.1)
+    assert not np.array_equal(orders[0].workers, orders[1].workers)
+    again = simulated_orders(profile, workers=5, ps=1, updates=300, epochs=2, seed=1)
+    np.testing.assert_array_equal(orders[1].versions_read, again[1].versions_read)
+
+
+def test_one_worker_is_never_late(profile):
+    (found,) = simulated_orders(profile, workers=1, ps=2, updates=20, epochs=1)
+
+    assert list(found.batches) == list(range(20))
+    assert set(found.staleness) == {0}
+
+
+def test_impossible_clusters_are_refused(profile):
+    with pytest.raises(InputError, match="workers is 0"):
+        simulated_orders(profile, workers=0, ps=1, updates=5, epochs=1)
+    with pytest.raises(InputError, match="2 positive numbers"):
+        simulated_orders(profile, workers=2, ps=1, updates=5, epochs=1, relative_speeds=[1.0])

@@ -1,0 +1,97 @@
+"""A cluster's training made again in one process: from the order that a real run recorded, and from a simulated one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from facesim.forecast.replay import simulated_orders
+from facesim.preflight.inputs import prepare_inputs
+from facesim.profiling.accuracy import Curve, curve_of, forecast_accuracy, replay
+from facesim.runs.directory import Run
+from facesim.spec.job import make_job
+from facesim.training.order import Order, read_orders
+from tests.conftest import completed_run
+from tests.integration.cells import train_cells
+
+#: Without dropout and batch statistics, and with enough updates an epoch that workers are in their stride.
+PLAIN = {"model": "plain-cnn", "image_size": 32, "batch": 4, "learning_rate": 0.002, "epochs": 6}
+
+pytestmark = pytest.mark.slow
+
+
+def replayed(options, orders, folder) -> Curve:
+    job = make_job(**options)
+    return replay(job, orders, folder, prepare_inputs(job, lambda *_: None), lambda: None)
+
+
+@pytest.fixture(scope="module")
+def asynchronous(tmp_path_factory, faces) -> Run:
+    """A real run of three workers."""
+    flags = [part for name, value in PLAIN.items() for part in (f"--{name.replace('_', '-')}", value)]
+    shape = ("--strategy", "ps-async", "--workers", 3)
+    return completed_run(tmp_path_factory.mktemp("asynchronous"), "--data", faces, *flags, *shape)
+
+
+def test_the_order_of_a_real_run_is_on_record(asynchronous):
+    orders = read_orders(asynchronous.order_file)
+
+    counted = asynchronous.outcome().counted
+    assert sum(len(order) for order in orders) == counted.updates
+    assert len(orders) == PLAIN["epochs"]
+    staleness = np.concatenate([order.staleness for order in orders])
+    assert {late: int(count) for late, count in enumerate(np.bincount(staleness)) if count} == {
+        int(late): count for late, count in counted.staleness.items()
+    }
+    assert {worker for order in orders for worker in order.workers.tolist()} == {0, 1, 2}
+
+
+def test_replaying_the_order_of_a_real_run_makes_its_loss_curve(asynchronous, faces, tmp_path):
+    real = curve_of(asynchronous)
+    options = PLAIN | {"data": str(faces), "strategy": "ps-async", "workers": 3}
+
+    again = replayed(options, read_orders(asynchronous.order_file), tmp_path / "again")
+
+    assert again.staleness_mean == pytest.approx(real.staleness_mean)
+    # What a pull reads in part before and in part after an update by another is all that differs.
+    np.testing.assert_allclose(again.loss, real.loss, rtol=0.05, atol=0.03)
+    # Another order would not do: one worker's, never late, learns faster.
+    count = len(read_orders(asynchronous.order_file)[0])
+    never_late = Order(np.zeros(count, int), np.arange(count), np.arange(count))
+    alone = replayed(options, [never_late] * PLAIN["epochs"], tmp_path / "alone")
+    distance = np.abs(np.array(again.loss) - real.loss).mean()
+    assert distance < np.abs(np.array(alone.loss) - real.loss).mean() / 2
+
+
+def test_a_replay_is_the_same_to_the_bit_each_time_and_one_worker_s_is_single(faces, tmp_path, profile):
+    options = PLAIN | {"data": str(faces), "epochs": 2}
+    clustered = options | {"strategy": "ps-async", "workers": 1}
+    orders = simulated_orders(profile, workers=1, ps=1, updates=16, epochs=2)
+
+    first, second = (replayed(clustered, orders, tmp_path / name) for name in ("first", "second"))
+    single = replayed(options, None, tmp_path / "single")
+
+    assert first == second
+    np.testing.assert_allclose(first.loss, single.loss, rtol=1e-4)
+
+
+def test_local_sgd_in_one_process_is_that_of_several(faces, tmp_path):
+    options = PLAIN | {"data": str(faces), "epochs": 2}
+    shape = {"workers": 2, "local_steps": 3}
+    real = train_cells(tmp_path / "real", "local-sgd", shape, {"run": options})["run"]
+
+    again = replayed(options | {"strategy": "local-sgd"} | shape, None, tmp_path / "again")
+
+    np.testing.assert_allclose(again.loss, curve_of(real).loss, rtol=1e-3)
+    np.testing.assert_allclose(again.held_out_loss, curve_of(real).held_out_loss, rtol=1e-3)
+
+
+def test_a_forecast_of_accuracy_marks_what_it_did_not_replay(faces, tmp_path, profile):
+    job = make_job(**PLAIN | {"data": str(faces), "strategy": "ps-async", "workers": 4, "epochs": 12})
+    inputs = prepare_inputs(job, lambda *_: None)
+    own = profile.model_copy(update={"examples": 64})
+
+    found = forecast_accuracy(job, own, tmp_path, inputs, seeds=2, replayed_epochs=4)
+
+    assert (found.seeds, found.replayed_epochs, len(found.mean), found.extrapolated) == (2, 4, 12, True)
+    assert np.all((found.low <= found.mean) & (found.mean <= found.high))

@@ -1,0 +1,100 @@
+"""facesim from Python, as far as nothing has to be trained for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from facesim.errors import InputError
+
+import facesim
+
+
+def test_importing_facesim_imports_nothing_else():
+    look = "import sys, facesim; print(len([name for name in sys.modules if name.startswith('facesim.')]))"
+
+    assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "0"
+
+
+def test_reaching_for_the_api_loads_no_framework():
+    look = "import sys, facesim; facesim.run; print(*sys.modules)"
+
+    loaded = set(subprocess.check_output([sys.executable, "-c", look], text=True).split())
+
+    assert not loaded & {"tensorflow", "keras", "boto3", "docker", "matplotlib.pyplot"}
+
+
+@pytest.mark.parametrize("name", facesim.__all__)
+def test_what_is_promised_is_there_and_described(name):
+    assert getattr(facesim, name).__doc__
+    assert name in dir(facesim)
+
+
+def test_what_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        facesim.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value", "message"),
+    [
+        ({"workers": 0}, "workers", 0, "workers 0 is not allowed: greater than or equal to 1"),
+        ({"strategy": "ps-asink"}, "strategy", "ps-asink", "did you mean ps-async"),
+        ({"learning_rat": 1.0}, "learning_rat", 1.0, "unknown option learning_rat; did you mean learning_rate?"),
+        ({"backup_workers": 1}, "backup_workers", 1, "backup_workers 1 means nothing to strategy single"),
+        ({"max_wait": 3.0}, None, None, "max_wait is for spot capacity: give spot, too, or max_run alone"),
+        ({"workers": [2, 4]}, "workers", None, "workers has several values, which make a study: use facesim.Study"),
+        ({"seeds": 3}, "seeds", 3, "seeds is of a study: use facesim.Study"),
+    ],
+)
+def test_wrong_input_is_an_error_with_its_field_in_the_words_of_python(given, field, value, message, tmp_path):
+    with pytest.raises(InputError) as refused:
+        facesim.run(output=tmp_path / "runs", observers=[], **given)
+
+    assert message in str(refused.value)
+    assert "--" not in str(refused.value)
+    assert (refused.value.field, refused.value.value) == (field, value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_line_has_the_same_error_with_flags():
+    with pytest.raises(InputError) as refused:
+        facesim.Study(learning_rate=-1)
+
+    assert refused.value.on_command_line == "--learning-rate -1 is not allowed: greater than 0"
+    assert refused.value.allowed == "greater than 0"
+
+
+def test_lists_make_a_study():
+    study = facesim.Study(strategy=["single", "ps-async"], workers=[2, 4], seeds=3, epochs=5)
+
+    assert len(study) == 9
+    assert study.axes == {"strategy": ("single", "ps-async"), "workers": (2, 4)}
+    assert study.base == {"epochs": 5}
+
+
+def test_an_option_that_takes_a_list_does_not_vary():
+    study = facesim.Study(
+        backend="sagemaker", subnets=["subnet-0a1b2c3d"], security_groups=["sg-0a1b2c3d"], tags=["team=faces"]
+    )
+
+    (job,) = study.jobs()
+    assert (job.backend.subnets, job.backend.tags) == (("subnet-0a1b2c3d",), {"team": "faces"})
+
+
+def test_a_dry_run_is_data_and_starts_nothing(tmp_path, faces):
+    study = facesim.Study(data=str(faces), strategy=["single", "ps-async"], workers=[2, 3], image_size=32)
+
+    told = study.dry_run(tmp_path / "runs")
+
+    names = [one["run_directory"].rpartition("/")[2].split("-", 3)[3] for one in told["runs"]]
+    assert names == ["single-workers2-seed0", "ps-async-workers2-seed0", "ps-async-workers3-seed0"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_no_run_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        facesim.load(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        facesim.compare([tmp_path / "nowhere"])

@@ -1,0 +1,71 @@
+"""Several observers at once; one that fails stops neither the study nor the others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from facesim.errors import FacesimError
+from facesim.observers import JsonLines, Observer, Together
+
+
+class Listening(Observer):
+    def __init__(self):
+        self.heard = []
+
+    def noticed(self, text):
+        self.heard.append(text)
+
+
+class Failing(Observer):
+    def __init__(self, error):
+        self.error, self.asked = error, 0
+
+    def noticed(self, text):
+        self.asked += 1
+        raise self.error
+
+
+def test_everybody_is_told_and_whoever_fails_is_told_nothing_more():
+    first, last, failing = Listening(), Listening(), Failing(ValueError("no such tracker"))
+    together = Together([first, failing, last])
+
+    together.noticed("one")
+    together.noticed("two")
+
+    told = "Failing failed and is told nothing more: ValueError: no such tracker"
+    assert first.heard == last.heard == ["one", told, "two"]
+    assert failing.asked == 1
+
+
+def test_an_output_that_has_gone_is_no_news():
+    listening, gone = Listening(), Failing(BrokenPipeError())
+
+    Together([gone, listening]).noticed("one")
+
+    assert listening.heard == ["one"]
+
+
+def test_all_may_fail():
+    Together([Failing(ValueError()), Failing(KeyError())]).noticed("one")
+
+
+def test_an_interrupt_is_no_failure_of_an_observer():
+    with pytest.raises(KeyboardInterrupt):
+        Together([Failing(KeyboardInterrupt())]).noticed("one")
+
+
+def test_what_happens_is_written_as_it_happens(tmp_path):
+    lines = JsonLines(tmp_path / "study.jsonl")
+
+    lines.preparing("decoding", 3, 9)
+    lines.noticed("careful")
+
+    first, second = map(json.loads, (tmp_path / "study.jsonl").read_text().splitlines())
+    assert first == {"time_unix_s": first["time_unix_s"], "what": "preparing", "phase": "decoding", "done": 3, "due": 9}
+    assert (second["what"], second["text"]) == ("noticed", "careful")
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_starts(tmp_path):
+    with pytest.raises(FacesimError, match="cannot write .*nowhere"):
+        JsonLines(tmp_path / "nowhere" / "study.jsonl")
