@@ -82,6 +82,7 @@ class DockerExecution:
                 run.directory / _SCRATCH / "hosts",
                 shapes=self._emulation.shapes,
                 sampling_s=job.sampling_s,
+                frozen_s=job.recovery.hang_s or None,
             )
         except EngineError as error:
             raise InputError(str(error)) from None

@@ -26,9 +26,6 @@ from facesim.spec.backends import BackendSpec
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
-#: Leaves room for a suffix in a name of 63 letters.
-_LONGEST_STEM = 54
-
 #: How often what hosts print is asked for.
 _LOGS_EVERY_S = 2.0
 
@@ -45,9 +42,9 @@ class SageMakerBackend(Backend):
             )
         site = site_of(job.backend, Account(job.backend.region), [kind for kind, _ in job.groups])
         # A run that goes on is another training job, with the checkpoints of the first.
-        name, lives = job_name(directory), sum(isinstance(event, Submitted) for event in Run(directory).events())
-        again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
-        made = training_job_request(job, again, inputs.folders, site, lineage=name)
+        lives = sum(isinstance(event, Submitted) for event in Run(directory).events())
+        name, lineage = job_name(directory, again=lives), job_name(directory)
+        made = training_job_request(job, name, inputs.folders, site, lineage=lineage)
         if wrong := problems("CreateTrainingJob", made.request):
             raise InputError(f"SageMaker does not take this training job: {'; '.join(wrong)}")
         return made
