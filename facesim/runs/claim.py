@@ -19,6 +19,9 @@ import psutil
 
 from facesim.util.errors import InputError, reason
 
+#: How long the tasks of a command and a node that were killed may take to end.
+_ENDS_S = 3.0
+
 
 class Claim:
     """A file that says who runs a run."""
@@ -43,16 +46,36 @@ class Claim:
                 f"cannot write to {self._file.parent}: {reason(error)}; a run directory has to be writable"
             ) from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._wait_for(lock)
+        except BaseException:
             lock.close()
-            raise InputError(
-                f"{self._file.parent} is still being run by {_names(_alive(self._read()))}; wait for it, or stop it"
-            ) from None
+            raise
         before, self._lock = self._read(), lock
         self._write([])
         self.add(os.getpid())
         return f"{_names(before[:1])} is gone and did not end the run; its place is taken" if before else None
+
+    def _wait_for(self, lock: IO[bytes]) -> None:
+        """Get the lock. When nobody who is known to have it is alive, those who are being ended get some time for it.
+
+        Raises:
+            InputError: somebody has it, or the file system has no locks.
+        """
+        until_s = time.monotonic() + _ENDS_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                alive = _alive(self._read())
+            except OSError as error:
+                raise InputError(
+                    f"cannot lock {self._file}: {reason(error)}; put runs on a file system that has locks (--output)"
+                ) from None
+            if alive or time.monotonic() > until_s:
+                raise InputError(
+                    f"{self._file.parent} is still being run by {_names(alive)}; wait for it, or stop it"
+                ) from None
+            time.sleep(0.05)
 
     @property
     def descriptor(self) -> int:
