@@ -74,6 +74,9 @@ class Look(NamedTuple):
         """Who has it, in words."""
         return names(self.alive)
 
+#: How long the tasks of a command and a node that were killed may take to end.
+_ENDS_S = 3.0
+
 
 class Claim:
     """A file that says who runs a run."""
@@ -100,6 +103,7 @@ class Claim:
                 f"cannot write to {self._file.parent}: {reason(error)}; a run directory has to be writable"
             ) from None
         try:
+<<<<<<< HEAD
             self._have(lock)
         except OSError:
             lock.close()
@@ -107,6 +111,12 @@ class Claim:
                 f"{self._file.parent} is still being run by {Look(True, self._read()).names()}; wait for it, or stop "
                 "it (facesim cancel)"
             ) from None
+=======
+            self._wait_for(lock)
+        except BaseException:
+            lock.close()
+            raise
+>>>>>>> attack2
         before, self._lock = self._read(), lock
         self._write([])
         self.add(os.getpid())
@@ -140,6 +150,28 @@ class Claim:
             return Look(False, ())
         except OSError as error:
             raise InputError(f"cannot read {self._file}: {reason(error)}; ask as the user who runs it") from None
+
+    def _wait_for(self, lock: IO[bytes]) -> None:
+        """Get the lock. When nobody who is known to have it is alive, those who are being ended get some time for it.
+
+        Raises:
+            InputError: somebody has it, or the file system has no locks.
+        """
+        until_s = time.monotonic() + _ENDS_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                alive = _alive(self._read())
+            except OSError as error:
+                raise InputError(
+                    f"cannot lock {self._file}: {reason(error)}; put runs on a file system that has locks (--output)"
+                ) from None
+            if alive or time.monotonic() > until_s:
+                raise InputError(
+                    f"{self._file.parent} is still being run by {_names(alive)}; wait for it, or stop it"
+                ) from None
+            time.sleep(0.05)
 
     @property
     def descriptor(self) -> int:
