@@ -19,6 +19,7 @@ from cluster.processes import NODE
 from facesim.backends.base import Attached, Execution, Request
 from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
+from facesim.planning.beside import forecasts_told, keep_forecast
 from facesim.preflight.checks import preflight
 from facesim.runs.accounting import spent_s
 from facesim.runs.directory import Run
@@ -98,7 +99,13 @@ def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
         if one.inputs and one.request
     ]
     estimates = cleared.notices.pop("cost", [])
-    return {"runs": runs, "notices": cleared.told(), **({"estimate": "; ".join(estimates)} if estimates else {})}
+    forecasts = forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned])
+    return {
+        "runs": runs,
+        "notices": cleared.told(),
+        **({"estimate": "; ".join(estimates)} if estimates else {}),
+        **({"forecast": forecasts} if forecasts else {}),
+    }
 
 
 def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ()) -> list[Run]:
@@ -112,10 +119,13 @@ def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ())
     cleared = preflight(jobs, run_directories(jobs, output), observer.preparing)
     for notice in cleared.told():
         observer.noticed(notice)
+    for forecast in forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned]):
+        observer.noticed(forecast)
     runs = []
     for position, one in enumerate(cleared.planned, 1):
         run = Run.create(one.directory, one.job)
         runs.append(run)
+        keep_forecast(run, one.job, one.inputs)  # before it begins: what it then takes is held against that
         observer.started(run, position, len(jobs))
         try:
             result = _execute(run, one.request, observer)
@@ -200,7 +210,7 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
 def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
     """Follow an execution to its end and write the run's result; returns what that holds.
 
-    `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+    `measurement` is how its numbers are marked, unless the run tells that it, or a part of it, was `emulated`.
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
@@ -217,9 +227,7 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
                 run.record(event)
                 observer.happened(event)
                 causes.note(event)
-                if isinstance(event, Emulated):
-                    measurement = "emulated"
-                elif isinstance(event, NodeEnded):
+                if isinstance(event, NodeEnded):
                     ended = event
     except StillRunning:
         run.claim.release()
@@ -234,6 +242,8 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
         execution.close()
     release(run.directory)
     assert ended is not None, "an execution's last event says how it ended"
+    if any(isinstance(event, Emulated) for event in run.events()):
+        measurement = "emulated"  # a part of it was, even where it has gone on at AWS
     state = ended.outcome.state
     if state is RunState.FAILED:
         failure = ended.reason or _failure(run, causes)

@@ -17,9 +17,10 @@ from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
 from facesim.spec.spot import Spot
 from facesim.util.errors import InputError
-from tests.aws.conftest import SECRET, follow, states, submit
+from tests.aws.conftest import SECRET, follow, submit
 from tests.aws.hosts import OUTCOME
 from tests.aws.relay import Relay
+from tests.support.events import states
 
 
 def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, inputs, tmp_path):
@@ -292,6 +293,28 @@ def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(end
     assert [event["name"] for event in events if event["event"] == "training_job"] == ["facesim-one-again1"]
     assert script.resumed_from == [b"after attempt 1"]
     assert states(events)[-1] == "Completed"
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_run_whose_job_goes_on_at_aws_or_has_completed_there_is_not_started_again(
+    endpoint, job, inputs, tmp_path, script, completed
+):
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    for event in execution.events(0.05):
+        if event is not None and event["event"] == "training_job":
+            break  # as when the command is killed
+    where = BACKENDS["sagemaker"]().open()
+    if completed:
+        script.until.set()
+        assert endpoint.job("facesim-one").ended.wait(20)
+
+    with pytest.raises(
+        InputError, match="facesim attach .*brings home" if completed else "goes on at AWS: `facesim att"
+    ):
+        where.render(job, run.directory, inputs)
+
+    endpoint.job("facesim-one").stop()
 
 
 def test_a_cluster_with_parameter_servers_of_their_own_is_measured_by_what_each_host_has(
