@@ -24,6 +24,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, StateEntered, Submitted, events_in
 from facesim.runs.states import RunState
 from facesim.util.errors import FacesimError, InputError, reason
+from facesim.util.files import open_regular
 
 #: How often what others write is looked at.
 _EVERY_S = 0.2
@@ -297,7 +298,7 @@ class _Tail:
             InputError: the file cannot be read.
         """
         try:
-            with self._file.open("rb") as file:
+            with open_regular(self._file) as file:
                 file.seek(self._read)
                 content = file.read()
         except FileNotFoundError:

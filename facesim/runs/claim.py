@@ -117,7 +117,7 @@ class Claim:
             InputError: the file cannot be read.
         """
         try:
-            with self._file.open("rb") as file:
+            with open_regular(self._file) as file:
                 return Look(_is_locked(file), self._read())
         except FileNotFoundError:
             return Look(False, ())
