@@ -149,6 +149,7 @@ class Supervisor:
 
     def _start(self, names: Iterable[str]) -> None:
         """Start tasks, and the monitor of all of them anew."""
+        self._end(self._monitor, _MONITOR_END_S)  # before, so that what it says is of the tasks that were
         for name in names:
             mine, its = self._context.Pipe()
             self._connecting.discard(name)
@@ -157,7 +158,6 @@ class Supervisor:
             its.close()
             self._pulses.started(name)
         if self._plan.monitor:
-            self._end(self._monitor, _MONITOR_END_S)
             pids = {name: process.pid for name, process in self._processes.items()}
             self._monitor = self._fork(self._plan.monitor, None, pids)
 

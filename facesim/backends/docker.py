@@ -20,7 +20,7 @@ from facesim.backends.training_job import Site, TrainingJob, job_name, training_
 from facesim.metrics.files import SampleWriter
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, NodeEnded, StateEntered
+from facesim.runs.events import Event, FaultDone, NodeEnded, StateEntered, event_of
 from facesim.runs.states import Outcome
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
@@ -59,7 +59,7 @@ class DockerBackend(Backend):
             image.check_present(job.backend.image)
 
     def submit(self, run: Run, request: TrainingJob) -> DockerExecution:
-        run.plan_file.write_text(request.to_json())
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
         return DockerExecution(run, request)
 
 
@@ -82,6 +82,7 @@ class DockerExecution:
                 run.directory / _SCRATCH / "hosts",
                 shapes=self._emulation.shapes,
                 sampling_s=job.sampling_s,
+                frozen_s=job.recovery.hang_s or None,
             )
         except EngineError as error:
             raise InputError(str(error)) from None
@@ -98,8 +99,8 @@ class DockerExecution:
                 yield None
             elif event["event"] == "log":
                 reported = self._followed.printed(event["host"], event["line"], event["time_unix_s"])
-                if reported and reported["event"] == "fault" and reported["kind"] == "interrupt":
-                    self._job.interrupt(reported["notice_s"], reported["for_s"])
+                if isinstance(reported, FaultDone) and reported.kind == "interrupt":
+                    self._job.interrupt(reported.notice_s, reported.for_s or 0.0)
                 if reported:
                     yield reported
             elif event["event"] == "stats":
@@ -112,7 +113,7 @@ class DockerExecution:
                 missing = self._collect_results() or self._followed.missing_outcome(outcome)
                 yield from self._followed.ended(outcome, missing, reason, time_unix_s=event["time_unix_s"], **details)
             else:
-                yield event
+                yield event_of(event)
 
     def close(self) -> None:
         self._job.close()

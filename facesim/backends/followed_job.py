@@ -10,7 +10,7 @@ from typing import Any
 from facesim.backends.log_stream import LogStream
 from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, NodeEnded, ResultsMissing, StateEntered
+from facesim.runs.events import Event, NodeEnded, ResultsMissing, StateEntered, Stopping
 from facesim.runs.states import Outcome, RunState
 
 
@@ -29,13 +29,13 @@ class FollowedJob:
         self._restarts = restarts
         self._state: RunState | None = None
 
-    def printed(self, host: str, line: str, time_unix_s: float) -> dict[str, Any] | None:
+    def printed(self, host: str, line: str, time_unix_s: float) -> Event | None:
         """Keep a line of a host's; the event of the run that it is, if it is one."""
         event = self._log.add(host, line, time_unix_s)
-        if event is None or event["time_unix_s"] <= self._known_until_unix_s:
+        if event is None or event.time_unix_s <= self._known_until_unix_s:
             return None
         # At an interruption hosts stop as well, but the job does not.
-        return None if event["event"] == "stopping" and self._state is RunState.INTERRUPTED else event
+        return None if isinstance(event, Stopping) and self._state is RunState.INTERRUPTED else event
 
     def entered(self, state: StateEntered) -> Iterator[Event]:
         """The job is in another state; after an interruption all its tasks are started again."""

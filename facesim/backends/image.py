@@ -69,7 +69,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="facesim-image-") as made:
         context = Path(made)
         shutil.copytree(wheels, context / "wheels", copy_function=_link_or_copy)
-        (context / "requirements.txt").write_text("\n".join(wanted) + "\n")
+        (context / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
         for package in ("cluster", "facesim"):
             shutil.copytree(
                 _PACKAGES / package, context / "source" / package, ignore=shutil.ignore_patterns(*_LEFT_OUT)

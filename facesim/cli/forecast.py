@@ -70,48 +70,51 @@ def _jobs_of(
     """The jobs that run directories, TOML files or options describe."""
     from facesim.runs.directory import find_runs
     from facesim.spec.job import flat
-    from facesim.spec.study import Study
     from facesim.util.files import read_toml
 
     bases: list[dict[str, Any]] = []
     for source in sources:
         if source.suffix == ".toml":
             content = {name.replace("-", "_"): value for name, value in read_toml(source, "forecast").items()}
-            named = content.pop("strategy", ["single"])
-            for name in named if isinstance(named, list) else [named]:
-                bases.append({"backend": "sagemaker", **content, "strategy": name})
+            bases.append({"backend": "sagemaker", **content})
         else:
-            for run in find_runs([source]):
-                job = run.job()
-                bases.append({**flat(job), "spot": job.spot is not None})
+            jobs = [run.job() for run in find_runs([source])]
+            bases += [{**flat(job), "spot": job.spot is not None} for job in jobs]
     if not bases:
         bases = [{"backend": "sagemaker"}]
-        if profile_file is not None and not given.keys() & {"recipe"}:
+        if profile_file is not None and "recipe" not in given:
             from facesim.forecast.profile_data import Profile
 
             profile = Profile.load(profile_file)
             bases[0] |= {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
-        strategies = strategies or ("single",)
-    wanted = []
-    for base in bases:
-        for name in strategies or (base.get("strategy", "single"),):
-            shared = _fitting({**base, **given})
-            seeds, faults = [shared.pop("seed", 0)], shared.pop("faults", ())
-            shared.pop("strategy", None)
-            wanted += Study(shared, {"strategy": [name]}, seeds, faults).jobs()
-    return wanted
+    return [job for base in bases for job in _study_of(base, given, strategies)]
 
 
-def _fitting(options: dict[str, Any]) -> dict[str, Any]:
-    """The options without those of another backend than theirs, which a run that is forecast elsewhere may have had."""
-    from facesim.spec.job import options as every
+def _study_of(base: dict[str, Any], given: dict[str, Any], strategies: tuple[str, ...]) -> list[Job]:
+    """The jobs of a base with the options that are given over it; a list in a TOML file is several jobs."""
+    from facesim.spec.job import options
+    from facesim.spec.study import Study
 
-    table, backend = every(), options.get("backend", "local")
-    return {
+    table = options()
+    named = strategies or base.get("strategy", "single")
+    names = {"strategy": {named} if isinstance(named, str) else set(named)}
+    names["backend"] = {given.get("backend", base.get("backend", "local"))}
+    # What a run, or a file, has for another strategy or backend than is asked for now.
+    fitting = {
         name: value
-        for name, value in options.items()
-        if not (name in table and table[name].path[0] == "backend" and table[name].of and backend not in table[name].of)
+        for name, value in base.items()
+        if not (name in table and table[name].of and not names[table[name].path[0]] & set(table[name].of))
     }
+    merged = {**fitting, **given, "strategy": named}
+    several = {name: value for name, value in merged.items() if isinstance(value, list | tuple) and value}
+    seeds = merged.pop("seed", None) or 0
+    axes = {
+        name: value
+        for name, value in several.items()
+        if name != "seed" and (name == "strategy" or name not in table or not table[name].several)
+    }
+    shared = {name: value for name, value in merged.items() if name not in axes and value is not None}
+    return Study(shared, axes, seeds if isinstance(seeds, list | tuple) else [seeds]).jobs()
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:
@@ -204,18 +207,19 @@ def _measure_type(
     as_json: bool,
 ) -> int:
     from facesim.cli.study import observers
-    from facesim.planning.calibration import calibration_job
-    from facesim.planning.learning import keep, learn
+    from facesim.planning.calibration import calibration_job, learn_type
     from facesim.runs.states import RunState
     from facesim.spec.job import make_job
-    from facesim.study import runner
+    from facesim.study.runner import dry_run as dry_run_of
+    from facesim.study.runner import run_study
 
     plain = make_job(**{**given, "backend": backend, "instance_type": instance_type})
-    job = calibration_job(plain, profile_for(plain, profile_file, as_json))
+    profile = profile_for(plain, profile_file, as_json)
+    job = calibration_job(plain, profile)
     if dry_run:
-        echo_json(runner.dry_run([job], output))
+        echo_json(dry_run_of([job], output))
         return 0
-    (run,) = runner.run_study([job], output, observers(as_json))
+    (run,) = run_study([job], output, observers(as_json))
     result = run.result()
     if result is None or result.state is not RunState.COMPLETED:
         return 1
@@ -223,8 +227,12 @@ def _measure_type(
         told = f"the numbers are {result.measurement}: nothing is learnt of {instance_type} from them"
         echo_json({"run_directory": str(run.directory), "kept": [], "notice": told}) if as_json else echo(told)
         return 0
-    learnt = learn([run])
-    _print_learnt(learnt, keep(learnt, residuals=False), as_json)
+    speed, outside_s, files = learn_type(result, job, profile)
+    if as_json:
+        told = {"speeds": {instance_type: speed}, "outside_s": outside_s, "kept": files}
+        echo_json({"run_directory": str(run.directory), **told})
+    else:
+        _print_measured({instance_type: speed}, outside_s, files)
     return 0
 
 
@@ -274,9 +282,13 @@ def _print_learnt(learnt: Learnt, files: list[str], as_json: bool) -> None:
             for name, own, was in zip(("little", "half", "full"), learnt.widths, before, strict=True)
         )
     )
-    for name, speed in learnt.speeds.items():
+    _print_measured(learnt.speeds, learnt.outside_s, files)
+
+
+def _print_measured(speeds: dict[str, float], outside_s: dict[str, float], files: list[str]) -> None:
+    for name, speed in speeds.items():
         echo(f"{name} trains like {speed:.3g} reference cores, measured")
-    for name, seconds in learnt.outside_s.items():
+    for name, seconds in outside_s.items():
         echo(f"{name.removesuffix('_s')} takes {seconds:.0f} s, measured")
     for file in files:
         echo(f"kept in {file}")

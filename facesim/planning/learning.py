@@ -70,19 +70,18 @@ def learn(runs: Sequence[Run]) -> Learnt:
             "had a profile of its experiment when it began (facesim profile)"
         )
     widths = widths_from_runs([each.record.offered_load for each in lessons], [each.residual for each in lessons])
-    return Learnt(tuple(lessons), widths, _speeds(lessons), _outside(lessons), tuple(left_out))
+    measured = [each.result for each in lessons if each.measurement == "measured"]
+    return Learnt(tuple(lessons), widths, _speeds(lessons), outside_of(measured), tuple(left_out))
 
 
-def keep(learnt: Learnt, residuals: bool = True) -> list[str]:
-    """Keep what was learnt for later forecasts: intervals, if `residuals`, in place of those of earlier runs, speeds
-    and times beside what is kept already. Returns the files.
+def keep(learnt: Learnt) -> list[str]:
+    """Keep what was learnt for later forecasts: intervals in place of those of earlier runs, speeds and times beside
+    what is kept already. Returns the files.
     """
-    files = []
-    if residuals:
-        file = residuals_file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_residuals(file, [(each.record.offered_load, each.residual) for each in learnt.lessons])
-        files.append(file)
+    file = residuals_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_residuals(file, [(each.record.offered_load, each.residual) for each in learnt.lessons])
+    files = [file]
     if learnt.speeds:
         save_speeds(learnt.speeds, "facesim calibrate, from runs at AWS")
         files.append(instances_file())
@@ -128,16 +127,15 @@ def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
     return {name: statistics.median(speeds) for name, speeds in found.items()}
 
 
-def _outside(lessons: Sequence[Lesson]) -> dict[str, float]:
-    """Seconds outside of the script, from measured runs: until instances start, download, upload."""
-    states = {"starting_s": "Starting", "download_s": "Downloading", "upload_s": "Uploading"}
+def outside_of(results: Sequence[Result]) -> dict[str, float]:
+    """Seconds outside of the script of runs at AWS without an interruption: until instances start, download, upload."""
+    states = {"starting_s": RunState.STARTING, "download_s": RunState.DOWNLOADING, "upload_s": RunState.UPLOADING}
     found: dict[str, list[float]] = {name: [] for name in states}
-    for each in lessons:
-        if each.measurement != "measured" or each.result.billing is None or each.result.billing.interruptions:
+    for result in results:
+        if result.billing is None or result.billing.interruptions:
             continue
-        spans = each.result.billing.transitions
         for name, state in states.items():
-            own = [span.seconds for span in spans if span.state == state]
+            own = [span.seconds for span in result.billing.transitions if span.state == state]
             if own:
                 found[name].append(sum(own))
     return {name: statistics.median(seconds) for name, seconds in found.items() if seconds}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from facesim.forecast.profile_data import Profile
-from facesim.profiling.profile import Silent, Watcher, profile_of
+from facesim.profiling.profile import SILENT, Watcher, profile_of
 from facesim.profiling.profile import saved_profile as saved
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
     return saved(job, inputs)
 
 
-def have_profile(job: Job, watcher: Watcher | None = None) -> Profile:
+def have_profile(job: Job, watcher: Watcher = SILENT) -> Profile:
     """The profile of a job's experiment on this machine, measured now if there is none.
 
     Raises:
         InputError: the data cannot be used.
         FacesimError: a process that measures failed.
     """
-    return profile_of(job, watcher=watcher or Silent())[0]
+    return profile_of(job, watcher=watcher)[0]
 
 
 def how_to_have_one(job: Job) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facesim.billing.catalogue import instance
 from facesim.billing.market import market
 from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
 from facesim.preflight.leakage import check_unseen
@@ -137,6 +138,17 @@ def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
             yield from _refused(check_memory, [one.job], [len(one.inputs.data.names)])
 
 
+def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether instances are named for their GPUs where jobs train with what this machine has."""
+    for one in planned:
+        for name, _ in one.job.groups if not one.job.backend.costs_money else ():
+            if gpu := instance(name).accelerator:
+                yield (
+                    f"{name} has a GPU ({gpu}), which --backend {one.job.backend.name} does not emulate: it trains "
+                    f"with what this machine has, and its times say nothing about {name}"
+                )
+
+
 def _leakage(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether a network would be tested on images that it was trained on."""
     for one in planned:
@@ -222,6 +234,7 @@ def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
 CHECKS: dict[str, Check] = {
     "data": _data,
     "memory": _memory,
+    "accelerators": _accelerators,
     "leakage": _leakage,
     "writable": _writable,
     "room": _room,

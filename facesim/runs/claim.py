@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,9 +21,11 @@ from typing import IO, Any, NamedTuple
 import psutil
 
 from facesim.util.errors import InputError, reason
+from facesim.util.files import open_regular, read_text
 
-#: For so long a lock that nobody alive has signed is waited for: `look` has it for a moment.
-_MOMENT_S, _PAUSE_S = 0.5, 0.01
+#: How long a lock that nobody alive has signed is waited for: the tasks of a command and a node that were killed may
+#: take so long to end, and `look` has it for a moment.
+_ENDS_S, _PAUSE_S = 3.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -90,38 +93,22 @@ class Claim:
         if self._lock:
             return None
         try:
+            with suppress(FileNotFoundError):
+                open_regular(self._file).close()  # what is no file, such as a pipe, would be waited for
             lock = self._file.open("ab")
         except OSError as error:
             raise InputError(
                 f"cannot write to {self._file.parent}: {reason(error)}; a run directory has to be writable"
             ) from None
         try:
-            self._have(lock)
-        except OSError:
+            self._wait_for(lock)
+        except BaseException:
             lock.close()
-            raise InputError(
-                f"{self._file.parent} is still being run by {Look(True, self._read()).names()}; wait for it, or stop "
-                "it (facesim cancel)"
-            ) from None
+            raise
         before, self._lock = self._read(), lock
         self._write([])
         self.add(os.getpid())
         return f"{names(before[:1])} is gone and did not end the run; its place is taken" if before else None
-
-    def _have(self, lock: IO[bytes]) -> None:
-        """Lock the file for this process alone, even if others look at it now.
-
-        Raises:
-            OSError: somebody has it.
-        """
-        until_s = time.monotonic() + _MOMENT_S
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if Look(True, self._read()).alive or time.monotonic() > until_s:
-                    raise
-                time.sleep(_PAUSE_S)
 
     def look(self) -> Look:
         """Who has the run now. Takes nothing.
@@ -136,6 +123,29 @@ class Claim:
             return Look(False, ())
         except OSError as error:
             raise InputError(f"cannot read {self._file}: {reason(error)}; ask as the user who runs it") from None
+
+    def _wait_for(self, lock: IO[bytes]) -> None:
+        """Get the lock. When nobody who is known to have it is alive, those who are being ended get some time for it.
+
+        Raises:
+            InputError: somebody has it, or the file system has no locks.
+        """
+        until_s = time.monotonic() + _ENDS_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                alive = Look(True, self._read()).alive
+            except OSError as error:
+                raise InputError(
+                    f"cannot lock {self._file}: {reason(error)}; put runs on a file system that has locks (--output)"
+                ) from None
+            if alive or time.monotonic() > until_s:
+                raise InputError(
+                    f"{self._file.parent} is still being run by {names(alive)}; wait for it, or stop it "
+                    "(facesim cancel)"
+                ) from None
+            time.sleep(_PAUSE_S)
 
     @property
     def descriptor(self) -> int:
@@ -163,7 +173,7 @@ class Claim:
 
     def _read(self) -> tuple[Holder, ...]:
         try:
-            holders = json.loads(self._file.read_text(encoding="utf-8"))
+            holders = json.loads(read_text(self._file))
         except (OSError, ValueError, RecursionError):
             return ()
         if not isinstance(holders, list):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
-from facesim.util.files import write_json
+from facesim.util.files import read_text, write_json
 from facesim.util.unused import Unused
 
 #: The version of the files that this facesim writes. It grows when an earlier facesim could misunderstand them.
@@ -412,7 +412,7 @@ def read_json(path: Path) -> Any:
         InputError: it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except RecursionError:
         raise InputError(f"cannot read {path}: it is nested too deep to be JSON of facesim's; {_REMEDY}") from None
     except (OSError, ValueError) as error:

@@ -210,7 +210,7 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
 def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
     """Follow an execution to its end and write the run's result; returns what that holds.
 
-    `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+    `measurement` is how its numbers are marked, unless the run tells that it, or a part of it, was `emulated`.
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
@@ -227,9 +227,7 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
                 run.record(event)
                 observer.happened(event)
                 causes.note(event)
-                if isinstance(event, Emulated):
-                    measurement = "emulated"
-                elif isinstance(event, NodeEnded):
+                if isinstance(event, NodeEnded):
                     ended = event
     except StillRunning:
         run.claim.release()
@@ -244,6 +242,8 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
         execution.close()
     release(run.directory)
     assert ended is not None, "an execution's last event says how it ended"
+    if any(isinstance(event, Emulated) for event in run.events()):
+        measurement = "emulated"  # a part of it was, even where it has gone on at AWS
     state = ended.outcome.state
     if state is RunState.FAILED:
         failure = ended.reason or _failure(run, causes)

@@ -186,11 +186,11 @@ def test_max_run_counts_every_attempt_and_no_waiting(tmp_path):
 def test_who_waits_too_long_for_capacity_gives_up(tmp_path):
     chief = task(tmp_path, "chief", "work", 600)
 
-    events = follow(life(tmp_path, chief, capacity=Stays((0, 0.5), (600, 900)), max_wait_s=1.5))
+    events = follow(life(tmp_path, chief, capacity=Stays((0, 2), (600, 900)), max_wait_s=3.5))
 
     assert events[-1]["outcome"] == "max_wait_time_exceeded"
     assert states(events) == [*ATTEMPT, "Interrupted"]
-    assert 1.4 < events[-1]["time_unix_s"] - events[0]["time_unix_s"] < 3
+    assert 3.4 < events[-1]["time_unix_s"] - events[0]["time_unix_s"] < 6
 
 
 def test_max_wait_counts_running_too(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from facesim.cli import main
+from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.jobs import forecast_of, record_of, write_forecast
 from facesim.planning.saved import (
     instances_file,
@@ -282,6 +283,33 @@ def test_calibrating_learns_from_runs_and_later_plans_know(profile, plan, tmp_pa
     assert not any("the speed of ml.m5.xlarge is assumed" in text for text in row["assumptions"])
 
 
+def test_a_measured_type_is_known_from_then_on_also_one_that_nobody_knew(profile, plan, tmp_path):
+    plain = make_job(backend="sagemaker", instance_type="ml.g5.xlarge")
+    job = calibration_job(plain, profile)
+    assert job.strategy.name == "single" and job.max_run_s
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 2
+    billing = {
+        "transitions": [
+            {"state": name, "begin_unix_s": begin, "end_unix_s": end, "billable": name != "Starting"}
+            for name, begin, end in (("Starting", 0, 200), ("Downloading", 200, 260), ("Uploading", 400, 405))
+        ],
+        **dict.fromkeys(("hosts", "training_s", "billable_s", "waiting_s", "on_demand_usd", "spot_usd", "cost_usd"), 1),
+    }
+    result = Result(
+        strategy="single", backend="sagemaker", seed=0, state="Completed", measurement="measured", training_s=7.0,
+        updates=1001, phases={"first_step_s": 1.0}, billing=billing,
+    )  # fmt: skip
+
+    speed, outside_s, files = learn_type(result, job, profile)
+
+    # 60 ms a step on this machine, whose kernel is worth two reference cores, and 6 ms there.
+    assert speed == pytest.approx(2 * 10)
+    assert saved_hosts()["ml.g5.xlarge"].relative_speed == pytest.approx(20)
+    assert outside_s == saved_outside() == {"starting_s": 200, "download_s": 60, "upload_s": 5}
+    assert files == [str(instances_file()), str(outside_file())]
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 0
+
+
 def test_emulated_runs_teach_nothing_about_instances(profile, tmp_path, capsys):
     job = make_job(strategy="ps-async", epochs=20)
     ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.5, "emulated")
@@ -333,6 +361,25 @@ def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp
 
     shapes = [each["shape"] for each in json.loads(capsys.readouterr().out)]
     assert shapes == ["single on ml.c5.xlarge", "ps-sync, 3 workers, 1 ps on ml.c5.xlarge"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch = 5\n", "unknown option --epoch"),
+        ("epoch = [5, 6]\n", "unknown option --epoch"),
+        ('epochs = "many"\n', "--epochs 'many' is not allowed"),
+        ("epochs = \n", "cannot be read as TOML"),
+        ('strategy = "ps"\n', "'ps' is not allowed"),
+    ],
+)
+def test_a_toml_file_with_something_wrong_is_told(file, tmp_path, capsys, content, message):
+    study = tmp_path / "study.toml"
+    study.write_text(content)
+
+    assert main(["forecast", str(study), "--profile", str(file), "--output", str(tmp_path / "runs")]) == 2
+
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ class SageMakerJob:
                 return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
         return "stop"
 
-    def _read_logs(self) -> Iterator[dict[str, Any]]:
+    def _read_logs(self) -> Iterator[Event]:
         """Take what hosts printed since the last time; yield the events of the run that it tells."""
         with asking("read the training job's logs"):
             lines = list(self._logs.new())
@@ -341,7 +341,7 @@ class SageMakerJob:
         """Logs, results and metrics of a job that has ended, then how it did."""
         if not description:  # it was killed, and told so
             return
-        (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str))
+        (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)
         deadline = time.monotonic() + _LATE_S
         if description.get("TrainingStartTime"):
