@@ -161,10 +161,9 @@ class Run:
         result = self.result
         facts: dict[str, Any] = {"run": self.id, "state": self.state, "trained together?": self.verdict}
         if result:
-            accuracy = None if result.held_out_accuracy is None else f"{100 * result.held_out_accuracy:.1f} %"
-            training = None if result.training_s is None else f"{result.training_s:.1f} s"
-            facts |= {"held-out accuracy": accuracy, "training": training, "measurement": result.measurement}
-            facts |= {"why it failed": result.failure}
+            facts["held-out accuracy"] = result.held_out_accuracy and f"{100 * result.held_out_accuracy:.1f} %"
+            facts["training"] = result.training_s and f"{result.training_s:.1f} s"
+            facts |= {"measurement": result.measurement, "why it failed": result.failure}
         return table([(name, str(value)) for name, value in facts.items() if value is not None])
 
 
@@ -197,7 +196,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The comparison in words: a sentence for each row that is compared."""
+        """The comparison in words, a sentence for each row that is compared."""
         return "\n".join(headline.text for headline in self.report.headlines)
 
     @property
@@ -225,8 +224,7 @@ class Comparison:
         """Write the report, with its plots, as one HTML file that needs nothing else.
 
         Raises:
-            InputError: it cannot be written.
-            DiskFull: there is no room for it.
+            InputError, DiskFull: it cannot be written.
         """
         from facesim.report.html import write_html
 
@@ -366,9 +364,8 @@ def run(
     Traceback (most recent call last):
     facesim.util.errors.InputError: strategy 'ps-asink' is not allowed: must be one of ...; did you mean ps-async?
     """
-    for name in ("seeds", "axes", "base"):
-        if name in given:
-            raise InputError(f"{name} is of a study: use facesim.Study(...).run()", field=name, value=given[name])
+    if wrong := next((name for name in ("seeds", "axes", "base") if name in given), None):
+        raise InputError(f"{wrong} is of a study: use facesim.Study(...).run()", field=wrong, value=given[wrong])
     several = [name for name, value in {"strategy": strategy, **given}.items() if _varies(name, value)]
     if several:
         told = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
@@ -421,10 +418,6 @@ def load(path: Path | str) -> Run:
 
     Raises:
         InputError: there is none, or several.
-
-    >>> import facesim
-    >>> facesim.load("runs").state
-    'Completed'
     """
     return Run(directory.find_run(Path(path)))
 
