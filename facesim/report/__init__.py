@@ -12,6 +12,7 @@ verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`
 plots       SVGs, a module for each family of plots
 export      JSON
+notebook    a data frame, a table in HTML
 """
 
 from __future__ import annotations
