@@ -272,13 +272,13 @@ class Recognizer:
             experiment = job.experiment.model_copy(update={"data": str(data), "subset": None})
             others = job.model_copy(update={"experiment": experiment})
             found = assess_others(embedder, _prepared(others, groups), fars)
-        found = mark(self._run, found)
+        evaluation = Evaluation.model_validate(mark(self._run, found))
         try:
             with writing_to(self._run.directory, "make room there"):
-                self._run.keep_evaluation(Evaluation.model_validate(found))
+                self._run.keep_evaluation(evaluation)
         except FacesimError as error:  # what was found can be told nevertheless
             self._notice(f"the evaluation is not kept: {error}")
-        return found
+        return evaluation.model_dump(mode="json", exclude_none=True)
 
     def export(self, output: Path | str, format: str = "keras") -> Exported:
         """Write the model for use without facesim: images in, embedding, logits and probabilities out.
