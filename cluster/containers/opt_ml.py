@@ -32,7 +32,7 @@ def hosts_of(resources: dict[str, Any], directory: Path) -> list[Host]:
             [(group["InstanceType"], group["InstanceGroupName"])] * group["InstanceCount"]
             for group in resources["InstanceGroups"]
         ]
-        kinds = []
+        kinds: list[tuple[str, str]] = []
         while any(waiting):
             kinds.extend(group.pop() for group in waiting if group)
     else:

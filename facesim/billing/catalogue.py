@@ -46,6 +46,7 @@ class Instance:
     gpus: int
     relative_speed: float | None
     network_burst_s: float | None  # None: it does not burst, or that is not known
+    local_storage_gb: int | None = None  # of disks of its own; None: it has none, and is given a volume
 
 
 def instances() -> Mapping[str, Instance]:

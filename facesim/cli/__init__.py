@@ -18,11 +18,14 @@ from facesim.cli import (
     aws,
     completion,
     data,
+    forecast,
     image,
+    plan,
     prices,
     profile,
     recognition,
     reference,
+    runs,
     study,
 )
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
@@ -171,7 +174,7 @@ def facesim() -> None:
 
 facesim.sections = {
     "Train and compare": (study.compare, study.run, study.report, study.baselines),
-    "Forecast": (profile.profile,),
+    "Forecast": (plan.plan, forecast.forecast, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (
         recognition.evaluate,
@@ -180,6 +183,7 @@ facesim.sections = {
         recognition.embed,
         recognition.export,
     ),
+    "Runs": runs.COMMANDS,
     "AWS and containers": (*aws.COMMANDS, image.image, prices.prices),
     "What there is": (about.models, about.recipes, about.doctor, reference.reference, completion.completion),
 }

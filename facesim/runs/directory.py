@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from facesim.runs.claim import Claim
-from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
+from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, events_in
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
-from facesim.spec.job import Job, Recovery
+from facesim.spec.job import Job
 from facesim.util.disk import is_full, no_room, reserve, writing_to
 from facesim.util.errors import DiskFull, InputError, doing, reason
 from facesim.util.files import append, read_bytes, write_text
@@ -26,6 +26,7 @@ from facesim.util.files import append, read_bytes, write_text
 # Not the module's docstring, which Python leaves out when it optimises.
 _FILES = """
 job.json          what was run
+forecast.json     what was forecast of it before it began, where this machine had a profile
 plan.json         the exact processes that ran it
 events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
 metrics/*.jsonl   samples, one file a process that records
@@ -47,6 +48,7 @@ class Run:
         self.id = directory.name
         self.job_file = directory / "job.json"
         self.plan_file = directory / "plan.json"
+        self.forecast_file = directory / "forecast.json"
         self.events_file = directory / "events.jsonl"
         self.metrics = directory / "metrics"
         self.logs = directory / "logs"
@@ -145,6 +147,14 @@ class Run:
         """
         return TaskOutcome.read(self.outcome_file) if _exists(self.outcome_file) else None
 
+    def forecast(self) -> ForecastRecord | None:
+        """What was forecast of the run before it began, or None.
+
+        Raises:
+            InputError: `forecast.json` cannot be read, or is not what facesim writes.
+        """
+        return ForecastRecord.read(self.forecast_file) if _exists(self.forecast_file) else None
+
     def evaluations(self) -> dict[str, Evaluation]:
         """What `facesim evaluate` found, by the data that it was asked about, the newest last.
 
@@ -196,15 +206,7 @@ class Run:
             raise InputError(
                 f"cannot read {self.events_file}: {reason(error)}; leave this run out of the report"
             ) from None
-        events = []
-        for line in lines:
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if event := parse_event(content):
-                events.append(event)
-        return events
+        return list(events_in(lines))
 
     def launched_unix_s(self) -> float:
         """When its tasks were started, or started again, for the last time."""
@@ -244,27 +246,6 @@ class Run:
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
-
-
-def check_writable(recovery: Recovery) -> None:
-    """Make sure that the folder that a user named for checkpoints takes them.
-
-    Raises:
-        InputError: it does not.
-    """
-    if recovery.checkpoint_dir is None:
-        return
-    directory = Path(recovery.checkpoint_dir)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=directory) as probe:
-            probe.write(bytes(1_000_000))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise InputError(
-            f"--checkpoint-dir {directory} cannot be written: {error.strerror}; name a folder that can, with room"
-        ) from None
 
 
 def _launches(event: Event) -> bool:

@@ -81,7 +81,7 @@ class Checkpoints:
         finally:
             temporary.unlink(missing_ok=True)
         for old in [other for other in self.files() if other != file][self._keep - 1 :]:
-            old.unlink(missing_ok=True)
+            _remove(old)
         return file
 
     def files(self) -> list[Path]:
@@ -96,7 +96,7 @@ class Checkpoints:
         `check` looks at one that could be read; with a ValueError it says that it is damaged nevertheless.
         """
         for leftover in self._directory.glob(f".{_PREFIX}*"):  # of a writer that was killed
-            leftover.unlink(missing_ok=True)
+            _remove(leftover)
         for file in self.files():
             try:
                 checkpoint = _read(file)
@@ -115,13 +115,19 @@ class Checkpoints:
         with suppress(OSError):
             file.replace(file.with_name(_DAMAGED + file.name))
             for old in self._numbered(_DAMAGED + _PREFIX)[self._keep :]:
-                old.unlink(missing_ok=True)
+                _remove(old)
 
     def _numbered(self, prefix: str) -> list[Path]:
         """The files called `prefix`, a number, .npz; the highest number first."""
         name = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(_SUFFIX))
         numbers = {file: int(match[1]) for file in self._directory.iterdir() if (match := name.fullmatch(file.name))}
         return sorted(numbers, key=numbers.__getitem__, reverse=True)
+
+
+def _remove(file: Path) -> None:
+    """Remove a file; what somebody else has called like one of ours, and is none, stays."""
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Checkpoint:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from facesim.observers import JsonLines, Observer, Together
 
+from facesim.study.observers import JsonLines, Observer, Together
 from facesim.util.errors import FacesimError
 
 
