@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -11,11 +12,14 @@ import click
 
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
-from facesim.util.errors import InputError
+from facesim.util.errors import FacesimError, InputError
 
 if TYPE_CHECKING:
     from facesim.backends.sagemaker.session import Account
     from facesim.runs.directory import Run
+
+#: How often `logs --follow` looks for more.
+_FOLLOW_EVERY_S = 2.0
 
 _region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
 
@@ -130,20 +134,32 @@ def logs(target: str, host: str | None, follow: bool, region: str | None) -> Non
     """Print what the hosts of a training job at AWS printed."""
     from facesim.backends.sagemaker.calls import OUTCOMES, describe
     from facesim.backends.sagemaker.logs import LogTail
-    from facesim.backends.sagemaker.session import asking, redacted
+    from facesim.backends.sagemaker.session import DeniedError, RefusedError, asking, redacted
 
     name, region = _name_and_region(target, region)
     account = _account(region)
-    tail = LogTail(account.client("logs"), name)
-    while True:
-        ended = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
-        with asking("read the training job's logs"):
-            for line in tail.new():
+    tail, told, ended = LogTail(account.client("logs"), name), "", False
+    while not ended:
+        try:
+            over = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
+            with asking("read the training job's logs"):
+                lines = list(tail.new())
+        except FacesimError as error:
+            if not follow or isinstance(error, (DeniedError, RefusedError)):
+                raise
+            if str(error) != told:
+                told = str(error)
+                echo(f"{told}; trying again", err=True)
+            with contextlib.suppress(FacesimError):  # the user may have signed in again
+                account.renew()
+                tail.logs = account.client("logs")
+        else:
+            for line in lines:
                 if host in (None, line.host):
                     echo(f"{line.host}  {redacted(line.text)}")
-        if ended or not follow:
-            return
-        time.sleep(2.0)
+            ended, told = over or not follow, ""
+        if not ended:
+            time.sleep(_FOLLOW_EVERY_S)
 
 
 @command()
@@ -168,7 +184,17 @@ def policy(name: str, region: str | None, role: str, bucket: str | None, prefix:
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
     jobs run as, or the `trust` of that role."""
     from facesim.backends.sagemaker.policies import policy as written
+    from facesim.spec import aws_names
 
+    for option, given, check in (
+        ("role", role, aws_names.role),
+        ("bucket", bucket, aws_names.bucket),
+        ("prefix", prefix, aws_names.prefix),
+    ):
+        try:
+            given is None or check(given)
+        except ValueError as error:
+            raise InputError(f"--{option} {given} is not allowed: {error}") from None
     account = _account(region)
     places = {
         "PARTITION": account.partition,
