@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from facesim.util.errors import InputError
+from facesim.util.files import read_text
 from facesim.util.folders import cache_folder
 
 _FILE = Path(__file__).with_name("instances.json")
@@ -112,7 +113,7 @@ def _instances(file: Path, written_ns: int | None) -> Mapping[str, Instance]:
 
 def _read_refreshed(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         texts = [content[name] for name in ("region", "date", "source")]
         prices = content["usd_per_hour"].values()
         whole = all(isinstance(text, str) for text in texts) and all(math.isfinite(p) and p > 0 for p in prices)

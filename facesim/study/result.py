@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator
-from importlib.metadata import version
-from typing import Any
 
 import pandas
-import psutil
 
 from facesim.billing.bill import discount_of, make_bill
 from facesim.metrics.collectors import ranks
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
+from facesim.metrics.machine import machine
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit
 from facesim.runs.directory import Run
@@ -74,26 +70,6 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     result = Result.model_validate(content)
     result.write(run.result_file)
     return result
-
-
-def machine() -> dict[str, Any]:
-    """What this machine is and which versions ran, for those who compare results later. No host or user name."""
-    return {
-        "cpu_count": os.cpu_count(),
-        "cpu_model": _cpu_model(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("tensorflow", "keras", "facesim")},
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:

@@ -90,10 +90,6 @@ def follow(run: Run, execution: SageMakerJob, on: Callable[[dict[str, Any]], Non
     return events
 
 
-def states(events: list[dict]) -> list[str]:
-    return [event["state"] for event in events if event["event"] == "state"]
-
-
 @pytest.fixture
 def refuse(endpoint, monkeypatch):
     """Let the server answer an operation with an error, the first `times` times."""

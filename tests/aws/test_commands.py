@@ -140,16 +140,16 @@ def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
 
 
 def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, refuse, capsys, monkeypatch):
-    monkeypatch.setattr("facesim.cli.aws._FOLLOW_EVERY_S", 0.05)
+    monkeypatch.setattr("facesim.backends.sagemaker.backend._LOGS_EVERY_S", 0.05)
     refuse(LogsResponse, "get_log_events", "ServiceUnavailableException", times=8)
     refuse(SageMakerResponse, "describe_training_job", "ExpiredTokenException", times=2)
 
     assert main(["logs", str(ended.directory), "--follow"]) == 0
 
-    told = capsys.readouterr()
-    assert "algo-1  hello from algo-1, attempt 1" in told.out
-    assert "sign in again; trying again" in told.err
-    assert "AWS itself has trouble" in told.err
+    told = capsys.readouterr().out
+    assert "algo-1  hello from algo-1, attempt 1" in told
+    assert "sign in again; it is asked again" in told
+    assert "AWS itself has trouble" in told
     refuse(LogsResponse, "get_log_events", "AccessDeniedException")
     assert main(["logs", str(ended.directory), "--follow"]) != 0
 
@@ -169,14 +169,23 @@ def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):
     assert "cannot describe the training job facesim-nobody" in capsys.readouterr().err
 
 
-def test_a_run_of_another_backend_cannot_be_attached(endpoint, tmp_path, capsys):
-    run = tmp_path / "local-run"
-    run.mkdir()
-    (run / "job.json").write_text("{}")
+def test_jobs_at_aws_are_listed_and_told_in_the_words_of_every_backend(ended, capsys):
+    assert main(["list", "--backend", "sagemaker", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert main(["status", str(ended.directory), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
 
-    assert main(["attach", str(run)]) == 2
-
-    assert "did not run at AWS" in capsys.readouterr().err
+    assert (listed["name"], listed["state"], listed["running"]) == (f"facesim-{ended.id}", "Completed", False)
+    assert (told["state"], told["running"], told["strategy"]) == ("Completed", False, "single")
+    assert [name for name, _, _ in told["spans"]][-1] == "Completed"
+    assert told["description"]["TrainingJobStatus"] == "Completed"
+    assert main(["logs", str(ended.directory), "--host", "algo-1", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["source"] for line in lines} == {"algo-1"}
+    assert main(["cancel", str(ended.directory), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "name": f"facesim-{ended.id}", "state": "Completed", "ended_before": True,
+    }  # fmt: skip
 
 
 def test_ctrl_c_can_leave_the_job_and_attach_takes_it_up(endpoint, options, tmp_path, script):

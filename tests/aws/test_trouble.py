@@ -20,7 +20,8 @@ from facesim.cli import main
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.states import RunState
 from facesim.util.errors import InputError
-from tests.aws.conftest import follow, states, submit
+from tests.aws.conftest import follow, submit
+from tests.support.events import states
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
 QUOTA = (

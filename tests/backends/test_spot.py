@@ -18,6 +18,7 @@ from facesim.billing import make_bill
 from facesim.billing.market import Capacity, Market, market
 from facesim.spec.spot import Spot
 from tests.conftest import still_running
+from tests.support.events import named, states
 
 TICK_S = 0.05
 M5 = "ml.m5.2xlarge"
@@ -59,14 +60,6 @@ def follow(execution: LifeCycle, on: Callable[[dict], None] = lambda event: None
     pids = [event["pid"] for event in events if event["event"] in ("node_started", "task_started")]
     assert not still_running(pids)
     return events
-
-
-def states(events: list[dict]) -> list[str]:
-    return [event["state"] for event in events if event["event"] == "state"]
-
-
-def named(events: list[dict], name: str) -> list[dict]:
-    return [event for event in events if event["event"] == name]
 
 
 ATTEMPT = ["Starting", "Downloading", "Training"]

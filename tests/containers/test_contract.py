@@ -179,7 +179,7 @@ class Executed:
             execution.close()
         self.left = place.left(self.run)
         state = Outcome(self.end["outcome"]).state
-        self.result = finish(self.run, state, self.end.get("reason"), self.where.measurement, 1.0)
+        self.result = finish(self.run, state, self.end.get("reason"), job.backend.measurement, 1.0)
 
     def _trains(self) -> bool:
         return any('"epoch"' in file.read_text() for file in self.run.metrics.glob("*.jsonl"))

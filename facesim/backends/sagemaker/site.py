@@ -105,7 +105,7 @@ def stage_source() -> Path:
         here = Path(package.__path__[0])
         shutil.copytree(here, folder / here.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(__file__).with_name("bootstrap.py"), folder / "bootstrap.py")
-    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
+    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n", encoding="utf-8")
     return folder
 
 
