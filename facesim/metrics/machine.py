@@ -1,4 +1,4 @@
-"""What this machine is and which versions run on it."""
+"""What the machine is that a run was made on, and which versions ran."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 
 def machine() -> dict[str, Any]:
-    """What this machine is and which versions ran, for whoever compares results later. No host or user name."""
+    """What this machine is and which versions ran, for those who compare results later. No host or user name."""
     return {
         "cpu_count": os.cpu_count(),
         "cpu_model": _cpu_model(),
@@ -24,7 +24,7 @@ def machine() -> dict[str, Any]:
 
 def _cpu_model() -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.hosted.cgroup import available_cpus
 from cluster.topology import free_ports
 from facesim.data.cache import signals_interrupt
 from facesim.forecast.placement import Variable as Placed
@@ -145,7 +145,14 @@ def profile_file(job: Job, inputs: Inputs) -> Path:
 def _machine() -> dict[str, Any]:
     """What this machine and its software are, as far as speed depends on them."""
     said = machine()
-    return {name: value for name, value in said.items() if name != "memory_bytes"}
+    return {name: value for name, value in said.items() if name != "memory_bytes"} | {"cores": _cores()}
+
+
+def _cores() -> int:
+    """Those that this process, and all that it starts, may use: fewer than the machine's in a container, or where it is
+    kept to some of them.
+    """
+    return max(1, round(available_cpus()))
 
 
 def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
@@ -222,7 +229,7 @@ class _Stages:
 
 def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profile:
     begin = time.monotonic()
-    stages, batches, cores = _Stages(2 + REPEATS, watcher), batches_of(job.experiment.batch), os.cpu_count() or 1
+    stages, batches, cores = _Stages(2 + REPEATS, watcher), batches_of(job.experiment.batch), _cores()
     alone, served = _job(job, Single()), _job(job, PsAsync(), Shape(workers=WORKERS, ps=1))
 
     def sums(name: str) -> Measured:
@@ -323,13 +330,17 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
     idle_s = max(service_s, tests[0]["alone_s"] - parts["dispatch"])
     pushing_s = max(0.0, idle_s - pulling_s)
     step_s = cluster["alone"]["median_s"] - parts["dispatch"]
+    overlap, latency = 1.0, 1.0
+    if cluster["cores"]:  # on one core nothing overlaps, and the worker's own work takes its time from the server's
+        overlap = fits.overlap(step_s, parts["compute (in the chief's process)"], pulling_s, pushing_s)
+        latency = idle_s / service_s
     found = Server(
         message_s=message_s,
         byte_s=byte_s,
         saturation_s=service_s,
         saturated_updates_per_s=1 / tests[0]["update_s"],
-        overlap=fits.overlap(step_s, parts["compute (in the chief's process)"], pulling_s, pushing_s),
-        latency=idle_s / service_s,
+        overlap=overlap,
+        latency=latency,
     )
     busy, notes = service_s / tests[0]["update_s"], []
     if cluster["cores"] == 0:
