@@ -23,8 +23,9 @@ import psutil
 from facesim.util.errors import InputError, reason
 from facesim.util.files import open_regular, read_text
 
-#: For so long a lock that nobody alive has signed is waited for: `look` has it for a moment.
-_MOMENT_S, _PAUSE_S = 0.5, 0.01
+#: How long a lock that nobody alive has signed is waited for: the tasks of a command and a node that were killed may
+#: take so long to end, and `look` has it for a moment.
+_ENDS_S, _PAUSE_S = 3.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,6 @@ class Look(NamedTuple):
         """Who has it, in words."""
         return names(self.alive)
 
-#: How long the tasks of a command and a node that were killed may take to end.
-_ENDS_S = 3.0
-
 
 class Claim:
     """A file that says who runs a run."""
@@ -103,39 +101,14 @@ class Claim:
                 f"cannot write to {self._file.parent}: {reason(error)}; a run directory has to be writable"
             ) from None
         try:
-<<<<<<< HEAD
-            self._have(lock)
-        except OSError:
-            lock.close()
-            raise InputError(
-                f"{self._file.parent} is still being run by {Look(True, self._read()).names()}; wait for it, or stop "
-                "it (facesim cancel)"
-            ) from None
-=======
             self._wait_for(lock)
         except BaseException:
             lock.close()
             raise
->>>>>>> attack2
         before, self._lock = self._read(), lock
         self._write([])
         self.add(os.getpid())
         return f"{names(before[:1])} is gone and did not end the run; its place is taken" if before else None
-
-    def _have(self, lock: IO[bytes]) -> None:
-        """Lock the file for this process alone, even if others look at it now.
-
-        Raises:
-            OSError: somebody has it.
-        """
-        until_s = time.monotonic() + _MOMENT_S
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if Look(True, self._read()).alive or time.monotonic() > until_s:
-                    raise
-                time.sleep(_PAUSE_S)
 
     def look(self) -> Look:
         """Who has the run now. Takes nothing.
@@ -162,16 +135,16 @@ class Claim:
             try:
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                alive = _alive(self._read())
+                alive = Look(True, self._read()).alive
             except OSError as error:
                 raise InputError(
                     f"cannot lock {self._file}: {reason(error)}; put runs on a file system that has locks (--output)"
                 ) from None
             if alive or time.monotonic() > until_s:
                 raise InputError(
-                    f"{self._file.parent} is still being run by {_names(alive)}; wait for it, or stop it"
+                    f"{self._file.parent} is still being run by {names(alive)}; wait for it, or stop it (facesim cancel)"
                 ) from None
-            time.sleep(0.05)
+            time.sleep(_PAUSE_S)
 
     @property
     def descriptor(self) -> int:
