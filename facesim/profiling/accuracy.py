@@ -102,7 +102,7 @@ def forecast_accuracy(
         if job.strategy.name == "ps-async":
             orders = simulated_orders(
                 profile, job.shape.workers, job.shape.ps, updates_of_epoch(own, inputs), epochs,
-                batch=job.update_batch, seed=seed,
+                batch=job.update_batch, shared_cores=job.backend.name == "local", seed=seed,
             )  # fmt: skip
         curves.append(replay(own, orders, folder / f"seed-{seed}", inputs, tick))
     return accuracy_forecast([curve.held_out_accuracy for curve in curves], budget)

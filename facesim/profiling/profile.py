@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from cluster.topology import free_ports
 from facesim.data.cache import signals_interrupt
 from facesim.forecast.placement import Variable as Placed
@@ -265,6 +267,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         examples=train,
         compute=tuple(_compute(batch, place, first, others) for place, batch in enumerate(batches)),
         optimizer_s=first["optimizer_s"],
+        in_step_share=float(np.clip(cluster["together"]["staleness"] / (WORKERS - 1), 0.05, 1)),
         dispatch_s=cluster["parts_s"]["dispatch"],
         variables=variables,
         server=server,
