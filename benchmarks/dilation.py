@@ -12,13 +12,12 @@ infinity and beyond: time-warped network emulation", NSDI 2006.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydantic
-from facesim.errors import InputError
-from facesim.files import read_toml
 from pydantic import BaseModel, ConfigDict, Field
 
 from facesim.forecast.constants import constants
@@ -31,9 +30,14 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Emulation
 from facesim.runs.records import Result
 from facesim.spec.job import Job, make_job
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
 
 #: A type of the catalogue whose memory is enough; its processors and network are replaced.
 INSTANCE_TYPE = "ml.m5.2xlarge"
+
+#: Epochs of a job that is so long that starting it bounds nothing.
+_LONG = 10_000
 
 #: Of what a shaped link carries, the part that is payload: 1448 of the 1514 bytes of a packet, less acknowledgements.
 GOODPUT = 0.94
@@ -176,14 +180,13 @@ class Figures:
 
 
 def forecast_of(shape: DilatedShape, profile: Profile, epochs: int) -> tuple[Forecast, Figures]:
-    """The forecast of a shape on hosts of its size."""
-    forecast = forecast_job(
-        profile,
-        shape.cluster,
-        epochs=epochs,
-        batch=shape.batch,
-        known_hosts={INSTANCE_TYPE: host_of(shape, profile)},
+    """The forecast of a shape on hosts of its size, and what bounds its training."""
+    known = {INSTANCE_TYPE: host_of(shape, profile)}
+    forecast, long = (
+        forecast_job(profile, shape.cluster, epochs=count, batch=shape.batch, known_hosts=known)
+        for count in (epochs, _LONG)
     )
+    forecast = replace(forecast, bound=long.bound)
     return forecast, Figures(
         1 / forecast.update_s, forecast.phases.training_s, forecast.wire_bytes_per_update, forecast.staleness
     )
@@ -228,7 +231,7 @@ def measured(run: Run) -> Measured:
     figures = Figures(
         updates_per_s=updates_per_s and updates_per_s / factor,
         training_s=sum(later) / len(later) * len(epochs) * factor,
-        wire_bytes_per_update=_wire_bytes(job, result),
+        wire_bytes_per_update=_wire_bytes(run, job, result),
         staleness=stale if job.strategy.name == "ps-async" else None,
     )
     return Measured(
@@ -242,17 +245,26 @@ def measured(run: Run) -> Measured:
     )
 
 
-def _wire_bytes(job: Job, result: Result) -> float | None:
-    """Bytes that an update sends: all that tasks received, but for what the chief of servers sent or received itself,
-    which is to build the model, to evaluate it, and a few words for each step.
+def _wire_bytes(run: Run, job: Job, result: Result) -> float | None:
+    """Bytes that an update sends: what tasks received from the first step on. What the chief of servers itself sent or
+    received is left out, for that is to evaluate the model, and a few words for each step.
     """
-    if result.wire_bytes is None:
+    samples = samples_in(run.metrics)
+    counted = samples[samples["source"] == "sockets"]
+    made = samples[(samples["source"] == "training") & (samples["role"] == "chief") & (samples["name"] == "updates")]
+    if counted.empty or made.empty:
         return None
-    chief = result.resources.get("chief")
-    beside = 0.0
-    if job.strategy.coordinated and chief is not None:
-        beside = (chief.net_sent_bytes or 0.0) + (chief.net_received_bytes or 0.0)
-    return (result.wire_bytes - beside) / result.updates
+    # The first step is compiled for seconds, in which nothing is sent.
+    began_unix_s = made["time_unix_s"].min() - (result.phases.get("first_step_s") or 0.0)
+    sent = 0.0
+    for (role, _, name), of_task in counted.groupby(["role", "task_index", "name"]):
+        rows = of_task.sort_values("time_unix_s")
+        since = rows["value"].max() - np.interp(began_unix_s, rows["time_unix_s"], rows["value"])
+        if not (job.strategy.coordinated and role == "chief"):
+            sent += since if name == "net_received_bytes" else 0.0
+        elif name == "net_sent_bytes":
+            sent -= since
+    return float(sent) / result.updates
 
 
 def _epochs(run: Run, job: Job) -> tuple[list[float], float | None]:
@@ -273,7 +285,7 @@ def _epochs(run: Run, job: Job) -> tuple[list[float], float | None]:
         if len(inside) > 1:
             made += inside.iloc[-1] - inside.iloc[0]
             passed += inside.index[-1] - inside.index[0]
-    return seconds, made / passed if passed else None
+    return seconds, float(made / passed) if passed else None
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from facesim.errors import FacesimError, InputError
-from facesim.files import write_json, write_text
-from facesim.progress import Quiet
 
 from benchmarks.dilation import (
     DilatedShape,
@@ -45,7 +42,9 @@ from benchmarks.dilation import (
 from cluster.containers.engine import EngineError, capacity
 from facesim.forecast.profile_data import Profile
 from facesim.runs.directory import Run
-from facesim.study import run_study
+from facesim.study.runner import run_study
+from facesim.util.errors import FacesimError, InputError
+from facesim.util.files import write_json, write_text
 
 _FIGURES = {
     "updates_per_s": "updates/s",
@@ -113,7 +112,7 @@ def play(shape: DilatedShape, data: str, epochs: int, folder: Path) -> Run:
     Raises:
         FacesimError: it did not complete.
     """
-    (run,) = run_study([shape.job(data, epochs)], folder, Quiet())
+    (run,) = run_study([shape.job(data, epochs)], folder)
     result = run.result()
     if result is None or result.state != "Completed":
         raise FacesimError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")

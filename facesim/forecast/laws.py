@@ -385,6 +385,53 @@ def two_phase_s(
     return in_burst * burst, (updates - in_burst) * base
 
 
+def mean_staleness(workers: ArrayLike, updates: ArrayLike, idle_share: ArrayLike = 0.0) -> Array:
+    """The mean staleness of an epoch's `updates` by asynchronous workers, who for `idle_share` of a step neither pull,
+    compute nor push.
+
+    Between a worker's reading and its applying every other makes one update, whatever their speeds: w - 1. An epoch
+    begins with all reading the same, so its first w updates have 0, 1, ..., w - 1. What others do while a worker waits
+    for its next batch makes nothing stale.
+
+    Source: counting, and Little's law (1961) for the share.
+    """
+    workers, updates = np.asarray(workers, dtype=float), np.asarray(updates, dtype=float)
+    first = np.minimum(workers, updates)
+    steady = (updates - first) * (workers - 1) * (1 - np.asarray(idle_share))
+    return (first * (first - 1) / 2 + steady) / updates
+
+
+def shared_hosts_updates_per_s(
+    free_per_s: ArrayLike,
+    counts: ArrayLike,
+    beside_cpu_s: ArrayLike,
+    worker_cpu_s: ArrayLike,
+    cores: ArrayLike,
+) -> Array:
+    """Updates a second of asynchronous workers, some of whom share their hosts with other tasks.
+
+    X = sum over kinds of hosts: n min(x, max(0, c - X e) / u). A worker that has its host to itself makes `free_per_s`
+    = x steps a second; one beside tasks that need e CPU-seconds for each of all X updates has what they leave of c
+    cores for steps of u CPU-seconds. No worker waits for another, so those that are free make up for the others.
+
+    Args:
+        free_per_s, worker_cpu_s, cores: (...) of each worker and each host.
+        counts, beside_cpu_s: (..., kinds) hosts of each kind, and CPU-seconds of an update of all tasks beside a worker
+            on one.
+
+    Source: the utilisation law (Denning and Buzen, 1978), host by host.
+    """
+    free, counts, beside = (np.asarray(each, dtype=float) for each in (free_per_s, counts, beside_cpu_s))
+    worker, cores = np.asarray(worker_cpu_s, dtype=float)[..., None], np.asarray(cores, dtype=float)[..., None]
+    low, high = np.zeros(counts.shape[:-1]), (counts.sum(axis=-1) * free)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        left = np.maximum(cores - middle[..., None] * beside, 0.0)
+        made = (counts * np.minimum(free[..., None], left / np.maximum(worker, 1e-12))).sum(axis=-1)
+        low, high = np.where(made >= middle, middle, low), np.where(made >= middle, high, middle)
+    return high
+
+
 def drain_s(workers: ArrayLike, updates_per_s: ArrayLike) -> Array:
     """What the end of an epoch costs asynchronous workers: those that are done wait for the rest, about (w-1)/2 steps.
 

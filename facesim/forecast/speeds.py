@@ -22,6 +22,9 @@ Bound = Literal["compute", "server CPU", "host CPU", "network in", "network out"
 BOUNDS: tuple[Bound, ...] = get_args(Bound)
 COMPUTE, SERVER_CPU, HOST_CPU, NETWORK_IN, NETWORK_OUT, START_UP = range(len(BOUNDS))
 
+#: How often a server's speed and that of the worker beside it, which depend on each other, are found from each other.
+_ROUNDS = 3
+
 
 class Table:
     """The shapes as arrays, and what their hosts are; a row for each shape."""
@@ -53,8 +56,18 @@ class Table:
         needed = self.workers - np.array([shape.backup_workers for shape in shapes])
         self.worker_batch = np.where(joint, np.ceil(batch / np.maximum(needed, 1)), batch)
         self.compute_s = profile.step_s(self.worker_batch) / self.ratio
+        self.served_s = self.served_of(profile, self.worker_batch) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
         self.asynchronous = np.array([shape.strategy == "ps-async" for shape in shapes])
+
+    @staticmethod
+    def served_of(profile: Profile, batch: Array) -> Array:
+        """Seconds that a worker's step of `batch` takes on the profile's machine where the optimiser is the servers':
+        never less than its CPU time over its cores, of which sending and receiving are a part that depends on no batch.
+        """
+        whole = float(profile.step_s(np.array(profile.batch))) - profile.optimizer_s
+        sending_s = profile.cpu_s_per_update.get("worker", 0.0) / profile.machine.cores - max(whole, 0.0)
+        return np.maximum(profile.step_s(batch) - profile.optimizer_s, 0.0) + max(sending_s, 0.0)
 
     def _ratio(self, kinds: Sequence[HostType]) -> Array:
         """How many times as fast as the machine of the profile each whole host is."""
@@ -92,38 +105,57 @@ class Speeds:
         self._summed(table, base)
         self._mirrored(table)
         self._bounded_by_cores(table)
+        self._on_one_host(table)
 
     def _served(self, table: Table, rows: NDArray[np.intp], servers: int, base: bool) -> None:
         profile, server = table.profile, table.profile.server
         loads = profile.loads(servers)
         pulls = np.array([[load.pull_messages, load.pull_bytes] for load in loads], dtype=float).T
         pushes = np.array([[load.push_messages, load.push_bytes] for load in loads], dtype=float).T
-        factor = 1.0 / table.server_core[rows] * _saturation(profile)
         workers, own = table.workers[rows], table.own_hosts[rows]
         # Beside a server sits one worker, whose bytes do not use the link.
         remote = np.where(own, 1.0, 1.0 - np.minimum(1.0, servers / workers) / servers)
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
-
-        def service(load: Array) -> tuple[Array, Array]:
-            cpu = factor[:, None] * (server.message_s * load[0] + server.byte_s / 2 * load[1])
-            return cpu, load[1] * (remote / flows)[:, None]
-
-        (pull_cpu, pull_link), (push_cpu, push_link) = service(pulls), service(pushes)
-        # A server is three stations side by side: its processor, its link out and its link in.
-        nothing = np.zeros_like(pull_link)
-        pull_s = np.concatenate([pull_cpu, pull_link, nothing], axis=1)
-        push_s = np.concatenate([push_cpu, nothing, push_link], axis=1)
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
         least_s = max(pulls[1].sum(), pushes[1].sum()) * remote / own_link
-        parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1), push_link.max(1)])
-        compute_s, asynchronous = table.compute_s[rows], table.asynchronous[rows]
-        if server.overlap == server.latency == 1:
-            step_s = laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s)
-        else:
-            step_s = laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s)
+        dispatch_s = profile.dispatch_s / table.ratio[rows]
+        compute_s, asynchronous = table.served_s[rows] + dispatch_s, table.asynchronous[rows]
+        # That worker also sends to, and hears from, the other servers over the link of its host.
+        beside = np.where(own | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
+        cores = np.array([table.server_host[row].cores for row in rows])
+        shares = np.where(own | ~asynchronous | (not profile.cpu_s_per_update), 0.0, (1 - 1 / workers) / cores)
+        busy = np.zeros_like(workers)
+        for _ in range(_ROUNDS):
+            # A worker has a thread for each core of its host; while it computes, a server beside it gets a fair share.
+            factor = (1 + shares * busy) / table.server_core[rows] * _saturation(profile)
+            (pull_cpu, pull_link), (push_cpu, push_link) = (
+                (
+                    factor[:, None] * (server.message_s * load[0] + server.byte_s / 2 * load[1]),
+                    (load[1] * remote[:, None] + beside[:, None] * other[1].sum()) / flows[:, None],
+                )
+                for load, other in ((pulls, pushes), (pushes, pulls))
+            )
+            # A server is three stations side by side: its processor, its link out and its link in.
+            nothing = np.zeros_like(pull_link)
+            pull_s = np.concatenate([pull_cpu, pull_link, nothing], axis=1)
+            push_s = np.concatenate([push_cpu, nothing, push_link], axis=1)
+            if server.overlap == server.latency == 1:
+                step_s = laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s)
+            else:
+                step_s = laws.ps_async_step_s(
+                    compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s
+                )
+            if not shares.any():
+                break
+            busy = np.minimum(compute_s / step_s, 1.0)
+        # A barrier's link is used in one direction after the other.
+        both = np.where(asynchronous, 0.0, push_link.max(1))
+        parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1) + both, push_link.max(1)])
         waiting = [table.shapes[row].backup_workers for row in rows]
         barrier = [np.maximum(workers * each.max(1), least_s) for each in (pull_s, push_s)]
+        # When all gradients are there, the servers apply their sum, and only then the next step begins.
         sync_s = laws.ps_sync_step_s(compute_s, profile.cv, workers, *barrier, waiting, server.overlap)
+        sync_s += profile.optimizer_s / servers / table.server_core[rows]
         self.update_s[rows] = np.where(asynchronous, step_s / workers, sync_s)
         demand_s = (pull_s + push_s).max(1)
         self.offered[rows] = workers * demand_s / (compute_s + demand_s)
@@ -166,23 +198,50 @@ class Speeds:
             self.update_s[rows] = together_s + 2 * (table.workers[rows] - 1) * copies
 
     def _bounded_by_cores(self, table: Table) -> None:
-        """Tasks that share a host share its cores: X <= c / (CPU-seconds an update)."""
-        used = table.profile.cpu_s_per_update
+        """Tasks that share a host share its cores: X <= c / (CPU-seconds an update).
+
+        All CPU-seconds are of the profile's machine. The first host has the chief, and servers are dealt out to hosts.
+        """
+        profile, used = table.profile, table.profile.cpu_s_per_update
         rows = np.flatnonzero(table.servers > 0)
         if not used or not len(rows):
             return
-        workers, servers = table.workers[rows], table.servers[rows]
-        joint = ~table.asynchronous[rows]
-        # Of one update: a worker makes one of w of them, or its part of each one.
-        scale = table.compute_s[rows] * table.ratio[rows] / table.profile.step_s(np.array([table.profile.batch]))
-        worker = used.get("worker", 0.0) * np.where(joint, scale, 1 / workers)
-        server = used.get("ps", 0.0) / servers * np.where(joint, workers, 1.0)
-        beside = (
-            worker + used.get("chief", 0.0) + np.where(table.own_hosts[rows], 0.0, server * np.ceil(servers / workers))
+        workers, servers, own = table.workers[rows], table.servers[rows], table.own_hosts[rows]
+        cores = profile.machine.cores * table.ratio[rows]
+        whole_s = (table.served_s * table.ratio)[rows]
+        least_s = float(Table.served_of(profile, np.array([profile.batch]))[0])
+        worker = used.get("worker", 0.0) * whole_s / max(least_s, 1e-12)
+        chief, server = used.get("chief", 0.0), used.get("ps", 0.0) / servers
+        hosts = np.minimum(servers, workers)  # with servers
+        of_first = np.where(own, 0.0, server * np.ceil(servers / workers)) + chief
+        of_others = np.where(own, 0.0, server * np.maximum(servers / workers, 1.0))
+        # An update of all together is a step of each worker, but the optimiser's work is done once.
+        joint_server = (
+            of_first - chief + np.maximum(0.0, (workers - 1) * (of_first - chief - profile.optimizer_s / servers))
         )
-        cores = table.profile.machine.cores
-        most = laws.capacity_updates_per_s(cores * table.ratio[rows], np.maximum(beside, 1e-12))
-        least_s = 1 / most
+        joint_s = (worker + workers * chief + joint_server) / cores
+        counts = np.stack([np.ones_like(workers), np.where(own, 0.0, hosts - 1), np.zeros_like(workers)], axis=-1)
+        counts[:, 2] = workers - counts.sum(axis=-1)
+        beside = np.stack([of_first, of_others, np.zeros_like(workers)], axis=-1)
+        free_per_s = 1 / (workers * self.update_s[rows])
+        shared = laws.shared_hosts_updates_per_s(free_per_s, counts, beside, worker, cores)
+        least = np.where(table.asynchronous[rows], 1 / shared, joint_s)
+        self.bound[rows] = np.where(least > 1.02 * self.update_s[rows], HOST_CPU, self.bound[rows])
+        self.update_s[rows] = np.maximum(self.update_s[rows], least)
+
+    def _on_one_host(self, table: Table) -> None:
+        """All tasks on one host, whose cores do the work of all: as `_bounded_by_cores`, of every worker and server."""
+        rows = np.array([place for place, shape in enumerate(table.shapes) if shape.one_host], dtype=int)
+        if not len(rows):
+            return
+        used, profile = table.profile.cpu_s_per_update, table.profile
+        makers = np.where(table.asynchronous[rows], 1.0, table.workers[rows])
+        least_s = makers * table.compute_s[rows]
+        if used.get("worker"):
+            scale = table.compute_s[rows] * table.ratio[rows] / profile.step_s(np.array([profile.batch]))
+            cpu_s = makers * (used["worker"] * scale + used.get("ps", 0.0)) + used.get("chief", 0.0)
+            told_s = cpu_s / (profile.machine.cores * table.ratio[rows])
+            least_s = np.where(table.servers[rows] > 0, told_s, least_s)
         self.bound[rows] = np.where(least_s > self.update_s[rows], HOST_CPU, self.bound[rows])
         self.update_s[rows] = np.maximum(self.update_s[rows], least_s)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cluster.hosted.cgroup import available_cpus
 from cluster.topology import free_ports
 from facesim.data.cache import signals_interrupt
 from facesim.forecast.placement import Variable as Placed
@@ -38,6 +38,7 @@ from facesim.forecast.profile_data import (
     Server,
     Variable,
 )
+from facesim.metrics.machine import machine
 from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job, measure_peers
@@ -46,7 +47,6 @@ from facesim.spec.job import Job
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
-from facesim.study.result import machine
 from facesim.util.errors import InputError
 from facesim.util.folders import cache_folder, make_own_folder
 
@@ -108,7 +108,7 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
         FacesimError: a process that measures failed.
     """
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
-    file = _file(job, inputs)
+    file = profile_file(job, inputs)
     if file.exists() and not fresh:
         try:
             return _of_these_images(Profile.load(file), job, inputs), file
@@ -126,7 +126,16 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
     return profile, file
 
 
-def _file(job: Job, inputs: Inputs) -> Path:
+def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
+    """The profile of the job's experiment on this machine, if there is one that can be read; nothing is measured."""
+    file = profile_file(job, inputs)
+    try:
+        return _of_these_images(Profile.load(file), job, inputs) if file.exists() else None
+    except InputError:
+        return None
+
+
+def profile_file(job: Job, inputs: Inputs) -> Path:
     """Where the profile of an experiment on this machine is kept."""
     experiment = job.experiment.model_dump(include=set(_MATTERS))
     data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}
@@ -138,7 +147,14 @@ def _file(job: Job, inputs: Inputs) -> Path:
 def _machine() -> dict[str, Any]:
     """What this machine and its software are, as far as speed depends on them."""
     said = machine()
-    return {name: value for name, value in said.items() if name != "memory_bytes"}
+    return {name: value for name, value in said.items() if name != "memory_bytes"} | {"cores": _cores()}
+
+
+def _cores() -> int:
+    """Those that this process, and all that it starts, may use: fewer than the machine's in a container, or where it is
+    kept to some of them.
+    """
+    return max(1, round(available_cpus()))
 
 
 def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
@@ -215,7 +231,7 @@ class _Stages:
 
 def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profile:
     begin = time.monotonic()
-    stages, batches, cores = _Stages(2 + REPEATS, watcher), batches_of(job.experiment.batch), os.cpu_count() or 1
+    stages, batches, cores = _Stages(2 + REPEATS, watcher), batches_of(job.experiment.batch), _cores()
     alone, served = _job(job, Single()), _job(job, PsAsync(), Shape(workers=WORKERS, ps=1))
 
     def sums(name: str) -> Measured:
@@ -317,13 +333,17 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
     idle_s = max(service_s, tests[0]["alone_s"] - parts["dispatch"])
     pushing_s = max(0.0, idle_s - pulling_s)
     step_s = cluster["alone"]["median_s"] - parts["dispatch"]
+    overlap, latency = 1.0, 1.0
+    if cluster["cores"]:  # on one core nothing overlaps, and the worker's own work takes its time from the server's
+        overlap = fits.overlap(step_s, parts["compute (in the chief's process)"], pulling_s, pushing_s)
+        latency = idle_s / service_s
     found = Server(
         message_s=message_s,
         byte_s=byte_s,
         saturation_s=service_s,
         saturated_updates_per_s=1 / tests[0]["update_s"],
-        overlap=fits.overlap(step_s, parts["compute (in the chief's process)"], pulling_s, pushing_s),
-        latency=idle_s / service_s,
+        overlap=overlap,
+        latency=latency,
     )
     busy, notes = service_s / tests[0]["update_s"], []
     if cluster["cores"] == 0:

@@ -155,3 +155,11 @@ def test_spot_capacity_costs_half_an_interval_and_a_restart_each_time():
 def test_a_worker_whose_own_link_is_slow_gains_nothing_from_more_servers():
     for law in (laws.ps_async_step_s, laws.sequential_step_s):
         assert law(0.1, [0.01] * 8, [0.01] * 8, 1, least_s=0.08) == pytest.approx(0.26)
+
+
+def test_hosts_that_are_shared_bound_their_own_workers_alone():
+    free = laws.shared_hosts_updates_per_s([10.0], [[1, 3]], [[0.0, 0.0]], [0.1], [1.0])
+    shared = laws.shared_hosts_updates_per_s([10.0], [[1, 3]], [[1.0, 0.0]], [0.1], [1.0])
+
+    assert free == pytest.approx(40)
+    assert shared == pytest.approx(30)  # the first host has nothing left for its worker
