@@ -142,7 +142,8 @@ class Claim:
                 ) from None
             if alive or time.monotonic() > until_s:
                 raise InputError(
-                    f"{self._file.parent} is still being run by {names(alive)}; wait for it, or stop it (facesim cancel)"
+                    f"{self._file.parent} is still being run by {names(alive)}; wait for it, or stop it "
+                    "(facesim cancel)"
                 ) from None
             time.sleep(_PAUSE_S)
 
