@@ -61,4 +61,4 @@ def show(title: str, figures: dict[str, list[float]], base: str, unit: str, note
 
 def write(summaries: list[dict[str, Any]], path: Path | None) -> None:
     if path:
-        path.write_text(json.dumps(summaries, indent=1) + "\n")
+        path.write_text(json.dumps(summaries, indent=1) + "\n", encoding="utf-8")

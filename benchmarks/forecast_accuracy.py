@@ -3,15 +3,13 @@
     python -m benchmarks.forecast_accuracy --data DATA [--model M --image-size 32 --epochs 15 --workers 4 --workers 8]
 
 For each number of workers and each seed there is a real run; a replay of the order that it recorded, which must follow
-its curve; and a replay of a simulated order, which is the forecast. Differences are in points of held-out accuracy,
-means over seeds, beside what real runs of the same seed differ by is not known from one run each: the spread over seeds
-is shown.
+its curve; and a replay of a simulated order, which is the forecast. Differences are in points of held-out accuracy, of
+means over seeds. Real asynchronous runs of the same seed differ from each other, too.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -20,9 +18,10 @@ from typing import Any
 import click
 
 from benchmarks.common import run_completed
+from facesim.forecast.profile_data import Profile
 from facesim.forecast.replay import simulated_orders
 from facesim.preflight.inputs import prepare_inputs
-from facesim.profiling.accuracy import Curve, curve_of, replay
+from facesim.profiling.accuracy import Curve, curve_of, replay, updates_of_epoch
 from facesim.profiling.profile import profile_of
 from facesim.spec.job import make_job
 from facesim.training.order import read_orders
@@ -38,9 +37,10 @@ from facesim.training.order import read_orders
 @click.option("--held-out", default=0.5, show_default=True)
 @click.option("--workers", multiple=True, type=int, default=[4, 8], show_default=True)
 @click.option("--seeds", default=2, show_default=True)
+@click.option("--profile", "file", type=click.Path(path_type=Path), help="a profile, in place of measuring one")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="also write the curves to this file")
-def main(workers: tuple[int, ...], seeds: int, path: Path | None, **experiment: Any) -> None:
-    profile, _ = profile_of(make_job(**experiment))
+def main(workers: tuple[int, ...], seeds: int, file: Path | None, path: Path | None, **experiment: Any) -> None:
+    profile = Profile.load(file) if file else profile_of(make_job(**experiment))[0]
     rows = []
     for count in workers:
         for seed in range(seeds):
@@ -58,7 +58,7 @@ def main(workers: tuple[int, ...], seeds: int, path: Path | None, **experiment: 
         path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def one(profile: Any, experiment: dict[str, Any], workers: int, seed: int) -> dict[str, Any]:
+def one(profile: Profile, experiment: dict[str, Any], workers: int, seed: int) -> dict[str, Any]:
     """A real run, the replay of its order, and the forecast."""
     job = make_job(**experiment, strategy="ps-async", workers=workers, seed=seed)
     inputs = prepare_inputs(job, lambda *_: None)
@@ -66,8 +66,10 @@ def one(profile: Any, experiment: dict[str, Any], workers: int, seed: int) -> di
         with run_completed(**experiment, strategy="ps-async", workers=workers, seed=seed) as run:
             real, orders = curve_of(run), read_orders(run.order_file)
         recorded = replay(job, orders, Path(folder) / "recorded", inputs, lambda: None)
-        updates = math.ceil(profile.examples / job.update_batch)
-        simulated = simulated_orders(profile, workers, job.shape.ps, updates, job.experiment.epochs, seed=seed)
+        simulated = simulated_orders(
+            profile, workers, job.shape.ps, updates_of_epoch(job, inputs), job.experiment.epochs,
+            batch=job.update_batch, seed=seed,
+        )  # fmt: skip
         forecast = replay(job, simulated, Path(folder) / "forecast", inputs, lambda: None)
     curves = {"real": real, "recorded": recorded, "forecast": forecast}
     return {"workers": workers, "seed": seed} | {name: _figures(curve) for name, curve in curves.items()}

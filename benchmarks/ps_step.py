@@ -36,7 +36,7 @@ def main(model: str, batch: int, path: Path | None) -> None:
     for name, milliseconds in parts.items():
         click.echo(f"  {name:34} {milliseconds:7.1f}")
     if path:
-        path.write_text(json.dumps(parts, indent=1) + "\n")
+        path.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(run_directory: str, threads: int, data_directory: str, checkpoint_directory: str) -> None:

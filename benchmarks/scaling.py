@@ -79,7 +79,7 @@ def main(
         click.echo(f"  {name:10}" + "".join(f"{cell:>24}" for cell in cells))
     if path:
         summary = {**options, "ps": ps, "cpus": os.cpu_count(), "rows": rows}
-        path.write_text(json.dumps(summary, indent=1) + "\n")
+        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def _cell(row: dict) -> str:

@@ -74,7 +74,7 @@ class Disturbed:
             if role not in ("node", "command")
         ]
         script = directory / "faults.toml"
-        script.write_text("\n".join(map(_toml, faults)))
+        script.write_text("\n".join(map(_toml, faults)), encoding="utf-8")
         flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         arguments = [*flags, "--faults", str(script), "--output", str(directory / "runs")]
         outside = {role: draw.uniform(0.2, 3 * _STARTS_S) for role in roles if role in ("node", "command")}
@@ -146,7 +146,7 @@ class Disturbed:
         self._expect_nothing_left("in the end")
         result = (self.run.result() if self.run else None) or {}
         if result.get("state") != "Completed":
-            shown = (self._directory / "shown").read_text(errors="replace")[-2000:]
+            shown = (self._directory / "shown").read_text(errors="replace", encoding="utf-8")[-2000:]
             self.wrong.append(f"ended as {result.get('state')}: {result.get('failure') or shown}")
             return {}
         assert self.run

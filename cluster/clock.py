@@ -37,7 +37,7 @@ def _offset_s() -> float:
 def _which() -> str:
     """A name for the monotonic clock: it begins anew with each start of the system, and in some containers."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{os.stat('/proc/self/ns/time').st_ino}"
     except OSError:
         return f"{os.uname().nodename}/{_STEADY}"

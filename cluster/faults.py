@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, Protocol
 
 from cluster.network import Disturbance, ports_of
@@ -104,22 +105,24 @@ class Injector:
         os.register_at_fork(after_in_child=self._let_go)  # a task must hold no port of another's, and no disk's room
         for fault in faults:
             if fault.at_s is not None:
-                timers.add(fault.at_s, lambda fault=fault: self._do(fault, random.Random(fault.seed)))
+                timers.add(fault.at_s, partial(self._do, fault, random.Random(fault.seed)))
             elif fault.per_minute:
-                self._do_again_and_again(fault, random.Random(fault.seed))
+                self._do_again_and_again(fault, fault.per_minute, random.Random(fault.seed))
 
     def _let_go(self) -> None:
-        for held in (*self.refusing, *self._ballast):
-            held.close()
+        for listener in self.refusing:
+            listener.close()
+        for ballast in self._ballast:
+            ballast.close()
 
     @property
     def awaited_steps(self) -> list[int]:
         """The steps at which something is still to be done, in their order."""
-        return sorted({fault.at_step for fault in self._at_step})
+        return sorted({fault.at_step for fault in self._at_step if fault.at_step is not None})
 
     def reached(self, step: int) -> bool:
         """The parameters' version is `step` now; whether it may become more."""
-        due = [fault for fault in self._at_step if step >= fault.at_step]
+        due = [fault for fault in self._at_step if fault.at_step is not None and step >= fault.at_step]
         self._at_step = [fault for fault in self._at_step if fault not in due]
         for fault in due:
             self._do(fault, random.Random(fault.seed))
@@ -138,12 +141,12 @@ class Injector:
         for end in list(self._ends):
             end()
 
-    def _do_again_and_again(self, fault: Fault, draw: random.Random) -> None:
+    def _do_again_and_again(self, fault: Fault, per_minute: float, draw: random.Random) -> None:
         def once() -> None:
             self._do(fault, draw)
-            self._do_again_and_again(fault, draw)
+            self._do_again_and_again(fault, per_minute, draw)
 
-        self._timers.add(draw.expovariate(fault.per_minute / 60), once)
+        self._timers.add(draw.expovariate(per_minute / 60), once)
 
     def _do(self, fault: Fault, draw: random.Random) -> None:
         target = draw.choice(fault.targets)
@@ -198,7 +201,12 @@ class Injector:
         for task in tasks:
             self._cluster.hold_back(task, fault.notice_s + fault.for_s)
             self._cluster.signal(task, signal.SIGTERM if fault.notice_s else signal.SIGKILL)
-        self._timers.add(fault.notice_s, lambda: [self._cluster.signal(task, signal.SIGKILL) for task in tasks])
+
+        def reclaim() -> None:
+            for task in tasks:
+                self._cluster.signal(task, signal.SIGKILL)
+
+        self._timers.add(fault.notice_s, reclaim)
 
     def _fill(self, fault: Fault, directory: str) -> None:
         # Without a name: the room is free again when this process ends, however that ends.
@@ -231,7 +239,11 @@ class Injector:
             except OSError as error:
                 self._report("fault_failed", kind=fault.kind, target=task, why=str(error))
                 return
-            self._timers.add(_LOOK_S, lambda: lasting and affect())
+            self._timers.add(_LOOK_S, again)
+
+        def again() -> None:
+            if lasting:
+                affect()
 
         def end() -> None:
             nonlocal lasting

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.faults import Fault
+
+#: The version of the plans that are written here. It grows when an earlier reader could misunderstand them.
+SCHEMA_VERSION = 1
+
+_Known = TypeVar("_Known")
 
 
 @dataclass(frozen=True)
@@ -61,26 +66,43 @@ class Plan:
     backoff_s: float = 0.5
     hang_s: float = 0.0
     faults: tuple[Fault, ...] = ()
+    schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        content = json.loads(path.read_text())
-        monitor = content.pop("monitor")
-        return cls(
-            tasks=tuple(_task(task) for task in content.pop("tasks")),
-            monitor=_task(monitor) if monitor else None,
-            preload=tuple(content.pop("preload")),
-            faults=tuple(_fault(fault) for fault in content.pop("faults")),
-            **content,
-        )
+        """The plan that a file holds: what is not known here is left out, what is missing has its default.
+
+        Raises:
+            ValueError: it is no plan, or one of a later version.
+        """
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} holds no plan")
+        version = content.get("schema_version", SCHEMA_VERSION)
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise ValueError(
+                f"{path} is a plan of version {version}, and {SCHEMA_VERSION} is the latest that is read here; use "
+                "what wrote it"
+            )
+        try:
+            return _known(cls, content)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is no plan that can be run: {error}") from None
 
 
-def _fault(content: dict[str, Any]) -> Fault:
-    return Fault(**{**content, "targets": tuple(content["targets"]), "elsewhere": tuple(content["elsewhere"])})
+#: How fields are made that JSON has in another form.
+_MADE: dict[str, Any] = {
+    "tasks": lambda tasks: tuple(_known(Task, task) for task in tasks),
+    "monitor": lambda task: _known(Task, task) if task else None,
+    "faults": lambda faults: tuple(_known(Fault, fault) for fault in faults),
+    **dict.fromkeys(("preload", "arguments", "targets", "elsewhere"), tuple),
+}
 
 
-def _task(content: dict[str, Any]) -> Task:
-    return Task(**{**content, "arguments": tuple(content["arguments"])})
+def _known(kind: type[_Known], content: dict[str, Any]) -> _Known:
+    """A `kind` of the fields that it has."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: _MADE.get(name, lambda it: it)(value) for name, value in content.items() if name in names})

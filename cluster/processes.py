@@ -29,6 +29,8 @@ _NODE_HANG_S = 15.0
 _LOADING_S = 300.0
 #: How soon it is seen that nothing is to be waited for any more.
 _PAUSE_S = 0.2
+#: When this process has not looked for so long, it was stopped itself, or had other things to do.
+_AWAY_S = 5.0
 #: After a silence of how long a node is asked whether it is there.
 _ASK_AFTER_S = 1.0
 #: How long a node may take to end at once, and the kernel to end the tasks of one that was killed.
@@ -106,7 +108,7 @@ class LocalNode:
                 return
             self._let_go()
             faults = tuple(one for one in self._plan.faults if one.per_minute or one.number not in done)
-            self._plan_file.write_text(replace(self._plan, faults=faults).to_json())
+            self._plan_file.write_text(replace(self._plan, faults=faults).to_json(), encoding="utf-8")
             self._start()
             if self._told:  # meanwhile: nobody told this one
                 self.kill()
@@ -122,12 +124,16 @@ class LocalNode:
     def _events_of_process(self, tick_s: float | None) -> Iterator[dict[str, Any] | None]:
         """What the node says, until it has ended. One that does not answer is killed."""
         output, rest = self._process.stdout, b""
+        assert output is not None
         limit_s = max(_LOADING_S, self._plan.hang_s)
         asked_s: float | None = None
-        heard_s = ticked_s = time.monotonic()
+        heard_s = ticked_s = looked_s = time.monotonic()
         while True:
+            if time.monotonic() - looked_s > _AWAY_S and asked_s is not None:
+                asked_s = time.monotonic()  # this process was stopped, perhaps with the node
+            looked_s = time.monotonic()
             left_s = None if tick_s is None else max(0.0, tick_s - (time.monotonic() - ticked_s))
-            if wait([output], min(_ASK_AFTER_S, _ASK_AFTER_S if left_s is None else left_s)):
+            if wait([output.fileno()], min(_ASK_AFTER_S, _ASK_AFTER_S if left_s is None else left_s)):
                 chunk = os.read(output.fileno(), 65536)
                 if not chunk:
                     return

@@ -11,6 +11,7 @@ the first host's end, nobody knows what the chief does: there only a process tha
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -140,9 +141,6 @@ class _Pulse:
     heard_s: float
     told: dict[str, Any] = field(default_factory=dict)
 
-    def idle_s(self, now_s: float) -> float:
-        return now_s - self.heard_s + self.told["idle_s"]
-
     @property
     def trains(self) -> bool:
         return self.told["doing"] == TRAINING and self.told["steps"] > 1
@@ -160,28 +158,47 @@ class Pulses:
     def __init__(self, hang_s: float, tasks: set[str], leader: str):
         self._hang_s, self._tasks, self._leader = hang_s, tasks, leader
         self._pulses: dict[str, _Pulse] = {}
+        self._there_s = math.inf  # when this process last looked or heard
+        self._since_s = -math.inf  # since when it has done so all the time
 
     def started(self, task: str) -> None:
-        now_s = time.monotonic()
+        now_s = self._now_s()
         self._pulses[task] = _Pulse(now_s, now_s)
 
     def heard(self, task: str, told: dict[str, Any]) -> None:
         if task in self._pulses:
-            self._pulses[task].heard_s, self._pulses[task].told = time.monotonic(), told
+            self._pulses[task].heard_s, self._pulses[task].told = self._now_s(), told
 
     def ended(self, task: str) -> None:
         self._pulses.pop(task, None)
 
     def hung(self) -> list[Hung]:
-        """The tasks to be taken for dead now."""
-        now_s = time.monotonic()
-        silent_s = {name: now_s - pulse.heard_s for name, pulse in self._pulses.items()}
+        """The tasks to be taken for dead now. To be asked again and again."""
+        now_s = self._now_s()
+        silent_s = {name: self._seconds(now_s, now_s - pulse.heard_s) for name, pulse in self._pulses.items()}
         silent = [name for name, seconds in silent_s.items() if seconds > self._hang_s]
         if silent:
             return [Hung(name, silent_s[name], self._hang_s, True, self._doing(name)) for name in silent]
         if any(seconds > self._hang_s / 2 for seconds in silent_s.values()):
             return []  # it may soon turn out that the others wait for this one
         return self._without_progress(now_s)
+
+    def _now_s(self) -> float:
+        """The time now. This process may have been stopped itself, alone or with all tasks, like a machine that is
+        suspended: what did not happen meanwhile is held against nobody.
+        """
+        now_s = time.monotonic()
+        if now_s - self._there_s > self._hang_s / 2:
+            self._since_s = now_s
+        self._there_s = now_s
+        return now_s
+
+    def _seconds(self, now_s: float, seconds: float) -> float:
+        """Of the `seconds` until now those in which this process was there."""
+        return min(seconds, now_s - self._since_s)
+
+    def _idle_s(self, pulse: _Pulse, now_s: float) -> float:
+        return self._seconds(now_s, now_s - pulse.heard_s + pulse.told["idle_s"])
 
     def _doing(self, task: str) -> str:
         return self._pulses[task].told.get("doing", _STARTING) if task in self._tasks else "serving"
@@ -194,22 +211,22 @@ class Pulses:
             return [
                 Hung(name, idle_s, long_s, False, pulse.told["doing"])
                 for name, pulse in aside
-                if pulse.told["doing"] != WAITING and (idle_s := pulse.idle_s(now_s)) > long_s
+                if pulse.told["doing"] != WAITING and (idle_s := self._idle_s(pulse, now_s)) > long_s
             ]
         if not working:
             return []
-        longest = max(working, key=lambda name: working[name].idle_s(now_s))
+        longest = max(working, key=lambda name: self._idle_s(working[name], now_s))
         pulse = working[longest]
-        idle_s, limit_s = pulse.idle_s(now_s), self._limit_s(pulse, now_s)
+        idle_s, limit_s = self._idle_s(pulse, now_s), self._limit_s(pulse, now_s)
         if idle_s > limit_s:
             return [Hung(name, idle_s, limit_s, False, TRAINING) for name in self._debtors(longest, pulse)]
         leader = working.get(self._leader)
-        return self._late(leader, now_s) if leader and leader.idle_s(now_s) < self._hang_s / 2 else []
+        return self._late(leader, now_s) if leader and self._idle_s(leader, now_s) < self._hang_s / 2 else []
 
     def _limit_s(self, pulse: _Pulse, now_s: float) -> float:
         """How long there may be no step: long, if a task has been started since the last."""
         newest_s = max(each.started_s for each in self._pulses.values())
-        if newest_s > now_s - pulse.idle_s(now_s):
+        if newest_s > now_s - self._idle_s(pulse, now_s):
             return max(self._hang_s, _LONG_S)
         return max(self._hang_s, _STEPS * pulse.told["step_s"])
 
@@ -231,7 +248,7 @@ class Pulses:
             pulse = self._pulses.get(name)
             if pulse is None:
                 continue
-            idle_s = now_s - leader.heard_s + ago_s
+            idle_s = self._seconds(now_s, now_s - leader.heard_s + ago_s)
             again = pulse.started_s > now_s - idle_s  # not heard of since it was started again
             limit_s = max(self._hang_s, _LONG_S if again else _STEPS * len(told["fellows"]) * told["step_s"])
             since_s = min(idle_s, now_s - pulse.started_s)

@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -106,7 +107,7 @@ class Supervisor:
         try:
             self._start(self._tasks)
             if self._beat_s:
-                self._timers.add(self._beat_s, self._look_for_hung_ones)
+                self._timers.add(self._beat_s, partial(self._look_for_hung_ones, self._beat_s))
             while self._outcome is None:
                 ready = wait(self._awaited(), self._timers.wait_s())
                 self._obey(self._commands.read(ready))
@@ -128,8 +129,9 @@ class Supervisor:
     # What an injector of faults may do
 
     def signal(self, task: str, number: int) -> None:
-        if task in self._running and self._running[task].is_alive():
-            os.kill(self._running[task].pid, number)
+        process = self._running.get(task)
+        if process is not None and process.pid is not None and process.is_alive():
+            os.kill(process.pid, number)
 
     def hold_back(self, task: str, for_s: float) -> None:
         self._held_back[task] = for_s
@@ -147,6 +149,7 @@ class Supervisor:
 
     def _start(self, names: Iterable[str]) -> None:
         """Start tasks, and the monitor of all of them anew."""
+        self._end(self._monitor, _MONITOR_END_S)  # before, so that what it says is of the tasks that were
         for name in names:
             mine, its = self._context.Pipe()
             self._connecting.discard(name)
@@ -155,18 +158,17 @@ class Supervisor:
             its.close()
             self._pulses.started(name)
         if self._plan.monitor:
-            self._end(self._monitor, _MONITOR_END_S)
             pids = {name: process.pid for name, process in self._processes.items()}
             self._monitor = self._fork(self._plan.monitor, None, pids)
 
     def _fork(self, task: Task, channel: Connection | None, *more_arguments: Any) -> BaseProcess:
         """Start a process; known to others only once it will end with this one, whatever is done to it then."""
         ours, its = self._context.Pipe(duplex=False)
-        process = self._context.Process(
+        process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=run_task,
             args=(task, its, channel, self._injector.awaited_steps, self._beat_s, *more_arguments),
             name=task.name,
-        )  # type: ignore[attr-defined]
+        )
         process.start()
         its.close()
         if sys.platform == "linux":  # elsewhere it has modules to import first
@@ -260,7 +262,7 @@ class Supervisor:
     def _attend(self, ready: list[Any]) -> None:
         """See to the tasks that have ended."""
         if self._monitor and self._monitor.sentinel in ready:
-            self._report_end("monitor_ended", self._plan.monitor.name, self._monitor)
+            self._report_end("monitor_ended", self._monitor.name, self._monitor)
             self._monitor = None
         ended = [name for name, process in self._running.items() if process.sentinel in ready]
         # What another task's crash does to the leader is not the cause: tell the others first.
@@ -276,14 +278,14 @@ class Supervisor:
         elif failed:
             self._recover(failed)
 
-    def _look_for_hung_ones(self) -> None:
+    def _look_for_hung_ones(self, every_s: float) -> None:
         """Name the tasks that hang, and end them: the rest is as for any that die."""
         for hung in self._pulses.hung():
             if hung.task in self._connecting:  # which has a limit of its own
                 continue
             self._report("hung", **asdict(hung))
             self.signal(hung.task, signal.SIGKILL)
-        self._timers.add(self._beat_s, self._look_for_hung_ones)
+        self._timers.add(every_s, partial(self._look_for_hung_ones, every_s))
 
     def _recover(self, failed: list[str]) -> None:
         """Have the tasks that failed started again, or all of them, unless it is hopeless."""
@@ -328,7 +330,7 @@ class Supervisor:
         process.join()
         self._pulses.ended(name)
         code = process.exitcode
-        name_of_signal = signal.Signals(-code).name if code < 0 else None
+        name_of_signal = signal.Signals(-code).name if code is not None and code < 0 else None
         self._report(event, task=name, pid=process.pid, exit_code=code, signal=name_of_signal)
 
     def _end(self, process: BaseProcess | None, patience_s: float) -> None:
@@ -344,4 +346,5 @@ class Supervisor:
 
 
 def _worth_another_try(process: BaseProcess) -> bool:
-    return process.exitcode < 0 or process.exitcode == AGAIN
+    code = process.exitcode
+    return code is not None and (code < 0 or code == AGAIN)

@@ -16,10 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: How the names of variables begin that set up Python, or the libraries that compute and communicate.
+#: How the names of variables begin that set up Python, or the libraries that compute, communicate, draw and allocate.
 _SETTINGS = (
-    "PYTHON", "TF_", "XLA_", "KERAS_", "GRPC_", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_",
-    "DNNL_", "ONEDNN_", "NPY_", "NUMEXPR_", "MALLOC_", "MPL", "MATPLOTLIB",
+    "PYTHON", "TF_", "TF2_", "TFE_", "TSL_", "XLA_", "PJRT_", "MLIR_", "TENSORFLOW_", "AUTOGRAPH_", "KERAS_", "GRPC_",
+    "PROTOCOL_BUFFERS_", "TEMPORARILY_DISABLE_PROTOBUF", "ABSL_", "WRAPT_", "NVIDIA_TF32_", "TEST_TMPDIR",
+    "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "VECLIB_", "ACCELERATE_", "DNNL_", "ONEDNN_",
+    "NPY_", "NUMPY_", "NUMEXPR_", "SCIPY_", "PANDAS_", "SKLEARN_", "SKIMAGE_", "JOBLIB_", "LOKY_", "PYDANTIC_",
+    "PILLOW_", "MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MPL", "MATPLOTLIB", "SOURCE_DATE_EPOCH",
 )  # fmt: skip
 
 #: Those that say where this Python and its packages are, or where its files go, and nothing about what is computed.

@@ -80,7 +80,7 @@ def run_task(
     """
     global _supervisor  # noqa: PLW0603
     parent = multiprocessing.parent_process()
-    assert parent is not None, "run_task is for a child process"
+    assert parent is not None and parent.pid is not None, "run_task is for a child process"
     end_with_parent(parent.pid)
     begun.close()
     _supervisor = supervisor

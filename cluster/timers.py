@@ -12,10 +12,10 @@ class Timers:
     """Actions, each with its time; those of equal time in the order in which they were added."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[float, int, Callable[[], None]]] = []
+        self._entries: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
 
-    def add(self, in_s: float, action: Callable[[], None]) -> None:
+    def add(self, in_s: float, action: Callable[[], object]) -> None:
         """Have `action` done in `in_s` seconds."""
         heapq.heappush(self._entries, (time.monotonic() + in_s, next(self._order), action))
 

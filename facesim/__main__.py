@@ -6,7 +6,6 @@ in the middle of imports.
 """
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,15 +22,17 @@ def run() -> int:
         os.write(2, b"facesim: interrupted\n")
         os._exit(130)
 
-    # In a thread, or where somebody ignores the signal, it stays as it is.
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, interrupted)
     path = sys.path[:]
     sys.path[:] = [os.path.dirname(facesim.__path__[0])]  # `cluster` lies beside facesim
     from cluster import surroundings
 
     sys.path[:] = surroundings.import_path(path, surroundings.current_folder(), None, surroundings.home())
+    import signal  # not before: it may be the user's file
+
+    # In a thread, or where somebody ignores the signal, it stays as it is.
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, interrupted)
     surroundings.set_environment(surroundings.without_settings(os.environ))
     os.umask(os.umask(0) & 0o077)  # whatever others may not: who makes a file must be able to read it
     warnings.formatwarning = _in_one_line(warnings.formatwarning)

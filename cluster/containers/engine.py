@@ -116,7 +116,7 @@ def _this_process() -> str:
 def _machine() -> str:
     """A name for this system since it was started: processes of one container cannot see another's."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot[:13]}-{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return f"{psutil.boot_time():.0f}"

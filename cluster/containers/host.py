@@ -163,7 +163,7 @@ class HostContainer:
             self._container.reload()
         except APIError:  # it has been removed
             return False
-        return self._container.status == "running"
+        return self._container.status in ("running", "paused")
 
     def _limit_bandwidth(self, host: str, image: str, bits_per_s: float) -> None:
         """What it sends and what it receives, each from a container beside the host: the host may not set up networks,
@@ -178,7 +178,7 @@ class HostContainer:
         self, host: str, image: str, name: str, interface: str, bits_per_s: float, network_mode: str
     ) -> str:
         """Limit what an interface sends; the number of the other end of its link, empty where there is none."""
-        from docker.errors import ContainerError
+        from docker.errors import APIError, ContainerError
 
         try:
             said = self._around.client.containers.run(
@@ -194,11 +194,12 @@ class HostContainer:
                 remove=True,
                 stderr=True,
             )
-        except ContainerError as error:
+        except (APIError, ContainerError) as error:
             if not self._runs():
                 return ""  # it has ended, which is told otherwise; then there is no network to limit
-            said = error.stderr.decode(errors="replace").strip().splitlines() if error.stderr else ["no word why"]
-            raise EngineError(f"the bandwidth of {host} cannot be limited: {said[-1]}") from None
+            why = error.stderr or b"" if isinstance(error, ContainerError) else str(error).encode()
+            last = (why.decode(errors="replace").strip().splitlines() or ["no word why"])[-1]
+            raise EngineError(f"the bandwidth of {host} cannot be limited: {last}") from None
         return said.decode().split()[-1] if said.split() else ""
 
 

@@ -12,6 +12,7 @@ What happens is told as events, dictionaries with `time_unix_s` and `event`:
     stats       host, and what the engine measures of it: cpu_percent (0-100 % of the CPUs it was given), cpu_count
                 (those CPUs), cpu_s, memory_bytes, memory_percent, net_sent_bytes, net_received_bytes, disk_read_bytes,
                 disk_written_bytes (totals since the host's start)
+    hung        task (the host), for_s, limit_s, silent, doing: it has used no processor for so long, and is killed
     host_ended  host, exit_code, oom (killed for want of memory)
     node_ended  the last one: outcome (completed, failed or stopped), state (the last of the states), reason (of a
                 failure: the host's, from /opt/ml/output/failure), host_exit_codes
@@ -97,6 +98,7 @@ class ContainerJob:
         shapes: by instance type, for each in the request.
         sampling_s: seconds between `stats` of a host; the engine measures once a second at the most.
         grace_s: seconds between SIGTERM and SIGKILL.
+        frozen_s: a host that uses no processor at all for so long is frozen, and killed; None: it is waited for.
 
     Raises:
         EngineError: no engine answers, the image is missing, or the request asks for what cannot be done here.
@@ -111,9 +113,10 @@ class ContainerJob:
         shapes: Mapping[str, HostShape],
         sampling_s: float = 1.0,
         grace_s: float = 120.0,
+        frozen_s: float | None = None,
     ):
         self._request, self._store, self._directory, self._shapes = request, store, directory.resolve(), shapes
-        self._sampling_s, self._grace_s = sampling_s, grace_s
+        self._sampling_s, self._grace_s, self._frozen_s = sampling_s, grace_s, frozen_s
         self.name: str = request["TrainingJobName"]
         self._id = f"{self.name}-{uuid.uuid4().hex[:8]}"
         self._hosts = hosts_of(request["ResourceConfig"], self._directory)
@@ -399,8 +402,17 @@ class ContainerJob:
         self._commands.put(_Command("host_ended", host, code, oom))
 
     def _sample(self, host: str, container: HostContainer) -> None:
+        used_s, since_s = -1.0, time.monotonic()
         for measured in container.measurements(self._ended, self._sampling_s):
             self._tell("stats", host=host, **measured)
+            now_s = time.monotonic()
+            if measured["cpu_s"] > used_s:
+                used_s, since_s = measured["cpu_s"], now_s
+            elif self._frozen_s is not None and now_s - since_s > self._frozen_s:
+                seconds = {"for_s": now_s - since_s, "limit_s": self._frozen_s}
+                self._tell("hung", task=host, silent=True, doing="supervising", **seconds)
+                container.signal("SIGKILL")
+                since_s = now_s
 
     def _keep_checkpoints(self, ended: threading.Event) -> None:
         """Upload what the hosts put into their checkpoint folders while they run, and once more at the end."""

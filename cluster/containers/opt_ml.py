@@ -32,7 +32,7 @@ def hosts_of(resources: dict[str, Any], directory: Path) -> list[Host]:
             [(group["InstanceType"], group["InstanceGroupName"])] * group["InstanceCount"]
             for group in resources["InstanceGroups"]
         ]
-        kinds = []
+        kinds: list[tuple[str, str]] = []
         while any(waiting):
             kinds.extend(group.pop() for group in waiting if group)
     else:
@@ -54,7 +54,7 @@ def lay_out(host: Host, hosts: Sequence[Host], request: dict[str, Any]) -> None:
         "inputdataconfig": {name: _input(channel, mode) for name, channel in channels.items()},
     }
     for name, content in contents.items():
-        (host.place / "input" / "config" / f"{name}.json").write_text(json.dumps(content, indent=1))
+        (host.place / "input" / "config" / f"{name}.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _resources(host: Host, hosts: Sequence[Host]) -> dict[str, Any]:

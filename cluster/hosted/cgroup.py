@@ -22,11 +22,12 @@ def limited_to_a_share(cgroup: Path = _CGROUP) -> bool:
 
 def _quota(cgroup: Path) -> float | None:
     try:
-        quota, period = (cgroup / "cpu.max").read_text().split()  # version 2
+        quota, period = (cgroup / "cpu.max").read_text(encoding="utf-8").split()  # version 2
     except (OSError, ValueError):
         try:
             quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="utf-8").strip()
+                for name in ("quota", "period")
             )
         except OSError:
             return None

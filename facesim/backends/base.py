@@ -1,18 +1,26 @@
-"""What a backend is: it renders a job into the exact request that would run it, runs that, and tells what happens.
+"""What a backend is: it renders a job into the exact request that would run it, runs that, and says what happens to it.
 
 A dry run prints what `render` returns and `submit` takes nothing else, so a dry run cannot lie.
+
+`Backend` has a verb for everything that facesim asks of one. Two have no default, `render` and `submit`; the defaults
+of the others suit a backend whose jobs run on this machine, under the command that submitted them. What a backend can
+do is declared by its `facesim.spec.backends.BackendSpec`; nobody asks which one it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
+from facesim.spec.backends import BackendSpec
 from facesim.spec.job import Job
+from facesim.util.errors import StillRunning
 
 
 class Request(Protocol):
@@ -41,12 +49,121 @@ class Execution(Protocol):
         """End what may still run, wait for it and free what it held. Idempotent."""
 
 
-class Backend(Protocol):
+class Attached(NamedTuple):
+    """A run that is followed again.
+
+    execution: what follows it; None if it has ended, and all of it is here.
+    recorded: another command records its events and writes its result: here it is only shown.
+    """
+
+    run: Run
+    execution: Execution | None = None
+    recorded: bool = False
+
+
+class LeftRunning(StillRunning):
+    """The user stopped following a run, which goes on."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Target:
+    """A run that a command names: by its directory, or by the name that a backend gave it which keeps its own list.
+
+    Attributes:
+        backend: the one that runs it, with its options: which region, for example.
+        name: the run's id, or the backend's name for it.
+        run: its directory; None where there is none on this machine.
+    """
+
+    backend: BackendSpec
+    name: str
+    run: Run | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run is. What is not known is None.
+
+    Attributes:
+        state: a `facesim.runs.states.RunState`.
+        running: whether something of it runs now.
+        process: who runs it, in words.
+        began_unix_s: when it was submitted for the first time.
+        total_s: seconds for which it has gone on, over all the times that it was submitted.
+        held_out_accuracy: a share, 0-1: the newest, or that of the end.
+        spans: the states that it was in: name, begin and end in seconds since 1970, end None while it goes on.
+        notes: what else there is to say, in words: why it failed, what it cost, what to do.
+        description: what the backend itself says of it, in its own terms.
+    """
+
+    name: str
+    backend: str
+    state: str
+    running: bool | None = None
+    directory: str | None = None
+    strategy: str | None = None
+    seed: int | None = None
+    process: str | None = None
+    began_unix_s: float | None = None
+    total_s: float | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    images_per_s: float | None = None
+    loss: float | None = None
+    held_out_accuracy: float | None = None
+    left_s: float | None = None
+    spans: tuple[tuple[str, float, float | None], ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that is known, as JSON has it."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) not in (None, (), {})}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that a task, or a host, printed; `time_unix_s` where that was recorded."""
+
+    source: str
+    text: str
+    time_unix_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What came of cancelling a run. ended: it had ended before, and nothing was done."""
+
+    name: str
+    state: str
+    ended: bool
+
+
+class Backend(ABC):
     """One way to run jobs."""
 
-    #: How its numbers are to be marked wherever they are shown: `emulated` or `measured`.
-    measurement: str
+    #: How long a run may take to end after it was asked to, in seconds: it saves, and leaves what it found.
+    ends_within_s: float = 60.0
 
+    def check(self, job: Job) -> None:  # noqa: B027 - most need nothing
+        """Look whether what the job needs is there. Starts nothing.
+
+        Raises:
+            InputError: it is not; the message says what to do.
+        """
+
+    def estimate(self, requests: Sequence[Any], max_cost_usd: float | None) -> str | None:
+        """What these requests can cost together, in words; None where they cost nothing.
+
+        Raises:
+            InputError: it is more than `max_cost_usd`.
+        """
+        return None
+
+    @abstractmethod
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Request:
         """The request that runs `job` in run directory `directory` on what it reads. Starts nothing.
 
@@ -54,29 +171,54 @@ class Backend(Protocol):
             InputError: this backend cannot run the job here.
         """
 
-    def submit(self, run: Run, request: Request) -> Execution:
+    @abstractmethod
+    def submit(self, run: Run, request: Any) -> Execution:
         """Start what was rendered and return at once."""
 
-
-@runtime_checkable
-class Equipped(Protocol):
-    """A backend that needs something which may be missing."""
-
-    def check(self, job: Job) -> None:
-        """Look whether what the job needs is there. Starts nothing.
+    def attach(self, target: Target, output: Path) -> Attached:
+        """The run of `target`, and what follows it to its end. A run that has no directory yet gets one in `output`.
 
         Raises:
-            InputError: it is not; the message says what to do.
+            InputError: it can be followed by nobody any more, or not from here.
         """
+        from facesim.backends.watching import watch
 
+        return watch(target)
 
-@runtime_checkable
-class Paid(Protocol):
-    """A backend that costs money."""
-
-    def estimate(self, requests: list[Any], max_cost_usd: float | None) -> str:
-        """What these requests can cost together, in words.
+    def status(self, target: Target) -> Status:
+        """How a run is.
 
         Raises:
-            InputError: it is more than `max_cost_usd`.
+            InputError: what it left cannot be read.
         """
+        from facesim.backends.watching import status
+
+        return status(target)
+
+    def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
+        """What its tasks, or hosts, printed: all of them, or `source` alone. With `follow` also what comes until it
+        has ended.
+
+        Raises:
+            InputError: there is no such task or host.
+        """
+        from facesim.backends.watching import lines
+
+        return lines(target, source, follow)
+
+    def cancel(self, target: Target) -> Cancelled:
+        """Have a run saved and ended. Harmless when repeated.
+
+        Raises:
+            InputError: nothing of it runs, though it has not ended; or who runs it cannot be told from here.
+            FacesimError: it does not end in time.
+        """
+        from facesim.backends.watching import cancel
+
+        return cancel(target, self.ends_within_s)
+
+    def jobs(self, backend: BackendSpec) -> list[Status]:
+        """The newest of facesim's runs that this backend itself has a list of; none where run directories are the only
+        one.
+        """
+        return []

@@ -41,13 +41,14 @@ def collect_results(hosts: Path, model: Path, run: Run) -> None:
 
 
 def _adopt_samples(source: Path, target: Path, run_id: str, host: str) -> None:
-    with source.open("rb") as lines, target.open("w") as adopted:
+    with source.open("rb") as lines, target.open("w", encoding="utf-8") as adopted:
         for line in lines:
             try:
                 row = json.loads(line)
             except ValueError:
                 continue  # torn when its writer was killed
-            adopted.write(json.dumps({**row, "run_id": run_id, "host": host}) + "\n")
+            if isinstance(row, dict):
+                adopted.write(json.dumps({**row, "run_id": run_id, "host": host}) + "\n")
 
 
 def _copy(file: Path, folder: Path, host: str) -> None:

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from cluster.containers.engine import EngineError, capacity
-from cluster.containers.job import INTERRUPTED, ContainerJob
+from cluster.containers.job import ContainerJob
 from facesim.backends import image
+from facesim.backends.base import Backend
 from facesim.backends.collect_results import collect_results
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
-from facesim.backends.log_stream import LogStream
+from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.advice import AwsError
 from facesim.backends.sagemaker.storage import unpack
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
 from facesim.metrics.files import SampleWriter
 from facesim.preflight.inputs import Inputs
-from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
+from facesim.runs.events import Event, FaultDone, NodeEnded, StateEntered, event_of
+from facesim.runs.states import Outcome
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -30,10 +32,11 @@ _ROLE, _BUCKET = "arn:aws:iam::000000000000:role/nobody", "this-machine"
 _SCRATCH = ".hosts"
 
 
-class DockerBackend:
+class DockerBackend(Backend):
     """Runs a job's request with the engine of this machine."""
 
-    measurement = "emulated"
+    #: Hosts have two minutes, as at SageMaker, and then leave what they found.
+    ends_within_s = 180.0
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request as SageMaker would get it, but for the account's names."""
@@ -52,9 +55,11 @@ class DockerBackend:
     def check(self, job: Job) -> None:
         if job.backend.image is None:
             image.check()
+        else:
+            image.check_present(job.backend.image)
 
     def submit(self, run: Run, request: TrainingJob) -> DockerExecution:
-        run.plan_file.write_text(request.to_json())
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
         return DockerExecution(run, request)
 
 
@@ -77,42 +82,38 @@ class DockerExecution:
                 run.directory / _SCRATCH / "hosts",
                 shapes=self._emulation.shapes,
                 sampling_s=job.sampling_s,
+                frozen_s=job.recovery.hang_s or None,
             )
         except EngineError as error:
             raise InputError(str(error)) from None
-        self._log_stream = LogStream(run)
-        self._state = ""
+        self._followed = FollowedJob(run)
         self._writers: dict[str, SampleWriter] = {}
         # Drained, killed, interrupted as the job itself is.
         self.stop, self.kill = self._job.stop, self._job.kill
         self.interrupt, self.kill_host = self._job.interrupt, self._job.kill_host
 
-    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         yield {"event": "emulation", **self._emulation.facts()}
         for event in self._job.events(tick_s):
             if event is None:
                 yield None
             elif event["event"] == "log":
-                reported = self._log_stream.add(event["host"], event["line"], event["time_unix_s"])
-                if reported and reported["event"] == "fault" and reported["kind"] == "interrupt":
-                    self._job.interrupt(reported["notice_s"], reported["for_s"])
-                # Hosts stop at an interruption as well, but the job does not.
-                if reported and not (reported["event"] == "stopping" and self._state == INTERRUPTED):
+                reported = self._followed.printed(event["host"], event["line"], event["time_unix_s"])
+                if isinstance(reported, FaultDone) and reported.kind == "interrupt":
+                    self._job.interrupt(reported.notice_s, reported.for_s or 0.0)
+                if reported:
                     yield reported
             elif event["event"] == "stats":
                 self._record(**event)
+            elif event["event"] == "state":
+                yield from self._followed.entered(StateEntered.model_validate(event))
             elif event["event"] == "node_ended":
-                missing = self._collect_results()
-                if event["outcome"] == "completed" and missing:
-                    why = f"the job completed, but some of its results are missing: {missing}"
-                    event |= {"outcome": "failed", "reason": why}
-                yield event
+                details = NodeEnded.model_validate(event).details()
+                outcome, reason = Outcome(details.pop("outcome")), details.pop("reason", None)
+                missing = self._collect_results() or self._followed.missing_outcome(outcome)
+                yield from self._followed.ended(outcome, missing, reason, time_unix_s=event["time_unix_s"], **details)
             else:
-                yield event
-                if event["event"] == "state":
-                    self._state = event["state"]
-                    if self._state == INTERRUPTED:
-                        yield all_again(self._run.job().tasks, event["attempt"], event["reason"])
+                yield event_of(event)
 
     def close(self) -> None:
         self._job.close()
@@ -131,7 +132,7 @@ class DockerExecution:
             )
         self._writers[host].write(time_unix_s, "host", int(host.rsplit("-", 1)[1]) - 1, values)
 
-    def _collect_results(self) -> str:
+    def _collect_results(self) -> list[str]:
         """Put what the hosts left into the run directory; what is missing of it, in words."""
         scratch = self._run.directory / _SCRATCH
         results = f"{self._request.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self._request.name}/output"
@@ -144,10 +145,7 @@ class DockerExecution:
             except AwsError as error:
                 missing.append(str(error))
         collect_results(scratch / "output", scratch / "model", self._run)
-        self._log_stream.settle()
-        if not missing and self._run.outcome() is None:
-            missing.append(f"the chief left no {self._run.outcome_file.name}")
-        return "; ".join(missing)
+        return missing
 
 
 class FolderStore:

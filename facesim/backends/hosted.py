@@ -89,7 +89,11 @@ def plan(contract: Contract) -> HostWork:
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
     ended = contract.checkpoints / _KEPT / _ENDED
-    over = host != first_host and ended.exists() and json.loads(ended.read_text())["job"] == contract.job_name
+    over = (
+        host != first_host
+        and ended.exists()
+        and json.loads(ended.read_text(encoding="utf-8"))["job"] == contract.job_name
+    )
     if host != first_host:
         tasks.append(_attend(run, first_host, number, over))
         leader = tasks[-1].name
@@ -104,7 +108,7 @@ def plan(contract: Contract) -> HostWork:
         hang_s=job.recovery.hang_s,
         faults=tuple(_faults(job, run, [task.name for task in tasks], host == first_host, done)),
     )
-    run.plan_file.write_text(work.to_json())
+    run.plan_file.write_text(work.to_json(), encoding="utf-8")
 
     def record(event: str, **details: Any) -> None:
         run.record(event, **details)
@@ -142,7 +146,7 @@ class _Done:
 
     def __init__(self, file: Path):
         self._file = file
-        self._lines = Counter(file.read_text().splitlines()) if file.exists() else Counter[str]()
+        self._lines = Counter(file.read_text(encoding="utf-8").splitlines()) if file.exists() else Counter[str]()
 
     def times(self, fault: Fault) -> int:
         return self._lines[fault.model_dump_json()]

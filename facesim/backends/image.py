@@ -69,7 +69,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="facesim-image-") as made:
         context = Path(made)
         shutil.copytree(wheels, context / "wheels", copy_function=_link_or_copy)
-        (context / "requirements.txt").write_text("\n".join(wanted) + "\n")
+        (context / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
         for package in ("cluster", "facesim"):
             shutil.copytree(
                 _PACKAGES / package, context / "source" / package, ignore=shutil.ignore_patterns(*_LEFT_OUT)
@@ -88,16 +88,31 @@ def check(image: str = IMAGE) -> None:
     Raises:
         InputError: no engine answers, the image is missing, or it was made from another facesim.
     """
-    from docker.errors import ImageNotFound
-
-    try:
-        labels = _engine().images.get(image).labels
-    except ImageNotFound:
-        raise InputError(f"there is no image {image}; make it with `facesim image build`") from None
+    labels = _labels(image, "make it with `facesim image build`")
     if labels.get(SOURCE_LABEL) != source_key():
         raise InputError(
             f"the image {image} was made from another facesim than this; make it again with `facesim image build`"
         )
+
+
+def check_present(image: str) -> None:
+    """That an image that a user named is here: containers are made of it as it is.
+
+    Raises:
+        InputError: no engine answers, or the image is missing.
+    """
+    _labels(image, "pull it, or leave --image out for facesim's own")
+
+
+def _labels(image: str, remedy: str) -> dict[str, str]:
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        return _engine().images.get(image).labels
+    except ImageNotFound:
+        raise InputError(f"there is no image {image}; {remedy}") from None
+    except APIError as error:
+        raise InputError(f"the image {image} cannot be used: {error.explanation}; {remedy}") from None
 
 
 def source_key() -> str:

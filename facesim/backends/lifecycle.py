@@ -40,20 +40,25 @@ _INTERRUPTED = "interrupted"
 _PRECISION_S = 0.1
 
 
-def lifecycle_of(where: Backend, run: Run, request: Request) -> LifeCycle:
-    """The life of `run` on a backend of this machine: it is submitted when its events are first asked for.
+def lifecycle_of(where: Backend, run: Run, request: Request) -> Execution:
+    """The life of `run` on a backend. What the backend does not own, capacity or limits, is played around it; then it
+    is submitted when its events are first asked for.
 
     Raises:
         InputError: a file that says how spot capacity behaves cannot be used any more.
     """
     job = run.job()
+    owned = job.backend
+    if owned.owns_capacity and owned.owns_limits:  # and so its states
+        return where.submit(run, request)
+    spot = None if owned.owns_capacity else job.spot
     return LifeCycle(
         lambda: where.submit(run, request),
-        capacity=market(job.spot, job.hosts, job.experiment.seed),
-        notice_s=job.spot.notice_s if job.spot else 0.0,
-        speed=job.spot.speed if job.spot else 1.0,
-        max_run_s=job.max_run_s,
-        max_wait_s=job.max_wait_s,
+        capacity=market(spot, job.hosts, job.experiment.seed),
+        notice_s=spot.notice_s if spot else 0.0,
+        speed=spot.speed if spot else 1.0,
+        max_run_s=None if owned.owns_limits else job.max_run_s,
+        max_wait_s=None if owned.owns_limits else job.max_wait_s,
     )
 
 

@@ -7,23 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.hosted.cgroup import available_cpus
+from cluster.limits import too_tight
 from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
+from facesim.backends.base import Backend
 from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.spec.job import Job
+from facesim.util.errors import InputError
 
 #: Ctrl-C must have drained within 10 s, the end of the processes included.
 _GRACE_S = 8.0
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Runs a job under one `cluster.node` on this machine."""
-
-    measurement = "emulated"
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
@@ -57,8 +58,13 @@ class LocalBackend:
             faults=tuple(replace(fault.script(run.directory), number=n) for n, fault in enumerate(job.faults)),
         )
 
+    def check(self, job: Job) -> None:
+        """Look whether this process's limits let the job's tasks run, with their node and monitor."""
+        if why := too_tight(len(job.tasks) + 2):
+            raise InputError(f"{job.strategy.name} cannot run on this machine: {why}")
+
     def submit(self, run: Run, request: Plan) -> LocalNode:
-        run.plan_file.write_text(request.to_json())
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
         # Several tasks share this machine's GPUs.
         environment = cluster_environment(os.environ, ENVIRONMENT | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
         node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from facesim.metrics.announced import announced
 from facesim.metrics.files import SampleWriter
 from facesim.runs.directory import Run
+from facesim.runs.events import Event, NodeEnded, NodeStarted, parse_event
 
 #: What a node tells that is not an event of the whole run.
-_OF_NODE = ("node_started", "node_ended")
+_OF_NODE = (NodeStarted, NodeEnded)
 
 
 class LogStream:
@@ -20,8 +20,8 @@ class LogStream:
         self._run = run
         self._live: SampleWriter | None = None
 
-    def add(self, host: str, line: str, time_unix_s: float) -> dict[str, Any] | None:
-        """Take one line; the event of the run that it tells, if it tells one."""
+    def add(self, host: str, line: str, time_unix_s: float) -> Event | None:
+        """Take one line; the event of the run that it tells, if it tells one. A host may print anything."""
         with self._run.log_file(host).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         if values := announced(line):
@@ -32,11 +32,10 @@ class LogStream:
             self._live.write(time_unix_s, "chief", 0, values)
         if line.startswith('{"time_unix_s"'):
             try:
-                reported = json.loads(line)
-            except ValueError:
+                reported = parse_event({"host": host, **json.loads(line)})
+            except (ValueError, RecursionError):
                 return None
-            if reported.get("event") not in _OF_NODE:
-                return {"host": host, **reported}
+            return None if isinstance(reported, _OF_NODE) else reported
         return None
 
     def settle(self) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from facesim.backends.tasks import ENVIRONMENT
+from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
@@ -49,6 +50,7 @@ BOOTSTRAP = ["python3", f"/opt/ml/input/data/{SOURCE}/bootstrap.py"]
 ARGUMENTS = ["--contract", "facesim.backends.hosted:plan"]
 
 _DAY_S = 24 * 3600
+_LONGEST_RUN_S = 28 * _DAY_S
 _LONGEST_VALUE = 2500  # of a hyperparameter
 _LONGEST_NAME = 63
 _VOLUME_GB = 30
@@ -126,6 +128,11 @@ def training_job_request(
             "--checkpoint-steps, or leave --spot out"
         )
     max_run_s = job.max_run_s or min(_DAY_S, job.max_wait_s or _DAY_S)
+    if max_run_s > _LONGEST_RUN_S:
+        raise InputError(
+            f"--max-run {max_run_s:g} is longer than SageMaker lets a training job run: {_LONGEST_RUN_S} s (28 days) "
+            "at the most"
+        )
     home = f"s3://{site.bucket}/{site.prefix}"
     channels = {**folders, **({SOURCE: site.source} if site.source else {})}
     addresses = {channel: f"{home}/{channel}/{_content_key(folder)}/" for channel, folder in channels.items()}
@@ -160,7 +167,8 @@ def training_job_request(
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = math.ceil(job.max_wait_s or 2 * max_run_s)
     if site.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
-        request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
+        if _takes_key(job):
+            request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
     if site.network_isolation:
         request["EnableNetworkIsolation"] = True
     if site.encrypt_traffic:
@@ -170,11 +178,18 @@ def training_job_request(
     return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})
 
 
-def job_name(directory: Path) -> str:
-    """The training job's name for a run directory: SageMaker allows letters, digits and hyphens, 63 at most."""
+def job_name(directory: Path, again: int = 0) -> str:
+    """The training job's name for a run directory: SageMaker allows letters, digits and hyphens, 63 at most.
+
+    Directories of different names have jobs of different names, and so has a run each time that it goes on `again`.
+    """
     allowed = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in directory.name)
-    words = [word for word in f"facesim-{allowed}".split("-") if word]
-    return "-".join(words)[:_LONGEST_NAME].rstrip("-")
+    name = "-".join(word for word in f"facesim-{allowed}".split("-") if word)
+    suffix = f"-again{again}" if again else ""
+    if len(name + suffix) > _LONGEST_NAME:
+        suffix = f"-{hashlib.sha256(directory.name.encode()).hexdigest()[:8]}{suffix}"
+        name = name[: _LONGEST_NAME - len(suffix)].rstrip("-")
+    return name + suffix
 
 
 def job_json(job: Job) -> str:
@@ -205,10 +220,35 @@ def job_of(hyperparameters: Mapping[str, str]) -> Job:
     return Job.model_validate_json(hyperparameters[JOB])
 
 
+def _takes_key(job: Job) -> bool:
+    """Whether a key may be given for the volumes: not where instances have disks of their own, which their hardware
+    encrypts, with keys that end with the instance (AWS, ResourceConfig, VolumeKmsKeyId).
+
+    Raises:
+        InputError: some have, and others have not: one request cannot be right for both.
+    """
+    own = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
+    if len(set(own.values())) > 1:
+        with_disk = next(kind for kind, has in own.items() if has)
+        raise InputError(
+            f"--kms-key cannot encrypt the volumes of {' and '.join(own)} together: {with_disk} has a disk of its own, "
+            "for which SageMaker takes no key; give both groups instance types with such disks, or neither"
+        )
+    return not all(own.values())
+
+
 def _resources(job: Job, folders: Iterable[Path]) -> dict[str, Any]:
     """Instances: all alike, or the parameter servers' of a type of their own."""
     files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
-    volume = {"VolumeSizeInGB": _VOLUME_GB + math.ceil(sum(file.stat().st_size for file in files) / 1e9)}
+    volume_gb = _VOLUME_GB + math.ceil(sum(file.stat().st_size for file in files) / 1e9)
+    for kind, _ in job.groups:
+        own_gb = instance(kind).local_storage_gb
+        if own_gb is not None and volume_gb > own_gb:
+            raise InputError(
+                f"{kind} has a disk of {own_gb} GB and this job needs {volume_gb} GB: use another --instance-type, or "
+                "fewer images (--subset)"
+            )
+    volume = {"VolumeSizeInGB": volume_gb}
     groups = job.groups
     if len(groups) == 1:
         return {"InstanceType": groups[0][0], "InstanceCount": groups[0][1], **volume}

@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from facesim.baselines import MAX_IMAGES, Score
 from facesim.preflight.inputs import prepare_all
+from facesim.runs.records import Record, read_json, validated
 from facesim.spec.data import DataSpec
 from facesim.spec.job import Job
 from facesim.util.disk import writing_to
+from facesim.util.errors import InputError, doing
 from facesim.util.files import write_json
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
 
 FILE = "baselines.json"
+
+
+class _Score(Record):
+    """`Score` as the file has it."""
+
+    method: str
+    seed: int
+    accuracy: float
+    balanced_accuracy: float
+    seconds: float
+
+
+class _Entry(Record):
+    """Every method on one split of one data set; `tested_sha256` is of the held-out images (`facesim.spec.data`)."""
+
+    split: dict[str, Any]
+    sha256: str
+    tested_sha256: str | None = None
+    scores: tuple[_Score, ...]
+
+    def is_of(self, split: Mapping[str, Any]) -> bool:
+        try:
+            return DataSpec.of(self.split).model_dump() == split
+        except ValidationError:
+            return False
+
+    @property
+    def as_scores(self) -> list[Score]:
+        return [Score(**score.model_dump()) for score in self.scores]
+
+
+class _Entries(Record):
+    entries: tuple[_Entry, ...]
 
 
 def record_baselines(
@@ -27,28 +64,35 @@ def record_baselines(
     folder: Path,
     progress: Callable[[str], Any] = lambda _: None,
 ) -> list[Score]:
-    """The scores of every method for `seeds`, on the experiment's split; computed where `folder` does not have them.
+    """The scores of every method for `seeds`, on the experiment's split; computed where `folder` does not have them,
+    or has a file that is damaged.
 
     Of an experiment with a subset `data` is that of one seed.
+
+    Raises:
+        FacesimError: `folder` cannot be written.
     """
     scores: list[Score] = []
     for seed in seeds:
         split = _split(experiment, seed)
-        entries = _entries(folder)
-        entry = next((e for e in entries if e["split"] == split and e["sha256"] == data.sha256), None)
+        entries = _kept(folder)
+        entry = next((one for one in entries if one.is_of(split) and one.sha256 == data.sha256), None)
         if entry is None:
             from facesim.baselines.scoring import score_baselines, tested_on
 
-            entry = {
-                "split": split,
-                "sha256": data.sha256,
-                "tested_sha256": tested_on(data, split["held_out"], seed),
-                "scores": [score._asdict() for score in score_baselines(data, split["held_out"], seed, progress)],
-            }
-            folder.mkdir(parents=True, exist_ok=True)
-            with writing_to(folder):
-                write_json(folder / FILE, {"entries": [*(e for e in entries if e["split"] != split), entry]})
-        scores += [Score(**score) for score in entry["scores"]]
+            entry = _Entry(
+                split=split,
+                sha256=data.sha256,
+                tested_sha256=tested_on(data, split["held_out"], seed),
+                scores=tuple(
+                    _Score(**score._asdict()) for score in score_baselines(data, split["held_out"], seed, progress)
+                ),
+            )
+            others = [one for one in entries if not one.is_of(split)]
+            with doing(f"write {folder / FILE}", "name another folder with --output"), writing_to(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / FILE, _Entries(entries=(*others, entry)).model_dump(mode="json"))
+        scores += entry.as_scores
     return scores
 
 
@@ -75,19 +119,24 @@ def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], lis
 def read_baselines(
     folder: Path, experiment: dict[str, Any], seeds: Iterable[int], tested: Mapping[int, str | None] | None = None
 ) -> list[Score]:
-    """What `folder` has of the experiment's split and of `seeds`; empty where it has nothing.
+    """What `folder` has of the experiment's split and of `seeds`; empty where it has nothing, or a damaged file.
 
     `tested` are the identities of the images that the runs of these seeds were tested on, as far as they are known:
     scores on other images are left out.
     """
-    entries = _entries(folder)
+    entries = _kept(folder)
     return [
-        Score(**score)
+        score
         for seed in seeds
         for entry in entries
-        if entry["split"] == _split(experiment, seed) and (tested or {}).get(seed) in (None, entry["tested_sha256"])
-        for score in entry["scores"]
+        if entry.is_of(_split(experiment, seed)) and (tested or {}).get(seed) in (None, entry.tested_sha256)
+        for score in entry.as_scores
     ]
+
+
+def check_baselines(folder: Path) -> None:
+    """Raise InputError if `folder` has baselines that cannot be read."""
+    _entries(folder)
 
 
 def _split(experiment: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -95,6 +144,13 @@ def _split(experiment: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return DataSpec.of({**experiment, "seed": seed}).model_dump()
 
 
-def _entries(folder: Path) -> list[dict[str, Any]]:
+def _kept(folder: Path) -> tuple[_Entry, ...]:
+    try:
+        return _entries(folder)
+    except InputError:
+        return ()
+
+
+def _entries(folder: Path) -> tuple[_Entry, ...]:
     path = folder / FILE
-    return json.loads(path.read_text())["entries"] if path.exists() else []
+    return validated(_Entries, path, read_json(path)).entries if os.path.lexists(path) else ()

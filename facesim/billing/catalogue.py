@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from facesim.util.errors import InputError
+from facesim.util.files import read_text
 from facesim.util.folders import cache_folder
 
 _FILE = Path(__file__).with_name("instances.json")
@@ -45,6 +46,7 @@ class Instance:
     gpus: int
     relative_speed: float | None
     network_burst_s: float | None  # None: it does not burst, or that is not known
+    local_storage_gb: int | None = None  # of disks of its own; None: it has none, and is given a volume
 
 
 def instances() -> Mapping[str, Instance]:
@@ -111,7 +113,7 @@ def _instances(file: Path, written_ns: int | None) -> Mapping[str, Instance]:
 
 def _read_refreshed(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         texts = [content[name] for name in ("region", "date", "source")]
         prices = content["usd_per_hour"].values()
         whole = all(isinstance(text, str) for text in texts) and all(math.isfinite(p) and p > 0 for p in prices)

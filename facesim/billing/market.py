@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from facesim.spec.spot import Spot
 from facesim.util.errors import InputError
+from facesim.util.files import read_text, why_unread
 
 #: What `--spot` alone plays: capacity as `facesim.billing.synthetic` makes it up.
 PACKAGED_TRACE = Path(__file__).with_name("spot_trace.csv")
@@ -225,9 +226,9 @@ def _csv(file: Path, option: str) -> list[tuple[int, list[str]]]:
 
 def _text(file: Path, option: str) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        return read_text(file)
+    except (OSError, ValueError) as error:
+        why = "it is not text" if isinstance(error, UnicodeDecodeError) else why_unread(error)
         raise InputError(f"{option} {file} cannot be read: {why}; name a file that can") from None
 
 

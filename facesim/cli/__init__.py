@@ -18,16 +18,22 @@ from facesim.cli import (
     aws,
     completion,
     data,
+    forecast,
     image,
+    plan,
     prices,
     profile,
     recognition,
     reference,
+    runs,
     study,
 )
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
 from facesim.util.errors import FacesimError, InputError, reason
+
+#: Of an error that nobody foresaw so many characters are shown; all of it is kept.
+_LONGEST = 300
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,7 +79,7 @@ def _last(error: BaseException, args: list[str]) -> int:
         complain("interrupted", "yellow")
         return study.INTERRUPTED
     command = " ".join(_command(args)) or "compare"
-    what = f"{command} ended unexpectedly: {type(error).__name__}: {reason(error)}"
+    what = f"{command} ended unexpectedly: {type(error).__name__}: {_first_line(reason(error))}"
     if isinstance(error, EOFError):
         what = f"{command} wanted to read an answer, or a file, that ended before it was complete: {reason(error)}"
     elif isinstance(error, OSError):
@@ -87,6 +93,12 @@ def _last(error: BaseException, args: list[str]) -> int:
         details = f"details could not be written: {reason(other)}"
     complain(f"{what}; {details}")
     return 1
+
+
+def _first_line(text: str) -> str:
+    """The first line of a library's message, which may go on with whole arrays."""
+    line = next(iter(text.strip().splitlines()), "")
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -162,7 +174,7 @@ def facesim() -> None:
 
 facesim.sections = {
     "Train and compare": (study.compare, study.run, study.report, study.baselines),
-    "Forecast": (profile.profile,),
+    "Forecast": (plan.plan, forecast.forecast, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (
         recognition.evaluate,
@@ -171,6 +183,7 @@ facesim.sections = {
         recognition.embed,
         recognition.export,
     ),
+    "Runs": runs.COMMANDS,
     "AWS and containers": (*aws.COMMANDS, image.image, prices.prices),
     "What there is": (about.models, about.recipes, about.doctor, reference.reference, completion.completion),
 }

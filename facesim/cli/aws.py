@@ -1,21 +1,17 @@
-"""Commands about training jobs at AWS: `attach`, `status`, `logs`, `cancel`, `policy`, and the `emulator`."""
+"""Commands about an AWS account: its `policy`, and an `emulator` in its place."""
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.output import echo, echo_json
+from facesim.cli.output import echo
 from facesim.cli.parsing import Choice, command
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.backends.sagemaker.session import Account
-    from facesim.runs.directory import Run
 
 _region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
 
@@ -24,138 +20,6 @@ def _account(region: str | None) -> Account:
     from facesim.backends.sagemaker.session import Account
 
     return Account(region)
-
-
-def _is_run(target: str) -> bool:
-    try:
-        return os.path.lexists(Path(target) / "job.json")
-    except ValueError:
-        return False
-
-
-def _name_and_region(target: str, region: str | None) -> tuple[str, str | None]:
-    """The training job that TARGET names: by itself, or by the run directory that it was started from."""
-    if not _is_run(target):
-        return target, region
-    from facesim.runs.directory import Run
-
-    run = Run.open(Path(target))
-    return _job_of(run), region or run.job().backend.region
-
-
-def _job_of(run: Run) -> str:
-    request = run.plan().get("CreateTrainingJob")
-    name = request.get("TrainingJobName") if isinstance(request, dict) else None
-    if not isinstance(name, str) or not run.job().backend.can_attach:
-        raise InputError(f"{run.directory} did not run at AWS: its backend is {run.job().backend.name}")
-    return name
-
-
-@command()
-@click.argument("target", metavar="JOB")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
-              help="folder for the run directory, if JOB is the name of a training job")  # fmt: skip
-@_region
-@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def attach(target: str, output: Path, region: str | None, as_json: bool) -> int:
-    """Follow a training job at AWS that goes on, or has ended, until its results are home.
-
-    JOB is the run directory that it was started from, or the training job's name.
-    """
-
-    from facesim import api
-    from facesim.backends.sagemaker.attach import open_run
-    from facesim.backends.sagemaker.job import SageMakerJob
-    from facesim.cli.study import INTERRUPTED, observers, show_report
-    from facesim.runs.states import RunState
-    from facesim.study.runner import attach as follow
-
-    name, region = _name_and_region(target, region)
-    account = _account(region)
-    run = open_run(account, name, Path(target) if _is_run(target) else output)
-    if run.result() is None:
-        execution = SageMakerJob(run, account, name, on_interrupt=run.job().backend.on_interrupt)
-        follow(run, execution, "measured", observers(as_json))
-    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json)
-    result = run.result()
-    assert result is not None, "a run that was followed to its end has one"
-    return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
-
-
-@command()
-@click.argument("target", metavar="[JOB]", required=False)
-@_region
-@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def status(target: str | None, region: str | None, as_json: bool) -> None:
-    """Tell how a training job at AWS does; without JOB, the newest ones of facesim's."""
-    from facesim.backends.sagemaker.bill import reported
-    from facesim.backends.sagemaker.calls import OUTCOMES, describe, newest
-
-    if target is None:
-        jobs = newest(_account(region))
-        if as_json:
-            echo_json(jobs)
-            return
-        for job in jobs:
-            created = f"{job['CreationTime']:%Y-%m-%d %H:%M}"
-            echo(f"{job['TrainingJobName']:63} {job['TrainingJobStatus']:11} {created}")
-        if not jobs:
-            echo("no training jobs of facesim's in this region")
-        return
-    name, region = _name_and_region(target, region)
-    account = _account(region)
-    told = describe(account, name)
-    if as_json:
-        echo_json(told)
-        return
-    echo(f"{name}: {told['TrainingJobStatus']}, {told['SecondaryStatus']}")
-    for transition in told.get("SecondaryStatusTransitions", []):
-        end = transition.get("EndTime")
-        lasted = f"{(end - transition['StartTime']).total_seconds():8.0f} s" if end else "   running"
-        echo(f"  {transition['StartTime']:%H:%M:%S} {transition['Status']:20}{lasted}")
-    if "FailureReason" in told:
-        echo(f"  {told['FailureReason']}")
-    if told["TrainingJobStatus"] in OUTCOMES:
-        bill = reported(told)
-        cost = f"emulated by {account.emulator}" if account.emulator else f"${bill['cost_usd']:.4f}"
-        echo(f"  billed {bill['billable_s']} s, {cost}")
-
-
-@command()
-@click.argument("target", metavar="JOB")
-@click.option("--host", help="only of this host, such as algo-2")
-@click.option("--follow", is_flag=True, help="go on until the job has ended")
-@_region
-def logs(target: str, host: str | None, follow: bool, region: str | None) -> None:
-    """Print what the hosts of a training job at AWS printed."""
-    from facesim.backends.sagemaker.calls import OUTCOMES, describe
-    from facesim.backends.sagemaker.logs import LogTail
-    from facesim.backends.sagemaker.session import asking, redacted
-
-    name, region = _name_and_region(target, region)
-    account = _account(region)
-    tail = LogTail(account.client("logs"), name)
-    while True:
-        ended = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
-        with asking("read the training job's logs"):
-            for line in tail.new():
-                if host in (None, line.host):
-                    echo(f"{line.host}  {redacted(line.text)}")
-        if ended or not follow:
-            return
-        time.sleep(2.0)
-
-
-@command()
-@click.argument("target", metavar="JOB")
-@_region
-def cancel(target: str, region: str | None) -> None:
-    """Stop a training job at AWS; it may save and upload for two minutes more. Harmless when repeated."""
-    from facesim.backends.sagemaker.calls import cancel as stop
-
-    name, region = _name_and_region(target, region)
-    going_on = stop(_account(region), name)
-    echo(f"{name}: {'stopping' if going_on else 'had ended already'}")
 
 
 @command()
@@ -228,4 +92,4 @@ def emulator(
     running.stop()
 
 
-COMMANDS: list[Any] = [attach, status, logs, cancel, policy, emulator]
+COMMANDS: list[Any] = [policy, emulator]

@@ -10,7 +10,7 @@ import click
 
 from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import group
+from facesim.cli.parsing import Number, group
 from facesim.util.errors import doing
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def render(out: Path, **options: Any) -> None:
 @data.command("describe")
 @click.argument("source")
 @job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "seed"))
-@click.option("--near", default=0.09, show_default=True, type=click.FloatRange(0, 0.5),
+@click.option("--near", default=0.09, show_default=True, type=Number(0, 0.5),
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
@@ -95,7 +95,7 @@ def _description(found: Description, sizes: Sizes | None) -> list[str]:
         "  trained on and tested": f"{found.near_duplicate_pairs_across_split:,}",
         "  of two identities": f"{found.near_duplicate_pairs_across_identities:,}",
         "unreadable files": f"{len(found.bad_files):,}",
-        "not used": "nothing is left out" if not found.unused else f"for {len(found.unused)} reasons, see below",
+        "not used": "nothing is left out" if not found.unused else f"for {_reasons(len(found.unused))}, see below",
         "sha256": found.sha256,
     }
     lines = [f"{name:26}{value}" for name, value in facts.items()]
@@ -113,6 +113,10 @@ def _description(found: Description, sizes: Sizes | None) -> list[str]:
     if max(len(found.suspects), len(found.bad_files)) > _SHOWN:
         lines.append(f"of each the first {_SHOWN} are shown; more with --json")
     return lines
+
+
+def _reasons(count: int) -> str:
+    return "1 reason" if count == 1 else f"{count} reasons"
 
 
 def _sizes(sizes: Sizes) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.util.errors import FacesimError, reason
+from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,9 +63,14 @@ def console() -> Console:
 def complain(text: str, colour: str = "red") -> None:
     """Print a line for the user on standard error, if that takes it."""
     try:
-        click.secho(f"facesim: {text}", fg=colour, err=True)
+        click.secho(f"facesim: {_on_lines(text)}", fg=colour, err=True)
     except OSError:
         pass
+
+
+def _on_lines(text: str) -> str:
+    """`text` without what would move a terminal's cursor: names of files, and what they hold, may."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def complain_of_usage(error: click.ClickException) -> None:

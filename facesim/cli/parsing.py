@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ class Choice(click.Choice):
         except click.BadParameter as error:
             error.message = error.message.removesuffix(".") + (did_you_mean(str(value), self.choices) or ".")
             raise
+
+
+class Number(click.FloatRange):
+    """A number within limits; one that is none (nan), or without end, is refused as well."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
 
 
 class _Strict(click.Command):

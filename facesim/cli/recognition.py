@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Choice, command
+from facesim.cli.parsing import Choice, Number, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models.exporters import EXPORTERS
 from facesim.util.disk import writing_to
-from facesim.util.errors import doing
+from facesim.util.errors import InputError, doing
+from facesim.util.files import write_bytes
 from facesim.util.unused import printable
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def _notice(text: str) -> None:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[DATA]", required=False)
 @click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
-@click.option("--far", type=float, multiple=True,
+@click.option("--far", type=Number(0, 1), multiple=True,
               help="false accept rate at which to tell the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),
               help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
@@ -57,8 +59,7 @@ def evaluate(
     if as_json:
         echo_json(found)
         return
-    for line in _evaluation(found):
-        echo(line)
+    echo("\n".join(_evaluation(found)))
 
 
 def _evaluation(found: dict[str, Any]) -> list[str]:
@@ -104,10 +105,16 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 
     from facesim.recognition.recognizer import image_files
 
+    if output.suffix != ".npz":
+        raise InputError(f"--output {printable(str(output))} must end in .npz, the format that is written")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output.absolute().parent} is no folder; make it, or name another with --output")
     files = image_files(images, _notice)
     embeddings = _recognizer(run_directory).embed(files)
+    content = io.BytesIO()
+    np.savez(content, embeddings=embeddings, paths=[printable(str(file)) for file in files])
     with writing_to(output.parent), doing(f"write {output}", "name another file with --output"):
-        np.savez(output, embeddings=embeddings, paths=[printable(str(file)) for file in files])
+        write_bytes(output, content.getvalue())
     echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
 
@@ -115,7 +122,9 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option("--threshold", type=float, help="cosine from which on it is one person  [default: of facesim evaluate]")
+@click.option(
+    "--threshold", type=Number(-1, 1), help="cosine from which on it is one person  [default: of facesim evaluate]"
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def verify(run_directory: Path, first: Path, second: Path, threshold: float | None, as_json: bool) -> None:
     """Say whether the images A and B show the same person, by the model of RUN.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from facesim.data.labels import Label, label_of_numbers, notes_on_names, people_of, whole
+from facesim.data.labels import Label, label_of_numbers, notes_on_names, people_of, same_names, whole
 from facesim.util.errors import InputError
 from facesim.util.unused import Tally, Unused
 
@@ -336,7 +335,8 @@ def _named(found: Sequence[Label], names: np.ndarray, path: Path) -> tuple[list[
             f"{path}: names has {several[0]!r} for the labels {', '.join(same)}. Give one person one label, or two "
             f"people two names."
         )
-    name_of = {label: unicodedata.normalize("NFC", name) for label, name in written.items()}
+    same = same_names(written.values())
+    name_of = {label: same[name] for label, name in written.items()}
     ordered = list(dict.fromkeys(name_of.values()))
     number_of = {name: number for number, name in enumerate(ordered)}
     return [number_of[name_of[label.value]] for label in found], ordered, notes + notes_on_names(written.values())

@@ -24,6 +24,7 @@ import google_crc32c
 
 from facesim.util.disk import is_full
 from facesim.util.errors import InputError
+from facesim.util.files import open_regular, read_text
 from facesim.util.folders import make_own_folder
 
 CHECKS = "checks.json"
@@ -120,7 +121,7 @@ def check(directory: Path, whole: bool = False) -> None:
         InputError: a file has changed.
     """
     try:
-        checks = json.loads((directory / CHECKS).read_text(encoding="utf-8"))
+        checks = json.loads(read_text(directory / CHECKS))
         for name, facts in checks.items():
             _check_file(directory / name, facts["bytes"], facts["mtime_ns"], facts["crc32c"], whole)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -136,7 +137,7 @@ class _Changed(ValueError):
 
 def _check_file(path: Path, size: int, mtime_ns: int, sums: list[int], whole: bool) -> None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             stat = os.fstat(file.fileno())
             if stat.st_size != size:
                 raise _Changed(f"{path.name} has {stat.st_size:,} bytes instead of {size:,}")

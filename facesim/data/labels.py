@@ -7,6 +7,7 @@ would train on wrong people without a sign of it.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,8 @@ from facesim.util.unused import printable
 #: float32 holds every whole number up to this one.
 _MOST_IN_FLOAT = 1 << 24
 _MOST_IN_INT = (1 << 63) - 1
+
+_NUMBER, _NEGATIVE = re.compile(r"[+-]?\d+(\.0*)?"), re.compile(r"-0*[1-9]\d*(\.0*)?")
 
 _REMEDY = "A label must be a name, a whole number from 0 on, or a one-hot vector."
 
@@ -71,6 +74,22 @@ def whole(value: float, where: str) -> int:
     return int(value)
 
 
+def check_numbers(written: Iterable[str], source: str) -> None:
+    """Refuse labels that are texts, all of them whole numbers, where some are negative and others not: -1 marks what
+    is nobody's in data sets that have it, and would become one person.
+
+    Raises:
+        InputError: there is one.
+    """
+    written = set(written)
+    negative = sorted(text for text in written if _NEGATIVE.fullmatch(text))
+    if 0 < len(negative) < len(written) and all(_NUMBER.fullmatch(text) for text in written):
+        raise InputError(
+            f"{source} has the label {negative[0]} among numbers; it must be a whole number from 0 on. {_REMEDY} "
+            f"Remove what is nobody's."
+        )
+
+
 def one_hot_place(values: Sequence[float]) -> int | None:
     """Where the 1 is if all others are 0, else None."""
     counted = Counter(values)
@@ -92,6 +111,7 @@ def people_of(found: Sequence[Label], source: str) -> People:
     if found and found[0].one_hot:
         notes.append(f"The labels are one-hot vectors of {found[0].one_hot}; the place of the 1, from 0, is the label.")
     written = [str(one.value) for one in found]
+    check_numbers(written, source)
     if not all(map(str.strip, written)):
         raise InputError(f"{source} has an image whose label is an empty text. {_REMEDY}")
     same = same_names(written)
@@ -101,8 +121,8 @@ def people_of(found: Sequence[Label], source: str) -> People:
 
 
 def same_names(written: Iterable[str]) -> dict[str, str]:
-    """Each name as it is written, to the composed Unicode (NFC) that is the person's name."""
-    return {text: unicodedata.normalize("NFC", text) for text in set(written)}
+    """Each name as it is written, to the composed Unicode (NFC), safe to print, that is the person's name."""
+    return {text: printable(unicodedata.normalize("NFC", text)) for text in set(written)}
 
 
 def notes_on_names(written: Iterable[str]) -> list[str]:

@@ -126,6 +126,23 @@ def _pooled_splits(root: Path, examples: Sequence[Example]) -> list[str]:
     ]
 
 
+def people_like_splits(examples: Sequence[Example]) -> list[str]:
+    """A note if all identities are called as the parts of a split are, which they hardly are."""
+    people = dict.fromkeys(example.identity for example in examples)
+    if not all(person.lower() in _SPLITS for person in people):
+        return []
+    return [
+        f"the folders {some(sorted(people, key=natural_key))} are taken as people, for they hold images themselves. If "
+        f"they are parts of a split, put each person's images into a folder of their own, or list them in a .csv with "
+        f"the columns path,label."
+    ]
+
+
+def split_of(name: str) -> str | None:
+    """The part of a split that a file is by its name, such as `train` for `faces-train-00001-of-00004`."""
+    return next((word for word in re.split(r"[^a-z]+", name.lower()) if word in _SPLITS), None)
+
+
 def _same_names(root: Path, examples: Sequence[Example]) -> list[str]:
     """A note if folders whose names are the same text in other Unicode forms became one identity."""
     written: dict[str, set[str]] = {}

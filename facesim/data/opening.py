@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -106,15 +107,33 @@ def _without_texts(file: BinaryIO) -> io.BytesIO:
     return kept
 
 
+#: What is in place of an image, by how it begins.
+_OTHERS = {
+    rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": "HEIC is not supported; convert it to JPEG",
+    rb"....ftypavi[fs]": "AVIF is not supported by this Pillow; convert it to JPEG",
+    rb"....ftyp": "a film, not an image; save a picture of it as JPEG or PNG",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not supported; convert it to JPEG",
+    rb"version https://": "a pointer of Git LFS, not the image itself; run git lfs pull",
+    rb"(\xef\xbb\xbf)?\s*<": "a web page, or another text in HTML or XML, not an image; download it again",
+    rb"%PDF": "a PDF, not an image; save its pages as JPEG or PNG",
+}
+
+
 def _unknown(file: BinaryIO, start: bytes) -> str:
     size = file.seek(0, os.SEEK_END)
-    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis"):
-        return "HEIC is not supported; convert it to JPEG"
-    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
-        return "AVIF is not supported by this Pillow; convert it to JPEG"
+    for begins, what in _OTHERS.items():
+        if re.match(begins, start, re.DOTALL):
+            return what
     if size >= 192 and any(_is_square(size / channels) for channels in (1, 3, 4)):
         return "not an image that Pillow can read, perhaps raw pixels by its size; encode it as JPEG or PNG"
+    if _only_zeros(file):
+        return "nothing but zeros, it was not written; copy or download it again"
     return "not an image that Pillow can read"
+
+
+def _only_zeros(file: BinaryIO) -> bool:
+    file.seek(0)
+    return not any(any(piece) for piece in iter(lambda: file.read(1 << 20), b""))
 
 
 def _is_square(count: float) -> bool:

@@ -37,6 +37,7 @@ from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import Content, find_source
 from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
 from facesim.util.errors import InputError
+from facesim.util.files import read_text
 from facesim.util.unused import Tally, Unused
 from facesim.util.unused import told as told_unused
 
@@ -80,7 +81,7 @@ class PreparedData:
     @property
     def origins(self) -> list[str]:
         """Where each image was found in the source: a path below its folder, or a place in a file of many."""
-        return json.loads((self.directory / "origins.json").read_text(encoding="utf-8"))
+        return json.loads(read_text(self.directory / "origins.json"))
 
     @classmethod
     def load(cls, directory: Path) -> PreparedData:
@@ -89,7 +90,7 @@ class PreparedData:
         try:
             if (directory / "labels.npy").stat().st_size > _MOST_LABEL_BYTES:
                 raise ValueError("labels.npy is too large for labels")
-            facts = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
+            facts = json.loads(read_text(directory / "dataset.json"))
             if facts["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
             data = cls(

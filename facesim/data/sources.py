@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -22,14 +23,14 @@ from facesim.data import recordio, tfrecord
 from facesim.data.arrays import read_npz
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, look_through
+from facesim.data.layouts import Example, look_through, people_like_splits, some, split_of
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
-from facesim.data.walk import files_in, list_images, real_path
+from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, why_unread
 from facesim.util.registry import Registry
-from facesim.util.unused import Unused, printable
+from facesim.util.unused import Tally, Unused, printable
 
 #: So many images are decoded at a time.
 _WINDOW = 256
@@ -119,7 +120,8 @@ def _csv(path: Path, wanted: Wanted) -> Source:
 
 def _folder(path: Path, wanted: Wanted) -> Source:
     root, found = Path(os.path.realpath(path)), look_through(path)
-    return _files(printable(root.name), root, found.examples, wanted, found.unused, found.notes)
+    notes = (*found.notes, *people_like_splits(found.examples))
+    return _files(printable(root.name), root, found.examples, wanted, found.unused, notes)
 
 
 def _recordio(path: Path, wanted: Wanted) -> Source:
@@ -158,15 +160,21 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
         return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
 
     def open_content() -> Content:
-        places, found = [], []
+        places, found, others, tally, counts = [], [], {}, Tally(), Counter()
         done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
         for file in files:
+            before = len(found)
             for place, content in tfrecord.find_records(file):
                 places.append((file, place))
                 found.append(example(file, place, content).label)
+                if len(found) == before + 1 and wanted.label_feature is None:
+                    others |= dict.fromkeys(tfrecord.other_labels(content))
                 done += len(content)
                 if len(found) % 1000 == 0:
                     wanted.progress("reading labels, kB", min(done // 1000, due), due)
+            counts[split_of(file.name)] += len(found) - before
+            if len(found) == before:
+                tally.add("a file without a record", file.name)
         if not found:
             raise InputError(f"{path} holds no records. Copy or download it again.")
         wanted.progress("reading labels, kB", due, due)
@@ -190,9 +198,29 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
             return _each_in_parallel(decoded, contents(), len(indices), wanted)
 
         labels = np.array(people.labels, np.int32)
-        return Content(labels, people.names, [None] * len(people.names), pictures, origin, notes=people.notes)
+        notes = [*_notes_on_splits(counts), *_notes_on_labels(list(others)), *people.notes]
+        return Content(
+            labels, people.names, [None] * len(people.names), pictures, origin, unused=tally.counted, notes=notes
+        )
 
     return Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
+
+
+def _notes_on_splits(counts: Counter[str | None]) -> list[str]:
+    """A note if files are parts of a split, of so many images each, which is not kept."""
+    parts = [f"{name} ({count:,} images)" for name, count in counts.items() if name]
+    if len(parts) < 2:
+        return []
+    return [
+        f"the images of {' and '.join(parts)} are pooled: facesim makes its own split of all of them (--held-out), and "
+        f"the one that these files make is not kept."
+    ]
+
+
+def _notes_on_labels(others: Sequence[str]) -> list[str]:
+    if not others:
+        return []
+    return [f"records have {some(others)} beside the label that is read; --label-feature names the one to read."]
 
 
 #: A data set by name: from what is wanted of its images to the source of them.
@@ -211,13 +239,28 @@ FORMATS: dict[str, Callable[[Path, Wanted], Source]] = {
 
 
 def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
-    """The kind of what `source` names, and the source itself.
+    """The kind of what `source` names, and the source itself. Where that is files in a folder, what lies beside these
+    is counted.
 
     Raises:
         InputError: `source` names nothing that can be used.
     """
     kind, path = resolve(source)
-    return kind, DATASETS[kind](wanted) if path is None else FORMATS[kind](path, wanted)
+    if path is None:
+        return kind, DATASETS[kind](wanted)
+    found, folder = FORMATS[kind](path, wanted), Path(source).expanduser()
+    if kind == "folder" or not folder.is_dir():
+        return kind, found
+    used = tfrecord.shards(path) if kind == "tfrecord" else [path]
+    if kind == "recordio":
+        used += [path.with_suffix(".idx"), path.with_name("property")]
+    left_out = beside(folder, used)
+
+    def open_content() -> Content:
+        content = found.open()
+        return replace(content, unused=(*content.unused, *left_out))
+
+    return kind, Source(found.name, [found.fingerprint, [asdict(one) for one in left_out]], open_content)
 
 
 def resolve(source: str) -> tuple[str, Path | None]:
@@ -240,7 +283,8 @@ def resolve(source: str) -> tuple[str, Path | None]:
         return kind, path
     if not stat.S_ISDIR(mode):
         what = "" if stat.S_ISREG(mode) else f" ({kind_of_file(mode)})"
-        raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. Give one of these.")
+        remedy = instead_of(path) or "Give one of these."
+        raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. {remedy}")
     tables = [file for file in files_in(path) if _kind_of_file(file)]
     if not tables or list_images(path):
         return "folder", path

@@ -1,4 +1,4 @@
-"""Lists of image files as CSV, also as spreadsheets write them: `;` or tabs, UTF-16, capitals, backslashes."""
+"""Tables, of image files above all, as CSV and as spreadsheets write it: `;` or tabs, UTF-16, capitals, backslashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from facesim.data.labels import notes_on_names
+from facesim.data.labels import check_numbers, notes_on_names
 from facesim.data.layouts import Example, in_order, some
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
@@ -29,7 +29,7 @@ _MARKS = (
 _DELIMITERS = (",", ";", "\t", "|")
 _SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "set", "fold", "usage", "phase"})
 _NO_WIDTH = "\ufeff\u200b\u2060"
-_REMEDY = "Save it as CSV UTF-8, with the first line path,label."
+_REMEDY = "Save it as CSV UTF-8, with the first line"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def read_table(path: Path) -> Table:
     Cells are separated by commas, semicolons, tabs or bars, as the header is. The text is UTF-8, or UTF-16 or UTF-32 as
     its beginning tells. The header's columns are in any order and case; other columns, and a split, are not used, which
     a note tells. Labels are texts, whatever they look like; those that differ only in their form of Unicode are one.
+    Where all are numbers, none may be negative, as in every other kind of file: it means that nobody is known.
 
     Relative paths start at the CSV's own folder and must stay inside it; absolute paths are taken as they are. Windows'
     backslashes are read as slashes. Whether the files exist is not looked at here: a missing file is found, and
@@ -62,30 +63,18 @@ def read_table(path: Path) -> Table:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such file: {printable(str(path))}. Give an existing .csv with the columns path,label.")
-    try:
-        columns, rows = _rows(_text(path))
-    except (UnicodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY}") from error
+    columns, rows = read_rows(path, ("path", "label"))
     if not {"path", "label"} <= set(columns):
         raise InputError(
             f"{path} has the columns {printable(some(columns, 20)) or '(none)'}; path and label are needed. "
             f"Make the first line: path,label"
         )
-    for column, count in Counter(columns).items():
-        if count > 1 and column in {"path", "label", "group"}:
-            raise InputError(f"{path} has the column {column} {count} times. Remove or rename all but one.")
-
     folder = Path(os.path.abspath(path.parent))
-    examples, line_of, group_of, labels, backslashes = [], {}, {}, set(), 0
+    examples, group_of, labels, backslashes = [], {}, set(), 0
+    line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
     split_column = next((column for column in columns if column in _SPLIT_COLUMNS), None)
-    for line, cells in rows:
-        if any(map(str.strip, cells[len(columns) :])):
-            raise InputError(
-                f"{path} line {line} has {len(cells)} cells and the header {len(columns)} columns. Put quotes around a "
-                f"cell that has the separator in it."
-            )
-        row = {column: cell.strip() for column, cell in zip(columns, cells)}
+    for line, row in rows:
         listed, label = row.get("path", ""), row.get("label", "")
         group = unicodedata.normalize("NFC", row.get("group", "")) or None
         identity = printable(unicodedata.normalize("NFC", label))
@@ -99,27 +88,62 @@ def read_table(path: Path) -> Table:
                 f"{path} line {line}: {printable(listed)} leads out of the CSV's folder. Relative paths must stay "
                 f"inside it; move the CSV up or write an absolute path."
             )
-        if image in line_of:
+        file = _file(image)
+        if file in line_of:
             raise InputError(
-                f"{path} line {line}: {printable(listed)} is already on line {line_of[image]}. A file listed twice "
-                f"could be trained on and tested on; remove one line."
+                f"{path} line {line}: {printable(listed)} is already on line {line_of[file]}, by this or another name "
+                f"(a link). A file listed twice could be trained on and tested on; remove one line."
             )
         if group_of.setdefault(identity, group) != group:
             raise InputError(
                 f"{path} line {line}: {identity} is in group {group or '(none)'} here and in "
                 f"{group_of[identity] or '(none)'} before. Give each identity one group."
             )
-        line_of[image] = line
+        line_of[file] = line
         labels.add(label)
         splits[row.get(split_column or "", "")] += 1
         examples.append(Example(image, identity, group))
+    check_numbers(labels, str(path))
     notes = [*_notes_on_columns(columns, split_column, splits), *notes_on_names(sorted(labels))]
     if backslashes:
         notes.append(f"{backslashes:,} paths are written with backslashes, which are read as slashes.")
     return Table(in_order(examples), tuple(notes))
 
 
-def _text(path: Path) -> str:
+def read_rows(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV file, however a spreadsheet wrote it, and each row's line and cells by column.
+
+    Raises:
+        InputError: it is none, has one of the columns twice, or a row has more cells than there are columns. Whether
+            the columns that are `needed` are there is not looked at here.
+    """
+    header = ",".join(needed)
+    try:
+        columns, rows = _rows(_text(path, header), frozenset(needed))
+    except (UnicodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY} {header}.") from error
+    for column, count in Counter(columns).items():
+        if count > 1 and column in {*needed, "group"}:
+            raise InputError(f"{path} has the column {column} {count} times. Remove or rename all but one.")
+    for line, cells in rows:
+        if any(map(str.strip, cells[len(columns) :])):
+            raise InputError(
+                f"{path} line {line} has {len(cells)} cells and the header {len(columns)} columns. Put quotes around a "
+                f"cell that has the separator in it."
+            )
+    return columns, [(line, {column: cell.strip() for column, cell in zip(columns, cells)}) for line, cells in rows]
+
+
+def _file(path: Path) -> Path | tuple[int, int]:
+    """What a file is told by, whatever its names are; where it is not there, its path."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return path
+    return (found.st_dev, found.st_ino) if found.st_ino else path
+
+
+def _text(path: Path, header: str) -> str:
     try:
         with open_regular(path) as file:
             content = file.read()
@@ -130,11 +154,11 @@ def _text(path: Path) -> str:
         encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
     text = content.decode(encoding or "utf-8")
     if "\0" in text:
-        raise InputError(f"{path} has a 0 byte in its text: it is damaged, or no CSV. {_REMEDY}")
+        raise InputError(f"{path} has a 0 byte in its text: it is damaged, or no CSV. {_REMEDY} {header}.")
     return text
 
 
-def _rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _rows(text: str, needed: frozenset[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns of the header, in lower case, and every row that is not empty, with its line; where the columns that
     are needed are missing, the header as it is, and no rows.
     """
@@ -148,7 +172,7 @@ def _rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     for delimiter in _DELIMITERS:
         lines.seek(at)
         headers[delimiter] = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
-    delimiter = next((one for one, cells in headers.items() if {"path", "label"} <= set(map(_column, cells))), None)
+    delimiter = next((one for one, cells in headers.items() if needed <= set(map(_column, cells))), None)
     if delimiter is None:
         return [cell.strip() for cell in headers[","]], []
     lines.seek(at)
@@ -173,10 +197,15 @@ def _place(listed: str, folder: Path, where: str) -> str:
     if "://" in listed:
         raise InputError(f"{where}: {printable(listed)} is an address, and images are read from files. Download it.")
     windows = PureWindowsPath(listed)
-    if os.name == "posix" and (windows.drive and "\\" in listed):
+    if os.name == "posix" and windows.drive and not os.path.lexists(folder / listed):
         raise InputError(
             f"{where}: {printable(listed)} is a path of a Windows system, which this one does not have. Write paths "
             f"from the CSV's own folder on, such as {PurePosixPath(*windows.parts[-2:])}"
+        )
+    if listed.startswith("~") and not os.path.lexists(folder / listed):
+        raise InputError(
+            f"{where}: {printable(listed)} begins with ~, which only a shell replaces by a home folder. Write the path "
+            f"from / on, or from the CSV's own folder on."
         )
     # A backslash can be a part of a file's name here, but hardly is.
     if "\\" in listed and not os.path.lexists(folder / listed):

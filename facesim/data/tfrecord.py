@@ -172,6 +172,12 @@ def parse(content: bytes, image_feature: str | None, label_feature: str | None, 
     return Example(_label(label, where), image[0])
 
 
+def other_labels(content: bytes) -> list[str]:
+    """The features of an Example that are called as labels usually are, but for the one that `parse` takes."""
+    features = dict(_features(memoryview(content)))
+    return [name for name in LABEL_FEATURES if _values(features.get(name, memoryview(b"")))][1:]
+
+
 def _label(values: list[bytes] | list[int] | list[float], where: str) -> Label:
     if not isinstance(values[0], bytes):
         return label_of_numbers(values, where)

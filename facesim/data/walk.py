@@ -36,16 +36,7 @@ _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}", re.IGNORECASE)
 #: Why files and folders are left out, and their names, in any case; * is any text. The first that fits is told.
 _SYSTEM_NAMES = {
     "of a NAS: thumbnails, trash or snapshots": (
-        *(
-            "@eadir",
-            "*@synoeastream",
-            "*@synoresource",
-            "synophoto_*",
-            "synofile_*",
-            "synoindex_*",
-            "@tmp",
-            "@sharebin",
-        ),
+        *("@eadir", "*@synoeastream", "*@synoresource", "synophoto_*", "synofile_*", "synoindex_*", "@tmp"),
         *("@sharebin", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@transcode", "@__thumb", ".@*"),
         *("~snapshot", ".snapshot", ".snapshots", ".zfs", "trashbox", "recycle.bin", ".recycle", "recycle bin"),
         *(".wdmc", ".wdcache"),
@@ -122,6 +113,16 @@ def files_in(folder: Path) -> list[Path]:
         InputError: the folder cannot be listed.
     """
     return [path for path in map(folder.joinpath, _names_in(folder)) if os.path.isfile(path)]
+
+
+def beside(folder: Path, used: Iterable[Path]) -> tuple[Unused, ...]:
+    """What lies directly in a folder beside the files that are used of it."""
+    tally, names = Tally(), {path.name for path in used}
+    for name in _names_in(folder):
+        if name not in names:
+            unit = "folder" if os.path.isdir(folder / name) else "file"
+            tally.add(system_name(name) or "beside the data set, and no part of it", name, unit)
+    return tally.counted
 
 
 def real_path(path: Path) -> Path:
@@ -274,6 +275,25 @@ def _why_no_image(path: Path) -> str | None:
     if suffix in _UNREAD_IMAGE_SUFFIXES:
         return f"{suffix} is not read, convert it to JPEG or PNG"
     return f"no image ({suffix})" if _SUFFIX.fullmatch(suffix) else "no image, by name and content"
+
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_TABLES = (".npy", ".h5", ".hdf5", ".mat", ".parquet", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".lmdb", ".feather")
+
+
+def instead_of(path: Path) -> str | None:
+    """What to do with a file of a kind that is not read, by its name; None where nothing is known of it."""
+    suffix = path.suffix.lower()
+    if suffix in _ARCHIVES:
+        return "It is an archive: unpack it, and give the folder."
+    if suffix in _SHEETS:
+        return "It is a spreadsheet: save it as CSV UTF-8, with the columns path,label."
+    if suffix in _TABLES:
+        return "Write its images and labels with numpy.savez(path, images=..., labels=...), and give that .npz."
+    if suffix in IMAGE_SUFFIXES:
+        return "It is one image: give the folder that holds a sub-folder of images for each person."
+    return None
 
 
 def summary_of_files(root: Path) -> str:

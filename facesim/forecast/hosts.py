@@ -97,12 +97,12 @@ class HostType(BaseModel):
             return self.spot_usd_per_hour
         return self.price_usd_per_hour * (1 - assumed_spot_discount())
 
-    def assumptions(self, spot: bool) -> list[str]:
-        """In words, what about this type of host is not measured and matters."""
+    def assumptions(self, spot: bool, network: bool = True) -> list[str]:
+        """In words, what about this type of host is not measured and matters; of its `network` where that is used."""
         told = []
         if self.speed_origin != "measured":
             told.append(f"the speed of {self.name} is {self.speed_origin}, within {100 * self.speed_half_width:.0f} %")
-        if self.network_assumed and self.network_peak_gbps > self.network_base_gbps:
+        if network and self.network_assumed and self.network_peak_gbps > self.network_base_gbps:
             told.append(
                 f"how long the network of {self.name} bursts is assumed: {self.network_peak_gbps:g} Gbit/s for "
                 f"{self.network_burst_s or 0:g} s, then {self.network_base_gbps:g}"
@@ -114,8 +114,8 @@ class HostType(BaseModel):
         return told
 
 
-def hosts(file: str | Path | None = None) -> dict[str, HostType]:
-    """The host types by name: the catalogue's, with those of a TOML file over them.
+def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None = None) -> dict[str, HostType]:
+    """The host types by name: those `below`, the catalogue's if left out, with those of a TOML file over them.
 
     The file has a table for each type, `[instances."NAME"]`, of the fields of `HostType`; of a type that is in the
     catalogue only what differs need be given. What the user gives is taken as measured.
@@ -123,7 +123,7 @@ def hosts(file: str | Path | None = None) -> dict[str, HostType]:
     Raises:
         InputError: the file cannot be read, or has a field that is unknown, or a value that is not allowed.
     """
-    found = {name: _from_catalogue(kind) for name, kind in instances().items()}
+    found = dict(below or {name: _from_catalogue(kind) for name, kind in instances().items()})
     if file is None:
         return found
     content = read_toml(file, "--instances")

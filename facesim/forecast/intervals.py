@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facesim.forecast.constants import constants
 from facesim.util.errors import InputError
-from facesim.util.files import write_json
+from facesim.util.files import read_text, write_json
 
 #: How many standard deviations an 80 % interval of a normal distribution reaches to each side.
 Z80 = 1.2816
@@ -102,7 +102,7 @@ def read_residuals(file: Path) -> Widths:
         InputError: the file is missing or not such a file.
     """
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(file))
         rows = [(float(load), float(residual)) for load, residual in content["rows"]]
         usable = content["schema_version"] == 1 and all(math.isfinite(each) for row in rows for each in row)
     except (OSError, ValueError, KeyError, TypeError):

@@ -60,7 +60,8 @@ class Phases:
 class Forecast:
     """A forecast of one shape. `low_s` to `high_s` and the dollars beside them are 80 % intervals; `half_width` is
     relative. `updates_per_s` and `images_per_s` are while training; `offered_load` is what the workers would ask of the
-    busiest server or link if none waited: above 1 it is saturated. `staleness` is the mean, in updates.
+    busiest server or link if none waited: above 1 it is saturated. `staleness` is the mean, in updates. `bound` is of
+    the whole job, `training_bound` of its updates.
     """
 
     shape: ClusterShape
@@ -74,6 +75,7 @@ class Forecast:
     wire_bytes_per_update: float
     staleness: float
     bound: Bound
+    training_bound: Bound
     assumptions: tuple[str, ...]
     extrapolated: bool
 
@@ -122,6 +124,7 @@ def forecast_jobs(
     evaluations: int | None = None,
     known_hosts: Mapping[str, HostType] | None = None,
     widths: Widths | None = None,
+    outside: Mapping[str, float] | None = None,
     spot_risk: SpotRisk = SpotRisk(),
 ) -> list[Forecast]:
     """The forecasts of many shapes, in their order.
@@ -132,6 +135,8 @@ def forecast_jobs(
         evaluations: one after each epoch, if left out.
         known_hosts: host types by name; the catalogue's, if left out.
         widths: half-widths from a user's own runs; published ones, if left out.
+        outside: seconds outside of the script, `starting_s`, `download_s` and `upload_s`, where they are known better
+            than the constants `sagemaker_phases`.
 
     Raises:
         InputError: an instance type is not known, or nobody knows how fast it is; epochs or batch are not positive.
@@ -147,7 +152,7 @@ def forecast_jobs(
     burst, base = Speeds(table, base=False), Speeds(table, base=True)
     updates = -(-profile.examples // batch) * epochs
     count = epochs if evaluations is None else evaluations
-    return _told(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk)
+    return _told(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk, outside)
 
 
 def _told(
@@ -159,9 +164,10 @@ def _told(
     evaluations: int,
     widths: Widths,
     risk: SpotRisk,
+    outside: Mapping[str, float] | None,
 ) -> list[Forecast]:
     profile, fixed = table.profile, table.profile.fixed
-    phases = constants("sagemaker_phases").values
+    phases = {**constants("sagemaker_phases").values, **(outside or {})}
     base_rate = np.where(table.servers > 0, table.link(base=True, servers=True), table.link(base=True, servers=False))
     bucket = np.array([kind.bucket_bytes for kind in table.server_host])
     burst_s, base_s = laws.two_phase_s(updates, burst.update_s, base.update_s, burst.link_bytes, base_rate, bucket)
@@ -186,7 +192,8 @@ def _told(
     phases_differ = updates * (base.update_s - burst.update_s) * (table.network_assumed & (base_s > 0))
     half = _half_widths(table, offered, phases_differ / (2 * (burst_s + base_s)), widths)
     fixed_s = start_s + phases["download_s"] + fixed.upload_s + phases["upload_s"]
-    bound = np.where(fixed_s > trained_s, START_UP, np.where(base_s > burst_s, base.bound, burst.bound))
+    training_bound = np.where(base_s > burst_s, base.bound, burst.bound)
+    bound = np.where(fixed_s > trained_s, START_UP, training_bound)
     idle = np.minimum(profile.dispatch_s / (table.workers * update_s), 1.0)
     staleness = np.where(table.asynchronous, laws.mean_staleness(table.workers, updates / epochs, idle), 0.0)
     told: dict[tuple[object, ...], tuple[str, ...]] = {}
@@ -203,9 +210,16 @@ def _told(
             float(interrupted_s[place]),
             fixed.upload_s + phases["upload_s"],
         )
-        key = (shape.strategy, shape.instance_type, shape.ps_instance_type, shape.spot, bool(extrapolated[place]))
+        key = (
+            shape.strategy,
+            shape.instance_type,
+            shape.ps_instance_type,
+            shape.spot,
+            paid[place] > 1,
+            bool(extrapolated[place]),
+        )
         if key not in told:
-            told[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk))
+            told[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk, outside))
         found.append(
             Forecast(
                 shape,
@@ -219,6 +233,7 @@ def _told(
                 float(burst.wire_bytes[place]),
                 float(staleness[place]),
                 BOUNDS[bound[place]],
+                BOUNDS[training_bound[place]],
                 told[key],
                 bool(extrapolated[place]),
             )
@@ -248,9 +263,13 @@ def _cost_usd(table: Table, shape: ClusterShape, billed_s: float) -> float:
     return total
 
 
-def _assumptions(table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk) -> list[str]:
+def _assumptions(
+    table: Table, shape: ClusterShape, extrapolated: bool, risk: SpotRisk, outside: Mapping[str, float] | None
+) -> list[str]:
     profile = table.profile
-    told = [text for name, _ in dict(shape.groups).items() for text in table.kinds[name].assumptions(shape.spot)]
+    hosts_used = dict(shape.groups)
+    sends = sum(hosts_used.values()) > 1
+    told = [text for name in hosts_used for text in table.kinds[name].assumptions(shape.spot, sends)]
     if extrapolated:
         least, most = profile.batches
         told.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
@@ -264,6 +283,6 @@ def _assumptions(table: Table, shape: ClusterShape, extrapolated: bool, risk: Sp
     if shape.served and profile.server.saturation_s is None:
         told.append("the servers' speed is not from a saturation test")
     fixed = constants("sagemaker_phases")
-    if fixed.assumed:
+    if fixed.assumed and not fixed.values.keys() <= (outside or {}).keys():
         told.append("times to start, to download and to upload are assumed")
     return told

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facesim.forecast import placement
 from facesim.util.errors import InputError
-from facesim.util.files import write_text
+from facesim.util.files import read_text, why_unread, write_text
 
 SCHEMA_VERSION = 1
 
@@ -203,10 +203,11 @@ class Profile(_Frozen):
         """
         again = "make one with facesim profile"
         try:
-            return cls.model_validate_json(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InputError(f"the profile {file} cannot be read: {why}; {again}") from None
+            return cls.model_validate_json(read_text(file))
+        except OSError as error:
+            raise InputError(f"the profile {file} cannot be read: {why_unread(error)}; {again}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"the profile {file} cannot be read: it is not text; {again}") from None
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -43,12 +43,13 @@ def simulated_orders(
     updates: int,
     epochs: int,
     *,
+    batch: int | None = None,
     relative_speeds: Sequence[float] | None = None,
     stragglers: Stragglers = _NONE,
     seed: int = 0,
 ) -> list[Order]:
     """The order of `updates` of each epoch by asynchronous workers, each with a host like the profile's machine, or so
-    many times as fast.
+    many times as fast, that compute `batch` examples for an update (the profile's batch, if left out).
 
     Raises:
         InputError: there is no worker, server, update or epoch, or another number of speeds than of workers.
@@ -60,7 +61,9 @@ def simulated_orders(
     if len(speeds) != workers or np.any(speeds <= 0):
         raise InputError(f"relative speeds {list(speeds)} must be {workers} positive numbers, one for each worker")
     pull_s, push_s = profile.service_s(ps)
-    computing_s = max(float(profile.step_s(np.array(profile.batch))) - profile.optimizer_s, 1e-6) + profile.dispatch_s
+    computing_s = (
+        max(float(profile.step_s(np.array(batch or profile.batch))) - profile.optimizer_s, 1e-6) + profile.dispatch_s
+    )
     return [
         order_of(
             # What is begun after the epoch's last batch was handed out is not of this epoch.

@@ -12,7 +12,9 @@ FORMULAS = ("single", "mirrored", "ps-async", "ps-sync", "allreduce", "local-sgd
 
 
 class ClusterShape(BaseModel):
-    """What a job would run on. Servers are beside the workers, or on hosts of `ps_instance_type`."""
+    """What a job would run on. Servers are beside the workers, or on hosts of `ps_instance_type`; with `one_host` all
+    tasks share one host, as they do in a local run.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,6 +26,7 @@ class ClusterShape(BaseModel):
     backup_workers: int = Field(0, ge=0)
     local_steps: int = Field(8, ge=1)
     spot: bool = False
+    one_host: bool = False
 
     @model_validator(mode="after")
     def _is_possible(self) -> ClusterShape:
@@ -53,6 +56,8 @@ class ClusterShape(BaseModel):
     @property
     def groups(self) -> list[tuple[str, int]]:
         """Hosts that are paid for, as (type, count)."""
+        if self.one_host:
+            return [(self.instance_type, 1)]
         workers = 1 if self.kind.layout is Layout.SINGLE_PROCESS else self.workers
         own = [(self.ps_instance_type, self.ps)] if self.served and self.ps_instance_type else []
         return [(self.instance_type, workers), *own]
@@ -63,4 +68,5 @@ class ClusterShape(BaseModel):
         workers = (
             f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
         )
-        return f"{self.strategy}{workers}{servers}{own} on {self.instance_type}{', spot' if self.spot else ''}"
+        where = f"one {self.instance_type}" if self.one_host else self.instance_type
+        return f"{self.strategy}{workers}{servers}{own} on {where}{', spot' if self.spot else ''}"

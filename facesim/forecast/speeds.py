@@ -105,6 +105,7 @@ class Speeds:
         self._summed(table, base)
         self._mirrored(table)
         self._bounded_by_cores(table)
+        self._on_one_host(table)
 
     def _served(self, table: Table, rows: NDArray[np.intp], servers: int, base: bool) -> None:
         profile, server = table.profile, table.profile.server
@@ -227,6 +228,22 @@ class Speeds:
         least = np.where(table.asynchronous[rows], 1 / shared, joint_s)
         self.bound[rows] = np.where(least > 1.02 * self.update_s[rows], HOST_CPU, self.bound[rows])
         self.update_s[rows] = np.maximum(self.update_s[rows], least)
+
+    def _on_one_host(self, table: Table) -> None:
+        """All tasks on one host, whose cores do the work of all: as `_bounded_by_cores`, of every worker and server."""
+        rows = np.array([place for place, shape in enumerate(table.shapes) if shape.one_host], dtype=int)
+        if not len(rows):
+            return
+        used, profile = table.profile.cpu_s_per_update, table.profile
+        makers = np.where(table.asynchronous[rows], 1.0, table.workers[rows])
+        least_s = makers * table.compute_s[rows]
+        if used.get("worker"):
+            scale = table.compute_s[rows] * table.ratio[rows] / profile.step_s(np.array([profile.batch]))
+            cpu_s = makers * (used["worker"] * scale + used.get("ps", 0.0)) + used.get("chief", 0.0)
+            told_s = cpu_s / (profile.machine.cores * table.ratio[rows])
+            least_s = np.where(table.servers[rows] > 0, told_s, least_s)
+        self.bound[rows] = np.where(least_s > self.update_s[rows], HOST_CPU, self.bound[rows])
+        self.update_s[rows] = np.maximum(self.update_s[rows], least_s)
 
 
 def _saturation(profile: Profile) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from facesim.metrics.schema import METRICS, Sample, sample
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError, reason
-from facesim.util.files import in_a_line, written
+from facesim.util.files import in_a_line, open_regular, written
 
 if TYPE_CHECKING:
     import pandas
@@ -71,7 +71,7 @@ def recorded(file: Path, metric: str) -> list[tuple[float, float]]:
     """(value, time_unix_s) of everything that a file of samples has of one metric, in order; none without a file."""
     if not file.exists():
         return []
-    with file.open("rb") as lines:
+    with open_regular(file) as lines:
         return [(sample.value, sample.time_unix_s) for sample in parse_lines(lines) if sample.name == metric]
 
 
@@ -99,7 +99,7 @@ def samples_in(directory: Path) -> pandas.DataFrame:
     rows: list[Sample] = []
     for path in sorted(directory.glob("*.jsonl")):
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 rows.extend(parse_lines(file))
         except OSError as error:
             raise InputError(f"cannot read {path}: {reason(error)}; leave this run out of the report") from None
@@ -119,7 +119,7 @@ class SampleTail:
         """The samples that have come since the last call; a line that is still being written comes next time."""
         samples: list[Sample] = []
         for path in sorted(self._directory.glob("*.jsonl")):
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 file.seek(self._read.get(path, 0))
                 whole, end, _ = file.read().rpartition(b"\n")
             self._read[path] = self._read.get(path, 0) + len(whole) + len(end)

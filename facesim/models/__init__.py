@@ -180,15 +180,17 @@ def load(path: Path) -> keras.Model:
     """
     from facesim.models.framework import load_keras
     from facesim.util.errors import InputError
-    from facesim.util.files import check_fits_memory
+    from facesim.util.files import check_fits_memory, open_regular
 
     keras = load_keras()
     from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras
 
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                check_fits_memory(archive, path)
+        if not path.exists():
+            raise InputError(f"there is no model {path}; name a run that has completed")
+        open_regular(path).close()
+        with zipfile.ZipFile(path) as archive:
+            check_fits_memory(archive, path)
         return keras.saving.load_model(path, compile=False)
     except InputError:
         raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facesim.backends.local import BACKEND
+from facesim.data.splits import stratified_split
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.replay import AccuracyForecast, accuracy_forecast, simulated_orders
 from facesim.metrics.files import read_samples
@@ -70,6 +71,13 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
     return curve_of(run)
 
 
+def updates_of_epoch(job: Job, inputs: Inputs) -> int:
+    """How many updates an epoch of the job is."""
+    experiment = job.experiment
+    train, _ = stratified_split(inputs.data.labels, experiment.held_out, experiment.seed)
+    return math.ceil(len(train) / job.update_batch)
+
+
 def forecast_accuracy(
     job: Job,
     profile: Profile,
@@ -92,7 +100,9 @@ def forecast_accuracy(
         own = job.model_copy(update={"experiment": experiment})
         orders = None
         if job.strategy.name == "ps-async":
-            updates = math.ceil(profile.examples / job.update_batch)
-            orders = simulated_orders(profile, job.shape.workers, job.shape.ps, updates, epochs, seed=seed)
+            orders = simulated_orders(
+                profile, job.shape.workers, job.shape.ps, updates_of_epoch(own, inputs), epochs,
+                batch=job.update_batch, seed=seed,
+            )  # fmt: skip
         curves.append(replay(own, orders, folder / f"seed-{seed}", inputs, tick))
     return accuracy_forecast([curve.held_out_accuracy for curve in curves], budget)

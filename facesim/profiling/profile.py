@@ -36,6 +36,7 @@ from facesim.forecast.profile_data import (
     Server,
     Variable,
 )
+from facesim.metrics.machine import machine
 from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job, measure_peers
@@ -44,7 +45,6 @@ from facesim.spec.job import Job
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
-from facesim.study.result import machine
 from facesim.util.errors import InputError
 from facesim.util.folders import cache_folder, make_own_folder
 
@@ -106,7 +106,7 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
         FacesimError: a process that measures failed.
     """
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
-    file = _file(job, inputs)
+    file = profile_file(job, inputs)
     if file.exists() and not fresh:
         try:
             return _of_these_images(Profile.load(file), job, inputs), file
@@ -124,7 +124,16 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
     return profile, file
 
 
-def _file(job: Job, inputs: Inputs) -> Path:
+def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
+    """The profile of the job's experiment on this machine, if there is one that can be read; nothing is measured."""
+    file = profile_file(job, inputs)
+    try:
+        return _of_these_images(Profile.load(file), job, inputs) if file.exists() else None
+    except InputError:
+        return None
+
+
+def profile_file(job: Job, inputs: Inputs) -> Path:
     """Where the profile of an experiment on this machine is kept."""
     experiment = job.experiment.model_dump(include=set(_MATTERS))
     data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}

@@ -32,7 +32,7 @@ def serve(run_directory: str, threads: int, cores: list[int]) -> None:
     _stay_on(cores)
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     folder = Run(Path(run_directory)).task_directory(f"{resolver.task_type}-{resolver.task_id}")
-    (folder / _PID).write_text(str(os.getpid()))
+    (folder / _PID).write_text(str(os.getpid()), encoding="utf-8")
     task.serve(run_directory, threads)
 
 
@@ -76,7 +76,7 @@ def _processes(run: Run) -> dict[str, list[psutil.Process]]:
     found = {"chief": [psutil.Process()]}
     for file in sorted(run.tasks.glob(f"*/{_PID}")):
         role = file.parent.name.rsplit("-", 1)[0]
-        found.setdefault(role, []).append(psutil.Process(int(file.read_text())))
+        found.setdefault(role, []).append(psutil.Process(int(file.read_text(encoding="utf-8"))))
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from facesim import models
 from facesim.data.decode import read_image
 from facesim.runs.directory import Run
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     import keras
@@ -20,12 +21,22 @@ _BATCH = 256
 class Embedder:
     """A run's saved model, with what the run's job says about its images.
 
-    Raises InputError if the run has no model.
+    Raises InputError if the run has no model, or one that is not its job's.
     """
 
     def __init__(self, run: Run):
         self.experiment = run.job().experiment
         self.model = models.load(run.model_file)
+        size, channels = self.experiment.image_size, self.experiment.channels
+        if (self.model.name, self.model.input_shape[1:]) != (
+            models.network_name(self.experiment.model),
+            (size, size, channels),
+        ):
+            network, taken = self.model.name.replace("_", "-"), "x".join(map(str, self.model.input_shape[1:]))
+            raise InputError(
+                f"{run.directory} is damaged: its model is a {network} for images of {taken}, and its job is a "
+                f"{self.experiment.model} on {size}x{size}x{channels}; name the run that saved it"
+            )
         self._network = models.embedder(self.model)
 
     @property

@@ -6,8 +6,7 @@ uncertainty is larger than that, however many images there are: hence the warnin
 
 from __future__ import annotations
 
-import csv
-import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,10 @@ import numpy as np
 
 from facesim.data.layouts import some
 from facesim.data.prepare import PreparedData
+from facesim.data.tables import read_rows
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular
+from facesim.util.unused import printable
 
 #: With fewer people than this a group's error rate says something about these people, and not about a group.
 MIN_PEOPLE = 30
@@ -82,20 +83,19 @@ def with_groups(data: PreparedData, path: Path) -> PreparedData:
         InputError: the file is not that, or names nobody of the data.
     """
     try:
-        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            rows = [
-                {key.strip(): (value or "").strip() for key, value in row.items() if key}
-                for row in csv.DictReader(file, skipinitialspace=True)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        open_regular(path).close()
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}; it has the columns label,group") from None
-    if not rows or not {"label", "group"} <= rows[0].keys():
-        columns = ", ".join(rows[0]) if rows else "nothing"
-        raise InputError(f"{path} holds {columns}; the columns label and group are needed, one line an identity")
+    columns, rows = read_rows(path, ("label", "group"))
+    if not {"label", "group"} <= set(columns):
+        found = printable(", ".join(columns)) or "nothing"
+        raise InputError(f"{path} holds {found}; the columns label and group are needed, one line an identity")
     group_of: dict[str, str | None] = {}
-    for line, row in enumerate(rows, 2):
-        if group_of.setdefault(row["label"], row["group"] or None) != (row["group"] or None):
-            raise InputError(f"{path} line {line}: {row['label']} has two groups; give each identity one")
+    for line, row in rows:
+        label = printable(unicodedata.normalize("NFC", row["label"]))
+        group = printable(unicodedata.normalize("NFC", row.get("group", ""))) or None
+        if group_of.setdefault(label, group) != group:
+            raise InputError(f"{path} line {line}: {label} has two groups; give each identity one")
     if not group_of.keys() & set(data.names):
         raise InputError(
             f"{path} names none of the people of {data.name} ({some(data.names)}); it has {some(list(group_of))}"

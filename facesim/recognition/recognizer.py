@@ -21,7 +21,8 @@ from facesim.recognition.protocols import likeness
 from facesim.recognition.reliance import Reliance, mark, reliance
 from facesim.runs.records import Evaluation
 from facesim.util.disk import writing_to
-from facesim.util.errors import InputError, doing
+from facesim.util.errors import FacesimError, InputError, doing
+from facesim.util.files import open_regular, why_unread
 from facesim.util.registry import loaded
 from facesim.util.unused import Unused, printable
 from facesim.util.unused import told as told_unused
@@ -145,11 +146,13 @@ class Recognizer:
     def __init__(
         self, run: Run, notice: Callable[[str], None] = _warn, before_loading: Callable[[], None] = lambda: None
     ):
-        if not run.model_file.exists():
+        try:
+            open_regular(run.model_file).close()
+        except (OSError, ValueError) as error:
+            why = "it does not exist" if isinstance(error, FileNotFoundError) else why_unread(error)
             raise InputError(
-                f"{run.model_file} is not a model that facesim can load: it does not exist; name one that a "
-                "completed run saved"
-            )
+                f"{run.model_file} is not a model that facesim can load: {why}; name one that a completed run saved"
+            ) from None
         self._run, self._notice, self._before_loading = run, notice, before_loading
 
     @cached_property
@@ -243,7 +246,7 @@ class Recognizer:
         groups: Path | str | None = None,
     ) -> dict[str, Any]:
         """How well the model recognises: closed set, identification, verification, and by group of people; kept in the
-        run's `evaluation.json`, too.
+        run's `evaluation.json`, too, or `notice` is told why it is not.
 
         Args:
             data: a data set of other people, as `data` of a job; left out, the run's own held-out images.
@@ -269,10 +272,13 @@ class Recognizer:
             experiment = job.experiment.model_copy(update={"data": str(data), "subset": None})
             others = job.model_copy(update={"experiment": experiment})
             found = assess_others(embedder, _prepared(others, groups), fars)
-        found = mark(self._run, found)
-        with writing_to(self._run.directory, "make room there"):
-            self._run.keep_evaluation(Evaluation.model_validate(found))
-        return found
+        evaluation = Evaluation.model_validate(mark(self._run, found))
+        try:
+            with writing_to(self._run.directory, "make room there"):
+                self._run.keep_evaluation(evaluation)
+        except FacesimError as error:  # what was found can be told nevertheless
+            self._notice(f"the evaluation is not kept: {error}")
+        return evaluation.model_dump(mode="json", exclude_none=True)
 
     def export(self, output: Path | str, format: str = "keras") -> Exported:
         """Write the model for use without facesim: images in, embedding, logits and probabilities out.

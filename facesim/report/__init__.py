@@ -6,6 +6,7 @@ rows        the runs of one strategy, seeds together
 statistics  intervals, paired comparisons
 comparison  rows against each other -> Comparison, the data behind everything shown
 curves      accuracy against the size of the data
+foresight   runs against what was forecast of them
 fairness    what makes the rows unlike each other, and what was left out
 verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from facesim.baselines.record import check_baselines
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
 from facesim.runs.directory import Run
@@ -43,6 +45,11 @@ def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Compar
             records.append(load(run))
         except InputError as error:
             left_out.append(f"left out: {run.id}: {error}")
+    for folder in dict.fromkeys(record.run.directory.parent for record in records):
+        try:
+            check_baselines(folder)
+        except InputError as error:
+            left_out.append(f"left out: classical methods: {error}")
     if not records:
         raise InputError("none of the runs can be read. " + "; ".join(left_out))
     comparison = compare_records(records, target_accuracy)

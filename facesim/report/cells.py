@@ -68,6 +68,8 @@ def lines(comparison: Comparison) -> list[Line]:
         cells = tuple(Cell(_text(row, name, measure)) for row in rows)
         if any(cell.text != NOTHING for cell in cells):
             table.append(Line(measure.section, measure.label, cells))
+        if name == "total_s" and any(row.is_forecast for row in rows):
+            table.append(Line(measure.section, "… 80 % interval of the forecast", tuple(map(_forecast_interval, rows))))
         if name == "held_out_accuracy_percent":
             intervals = [row.accuracy_interval() for row in rows]
             table.append(
@@ -78,6 +80,11 @@ def lines(comparison: Comparison) -> list[Line]:
                 )
             )
     return table
+
+
+def _forecast_interval(row: Row) -> Cell:
+    record = row.records[0].forecast if row.is_forecast else None
+    return Cell(f"{quantity(record.low_s, 's')} to {quantity(record.high_s, 's')}" if record else NOTHING)
 
 
 def _of_runs(number: int, runs: Sequence[RunRecord]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from facesim.report.classical import Classical, classical
 from facesim.report.curves import Curve, by_size, learning_curves, parse, subset_of
 from facesim.report.fairness import warnings
+from facesim.report.foresight import Foreseen, against_forecasts
 from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
@@ -55,7 +56,7 @@ class Comparison:
     runs on several subsets of the data, rows are compared with those of their own size, and `baselines` are of the
     largest. `tests` are the rows with completed runs, those together that were tested on the same images; each has a
     target accuracy of its own, and `target_accuracy` is that of the first. `baselines` are of `beside_baselines`'
-    images.
+    images. `foreseen` holds runs against what was forecast of them.
     """
 
     rows: tuple[Row, ...]
@@ -70,6 +71,7 @@ class Comparison:
     beside_baselines: tuple[Row, ...]
     curves: tuple[Curve, ...]
     tests: tuple[tuple[Row, ...], ...]
+    foreseen: tuple[Foreseen, ...] = ()
 
     @property
     def target_told(self) -> str | None:
@@ -125,6 +127,7 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
     contrasts = tuple(_contrast(row, reference, len(pairs)) for row, reference in pairs)
     beside_baselines = next(iter(by_test(sizes[-1])), ()) if sizes else ()
     baselines = classical(beside_baselines)
+    foreseen = against_forecasts(rows)
     return Comparison(
         rows=rows,
         measures=lines,
@@ -132,12 +135,13 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         target_origin=origin,
         contrasts=contrasts,
         headlines=headlines(rows, contrasts, curves),
-        findings=findings(rows, contrasts, baselines, beside_baselines),
+        findings=findings(rows, contrasts, baselines, beside_baselines, foreseen),
         warnings=tuple(dict.fromkeys(told for size in sizes for told in warnings(size))),
         baselines=baselines,
         beside_baselines=beside_baselines,
         curves=curves,
         tests=tests,
+        foreseen=foreseen,
     )
 
 
@@ -216,6 +220,8 @@ def _facets(record: RunRecord) -> dict[str, Any]:
     return {
         "backend": job.backend,
         "capacity": "spot" if job.spot else "on demand",
+        # What was computed never stands among what was run.
+        "numbers": record.result.measurement if record.is_forecast else None,
         **shape,
         "began": ", then ".join(dict.fromkeys(began)) if set(began) - {now} else None,
         **experiment,
@@ -247,6 +253,8 @@ def _told(name: str, value: Any, others: list[Any]) -> str:
         return f"{value} {name.removesuffix('s') if name == 'workers' and value == 1 else name}"
     if name == "content":
         return f"data with SHA-256 {value[:8]}" if value else ""
+    if name == "numbers":
+        return value or ""
     if name == "began":
         return f"began with {value}" if value else ""
     if value is None:

@@ -23,6 +23,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "headlines": [finding._asdict() for finding in comparison.headlines],
         "findings": [finding._asdict() for finding in comparison.findings],
         "warnings": list(comparison.warnings),
+        "against_forecast": [each.to_dict() for each in comparison.foreseen],
         "baselines": [
             {**method._asdict(), "accuracy_percent": dataclasses.asdict(method.accuracy_percent)}
             for method in comparison.baselines
@@ -68,6 +69,7 @@ def _row(row: Row) -> dict[str, Any]:
                 "counted": record in row.counted,
                 "resumed": record.resumed,
                 "earlier_shapes": record.earlier_shapes,
+                "forecast": record.forecast and record.forecast.model_dump(mode="json"),
                 "load": record.result.load and record.result.load.model_dump(),
                 "failure": record.result.failure,
                 "sync_audit": record.result.sync_audit.model_dump(),

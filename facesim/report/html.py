@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from facesim.report.rows import shape_in_words
 from facesim.report.words import estimated, quantity
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
 from facesim.util.disk import is_full, no_room
-from facesim.util.errors import DiskFull, InputError
+from facesim.util.errors import DiskFull, InputError, reason
+from facesim.util.files import write_text
 
 _TEMPLATE = "template.html"
 
@@ -79,18 +78,14 @@ def write_html(comparison: Comparison, output: Path) -> None:
         InputError: `output` cannot be written.
     """
     page = render(comparison)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, output)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if is_full(error):
+        write_text(output, page)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_full(error):
             raise DiskFull(no_room(output.parent)) from None
         raise InputError(
-            f"cannot write the report {output}: {error.strerror}; choose another file with --output"
+            f"cannot write the report {output}: {reason(error)}; choose another file with --output"
         ) from None
 
 

@@ -14,6 +14,7 @@ from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Restored, Submitted
+from facesim.runs.forecasts import FORECAST, ForecastRecord
 from facesim.runs.records import Evaluation, JobFields, Result
 from facesim.runs.states import RunState
 
@@ -48,6 +49,7 @@ class RunRecord:
         evaluations: what `facesim evaluate` found, by the data that it was asked about, the newest last.
         lives: one for each time that it was submitted, more than one if it was resumed; none if it left neither events
             nor samples. Between them no time counts.
+        forecast: what was forecast of it before it began, if anything was.
         first_step_s: when the first training step began, in seconds since launch; None if the run did not record it.
     """
 
@@ -61,6 +63,12 @@ class RunRecord:
     evaluations: dict[str, Evaluation]
     lives: tuple[Life, ...]
     first_step_s: float | None
+    forecast: ForecastRecord | None = None
+
+    @property
+    def is_forecast(self) -> bool:
+        """Whether nobody ran it: its numbers were computed."""
+        return self.result.measurement == FORECAST
 
     @property
     def completed(self) -> bool:
@@ -118,6 +126,7 @@ def load(run: Run) -> RunRecord:
         evaluations=run.evaluations(),
         lives=lives,
         first_step_s=_first_step_s(phases, samples, lives),
+        forecast=run.forecast(),
     )
     for table in (record.history, record.utilisation):
         table["since_launch_s"] = table["time_unix_s"].map(lambda moment: since_launch_s(lives, moment)).astype(float)

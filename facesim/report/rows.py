@@ -10,6 +10,7 @@ from typing import Any
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.statistics import Estimate, mean_interval, wilson_interval
+from facesim.spec.backends import BACKENDS
 from facesim.spec.data import DataSpec
 from facesim.spec.strategies import Layout, known_strategy
 
@@ -66,8 +67,10 @@ class Row:
 
     @property
     def audit(self) -> str | None:
-        """The worst verdict of the counted runs: whether the replicas trained together; None without such a run."""
-        verdicts = [record.result.sync_audit.verdict for record in self.counted]
+        """The worst verdict of the counted runs: whether the replicas trained together; None without such a run, which
+        a forecast is not.
+        """
+        verdicts = [record.result.sync_audit.verdict for record in self.counted if not record.is_forecast]
         return min(
             verdicts, key=lambda v: VERDICTS.index(v) if v in VERDICTS else VERDICTS.index("unknown"), default=None
         )
@@ -95,7 +98,14 @@ class Row:
     @property
     def priced(self) -> bool:
         """Whether its seconds are those of the instances whose price it names: only then do they make dollars."""
-        return self.measurement is not None and "emulated" not in self.measurement
+        if self.measurement is None or "emulated" in self.measurement:
+            return False
+        return not self.is_forecast or self.backend not in BACKENDS or BACKENDS[self.backend].costs_money
+
+    @property
+    def is_forecast(self) -> bool:
+        """Whether nobody ran it: its numbers were computed."""
+        return any(record.is_forecast for record in self.records)
 
     @property
     def disturbed(self) -> dict[int, tuple[str, ...]]:
@@ -142,6 +152,8 @@ class Row:
     @property
     def states(self) -> str:
         """How many runs ended how: `3 Completed`, or `2 Completed, 1 Failed`."""
+        if self.is_forecast:
+            return f"{len(self.records)} forecast"
         states = [record.result.state for record in self.records]
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from facesim.report.classical import Classical
     from facesim.report.comparison import Contrast
     from facesim.report.curves import Curve
+    from facesim.report.foresight import Foreseen
 
 ALARM, CAUTION, PLAIN = "alarm", "caution", "plain"
 
@@ -53,14 +54,18 @@ def findings(
     contrasts: Sequence[Contrast],
     baselines: Sequence[Classical] = (),
     beside_baselines: Sequence[Row] = (),
+    foreseen: Sequence[Foreseen] = (),
 ) -> tuple[Finding, ...]:
-    """Every statement at length, alarms first and caveats last; `baselines` are of `beside_baselines`' images."""
+    """Every statement at length, alarms first and caveats last; `baselines` are of `beside_baselines`' images,
+    `foreseen` runs against their forecasts.
+    """
     stated = [*_audits(rows)]
     joint = f", jointly over {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
     for contrast in contrasts:
         stated += _times(contrast, joint)
         stated += _cost(contrast)
         stated.append(_accuracy(contrast, joint))
+    stated += [Finding("forecast", str(each), PLAIN if each.within else CAUTION) for each in foreseen]
     stated += _disturbed(rows)
     stated += _chance(rows)
     stated += _baselines(beside_baselines, baselines)
@@ -80,7 +85,8 @@ def _headline(contrast: Contrast) -> str:
         parts.append(f"no statement about time (other load disturbed {side.label})")
     if contrast.instance_s:
         parts.append(f"{times(contrast.instance_s.ratio)} times the instance-seconds")
-    parts.append(_accuracy_in_short(contrast.accuracy))
+    forecast = contrast.row.is_forecast or contrast.reference.is_forecast
+    parts.append("no forecast of accuracy" if forecast else _accuracy_in_short(contrast.accuracy))
     kinds = dict.fromkeys(kind for side in (contrast.row, contrast.reference) if (kind := side.measurement))
     alike = contrast.row.experiment == contrast.reference.experiment
     marks = [*kinds, *([] if alike else ["not the same experiment"])]
@@ -167,7 +173,9 @@ def _times(contrast: Contrast, joint: str) -> Iterator[Finding]:
     ):
         if ratio is None:
             continue
-        both = f"{_mean(row, name, 's')} against {_mean(reference, name, 's')}, {_interval(ratio, joint)}"
+        forecast = row.is_forecast or reference.is_forecast
+        known = "not both of them measured" if forecast else _interval(ratio, joint)
+        both = f"{_mean(row, name, 's')} against {_mean(reference, name, 's')}, {known}"
         if ratio.undecided:
             yield Finding(
                 topic, f"No evidence that {row.label} and {reference.label} differ in the time {verb}: {both}."
@@ -210,6 +218,8 @@ def _cost(contrast: Contrast) -> Iterator[Finding]:
 def _accuracy(contrast: Contrast, joint: str) -> Finding:
     row, reference, accuracy = contrast.row.label, contrast.reference.label, contrast.accuracy
     topic = "held-out accuracy"
+    if contrast.row.is_forecast or contrast.reference.is_forecast:
+        return Finding(topic, f"Not compared: a forecast is one of {row} and {reference}, and it is of time and cost.")
     if accuracy is None:
         return Finding(
             topic,

@@ -2,6 +2,7 @@
 
 states     where a run is in its life, how it can end, and SageMaker's words for both
 records    outcome.json, result.json, evaluation.json
+forecasts  forecast.json: what was forecast of a run before it began
 events     events.jsonl: a type for each kind of event
 directory  the run directory: the only code that knows its file names
 claim      who runs a run: one command at a time

@@ -12,12 +12,67 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psutil
 
 from facesim.util.errors import InputError, reason
+from facesim.util.files import open_regular, read_text
+
+#: For so long a lock that nobody alive has signed is waited for: `look` has it for a moment.
+_MOMENT_S, _PAUSE_S = 0.5, 0.01
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a part in a claim, since a time of its host's clock."""
+
+    pid: int
+    host: str
+    since_unix_s: float
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine, of which one can know something."""
+        return self.host == socket.gethostname()
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """The process, while it runs; None if it has ended, or is another machine's."""
+        try:
+            process = psutil.Process(self.pid) if self.is_here else None
+            same = process and process.create_time() <= self.since_unix_s + 1
+            return process if process and same and process.status() != psutil.STATUS_ZOMBIE else None
+        except (psutil.Error, OverflowError, ValueError):
+            return None
+
+    def __str__(self) -> str:
+        where = "" if self.is_here else f" on {self.host}"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since_unix_s))
+        return f"process {self.pid}{where} (since {since})"
+
+
+class Look(NamedTuple):
+    """What a claim looks like from outside.
+
+    held: whether somebody has it, as the kernel says. holders: who the file names, also where they have it no more.
+    """
+
+    held: bool
+    holders: tuple[Holder, ...]
+
+    @property
+    def alive(self) -> tuple[Holder, ...]:
+        """Those of the holders that run; of another host's nobody here knows, and they are taken for alive."""
+        return tuple(one for one in self.holders if not one.is_here or one.process)
+
+    def names(self) -> str:
+        """Who has it, in words."""
+        return names(self.alive)
 
 
 class Claim:
@@ -37,22 +92,54 @@ class Claim:
         if self._lock:
             return None
         try:
+            with suppress(FileNotFoundError):
+                open_regular(self._file).close()  # what is no file, such as a pipe, would be waited for
             lock = self._file.open("ab")
         except OSError as error:
             raise InputError(
                 f"cannot write to {self._file.parent}: {reason(error)}; a run directory has to be writable"
             ) from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._have(lock)
         except OSError:
             lock.close()
             raise InputError(
-                f"{self._file.parent} is still being run by {_names(_alive(self._read()))}; wait for it, or stop it"
+                f"{self._file.parent} is still being run by {Look(True, self._read()).names()}; wait for it, or stop "
+                "it (facesim cancel)"
             ) from None
         before, self._lock = self._read(), lock
         self._write([])
         self.add(os.getpid())
-        return f"{_names(before[:1])} is gone and did not end the run; its place is taken" if before else None
+        return f"{names(before[:1])} is gone and did not end the run; its place is taken" if before else None
+
+    def _have(self, lock: IO[bytes]) -> None:
+        """Lock the file for this process alone, even if others look at it now.
+
+        Raises:
+            OSError: somebody has it.
+        """
+        until_s = time.monotonic() + _MOMENT_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if Look(True, self._read()).alive or time.monotonic() > until_s:
+                    raise
+                time.sleep(_PAUSE_S)
+
+    def look(self) -> Look:
+        """Who has the run now. Takes nothing.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        try:
+            with self._file.open("rb") as file:
+                return Look(_is_locked(file), self._read())
+        except FileNotFoundError:
+            return Look(False, ())
+        except OSError as error:
+            raise InputError(f"cannot read {self._file}: {reason(error)}; ask as the user who runs it") from None
 
     @property
     def descriptor(self) -> int:
@@ -62,8 +149,14 @@ class Claim:
 
     def add(self, pid: int) -> None:
         """Say that process `pid` has a part in the claim."""
-        now = {"pid": pid, "host": socket.gethostname(), "since_unix_s": time.time()}
-        self._write([*self._read(), now])
+        self._write([*self._read(), Holder(pid, socket.gethostname(), time.time())])
+
+    def is_held_by(self, process: psutil.Process) -> bool:
+        """Whether a process of this user's has the claim's file open, as everybody has who has a part in it."""
+        try:
+            return any(os.path.samefile(one.path, self._file) for one in process.open_files())
+        except (psutil.Error, OSError):
+            return False
 
     def release(self) -> None:
         """Let others have the run: this is its regular end. Harmless when repeated."""
@@ -72,15 +165,17 @@ class Claim:
             self._lock.close()
             self._lock = None
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> tuple[Holder, ...]:
         try:
-            holders = json.loads(self._file.read_text(encoding="utf-8"))
+            holders = json.loads(read_text(self._file))
         except (OSError, ValueError, RecursionError):
-            return []
-        return [one for one in holders if _is_holder(one)] if isinstance(holders, list) else []
+            return ()
+        if not isinstance(holders, list):
+            return ()
+        return tuple(Holder(one["pid"], one["host"], one["since_unix_s"]) for one in holders if _is_holder(one))
 
-    def _write(self, holders: list[dict[str, Any]]) -> None:
-        content = json.dumps(holders).encode() if holders else b""
+    def _write(self, holders: Sequence[Holder]) -> None:
+        content = json.dumps([asdict(one) for one in holders]).encode() if holders else b""
         try:
             os.ftruncate(self.descriptor, 0)
             os.write(self.descriptor, content)
@@ -88,29 +183,19 @@ class Claim:
             pass  # a full disk: the lock itself needs no room
 
 
-def _is_holder(one: Any) -> bool:
-    kinds = {"pid": int, "host": str, "since_unix_s": (int, float)}
-    return isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())
+def names(holders: Sequence[Holder]) -> str:
+    """Holders in words."""
+    return " and ".join(map(str, holders)) or "another process"
 
 
-def _alive(holders: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that run; of another host's nobody here knows, and they are taken for alive."""
-    return [one for one in holders if one["host"] != socket.gethostname() or _runs(one["pid"], one["since_unix_s"])]
-
-
-def _runs(pid: int, since_unix_s: float) -> bool:
+def _is_locked(file: IO[bytes]) -> bool:
     try:
-        process = psutil.Process(pid)
-        return process.create_time() <= since_unix_s + 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
-def _names(holders: list[dict[str, Any]]) -> str:
-    return " and ".join(map(_name, holders)) or "another process"
-
-
-def _name(holder: dict[str, Any]) -> str:
-    where = "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since_unix_s"]))
-    return f"process {holder['pid']}{where} (since {since})"
+def _is_holder(one: Any) -> bool:
+    kinds: dict[str, Any] = {"pid": int, "host": str, "since_unix_s": (int, float)}
+    return isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from facesim.runs.claim import Claim
-from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, parse_event
+from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, events_in
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
 from facesim.runs.states import RunState
-from facesim.spec.job import Job, Recovery
+from facesim.spec.job import Job
 from facesim.util.disk import is_full, no_room, reserve, writing_to
 from facesim.util.errors import DiskFull, InputError, doing, reason
-from facesim.util.files import append, write_text
+from facesim.util.files import append, read_bytes, write_text
 
 # Not the module's docstring, which Python leaves out when it optimises.
 _FILES = """
 job.json          what was run
+forecast.json     what was forecast of it before it began, where this machine had a profile
 plan.json         the exact processes that ran it
 events.jsonl      what happened, in order: submitted, task_started, task_ended, state, ...
 metrics/*.jsonl   samples, one file a process that records
@@ -47,6 +48,7 @@ class Run:
         self.id = directory.name
         self.job_file = directory / "job.json"
         self.plan_file = directory / "plan.json"
+        self.forecast_file = directory / "forecast.json"
         self.events_file = directory / "events.jsonl"
         self.metrics = directory / "metrics"
         self.logs = directory / "logs"
@@ -145,6 +147,14 @@ class Run:
         """
         return TaskOutcome.read(self.outcome_file) if _exists(self.outcome_file) else None
 
+    def forecast(self) -> ForecastRecord | None:
+        """What was forecast of the run before it began, or None.
+
+        Raises:
+            InputError: `forecast.json` cannot be read, or is not what facesim writes.
+        """
+        return ForecastRecord.read(self.forecast_file) if _exists(self.forecast_file) else None
+
     def evaluations(self) -> dict[str, Evaluation]:
         """What `facesim evaluate` found, by the data that it was asked about, the newest last.
 
@@ -191,20 +201,12 @@ class Run:
         if not _exists(self.events_file):
             return []
         try:
-            lines = self.events_file.read_bytes().splitlines()
+            lines = read_bytes(self.events_file).splitlines()
         except OSError as error:
             raise InputError(
                 f"cannot read {self.events_file}: {reason(error)}; leave this run out of the report"
             ) from None
-        events = []
-        for line in lines:
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if event := parse_event(content):
-                events.append(event)
-        return events
+        return list(events_in(lines))
 
     def launched_unix_s(self) -> float:
         """When its tasks were started, or started again, for the last time."""
@@ -240,31 +242,10 @@ class Run:
     def log_tail(self, task: str, lines: int = 15) -> str:
         """The last lines that a task, such as `worker-1`, printed."""
         try:
-            text = self.log_file(task).read_text(encoding="utf-8", errors="replace")
+            text = read_bytes(self.log_file(task)).decode("utf-8", "replace")
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
-
-
-def check_writable(recovery: Recovery) -> None:
-    """Make sure that the folder that a user named for checkpoints takes them.
-
-    Raises:
-        InputError: it does not.
-    """
-    if recovery.checkpoint_dir is None:
-        return
-    directory = Path(recovery.checkpoint_dir)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=directory) as probe:
-            probe.write(bytes(1_000_000))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise InputError(
-            f"--checkpoint-dir {directory} cannot be written: {error.strerror}; name a folder that can, with room"
-        ) from None
 
 
 def _launches(event: Event) -> bool:
@@ -295,7 +276,7 @@ def find_runs(paths: list[Path]) -> list[Run]:
     for path in paths:
         try:
             path.stat()
-            found = sorted(file.parent for file in path.rglob("job.json"))
+            found = _run_directories(path)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; name a run directory or a folder of them") from None
         except (OSError, ValueError) as error:
@@ -304,6 +285,27 @@ def find_runs(paths: list[Path]) -> list[Run]:
             raise InputError(f"{path} holds no run: there is no job.json in or below it")
         runs.extend(Run(directory) for directory in found)
     return list({run.directory.resolve(): run for run in runs}.values())
+
+
+def _run_directories(path: Path) -> list[Path]:
+    """The folders in or below `path` that hold a job.json, in order; and those that cannot be listed, which may, so
+    that reading them as runs says what is wrong.
+
+    Raises:
+        OSError: `path` itself cannot be listed.
+    """
+    found = []
+
+    def unlisted(error: OSError) -> None:
+        if Path(error.filename) == path:
+            raise error
+        found.append(Path(error.filename))
+
+    if path.is_dir():
+        for folder, folders, files in os.walk(path, onerror=unlisted):
+            if "job.json" in (*folders, *files):
+                found.append(Path(folder))
+    return sorted(found)
 
 
 def find_run(path: Path) -> Run:

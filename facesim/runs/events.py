@@ -6,6 +6,8 @@ is read as a plain `Event`: it can be shown, and nothing follows from it.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -324,3 +326,14 @@ def parse_event(content: Any) -> Event | None:
         except ValidationError:
             continue
     return None
+
+
+def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
+    """The events in lines of `events.jsonl`; a line that a crash tore, or that is no event, is left out."""
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if event := parse_event(content):
+            yield event

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
-from facesim.util.files import write_json
+from facesim.util.files import read_text, write_json
 from facesim.util.unused import Unused
 
 #: The version of the files that this facesim writes. It grows when an earlier facesim could misunderstand them.
@@ -99,7 +99,7 @@ class JobFields(Record):
     def _has_fields_as_facesim_names_them(self) -> JobFields:
         if not isinstance(self.experiment.get("pretrained"), (str, NoneType)):
             raise ValueError(f"experiment.pretrained is {self.experiment['pretrained']!r}, which is no text")
-        assert self.data_spec  # raises what is wrong with it
+        self.data_spec  # noqa: B018 - raises what is wrong with it
         return self
 
     @cached_property
@@ -315,9 +315,10 @@ class Result(Found):
         """For runs of before the load was recorded: what the host used, less what its tasks did."""
         host = self.resources.get("host")
         tasks = [used.cpu_percent_mean for role, used in self.resources.items() if role not in ("host", "monitor")]
-        if host is None or host.cpu_percent_mean is None or not tasks or None in tasks:
+        measured = [percent for percent in tasks if percent is not None]
+        if host is None or host.cpu_percent_mean is None or not tasks or len(measured) < len(tasks):
             return Load()
-        return Load(foreign_cpu_percent=max(0.0, host.cpu_percent_mean - sum(tasks)))
+        return Load(foreign_cpu_percent=max(0.0, host.cpu_percent_mean - sum(measured)))
 
 
 class ClosedSet(Record):
@@ -411,7 +412,7 @@ def read_json(path: Path) -> Any:
         InputError: it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except RecursionError:
         raise InputError(f"cannot read {path}: it is nested too deep to be JSON of facesim's; {_REMEDY}") from None
     except (OSError, ValueError) as error:

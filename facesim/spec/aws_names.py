@@ -16,6 +16,10 @@ from collections.abc import Mapping
 MOST_TAGS, MOST_SUBNETS, MOST_SECURITY_GROUPS = 50, 16, 5
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+#: What comes before a bucket's name in an address, or an ARN, of what is in it.
+_ADDRESS = re.compile(
+    r"s3[an]?://|arn:aws[a-z-]*:s3:::|https?://s3[a-z0-9.-]*\.amazonaws\.com(?:\.cn)?/", re.IGNORECASE
+)
 _BUCKET_BEGINS = ("xn--", "sthree-", "amzn-s3-demo-")
 _BUCKET_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 _LONGEST_PREFIX = 512
@@ -29,8 +33,12 @@ _IMAGE = re.compile(
     r"(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
     re.ASCII,
 )
-#: Registries that SageMaker takes no images from; that of an image without any is Docker's.
-_PUBLIC = ("docker.io", "ghcr.io", "gcr.io", "quay.io", "public.ecr.aws", "mcr.microsoft.com", "registry.k8s.io")
+#: Amazon ECR's registries, as AWS' documentation of it names them ("Private registries", with FIPS and dual-stack
+#: endpoints).
+_ECR = re.compile(
+    r"\d{12}\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.(?:aws|amazonwebservices\.com\.cn))",
+    re.ASCII,
+)
 
 _SUBNET = re.compile(r"subnet-[0-9a-f]{1,17}")
 _SECURITY_GROUP = re.compile(r"sg-[0-9a-f]{1,17}")
@@ -50,9 +58,10 @@ def bucket(name: str) -> str:
         ValueError: it is not, and why.
     """
     if "/" in name or ":" in name:
-        own, _, folder = name.removeprefix("s3://").strip("/").partition("/")
+        own, _, folder = _ADDRESS.sub("", name).strip("/").partition("/")
         inside = f" --prefix {folder}" if folder else ""
-        raise ValueError(f"a bucket is given by its name alone, without s3:// and folders: --bucket {own}{inside}")
+        means = f": --bucket {own}{inside}" if _BUCKET.fullmatch(own) else ""
+        raise ValueError(f"a bucket is given by its name alone, without s3:// and folders{means}")
     if not _BUCKET.fullmatch(name):
         raise ValueError(
             "a bucket's name has 3 to 63 lower case letters, digits, hyphens and dots, the first and the last a letter "
@@ -101,10 +110,10 @@ def image(name: str) -> str:
     return name
 
 
-def in_private_registry(name: str) -> bool:
-    """Whether an image names a registry that is none of the public ones."""
-    registry = name.partition("/")[0]
-    return "." in registry and not registry.endswith(_PUBLIC)
+def ecr_region(name: str) -> str | None:
+    """The region of the registry of Amazon ECR that an image names; None if it names none, or another registry."""
+    found = _ECR.fullmatch(name.partition("/")[0])
+    return found["region"] if found else None
 
 
 def subnets(names: tuple[str, ...]) -> tuple[str, ...]:

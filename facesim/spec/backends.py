@@ -32,6 +32,7 @@ class BackendSpec(Frozen):
         owns_limits: whether it ends a job at --max-run and --max-wait itself.
         own_hosts: whether each host of a job has memory and processors of its own; elsewhere all tasks share this
             machine's.
+        disturbs_networks: whether faults can disturb the network between tasks.
         can_attach: whether a job outlives the command that submitted it and can be followed again.
     """
 
@@ -42,6 +43,7 @@ class BackendSpec(Frozen):
     owns_capacity: ClassVar[bool] = False
     owns_limits: ClassVar[bool] = False
     own_hosts: ClassVar[bool] = False
+    disturbs_networks: ClassVar[bool] = False
     can_attach: ClassVar[bool] = False
 
     name: str
@@ -54,6 +56,7 @@ class BackendSpec(Frozen):
 class Local(BackendSpec):
     summary = "this machine, each task a process of its own"
     implementation = "facesim.backends.local:BACKEND"
+    disturbs_networks = True
 
     name: Literal["local"] = "local"
 

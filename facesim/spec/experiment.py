@@ -8,7 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from facesim.spec.base import Frozen
 from facesim.spec.data import DataSpec
-from facesim.spec.options import one_of, option
+from facesim.spec.options import NameIn, option
 from facesim.spec.recipes import RECIPES
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
@@ -37,7 +37,7 @@ class Experiment(Frozen):
     `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient.
     """
 
-    recipe: one_of("facesim.spec.recipes:RECIPES") = option(
+    recipe: Annotated[str, NameIn("facesim.spec.recipes:RECIPES")] = option(
         "paper", "defaults of model, head, optimiser and more (facesim recipes)", "Model", common=True
     )
     data: str = option(
@@ -55,8 +55,12 @@ class Experiment(Frozen):
         common=True,
         shown="all",
     )
-    model: one_of("facesim.models:MODELS") = option("paper-cnn", "network (facesim models)", "Model", common=True)
-    head: one_of("facesim.models:HEADS") = option("softmax", "from features to logits", "Model", common=True)
+    model: Annotated[str, NameIn("facesim.models:MODELS")] = option(
+        "paper-cnn", "network (facesim models)", "Model", common=True
+    )
+    head: Annotated[str, NameIn("facesim.models:HEADS")] = option(
+        "softmax", "from features to logits", "Model", common=True
+    )
     pretrained: str | None = option(
         None, "start from the network of this run, or .keras file, all but its head", "Model", metavar="RUN"
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,6 +27,9 @@ from cluster.faults import Fault as Script
 from cluster.network import PROGRAMS, why_not
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
+
+if TYPE_CHECKING:
+    from facesim.spec.backends import BackendSpec
 
 #: Kinds that the random mode draws from, all tasks being possible targets.
 _RANDOM_KINDS = ("kill", "freeze", "slow")
@@ -133,17 +136,17 @@ def _make(position: int, given: dict[str, Any], tasks: list[str], hosts: list[st
     return fault.model_copy(update={"targets": fault.targets or tuple(there)})
 
 
-def check_network(faults: tuple[Fault, ...], backend: str) -> None:
+def check_network(faults: tuple[Fault, ...], backend: BackendSpec) -> None:
     """Refuse to disturb a network where that cannot be done.
 
     Raises:
         InputError: a fault disturbs the network of a task, and `backend` or this system does not allow it.
     """
     for kind in dict.fromkeys(fault.kind for fault in faults if fault.kind in PROGRAMS):
-        if backend != "local":
+        if not backend.disturbs_networks:
             raise InputError(
-                f"--faults: {kind} needs the private network that --backend local gives a cluster; {backend} has none: "
-                "use --backend local, or leave it out"
+                f"--faults: {kind} needs the private network that --backend local gives a cluster; {backend.name} has "
+                "none: use --backend local, or leave it out"
             )
         if why := why_not(kind):
             raise InputError(

@@ -25,7 +25,7 @@ from facesim.spec.shape import Shape
 from facesim.spec.spot import Spot
 from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
 from facesim.util.errors import InputError
-from facesim.util.registry import resolve
+from facesim.util.registry import Registry, resolve
 
 
 class Job(Frozen):
@@ -109,6 +109,9 @@ class Job(Frozen):
         return [(self.shape.instance_type, self.hosts), *([(own, self.shape.ps)] if own else [])]
 
 
+#: The parts of a job that have options of their own, with what they can be.
+PARTS: Mapping[str, Registry[Any]] = {"strategy": STRATEGIES, "backend": BACKENDS}
+
 #: Fields that belonged to other parts of a job before strategies and backends had options of their own.
 _MOVED = {"steps_per_dispatch": "shape", "backup_workers": "shape", "local_steps": "experiment"}
 
@@ -116,10 +119,9 @@ _MOVED = {"steps_per_dispatch": "shape", "backup_workers": "shape", "local_steps
 def _updated(given: Mapping[str, Any]) -> dict[str, Any]:
     """A job as versions up to 0.1 wrote it, in today's form. A strategy or backend that is only named stays so."""
     job = {name: dict(value) if isinstance(value, Mapping) else value for name, value in given.items()}
-    parts = {"strategy": STRATEGIES, "backend": BACKENDS}
-    own = {
+    own: dict[str, dict[str, Any]] = {
         part: {"name": job[part]}
-        for part, registry in parts.items()
+        for part, registry in PARTS.items()
         if isinstance(job.get(part), str) and job[part] in registry
     }
     for name, part in _MOVED.items():
@@ -159,10 +161,8 @@ def schema_of(one: Option) -> dict[str, Any]:
     parts: dict[str, type[pydantic.BaseModel]] = {
         "experiment": Experiment, "shape": Shape, "recovery": Recovery, "spot": Spot,
     }  # fmt: skip
-    if one.of:
-        model = {"strategy": STRATEGIES, "backend": BACKENDS}[one.path[0]][one.of[0]]
-    else:
-        model = parts[one.path[0]] if len(one.path) > 1 else Job
+    own = PARTS[one.path[0]][one.of[0]] if one.of else None
+    model = own or parts.get(one.path[0], Job)
     known = model.model_json_schema()["properties"][one.path[-1]]
     limits = {**known, **next((kind for kind in known.get("anyOf", []) if kind.get("type") != "null"), {})}
     for name in ("anyOf", "title", "additionalProperties", "$ref", "allOf"):
@@ -192,7 +192,7 @@ def make_job(*, faults: Sequence[dict[str, Any]] = (), **given: Any) -> Job:
     nested, wrong = _nested({name: value for name, value in given.items() if value is not None})
     if spot is False or not (spot or nested["spot"]):
         nested["spot"] = None
-    for part, registry in (("strategy", STRATEGIES), ("backend", BACKENDS)):
+    for part, registry in PARTS.items():
         own = nested[part]
         try:
             nested[part] = registry[registry.check(own["name"])].model_validate(own)
@@ -233,7 +233,7 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
             continue
         elif table[name].of and nested[table[name].path[0]]["name"] not in table[name].of:
             part = table[name].path[0]
-            if nested[part]["name"] in {"strategy": STRATEGIES, "backend": BACKENDS}[part]:
+            if nested[part]["name"] in PARTS[part]:
                 wrong.append(means_nothing(table[name], value, part, nested[part]["name"]))
         else:
             *path, last = table[name].path

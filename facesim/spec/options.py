@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
 from facesim.util.registry import Registry, resolve
 
@@ -72,10 +73,11 @@ class OneOf:
         return self.registry.check(name)
 
 
-def one_of(path: str) -> Any:
-    """The type of a name in the registry at `path`."""
-    check = OneOf(path)
-    return Annotated[str, AfterValidator(check), check]
+class NameIn(OneOf):
+    """The same of a field that holds the name itself: it is checked."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self, handler(source))
 
 
 @dataclass(frozen=True)

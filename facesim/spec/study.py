@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from facesim.spec.backends import BACKENDS
-from facesim.spec.job import Job, make_job, means_nothing, options
+from facesim.spec.job import PARTS, Job, make_job, means_nothing, options
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES, options_without_meaning
 from facesim.util.errors import InputError
 
-#: Parts of a job that have options of their own, and what they are by default.
-_PARTS = {"strategy": (STRATEGIES, "single"), "backend": (BACKENDS, "local")}
+#: What the parts of a job are where that is left out.
+_DEFAULTS = {"strategy": "single", "backend": "local"}
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,12 @@ class Study:
 
     def _names(self, part: str) -> tuple[str, ...]:
         """The strategies, or backends, of the study."""
-        _, default = _PARTS[part]
-        return tuple(self.axes.get(part, (self.base.get(part, default),)))
+        return tuple(self.axes.get(part, (self.base.get(part, _DEFAULTS[part]),)))
 
     def _without_meaning(self) -> Iterator[InputError]:
         """Options that mean nothing to any of the study's jobs."""
         table = options()
-        for part, (registry, _) in _PARTS.items():
+        for part, registry in PARTS.items():
             names = self._names(part)
             if not set(names) <= set(registry):
                 continue  # `make_job` says what is wrong
@@ -97,7 +95,7 @@ class Study:
     def _of_one(self, varied: Mapping[str, Any]) -> dict[str, Any]:
         """The options of the job with these values of the axes: all but those that only others of the study have."""
         given, table = {**self.base, **varied}, options()
-        names = {part: given.get(part, default) for part, (_, default) in _PARTS.items()}
+        names = {part: given.get(part, default) for part, default in _DEFAULTS.items()}
         for name in list(given):
             one = table.get(name)
             elsewhere = one is not None and one.of and names[one.path[0]] not in one.of

@@ -10,8 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster import clock
-from facesim.metrics.files import SampleTail
+from facesim.metrics.progress import Progress, clock_time
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
 from facesim.runs.messages import told
@@ -27,61 +26,16 @@ def display(console: Console) -> Observer:
     return _Live(console) if console.is_terminal else _Lines(console)
 
 
-class _Course:
-    """How far one run is, read from the samples that it writes."""
+class _Course(Progress):
+    """How far one of several runs is, and what it is called among them."""
 
     def __init__(self, run: Run, position: int, jobs: int):
+        super().__init__(run)
         job = run.job()
         self.title = f"[{position}/{jobs}] {job.strategy.name}, seed {job.experiment.seed}"
-        self.epochs = job.experiment.epochs
-        self.latest: dict[str, float] = {}
-        self.tasks: dict[str, dict[str, float]] = {}
-        self.state = "starting"
-        self._tail = SampleTail(run.metrics)
-        self._training_since: float | None = None
-        self._examples_then = 0.0
-
-    def update(self) -> bool:
-        """Read what is new; whether an epoch has ended since the last time."""
-        epoch = self.latest.get("epoch")
-        for sample in self._tail.new():
-            if sample.source == "training" and sample.role == "chief":
-                self.latest[sample.name] = sample.value
-                if sample.name == "examples" and self._training_since is None:
-                    self._training_since, self._examples_then = sample.time_unix_s, sample.value
-                    self.state = "training"
-            elif sample.source == "psutil" and sample.role not in ("host", "monitor"):
-                self.tasks.setdefault(f"{sample.role}-{sample.task_index}", {})[sample.name] = sample.value
-        return self.latest.get("epoch") != epoch
-
-    @property
-    def share(self) -> float:
-        """How much of the training is done, 0-1."""
-        return self.latest.get("epoch", 0) / self.epochs
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds until the last epoch ends, if the rest goes as what went before."""
-        epochs = self.latest.get("epoch", 0)
-        if not epochs or self._training_since is None:
-            return None
-        return (clock.time_unix_s() - self._training_since) / epochs * (self.epochs - epochs)
 
     def figures(self) -> str:
-        """Epoch, throughput, loss, accuracy and time left, as far as they are known."""
-        latest, parts = self.latest, []
-        if "epoch" in latest:
-            parts.append(f"epoch {latest['epoch']:.0f}/{self.epochs}")
-        for name, form in (
-            ("images_per_s", "{:.0f} images/s"),
-            ("loss", "loss {:.3f}"),
-            ("held_out_accuracy", "held-out accuracy {:.3f}"),
-        ):
-            if name in latest:
-                parts.append(form.format(latest[name]))
-        if self.left_s is not None:
-            parts.append(f"{_clock(self.left_s)} left")
-        return ", ".join(parts) or self.state
+        return super().figures() or ("training" if self.training else "starting")
 
 
 class _Lines(Observer):
@@ -162,7 +116,7 @@ class _Live(Observer):
             tasks.add_column(heading, justify="left" if heading == "task" else "right", style="dim")
         for name, values in sorted(course.tasks.items()):
             tasks.add_row(name, f"{values['cpu_percent']:.0f}", f"{values['memory_bytes'] / 1e6:.0f}")
-        title = Text(course.title, style="bold").append(f"   {_clock(time.monotonic() - self._begin)}", style="dim")
+        title = Text(course.title, style="bold").append(f"   {clock_time(time.monotonic() - self._begin)}", style="dim")
         self._show(Group(title, _bar(course.share), Text(course.figures()), tasks))
 
     def ended(self, run: Run, result: Result) -> None:
@@ -180,7 +134,7 @@ def _bar(share: float) -> RenderableType:
 def _end(result: Result) -> str:
     if result.state is RunState.FAILED:
         return f"Failed: {result.failure}"
-    text = f"{result.state.value} after {_clock(result.total_s or 0.0)}"
+    text = f"{result.state.value} after {clock_time(result.total_s or 0.0)}"
     if result.held_out_accuracy is not None:
         text += f", held-out accuracy {result.held_out_accuracy:.3f}"
     if result.images_per_s is not None:
@@ -188,8 +142,3 @@ def _end(result: Result) -> str:
     if disturbances := result.disturbances:
         text += f"; disturbed: {' and '.join(disturbances)}"
     return text
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Iterator
 
 import pandas
-import psutil
 
-from facesim.billing.bill import Bill, discount_of, make_bill
+from facesim.billing.bill import discount_of, make_bill
 from facesim.metrics.collectors import ranks
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
+from facesim.metrics.machine import machine
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, TaskStarted
+from facesim.runs.events import Event, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
@@ -64,7 +61,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
             replaced=replaced_workers(events),
             steps_at_a_time=job.strategy.steps_at_a_time,
             outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
-            measured=_measured_by_worker(job, samples, bill),
+            measured=_measured_by_worker(job, samples, events),
         ),
         "machine": machine(),
         # What stands for hosts here is on one machine; real ones are machines of their own.
@@ -73,26 +70,6 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     result = Result.model_validate(content)
     result.write(run.result_file)
     return result
-
-
-def machine() -> dict[str, Any]:
-    """What this machine is and which versions ran, for those who compare results later. No host or user name."""
-    return {
-        "cpu_count": os.cpu_count(),
-        "cpu_model": _cpu_model(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("tensorflow", "keras", "facesim")},
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
@@ -154,21 +131,39 @@ def _received_by_worker(job: Job, samples: pandas.DataFrame) -> dict[int, float]
     return {workers[task]: value for task, value in received.items() if task in workers}
 
 
-def _measured_by_worker(job: Job, samples: pandas.DataFrame, bill: Bill) -> dict[int, float]:
-    """The share of the training, 0-1, for which each worker's connections were measured: between two samples that are
-    no further apart than samples are.
+def _measured_by_worker(job: Job, samples: pandas.DataFrame, events: list[Event]) -> dict[int, float]:
+    """The share of its processes' lives, 0-1, for which each worker's connections were measured.
+
+    A connection's counter has all from its begin on. What a process received after its last sample nobody knows, and
+    where samples are further apart than they should be, connections may have come and gone.
     """
-    due_s = sum(each.seconds for each in bill.transitions if each.state == RunState.TRAINING)
     rows, workers = samples[samples["source"] == "sockets"], _workers(job)
-    if due_s <= 0:
-        return {}
     apart_s = max(5.0, 5 * job.sampling_s)
     shares = {}
     for task, of_task in rows.groupby(["role", "task_index"]):
-        if task in workers:
-            between_s = of_task["time_unix_s"].sort_values().diff().dropna()
-            shares[workers[task]] = min(1.0, between_s[between_s <= apart_s].sum() / due_s)
+        if task not in workers:
+            continue
+        due_s = covered_s = 0.0
+        for begin_s, end_s in _lives(events, f"{task[0]}-{task[1]}"):
+            times = of_task["time_unix_s"]
+            seen = [begin_s, *sorted(times[(times > begin_s) & (times <= end_s)])]
+            covered_s += sum(after - before for before, after in zip(seen, seen[1:]) if after - before <= apart_s)
+            due_s += end_s - begin_s
+        if due_s > 0:
+            shares[workers[task]] = covered_s / due_s
     return shares
+
+
+def _lives(events: list[Event], task: str) -> Iterator[tuple[float, float]]:
+    """From when to when each process of a task lived, in seconds since 1970."""
+    begin_s: float | None = None
+    for event in events:
+        if isinstance(event, (TaskStarted, TaskEnded)) and event.task == task:
+            if begin_s is not None:
+                yield begin_s, event.time_unix_s
+            begin_s = event.time_unix_s if isinstance(event, TaskStarted) else None
+    if begin_s is not None:
+        yield begin_s, events[-1].time_unix_s
 
 
 def _wire_bytes(job: Job, samples: pandas.DataFrame) -> float | None:

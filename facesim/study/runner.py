@@ -16,14 +16,13 @@ from typing import Any
 
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
-from facesim.backends.base import Backend, Equipped, Execution, Paid, Request
+from facesim.backends.base import Attached, Execution, Request
 from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
-from facesim.preflight.inputs import Inputs, prepare_all, prepare_inputs, told_of_data
-from facesim.preflight.leakage import check_unseen
-from facesim.preflight.memory import check_memory
+from facesim.planning.beside import forecasts_told, keep_forecast
+from facesim.preflight.checks import preflight
 from facesim.runs.accounting import spent_s
-from facesim.runs.directory import Run, check_writable
+from facesim.runs.directory import Run
 from facesim.runs.events import (
     Emulated,
     Event,
@@ -42,7 +41,6 @@ from facesim.runs.events import (
 from facesim.runs.messages import hung
 from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
-from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job, changed_job, flat
 from facesim.spec.options import flag
 from facesim.study.observers import Observer, Together
@@ -54,14 +52,10 @@ _TICK_S = 0.25
 _GO_ON = "make room there, then continue with `facesim run --resume RUN`"
 
 
-def render_jobs(jobs: list[Job], output: Path, inputs: list[Inputs]) -> list[tuple[Job, Path, Request]]:
-    """Each job with its run directory and the exact request that would run it. Starts and writes nothing."""
+def run_directories(jobs: list[Job], output: Path) -> list[Path]:
+    """A run directory for each job of a study, in `output`. Makes none."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
-    rendered = []
-    for job, name, own in zip(jobs, _names(jobs), inputs, strict=True):
-        directory = output / f"{stamp}-{name}"
-        rendered.append((job, directory, job.backend.open().render(job, directory, own)))
-    return rendered
+    return [output / f"{stamp}-{name}" for name in _names(jobs)]
 
 
 #: What a name of a job says of it in any case.
@@ -85,44 +79,33 @@ def _names(jobs: list[Job]) -> list[str]:
     return names
 
 
-def cost_estimate(rendered: list[tuple[Job, Path, Request]]) -> str | None:
-    """What the study can cost, in words; None if its backend costs nothing.
-
-    Raises:
-        InputError: it is more than the jobs allow.
-    """
-    told = []
-    for backend in dict.fromkeys(job.backend.name for job, _, _ in rendered):
-        own = [(job.backend, request) for job, _, request in rendered if job.backend.name == backend]
-        where = own[0][0].open()
-        if isinstance(where, Paid):
-            limits = [limit for each, _ in own if (limit := getattr(each, "max_cost", None)) is not None]
-            told.append(where.estimate([request for _, request in own], min(limits, default=None)))
-    return "; ".join(told) or None
-
-
 def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
     """What the study would run, as plain data: each run's directory, job, data, exact request and files; what a user
-    should know of the data; and what it can cost, where it costs something. Starts nothing.
+    should know before; and what it can cost, where it costs something. Starts nothing.
 
     Raises:
-        InputError: something that the user gave cannot be used.
+        InputError: the study would be refused.
     """
-    inputs = prepare_all(jobs, lambda *_: None)
-    check_unseen(jobs, inputs)
-    rendered = render_jobs(jobs, output, inputs)
+    cleared = preflight(jobs, run_directories(jobs, output))
     runs = [
         {
-            "run_directory": str(directory),
-            "job": job.model_dump(),
-            "data": str(own.data.directory),
-            "request": json.loads(request.to_json()),
+            "run_directory": str(one.directory),
+            "job": one.job.model_dump(),
+            "data": str(one.inputs.data.directory),
+            "request": json.loads(one.request.to_json()),
             "files": Run.files(),
         }
-        for own, (job, directory, request) in zip(inputs, rendered, strict=True)
+        for one in cleared.planned
+        if one.inputs and one.request
     ]
-    estimate = cost_estimate(rendered)
-    return {"runs": runs, "notices": told_of_data(inputs), **({"estimate": estimate} if estimate else {})}
+    estimates = cleared.notices.pop("cost", [])
+    forecasts = forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned])
+    return {
+        "runs": runs,
+        "notices": cleared.told(),
+        **({"estimate": "; ".join(estimates)} if estimates else {}),
+        **({"forecast": forecasts} if forecasts else {}),
+    }
 
 
 def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ()) -> list[Run]:
@@ -133,26 +116,19 @@ def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ())
         InputError: something that the user gave cannot be used; then nothing has been started.
     """
     observer = Together(observers)
-    inputs = prepare_all(jobs, observer.preparing)
-    classes = [len(own.data.names) for own in inputs]
-    for notice in (*told_of_data(inputs), *check_memory(jobs, classes), *check_unseen(jobs, inputs)):
+    cleared = preflight(jobs, run_directories(jobs, output), observer.preparing)
+    for notice in cleared.told():
         observer.noticed(notice)
-    rendered = render_jobs(jobs, output, inputs)
-    for recovery in dict.fromkeys(job.recovery for job in jobs):
-        check_writable(recovery)
-    for faults in dict.fromkeys(job.faults for job in jobs):
-        check_room(faults, output)
-        check_network(faults, jobs[0].backend.name)
-    _check_equipment(jobs)
-    if estimate := cost_estimate(rendered):
-        observer.noticed(estimate)
+    for forecast in forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned]):
+        observer.noticed(forecast)
     runs = []
-    for position, (job, directory, request) in enumerate(rendered, 1):
-        run = Run.create(directory, job)
+    for position, one in enumerate(cleared.planned, 1):
+        run = Run.create(one.directory, one.job)
         runs.append(run)
+        keep_forecast(run, one.job, one.inputs)  # before it begins: what it then takes is held against that
         observer.started(run, position, len(jobs))
         try:
-            result = _execute(job.backend.open(), run, request, observer)
+            result = _execute(run, one.request, observer)
         except Lost as lost:
             observer.noticed(str(lost))
             continue
@@ -183,55 +159,62 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     result = run.result()
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
-    inputs = prepare_inputs(job, observer.preparing)
-    for notice in told_of_data([inputs]):
+    cleared = preflight([job], [run.directory], observer.preparing)
+    for notice in cleared.told():
         observer.noticed(notice)
-    request = job.backend.open().render(job, run.directory, inputs)
-    check_writable(job.recovery)
-    check_room(job.faults, run.directory)
-    check_network(job.faults, job.backend.name)
-    _check_equipment([job])
-    if estimate := cost_estimate([(job, run.directory, request)]):
-        observer.noticed(estimate)
     run.reopen(job)
     observer.started(run, 1, 1)
-    observer.ended(run, _execute(job.backend.open(), run, request, observer))
+    observer.ended(run, _execute(run, cleared.planned[0].request, observer))
     return run
 
 
-def _check_equipment(jobs: list[Job]) -> None:
-    for job in jobs:
-        where = job.backend.open()
-        if isinstance(where, Equipped):
-            where.check(job)
-
-
-def _execute(where: Backend, run: Run, request: Request, observer: Observer) -> Result:
+def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
+    assert request is not None, "what was cleared has a request"
     run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
-    # Real instances tell their own states, and take their own capacity away.
-    execution = lifecycle_of(where, run, request) if where.measurement == "emulated" else where.submit(run, request)
-    return _follow(run, execution, where.measurement, observer)
+    return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer)
 
 
-def attach(run: Run, execution: Execution, measurement: str, observers: Iterable[Observer] = ()) -> Result:
-    """Follow, to its end, an execution that somebody else submitted; returns the run's result.
+def attach(attached: Attached, observers: Iterable[Observer] = ()) -> Result:
+    """Follow a run that somebody else submitted to its end, if it has not ended; returns its result.
 
-    `measurement` is how its numbers are marked, unless the execution tells that it is `emulated`.
+    Raises:
+        StillRunning: it goes on, and is not followed any more.
+        InputError: it ended without a result.
+    """
+    run, execution, observer = attached.run, attached.execution, Together(observers)
+    if execution is not None and attached.recorded:
+        _show(run, execution, observer)
+    elif execution is not None:
+        observer.started(run, 1, 1)
+        _follow(run, execution, run.job().backend.measurement, observer)
+    result = run.result()
+    assert result is not None, "a run that was followed to its end has one"
+    if execution is not None:
+        observer.ended(run, result)
+    return result
+
+
+def _show(run: Run, execution: Execution, observer: Observer) -> None:
+    """Show what happens, which another command records."""
+    with _Interrupts(execution):
+        observer.started(run, 1, 1)
+        for told in execution.events(_TICK_S):
+            if told is None:
+                observer.tick()
+            else:
+                observer.happened(event_of(told))
+
+
+def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
+    """Follow an execution to its end and write the run's result; returns what that holds.
+
+    `measurement` is how its numbers are marked, unless the run tells that it, or a part of it, was `emulated`.
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
     """
-    observer = Together(observers)
-    observer.started(run, 1, 1)
-    result = _follow(run, execution, measurement, observer)
-    observer.ended(run, result)
-    return result
-
-
-def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
-    """Follow an execution to its end and write the run's result; returns what that holds."""
     causes = _Causes()
     ended: NodeEnded | None = None
     try:
@@ -244,9 +227,7 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
                 run.record(event)
                 observer.happened(event)
                 causes.note(event)
-                if isinstance(event, Emulated):
-                    measurement = "emulated"
-                elif isinstance(event, NodeEnded):
+                if isinstance(event, NodeEnded):
                     ended = event
     except StillRunning:
         run.claim.release()
@@ -261,6 +242,8 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
         execution.close()
     release(run.directory)
     assert ended is not None, "an execution's last event says how it ended"
+    if any(isinstance(event, Emulated) for event in run.events()):
+        measurement = "emulated"  # a part of it was, even where it has gone on at AWS
     state = ended.outcome.state
     if state is RunState.FAILED:
         failure = ended.reason or _failure(run, causes)

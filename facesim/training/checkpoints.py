@@ -29,7 +29,7 @@ import numpy as np
 
 from cluster import clock
 from facesim.util.errors import FacesimError
-from facesim.util.files import check_fits_memory
+from facesim.util.files import check_fits_memory, open_regular
 
 _PREFIX, _SUFFIX = "checkpoint-", ".npz"
 _DAMAGED = "damaged-"
@@ -81,7 +81,7 @@ class Checkpoints:
         finally:
             temporary.unlink(missing_ok=True)
         for old in [other for other in self.files() if other != file][self._keep - 1 :]:
-            old.unlink(missing_ok=True)
+            _remove(old)
         return file
 
     def files(self) -> list[Path]:
@@ -96,7 +96,7 @@ class Checkpoints:
         `check` looks at one that could be read; with a ValueError it says that it is damaged nevertheless.
         """
         for leftover in self._directory.glob(f".{_PREFIX}*"):  # of a writer that was killed
-            leftover.unlink(missing_ok=True)
+            _remove(leftover)
         for file in self.files():
             try:
                 checkpoint = _read(file)
@@ -115,7 +115,7 @@ class Checkpoints:
         with suppress(OSError):
             file.replace(file.with_name(_DAMAGED + file.name))
             for old in self._numbered(_DAMAGED + _PREFIX)[self._keep :]:
-                old.unlink(missing_ok=True)
+                _remove(old)
 
     def _numbered(self, prefix: str) -> list[Path]:
         """The files called `prefix`, a number, .npz; the highest number first."""
@@ -124,9 +124,15 @@ class Checkpoints:
         return sorted(numbers, key=numbers.__getitem__, reverse=True)
 
 
+def _remove(file: Path) -> None:
+    """Remove a file; what somebody else has called like one of ours, and is none, stays."""
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
+
+
 def _read(file: Path) -> Checkpoint:
     """Raises: anything, when the file is damaged."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         has_checksum = _check_bytes(stream)
         stream.seek(0)
         with zipfile.ZipFile(stream) as archive:

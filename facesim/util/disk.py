@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from facesim.util.errors import DiskFull
@@ -25,13 +26,40 @@ def is_full(error: OSError) -> bool:
 
 def no_room(folder: Path, remedy: str = "make room there, or name a folder on another disk with --output") -> str:
     """What is said when `folder` has no room: its name, what is free, what to do."""
-    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
-    free = shutil.disk_usage(there).free
     limit = _file_limit_bytes()
-    why = f"{free / 1e6:,.1f} MB are free on its disk"
+    why = f"{free_bytes(folder) / 1e6:,.1f} MB are free on its disk"
     if limit is not None:
         why += f", and no file may be larger than {limit / 1e6:,.1f} MB (ulimit -f)"
     return f"there is no room left in {folder}: {why}; {remedy}"
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of `folder`, or of what there is of its path."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
+    return shutil.disk_usage(there).free
+
+
+def probe(folder: Path, size_bytes: int) -> None:
+    """Write so much to `folder` and remove it again, with every folder that had to be made for it.
+
+    Raises:
+        OSError: it does not take that.
+        ValueError: nothing can be called so.
+    """
+    made = []
+    try:
+        for place in reversed((folder.absolute(), *folder.absolute().parents)):
+            if not place.is_dir():
+                place.mkdir()
+                made.append(place)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(os.urandom(size_bytes))  # not zeros, which some file systems give no room
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for place in reversed(made):
+            with suppress(OSError):
+                place.rmdir()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +29,7 @@ def read_toml(path: str | Path, option: str) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except RecursionError:
         raise InputError(f"{option} {path} cannot be read as TOML: its values are nested too deep") from None
     except (OSError, ValueError) as error:
@@ -68,6 +69,17 @@ def open_regular(path: str | Path) -> BinaryIO:
         raise
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file that a user, or a run, has, opened by `open_regular`; raises what that does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_text(path: str | Path) -> str:
+    """The same as text in UTF-8; a UnicodeDecodeError is a ValueError."""
+    return read_bytes(path).decode("utf-8")
+
+
 def _check_regular(mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise NotAFile(kind_of_file(mode))
@@ -103,10 +115,22 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary name beside it, then renamed."""
+    """Write a text file, in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, then renamed.
+
+    Raises:
+        NotAFile: what has the name is no regular file, and is left as it is.
+        OSError: it cannot be written.
+    """
+    with suppress(FileNotFoundError):
+        _check_regular(os.stat(path).st_mode)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -85,7 +85,3 @@ def follow(run: Run, execution: SageMakerJob, on: Callable[[dict[str, Any]], Non
             on(event)
     execution.close()
     return events
-
-
-def states(events: list[dict]) -> list[str]:
-    return [event["state"] for event in events if event["event"] == "state"]

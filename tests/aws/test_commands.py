@@ -152,14 +152,23 @@ def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):
     assert "cannot describe the training job facesim-nobody" in capsys.readouterr().err
 
 
-def test_a_run_of_another_backend_cannot_be_attached(endpoint, tmp_path, capsys):
-    run = tmp_path / "local-run"
-    run.mkdir()
-    (run / "job.json").write_text("{}")
+def test_jobs_at_aws_are_listed_and_told_in_the_words_of_every_backend(ended, capsys):
+    assert main(["list", "--backend", "sagemaker", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert main(["status", str(ended.directory), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
 
-    assert main(["attach", str(run)]) == 2
-
-    assert "did not run at AWS" in capsys.readouterr().err
+    assert (listed["name"], listed["state"], listed["running"]) == (f"facesim-{ended.id}", "Completed", False)
+    assert (told["state"], told["running"], told["strategy"]) == ("Completed", False, "single")
+    assert [name for name, _, _ in told["spans"]][-1] == "Completed"
+    assert told["description"]["TrainingJobStatus"] == "Completed"
+    assert main(["logs", str(ended.directory), "--host", "algo-1", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["source"] for line in lines} == {"algo-1"}
+    assert main(["cancel", str(ended.directory), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "name": f"facesim-{ended.id}", "state": "Completed", "ended_before": True,
+    }  # fmt: skip
 
 
 def test_ctrl_c_can_leave_the_job_and_attach_takes_it_up(endpoint, options, tmp_path, script):

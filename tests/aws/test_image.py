@@ -45,10 +45,26 @@ def test_a_job_on_gpus_is_rendered_with_the_image_that_can_use_them(endpoint, fa
     assert "-gpu-" in request["AlgorithmSpecification"]["TrainingImage"]
 
 
-@pytest.mark.parametrize("name", ["team/faces:1", "docker.io/team/faces:1", "public.ecr.aws/team/faces:1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("team/faces:1", "docker.io/team/faces:1", "public.ecr.aws/team/faces:1", "localhost:5000/faces"),
+        *("registry.example.com/team/faces:1", "europe-docker.pkg.dev/team/faces:1", "faces.azurecr.io/faces:1"),
+        "123456789012.dkr.ecr.us-east-1.amazonaws.com.example.com/faces:1",
+    ],
+)
 def test_an_image_that_sagemaker_cannot_take_is_refused(account, name):
     with pytest.raises(InputError, match="not in Amazon ECR"):
         site_of(SageMaker(image=name), account)
+
+
+@pytest.mark.parametrize("host", ["dkr.ecr.{}.amazonaws.com", "dkr.ecr-fips.{}.amazonaws.com", "dkr-ecr.{}.on.aws"])
+def test_an_image_is_taken_of_any_account_in_the_region_of_the_job(account, host):
+    here, elsewhere = (f"210987654321.{host.format(region)}/faces:1" for region in ("us-east-1", "eu-west-1"))
+
+    assert site_of(SageMaker(image=here), account).image == here
+    with pytest.raises(InputError, match="is in eu-west-1 and the job would run in us-east-1"):
+        site_of(SageMaker(image=elsewhere), account)
 
 
 def test_an_image_without_a_registry_is_in_the_accounts_own(account):

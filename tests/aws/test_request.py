@@ -223,6 +223,9 @@ def test_settings_that_cannot_be_are_refused(options, told):
     [
         ("bucket", "s3://mine/", "--bucket mine"),
         ("bucket", "s3://mine/some/folder", "--bucket mine --prefix some/folder"),
+        ("bucket", "arn:aws:s3:::mine/folder", "--bucket mine --prefix folder"),
+        ("bucket", "https://s3.eu-west-1.amazonaws.com/mine", "--bucket mine"),
+        ("bucket", "s3://", "by its name alone, without s3:// and folders"),
         ("bucket", "My_Bucket", "lower case"),
         ("bucket", "a..b", "two dots"),
         ("bucket", "ab", "3 to 63"),
@@ -305,3 +308,40 @@ def test_the_network_can_be_closed_and_what_crosses_it_encrypted(folder):
 def test_a_closed_network_does_not_go_with_an_image_that_downloads_what_it_lacks():
     with pytest.raises(InputError, match="--network-isolation does not go with --image aws"):
         make_job(backend="sagemaker", network_isolation=True, image="aws")
+
+
+def test_runs_of_one_study_have_jobs_of_different_names_however_long_these_are():
+    begin = "20261126-021641-47ea-ps-async-identities-1000-images-50-of-many"
+    names = {job_name(Path(f"{begin}-seed{seed}"), again) for seed in range(20) for again in range(3)}
+
+    assert len(names) == 60
+    assert max(map(len, names)) <= 63
+    assert job_name(Path("short"), again=2) == "facesim-short-again2"
+
+
+def test_a_job_that_may_run_longer_than_sagemaker_allows_is_refused(folder):
+    request(folder, max_run=28 * 24 * 3600)
+
+    with pytest.raises(InputError, match="--max-run .*28 days"):
+        request(folder, max_run=28 * 24 * 3600 + 1)
+
+
+def test_volumes_of_instances_with_disks_of_their_own_take_no_key(folder):
+    gpu = request(folder, PLACES["key"], instance_type="ml.g5.xlarge")
+
+    assert "VolumeKmsKeyId" not in gpu["ResourceConfig"]
+    assert gpu["OutputDataConfig"]["KmsKeyId"] == PLACES["key"].kms_key
+    assert "VolumeKmsKeyId" in request(folder, PLACES["key"])["ResourceConfig"]
+    with pytest.raises(InputError, match=r"ml\.g5\.xlarge has a disk of its own"):
+        request(
+            folder, PLACES["key"], strategy="ps-async", instance_type="ml.g5.xlarge", ps_instance_type="ml.c5.xlarge"
+        )
+
+
+def test_data_that_the_disk_of_an_instance_does_not_hold_is_refused(folder):
+    with (folder / "images.u8").open("wb") as large:
+        large.truncate(96 * 10**9)
+
+    assert request(folder)["ResourceConfig"]["VolumeSizeInGB"] == 127
+    with pytest.raises(InputError, match=r"ml\.g4dn\.xlarge has a disk of 125 GB and this job needs 127 GB"):
+        request(folder, instance_type="ml.g4dn.xlarge")

@@ -6,11 +6,13 @@ import itertools
 import threading
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError, ProxyConnectionError, SSLError
 from moto.core.exceptions import JsonRESTError
 from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
 
+from facesim.backends.sagemaker.advice import RefusedError
 from facesim.backends.sagemaker.job import LostSight, SageMakerJob
 from facesim.backends.sagemaker.session import Account, AwsError, CredentialsError, DeniedError, asking
 from facesim.backends.sagemaker.site import site_of
@@ -20,7 +22,8 @@ from facesim.cli import main
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.states import RunState
 from facesim.util.errors import InputError
-from tests.aws.conftest import follow, states, submit
+from tests.aws.conftest import follow, submit
+from tests.support.events import states
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
 QUOTA = (
@@ -227,6 +230,21 @@ def refused_with(code: str, message: str = "no", **response) -> Exception:
             "--region eu-west-1",
         ),
         (refused_with("BucketAlreadyExists"), InputError, "another --bucket"),
+        (refused_with("TooManyBuckets"), InputError, "name one of them"),
+        (refused_with("MissingAuthenticationToken"), CredentialsError, "sign in again"),
+        (refused_with("KMS.DisabledException"), InputError, "another --kms-key"),
+        (refused_with("ThrottlingException"), AwsError, "in a minute"),
+        (refused_with("503"), AwsError, "AWS itself has trouble"),
+        (
+            refused_with("ValidationException", "Could not assume role arn:aws:iam::1:role/x"),
+            RefusedError,
+            "policy trust",
+        ),
+        (refused_with("ValidationException", "Requested image x not found"), RefusedError, "facesim image build"),
+        (refused_with("ValidationException", "The subnet ID 'subnet-0' does not exist"), RefusedError, "one VPC"),
+        (SSLError(endpoint_url="https://x", error="CERTIFICATE_VERIFY_FAILED"), AwsError, "AWS_CA_BUNDLE"),
+        (ProxyConnectionError(proxy_url="http://127.0.0.1:9"), AwsError, "HTTPS_PROXY"),
+        (ConnectTimeoutError(endpoint_url="https://x"), AwsError, "is the network there"),
     ],
     ids=lambda value: getattr(value, "__name__", None) or str(value)[:40],
 )

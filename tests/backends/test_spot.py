@@ -18,6 +18,7 @@ from facesim.billing import make_bill
 from facesim.billing.market import Capacity, Market, market
 from facesim.spec.spot import Spot
 from tests.conftest import still_running
+from tests.support.events import named, states
 
 TICK_S = 0.05
 M5 = "ml.m5.2xlarge"
@@ -59,14 +60,6 @@ def follow(execution: LifeCycle, on: Callable[[dict], None] = lambda event: None
     pids = [event["pid"] for event in events if event["event"] in ("node_started", "task_started")]
     assert not still_running(pids)
     return events
-
-
-def states(events: list[dict]) -> list[str]:
-    return [event["state"] for event in events if event["event"] == "state"]
-
-
-def named(events: list[dict], name: str) -> list[dict]:
-    return [event for event in events if event["event"] == name]
 
 
 ATTEMPT = ["Starting", "Downloading", "Training"]
@@ -193,11 +186,11 @@ def test_max_run_counts_every_attempt_and_no_waiting(tmp_path):
 def test_who_waits_too_long_for_capacity_gives_up(tmp_path):
     chief = task(tmp_path, "chief", "work", 600)
 
-    events = follow(life(tmp_path, chief, capacity=Stays((0, 0.5), (600, 900)), max_wait_s=1.5))
+    events = follow(life(tmp_path, chief, capacity=Stays((0, 2), (600, 900)), max_wait_s=3.5))
 
     assert events[-1]["outcome"] == "max_wait_time_exceeded"
     assert states(events) == [*ATTEMPT, "Interrupted"]
-    assert 1.4 < events[-1]["time_unix_s"] - events[0]["time_unix_s"] < 3
+    assert 3.4 < events[-1]["time_unix_s"] - events[0]["time_unix_s"] < 6
 
 
 def test_max_wait_counts_running_too(tmp_path):

@@ -82,7 +82,7 @@ def completed(*words: str, module: bool = False) -> list[str]:
     bin_folder = Path(sys.executable).parent
     command = [sys.executable, "-m", "facesim", *words] if module else [str(bin_folder / "facesim"), *words]
     quoted = " ".join(f"'{word}'" for word in command)
-    ask = f'COMP_WORDS=({quoted}); COMP_CWORD={len(command) - 1}; compopt() {{ local IFS=; echo "compopt $*"; }}}}'
+    ask = f'COMP_WORDS=({quoted}); COMP_CWORD={len(command) - 1}; compopt() {{ printf "%s " compopt "$@"; echo; }}'
     run = f'{script("bash", facesim)}\n{ask}\n_facesim_completion "{command[0]}"\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
     around = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(["bash", "-c", run], capture_output=True, text=True, env=around)
@@ -99,8 +99,8 @@ def test_bash_completes_commands_options_and_values(module):
 
 
 def test_bash_completes_files_and_data_sets():
-    assert {"rendered", "compopt -o default"} <= set(completed("--data", "r"))
-    assert "compopt -o default" in completed("evaluate", "ru")
+    assert {"rendered", "compopt -o default "} <= set(completed("--data", "r"))
+    assert "compopt -o default " in completed("evaluate", "ru")
 
 
 def test_completing_writes_nothing(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,29 @@ def test_a_node_that_is_gone_is_started_again_with_its_tasks(tmp_path, how, monk
     assert [event["task"] for event in named(events, "hung")] == (["node"] if how == "stopped" else [])
     assert named(events, "goes_on")[1]["steps"] > 0
     assert not still_running([*first, *pids(events)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["the node", "all"])
+def test_what_was_stopped_as_a_whole_goes_on_as_if_nothing_had_been(tmp_path, whom, monkeypatch):
+    """As when a machine is suspended, or its user presses Ctrl-Z: nothing of it hangs."""
+    monkeypatch.setattr("cluster.processes._NODE_HANG_S", 6.0)
+    node = start(tmp_path, task(tmp_path, "chief", "work_in_steps", str(tmp_path), 60, 0.05), **HANG)
+    stopped: list[int] = []
+
+    def stop(event: dict) -> None:
+        if event["event"] == "task_started" and not stopped:
+            stopped.extend([node.pid, event["pid"]] if whom == "all" else [node.pid])
+            wait_until((tmp_path / "steps").exists)
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            threading.Timer(4.0, lambda: [os.kill(pid, signal.SIGCONT) for pid in stopped]).start()
+
+    events = follow(node, stop)
+
+    assert events[-1]["outcome"] == "completed"
+    assert not named(events, "hung")
+    assert starts(events, "chief-0") == 1
 
 
 def test_a_node_that_may_not_be_started_again_fails_the_work(tmp_path):

@@ -26,12 +26,19 @@ def beat(doing: str = TRAINING, idle_s: float = 0.0, step_s: float = 0.1, steps:
     return {"doing": doing, "idle_s": idle_s, "step_s": step_s, "steps": steps, "fellows": fellows, "owing": owing}
 
 
+def look_on(clock: Clock, pulses: Pulses, seconds: float) -> None:
+    """Let so much time pass in which nothing is told."""
+    for _ in range(int(seconds)):
+        clock.now_s += 1
+        pulses.hung()
+
+
 def judged(clock: Clock, beats: dict[str, dict], *, hang_s: float = 10, after_s: float = 1000, working=None):
     """Who hangs, when tasks that were started `after_s` ago tell this."""
     pulses = Pulses(hang_s, set(beats) if working is None else working, "chief-0")
     for name in beats:
         pulses.started(name)
-    clock.now_s += after_s
+    look_on(clock, pulses, after_s)
     for name, told in beats.items():
         pulses.heard(name, told)
     return [(hung.task, hung.silent) for hung in pulses.hung()]
@@ -40,6 +47,25 @@ def judged(clock: Clock, beats: dict[str, dict], *, hang_s: float = 10, after_s:
 def test_who_takes_a_step_now_and_then_does_not_hang(clock):
     assert judged(clock, {"chief-0": beat(idle_s=9)}) == []
     assert judged(clock, {"chief-0": beat(idle_s=11)}) == [("chief-0", False)]
+
+
+@pytest.mark.parametrize("told", [beat(), beat(idle_s=70)], ids=["only who looks was stopped", "all were"])
+def test_what_happened_while_nobody_looked_is_held_against_nobody(clock, told):
+    pulses = Pulses(10, {"chief-0"}, "chief-0")
+    pulses.started("chief-0")
+    pulses.heard("chief-0", beat())
+    assert pulses.hung() == []
+
+    clock.now_s += 70
+    assert pulses.hung() == []  # before it could hear of them
+    pulses.heard("chief-0", told)
+    clock.now_s += 1
+    assert pulses.hung() == []
+
+    for _ in range(11):
+        clock.now_s += 1
+        found = pulses.hung()
+    assert [hung.task for hung in found] == ["chief-0"]
 
 
 def test_who_is_slow_may_take_twenty_of_its_steps(clock):
@@ -73,24 +99,26 @@ def test_a_fellow_that_was_started_again_is_given_time(clock):
     pulses = Pulses(10, {"chief-0"}, "chief-0")
     for name in ("chief-0", "worker-0", "worker-1"):
         pulses.started(name)
-    clock.now_s += 1000
+    look_on(clock, pulses, 1000)
     pulses.started("worker-1")
     for after_s, expected in ((60, []), (241, ["worker-1"])):
-        clock.now_s += after_s
-        for name in ("worker-0", "worker-1"):
-            pulses.heard(name, beat())
-        pulses.heard("chief-0", beat(**{"worker-0": 0.1, "worker-1": 900.0}))
-        assert [hung.task for hung in pulses.hung()] == expected
+        for _ in range(after_s):
+            clock.now_s += 1
+            for name in ("worker-0", "worker-1"):
+                pulses.heard(name, beat())
+            pulses.heard("chief-0", beat(**{"worker-0": 0.1, "worker-1": 900.0}))
+            found = pulses.hung()
+        assert [hung.task for hung in found] == expected
 
 
 def test_who_is_silent_is_named_before_those_who_wait_for_it(clock):
     pulses = Pulses(10, {"chief-0"}, "chief-0")
     for name in ("chief-0", "ps-0"):
         pulses.started(name)
-    clock.now_s += 6
+    look_on(clock, pulses, 6)
     pulses.heard("chief-0", beat(idle_s=12))
     assert pulses.hung() == []  # ps-0 may be the cause
-    clock.now_s += 5
+    look_on(clock, pulses, 5)
     pulses.heard("chief-0", beat(idle_s=17))
 
     assert [(hung.task, hung.silent) for hung in pulses.hung()] == [("ps-0", True)]

@@ -18,10 +18,7 @@ from cluster.processes import LocalNode
 from cluster.topology import free_ports
 from tests.cluster.test_node import follow, pids, start, task
 from tests.conftest import still_running, wait_until
-
-
-def named(events: list[dict], event: str) -> list[dict]:
-    return [one for one in events if one["event"] == event]
+from tests.support.events import named
 
 
 def starts(events: list[dict], task: str) -> int:

@@ -82,9 +82,18 @@ class Played:
 
 @pytest.fixture
 def play(containers, tmp_path):
-    def play(text: str, *, hosts: int = 1, on=lambda job, event: None, shapes=SHAPES, grace_s=20.0, **fields) -> Played:
+    def play(
+        text: str,
+        *,
+        hosts: int = 1,
+        on=lambda job, event: None,
+        shapes=SHAPES,
+        grace_s=20.0,
+        frozen_s=None,
+        **fields,
+    ) -> Played:
         request = request_for(containers, text, hosts, **fields)
-        played = Played(request, tmp_path, on, shapes, grace_s=grace_s)
+        played = Played(request, tmp_path, on, shapes, grace_s=grace_s, frozen_s=frozen_s)
         assert left(NAME) == []
         return played
 
@@ -272,6 +281,35 @@ def test_stop_drains_with_sigterm_and_may_be_repeated(play):
     assert played.states[-3:] == ["Stopping", "Uploading", "Stopped"]
     assert played.end["outcome"] == "stopped"
     assert "saved" in played.lines()
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped"])
+def test_a_host_that_is_frozen_is_named_killed_and_starts_again(play, containers, how):
+    def freeze(job: ContainerJob) -> None:
+        (container,) = engine.connect().containers.list(filters={"name": job.name})
+        container.pause() if how == "paused" else container.kill("SIGSTOP")
+
+    played = play(
+        """
+        import time
+        from pathlib import Path
+        here = Path("/opt/ml/checkpoints/been_here")
+        before, _ = here.exists(), here.touch()
+        print("before" if before else "begun")
+        until = time.monotonic() + (0 if before else 600)
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        """,
+        on=when_it_says("begun", freeze),
+        frozen_s=3.0,
+        CheckpointConfig={"S3Uri": "s3://bucket/checkpoints", "LocalPath": "/opt/ml/checkpoints"},
+        RetryStrategy={"MaximumRetryAttempts": 1},
+    )
+
+    (hung,) = [event for event in played.events if event["event"] == "hung"]
+    assert (hung["task"], hung["silent"]) == ("algo-1", True)
+    assert played.lines() == ["begun", "before"]
+    assert played.end["outcome"] == "completed"
 
 
 def test_who_does_not_heed_sigterm_is_killed_after_the_grace(play):

@@ -225,6 +225,13 @@ class TestReasons:
             (bytes(range(256)) * 16, "perhaps raw pixels"),
             (b"\0\0\0\x18ftypheic", "HEIC is not supported"),
             (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image that Pillow can read"),
+            (b"<!DOCTYPE html><html><body>404", "a web page"),
+            (b"\n <?xml version='1.0'?><svg></svg>", "a web page, or another text in HTML or XML"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull"),
+            (b"\0\0\0\x14ftypqt  " + bytes(100), "a film"),
+            (b"\xff\x0a" + bytes(100), "JPEG XL is not supported"),
+            (b"%PDF-1.4\n", "a PDF"),
+            (bytes(5000), "nothing but zeros"),
         ],
     )
     def test_what_content_is_instead_of_an_image(self, tmp_path, content, told):

@@ -116,7 +116,7 @@ def test_describe_tells_it(partly_used, tmp_path, monkeypatch, capsys):
 def test_the_report_shows_it():
     from facesim.report.html import _by_row
     from facesim.report.html import _data as facts_of
-    from facesim.report.load import Data
+    from facesim.runs.records import Data
 
     read = Data.model_validate(
         {

@@ -7,10 +7,10 @@ import json
 
 import numpy as np
 import pytest
-from facesim.errors import InputError
 
 import facesim
 from facesim import api
+from facesim.util.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ def test_a_study_is_run_compared_and_shown_while_an_observer_fails(tmp_path, fac
     assert comparison.verdict and comparison.report.baselines
     lines = [json.loads(line) for line in (tmp_path / "study.jsonl").read_text().splitlines()]
     assert [line["what"] for line in lines].count("ended") == 2
-    assert comparison.write(tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert comparison.write(tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def test_a_parameter_server_cluster_survives_the_loss_of_each_role(tmp_path, fac
     assert seen_once(run)
     assert run.result()["sync_audit"]["verdict"] == "together"
     first, second, third = events(run, "recovering")
-    assert first["starting"] == ["worker-1"]
+    assert list(first["starting"]) == ["worker-1"]
     assert sorted(second["starting"]) == sorted(third["starting"]) == ["chief-0", "ps-0", "worker-0", "worker-1"]
     assert all(event["step"] >= 20 for event in events(run, "restored"))
 

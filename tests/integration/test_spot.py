@@ -12,13 +12,10 @@ import pytest
 from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
 from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running
+from tests.support.events import states
 
 #: Hosts that live for a minute, thrice, with six seconds between; then one that stays.
 LIVES = "0,add,a 60000,remove,a 66000,add,b 126000,remove,b 132000,add,c 192000,remove,c 198000,add,d 86400000,remove,d"
-
-
-def states(run) -> list[str]:
-    return [event["state"] for event in run.events() if event["event"] == "state"]
 
 
 def adds_up(billing: dict, events: list[dict]) -> bool:
@@ -39,7 +36,7 @@ def test_a_run_on_demand_lives_through_sagemakers_states_and_is_billed_from_down
 
     billing = result["billing"]
 
-    assert states(run) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert states(run.events()) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert adds_up(billing, run.events())
     assert billing["training_s"] == billing["billable_s"] <= round(result["total_s"])
     assert billing["hosts"] == result["hosts"] == (2 if strategy == "ps-async" else 1)
@@ -79,7 +76,7 @@ def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up
     result, events = run.result(), run.events()
     restored = [event["examples"] for event in events if event["event"] == "restored"]
     attempt = ["Starting", "Downloading", "Training"]
-    assert states(run) == [*attempt, "Interrupted"] * 3 + [*attempt, "Stopping", "MaxRuntimeExceeded"]
+    assert states(run.events()) == [*attempt, "Interrupted"] * 3 + [*attempt, "Stopping", "MaxRuntimeExceeded"]
     assert len(restored) == 3
     assert 0 < restored[0] < restored[1] < restored[2] < result["examples_seen"]
     assert command.code == 1
@@ -118,7 +115,7 @@ def test_ctrl_c_while_waiting_for_capacity_ends_at_once_and_costs_nothing(faces,
     assert time.monotonic() - begin < 10
     assert result["state"] == RunState.STOPPED
     assert result["billing"]["training_s"] == result["cost_usd"] == 0
-    assert states(run) == ["Starting", "Stopped"]
+    assert states(run.events()) == ["Starting", "Stopped"]
 
 
 @pytest.mark.parametrize(

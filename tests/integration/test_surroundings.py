@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import py_compile
+import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,18 +21,15 @@ from tests.conftest import QUICK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-#: Of the standard library, of what facesim needs, and of facesim's own. (What `python -m` itself imports before it
-#: comes to facesim is beyond reach: contextlib, importlib, runpy, types, warnings.)
-NAMES = (
-    *("queue", "random", "secrets", "socket", "tempfile", "json", "copy", "calendar"),
-    *("click", "numpy", "tensorflow", "psutil", "cluster", "tests"),
-)
+#: Of what facesim needs, and of facesim's own; the standard library's come to these.
+NAMES = ("click", "google", "keras", "numpy", "psutil", "pydantic", "rich", "tensorflow", "cluster", "tests")
 
 SETTINGS = {
     "http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "Grpc_Proxy": "http://127.0.0.1:9",
     "no_proxy": "localhost,127.0.0.1", "no_grpc_proxy": "*", "TF_CONFIG": "nonsense", "TF_USE_LEGACY_KERAS": "1",
     "KERAS_BACKEND": "nonsense", "MPLBACKEND": "nonsense", "OMP_NUM_THREADS": "nonsense", "PYTHONIOENCODING": "ascii",
-    "PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONSTARTUP": "nonsense",
+    "PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONSTARTUP": "nonsense", "TF2_BEHAVIOR": "0", "PANDAS_FUTURE": "nonsense",
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "nonsense", "SOURCE_DATE_EPOCH": "nonsense", "WRAPT_PROXY": "nonsense",
 }  # fmt: skip
 
 
@@ -38,12 +39,42 @@ def user(tmp_path: Path) -> Path:
     work, home = tmp_path / "work", tmp_path / "home"
     for folder in (work, home / ".keras", tmp_path / "temporary"):
         folder.mkdir(parents=True)
-    for name in NAMES:
-        (work / f"{name}.py").write_text(f"raise RuntimeError('the user has a file {name}.py')\n")
+    spoil(work, [*NAMES, *standard_library(work)])
     (work / "matplotlibrc").write_text("text.usetex: True\nsvg.fonttype: path\n")
     keras = {"floatx": "float64", "epsilon": 0.01, "backend": "jax", "image_data_format": "channels_first"}
     (home / ".keras" / "keras.json").write_text(json.dumps(keras))
     return work
+
+
+def standard_library(work: Path) -> list[str]:
+    """What a user's file may be called like: not what `python -m` itself imports before it comes to facesim, such as
+    contextlib, runpy, types, warnings.
+    """
+    (work / "empty.py").write_text("import sys; print(*sys.modules)")
+    at_start = subprocess.run([sys.executable, "-m", "empty"], cwd=work, capture_output=True, text=True).stdout.split()
+    beyond_reach = {*at_start, *sys.builtin_module_names}
+    return sorted(name for name in sys.stdlib_module_names - beyond_reach if _is_public(name))
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith("_") and importlib.util.find_spec(name) is not None
+
+
+def spoil(work: Path, names: list[str]) -> None:
+    """Put modules of these names there that cannot be imported: packages, libraries, compiled ones, files, in turn."""
+    source = work / "source"
+    for number, name in enumerate(names):
+        text = f"raise RuntimeError('the user has a module {name}')\n"
+        if number % 4 == 0:
+            (work / name).mkdir()
+            (work / name / "__init__.py").write_text(text)
+        elif number % 4 == 1:
+            (work / f"{name}.so").write_text("no library")
+        elif number % 4 == 2:
+            source.write_text(text)
+            py_compile.compile(str(source), cfile=str(work / f"{name}.pyc"))
+        else:
+            (work / f"{name}.py").write_text(text)
 
 
 def facesim_of(user: Path, *arguments: object, timeout_s: float = 200) -> subprocess.CompletedProcess:
@@ -77,6 +108,40 @@ def test_commands_work_in_a_folder_with_files_called_like_modules(user, faces):
     assert described.returncode == 0, described.stderr
     dry = facesim_of(user, "run", "--data", faces, "--dry-run")
     assert dry.returncode == 0, dry.stderr
+
+
+@pytest.mark.parametrize(
+    ("tight", "told"),
+    [
+        ((resource.RLIMIT_AS, 1_500_000_000), "may have 1.5 GB of addresses here (ulimit -v)"),
+        ((resource.RLIMIT_NPROC, 60), "more processes and threads (ulimit -u 60)"),
+    ],
+    ids=["addresses", "processes"],
+)
+def test_limits_that_no_cluster_can_run_under_are_told_before_it_is_started(tight, told):
+    look = (
+        "import os, resource, sys, multiprocessing\n"
+        "from cluster.limits import too_tight\n"
+        f"resource.setrlimit({tight[0]}, ({tight[1]}, {tight[1]}))\n"
+        "os.geteuid() or os.setuid(61234)  # root has no limit of processes\n"
+        "print(too_tight(6))\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, capture_output=True, text=True)
+
+    assert told in ended.stdout, ended.stderr
+
+
+def test_a_run_under_such_limits_is_refused(tmp_path, faces):
+    command = shlex.join(
+        [sys.executable, "-m", "facesim", "run", "--data", str(faces), "--output", str(tmp_path / "runs")]
+    )
+
+    ended = subprocess.run(["bash", "-c", f"ulimit -v 1400000; {command}"], capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == 2, ended.stderr
+    assert "ulimit -v unlimited" in ended.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_clone_runs_without_installation_and_its_processes_are_its_own(tmp_path):

@@ -65,8 +65,11 @@ def test_a_backend_says_what_it_can_do_and_what_runs_jobs_there(name):
     assert spec.measurement in ("emulated", "measured")
     assert spec.measurement == "measured" or not spec.costs_money
     backend: Backend = spec.open()
-    assert backend.measurement == spec.measurement
-    assert callable(backend.render) and callable(backend.submit)
+    assert isinstance(backend, Backend)
+    for verb in ("check", "estimate", "render", "submit", "attach", "status", "logs", "cancel", "jobs"):
+        assert callable(getattr(backend, verb)), verb
+    if not spec.costs_money:
+        assert backend.estimate([], None) is None
     assert set(type(spec).model_fields) - {"name"} <= set(options())
 
 

@@ -58,6 +58,16 @@ def test_a_file_names_the_groups_of_people_that_it_lists(tmp_path, data):
     assert with_groups(data, tmp_path / "groups.csv").groups == ("west", None, "east", *[None] * 5)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_file_may_be_as_a_spreadsheet_wrote_it(tmp_path, data, separator, encoding):
+    lines = [(" Label", "GROUP "), (data.names[2], "east"), (data.names[0], "west"), ("", "")]
+    text = "".join(separator.join(cells) + "\r\n" for cells in lines)
+    (tmp_path / "groups.csv").write_bytes(text.encode(encoding))
+
+    assert with_groups(data, tmp_path / "groups.csv").groups == ("west", None, "east", *[None] * 5)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,3 +124,73 @@ def test_the_report_draws_what_was_evaluated(run, study, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "true against false accept rate" in page
     assert "identification against rank" in page
+
+
+@pytest.fixture
+def damaged(run, tmp_path):
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(run, tmp_path / "damaged"))
+
+
+def answers(run: Path, faces: Path, tmp_path: Path) -> list:
+    one, *_, other = sorted(faces.rglob("*.png"))
+    return [
+        facesim_here("evaluate", run),
+        facesim_here("verify", run, one, other),
+        facesim_here("identify", run, faces, one),
+        facesim_here("embed", run, one, "--output", tmp_path / "e.npz"),
+        facesim_here("export", run, "--output", tmp_path / "model.keras"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["cut", "text", "pipe", "nothing"])
+def test_a_model_that_is_damaged_is_told_as_such(damaged, faces, tmp_path, kind):
+    model = damaged / "model.keras"
+    content = model.read_bytes()
+    model.unlink()
+    if kind == "pipe":
+        os.mkfifo(model)
+    elif kind != "nothing":
+        model.write_bytes(content[:5000] if kind == "cut" else b"a model")
+
+    for command in answers(damaged, faces, tmp_path):
+        assert command.code == 2
+        assert "is not a model that facesim can load" in command.errors
+        assert "File not found" not in command.errors
+
+
+@pytest.mark.parametrize("changed", [{"image_size": 48}, {"channels": 1}, {"model": "plain-cnn"}])
+def test_a_model_that_is_not_its_job_s_is_told_as_such(damaged, faces, tmp_path, changed):
+    job = json.loads((damaged / "job.json").read_text())
+    job["experiment"] |= changed
+    (damaged / "job.json").write_text(json.dumps(job))
+
+    for command in answers(damaged, faces, tmp_path):
+        assert command.code == 2
+        assert "its model is a compact-cnn for images of 32x32x3, and its job is a" in command.errors
+
+
+def test_an_evaluation_that_cannot_be_kept_is_shown(run, small_disk):
+    own = shutil.copytree(run, small_disk / "run")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+
+    command = facesim_here("evaluate", own)
+
+    assert command.code == 0
+    assert "closed set" in command.output
+    assert "the evaluation is not kept: " in command.errors
+
+
+@pytest.mark.parametrize("kind", ["keras", "savedmodel"])
+def test_an_export_that_finds_no_room_leaves_nothing(run, small_disk, kind):
+    output = small_disk / ("model.keras" if kind == "keras" else "model")
+    with (small_disk / "filler").open("wb") as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(1 << 20))
+
+    command = facesim_here("export", run, "--format", kind, "--output", output)
+
+    assert command.code == 1
+    assert "details are in" not in command.errors, command.errors
+    assert str(output) in command.errors or str(small_disk) in command.errors
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from facesim.errors import InputError
 
 import facesim
+from facesim.util.errors import InputError
 
 
 def test_importing_facesim_imports_nothing_else():

@@ -1,6 +1,11 @@
 """The sync audit's verdicts, from the evidence of runs that went well and of runs that fool people."""
 
+import pandas
+
 from facesim.runs.audit import audit
+from facesim.runs.events import Event, TaskEnded, TaskStarted
+from facesim.spec.job import make_job
+from facesim.study.result import _measured_by_worker
 
 MODEL_BYTES = 1_000
 
@@ -177,3 +182,33 @@ def test_a_run_that_left_nothing_is_unknown():
 
 def test_one_replica_has_nothing_to_be_together_with():
     assert verdict([outcome({0: 100})], {}, workers=1) == "single"
+
+
+def sampled(worker: int, *moments: float) -> pandas.DataFrame:
+    """Samples of a worker's connections."""
+    row = {"source": "sockets", "role": "worker", "task_index": worker, "name": "net_received_bytes", "value": 1.0}
+    return pandas.DataFrame([{**row, "time_unix_s": moment} for moment in moments])
+
+
+def life(task: str, begin_s: float, end_s: float) -> list[Event]:
+    return [TaskStarted(task=task, time_unix_s=begin_s), TaskEnded(task=task, time_unix_s=end_s)]
+
+
+def test_a_process_that_ended_before_its_bytes_were_read_was_not_measured():
+    job = make_job(strategy="ps-async")
+    first, second = life("worker-0", 100, 104), life("worker-0", 105, 109)
+    other = life("worker-1", 100, 109)
+    events = sorted([*first, *second, *other], key=lambda event: event.time_unix_s)
+    samples = pandas.concat([sampled(0, 106, 107, 108, 109), sampled(1, 101, 102, 104, 108, 109)])
+
+    assert _measured_by_worker(job, samples, events) == {0: 0.5, 1: 1.0}
+
+
+def test_a_gap_between_samples_was_not_measured():
+    found = _measured_by_worker(
+        make_job(strategy="ps-async"),
+        sampled(0, 1, 2, 99, 100),
+        [TaskStarted(task="worker-0", time_unix_s=0), *life("x-0", 1, 100)],
+    )
+
+    assert found == {0: 0.03}

@@ -258,3 +258,23 @@ def test_files_that_are_no_checkpoints_are_left_alone(tmp_path):
 def test_numpy_reads_it(tmp_path):
     with np.load(Checkpoints(tmp_path, keep=1).save(1, VARIABLES, {})) as archive:
         np.testing.assert_array_equal(archive["variable_0000"], VARIABLES[0])
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "link to nothing", "link to itself"])
+def test_what_is_no_file_but_called_like_a_checkpoint_is_passed_over(tmp_path, what):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(10, VARIABLES, {"epoch": 1})
+    for name in ("checkpoint-000000020.npz", ".checkpoint-000000020.npz.1"):
+        place = tmp_path / name
+        if what == "pipe":
+            os.mkfifo(place)
+        elif what == "folder":
+            place.mkdir()
+        else:
+            place.symlink_to(place if what == "link to itself" else tmp_path / "nothing")
+
+    found = checkpoints.newest(lambda file, why: checkpoints.put_aside(file))
+    checkpoints.save(30, VARIABLES, {"epoch": 3})
+
+    assert found.state == {"epoch": 1}
+    assert checkpoints.newest(lambda file, why: checkpoints.put_aside(file)).state == {"epoch": 3}

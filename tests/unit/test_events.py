@@ -109,3 +109,36 @@ def test_a_folder_that_is_refused_is_left_as_it_is(tmp_path):
         Run.create(folder, make_job())
 
     assert folder.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"time_unix_s"',
+        '{"time_unix_s": null, "event": "stopping"}',
+        '{"time_unix_s": 1, "event": 5}',
+        '{"time_unix_s": 1}',
+        '{"time_unix_s": "x", "event": "checkpoint"}',
+        '{"time_unix_s": 1, "event": ' + "[" * 100_000,
+        '{"time_unix_s": 1, "event": "node_ended", "outcome": "completed"}',
+    ],
+)
+def test_whatever_a_host_prints_is_kept_and_is_no_event_unless_it_is_one(run, line):
+    from facesim.backends.log_stream import LogStream
+
+    told = LogStream(run).add("algo-1", line, 1.0)
+
+    assert told is None
+    assert run.log_file("algo-1").read_text(encoding="utf-8") == line + "\n"
+
+
+def test_an_event_that_a_host_prints_is_one_of_its_type(run):
+    from facesim.backends.log_stream import LogStream
+    from facesim.runs.events import FaultDone
+
+    told = LogStream(run).add(
+        "algo-2", '{"time_unix_s": 1, "event": "fault", "kind": "interrupt", "target": "host"}', 1
+    )
+
+    assert isinstance(told, FaultDone)
+    assert (told.host, told.notice_s) == ("algo-2", None)

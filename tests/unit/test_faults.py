@@ -7,6 +7,7 @@ import pytest
 from cluster.network import why_not
 from facesim.runs.accounting import recovery, replaced_workers, spent_s
 from facesim.runs.events import event_of
+from facesim.spec.backends import Docker, Local
 from facesim.spec.faults import check_network, check_room, read_faults
 from facesim.spec.job import changed_job, make_job
 from facesim.util.errors import InputError
@@ -73,12 +74,12 @@ def test_a_network_that_cannot_be_disturbed_is_told_before_anything_starts(kind)
     faults = job_with([{"kind": kind, "target": "worker-1", "at_s": 1}]).faults
 
     with pytest.raises(InputError, match=f"{kind} needs the private network that --backend local gives"):
-        check_network(faults, "docker")
+        check_network(faults, Docker())
     if why := why_not(kind):
         with pytest.raises(InputError, match=f"{kind} is not possible on this system: {why}"):
-            check_network(faults, "local")
+            check_network(faults, Local())
     else:
-        check_network(faults, "local")
+        check_network(faults, Local())
 
 
 def test_a_large_disk_is_not_filled(tmp_path):

@@ -74,7 +74,9 @@ FLOORS: list[set[str]] = [
     {"preflight", "recognition", "baselines"},
     {"training", "report", "forecast"},
     {"backends"},
-    {"study", "profiling", "testing"},
+    {"profiling"},
+    {"planning"},
+    {"study", "testing"},
     {"api"},
     {"cli", "__main__"},
 ]

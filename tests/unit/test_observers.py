@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from facesim.errors import FacesimError
-from facesim.observers import JsonLines, Observer, Together
+
+from facesim.study.observers import JsonLines, Observer, Together
+from facesim.util.errors import FacesimError
 
 
 class Listening(Observer):

@@ -44,14 +44,18 @@ _MEANINGS = (
     ),
     _Meaning(
         frozenset({
-            "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken",
-            "TokenRefreshRequired", "UnrecognizedClientException",
+            "AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
+            "InvalidToken", "MissingAuthenticationToken", "MissingAuthenticationTokenException", "TokenRefreshRequired",
+            "UnrecognizedClientException",
         }),
         CredentialsError,
         "the AWS credentials are wrong or have expired: sign in again",
     ),
     _Meaning(
-        frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403"}),
+        frozenset({
+            "AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "AllAccessDisabled",
+            "NotAuthorized", "403",
+        }),
         DeniedError,
         "`facesim policy` prints what facesim needs to be allowed",
     ),
@@ -70,7 +74,39 @@ _MEANINGS = (
         frozenset({"BucketAlreadyExists"}), InputError, "that bucket belongs to somebody else: give another --bucket"
     ),
     _Meaning(
-        frozenset({"OptInRequired", "SubscriptionRequiredException"}),
+        frozenset({"TooManyBuckets"}), InputError, "this account may have no more buckets: name one of them, --bucket"
+    ),
+    _Meaning(
+        frozenset({"ResourceInUse", "ResourceInUseException"}),
+        AwsError,
+        "there is a training job of that name: start the run again, which gives it another",
+    ),
+    _Meaning(
+        frozenset({
+            "KMS.DisabledException", "KMS.InvalidStateException", "KMS.NotFoundException",
+            "KMS.KMSInvalidStateException", "DisabledException", "KMSInvalidStateException",
+        }),
+        InputError,
+        "the key cannot be used: look at it in AWS' console (KMS), or give another --kms-key",
+    ),
+    _Meaning(
+        frozenset({
+            "Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded",
+            "TooManyRequestsException", "SlowDown", "RequestThrottled", "RequestThrottledException",
+        }),
+        AwsError,
+        "AWS takes only so many requests at a time: try again in a minute",
+    ),
+    _Meaning(
+        frozenset({
+            "InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable",
+            "ServiceUnavailableException", "500", "502", "503", "504",
+        }),
+        AwsError,
+        "AWS itself has trouble: try again later, or look at https://health.aws.amazon.com",
+    ),
+    _Meaning(
+        frozenset({"NotSignedUp", "OptInRequired", "SubscriptionRequiredException"}),
         InputError,
         "this account has not signed up for the service, or not for this region",
     ),
@@ -78,9 +114,43 @@ _MEANINGS = (
 #: What will be no better the next time, and has no general advice.
 _REFUSED = {"ValidationException", "ResourceNotFound", "ResourceNotFoundException"}
 
+#: What to do about a request that AWS finds wrong, by what its message says of it.
+_WRONG = (
+    (
+        re.compile(r"assume.{0,20}role|role.{0,80}assume", re.IGNORECASE),
+        "the role must exist and trust SageMaker: `facesim policy trust` prints how; --role names another",
+    ),
+    (
+        re.compile(r"ECR|image", re.IGNORECASE),
+        "is the image there? `facesim image build` makes it; tag it, push it to your registry, name it with --image",
+    ),
+    (
+        re.compile(r"subnet|security group|vpc", re.IGNORECASE),
+        "look at --subnets and --security-groups: they must be of one VPC, in the region of the job",
+    ),
+    (
+        re.compile(r"instance type|not supported in|availability zone", re.IGNORECASE),
+        "not every region has every instance type: give another --instance-type or another --region",
+    ),
+)
+
 #: In the message of a refused signature: it was made at another time than AWS has.
 _BY_THE_CLOCK = re.compile(r"Signature (?:expired|not yet current)")
 _QUOTA_NAME = re.compile(r"service limit '([^']+)'")
+
+
+#: What to do where AWS was not reached, by the names of botocore's errors.
+_UNREACHED = (
+    (
+        {"SSLError"},
+        "where a company's proxy or firewall looks into connections, name its certificates in AWS_CA_BUNDLE",
+    ),
+    (
+        {"ProxyConnectionError", "InvalidProxiesConfigError"},
+        "is the proxy right that HTTPS_PROXY names? NO_PROXY names what goes without it",
+    ),
+    ({"EndpointConnectionError", "ConnectTimeoutError"}, "is the network there, and the region right?"),
+)
 
 
 def said(error: Exception, what: str) -> FacesimError:
@@ -98,9 +168,8 @@ def said(error: Exception, what: str) -> FacesimError:
         return InputError(f"{text}; mend that file, or name another in AWS_CONFIG_FILE")
     if isinstance(error, exceptions.ClientError):
         return _refused(error, text)
-    if isinstance(error, exceptions.EndpointConnectionError):
-        return AwsError(f"{text}; is the network there, and the region right?")
-    return AwsError(text)
+    advice = next((advice for names, advice in _UNREACHED if type(error).__name__ in names), None)
+    return AwsError(f"{text}; {advice}" if advice else text)
 
 
 def _credentials() -> tuple[type[Exception], ...]:
@@ -128,7 +197,9 @@ def _refused(error: Any, text: str) -> FacesimError:
                 region=f"--region {region}" if region else "the --region that it is in",
             )
             return meaning.kind(f"{text}; {advice}")
-    return (RefusedError if code in _REFUSED else AwsError)(text)
+    if code in _REFUSED:
+        return RefusedError("; ".join([text, *(advice for says, advice in _WRONG if says.search(message))][:2]))
+    return AwsError(text)
 
 
 def _one_line(text: str) -> str:

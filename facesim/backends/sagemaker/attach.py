@@ -41,5 +41,5 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         place / name, job.model_copy(update={"backend": job.backend.model_copy(update={"region": account.region})})
     )
     run.record("submitted", time_unix_s=told["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
-    run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}))
+    run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}), encoding="utf-8")
     return run

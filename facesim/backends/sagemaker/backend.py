@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from facesim.backends.base import Attached, Backend, Cancelled, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
+from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
 from facesim.backends.sagemaker.job import SageMakerJob
-from facesim.backends.sagemaker.session import Account
+from facesim.backends.sagemaker.logs import LogTail
+from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
+from facesim.backends.sagemaker.status import listed, status_of
 from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
+from facesim.runs.states import state_of_sagemaker
+from facesim.spec.backends import BackendSpec
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
-#: Leaves room for a suffix in a name of 63 letters.
-_LONGEST_STEM = 54
+#: How often what hosts print is asked for.
+_LOGS_EVERY_S = 2.0
 
 
-class SageMakerBackend:
+class SageMakerBackend(Backend):
     """Sends the request and follows the training job until its results are home."""
-
-    measurement = "measured"
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request. AWS is asked for the account's number at the most, if a default needs it."""
@@ -35,20 +42,70 @@ class SageMakerBackend:
             )
         site = site_of(job.backend, Account(job.backend.region), [kind for kind, _ in job.groups])
         # A run that goes on is another training job, with the checkpoints of the first.
-        name, lives = job_name(directory), sum(isinstance(event, Submitted) for event in Run(directory).events())
-        again = f"{name[:_LONGEST_STEM]}-again{lives}" if lives else name
-        made = training_job_request(job, again, inputs.folders, site, lineage=name)
+        lives = sum(isinstance(event, Submitted) for event in Run(directory).events())
+        name, lineage = job_name(directory, again=lives), job_name(directory)
+        made = training_job_request(job, name, inputs.folders, site, lineage=lineage)
         if wrong := problems("CreateTrainingJob", made.request):
             raise InputError(f"SageMaker does not take this training job: {'; '.join(wrong)}")
         return made
 
     def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
-        run.plan_file.write_text(request.to_json())
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
         aws = run.job().backend
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
 
-    def estimate(self, requests: list[TrainingJob], max_cost_usd: float | None) -> str:
+    def estimate(self, requests: Sequence[TrainingJob], max_cost_usd: float | None) -> str:
         return refuse_above(max_cost_usd, [request.request for request in requests])
+
+    def attach(self, target: Target, output: Path) -> Attached:
+        """A job that has ended is followed, too, until its results are here."""
+        account, name = Account(target.backend.region), _name(target)
+        run = open_run(account, name, target.run.directory if target.run else output)
+        if run.result() is not None:
+            return Attached(run)
+        return Attached(run, SageMakerJob(run, account, name, on_interrupt=run.job().backend.on_interrupt))
+
+    def status(self, target: Target) -> Status:
+        account = Account(target.backend.region)
+        return status_of(describe(account, _name(target)), account, target)
+
+    def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
+        account, name = Account(target.backend.region), _name(target)
+        tail = LogTail(account.client("logs"), name)
+        while True:
+            ended = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
+            with asking("read the training job's logs"):
+                for line in tail.new():
+                    if source in (None, line.host):
+                        yield Line(line.host, redacted(line.text), line.time_unix_s)
+            if ended or not follow:
+                return
+            time.sleep(_LOGS_EVERY_S)
+
+    def cancel(self, target: Target) -> Cancelled:
+        """Ask AWS to stop the job. It may save and upload for two minutes more, which is not waited for."""
+        account, name = Account(target.backend.region), _name(target)
+        going_on = cancel(account, name)
+        state = describe(account, name)["SecondaryStatus"]
+        return Cancelled(name, state_of_sagemaker(state).value, ended=not going_on)
+
+    def jobs(self, backend: BackendSpec) -> list[Status]:
+        return [listed(summary, backend.name) for summary in newest(Account(backend.region))]
+
+
+def _name(target: Target) -> str:
+    """The training job's.
+
+    Raises:
+        InputError: the run has not become one.
+    """
+    if target.run is None:
+        return target.name
+    request = target.run.plan().get("CreateTrainingJob")
+    name = request.get("TrainingJobName") if isinstance(request, dict) else None
+    if not isinstance(name, str):
+        raise InputError(f"{target.run.directory} did not become a training job: it ended before one was made")
+    return name
 
 
 BACKEND = SageMakerBackend()

@@ -45,7 +45,7 @@ def fetch_results(account: Account, description: dict[str, Any], run: Run) -> li
                 missing.append(f"{error} (at {output}/)")
             archive.unlink()
         for log in (scratch / "output").glob("*/logs/*"):
-            log.write_text(redacted(log.read_text(errors="replace")))
+            log.write_text(redacted(log.read_text(errors="replace", encoding="utf-8")), encoding="utf-8")
         collect_results(scratch / "output", scratch / "model", run)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from facesim.backends.log_stream import LogStream
+from facesim.backends.base import LeftRunning
+from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create, describe
 from facesim.backends.sagemaker.home import fetch_results
@@ -30,11 +31,10 @@ from facesim.backends.sagemaker.session import (
 )
 from facesim.backends.sagemaker.storage import have_bucket, upload
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
-from facesim.runs.accounting import all_again
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted
 from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
-from facesim.util.errors import FacesimError, Lost, StillRunning
+from facesim.util.errors import FacesimError, Lost
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob
@@ -66,12 +66,6 @@ _AWS = "AWS"
 DESCRIPTION = "training_job.json"
 
 
-class LeftRunning(StillRunning):
-    """The user left the job running at AWS."""
-
-    exit_code = 130
-
-
 class LostSight(Lost):
     """The job cannot be followed any more. It goes on at AWS, for nobody asked to stop it."""
 
@@ -98,15 +92,17 @@ class SageMakerJob:
         self._exists = request is None
         self._over = False  # ended, or left: nothing more is done to it
         self._logs = LogTail(account.client("logs"), name)
-        self._log_stream = LogStream(run)
         self._recorder = PointWriter(run)
         #: By what AWS cannot be asked for: since when for good, when it was told, and why.
         self._unreached: dict[str, tuple[float, float, str]] = {}
         # Whoever followed the job before has recorded its first states, and what its hosts told.
         before = _of_this_life(run.events())
         self._states = sum(isinstance(event, StateEntered) and event.at == _AWS for event in before)
-        self._restarts = sum(isinstance(event, Recovering) and event.host is None for event in before)
-        self._known_until = max((event.time_unix_s for event in before if event.host is not None), default=0.0)
+        self._followed = FollowedJob(
+            run,
+            known_until_unix_s=max((event.time_unix_s for event in before if event.host is not None), default=0.0),
+            restarts=sum(isinstance(event, Recovering) and event.host is None for event in before),
+        )
         if request is None:
             for log in run.logs.glob("algo-*.log"):
                 log.unlink()  # read again from the beginning
@@ -239,14 +235,12 @@ class SageMakerJob:
             yield None
             time.sleep(tick_s)
 
-    def _transitions(self, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _transitions(self, description: dict[str, Any]) -> Iterator[Event]:
         """The states that the job has entered since the last time."""
         transitions = description.get("SecondaryStatusTransitions", [])
         for transition in transitions[self._states :]:
             self._states += 1
-            yield _state(transition)
-            if transition["Status"] == "Interrupted":
-                yield self._recovering()
+            yield from self._followed.entered(_state(transition))
 
     def _tried(self, what: str, read: Callable[[], Iterator[dict[str, Any]] | None]) -> Iterator[dict[str, Any]]:
         """What reading `what` tells; where it fails, that."""
@@ -290,10 +284,6 @@ class SageMakerJob:
         except FacesimError:
             return  # the next attempt tells
 
-    def _recovering(self) -> Recovering:
-        self._restarts += 1
-        return all_again(self._run.job().tasks, self._restarts)
-
     def _decide(self) -> bool:
         """Whether the interrupt means to stop the job.
 
@@ -325,14 +315,13 @@ class SageMakerJob:
                 return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
         return "stop"
 
-    def _read_logs(self) -> Iterator[dict[str, Any]]:
+    def _read_logs(self) -> Iterator[Event]:
         """Take what hosts printed since the last time; yield the events of the run that it tells."""
         with asking("read the training job's logs"):
             lines = list(self._logs.new())
         for line in lines:
-            reported = self._log_stream.add(line.host, redacted(line.text), line.time_unix_s)
-            if reported and reported["time_unix_s"] > self._known_until:
-                yield reported
+            if event := self._followed.printed(line.host, redacted(line.text), line.time_unix_s):
+                yield event
 
     def _metrics_of(self, description: dict[str, Any], until_unix_s: float) -> Callable[[], None]:
         return lambda: self._read_metrics(description, until_unix_s)
@@ -348,13 +337,12 @@ class SageMakerJob:
                 if point.time_unix_s <= until_unix_s:
                     self._recorder.record(point, hosts)
 
-    def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[dict[str, Any] | None]:
+    def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
         if not description:  # it was killed, and told so
             return
-        (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str))
+        (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)
-        self._log_stream.settle()
         deadline = time.monotonic() + _LATE_S
         if description.get("TrainingStartTime"):
             yield from self._late_metrics(description, deadline, tick_s)
@@ -366,18 +354,10 @@ class SageMakerJob:
         if outcome in _LIMITS:
             limit, condition = _LIMITS[outcome]
             yield {"event": "limit_exceeded", "limit": limit, "limit_s": description["StoppingCondition"][condition]}
+        assert outcome is not None, "a training job that is not followed any more has ended"
+        began = description.get("TrainingStartTime") is not None  # what never trained leaves nothing
         reason = redacted(failure) if failure else None
-        if missing and description.get("TrainingStartTime"):
-            what = "; ".join(missing)
-            yield {"event": "results_missing", "what": what}
-            if outcome == "completed":
-                outcome, reason = (
-                    "failed",
-                    f"the training job completed at AWS, but some of its results are missing: {what}",
-                )
-            elif reason:
-                reason = f"{reason}\nSome of its results are missing: {what}"
-        yield {"event": "node_ended", "outcome": outcome, "state": secondary, "reason": reason}
+        yield from self._followed.ended(outcome, missing if began else (), reason, state=secondary)
 
     def _results(self, description: dict[str, Any], tick_s: float) -> Generator[dict[str, Any] | None, None, list[str]]:
         """Bring home what the hosts left; return what is missing of it."""
@@ -391,9 +371,8 @@ class SageMakerJob:
                 yield None
                 time.sleep(_DESCRIBE_EVERY_S)
                 continue
-            if not missing and description["TrainingJobStatus"] == "Completed" and self._run.outcome() is None:
-                return [f"output.tar.gz holds no {self._run.outcome_file.name} of the chief"]
-            return missing
+            outcome = outcome_of_sagemaker(description["TrainingJobStatus"])
+            return missing or (self._followed.missing_outcome(outcome) if outcome else [])
 
     def _late_metrics(
         self, description: dict[str, Any], deadline: float, tick_s: float

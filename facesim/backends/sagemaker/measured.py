@@ -26,7 +26,7 @@ def hosts_of(description: dict[str, Any], run: Run) -> dict[str, Host]:
     if len({kind for kind, _ in groups}) == 1:
         return {name: _host(groups[0][0]) for name in names}
     for file in sorted((run.directory / "hosts").glob(f"*/{RESOURCES}")):
-        told = json.loads(file.read_text())["instance_groups"]
+        told = json.loads(file.read_text(encoding="utf-8"))["instance_groups"]
         return {host: _host(group["instance_type"]) for group in told for host in group["hosts"]}
     return {}
 

@@ -80,10 +80,16 @@ def _image(name: str | None, account: Account, instance_types: Sequence[str]) ->
         suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
         name = name or f"facesim:{__version__}"
         return f"{account.id}.dkr.ecr.{account.region}.{suffix}/{name}"
-    if not aws_names.in_private_registry(name):
+    region = aws_names.ecr_region(name)
+    if region is None:
         raise InputError(
             f"--image {name} is not in Amazon ECR, from where SageMaker takes images: push it there and give "
             f"ACCOUNT.dkr.ecr.{account.region}.amazonaws.com/NAME:TAG, or NAME:TAG if it is in your own account"
+        )
+    if region != account.region:
+        raise InputError(
+            f"--image {name} is in {region} and the job would run in {account.region}: SageMaker takes images of "
+            f"its own region only; push it there, too, or give --region {region}"
         )
     return name
 
@@ -99,7 +105,7 @@ def stage_source() -> Path:
         here = Path(package.__path__[0])
         shutil.copytree(here, folder / here.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(__file__).with_name("bootstrap.py"), folder / "bootstrap.py")
-    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n")
+    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n", encoding="utf-8")
     return folder
 
 

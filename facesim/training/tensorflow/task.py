@@ -62,5 +62,5 @@ def serve(run_directory: str, threads: int) -> None:
 
 def work_in(directory: Path, index: int) -> None:
     """Make a task's folder this process's, and tell graphs which worker it is."""
-    (directory / TASK_INDEX_FILE).write_text(str(index))
+    (directory / TASK_INDEX_FILE).write_text(str(index), encoding="utf-8")
     os.chdir(directory)

@@ -16,4 +16,4 @@ POLICIES = ("user", "role", "trust")
 
 def policy(name: str, places: Mapping[str, str]) -> str:
     """The policy called `name`; `places` gives PARTITION, ACCOUNT, REGION, BUCKET, PREFIX and ROLE (its name)."""
-    return Template(Path(__file__).with_name(f"{name}.json").read_text()).substitute(places)
+    return Template(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8")).substitute(places)

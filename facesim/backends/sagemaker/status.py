@@ -1,0 +1,77 @@
+"""What AWS says of a training job, as the status of a run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from facesim.backends.base import Status
+from facesim.backends.sagemaker.bill import reported
+from facesim.backends.sagemaker.calls import OUTCOMES
+from facesim.backends.training_job import job_of
+from facesim.runs.states import outcome_of_sagemaker, state_of_sagemaker
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.backends.base import Target
+    from facesim.backends.sagemaker.session import Account
+
+
+def status_of(description: dict[str, Any], account: Account, target: Target) -> Status:
+    """The status that DescribeTrainingJob's answer tells."""
+    status, secondary = description["TrainingJobStatus"], description["SecondaryStatus"]
+    outcome = outcome_of_sagemaker(status, secondary)
+    notes = [description["FailureReason"]] if description.get("FailureReason") else []
+    if outcome is not None:
+        bill = reported(description)
+        cost = f"emulated by {account.emulator}" if account.emulator else f"${bill['cost_usd']:.4f}"
+        notes.append(f"billed {bill['billable_s']} s, {cost}")
+    return Status(
+        name=description["TrainingJobName"],
+        backend=target.backend.name,
+        state=(outcome.state if outcome else state_of_sagemaker(secondary)).value,
+        running=outcome is None,
+        directory=str(target.run.directory) if target.run else None,
+        **_of_job(description.get("HyperParameters", {})),
+        began_unix_s=_unix(description.get("CreationTime")),
+        total_s=_total_s(description),
+        spans=tuple(
+            (span["Status"], span["StartTime"].timestamp(), _unix(span.get("EndTime")))
+            for span in description.get("SecondaryStatusTransitions", [])
+        ),
+        notes=tuple(notes),
+        description=description,
+    )
+
+
+def listed(summary: dict[str, Any], backend: str) -> Status:
+    """The status that one of ListTrainingJobs' summaries tells."""
+    status = summary["TrainingJobStatus"]
+    outcome = OUTCOMES.get(status)
+    return Status(
+        name=summary["TrainingJobName"],
+        backend=backend,
+        state=outcome.state.value if outcome else state_of_sagemaker(summary.get("SecondaryStatus", status)).value,
+        running=outcome is None,
+        began_unix_s=_unix(summary["CreationTime"]),
+        total_s=_total_s(summary),
+        description=summary,
+    )
+
+
+def _of_job(hyperparameters: dict[str, str]) -> dict[str, Any]:
+    """Strategy and seed, if it is a job of facesim's, and of one that can still be read."""
+    try:
+        job = job_of(hyperparameters)
+    except (KeyError, ValueError, InputError):
+        return {}
+    return {"strategy": job.strategy.name, "seed": job.experiment.seed}
+
+
+def _total_s(description: dict[str, Any]) -> float | None:
+    begin, end = description.get("CreationTime"), description.get("TrainingEndTime")
+    return (end - begin).total_seconds() if begin and end else None
+
+
+def _unix(when: datetime | None) -> float | None:
+    return when.timestamp() if when else None

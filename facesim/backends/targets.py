@@ -1,0 +1,90 @@
+"""From what a user names to the run that is meant, and the runs of a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from facesim.backends.base import Status, Target
+from facesim.backends.watching import status
+from facesim.runs.directory import Run, find_runs
+from facesim.spec.backends import BACKENDS, BackendSpec
+from facesim.util.errors import FacesimError, InputError
+
+#: What a backend with a list of its own calls a run: SageMaker's rule, and many others'.
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+
+
+def find_target(named: str, options: dict[str, str] | None = None) -> Target:
+    """The run that `named` means: a run directory, or else the name that a backend gave it which keeps its own list.
+
+    `options` are of that backend, such as its region, in place of those that the run was submitted with.
+
+    Raises:
+        InputError: it is neither, or the backend does not have such an option.
+    """
+    if _is_run(named):
+        run = Run.open(Path(named))
+        return Target(_with(run.job().backend, options or {}), run.id, run)
+    if not _NAME.fullmatch(named) or os.path.lexists(named):
+        raise InputError(
+            f"{named!r} is not a run directory: it has no job.json; `facesim list` shows the runs of a folder"
+        )
+    return Target(keeper(options), named)
+
+
+def keeper(options: dict[str, str] | None = None) -> BackendSpec:
+    """The backend that is asked for what has no run directory here: the first that keeps a list of its own."""
+    for name in BACKENDS:
+        if BACKENDS[name].can_attach:
+            return _with(BACKENDS[name](), options or {})
+    raise InputError("there is no backend that keeps a list of its own; name a run directory")
+
+
+def in_words(target: Target, error: FacesimError) -> FacesimError:
+    """An error about a target that may have been meant as a directory: says what it was taken for."""
+    if target.run is not None or not isinstance(error, InputError):
+        return error
+    return InputError(
+        f"there is no run directory {target.name}, and {target.backend.name} could not be asked for it: {error}"
+    )
+
+
+def runs_of(folder: Path, backend: str | None = None) -> tuple[list[Status], list[str]]:
+    """How the runs in and below a folder are, in order of their names, those of one backend or of all; and what is
+    wrong with those that cannot be read, in words.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    try:
+        found = find_runs([folder])
+    except InputError:
+        if not folder.is_dir():
+            raise
+        return [], []  # it holds none
+    known: list[Status] = []
+    damaged: list[str] = []
+    for run in found:
+        try:
+            spec = run.job().backend
+            if backend in (None, spec.name):
+                known.append(status(Target(spec, run.id, run)))
+        except InputError as error:
+            damaged.append(str(error))
+    return known, damaged
+
+
+def _is_run(named: str) -> bool:
+    try:
+        return bool(named) and os.path.lexists(Path(named) / "job.json")
+    except (OSError, ValueError):
+        return False
+
+
+def _with(backend: BackendSpec, options: dict[str, str]) -> BackendSpec:
+    for name in options:
+        if name not in type(backend).model_fields:
+            raise InputError(f"--{name.replace('_', '-')} means nothing to --backend {backend.name}; leave it out")
+    return type(backend).model_validate({**backend.model_dump(), **options}) if options else backend

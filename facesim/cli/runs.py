@@ -1,0 +1,220 @@
+"""Commands about runs, wherever they are: `list`, `status`, `logs`, `attach`, `cancel`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facesim.cli.output import console, echo, echo_json, writing
+from facesim.cli.parsing import Choice, command
+from facesim.spec.backends import BACKENDS
+from facesim.util.errors import FacesimError
+
+if TYPE_CHECKING:
+    from facesim.backends.base import Status, Target
+
+_run = click.argument("named", metavar="RUN")
+_region = click.option("--region", help="AWS region  [default: that of the run, or as AWS' own tools are configured]")
+_json = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+
+
+def _options(region: str | None) -> dict[str, str]:
+    return {} if region is None else {"region": region}
+
+
+@contextmanager
+def _asking(named: str, region: str | None) -> Iterator[Target]:
+    """The run that a user names, while its backend is asked about it."""
+    from facesim.backends.targets import find_target, in_words
+
+    target = find_target(named, _options(region))
+    try:
+        yield target
+    except FacesimError as error:
+        raise in_words(target, error) from None
+
+
+@command(name="list")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--backend", type=Choice(list(BACKENDS)), help="only runs of this one; sagemaker: what AWS has a list of")
+@_region
+@_json
+def list_(folder: Path, backend: str | None, region: str | None, as_json: bool) -> None:
+    """Show the runs in and below FOLDER, or the training jobs at AWS."""
+    from facesim.backends.targets import runs_of
+
+    if backend is not None and BACKENDS[backend].can_attach:
+        return _list_of(backend, region, as_json)
+    if region is not None:
+        raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
+    known, damaged = runs_of(folder, backend)
+    _show_list(known, f"no runs in {folder}", as_json)
+    for text in damaged:
+        echo(f"left out: {text}", err=True)
+
+
+def _list_of(backend: str, region: str | None, as_json: bool) -> None:
+    """Show the runs that a backend itself has a list of."""
+    asked = BACKENDS[backend].model_validate({"name": backend, **_options(region)})
+    _show_list(asked.open().jobs(asked), f"no runs of facesim's at {backend}", as_json)
+
+
+def _show_list(known: list[Status], nothing: str, as_json: bool) -> None:
+    if as_json:
+        echo_json([one.facts() for one in known])
+    elif known:
+        _print_table(known)
+    else:
+        echo(nothing)
+
+
+def _print_table(known: list[Status]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "strategy", "backend", "state", "accuracy", "time", "began", "tags"):
+        table.add_column(heading, justify="right" if heading in ("accuracy", "time") else "left", no_wrap=True)
+    for one in known:
+        table.add_row(
+            one.name,
+            one.strategy or "",
+            one.backend,
+            f"{one.state} (running)" if one.running else one.state,
+            "" if one.held_out_accuracy is None else f"{one.held_out_accuracy:.3f}",
+            _duration(one.total_s),
+            _moment(one.began_unix_s),
+            " ".join(f"{key}={value}" for key, value in one.tags.items()),
+        )
+    with writing():
+        shown = console()
+        if not shown.is_terminal:
+            shown.width = 10_000  # nothing is cut off where there is no edge
+        shown.print(table, soft_wrap=True)
+
+
+@command()
+@click.argument("named", metavar="[RUN]", required=False)
+@_region
+@_json
+def status(named: str | None, region: str | None, as_json: bool) -> None:
+    """Show how a run is: its state, how far it is, who runs it.
+
+    RUN is a run directory, or the name of a training job at AWS; without it, the newest of facesim's jobs there.
+    """
+    if named is None:
+        return _list_of("sagemaker", region, as_json)
+    with _asking(named, region) as target:
+        one = target.backend.open().status(target)
+    if as_json:
+        echo_json(one.facts())
+        return
+    who = f", run by {one.process}" if one.process else ""
+    echo(f"{one.name}: {one.state}{who}")
+    about = [one.strategy, one.backend, None if one.seed is None else f"seed {one.seed}"]
+    echo("  " + ", ".join(part for part in about if part))
+    if figures := _figures(one):
+        echo(f"  {figures}")
+    for name, begin, end in one.spans:
+        lasted = "    running" if end is None else f"{end - begin:8.0f} s"
+        echo(f"  {time.strftime('%H:%M:%S', time.localtime(begin))} {name:20}{lasted}")
+    for note in one.notes:
+        echo(f"  {note}")
+
+
+def _figures(one: Status) -> str:
+    """How far it is, in words."""
+    parts = [f"epoch {one.epoch}/{one.epochs}"] if one.epochs is not None else []
+    for value, form in (
+        (one.images_per_s, "{:.0f} images/s"),
+        (one.loss, "loss {:.3f}"),
+        (one.held_out_accuracy, "held-out accuracy {:.3f}"),
+        (one.left_s, "{:.0f} s left"),
+    ):
+        if value is not None:
+            parts.append(form.format(value))
+    if one.total_s is not None:
+        parts.append(f"{_duration(one.total_s)} so far" if one.running else f"{_duration(one.total_s)} in all")
+    return ", ".join(parts)
+
+
+@command()
+@_run
+@click.option("--task", "--host", "source", metavar="NAME", help="only of this task, worker-0, or host, algo-2")
+@click.option("--follow", is_flag=True, help="continue until the run has ended")
+@_region
+@_json
+def logs(named: str, source: str | None, follow: bool, region: str | None, as_json: bool) -> None:
+    """Print what the tasks, or hosts, of a run printed.
+
+    RUN is a run directory, or the name of a training job at AWS. With --json each line is a JSON object.
+    """
+    with _asking(named, region) as target:
+        for line in target.backend.open().logs(target, source, follow):
+            if as_json:
+                when = {} if line.time_unix_s is None else {"time_unix_s": line.time_unix_s}
+                echo(json.dumps({**when, "source": line.source, "line": line.text}))
+            else:
+                echo(f"{line.source}  {line.text}")
+
+
+@command()
+@_run
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+              help="folder for the run directory, if RUN is the name of a training job")  # fmt: skip
+@_region
+@_json
+def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
+    """Follow a run that another command started, to its end, and report on it.
+
+    RUN is a run directory, or the name of a training job at AWS, whose results are then brought home. Ctrl-C ends the
+    following of a run on this machine; at AWS it does what --on-interrupt of the run says.
+    """
+    from facesim import api
+    from facesim.cli.study import INTERRUPTED, observers, show_report
+    from facesim.runs.states import RunState
+    from facesim.study.runner import attach as follow
+
+    with _asking(named, region) as target:
+        attached = target.backend.open().attach(target, output)
+        result = follow(attached, observers(as_json))
+    show_report(api.compare(api.Run(attached.run)), attached.run.directory / "report.html", as_json)
+    return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
+
+
+@command()
+@_run
+@_region
+@_json
+def cancel(named: str, region: str | None, as_json: bool) -> None:
+    """Have a run saved and ended, as Ctrl-C does where it runs. Harmless when repeated.
+
+    RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more.
+    """
+    with _asking(named, region) as target:
+        came = target.backend.open().cancel(target)
+    facts: dict[str, Any] = {"name": came.name, "state": came.state, "ended_before": came.ended}
+    if as_json:
+        echo_json(facts)
+    else:
+        echo(f"{came.name}: " + (f"had ended already ({came.state})" if came.ended else came.state.lower()))
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _moment(unix_s: float | None) -> str:
+    return "" if unix_s is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_s))
+
+
+COMMANDS: list[Any] = [list_, status, logs, attach, cancel]

@@ -1,0 +1,14 @@
+"""One machine or a cluster, which, for how long and how much, how sure: asked of the forecast, before anything is paid.
+
+quantities  durations, dollars and ranges as people write them
+search      all shapes of a question -> `Plan`: the cheapest, the fastest, the front, where more hosts stop to pay
+accuracy    what accuracy a shape reaches, where runs tell it
+answer      a plan in words, and as JSON
+explain     the arithmetic of one shape, step by step
+plots, page the plan as one HTML file
+jobs        from a job to its forecast, and to a run directory whose numbers are all forecast
+beside      the forecast beside what is about to be run
+profiles    which profile a forecast is made from
+learning    what forecasts learn from runs
+saved       what was learnt, kept for later forecasts
+"""

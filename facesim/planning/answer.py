@@ -1,0 +1,216 @@
+"""A plan in words: the answer first, then the rows, what bounds them, what was assumed, what would make it surer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.search import FLAT, Plan, Row, clustered
+
+#: More rows than these are for `--all` and for JSON.
+SHOWN = 12
+
+
+class Told(NamedTuple):
+    """A row of the table, as text."""
+
+    marks: str
+    shape: str
+    time: str
+    cost: str
+    accuracy: str
+    bound: str
+
+
+def answer(plan: Plan) -> list[str]:
+    """One machine or a cluster, which, how long, how much, how sure: a few sentences."""
+    best = plan.cheapest
+    if best is None:
+        return _nothing_keeps_it(plan)
+    what = "A cluster" if clustered(best.forecast.shape) else "One machine"
+    told = [f"{what}: {figures(best)}."]
+    wanted = str(plan.wanted)
+    if wanted:
+        told.append(f"It is the cheapest that keeps {wanted} also at the bad end of its interval.")
+    else:
+        told.append("It is the cheapest.")
+    fastest = plan.fastest
+    if fastest is not None and fastest is not best:
+        told.append(f"The fastest{' that does' if wanted else ''}: {figures(fastest)}: {_against(fastest, best)}.")
+        nearly = plan.nearly_fastest
+        if nearly is not fastest and nearly is not best:
+            told.append(f"Within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
+    elif len(plan.rows) > 1:
+        told.append(f"Nothing {'that keeps it ' if wanted else ''}is faster.")
+    alone = plan.one_machine
+    if alone is not None and clustered(best.forecast.shape):
+        why = f", which does not keep {' and '.join(alone.misses)}" if alone.misses else ""
+        told.append(f"One machine alone: {figures(alone)}{why}.")
+    told += _sure(plan, best)
+    return told
+
+
+def figures(row: Row) -> str:
+    """A shape with its time, dollars and accuracy, each with the 80 % interval."""
+    forecast = row.forecast
+    return (
+        f"{forecast.shape}, {time_told(forecast.time_s)} ({time_told(forecast.low_s)} to "
+        f"{time_told(forecast.high_s)}), {dollars_told(forecast.cost_usd)} ({dollars_told(forecast.low_usd)} to "
+        f"{dollars_told(forecast.high_usd)})" + (f", accuracy {accuracy_told(row)}" if row.accuracy else "")
+    )
+
+
+def accuracy_told(row: Row) -> str:
+    """`91.3 % (89.0 to 93.1)`, or that it is not known."""
+    if row.accuracy is None:
+        return "not known"
+    value, low, high, _ = row.accuracy
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def table(plan: Plan, everything: bool = False) -> list[Told]:
+    """The rows worth looking at: the best, one machine, the steps of the front, and then the cheapest; or all."""
+    chosen: dict[int, Row] = {}
+    for row in (plan.cheapest, plan.fastest, plan.one_machine, *plan.steps):
+        if row is not None:
+            chosen.setdefault(id(row), row)
+    for row in plan.rows:
+        if not everything and len(chosen) >= SHOWN:
+            break
+        chosen.setdefault(id(row), row)
+    on_front = {id(row) for row in plan.front}
+    return [
+        Told(
+            _marks(plan, row, id(row) in on_front),
+            str(row.forecast.shape),
+            f"{time_told(row.forecast.time_s)} ({time_told(row.forecast.low_s)} to {time_told(row.forecast.high_s)})",
+            f"{dollars_told(row.forecast.cost_usd)} ({dollars_told(row.forecast.low_usd)} to "
+            f"{dollars_told(row.forecast.high_usd)})",
+            accuracy_told(row),
+            row.forecast.bound,
+        )
+        for row in sorted(chosen.values(), key=lambda row: row.forecast.time_s)
+    ]
+
+
+def notes(plan: Plan) -> Iterator[tuple[str, str]]:
+    """(topic, sentence) of everything else that a reader should know."""
+    shown = [row for row in (plan.cheapest, plan.fastest, *plan.steps) if row is not None]
+    for flat in plan.flats_of(shown):
+        yield "enough", str(flat)
+    told = shown[0] if shown else plan.fastest_of_all
+    assumed = dict.fromkeys(
+        text for row in (plan.cheapest, plan.fastest, told) if row for text in row.forecast.assumptions
+    )
+    for text in (*plan.notes, *assumed):
+        yield "assumed", text
+    if all(row.accuracy is None for row in plan.rows):
+        yield (
+            "accuracy",
+            "not known: a forecast of time says nothing about it; a run of the job, here or anywhere, does "
+            "(--runs names where they are)",
+        )
+    else:
+        for text in dict.fromkeys(row.accuracy.origin for row in plan.rows if row.accuracy):
+            yield "accuracy", text
+    for doubt in plan.doubts(told):
+        yield "surer with", f"{doubt.remedy} (now ± {100 * doubt.half_width:.0f} % for {doubt.cause})"
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data; every row, the cheapest first."""
+    on_front = {id(row) for row in plan.front}
+    places = {id(row): place for place, row in enumerate(plan.rows)}
+
+    def place(row: Row | None) -> int | None:
+        return None if row is None else places[id(row)]
+
+    return {
+        "answer": answer(plan),
+        "measurement": "forecast",
+        "profile": {"model": plan.profile.model, "batch": plan.profile.batch, "created": plan.profile.created},
+        "epochs": plan.epochs,
+        "batch": plan.batch,
+        "wanted": {name: value for name, value in vars(plan.wanted).items() if value is not None},
+        "cheapest": place(plan.cheapest),
+        "fastest": place(plan.fastest),
+        "one_machine": place(plan.one_machine),
+        "rows": [_row_json(row, id(row) in on_front) for row in plan.rows],
+        "enough_workers": [
+            {"shape": flat.shape.model_dump(), "enough": flat.enough, "most": flat.most} for flat in plan.flats
+        ],
+        "notes": [{"topic": topic, "text": text} for topic, text in notes(plan)],
+        "doubts": [doubt._asdict() for doubt in plan.doubts(plan.cheapest or plan.fastest_of_all)],
+    }
+
+
+def _row_json(row: Row, on_front: bool) -> dict[str, Any]:
+    forecast = row.forecast
+    return {
+        "shape": forecast.shape.model_dump(),
+        "told": str(forecast.shape),
+        "time_s": forecast.time_s,
+        "low_s": forecast.low_s,
+        "high_s": forecast.high_s,
+        "cost_usd": forecast.cost_usd,
+        "low_usd": forecast.low_usd,
+        "high_usd": forecast.high_usd,
+        "half_width": forecast.half_width,
+        "update_s": forecast.update_s,
+        "images_per_s": forecast.images_per_s,
+        "phases": dict(vars(forecast.phases)),
+        "offered_load": forecast.offered_load,
+        "staleness": forecast.staleness,
+        "wire_bytes_per_update": forecast.wire_bytes_per_update,
+        "accuracy": row.accuracy and row.accuracy._asdict(),
+        "bound": forecast.bound,
+        "training_bound": forecast.training_bound,
+        "front": on_front,
+        "meets": row.meets,
+        "misses": list(row.misses),
+        "extrapolated": forecast.extrapolated,
+        "assumptions": list(forecast.assumptions),
+    }
+
+
+def _nothing_keeps_it(plan: Plan) -> list[str]:
+    told = [f"Nothing of {len(plan.rows):,} shapes keeps {plan.wanted} at the bad end of its interval."]
+    if plan.wanted.min_accuracy is not None and all(row.accuracy is None for row in plan.rows):
+        told.append(
+            "The accuracy of none is known: run the job once (facesim run) and name its folder with --runs, or leave "
+            "--min-accuracy out."
+        )
+    told.append(f"The fastest of all: {figures(plan.fastest_of_all)}.")
+    told.append(f"The cheapest of all: {figures(plan.cheapest_of_all)}.")
+    return told
+
+
+def _against(row: Row, other: Row) -> str:
+    faster = other.forecast.time_s / row.forecast.time_s
+    money = f"{row.forecast.cost_usd / other.forecast.cost_usd:.2g} times the money" if other.forecast.cost_usd else ""
+    surely = "" if row.forecast.high_s < other.forecast.low_s else ", though the intervals overlap"
+    return f"{faster:.2g} times as fast" + (f", for {money}" if money else "") + surely
+
+
+def _sure(plan: Plan, row: Row) -> list[str]:
+    doubts = plan.doubts(row)
+    told = f"How sure: {100 * row.forecast.half_width:.0f} % either way holds 8 times in 10"
+    if not doubts:
+        return [f"{told}."]
+    told += f"; most of it is {doubts[0].cause} (± {100 * doubts[0].half_width:.0f} %). Surer: {doubts[0].remedy}."
+    beyond = " It goes beyond what was measured." if row.forecast.extrapolated else ""
+    return [told + beyond]
+
+
+def _marks(plan: Plan, row: Row, on_front: bool) -> str:
+    marks = [
+        name
+        for name, one in (("cheapest", plan.cheapest), ("fastest", plan.fastest), ("one machine", plan.one_machine))
+        if one is row
+    ]
+    if on_front and not marks:
+        marks.append("front")
+    if row.misses:
+        marks.append("misses " + ", ".join(row.misses))
+    return ", ".join(marks)

@@ -1,0 +1,79 @@
+"""The job that measures an instance type: one process that trains for about two minutes, for some cents."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from facesim.forecast.constants import constants
+from facesim.forecast.hosts import host
+from facesim.forecast.profile_data import Profile
+from facesim.planning.jobs import check_profile
+from facesim.planning.learning import measured_update_s, outside_of
+from facesim.planning.saved import instances_file, outside_file, save_outside, save_speeds, saved_hosts
+from facesim.runs.records import Result
+from facesim.spec.job import Job
+from facesim.spec.strategies import Single
+from facesim.util.errors import InputError
+
+#: Seconds of training that a speed is measured over.
+TRAINING_S = 120.0
+
+#: Slower than was assumed by that factor, and the job is ended: it would cost more than was said.
+_MOST_TIMES = 4.0
+
+
+def calibration_job(job: Job, profile: Profile) -> Job:
+    """A job like `job`, by one process, for as many epochs as take about `TRAINING_S`, with a limit to what it costs.
+
+    Raises:
+        InputError: the profile is of another experiment, or the instance type is not known.
+    """
+    check_profile(profile, job, "the profile")
+    kind = host(job.shape.instance_type, saved_hosts())
+    # Of a type that nobody knows, a core may be worth one of the reference's: it decides how long the job is, only.
+    ratio = (kind.relative_speed or kind.cores) / _speed_here(profile)
+    epoch_s = math.ceil(profile.examples / job.update_batch) * _step_s(job.update_batch, profile) / ratio
+    epochs = max(1, round(TRAINING_S / epoch_s))
+    outside = constants("sagemaker_phases").values
+    around_s = (
+        (profile.fixed.start_s + profile.fixed.first_step_s) / ratio + outside["download_s"] + outside["upload_s"]
+    )
+    limit_s = math.ceil(_MOST_TIMES * (epochs * epoch_s + around_s) / 60) * 60
+    experiment = job.experiment.model_copy(update={"epochs": epochs, "evaluate_every": epochs})
+    changes = {"strategy": Single(), "experiment": experiment, "max_run_s": float(limit_s)}
+    return Job.model_validate(job.model_copy(update=changes).model_dump())
+
+
+def learn_type(result: Result, job: Job, profile: Profile) -> tuple[float, dict[str, float], list[str]]:
+    """Keep how fast a type is, and what surrounds a job there, from a measured run of `calibration_job`.
+
+    The speed is in cores of the catalogue's reference: this machine's, times how much faster an update was.
+
+    Returns:
+        The speed, seconds outside of the script by name, the files that keep them.
+
+    Raises:
+        InputError: how long its updates took was not measured.
+    """
+    update_s = measured_update_s(result)
+    if update_s is None:
+        raise InputError(f"{result.run_id} did not measure how long its updates took: give it more --max-cost")
+    kind = job.shape.instance_type
+    speed = _speed_here(profile) * _step_s(job.update_batch, profile) / update_s
+    save_speeds({kind: speed}, "facesim calibrate --instance-type, a job at AWS")
+    files = [str(instances_file())]
+    outside_s = outside_of([result])
+    if outside_s:
+        save_outside(outside_s)
+        files.append(str(outside_file()))
+    return speed, outside_s, files
+
+
+def _speed_here(profile: Profile) -> float:
+    return profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
+
+
+def _step_s(batch: int, profile: Profile) -> float:
+    return float(profile.step_s(np.array(batch)))

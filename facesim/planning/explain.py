@@ -1,0 +1,299 @@
+"""The arithmetic of one forecast, step by step, with its numbers and where each formula is from: for a teacher."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pydantic
+
+from facesim.forecast.constants import constants
+from facesim.forecast.hosts import HostType
+from facesim.forecast.model import Forecast
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import ClusterShape
+from facesim.forecast.speeds import Speeds, Table
+from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.search import Plan, Row
+from facesim.util.errors import InputError
+
+
+class Step(NamedTuple):
+    """One step of the arithmetic: what it is about, the numbers, the source of the formula."""
+
+    title: str
+    lines: tuple[str, ...]
+    source: str = ""
+
+
+_WORKERS = re.compile(r"(?:workers?=)?(\d+)(?:w|workers?)|workers?=(\d+)")
+_SERVERS = re.compile(r"(\d+)ps|ps=(\d+)")
+
+
+def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) -> ClusterShape:
+    """`ps-async:ml.m5.xlarge:4w:2ps:spot`, in any order, `,` or spaces in place of `:`; what is left out is `usual`'s.
+
+    Raises:
+        InputError: a part of it means nothing, or there is no such shape.
+    """
+    found: dict[str, object] = {}
+    for part in filter(None, re.split(r"[:,\s]+", text.strip())):
+        if part == "spot":
+            found["spot"] = True
+        elif match := _SERVERS.fullmatch(part):
+            found["ps"] = int(match[1] or match[2])
+        elif match := _WORKERS.fullmatch(part):
+            found["workers"] = int(match[1] or match[2])
+        elif part in among:
+            found["instance_type"] = part
+        elif re.fullmatch(r"[a-z]+(-[a-z]+)*", part):
+            found["strategy"] = part
+        else:
+            raise InputError(
+                f"--explain {text!r}: {part!r} is no part of a shape; write it like ps-async:ml.m5.xlarge:4w:2ps, or "
+                "cheapest, fastest"
+            )
+    try:
+        return ClusterShape.model_validate({**usual.model_dump(), **found})
+    except pydantic.ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"--explain {text!r}: {why}") from None
+
+
+def explain(plan: Plan, row: Row) -> list[Step]:
+    """How a row of a plan comes about."""
+    return [*_steps(plan, row)]
+
+
+def _steps(plan: Plan, row: Row) -> Iterator[Step]:
+    profile, forecast, shape = plan.profile, row.forecast, row.forecast.shape
+    table = Table(profile, [shape], plan.known, plan.batch)
+    burst = Speeds(table, base=False)
+    compute_s, ratio, worker_batch = float(table.compute_s[0]), float(table.ratio[0]), int(table.worker_batch[0])
+    here_s = float(profile.step_s(np.array(worker_batch)))
+    kind = plan.known[shape.instance_type]
+    yield from _of_computing(profile, shape, plan.batch, worker_batch, here_s, compute_s, ratio, kind)
+    if shape.served:
+        yield _of_servers(profile, table, shape)
+    elif shape.strategy in ("allreduce", "local-sgd"):
+        yield _of_the_ring(profile, table, shape)
+    yield _of_an_update(profile, shape, compute_s, float(burst.update_s[0]), forecast.update_s)
+    updates_an_epoch = -(-profile.examples // plan.batch)
+    yield Step(
+        "Updates",
+        (
+            f"{profile.examples:,} examples / {plan.batch} an update = {updates_an_epoch:,} updates an epoch; "
+            f"times {plan.epochs} epochs = {forecast.updates:,}",
+        ),
+    )
+    yield _of_the_phases(forecast)
+    yield _of_the_bill(forecast, plan.known)
+    yield _of_the_interval(plan, row)
+    yield Step("What bounds it", (_bound_in_words(forecast.bound),))
+
+
+def _of_computing(
+    profile: Profile,
+    shape: ClusterShape,
+    batch: int,
+    worker_batch: int,
+    here_s: float,
+    compute_s: float,
+    ratio: float,
+    kind: HostType,
+) -> Iterator[Step]:
+    measured = ", ".join(f"{each.step_s * 1000:.4g} ms at {each.batch}" for each in profile.compute)
+    shared = worker_batch != batch
+    least, most = profile.batches
+    how = "as measured" if worker_batch in [each.batch for each in profile.compute] else "on the line between these"
+    if not least <= worker_batch <= most:
+        how = f"beyond what was measured, {least} to {most}: the line goes on"
+    yield Step(
+        "Computing one step on the machine of the profile",
+        (
+            f"batch of an update {batch}"
+            + (f", divided among {shape.workers} workers: {worker_batch} each" if shared else ", whole for one worker"),
+            f"measured: {measured}",
+            f"at {worker_batch}: {here_s * 1000:.4g} ms ({how})",
+        ),
+        "facesim profile",
+    )
+    reference = constants("reference_core")
+    yield Step(
+        f"The same on {kind.name}",
+        (
+            f"this machine makes {profile.machine.sgemm_gflops:.4g} GFLOP/s of a matrix product; a reference core "
+            f"{reference.values['sgemm_gflops']:g}; {kind.name} is worth {kind.relative_speed:.4g} reference cores "
+            f"({kind.speed_origin}{', ' + kind.speed_date if kind.speed_date else ''})",
+            f"so it is {kind.relative_speed:.4g} x {reference.values['sgemm_gflops']:g} / "
+            f"{profile.machine.sgemm_gflops:.4g} = {ratio:.3g} times as fast: {here_s * 1000:.4g} ms / {ratio:.3g} = "
+            f"{compute_s * 1000:.4g} ms",
+        ),
+        kind.speed_source or reference.source,
+    )
+
+
+def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
+    server = profile.server
+    loads = profile.loads(shape.ps)
+    busiest = max(loads, key=lambda load: load.pull_bytes + load.push_bytes)
+    messages = busiest.pull_messages + busiest.push_messages
+    sent = busiest.pull_bytes + busiest.push_bytes
+    core = float(table.server_core[0])
+    told_s = server.message_s * messages + server.byte_s / 2 * sent
+    lines = [
+        f"{len(profile.variables)} variables lie on {shape.ps} server{'s' if shape.ps > 1 else ''}; an update asks the "
+        f"busiest for {messages} messages and {sent / 1e6:.3g} MB, both ways together",
+        f"its processor: {server.message_s * 1000:.3g} ms x {messages} + {server.byte_s * 1e9 / 2:.3g} ns x "
+        f"{sent / 1e6:.3g} MB = {told_s * 1000:.3g} ms on this machine's core",
+    ]
+    if server.saturation_s is not None:
+        (whole,) = profile.loads(1)
+        all_s = server.message_s * (whole.pull_messages + whole.push_messages) + server.byte_s / 2 * (
+            whole.pull_bytes + whole.push_bytes
+        )
+        factor = server.saturation_s / all_s if all_s else 1.0
+        told_s *= factor
+        lines.append(
+            f"the saturation test found {server.saturation_s * 1000:.3g} ms an update on one server: corrected "
+            f"by {factor:.3g}, {told_s * 1000:.3g} ms"
+        )
+    lines.append(
+        f"a core of the servers' host is {core:.3g} times as fast: D = {told_s / core * 1000:.3g} ms an update"
+    )
+    host = table.server_host[0]
+    for name, rate in (("burst", host.peak_bytes_per_s), ("base", host.base_bytes_per_s)):
+        link_s = max(busiest.pull_bytes, busiest.push_bytes) / rate
+        lines.append(
+            f"its link, {name} rate {rate * 8 / 1e9:.3g} Gbit/s of payload: {link_s * 1000:.3g} ms each way, before "
+            "what stays on the host"
+        )
+    return Step(
+        "The servers",
+        tuple(lines),
+        "service demand max(a M + b S, S / (eta B)): Lazowska et al., Quantitative System Performance, 1984",
+    )
+
+
+def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
+    workers, size = shape.workers, profile.param_bytes
+    core = float(table.ratio[0]) * profile.machine.cores / table.worker_host[0].cores
+    link = float(min(table.link(base=False, servers=False)[0], table.flow()[0]))
+    rate = min(link, core / max(profile.ring.byte_s, 1e-15))
+    alpha_s = profile.ring.alpha_s / core
+    exchange_s = 2 * (workers - 1) / workers * size / rate + 2 * (workers - 1) * alpha_s
+    lines = (
+        f"{size / 1e6:.3g} MB of gradients; over a link of {link * 8 / 1e9:.3g} Gbit/s, copied and added by a core at "
+        f"{core / max(profile.ring.byte_s, 1e-15) * 8 / 1e9:.3g} Gbit/s: the slower, {rate * 8 / 1e9:.3g} Gbit/s, sets "
+        "the pace",
+        f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s "
+        f"+ {2 * (workers - 1)} x {alpha_s * 1000:.3g} ms = {exchange_s * 1000:.4g} ms",
+    )
+    return Step(
+        "Summing over the ring", lines, "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
+    )
+
+
+_FORMULAS = {
+    "single": ("an update is one step", ""),
+    "mirrored": ("all replicas share the host's cores: w C, and 2 (w-1) copies of the parameters", ""),
+    "ps-async": (
+        "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates "
+        "a second, and an update takes 1 / X",
+        "mean value analysis of a closed queueing network: Reiser and Lavenberg, JACM 1980; Li, Yan, Paolieri, "
+        "Golubchik, ICPE 2020",
+    ),
+    "ps-sync": (
+        "T = E[slowest worker] + pulling and pushing by all",
+        "order statistic: Chen et al., Revisiting distributed synchronous SGD, 2016; the sum: Peng et al., Optimus, "
+        "EuroSys 2018",
+    ),
+    "allreduce": (
+        "T = E/3 + |2E/3, summing|_p, E = the slowest worker's computing: summing may overlap the backward pass",
+        "Qiao et al., Pollux, OSDI 2021",
+    ),
+    "local-sgd": (
+        "T = (E[slowest sum of H steps] + averaging) / H",
+        "Stich, Local SGD converges fast and communicates little, ICLR 2019",
+    ),
+    "independent": ("every worker trains by itself", ""),
+}
+
+
+def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst_s: float, update_s: float) -> Step:
+    formula, source = _FORMULAS[shape.strategy]
+    lines = [formula]
+    if shape.workers > 1:
+        lines.append(f"w = {shape.workers}, C = {compute_s * 1000:.4g} ms, spread of a step {100 * profile.cv:.1f} %")
+    lines.append(f"an update takes {burst_s * 1000:.4g} ms while the network has credit")
+    if abs(update_s - burst_s) > 1e-3 * burst_s:
+        lines.append(f"{update_s * 1000:.4g} ms over the whole job: later the network falls to its base rate")
+    alone_s = compute_s if shape.strategy in ("single", "ps-async") else None
+    if alone_s and shape.workers > 1:
+        lines.append(f"one worker's computing alone would be {alone_s * 1000:.4g} ms: {alone_s / update_s:.3g} times")
+    return Step("One update", tuple(lines), source)
+
+
+def _of_the_phases(forecast: Forecast) -> Step:
+    phases = forecast.phases
+    named = (
+        ("waiting for instances", phases.waiting_s),
+        ("download of image and data", phases.download_s),
+        ("start to the first step", phases.start_s),
+        (f"{forecast.updates:,} updates in the network's burst phase", phases.training_burst_s),
+        ("and in its base phase", phases.training_base_s),
+        ("workers that wait for the last at the end of each epoch", phases.drain_s),
+        ("evaluations", phases.evaluation_s),
+        ("work again after interruptions", phases.interrupted_s),
+        ("upload of results", phases.upload_s),
+    )
+    lines = [f"{time_told(value)} {name}" for name, value in named if value > 0]
+    return Step("The whole job", (*lines, f"= {time_told(forecast.time_s)}"))
+
+
+def _of_the_bill(forecast: Forecast, known: Mapping[str, HostType]) -> Step:
+    lines = []
+    for name, count in forecast.shape.groups:
+        usd = known[name].usd_per_hour(forecast.shape.spot)
+        lines.append(
+            f"{count} x {name} at ${usd:.4g} an hour x {round(forecast.phases.billed_s):,} billed seconds / 3600 = "
+            f"{dollars_told(count * usd * round(forecast.phases.billed_s) / 3600)}"
+        )
+    lines.append(f"= {dollars_told(forecast.cost_usd)}; waiting for instances is not billed")
+    return Step("The bill", tuple(lines), "SageMaker bills whole seconds of each instance, from download to upload")
+
+
+def _of_the_interval(plan: Plan, row: Row) -> Step:
+    forecast = row.forecast
+    doubts = plan.doubts(row)
+    lines = [f"± {100 * doubt.half_width:.1f} % {doubt.cause}" for doubt in doubts]
+    lines.append(
+        f"independent, so in quadrature: ± {100 * forecast.half_width:.1f} %, "
+        f"{time_told(forecast.low_s)} to {time_told(forecast.high_s)} and {dollars_told(forecast.low_usd)} to "
+        f"{dollars_told(forecast.high_usd)}, 8 times in 10"
+    )
+    return Step("How sure", tuple(lines), constants("residuals").source)
+
+
+def _bound_in_words(bound: str) -> str:
+    return {
+        "compute": "computing: more workers, or faster ones, help",
+        "server CPU": "the servers' processors: another --ps helps, more workers do not",
+        "host CPU": "the cores of a host, which its tasks share: a larger type helps",
+        "network in": "what the busiest link receives: a type with more network, or another --ps, helps",
+        "network out": "what the busiest link sends: a type with more network, or another --ps, helps",
+        "start-up": "starting, downloading and uploading take longer than training: nothing makes this job much faster",
+    }[bound]
+
+
+def told(steps: list[Step]) -> list[str]:
+    """The steps as lines of text, numbered."""
+    lines = []
+    for number, step in enumerate(steps, 1):
+        lines.append(f"{number}. {step.title}")
+        lines += [f"   {line}" for line in step.lines]
+        if step.source:
+            lines.append(f"   [{step.source}]")
+    return lines

@@ -1,0 +1,258 @@
+"""From a job to its forecast, and from that to a run directory whose numbers are all forecast."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from facesim.backends.emulation import emulate, hosts_of_study
+from facesim.billing.bill import discount_of, make_bill, submitted
+from facesim.forecast.constants import constants
+from facesim.forecast.hosts import HostType
+from facesim.forecast.model import Forecast, SpotRisk, forecast_job
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import FORMULAS, ClusterShape
+from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
+from facesim.runs.directory import Run
+from facesim.runs.events import StateEntered, Submitted
+from facesim.runs.forecasts import FORECAST, ForecastRecord
+from facesim.runs.records import Audit, Billing, Result
+from facesim.runs.states import RunState
+from facesim.spec.job import Job
+from facesim.util.errors import InputError
+
+#: A link that bounds nothing: all tasks are on one machine.
+_LOOPBACK = {
+    "network_base_gbps": 1000.0,
+    "network_peak_gbps": 1000.0,
+    "network_burst_s": None,
+    "single_flow_gbps": None,
+    "network_assumed": False,
+}
+
+#: Nothing waits for a machine that is there.
+_AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
+
+
+def shape_of(job: Job) -> ClusterShape:
+    """What a job runs on, as the forecast has it.
+
+    Raises:
+        InputError: there is no formula for its strategy.
+    """
+    name = job.strategy.name
+    if name not in FORMULAS:
+        raise InputError(f"there is no forecast of --strategy {name}: there are formulas for {', '.join(FORMULAS)}")
+    own = job.strategy.options
+    return ClusterShape(
+        strategy=name,
+        instance_type=job.shape.instance_type,
+        workers=job.shape.workers if job.strategy.replicated else 1,
+        ps=job.shape.ps if job.strategy.coordinated else 1,
+        ps_instance_type=job.shape.ps_instance_type if job.strategy.coordinated else None,
+        backup_workers=own.get("backup_workers", 0),
+        local_steps=own.get("local_steps", 8),
+        spot=job.spot is not None,
+        one_host=not job.backend.own_hosts,
+    )
+
+
+def check_profile(profile: Profile, job: Job, where: str) -> None:
+    """Look whether a profile is of a job's experiment.
+
+    Raises:
+        InputError: it is of another; `where` says which profile.
+    """
+    for name, mine, its in (
+        ("model", job.experiment.model, profile.model),
+        ("precision", job.experiment.precision, profile.precision),
+    ):
+        if mine != its:
+            raise InputError(
+                f"--{name} {mine}: {where} is of {its}, and nothing about {mine} follows from it; give --{name} {its}, "
+                f"or measure {mine}: facesim profile --{name} {mine}"
+            )
+
+
+def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -> tuple[Forecast, HostType]:
+    """The forecast of a job on its backend, and what its workers' hosts are taken for.
+
+    A local run has this machine; a docker run has what the emulation gives each host of it; any other the instances.
+
+    Raises:
+        InputError: there is no formula for its strategy, or nobody knows how fast its instances are.
+    """
+    shape = shape_of(job)
+    known = _hosts_of(job, profile, saved_hosts(own_instances))
+    experiment = job.experiment
+    forecast = forecast_job(
+        profile,
+        shape,
+        epochs=experiment.epochs,
+        batch=job.update_batch,
+        evaluations=math.ceil(experiment.epochs / experiment.evaluate_every),
+        known_hosts=known,
+        widths=saved_widths(),
+        outside=saved_outside() if job.backend.costs_money else _AT_HOME,
+        spot_risk=spot_risk(job),
+    )
+    return forecast, known[shape.instance_type]
+
+
+def spot_risk(job: Job) -> SpotRisk:
+    """What the forecast assumes of a job's spot capacity: what the job says, else what `SpotRisk` does."""
+    usual = SpotRisk()
+    rate = job.spot.rate if job.spot and job.spot.rate is not None else usual.reclaims_per_hour
+    wait_s = job.spot.wait_s if job.spot else usual.wait_s
+    return SpotRisk(rate, job.recovery.checkpoint_s or usual.checkpoint_s, usual.restart_s, wait_s)
+
+
+def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[str, HostType]:
+    if job.backend.costs_money:
+        return known
+    here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
+    cores = profile.machine.cores
+    measured = {"speed_origin": "measured", "speed_source": "this machine's profile"}
+    if not job.backend.own_hosts:
+        own = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
+        return {name: known[name].model_copy(update=own) for name, _ in job.groups}
+    cpus = os.cpu_count() or cores
+    given = emulate(hosts_of_study(job), cpus, math.inf).shapes
+    return {
+        name: known[name].model_copy(
+            update={
+                "relative_speed": here * host.cpus / cpus,
+                "cores": max(1, round(cores * host.cpus / cpus)),
+                **measured,
+                **_LOOPBACK,
+                "network_base_gbps": host.bandwidth_bits_per_s / 1e9,
+                "network_peak_gbps": host.bandwidth_bits_per_s / 1e9,
+            }
+        )
+        for name, host in given.items()
+    }
+
+
+def record_of(forecast: Forecast, profile: Profile, kind: HostType) -> ForecastRecord:
+    """What `forecast.json` keeps of a forecast."""
+    phases, first_step_s = forecast.phases, first_step_s_of(forecast, profile)
+    return ForecastRecord(
+        made=time.strftime("%Y-%m-%d %H:%M:%S"),
+        shape=str(forecast.shape),
+        profile=profile_told(profile),
+        phases={
+            "waiting_s": phases.waiting_s,
+            "download_s": phases.download_s,
+            "start_s": phases.start_s,
+            "first_step_s": first_step_s,
+            "training_s": phases.training_s,
+            "evaluation_s": phases.evaluation_s,
+            "interrupted_s": phases.interrupted_s,
+            "upload_s": phases.upload_s,
+        },
+        updates=forecast.updates,
+        update_s=forecast.update_s,
+        images_per_s=forecast.images_per_s,
+        total_s=forecast.time_s,
+        low_s=forecast.low_s,
+        high_s=forecast.high_s,
+        cost_usd=forecast.cost_usd,
+        low_usd=forecast.low_usd,
+        high_usd=forecast.high_usd,
+        half_width=forecast.half_width,
+        offered_load=forecast.offered_load,
+        wire_bytes_per_update=forecast.wire_bytes_per_update,
+        staleness=forecast.staleness,
+        bound=forecast.bound,
+        instance_type=kind.name,
+        relative_speed=kind.relative_speed or 0.0,
+        assumptions=forecast.assumptions,
+        extrapolated=forecast.extrapolated,
+    )
+
+
+def first_step_s_of(forecast: Forecast, profile: Profile) -> float:
+    """Of the seconds to the first step, those that it takes itself."""
+    start_s = profile.fixed.start_s + profile.fixed.first_step_s
+    return forecast.phases.start_s * profile.fixed.first_step_s / start_s if start_s else 0.0
+
+
+def profile_told(profile: Profile) -> str:
+    """Of what and when a profile is, in words."""
+    when = f", {profile.created}" if profile.created else ""
+    where = f" on {profile.machine.processor}" if profile.machine.processor else ""
+    return f"{profile.model}, batch {profile.batch}{where}{when}"
+
+
+def write_forecast(job: Job, profile: Profile, directory: Path, own_instances: Path | None = None) -> Run:
+    """Make a run directory of a job that nobody ran, whose numbers are its forecast and are marked so.
+
+    Raises:
+        InputError: the job cannot be forecast, or the directory cannot be written.
+    """
+    forecast, kind = forecast_of(job, profile, own_instances)
+    record = record_of(forecast, profile, kind)
+    run = Run.create(directory, job)
+    try:
+        record.write(run.forecast_file)
+        began_unix_s = time.time()
+        _write_events(run, job, record.phases, began_unix_s)
+        _result(run, job, profile, forecast, record).write(run.result_file)
+    finally:
+        run.claim.release()
+    return run
+
+
+def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s: float) -> None:
+    run.record(Submitted(time_unix_s=began_unix_s, shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
+    states = (
+        (RunState.STARTING, phases["waiting_s"]),
+        (RunState.DOWNLOADING, phases["download_s"]),
+        (RunState.TRAINING, sum(phases[name] for name in ("start_s", "training_s", "evaluation_s", "interrupted_s"))),
+        (RunState.UPLOADING, phases["upload_s"]),
+        (RunState.COMPLETED, 0.0),
+    )
+    at_unix_s = began_unix_s
+    for state, lasts_s in states:
+        run.record(StateEntered(time_unix_s=at_unix_s, state=state, reason=FORECAST))
+        at_unix_s += lasts_s
+
+
+def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: ForecastRecord) -> Result:
+    discount = discount_of(job.spot)
+    bill = make_bill(run.events(), job.groups)
+    first_step_s = record.phases["first_step_s"]
+    phases = {
+        "startup_s": forecast.phases.start_s - first_step_s,
+        "first_step_s": first_step_s,
+        "launch_to_first_step_s": forecast.phases.start_s,
+        "training_s": record.phases["training_s"] + first_step_s,
+        "evaluation_s": record.phases["evaluation_s"],
+        "save_s": record.phases["upload_s"],
+    }
+    return Result(
+        run_id=run.id,
+        job=job.model_dump(mode="json"),
+        strategy=job.strategy.name,
+        backend=job.backend.name,
+        seed=job.experiment.seed,
+        state=RunState.COMPLETED,
+        measurement=FORECAST,
+        images_per_s=forecast.images_per_s,
+        training_s=phases["training_s"],
+        examples_seen=profile.examples * job.experiment.epochs,
+        updates=forecast.updates,
+        phases=phases,
+        total_s=forecast.time_s,
+        instance_type=job.shape.instance_type,
+        hosts=job.hosts,
+        cost_usd=bill.on_demand_usd,
+        spot_cost_usd=bill.spot_usd(discount),
+        billing=Billing.model_validate(bill.to_dict(discount)),
+        wire_bytes=forecast.wire_bytes_per_update * forecast.updates,
+        parameter_bytes=profile.param_bytes,
+        sync_audit=Audit(verdict="unknown", evidence=("a forecast: nothing was trained, so nothing can be audited",)),
+    )

@@ -1,0 +1,141 @@
+"""What forecasts learn from runs: how far off they were, how fast instances are, how long jobs take around training."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from facesim.forecast.intervals import Widths, save_residuals, widths_from_runs
+from facesim.planning.saved import instances_file, outside_file, residuals_file, save_outside, save_speeds
+from facesim.runs.directory import Run
+from facesim.runs.forecasts import FORECAST, ForecastRecord
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
+from facesim.util.errors import InputError
+
+
+class Lesson(NamedTuple):
+    """One run against its forecast: forecast / measured - 1 of the seconds of an update, and of the whole."""
+
+    run_id: str
+    measurement: str
+    record: ForecastRecord
+    result: Result
+    update_s: float
+    residual: float
+    total_residual: float | None
+
+    @property
+    def within(self) -> bool:
+        """Whether the update was as long as the forecast's 80 % interval says."""
+        return 1 / (1 + self.record.half_width) <= 1 + self.residual <= 1 + self.record.half_width
+
+
+class Learnt(NamedTuple):
+    """What was kept, and why runs were left out."""
+
+    lessons: tuple[Lesson, ...]
+    widths: Widths
+    speeds: dict[str, float]
+    outside_s: dict[str, float]
+    left_out: tuple[str, ...]
+
+
+def measured_update_s(result: Result) -> float | None:
+    """Seconds of an update, the first apart, which compiles; None where that was not measured."""
+    if result.training_s is None or not result.updates or result.updates < 2:
+        return None
+    first_step_s = result.phases.get("first_step_s") or 0.0
+    seconds = result.training_s - first_step_s
+    return seconds / (result.updates - 1) if seconds > 0 else None
+
+
+def learn(runs: Sequence[Run]) -> Learnt:
+    """Compare runs with what was forecast of them, without keeping anything.
+
+    Raises:
+        InputError: none of them can be learnt from.
+    """
+    lessons, left_out = [], []
+    for run in runs:
+        told = _lesson(run)
+        if isinstance(told, Lesson):
+            lessons.append(told)
+        else:
+            left_out.append(f"{run.id}: {told}")
+    if not lessons:
+        raise InputError(
+            "none of these runs can be learnt from: " + "; ".join(left_out) + ". A run has a forecast if this machine "
+            "had a profile of its experiment when it began (facesim profile)"
+        )
+    widths = widths_from_runs([each.record.offered_load for each in lessons], [each.residual for each in lessons])
+    measured = [each.result for each in lessons if each.measurement == "measured"]
+    return Learnt(tuple(lessons), widths, _speeds(lessons), outside_of(measured), tuple(left_out))
+
+
+def keep(learnt: Learnt) -> list[str]:
+    """Keep what was learnt for later forecasts: intervals in place of those of earlier runs, speeds and times beside
+    what is kept already. Returns the files.
+    """
+    file = residuals_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_residuals(file, [(each.record.offered_load, each.residual) for each in learnt.lessons])
+    files = [file]
+    if learnt.speeds:
+        save_speeds(learnt.speeds, "facesim calibrate, from runs at AWS")
+        files.append(instances_file())
+    if learnt.outside_s:
+        save_outside(learnt.outside_s)
+        files.append(outside_file())
+    return [str(file) for file in files]
+
+
+def _lesson(run: Run) -> Lesson | str:
+    """What a run teaches, or why it teaches nothing."""
+    try:
+        result, record = run.result(), run.forecast()
+    except InputError as error:
+        return str(error)
+    update_s = measured_update_s(result) if result else None
+    why = None
+    if result is None or result.state is not RunState.COMPLETED:
+        why = "it did not complete"
+    elif result.measurement == FORECAST:
+        why = "it is a forecast itself"
+    elif record is None:
+        why = "nothing was forecast of it"
+    elif result.disturbances:
+        why = f"it was disturbed: {' and '.join(result.disturbances)}"
+    elif update_s is None:
+        why = "how long its updates took was not measured"
+    if why or result is None or record is None or update_s is None:
+        return why or ""
+    total = None if not result.total_s else record.total_s / result.total_s - 1
+    measurement = result.measurement or "emulated"
+    return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total)
+
+
+def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
+    """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace."""
+    found: dict[str, list[float]] = {}
+    for each in lessons:
+        if each.measurement == "measured" and each.result.strategy == "single":
+            # The forecast was by that speed: what it was off by, the speed was.
+            faster = each.record.update_s / each.update_s
+            found.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)
+    return {name: statistics.median(speeds) for name, speeds in found.items()}
+
+
+def outside_of(results: Sequence[Result]) -> dict[str, float]:
+    """Seconds outside of the script of runs at AWS without an interruption: until instances start, download, upload."""
+    states = {"starting_s": RunState.STARTING, "download_s": RunState.DOWNLOADING, "upload_s": RunState.UPLOADING}
+    found: dict[str, list[float]] = {name: [] for name in states}
+    for result in results:
+        if result.billing is None or result.billing.interruptions:
+            continue
+        for name, state in states.items():
+            own = [span.seconds for span in result.billing.transitions if span.state == state]
+            if own:
+                found[name].append(sum(own))
+    return {name: statistics.median(seconds) for name, seconds in found.items() if seconds}

@@ -1,0 +1,137 @@
+"""A plan's plots: time against cost with the front, speed-up by workers with what bounds it."""
+
+from __future__ import annotations
+
+from facesim.planning.search import Plan, Row, clustered
+from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, drawing, legend
+
+#: More points than these are one cloud, and a page that is slow to open.
+_MOST_POINTS = 800
+
+#: A speed-up's curve shows so many kinds of clusters at the most.
+_MOST_CURVES = 6
+
+_MARKERS = {
+    "compute": "o",
+    "server CPU": "s",
+    "host CPU": "D",
+    "network in": "v",
+    "network out": "^",
+    "start-up": "x",
+}
+
+
+def time_against_cost(plan: Plan) -> str:
+    """Every shape by dollars and minutes, the Pareto front joined, with the 80 % intervals of its shapes."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    names = list(dict.fromkeys(row.forecast.shape.strategy for row in plan.rows))
+    on_front = {id(row) for row in plan.front}
+    shown = [row for row in plan.rows if id(row) not in on_front]
+    if len(shown) > _MOST_POINTS:
+        # Those nearest to the front: what costs much and takes long is chosen by nobody.
+        fastest, cheapest = plan.fastest_of_all.forecast.time_s, plan.cheapest_of_all.forecast.cost_usd
+        shown.sort(key=lambda row: row.forecast.time_s / fastest * row.forecast.cost_usd / max(cheapest, 1e-9))
+        shown = shown[:_MOST_POINTS]
+    with drawing("plan-front", "time against cost", (6.4, 4.2)) as (figure, svg):
+        axes = figure.subplots()
+        for nth, name in enumerate(names):
+            colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
+            own = [row.forecast for row in shown if row.forecast.shape.strategy == name]
+            axes.scatter(
+                [each.cost_usd for each in own], [each.time_s / 60 for each in own], s=9, color=colour, alpha=0.35,
+                linewidths=0,
+            )  # fmt: skip
+            front = [row.forecast for row in plan.steps if row.forecast.shape.strategy == name]
+            axes.errorbar(
+                [each.cost_usd for each in front],
+                [each.time_s / 60 for each in front],
+                xerr=[
+                    [each.cost_usd - each.low_usd for each in front], [each.high_usd - each.cost_usd for each in front]
+                ],
+                yerr=[
+                    [(each.time_s - each.low_s) / 60 for each in front],
+                    [(each.high_s - each.time_s) / 60 for each in front],
+                ],
+                fmt="o", markersize=6, color=colour, elinewidth=0.8, capsize=2, label=name, linestyle="none",
+            )  # fmt: skip
+        axes.plot(
+            [row.forecast.cost_usd for row in plan.front],
+            [row.forecast.time_s / 60 for row in plan.front],
+            color=INK, linewidth=1, alpha=0.6, drawstyle="steps-post", zorder=1,
+        )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
+        limits = axes.get_xlim(), axes.get_ylim()  # of the shapes: what is wanted may be far from them
+        if plan.wanted.deadline_s is not None:
+            axes.axhline(plan.wanted.deadline_s / 60, color=INK, linestyle=(0, (4, 3)), linewidth=1)
+        if plan.wanted.budget_usd is not None:
+            axes.axvline(plan.wanted.budget_usd, color=INK, linestyle=(0, (4, 3)), linewidth=1)
+        for text, row in (("cheapest", plan.cheapest), ("fastest", plan.fastest)):
+            if row is not None:
+                axes.annotate(
+                    text, (row.forecast.cost_usd, row.forecast.time_s / 60), (7, 7), textcoords="offset points",
+                    fontsize=9,
+                )  # fmt: skip
+        axes.set_xlim(limits[0])
+        axes.set_ylim(limits[1])
+        axes.set_xlabel("US dollars, forecast")
+        axes.set_ylabel("minutes, forecast")
+        legend(axes)
+    return svg[0]
+
+
+def speed_up(plan: Plan) -> str | None:
+    """How many times as fast as one worker of the same kind training is, by workers; the marker says what bounds it.
+    Of the kinds of clusters that come nearest to the front. None where no cluster of several sizes was tried.
+    """
+    families: dict[tuple[object, ...], list[Row]] = {}
+    for row in plan.rows:
+        shape = row.forecast.shape
+        if shape.replicas > 1 or clustered(shape) or shape.served:
+            key = (shape.strategy, shape.instance_type, shape.ps, shape.ps_instance_type)
+            if not shape.spot:
+                families.setdefault(key, []).append(row)
+    several = [rows for rows in families.values() if len({row.forecast.shape.workers for row in rows}) > 1]
+    if not several:
+        return None
+    several.sort(key=lambda rows: min(row.forecast.time_s * row.forecast.cost_usd for row in rows))
+    chosen: dict[str, list[Row]] = {}
+    for rows in several:  # each strategy's best first
+        chosen.setdefault(rows[0].forecast.shape.strategy, rows)
+    alone = {
+        row.forecast.shape.instance_type: row.forecast.images_per_s
+        for row in plan.rows
+        if row.forecast.shape.strategy == "single"
+    }
+    with drawing("plan-speed-up", "speed-up by workers, and what bounds it", (6.4, 4.2)) as (figure, svg):
+        axes = figure.subplots()
+        most, used = 1, set()
+        for nth, rows in enumerate(list(chosen.values())[:_MOST_CURVES]):
+            rows.sort(key=lambda row: row.forecast.shape.workers)
+            first = rows[0].forecast
+            one = alone.get(first.shape.instance_type, first.images_per_s / first.shape.workers)
+            workers = [row.forecast.shape.workers for row in rows]
+            speeds = [row.forecast.images_per_s / one for row in rows]
+            joined = [1, *workers] if first.shape.instance_type in alone and workers[0] > 1 else workers
+            colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
+            servers = f", {first.shape.ps} ps" if first.shape.served else ""
+            label = f"{first.shape.strategy}{servers}, {first.shape.instance_type}"
+            axes.plot(joined, [1.0] * (len(joined) - len(speeds)) + speeds, color=colour, linewidth=1.8, label=label)
+            for row, count, speed in zip(rows, workers, speeds, strict=True):
+                bound = row.forecast.training_bound
+                used.add(bound)
+                axes.plot([count], [speed], marker=_MARKERS[bound], color=colour, markersize=6)
+            most = max(most, *workers)
+        axes.plot([1, most], [1, most], color=INK, linestyle=(0, (4, 3)), linewidth=1, label="as many times as workers")
+        for bound in sorted(used):
+            axes.plot([], [], linestyle="none", marker=_MARKERS[bound], color=INK, label=f"bound by {bound}")
+        axes.set_xlabel("workers")
+        axes.set_ylabel("training speed, one process of the type = 1")
+        axes.set_ylim(bottom=0)
+        legend(axes)
+    return svg[0]

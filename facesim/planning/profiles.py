@@ -1,0 +1,46 @@
+"""Which profile a forecast is made from: that of this machine, of the job's experiment, with the job's images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facesim.forecast.profile_data import Profile
+from facesim.profiling.profile import SILENT, Watcher, profile_of
+from facesim.profiling.profile import saved_profile as saved
+
+if TYPE_CHECKING:
+    from facesim.preflight.inputs import Inputs
+    from facesim.spec.job import Job
+
+
+def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
+    """The profile that this machine has of a job's experiment; None if there is none. Nothing is measured."""
+    return saved(job, inputs)
+
+
+def have_profile(job: Job, watcher: Watcher = SILENT) -> Profile:
+    """The profile of a job's experiment on this machine, measured now if there is none.
+
+    Raises:
+        InputError: the data cannot be used.
+        FacesimError: a process that measures failed.
+    """
+    return profile_of(job, watcher=watcher)[0]
+
+
+def how_to_have_one(job: Job) -> str:
+    """The command that makes a profile of a job's experiment."""
+    from facesim.spec.job import flat, options
+    from facesim.spec.options import flag
+
+    table, own = options(), flat(job)
+    words = ["facesim profile"]
+    for name in OF_THE_PROFILE:
+        value = own[name]
+        if name in table and value != table[name].default:
+            words.append(flag(name) if value is True else f"{flag(name)} {value}")
+    return " ".join(words)
+
+
+#: Options that a profile depends on and that are told in its command where they are not the default.
+OF_THE_PROFILE = ("data", "recipe", "model", "head", "image_size", "batch", "precision")

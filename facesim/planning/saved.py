@@ -1,0 +1,103 @@
+"""What earlier commands left for later forecasts: residuals of the user's own runs, instances that were measured, how
+long jobs take outside of their script. In the user's folder for what is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from facesim.forecast.hosts import HostType, hosts
+from facesim.forecast.intervals import Widths, published_widths, read_residuals
+from facesim.util.errors import InputError
+from facesim.util.files import write_json, write_text
+from facesim.util.folders import state_folder
+
+#: Seconds outside of the script that a forecast can be told: `model.forecast_jobs`.
+OUTSIDE = ("starting_s", "download_s", "upload_s")
+
+
+def folder() -> Path:
+    return state_folder() / "forecast"
+
+
+def residuals_file() -> Path:
+    """(offered load, forecast / measured - 1) of the user's own runs."""
+    return folder() / "residuals.json"
+
+
+def instances_file() -> Path:
+    """Speeds of instance types that were measured, as a user's own TOML file of them."""
+    return folder() / "instances.toml"
+
+
+def outside_file() -> Path:
+    """Seconds of jobs at AWS outside of their script, as measured."""
+    return folder() / "outside.json"
+
+
+def saved_widths() -> Widths:
+    """Half-widths from the user's own runs, if `facesim calibrate` has learnt from some; else the published ones."""
+    file = residuals_file()
+    return read_residuals(file) if file.exists() else published_widths()
+
+
+def saved_hosts(own: Path | None = None) -> dict[str, HostType]:
+    """The catalogue's host types, over them what was measured, over that the user's own file.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    measured = instances_file()
+    known = hosts(measured) if measured.exists() else hosts()
+    return known if own is None else hosts(own, known)
+
+
+def saved_outside() -> dict[str, float]:
+    """Seconds of a job outside of its script, where they were measured.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    file = outside_file()
+    if not file.exists():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {name: float(content[name]) for name in OUTSIDE if name in content}
+    except (OSError, ValueError, TypeError):
+        raise InputError(f"{file} does not hold times of jobs; delete it, or calibrate again") from None
+
+
+def save_speeds(speeds: Mapping[str, float], source: str) -> None:
+    """Keep speeds of instance types, in cores of the catalogue's reference, beside those that are kept already."""
+    file = instances_file()
+    before = hosts(file) if file.exists() else {}
+    today = time.strftime("%Y-%m-%d")
+    kept = {
+        name: (kind.relative_speed, kind.speed_source, kind.speed_date)
+        for name, kind in before.items()
+        if kind.speed_origin == "measured"
+    }
+    kept |= {name: (speed, source, today) for name, speed in speeds.items()}
+    lines = ["# Written by facesim calibrate; delete a table to have the catalogue's assumption again."]
+    for name, (speed, origin, date) in sorted(kept.items()):
+        told = json.dumps(origin)  # a TOML basic string of what is printable
+        lines += [
+            "",
+            f'[instances."{name}"]',
+            f"relative_speed = {speed:.6g}",
+            f"speed_source = {told}",
+            f'speed_date = "{date}"',
+        ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, "\n".join(lines) + "\n")
+
+
+def save_outside(outside_s: Mapping[str, float]) -> None:
+    """Keep seconds outside of the script, by name as in `OUTSIDE`, beside those that are kept already."""
+    file = outside_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**saved_outside(), **outside_s})

@@ -1,0 +1,342 @@
+"""All shapes of a question, their forecasts, and what follows: the cheapest, the fastest, the front, where more hosts
+stop to pay.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from facesim.forecast.hosts import HostType
+from facesim.forecast.intervals import Z80, Widths, published_widths
+from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_jobs
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import ClusterShape
+from facesim.planning.quantities import dollars_told, time_told
+from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
+
+#: Fewer workers that are so much slower at the most are as good.
+FLAT = 0.05
+
+#: More shapes than these take longer than anybody reads.
+MOST_SHAPES = 200_000
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What is tried with what. `spot`: spot capacity, too, beside on demand. Where one process is tried, clusters of
+    one worker are not: they do the same, and more.
+    """
+
+    strategies: tuple[str, ...]
+    instance_types: tuple[str, ...]
+    workers: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    ps: tuple[int, ...] = (1, 2)
+    spot: bool = False
+    ps_instance_type: str | None = None
+    backup_workers: int = 0
+    local_steps: int = 8
+
+    def shapes(self) -> list[ClusterShape]:
+        """Every shape that differs in something that means something to its strategy.
+
+        Raises:
+            InputError: there are none, or too many.
+        """
+        wanted = dict.fromkeys(self._keys())
+        if not wanted:
+            raise InputError(
+                f"--workers {self.workers} leaves no shape of {', '.join(self.strategies)}: give more workers than "
+                f"--backup-workers {self.backup_workers}"
+            )
+        if len(wanted) > MOST_SHAPES:
+            raise InputError(
+                f"these options make {len(wanted):,} shapes, {MOST_SHAPES:,} are allowed: name fewer --instance-type, "
+                "or shorter ranges of --workers and --ps"
+            )
+        return [ClusterShape(**dict(key)) for key in wanted]
+
+    def _keys(self) -> Iterable[tuple[tuple[str, object], ...]]:
+        for name, kind, spot in itertools.product(
+            self.strategies, self.instance_types, (False, True) if self.spot else (False,)
+        ):
+            strategy = STRATEGIES[name]
+            fields = strategy.model_fields
+            served = ClusterShape(strategy=name).served
+            alone = 1 if "single" in self.strategies else 0
+            workers = tuple(count for count in self.workers if count > alone) if strategy.replicated else (1,)
+            backup = self.backup_workers if "backup_workers" in fields else 0
+            for count, servers in itertools.product(workers, self.ps if served else (1,)):
+                if backup < count:
+                    key = {"strategy": name, "instance_type": kind, "workers": count, "ps": servers, "spot": spot}
+                    if served:
+                        key["ps_instance_type"] = self.ps_instance_type
+                    if backup:
+                        key["backup_workers"] = backup
+                    if "local_steps" in fields:
+                        key["local_steps"] = self.local_steps
+                    yield tuple(key.items())
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a job must keep, at the bad end of its interval. None: anything."""
+
+    deadline_s: float | None = None
+    budget_usd: float | None = None
+    min_accuracy: float | None = None
+
+    def __str__(self) -> str:
+        told = []
+        if self.deadline_s is not None:
+            told.append(f"--deadline {time_told(self.deadline_s)}")
+        if self.budget_usd is not None:
+            told.append(f"--budget {dollars_told(self.budget_usd)}")
+        if self.min_accuracy is not None:
+            told.append(f"--min-accuracy {self.min_accuracy:.4g}")
+        return " and ".join(told)
+
+
+class Accuracy(NamedTuple):
+    """A held-out accuracy, 0-1, with its 80 % interval, and where it is from."""
+
+    value: float
+    low: float
+    high: float
+    origin: str
+
+
+class Row(NamedTuple):
+    """A shape's forecast, the accuracy if it is known, and what it does not keep of what is wanted."""
+
+    forecast: Forecast
+    accuracy: Accuracy | None
+    misses: tuple[str, ...]
+
+    @property
+    def meets(self) -> bool:
+        return not self.misses
+
+
+class Flat(NamedTuple):
+    """From `enough` workers on, up to `most`, which is the fastest, nothing is more than `FLAT` faster."""
+
+    shape: ClusterShape
+    enough: int
+    most: int
+
+    def __str__(self) -> str:
+        plural = "workers are" if self.enough > 1 else "worker is"
+        servers = f", {self.shape.ps} ps" if self.shape.served else ""
+        what = f"{self.shape.strategy}{servers} on {self.shape.instance_type}{', spot' if self.shape.spot else ''}"
+        return f"{what}: {self.enough} {plural} within {100 * FLAT:.0f} % of {self.most}"
+
+
+class Doubt(NamedTuple):
+    """A cause of uncertainty, its relative 80 % half-width, and what would make it smaller."""
+
+    cause: str
+    half_width: float
+    remedy: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The answer, as data. `rows` are all shapes, the cheapest first."""
+
+    profile: Profile
+    epochs: int
+    batch: int
+    wanted: Wanted
+    rows: tuple[Row, ...]
+    known: Mapping[str, HostType]
+    widths: Widths
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def cheapest(self) -> Row | None:
+        """The cheapest that keeps what is wanted."""
+        return min((row for row in self.rows if row.meets), key=_by_cost, default=None)
+
+    @cached_property
+    def fastest(self) -> Row | None:
+        """The fastest that keeps what is wanted."""
+        return min((row for row in self.rows if row.meets), key=_by_time, default=None)
+
+    @cached_property
+    def nearly_fastest(self) -> Row | None:
+        """The cheapest that keeps what is wanted and is not more than `FLAT` slower than the fastest."""
+        if self.fastest is None:
+            return None
+        most_s = self.fastest.forecast.time_s * (1 + FLAT)
+        return min((row for row in self.rows if row.meets and row.forecast.time_s <= most_s), key=_by_cost)
+
+    @cached_property
+    def fastest_of_all(self) -> Row:
+        return min(self.rows, key=_by_time)
+
+    @cached_property
+    def cheapest_of_all(self) -> Row:
+        return min(self.rows, key=_by_cost)
+
+    @cached_property
+    def one_machine(self) -> Row | None:
+        """The cheapest single process that keeps what is wanted, else the cheapest of all such."""
+        alone = [row for row in self.rows if not clustered(row.forecast.shape)]
+        return min(alone, key=lambda row: (not row.meets, *_by_cost(row)), default=None)
+
+    @cached_property
+    def front(self) -> tuple[Row, ...]:
+        """The rows of which none other is both faster and cheaper: the Pareto front, the cheapest first."""
+        best_s, found = math.inf, []
+        for row in sorted(self.rows, key=_by_cost):
+            if row.forecast.time_s < best_s:
+                best_s = row.forecast.time_s
+                found.append(row)
+        return tuple(found)
+
+    @cached_property
+    def steps(self) -> tuple[Row, ...]:
+        """Of the front, the rows that are more than `FLAT` faster than the cheaper one before, and the fastest."""
+        found: list[Row] = []
+        for row in self.front:
+            if not found or row.forecast.time_s * (1 + FLAT) < found[-1].forecast.time_s or row is self.front[-1]:
+                found.append(row)
+        return tuple(found)
+
+    @cached_property
+    def flats(self) -> tuple[Flat, ...]:
+        """Where more workers stop to pay, for each kind of cluster of which several sizes were tried."""
+        families: dict[tuple[object, ...], list[Forecast]] = {}
+        for row in self.rows:
+            families.setdefault(_family(row.forecast.shape), []).append(row.forecast)
+        found = []
+        for members in families.values():
+            fastest = min(members, key=lambda each: (each.time_s, each.shape.workers))
+            near = [each for each in members if each.time_s <= fastest.time_s * (1 + FLAT)]
+            enough = min(near, key=lambda each: each.shape.workers).shape.workers
+            most = max(each.shape.workers for each in near)
+            if enough < most:
+                found.append(Flat(fastest.shape, enough, most))
+        return tuple(found)
+
+    def flats_of(self, rows: Iterable[Row]) -> tuple[Flat, ...]:
+        """Those of `flats` that speak of the clusters of some rows."""
+        families = {_family(row.forecast.shape) for row in rows}
+        return tuple(flat for flat in self.flats if _family(flat.shape) in families)
+
+    def doubts(self, row: Row) -> tuple[Doubt, ...]:
+        """Why a row is not surer, the largest cause first."""
+        forecast = row.forecast
+        kind, profile = self.known[forecast.shape.instance_type], self.profile
+        formulas = float(self.widths.at(forecast.offered_load))
+        parts = [
+            Doubt(
+                "the formulas",
+                formulas,
+                "facesim calibrate RUNS learns from your own runs"
+                + ("" if self.widths == published_widths() else ", the more the better"),
+            ),
+            Doubt(
+                f"the speed of {kind.name}, which is {kind.speed_origin}",
+                kind.speed_half_width,
+                f"facesim calibrate --instance-type {kind.name} --backend sagemaker measures it for some cents"
+                if kind.speed_origin != "measured"
+                else "nothing cheaper than the run itself",
+            ),
+            Doubt(
+                "the spread of this machine's own measurements",
+                Z80 * profile.repeats_cv,
+                "facesim profile on a machine with nothing else to do",
+            ),
+            Doubt(
+                "other load on this machine while it was profiled",
+                DISTURBED if profile.disturbed else 0.0,
+                "facesim profile on a machine with nothing else to do",
+            ),
+        ]
+        rest = math.sqrt(max(0.0, forecast.half_width**2 - sum(part.half_width**2 for part in parts)))
+        parts.append(
+            Doubt(
+                f"for how long the network of {kind.name} bursts",
+                rest,
+                "a run of that shape, and facesim calibrate RUNS",
+            )
+        )
+        return tuple(sorted((part for part in parts if part.half_width > 0.005), key=lambda part: -part.half_width))
+
+
+def clustered(shape: ClusterShape) -> bool:
+    """Whether it takes more than one host."""
+    return sum(count for _, count in shape.groups) > 1
+
+
+def make_plan(
+    profile: Profile,
+    axes: Axes,
+    wanted: Wanted = Wanted(),
+    *,
+    epochs: int,
+    known_hosts: Mapping[str, HostType],
+    batch: int | None = None,
+    evaluations: int | None = None,
+    accuracies: Mapping[ClusterShape, Accuracy] | None = None,
+    widths: Widths | None = None,
+    outside: Mapping[str, float] | None = None,
+    spot_risk: SpotRisk | None = None,
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Forecast every shape of `axes`, and judge each by what is wanted.
+
+    Raises:
+        InputError: an instance type is not known, or nobody knows how fast it is; there are too many shapes.
+    """
+    shapes = axes.shapes()
+    widths = widths or published_widths()
+    forecasts = forecast_jobs(
+        profile,
+        shapes,
+        epochs=epochs,
+        batch=batch,
+        evaluations=evaluations,
+        known_hosts=known_hosts,
+        widths=widths,
+        outside=outside,
+        spot_risk=spot_risk or SpotRisk(),
+    )
+    found = accuracies or {}
+    rows = [Row(each, own := found.get(each.shape), _misses(each, own, wanted)) for each in forecasts]
+    rows.sort(key=_by_cost)
+    return Plan(profile, epochs, batch or profile.batch, wanted, tuple(rows), known_hosts, widths, tuple(notes))
+
+
+def _misses(forecast: Forecast, accuracy: Accuracy | None, wanted: Wanted) -> tuple[str, ...]:
+    """What of `wanted` the bad end of the interval does not keep."""
+    missed = []
+    if wanted.deadline_s is not None and forecast.high_s > wanted.deadline_s:
+        missed.append("deadline")
+    if wanted.budget_usd is not None and forecast.high_usd > wanted.budget_usd:
+        missed.append("budget")
+    if wanted.min_accuracy is not None:
+        if accuracy is None:
+            missed.append("accuracy not known")
+        elif accuracy.low < wanted.min_accuracy:
+            missed.append("accuracy")
+    return tuple(missed)
+
+
+def _family(shape: ClusterShape) -> tuple[object, ...]:
+    return tuple(value for name, value in shape if name != "workers")
+
+
+def _by_cost(row: Row) -> tuple[float, float, int]:
+    return row.forecast.cost_usd, row.forecast.time_s, row.forecast.shape.workers
+
+
+def _by_time(row: Row) -> tuple[float, float, int]:
+    return row.forecast.time_s, row.forecast.cost_usd, row.forecast.shape.workers

@@ -1,0 +1,245 @@
+"""Everything that is looked at before jobs start: one list of checks, for a run, for one that goes on, for a dry run.
+
+Each check takes all jobs and yields what a user should know, in words, and what cannot go well, as errors. Errors of
+all checks are told together. Nothing is started, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facesim.billing.catalogue import instance
+from facesim.billing.market import market
+from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
+from facesim.preflight.leakage import check_unseen
+from facesim.preflight.memory import check_memory, head_memory
+from facesim.spec.faults import check_network, check_room
+from facesim.spec.job import Job
+from facesim.util.disk import free_bytes, is_full, no_room, probe
+from facesim.util.errors import InputError, reason
+
+if TYPE_CHECKING:
+    from facesim.backends.base import Request
+
+#: What a run directory takes at least: what it keeps in reserve, and the first of its files.
+_RUN_BYTES = 400_000
+#: What a folder for checkpoints has to take: less is no room for any.
+_CHECKPOINT_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A job that is to run, its run directory, what it reads, and the exact request that would run it.
+
+    `inputs` and `request` are None where they could not be made, which is an error already.
+    """
+
+    job: Job
+    directory: Path
+    inputs: Inputs | None = None
+    request: Request | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cleared:
+    """Jobs that may start. `notices` has what a user should know before, by the check that found it."""
+
+    planned: tuple[Planned, ...]
+    notices: dict[str, list[str]]
+
+    def told(self) -> list[str]:
+        """All notices, each once."""
+        return list(dict.fromkeys(notice for notices in self.notices.values() for notice in notices))
+
+
+Check = Callable[[Sequence[Planned]], Iterator[str | InputError]]
+
+
+def preflight(
+    jobs: Sequence[Job], directories: Sequence[Path], progress: Callable[[str, int, int], None] = lambda *_: None
+) -> Cleared:
+    """Prepare what jobs read, render the requests that would run them in `directories`, and check everything.
+
+    Raises:
+        InputError: something cannot be used, or would not go well; the message has every such thing.
+    """
+    problems: list[InputError] = []
+    planned = tuple(_plan(jobs, directories, progress, problems))
+    notices: dict[str, list[str]] = {}
+    for name, check in CHECKS.items():
+        for found in check(planned):
+            if isinstance(found, InputError):
+                problems.append(found)
+            else:
+                notices.setdefault(name, []).append(found)
+    if problems:
+        raise together(problems)
+    return Cleared(planned, notices)
+
+
+def together(problems: Iterable[InputError]) -> InputError:
+    """One error for several, each of them told once."""
+    by_text = {str(problem): problem for problem in problems}
+    first, *others = by_text.values()
+    if not others:
+        return first
+    return InputError(
+        f"{len(by_text)} things are wrong:" + "".join(f"\n- {text}" for text in by_text),
+        field=first.field,
+        value=first.value,
+        allowed=first.allowed,
+        remedy=first.remedy,
+        problems=(first, *others),
+    )
+
+
+def _plan(
+    jobs: Sequence[Job],
+    directories: Sequence[Path],
+    progress: Callable[[str, int, int], None],
+    problems: list[InputError],
+) -> Iterator[Planned]:
+    """Jobs as far as they can be made ready; why some cannot is added to `problems`."""
+    try:
+        inputs: Sequence[Inputs | None] = prepare_all(list(jobs), progress)
+    except InputError as error:
+        problems.append(error)
+        inputs = [None] * len(jobs)
+    for job, directory, ready in zip(jobs, directories, inputs, strict=True):
+        request = None
+        if ready is not None:
+            try:
+                request = job.backend.open().render(job, directory, ready)
+            except InputError as error:
+                problems.append(error)
+        yield Planned(job, directory, ready, request)
+
+
+def _refused(check: Callable[..., Any], *arguments: Any) -> Iterator[str | InputError]:
+    """What a function that returns notices, or nothing, says; its InputError, if it raises one."""
+    try:
+        yield from check(*arguments) or ()
+    except InputError as error:
+        yield error
+
+
+def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """What is not used of the data, and how it was read."""
+    yield from told_of_data([one.inputs for one in planned if one.inputs])
+
+
+def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether heads for so many people fit."""
+    for one in planned:
+        if one.inputs:
+            yield from _refused(check_memory, [one.job], [len(one.inputs.data.names)])
+
+
+def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether instances are named for their GPUs where jobs train with what this machine has."""
+    for one in planned:
+        for name, _ in one.job.groups if not one.job.backend.costs_money else ():
+            if gpu := instance(name).accelerator:
+                yield (
+                    f"{name} has a GPU ({gpu}), which --backend {one.job.backend.name} does not emulate: it trains with "
+                    f"what this machine has, and its times say nothing about {name}"
+                )
+
+
+def _leakage(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether a network would be tested on images that it was trained on."""
+    for one in planned:
+        if one.inputs:
+            yield from _refused(check_unseen, [one.job], [one.inputs])
+
+
+def _writable(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether run directories, and the folders that users named for checkpoints, take files."""
+    for directory in {one.directory.parent: one.directory for one in planned}.values():
+        try:
+            probe(directory, _RUN_BYTES)
+        except (OSError, ValueError) as error:
+            full = isinstance(error, OSError) and is_full(error)
+            told = f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
+            yield InputError(no_room(directory) if full else told)
+    for named in dict.fromkeys(one.job.recovery.checkpoint_dir for one in planned):
+        if named is not None:
+            try:
+                probe(Path(named), _CHECKPOINT_BYTES)
+            except (OSError, ValueError) as error:
+                told = f"--checkpoint-dir {named} cannot be written: {reason(error)}; name a folder that can, with room"
+                yield InputError(told)
+
+
+def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether the heads alone, which grow with the number of people, leave room for models and checkpoints."""
+    needed_bytes: dict[Path, int] = {}
+    for one in planned:
+        if one.inputs is None or one.job.backend.can_attach:  # its checkpoints are kept elsewhere
+            continue
+        head = max(kind.parameters for kind in head_memory(one.job, len(one.inputs.data.names)))
+        recovery, runs = one.job.recovery, one.directory.parent
+        folder = Path(recovery.checkpoint_dir) if recovery.checkpoint_dir else runs
+        # Adam's two moments beside the parameters; a new checkpoint is complete before the oldest goes.
+        needed_bytes[folder] = needed_bytes.get(folder, 0) + 3 * head * (recovery.checkpoint_keep + 1)
+        needed_bytes[runs] = needed_bytes.get(runs, 0) + head
+    for folder, needed in needed_bytes.items():
+        free = free_bytes(folder)
+        if needed > free:
+            yield (
+                f"{folder} has {free / 1e9:.1f} GB free, and the models and checkpoints of {len(planned)} runs take "
+                f"{needed / 1e9:.1f} GB for their heads alone: a run whose disk is full goes on without checkpoints, "
+                "and fails if it cannot keep its model"
+            )
+
+
+def _faults(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether faults can be done where they are to be."""
+    for one in {(one.job.faults, one.job.backend.name, one.directory.parent): one for one in planned}.values():
+        yield from _refused(check_room, one.job.faults, one.directory.parent)
+        yield from _refused(check_network, one.job.faults, one.job.backend)
+
+
+def _spot(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether the files that say how capacity behaves can be used, where it is played."""
+    for one in planned:
+        if one.job.spot and not one.job.backend.owns_capacity:
+            yield from _refused(lambda job: market(job.spot, job.hosts, job.experiment.seed) and None, one.job)
+
+
+def _equipment(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether backends have what jobs need, such as an engine and its image."""
+    for one in planned:
+        yield from _refused(one.job.backend.open().check, one.job)
+
+
+def _cost(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """What jobs can cost together, and whether they may."""
+    for name in dict.fromkeys(one.job.backend.name for one in planned if one.job.backend.costs_money):
+        paid = [one for one in planned if one.job.backend.name == name and one.request is not None]
+        if paid:
+            limits = [limit for one in paid if (limit := getattr(one.job.backend, "max_cost", None)) is not None]
+            yield from _refused(_estimate, paid, min(limits, default=None))
+
+
+def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
+    estimate = paid[0].job.backend.open().estimate([one.request for one in paid], max_cost_usd)
+    return [estimate] if estimate else []
+
+
+#: Every check by its name, in the order in which notices are told.
+CHECKS: dict[str, Check] = {
+    "data": _data,
+    "memory": _memory,
+    "accelerators": _accelerators,
+    "leakage": _leakage,
+    "writable": _writable,
+    "room": _room,
+    "faults": _faults,
+    "spot": _spot,
+    "equipment": _equipment,
+    "cost": _cost,
+}

@@ -1,0 +1,163 @@
+"""Runs against what was forecast of them, phase by phase."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from facesim.report.load import RunRecord
+from facesim.report.rows import Row
+from facesim.report.words import quantity
+from facesim.runs.forecasts import ForecastRecord
+from facesim.runs.states import RunState
+
+
+class Phase(NamedTuple):
+    """A part of a run: what was forecast, what it was, and their unit as in `facesim.report.measures`."""
+
+    label: str
+    forecast: float
+    measured: float
+    unit: str
+
+    @property
+    def off(self) -> float | None:
+        """forecast / measured - 1; None where there is nothing to divide by."""
+        return self.forecast / self.measured - 1 if self.measured else None
+
+    @property
+    def told(self) -> str:
+        if self.off is None or not math.isfinite(self.off):
+            return "–"
+        if abs(self.off) < 0.0005:
+            return "right"
+        return f"{100 * abs(self.off):.1f} % too {'high' if self.off > 0 else 'low'}"
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """One run against its forecast. `within`: the whole, or where that was not forecast an update, lies in the 80 %
+    interval. `phases` are those that both have.
+    """
+
+    label: str
+    seed: int
+    measurement: str
+    shape: str
+    made: str
+    bound: str
+    low_s: float
+    high_s: float
+    within: bool
+    phases: tuple[Phase, ...]
+
+    def __str__(self) -> str:
+        named = {phase.label: phase for phase in self.phases}
+        told = [
+            f"{label} {quantity(phase.measured, phase.unit)}, forecast {quantity(phase.forecast, phase.unit)} "
+            f"({phase.told})"
+            for label in ("training", "an update", "total")
+            if (phase := named.get(label))
+        ]
+        side = "within" if self.within else "outside of"
+        return (
+            f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join(told)}; {side} its 80 % interval, "
+            f"{quantity(self.low_s, 's')} to {quantity(self.high_s, 's')} in all."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        phases = [{**phase._asdict(), "off": phase.off} for phase in self.phases]
+        return {**asdict(self), "phases": phases}
+
+
+def against_forecasts(rows: Sequence[Row]) -> tuple[Foreseen, ...]:
+    """Each counted run against the forecast that was made before it began; where there was none, against a forecast of
+    the same job that is among the rows.
+    """
+    computed = {_job_of(row.records[0]): row.records[0].forecast for row in rows if row.is_forecast}
+    found = []
+    for row in rows:
+        if row.is_forecast:
+            continue
+        for record in row.counted:
+            forecast = record.forecast or computed.get(_job_of(record))
+            if forecast is not None:
+                found.append(_foreseen(row.label, record, forecast))
+    return tuple(found)
+
+
+def _foreseen(label: str, record: RunRecord, forecast: ForecastRecord) -> Foreseen:
+    phases = tuple(
+        Phase(name, float(said), float(was), unit)
+        for name, said, was, unit in _phases(record, forecast)
+        if was is not None and math.isfinite(was) and (said or was)
+    )
+    total_s = record.result.total_s
+    return Foreseen(
+        label=label,
+        seed=record.result.seed,
+        measurement=record.result.measurement or "run",
+        shape=forecast.shape,
+        made=forecast.made,
+        bound=forecast.bound,
+        low_s=forecast.low_s,
+        high_s=forecast.high_s,
+        within=total_s is not None and forecast.low_s <= total_s <= forecast.high_s,
+        phases=phases,
+    )
+
+
+def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, float, float | None, str]]:
+    result, seen = record.result, record.phases
+    said = forecast.phases
+    if result.measurement == "measured" and result.billing is not None:
+        for label, name, state in (
+            ("waiting for instances", "waiting_s", RunState.STARTING),
+            ("download", "download_s", RunState.DOWNLOADING),
+        ):
+            spans = [span.seconds for span in result.billing.transitions if span.state == state]
+            yield label, said.get(name, 0.0), sum(spans) if spans else None, "s"
+    yield "start-up, to first step", said.get("start_s", 0.0), seen.get("launch_to_first_step_s"), "s"
+    first_step_s = seen.get("first_step_s", 0.0)
+    training_s = None if result.training_s is None else result.training_s - first_step_s
+    yield "training", said.get("training_s", 0.0), training_s, "s"
+    updates = result.updates or 0
+    yield "an update", forecast.update_s, training_s / (updates - 1) if training_s and updates > 1 else None, "s"
+    yield "images/s", forecast.images_per_s, result.images_per_s, "1/s"
+    last_s = said.get("evaluation_s", 0.0) + said.get("upload_s", 0.0)
+    yield "evaluation, and what comes last", last_s, _last_s(record), "s"
+    yield "total", forecast.total_s, result.total_s, "s"
+    if result.measurement == "measured" and result.billing is not None:
+        yield "billed", forecast.cost_usd, result.billing.cost_usd, "USD"
+    wire = result.wire_bytes / updates if result.wire_bytes is not None and updates else None
+    yield "bytes on the wire, an update", forecast.wire_bytes_per_update, wire, "B"
+    yield "staleness, mean", forecast.staleness, _staleness(record), "x"
+
+
+def _last_s(record: RunRecord) -> float | None:
+    """Evaluations, writing the model and, at AWS, uploading: the last of these is only there."""
+    evaluation_s = record.phases.get("evaluation_s")
+    if evaluation_s is None:
+        return None
+    billing = record.result.billing
+    spans = billing.transitions if billing and record.result.measurement == "measured" else ()
+    uploading_s = sum(span.seconds for span in spans if span.state == RunState.UPLOADING)
+    return evaluation_s + record.phases.get("save_s", 0.0) + uploading_s
+
+
+def _staleness(record: RunRecord) -> float | None:
+    counted = record.result.counted
+    if counted is None or not counted.staleness:
+        return None
+    updates = sum(counted.staleness.values())
+    return sum(stale * number for stale, number in counted.staleness.items()) / updates if updates else None
+
+
+def _job_of(record: RunRecord) -> str:
+    """What was asked for, seed apart."""
+    job = record.job
+    experiment = {name: value for name, value in job.experiment.items() if name != "seed"}
+    return json.dumps([job.strategy, job.shape, job.backend, bool(job.spot), experiment], sort_keys=True)

@@ -1,0 +1,123 @@
+"""Forecasts beside what is paid for at AWS, and the job that measures an instance type, at an AWS-shaped endpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from facesim.cli import main
+from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile, Ring, Server, Variable
+from facesim.planning.saved import instances_file
+from facesim.preflight.inputs import prepare_inputs
+from facesim.profiling.profile import profile_file
+from facesim.runs.directory import find_runs
+from facesim.spec.job import make_job
+
+SMALL = ("--image-size", "32")
+
+
+def variable(number: int, shape: tuple[int, ...]) -> Variable:
+    size = 4 * math.prod(shape)
+    return Variable(name=f"v{number}", shape=shape, held_bytes=size, sent_bytes=size)
+
+
+@pytest.fixture
+def profiled(faces: Path) -> Profile:
+    """This machine has a profile of the paper's network on the small faces."""
+    profile = Profile(
+        created="2026-11-26T00:00:00Z",
+        machine=Machine(cores=2, sgemm_gflops=150),
+        model="paper-cnn",
+        batch=32,
+        examples=64,
+        compute=(Compute(batch=8, step_s=0.02, cv=0.05), Compute(batch=32, step_s=0.06, cv=0.05)),
+        variables=(variable(0, (4608, 256)), variable(1, (256,))),
+        server=Server(message_s=1e-4, byte_s=1e-9, saturation_s=0.01),
+        ring=Ring(alpha_s=2e-4, byte_s=3e-10),
+        fixed=FixedTimes(start_s=5, first_step_s=2, evaluation_s=0.3),
+    )
+    job = make_job(data=str(faces), image_size=32)
+    file = profile_file(job, prepare_inputs(job, lambda *_: None))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    profile.save(file)
+    yield profile
+    file.unlink()
+
+
+@pytest.fixture
+def options(faces, tmp_path) -> list[str]:
+    return [*SMALL, "--data", str(faces), "--output", str(tmp_path / "runs")]
+
+
+def test_a_dry_run_shows_the_forecast_beside_what_it_can_cost(endpoint, profiled, options, capsys):
+    kind = ("--backend", "sagemaker", "--instance-type", "ml.m5.xlarge")
+
+    assert main(["compare", *options, *kind, "--workers", "3", "--dry-run"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert "can cost up to $" in told["estimate"]
+    single, cluster, both = told["forecast"]
+    assert single.startswith("forecast: single on ml.m5.xlarge: ") and "8 times in 10; bound by " in single
+    assert cluster.startswith("forecast: ps-async, 3 workers, 1 ps on ml.m5.xlarge: ")
+    assert both.startswith("forecast of all 2 jobs: $")
+
+
+def test_without_a_profile_a_dry_run_says_how_to_have_a_forecast(endpoint, options, faces, capsys):
+    assert main(["run", *options, "--backend", "sagemaker", "--dry-run"]) == 0
+
+    (told,) = json.loads(capsys.readouterr().out)["forecast"]
+    assert told.startswith(f"no forecast: facesim profile --data {faces} --image-size 32 measures this machine")
+
+
+def test_a_dry_run_that_costs_nothing_needs_no_forecast(options, capsys):
+    assert main(["run", *options, "--dry-run"]) == 0
+
+    assert "forecast" not in json.loads(capsys.readouterr().out)
+
+
+def test_a_paid_run_begins_with_its_forecast_and_ends_against_it(endpoint, profiled, options, tmp_path, capsys):
+    assert main(["run", *options, "--backend", "sagemaker", "--instance-type", "ml.m5.xlarge"]) == 0
+
+    told = capsys.readouterr().out
+    assert told.index("can cost up to $") < told.index("notice: forecast: single on ml.m5.xlarge: ")
+    (run,) = find_runs([tmp_path / "runs"])
+    forecast = run.forecast()
+    assert forecast.instance_type == "ml.m5.xlarge" and forecast.total_s > 100
+    assert "its 80 % interval" in " ".join(told.split())
+
+
+def test_the_job_that_measures_a_type_is_short_and_has_a_limit(endpoint, account, profiled, options, tmp_path, capsys):
+    assert main(["calibrate", "--instance-type", "ml.c5.2xlarge", *options, "--dry-run"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    (run,) = told["runs"]
+    request = run["request"]["CreateTrainingJob"]
+    assert request["ResourceConfig"]["InstanceType"] == "ml.c5.2xlarge"
+    assert request["ResourceConfig"]["InstanceCount"] == 1
+    limit_s = request["StoppingCondition"]["MaxRuntimeInSeconds"]
+    assert 180 < limit_s < 1800
+    assert f"can cost up to ${0.408 * limit_s / 3600:.2f}" in told["estimate"]
+    # A little more than two minutes of training, and what is around it.
+    (forecast,) = told["forecast"]
+    assert forecast.startswith("forecast: single on ml.c5.2xlarge: ") and " min " in forecast
+    assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_what_an_emulated_instance_took_is_not_learnt(endpoint, account, profiled, options, tmp_path, capsys):
+    assert main(["calibrate", "--instance-type", "ml.c5.2xlarge", *options]) == 0
+
+    assert "the numbers are emulated: nothing is learnt of ml.c5.2xlarge" in capsys.readouterr().out
+    (job,) = account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+    assert job["TrainingJobStatus"] == "Completed"
+    assert not instances_file().exists()
+
+
+def test_a_type_that_nobody_has_and_a_cost_above_the_cap_are_refused(endpoint, account, profiled, options, capsys):
+    assert main(["calibrate", "--instance-type", "ml.c5.huge", *options]) == 2
+    assert "ml.c5.huge" in capsys.readouterr().err
+    assert main(["calibrate", "--instance-type", "ml.c5.2xlarge", "--max-cost", "0.01", *options]) == 2
+    assert "more than --max-cost 0.01" in capsys.readouterr().err
+    assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []

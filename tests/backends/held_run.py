@@ -1,0 +1,79 @@
+"""A run that a process has, made by hand: its events, samples and logs, and an end when it is asked for one.
+
+    python -m tests.backends.held_run DIRECTORY BACKEND
+
+It prints a line once it has begun. A line `end` on its input completes it, any other is printed by worker-0; SIGTERM
+drains it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from facesim.metrics.files import SampleWriter
+from facesim.runs.directory import Run
+from facesim.runs.events import NodeEnded, StateEntered, Stopping, Submitted, TaskStarted
+from facesim.runs.records import Result
+from facesim.runs.states import Outcome, RunState
+from facesim.spec.job import make_job
+
+FIGURES = {"epoch": 3.0, "examples": 240.0, "images_per_s": 120.0, "loss": 0.5, "held_out_accuracy": 0.75}
+
+
+def main(directory: str, backend: str) -> None:
+    options = {"tags": {"team": "faces"}} if backend == "docker" else {}
+    job = make_job(strategy="ps-async", backend=backend, epochs=10, **options)
+    run = Run.create(Path(directory), job)
+    run.record(Submitted())
+    run.record(StateEntered(state=RunState.TRAINING))
+    run.record(TaskStarted(task="chief-0"))
+    writer = SampleWriter(run.metrics / "chief-0.jsonl", run_id=run.id, host="here", source="training")
+    writer.write(time.time(), "chief", 0, FIGURES)
+    run.log_file("chief-0").write_text("epoch 3\n")
+    run.log_file("worker-0").write_text("first\nand part of a li")
+    asked: list[RunState] = []
+    over = threading.Event()
+
+    def stop(*_: object) -> None:
+        asked.append(RunState.STOPPED)
+        over.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    print("begun", flush=True)
+    threading.Thread(target=_obey, args=(run, over), daemon=True).start()
+    over.wait()
+    state = asked[0] if asked else RunState.COMPLETED
+    if asked:
+        run.record(Stopping(grace_s=1.0))
+    run.record(NodeEnded(outcome=Outcome(state.value.lower())))
+    run.record(StateEntered(state=state))
+    Result(
+        run_id=run.id,
+        job=job.model_dump(),
+        strategy="ps-async",
+        backend=backend,
+        seed=0,
+        state=state,
+        measurement="emulated",
+        held_out_accuracy=0.875,
+        total_s=12.0,
+    ).write(run.result_file)
+    run.claim.release()
+
+
+def _obey(run: Run, over: threading.Event) -> None:
+    for line in sys.stdin:
+        if line == "end\n":
+            over.set()
+            return
+        with run.log_file("worker-0").open("a") as log:
+            log.write(line)
+        print("printed", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

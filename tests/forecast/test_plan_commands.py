@@ -1,0 +1,398 @@
+"""The commands `plan`, `forecast` and `calibrate` from a saved profile, and what reports make of what they leave."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from facesim.cli import main
+from facesim.planning.calibration import calibration_job, learn_type
+from facesim.planning.jobs import forecast_of, record_of, write_forecast
+from facesim.planning.saved import (
+    instances_file,
+    outside_file,
+    residuals_file,
+    saved_hosts,
+    saved_outside,
+    saved_widths,
+)
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
+from facesim.spec.job import make_job
+from facesim.util.files import write_json
+
+
+@pytest.fixture(autouse=True)
+def nothing_learnt(cache):
+    """Each test begins as a user who has calibrated nothing."""
+    for file in (residuals_file(), instances_file(), outside_file()):
+        file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def file(profile, tmp_path) -> Path:
+    file = tmp_path / "profile.json"
+    profile.save(file)
+    return file
+
+
+@pytest.fixture
+def plan(file, tmp_path, capsys):
+    """Runs `facesim plan` from the saved profile, returns its code, output and errors."""
+
+    def run(*options: str) -> tuple[int, str, str]:
+        code = main(["plan", "--profile", str(file), "--runs", str(tmp_path / "runs"), *options])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def ran(directory: Path, job, forecast, factor: float, measurement: str, **changes) -> Run:
+    """A run that took `factor` times as long as was forecast of it, as facesim leaves it."""
+    run = Run.create(directory, job)
+    run.claim.release()
+    forecast.write(run.forecast_file)
+    said = forecast.phases
+    fields = {
+        "run_id": run.id,
+        "job": job.model_dump(mode="json"),
+        "strategy": job.strategy.name,
+        "backend": job.backend.name,
+        "seed": job.experiment.seed,
+        "state": RunState.COMPLETED,
+        "measurement": measurement,
+        "held_out_accuracy": 0.9,
+        "data": {"held_out_examples": 200, "training_examples": 870},
+        "training_s": said["first_step_s"] + factor * forecast.update_s * (forecast.updates - 1),
+        "images_per_s": forecast.images_per_s / factor,
+        "updates": forecast.updates,
+        "phases": {
+            "first_step_s": said["first_step_s"],
+            "launch_to_first_step_s": said["start_s"],
+            "evaluation_s": said["evaluation_s"],
+        },
+        "total_s": factor * forecast.total_s,
+        "instance_type": job.shape.instance_type,
+        "hosts": job.hosts,
+        **changes,
+    }
+    Result.model_validate(fields).write(run.result_file)
+    return run
+
+
+def forecast_for(job, profile):
+    found, kind = forecast_of(job, profile)
+    return record_of(found, profile, kind)
+
+
+def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
+    code, said, _ = plan("--deadline", "2h", "--budget", "$5")
+
+    assert code == 0
+    first = said.splitlines()[0]
+    assert re.match(r"(One machine|A cluster): .+ on ml\.\w+\.\w+, .+ \(.+ to .+\), \$", first)
+    assert "also at the bad end of its interval" in said and "How sure: " in said
+    assert "All numbers are forecast" in said and "not known" in said and "assumed " in said
+    (page,) = (tmp_path / "runs").glob("plan-*.html")
+    html = page.read_text()
+    assert (
+        html.count("<svg") == 2 and "forecast: nothing of this was run" in html and first in html.replace("&#39;", "'")
+    )
+    assert "http" not in re.sub(r'xmlns[^ ]*="[^"]*"|http://www\.w3\.org[^"]*', "", html)
+
+
+def test_the_plan_as_json_has_every_row_and_marks_them(plan):
+    code, said, _ = plan("--json", "--workers", "1..4", "--instance-type", "ml.m5.xlarge", "--strategy", "ps-async",
+                         "--strategy", "single")  # fmt: skip
+
+    content = json.loads(said)
+    assert code == 0 and content["measurement"] == "forecast"
+    assert len(content["rows"]) == 1 + 3 * 2
+    cheapest = content["rows"][content["cheapest"]]
+    assert cheapest["cost_usd"] == min(row["cost_usd"] for row in content["rows"]) and cheapest["front"]
+    assert all(row["low_s"] < row["time_s"] < row["high_s"] for row in content["rows"])
+
+
+def test_one_shape_is_explained_in_words(plan):
+    code, said, _ = plan("--explain", "ps-async:ml.m5.xlarge:4w:2ps")
+
+    assert code == 0
+    assert said.startswith("forecast of ps-async, 4 workers, 2 ps on ml.m5.xlarge, step by step:\n1. Computing")
+    assert "Reiser and Lavenberg" in said and "The bill" in said and "8 times in 10" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--deadline", "2"], "--deadline '2' is no duration without a unit"),
+        (["--budget", "5 EUR"], "--budget '5 EUR' is no amount of money"),
+        (["--workers", "16..1"], "nothing in it"),
+        (["--instance-type", "ml.m5.xlrge"], "did you mean ml.m5.xlarge?; a type of your own goes in a file"),
+        (["--instance-type", "ml.g5.xlarge"], "nobody knows how fast ml.g5.xlarge trains"),
+        (["--model", "compact-cnn"], "is of paper-cnn, and nothing about compact-cnn follows"),
+        (["--precision", "bfloat16"], "is of float32, and nothing about bfloat16 follows"),
+        (["--region", "mars"], "--region 'mars' is not allowed"),
+        (["--explain", "somewhere/else"], "--explain"),
+        (["--strategy", "ps-asnc"], "did you mean ps-async?"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(plan, options, message):
+    code, _, errors = plan(*options)
+
+    assert code == 2
+    assert message in errors and "Traceback" not in errors
+
+
+def test_no_profile_file_and_a_damaged_one_are_told(tmp_path, capsys):
+    assert main(["plan", "--profile", str(tmp_path / "none.json")]) == 2
+    assert "make one with facesim profile" in capsys.readouterr().err
+    (tmp_path / "bad.json").write_text("{")
+    assert main(["plan", "--profile", str(tmp_path / "bad.json")]) == 2
+    assert "make one with facesim profile" in capsys.readouterr().err
+
+
+def test_other_batches_than_were_measured_are_said_to_be(plan):
+    _, said, _ = plan("--batch", "1024", "--strategy", "single")
+
+    assert "It goes beyond what was measured." in said
+    assert "outside of what was measured, 8 to 128" in said
+
+
+def test_prices_of_another_region_are_said_to_be(plan):
+    _, said, _ = plan("--region", "eu-west-1")
+
+    assert "not of eu-west-1: facesim prices refresh --region eu-west-1" in said
+
+
+def test_own_instance_types_and_prices_come_from_a_file(plan, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[instances."lab"]\nvcpu = 16\ncores = 8\nmemory_gib = 64\nrelative_speed = 9\nnetwork_base_gbps = 1\n'
+        "network_peak_gbps = 1\nprice_usd_per_hour = 0.05\n"
+    )
+
+    code, said, errors = plan("--instances", str(own), "--instance-type", "lab", "--instance-type", "ml.m5.xlarge")
+
+    assert code == 0, errors
+    assert said.splitlines()[0].startswith("One machine: single on lab, ")
+
+
+def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):
+    job = make_job(epochs=20)
+    forecast = forecast_for(job, profile)
+    ran(tmp_path / "runs" / "one", job, forecast, 1.0, "emulated")
+
+    _, said, _ = plan("--epochs", "20", "--min-accuracy", "0.8", "--strategy", "single", "--strategy", "ps-async")
+    _, other, _ = plan("--epochs", "21", "--min-accuracy", "0.8")
+
+    assert "accuracy 90.0 % (8" in said.splitlines()[0]
+    assert "from 1 run of one process" in said
+    assert other.startswith("Nothing of ")
+
+
+def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys):
+    options = ["--profile", str(file), "--output", str(tmp_path / "runs"), "--epochs", "20"]
+
+    assert main(["forecast", "--strategy", "single", "--strategy", "ps-async", "--workers", "4", *options]) == 0
+
+    said = capsys.readouterr().out
+    assert "ps-async, 4 workers, 1 ps on ml.m5.2xlarge (sagemaker): forecast, 80 % intervals" in said
+    runs = find_runs([tmp_path / "runs"])
+    assert [run.result().measurement for run in runs] == ["forecast", "forecast"]
+    for run in runs:
+        result, forecast = run.result(), run.forecast()
+        assert result.total_s == forecast.total_s
+        assert result.billing.cost_usd == pytest.approx(forecast.cost_usd, rel=0.02)
+        assert result.training_s == pytest.approx(forecast.phases["training_s"] + forecast.phases["first_step_s"])
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "runs"), "--output", str(page)]) == 0
+    told = capsys.readouterr().out
+    assert "80 % interval of the forecast" in told and "1 forecast" in told
+    assert "ps-async against single (forecast)" in told and "no forecast of accuracy" in told
+    assert "not known whether the replicas" not in told
+
+
+def test_a_forecast_never_stands_among_what_was_run(file, profile, tmp_path, capsys):
+    job = make_job(strategy="ps-async", epochs=20)
+    ran(tmp_path / "runs" / "real", job, forecast_for(job, profile), 1.1, "emulated")
+    options = ["--profile", str(file), "--output", str(tmp_path / "runs")]
+    assert main(["forecast", str(tmp_path / "runs" / "real"), *options]) == 0
+    capsys.readouterr()
+
+    assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
+
+    rows = json.loads(capsys.readouterr().out)["comparison"]["rows"]
+    assert [(row["measurement"], len(row["runs"])) for row in sorted(rows, key=lambda row: row["measurement"])] == [
+        ("emulated", 1),
+        ("forecast", 1),
+    ]
+    assert sorted(row["label"] for row in rows) == ["ps-async", "ps-async (forecast)"]
+
+
+def test_a_run_stands_against_what_was_forecast_of_it_phase_by_phase(profile, tmp_path, capsys):
+    job = make_job(strategy="ps-async", epochs=20)
+    ran(tmp_path / "runs" / "as-said", job, forecast_for(job, profile), 1.0, "emulated")
+    late = make_job(strategy="ps-async", epochs=20, seed=1)
+    ran(tmp_path / "runs" / "late", late, forecast_for(late, profile), 2.0, "emulated")
+
+    assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
+
+    first, second = json.loads(capsys.readouterr().out)["comparison"]["against_forecast"]
+    off = {phase["label"]: phase["off"] for phase in second["phases"]}
+    assert first["within"] and not second["within"]
+    assert off["an update"] == pytest.approx(-0.5) and off["total"] == pytest.approx(-0.5)
+    assert off["start-up, to first step"] == pytest.approx(0)
+    html = (tmp_path / "r.html").read_text()
+    assert "Forecast against run" in html and "50.0 % too low" in html
+
+
+def test_a_run_without_a_forecast_of_its_own_stands_against_one_beside_it(file, profile, tmp_path, capsys):
+    job = make_job(epochs=20)
+    run = ran(tmp_path / "runs" / "real", job, forecast_for(job, profile), 1.25, "emulated")
+    run.forecast_file.unlink()
+    write_forecast(job, profile, tmp_path / "runs" / "said")
+
+    assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
+
+    (seen,) = json.loads(capsys.readouterr().out)["comparison"]["against_forecast"]
+    assert {phase["label"]: phase["off"] for phase in seen["phases"]}["an update"] == pytest.approx(-0.2)
+
+
+def test_calibrating_learns_from_runs_and_later_plans_know(profile, plan, tmp_path, capsys):
+    for seed, factor in enumerate((1.2, 1.25, 1.3, 1.22)):
+        job = make_job(backend="sagemaker", instance_type="ml.m5.xlarge", epochs=200, seed=seed)
+        ran(tmp_path / "runs" / str(seed), job, forecast_for(job, profile), factor, "measured")
+    before = saved_hosts()["ml.m5.xlarge"]
+    options = ("--instance-type", "ml.m5.xlarge", "--strategy", "single", "--json")
+    half_before = json.loads(plan(*options)[1])["rows"][0]["half_width"]
+
+    assert main(["calibrate", str(tmp_path / "runs")]) == 0
+
+    told = capsys.readouterr().out
+    after = saved_hosts()["ml.m5.xlarge"]
+    assert after.relative_speed == pytest.approx(before.relative_speed / 1.235, rel=0.01)
+    assert (after.speed_origin, after.speed_source) == ("measured", "facesim calibrate, from runs at AWS")
+    assert saved_widths().low == pytest.approx(1 - 1 / 1.3, rel=0.01)
+    assert "trains like" in told and str(residuals_file()) in told
+    row = json.loads(plan(*options)[1])["rows"][0]
+    assert row["half_width"] != half_before
+    assert not any("the speed of ml.m5.xlarge is assumed" in text for text in row["assumptions"])
+
+
+def test_a_measured_type_is_known_from_then_on_also_one_that_nobody_knew(profile, plan, tmp_path):
+    plain = make_job(backend="sagemaker", instance_type="ml.g5.xlarge")
+    job = calibration_job(plain, profile)
+    assert job.strategy.name == "single" and job.max_run_s
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 2
+    billing = {
+        "transitions": [
+            {"state": name, "begin_unix_s": begin, "end_unix_s": end, "billable": name != "Starting"}
+            for name, begin, end in (("Starting", 0, 200), ("Downloading", 200, 260), ("Uploading", 400, 405))
+        ],
+        **dict.fromkeys(("hosts", "training_s", "billable_s", "waiting_s", "on_demand_usd", "spot_usd", "cost_usd"), 1),
+    }
+    result = Result(
+        strategy="single", backend="sagemaker", seed=0, state="Completed", measurement="measured", training_s=7.0,
+        updates=1001, phases={"first_step_s": 1.0}, billing=billing,
+    )  # fmt: skip
+
+    speed, outside_s, files = learn_type(result, job, profile)
+
+    # 60 ms a step on this machine, whose kernel is worth two reference cores, and 6 ms there.
+    assert speed == pytest.approx(2 * 10)
+    assert saved_hosts()["ml.g5.xlarge"].relative_speed == pytest.approx(20)
+    assert outside_s == saved_outside() == {"starting_s": 200, "download_s": 60, "upload_s": 5}
+    assert files == [str(instances_file()), str(outside_file())]
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 0
+
+
+def test_emulated_runs_teach_nothing_about_instances(profile, tmp_path, capsys):
+    job = make_job(strategy="ps-async", epochs=20)
+    ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.5, "emulated")
+
+    assert main(["calibrate", str(tmp_path / "runs"), "--json"]) == 0
+
+    content = json.loads(capsys.readouterr().out)
+    assert content["speeds"] == {} and content["outside_s"] == {}
+    assert content["runs"][0]["residual"] == pytest.approx(1 / 1.5 - 1)
+    assert content["kept"] == [str(residuals_file())]
+    assert saved_outside() == {}
+
+
+def test_runs_that_teach_nothing_say_why(file, profile, tmp_path, capsys):
+    job = make_job(epochs=20)
+    write_forecast(job, profile, tmp_path / "runs" / "said")
+    failed = ran(tmp_path / "runs" / "failed", job, forecast_for(job, profile), 1.0, "emulated", state=RunState.FAILED)
+    bare = ran(tmp_path / "runs" / "bare", job, forecast_for(job, profile), 1.0, "emulated")
+    bare.forecast_file.unlink()
+
+    assert main(["calibrate", str(tmp_path / "runs")]) == 2
+
+    told = capsys.readouterr().err
+    assert "said: it is a forecast itself" in told
+    assert f"{failed.id}: it did not complete" in told
+    assert "bare: nothing was forecast of it" in told and "facesim profile" in told
+
+
+def test_calibrating_from_nothing_or_from_both_is_refused(capsys):
+    assert main(["calibrate"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert main(["calibrate", "runs", "--instance-type", "ml.m5.xlarge"]) == 2
+
+
+def test_damage_to_what_was_learnt_is_told(plan):
+    residuals_file().parent.mkdir(parents=True, exist_ok=True)
+    write_json(residuals_file(), {"rows": "none"})
+
+    code, _, errors = plan()
+
+    assert code == 2 and "delete it, or calibrate again" in errors
+
+
+def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp_path, capsys):
+    study = tmp_path / "study.toml"
+    study.write_text('strategy = ["single", "ps-sync"]\nworkers = 3\nepochs = 5\ninstance-type = "ml.c5.xlarge"\n')
+
+    assert main(["forecast", str(study), "--profile", str(file), "--output", str(tmp_path / "runs"), "--json"]) == 0
+
+    shapes = [each["shape"] for each in json.loads(capsys.readouterr().out)]
+    assert shapes == ["single on ml.c5.xlarge", "ps-sync, 3 workers, 1 ps on ml.c5.xlarge"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch = 5\n", "unknown option --epoch"),
+        ("epoch = [5, 6]\n", "unknown option --epoch"),
+        ('epochs = "many"\n', "--epochs 'many' is not allowed"),
+        ("epochs = \n", "cannot be read as TOML"),
+        ('strategy = "ps"\n', "'ps' is not allowed"),
+    ],
+)
+def test_a_toml_file_with_something_wrong_is_told(file, tmp_path, capsys, content, message):
+    study = tmp_path / "study.toml"
+    study.write_text(content)
+
+    assert main(["forecast", str(study), "--profile", str(file), "--output", str(tmp_path / "runs")]) == 2
+
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strategy", "ps-async", "--local-steps", "4"], "--local-steps 4 means nothing"),
+        (["--instance-type", "ml.m5.huge"], "--instance-type 'ml.m5.huge' is not allowed"),
+        (["--instance-type", "ml.g5.xlarge"], "nobody knows how fast ml.g5.xlarge trains"),
+        (["--model", "compact-cnn"], "is of paper-cnn"),
+    ],
+)
+def test_a_job_that_cannot_be_forecast_leaves_nothing(file, tmp_path, capsys, options, message):
+    assert main(["forecast", "--profile", str(file), "--output", str(tmp_path / "runs"), *options]) == 2
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

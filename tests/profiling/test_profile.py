@@ -1,0 +1,156 @@
+"""`facesim profile`: what it measures on this machine, what it keeps, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+
+from facesim.forecast.model import forecast_job
+from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import ClusterShape
+from facesim.profiling import summing
+from facesim.profiling.profile import profile_of
+from facesim.profiling.stages import measure_peers
+from facesim.spec.job import make_job
+from facesim.util.errors import FacesimError
+from tests.conftest import carrying, facesim, wait_until
+
+SMALL = {"model": "plain-cnn", "image_size": 32, "batch": 8}
+
+
+def measure(faces, *more: object):
+    flags = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return facesim("profile", "--data", faces, *flags, *more, timeout_s=550)
+
+
+@pytest.fixture(scope="module")
+def measured(faces) -> Profile:
+    command = measure(faces, "--json")
+    assert command.code == 0, command.errors
+    return Profile.model_validate_json(command.output)
+
+
+@pytest.mark.slow
+def test_it_measures_what_a_forecast_needs(measured):
+    assert [each.batch for each in measured.compute] == [1, 2, 8]
+    for each in measured.compute:
+        assert len(each.repeats_s) == 3
+        assert min(each.repeats_s) <= each.step_s <= max(each.repeats_s)
+        assert each.forward_s > 0
+    assert measured.machine.cores == os.cpu_count()
+    assert measured.machine.sgemm_gflops > 1
+    assert measured.machine.convolution_gflops > 1
+    assert measured.server.saturation_s > 0
+    assert measured.server.message_s > 0
+    # A server that workers ask all the time is not slower than one worker that waits for each answer.
+    assert measured.server.saturated_updates_per_s > 0.8 / measured.parts_s["a step that computes nothing"]
+    assert set(measured.cpu_s_per_update) == {"chief", "worker", "ps"}
+    assert all(seconds > 0 for seconds in measured.cpu_s_per_update.values())
+    assert measured.ring.byte_s > 0
+    assert measured.fixed.start_s > 0
+    assert measured.fixed.evaluation_s == pytest.approx(16 * measured.fixed.evaluation_image_s)
+    assert measured.examples == 64
+    assert measured.disturbed == any("programs used" in note or "hypervisor" in note for note in measured.notes)
+
+
+@pytest.mark.slow
+def test_its_variables_are_the_network_s(measured):
+    trained = [each for each in measured.variables if each.trainable]
+
+    assert measured.param_bytes == sum(each.sent_bytes for each in trained)
+    assert trained[0].shape[:2] == (3, 3)
+    assert trained[-1].shape == (8,)  # as many as there are people
+    pull_s, push_s = measured.service_s(1)
+    assert pull_s.sum() + push_s.sum() == pytest.approx(measured.server.saturation_s)
+
+
+@pytest.mark.slow
+def test_it_is_kept_and_used_again_also_for_more_images_of_the_same_kind(measured, faces, monkeypatch):
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("facesim.profiling.profile.measure_job", started)
+    monkeypatch.setattr("facesim.profiling.profile.measure_peers", started)
+
+    again, file = profile_of(make_job(data=str(faces), **SMALL))
+    more, same_file = profile_of(make_job(data=str(faces), held_out=0.5, **SMALL))
+
+    assert again == measured
+    assert same_file == file
+    assert (more.examples, more.compute) == (40, measured.compute)
+    assert more.fixed.evaluation_s == pytest.approx(40 * measured.fixed.evaluation_image_s)
+    with pytest.raises(AssertionError, match="a process was started"):
+        profile_of(make_job(data=str(faces), **SMALL | {"batch": 16}))
+
+
+@pytest.mark.slow
+def test_a_forecast_can_be_made_from_it(measured):
+    forecast = forecast_job(measured, ClusterShape(strategy="ps-async", workers=2), epochs=3)
+
+    assert 0 < forecast.low_s <= forecast.time_s <= forecast.high_s
+
+
+def test_processes_of_a_ring_are_measured_and_one_that_fails_is_named(faces, tmp_path):
+    from cluster.topology import free_ports
+
+    job, ports = make_job(strategy="allreduce", workers=4), free_ports(12)
+    arguments = [(rank, ports, summing.new_token()) for rank in range(4)]
+    same = summing.new_token()
+
+    found = measure_peers(
+        job, tmp_path / "ring", "facesim.profiling.summing:measure", [(r, ports, same) for r in range(4)], lambda: None
+    ).found
+
+    assert sorted({row["peers"] for row in found}) == [2, 3, 4]
+    assert len(found) == 9
+    assert all(row["seconds"] > 0 for row in found)
+    with pytest.raises(FacesimError, match=r"could not be profiled: worker-\d: ValueError: no ruler"):
+        measure_peers(job, tmp_path / "bad", "tests.profiling.failing:measure", arguments, lambda: None)
+
+
+def test_ctrl_c_leaves_nothing_behind(faces, tmp_path):
+    token, temporary = uuid.uuid4().hex, tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary), "FACESIM_CACHE": str(tmp_path / "cache"), "TOKEN": token}
+    command = [sys.executable, "-m", "facesim", "profile", "--data", str(faces), "--model", "plain-cnn"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(temporary.glob("facesim-profile-*/*/logs/worker-0.log")))
+
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert time.monotonic() - begin < 20
+    assert not carrying(token)
+    assert list(temporary.iterdir()) == []
+    assert list((tmp_path / "cache").rglob("*.json")) == [
+        file for file in (tmp_path / "cache").rglob("*.json") if "profiles" not in file.parts
+    ]
+
+
+def test_what_a_user_got_wrong_is_told_before_anything_starts(tmp_path):
+    missing = facesim("profile", "--data", tmp_path / "nowhere")
+    unknown = facesim("profile", "--model", "no-such-network")
+
+    assert (missing.code, unknown.code) == (2, 2)
+    assert "nowhere" in missing.errors
+    assert "no-such-network" in unknown.errors
+
+
+def test_a_profile_says_what_it_is_in_words(profile):
+    from facesim.profiling.display import lines_of
+
+    text = "\n".join(lines_of(profile.model_copy(update={"disturbed": True, "notes": ("a note",)})))
+
+    assert "a step of 32 images: 60.0 ms" in text
+    assert "20.0 ms of a core for an update" in text
+    assert "note: a note" in text
+    assert "--fresh" in text

@@ -1,0 +1,168 @@
+"""What is looked at before anything starts: the same for a run, for one that goes on, and for a dry run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import psutil
+import pytest
+
+from facesim.cli import main
+from facesim.preflight.checks import CHECKS, preflight
+from facesim.runs.directory import Run
+from facesim.spec.job import Job, make_job
+from facesim.util.disk import probe
+from facesim.util.errors import InputError
+
+SMALL = {"model": "compact-cnn", "image_size": 32}
+
+
+@pytest.fixture
+def blocked(tmp_path) -> Path:
+    """A folder that cannot be made: a file is in its place."""
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "deep"
+
+
+@pytest.fixture
+def words(faces, tmp_path) -> list[str]:
+    """Options of a study in `tmp_path / "runs"`."""
+    return ["--data", str(faces), "--image-size", "32", "--output", str(tmp_path / "runs")]
+
+
+def refusal(capsys, *arguments: object) -> str:
+    assert main([*map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+def resumable(directory: Path, job: Job) -> Run:
+    """A run that was begun and whose command was killed."""
+    run = Run.create(directory, job)
+    run.claim.release()
+    return run
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """A machine in which not even a small head fits."""
+
+    class Memory:
+        total = 1000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+
+
+@pytest.mark.parametrize("how", ["run", "resume", "dry run"])
+def test_every_way_to_start_is_refused_for_the_same_reasons_told_together(
+    how, words, faces, tmp_path, blocked, small_memory, capsys
+):
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[fault]]\nkind = "fill"\nat_s = 1\n')
+    bad = ["--checkpoint-dir", blocked, "--faults", faults]
+    if how == "resume":
+        job = make_job(data=str(faces), **SMALL)
+        run = resumable(tmp_path / "run", job)
+        before = run.job_file.read_text()
+
+        told = refusal(capsys, "run", "--resume", run.directory, *bad)
+
+        assert run.job_file.read_text() == before
+        assert not run.claim.look().held
+    else:
+        told = refusal(capsys, "run", *words, *bad, *(["--dry-run"] if how == "dry run" else []))
+
+        assert not (tmp_path / "runs").exists()
+    assert "things are wrong" in told
+    assert "it cannot fit" in told
+    assert f"--checkpoint-dir {blocked} cannot be written" in told
+    assert "fill would take" in told
+
+
+def test_every_problem_of_every_job_is_told_once(faces, tmp_path, blocked):
+    jobs = [make_job(data=str(faces), seed=seed, checkpoint_dir=str(blocked), **SMALL) for seed in (0, 1)]
+    network = make_job(
+        data=str(faces), strategy="ps-async", backend="docker", image="there-is-no/such:image",
+        faults=[{"kind": "delay", "at_s": 1}], **SMALL,
+    )  # fmt: skip
+
+    with pytest.raises(InputError) as refused:
+        preflight([*jobs, network], [tmp_path / "runs" / str(number) for number in range(3)])
+
+    told = str(refused.value)
+    assert told.count("--checkpoint-dir") == 1
+    assert "delay needs the private network" in told
+    assert "there-is-no/such:image" in told or "engine" in told
+
+
+def test_data_that_cannot_be_used_does_not_hide_what_else_is_wrong(tmp_path, blocked):
+    with pytest.raises(InputError, match=r"(?s)none.*--checkpoint-dir") as refused:
+        preflight([make_job(data=str(tmp_path / "none"), checkpoint_dir=str(blocked))], [tmp_path / "runs" / "one"])
+
+    assert str(refused.value).startswith("2 things are wrong:\n- ")
+
+
+def test_one_problem_is_told_as_it_is(faces, tmp_path, blocked):
+    with pytest.raises(InputError, match="^--checkpoint-dir"):
+        preflight([make_job(data=str(faces), checkpoint_dir=str(blocked), **SMALL)], [tmp_path / "runs" / "one"])
+
+
+def test_an_output_that_cannot_be_written_is_told_by_a_dry_run(words, blocked, capsys):
+    told = refusal(capsys, "run", *words[:-1], blocked, "--dry-run")
+
+    assert "cannot write the run directory" in told and "choose another with --output" in told
+
+
+def test_what_is_looked_at_leaves_nothing(faces, tmp_path):
+    checkpoints = tmp_path / "new" / "checkpoints"
+    job = make_job(data=str(faces), checkpoint_dir=str(checkpoints), **SMALL)
+
+    cleared = preflight([job], [tmp_path / "runs" / "one"])
+
+    assert cleared.planned[0].request is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
+
+
+def test_a_spot_trace_that_is_gone_is_told_before_a_run_goes_on(faces, tmp_path, capsys):
+    trace = tmp_path / "trace.csv"
+    trace.write_text("0,add,a\n60000,remove,a\n")
+    run = resumable(tmp_path / "run", make_job(data=str(faces), spot=True, spot_trace=str(trace), **SMALL))
+    trace.unlink()
+
+    assert "--spot-trace" in refusal(capsys, "run", "--resume", run.directory)
+    assert not run.events()
+
+
+def test_a_dry_run_has_the_notices_of_a_run(words, monkeypatch, capsys):
+    class Memory:
+        total = 60_000  # of which the head of 8 people takes a notable share
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+
+    assert main(["run", *words, "--model", "compact-cnn", "--dry-run"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert any(re.search("head for 8 people takes", notice) for notice in told["notices"])
+
+
+def test_a_disk_without_room_for_heads_is_told(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr("facesim.preflight.checks.free_bytes", lambda folder: 1000)
+
+    cleared = preflight([make_job(data=str(faces), **SMALL)], [tmp_path / "runs" / "one"])
+
+    assert "GB free" in cleared.notices["room"][0]
+
+
+def test_every_check_has_a_name_and_says_what_it_is_for():
+    assert all(check.__doc__ for check in CHECKS.values())
+    assert {"memory", "leakage", "room", "equipment", "cost", "writable", "faults", "spot"} <= CHECKS.keys()
+
+
+def test_a_probe_that_fails_removes_what_it_made(tmp_path, blocked):
+    with pytest.raises(OSError):
+        probe(blocked / "more", 10)
+    with pytest.raises(OSError):
+        probe(tmp_path / "new" / ("x" * 300), 10)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
