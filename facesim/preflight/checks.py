@@ -144,8 +144,8 @@ def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         for name, _ in one.job.groups if not one.job.backend.costs_money else ():
             if gpu := instance(name).accelerator:
                 yield (
-                    f"{name} has a GPU ({gpu}), which --backend {one.job.backend.name} does not emulate: it trains with "
-                    f"what this machine has, and its times say nothing about {name}"
+                    f"{name} has a GPU ({gpu}), which --backend {one.job.backend.name} does not emulate: it trains "
+                    f"with what this machine has, and its times say nothing about {name}"
                 )
 
 

@@ -23,8 +23,9 @@ import psutil
 from facesim.util.errors import InputError, reason
 from facesim.util.files import open_regular, read_text
 
-#: For so long a lock that nobody alive has signed is waited for: `look` has it for a moment.
-_MOMENT_S, _PAUSE_S = 0.5, 0.01
+#: How long a lock that nobody alive has signed is waited for: the tasks of a command and a node that were killed may
+#: take so long to end, and `look` has it for a moment.
+_ENDS_S, _PAUSE_S = 3.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -100,32 +101,14 @@ class Claim:
                 f"cannot write to {self._file.parent}: {reason(error)}; a run directory has to be writable"
             ) from None
         try:
-            self._have(lock)
-        except OSError:
+            self._wait_for(lock)
+        except BaseException:
             lock.close()
-            raise InputError(
-                f"{self._file.parent} is still being run by {Look(True, self._read()).names()}; wait for it, or stop "
-                "it (facesim cancel)"
-            ) from None
+            raise
         before, self._lock = self._read(), lock
         self._write([])
         self.add(os.getpid())
         return f"{names(before[:1])} is gone and did not end the run; its place is taken" if before else None
-
-    def _have(self, lock: IO[bytes]) -> None:
-        """Lock the file for this process alone, even if others look at it now.
-
-        Raises:
-            OSError: somebody has it.
-        """
-        until_s = time.monotonic() + _MOMENT_S
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if Look(True, self._read()).alive or time.monotonic() > until_s:
-                    raise
-                time.sleep(_PAUSE_S)
 
     def look(self) -> Look:
         """Who has the run now. Takes nothing.
@@ -140,6 +123,29 @@ class Claim:
             return Look(False, ())
         except OSError as error:
             raise InputError(f"cannot read {self._file}: {reason(error)}; ask as the user who runs it") from None
+
+    def _wait_for(self, lock: IO[bytes]) -> None:
+        """Get the lock. When nobody who is known to have it is alive, those who are being ended get some time for it.
+
+        Raises:
+            InputError: somebody has it, or the file system has no locks.
+        """
+        until_s = time.monotonic() + _ENDS_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                alive = Look(True, self._read()).alive
+            except OSError as error:
+                raise InputError(
+                    f"cannot lock {self._file}: {reason(error)}; put runs on a file system that has locks (--output)"
+                ) from None
+            if alive or time.monotonic() > until_s:
+                raise InputError(
+                    f"{self._file.parent} is still being run by {names(alive)}; wait for it, or stop it "
+                    "(facesim cancel)"
+                ) from None
+            time.sleep(_PAUSE_S)
 
     @property
     def descriptor(self) -> int:

@@ -295,6 +295,28 @@ def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(end
     assert states(events)[-1] == "Completed"
 
 
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_run_whose_job_goes_on_at_aws_or_has_completed_there_is_not_started_again(
+    endpoint, job, inputs, tmp_path, script, completed
+):
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+    for event in execution.events(0.05):
+        if event is not None and event["event"] == "training_job":
+            break  # as when the command is killed
+    where = BACKENDS["sagemaker"]().open()
+    if completed:
+        script.until.set()
+        assert endpoint.job("facesim-one").ended.wait(20)
+
+    with pytest.raises(
+        InputError, match="facesim attach .*brings home" if completed else "goes on at AWS: `facesim att"
+    ):
+        where.render(job, run.directory, inputs)
+
+    endpoint.job("facesim-one").stop()
+
+
 def test_a_cluster_with_parameter_servers_of_their_own_is_measured_by_what_each_host_has(
     endpoint, faces, inputs, tmp_path, script
 ):

@@ -38,5 +38,5 @@ def test_a_job_that_completed_and_left_no_findings_is_a_failed_run(containers, f
     )
 
     assert result.state == "Failed"
-    assert "the job completed, but not all that it left came home" in result.failure
+    assert "the job completed, but some of its results are missing" in result.failure
     assert told in result.failure

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from facesim.preflight.checks import check_jobs
-from facesim.preflight.inputs import prepare_all
+from facesim.backends.base import Attached
+from facesim.preflight.checks import CHECKS, Planned
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.study.runner import attach, dry_run
@@ -21,7 +21,7 @@ def test_it_is_told_where_a_gpu_that_is_named_is_not_emulated(faces, tmp_path, b
         make_job(backend=backend, data=str(faces), image_size=32, instance_type="ml.g5.xlarge", seed=n) for n in (0, 1)
     ]
 
-    notices = [text for text in check_jobs(jobs, prepare_all(jobs, lambda *_: None), tmp_path) if "GPU" in text]
+    notices = set(CHECKS["accelerators"]([Planned(job, tmp_path) for job in jobs]))
 
     assert len(notices) == told
     assert all(f"--backend {backend} does not emulate" in text for text in notices)
@@ -53,6 +53,6 @@ def test_a_run_of_which_a_part_was_emulated_is_emulated(tmp_path, emulated):
         run.record("emulated", endpoint="http://127.0.0.1:5055")
     run.record("submitted")  # it goes on at AWS
 
-    result = attach(run, Ended(), "measured")
+    result = attach(Attached(run, Ended()))
 
     assert result.measurement == ("emulated" if emulated else "measured")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,29 @@ def test_another_process_with_the_number_of_one_that_is_gone_is_not_taken_for_it
     with pytest.raises(InputError, match="by another process"):
         Claim(tmp_path / ".lock").take()
     claim.release()
+
+
+def test_a_run_whose_command_was_killed_can_be_gone_on_with_at_once(tmp_path):
+    """What it started ends with it, and takes a moment for that."""
+    file = tmp_path / ".lock"
+    command, child = held(file)
+    (first, _) = json.loads(file.read_text())
+    file.write_text(json.dumps([first]))  # a task: nobody has said that it has a part
+    command.kill()
+    command.communicate()
+    threading.Timer(0.5, os.kill, (child, 9)).start()
+
+    claim = Claim(file)
+
+    assert "its place is taken" in claim.take()
+    claim.release()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+    with pytest.raises(InputError, match=r"cannot lock .*\.lock: No locks available; put runs"):
+        Claim(tmp_path / ".lock").take()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from facesim.backends.base import Attached, Backend, Cancelled, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.sagemaker.advice import RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
@@ -34,15 +35,20 @@ class SageMakerBackend(Backend):
     """Sends the request and follows the training job until its results are home."""
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
-        """The request. AWS is asked for the account's number at the most, if a default needs it."""
+        """The request. AWS is asked for the account's number at the most, if a default needs it; of a run that goes on,
+        for its training job, too.
+        """
         if any(takes_all_hosts(fault) for fault in job.faults):
             raise InputError(
                 "`interrupt` in --faults cannot be played at AWS, which takes capacity away itself; "
                 "leave it out, or try it with --backend docker"
             )
-        site = site_of(job.backend, Account(job.backend.region), [kind for kind, _ in job.groups])
+        account, run = Account(job.backend.region), Run(directory)
+        site = site_of(job.backend, account, [kind for kind, _ in job.groups])
         # A run that goes on is another training job, with the checkpoints of the first.
-        lives = sum(isinstance(event, Submitted) for event in Run(directory).events())
+        lives = sum(isinstance(event, Submitted) for event in run.events())
+        if lives:
+            _check_ended(run, account)
         name, lineage = job_name(directory, again=lives), job_name(directory)
         made = training_job_request(job, name, inputs.folders, site, lineage=lineage)
         if wrong := problems("CreateTrainingJob", made.request):
@@ -106,6 +112,33 @@ def _name(target: Target) -> str:
     if not isinstance(name, str):
         raise InputError(f"{target.run.directory} did not become a training job: it ended before one was made")
     return name
+
+
+def _check_ended(run: Run, account: Account) -> None:
+    """Look whether the training job that a run had before is over, for two would train with the same checkpoints.
+
+    Raises:
+        InputError: it goes on at AWS, or has completed there and not come home.
+        AwsError: AWS cannot be asked.
+    """
+    request = run.plan().get("CreateTrainingJob") if run.plan_file.exists() else None
+    if not isinstance(request, dict):
+        return
+    name = request["TrainingJobName"]
+    try:
+        status = describe(account, name)["TrainingJobStatus"]
+    except RefusedError:  # there is none: the command ended before it was made
+        return
+    if status not in OUTCOMES:
+        raise InputError(
+            f"the training job {name} of {run.directory} goes on at AWS: `facesim attach {run.directory}` follows it, "
+            f"`facesim cancel {name}` ends it"
+        )
+    if status == "Completed" and run.result() is None:
+        raise InputError(
+            f"the training job {name} of {run.directory} has completed at AWS: `facesim attach {run.directory}` brings "
+            "home what it left"
+        )
 
 
 BACKEND = SageMakerBackend()
