@@ -44,6 +44,7 @@ from benchmarks.namespaces import Namespaces, why_not
 from cluster.containers.engine import EngineError, capacity
 from facesim.forecast.profile_data import Profile
 from facesim.runs.directory import Run
+from facesim.runs.states import RunState
 from facesim.study.runner import run_study
 from facesim.util.errors import FacesimError, InputError
 from facesim.util.files import write_json, write_text
@@ -119,7 +120,9 @@ def play(shape: DilatedShape, data: str, epochs: int, folder: Path, played: str 
         job = job.model_copy(update={"backend": Namespaces(**job.backend.model_dump())})
     (run,) = run_study([job], folder)
     result = run.result()
-    if result is None or result.state != "Completed":
+    if result and result.state is RunState.STOPPED:
+        raise KeyboardInterrupt
+    if result is None or result.state is not RunState.COMPLETED:
         raise FacesimError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")
     return run
 
