@@ -336,7 +336,7 @@ class Identification(Record):
     gallery_images: int | None = None
     probes: int
     rank_1: float
-    cmc: list[float] | None = Field(None, min_length=1)
+    cmc: list[float] = []
 
 
 class Roc(Record):
