@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
@@ -336,7 +336,7 @@ class Identification(Record):
     gallery_images: int | None = None
     probes: int
     rank_1: float
-    cmc: list[float] | None = Field(None, min_length=1)
+    cmc: list[float] = []
 
 
 class Roc(Record):
