@@ -89,6 +89,7 @@ class DilatedShape(BaseModel):
             backend="docker",
             host_cpus=self.host_cpus,
             host_gbps=self.gbps,
+            threads=max(1, round(self.host_cpus)),
             model=self.model,
             batch=self.batch,
             image_size=self.image_size,
@@ -140,8 +141,10 @@ def shapes_of(source: str) -> tuple[DilatedShape, ...]:
             assert found[-1].cluster
         except pydantic.ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"--shapes {source}: shape {number}: {field}: {first['msg']}") from None
+            # What is not of one field is of the strategy.
+            field = ".".join(str(part) for part in first["loc"]) or "strategy"
+            said, seen = first["msg"].removeprefix("Value error, "), row.get(field) if isinstance(row, dict) else row
+            raise InputError(f"--shapes {source}: shape {number}: {field} is {seen!r}: {said}") from None
     return tuple({shape.name: shape for shape in found}.values())
 
 

@@ -10,7 +10,8 @@ DIR/results what they told, DIR/report.json and DIR/report.md the errors.
 The profile is measured on one processor, as each host has, unless --profile gives files of `facesim profile`. A shape
 file has a table [[shape]] each: strategy, workers, ps, ps_hosts, gbps, model, batch, image_size, host_cpus.
 
-It needs a container engine and facesim's image (`facesim image build`); nothing else should run meanwhile.
+It needs a container engine and facesim's image (`facesim image build`). Where no engine answers, hosts are network
+namespaces (`benchmarks.namespaces`), which needs Linux and root. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ from benchmarks.dilation import (
     shapes_of,
     stamp,
 )
+from benchmarks.namespaces import Namespaces, why_not
 from cluster.containers.engine import EngineError, capacity
 from facesim.forecast.profile_data import Profile
 from facesim.runs.directory import Run
+from facesim.runs.states import RunState
 from facesim.study.runner import run_study
 from facesim.util.errors import FacesimError, InputError
 from facesim.util.files import write_json, write_text
@@ -106,30 +109,56 @@ def foresee(shape: DilatedShape, profile: Profile, epochs: int, file: Path) -> F
     return figures
 
 
-def play(shape: DilatedShape, data: str, epochs: int, folder: Path) -> Run:
-    """Run the shape's job in containers.
+def play(shape: DilatedShape, data: str, epochs: int, folder: Path, played: str = "docker") -> Run:
+    """Run the shape's job, its hosts `played` by containers (`docker`) or by `namespaces`.
 
     Raises:
         FacesimError: it did not complete.
     """
-    (run,) = run_study([shape.job(data, epochs)], folder)
+    job = shape.job(data, epochs)
+    if played == "namespaces":
+        job = job.model_copy(update={"backend": Namespaces(**job.backend.model_dump())})
+    (run,) = run_study([job], folder)
     result = run.result()
-    if result is None or result.state != "Completed":
+    if result and result.state is RunState.STOPPED:
+        raise KeyboardInterrupt
+    if result is None or result.state is not RunState.COMPLETED:
         raise FacesimError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")
     return run
 
 
+def players() -> tuple[str, float]:
+    """What plays the hosts here, and how many processors it has.
+
+    Raises:
+        InputError: neither containers nor namespaces are possible.
+    """
+    try:
+        return "docker", capacity()[0]
+    except EngineError as error:
+        if reason := why_not():
+            raise InputError(f"{error}; and {reason}") from None
+        return "namespaces", float(len(os.sched_getaffinity(0)))
+
+
 def judge(
-    shape: DilatedShape, profile: Profile, data: str, seconds: float, output: Path, round_: int
+    shape: DilatedShape,
+    profile: Profile,
+    data: str,
+    seconds: float,
+    output: Path,
+    round_: int,
+    played: str,
+    cpus: float,
 ) -> dict[str, Any]:
     """One shape's forecast and then its run: what `results` keeps of both."""
     name = f"{shape.name}-{round_}"
-    epochs = epochs_for(shape, profile, seconds, capacity()[0])
+    epochs = epochs_for(shape, profile, seconds, cpus)
     file = output / "forecasts" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     foresee(shape, profile, epochs, file)
-    run = play(shape, data, epochs, output / "runs")
-    return result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
+    run = play(shape, data, epochs, output / "runs", played)
+    return {"played": played} | result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
 
 
 def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: Run) -> dict[str, Any]:
@@ -281,7 +310,7 @@ def _report(
     quiet: bool,
 ) -> dict[str, Any]:
     chosen, given = shapes_of(shapes), _given(profiles)
-    capacity()  # raises where no engine answers, before anything is measured
+    played, cpus = players()
     (output / "results").mkdir(parents=True, exist_ok=True)
     data = data or _rendered(output / "people", max(shape.image_size for shape in chosen))
     tell = (lambda text: click.echo(text, err=True)) if quiet else click.echo
@@ -293,7 +322,7 @@ def _report(
                 tell(f"[round {round_}, {number}/{len(chosen)}] {shape.name}")
                 try:
                     own = profile_of(shape, data, output / "profiles", given)
-                    write_json(file, judge(shape, own, data, seconds, output, round_))
+                    write_json(file, judge(shape, own, data, seconds, output, round_, played, cpus))
                 except FacesimError as error:
                     tell(f"  left out: {error}")
                     continue

@@ -103,7 +103,7 @@ class HostContainer:
             volumes=_mounts(host, request, around.channels),
             user=f"{around.user[0]}:{around.user[1]}",
             **_CONFINED,
-            **_quota(self._cpus),
+            **quota(self._cpus),
             mem_limit=shape.memory_bytes,
             memswap_limit=shape.memory_bytes,
             network=network,
@@ -203,7 +203,7 @@ class HostContainer:
         return said.decode().split()[-1] if said.split() else ""
 
 
-def _quota(cpus: float) -> dict[str, int]:
+def quota(cpus: float) -> dict[str, int]:
     """The share of the processors that a container has, given out in periods that are short.
 
     A tenth of the engine's usual 100 ms: what a host has not used in one period is lost, so a host that is slower than

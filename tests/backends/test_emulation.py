@@ -1,0 +1,44 @@
+"""How a machine is divided among the hosts that it plays."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.containers.host import quota
+from facesim.backends.emulation import emulate
+from facesim.spec.job import make_job
+from facesim.util.errors import InputError
+
+GIB = 2**30
+
+
+def test_hosts_of_a_size_that_is_given_are_scaled_by_one_factor():
+    hosts = {"ml.m5.2xlarge": 4, "ml.c5.xlarge": 2}
+
+    emulation = emulate(hosts, 2, 16 * GIB, host_cpus=1, host_gbps=0.3)
+
+    assert emulation.cpu_factor == pytest.approx(1 / 3)
+    for shape in emulation.shapes.values():
+        assert shape.cpus == pytest.approx(1 / 3)
+        assert shape.bandwidth_bits_per_s == pytest.approx(0.1e9)
+
+
+def test_a_machine_that_is_large_enough_gives_what_was_asked_for():
+    (shape,) = emulate({"ml.m5.2xlarge": 1}, 8, 64 * GIB, host_cpus=2, host_gbps=1.0).shapes.values()
+
+    assert (shape.cpus, shape.bandwidth_bits_per_s) == (2, 1e9)
+
+
+@pytest.mark.parametrize("option", ["host_cpus", "host_gbps"])
+def test_a_host_must_have_something(option):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}.*greater than 0"):
+        make_job(backend="docker", **{option: 0})
+
+
+@pytest.mark.parametrize("cpus", [0.01, 0.05, 1 / 3, 1, 7.5])
+def test_processors_are_given_out_in_short_periods_as_the_kernel_allows_them(cpus):
+    limits = quota(cpus)
+
+    assert limits["cpu_quota"] / limits["cpu_period"] == pytest.approx(cpus, rel=0.01)
+    assert limits["cpu_quota"] >= 1000 and 1000 <= limits["cpu_period"] <= 1_000_000
+    assert cpus < 0.1 or limits["cpu_period"] == 10_000

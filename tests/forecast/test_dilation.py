@@ -1,0 +1,157 @@
+"""The benchmark of the forecast by time dilation: shapes, hosts, what a run tells, forecasts first."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import forecast_docker
+from benchmarks.dilation import (
+    DEFAULT_SHAPES,
+    DilatedShape,
+    Figures,
+    epochs_for,
+    errors_of,
+    forecast_of,
+    host_of,
+    measured,
+    shapes_of,
+)
+from facesim.metrics.files import SampleWriter
+from facesim.runs.directory import Run
+from facesim.runs.records import Counts, Load, Resources, Result
+from facesim.util.errors import InputError
+
+SHAPE = DilatedShape(strategy="ps-async", workers=2, gbps=0.5, model="paper-cnn")
+
+
+def test_the_default_shapes_are_as_different_as_they_are_said_to_be():
+    assert len({shape.name for shape in DEFAULT_SHAPES}) == len(DEFAULT_SHAPES) >= 12
+    assert {shape.workers for shape in DEFAULT_SHAPES} >= {1, 6}
+    assert {shape.ps for shape in DEFAULT_SHAPES if shape.strategy.startswith("ps")} == {1, 2}
+    assert {0.2, 1.0} <= {shape.gbps for shape in DEFAULT_SHAPES}
+    assert len({shape.model for shape in DEFAULT_SHAPES}) == 2
+    assert Counter(shape.strategy for shape in DEFAULT_SHAPES).keys() == {"ps-async", "ps-sync", "allreduce"}
+    for shape in DEFAULT_SHAPES:
+        job = shape.job("rendered", epochs=3)
+        assert (job.backend.host_cpus, job.backend.host_gbps) == (1.0, shape.gbps)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"a table \[\[shape\]\] for each"),
+        ('[[shape]]\nstrategy = "ps-async"\nworkers = 0\ngbps = 1\nmodel = "m"', "shape 1: workers"),
+        ('[[shape]]\nstrategy = "ps-async"\nworkers = 1\ngbps = 1\nmodel = "m"\nspeed = 2', "shape 1: speed"),
+        ('[[shape]]\nstrategy = "magic"\nworkers = 1\ngbps = 1\nmodel = "m"', "shape 1: .*magic"),
+    ],
+)
+def test_a_wrong_file_of_shapes_is_told_before_anything_runs(tmp_path, text, said):
+    file = tmp_path / "shapes.toml"
+    file.write_text(text)
+
+    with pytest.raises(InputError, match=said):
+        shapes_of(str(file))
+
+
+def test_a_host_is_as_fast_as_its_processors_of_this_machine(profile):
+    host = host_of(SHAPE, profile)  # one of the profile's two processors
+
+    forecast, _ = forecast_of(SHAPE, profile.model_copy(update={"cpu_s_per_update": {}}), epochs=3)
+
+    assert (host.cores, host.network_base_gbps, host.bucket_bytes) == (1, 0.5, 0)
+    assert forecast.update_s * SHAPE.workers > 2 * 0.06  # a step takes 60 ms of two
+
+
+def test_a_run_is_as_long_as_was_asked_for_in_this_machines_time(profile):
+    six = SHAPE.model_copy(update={"workers": 6})
+    _, epoch = forecast_of(six, profile, epochs=1)
+
+    epochs = epochs_for(six, profile, seconds=300, cpus=2)
+
+    assert epochs * epoch.training_s / (2 / 6) == pytest.approx(300, rel=0.2)
+    assert epochs_for(six, profile, seconds=0.1, cpus=2) == 3
+
+
+def test_errors_are_relative_but_for_staleness():
+    errors = errors_of(Figures(11.0, 90.0, 100.0, 3.0), Figures(10.0, 100.0, None, 2.8))
+
+    assert asdict(errors) == pytest.approx(
+        {"updates_per_s": 0.1, "training_s": -0.1, "wire_bytes_per_update": None, "staleness": 0.2}
+    )
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A completed run by containers that had half of what their hosts have: two epochs of 40 updates of 32 images, the
+    second of 10 seconds; before the first step 7 MB were received, for updates 80 x 1 MB.
+    """
+    run = Run.create(tmp_path / "run", SHAPE.job("rendered", epochs=2))
+    run.record("emulation", cpu_factor=0.5)
+    begin = time.time()
+    training = SampleWriter(run.metrics / "chief-0.jsonl", run_id=run.id, host="algo-1", source="training")
+    sockets = SampleWriter(run.metrics / "monitor-0.jsonl", run_id=run.id, host="algo-1", source="sockets")
+    for second in range(31):
+        updates = min(80, max(0, (second - 10) * 4))
+        received = 7e6 * min(1, second / 5) + 1e6 * updates
+        sockets.write(begin + second, "worker", 0, {"net_received_bytes": received, "net_sent_bytes": received})
+        if updates and second < 30:
+            training.write(begin + second, "chief", 0, {"updates": updates, "examples": 32 * updates})
+    for epoch, seconds in ((1, 20.0), (2, 10.0)):
+        told = {"epoch": epoch, "updates": 40 * epoch, "examples": 1280 * epoch, "images_per_s": 1280 / seconds}
+        training.write(begin + 10 * (1 + epoch) + 0.5, "chief", 0, told)
+    Result(
+        strategy="ps-async",
+        backend="docker",
+        seed=0,
+        state="Completed",
+        updates=80,
+        phases={"first_step_s": 1.0},
+        total_s=40.0,
+        wire_bytes=87e6,
+        resources={"worker": Resources(net_received_bytes=87e6)},
+        load=Load(foreign_cpu_percent=50.0, steal_percent=0.0),
+        counted=Counts(examples_due=2560, examples=2560, updates=80, last_version=80, staleness={0: 40, 2: 40}),
+    ).write(run.result_file)
+    return run
+
+
+def test_a_run_is_measured_without_its_start_and_without_dilation(run):
+    found = measured(run)
+
+    assert found.cpu_factor == 0.5
+    assert found.figures.updates_per_s == pytest.approx(4 / 0.5)
+    assert found.figures.training_s == pytest.approx(2 * 10 * 0.5)  # as the second epoch
+    assert found.figures.wire_bytes_per_update == pytest.approx(1e6, rel=0.001)
+    assert found.figures.staleness == 1
+    assert found.disturbances and "50 %" in found.disturbances[0]
+
+
+def test_a_run_proves_nothing_that_began_before_its_forecast(run):
+    figures = asdict(Figures(8.8, 9.0, 1.0e6, 1.2))
+    foreseen = {"bound": "compute", "offered_load": 0.5, "half_width": 0.2, "forecast": figures}
+    before, after = ({"unix_s": time.time() + seconds, "utc": ""} for seconds in (-60, 60))
+
+    result = forecast_docker.result_of(SHAPE, 1, {**foreseen, "made": before}, run)
+
+    assert result["errors"]["updates_per_s"] == pytest.approx(0.1)
+    report = forecast_docker.summary([result])
+    assert report["worst"]["training_s"] == pytest.approx(0.1)
+    assert report["disturbed"] == 1
+    assert report["shapes"][0]["inside_interval"]
+    assert any("+10.0 %" in line and "50 %" in line for line in forecast_docker.table(report))
+    with pytest.raises(InputError, match="began before its forecast"):
+        forecast_docker.result_of(SHAPE, 1, {**foreseen, "made": after}, run)
+
+
+def test_a_wrong_profile_is_told_in_a_sentence(tmp_path):
+    none = tmp_path / "none.json"
+
+    ended = CliRunner().invoke(forecast_docker.main, ["--output", str(tmp_path / "out"), "--profile", str(none)])
+
+    assert ended.exit_code == 1
+    assert "cannot be read" in ended.output and "Traceback" not in ended.output
