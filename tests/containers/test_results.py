@@ -39,5 +39,5 @@ def test_a_job_that_completed_and_left_no_findings_is_a_failed_run(containers, f
     result = attach(Attached(run, where.submit(run, made)))
 
     assert result.state == "Failed"
-    assert "the job completed, but some of its results are missing" in result.failure
+    assert "completed, but some of its results are missing" in result.failure
     assert told in result.failure
