@@ -57,6 +57,8 @@ class Table:
         self.worker_batch = np.where(joint, np.ceil(batch / np.maximum(needed, 1)), batch)
         self.compute_s = profile.step_s(self.worker_batch) / self.ratio
         self.served_s = self.served_of(profile, self.worker_batch) / self.ratio
+        chief_s = profile.cpu_s_per_update.get("chief", 0.0) / profile.machine.cores
+        self.dispatch_s = max(profile.dispatch_s, chief_s) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
         self.asynchronous = np.array([shape.strategy == "ps-async" for shape in shapes])
 
@@ -121,7 +123,7 @@ class Speeds:
         whole_s = max(pulls[1].sum(), pushes[1].sum()) / own_link
         near_s = whole_s * (1 - 1 / servers)
         least_s = np.where(asynchronous, whole_s, whole_s * remote)
-        dispatch_s = profile.dispatch_s / table.ratio[rows]
+        dispatch_s = table.dispatch_s[rows]
         compute_s = table.served_s[rows] + dispatch_s
         # That worker also sends to, and hears from, the other servers over the link of its host.
         beside = np.where(own | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
@@ -129,8 +131,10 @@ class Speeds:
         shares = np.where(own | ~asynchronous | (not profile.cpu_s_per_update), 0.0, (1 - 1 / workers) / cores)
         busy = np.zeros_like(workers)
         for _ in range(_ROUNDS):
-            # A worker has a thread for each core of its host; while it computes, a server beside it gets a fair share.
-            factor = (1 + shares * busy) / table.server_core[rows] * _saturation(profile)
+            # A worker has a thread for each core of its host; while it computes, server and chief get a fair share.
+            slower = 1 + shares * busy
+            compute_s = table.served_s[rows] + dispatch_s * slower
+            factor = slower / table.server_core[rows] * _saturation(profile)
             (pull_cpu, pull_link), (push_cpu, push_link) = (
                 (
                     factor[:, None] * (server.message_s * load[0] + server.byte_s / 2 * load[1]),
@@ -145,7 +149,7 @@ class Speeds:
             step_s = _async_step_s(server, compute_s, pull_s, push_s, workers, least_s)
             if not shares.any():
                 break
-            busy = np.minimum(compute_s / step_s, 1.0)
+            busy = np.minimum(table.served_s[rows] / step_s, 1.0)
         # A barrier's link is used in one direction after the other.
         both = np.where(asynchronous, 0.0, push_link.max(1))
         parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1) + both, push_link.max(1)])
