@@ -59,18 +59,18 @@ def main(workers: tuple[int, ...], seeds: int, file: Path | None, path: Path | N
 
 
 def one(profile: Profile, experiment: dict[str, Any], workers: int, seed: int) -> dict[str, Any]:
-    """A real run, the replay of its order, and the forecast."""
+    """The forecast, then a real run and the replay of its order."""
     job = make_job(**experiment, strategy="ps-async", workers=workers, seed=seed)
     inputs = prepare_inputs(job, lambda *_: None)
     with tempfile.TemporaryDirectory(prefix="facesim-bench-") as folder:
+        simulated = simulated_orders(
+            profile, workers, job.shape.ps, updates_of_epoch(job, inputs), job.experiment.epochs,
+            batch=job.update_batch, shared_cores=True, seed=seed,
+        )  # fmt: skip
+        forecast = replay(job, simulated, Path(folder) / "forecast", inputs, lambda: None)
         with run_completed(**experiment, strategy="ps-async", workers=workers, seed=seed) as run:
             real, orders = curve_of(run), read_orders(run.order_file)
         recorded = replay(job, orders, Path(folder) / "recorded", inputs, lambda: None)
-        simulated = simulated_orders(
-            profile, workers, job.shape.ps, updates_of_epoch(job, inputs), job.experiment.epochs,
-            batch=job.update_batch, seed=seed,
-        )  # fmt: skip
-        forecast = replay(job, simulated, Path(folder) / "forecast", inputs, lambda: None)
     curves = {"real": real, "recorded": recorded, "forecast": forecast}
     return {"workers": workers, "seed": seed} | {name: _figures(curve) for name, curve in curves.items()}
 

@@ -1,7 +1,7 @@
 """facesim: the same face-recognition training on one machine and on a cluster, measured and compared honestly.
 
-From Python: `facesim.run`, `facesim.Study`, `facesim.load`, `facesim.compare`; `facesim.api` describes them. They are
-imported when they are first used.
+From Python: `facesim.run`, `facesim.Study`, `facesim.load`, `facesim.compare`, `facesim.forecast`; `facesim.api`
+describes them. They are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, load, run
+    from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, forecast, load, run
     from facesim.util.errors import FacesimError, InputError
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __all__ = [
     "Run",
     "Study",
     "compare",
+    "forecast",
     "load",
     "run",
 ]
@@ -32,6 +33,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "forecast":  # a package of this name, which can be called
+        from importlib import import_module
+
+        return import_module("facesim.forecast")
     if name.endswith("Error"):
         from facesim.util import errors as home
     else:

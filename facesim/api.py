@@ -13,17 +13,16 @@ line, with `_` for `-` and without the dashes: `learning_rate=0.001`. What is wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from facesim.recognition.recognizer import Recognizer
 from facesim.runs import directory
 from facesim.runs.states import RunState
 from facesim.spec import study as spec
 from facesim.spec.job import Job, options
-from facesim.spec.options import without_flags
+from facesim.spec.options import as_in_python
 from facesim.study.observers import JsonLines, Observer, Together
 from facesim.study.runner import dry_run, resume, run_study
 from facesim.util.errors import InputError
@@ -31,22 +30,15 @@ from facesim.util.errors import InputError
 if TYPE_CHECKING:
     import pandas
 
+    from facesim.forecast.profile_data import Profile
     from facesim.report.comparison import Comparison as Report
+    from facesim.runs.forecasts import ForecastRecord
     from facesim.runs.records import Evaluation, Result
 
-__all__ = ["Comparison", "JsonLines", "Observer", "Recognizer", "Run", "Study", "compare", "load", "run"]
+__all__ = ["Comparison", "JsonLines", "Observer", "Recognizer", "Run", "Study", "compare", "forecast", "load", "run"]
 
 #: Where a study leaves its runs.
 OUTPUT = Path("runs")
-
-
-@contextmanager
-def _as_in_python() -> Iterator[None]:
-    """Within it, messages about wrong input name options as Python has them: `learning_rate`."""
-    try:
-        yield
-    except InputError as error:
-        raise error.spelled(without_flags) from error
 
 
 class Run:
@@ -115,6 +107,11 @@ class Run:
         return self._run.evaluations()
 
     @property
+    def forecast(self) -> ForecastRecord | None:
+        """What was forecast of the run: time by phase, dollars, intervals, assumptions; None where it was not."""
+        return self._run.forecast()
+
+    @property
     def frame(self) -> pandas.DataFrame:
         """Every sample of the run, one a row: `run_id, time_unix_s, host, role, task_index, source, name, value, unit`.
 
@@ -152,27 +149,28 @@ class Run:
         Raises:
             InputError: it cannot go on, or not with these changes; nothing has been changed then.
         """
-        with _as_in_python():
+        with as_in_python():
             return Run(resume(self._run, changes, _observers(observers)))
 
     def __repr__(self) -> str:
         return f"<facesim.Run {self.id}: {self.state}>"
 
     def _repr_html_(self) -> str:
+        from facesim.report.notebook import table
+
         result = self.result
         facts: dict[str, Any] = {"run": self.id, "state": self.state, "trained together?": self.verdict}
         if result:
-            accuracy = None if result.held_out_accuracy is None else f"{100 * result.held_out_accuracy:.1f} %"
-            training = None if result.training_s is None else f"{result.training_s:.1f} s"
-            facts |= {"held-out accuracy": accuracy, "training": training, "measurement": result.measurement}
-            facts |= {"why it failed": result.failure}
-        return _table([(name, str(value)) for name, value in facts.items() if value is not None])
+            facts["held-out accuracy"] = result.held_out_accuracy and f"{100 * result.held_out_accuracy:.1f} %"
+            facts["training"] = result.training_s and f"{result.training_s:.1f} s"
+            facts |= {"measurement": result.measurement, "why it failed": result.failure}
+        return table([(name, str(value)) for name, value in facts.items() if value is not None])
 
 
-class Comparison(Sequence[Run]):
+class Comparison:
     """Runs, compared: those of one strategy, backend and shape are one row, their seeds taken together.
 
-    A sequence of its runs.
+    It can be iterated over: its runs.
 
     >>> import facesim
     >>> comparison = facesim.compare("runs")
@@ -187,21 +185,18 @@ class Comparison(Sequence[Run]):
         #: The data behind everything that is shown.
         self.report: Report = compare([run._run for run in self.runs], target_accuracy)
 
-    @overload
-    def __getitem__(self, index: int) -> Run: ...
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
 
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Run, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Run | tuple[Run, ...]:
-        return self.runs[index]
+    def __getitem__(self, number: int) -> Run:
+        return self.runs[number]
 
     def __len__(self) -> int:
         return len(self.runs)
 
     @property
     def verdict(self) -> str:
-        """The comparison in words: a sentence for each row that is compared."""
+        """The comparison in words, a sentence for each row that is compared."""
         return "\n".join(headline.text for headline in self.report.headlines)
 
     @property
@@ -215,10 +210,9 @@ class Comparison(Sequence[Run]):
         together, how its numbers are marked, and the mean of every measure over the seeds. Measures have their units in
         their names.
         """
-        import pandas
+        from facesim.report.notebook import frame
 
-        rows = {row.label: _facts(row) for row in self.report.rows}
-        return pandas.DataFrame.from_dict(rows, orient="index")
+        return frame(self.report)
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain data for `json.dumps`."""
@@ -230,8 +224,7 @@ class Comparison(Sequence[Run]):
         """Write the report, with its plots, as one HTML file that needs nothing else.
 
         Raises:
-            InputError: it cannot be written.
-            DiskFull: there is no room for it.
+            InputError, DiskFull: it cannot be written.
         """
         from facesim.report.html import write_html
 
@@ -242,35 +235,9 @@ class Comparison(Sequence[Run]):
         return f"<facesim.Comparison of {len(self)} runs: {', '.join(row.label for row in self.report.rows)}>"
 
     def _repr_html_(self) -> str:
-        from facesim.report.cells import lines
+        from facesim.report.notebook import html
 
-        head = ("", *(row.label for row in self.report.rows))
-        body = [(line.label, *(cell.text for cell in line.cells)) for line in lines(self.report)]
-        told = "".join(f"<p>{_escape(headline.text)}</p>" for headline in self.report.headlines)
-        return told + _table([head, *body])
-
-
-def _facts(row: Any) -> dict[str, Any]:
-    estimates = {name: row.estimate(name) for name in row.measures}
-    return {
-        "strategy": row.records[0].job.strategy,
-        "backend": row.backend,
-        "seeds": len(row.seeds),
-        "trained_together": row.audit,
-        "measurement": row.measurement,
-        **{name: None if estimate is None else estimate.mean for name, estimate in estimates.items()},
-    }
-
-
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    cells = ("".join(f"<td>{_escape(cell)}</td>" for cell in row) for row in rows)
-    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
-
-
-def _escape(text: str) -> str:
-    from html import escape
-
-    return escape(text)
+        return html(self.report)
 
 
 class Study(spec.Study):
@@ -300,7 +267,7 @@ class Study(spec.Study):
         fixed, varied = dict(base or {}), dict(axes or {})
         for name, value in given.items():
             (varied if _varies(name, value) else fixed)[name] = value
-        with _as_in_python():
+        with as_in_python():
             read = read_faults(faults) if isinstance(faults, str) else faults
             super().__init__(fixed, varied, seeds, read)
             self.jobs()  # what is wrong with them is told now
@@ -315,7 +282,7 @@ class Study(spec.Study):
         Raises:
             InputError: something that was given cannot be used.
         """
-        with _as_in_python():
+        with as_in_python():
             return dry_run(self.jobs(), Path(output))
 
     def run(
@@ -350,7 +317,7 @@ class Study(spec.Study):
         Raises:
             InputError: something that was given cannot be used; then nothing has been started.
         """
-        with _as_in_python():
+        with as_in_python():
             return [Run(run) for run in run_study(self.jobs(), Path(output), _observers(observers))]
 
     def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
@@ -362,7 +329,7 @@ class Study(spec.Study):
         """
         from facesim.baselines.record import study_baselines
 
-        with _as_in_python():
+        with as_in_python():
             return study_baselines(self.jobs(), Path(output))
 
 
@@ -397,9 +364,8 @@ def run(
     Traceback (most recent call last):
     facesim.util.errors.InputError: strategy 'ps-asink' is not allowed: must be one of ...; did you mean ps-async?
     """
-    for name in ("seeds", "axes", "base"):
-        if name in given:
-            raise InputError(f"{name} is of a study: use facesim.Study(...).run()", field=name, value=given[name])
+    if wrong := next((name for name in ("seeds", "axes", "base") if name in given), None):
+        raise InputError(f"{wrong} is of a study: use facesim.Study(...).run()", field=wrong, value=given[wrong])
     several = [name for name, value in {"strategy": strategy, **given}.items() if _varies(name, value)]
     if several:
         told = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
@@ -408,15 +374,50 @@ def run(
     return ended
 
 
+def forecast(
+    strategy: str = "single",
+    *,
+    profile: Profile | Path | str | None = None,
+    backend: str = "sagemaker",
+    output: Path | str = OUTPUT,
+    seed: int = 0,
+    **given: Any,
+) -> Run:
+    """What a job will take, without running it: a run whose numbers are all forecast, and are marked so.
+
+    `compare` shows it beside others; its `forecast` has time by phase, dollars, 80 % intervals, and what was assumed.
+
+    Args:
+        strategy: how replicas train together.
+        profile: what was measured on one machine, or the file that it is in; left out, that of this machine, which is
+            measured now, in a few minutes, if there is none yet.
+        backend: where it would run.
+        output: the folder in which the run gets a directory.
+        given: any other option of a job, such as `workers` and `instance_type`.
+
+    Raises:
+        InputError: something that was given cannot be used, or cannot be forecast.
+    """
+    from facesim.forecast.profile_data import Profile
+    from facesim.planning.jobs import check_profile, write_forecasts
+    from facesim.planning.profiles import have_profile
+
+    (job,) = Study(strategy=strategy, backend=backend, seeds=[seed], **given).jobs()
+    with as_in_python():
+        if profile is None:
+            profile = have_profile(job)
+        elif not isinstance(profile, Profile):
+            profile = Profile.load(Path(profile))
+        check_profile(profile, job, "the profile")
+        (run,) = write_forecasts([(job, profile)], Path(output))
+    return Run(run)
+
+
 def load(path: Path | str) -> Run:
     """The one run at `path`: its directory, or a folder that holds it.
 
     Raises:
         InputError: there is none, or several.
-
-    >>> import facesim
-    >>> facesim.load("runs").state
-    'Completed'
     """
     return Run(directory.find_run(Path(path)))
 

@@ -25,7 +25,8 @@ def find_target(named: str, options: dict[str, str] | None = None) -> Target:
         InputError: it is neither, or the backend does not have such an option.
     """
     if _is_run(named):
-        run = Run.open(Path(named))
+        folder = Path(named)
+        run = Run.open(folder if folder.name not in ("", "..") else folder.resolve())
         return Target(_with(run.job().backend, options or {}), run.id, run)
     if not _NAME.fullmatch(named) or os.path.lexists(named):
         raise InputError(

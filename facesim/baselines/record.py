@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from facesim.baselines import MAX_IMAGES, Score
-from facesim.preflight.inputs import prepare_all
 from facesim.runs.records import Record, read_json, validated
 from facesim.spec.data import DataSpec
 from facesim.spec.job import Job
@@ -103,6 +102,8 @@ def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], lis
     Raises:
         InputError: the data cannot be used.
     """
+    from facesim.preflight.inputs import prepare_all
+
     scores: dict[DataSpec, list[Score]] = {}
     left_out: dict[str, None] = {}
     jobs = list(jobs)

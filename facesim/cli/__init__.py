@@ -25,6 +25,7 @@ from facesim.cli import (
     profile,
     recognition,
     reference,
+    replay,
     runs,
     study,
 )
@@ -174,7 +175,7 @@ def facesim() -> None:
 
 facesim.sections = {
     "Train and compare": (study.compare, study.run, study.report, study.baselines),
-    "Forecast": (plan.plan, forecast.forecast, forecast.calibrate, profile.profile),
+    "Forecast": (plan.plan, forecast.forecast, replay.replay, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (
         recognition.evaluate,

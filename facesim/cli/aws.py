@@ -32,7 +32,17 @@ def policy(name: str, region: str | None, role: str, bucket: str | None, prefix:
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
     jobs run as, or the `trust` of that role."""
     from facesim.backends.sagemaker.policies import policy as written
+    from facesim.spec import aws_names
 
+    for option, given, check in (
+        ("role", role, aws_names.role),
+        ("bucket", bucket, aws_names.bucket),
+        ("prefix", prefix, aws_names.prefix),
+    ):
+        try:
+            given is None or check(given)
+        except ValueError as error:
+            raise InputError(f"--{option} {given} is not allowed: {error}") from None
     account = _account(region)
     places = {
         "PARTITION": account.partition,

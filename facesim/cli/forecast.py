@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,22 +48,14 @@ def forecast(
     A job is a run directory (which is forecast as it was asked for), a TOML file of options, or the options given here,
     which win over both. Without --backend a job is forecast as it would be at AWS.
     """
-    import secrets
-
-    from facesim.planning.jobs import check_profile, write_forecast
+    from facesim.planning.jobs import check_profile, write_forecasts
 
     given = {name: value for name, value in options.items() if value is not None}
     wanted = _jobs_of(jobs, strategies, given, profile_file)
-    stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     profiles = [(job, profile_for(job, profile_file, as_json)) for job in wanted]
     for job, profile in profiles:
         check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
-    runs = []
-    for number, (job, profile) in enumerate(profiles, 1):
-        place = f"-{number}" if len(profiles) > 1 else ""
-        directory = output / f"{stamp}-{job.strategy.name}-seed{job.experiment.seed}-forecast{place}"
-        runs.append(write_forecast(job, profile, directory, own_instances))
-    _print_forecasts(runs, as_json)
+    _print_forecasts(write_forecasts(profiles, output, own_instances), as_json)
 
 
 def profile_for(job: Job, file: Path | None, quiet: bool) -> Profile:

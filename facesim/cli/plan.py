@@ -68,6 +68,8 @@ FILE = click.Path(path_type=Path)
     metavar="SHAPE",
     help="the arithmetic of one shape in words: cheapest, fastest, or ps-async:ml.m5.xlarge:4w:1ps",
 )
+@own("--replay", "replays", type=click.IntRange(0, 20), default=0, show_default=True,
+     help="seeds with which to train here what the recommended shapes would, for their accuracy")  # fmt: skip
 @own("--all", "everything", is_flag=True, common=False, help="print every shape")
 @own("--output", type=FILE, help="HTML file with the plots  [default: in --runs]")
 @own("--config", type=FILE, is_eager=True, expose_value=False, callback=read_config,
@@ -87,6 +89,7 @@ def plan(
     profile_file: Path | None,
     own_instances: Path | None,
     runs: Path,
+    replays: int,
     explain: str | None,
     everything: bool,
     output: Path | None,
@@ -116,7 +119,7 @@ def plan(
         backup_workers=options.pop("backup_workers"),
         local_steps=options.pop("local_steps"),
     )
-    made = _plan(axes, wanted, region, profile_file, own_instances, runs, options, as_json)
+    made = _plan(axes, wanted, region, profile_file, own_instances, runs, replays, options, as_json)
     chosen = None if explain is None else _row_of(made, explain)
     if as_json:
         _print_json(made, chosen)
@@ -144,11 +147,13 @@ def _plan(
     profile_file: Path | None,
     own_instances: Path | None,
     runs: Path,
+    replays: int,
     options: dict[str, Any],
     as_json: bool,
 ) -> Plan:
     import math
     from dataclasses import replace
+    from functools import partial
 
     from facesim.planning.accuracy import accuracies
     from facesim.planning.jobs import check_profile
@@ -175,19 +180,37 @@ def _plan(
         profile = measured_profile(job, as_json)
         check_profile(profile, job, "the profile of this machine")
     notes = [*_of_the_profile(profile, job, profile_file, given), *_of_the_region(region, known, axes)]
-    return make_plan(
+    make = partial(
+        make_plan,
         profile,
         axes,
-        wanted,
         epochs=job.experiment.epochs,
         batch=job.experiment.batch,
         evaluations=math.ceil(job.experiment.epochs / job.experiment.evaluate_every),
         known_hosts=known,
-        accuracies=accuracies(_runs_in(runs), job, shapes),
         widths=saved_widths(),
         outside=saved_outside(),
         notes=notes,
     )
+    if replays:
+        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, shapes))
+        _replay(first, job, runs, replays)
+    return make(wanted, accuracies=accuracies(_runs_in(runs), job, shapes))
+
+
+def _replay(made: Plan, job: Job, runs: Path, seeds: int) -> None:
+    """Replay the shapes that are recommended and whose accuracy nobody knows, those that learn alike once."""
+    from facesim.planning.accuracy import learns_like, replay_shape
+
+    wanted = {}
+    for row in (made.cheapest, made.nearly_fastest, made.fastest):
+        if row is not None and row.accuracy is None:
+            shape = row.forecast.shape
+            wanted.setdefault(learns_like(shape.strategy, shape.model_dump()), shape)
+    for place, shape in enumerate(wanted.values(), 1):
+        echo(f"[{place}/{len(wanted)}] replaying {shape} with {seeds} seed{'s' if seeds > 1 else ''}", err=True)
+        folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-replay-{shape.strategy}-{place}"
+        replay_shape(job, made.profile, shape, folder, seeds)
 
 
 def _check_types(known: dict[str, HostType], names: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.output import console, echo, echo_json
 
 #: Options of an experiment on which its speed depends, and those that say what its data is.
 EXPERIMENT = (
@@ -25,20 +26,18 @@ def profile(fresh: bool, as_json: bool, **options: Any) -> None:
 
     The profile is kept in the cache folder, for this machine, these versions, this network and images of this size.
     """
-    from rich.console import Console
-
     from facesim.profiling.display import lines_of, make_watcher
     from facesim.profiling.profile import profile_of
     from facesim.spec.job import make_job
 
-    watcher = make_watcher(Console(stderr=as_json), quiet=as_json)
+    watcher = make_watcher(console(), quiet=as_json)
     try:
         found, file = profile_of(make_job(**options), fresh=fresh, watcher=watcher)
     finally:
         watcher.close()
     if as_json:
-        click.echo(found.model_dump_json(indent=1))
+        echo_json(found.model_dump(mode="json"))
         return
     for line in lines_of(found):
-        click.echo(line)
-    click.echo(f"kept in {file}")
+        echo(line)
+    echo(f"kept in {file}")

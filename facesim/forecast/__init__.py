@@ -11,3 +11,18 @@ intervals     how far off such forecasts were
 simulate      event simulation, for what formulas cannot: stragglers, mixed hosts, spot, the order of updates
 constants     constants with source and date, in `constants.json`
 """
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    """This package can be called, too: `facesim.forecast(...)` is `facesim.api.forecast`."""
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return import_module("facesim.api").forecast(*given, **named)
+
+
+sys.modules[__name__].__class__ = _Callable

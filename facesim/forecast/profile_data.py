@@ -101,6 +101,8 @@ class Profile(_Frozen):
 
     `compute` is of whole steps of one process, of which `optimizer_s` is what servers do where there are any.
     `dispatch_s` is what it takes the chief of a cluster to have a worker begin a step and to hear that it has ended.
+    `in_step_share` is the share of a worker's time, 0-1, between reading parameters and applying its update, when
+    several workers share this machine's cores: the rest is waiting to be given the next step.
     `parts_s` are the parts of a parameter-server step by name, one worker alone.
     `cpu_s_per_update` are CPU-seconds of each role for an update. `disturbed`: something else used the machine, so that
     the figures are less sure. `drain_steps` is what the end of an epoch cost, in steps; None: as the formula says.
@@ -117,6 +119,7 @@ class Profile(_Frozen):
     compute: tuple[Compute, ...] = Field(min_length=1)
     optimizer_s: float = Field(0.0, ge=0)
     dispatch_s: float = Field(0.0, ge=0)
+    in_step_share: float | None = Field(None, gt=0, le=1)
     variables: tuple[Variable, ...] = Field(min_length=1)
     server: Server
     ring: Ring

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.stats import t
 
+from facesim.forecast.laws import sequential_step_s
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.simulate import AsyncRun, Stragglers, simulate_async
 from facesim.training.order import Order
@@ -46,10 +47,14 @@ def simulated_orders(
     batch: int | None = None,
     relative_speeds: Sequence[float] | None = None,
     stragglers: Stragglers = _NONE,
+    shared_cores: bool = False,
     seed: int = 0,
 ) -> list[Order]:
     """The order of `updates` of each epoch by asynchronous workers, each with a host like the profile's machine, or so
     many times as fast, that compute `batch` examples for an update (the profile's batch, if left out).
+
+    With `shared_cores` all tasks are on the profile's machine, as those of the local backend are: there workers wait
+    longer to be given their next step, and what is not read yet cannot be stale.
 
     Raises:
         InputError: there is no worker, server, update or epoch, or another number of speeds than of workers.
@@ -61,33 +66,39 @@ def simulated_orders(
     if len(speeds) != workers or np.any(speeds <= 0):
         raise InputError(f"relative speeds {list(speeds)} must be {workers} positive numbers, one for each worker")
     pull_s, push_s = profile.service_s(ps)
-    computing_s = (
-        max(float(profile.step_s(np.array(batch or profile.batch))) - profile.optimizer_s, 1e-6) + profile.dispatch_s
-    )
-    return [
-        order_of(
-            # What is begun after the epoch's last batch was handed out is not of this epoch.
-            simulate_async(
-                computing_s / speeds, pull_s.tolist(), push_s.tolist(), updates + workers,
-                cv=max(profile.cv, _LEAST_CV), stragglers=stragglers, seed=seed * 1_000_003 + epoch,
-            ),
-            updates,
-        )
-        for epoch in range(epochs)
-    ]  # fmt: skip
+    computing_s = max(float(profile.step_s(np.array(batch or profile.batch))) - profile.optimizer_s, 1e-6)
+    dispatch_s = profile.dispatch_s
+    if shared_cores and profile.in_step_share is not None:
+        step_s = float(sequential_step_s(computing_s, pull_s, push_s, workers))
+        dispatch_s = step_s * (1 / profile.in_step_share - 1)
+
+    def simulated(count: int, seed: int) -> AsyncRun:
+        return simulate_async(
+            computing_s / speeds, pull_s.tolist(), push_s.tolist(), count,
+            cv=max(profile.cv, _LEAST_CV), stragglers=stragglers, dispatch_s=dispatch_s, seed=seed,
+        )  # fmt: skip
+
+    orders = []
+    for epoch in range(epochs):
+        count, found = updates + workers, None
+        while found is None:  # a slow worker's last update may come after many by others, of the next epoch
+            found, count = order_of(simulated(count, seed * 1_000_003 + epoch), updates, workers), 2 * count
+        orders.append(found)
+    return orders
 
 
-def order_of(run: AsyncRun, updates: int) -> Order:
+def order_of(run: AsyncRun, updates: int, workers: int) -> Order | None:
     """The order of an epoch of `updates` batches, which begins with idle workers and is over when all are applied.
 
-    Batches are handed out as workers ask for them. `run` is of at least so many more updates as there are workers.
+    Batches are handed out as workers ask for them. None where `run` ended before each of the `workers` had made an
+    update that is not of this epoch: it may still have been at work on one that is.
     """
     begun = np.empty(len(run.workers), dtype=np.int64)
     # A worker asks as soon as it has made its update; all together at the beginning.
     begun[np.lexsort((run.workers, run.versions_read))] = np.arange(len(run.workers))
     own = begun < updates
-    if own.sum() < updates:
-        raise InputError(f"an order of {updates} updates needs a simulation of more than {len(run.workers)}")
+    if len(set(run.workers[~own].tolist())) < workers:
+        return None
     # What is left out was begun after all others, so nobody of these has read it.
     return Order(run.workers[own], run.versions_read[own], begun[own])
 

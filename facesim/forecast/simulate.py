@@ -79,7 +79,7 @@ class AsyncRun:
         return np.bincount(self.staleness[self.steady]) / len(self.staleness[self.steady])
 
 
-def simulate_async(
+def simulate_async(  # noqa: PLR0915  one loop of events, which functions would slow down
     compute_s: ArrayLike,
     pull_s: Sequence[float],
     push_s: Sequence[float],
@@ -87,6 +87,7 @@ def simulate_async(
     *,
     cv: float = 0.0,
     stragglers: Stragglers = Stragglers(),
+    dispatch_s: float = 0.0,
     bytes_per_update: float = 0.0,
     seed: int = 0,
 ) -> AsyncRun:
@@ -102,6 +103,8 @@ def simulate_async(
         pull_s, push_s: (servers,) seconds of a server's work on one update.
         cv: spread of computing over its mean; times are log-normal. With 0 workers that are alike stay in step for
             ever, all pulling at the same time; the least spread ends that.
+        dispatch_s: mean seconds from a worker's update until it begins its next step, when it has read nothing:
+            exponential, for it is mostly waiting for the chief; at first workers begin one after another.
     """
     means = np.atleast_1d(np.asarray(compute_s, dtype=float))
     draw = _Computing(means, cv, stragglers, seed)
@@ -113,6 +116,8 @@ def simulate_async(
     due = [math.inf] * len(servers)
     computing: list[tuple[float, int]] = []
     pushing = [0] * count  # whether a worker pushes, rather than pulls
+    begins: list[tuple[float, int]] = []  # of steps that are being handed out
+    waits = _Waits(dispatch_s, seed)
     open_requests = [0] * count
     read = [0] * count
     made, versions, times = [], [], []
@@ -129,9 +134,17 @@ def simulate_async(
             due[server] = now + (waiting[0][0] - virtual[server]) * len(waiting)
 
     for worker in range(count):
-        ask(worker, 0)
+        if dispatch_s:
+            push(begins, (worker * dispatch_s, worker))
+        else:
+            ask(worker, 0)
     while version < updates:
         now = min(due)
+        if begins and begins[0][0] <= now and not (computing and computing[0][0] < begins[0][0]):
+            now, worker = pop(begins)
+            read[worker] = version
+            ask(worker, 0)
+            continue
         if computing and computing[0][0] <= now:
             now, worker = pop(computing)
             ask(worker, 1)
@@ -151,6 +164,9 @@ def simulate_async(
         versions.append(read[worker])
         times.append(now)
         version += 1
+        if dispatch_s:
+            push(begins, (now + waits(), worker))
+            continue
         read[worker] = version
         ask(worker, 0)
     spent = np.array(times)
@@ -174,6 +190,21 @@ class _Computing:
         if not self._factors:
             self._factors = _factors(self._rng, self._AT_ONCE, self._cv, self._stragglers).tolist()
         return self._means[worker] * self._factors.pop()
+
+
+class _Waits:
+    """Exponential times, drawn many at once, independent of those of computing."""
+
+    _AT_ONCE = 65536
+
+    def __init__(self, mean_s: float, seed: int):
+        self._mean_s, self._rng = mean_s, np.random.default_rng((seed, 1))
+        self._times: list[float] = []
+
+    def __call__(self) -> float:
+        if not self._times:
+            self._times = self._rng.exponential(self._mean_s, self._AT_ONCE).tolist()
+        return self._times.pop()
 
 
 def _factors(rng: np.random.Generator, size: int | tuple[int, int], cv: float, stragglers: Stragglers) -> Array:

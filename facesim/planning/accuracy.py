@@ -1,4 +1,4 @@
-"""What accuracy a shape reaches, where a run tells it: time and cost follow from a profile, accuracy does not.
+"""What accuracy a shape reaches, where a run or a replay tells it: it does not follow from a profile.
 
 Strategies whose update is one of every example's gradient, none stale, make the updates of a single process: a run of
 one of them tells for all. Asynchronous workers and averaged ones learn differently for each number of them.
@@ -7,23 +7,29 @@ one of them tells for all. Asynchronous workers and averaged ones learn differen
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from facesim.forecast.intervals import Z80
+from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.search import Accuracy
+from facesim.preflight.inputs import prepare_inputs
+from facesim.profiling.accuracy import curve_of, forecast_accuracy
 from facesim.runs.directory import Run
 from facesim.runs.forecasts import FORECAST
-from facesim.runs.records import JobFields, Result
+from facesim.runs.records import Audit, JobFields, Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
+from facesim.spec.shape import Shape
+from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
 #: Their updates are those of a single process, to rounding (batch statistics and dropout apart).
 AS_SINGLE = ("single", "mirrored", "ps-sync", "allreduce")
 
 #: Fields of an experiment that may be others, and the accuracy is still that of the experiment.
-_WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe"}
+_WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"}
 
 
 def accuracies(runs: Iterable[Run], job: Job, shapes: Sequence[ClusterShape]) -> dict[ClusterShape, Accuracy]:
@@ -35,17 +41,55 @@ def accuracies(runs: Iterable[Run], job: Job, shapes: Sequence[ClusterShape]) ->
             fields, result = JobFields.read(run.job_file), run.result()
         except InputError:
             continue
-        if result is None or result.state is not RunState.COMPLETED or result.measurement == FORECAST:
+        if result is None or result.state is not RunState.COMPLETED:
             continue
         if result.held_out_accuracy is None or _experiment(dict(fields.experiment)) != wanted:
             continue
-        found.setdefault(_learns_like(fields.strategy, fields.shape), []).append(result)
+        found.setdefault(learns_like(fields.strategy, fields.shape), []).append(result)
     told = {key: _pooled(key, results) for key, results in found.items()}
-    keys = {shape: _learns_like(shape.strategy, shape.model_dump()) for shape in shapes} if told else {}
+    keys = {shape: learns_like(shape.strategy, shape.model_dump()) for shape in shapes} if told else {}
     return {shape: told[key] for shape, key in keys.items() if key in told}
 
 
-def _learns_like(strategy: str, shape: Mapping[str, object]) -> tuple[object, ...]:
+def replay_shape(
+    job: Job, profile: Profile, shape: ClusterShape, folder: Path, seeds: int, tick: Callable[[], None] = lambda: None
+) -> list[Run]:
+    """Train in one process what the job would train on a shape, with so many seeds: a run directory each, marked
+    forecast, whose held-out accuracy `accuracies` finds. It takes as long as so many trainings on this machine.
+
+    Raises:
+        InputError: the data cannot be used, or the folder cannot be written.
+        FacesimError: a process failed.
+    """
+    cluster = Shape(workers=shape.workers, ps=shape.ps, instance_type=job.shape.instance_type)
+    strategy = STRATEGIES[shape.strategy]
+    own = {name: getattr(shape, name) for name in ("backup_workers", "local_steps") if name in strategy.model_fields}
+    there = Job(experiment=job.experiment, strategy=strategy(**own), shape=cluster)
+    inputs = prepare_inputs(there, lambda *_: None)
+    forecast_accuracy(there, profile, folder, inputs, seeds=seeds, tick=tick)
+    runs = []
+    for seed in range(seeds):
+        run = Run.open(folder / f"seed-{seed}")
+        outcome, curve = run.outcome(), curve_of(run)
+        found = {name: getattr(outcome, name) for name in ("data", "updates", "examples_seen")} if outcome else {}
+        Result(
+            run_id=run.id,
+            job=run.job().model_dump(mode="json"),
+            strategy=shape.strategy,
+            backend="local",
+            seed=seed,
+            state=RunState.COMPLETED,
+            measurement=FORECAST,
+            held_out_accuracy=curve.held_out_accuracy[-1],
+            sync_audit=Audit(verdict="unknown", evidence=("replayed in one process: there were no replicas",)),
+            **found,
+        ).write(run.result_file)
+        run.claim.release()
+        runs.append(run)
+    return runs
+
+
+def learns_like(strategy: str, shape: Mapping[str, object]) -> tuple[object, ...]:
     """The same for shapes that learn alike."""
     if strategy in AS_SINGLE and not (strategy == "ps-sync" and shape.get("backup_workers")):
         return ("single",)
@@ -72,7 +116,9 @@ def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
         centre = mean
     what = "one process, which strategies without stale gradients learn like" if key == ("single",) else str(key[0])
     workers = f", {key[1]} workers" if len(key) > 1 else ""
-    plural = "" if len(values) == 1 else "s"
-    origin = f"from {len(values)} run{plural} of {what}{workers}"
+    replayed = sum(result.measurement == FORECAST for result in results)
+    parts = [(len(values) - replayed, "run"), (replayed, "replay")]
+    counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in parts if count)
+    origin = f"from {counted} of {what}{workers}"
     low, high = max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
     return Accuracy(mean, low, high, origin)

@@ -108,8 +108,8 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     if all(row.accuracy is None for row in plan.rows):
         yield (
             "accuracy",
-            "not known: a forecast of time says nothing about it; a run of the job, here or anywhere, does "
-            "(--runs names where they are)",
+            "not known: a forecast of time says nothing about it; runs of the job do (--runs names where they are), "
+            "and --replay 3 trains here, in one process, as the recommended cluster would",
         )
     else:
         for text in dict.fromkeys(row.accuracy.origin for row in plan.rows if row.accuracy):
@@ -178,8 +178,8 @@ def _nothing_keeps_it(plan: Plan) -> list[str]:
     told = [f"Nothing of {len(plan.rows):,} shapes keeps {plan.wanted} at the bad end of its interval."]
     if plan.wanted.min_accuracy is not None and all(row.accuracy is None for row in plan.rows):
         told.append(
-            "The accuracy of none is known: run the job once (facesim run) and name its folder with --runs, or leave "
-            "--min-accuracy out."
+            "The accuracy of none is known: --replay 3 finds it here, in one process; or run the job (facesim run) and "
+            "name its folder with --runs."
         )
     told.append(f"The fastest of all: {figures(plan.fastest_of_all)}.")
     told.append(f"The cheapest of all: {figures(plan.cheapest_of_all)}.")

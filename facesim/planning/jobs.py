@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from facesim.backends.emulation import emulate, hosts_of_study
@@ -204,6 +205,17 @@ def write_forecast(job: Job, profile: Profile, directory: Path, own_instances: P
     finally:
         run.claim.release()
     return run
+
+
+def write_forecasts(jobs: Sequence[tuple[Job, Profile]], output: Path, own_instances: Path | None = None) -> list[Run]:
+    """The same of several jobs, each with the profile that it is forecast from, in directories of `output`."""
+    stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
+    runs = []
+    for number, (job, profile) in enumerate(jobs, 1):
+        place = f"-{number}" if len(jobs) > 1 else ""
+        directory = output / f"{stamp}-{job.strategy.name}-seed{job.experiment.seed}-forecast{place}"
+        runs.append(write_forecast(job, profile, directory, own_instances))
+    return runs
 
 
 def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s: float) -> None:

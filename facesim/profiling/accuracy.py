@@ -86,23 +86,26 @@ def forecast_accuracy(
     *,
     seeds: int = 3,
     replayed_epochs: int | None = None,
+    began: Callable[[int], None] = lambda seed: None,
     tick: Callable[[], None] = lambda: None,
 ) -> AccuracyForecast:
     """What accuracy the job will reach, from replays with `seeds` seeds; the profile tells its workers' order.
 
-    With `replayed_epochs` only so many are replayed, and the rest is extrapolated, which the forecast marks.
+    With `replayed_epochs` only so many are replayed, and the rest is extrapolated, which the forecast marks. `began` is
+    told of each seed. Where the job's hosts are all this machine, its workers share the cores.
     """
     budget = job.experiment.epochs
     epochs = min(budget, replayed_epochs or budget)
     curves = []
     for seed in range(seeds):
+        began(seed)
         experiment = job.experiment.model_copy(update={"seed": seed, "epochs": epochs, "evaluate_every": 1})
         own = job.model_copy(update={"experiment": experiment})
         orders = None
         if job.strategy.name == "ps-async":
             orders = simulated_orders(
                 profile, job.shape.workers, job.shape.ps, updates_of_epoch(own, inputs), epochs,
-                batch=job.update_batch, seed=seed,
+                batch=job.update_batch, shared_cores=not job.backend.own_hosts, seed=seed,
             )  # fmt: skip
         curves.append(replay(own, orders, folder / f"seed-{seed}", inputs, tick))
     return accuracy_forecast([curve.held_out_accuracy for curve in curves], budget)

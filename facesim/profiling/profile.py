@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from cluster.hosted.cgroup import available_cpus
 from cluster.topology import free_ports
 from facesim.data.cache import signals_interrupt
@@ -54,6 +56,8 @@ REPEATS, WORKERS = 3, 4
 _WITHIN_S = 300.0
 #: The server of the saturation test is the bottleneck when its core was at least so busy.
 _SATURATED = 0.85
+#: A step that is shorter than this part of its computing alone was not measured as that was: something disturbed one.
+_CONSISTENT = 0.9
 #: The part of an experiment that speed depends on. Data is in it by what images and classes it has.
 _MATTERS = (
     "model", "head", "batch", "augment", "mirror_test", "precision", "cache", "weight_decay", "clip_norm",
@@ -281,6 +285,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         examples=train,
         compute=tuple(_compute(batch, place, first, others) for place, batch in enumerate(batches)),
         optimizer_s=first["optimizer_s"],
+        in_step_share=float(np.clip(cluster["together"]["staleness"] / (WORKERS - 1), 0.05, 1)),
         dispatch_s=cluster["parts_s"]["dispatch"],
         variables=variables,
         server=server,
@@ -330,9 +335,10 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
     idle_s = max(service_s, tests[0]["alone_s"] - parts["dispatch"])
     pushing_s = max(0.0, idle_s - pulling_s)
     step_s = cluster["alone"]["median_s"] - parts["dispatch"]
+    computing_s = parts["compute (in the chief's process)"]
     overlap, latency = 1.0, 1.0
     if cluster["cores"]:  # on one core nothing overlaps, and the worker's own work takes its time from the server's
-        overlap = fits.overlap(step_s, parts["compute (in the chief's process)"], pulling_s, pushing_s)
+        overlap = fits.overlap(step_s, computing_s, pulling_s, pushing_s)
         latency = idle_s / service_s
     found = Server(
         message_s=message_s,
@@ -343,6 +349,9 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
         latency=latency,
     )
     busy, notes = service_s / tests[0]["update_s"], []
+    if step_s < _CONSISTENT * computing_s:
+        found = found.model_copy(update={"overlap": 1.0})
+        notes.append("a step took less than its computing alone: what overlaps cannot be told, nothing is assumed to")
     if cluster["cores"] == 0:
         notes.append("the parameter server shared the cores with its workers: it could not be given one of its own")
     elif busy < _SATURATED:

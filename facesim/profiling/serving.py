@@ -97,7 +97,7 @@ def _train(
     the end was later than if updates had gone on coming at the same rate.
     """
     ahead, served.ahead = served.ahead, at_once if at_once == 1 else 2 * at_once
-    given, times, exhausted_s = 0, list[float](), 0.0
+    given, times, late, exhausted_s = 0, list[float](), list[int](), 0.0
     begin, before = time.perf_counter(), _cpu_s(processes)
 
     def hand_out() -> Any:
@@ -107,8 +107,9 @@ def _train(
             yield batches[0]
         exhausted_s = time.perf_counter()
 
-    for _ in served.train(hand_out()):
+    for result in served.train(hand_out()):
         times.append(time.perf_counter())
+        late.append(result.staleness)
     cpu = _cpu_since(before, processes, len(times))
     steady = [time_s for time_s in times if time_s <= exhausted_s]
     between_s = (steady[-1] - steady[0]) / max(1, len(steady) - 1)
@@ -120,6 +121,7 @@ def _train(
         "median_s": statistics.median(gaps),
         "cpu_s": cpu,
         "updates": len(times),
+        "staleness": statistics.fmean(late[at_once : len(steady)]),
         "drain_steps": max(0.0, late_s / between_s),
     }
 

@@ -12,6 +12,7 @@ verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`
 plots       SVGs, a module for each family of plots
 export      JSON
+notebook    a data frame, a table in HTML
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ def write_report(runs: Iterable[Run], output: Path, target_accuracy: float | Non
     Raises:
         InputError: there is no run that can be read, or `output` cannot be written.
     """
-    from facesim.report.html import write_html
+    from facesim.report.html import check_output, write_html
 
+    check_output(output)  # before the work of drawing
     comparison = compare(runs, target_accuracy)
     write_html(comparison, output)
     return comparison

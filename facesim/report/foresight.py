@@ -39,8 +39,8 @@ class Phase(NamedTuple):
 
 @dataclass(frozen=True)
 class Foreseen:
-    """One run against its forecast. `within`: the whole, or where that was not forecast an update, lies in the 80 %
-    interval. `phases` are those that both have.
+    """One run against its forecast. `within`: its total time lies in the 80 % interval. `disturbed`: other load made it
+    longer. `phases` are those that both have.
     """
 
     label: str
@@ -52,6 +52,7 @@ class Foreseen:
     low_s: float
     high_s: float
     within: bool
+    disturbed: bool
     phases: tuple[Phase, ...]
 
     def __str__(self) -> str:
@@ -65,7 +66,8 @@ class Foreseen:
         side = "within" if self.within else "outside of"
         return (
             f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join(told)}; {side} its 80 % interval, "
-            f"{quantity(self.low_s, 's')} to {quantity(self.high_s, 's')} in all."
+            f"{quantity(self.low_s, 's')} to {quantity(self.high_s, 's')} in all"
+            f"{'; other load disturbed the run, so this says nothing about the forecast' if self.disturbed else ''}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def _foreseen(label: str, record: RunRecord, forecast: ForecastRecord) -> Forese
         bound=forecast.bound,
         low_s=forecast.low_s,
         high_s=forecast.high_s,
+        disturbed=bool(record.result.disturbances),
         within=total_s is not None and forecast.low_s <= total_s <= forecast.high_s,
         phases=phases,
     )

@@ -18,7 +18,7 @@ from facesim.report.words import estimated, quantity
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
 from facesim.util.disk import is_full, no_room
 from facesim.util.errors import DiskFull, InputError, reason
-from facesim.util.files import write_text
+from facesim.util.files import check_replaceable, write_text
 
 _TEMPLATE = "template.html"
 
@@ -69,6 +69,16 @@ def render(comparison: Comparison) -> str:
         max_steal_percent=MAX_STEAL_PERCENT,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def check_output(output: Path) -> None:
+    """Raise InputError if `output` is there and no regular file."""
+    try:
+        check_replaceable(output)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot write the report {output}: {reason(error)}; choose another file with --output"
+        ) from None
 
 
 def write_html(comparison: Comparison, output: Path) -> None:

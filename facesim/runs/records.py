@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
@@ -336,7 +336,7 @@ class Identification(Record):
     gallery_images: int | None = None
     probes: int
     rank_1: float
-    cmc: list[float] = Field(min_length=1)
+    cmc: list[float] = []
 
 
 class Roc(Record):
@@ -360,16 +360,16 @@ class Verification(Record):
     model_config = ConfigDict(extra="allow")
 
     accuracy: float
-    accuracy_se: float
-    folds: int
+    accuracy_se: float | None = None
+    folds: int | None = None
     auc: float
-    eer: float
+    eer: float | None = None
     threshold: float
     genuine_pairs: int
     impostor_pairs: int
-    lowest_far: float
+    lowest_far: float | None = None
     tar_at_far: dict[str, float | None] = {}
-    roc: Roc
+    roc: Roc | None = None
 
 
 class Evaluation(Record):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
+from facesim.util.errors import InputError
 from facesim.util.registry import Registry, resolve
 
 #: Groups in the order in which help shows them.
@@ -122,6 +124,15 @@ def flag(name: str) -> str:
 def without_flags(text: str) -> str:
     """A message with options as Python has them, `learning_rate`, in place of flags, `--learning-rate`."""
     return re.sub(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda found: found[1].replace("-", "_"), text)
+
+
+@contextmanager
+def as_in_python() -> Iterator[None]:
+    """Within it, errors of wrong input name options as Python has them."""
+    try:
+        yield
+    except InputError as error:
+        raise error.spelled(without_flags) from error
 
 
 def fields(model: type[BaseModel], path: tuple[str, ...] = (), prefix: str = "", of: str = "") -> Iterator[Option]:

@@ -109,6 +109,12 @@ def why_unread(error: OSError | ValueError) -> str:
     return "a path that no file can have"  # a NUL, or a character that the file system cannot store
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise NotAFile if what has this name is no regular file; there need be none."""
+    with suppress(FileNotFoundError):
+        _check_regular(os.stat(path).st_mode)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")
@@ -126,8 +132,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         NotAFile: what has the name is no regular file, and is left as it is.
         OSError: it cannot be written.
     """
-    with suppress(FileNotFoundError):
-        _check_regular(os.stat(path).st_mode)
+    check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("moto")
+
+from moto.core.exceptions import JsonRESTError
 
 from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.session import Account
@@ -85,3 +88,25 @@ def follow(run: Run, execution: SageMakerJob, on: Callable[[dict[str, Any]], Non
             on(event)
     execution.close()
     return events
+
+
+@pytest.fixture
+def refuse(endpoint, monkeypatch):
+    """Let the server answer an operation with an error, the first `times` times."""
+
+    def refuse(response: type, operation: str, code: str, message: str = "no", times: int = 10**9) -> list[str]:
+        answer, asked = getattr(response, operation), []
+        count = itertools.count()
+
+        def answered(self):
+            if next(count) < times:
+                asked.append(code)
+                error = JsonRESTError(code, message)
+                error.code = 400
+                raise error
+            return answer(self)
+
+        monkeypatch.setattr(response, operation, answered)
+        return asked
+
+    return refuse

@@ -10,6 +10,8 @@ import sys
 import threading
 
 import pytest
+from moto.logs.responses import LogsResponse
+from moto.sagemaker.responses import SageMakerResponse
 
 from facesim.backends.sagemaker.validation import problems
 from facesim.cli import main
@@ -137,6 +139,21 @@ def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
     assert f"facesim-{ended.id} " in capsys.readouterr().out
 
 
+def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, refuse, capsys, monkeypatch):
+    monkeypatch.setattr("facesim.backends.sagemaker.backend._LOGS_EVERY_S", 0.05)
+    refuse(LogsResponse, "get_log_events", "ServiceUnavailableException", times=8)
+    refuse(SageMakerResponse, "describe_training_job", "ExpiredTokenException", times=2)
+
+    assert main(["logs", str(ended.directory), "--follow"]) == 0
+
+    told = capsys.readouterr().out
+    assert "algo-1  hello from algo-1, attempt 1" in told
+    assert "sign in again; it is asked again" in told
+    assert "AWS itself has trouble" in told
+    refuse(LogsResponse, "get_log_events", "AccessDeniedException")
+    assert main(["logs", str(ended.directory), "--follow"]) != 0
+
+
 def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_path, capsys):
     assert main(["attach", f"facesim-{ended.id}", "--output", str(tmp_path / "elsewhere")]) == 0
 
@@ -236,3 +253,11 @@ def test_policy_prints_what_has_to_be_allowed(endpoint, capsys):
         assert main(["policy", name]) == 0
         assert json.loads(capsys.readouterr().out)["Statement"]
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "option", [["--bucket", "s3://mine/"], ["--bucket", "a..b"], ["--prefix", "../x"], ["--role", "two words"]]
+)
+def test_a_policy_is_not_written_for_names_that_aws_does_not_take(endpoint, capsys, option):
+    assert main(["policy", *option]) == 2
+    assert f"{option[0]} {option[1]} is not allowed" in capsys.readouterr().err

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ProxyConnectionError, SSLError
-from moto.core.exceptions import JsonRESTError
 from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
@@ -30,28 +28,6 @@ QUOTA = (
     "The account-level service limit 'ml.m5.xlarge for training job usage' is 0 Instances, with current utilization of "
     "0 Instances and a request delta of 1 Instances."
 )
-
-
-@pytest.fixture
-def refuse(endpoint, monkeypatch):
-    """Let the server answer an operation with an error, the first `times` times."""
-
-    def refuse(response: type, operation: str, code: str, message: str = "no", times: int = 10**9) -> list[str]:
-        answer, asked = getattr(response, operation), []
-        count = itertools.count()
-
-        def answered(self):
-            if next(count) < times:
-                asked.append(code)
-                error = JsonRESTError(code, message)
-                error.code = 400
-                raise error
-            return answer(self)
-
-        monkeypatch.setattr(response, operation, answered)
-        return asked
-
-    return refuse
 
 
 def told(events: list[dict], what: str) -> list[str]:

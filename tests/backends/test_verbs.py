@@ -327,6 +327,12 @@ def test_what_is_no_run_directory_is_refused_in_words(verb, tmp_path, capsys):
     assert "is not a run directory" in refused(capsys, verb, tmp_path / "none")
 
 
+def test_a_run_may_be_named_from_within(ended, monkeypatch, capsys):
+    monkeypatch.chdir(ended.directory)
+
+    assert facts(capsys, "status", ".")["name"] == ended.id
+
+
 @pytest.mark.parametrize("verb", ["status", "logs", "attach", "cancel"])
 def test_an_option_of_another_backend_is_refused(verb, dead, capsys):
     assert "--region means nothing to --backend" in refused(capsys, verb, dead.directory, "--region", "eu-west-1")

@@ -206,15 +206,25 @@ def a_command_on_a_damaged_run_ends_in_words(fresh, tmp_path, how, name):
         arguments = [name, run]
 
     code = told(facesim_here(*arguments)).code
-    if name not in ("logs", "status", "cancel", "attach"):  # these can be answered where the damage is elsewhere
+    if name not in ("logs", "status", "cancel"):  # these can be answered where the damage is elsewhere
         assert code != 0
 
 
 test_a_command_ends_in_words, test_a_command_ends_in_words_often = some_and_many(
     a_command_on_a_damaged_run_ends_in_words,
     damages(),
-    st.sampled_from(["logs", "status", "cancel", "attach", "resume", "verify", "export", "evaluate"]),
+    st.sampled_from(["logs", "status", "cancel", "resume", "verify", "export", "evaluate"]),
 )
+
+
+@pytest.mark.slow
+@settings(cheap, max_examples=10)
+@given(damages())
+def test_attaching_to_a_damaged_run_ends_in_words(fresh, how):
+    run = fresh()
+    damage(run, *how)
+
+    told(facesim_here("attach", run))  # it has ended: its report is made, if it can be
 
 
 OPTIONS = sorted(option.name for option in group.commands["compare"].params if option.name not in ("config",))

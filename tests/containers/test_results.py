@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from facesim.backends.base import Attached
 from facesim.preflight.inputs import prepare_inputs
 from facesim.runs.directory import Run
 from facesim.spec.backends import BACKENDS
@@ -33,9 +34,9 @@ def test_a_job_that_completed_and_left_no_findings_is_a_failed_run(containers, f
     run = Run.create(tmp_path / "one", job)
     run.record("submitted")
 
-    result = attach(
-        run, where.submit(run, replace(made, request=made.request | {"AlgorithmSpecification": algorithm})), "emulated"
-    )
+    made = replace(made, request=made.request | {"AlgorithmSpecification": algorithm})
+
+    result = attach(Attached(run, where.submit(run, made)))
 
     assert result.state == "Failed"
     assert "the job completed, but some of its results are missing" in result.failure

@@ -250,6 +250,17 @@ def test_a_run_stands_against_what_was_forecast_of_it_phase_by_phase(profile, tm
     assert "Forecast against run" in html and "50.0 % too low" in html
 
 
+def test_a_run_that_other_load_disturbed_is_no_word_against_its_forecast(profile, tmp_path, capsys):
+    job = make_job(epochs=20)
+    run = ran(tmp_path / "run", job, forecast_for(job, profile), 3.0, "emulated", load={"foreign_cpu_percent": 60.0})
+
+    assert main(["report", str(run.directory), "--output", str(tmp_path / "r.html")]) == 0
+
+    assert "other load disturbed the run, so this says nothing" in " ".join(capsys.readouterr().out.split())
+    assert main(["calibrate", str(run.directory)]) == 2
+    assert "it was disturbed: other programs used 60 %" in capsys.readouterr().err
+
+
 def test_a_run_without_a_forecast_of_its_own_stands_against_one_beside_it(file, profile, tmp_path, capsys):
     job = make_job(epochs=20)
     run = ran(tmp_path / "runs" / "real", job, forecast_for(job, profile), 1.25, "emulated")

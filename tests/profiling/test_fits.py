@@ -7,7 +7,7 @@ import pytest
 
 from facesim.forecast.laws import overlapped, ring_s
 from facesim.profiling import fits
-from facesim.profiling.profile import batches_of
+from facesim.profiling.profile import _server, batches_of
 
 
 def test_two_sets_of_variables_tell_what_a_message_and_a_byte_cost():
@@ -62,3 +62,25 @@ def test_three_batches_are_measured_among_them_that_of_the_job(batch):
     assert batches == sorted(batches)
     assert batch in batches
     assert np.all(np.array(batches) >= 1)
+
+
+def cluster(step_s: float, compute_s: float) -> dict:
+    """What the processes of a cluster report of a step that takes so long, with so long a computation."""
+    parts = {"dispatch": 0.002, "dispatch, pull": 0.007, "compute (in the chief's process)": compute_s}
+    saturated = {"update_s": 0.011, "alone_s": 0.022, "cpu_s": {"ps": 0.010}}
+    by_messages = {"update_s": 0.009, "alone_s": 0.02, "cpu_s": {"ps": 0.008}}
+    return {
+        "parts_s": parts, "saturated": saturated, "saturated_by_messages": by_messages, "cores": 1,
+        "alone": {"median_s": step_s + 0.002}, "together": {"drain_steps": 1.0},
+    }  # fmt: skip
+
+
+def test_what_a_disturbed_machine_tells_of_overlap_is_not_believed(profile):
+    believed, _ = _server(profile.variables, cluster(step_s=0.060, compute_s=0.060))
+    doubted, notes = _server(profile.variables, cluster(step_s=0.030, compute_s=0.080))
+
+    assert believed.overlap > 1.5
+    assert doubted.overlap == 1.0
+    assert any("cannot be told" in note for note in notes)
+    assert doubted.saturation_s == pytest.approx(0.010)
+    assert doubted.latency == pytest.approx(2.0)

@@ -7,6 +7,7 @@ import pytest
 
 from facesim.forecast.replay import accuracy_forecast, extrapolated
 from facesim.util.errors import InputError
+from tests.conftest import facesim_here
 
 
 def curve(epochs, left=0.05, falling=0.6, exponent=0.8):
@@ -61,3 +62,23 @@ def test_time_to_an_accuracy_is_epochs_to_it_times_their_seconds():
 def test_replays_that_do_not_fit_together_are_refused(rows):
     with pytest.raises(InputError, match="same number of epochs"):
         accuracy_forecast(rows, 5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--strategy", "independent"), "replay that"),
+        (("--to-accuracy", "2000"), "no accuracy"),
+        (("--model", "compact-cnn", "--profile"), "is of paper-cnn"),
+        (("--replayed-epochs", "2"), "4"),
+    ],
+)
+def test_what_cannot_be_replayed_is_told_before_anything_starts(flags, told, profile, tmp_path, faces):
+    if flags[-1] == "--profile":
+        profile.save(tmp_path / "profile.json")
+        flags = (*flags, tmp_path / "profile.json")
+
+    command = facesim_here("replay", "--data", faces, *flags)
+
+    assert command.code == 2
+    assert told in command.errors

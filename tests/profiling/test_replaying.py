@@ -11,7 +11,7 @@ from facesim.profiling.accuracy import Curve, curve_of, forecast_accuracy, repla
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.training.order import Order, read_orders
-from tests.conftest import completed_run
+from tests.conftest import completed_run, facesim, parse
 from tests.integration.cells import train_cells
 
 #: Without dropout and batch statistics, and with enough updates an epoch that workers are in their stride.
@@ -95,3 +95,22 @@ def test_a_forecast_of_accuracy_marks_what_it_did_not_replay(faces, tmp_path, pr
 
     assert (found.seeds, found.replayed_epochs, len(found.mean), found.extrapolated) == (2, 4, 12, True)
     assert np.all((found.low <= found.mean) & (found.mean <= found.high))
+
+
+def test_the_command_forecasts_accuracy_and_when_it_is_reached(faces, tmp_path, profile):
+    file = tmp_path / "profile.json"
+    profile.model_copy(update={"model": "plain-cnn", "examples": 64, "batch": 4}).save(file)
+    flags = ("--data", faces, "--model", "plain-cnn", "--image-size", 32, "--batch", 4, "--learning-rate", 0.002)
+
+    found = parse(
+        facesim(
+            "replay", *flags, "--workers", 2, "--epochs", 3, "--seeds", 1, "--to-accuracy", 0.01, "--profile", file,
+            "--here", "--json",
+        )
+    )  # fmt: skip
+
+    assert found["measurement"] == "forecast"
+    assert len(found["held_out_accuracy"]["mean"]) == 3
+    assert (found["seeds"], found["extrapolated"]) == (1, False)
+    assert 1 <= found["epochs_to_accuracy"] <= 3
+    assert found["time_to_accuracy_s"] > 0

@@ -9,6 +9,9 @@ import pytest
 
 import facesim
 from facesim.util.errors import InputError
+from tests.forecast.conftest import profile
+
+__all__ = ["profile"]
 
 
 def test_importing_facesim_imports_nothing_else():
@@ -98,3 +101,28 @@ def test_what_is_no_run_is_an_error(tmp_path):
         facesim.load(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         facesim.compare([tmp_path / "nowhere"])
+
+
+def test_a_forecast_is_a_run_whose_numbers_are_marked_so(tmp_path, profile):
+    run = facesim.forecast(
+        "ps-async", workers=4, instance_type="ml.m5.2xlarge", model=profile.model, profile=profile, output=tmp_path
+    )
+
+    assert (run.state, run.result.measurement) == ("Completed", "forecast")
+    assert run.forecast.low_s < run.forecast.total_s < run.forecast.high_s
+    assert run.job.shape.workers == 4
+    comparison = facesim.compare(run)
+    assert list(comparison.frame["measurement"]) == ["forecast"]
+
+
+def test_a_forecast_of_another_network_than_the_profile_s_is_refused(tmp_path, profile):
+    with pytest.raises(InputError, match="the profile is of paper-cnn") as refused:
+        facesim.forecast("single", model="resnet-small", profile=profile, output=tmp_path)
+
+    assert "--" not in str(refused.value)
+
+
+def test_the_package_of_the_name_is_still_a_package():
+    from facesim.forecast.model import forecast_job
+
+    assert facesim.forecast.model.forecast_job is forecast_job

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from facesim.backends.base import Attached, Backend, Cancelled, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
-from facesim.backends.sagemaker.advice import RefusedError
+from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
@@ -25,7 +26,7 @@ from facesim.runs.events import Submitted
 from facesim.runs.states import state_of_sagemaker
 from facesim.spec.backends import BackendSpec
 from facesim.spec.job import Job
-from facesim.util.errors import InputError
+from facesim.util.errors import FacesimError, InputError
 
 #: How often what hosts print is asked for.
 _LOGS_EVERY_S = 2.0
@@ -77,16 +78,28 @@ class SageMakerBackend(Backend):
 
     def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
         account, name = Account(target.backend.region), _name(target)
-        tail = LogTail(account.client("logs"), name)
-        while True:
-            ended = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
-            with asking("read the training job's logs"):
-                for line in tail.new():
+        tail, told, ended = LogTail(account.client("logs"), name), "", False
+        while not ended:
+            try:
+                over = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
+                with asking("read the training job's logs"):
+                    lines = list(tail.new())
+            except FacesimError as error:
+                if not follow or isinstance(error, (DeniedError, RefusedError)):
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    yield Line("AWS", f"{told}; it is asked again", time.time())
+                with suppress(FacesimError):  # the user may have signed in again
+                    account.renew()
+                    tail.logs = account.client("logs")
+            else:
+                for line in lines:
                     if source in (None, line.host):
                         yield Line(line.host, redacted(line.text), line.time_unix_s)
-            if ended or not follow:
-                return
-            time.sleep(_LOGS_EVERY_S)
+                ended, told = over or not follow, ""
+            if not ended:
+                time.sleep(_LOGS_EVERY_S)
 
     def cancel(self, target: Target) -> Cancelled:
         """Ask AWS to stop the job. It may save and upload for two minutes more, which is not waited for."""

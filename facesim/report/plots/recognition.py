@@ -9,28 +9,30 @@ from facesim.report.comparison import Comparison
 from facesim.report.plots.drawing import colours, drawing, legend
 
 
-def _evaluated(comparison: Comparison, protocol: str) -> list[list[tuple[str, str, int, dict[str, Any]]]]:
-    """Label, colour, place among the row's and what was found, for each run's newest evaluation by `protocol`: a list
-    for each test, for what was found on other images is drawn apart. Of a row's seeds each may have images of its own.
+def _evaluated(
+    comparison: Comparison, protocol: str, needed: tuple[str, ...]
+) -> list[list[tuple[str, str, int, dict[str, Any]]]]:
+    """Label, colour, place among the row's and what was found, for each run's newest evaluation by `protocol`, if it
+    has what is `needed`, which an earlier facesim did not keep: a list for each test, for what was found on other
+    images is drawn apart. Of a row's seeds each may have images of its own.
     """
     found: dict[tuple[Any, ...], list[tuple[str, str, int, dict[str, Any]]]] = {}
     places: Counter[tuple[Any, ...]] = Counter()
     for row, colour in zip(comparison.rows, colours(comparison), strict=True):
         for record in row.counted:
             newest = list(record.evaluations.values())[-1] if record.evaluations else {}
-            if protocol not in newest:
+            own = newest.get(protocol) or {}
+            if any(own.get(name) in (None, []) for name in needed):
                 continue
             test = (newest["data"], newest.get("pairs"), comparison.test_of(row))
-            found.setdefault(test, []).append(
-                (f"{row.label}, {newest['data']}", colour, places[row, test], newest[protocol])
-            )
+            found.setdefault(test, []).append((f"{row.label}, {newest['data']}", colour, places[row, test], own))
             places[row, test] += 1
     return list(found.values())
 
 
 def roc(comparison: Comparison) -> str | None:
     """True against false accept rate, from the lowest false accept rate that the pairs can tell."""
-    curves = _evaluated(comparison, "verification")
+    curves = _evaluated(comparison, "verification", ("roc", "eer", "lowest_far"))
     if not curves:
         return None
     with drawing("roc-plot", "true against false accept rate", (6.2, 3.7 * len(curves))) as (figure, svg):
@@ -55,7 +57,7 @@ def roc(comparison: Comparison) -> str | None:
 
 def cmc(comparison: Comparison) -> str | None:
     """Share of probes whose identity is among the k likest of the gallery."""
-    curves = _evaluated(comparison, "identification")
+    curves = _evaluated(comparison, "identification", ("cmc",))
     if not curves:
         return None
     with drawing("cmc-plot", "identification against rank", (6.2, 3.7 * len(curves))) as (figure, svg):

@@ -1,0 +1,108 @@
+"""The command that forecasts accuracy: `replay`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.output import console, echo, echo_json
+from facesim.cli.parsing import Choice
+from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile
+from facesim.spec.strategies import STRATEGIES
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.forecast.profile_data import Profile
+    from facesim.forecast.replay import AccuracyForecast
+    from facesim.spec.job import Job
+
+#: What says on what cluster, and how an update's rate follows from it. A joint strategy's seed is one of --seeds.
+_CLUSTER = ("workers", "ps", "local_steps", "scale_lr", "warmup_epochs", "instance_type")
+
+
+@click.command(cls=GroupedCommand)
+@own("--strategy", type=Choice(list(STRATEGIES)), default="ps-async", show_default=True, group="Training",
+     help="how replicas train together")  # fmt: skip
+@job_options(only=(*(name for name in OF_THE_EXPERIMENT if name != "seed"), *_CLUSTER))
+@own("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, group="Training",
+     help="replays, with seeds 0, 1, ...; the interval is over them")  # fmt: skip
+@own("--replayed-epochs", type=click.IntRange(4), group="Training",
+     help="replay only so many epochs and extrapolate the rest  [default: all]")  # fmt: skip
+@own("--to-accuracy", help="also say when this held-out accuracy is reached, such as 0.95 or 95 %")
+@own("--here", is_flag=True, help="forecast --backend local, whose workers share this machine's cores, not AWS")
+@own("--profile", "profile_file", type=FILE, help="the profile  [default: this machine's, measured if there is none]")
+@own("--json", "as_json", is_flag=True, help="print JSON for machines")
+@help_all()
+def replay(
+    strategy: str,
+    seeds: int,
+    replayed_epochs: int | None,
+    to_accuracy: str | None,
+    here: bool,
+    profile_file: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Forecast the accuracy of a cluster: one process makes its updates in the order in which the cluster would.
+
+    It takes as long as training alone does, whatever the number of workers, and nothing but this machine.
+    """
+    from facesim.data.cache import signals_interrupt
+    from facesim.forecast.profile_data import Profile
+    from facesim.planning import quantities
+    from facesim.planning.jobs import check_profile
+    from facesim.preflight.inputs import prepare_inputs
+    from facesim.profiling.accuracy import forecast_accuracy
+    from facesim.spec.job import make_job
+
+    target = None if to_accuracy is None else quantities.share(to_accuracy, "--to-accuracy")
+    if strategy == "independent":
+        raise InputError("--strategy independent trains nothing together: its accuracy is that of single; replay that")
+    job = make_job(strategy=strategy, backend="local" if here else "sagemaker", **options)
+    inputs = prepare_inputs(job, lambda *_: None)
+    profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)
+    check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
+
+    def began(seed: int) -> None:
+        if not as_json:
+            console().print(f"replaying {strategy}, seed {seed}", highlight=False)
+
+    with signals_interrupt(), tempfile.TemporaryDirectory(prefix="facesim-replay-") as folder:
+        found = forecast_accuracy(
+            job, profile, Path(folder), inputs, seeds=seeds, replayed_epochs=replayed_epochs, began=began
+        )
+    reached_s = None if target is None else _time_to_s(found, target, job, profile)
+    if as_json:
+        rows = {name: getattr(found, name).tolist() for name in ("mean", "low", "high")}
+        facts = {"seeds": found.seeds, "replayed_epochs": found.replayed_epochs, "extrapolated": found.extrapolated}
+        reached = {"epochs_to_accuracy": target and found.epochs_to(target), "time_to_accuracy_s": reached_s}
+        echo_json({"measurement": "forecast", "held_out_accuracy": rows, **facts, **(reached if target else {})})
+        return
+    _print(found)
+    if target is not None:
+        when = "not within these epochs" if reached_s is None else f"after {found.epochs_to(target)} epochs"
+        after = "" if reached_s is None else f", {reached_s:.0f} s from the submission"
+        echo(f"{100 * target:.4g} % is reached {when}{after} (forecast)")
+
+
+def _time_to_s(found: AccuracyForecast, target: float, job: Job, profile: Profile) -> float | None:
+    """From the forecast's epochs and seconds: statistical times hardware efficiency."""
+    from facesim.planning.jobs import forecast_of
+
+    phases = forecast_of(job, profile)[0].phases
+    epoch_s = (phases.training_s + phases.evaluation_s) / job.experiment.epochs
+    return found.time_to_s(target, epoch_s, phases.waiting_s + phases.download_s + phases.start_s)
+
+
+def _print(found: AccuracyForecast) -> None:
+    count = len(found.mean)
+    shown = sorted({*range(0, count, max(1, count // 10)), found.replayed_epochs - 1, count - 1})
+    echo(f"\nforecast of held-out accuracy, {found.seeds} seed{'s' * (found.seeds > 1)}, 80 % interval for a run")
+    for place in shown:
+        mark = "  extrapolated" if place >= found.replayed_epochs else ""
+        interval = f"  {100 * found.low[place]:5.1f} to {100 * found.high[place]:.1f} %" if found.seeds > 1 else ""
+        echo(f"  epoch {place + 1:4}  {100 * found.mean[place]:5.1f} %{interval}{mark}")
