@@ -171,7 +171,8 @@ class Speeds:
         self.offered[rows] = workers * demand_s / (compute_s + demand_s)
         gradients = np.where(asynchronous, 1.0, workers)
         self.link_bytes[rows] = np.maximum(pulls[1], pushes[1]).max() * remote * gradients
-        self.wire_bytes[rows] = (pulls[1].sum() + pushes[1].sum()) * gradients
+        wrapping = constants("grpc_message").values["bytes"] * (pulls[0].sum() + pushes[0].sum())
+        self.wire_bytes[rows] = (pulls[1].sum() + pushes[1].sum() + wrapping) * gradients
         bottleneck = np.array([SERVER_CPU, NETWORK_OUT, NETWORK_IN])[parts.argmax(0)]
         self.bound[rows] = np.where(
             parts.max(0) * np.where(asynchronous, 1.0, workers) > self.update_s[rows] / 2, bottleneck, COMPUTE
