@@ -410,24 +410,24 @@ def shared_hosts_updates_per_s(
 ) -> Array:
     """Updates a second of asynchronous workers, some of whom share their hosts with other tasks.
 
-    X = sum over kinds of hosts: n min(x, max(0, c - X e) / u). A worker that has its host to itself makes `free_per_s`
-    = x steps a second; one beside tasks that need e CPU-seconds for each of all X updates has what they leave of c
-    cores for steps of u CPU-seconds. No worker waits for another, so those that are free make up for the others.
+    X = sum over kinds of hosts: n min(x, max(0, c - X e) / u). A worker that had its host to itself would make
+    `free_per_s` = x steps a second; one beside tasks that need e CPU-seconds for each of all X updates has what they
+    leave of c cores for steps of u CPU-seconds. No worker waits for another, so the free make up for the others.
 
     Args:
-        free_per_s, worker_cpu_s, cores: (...) of each worker and each host.
-        counts, beside_cpu_s: (..., kinds) hosts of each kind, and CPU-seconds of an update of all tasks beside a worker
-            on one.
+        free_per_s, counts, beside_cpu_s: (..., kinds) of each kind of host: steps a second of its worker, how many
+            there are, CPU-seconds of an update of all tasks beside a worker.
+        worker_cpu_s, cores: (...) of every worker and host.
 
     Source: the utilisation law (Denning and Buzen, 1978), host by host.
     """
     free, counts, beside = (np.asarray(each, dtype=float) for each in (free_per_s, counts, beside_cpu_s))
     worker, cores = np.asarray(worker_cpu_s, dtype=float)[..., None], np.asarray(cores, dtype=float)[..., None]
-    low, high = np.zeros(counts.shape[:-1]), (counts.sum(axis=-1) * free)
+    low, high = np.zeros(counts.shape[:-1]), (counts * free).sum(axis=-1)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         left = np.maximum(cores - middle[..., None] * beside, 0.0)
-        made = (counts * np.minimum(free[..., None], left / np.maximum(worker, 1e-12))).sum(axis=-1)
+        made = (counts * np.minimum(free, left / np.maximum(worker, 1e-12))).sum(axis=-1)
         low, high = np.where(made >= middle, middle, low), np.where(made >= middle, high, middle)
     return high
 

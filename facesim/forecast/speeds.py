@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facesim.forecast import laws
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, host
-from facesim.forecast.profile_data import Profile
+from facesim.forecast.profile_data import Profile, Server
 from facesim.forecast.shapes import ClusterShape
 from facesim.util.errors import InputError
 
@@ -57,6 +57,8 @@ class Table:
         self.worker_batch = np.where(joint, np.ceil(batch / np.maximum(needed, 1)), batch)
         self.compute_s = profile.step_s(self.worker_batch) / self.ratio
         self.served_s = self.served_of(profile, self.worker_batch) / self.ratio
+        chief_s = profile.cpu_s_per_update.get("chief", 0.0) / profile.machine.cores
+        self.dispatch_s = max(profile.dispatch_s, chief_s) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
         self.asynchronous = np.array([shape.strategy == "ps-async" for shape in shapes])
 
@@ -99,6 +101,7 @@ class Speeds:
         self.update_s = table.compute_s.copy()
         self.link_bytes, self.wire_bytes = np.zeros(size), np.zeros(size)
         self.offered = np.zeros(size)
+        self._near_per_s, self._far_per_s = np.zeros(size), np.zeros(size)  # steps of a worker beside a server, or not
         self.bound = np.full(size, COMPUTE)
         for servers in sorted(set(table.servers[table.servers > 0])):
             self._served(table, np.flatnonzero(table.servers == servers), int(servers), base)
@@ -112,22 +115,26 @@ class Speeds:
         loads = profile.loads(servers)
         pulls = np.array([[load.pull_messages, load.pull_bytes] for load in loads], dtype=float).T
         pushes = np.array([[load.push_messages, load.push_bytes] for load in loads], dtype=float).T
-        workers, own = table.workers[rows], table.own_hosts[rows]
+        workers, own, asynchronous = table.workers[rows], table.own_hosts[rows], table.asynchronous[rows]
         # Beside a server sits one worker, whose bytes do not use the link.
         remote = np.where(own, 1.0, 1.0 - np.minimum(1.0, servers / workers) / servers)
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
-        least_s = max(pulls[1].sum(), pushes[1].sum()) * remote / own_link
-        dispatch_s = profile.dispatch_s / table.ratio[rows]
-        compute_s, asynchronous = table.served_s[rows] + dispatch_s, table.asynchronous[rows]
+        whole_s = max(pulls[1].sum(), pushes[1].sum()) / own_link
+        near_s = whole_s * (1 - 1 / servers)
+        least_s = np.where(asynchronous, whole_s, whole_s * remote)
+        dispatch_s = table.dispatch_s[rows]
+        compute_s = table.served_s[rows] + dispatch_s
         # That worker also sends to, and hears from, the other servers over the link of its host.
         beside = np.where(own | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
         cores = np.array([table.server_host[row].cores for row in rows])
         shares = np.where(own | ~asynchronous | (not profile.cpu_s_per_update), 0.0, (1 - 1 / workers) / cores)
         busy = np.zeros_like(workers)
         for _ in range(_ROUNDS):
-            # A worker has a thread for each core of its host; while it computes, a server beside it gets a fair share.
-            factor = (1 + shares * busy) / table.server_core[rows] * _saturation(profile)
+            # A worker has a thread for each core of its host; while it computes, server and chief get a fair share.
+            slower = 1 + shares * busy
+            compute_s = table.served_s[rows] + dispatch_s * slower
+            factor = slower / table.server_core[rows] * _saturation(profile)
             (pull_cpu, pull_link), (push_cpu, push_link) = (
                 (
                     factor[:, None] * (server.message_s * load[0] + server.byte_s / 2 * load[1]),
@@ -139,15 +146,10 @@ class Speeds:
             nothing = np.zeros_like(pull_link)
             pull_s = np.concatenate([pull_cpu, pull_link, nothing], axis=1)
             push_s = np.concatenate([push_cpu, nothing, push_link], axis=1)
-            if server.overlap == server.latency == 1:
-                step_s = laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s)
-            else:
-                step_s = laws.ps_async_step_s(
-                    compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s
-                )
+            step_s = _async_step_s(server, compute_s, pull_s, push_s, workers, least_s)
             if not shares.any():
                 break
-            busy = np.minimum(compute_s / step_s, 1.0)
+            busy = np.minimum(table.served_s[rows] / step_s, 1.0)
         # A barrier's link is used in one direction after the other.
         both = np.where(asynchronous, 0.0, push_link.max(1))
         parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1) + both, push_link.max(1)])
@@ -156,12 +158,21 @@ class Speeds:
         # When all gradients are there, the servers apply their sum, and only then the next step begins.
         sync_s = laws.ps_sync_step_s(compute_s, profile.cv, workers, *barrier, waiting, server.overlap)
         sync_s += profile.optimizer_s / servers / table.server_core[rows]
-        self.update_s[rows] = np.where(asynchronous, step_s / workers, sync_s)
+        # A worker beside the only server uses no link; beside one of several it waits for the others' as all do.
+        links = np.ones(pull_s.shape[1])
+        links[servers:] = servers > 1
+        near_step_s = _async_step_s(server, compute_s, pull_s * links, push_s * links, workers, near_s)
+        near = np.where(own, 0.0, np.minimum(servers, workers))
+        self._near_per_s[rows], self._far_per_s[rows] = 1 / near_step_s, 1 / step_s
+        alone_s = 1 / (near / near_step_s + (workers - near) / step_s)
+        # However fast these are, the servers serve no more than they can.
+        self.update_s[rows] = np.where(asynchronous, np.maximum(alone_s, parts[0]), sync_s)
         demand_s = (pull_s + push_s).max(1)
         self.offered[rows] = workers * demand_s / (compute_s + demand_s)
         gradients = np.where(asynchronous, 1.0, workers)
         self.link_bytes[rows] = np.maximum(pulls[1], pushes[1]).max() * remote * gradients
-        self.wire_bytes[rows] = (pulls[1].sum() + pushes[1].sum()) * gradients
+        wrapping = constants("grpc_message").values["bytes"] * (pulls[0].sum() + pushes[0].sum())
+        self.wire_bytes[rows] = (pulls[1].sum() + pushes[1].sum() + wrapping) * gradients
         bottleneck = np.array([SERVER_CPU, NETWORK_OUT, NETWORK_IN])[parts.argmax(0)]
         self.bound[rows] = np.where(
             parts.max(0) * np.where(asynchronous, 1.0, workers) > self.update_s[rows] / 2, bottleneck, COMPUTE
@@ -223,7 +234,8 @@ class Speeds:
         counts = np.stack([np.ones_like(workers), np.where(own, 0.0, hosts - 1), np.zeros_like(workers)], axis=-1)
         counts[:, 2] = workers - counts.sum(axis=-1)
         beside = np.stack([of_first, of_others, np.zeros_like(workers)], axis=-1)
-        free_per_s = 1 / (workers * self.update_s[rows])
+        near = np.where(own, self._far_per_s[rows], self._near_per_s[rows])
+        free_per_s = np.stack([near, near, self._far_per_s[rows]], axis=-1)
         shared = laws.shared_hosts_updates_per_s(free_per_s, counts, beside, worker, cores)
         least = np.where(table.asynchronous[rows], 1 / shared, joint_s)
         self.bound[rows] = np.where(least > 1.02 * self.update_s[rows], HOST_CPU, self.bound[rows])
@@ -244,6 +256,14 @@ class Speeds:
             least_s = np.where(table.servers[rows] > 0, told_s, least_s)
         self.bound[rows] = np.where(least_s > self.update_s[rows], HOST_CPU, self.bound[rows])
         self.update_s[rows] = np.maximum(self.update_s[rows], least_s)
+
+
+def _async_step_s(
+    server: Server, compute_s: Array, pull_s: Array, push_s: Array, workers: Array, least_s: Array
+) -> Array:
+    if server.overlap == server.latency == 1:
+        return laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s)
+    return laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s)
 
 
 def _saturation(profile: Profile) -> float:

@@ -158,8 +158,8 @@ def test_a_worker_whose_own_link_is_slow_gains_nothing_from_more_servers():
 
 
 def test_hosts_that_are_shared_bound_their_own_workers_alone():
-    free = laws.shared_hosts_updates_per_s([10.0], [[1, 3]], [[0.0, 0.0]], [0.1], [1.0])
-    shared = laws.shared_hosts_updates_per_s([10.0], [[1, 3]], [[1.0, 0.0]], [0.1], [1.0])
+    free = laws.shared_hosts_updates_per_s([[10.0, 10.0]], [[1, 3]], [[0.0, 0.0]], [0.1], [1.0])
+    shared = laws.shared_hosts_updates_per_s([[10.0, 10.0]], [[1, 3]], [[1.0, 0.0]], [0.1], [1.0])
 
     assert free == pytest.approx(40)
     assert shared == pytest.approx(30)  # the first host has nothing left for its worker

@@ -270,3 +270,27 @@ def test_a_worker_whose_sending_takes_its_processor_is_slower_by_that(profile, t
     steps = [2 * forecast_job(each, shape, known_hosts=this_machine).update_s for each in (computing, sending)]
 
     assert steps[1] - steps[0] == pytest.approx(0.02, abs=0.004)
+
+
+def test_messages_are_wrapped_which_counts_where_variables_are_small(profile, this_machine):
+    shape = ClusterShape(strategy="ps-async", workers=2, instance_type="here")
+    (load,) = profile.loads(1)
+
+    forecast = forecast_job(profile, shape, known_hosts=this_machine)
+
+    beyond = forecast.wire_bytes_per_update - load.pull_bytes - load.push_bytes
+    assert 500 < beyond / (load.pull_messages + load.push_messages) < 1000
+
+
+def test_the_worker_beside_the_only_server_does_not_wait_for_the_network(profile, this_machine):
+    slow = this_machine["here"].model_copy(update={"network_base_gbps": 0.1, "network_peak_gbps": 0.1})
+    beside = ClusterShape(strategy="ps-async", workers=4, instance_type="here")
+    apart = beside.model_copy(update={"ps_instance_type": "here"})
+    told = changed(profile, cpu_s_per_update={"worker": 0.12, "ps": 0.02, "chief": 0.0})
+
+    found = forecast_jobs(told, [beside, apart], known_hosts={"here": slow})
+
+    link_per_s = slow.base_bytes_per_s / profile.param_bytes
+    assert 1 / found[1].update_s < link_per_s
+    # One worker computes for 60 ms and waits for its server; three share the link.
+    assert 1 / found[0].update_s > link_per_s + 0.5 / 0.06
