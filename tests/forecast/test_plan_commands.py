@@ -364,6 +364,25 @@ def test_damage_to_what_was_learnt_is_told(plan):
     assert code == 2 and "delete it, or calibrate again" in errors
 
 
+def test_a_docker_run_is_forecast_with_what_its_hosts_are_given(profile):
+    options = {"strategy": "ps-async", "workers": 2, "backend": "docker", "epochs": 20}
+    usual, _ = forecast_of(make_job(**options), profile)
+
+    slower, _ = forecast_of(make_job(host_gbps=0.05, **options), profile)
+
+    assert usual.phases.waiting_s == usual.phases.download_s == 0
+    assert slower.time_s > 2 * usual.time_s
+    assert slower.training_bound in ("network in", "network out")
+
+
+def test_a_local_run_is_forecast_with_the_cores_that_its_tasks_share(profile):
+    two, four = (forecast_of(make_job(strategy="ps-async", workers=count), profile)[0] for count in (2, 4))
+
+    # 0.125 CPU-seconds an update on two cores, whatever the number of workers.
+    assert two.update_s == pytest.approx(0.125 / 2) == four.update_s
+    assert two.training_bound == "host CPU"
+
+
 def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp_path, capsys):
     study = tmp_path / "study.toml"
     study.write_text('strategy = ["single", "ps-sync"]\nworkers = 3\nepochs = 5\ninstance-type = "ml.c5.xlarge"\n')
