@@ -53,7 +53,7 @@ def shape_of(job: Job) -> ClusterShape:
         instance_type=job.shape.instance_type,
         workers=job.shape.workers if job.strategy.replicated else 1,
         ps=job.shape.ps if job.strategy.coordinated else 1,
-        ps_instance_type=job.shape.ps_instance_type if job.strategy.coordinated else None,
+        ps_instance_type=job.shape.ps_instance_type if job.strategy.coordinated and job.backend.own_hosts else None,
         backup_workers=own.get("backup_workers", 0),
         local_steps=own.get("local_steps", 8),
         spot=job.spot is not None,
