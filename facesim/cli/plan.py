@@ -11,6 +11,7 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, read_config
+from facesim.planning import quantities
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
@@ -34,33 +35,67 @@ OF_THE_EXPERIMENT = (
 FILE = click.Path(path_type=Path)
 
 
+class _Dollars(click.types.FloatParamType):
+    """An amount of money; a TOML file may have it as a number."""
+
+    name = "dollars"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return quantities.dollars(str(value), "--budget")
+
+
+class _Counts(click.types.IntParamType):
+    """`4`, `1,2,4` or `1..16`; a TOML file may have a single one as a number."""
+
+    name = "numbers"
+
+    def __init__(self, option: str, most: int):
+        self._option, self._most = option, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return quantities.counts(str(value), self._option, self._most)
+
+
 @click.command(cls=GroupedCommand)
-@own("--strategy", "strategies", type=Choice(list(STRATEGIES)), multiple=True, group="Training",
+@own("--strategy", type=Choice(list(STRATEGIES)), multiple=True, group="Training",
      help=f"what to try; repeatable  [default: {', '.join(_TRIED)}]")  # fmt: skip
 @job_options(only=OF_THE_EXPERIMENT)
-@own("--instance-type", "instance_types", multiple=True, group="Cluster",
+@own("--instance-type", multiple=True, group="Cluster",
      help="what to try; repeatable  [default: every type whose speed is known]")  # fmt: skip
-@own("--workers", default="1..8", show_default=True, group="Cluster", help="how many: 4, 1,2,4 or 1..16")
-@own("--ps", default="1..2", show_default=True, group="Cluster", help="how many parameter servers")
+@own(
+    "--workers",
+    type=_Counts("--workers", 1024),
+    default="1..8",
+    show_default=True,
+    group="Cluster",
+    help="how many: 4, 1,2,4 or 1..16",
+)
+@own(
+    "--ps",
+    type=_Counts("--ps", 64),
+    default="1..2",
+    show_default=True,
+    group="Cluster",
+    help="how many parameter servers",
+)
 @own("--ps-instance-type", group="Cluster", help="hosts of their own for parameter servers  [default: the workers']")
 @own("--backup-workers", type=click.IntRange(0, 64), default=0, show_default=True, group="Cluster", common=False,
      help="ps-sync: workers that may come too late")  # fmt: skip
 @own("--local-steps", type=click.IntRange(1, 10_000), default=8, show_default=True, group="Cluster", common=False,
      help="local-sgd: steps between averagings")  # fmt: skip
 @own("--deadline", group="Cost and spot", help="how long it may take, such as 2h or 90m")
-@own("--budget", group="Cost and spot", help="US dollars that it may cost, such as 5")
+@own("--budget", type=_Dollars(), group="Cost and spot", help="US dollars that it may cost, such as 5")
 @own("--min-accuracy", group="Training", help="held-out accuracy that it must reach, such as 0.95 or 95 %")
 @own("--spot/--no-spot", default=False, show_default=True, group="Cost and spot",
      help="try spot capacity, too, beside on demand")  # fmt: skip
 @own("--region", group="AWS", help="AWS region whose prices are meant")
 @own(
     "--profile",
-    "profile_file",
     type=FILE,
     group="Output",
     help="the profile  [default: this machine's, measured if there is none]",
 )
-@own("--instances", "own_instances", type=FILE, group="Cost and spot",
+@own("--instances", type=FILE, group="Cost and spot",
      help="TOML file of instance types and prices of your own")  # fmt: skip
 @own("--runs", type=FILE, default=Path("runs"), show_default=True, help="folder of runs, which tell accuracies")
 @own(
@@ -68,7 +103,7 @@ FILE = click.Path(path_type=Path)
     metavar="SHAPE",
     help="the arithmetic of one shape in words: cheapest, fastest, or ps-async:ml.m5.xlarge:4w:1ps",
 )
-@own("--replay", "replays", type=click.IntRange(0, 20), default=0, show_default=True,
+@own("--replay", type=click.IntRange(0, 20), default=0, show_default=True,
      help="seeds with which to train here what the recommended shapes would, for their accuracy")  # fmt: skip
 @own("--all", "everything", is_flag=True, common=False, help="print every shape")
 @own("--output", type=FILE, help="HTML file with the plots  [default: in --runs]")
@@ -77,19 +112,19 @@ FILE = click.Path(path_type=Path)
 @own("--json", "as_json", is_flag=True, help="print JSON for machines, every shape, in place of text")
 @help_all()
 def plan(
-    strategies: tuple[str, ...],
-    instance_types: tuple[str, ...],
-    workers: str,
-    ps: str,
+    strategy: tuple[str, ...],
+    instance_type: tuple[str, ...],
+    workers: tuple[int, ...],
+    ps: tuple[int, ...],
     deadline: str | None,
-    budget: str | None,
+    budget: float | None,
     min_accuracy: str | None,
     spot: bool,
     region: str | None,
-    profile_file: Path | None,
-    own_instances: Path | None,
+    profile: Path | None,
+    instances: Path | None,
     runs: Path,
-    replays: int,
+    replay: int,
     explain: str | None,
     everything: bool,
     output: Path | None,
@@ -101,25 +136,24 @@ def plan(
     All numbers are forecasts, from a profile of this machine and formulas, with 80 % intervals. Nothing is started
     but, where there is no profile yet, the measurements of one.
     """
-    from facesim.planning import quantities
     from facesim.planning.search import Axes, Wanted
 
     wanted = Wanted(
         None if deadline is None else quantities.seconds(deadline, "--deadline"),
-        None if budget is None else quantities.dollars(budget, "--budget"),
+        budget,
         None if min_accuracy is None else quantities.share(min_accuracy, "--min-accuracy"),
     )
     axes = Axes(
-        strategies=tuple(dict.fromkeys(strategies or _TRIED)),
-        instance_types=tuple(dict.fromkeys(instance_types)),
-        workers=quantities.counts(workers, "--workers"),
-        ps=quantities.counts(ps, "--ps", 64),
+        strategies=tuple(dict.fromkeys(strategy or _TRIED)),
+        instance_types=tuple(dict.fromkeys(instance_type)),
+        workers=workers,
+        ps=ps,
         spot=spot,
         ps_instance_type=options.pop("ps_instance_type"),
         backup_workers=options.pop("backup_workers"),
         local_steps=options.pop("local_steps"),
     )
-    made = _plan(axes, wanted, region, profile_file, own_instances, runs, replays, options, as_json)
+    made = _plan(axes, wanted, region, profile, instances, runs, replay, options, as_json)
     chosen = None if explain is None else _row_of(made, explain)
     if as_json:
         _print_json(made, chosen)

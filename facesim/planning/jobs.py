@@ -53,7 +53,7 @@ def shape_of(job: Job) -> ClusterShape:
         instance_type=job.shape.instance_type,
         workers=job.shape.workers if job.strategy.replicated else 1,
         ps=job.shape.ps if job.strategy.coordinated else 1,
-        ps_instance_type=job.shape.ps_instance_type if job.strategy.coordinated else None,
+        ps_instance_type=job.shape.ps_instance_type if job.strategy.coordinated and job.backend.own_hosts else None,
         backup_workers=own.get("backup_workers", 0),
         local_steps=own.get("local_steps", 8),
         spot=job.spot is not None,
@@ -116,12 +116,14 @@ def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[st
         return known
     here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
     cores = profile.machine.cores
-    measured = {"speed_origin": "measured", "speed_source": "this machine's profile"}
+    # Nothing is paid for here, so that no price is in doubt.
+    measured = {"speed_origin": "measured", "speed_source": "this machine's profile", "price_verified": True}
     if not job.backend.own_hosts:
         own = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
         return {name: known[name].model_copy(update=own) for name, _ in job.groups}
     cpus = os.cpu_count() or cores
-    given = emulate(hosts_of_study(job), cpus, math.inf).shapes
+    asked = {name: getattr(job.backend, name, None) for name in ("host_cpus", "host_gbps")}
+    given = emulate(hosts_of_study(job), cpus, math.inf, **asked).shapes
     return {
         name: known[name].model_copy(
             update={

@@ -105,6 +105,20 @@ def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
     assert "http" not in re.sub(r'xmlns[^ ]*="[^"]*"|http://www\.w3\.org[^"]*', "", html)
 
 
+def test_the_options_of_a_plan_may_stand_in_a_file(plan, tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text(
+        'strategy = ["single", "ps-async"]\ninstance-type = "ml.c5.xlarge"\nworkers = "2..3"\nps = 1\n'
+        'deadline = "2h"\nbudget = 5\n'
+    )
+
+    code, said, errors = plan("--config", str(file), "--json")
+
+    assert code == 0, errors
+    content = json.loads(said)
+    assert len(content["rows"]) == 3 and content["wanted"] == {"deadline_s": 7200, "budget_usd": 5}
+
+
 def test_the_plan_as_json_has_every_row_and_marks_them(plan):
     code, said, _ = plan("--json", "--workers", "1..4", "--instance-type", "ml.m5.xlarge", "--strategy", "ps-async",
                          "--strategy", "single")  # fmt: skip
@@ -362,6 +376,39 @@ def test_damage_to_what_was_learnt_is_told(plan):
     code, _, errors = plan()
 
     assert code == 2 and "delete it, or calibrate again" in errors
+
+
+def test_a_docker_run_is_forecast_with_what_its_hosts_are_given(profile):
+    options = {"strategy": "ps-async", "workers": 2, "backend": "docker", "epochs": 20}
+    usual, _ = forecast_of(make_job(**options), profile)
+
+    slower, _ = forecast_of(make_job(host_gbps=0.05, **options), profile)
+
+    assert usual.phases.waiting_s == usual.phases.download_s == 0
+    assert slower.time_s > 2 * usual.time_s
+    assert slower.training_bound in ("network in", "network out")
+
+
+def test_a_local_run_is_forecast_with_the_cores_that_its_tasks_share(profile):
+    two, four = (forecast_of(make_job(strategy="ps-async", workers=count), profile)[0] for count in (2, 4))
+
+    # 0.125 CPU-seconds an update on two cores, whatever the number of workers.
+    assert two.update_s == pytest.approx(0.125 / 2) == four.update_s
+    assert two.training_bound == "host CPU"
+
+
+@pytest.mark.parametrize("backend", ["local", "docker", "sagemaker"])
+def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(profile, tmp_path, backend):
+    job = make_job(strategy="ps-async", ps_instance_type="ml.c5.xlarge", spot=True, epochs=20, backend=backend)
+
+    run = write_forecast(job, profile, tmp_path / "run")
+
+    result, forecast = run.result(), run.forecast()
+    assert result.billing.spot and result.billing.cost_usd < result.billing.on_demand_usd
+    assert forecast.total_s == result.total_s > 0
+    if backend == "sagemaker":
+        assert result.billing.cost_usd == pytest.approx(forecast.cost_usd, rel=0.02)
+        assert any("spot capacity loses each host" in text for text in forecast.assumptions)
 
 
 def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp_path, capsys):
