@@ -379,7 +379,7 @@ def test_damage_to_what_was_learnt_is_told(plan):
 
 
 def test_a_docker_run_is_forecast_with_what_its_hosts_are_given(profile):
-    options = {"strategy": "ps-async", "workers": 2, "backend": "docker", "epochs": 20}
+    options = {"strategy": "allreduce", "workers": 2, "backend": "docker", "epochs": 20}
     usual, _ = forecast_of(make_job(**options), profile)
 
     slower, _ = forecast_of(make_job(host_gbps=0.05, **options), profile)
