@@ -52,6 +52,7 @@ def test_a_dry_run_prints_a_request_that_aws_would_take_and_starts_nothing(
 def test_a_dry_run_with_everything_named_needs_no_aws_at_all(options, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/i:1"
     named = [
         "--region",
         "eu-west-1",
@@ -60,13 +61,13 @@ def test_a_dry_run_with_everything_named_needs_no_aws_at_all(options, monkeypatc
         "--bucket",
         "a-bucket",
         "--image",
-        "r.x/i:1",
+        image,
     ]
 
     assert main(["run", *options, *named, "--dry-run"]) == 0
 
     (run,) = json.loads(capsys.readouterr().out)["runs"]
-    assert run["request"]["CreateTrainingJob"]["AlgorithmSpecification"]["TrainingImage"] == "r.x/i:1"
+    assert run["request"]["CreateTrainingJob"]["AlgorithmSpecification"]["TrainingImage"] == image
 
 
 def test_what_could_cost_too_much_is_refused_before_anything_is_started(endpoint, account, options, tmp_path, capsys):

@@ -80,10 +80,15 @@ def needed(endpoint, account, job, inputs, tmp_path, script) -> set[tuple[str, s
     made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, account))
     run = Run.create(tmp_path / "one", job)
     follow(run, SageMakerJob(run, account, "facesim-one", made))
+
+    def once_made(event: dict) -> None:
+        if event["event"] == "state":  # before that there may be no job yet
+            cancel(account, "facesim-two")
+
     script.until = threading.Event()
     made = training_job_request(job, "facesim-two", inputs.folders, site_of(job.backend, account))
     run = Run.create(tmp_path / "two", job)
-    follow(run, SageMakerJob(run, account, "facesim-two", made), lambda event: cancel(account, "facesim-two"))
+    follow(run, SageMakerJob(run, account, "facesim-two", made), on=once_made)
     attached = open_run(account, "facesim-two", tmp_path / "attached")
     follow(attached, SageMakerJob(attached, account, "facesim-two"))
     newest(account)

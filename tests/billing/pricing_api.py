@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def pricing_api(products: list[dict], refusal: str | None = None) -> Iterator[PricingApi]:
     server = PricingApi(products, refusal)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield server

@@ -13,8 +13,10 @@ from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult, EmptyResult
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sagemaker.exceptions import SagemakerClientError
 from moto.sagemaker.responses import SageMakerResponse
+from werkzeug.serving import make_server
 
 from facesim.testing.emulator.jobs import Containers, RequestError, Start, TrainingJob, TrainingJobs
 from facesim.testing.emulator.storage import S3Store
@@ -45,7 +47,7 @@ class Emulator:
         hosts: int = 2,
         start: Start | None = None,
     ):
-        self._server = ThreadedMotoServer(host, port, verbose=False)
+        self._server = _Server(host, port, verbose=False)
         self._options = {"interruptions_s": interruptions_s, "metrics_period_s": metrics_period_s}
         self._image = image
         self._hosts = hosts
@@ -102,6 +104,16 @@ class Emulator:
         # A job alone gets no more of this machine than a host of the cluster that it is to be compared with.
         hosts[largest] = max(hosts[largest], self._hosts)
         return ContainerJob(local, store, directory, shapes=emulate(hosts, *capacity()).shapes)
+
+
+class _Server(ThreadedMotoServer):
+    """Moto's server, which stops at once when it is told to: as it is, it looks for that every half second only."""
+
+    def _server_entry(self) -> None:
+        application = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server(self._ip_address, self._port, application, True, request_handler=MotoRequestHandler)
+        self._server_ready_event.set()
+        self._server.serve_forever(poll_interval=0.02)
 
 
 def _local_name(image: str) -> str:
