@@ -90,7 +90,7 @@ def test_a_node_that_is_still_being_loaded_stops_at_once(tmp_path):
             node.stop()
     node.close()
 
-    assert time.monotonic() - begin < 0.5  # which it takes to be loaded
+    assert time.monotonic() - begin < 8.0  # it takes 10 to be loaded
     assert events[-1]["outcome"] == "stopped"
     assert "task_started" not in [event["event"] for event in events]
 
