@@ -100,11 +100,11 @@ def main(plan_file: str, parent: int) -> int:
     end_with_parent(parent)
     plan = Plan.read(Path(plan_file))
     commands = _InputAndSignals()
-    report("node_started", pid=os.getpid())
-    if plan.private_network:
-        report("network", private=enter_private_network())
-        end_with_parent(parent)  # a new user namespace changes the credentials
-    with commands.without_tasks():
+    with commands.without_tasks():  # from the first word on: who hears it may want this to stop
+        report("node_started", pid=os.getpid())
+        if plan.private_network:
+            report("network", private=enter_private_network())
+            end_with_parent(parent)  # a new user namespace changes the credentials
         for module in plan.preload:
             import_module(module)
     outcome = FAILED
