@@ -57,14 +57,14 @@ def test_a_configuration_file_gives_defaults_and_flags_win(faces, tmp_path):
     (shown,) = parse(facesim("--config", config, "--epochs", 3, "--dry-run"))["runs"]
 
     job = shown["job"]
-    assert (job["strategy"], job["shape"]["workers"]) == ("ps-async", 4)
+    assert (job["strategy"]["name"], job["shape"]["workers"]) == ("ps-async", 4)
     assert (job["experiment"]["learning_rate"], job["experiment"]["epochs"]) == (0.01, 3)
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("epoch = 3", "unknown epoch; allowed are"),
+        ("epoch = 3", "unknown epoch; did you mean epochs?"),
         ("epochs = ", "cannot be read as TOML"),
         ("epochs = 0", "--epochs 0"),
     ],
@@ -81,7 +81,7 @@ def test_a_configuration_file_that_is_wrong_is_told(tmp_path, content, told):
 def test_seeds_make_a_run_of_each_strategy_each(faces):
     shown = parse(facesim("--data", faces, "--seeds", 3, "--dry-run"))
 
-    assert [(run["job"]["strategy"], run["job"]["experiment"]["seed"]) for run in shown["runs"]] == [
+    assert [(run["job"]["strategy"]["name"], run["job"]["experiment"]["seed"]) for run in shown["runs"]] == [
         (strategy, seed) for seed in range(3) for strategy in ("single", "ps-async")
     ]
 
