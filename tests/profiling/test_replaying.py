@@ -15,7 +15,7 @@ from tests.conftest import completed_run, facesim, parse
 from tests.integration.cells import train_cells
 
 #: Without dropout and batch statistics, and with enough updates an epoch that workers are in their stride.
-PLAIN = {"model": "plain-cnn", "image_size": 32, "batch": 4, "learning_rate": 0.002, "epochs": 6}
+PLAIN = {"model": "plain-cnn", "image_size": 32, "batch": 4, "learning_rate": 0.001, "epochs": 6}
 
 pytestmark = pytest.mark.slow
 
