@@ -55,12 +55,12 @@ def test_replaying_the_order_of_a_real_run_makes_its_loss_curve(asynchronous, fa
     assert again.staleness_mean == pytest.approx(real.staleness_mean)
     # What a pull reads in part before and in part after an update by another is all that differs.
     np.testing.assert_allclose(again.loss, real.loss, rtol=0.05, atol=0.03)
-    # Another order would not do: one worker's, never late, learns faster.
+    # Another order would not do: updates that are all as late as they can be learn slower.
     count = len(read_orders(asynchronous.order_file)[0])
-    never_late = Order(np.zeros(count, int), np.arange(count), np.arange(count))
-    alone = replayed(options, [never_late] * PLAIN["epochs"], tmp_path / "alone")
+    latest = Order(np.zeros(count, int), np.zeros(count, int), np.arange(count))
+    late = replayed(options, [latest] * PLAIN["epochs"], tmp_path / "late")
     distance = np.abs(np.array(again.loss) - real.loss).mean()
-    assert distance < np.abs(np.array(alone.loss) - real.loss).mean() / 2
+    assert distance < np.abs(np.array(late.loss) - real.loss).mean() / 2
 
 
 def test_a_replay_is_the_same_to_the_bit_each_time_and_one_worker_s_is_single(faces, tmp_path, profile):
