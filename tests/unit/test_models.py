@@ -150,7 +150,7 @@ def test_a_file_that_is_no_model_is_told(tmp_path):
 
     with pytest.raises(InputError, match=r"model.keras is not a model that facesim can load"):
         models.load(tmp_path / "model.keras")
-    with pytest.raises(InputError, match=r"other.keras is not a model that facesim can load"):
+    with pytest.raises(InputError, match=r"there is no model .*other.keras"):
         models.load(tmp_path / "other.keras")
 
 
