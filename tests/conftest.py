@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("cache")
     os.environ["FACESIM_CACHE"] = str(directory)
     return directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeds_a_closed_terminal() -> None:
+    """What tests start heeds SIGHUP, also where the tests themselves were started by nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
