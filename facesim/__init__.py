@@ -4,10 +4,9 @@ From Python: `facesim.run`, `facesim.Study`, `facesim.load`, `facesim.compare`, 
 describes them. They are imported when they are first used.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+# Nothing may be imported here: `facesim.__main__` has not yet seen to it that the standard library is found before a
+# file of the user's that is called like one of its modules. Type checkers know this name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, forecast, load, run
     from facesim.util.errors import FacesimError, InputError
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "forecast":  # a package of this name, which can be called
