@@ -5,13 +5,17 @@ like a module: Python looks for modules in the current folder first. From then o
 in the middle of imports.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-import warnings
-from collections.abc import Callable
-from typing import Any
 
 import facesim
+
+TYPE_CHECKING = False  # as type checkers know it: nothing more may be imported yet
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 def run() -> int:
@@ -27,7 +31,8 @@ def run() -> int:
     from cluster import surroundings
 
     sys.path[:] = surroundings.import_path(path, surroundings.current_folder(), None, surroundings.home())
-    import signal  # not before: it may be the user's file
+    import signal  # not before: they may be the user's files
+    import warnings
 
     # In a thread, or where somebody ignores the signal, it stays as it is.
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
