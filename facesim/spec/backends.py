@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
 
 from facesim.spec import aws_names
-from facesim.spec.base import Frozen
+from facesim.spec.base import Frozen, named_part
 from facesim.spec.options import OneOf, option
 from facesim.util.registry import Registry, resolve
 
@@ -190,11 +190,7 @@ BACKENDS: Registry[type[BackendSpec]] = Registry(
 
 def _backend_of(given: Any) -> Any:
     """A backend from its name, or from its fields as JSON has them."""
-    if isinstance(given, BackendSpec):
-        return given
-    fields = {"name": given} if isinstance(given, str) else dict(given)
-    name = BACKENDS.check(fields.get("name", "local"))
-    return BACKENDS[name].model_validate(fields)
+    return named_part(given, BackendSpec, BACKENDS, "local")
 
 
 #: A field that holds any backend: given as one, by its name, or by its fields.

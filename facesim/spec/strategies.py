@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from facesim.spec.base import Frozen
+from facesim.spec.base import Frozen, named_part
 from facesim.spec.options import OneOf, option
 from facesim.util.errors import InputError
 from facesim.util.registry import Registry, resolve
@@ -228,11 +228,7 @@ def options_without_meaning(name: str) -> set[str]:
 
 def _strategy_of(given: Any) -> Any:
     """A strategy from its name, or from its fields as JSON has them."""
-    if isinstance(given, Strategy):
-        return given
-    fields = {"name": given} if isinstance(given, str) else dict(given)
-    name = STRATEGIES.check(fields.get("name", "single"))
-    return STRATEGIES[name].model_validate(fields)
+    return named_part(given, Strategy, STRATEGIES, "single")
 
 
 #: A field that holds any strategy: given as one, by its name, or by its fields.
