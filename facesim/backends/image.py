@@ -46,7 +46,7 @@ _STAGE, _STAGE_LABEL = "installed", "facesim.stage"
 TENSORFLOW = "tensorflow-cpu"
 
 #: What facesim needs and a host of a cluster does not: reports and baselines are made at home.
-_AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas"}
+_AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas", "msgspec"}
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _LEFT_OUT = ("__pycache__", "*.pyc")

@@ -153,7 +153,7 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     """The run's events as (seconds since launch, event, details)."""
     shown = []
     for event in record.events:
-        since = f"{since_launch_s(record.lives, event.time_unix_s):,.1f} s"
+        since = f"{float(since_launch_s(record.lives, event.time_unix_s)):,.1f} s"
         told = event.details()
         if isinstance(told.get("shape"), dict):
             told["shape"] = shape_in_words(record.job.strategy, told["shape"])

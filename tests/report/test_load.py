@@ -49,7 +49,7 @@ def test_a_run_without_metrics_has_its_result(make_run):
     record = load(make_run(metrics=False, accuracy=88.0))
 
     assert record.history.empty
-    assert record.utilisation.empty
+    assert not record.utilisation
     assert record.result.held_out_accuracy == 0.88
 
 
@@ -100,7 +100,7 @@ def test_a_roles_tasks_add_up_though_they_were_sampled_at_different_instants(mak
         writer.write(1_790_000_000.0 + at, "worker", index, {"memory_bytes": memory})
     writer.close()
 
-    memory = by_role(load(run).utilisation, "memory_bytes")["worker"]
+    memory = by_role(load(run).utilisation, "memory_bytes").roles["worker"]
 
     # at 4 s worker 0 was not seen any more
     assert memory.tolist() == [10.0, 15.0, 25.0, 5.0]
@@ -116,4 +116,4 @@ def test_a_counter_keeps_what_an_ended_task_sent(make_run):
         writer.write(1_790_000_000.0 + at, "worker", index, {"net_received_bytes": received})
     writer.close()
 
-    assert by_role(load(run).utilisation, "net_received_bytes")["worker"].tolist() == [10.0, 15.0, 17.0]
+    assert by_role(load(run).utilisation, "net_received_bytes").roles["worker"].tolist() == [10.0, 15.0, 17.0]
