@@ -17,6 +17,7 @@ from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
 from tests.conftest import QUICK, carrying, pids_of, wait_until
 
+
 def command(faces: Path, output: Path, strategy: str, epochs: int = 100_000) -> list[str]:
     words = [sys.executable, "-m", "facesim", "run", "--strategy", strategy, "--data", faces, "--epochs", epochs]
     return [*map(str, [*words, "--checkpoint-s", 0, *QUICK, "--output", output])]
