@@ -10,11 +10,12 @@ do is declared by its `facesim.spec.backends.BackendSpec`; nobody asks which one
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from facesim.backends import kernels
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
@@ -162,6 +163,16 @@ class Backend(ABC):
             InputError: it is more than `max_cost_usd`.
         """
         return None
+
+    def kernels(self, job: Job) -> str:
+        """The name in `facesim.backends.kernels.KERNELS` of what the job's tasks compute with."""
+        return kernels.FIXED if job.shape.kernels == kernels.AUTO else job.shape.kernels
+
+    def choose_kernels(self, jobs: Sequence[Job], tell: Callable[[str], None]) -> bool:
+        """Choose them by measurement where that is left to be done before `jobs` start, and `tell` the user. Returns
+        whether it was: then requests that were rendered before have to be rendered again.
+        """
+        return False
 
     @abstractmethod
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Request:

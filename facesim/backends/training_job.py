@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from facesim.backends.kernels import KERNELS
 from facesim.backends.tasks import ENVIRONMENT
 from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
@@ -148,7 +149,12 @@ def training_job_request(
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": {JOB: job_json(job)},
-        "Environment": {**ENVIRONMENT, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        "Environment": {
+            **ENVIRONMENT,
+            **KERNELS[job.backend.open().kernels(job)],
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        },
         "InputDataConfig": [
             # Only data is worth streaming.
             _channel(channel, uri, site.input_mode if channel == DATA else "File")

@@ -26,7 +26,9 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Every check, in order."""
-    return [check for look in (_python, _machine, _tensorflow, _network, _containers, _disk) for check in look()]
+    return [
+        check for look in (_python, _machine, _tensorflow, _kernels, _network, _containers, _disk) for check in look()
+    ]
 
 
 def _python() -> Iterator[Check]:
@@ -65,6 +67,14 @@ def _tensorflow() -> Iterator[Check]:
         return
     tensorflow, keras = look.stdout.split()
     yield Check("TensorFlow", "ok", f"{tensorflow} with Keras {keras}, imported in {time.perf_counter() - begin:.1f} s")
+
+
+def _kernels() -> Iterator[Check]:
+    from facesim.backends.kernels import choose
+
+    choice = choose()
+    found = "chosen by measurement" if choice.step_s else "not measured: the processes that measure failed"
+    yield Check("kernels", "ok" if choice.step_s else "note", f"{choice}; {found}")
 
 
 def _network() -> Iterator[Check]:

@@ -14,7 +14,7 @@ def machine() -> dict[str, Any]:
     """What this machine is and which versions ran, for those who compare results later. No host or user name."""
     return {
         "cpu_count": os.cpu_count(),
-        "cpu_model": _cpu_model(),
+        "cpu_model": cpu_model(),
         "memory_bytes": psutil.virtual_memory().total,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -22,7 +22,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

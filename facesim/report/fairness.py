@@ -62,6 +62,10 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
     )
     threads = {row.label: row.records[0].job.shape.get("threads") or "automatic" for row in rows}
     yield from _differing("not the same threads a task:", threads)
+    kernels = {row.label: _together({r.result.machine.get("kernels") for r in row.counted}) for row in rows}
+    if any(kernels.values()):  # which runs of earlier versions do not say
+        told = {label: names or "unknown" for label, names in kernels.items()}
+        yield from _differing("not the same kernels, so times compare these, too:", told)
     for name, words in (
         ("cpu_count", "CPUs"),
         ("cpu_model", "CPU"),

@@ -33,10 +33,11 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is continued, with this shape and on these instances."""
+    """The run begins, or is continued, with this shape and these kernels, and on these instances."""
 
     event: Literal["submitted"] = "submitted"
     shape: dict[str, Any] | None = None
+    kernels: str | None = None
     groups: tuple[tuple[str, int], ...] | None = None
     discount: float | None = None
 

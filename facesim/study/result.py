@@ -14,7 +14,7 @@ from facesim.metrics.machine import machine
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, TaskEnded, TaskStarted
+from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
@@ -63,7 +63,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
             outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
             measured=_measured_by_worker(job, samples, events),
         ),
-        "machine": machine(),
+        "machine": machine() | {"kernels": next((told.kernels for told in reversed(of_kind(events, Submitted))), None)},
         # What stands for hosts here is on one machine; real ones are machines of their own.
         "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
     }

@@ -10,7 +10,8 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from facesim.backends.base import Attached, Execution, Request
 from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
 from facesim.planning.beside import forecasts_told, keep_forecast
-from facesim.preflight.checks import preflight
+from facesim.preflight.checks import Planned, preflight
 from facesim.runs.accounting import spent_s
 from facesim.runs.directory import Run
 from facesim.runs.events import (
@@ -122,7 +123,7 @@ def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ())
     for forecast in forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned]):
         observer.noticed(forecast)
     runs = []
-    for position, one in enumerate(cleared.planned, 1):
+    for position, one in enumerate(_with_kernels(cleared.planned, observer), 1):
         run = Run.create(one.directory, one.job)
         runs.append(run)
         keep_forecast(run, one.job, one.inputs)  # before it begins: what it then takes is held against that
@@ -164,16 +165,33 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
         observer.noticed(notice)
     run.reopen(job)
     observer.started(run, 1, 1)
-    observer.ended(run, _execute(run, cleared.planned[0].request, observer))
+    (ready,) = _with_kernels(cleared.planned, observer)
+    observer.ended(run, _execute(run, ready.request, observer))
     return run
+
+
+def _with_kernels(planned: Sequence[Planned], observer: Observer) -> list[Planned]:
+    """The same, rendered again where a backend has chosen kernels now: after all checks, for it takes some seconds."""
+    ready = list(planned)
+    for name in dict.fromkeys(one.job.backend.name for one in planned):
+        backend = next(one.job.backend for one in planned if one.job.backend.name == name).open()
+        if backend.choose_kernels([one.job for one in planned if one.job.backend.name == name], observer.noticed):
+            ready = [
+                replace(one, request=backend.render(one.job, one.directory, one.inputs))
+                if one.job.backend.name == name and one.inputs
+                else one
+                for one in ready
+            ]
+    return ready
 
 
 def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     assert request is not None, "what was cleared has a request"
-    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
-    return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer)
+    backend = job.backend.open()
+    run.record(Submitted(shape=job.shape.model_dump(), kernels=backend.kernels(job), **submitted(job.groups, job.spot)))
+    return _follow(run, lifecycle_of(backend, run, request), job.backend.measurement, observer)
 
 
 def attach(attached: Attached, observers: Iterable[Observer] = ()) -> Result:

@@ -1,5 +1,7 @@
 """From run directories to records: whole ones, torn ones, killed ones, damaged ones."""
 
+import json
+
 import pytest
 
 from facesim.report.load import load
@@ -117,3 +119,19 @@ def test_a_counter_keeps_what_an_ended_task_sent(make_run):
     writer.close()
 
     assert by_role(load(run).utilisation, "net_received_bytes").roles["worker"].tolist() == [10.0, 15.0, 17.0]
+
+
+def test_samples_of_work_that_was_done_again_are_left_out(make_run):
+    from facesim.metrics.files import SampleWriter
+
+    run = make_run(metrics=False)
+    writer = SampleWriter(run.metrics / "chief-0.jsonl", run_id=run.id, host="h", source="training")
+    for at, examples in ((1, 100), (2, 200), (3, 300), (11, 200), (12, 300)):
+        writer.write(1_790_000_000.0 + at, "chief", 0, {"examples": examples, "loss": 1.0 / at})
+    writer.close()
+    restored = {"time_unix_s": 1_790_000_010.0, "event": "restored", "lost_s": 2.0, "examples": 100, "step": 4, "epoch": 1}
+    with run.events_file.open("a") as events:
+        events.write(json.dumps(restored) + "\n")
+
+    assert load(run).history["examples"].tolist() == [100, 200, 300]
+    assert load(run).history["time_unix_s"].tolist() == [1_790_000_000.0 + at for at in (1, 11, 12)]
