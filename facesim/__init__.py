@@ -8,7 +8,19 @@ describes them. They are imported when they are first used.
 # file of the user's that is called like one of its modules. Type checkers know this name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, forecast, load, run
+    from facesim.api import (
+        Comparison,
+        JsonLines,
+        Observer,
+        Recognizer,
+        Run,
+        Study,
+        Tracking,
+        compare,
+        forecast,
+        load,
+        run,
+    )
     from facesim.util.errors import FacesimError, InputError
 
 __version__ = "0.1.0"
@@ -22,6 +34,7 @@ __all__ = [
     "Recognizer",
     "Run",
     "Study",
+    "Tracking",
     "compare",
     "forecast",
     "load",

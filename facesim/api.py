@@ -25,6 +25,7 @@ from facesim.spec.job import Job, options
 from facesim.spec.options import as_in_python
 from facesim.study.observers import JsonLines, Observer, Together
 from facesim.study.runner import dry_run, resume, run_study
+from facesim.tracking.observer import Tracking
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from facesim.runs.forecasts import ForecastRecord
     from facesim.runs.records import Evaluation, Result
 
-__all__ = ["Comparison", "JsonLines", "Observer", "Recognizer", "Run", "Study", "compare", "forecast", "load", "run"]
+__all__ = [
+    "Comparison", "JsonLines", "Observer", "Recognizer", "Run", "Study", "Tracking",
+    "compare", "forecast", "load", "run",
+]  # fmt: skip
 
 #: Where a study leaves its runs.
 OUTPUT = Path("runs")

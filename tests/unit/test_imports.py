@@ -77,6 +77,7 @@ FLOORS: list[set[str]] = [
     {"profiling"},
     {"planning"},
     {"study", "testing"},
+    {"tracking"},
     {"api"},
     {"cli", "__main__"},
 ]
