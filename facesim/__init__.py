@@ -16,10 +16,12 @@ if TYPE_CHECKING:
         Run,
         Study,
         Tracking,
+        Tuning,
         compare,
         forecast,
         load,
         run,
+        tune,
     )
     from facesim.util.errors import FacesimError, InputError
 
@@ -35,10 +37,12 @@ __all__ = [
     "Run",
     "Study",
     "Tracking",
+    "Tuning",
     "compare",
     "forecast",
     "load",
     "run",
+    "tune",
 ]
 
 

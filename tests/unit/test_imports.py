@@ -77,7 +77,7 @@ FLOORS: list[set[str]] = [
     {"profiling"},
     {"planning"},
     {"study", "testing"},
-    {"tracking"},
+    {"tracking", "tuning"},
     {"api"},
     {"cli", "__main__"},
 ]
