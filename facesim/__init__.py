@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from facesim.api import (
         Comparison,
+        EndRun,
         JsonLines,
         Observer,
         Recognizer,
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "EndRun",
     "FacesimError",
     "InputError",
     "JsonLines",

@@ -23,7 +23,7 @@ from facesim.runs.states import RunState
 from facesim.spec import study as spec
 from facesim.spec.job import Job, options
 from facesim.spec.options import as_in_python
-from facesim.study.observers import JsonLines, Observer, Together
+from facesim.study.observers import EndRun, JsonLines, Observer, Together
 from facesim.study.runner import dry_run, resume, run_study
 from facesim.tracking.observer import Tracking
 from facesim.util.errors import InputError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from facesim.tuning.findings import Findings
 
 __all__ = [
-    "Comparison", "JsonLines", "Observer", "Recognizer", "Run", "Study", "Tracking",
+    "Comparison", "EndRun", "JsonLines", "Observer", "Recognizer", "Run", "Study", "Tracking",
     "Tuning", "compare", "forecast", "load", "run", "tune",
 ]  # fmt: skip
 
