@@ -426,7 +426,7 @@ def compare(runs: Run | Path | str | Iterable[Run | Path | str], target_accuracy
     """Compare runs: given as such, by their directories, or by folders that hold them.
 
     Args:
-        target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
+        target_accuracy: of time-to-accuracy, 0-1; left out, 95 % of the lowest mean final accuracy of a row.
 
     Raises:
         InputError: a path holds no run.

@@ -49,8 +49,8 @@ def test_a_run_on_spot_capacity_shows_what_it_is_billed_for(spot_run):
 def test_the_cost_to_an_accuracy_leaves_out_what_was_not_billed_until_then(spot_run):
     comparison = compare([spot_run])
     record = comparison.records[0]
-    curve = record.history.dropna(subset=["held_out_accuracy_percent"])
-    reached = curve[curve["held_out_accuracy_percent"] >= comparison.target_accuracy].iloc[0]
+    curve = record.history.dropna(subset=["held_out_accuracy"])
+    reached = curve[curve["held_out_accuracy"] >= comparison.target_accuracy].iloc[0]
     since_launch_s = reached["time_unix_s"] - LAUNCHED_UNIX_S
     assert 12 < since_launch_s < 102, "it is to be reached in the first training, or while waiting after it"
 
