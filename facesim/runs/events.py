@@ -74,7 +74,7 @@ class Network(Event):
     private: bool
 
 
-class Emulation(Event):
+class MachineDivided(Event):
     """How a machine is divided among the hosts that it plays."""
 
     event: Literal["emulation"] = "emulation"
@@ -259,7 +259,7 @@ class Uploaded(Event):
     bytes: int
 
 
-class TrainingJob(Event):
+class TrainingJobCreated(Event):
     """The run is a training job at AWS from now on."""
 
     event: Literal["training_job"] = "training_job"

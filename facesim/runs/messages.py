@@ -116,7 +116,7 @@ def _(event: events.Uploading) -> str:
 
 
 @told.register
-def _(event: events.TrainingJob) -> str:
+def _(event: events.TrainingJobCreated) -> str:
     return f"training job {event.name} in {event.region}"
 
 

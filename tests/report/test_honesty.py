@@ -12,6 +12,7 @@ import pytest
 from facesim.report import compare, to_json
 from facesim.report.html import render
 from facesim.report.load import load, since_launch_s
+from facesim.runs.events import StateEntered, Submitted
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from tests.report.conftest import LAUNCHED_UNIX_S
 from tests.report.test_bill import bill
@@ -190,10 +191,14 @@ def test_the_bill_of_a_resumed_run_has_the_instances_of_each_time(make_run):
     from facesim.billing import make_bill
 
     run = resumed(make_run)
-    events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
-    for event, hosts in zip([event for event in events if event["event"] == "submitted"], (2, 4), strict=True):
-        event["groups"] = [["ml.m5.2xlarge", hosts]]
-    events.insert(1, {"time_unix_s": LAUNCHED_UNIX_S + 1, "event": "state", "state": "Training"})
+    hosts = iter((2, 4))
+    events = [
+        event.model_copy(update={"groups": (("ml.m5.2xlarge", next(hosts)),)})
+        if isinstance(event, Submitted)
+        else event
+        for event in run.events()
+    ]
+    events.insert(1, StateEntered(time_unix_s=LAUNCHED_UNIX_S + 1, state="Training"))
     billed = make_bill(events, [("ml.m5.2xlarge", 4)]).to_dict(0.6)
     result = json.loads(run.result_file.read_text())
     run.result_file.write_text(json.dumps({**result, "measurement": "measured", "billing": billed}))
