@@ -103,7 +103,7 @@ def start_beating(tell: Callable[..., None], every_s: float) -> None:
         while True:
             with _progress.lock:
                 now_s, steps = time.monotonic(), _progress.steps
-                said = {
+                content = {
                     "doing": _progress.doing,
                     "idle_s": now_s - _progress.last_s,
                     "steps": len(steps),
@@ -112,7 +112,7 @@ def start_beating(tell: Callable[..., None], every_s: float) -> None:
                     "owing": _progress.owing,
                 }
             try:
-                tell(BEAT, **said)
+                tell(BEAT, **content)
             except OSError:  # nobody is there to be told
                 return
             time.sleep(every_s)
@@ -165,9 +165,9 @@ class Pulses:
         now_s = self._now_s()
         self._pulses[task] = _Pulse(now_s, now_s)
 
-    def heard(self, task: str, told: dict[str, Any]) -> None:
+    def heard(self, task: str, beat: dict[str, Any]) -> None:
         if task in self._pulses:
-            self._pulses[task].heard_s, self._pulses[task].told = self._now_s(), told
+            self._pulses[task].heard_s, self._pulses[task].told = self._now_s(), beat
 
     def ended(self, task: str) -> None:
         self._pulses.pop(task, None)
@@ -243,15 +243,15 @@ class Pulses:
 
     def _late(self, leader: _Pulse, now_s: float) -> list[Hung]:
         """Fellows that do nothing while others do."""
-        told, late = leader.told, []
-        for name, ago_s in told["fellows"].items():
+        beat, late = leader.told, []
+        for name, ago_s in beat["fellows"].items():
             pulse = self._pulses.get(name)
             if pulse is None:
                 continue
             idle_s = self._seconds(now_s, now_s - leader.heard_s + ago_s)
             again = pulse.started_s > now_s - idle_s  # not heard of since it was started again
-            limit_s = max(self._hang_s, _LONG_S if again else _STEPS * len(told["fellows"]) * told["step_s"])
+            limit_s = max(self._hang_s, _LONG_S if again else _STEPS * len(beat["fellows"]) * beat["step_s"])
             since_s = min(idle_s, now_s - pulse.started_s)
             if since_s > limit_s:
                 late.append(Hung(name, since_s, limit_s, False, TRAINING))
-        return late if len(late) < len(told["fellows"]) else []
+        return late if len(late) < len(beat["fellows"]) else []

@@ -93,18 +93,18 @@ class DockerExecution:
 
     def events(self, tick_s: float) -> Iterator[Event | None]:
         yield MachineDivided(**self._emulation.facts())
-        for told in self._job.events(tick_s):
-            if told is None:
+        for message in self._job.events(tick_s):
+            if message is None:
                 yield None
-            elif told["event"] == "log":
-                reported = self._followed.printed(told["host"], told["line"], told["time_unix_s"])
+            elif message["event"] == "log":
+                reported = self._followed.printed(message["host"], message["line"], message["time_unix_s"])
                 if isinstance(reported, FaultDone) and reported.kind == "interrupt":
                     self._job.interrupt(reported.notice_s, reported.for_s or 0.0)
                 if reported:
                     yield reported
-            elif told["event"] == "stats":
-                self._record(**told)
-            elif isinstance(event := event_of(told), StateEntered):
+            elif message["event"] == "stats":
+                self._record(**message)
+            elif isinstance(event := event_of(message), StateEntered):
                 yield from self._followed.entered(event)
             elif isinstance(event, NodeEnded):
                 details = event.details()

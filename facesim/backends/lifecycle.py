@@ -158,8 +158,8 @@ class LifeCycle:
         began_s = shown_s = time.monotonic()
         ending, kill_s = None, math.inf  # why the attempt is being ended from here, and when its notice has passed
         last: NodeEnded | None = None
-        for told in attempt.events(min(tick_s, _PRECISION_S)):
-            now_s, event = time.monotonic(), None if told is None else event_of(told)
+        for message in attempt.events(min(tick_s, _PRECISION_S)):
+            now_s, event = time.monotonic(), None if message is None else event_of(message)
             if isinstance(event, NodeEnded):
                 last = event
                 continue

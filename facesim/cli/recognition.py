@@ -55,36 +55,39 @@ def evaluate(
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    found = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups)
+    evaluation = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups)
     if as_json:
-        echo_json(found)
+        echo_json(evaluation)
         return
-    echo("\n".join(_evaluation(found)))
+    echo("\n".join(_evaluation(evaluation)))
 
 
-def _evaluation(found: dict[str, Any]) -> list[str]:
-    lines = [f"{found['data']}{', people seen in training' if found.get('identities_seen_in_training') else ''}"]
-    if own := found.get("closed_set"):
+def _evaluation(evaluation: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{evaluation['data']}{', people seen in training' if evaluation.get('identities_seen_in_training') else ''}"
+    ]
+    if scores := evaluation.get("closed_set"):
         lines.append(
-            f"closed set       {own['accuracy']:7.1%}  of {own['examples']} held-out images, "
-            f"balanced {own['balanced_accuracy']:.1%}"
+            f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} held-out images, "
+            f"balanced {scores['balanced_accuracy']:.1%}"
         )
-    if own := found.get("identification"):
-        cmc = own["cmc"]
+    if scores := evaluation.get("identification"):
+        cmc = scores["cmc"]
         ranks = ", ".join(f"rank {rank} {cmc[rank - 1]:.1%}" for rank in (5, 10) if rank < len(cmc))
         lines.append(
-            f"identification   {own['rank_1']:7.1%}  of {own['probes']} probes among {own['gallery_identities']} people"
-            + (f"; {ranks}" if ranks else "")
+            f"identification   {scores['rank_1']:7.1%}  of {scores['probes']} probes among "
+            f"{scores['gallery_identities']} people" + (f"; {ranks}" if ranks else "")
         )
-    own = found["verification"]
+    scores = evaluation["verification"]
     lines.append(
-        f"verification     {own['accuracy']:7.1%}  ± {own['accuracy_se']:.1%} (standard error, {own['folds']} folds); "
-        f"AUC {own['auc']:.4f} ({own['auc_low']:.2f} to {own['auc_high']:.2f}), EER {own['eer']:.1%}, "
-        f"threshold {own['threshold']:.3f}"
+        f"verification     {scores['accuracy']:7.1%}  ± {scores['accuracy_se']:.1%} (standard error, "
+        f"{scores['folds']} folds); AUC {scores['auc']:.4f} ({scores['auc_low']:.2f} to {scores['auc_high']:.2f}), "
+        f"EER {scores['eer']:.1%}, "
+        f"threshold {scores['threshold']:.3f}"
     )
-    lines.append(f"                 {own['genuine_pairs']} genuine and {own['impostor_pairs']} impostor pairs")
-    lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in own["tar_at_far"].items()]
-    if by_group := found.get("groups"):
+    lines.append(f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs")
+    lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in scores["tar_at_far"].items()]
+    if by_group := evaluation.get("groups"):
         from facesim.recognition.groups import told
 
         for what, rates in by_group["rates"].items():
@@ -158,9 +161,9 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
         echo_json([answer.to_json() for answer in answers])
         return
     for answer in answers:
-        told = ", ".join(f"{name} {similarity:.3f}" for name, similarity in answer.likest)
+        people = ", ".join(f"{name} {similarity:.3f}" for name, similarity in answer.likest)
         stranger = "; less than the threshold, so perhaps none of them" if answer.like_enough is False else ""
-        echo(f"{answer.probe}: {told}{stranger}")
+        echo(f"{answer.probe}: {people}{stranger}")
     why_not, notes = answers[0].cannot_tell, answers[0].notes  # the same for all
     echo("\n  ".join([f"cannot tell: {why_not}" if why_not else "how far to rely on that:", *notes]))
 

@@ -115,13 +115,13 @@ def curve_lines(comparison: Comparison) -> list[tuple[str, list[str]]]:
             sizes.setdefault(point.size, f"{point.training_examples:,.0f} of {point.identities} people")
     return [
         (
-            told,
+            name,
             [
                 next((_point(point) for point in curve.points if point.size == size), NOTHING)
                 for curve in comparison.curves
             ],
         )
-        for size, told in sizes.items()
+        for size, name in sizes.items()
     ]
 
 

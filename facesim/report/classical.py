@@ -33,10 +33,10 @@ def classical(rows: Sequence[Row]) -> tuple[Classical, ...]:
         Classical(
             method,
             baseline.summary,
-            mean_interval([score.accuracy for score in own]),
-            fmean(score.balanced_accuracy for score in own),
-            fmean(score.seconds for score in own),
+            mean_interval([score.accuracy for score in of_method]),
+            fmean(score.balanced_accuracy for score in of_method),
+            fmean(score.seconds for score in of_method),
         )
         for method, baseline in BASELINES.available()
-        if (own := [score for score in scores if score.method == method])
+        if (of_method := [score for score in scores if score.method == method])
     )

@@ -206,12 +206,12 @@ def _changed_content(records: Sequence[RunRecord]) -> dict[RunRecord, str]:
 
     Runs that did not complete are not told apart. A subset's content is its seed's.
     """
-    found: dict[str, dict[RunRecord, str]] = {}
+    contents_of: dict[str, dict[RunRecord, str]] = {}
     for record in records:
         if record.completed and not record.job.data_spec.subset:
             alike = json.dumps([record.job.strategy, _facets(record)], sort_keys=True)
-            found.setdefault(alike, {})[record] = record.result.data.content_sha256 or "unknown"
-    changed = [contents for contents in found.values() if len(set(contents.values())) > 1]
+            contents_of.setdefault(alike, {})[record] = record.result.data.content_sha256 or "unknown"
+    changed = [contents for contents in contents_of.values() if len(set(contents.values())) > 1]
     return {record: content for contents in changed for record, content in contents.items()}
 
 
@@ -247,14 +247,16 @@ def _labels(
     """A name for each group: its strategy, with what, apart from `without`, tells it from others of the strategy."""
     facets = []
     for first in (group[0] for group in groups.values()):
-        own = {**_facets(first), "content": content.get(first)}
-        facets.append((first.job.strategy, {name: value for name, value in own.items() if name not in without}))
+        values = {**_facets(first), "content": content.get(first)}
+        facets.append((first.job.strategy, {name: value for name, value in values.items() if name not in without}))
     labels = []
-    for strategy, own in facets:
+    for strategy, values in facets:
         alike = [other for name, other in facets if name == strategy]
-        telling = {name: [other.get(name) for other in alike if other.get(name) != own[name]] for name in own}
-        told = [text for name, others in telling.items() if others and (text := _told(name, own[name], others))]
-        labels.append(strategy + (f" ({', '.join(told)})" if told else ""))
+        telling = {name: [other.get(name) for other in alike if other.get(name) != values[name]] for name in values}
+        differences = [
+            text for name, others in telling.items() if others and (text := _told(name, values[name], others))
+        ]
+        labels.append(strategy + (f" ({', '.join(differences)})" if differences else ""))
     return labels
 
 

@@ -62,11 +62,11 @@ def learning_curves(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Cur
         if accuracy is None or not sizes:
             continue
         subset, identities = subset_of(row), row.counted[0].result.data.identities or 0
-        found = [(labels[row], True, accuracy, row.accuracy_interval())]
+        estimates = [(labels[row], True, accuracy, row.accuracy_interval())]
         # Its own split of the data, where rows of one size have several: a method then has a curve for each.
         beside = "" if len(splits) == 1 else f" on the images of {labels[row]}"
-        found += [(f"{m.method}{beside}", False, m.accuracy, _bounds(m.accuracy)) for m in classical([row])]
-        for name, network, estimate, interval in found:
+        estimates += [(f"{m.method}{beside}", False, m.accuracy, _bounds(m.accuracy)) for m in classical([row])]
+        for name, network, estimate, interval in estimates:
             label = f"{name}, {identities} identities" if both else name
             point = Point(str(subset), identities, fmean(sizes), estimate, interval)
             lines.setdefault((label, network), {}).setdefault(subset, point)

@@ -182,8 +182,8 @@ def _billed_until(
     begins = [*(life.begin_unix_s for life in record.lives[1:]), math.inf]
     since_unix_s = -math.inf
     for life, until_unix_s in zip(billing.lives, begins, strict=True):
-        own = [each for each in billing.transitions if since_unix_s <= each.begin_unix_s < until_unix_s]
-        yield billed_until_s(own, moment_unix_s), life.hosts, life.training_s, life.cost_usd
+        of_life = [each for each in billing.transitions if since_unix_s <= each.begin_unix_s < until_unix_s]
+        yield billed_until_s(of_life, moment_unix_s), life.hosts, life.training_s, life.cost_usd
         since_unix_s = until_unix_s
 
 

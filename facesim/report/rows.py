@@ -110,8 +110,8 @@ class Row:
     @property
     def disturbed(self) -> dict[int, tuple[str, ...]]:
         """What disturbed the times of counted runs, by seed; seeds of which nothing is known to have are left out."""
-        found = {record.result.seed: record.result.disturbances for record in self.counted}
-        return {seed: told for seed, told in found.items() if told}
+        causes = {record.result.seed: record.result.disturbances for record in self.counted}
+        return {seed: why for seed, why in causes.items() if why}
 
     @property
     def resumed(self) -> int:

@@ -96,8 +96,8 @@ def _headline(contrast: Contrast) -> str:
 
 def _growth(curve: Curve) -> Finding:
     first, last = curve.points[0], curve.points[-1]
-    told = [f"{percent(point.accuracy.mean)} with {point.training_examples:,.0f}" for point in (first, last)]
-    return Finding(curve.label, f"{curve.label}: held-out accuracy {told[0]} training images, {told[1]}.")
+    ends = [f"{percent(point.accuracy.mean)} with {point.training_examples:,.0f}" for point in (first, last)]
+    return Finding(curve.label, f"{curve.label}: held-out accuracy {ends[0]} training images, {ends[1]}.")
 
 
 def _accuracy_in_short(accuracy: Difference | None) -> str:
@@ -148,12 +148,14 @@ def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:
         seeds: dict[str, list[str]] = {}
         for seed, why in row.disturbed.items():
             seeds.setdefault(" and ".join(why), []).append(str(seed))
-        told = [f"seed{'' if len(own) == 1 else 's'} {', '.join(own)}: {why}" for why, own in seeds.items()]
-        if told:
+        causes = [
+            f"seed{'' if len(numbers) == 1 else 's'} {', '.join(numbers)}: {why}" for why, numbers in seeds.items()
+        ]
+        if causes:
             yield Finding(
                 "disturbed",
                 f"{row.label}: other load disturbed the times of {len(row.disturbed)} of {_runs(len(row.counted))} "
-                f"({'; '.join(told)}). They are in no statement about time; run again on a machine with nothing else "
+                f"({'; '.join(causes)}). They are in no statement about time; run again on a machine with nothing else "
                 "to do.",
                 CAUTION,
             )
@@ -248,19 +250,19 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         f"p = {accuracy.p:.2g}, {_seeds(accuracy.n)}"
     )
     if accuracy.outcome is Outcome.EQUIVALENT:
-        said = f"{row} and {reference} are equally accurate within {_points(MARGIN)} ({interval})."
+        text = f"{row} and {reference} are equally accurate within {_points(MARGIN)} ({interval})."
     elif accuracy.outcome is Outcome.NO_EVIDENCE:
-        said = (
+        text = (
             f"No evidence of a difference between {row} and {reference} ({interval}). That does not show that they are "
             f"the same: differences of up to {_points(max(abs(low), abs(high)))} remain possible."
         )
     else:
-        said = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
+        text = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
         if accuracy.outcome is Outcome.NEGLIGIBLE:
-            said += f" All of the interval is within {_points(MARGIN)}: a real difference of little weight."
+            text += f" All of the interval is within {_points(MARGIN)}: a real difference of little weight."
     if not contrast.images_recorded:
-        said += " That both were tested on the same images is taken from their options: no run has them on record."
-    return Finding(topic, said)
+        text += " That both were tested on the same images is taken from their options: no run has them on record."
+    return Finding(topic, text)
 
 
 def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
@@ -278,7 +280,7 @@ def _baselines(rows: Sequence[Row], baselines: Sequence[Classical]) -> Iterator[
     if not baselines:
         return
     best = max(baselines, key=lambda method: method.accuracy.mean)
-    accuracies = {row.label: found.mean for row in rows if (found := row.estimate("held_out_accuracy"))}
+    accuracies = {row.label: estimate.mean for row in rows if (estimate := row.estimate("held_out_accuracy"))}
     below = [label for label, accuracy in accuracies.items() if accuracy < best.accuracy.mean]
     text = (
         f"Without a network, {best.method} recognises {percent(best.accuracy.mean)} of the same images in "

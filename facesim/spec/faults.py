@@ -66,10 +66,10 @@ class Fault(BaseModel):
 
     def script(self, run_directory: Path) -> Script:
         """What the cluster is to act out in a run."""
-        own = self.model_dump()
+        fields = self.model_dump()
         if self.kind == "fill":
-            own["targets"] = (str(run_directory),)
-        return Script(**own)
+            fields["targets"] = (str(run_directory),)
+        return Script(**fields)
 
 
 def read_faults(source: str) -> list[dict[str, Any]]:

@@ -67,10 +67,12 @@ _NAME_LENGTH = 30
 
 def _names(jobs: list[Job]) -> list[str]:
     """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
-    told = [flat(job) for job in jobs]
-    varied = [name for name in told[0] if len({str(one.get(name)) for one in told}) > 1] if told else []
+    options_of = [flat(job) for job in jobs]
+    varied = (
+        [name for name in options_of[0] if len({str(one.get(name)) for one in options_of}) > 1] if options_of else []
+    )
     names: list[str] = []
-    for job, options in zip(jobs, told, strict=True):
+    for job, options in zip(jobs, options_of, strict=True):
         parts = [job.strategy.name, *([job.experiment.subset] if job.experiment.subset else [])]
         parts += [f"{name}{options[name]}" for name in varied if name in options and name not in _IN_EVERY_NAME]
         short = [re.sub("[^A-Za-z0-9-]+", "", part.replace(",", "-"))[:_NAME_LENGTH] for part in parts]
@@ -200,11 +202,11 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
     """Show what happens, which another command records."""
     with _Interrupts(execution):
         observer.started(run, 1, 1)
-        for told in execution.events(_TICK_S):
-            if told is None:
+        for message in execution.events(_TICK_S):
+            if message is None:
                 observer.tick()
             else:
-                observer.happened(event_of(told))
+                observer.happened(event_of(message))
 
 
 def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
@@ -219,11 +221,11 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
     ended: NodeEnded | None = None
     try:
         with _Interrupts(execution):
-            for told in execution.events(_TICK_S):
-                if told is None:
+            for message in execution.events(_TICK_S):
+                if message is None:
                     observer.tick()
                     continue
-                event = event_of(told)
+                event = event_of(message)
                 run.record(event)
                 observer.happened(event)
                 causes.note(event)

@@ -62,11 +62,11 @@ class Tally:
     @property
     def counted(self) -> tuple[Unused, ...]:
         """Every reason, the most frequent first, equally frequent ones in the order in which they were met."""
-        found = [
+        counts = [
             Unused(reason, count, tuple(self._examples[reason, unit]), unit)
             for (reason, unit), count in self._counts.items()
         ]
-        return tuple(sorted(found, key=lambda one: -one.count))
+        return tuple(sorted(counts, key=lambda one: -one.count))
 
 
 def told(counted: Sequence[Unused], most: int = 5) -> str:

@@ -78,7 +78,7 @@ class SageMakerBackend(Backend):
 
     def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
         account, name = Account(target.backend.region), _name(target)
-        tail, told, ended = LogTail(account.client("logs"), name), "", False
+        tail, last_error, ended = LogTail(account.client("logs"), name), "", False
         while not ended:
             try:
                 over = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
@@ -87,9 +87,9 @@ class SageMakerBackend(Backend):
             except FacesimError as error:
                 if not follow or isinstance(error, (DeniedError, RefusedError)):
                     raise
-                if str(error) != told:
-                    told = str(error)
-                    yield Line("AWS", f"{told}; it is asked again", time.time())
+                if str(error) != last_error:
+                    last_error = str(error)
+                    yield Line("AWS", f"{last_error}; it is asked again", time.time())
                 with suppress(FacesimError):  # the user may have signed in again
                     account.renew()
                     tail.logs = account.client("logs")
@@ -97,7 +97,7 @@ class SageMakerBackend(Backend):
                 for line in lines:
                     if source in (None, line.host):
                         yield Line(line.host, redacted(line.text), line.time_unix_s)
-                ended, told = over or not follow, ""
+                ended, last_error = over or not follow, ""
             if not ended:
                 time.sleep(_LOGS_EVERY_S)
 

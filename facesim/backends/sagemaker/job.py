@@ -270,13 +270,13 @@ class SageMakerJob:
             LostSight: AWS has denied for long what nothing goes without.
         """
         now, why = time.monotonic(), str(error)
-        since, told, before = self._unreached.get(what, (now, -math.inf, ""))
-        if now - told > _TELL_AGAIN_S or why != before:
-            told = now
+        since, reported_s, before = self._unreached.get(what, (now, -math.inf, ""))
+        if now - reported_s > _TELL_AGAIN_S or why != before:
+            reported_s = now
             yield OutOfReach(what=what, why=why)
         if not isinstance(error, (DeniedError, RefusedError)):
             since = now  # it may still go well
-        self._unreached[what] = (since, told, why)
+        self._unreached[what] = (since, reported_s, why)
         if isinstance(error, CredentialsError):
             self._renew()
         if what in ("describe", "results") and now - since > _DENIED_S:
