@@ -55,7 +55,7 @@ def render(out: Path, **options: Any) -> None:
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
-    """Say what the data set SOURCE holds: identities, images of each, unreadable files, suspected duplicates."""
+    """Describe the data set SOURCE: identities, images of each, unreadable files, suspected duplicates."""
     from dataclasses import asdict
 
     from facesim.data import describe as describe_data

@@ -38,7 +38,7 @@ def _notice(text: str) -> None:
 @click.argument("source", metavar="[DATA]", required=False)
 @click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
 @click.option("--far", type=Number(0, 1), multiple=True,
-              help="false accept rate at which to tell the true accept rate; repeatable")  # fmt: skip
+              help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),
               help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -50,7 +50,7 @@ def evaluate(
     groups: Path | None,
     as_json: bool,
 ) -> None:
-    """Say how well the model of RUN recognises: closed set, identification, verification, and by group of people.
+    """Report how well the model of RUN recognises: closed set, identification, verification, and by group of people.
 
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
@@ -88,11 +88,11 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
     lines.append(f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs")
     lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in scores["tar_at_far"].items()]
     if by_group := evaluation.get("groups"):
-        from facesim.recognition.groups import told
+        from facesim.recognition.groups import in_words
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
-            lines += [f"  {rate['group']:20}{told(rate)}" for rate in rates]
+            lines += [f"  {rate['group']:20}{in_words(rate)}" for rate in rates]
         lines += [by_group["warning"]] if by_group["warning"] else []
     return lines
 
@@ -130,7 +130,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def verify(run_directory: Path, first: Path, second: Path, threshold: float | None, as_json: bool) -> None:
-    """Say whether the images A and B show the same person, by the model of RUN.
+    """Decide whether the images A and B show the same person, by the model of RUN.
 
     Without --threshold by the one of the newest `facesim evaluate RUN` on people whom the model was not trained on, or
     else of the newest. There is no answer where the model was not found to tell people apart.
@@ -149,9 +149,9 @@ def verify(run_directory: Path, first: Path, second: Path, threshold: float | No
 @click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_json: bool) -> None:
-    """Say who of the GALLERY, a folder for each person, each PROBE image shows, by the model of RUN.
+    """Name the person of the GALLERY, a folder for each person, that each PROBE image shows, by the model of RUN.
 
-    How often it is right is told from `facesim evaluate RUN`, as for `verify`.
+    How often it is right is taken from `facesim evaluate RUN`, as for `verify`.
     """
     from facesim.recognition.recognizer import Gallery, image_files
 

@@ -50,7 +50,7 @@ class Cleared:
     planned: tuple[Planned, ...]
     notices: dict[str, list[str]]
 
-    def told(self) -> list[str]:
+    def all_notices(self) -> list[str]:
         """All notices, each once."""
         return list(dict.fromkeys(notice for notices in self.notices.values() for notice in notices))
 

@@ -66,7 +66,7 @@ def told_of_data(inputs: list[Inputs]) -> list[str]:
     notices: dict[str, None] = {}
     for data in (one.data for one in inputs):
         if data.unused:
-            notices[f"{data.name}: not used: {unused.told(data.unused)}"] = None
+            notices[f"{data.name}: not used: {unused.in_words(data.unused)}"] = None
         notices |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
     return list(notices)
 

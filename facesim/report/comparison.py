@@ -76,7 +76,7 @@ class Comparison:
     foreseen: tuple[Foreseen, ...] = ()
 
     @property
-    def target_told(self) -> str | None:
+    def target_in_words(self) -> str | None:
         """What the target of time-to-accuracy is, as a clause; None where there is none."""
         targets = {row.target_accuracy for test in self.tests for row in test}
         if self.target_accuracy is None:
@@ -254,13 +254,13 @@ def _labels(
         alike = [other for name, other in facets if name == strategy]
         telling = {name: [other.get(name) for other in alike if other.get(name) != values[name]] for name in values}
         differences = [
-            text for name, others in telling.items() if others and (text := _told(name, values[name], others))
+            text for name, others in telling.items() if others and (text := _difference(name, values[name], others))
         ]
         labels.append(strategy + (f" ({', '.join(differences)})" if differences else ""))
     return labels
 
 
-def _told(name: str, value: Any, others: list[Any]) -> str:
+def _difference(name: str, value: Any, others: list[Any]) -> str:
     """`4 workers`, `2 ps`, `batch 64`; of a place its last part, where that tells it from `others`."""
     if name == "subset":
         return str(parse(value)).replace(",", " ") if value else "all the data"

@@ -29,7 +29,7 @@ class Phase(NamedTuple):
         return self.forecast / self.measured - 1 if self.measured else None
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         if self.off is None or not math.isfinite(self.off):
             return "–"
         if abs(self.off) < 0.0005:
@@ -59,7 +59,7 @@ class Foreseen:
         named = {phase.label: phase for phase in self.phases}
         parts = [
             f"{label} {quantity(phase.measured, phase.unit)}, forecast {quantity(phase.forecast, phase.unit)} "
-            f"({phase.told})"
+            f"({phase.in_words})"
             for label in ("training", "an update", "total")
             if (phase := named.get(label))
         ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 #: So many examples of each reason are kept.
 EXAMPLES = 5
 
-#: So many examples of each reason are told in a sentence.
+#: So many examples of each reason are named in a sentence.
 _TOLD = 3
 
 
@@ -69,7 +69,7 @@ class Tally:
         return tuple(sorted(counts, key=lambda one: -one.count))
 
 
-def told(counted: Sequence[Unused], most: int = 5) -> str:
+def in_words(counted: Sequence[Unused], most: int = 5) -> str:
     """The most frequent reasons in one line."""
     rest = len(counted) - most
     return "; ".join(map(str, counted[:most])) + (f"; and {rest} more reasons" if rest > 0 else "")

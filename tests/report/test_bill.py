@@ -67,7 +67,7 @@ def test_a_run_on_demand_has_no_lines_of_spot_capacity(make_run):
     assert "instance-seconds" in shown
     assert "cost to" in shown
     assert "interruptions" not in shown
-    assert "in vain" not in shown
+    assert "lost work" not in shown
 
 
 def test_runs_on_spot_capacity_and_on_demand_are_rows_of_their_own(make_run):

@@ -144,8 +144,8 @@ def _check_ended(run: Run, account: Account) -> None:
         return
     if status not in OUTCOMES:
         raise InputError(
-            f"the training job {name} of {run.directory} goes on at AWS: `facesim attach {run.directory}` follows it, "
-            f"`facesim cancel {name}` ends it"
+            f"the training job {name} of {run.directory} continues at AWS: `facesim attach {run.directory}` follows "
+            f"it, `facesim cancel {name}` ends it"
         )
     if status == "Completed" and run.result() is None:
         raise InputError(

@@ -164,7 +164,7 @@ class SageMakerJob:
                 cancel(self._account, self._name)
             except FacesimError as error:
                 raise AwsError(
-                    f"{self._name} goes on at AWS, and costs, for it could not be stopped: {error}; "
+                    f"{self._name} continues at AWS, and costs, for it could not be stopped: {error}; "
                     f"`facesim cancel {self._name}` ends it"
                 ) from None
 
@@ -285,7 +285,7 @@ class SageMakerJob:
     def _lost(self, why: str) -> LostSight:
         self._over = True
         return LostSight(
-            f"{self._name} is not followed any more: {why}; it goes on at AWS, and costs, unless it has ended; "
+            f"{self._name} is not followed any more: {why}; it continues at AWS, and costs, unless it has ended; "
             f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._name}` ends it"
         )
 
@@ -309,7 +309,7 @@ class SageMakerJob:
         if choice == "leave" and not self._killed:
             self._over = True
             raise LeftRunning(
-                f"{self._name} goes on at AWS, and costs; `facesim attach {self._run.directory}` follows it again, "
+                f"{self._name} continues at AWS, and costs; `facesim attach {self._run.directory}` follows it again, "
                 f"`facesim cancel {self._name}` ends it"
             )
         self._interrupted = choice == "stop"
@@ -317,7 +317,7 @@ class SageMakerJob:
 
     def _ask(self) -> str:
         print(
-            f"\n{self._name}: stop it [s], leave it running at AWS [l], or go on [any other key, Enter]? ",
+            f"\n{self._name}: stop it [s], leave it running at AWS [l], or continue to follow it [Enter]? ",
             end="",
             file=sys.stderr,
             flush=True,
