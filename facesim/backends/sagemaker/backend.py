@@ -131,7 +131,7 @@ def _check_ended(run: Run, account: Account) -> None:
     """Look whether the training job that a run had before is over, for two would train with the same checkpoints.
 
     Raises:
-        InputError: it goes on at AWS, or has completed there and not come home.
+        InputError: it continues at AWS, or has completed there and its results are not downloaded.
         AwsError: AWS cannot be asked.
     """
     request = run.plan().get("CreateTrainingJob") if run.plan_file.exists() else None
