@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-import psutil
 
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
@@ -21,6 +20,8 @@ from facesim.spec.recipes import RECIPES
 def models(image_size: int, head: str, identities: int, batch: int, as_json: bool) -> None:
     """List the networks and heads: parameters, operations an image, memory that the classifier takes in training."""
     hush_tensorflow()
+    import psutil
+
     from facesim.models.size import size
 
     sizes = {

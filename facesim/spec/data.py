@@ -24,7 +24,7 @@ class DataSpec(BaseModel):
     `seed` chooses the subset and what is held out. How images are kept while training (`cache`) changes none of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     data: str = "rendered"
     subset: str | None = None
