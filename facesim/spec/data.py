@@ -50,6 +50,11 @@ class DataSpec(BaseModel):
         return cls.model_validate(dict(experiment))
 
     @property
+    def tested_part(self) -> str:
+        """What the images that are tested are, in words."""
+        return "validation" if self.validation else "held-out"
+
+    @property
     def images(self) -> Hashable:
         """What decides the images before any is held out: equal for jobs that can share one prepared data set."""
         chosen = self.model_dump(exclude={"held_out", "validation", "seed"})

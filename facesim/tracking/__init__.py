@@ -83,7 +83,7 @@ def export_runs(runs: Sequence[Run], to: str, output: Path) -> str:
         return str(output)
     tracker = open_tracker(to, output, option="to")
     for run in runs:
-        feed = Feed(run, tracker)
+        feed = Feed(run, tracker, to)
         feed.begin()
         feed.finish()
     return tracker.place

@@ -24,12 +24,12 @@ class Tracking(Observer):
     """
 
     def __init__(self, tracker: str, folder: Path | str = "runs"):
-        self._tracker = open_tracker(tracker, Path(folder))
+        self._name, self._tracker = tracker, open_tracker(tracker, Path(folder))
         self._feed: Feed | None = None
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         self._finish()  # of one that could not be followed to its end
-        self._feed = Feed(run, self._tracker)
+        self._feed = Feed(run, self._tracker, self._name)
         self._feed.begin()
         self._sent = time.monotonic()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -153,27 +154,47 @@ def open_tracker(name: str, folder: Path, option: str = "track") -> Tracker:
         raise InputError(told, field=option, value=name) from error
 
 
-class Feed:
-    """Tells a tracker of one run, from the files that the run leaves, as they grow."""
+@contextmanager
+def _sending(name: str) -> Iterator[None]:
+    """Within it, whatever another library raises is an error in words: an `OSError`, too, which an observer of an output
+    that has gone raises and nobody needs to hear of.
+    """
+    try:
+        yield
+    except FacesimError:
+        raise
+    except Exception as error:
+        later = f"`facesim export-run --to {name} RUN` sends the run when that is mended"
+        raise FacesimError(f"{name}: {type(error).__name__}: {error}; {later}") from error
 
-    def __init__(self, run: Run, tracker: Tracker):
-        self._run, self._tracker = run, tracker
+
+class Feed:
+    """Tells the tracker called `name` of one run, from the files that the run leaves, as they grow.
+
+    Raises, in each of its methods:
+        FacesimError: the tracker does not take it, or the run cannot be read.
+    """
+
+    def __init__(self, run: Run, tracker: Tracker, name: str):
+        self._run, self._tracker, self._name = run, tracker, name
         self._tail = SampleTail(run.metrics)
         self._launched_unix_s: float | None = None
         self._updates = 0
 
     def begin(self) -> None:
-        self._tracker.start(TrackedRun.of(self._run))
+        with _sending(self._name):
+            self._tracker.start(TrackedRun.of(self._run))
 
     def send(self) -> None:
         """Tell what has been measured since the last time."""
-        if samples := self._tail.new():
-            self._tracker.log(list(self._points(samples)))
+        with _sending(self._name):
+            if samples := self._tail.new():
+                self._tracker.log(list(self._points(samples)))
 
     def finish(self) -> None:
         """Tell the rest, and the end, with a report of this run alone."""
         self.send()
-        with TemporaryDirectory() as folder:
+        with _sending(self._name), TemporaryDirectory() as folder:
             self._tracker.end(TrackedRun.of(self._run), self._report(Path(folder) / "report.html"))
 
     def _report(self, file: Path) -> Path:

@@ -87,8 +87,8 @@ class Findings:
         tested = best and best.result and best.result.data.held_out_examples
         if not best or not tested:
             return 0
-        low_percent, _ = wilson_interval(100 * _accuracy(best), tested)
-        return sum(100 * _accuracy(one) >= low_percent for one in self.complete[1:])
+        low, _ = wilson_interval(_accuracy(best), tested)
+        return sum(_accuracy(one) >= low for one in self.complete[1:])
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data for `json.dumps`."""

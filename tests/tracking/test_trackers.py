@@ -190,8 +190,10 @@ def test_a_tracker_that_fails_is_told_of_and_the_study_goes_on(growing, tmp_path
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / growing.run.id).write_text("no folder")
 
-    told_live("tensorboard", growing, tmp_path, monkeypatch)
+    (told,) = told_live("tensorboard", growing, tmp_path, monkeypatch)
 
+    assert told.startswith("Tracking failed and is told nothing more: ") and "tensorboard: NotADirectoryError" in told
+    assert "`facesim export-run --to tensorboard RUN`" in told
     assert growing.run.result() is not None
 
 
