@@ -8,13 +8,29 @@ describes them. They are imported when they are first used.
 # file of the user's that is called like one of its modules. Type checkers know this name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, forecast, load, run
+    from facesim.api import (
+        Comparison,
+        EndRun,
+        JsonLines,
+        Observer,
+        Recognizer,
+        Run,
+        Study,
+        Tracking,
+        Tuning,
+        compare,
+        forecast,
+        load,
+        run,
+        tune,
+    )
     from facesim.util.errors import FacesimError, InputError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "EndRun",
     "FacesimError",
     "InputError",
     "JsonLines",
@@ -22,10 +38,13 @@ __all__ = [
     "Recognizer",
     "Run",
     "Study",
+    "Tracking",
+    "Tuning",
     "compare",
     "forecast",
     "load",
     "run",
+    "tune",
 ]
 
 
