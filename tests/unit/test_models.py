@@ -210,15 +210,16 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     ("model", "head"), [(name, "arcface") for name in MODELS] + [("compact-cnn", h) for h in HEADS]
 )
 def test_every_network_and_every_head_can_be_trained(model, head):
+    from facesim.training.keras.optimizer import make_adam
     from facesim.training.protocols import StepResult
     from facesim.training.tensorflow.forward import forward_of
     from facesim.training.tensorflow.objective import loss_for
-    from facesim.training.tensorflow.optimizer import make_optimizer
+    from facesim.training.tensorflow.optimizer import FusedAdam
     from facesim.training.tensorflow.step import training_step
 
     job = make_job(recipe="modern", model=model, head=head, schedule="constant")
     network = models.build(model, (32, 32, 3), 3, head=head, augment=True)
-    optimizer = make_optimizer(job, updates_an_epoch=1)
+    optimizer = make_adam(job, 1, FusedAdam)
     optimizer.build(network.trainable_variables)
     before = [variable.numpy() for variable in network.trainable_variables]
 
