@@ -68,6 +68,12 @@ class Job(Frozen):
                 f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
             )
         self.strategy.check_framework(self.framework)
+        installed = self.backend.frameworks
+        if installed is not None and self.framework not in installed:
+            raise ValueError(
+                f"--framework {self.framework} is not in the image of --backend {self.backend.name}, which has "
+                f"{', '.join(installed)}: use that, or --backend local"
+            )
         self.strategy.check(self.shape)
         return self
 

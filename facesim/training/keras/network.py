@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from facesim import models
+from facesim.models.framework import without
 from facesim.preflight.pretrained import FILE
 from facesim.training.context import Context
 from facesim.training.evaluation import evaluate
@@ -21,7 +22,8 @@ from facesim.training.protocols import Evaluation, Evaluator
 
 def build(context: Context, adam: type[AnyAdam]) -> tuple[keras.Model, AnyAdam]:
     """The job's network and optimiser from the job's seed: the same parameters whatever strategy and framework."""
-    keras.utils.set_random_seed(context.seed)
+    with without("tensorflow"):  # where another framework computes, TensorFlow would be imported to be seeded, too
+        keras.utils.set_random_seed(context.seed)
     model = build_model(context)
     if context.pretrained:
         models.take_backbone(model, context.pretrained / FILE)
