@@ -141,11 +141,9 @@ def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 
 def _frameworks(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether what trains is installed where it is this machine's, and can have the network."""
-    for one in {
-        (one.job.framework, one.job.experiment.model, one.job.experiment.head): one for one in planned
-    }.values():
-        if one.job.backend.frameworks is None:
-            yield from _refused(check_framework, one.job)
+    here = [one.job for one in planned if one.job.backend.frameworks is None]
+    for job in {(job.framework, job.experiment.model, job.experiment.head): job for job in here}.values():
+        yield from _refused(check_framework, job)
 
 
 def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:

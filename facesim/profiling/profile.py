@@ -138,8 +138,8 @@ def check_measurable(job: Job) -> None:
     """
     if job.framework != TENSORFLOW:
         raise InputError(
-            f"profiles are measured, and forecasts made, with {TENSORFLOW}, not with --framework {job.framework}: leave "
-            "--framework out, or run the job",
+            f"profiles are measured, and forecasts made, with {TENSORFLOW}, not with --framework {job.framework}: "
+            "leave --framework out, or run the job",
             field="framework",
             value=job.framework,
             allowed=[TENSORFLOW],
