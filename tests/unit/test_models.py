@@ -235,3 +235,15 @@ def test_every_network_and_every_head_can_be_trained(model, head):
     assert np.isfinite(StepResult.unpack(packed.numpy()).loss_sum)
     changed = [np.any(old != new.numpy()) for old, new in zip(before, network.trainable_variables)]
     assert np.mean(changed) > 0.9
+
+
+@pytest.mark.parametrize("seed", [0, 5, 999_999_999])
+@pytest.mark.parametrize("shape", [(7,), (3, 3, 16, 32), (300, 37)])
+def test_what_other_frameworks_draw_is_what_tensorflow_draws(shape, seed):
+    from facesim.models import draws
+
+    for name, first, second in (("uniform", "minval", "maxval"), ("normal", "mean", "stddev")):
+        theirs = getattr(tf.random, f"stateless_{name}")(shape, seed=[seed, 0], **{first: -0.1, second: 0.3})
+        np.testing.assert_allclose(getattr(draws, name)(shape, -0.1, 0.3, seed), theirs, atol=1e-6)
+    theirs = tf.random.stateless_truncated_normal(shape, seed=[seed, 0], mean=-0.1, stddev=0.3)
+    np.testing.assert_allclose(draws.truncated_normal(shape, -0.1, 0.3, seed), theirs, atol=1e-6)

@@ -91,11 +91,11 @@ class JaxReplicas(network.KerasReplicas):
             norm = jnp.sqrt(sum(jnp.sum(jnp.square(each)) for each in gradients))
             gradients = [each * jnp.minimum(1.0, adam.global_clipnorm / norm) for each in gradients]
         number = state.updates.astype(jnp.float32) + 1
-        step = rate * jnp.sqrt(1 - adam.beta_2**number) / (1 - adam.beta_1**number)
-        momentums = [m + (g - m) * (1 - adam.beta_1) for m, g in zip(state.momentums, gradients, strict=True)]
-        velocities = [
-            v + (jnp.square(g) - v) * (1 - adam.beta_2) for v, g in zip(state.velocities, gradients, strict=True)
-        ]
+        # Rounded to float32 once, so that in moments and corrections it is the same number.
+        beta_1, beta_2 = jnp.float32(adam.beta_1), jnp.float32(adam.beta_2)
+        step = rate * jnp.sqrt(1 - beta_2**number) / (1 - beta_1**number)
+        momentums = [m + (g - m) * (1 - beta_1) for m, g in zip(state.momentums, gradients, strict=True)]
+        velocities = [v + (jnp.square(g) - v) * (1 - beta_2) for v, g in zip(state.velocities, gradients, strict=True)]
         parameters = []
         for variable, p, m, v in zip(
             self.model.trainable_variables, state.parameters, momentums, velocities, strict=True
