@@ -1,4 +1,4 @@
-"""Trainings by other frameworks that several tests look at; without the framework the tests that need it are skipped."""
+"""Trainings by other frameworks that several tests look at; tests whose framework is not installed are skipped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import completed_run
 
 #: A network with nothing random: from the same parameters and batches it ends in the same place, to rounding.
 PLAIN = ("--model", "plain-cnn", "--image-size", 32, "--batch", 9, "--epochs", 3, "--learning-rate", 0.003)
-QUIETLY = ("--sampling-s", 0.2, "--no-baselines")
+QUIETLY = ("--sampling-s", 0.2)
 
 
 def need(*frameworks: str) -> None:
