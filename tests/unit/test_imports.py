@@ -71,7 +71,7 @@ FLOORS: list[set[str]] = [
     {"spec"},
     {"runs", "billing", "data"},
     {"models", "metrics"},
-    {"preflight", "recognition", "baselines"},
+    {"preflight", "recognition", "baselines", "audit"},
     {"training", "report", "forecast"},
     {"backends"},
     {"profiling"},
