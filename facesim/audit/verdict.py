@@ -59,19 +59,14 @@ def judge(ranks: Sequence[Rank]) -> Verdict:
     """The verdict on some ranks, and its evidence in sentences."""
     if not ranks:
         why = (
-            "No process says which rank it is: none has RANK, TF_CONFIG or an MPI rank in its environment, and none told "
-            "a step; start them by a launcher that sets these, or add the two lines to the script."
+            "No process says which rank it is: none has RANK, TF_CONFIG or an MPI rank in its environment, and none "
+            "told a step; start them by a launcher that sets these, or add the two lines to the script."
         )
         return Verdict(UNKNOWN, [why])
     if len(ranks) == 1:
         return Verdict(SINGLE, [f"One process trained, {ranks[0].name}: there is nobody to train together with."])
     evidence = ["CPU time by rank: " + "; ".join(f"{rank.name}: {rank.cpu_s:.1f} s" for rank in ranks) + "."]
-    findings = [
-        _wire(ranks, evidence),
-        _steps(ranks, evidence),
-        _examples(ranks, evidence),
-        _parameters(ranks, evidence),
-    ]
+    findings = [find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters)]
     wire, steps, examples, parameters = findings
     if False in (steps, examples, parameters) or (wire is False and parameters is None):
         return Verdict(APART, evidence)

@@ -1,4 +1,4 @@
-"""Watches a command and all processes that it starts: which of them train, what CPU they use, what goes between them."""
+"""Watches a command and all processes that it starts: which train, what CPU they use, what goes between them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from facesim.util.errors import InputError, reason
 
 #: Where launchers say which rank a process is: torchrun, Open MPI, MPICH, PMIx, Slurm.
 _RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
-#: Tasks of TF_CONFIG that train.
+#: Tasks of TF_CONFIG that train; a parameter server is a process like others.
 _TRAINING_ROLES = {"chief", "master", "worker"}
-#: A parameter server, or another task that is no rank, is a process like others.
+#: How an address of IPv4 begins at an end of a connection that takes both kinds.
 _V4_IN_V6 = "::ffff:"
 
 
@@ -83,7 +83,8 @@ class Watched:
 
 
 def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watched:
-    """Run a command to its end, in the environment and the folder of this process. What processes tell goes to `folder`.
+    """Run a command to its end, in the environment and the folder of this process; what processes tell goes to
+    `folder`.
 
     Raises:
         InputError: there is no such command.

@@ -1,6 +1,6 @@
 """A training script as users write them, with PyTorch's DistributedDataParallel; its words say what is forgotten.
 
-Words: `no-wrapper`, `no-sampler`, `two-lines`, and `long`, which trains until it has used as much CPU as a training does.
+Words: `no-wrapper`, `no-sampler`, `two-lines`, and `long`, which uses as much CPU as a training does.
 """
 
 import sys
