@@ -64,7 +64,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
      help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
-    """Train with one strategy (or several) and show what came of it."""
+    """Train with one strategy (or several) and show the result."""
     if resumed is None:
         return _study(**options)
     given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
@@ -79,7 +79,7 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     for name in ("seeds", "output", "dry_run"):
         if name in options:
             raise InputError(
-                f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory",
+                f"--{name.replace('_', '-')} has no meaning with --resume, which continues in the run's directory",
                 field=name,
             )
     lines = options.get("json_lines")

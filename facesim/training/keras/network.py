@@ -81,8 +81,8 @@ class KerasReplicas:
     def assign(self, values: list[np.ndarray]) -> None:
         for variable, value in zip(self._state, values, strict=True):
             # The chief's: other replicas go on dropping other units than it does.
-            own = value + self._number if _is_seed(variable) else value
-            self.set_value(variable, own.astype(value.dtype))
+            seeded = value + self._number if _is_seed(variable) else value
+            self.set_value(variable, seeded.astype(value.dtype))
 
     def evaluator(self, mirror: bool) -> Evaluator:
         logits_of = self.logits_function(self.current_model(), mirror)
