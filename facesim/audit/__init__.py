@@ -65,17 +65,17 @@ class _Teller:
 
     def step(self, examples: Any) -> None:
         count, identities, hashed = _identities(examples)
-        told: dict[str, Any] = {"step": count}
+        report: dict[str, Any] = {"step": count}
         if identities is not None:
-            told["hashed"] = hashed
+            report["hashed"] = hashed
             fresh = [one for one in identities if one not in self._seen]
-            told["repeated"] = count - len(fresh)
+            report["repeated"] = count - len(fresh)
             # Until one comes again: the first pass over what this process trains on.
             if not self._again and len(self._seen) < _MOST_IDENTITIES:
-                told["first"] = fresh
+                report["first"] = fresh
                 self._seen.update(fresh)
             self._again = self._again or len(fresh) < count
-        self._tell(told)
+        self._tell(report)
 
     def parameters(self, model: Any) -> None:
         digest, size = hashlib.sha256(), 0

@@ -14,7 +14,7 @@ from facesim.util.files import write_json, write_text
 _TEMPLATE = "page.html"
 
 
-def write(command: Sequence[str], watched: Watched, found: Verdict, folder: Path) -> Path:
+def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: Path) -> Path:
     """Write audit.json and audit.html to a folder, and return where the page is."""
     import jinja2
 
@@ -23,8 +23,8 @@ def write(command: Sequence[str], watched: Watched, found: Verdict, folder: Path
         "exit_code": watched.exit_code,
         "seconds": watched.seconds,
         "counted": watched.counted,
-        "verdict": found.verdict,
-        "evidence": found.evidence,
+        "verdict": judgement.verdict,
+        "evidence": judgement.evidence,
         "processes": [asdict(process) for process in watched.processes],
     }
     write_json(folder / "audit.json", content)

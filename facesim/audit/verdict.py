@@ -112,15 +112,15 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 
 
 def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
-    told = [rank for rank in ranks if rank.steps is not None]
-    if not told:
+    reporting = [rank for rank in ranks if rank.steps is not None]
+    if not reporting:
         return None
     evidence.append(
         "Steps told: "
         + "; ".join(f"{rank.name}: {rank.steps or 0:,} on {rank.examples:,} examples" for rank in ranks)
         + "."
     )
-    if len(told) < len(ranks):
+    if len(reporting) < len(ranks):
         return None
     steps = [rank.steps or 0 for rank in ranks]
     if min(steps) < _LEAST_SHARE * sum(steps) / len(steps):
@@ -152,17 +152,17 @@ def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 
 
 def _parameters(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
-    told = {rank.name: rank.parameters_sha256 for rank in ranks if rank.parameters_sha256}
-    if not told:
+    digests = {rank.name: rank.parameters_sha256 for rank in ranks if rank.parameters_sha256}
+    if not digests:
         return None
-    distinct = len(set(told.values()))
+    distinct = len(set(digests.values()))
     evidence.append(
-        f"After the last step, the parameters of {len(told)} of {len(ranks)} ranks were told: "
+        f"After the last step, the parameters of {len(digests)} of {len(ranks)} ranks were told: "
         + ("equal, bit for bit." if distinct == 1 else f"{distinct} different sets.")
     )
     if distinct > 1:
         return False
-    return True if len(told) == len(ranks) else None
+    return True if len(digests) == len(ranks) else None
 
 
 def _size(count: float) -> str:

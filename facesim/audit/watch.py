@@ -46,14 +46,14 @@ class Watched:
     exit_code: int
     seconds: float
     processes: Sequence[Process]
-    told: Mapping[int, Sequence[dict[str, Any]]]
+    reports: Mapping[int, Sequence[dict[str, Any]]]
     counted: bool
 
     def ranks(self) -> list[Rank]:
         """The training processes: those that say which rank they are, or that told a step."""
         groups: dict[str, list[Process]] = {}
         for process in self.processes:
-            name = process.rank or (f"process {process.pid}" if process.pid in self.told else None)
+            name = process.rank or (f"process {process.pid}" if process.pid in self.reports else None)
             if name is not None:
                 groups.setdefault(name, []).append(process)
         return [self._rank(name, group) for name, group in sorted(groups.items(), key=lambda one: _place(one[0]))]
@@ -63,22 +63,22 @@ class Watched:
         received = sum(
             count for process in group for sender, count in process.received_bytes.items() if sender not in pids
         )
-        told = [one for pid in sorted(pids) for one in self.told.get(pid, ())]
-        steps = [one for one in told if "step" in one]
-        last = told[-1] if told else {}
+        reports = [one for pid in sorted(pids) for one in self.reports.get(pid, ())]
+        steps = [one for one in reports if "step" in one]
+        last = reports[-1] if reports else {}
         known = bool(steps) and all("hashed" in one for one in steps)
         return Rank(
             name=name,
             cpu_s=sum(process.cpu_s for process in group),
             received_bytes=received if self.counted else None,
             uses_gpu=any(process.uses_gpu for process in group),
-            steps=len(steps) if told else None,
+            steps=len(steps) if reports else None,
             examples=sum(one["step"] for one in steps),
             first_pass=frozenset(name for one in steps for name in one.get("first", ())) if known else None,
             repeated=sum(one.get("repeated", 0) for one in steps),
             hashed=any(one.get("hashed") for one in steps),
             parameters_sha256=last.get("parameters_sha256"),
-            parameter_bytes=max((one["parameter_bytes"] for one in told if "parameter_bytes" in one), default=None),
+            parameter_bytes=max((one["parameter_bytes"] for one in reports if "parameter_bytes" in one), default=None),
         )
 
 
@@ -106,8 +106,8 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
             continue
         except KeyboardInterrupt:  # which the command's processes got, too
             continue
-    told = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
-    return Watched(code, time.monotonic() - begin, list(watcher.processes.values()), told, watcher.counts)
+    reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
+    return Watched(code, time.monotonic() - begin, list(watcher.processes.values()), reports, watcher.counts)
 
 
 class _Watcher:
@@ -126,10 +126,10 @@ class _Watcher:
     def sample(self) -> None:
         """Look at every process, and at every connection, once."""
         try:
-            found = [self._root, *self._root.children(recursive=True)]
+            family = [self._root, *self._root.children(recursive=True)]
         except psutil.Error:
-            found = []
-        for process in [*found, *self._alive.values()]:
+            family = []
+        for process in [*family, *self._alive.values()]:
             try:
                 self._look(process)
             except psutil.Error:
@@ -161,10 +161,10 @@ class _Watcher:
         seen = list(self._connections)
         if any(one.inode not in self._owner for one in seen):
             self._owner |= {inode: pid for pid in self._alive for inode in sockets_of(pid)}
-        ends = {(_plain(one.own), _plain(one.other)): one.inode for one in seen}
+        ends = {(_plain(one.local), _plain(one.remote)): one.inode for one in seen}
         for one in seen:
             receiver = self._owner.get(one.inode)
-            sender = self._owner.get(ends.get((_plain(one.other), _plain(one.own)), -1))
+            sender = self._owner.get(ends.get((_plain(one.remote), _plain(one.local)), -1))
             if receiver is not None and sender is not None and receiver != sender:
                 self._received[one.inode] = (receiver, sender, one.received_bytes)
         for process in self.processes.values():
@@ -206,10 +206,10 @@ def _place(name: str) -> tuple[str, int]:
 
 def _lines(file: Path) -> list[dict[str, Any]]:
     """What a process told; the last line may be torn."""
-    told = []
+    reports = []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            told.append(json.loads(line))
+            reports.append(json.loads(line))
         except ValueError:
             continue
-    return told
+    return reports

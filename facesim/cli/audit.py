@@ -36,13 +36,17 @@ def audit(script: tuple[str, ...], output: Path | None) -> int:
     folder = output or Path(time.strftime("audit-%Y%m%d-%H%M%S"))
     with doing(f"write {folder}", "choose another folder with --output"):
         folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="facesim-audit-") as told:
-        watched = watch(script, Path(told))
-    found = judge(watched.ranks())
+    with tempfile.TemporaryDirectory(prefix="facesim-audit-") as reports:
+        watched = watch(script, Path(reports))
+    judgement = judge(watched.ranks())
     with doing(f"write {folder}", "choose another folder with --output"):
-        page = write(script, watched, found, folder)
-    echo(click.style(f"trained together? {found.verdict}", fg="red" if found.verdict == APART else None, bold=True))
-    for sentence in found.evidence:
+        page = write(script, watched, judgement, folder)
+    echo(
+        click.style(
+            f"trained together? {judgement.verdict}", fg="red" if judgement.verdict == APART else None, bold=True
+        )
+    )
+    for sentence in judgement.evidence:
         echo(f"- {sentence}")
     echo(f"report: {page}")
-    return watched.exit_code if watched.exit_code else int(found.verdict == APART)
+    return watched.exit_code if watched.exit_code else int(judgement.verdict == APART)

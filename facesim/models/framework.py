@@ -38,10 +38,10 @@ def load_keras(backend: str | None = None) -> ModuleType:
         os.environ |= {"KERAS_HOME": str(_HOME), "KERAS_BACKEND": wanted}
     import keras
 
-    found = keras.config.backend()
-    if found != wanted:
+    loaded_on = keras.config.backend()
+    if loaded_on != wanted:
         raise InputError(
-            f"Keras was imported with the backend {found} in this process, and facesim's networks need {wanted}: "
+            f"Keras was imported with the backend {loaded_on} in this process, and facesim's networks need {wanted}: "
             "import facesim in a process of its own"
         )
     keras.config.set_floatx(settings["floatx"])

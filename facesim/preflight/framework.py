@@ -27,8 +27,8 @@ def check_framework(job: Job) -> None:
         FRAMEWORKS[name].check()
     except InputError as error:
         raise InputError(f"--framework {name}: {error}", field="framework", value=name) from None
-    own = MODELS.is_builtin(experiment.model) and HEADS.is_builtin(experiment.head)
-    if name == TENSORFLOW or own:
+    builtin = MODELS.is_builtin(experiment.model) and HEADS.is_builtin(experiment.head)
+    if name == TENSORFLOW or builtin:
         return
     wanted = (name, experiment.model, experiment.head, str(experiment.image_size), str(experiment.channels))
     tried = subprocess.run(python(__name__, *wanted), capture_output=True, text=True)

@@ -41,8 +41,8 @@ class Peers:
     def interface(self, rank: int) -> str | None:
         """The network interface that has worker `rank`'s address, if it is this machine's."""
         address = socket.gethostbyname(self.addresses[rank].rsplit(":", 1)[0])
-        own = psutil.net_if_addrs().items()
-        return next((name for name, found in own if address in {each.address for each in found}), None)
+        interfaces = psutil.net_if_addrs().items()
+        return next((name for name, addresses in interfaces if address in {each.address for each in addresses}), None)
 
 
 def connecting_to_all(addresses: Iterable[str]) -> AbstractContextManager[None]:

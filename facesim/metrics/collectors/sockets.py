@@ -24,8 +24,8 @@ class Connection(NamedTuple):
     """One end of an established connection on this machine: its socket, (address, port) of both ends, its bytes."""
 
     inode: int
-    own: tuple[str, int]
-    other: tuple[str, int]
+    local: tuple[str, int]
+    remote: tuple[str, int]
     sent_bytes: int
     received_bytes: int
 
@@ -39,14 +39,14 @@ class Connections:
 
     def __iter__(self) -> Iterator[Connection]:
         for family in (socket.AF_INET, socket.AF_INET6):
-            for found in self._diagnostics.get_sock_stats(
+            for message in self._diagnostics.get_sock_stats(
                 family=family, states=_ESTABLISHED, extensions=_WITH_TCP_INFO
             ):
-                info = found.get_attr("INET_DIAG_INFO")
+                info = message.get_attr("INET_DIAG_INFO")
                 yield Connection(
-                    found["idiag_inode"],
-                    (found["idiag_src"], found["idiag_sport"]),
-                    (found["idiag_dst"], found["idiag_dport"]),
+                    message["idiag_inode"],
+                    (message["idiag_src"], message["idiag_sport"]),
+                    (message["idiag_dst"], message["idiag_dport"]),
                     info["tcpi_bytes_acked"],
                     info["tcpi_bytes_received"],
                 )

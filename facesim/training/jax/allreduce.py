@@ -43,8 +43,8 @@ class Replicated(JaxReplicas):
         self.exchange_bytes, self._workers = self.parameter_bytes, workers
 
         def compute(state: State, images: jax.Array, labels: jax.Array, share: jax.Array) -> tuple[jax.Array, Arrays]:
-            gradients, others, found = self.gradients(state, images, labels, share)
-            rows = jnp.zeros((workers.count, 3)).at[workers.rank].set(found)
+            gradients, others, sums = self.gradients(state, images, labels, share)
+            rows = jnp.zeros((workers.count, 3)).at[workers.rank].set(sums)
             seen = [each * share for each in others if is_statistic(each)]
             return joined([*gradients, *seen, rows]), others
 

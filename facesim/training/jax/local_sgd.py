@@ -42,8 +42,8 @@ class _Copies(JaxReplicas):
         def local_update(
             state: State, images: jax.Array, labels: jax.Array, counts: jax.Array
         ) -> tuple[State, jax.Array]:
-            gradients, others, found = self.gradients(state, images, labels, counts)
-            return self.applied(state, others, gradients), found
+            gradients, others, sums = self.gradients(state, images, labels, counts)
+            return self.applied(state, others, gradients), sums
 
         def join(state: State, done: list[jax.Array]) -> jax.Array:
             rows = jnp.zeros((workers.count, len(done), 3)).at[workers.rank].set(jnp.stack(done))
@@ -66,9 +66,9 @@ class _Copies(JaxReplicas):
         done: list[jax.Array] = []
         for batch in batches:
             indices, share = slice_of_batch(batch, workers.rank, workers.count)
-            state, found = self._local_update(self.state, *self.some(indices), np.float32(share > 0))
+            state, sums = self._local_update(self.state, *self.some(indices), np.float32(share > 0))
             self.set_state(state)
-            done.append(found)
+            done.append(sums)
             if len(done) == self.steps_per_exchange:
                 yield from self._exchange(done)
         if done:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete

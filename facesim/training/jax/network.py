@@ -78,8 +78,8 @@ class JaxReplicas(network.KerasReplicas):
 
         gradients, (logits, losses, others) = jax.grad(loss_of, has_aux=True)(state.parameters)
         correct = (logits.argmax(axis=1) == labels).sum()
-        found = jnp.stack([losses.sum(), correct.astype(jnp.float32), jnp.float32(len(labels))])
-        return gradients, others, jnp.where(jnp.asarray(share) > 0, found, 0.0)
+        sums = jnp.stack([losses.sum(), correct.astype(jnp.float32), jnp.float32(len(labels))])
+        return gradients, others, jnp.where(jnp.asarray(share) > 0, sums, 0.0)
 
     def applied(self, state: State, others: Arrays, gradients: Arrays) -> State:
         """The state after an update by Keras' Adam, with decay of what `decays`. To be compiled."""

@@ -26,16 +26,16 @@ class Alone(JaxReplicas):
         super().__init__(context)
 
         def update(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, jax.Array]:
-            gradients, others, found = self.gradients(state, images, labels)
-            return self.applied(state, others, gradients), found
+            gradients, others, sums = self.gradients(state, images, labels)
+            return self.applied(state, others, gradients), sums
 
         self._update = jax.jit(update, donate_argnums=0)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         number = int(self.state.updates)
         for batch in batches:
-            state, found = self._update(self.state, *self.some(batch))
+            state, sums = self._update(self.state, *self.some(batch))
             self.set_state(state)
-            loss, correct, examples = found.tolist()
+            loss, correct, examples = sums.tolist()
             yield StepResult(loss, int(correct), int(examples), 0, number, number)
             number += 1

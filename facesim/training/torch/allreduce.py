@@ -48,20 +48,20 @@ class Replicated(TorchReplicas):
             read = self.adam.begin()
             indices, share = slice_of_batch(batch, self._number, self._count)
             # DistributedDataParallel divides by the number of workers.
-            found = self.backward(self._forward, indices, share * self._count)
-            rows = self._exchange(torch.stack(found), share)
+            sums = self.backward(self._forward, indices, share * self._count)
+            rows = self._exchange(torch.stack(sums), share)
             version = self.adam.apply()
             for worker, (loss, correct, examples) in enumerate(rows.tolist()):
                 yield StepResult(loss, int(correct), int(examples), worker, read, version)
 
     @torch.no_grad()
-    def _exchange(self, found: torch.Tensor, share: float) -> torch.Tensor:
+    def _exchange(self, sums: torch.Tensor, share: float) -> torch.Tensor:
         """What everybody found, a row each; the moving statistics, of which each has seen its slice, become the mean.
 
         Both travel together: one more message would have to be waited for.
         """
-        rows = torch.zeros(self._count, len(found), dtype=torch.float64, device=found.device)
-        rows[self._number] = found
+        rows = torch.zeros(self._count, len(sums), dtype=torch.float64, device=sums.device)
+        rows[self._number] = sums
         sent = torch.cat([rows.flatten(), *(each.flatten().double() * share for each in self._statistics)])
         if work := summed(sent, self._count):
             work.wait()

@@ -40,22 +40,22 @@ class _Copies(TorchReplicas):
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         done: list[tuple[int, int]] = []
-        found: list[torch.Tensor] = []
+        sums: list[torch.Tensor] = []
         for batch in batches:
             read = self.adam.begin()
             indices, share = slice_of_batch(batch, self._number, self._count)
-            found.append(torch.stack(self.backward(self.model, indices, float(share > 0))))
+            sums.append(torch.stack(self.backward(self.model, indices, float(share > 0))))
             done.append((read, self.adam.apply()))
             if len(done) == self.steps_per_exchange:
-                yield from self._exchange(done, found)
+                yield from self._exchange(done, sums)
         if done:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete
-            yield from self._exchange(done, found)
+            yield from self._exchange(done, sums)
 
     @torch.no_grad()
-    def _exchange(self, done: list[tuple[int, int]], found: list[torch.Tensor]) -> Iterator[StepResult]:
+    def _exchange(self, done: list[tuple[int, int]], sums: list[torch.Tensor]) -> Iterator[StepResult]:
         """Average the copies; what everybody did since the last time, step by step."""
-        rows = torch.zeros(self._count, len(found), 3, dtype=torch.float64, device=found[0].device)
-        rows[self._number] = torch.stack(found)
+        rows = torch.zeros(self._count, len(sums), 3, dtype=torch.float64, device=sums[0].device)
+        rows[self._number] = torch.stack(sums)
         sent = torch.cat([each.flatten() for each in self._averaged])
         for work in [summed(sent, self._count), summed(rows, self._count)]:
             if work:
@@ -69,5 +69,5 @@ class _Copies(TorchReplicas):
             for step, (loss, correct, examples) in enumerate(steps)
         ]
         done.clear()
-        found.clear()
+        sums.clear()
         yield from results

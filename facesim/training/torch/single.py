@@ -24,6 +24,6 @@ class Alone(TorchReplicas):
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         for batch in batches:
             read = self.adam.begin()
-            found = self.backward(self.model, batch)
+            sums = self.backward(self.model, batch)
             version = self.adam.apply()
-            yield StepResult(float(found.loss), int(found.correct), int(found.examples), 0, read, version)
+            yield StepResult(float(sums.loss), int(sums.correct), int(sums.examples), 0, read, version)
