@@ -68,14 +68,19 @@ class _Teller:
         report: dict[str, Any] = {"step": count}
         if identities is not None:
             report["hashed"] = hashed
-            fresh = [one for one in identities if one not in self._seen]
-            report["repeated"] = count - len(fresh)
-            # Until one comes again: the first pass over what this process trains on.
+            report["repeated"] = sum(one in self._seen for one in identities)
             if not self._again and len(self._seen) < _MOST_IDENTITIES:
-                report["first"] = fresh
-                self._seen.update(fresh)
-            self._again = self._again or len(fresh) < count
+                report["first"] = self._until_one_comes_again(identities)
         self._tell(report)
+
+    def _until_one_comes_again(self, identities: list[str]) -> list[str]:
+        """Those before the first that this process had already: they end its first pass over what it trains on."""
+        for place, one in enumerate(identities):
+            if one in self._seen:
+                self._again = True
+                return identities[:place]
+            self._seen.add(one)
+        return identities
 
     def parameters(self, model: Any) -> None:
         digest, size = hashlib.sha256(), 0

@@ -20,8 +20,8 @@ _LEAST_BYTES = 64_000
 #: Less CPU time is no training: it is spent on imports alone.
 _LEAST_CPU_S = 5.0
 #: Of a process' first pass over its examples, the share that another may have, too: samplers repeat some, to give
-#: everybody as many.
-_MOST_SHARED = 0.1
+#: everybody as many, and a first pass ends a few examples into the second, where these were divided anew.
+_MOST_SHARED = 0.25
 #: A process with less than this share of an equal share of the steps did not take part.
 _LEAST_SHARE = 0.1
 

@@ -13,8 +13,13 @@ from facesim.spec.frameworks import FRAMEWORKS
 from facesim.util.errors import InputError
 from tests.conftest import completed_run
 
-#: A network with nothing random: from the same parameters and batches it ends in the same place, to rounding.
-PLAIN = ("--model", "plain-cnn", "--image-size", 32, "--batch", 9, "--epochs", 3, "--learning-rate", 0.003)
+#: A network with nothing random, and all that an optimiser and a loss can have: from the same parameters and batches it
+#: ends in the same place, to rounding.
+PLAIN = (
+    "--model", "plain-cnn", "--image-size", 32, "--batch", 9, "--epochs", 3, "--learning-rate", 0.003,
+    "--head", "arcface", "--schedule", "cosine", "--weight-decay", 0.05, "--clip-norm", 0.5, "--label-smoothing", 0.1,
+    "--mirror-test",
+)  # fmt: skip
 QUIETLY = ("--sampling-s", 0.2)
 
 

@@ -21,7 +21,10 @@ class Workers:
         if self.count > 1:
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
             with peers.connecting(), lost_peers():
-                jax.distributed.initialize(peers.addresses[0], self.count, rank)
+                # Left to itself, the first of them listens on every address.
+                jax.distributed.initialize(
+                    peers.addresses[0], self.count, rank, coordinator_bind_address=peers.addresses[0]
+                )
                 first = [device for device in jax.devices() if device.id == self._first_of(device).id]
             mesh = Mesh(np.array(sorted(first, key=lambda device: device.process_index)), ("worker",))
             self._a_row_each = NamedSharding(mesh, PartitionSpec("worker"))

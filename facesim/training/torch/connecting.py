@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,13 +28,22 @@ def connect(rank: int) -> int:
         with peers.connecting(), lost_peers():
             distributed.init_process_group(
                 "nccl" if on_gpus else "gloo",
-                init_method=f"tcp://{peers.addresses[0]}",
+                store=_store(peers, rank),
                 rank=rank,
                 world_size=peers.count,
                 timeout=_PATIENCE,
             )
             distributed.barrier()
     return peers.count
+
+
+def _store(peers: Peers, rank: int) -> distributed.Store:
+    """Where workers tell each other how to reach them: the first serves it, at its own address and at no other."""
+    host, port = peers.addresses[0].rsplit(":", 1)
+    listening = socket.create_server((host, int(port))).detach() if rank == 0 else None
+    return distributed.TCPStore(
+        host, int(port), peers.count, is_master=rank == 0, timeout=_PATIENCE, master_listen_fd=listening
+    )
 
 
 @contextmanager

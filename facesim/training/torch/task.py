@@ -23,3 +23,4 @@ def train(
 
     # A peer that is gone is a ConnectionError (`facesim.training.torch.connecting`).
     task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepare, transient=())
+    task.end(0)  # at once: threads of PyTorch may abort a process whose peers have ended before it
