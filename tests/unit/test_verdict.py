@@ -93,7 +93,7 @@ def told(folder, script: str) -> list[dict]:
 def test_the_two_lines_tell_examples_until_one_comes_again_and_the_parameters(tmp_path):
     script = (
         "import numpy as np\n"
-        "for numbers in ([1, 2], np.array([3, 4]), [1, 5], [6]): audit.step(examples=numbers)\n"
+        "for numbers in ([1, 2], np.array([3, 4]), [5, 1], [6]): audit.step(examples=numbers)\n"
         "audit.step(examples=7)\n"
         "audit.parameters([np.ones(3, 'float32')])\n"
     )
