@@ -30,7 +30,7 @@ _LEAST_SHARE = 0.1
 class Rank:
     """A training process, or several of the same rank, such as one with those that load its data.
 
-    received_bytes: from the other ranks and from parameter servers; None where they could not be counted.
+    received_bytes: from other processes, here and on other hosts; None where they could not be counted.
     steps: that it told; None if it told none.
     examples: of these steps. first_pass: what tells its examples from others, until one came again; None if unknown.
     repeated: examples that came again. hashed: whether examples are told apart by their content.
@@ -91,7 +91,7 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         evidence.append("Bytes between processes cannot be counted on this system.")
         return None
     evidence.append(
-        "Received from the others over TCP: "
+        "Received from other processes over TCP: "
         + "; ".join(f"{rank.name}: {_size(rank.received_bytes or 0)}" for rank in ranks)
         + "."
     )

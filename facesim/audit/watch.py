@@ -18,6 +18,9 @@ from facesim.audit import FOLDER
 from facesim.audit.verdict import Rank
 from facesim.util.errors import InputError, reason
 
+#: What stands for the pid of a process that is none of the command's, such as a rank on another host.
+ELSEWHERE = 0
+
 #: Where launchers say which rank a process is: torchrun, Open MPI, MPICH, PMIx, Slurm.
 _RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 #: Tasks of TF_CONFIG that train; a parameter server is a process like others.
@@ -28,7 +31,9 @@ _V4_IN_V6 = "::ffff:"
 
 @dataclass
 class Process:
-    """A process that was seen. `rank` as its launcher says, None if it does not. `received_bytes` by sender's pid."""
+    """A process that was seen. `rank` as its launcher says, None if it does not. `received_bytes` by the sender's pid or
+    `ELSEWHERE`.
+    """
 
     pid: int
     command: str
@@ -98,13 +103,11 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
         raise InputError(f"cannot run {command[0]}: {reason(error)}; give a command as in a shell, after --") from None
     watcher = _Watcher(started.pid)
     while True:
-        watcher.sample()
         try:
+            watcher.sample()
             code = started.wait(sampling_s)
             break
-        except subprocess.TimeoutExpired:
-            continue
-        except KeyboardInterrupt:  # which the command's processes got, too
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # of which the command's processes hear, too
             continue
     reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
     return Watched(code, time.monotonic() - begin, list(watcher.processes.values()), reports, watcher.counts)
@@ -164,8 +167,8 @@ class _Watcher:
         ends = {(_plain(one.local), _plain(one.remote)): one.inode for one in seen}
         for one in seen:
             receiver = self._owner.get(one.inode)
-            sender = self._owner.get(ends.get((_plain(one.remote), _plain(one.local)), -1))
-            if receiver is not None and sender is not None and receiver != sender:
+            sender = self._owner.get(ends.get((_plain(one.remote), _plain(one.local)), -1), ELSEWHERE)
+            if receiver is not None and receiver != sender:
                 self._received[one.inode] = (receiver, sender, one.received_bytes)
         for process in self.processes.values():
             process.received_bytes = {}

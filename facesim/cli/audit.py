@@ -49,4 +49,6 @@ def audit(script: tuple[str, ...], output: Path | None) -> int:
     for sentence in judgement.evidence:
         echo(f"- {sentence}")
     echo(f"report: {page}")
-    return watched.exit_code if watched.exit_code else int(judgement.verdict == APART)
+    if watched.exit_code < 0:  # ended by a signal: as a shell has it
+        return 128 - watched.exit_code
+    return watched.exit_code or int(judgement.verdict == APART)
