@@ -31,8 +31,8 @@ _V4_IN_V6 = "::ffff:"
 
 @dataclass
 class Process:
-    """A process that was seen. `rank` as its launcher says, None if it does not. `received_bytes` by the sender's pid or
-    `ELSEWHERE`.
+    """A process that was seen. `rank` as its launcher says, None if it does not. `received_bytes` by the sender's pid,
+    or by `ELSEWHERE`.
     """
 
     pid: int
