@@ -174,7 +174,7 @@ def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     assert request is not None, "what was cleared has a request"
-    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
+    run.record(Submitted(shape=job.shape.model_dump(), framework=job.framework, **submitted(job.groups, job.spot)))
     return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer)
 
 
