@@ -156,7 +156,7 @@ def open_tracker(name: str, folder: Path, option: str = "track") -> Tracker:
 
 @contextmanager
 def _sending(name: str) -> Iterator[None]:
-    """Within it, whatever another library raises is an error in words: an `OSError`, too, which an observer of an output
+    """Within it, whatever another library raises is an error in words: an `OSError`, too, which an observer of output
     that has gone raises and nobody needs to hear of.
     """
     try:
