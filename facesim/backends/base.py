@@ -164,9 +164,12 @@ class Backend(ABC):
         """
         return None
 
-    def kernels(self, job: Job) -> str:
-        """The name in `facesim.backends.kernels.KERNELS` of what the job's tasks compute with."""
-        return kernels.FIXED if job.shape.kernels == kernels.AUTO else job.shape.kernels
+    def kernels(self, job: Job) -> str | None:
+        """The name in `facesim.backends.kernels.KERNELS` of what the job's tasks compute with; None where that is not
+        TensorFlow's to say.
+        """
+        asked = kernels.asked(job)
+        return kernels.FIXED if asked == kernels.AUTO else asked
 
     def choose_kernels(self, jobs: Sequence[Job], tell: Callable[[str], None]) -> bool:
         """Choose them by measurement where that is left to be done before `jobs` start, and `tell` the user. Returns

@@ -30,8 +30,10 @@ from typing import IO, Any, cast
 from cluster.hosted.cgroup import available_cpus
 from cluster.lifeline import start_child
 from cluster.surroundings import cluster_environment, python
-from facesim.backends.tasks import ENVIRONMENT
+from facesim.backends.tasks import environment_of
 from facesim.metrics.machine import cpu_model
+from facesim.spec.frameworks import TENSORFLOW
+from facesim.spec.job import Job, make_job
 from facesim.util.files import read_text, write_json
 from facesim.util.folders import cache_folder, make_own_folder
 
@@ -79,6 +81,16 @@ class Choice:
             if mine and others:
                 told.append(f"{min(others) / mine:.2f} times as fast as the others in {precision}")
         return f"{self.kernels}" + (f": {', '.join(told)}" if told else "")
+
+
+def asked(job: Job) -> str | None:
+    """What a job's tasks are to compute with: a name in `KERNELS`, or `AUTO`; None where no TensorFlow computes."""
+    return job.shape.kernels if job.framework == TENSORFLOW else None
+
+
+def environment(name: str | None) -> dict[str, str]:
+    """What the processes of a job must find, which compute with the kernels of this name."""
+    return {} if name is None else KERNELS[name]
 
 
 #: What was chosen by this process, by file: so a study has one choice also where nothing can be kept.
@@ -175,7 +187,7 @@ class _Probe:
 
 @contextmanager
 def _probe(name: str) -> Iterator[_Probe]:
-    own = {**ENVIRONMENT, **KERNELS[name], "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    own = {**environment_of(make_job()), **KERNELS[name], "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     arguments = (str(os.getpid()), str(_threads()), *PRECISIONS)
     process = start_child(
         python("facesim.training.tensorflow.kernels", *arguments),

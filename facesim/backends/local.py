@@ -15,9 +15,10 @@ from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
 from facesim.backends import kernels
 from facesim.backends.base import Backend
-from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
+from facesim.backends.tasks import environment_of, monitor_task, training_task
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -53,23 +54,23 @@ class LocalBackend(Backend):
             tasks=tuple(tasks),
             leader="chief-0",
             monitor=monitor_task(run),
-            preload=PRELOAD,
-            environment=kernels.KERNELS[self.kernels(job)],
+            preload=FRAMEWORKS[job.framework].preload,
+            environment=kernels.environment(self.kernels(job)),
             grace_s=_GRACE_S,
             max_restarts=job.recovery.max_restarts,
             hang_s=job.recovery.hang_s,
             faults=tuple(replace(fault.script(run.directory), number=n) for n, fault in enumerate(job.faults)),
         )
 
-    def kernels(self, job: Job) -> str:
+    def kernels(self, job: Job) -> str | None:
         """Those that are asked for or were measured to be the faster; TensorFlow's own choice until that is known."""
-        if job.shape.kernels != kernels.AUTO:
-            return job.shape.kernels
+        if (asked := kernels.asked(job)) != kernels.AUTO:
+            return asked
         choice = kernels.chosen()
         return choice.kernels if choice else "default"
 
     def choose_kernels(self, jobs: Sequence[Job], tell: Callable[[str], None]) -> bool:
-        if kernels.chosen() or all(job.shape.kernels != kernels.AUTO for job in jobs):
+        if all(kernels.asked(job) != kernels.AUTO for job in jobs) or kernels.chosen():
             return False
         tell("measuring which kernels are faster on this machine, once, for some ten seconds; --kernels names them")
         tell(f"kernels {kernels.choose()}")
@@ -83,7 +84,7 @@ class LocalBackend(Backend):
     def submit(self, run: Run, request: Plan) -> LocalNode:
         run.plan_file.write_text(request.to_json(), encoding="utf-8")
         # Several tasks share this machine's GPUs.
-        environment = cluster_environment(os.environ, ENVIRONMENT | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
+        environment = cluster_environment(os.environ, environment_of(run.job()) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
         node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])
         run.claim.add(node.pid)
         return node

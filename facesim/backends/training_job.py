@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from facesim.backends.kernels import KERNELS
-from facesim.backends.tasks import ENVIRONMENT
+from facesim.backends import kernels
+from facesim.backends.tasks import environment_of
 from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
@@ -150,8 +150,8 @@ def training_job_request(
         },
         "HyperParameters": {JOB: job_json(job)},
         "Environment": {
-            **ENVIRONMENT,
-            **KERNELS[job.backend.open().kernels(job)],
+            **environment_of(job),
+            **kernels.environment(job.backend.open().kernels(job)),
             "PYTHONUNBUFFERED": "1",
             **(environment or {}),
         },
@@ -233,14 +233,14 @@ def _takes_key(job: Job) -> bool:
     Raises:
         InputError: some have, and others have not: one request cannot be right for both.
     """
-    own = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
-    if len(set(own.values())) > 1:
-        with_disk = next(kind for kind, has in own.items() if has)
+    disks = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
+    if len(set(disks.values())) > 1:
+        with_disk = next(kind for kind, has in disks.items() if has)
         raise InputError(
-            f"--kms-key cannot encrypt the volumes of {' and '.join(own)} together: {with_disk} has a disk of its own, "
-            "for which SageMaker takes no key; give both groups instance types with such disks, or neither"
+            f"--kms-key cannot encrypt the volumes of {' and '.join(disks)} together: {with_disk} has a disk of its "
+            "own, for which SageMaker takes no key; give both groups instance types with such disks, or neither"
         )
-    return not all(own.values())
+    return not all(disks.values())
 
 
 def _resources(job: Job, folders: Iterable[Path]) -> dict[str, Any]:

@@ -39,13 +39,14 @@ Utilisation: TypeAlias = "Mapping[TaskKey, Mapping[str, tuple[np.ndarray, np.nda
 
 
 class Life(NamedTuple):
-    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape that
-    it was submitted with, None where that was not recorded.
+    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape and
+    framework that it was submitted with, None where that was not recorded.
     """
 
     begin_unix_s: float
     end_unix_s: float
-    shape: dict[str, Any] | None
+    shape: dict[str, Any] | None = None
+    framework: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,12 @@ class RunRecord:
     def resumed(self) -> int:
         """How often it was resumed."""
         return max(0, len(self.lives) - 1)
+
+    @property
+    def frameworks(self) -> list[str]:
+        """What trained it, in order: more than one if it was resumed with another."""
+        told = [life.framework for life in self.lives if life.framework is not None]
+        return list(dict.fromkeys([*told, self.job.framework]))
 
     @property
     def earlier_shapes(self) -> list[dict[str, Any]]:
@@ -182,7 +189,7 @@ def _phases(samples: SampleTable) -> dict[str, float]:
 
 
 def _history(samples: SampleTable, events: list[Event]) -> pandas.DataFrame:
-    """What the training task recorded, without work that was lost: one row an instant, accuracies in percent."""
+    """What the training task recorded, without work that was lost: one row an instant."""
     import numpy as np
     import pandas
 
@@ -198,9 +205,8 @@ def _history(samples: SampleTable, events: list[Event]) -> pandas.DataFrame:
     columns = {"time_unix_s": moments}
     for name, (times, values) in sorted(recorded.items()):
         if len(values):
-            share = name.endswith("_accuracy")  # 0-1 in samples
-            column = columns[f"{name}_percent" if share else name] = np.full(len(moments), np.nan)
-            column[np.searchsorted(moments, times)] = values * (100 if share else 1)
+            column = columns[name] = np.full(len(moments), np.nan)
+            column[np.searchsorted(moments, times)] = values
     return pandas.DataFrame(columns)
 
 
@@ -251,10 +257,11 @@ def _lives(events: list[Event], samples: SampleTable) -> tuple[Life, ...]:
     for event in events:
         at = event.time_unix_s
         if isinstance(event, Submitted) or not lives:
-            lives.append(Life(at, at, event.shape if isinstance(event, Submitted) else None))
+            told = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
+            lives.append(Life(at, at, *told))
         lives[-1] = lives[-1]._replace(end_unix_s=at)
     if not lives and (span := samples.span_unix_s()):
-        return (Life(*span, None),)
+        return (Life(*span),)
     return tuple(lives)
 
 
