@@ -9,8 +9,8 @@ from typing import Any
 from facesim.report.load import RunRecord
 from facesim.report.measures import chance_accuracy
 from facesim.report.rows import Row, shape_in_words
-from facesim.spec.frameworks import TENSORFLOW
 from facesim.report.words import percent
+from facesim.spec.frameworks import TENSORFLOW
 
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
 WORK_TOLERANCE = 0.01

@@ -33,7 +33,7 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is continued, with this shape, on these instances, trained by this framework with these kernels."""
+    """The run begins, or is continued, with this shape, on these instances, by this framework and these kernels."""
 
     event: Literal["submitted"] = "submitted"
     shape: dict[str, Any] | None = None
