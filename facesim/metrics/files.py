@@ -66,6 +66,7 @@ def _is_sound(row: Sample) -> bool:
         return False
     if not isinstance(row.task_index, int) or not isinstance(row.value, (int, float)):
         return False
+    "".join(texts).encode()  # raises UnicodeEncodeError of half a character
     float(row.value)  # raises OverflowError
     return isinstance(row.time_unix_s, (int, float)) and math.isfinite(row.time_unix_s)
 

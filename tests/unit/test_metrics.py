@@ -94,7 +94,7 @@ SOUND = '{"run_id": "r", "time_unix_s": 1, "host": "h", "role": "chief", "task_i
         ("", "", 2.0),
         ('"value": 2', '"value": NaN', math.nan),
         ('"value": 2', '"value": -Infinity', -math.inf),
-        ('"host": "h"', '"host": "\\ud800"', 2.0),
+        ('"host": "h"', '"host": "\\ud800"', None),
         ('"time_unix_s": 1', '"time_unix_s": NaN', None),
         ('"time_unix_s": 1', '"time_unix_s": 1e999', None),
         ('"value": 2', f'"value": 1{"0" * 400}', None),
