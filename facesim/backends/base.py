@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from facesim.backends import kernels
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
@@ -165,11 +164,10 @@ class Backend(ABC):
         return None
 
     def kernels(self, job: Job) -> str | None:
-        """The name in `facesim.backends.kernels.KERNELS` of what the job's tasks compute with; None where that is not
-        TensorFlow's to say.
+        """The name in `facesim.backends.kernels.KERNELS` of what the job's tasks compute with; None where this backend
+        does not set it, or no TensorFlow computes.
         """
-        asked = kernels.asked(job)
-        return kernels.FIXED if asked == kernels.AUTO else asked
+        return None
 
     def choose_kernels(self, jobs: Sequence[Job], tell: Callable[[str], None]) -> bool:
         """Choose them by measurement where that is left to be done before `jobs` start, and `tell` the user. Returns

@@ -88,6 +88,12 @@ def asked(job: Job) -> str | None:
     return job.shape.kernels if job.framework == TENSORFLOW else None
 
 
+def unmeasured(job: Job) -> str | None:
+    """The same where nothing is measured: `FIXED` in place of `AUTO`."""
+    name = asked(job)
+    return FIXED if name == AUTO else name
+
+
 def environment(name: str | None) -> dict[str, str]:
     """What the processes of a job must find, which compute with the kernels of this name."""
     return {} if name is None else KERNELS[name]

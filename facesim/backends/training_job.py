@@ -151,7 +151,7 @@ def training_job_request(
         "HyperParameters": {JOB: job_json(job)},
         "Environment": {
             **environment_of(job),
-            **kernels.environment(job.backend.open().kernels(job)),
+            **kernels.environment(kernels.unmeasured(job)),
             "PYTHONUNBUFFERED": "1",
             **(environment or {}),
         },

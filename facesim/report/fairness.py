@@ -65,7 +65,7 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
     )
     threads = {row.label: row.records[0].job.shape.get("threads") or "automatic" for row in rows}
     yield from _differing("not the same threads a task:", threads)
-    computed = [row for row in rows if row.records[0].frameworks == [TENSORFLOW]]
+    computed = [row for row in rows if row.records[0].frameworks == [TENSORFLOW] and not row.is_forecast]
     kernels = {row.label: _together({r.result.machine.get("kernels") for r in row.counted}) for row in computed}
     if any(kernels.values()):  # which runs of earlier versions do not say
         told = {label: names or "unknown" for label, names in kernels.items()}

@@ -74,8 +74,9 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
 
 
 def _kernels(events: list[Event]) -> str | None:
-    """What the run computed with when it was last submitted."""
-    return next((submission.kernels for submission in reversed(of_kind(events, Submitted))), None)
+    """What the run computed with when it was last submitted, where that was recorded."""
+    told = [submission.kernels for submission in of_kind(events, Submitted) if submission.kernels is not None]
+    return told[-1] if told else None
 
 
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:

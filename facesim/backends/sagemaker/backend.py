@@ -9,6 +9,7 @@ from pathlib import Path
 
 from facesim.backends.base import Attached, Backend, Cancelled, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
@@ -34,6 +35,9 @@ _LOGS_EVERY_S = 2.0
 
 class SageMakerBackend(Backend):
     """Sends the request and follows the training job until its results are home."""
+
+    def kernels(self, job: Job) -> str | None:
+        return unmeasured(job)
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request. AWS is asked for the account's number at the most, if a default needs it; of a run that goes on,
