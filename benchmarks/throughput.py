@@ -127,7 +127,7 @@ def _tell_goals(figures: Mapping[str, Sequence[float]], disturbed: Sequence[bool
     for name, against, goal in GOALS:
         mine, peers = of(name), [some for peer in against if (some := of(peer))]
         if mine is None or not peers or not counted:
-            click.echo(f"  {name:10} not known: {' or '.join(against)} is missing, or every round was disturbed")
+            click.echo(f"  {name:10} not known: it or {' or '.join(against)} is missing, or every round was disturbed")
             continue
         ratios = [mine[number] / max(some[number] for some in peers) for number in counted]
         ratio = statistics.median(ratios)
