@@ -24,6 +24,9 @@ from facesim.spec.shape import Shape
 from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
 
+#: What all learn like whose updates are those of a single process.
+_ONE_PROCESS = ("one process",)
+
 #: Fields of an experiment that may be others, and the accuracy is still that of the experiment.
 _WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"}
 
@@ -91,7 +94,7 @@ def learns_like(strategy: str, shape: Mapping[str, object]) -> tuple[object, ...
     """
     kind = known_strategy(strategy)
     if kind and (not kind.replicated or (kind.joint and not kind.averaging)) and not shape.get("backup_workers"):
-        return ("single",)
+        return _ONE_PROCESS
     return strategy, shape.get("workers"), shape.get("local_steps") if kind and kind.averaging else None
 
 
@@ -113,7 +116,7 @@ def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
         spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
         half = max(half / math.sqrt(len(values)), Z80 * spread)
         centre = mean
-    what = "one process, which strategies without stale gradients learn like" if key == ("single",) else str(key[0])
+    what = "one process, which strategies without stale gradients learn like" if key == _ONE_PROCESS else str(key[0])
     workers = f", {key[1]} workers" if len(key) > 1 else ""
     replayed = sum(result.measurement is Measurement.FORECAST for result in results)
     parts = [(len(values) - replayed, "run"), (replayed, "replay")]
