@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from facesim.forecast.intervals import Widths, save_residuals, widths_from_runs
 from facesim.planning.saved import instances_file, outside_file, residuals_file, save_outside, save_speeds
@@ -41,6 +41,29 @@ class Learnt(NamedTuple):
     speeds: dict[str, float]
     outside_s: dict[str, float]
     left_out: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "runs": [
+                {
+                    "run_id": each.run_id,
+                    "measurement": each.measurement,
+                    "shape": each.record.shape,
+                    "offered_load": each.record.offered_load,
+                    "update_s": each.update_s,
+                    "forecast_update_s": each.record.update_s,
+                    "residual": each.residual,
+                    "total_residual": each.total_residual,
+                    "within_interval": each.within,
+                }
+                for each in self.lessons
+            ],
+            "widths": self.widths._asdict(),
+            "speeds": self.speeds,
+            "outside_s": self.outside_s,
+            "left_out": list(self.left_out),
+        }
 
 
 def measured_update_s(result: Result) -> float | None:
