@@ -126,7 +126,7 @@ class Strategy(Frozen):
 
 
 class Single(Strategy):
-    summary = "one process, the yardstick"
+    summary = "one process, the reference"
     layout = Layout.SINGLE_PROCESS
     replicated = False
     trainer = "facesim.training.tensorflow.single:train"
@@ -166,7 +166,7 @@ class PsSync(Strategy):
     trainer = "facesim.training.tensorflow.ps_sync:train"
 
     name: Literal["ps-sync"] = "ps-sync"
-    backup_workers: int = option(0, "workers that may come too late for an update", "Cluster", resumable=True, ge=0)
+    backup_workers: int = option(0, "workers that may be late for an update", "Cluster", resumable=True, ge=0)
 
     def joint_workers(self, shape: Shape) -> int:
         return shape.workers - self.backup_workers
