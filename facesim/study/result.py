@@ -17,6 +17,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result
 from facesim.runs.states import Measurement, RunState
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
@@ -63,7 +64,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
             outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
             measured=_measured_by_worker(job, samples, events),
         ),
-        "machine": machine(),
+        "machine": machine(FRAMEWORKS[job.framework].packages),
         # What stands for hosts here is on one machine; real ones are machines of their own.
         "load": measured_load(samples, one_machine=measurement is Measurement.EMULATED).model_dump(),
     }

@@ -43,7 +43,7 @@ from facesim.runs.records import Result
 from facesim.runs.states import Measurement, Outcome, RunState
 from facesim.spec.job import Job, changed_job, flat
 from facesim.spec.options import flag
-from facesim.study.observers import Observer, Together
+from facesim.study.observers import EndRun, Observer, Together
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
@@ -174,7 +174,7 @@ def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     assert request is not None, "what was cleared has a request"
-    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
+    run.record(Submitted(shape=job.shape.model_dump(), framework=job.framework, **submitted(job.groups, job.spot)))
     return _follow(run, lifecycle_of(job.backend.open(), run, request), observer)
 
 
@@ -220,15 +220,16 @@ def _follow(run: Run, execution: Execution, observer: Observer) -> Result:
     try:
         with _Interrupts(execution):
             for message in execution.events(_TICK_S):
-                if message is None:
-                    observer.tick()
-                    continue
-                event = event_of(message)
-                run.record(event)
-                observer.happened(event)
-                causes.note(event)
+                event = None if message is None else event_of(message)
+                if event is not None:
+                    run.record(event)
+                    causes.note(event)
                 if isinstance(event, NodeEnded):
                     ended = event
+                try:
+                    observer.tick() if event is None else observer.happened(event)
+                except EndRun:
+                    execution.stop()
     except StillRunning:
         run.claim.release()
         raise
