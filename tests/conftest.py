@@ -20,6 +20,7 @@ import pytest
 from facesim.cli import main
 from facesim.data import RenderSpec, render_folder
 from facesim.runs.directory import Run, find_runs
+from tests.support.events import pids
 
 ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
 
@@ -136,7 +137,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Study:
 
 def pids_of(run: Run) -> list[int]:
     """Every process that the run started."""
-    return [event["pid"] for event in run.events() if event["event"] in ("node_started", "task_started")]
+    return pids(run.events())
 
 
 def still_running(pids: list[int], within_s: float = 5.0) -> list[psutil.Process]:

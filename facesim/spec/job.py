@@ -50,7 +50,7 @@ class Job(Frozen):
         None, "seconds for which a run may have its hosts", "Cost and spot", shown="no limit", name="max_run", gt=0
     )
     max_wait_s: float | None = option(
-        None, "the same with waiting for spot capacity", "Cost and spot", shown="no limit", name="max_wait", gt=0
+        None, "the same, with the waits for spot capacity", "Cost and spot", shown="no limit", name="max_wait", gt=0
     )
     faults: tuple[Fault, ...] = ()
 
