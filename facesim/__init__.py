@@ -8,6 +8,7 @@ describes them. They are imported when they are first used.
 # file of the user's that is called like one of its modules. Type checkers know this name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from facesim import audit
     from facesim.api import (
         Comparison,
         EndRun,
@@ -40,6 +41,7 @@ __all__ = [
     "Study",
     "Tracking",
     "Tuning",
+    "audit",
     "compare",
     "forecast",
     "load",
@@ -51,10 +53,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "forecast":  # a package of this name, which can be called
+    if name in ("audit", "forecast"):  # packages; the second can be called
         from importlib import import_module
 
-        return import_module("facesim.forecast")
+        return import_module(f"facesim.{name}")
     if name.endswith("Error"):
         from facesim.util import errors as home
     else:

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from facesim import __version__
 from facesim.cli import (
     about,
+    audit,
     aws,
     completion,
     data,
@@ -175,7 +176,7 @@ def facesim() -> None:
 
 
 facesim.sections = {
-    "Train and compare": (study.compare, study.run, tune.tune, study.report, study.baselines),
+    "Train and compare": (study.compare, study.run, tune.tune, study.report, study.baselines, audit.audit),
     "Forecast": (plan.plan, forecast.forecast, replay.replay, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (

@@ -37,7 +37,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
         own("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, group="Training",
             help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         own("--spot/--no-spot", default=None, group="Cost and spot",
-            help="play managed spot training; any other option that begins with --spot asks for it, too"),
+            help="simulate managed spot training; any other option that begins with --spot asks for it, too"),
         own("--faults", group="Recovery", common=False,
             help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
         own("--output", type=file, default=Path("runs"), show_default=True,

@@ -17,11 +17,12 @@ from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import FORMULAS, ClusterShape
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
+from facesim.profiling.profile import check_measurable
 from facesim.runs.directory import Run
 from facesim.runs.events import StateEntered, Submitted
-from facesim.runs.forecasts import FORECAST, ForecastRecord
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -84,8 +85,9 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
     A local run has this machine; a docker run has what the emulation gives each host of it; any other the instances.
 
     Raises:
-        InputError: there is no formula for its strategy, or nobody knows how fast its instances are.
+        InputError: there is no formula for its strategy or framework, or nobody knows how fast its instances are.
     """
+    check_measurable(job)
     shape = shape_of(job)
     known = _hosts_of(job, profile, saved_hosts(own_instances))
     experiment = job.experiment
@@ -231,7 +233,7 @@ def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s:
     )
     at_unix_s = began_unix_s
     for state, lasts_s in states:
-        run.record(StateEntered(time_unix_s=at_unix_s, state=state, reason=FORECAST))
+        run.record(StateEntered(time_unix_s=at_unix_s, state=state, reason=Measurement.FORECAST))
         at_unix_s += lasts_s
 
 
@@ -254,7 +256,7 @@ def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: Fo
         backend=job.backend.name,
         seed=job.experiment.seed,
         state=RunState.COMPLETED,
-        measurement=FORECAST,
+        measurement=Measurement.FORECAST,
         images_per_s=forecast.images_per_s,
         training_s=phases["training_s"],
         examples_seen=profile.examples * job.experiment.epochs,

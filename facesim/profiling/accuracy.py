@@ -55,7 +55,7 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
         InputError: asynchronous workers have no orders, or fewer than epochs.
         FacesimError: the process failed.
     """
-    if job.strategy.name == "ps-async" and (orders is None or len(orders) < job.experiment.epochs):
+    if job.strategy.asynchronous and (orders is None or len(orders) < job.experiment.epochs):
         raise InputError(
             f"{len(orders or ())} orders of updates for {job.experiment.epochs} epochs: a replay needs one for each"
         )
@@ -101,7 +101,7 @@ def forecast_accuracy(
         experiment = job.experiment.model_copy(update={"seed": seed, "epochs": epochs, "evaluate_every": 1})
         own = job.model_copy(update={"experiment": experiment})
         orders = None
-        if job.strategy.name == "ps-async":
+        if job.strategy.asynchronous:
             orders = simulated_orders(
                 profile, job.shape.workers, job.shape.ps, updates_of_epoch(own, inputs), epochs,
                 batch=job.update_batch, shared_cores=not job.backend.own_hosts, seed=seed,

@@ -69,6 +69,8 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
         ("cpu_model", "CPU"),
         ("python", "Python"),
         ("tensorflow", "TensorFlow"),
+        ("torch", "PyTorch"),
+        ("jax", "JAX"),
         ("keras", "Keras"),
         ("facesim", "facesim"),
     ):

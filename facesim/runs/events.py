@@ -33,12 +33,13 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is continued, with this shape and on these instances."""
+    """The run begins, or is continued, with this shape, on these instances, trained by this framework."""
 
     event: Literal["submitted"] = "submitted"
     shape: dict[str, Any] | None = None
     groups: tuple[tuple[str, int], ...] | None = None
     discount: float | None = None
+    framework: str | None = None
 
 
 class StateEntered(Event):

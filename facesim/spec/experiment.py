@@ -83,7 +83,7 @@ class Experiment(Frozen):
     epochs: int = option(50, "times that every training example is seen", "Training", common=True, ge=1)
     batch: int = option(32, "examples in one update", "Training", common=True, ge=1)
     learning_rate: float = option(1e-4, "learning rate of Adam", "Training", common=True, gt=0)
-    schedule: Literal["constant", "cosine"] = option("constant", "course of the learning rate", "Training")
+    schedule: Literal["constant", "cosine"] = option("constant", "how the learning rate changes", "Training")
     warmup: float = option(0.05, "share of updates in which a cosine rate rises", "Training", ge=0, lt=1)
     weight_decay: float = option(0.0, "weight decay of AdamW; 0 is Adam", "Training", ge=0, lt=1)
     clip_norm: float | None = option(None, "bound of the norm of the whole gradient", "Training", gt=0)

@@ -15,6 +15,7 @@ from facesim.runs.directory import Run, find_runs
 from facesim.spec.strategies import STRATEGIES
 from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED
+from tests.support.events import values_of
 
 TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
 
@@ -99,7 +100,7 @@ def test_steps_dispatched_together_are_counted_one_by_one(faces, tmp_path):
     assert counted["examples"] == counted["examples_due"] == 2 * 64
     assert counted["updates"] == counted["last_version"] == sum(counted["steps_by_worker"].values()) == 2 * 8
     assert sum(counted["staleness"].values()) == 2 * 8
-    assert [event["step"] for event in run.events() if event["event"] == "checkpoint"]
+    assert values_of(run.events(), "checkpoint", "step")
     assert run.result()["sync_audit"]["verdict"] == TOGETHER
 
 
