@@ -9,13 +9,29 @@ describes them. They are imported when they are first used.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from facesim import audit
-    from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, forecast, load, run
+    from facesim.api import (
+        Comparison,
+        EndRun,
+        JsonLines,
+        Observer,
+        Recognizer,
+        Run,
+        Study,
+        Tracking,
+        Tuning,
+        compare,
+        forecast,
+        load,
+        run,
+        tune,
+    )
     from facesim.util.errors import FacesimError, InputError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "EndRun",
     "FacesimError",
     "InputError",
     "JsonLines",
@@ -23,11 +39,14 @@ __all__ = [
     "Recognizer",
     "Run",
     "Study",
+    "Tracking",
+    "Tuning",
     "audit",
     "compare",
     "forecast",
     "load",
     "run",
+    "tune",
 ]
 
 

@@ -29,6 +29,7 @@ from facesim.cli import (
     replay,
     runs,
     study,
+    tune,
 )
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
@@ -175,7 +176,7 @@ def facesim() -> None:
 
 
 facesim.sections = {
-    "Train and compare": (study.compare, study.run, study.report, study.baselines, audit.audit),
+    "Train and compare": (study.compare, study.run, tune.tune, study.report, study.baselines, audit.audit),
     "Forecast": (plan.plan, forecast.forecast, replay.replay, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (

@@ -186,9 +186,9 @@ def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
 
 
 def _split(job: Job, inputs: Inputs) -> tuple[int, int]:
-    from facesim.data.splits import stratified_split
+    from facesim.data.splits import split_of
 
-    parts = stratified_split(inputs.data.labels, job.experiment.held_out, job.experiment.seed)
+    parts = split_of(inputs.data.labels, job.experiment.data_spec)
     return len(parts[0]), len(parts[1])
 
 

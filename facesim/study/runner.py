@@ -43,7 +43,7 @@ from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.job import Job, changed_job, flat
 from facesim.spec.options import flag
-from facesim.study.observers import Observer, Together
+from facesim.study.observers import EndRun, Observer, Together
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
@@ -222,15 +222,16 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
     try:
         with _Interrupts(execution):
             for message in execution.events(_TICK_S):
-                if message is None:
-                    observer.tick()
-                    continue
-                event = event_of(message)
-                run.record(event)
-                observer.happened(event)
-                causes.note(event)
+                event = None if message is None else event_of(message)
+                if event is not None:
+                    run.record(event)
+                    causes.note(event)
                 if isinstance(event, NodeEnded):
                     ended = event
+                try:
+                    observer.tick() if event is None else observer.happened(event)
+                except EndRun:
+                    execution.stop()
     except StillRunning:
         run.claim.release()
         raise

@@ -77,6 +77,7 @@ FLOORS: list[set[str]] = [
     {"profiling"},
     {"planning"},
     {"study", "testing"},
+    {"tracking", "tuning"},
     {"api"},
     {"cli", "__main__"},
 ]
