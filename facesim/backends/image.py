@@ -232,3 +232,30 @@ def _remove_replaced(client: DockerClient, stage: str) -> None:
 
 def _line(entry: dict[str, Any]) -> str:
     return entry.get("stream") or entry.get("error") or ""
+
+
+def push(image: str, address: str, user: str, password: str, tell: Callable[[str], None] = print) -> None:
+    """Bring an image that is here to `address`, a registry's REGISTRY/NAME:TAG, as `user` with `password`.
+
+    Raises:
+        InputError: no engine answers, the image is missing, or the registry does not take it.
+    """
+    from docker.errors import APIError
+
+    check(image) if image == IMAGE else check_present(image)
+    client = _engine()
+    client.images.get(image).tag(address)
+    told: set[str] = set()
+    try:
+        lines = client.images.push(
+            address, auth_config={"username": user, "password": password}, stream=True, decode=True
+        )
+        for line in lines:
+            if "error" in line:
+                raise InputError(f"{address} was not taken: {line['error']}; `facesim policy setup` prints what has to "
+                                 "be allowed, `facesim aws setup` makes the repository")  # fmt: skip
+            if (status := line.get("status", "")) in ("Pushed", "Layer already exists") and line.get("id") not in told:
+                told.add(line["id"])
+                tell(f"layer {line['id']}: {status.lower()}")
+    except APIError as error:
+        raise InputError(f"{address} was not taken: {error.explanation}") from None

@@ -64,6 +64,7 @@ class Site:
     input_mode: `File` copies a channel's files before training starts, `FastFile` streams each when it is read.
     source: a folder with facesim's packages, for an image that lacks them: it is uploaded and becomes a channel, and
         its `bootstrap.py` is what the container executes.
+    keep_alive_s: for how long instances are kept after the job, for the next that needs the same.
     """
 
     role_arn: str
@@ -78,14 +79,20 @@ class Site:
     kms_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     source: Path | None = None
+    keep_alive_s: int | None = None
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder."""
+    """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder.
+
+    `placeholders` says what in it stands for something that cannot be known here: such a request can be shown, and
+    not be sent.
+    """
 
     request: dict[str, Any]
     uploads: dict[str, Path]
+    placeholders: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,7 +114,7 @@ def training_job_request(
     folders: Mapping[str, Path],
     site: Site,
     *,
-    lineage: str | None = None,
+    checkpoints_uri: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingJob:
     """The request that runs `job` as the training job `name`.
@@ -116,7 +123,7 @@ def training_job_request(
 
     Args:
         folders: what its tasks read, by name, as `facesim.preflight.inputs.Inputs` has it.
-        lineage: the name of the first of the jobs that continue from each other's checkpoints; left out, this is it.
+        checkpoints_uri: where the job that this one continues has its checkpoints; left out, it begins anew.
         environment: variables of the container, beside those that every job has.
 
     Raises:
@@ -155,7 +162,10 @@ def training_job_request(
             for channel, uri in addresses.items()
         ],
         "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
-        "CheckpointConfig": {"S3Uri": f"{home}/jobs/{lineage or name}/checkpoints/", "LocalPath": CHECKPOINTS},
+        "CheckpointConfig": {
+            "S3Uri": checkpoints_uri or f"s3://{site.bucket}/{checkpoints_prefix(site.prefix)}{name}/",
+            "LocalPath": CHECKPOINTS,
+        },
         "ResourceConfig": _resources(job, channels.values()),
         "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
         "EnableManagedSpotTraining": job.spot is not None,
@@ -169,6 +179,8 @@ def training_job_request(
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
         if _takes_key(job):
             request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
+    if site.keep_alive_s:
+        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = site.keep_alive_s
     if site.network_isolation:
         request["EnableNetworkIsolation"] = True
     if site.encrypt_traffic:
@@ -176,6 +188,11 @@ def training_job_request(
     if site.subnets:
         request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
     return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})
+
+
+def checkpoints_prefix(prefix: str) -> str:
+    """The folder of all checkpoints: one of their own, so that a bucket's lifecycle can remove old ones."""
+    return f"{prefix}/checkpoints/"
 
 
 def job_name(directory: Path, again: int = 0) -> str:

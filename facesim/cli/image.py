@@ -1,4 +1,4 @@
-"""The commands of the container image: `image build`, `image check`."""
+"""The commands of the container image: `image build`, `image check`, `image push`."""
 
 from __future__ import annotations
 
@@ -35,3 +35,20 @@ def check(tag: str | None) -> None:
     name = tag or images.IMAGE
     images.check(name)
     echo(f"{name} is here and holds this facesim")
+
+
+@image.command()
+@click.option("--tag", help="name of the image  [default: facesim:VERSION]")
+@click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
+def push(tag: str | None, region: str | None) -> None:
+    """Bring the image to Amazon ECR, in your account, where training jobs take it from. `aws setup` makes the
+    repository."""
+    from facesim.backends import image as images
+    from facesim.backends.sagemaker.registry import login
+    from facesim.backends.sagemaker.session import Account
+
+    name = tag or images.IMAGE
+    to = login(Account(region))
+    address = f"{to.registry}/{name.rpartition('/')[2]}"
+    images.push(name, address, to.user, to.password, tell=echo)
+    echo(f"{address} is there; jobs use it" + ("" if tag is None else f" with --image {name.rpartition('/')[2]}"))

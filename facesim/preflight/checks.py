@@ -59,9 +59,15 @@ Check = Callable[[Sequence[Planned]], Iterator[str | InputError]]
 
 
 def preflight(
-    jobs: Sequence[Job], directories: Sequence[Path], progress: Callable[[str, int, int], None] = lambda *_: None
+    jobs: Sequence[Job],
+    directories: Sequence[Path],
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    *,
+    to_run: bool = True,
 ) -> Cleared:
     """Prepare what jobs read, render the requests that would run them in `directories`, and check everything.
+
+    `to_run` is whether they are to be run, and not only shown: placeholders in a request are then an error.
 
     Raises:
         InputError: something cannot be used, or would not go well; the message has every such thing.
@@ -75,6 +81,11 @@ def preflight(
                 problems.append(found)
             else:
                 notices.setdefault(name, []).append(found)
+    placeholders = [text for one in planned for text in getattr(one.request, "placeholders", ())]
+    if to_run:
+        problems += map(InputError, placeholders)
+    elif placeholders:
+        notices["placeholders"] = placeholders
     if problems:
         raise together(problems)
     return Cleared(planned, notices)

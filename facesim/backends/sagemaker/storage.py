@@ -28,6 +28,16 @@ def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
     Raises:
         InputError: it belongs to somebody else than `owner`, an account's number, or may not be used.
     """
+    if not has_bucket(s3, name, owner):
+        create_bucket(s3, name, region)
+
+
+def has_bucket(s3: Any, name: str, owner: str | None) -> bool:
+    """Whether there is the bucket.
+
+    Raises:
+        InputError: it belongs to somebody else than `owner`, an account's number, or may not be used.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -42,9 +52,14 @@ def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
             ) from None
         if code not in ("404", "NoSuchBucket"):
             raise
-        # us-east-1 is where a bucket is without a constraint, and may not be named as one.
-        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        s3.create_bucket(Bucket=name, **place)
+        return False
+    return True
+
+
+def create_bucket(s3: Any, name: str, region: str) -> None:
+    # us-east-1 is where a bucket is without a constraint, and may not be named as one.
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    s3.create_bucket(Bucket=name, **place)
 
 
 class Sent(NamedTuple):
