@@ -115,6 +115,7 @@ def training_job_request(
     site: Site,
     *,
     checkpoints_uri: str | None = None,
+    checkpoint_bytes: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingJob:
     """The request that runs `job` as the training job `name`.
@@ -124,6 +125,7 @@ def training_job_request(
     Args:
         folders: what its tasks read, by name, as `facesim.preflight.inputs.Inputs` has it.
         checkpoints_uri: where the job that this one continues has its checkpoints; left out, it begins anew.
+        checkpoint_bytes: what a checkpoint takes beyond the room that every job has; its volume is sized for them.
         environment: variables of the container, beside those that every job has.
 
     Raises:
@@ -166,7 +168,7 @@ def training_job_request(
             "S3Uri": checkpoints_uri or f"s3://{site.bucket}/{checkpoints_prefix(site.prefix)}{name}/",
             "LocalPath": CHECKPOINTS,
         },
-        "ResourceConfig": _resources(job, channels.values()),
+        "ResourceConfig": _resources(job, channels.values(), checkpoint_bytes),
         "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
         "EnableManagedSpotTraining": job.spot is not None,
         "Tags": [{"Key": key, "Value": value} for key, value in {"facesim": "run", **site.tags}.items()],
@@ -254,10 +256,13 @@ def _takes_key(job: Job) -> bool:
     return not all(own.values())
 
 
-def _resources(job: Job, folders: Iterable[Path]) -> dict[str, Any]:
+def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int) -> dict[str, Any]:
     """Instances: all alike, or the parameter servers' of a type of their own."""
     files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
-    volume_gb = _VOLUME_GB + math.ceil(sum(file.stat().st_size for file in files) / 1e9)
+    data_bytes = sum(file.stat().st_size for file in files)
+    # A new checkpoint is whole before the oldest goes, and the model is as large as a third of one.
+    kept_bytes = checkpoint_bytes * (job.recovery.checkpoint_keep + 2)
+    volume_gb = _VOLUME_GB + math.ceil((data_bytes + kept_bytes) / 1e9)
     for kind, _ in job.groups:
         own_gb = instance(kind).local_storage_gb
         if own_gb is not None and volume_gb > own_gb:

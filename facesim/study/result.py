@@ -31,7 +31,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
     found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
-    discount = discount_of(job.spot)
+    discount = discount_of(job.spot, job.groups)
     bill = make_bill(events, job.groups, discount if job.spot else None)
     content = {
         "run_id": run.id,

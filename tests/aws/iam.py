@@ -34,6 +34,7 @@ _S3_ACTIONS = {
     "HeadBucket": "ListBucket",
     "ListObjectsV2": "ListBucket",
     "HeadObject": "GetObject",
+    "DeleteObjects": "DeleteObject",
     "GetBucketEncryption": "GetEncryptionConfiguration",
     "PutBucketEncryption": "PutEncryptionConfiguration",
     "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
@@ -53,8 +54,9 @@ def permissions(service: str, operation: str, given: Mapping[str, Any], account:
     nothing: frozenset[tuple[str, str]] = frozenset()
     action = f"{_SERVICES.get(service, service)}:{operation}"
     if service == "s3":
-        key = f"/{given['Key']}" if "Key" in given else ""
-        return [(f"s3:{_S3_ACTIONS.get(operation, operation)}", f"arn:aws:s3:::{given['Bucket']}{key}", nothing)]
+        keys = [given["Key"]] if "Key" in given else [one["Key"] for one in given.get("Delete", {}).get("Objects", [])]
+        at = [f"arn:aws:s3:::{given['Bucket']}/{key}" for key in keys] or [f"arn:aws:s3:::{given['Bucket']}"]
+        return [(f"s3:{_S3_ACTIONS.get(operation, operation)}", one, nothing) for one in at]
     if service == "logs":
         # As AccessDenied says it: what is asked of a group has an empty stream at its end.
         group = f"arn:aws:logs:{here}:log-group:{given['logGroupName']}"

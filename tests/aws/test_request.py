@@ -339,6 +339,14 @@ def test_volumes_of_instances_with_disks_of_their_own_take_no_key(folder):
         )
 
 
+def test_the_volume_has_room_for_checkpoints(folder):
+    job = make_job(backend="sagemaker", checkpoint_keep=3)
+
+    made = training_job_request(job, "facesim-one", {"data": folder}, SITE, checkpoint_bytes=2 * 10**9)
+
+    assert made.request["ResourceConfig"]["VolumeSizeInGB"] == 30 + 1 + 5 * 2
+
+
 def test_data_that_the_disk_of_an_instance_does_not_hold_is_refused(folder):
     with (folder / "images.u8").open("wb") as large:
         large.truncate(96 * 10**9)

@@ -25,6 +25,7 @@ from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.preflight.inputs import Inputs
+from facesim.preflight.memory import head_memory
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
 from facesim.runs.states import state_of_sagemaker
@@ -55,7 +56,10 @@ class SageMakerBackend(Backend):
         if lives:
             _check_ended(run, Account(job.backend.region))
         name = job_name(directory, again=lives)
-        made = training_job_request(job, name, inputs.folders, site, checkpoints_uri=_checkpoints_of(run))
+        checkpoint_bytes = _checkpoint_bytes(job, len(inputs.data.names))
+        made = training_job_request(
+            job, name, inputs.folders, site, checkpoints_uri=_checkpoints_of(run), checkpoint_bytes=checkpoint_bytes
+        )
         wrong = [*broken_rules(made.request), *self._unlike_described(made.request, names)]
         if wrong:
             raise InputError(f"SageMaker does not take this training job: {'; '.join(wrong)}")
@@ -82,7 +86,9 @@ class SageMakerBackend(Backend):
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
 
     def estimate(self, requests: Sequence[TrainingJob], max_cost_usd: float | None) -> str:
-        return refuse_above(max_cost_usd, [request.request for request in requests])
+        uploads = {uri: folder for request in requests for uri, folder in request.uploads.items()}
+        sizes = [file.stat().st_size for folder in uploads.values() for file in folder.rglob("*") if file.is_file()]
+        return refuse_above(max_cost_usd, [request.request for request in requests], sum(sizes) / 1e9)
 
     def attach(self, target: Target, output: Path) -> Attached:
         """A job that has ended is followed, too, until its results are here."""
@@ -145,6 +151,13 @@ def _name(target: Target) -> str:
     if not isinstance(name, str):
         raise InputError(f"{target.run.directory} did not become a training job: it ended before one was made")
     return name
+
+
+def _checkpoint_bytes(job: Job, identities: int) -> int:
+    """What a checkpoint takes, of its head alone, which grows with the number of people: the parameters, and Adam's two
+    moments of each.
+    """
+    return 3 * max(kind.parameters for kind in head_memory(job, identities))
 
 
 def _checkpoints_of(run: Run) -> str | None:

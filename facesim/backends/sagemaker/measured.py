@@ -33,7 +33,7 @@ def hosts_of(description: dict[str, Any], run: Run) -> dict[str, Host]:
 
 def _host(instance_type: str) -> Host:
     own = instance(instance_type)
-    return Host(vcpus=own.vcpu, gpus=1 if own.accelerator else 0)  # every one of the catalogue has one at most
+    return Host(vcpus=own.vcpu, gpus=own.gpus if own.cuda else 0)
 
 
 class PointWriter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tarfile
 import time
@@ -133,6 +134,28 @@ def download(s3: Any, uri: str, file: Path, owner: str | None = None) -> bool:
             return False
         raise
     return True
+
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)\.npz")
+
+
+def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) -> int:
+    """Leave the newest `keep` of the checkpoints under `uri`, and say how many went. What a host removes from its disk
+    SageMaker leaves in S3, so a day of checkpoints would be kept, and paid for.
+    """
+    bucket, prefix = split(uri)
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    numbered = {key: int(name[1]) for key in keys if (name := _CHECKPOINT.fullmatch(key.rpartition("/")[2]))}
+    old = sorted(numbered, key=numbered.__getitem__, reverse=True)[keep:]
+    for begin in range(0, len(old), _MOST_AT_ONCE):
+        gone = {"Objects": [{"Key": key} for key in old[begin : begin + _MOST_AT_ONCE]], "Quiet": True}
+        s3.delete_objects(Bucket=bucket, Delete=gone, **_expected(owner))
+    return len(old)
+
+
+#: Objects that S3 deletes at once.
+_MOST_AT_ONCE = 1000
 
 
 def _expected(owner: str | None) -> dict[str, str]:
