@@ -150,14 +150,39 @@ def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 
 
 def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
-    """Whether instances are named for their GPUs where jobs train with what this machine has."""
+    """Whether instances have as many GPUs as replicas are to compute on, and whether these are there at all: elsewhere
+    than at AWS jobs train with what this machine has.
+    """
     for one in planned:
+        if one.job.backend.costs_money:
+            yield from _devices(one.job)
         for name, _ in one.job.groups if not one.job.backend.costs_money else ():
             if gpu := instance(name).accelerator:
                 yield (
                     f"{name} has a GPU ({gpu}), which --backend {one.job.backend.name} does not emulate: it trains "
                     f"with what this machine has, and its times say nothing about {name}"
                 )
+
+
+def _devices(job: Job) -> Iterator[str | InputError]:
+    """What is wrong with the number of GPUs of a host that the job pays for."""
+    kind = instance(job.shape.instance_type)
+    here = job.replicas // job.hosts
+    if kind.gpus and not kind.cuda:
+        yield InputError(
+            f"{kind.name} has {kind.gpus} {kind.accelerator}, on which facesim does not compute: it would train on the "
+            "CPU, for their price; give another --instance-type"
+        )
+    elif kind.gpus and here > kind.gpus:
+        yield InputError(
+            f"--strategy {job.strategy.name} has {here} replicas on a host, and {kind.name} has {kind.gpus} GPUs "
+            f"({kind.accelerator}): give --workers {kind.gpus} or less, or an --instance-type with more"
+        )
+    elif here < kind.gpus:
+        yield (
+            f"{kind.name} has {kind.gpus} GPUs ({kind.accelerator}), and --strategy {job.strategy.name} computes on "
+            f"{here} of them: all are paid for"
+        )
 
 
 def _leakage(planned: Sequence[Planned]) -> Iterator[str | InputError]:

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from facesim import __version__
+from facesim.backends.image import requirements
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of, stage_source
 from facesim.preflight.inputs import prepare_inputs
@@ -31,11 +33,16 @@ def test_aws_image_is_the_one_for_the_instances(account, instances, kind):
     assert f"-{kind}-" in site_of(SageMaker(image="aws"), Names(), instances).image
 
 
-def test_the_image_without_cuda_is_refused_for_instances_with_a_gpu(account):
-    with pytest.raises(InputError, match=r"ml\.g4dn\.xlarge has a GPU \(T4\).*--image aws"):
-        site_of(SageMaker(), Names(), ["ml.g4dn.xlarge"])
+def test_facesims_own_image_is_the_one_with_cuda_for_instances_with_a_gpu(account):
+    assert site_of(SageMaker(), Names(), ["ml.g4dn.xlarge"]).image.endswith(f"/facesim:{__version__}-cuda")
+    assert site_of(SageMaker(), Names(), ["ml.m5.large"]).image.endswith(f"/facesim:{__version__}")
+    assert site_of(SageMaker(image="faces:1"), Names(), ["ml.g4dn.xlarge"]).image.endswith("/faces:1")
 
-    assert site_of(SageMaker(image="faces-cuda:1"), Names(), ["ml.g4dn.xlarge"]).image.endswith("/faces-cuda:1")
+
+def test_the_image_with_cuda_gets_what_measures_gpus():
+    assert requirements("tensorflow[and-cuda]")[-1].startswith("nvidia-ml-py")
+    assert any(line.startswith("tensorflow[and-cuda]>=") for line in requirements("tensorflow[and-cuda]"))
+    assert not any("nvidia" in line for line in requirements())
 
 
 def test_a_job_on_gpus_is_rendered_with_the_image_that_can_use_them(endpoint, faces, tmp_path):

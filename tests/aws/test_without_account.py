@@ -63,10 +63,10 @@ def test_a_dry_run_shows_request_cost_and_placeholders(nothing, faces, tmp_path,
     assert "dkr.ecr.us-east-1.amazonaws.com" in request["AlgorithmSpecification"]["TrainingImage"]
     assert any(f"{NUMBER} stands for the account's number" in notice for notice in told["notices"])
     assert ("is not checked against AWS' description" in str(told["notices"])) == (nothing == "no packages")
-    assert "can cost up to $16.56" in told["estimate"]
+    assert "can cost up to $18.33" in told["estimate"]
 
     assert main(["run", *options, "--max-cost", "1", "--max-run", "36000", "--dry-run"]) == 2
-    assert "more than --max-cost 1; it fits with --max-run 15652" in capsys.readouterr().err
+    assert "more than --max-cost 1; it fits with --max-run 13635" in capsys.readouterr().err
 
 
 def test_what_is_to_run_is_refused_before_anything_starts(nothing, faces, tmp_path, capsys):

@@ -28,8 +28,8 @@ def price_usd_per_hour(groups: Groups) -> float:
 AFTER_S = 120 + 60
 
 _MONTH_S = 730 * 3600
-#: Assumed, from above: PUTs of one checkpoint, in parts of 8 MB; GB that a host prints in an hour; metrics that are read
-#: each minute, of the job and of each host.
+#: Assumed, from above: PUTs of one checkpoint, in parts of 8 MB; GB that a host prints in an hour; metrics of the job,
+#: and of each host, that are read in a minute.
 _WRITES, _LOG_GB_PER_HOUR, _METRICS, _HOST_METRICS = 20, 0.005, 10, 6
 
 

@@ -234,7 +234,7 @@ class SageMakerJob:
             time.sleep(tick_s)
 
     def _look(self, description: dict[str, Any], due: _Due, ended: bool) -> Iterator[Event | dict[str, Any]]:
-        """What hosts have printed and measured, and let go of old checkpoints: what is due of it, and all at the end."""
+        """What hosts printed and measured; let go of old checkpoints. What is due of it, and all at the end."""
         if due("logs", _LOGS_EVERY_S) or ended:
             yield from self._tried("logs", self._read_logs)
         if due("checkpoints", _PRUNE_EVERY_S) or ended:

@@ -60,19 +60,13 @@ def site_of(aws: SageMaker, account: Names, instance_types: Sequence[str] = ("ml
 
 def _image(name: str | None, account: Names, instance_types: Sequence[str]) -> str:
     with_gpu = [kind for kind in instance_types if instance(kind).accelerator]
-    if name is None and with_gpu:
-        gpu = instance(with_gpu[0]).accelerator
-        raise InputError(
-            f"{with_gpu[0]} has a GPU ({gpu}) and facesim's own image has no CUDA: it would train on the CPU, for the "
-            f"price of the GPU. Give --image {AWS_IMAGE}, which has it; or push an image made by `facesim image build "
-            "--tensorflow 'tensorflow[and-cuda]'` and name it with --image; or use an instance type without a GPU"
-        )
     suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     if name == AWS_IMAGE:
         # There is one image with CUDA, and one without.
         return _aws_image(account, [*with_gpu, *instance_types][0], suffix)
     if name is None or "/" not in name:
-        name = name or f"facesim:{__version__}"
+        # facesim's own image is there twice: CUDA makes it six times as large.
+        name = name or f"facesim:{__version__}" + ("-cuda" if with_gpu else "")
         return f"{account.id}.dkr.ecr.{account.region}.{suffix}/{name}"
     region = aws_names.ecr_region(name)
     if region is None:

@@ -64,6 +64,7 @@ class KerasReplicas:
         self._number = context.replica
         self._state = [*model.variables, *optimizer.variables]
         self.parameters, self.parameter_bytes = model.count_params(), parameter_bytes(model)
+        self.devices = [device.name for device in tf.config.list_logical_devices("GPU")]
 
     def variables(self) -> list[np.ndarray]:
         return [_copies(variable)[0].numpy() for variable in self._state]
