@@ -30,7 +30,7 @@ from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
-from facesim.spec.job import Job
+from facesim.spec.job import Job, make_job
 from facesim.util.errors import InputError
 
 #: The hyperparameter that holds the job as JSON.
@@ -235,8 +235,26 @@ def job_json(job: Job) -> str:
 
 
 def job_of(hyperparameters: Mapping[str, str]) -> Job:
-    """The job that `job_json` wrote: what a container does with its hyperparameters."""
-    return Job.model_validate_json(hyperparameters[JOB])
+    """The job that a container's hyperparameters are: what `job_json` wrote, or else a job's options by their names.
+
+    SageMaker's SDK encodes values as JSON, or does not, and adds some of its own, sagemaker_...
+
+    Raises:
+        InputError: an option is unknown, or a value is not allowed.
+    """
+    if JOB in hyperparameters:
+        text = hyperparameters[JOB]
+        encoded = _decoded(text)
+        return Job.model_validate_json(encoded if isinstance(encoded, str) else text)
+    given = {name: _decoded(text) for name, text in hyperparameters.items() if not name.startswith("sagemaker_")}
+    return make_job(**{"backend": "sagemaker", **given})
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _takes_key(job: Job) -> bool:

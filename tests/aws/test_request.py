@@ -155,6 +155,17 @@ def test_a_container_reads_the_job_that_was_sent(options):
     assert job_of({"job": job_json(job)}) == job
 
 
+@pytest.mark.parametrize("encode", [str, json.dumps], ids=["as it is", "as JSON"])
+def test_a_container_reads_what_sagemakers_sdk_makes_of_hyperparameters(encode):
+    job = make_job(backend="sagemaker", strategy="ps-async", workers=3)
+
+    assert job_of({"job": encode(job_json(job)), "sagemaker_program": '"x"'}) == job
+    flat = {"strategy": encode("ps-async"), "workers": "3", "sagemaker_region": '"us-east-1"'}
+    assert job_of(flat) == job
+    with pytest.raises(InputError, match="unknown option --epoch"):
+        job_of({"epoch": "3"})
+
+
 def test_what_belongs_to_the_account_does_not_go_into_the_container():
     job = make_job(backend="sagemaker", role="secret-role", bucket="secret-bucket", tags=["a=b"])
 
