@@ -61,7 +61,7 @@ def test_checkpoints_are_written_to_s3_for_money():
 
 def test_the_estimate_is_of_all_jobs_together():
     assert refuse_above(None, [request(), request()]).startswith(
-        "the 2 training jobs can cost up to $1.95: --max-run ends each after 1 h, and it has 3 minutes more to save"
+        "the 2 training jobs can cost up to $1.97: --max-run ends each after 1 h, and it has 3 minutes more to save"
     )
     assert "the 100 GB of data cost $2.30 a month in S3" in refuse_above(None, [request()], data_gb=100)
 
@@ -74,7 +74,7 @@ def test_what_costs_as_much_as_allowed_is_not_refused():
 
 def test_what_could_cost_more_is_refused_and_it_is_said_what_would_fit():
     with pytest.raises(
-        InputError, match=r"up to \$1\.95.*more than --max-cost 1; it fits with --max-run (\d+) "
+        InputError, match=r"up to \$1\.97.*more than --max-cost 1; it fits with --max-run (\d+) "
     ) as told:
         refuse_above(1.0, [request(), request()])
 

@@ -73,7 +73,7 @@ def test_a_dry_run_with_everything_named_needs_no_aws_at_all(options, monkeypatc
 def test_what_could_cost_too_much_is_refused_before_anything_is_started(endpoint, account, options, tmp_path, capsys):
     assert main(["run", *options, "--max-cost", "1", "--max-run", "36000"]) == 2
 
-    assert "more than --max-cost 1; it fits with --max-run 13635" in capsys.readouterr().err
+    assert "more than --max-cost 1; it fits with --max-run 13663" in capsys.readouterr().err
     assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
     assert account.client("s3").list_buckets()["Buckets"] == []
     assert not (tmp_path / "runs").exists()
@@ -162,6 +162,16 @@ def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_pa
     assert again.directory != ended.directory
     for name in ("state", "held_out_accuracy", "cost_usd"):
         assert again.result()[name] == ended.result()[name]
+
+
+def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended, tmp_path, capsys):
+    ended.result_file.unlink()  # as if the command that followed it had been killed
+
+    assert main(["attach", str(tmp_path / "runs")]) == 0
+
+    assert ended.result()["state"] == "Completed"
+    assert (tmp_path / "runs" / "report.html").exists()
+    assert main(["attach", str(tmp_path)]) == 0  # all have ended: that is reported
 
 
 def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):

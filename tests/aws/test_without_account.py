@@ -66,7 +66,7 @@ def test_a_dry_run_shows_request_cost_and_placeholders(nothing, faces, tmp_path,
     assert "can cost up to $18.33" in told["estimate"]
 
     assert main(["run", *options, "--max-cost", "1", "--max-run", "36000", "--dry-run"]) == 2
-    assert "more than --max-cost 1; it fits with --max-run 13635" in capsys.readouterr().err
+    assert "more than --max-cost 1; it fits with --max-run 13663" in capsys.readouterr().err
 
 
 def test_what_is_to_run_is_refused_before_anything_starts(nothing, faces, tmp_path, capsys):
