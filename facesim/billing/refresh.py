@@ -174,9 +174,9 @@ def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str
             "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from None
     except ClientError as error:
-        told = error.response["Error"]
+        response = error.response["Error"]
         raise PricesUnavailable(
-            f"AWS' Pricing API refused: {told['Code']}: {told['Message']}; the credentials need the permission "
+            f"AWS' Pricing API refused: {response['Code']}: {response['Message']}; the credentials need the permission "
             "pricing:GetProducts. The prices are as they were"
         ) from None
     except BotoCoreError as error:

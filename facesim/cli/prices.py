@@ -64,22 +64,22 @@ def refresh(region: str, as_json: bool) -> None:
         if not as_json:
             echo(f"prices of {region}: {products} products read", err=True)
 
-    found = fetch(region, progress)
+    refreshed = fetch(region, progress)
     if as_json:
         content = {
-            "file": str(found.file),
+            "file": str(refreshed.file),
             "region": region,
-            "usd_per_hour": found.usd_per_hour,
-            "missing": found.missing,
-            "spot_types": found.spot,
-            "notices": found.notices,
+            "usd_per_hour": refreshed.usd_per_hour,
+            "missing": refreshed.missing,
+            "spot_types": refreshed.spot,
+            "notices": refreshed.notices,
         }
         echo_json(content)
         return
-    echo(f"{len(found.usd_per_hour)} prices of {region}, verified today: {found.file}")
-    if found.spot:
-        echo(f"{found.spot} types with what spot capacity saves, and how often it goes")
-    for notice in found.notices:
+    echo(f"{len(refreshed.usd_per_hour)} prices of {region}, verified today: {refreshed.file}")
+    if refreshed.spot:
+        echo(f"{refreshed.spot} types with what spot capacity saves, and how often it goes")
+    for notice in refreshed.notices:
         echo(f"notice: {notice}", err=True)
-    if found.missing:
-        echo(f"AWS gives no one price there for {', '.join(found.missing)}: these stay as they were")
+    if refreshed.missing:
+        echo(f"AWS gives no one price there for {', '.join(refreshed.missing)}: these stay as they were")

@@ -19,6 +19,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result, TaskOutcome
 from facesim.runs.states import RunState
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
@@ -32,7 +33,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
-    found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
+    findings = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = discount_of(job.spot, job.groups)
     bill = make_bill(events, job.groups, discount if job.spot else None)
     content = {
@@ -44,7 +45,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
         "state": state,
         "measurement": measurement,
         "failure": failure,
-        **found,
+        **findings,
         "total_s": total_s,
         "instance_type": job.shape.instance_type,
         "hosts": job.hosts,
@@ -56,7 +57,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
         "wire_bytes": _wire_bytes(job, samples),
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": _audited(job, outcome, run, samples, events),
-        "machine": machine(),
+        "machine": machine(FRAMEWORKS[job.framework].packages),
         # What stands for hosts here is on one machine; real ones are machines of their own.
         "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
     }
