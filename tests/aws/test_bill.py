@@ -101,6 +101,16 @@ def test_the_bill_multiplies_wall_clock_by_instances():
     assert bill["savings_percent"] == pytest.approx(59.2, abs=0.05)
 
 
+def test_the_volumes_of_a_job_are_in_its_bill():
+    told = {
+        "TrainingTimeInSeconds": 3600,
+        "BillableTimeInSeconds": 3600,
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 50},
+    }
+
+    assert reported(told)["volume_usd"] == pytest.approx(2 * 50 * 0.14 / 730)
+
+
 def test_a_job_that_never_trained_costs_nothing():
     bill = reported({"ResourceConfig": GROUPS})
 

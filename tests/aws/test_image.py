@@ -39,6 +39,13 @@ def test_facesims_own_image_is_the_one_with_cuda_for_instances_with_a_gpu(accoun
     assert site_of(SageMaker(image="faces:1"), Names(), ["ml.g4dn.xlarge"]).image.endswith("/faces:1")
 
 
+def test_aws_image_gets_what_a_host_needs_and_nothing_for_reports():
+    needed = (stage_source() / "requirements.txt").read_text()
+
+    assert "pydantic" in needed and "numpy" in needed
+    assert not any(name in needed for name in ("matplotlib", "scikit-image", "jinja2", "tensorflow"))
+
+
 def test_the_image_with_cuda_gets_what_measures_gpus():
     assert requirements("tensorflow[and-cuda]")[-1].startswith("nvidia-ml-py")
     assert any(line.startswith("tensorflow[and-cuda]") for line in requirements("tensorflow[and-cuda]"))

@@ -176,7 +176,7 @@ def test_the_image_is_pushed_to_the_registry_of_the_account(endpoint, monkeypatc
                 there.blobs
             )
             assert "--image facesim-aws-push-test:1" in capsys.readouterr().out
-            engine.images.remove(f"{there.address}/facesim-aws-push-test:1")
     finally:
-        engine.images.remove("facesim-aws-push-test:1", force=True)
+        for left in engine.images.list(filters={"reference": "*facesim-aws-push-test"}):
+            engine.images.remove(left.id, force=True)
         engine.close()

@@ -58,9 +58,7 @@ def most(request: dict[str, Any]) -> Most:
     hourly = price_usd_per_hour(groups)
     hosts = sum(count for _, count in groups)
     kept_s = resources.get("KeepAlivePeriodInSeconds") or 0
-    # Types with disks of their own have no volume.
-    volumes = sum(count for kind, count in groups if instance(kind).local_storage_gb is None)
-    volume_usd_per_s = volumes * resources.get("VolumeSizeInGB", 0) * prices["volume_usd_per_gb_month"] / _MONTH_S
+    volume_usd_per_s = _volume_usd_per_s(resources)
     writes = _WRITES * _checkpoints(request, billed_s)
     reads = (_METRICS + _HOST_METRICS * hosts) * billed_s / 60
     return Most(
@@ -71,6 +69,12 @@ def most(request: dict[str, Any]) -> Most:
         + reads * prices["cloudwatch_usd_per_metric_read"]
         + hosts * billed_s / 3600 * _LOG_GB_PER_HOUR * prices["cloudwatch_usd_per_log_gb"],
     )
+
+
+def _volume_usd_per_s(resources: dict[str, Any]) -> float:
+    """What the volumes of a ResourceConfig cost; types with disks of their own have none."""
+    volumes = sum(count for kind, count in groups_of(resources) if instance(kind).local_storage_gb is None)
+    return volumes * resources.get("VolumeSizeInGB", 0) * other_prices()["volume_usd_per_gb_month"] / _MONTH_S
 
 
 def _checkpoints(request: dict[str, Any], seconds: float) -> float:
@@ -135,4 +139,5 @@ def reported(description: dict[str, Any]) -> dict[str, Any]:
         "savings_percent": spot_savings_percent(training_s, billable_s),
         "cost_usd": price_usd_per_hour(groups) * billable_s / 3600,
         "spot": bool(description.get("EnableManagedSpotTraining")),
+        "volume_usd": _volume_usd_per_s(description["ResourceConfig"]) * training_s,
     }

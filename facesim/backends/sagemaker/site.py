@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
 
 from facesim import __version__
+from facesim.backends.image import requirements
 from facesim.backends.training_job import Site
 from facesim.billing.catalogue import instance
 from facesim.spec import aws_names
@@ -121,11 +122,13 @@ def stage_source() -> Path:
 
 
 def _requirements() -> list[str]:
-    """What facesim needs to train. TensorFlow is what AWS' image is made for, so it is not replaced."""
+    """What a host needs to train, without what makes reports. TensorFlow is what AWS' image is made for, so it is not
+    replaced.
+    """
     try:
-        needed = requires("facesim") or []
+        needed = requirements()
     except PackageNotFoundError:
         raise InputError(
             "--image aws needs facesim to be installed, so that its requirements are known: pip install ."
         ) from None
-    return [line for line in needed if "extra ==" not in line and not line.startswith("tensorflow")]
+    return [line for line in needed if not line.startswith("tensorflow")]
