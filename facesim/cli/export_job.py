@@ -28,6 +28,6 @@ def export_job(form: str, **options: Any) -> None:
 
     job = make_job(backend="sagemaker", **options)
     cleared = preflight([job], run_directories([job], Path("runs")), to_run=False)
-    for notice in cleared.told():
+    for notice in cleared.all_notices():
         echo(f"notice: {notice}", err=True)
     echo(FORMATS[form](cleared.planned[0].request, Names(job.backend.region).region))
