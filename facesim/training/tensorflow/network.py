@@ -26,6 +26,7 @@ class KerasReplicas(network.KerasReplicas):
     def __init__(self, context: Context, model: keras.Model, optimizer: FusedAdam):
         super().__init__(context, model, optimizer)
         self.parameter_bytes = parameter_bytes(model)
+        self.devices = [device.name for device in tf.config.list_logical_devices("GPU")]
 
     def copies(self) -> Iterator[list[np.ndarray]]:
         variables = [variable for variable in self.current_model().variables if variable.dtype.startswith("float")]
