@@ -73,8 +73,8 @@ def record_baselines(
     """
     scores: list[Score] = []
     for seed in seeds:
-        split = _split(experiment, seed)
-        entries = _kept(folder)
+        spec = _spec(experiment, seed)
+        split, entries = spec.model_dump(), _kept(folder)
         entry = next((one for one in entries if one.is_of(split) and one.sha256 == data.sha256), None)
         if entry is None:
             from facesim.baselines.scoring import score_baselines, tested_on
@@ -82,10 +82,8 @@ def record_baselines(
             entry = _Entry(
                 split=split,
                 sha256=data.sha256,
-                tested_sha256=tested_on(data, split["held_out"], seed),
-                scores=tuple(
-                    _Score(**score._asdict()) for score in score_baselines(data, split["held_out"], seed, progress)
-                ),
+                tested_sha256=tested_on(data, spec),
+                scores=tuple(_Score(**score._asdict()) for score in score_baselines(data, spec, progress)),
             )
             others = [one for one in entries if not one.is_of(split)]
             with doing(f"write {folder / FILE}", "name another folder with --output"), writing_to(folder):
@@ -130,7 +128,7 @@ def read_baselines(
         score
         for seed in seeds
         for entry in entries
-        if entry.is_of(_split(experiment, seed)) and (tested or {}).get(seed) in (None, entry.tested_sha256)
+        if entry.is_of(_spec(experiment, seed).model_dump()) and (tested or {}).get(seed) in (None, entry.tested_sha256)
         for score in entry.as_scores
     ]
 
@@ -140,9 +138,9 @@ def check_baselines(folder: Path) -> None:
     _entries(folder)
 
 
-def _split(experiment: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _spec(experiment: Mapping[str, Any], seed: int) -> DataSpec:
     """What says which images are trained on and tested."""
-    return DataSpec.of({**experiment, "seed": seed}).model_dump()
+    return DataSpec.of({**experiment, "seed": seed})
 
 
 def _kept(folder: Path) -> tuple[_Entry, ...]:

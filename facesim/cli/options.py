@@ -15,6 +15,9 @@ from facesim.spec.options import GROUPS, About, Option
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+#: Options that say how a data set is read and split, for commands that take the data set as an argument.
+DATA = ("test", "split", "test_part", "image_size", "held_out", "min_images", "image_feature", "label_feature")
+
 #: Key in a context's `meta`: help shows the options that are not common, too.
 _SHOW_ALL = "facesim.show_all"
 

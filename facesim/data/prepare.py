@@ -4,6 +4,7 @@
 
     cache_dir/<key>/images.u8      the images' raw bytes, n * height * width * channels, C order
                     labels.npy     int32 (n,), 0..identities-1
+                    parts.i1       int8 (n,), the part of each image (`facesim.data.parts`); only of a split of its own
                     origins.json   where each image was found in the source
                     dataset.json   what it is: name, shape, names, groups, unreadable and unused files, checksum
                     checks.json    sizes and checksums of the other files (see `facesim.data.cache`)
@@ -26,23 +27,29 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from facesim.data.cache import check, made_once, room_for
 from facesim.data.decode import BadFile, Wanted
+from facesim.data.duplicates import told_across
 from facesim.data.layouts import natural_key, some
+from facesim.data.parts import TEST, TRAIN, VAL, kept_split, split_told
 from facesim.data.rendering import Progress, RenderSpec
-from facesim.data.sources import Content, find_source
+from facesim.data.sources import Content, find_source, tested_with
+from facesim.data.splits import stratified_split
 from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
+from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Tally, Unused
 from facesim.util.unused import told as told_unused
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Raised whenever the folder's format, or the way images are decoded, changes."""
+
+_PARTS = "parts.i1"
 
 _MOST_LABEL_BYTES = 1 << 34  # of four thousand million images
 
@@ -54,7 +61,8 @@ class PreparedData:
     name: what the user called it. image_shape: (height, width, channels). labels: int32 (n,). names and groups: one an
     identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
     decoded: whether the images are kept as pixels. unused: what of the source is not used, by reason, the most frequent
-    first; unreadable files are counted there too. notes: what a user should know of how the source was read.
+    first; unreadable files are counted there too. notes: what a user should know of how the source was read. parts: of
+    each image, int8 (n,), where the data has a split of its own that is kept (`facesim.data.parts`).
     """
 
     directory: Path
@@ -68,6 +76,33 @@ class PreparedData:
     decoded: bool = True
     unused: tuple[Unused, ...] = ()
     notes: tuple[str, ...] = ()
+    parts: np.ndarray | None = None
+
+    def split(self, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
+        """The images to train on and those to test on: indices, int64, ascending. Images of a part that is neither are
+        in none. This is where it is decided for all: training, baselines, forecasts, evaluation.
+
+        Raises:
+            InputError: `spec` asks for a part that there is not, or a share that is no share.
+        """
+        if self.parts is None:
+            if spec.test_part == "val":
+                raise InputError(
+                    f"--test-part val is of the data's own split, and {self.name} has none that is kept: leave it out",
+                    field="test_part",
+                    value="val",
+                    allowed=["test"],
+                )
+            return stratified_split(self.labels, spec.held_out, spec.seed)
+        tested = VAL if spec.test_part == "val" or TEST not in self.parts else TEST
+        if tested not in self.parts:
+            raise InputError(
+                f"--test-part val: the split of {self.name} has no such part, only train and test: leave it out",
+                field="test_part",
+                value="val",
+                allowed=["test"],
+            )
+        return np.flatnonzero(self.parts == TRAIN), np.flatnonzero(self.parts == tested)
 
     @property
     def images(self) -> np.ndarray | StoredImages:
@@ -76,7 +111,7 @@ class PreparedData:
         """
         if not self.decoded:
             return StoredImages(self.directory, self.image_shape)
-        return np.memmap(self.directory / "images.u8", np.uint8, "r", shape=(len(self.labels), *self.image_shape))
+        return _mapped(self.directory, len(self.labels), self.image_shape)
 
     @property
     def origins(self) -> list[str]:
@@ -105,7 +140,10 @@ class PreparedData:
                 decoded=facts["decoded"],
                 unused=tuple(Unused(**{**one, "examples": tuple(one["examples"])}) for one in facts["unused"]),
                 notes=tuple(facts["notes"]),
+                parts=np.fromfile(directory / _PARTS, np.int8) if facts["own_split"] else None,
             )
+            if data.parts is not None and (data.parts.shape != data.labels.shape or TRAIN not in data.parts):
+                raise ValueError(f"{_PARTS} does not give {facts['count']} images their part")
             if data.decoded:
                 file, due = "images.u8", facts["count"] * int(np.prod(data.image_shape))
             else:
@@ -132,9 +170,15 @@ class PreparedData:
         check(self.directory, whole=True)
 
 
+def _mapped(directory: Path, count: int, image_shape: tuple[int, int, int]) -> np.ndarray:
+    return np.memmap(directory / "images.u8", np.uint8, "r", shape=(count, *image_shape))
+
+
 def prepare(
     source: str,
     *,
+    test: str | None = None,
+    split: Literal["own", "random"] = "own",
     image_size: int = 64,
     channels: int = 3,
     max_bad_files: float = 0.05,
@@ -153,6 +197,8 @@ def prepare(
         `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
         `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
         number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
+    test: another such source, whose images are tested on; all of `source` is then trained on.
+    split: "own" keeps a split that the source makes (`facesim.data.parts`), "random" does not.
     image_size: height and width in pixels of the square images, 8..1024; the aspect ratio is kept, on black.
     channels: 1 grey or 3 colour.
     max_bad_files: the share of all files, 0..1, that may be unreadable; these are skipped and listed in `bad_files`.
@@ -175,10 +221,14 @@ def prepare(
     told = progress or (lambda *_: None)
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
     kind, found = find_source(source, wanted)
+    kinds = [kind, split]
+    if test is not None:
+        kind, tested = find_source(test, wanted)
+        kinds, found, split = [*kinds, kind], tested_with(found, tested, split), "own"
     return _once(
         Path(cache_dir),
-        [kind, found.fingerprint, image_size, channels, min_images, max_bad_files, *([] if decoded else ["stored"])],
-        lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded),
+        [kinds, found.fingerprint, image_size, channels, min_images, max_bad_files, *([] if decoded else ["stored"])],
+        lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded, split),
     )
 
 
@@ -196,6 +246,7 @@ def keep_prepared(
     unused: Sequence[Unused],
     notes: Sequence[str],
     origins: Sequence[str],
+    parts: np.ndarray | None,
 ) -> PreparedData:
     """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
 
@@ -208,7 +259,9 @@ def keep_prepared(
             for some_images in pixels:
                 file.write(some_images.tobytes())
                 digest.update(some_images.tobytes())
-        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, digest)
+        _write_facts(
+            directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest
+        )
 
     return _once(cache_dir, content, write)
 
@@ -222,23 +275,37 @@ def _once(cache_dir: Path, content: Any, write: Callable[[Path], None]) -> Prepa
     return replace(data, notes=(*data.notes, f"prepared again, because what was kept was damaged: {damaged}"))
 
 
-def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad_files: float, decoded: bool) -> None:
+def _write(
+    directory: Path,
+    name: str,
+    content: Content,
+    wanted: Wanted,
+    max_bad_files: float,
+    decoded: bool,
+    split: Literal["own", "random"],
+) -> None:
     if not decoded and content.files is None:
         raise InputError(
             f"--cache none decodes image files as they are read, and {name} has none: use --cache disk or "
             f"--cache memory, or a folder or .csv of image files."
         )
+    parts, notes = kept_split(content.parts, split, name)
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
-    _check_identities(content.names, kept, counts, name, content.unused)
-    indices = np.flatnonzero(kept[content.labels])
     tally = Tally(content.unused)
     for label in np.flatnonzero(~kept):
         few = f"of an identity with fewer than {wanted.min_images} images (--min-images)"
         tally.add(few, content.names[label], "image", int(counts[label]))
+    if parts is not None:
+        untrained = kept & ~np.isin(np.arange(len(kept)), content.labels[parts == TRAIN])
+        for label in np.flatnonzero(untrained):
+            tally.add("of an identity without an image to train on", content.names[label], "image", int(counts[label]))
+        kept &= ~untrained
+    _check_identities(content.names, kept, content.labels, parts, name, tally.counted)
+    indices = np.flatnonzero(kept[content.labels])
 
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
-    bad_files, labels, origins, digest = [], [], [], hashlib.sha256()
+    bad_files, used, origins, digest = [], [], [], hashlib.sha256()
     paths, turns = [], []
     room = room_for(directory, len(indices) * math.prod(shape) if decoded else 0)
     with room, (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
@@ -247,7 +314,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
                 bad_files.append(picture)
                 tally.add(picture.kind, picture.path)
                 continue
-            labels.append(content.labels[index])
+            used.append(index)
             digest.update(picture.tobytes())
             if decoded:
                 file.write(picture.tobytes())
@@ -263,13 +330,19 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
             f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images: {_by_kind(bad_files)}; "
             f"at most {max_bad_files:.0%} may be bad. Repair or remove them, or raise max_bad_files."
         )
-    labels = np.array(labels, np.int64)
-    _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name, tally.counted)
+    labels = content.labels[used]
+    if parts is not None:
+        parts = parts[used]
+        notes.append(split_told(parts))
+    _check_identities(content.names, kept, labels, parts, name, tally.counted)
+    if parts is not None:
+        images = _mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
+        notes += told_across(images, labels, parts, origins, wanted.progress)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    unused, notes = tally.counted, content.notes
-    _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, digest)
+    unused, notes = tally.counted, [*notes, *content.notes]
+    _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
 
 
 def _write_facts(
@@ -283,10 +356,14 @@ def _write_facts(
     unused: Sequence[Unused],
     notes: Sequence[str],
     origins: Sequence[str],
+    parts: np.ndarray | None,
     digest: Any,
 ) -> None:
     """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
     digest.update(labels.tobytes())
+    if parts is not None:
+        digest.update(parts.tobytes())
+        (directory / _PARTS).write_bytes(parts.tobytes())
     encoded = io.BytesIO()
     np.save(encoded, labels)
     (directory / "labels.npy").write_bytes(encoded.getvalue())  # np.save itself does not say that a disk is full
@@ -302,6 +379,7 @@ def _write_facts(
         "unused": [asdict(one) for one in unused],
         "notes": list(notes),
         "sha256": digest.hexdigest(),
+        "own_split": parts is not None,
         "decoded": (directory / "images.u8").exists(),
     }
     (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -318,12 +396,18 @@ def _by_kind(bad_files: Sequence[BadFile]) -> str:
 
 
 def _check_identities(
-    names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str, unused: Sequence[Unused]
+    names: Sequence[str],
+    kept: np.ndarray,
+    labels: np.ndarray,
+    parts: np.ndarray | None,
+    source: str,
+    unused: Sequence[Unused],
 ) -> None:
-    """names, kept (bool) and counts: one an identity; unused: what of the source is not among the counts.
+    """names, kept (bool): one an identity; labels and parts: of the images there are; unused: what is not among these.
 
     Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
     """
+    counts = np.bincount(labels if parts is None else labels[parts == TRAIN], minlength=len(names))
     if unused:
         source = f"{source}: not used: {told_unused(unused)}. {source}"
     if kept.sum() < 2:
@@ -332,7 +416,19 @@ def _check_identities(
             f"{source} holds {kept.sum()} identities{left_out} ({some(list(names)) or 'none'}); recognition needs two "
             f"or more. Give one sub-folder of images an identity, or a .csv with the columns path,label."
         )
-    single = sorted((names[i] for i in np.flatnonzero(kept & (counts < 2))), key=natural_key)
+    if parts is not None and not kept[labels[parts != TRAIN]].any():
+        raise InputError(
+            f"{source} has no image to test on of anybody that is trained on: the people of its parts are others. "
+            f"Train on the one part, and recognise the people of the other with facesim evaluate RUN DATA, or pool "
+            f"all with --split random."
+        )
+    least = 2 if parts is None else 1
+    single = sorted((names[i] for i in np.flatnonzero(kept & (counts < least))), key=natural_key)
+    if single and parts is not None:
+        raise InputError(
+            f"{source}: {len(single)} of {kept.sum()} identities have no usable image to train on ({some(single)}). "
+            f"Repair what is not used, or leave these people out."
+        )
     if single:
         remedy = "Repair what is not used, add images" if unused else "Add images"
         raise InputError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,8 @@ from facesim.data import recordio, tfrecord
 from facesim.data.arrays import read_npz
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, look_through, people_like_splits, some, split_of
+from facesim.data.layouts import Example, look_through, people_like_splits, some
+from facesim.data.parts import TEST, TRAIN, VAL, part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
@@ -43,7 +43,8 @@ class Content:
     """Images that are available, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
 
     `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
-    read from, None where an image has no file of its own. `unused` is what of the source these images leave out, and
+    read from, None where an image has no file of its own. `parts` are those of a split that the source makes, one an
+    image (`facesim.data.parts`); None where it makes none. `unused` is what of the source these images leave out, and
     `notes` what a user should know of how the source was read, a sentence each.
     """
 
@@ -53,6 +54,7 @@ class Content:
     pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
     origin: Callable[[int], str] = "image {}".format
     files: Sequence[Path] | None = None
+    parts: Sequence[int] | None = None
     unused: Sequence[Unused] = ()
     notes: Sequence[str] = ()
 
@@ -160,7 +162,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
         return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
 
     def open_content() -> Content:
-        places, found, others, tally, counts = [], [], {}, Tally(), Counter()
+        places, found, others, parts, tally = [], [], {}, [], Tally()
         done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
         for file in files:
             before = len(found)
@@ -172,7 +174,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
                 done += len(content)
                 if len(found) % 1000 == 0:
                     wanted.progress("reading labels, kB", min(done // 1000, due), due)
-            counts[split_of(file.name)] += len(found) - before
+            parts += [part_of_file(file.name)] * (len(found) - before)
             if len(found) == before:
                 tally.add("a file without a record", file.name)
         if not found:
@@ -198,23 +200,18 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
             return _each_in_parallel(decoded, contents(), len(indices), wanted)
 
         labels = np.array(people.labels, np.int32)
-        notes = [*_notes_on_splits(counts), *_notes_on_labels(list(others)), *people.notes]
         return Content(
-            labels, people.names, [None] * len(people.names), pictures, origin, unused=tally.counted, notes=notes
+            labels,
+            people.names,
+            [None] * len(people.names),
+            pictures,
+            origin,
+            parts=parts,
+            unused=tally.counted,
+            notes=[*_notes_on_labels(list(others)), *people.notes],
         )
 
     return Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
-
-
-def _notes_on_splits(counts: Counter[str | None]) -> list[str]:
-    """A note if files are parts of a split, of so many images each, which is not kept."""
-    parts = [f"{name} ({count:,} images)" for name, count in counts.items() if name]
-    if len(parts) < 2:
-        return []
-    return [
-        f"the images of {' and '.join(parts)} are pooled: facesim makes its own split of all of them (--held-out), and "
-        f"the one that these files make is not kept."
-    ]
 
 
 def _notes_on_labels(others: Sequence[str]) -> list[str]:
@@ -261,6 +258,49 @@ def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
         return replace(content, unused=(*content.unused, *left_out))
 
     return kind, Source(found.name, [found.fingerprint, [asdict(one) for one in left_out]], open_content)
+
+
+def tested_with(trained: Source, tested: Source, split: str) -> Source:
+    """One source of two: all of `trained` is trained on, `tested` is tested on, and people are known by their names.
+
+    Opening it raises InputError if `trained` has a part to test on itself, unless that is pooled (`split` "random").
+    """
+
+    def open_content() -> Content:
+        first, second = trained.open(), tested.open()
+        own = set(first.parts or ())
+        if split == "own" and TRAIN in own and own & {VAL, TEST}:
+            raise InputError(
+                f"{trained.name} has a split of its own, and --test names other images to test on: give the folder or "
+                f"file of its training images alone as --data, leave out --test, or train on all with --split random"
+            )
+        known = len(first.labels)
+        names = list(dict.fromkeys([*first.names, *second.names]))
+        group_of = dict(zip((*second.names, *first.names), (*second.groups, *first.groups)))
+        label_of = {name: label for label, name in enumerate(names)}
+        labels = np.array([label_of[name] for name in second.names], np.int32)[second.labels]
+
+        def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
+            yield from first.pictures(indices[indices < known])
+            yield from second.pictures(indices[indices >= known] - known)
+
+        def origin(index: int) -> str:
+            return first.origin(index) if index < known else f"{tested.name}: {second.origin(index - known)}"
+
+        in_files = first.files is not None and second.files is not None
+        return Content(
+            np.concatenate([first.labels, labels]),
+            names,
+            [group_of[name] for name in names],
+            pictures,
+            origin,
+            [*first.files, *second.files] if in_files else None,  # type: ignore[misc]
+            [TRAIN] * known + [TEST] * len(second.labels),
+            [*first.unused, *second.unused],
+            [*first.notes, *(f"{tested.name} (--test): {note}" for note in second.notes)],
+        )
+
+    return Source(trained.name, [trained.fingerprint, tested.fingerprint], open_content)
 
 
 def resolve(source: str) -> tuple[str, Path | None]:
@@ -333,11 +373,12 @@ def _files(
             _in_parallel(picture_of, wanted),
             origin,
             [real_path(example.path) for example in examples],
+            [example.part for example in examples],
             unused,
             notes,
         )
 
-    listed = [[example.identity, example.group] for example in examples]
+    listed = [[example.identity, example.group, example.part] for example in examples]
     left_out = [[asdict(one) for one in unused], list(notes)]
     return Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
@@ -366,7 +407,8 @@ def _each_in_parallel(
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:
     npz = read_npz(path)
-    return from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
+    content = from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
+    return replace(content, parts=npz.parts)
 
 
 def from_arrays(

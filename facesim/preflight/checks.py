@@ -131,6 +131,13 @@ def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     yield from told_of_data([one.inputs for one in planned if one.inputs])
 
 
+def _split(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether there are images to train on and to test on."""
+    for one in planned:
+        if one.inputs:
+            yield from _refused(lambda own, job: own.data.split(job.experiment.data_spec) and None, one.inputs, one.job)
+
+
 def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether heads for so many people fit."""
     for one in planned:
@@ -233,6 +240,7 @@ def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
 #: Every check by its name, in the order in which notices are told.
 CHECKS: dict[str, Check] = {
     "data": _data,
+    "split": _split,
     "memory": _memory,
     "accelerators": _accelerators,
     "leakage": _leakage,

@@ -80,6 +80,8 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
     experiment = job.experiment
     whole = prepare(
         experiment.data,
+        test=experiment.test,
+        split=experiment.split,
         image_size=experiment.image_size,
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,

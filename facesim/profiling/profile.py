@@ -167,10 +167,8 @@ def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
 
 
 def _split(job: Job, inputs: Inputs) -> tuple[int, int]:
-    from facesim.data.splits import stratified_split
-
-    parts = stratified_split(inputs.data.labels, job.experiment.held_out, job.experiment.seed)
-    return len(parts[0]), len(parts[1])
+    train, held_out = inputs.data.split(job.experiment.data_spec)
+    return len(train), len(held_out)
 
 
 def _evaluations_s(fixed: FixedTimes, train: int, held_out: int) -> dict[str, float]:

@@ -35,7 +35,7 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
             f"the model was trained on {embedder.identities} identities and {data.name} now has {len(data.names)}; "
             f"name other people's images as DATA to recognise them by their embeddings"
         )
-    gallery, probes = stratified_split(data.labels, embedder.experiment.held_out, embedder.experiment.seed)
+    gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
     said = embedder.predict(data.images[probes])
     found = {

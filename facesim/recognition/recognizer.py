@@ -269,7 +269,9 @@ class Recognizer:
         elif data is None or str(data) == job.experiment.data:
             found = assess_own(embedder, _prepared(job, groups), fars)
         else:
-            experiment = job.experiment.model_copy(update={"data": str(data), "subset": None})
+            experiment = job.experiment.model_copy(
+                update={"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
+            )
             others = job.model_copy(update={"experiment": experiment})
             found = assess_others(embedder, _prepared(others, groups), fars)
         evaluation = Evaluation.model_validate(mark(self._run, found))

@@ -21,12 +21,16 @@ from pydantic import BaseModel, ConfigDict
 class DataSpec(BaseModel):
     """Every option that decides which images are trained on and tested, named as in an experiment.
 
-    `seed` chooses the subset and what is held out. How images are kept while training (`cache`) changes none of them.
+    `seed` chooses the subset and, unless the data's own split is kept (`split`, `test_part`) or `test` names what to
+    test on, what is held out. How images are kept while training (`cache`) changes none of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     data: str = "rendered"
+    test: str | None = None
+    split: Literal["own", "random"] = "own"
+    test_part: Literal["test", "val"] = "test"
     subset: str | None = None
     image_size: int = 64
     channels: Literal[1, 3] = 3
@@ -49,7 +53,7 @@ class DataSpec(BaseModel):
     @property
     def images(self) -> Hashable:
         """What decides the images before any is held out: equal for jobs that can share one prepared data set."""
-        chosen = self.model_dump(exclude={"held_out", "seed"})
+        chosen = self.model_dump(exclude={"held_out", "test_part", "seed"})
         return (*chosen.values(), self.seed if self.subset else None)
 
     def differences(self, other: DataSpec) -> dict[str, tuple[Any, Any]]:

@@ -32,6 +32,9 @@ class Experiment(Frozen):
 
     `subset` (`identities=20,images=5`) uses a part of the data, chosen by `seed` before anything is held out.
 
+    A data set's own split (`facesim.data.parts`) is kept unless `split` is "random", and so is the one that `test`
+    makes; then neither `held_out` nor `seed` has a say in what is tested.
+
     `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
     cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
     `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient.
@@ -46,6 +49,15 @@ class Experiment(Frozen):
         "Data",
         common=True,
         metavar="DATA",
+    )
+    test: str | None = option(
+        None, "test on the images of this data set; all of --data is then trained on", "Data", metavar="DATA"
+    )
+    split: Literal["own", "random"] = option(
+        "own", "own: the data's own split, if it has one (folders train and test, a column split); random: none", "Data"
+    )
+    test_part: Literal["test", "val"] = option(
+        "test", "part of the data's own split to test on: val to choose settings with, test to report", "Data"
     )
     subset: Annotated[str, AfterValidator(_subset)] | None = option(
         None,
