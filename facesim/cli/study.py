@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.cli.options import DATA, GroupedCommand, help_all, job_options, own
-from facesim.cli.output import console, echo, echo_json, writing
+from facesim.cli.output import console, echo, echo_json, unread, writing
 from facesim.cli.parsing import Choice, command, read_config
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import DiskFull, InputError
@@ -151,7 +151,8 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     from facesim import api
     from facesim.runs.states import RunState
 
-    show_report(api.compare(runs), output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    with unread():
+        show_report(api.compare(runs), output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
     states = {run.state for run in runs}
     if RunState.STOPPED in states:
         return INTERRUPTED

@@ -125,7 +125,7 @@ def told_across(
     origins: Sequence[str],
     progress: Callable[[str, int, int], None],
 ) -> list[str]:
-    """What to tell of a data set's own split (`parts`, int (n,) of `facesim.data.parts`) where images of other parts look
+    """What to tell of a data set's own split, `parts` (n,) of `facesim.data.parts`: images of other parts that look
     like images to train on.
     """
     part = np.where(parts == TRAIN, 1, -1)
