@@ -15,7 +15,7 @@ from facesim.billing.catalogue import instance
 from facesim.billing.market import market
 from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
 from facesim.preflight.leakage import check_unseen
-from facesim.preflight.memory import check_memory, head_memory
+from facesim.preflight.memory import check_memory, head_memory, moments_of
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
@@ -190,8 +190,9 @@ def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         head = max(kind.parameters for kind in head_memory(one.job, len(one.inputs.data.names)))
         recovery, runs = one.job.recovery, one.directory.parent
         folder = Path(recovery.checkpoint_dir) if recovery.checkpoint_dir else runs
-        # Adam's two moments beside the parameters; a new checkpoint is complete before the oldest goes.
-        needed_bytes[folder] = needed_bytes.get(folder, 0) + 3 * head * (recovery.checkpoint_keep + 1)
+        # Moments beside the parameters; a new checkpoint is complete before the oldest goes.
+        held = 1 + moments_of(one.job.experiment)
+        needed_bytes[folder] = needed_bytes.get(folder, 0) + held * head * (recovery.checkpoint_keep + 1)
         needed_bytes[runs] = needed_bytes.get(runs, 0) + head
     for folder, needed in needed_bytes.items():
         free = free_bytes(folder)

@@ -26,7 +26,7 @@ class Embedder:
 
     def __init__(self, run: Run):
         self.experiment = run.job().experiment
-        self.model = models.load(run.model_file)
+        self.model = models.load(run.model_file, self.experiment.model)
         size, channels = self.experiment.image_size, self.experiment.channels
         if (self.model.name, self.model.input_shape[1:]) != (
             models.network_name(self.experiment.model),

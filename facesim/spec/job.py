@@ -171,7 +171,7 @@ def schema_of(one: Option) -> dict[str, Any]:
         limits |= {"type": "string"}
         limits.pop("items", None)
     if one.choices and "enum" not in limits:
-        limits |= {"type": "string", "enum": one.choices()}
+        limits |= {"type": "string"} if one.open else {"type": "string", "enum": one.choices()}
     default = limits.pop("default", None)
     plain = isinstance(default, (bool, int, float, str))
     return {"description": one.help, **{k: v for k, v in limits.items() if k != "description"}} | (

@@ -35,22 +35,25 @@ def tf():
     return pytest.importorskip("tensorflow")
 
 
-def test_fused_adam_is_adam(tf):
+@pytest.mark.parametrize("name", ["Adam", "SGD", "SGD with momentum", "Lion"])
+def test_fused_optimisers_are_keras_own(tf, name):
     import keras
 
-    from facesim.training.tensorflow.optimizer import FusedAdam
+    from facesim.training.tensorflow import optimizer as fused
+
+    kind, options = name.split()[0], {"momentum": 0.9} if "momentum" in name else {}
 
     def trained(make):
         rng = np.random.default_rng(0)
         variables = [keras.Variable(rng.normal(size=shape).astype("float32")) for shape in ((4, 3), (3,))]
-        optimizer = make(0.05)
+        optimizer = make(0.05, **options)
         optimizer.build(variables)
         for _ in range(25):
             optimizer.apply([tf.constant(rng.normal(size=v.shape).astype("float32")) for v in variables], variables)
-        return [variable.numpy() for variable in variables], int(optimizer.iterations)
+        return [variable.numpy() for variable in optimizer.variables[2:] + variables], int(optimizer.iterations)
 
-    theirs, their_count = trained(keras.optimizers.Adam)
-    ours, our_count = trained(FusedAdam)
+    theirs, their_count = trained(getattr(keras.optimizers, kind))
+    ours, our_count = trained(getattr(fused, f"Fused{kind.capitalize()}"))
 
     assert our_count == their_count == 25
     for one, other in zip(ours, theirs):
@@ -92,6 +95,16 @@ def test_weight_decay_is_adamw_s_and_leaves_alone_what_is_no_kernel(tf):
 
     for ours, theirs in zip(trained(FusedAdam), trained(keras.optimizers.AdamW)):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_job_names_its_optimiser():
+    from facesim.spec.job import make_job
+    from facesim.training.tensorflow.optimizer import FusedAdam, FusedLion, FusedSgd, make_optimizer
+
+    kinds = {name: type(make_optimizer(make_job(optimizer=name), 10)) for name in ("adam", "sgd", "lion")}
+
+    assert kinds == {"adam": FusedAdam, "sgd": FusedSgd, "lion": FusedLion}
+    assert make_optimizer(make_job(optimizer="sgd", momentum=0.5), 10).momentum == 0.5
 
 
 def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():

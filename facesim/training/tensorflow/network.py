@@ -16,10 +16,10 @@ from facesim.training.context import Context
 from facesim.training.protocols import Evaluation, Evaluator
 from facesim.training.tensorflow.evaluation import KerasEvaluator
 from facesim.training.tensorflow.forward import parameter_bytes
-from facesim.training.tensorflow.optimizer import FusedAdam, make_optimizer
+from facesim.training.tensorflow.optimizer import Fused, make_optimizer
 
 
-def build(context: Context) -> tuple[keras.Model, FusedAdam]:
+def build(context: Context) -> tuple[keras.Model, Fused]:
     """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
     keras.utils.set_random_seed(context.seed)
     model = build_model(context)
@@ -59,7 +59,7 @@ class KerasReplicas:
     steps_per_exchange: int | None = None
     exchange_bytes = 0
 
-    def __init__(self, context: Context, model: keras.Model, optimizer: FusedAdam):
+    def __init__(self, context: Context, model: keras.Model, optimizer: Fused):
         self.model, self.optimizer = model, optimizer
         self._number = context.replica
         self._state = [*model.variables, *optimizer.variables]
