@@ -18,7 +18,7 @@ from facesim.util.errors import InputError, doing
 from facesim.util.files import write_json
 
 if TYPE_CHECKING:
-    from facesim.data.prepare import PreparedData
+    from facesim.data.prepared import PreparedData
 
 FILE = "baselines.json"
 

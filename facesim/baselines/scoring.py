@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from facesim.baselines import BASELINES, Score, methods
 from facesim.data.identity import identity_of
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.spec.data import DataSpec
 from facesim.util.registry import loaded
 

@@ -14,7 +14,7 @@ from facesim.data.decode import BadFile
 from facesim.data.duplicates import NEAR, Pair, cropped_pairs, near_pairs
 from facesim.data.layouts import find_examples
 from facesim.data.opening import opened
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.data.sources import resolve
 from facesim.data.tables import read_csv
 from facesim.spec.data import DataSpec

@@ -22,156 +22,35 @@ import hashlib
 import io
 import json
 import math
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from facesim.data.cache import check, made_once, room_for
+from facesim.data.cache import made_once, room_for
+from facesim.data.content import Content, tested_with
 from facesim.data.decode import BadFile, Wanted
 from facesim.data.duplicates import told_across
 from facesim.data.layouts import natural_key, some
-from facesim.data.parts import TEST, TRAIN, VAL, kept_split, split_told
+from facesim.data.parts import TRAIN, kept_split, split_told
+from facesim.data.prepared import FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
 from facesim.data.rendering import Progress, RenderSpec
-from facesim.data.sources import Content, find_source, tested_with
-from facesim.data.splits import stratified_split
-from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
-from facesim.spec.data import DataSpec
+from facesim.data.sources import DATASETS, find_source
+from facesim.data.stored import StoredImages, store, write_index
+from facesim.data.walk import snapshot
 from facesim.util.errors import InputError
-from facesim.util.files import read_text
+from facesim.util.files import read_text, write_text
 from facesim.util.unused import Tally, Unused
 from facesim.util.unused import told as told_unused
 
-FORMAT_VERSION = 5
-"""Raised whenever the folder's format, or the way images are decoded, changes."""
-
-_PARTS = "parts.i1"
-
-_MOST_LABEL_BYTES = 1 << 34  # of four thousand million images
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedData:
-    """A prepared folder, loaded.
-
-    name: what the user called it. image_shape: (height, width, channels). labels: int32 (n,). names and groups: one an
-    identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
-    decoded: whether the images are kept as pixels. unused: what of the source is not used, by reason, the most frequent
-    first; unreadable files are counted there too. notes: what a user should know of how the source was read. parts: of
-    each image, int8 (n,), where the data has a split of its own that is kept (`facesim.data.parts`).
-    """
-
-    directory: Path
-    name: str
-    image_shape: tuple[int, int, int]
-    labels: np.ndarray
-    names: tuple[str, ...]
-    groups: tuple[str | None, ...]
-    bad_files: tuple[BadFile, ...]
-    sha256: str
-    decoded: bool = True
-    unused: tuple[Unused, ...] = ()
-    notes: tuple[str, ...] = ()
-    parts: np.ndarray | None = None
-
-    def split(self, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
-        """The images to train on and those to test on: indices, int64, ascending. Images of a part that is neither are
-        in none. This is where it is decided for all: training, baselines, forecasts, evaluation.
-
-        Raises:
-            InputError: `spec` asks for a part that there is not, or a share that is no share.
-        """
-        if self.parts is None:
-            if spec.test_part == "val":
-                raise InputError(
-                    f"--test-part val is of the data's own split, and {self.name} has none that is kept: leave it out",
-                    field="test_part",
-                    value="val",
-                    allowed=["test"],
-                )
-            return stratified_split(self.labels, spec.held_out, spec.seed)
-        tested = VAL if spec.test_part == "val" or TEST not in self.parts else TEST
-        if tested not in self.parts:
-            raise InputError(
-                f"--test-part val: the split of {self.name} has no such part, only train and test: leave it out",
-                field="test_part",
-                value="val",
-                allowed=["test"],
-            )
-        return np.flatnonzero(self.parts == TRAIN), np.flatnonzero(self.parts == tested)
-
-    @property
-    def images(self) -> np.ndarray | StoredImages:
-        """uint8 (n, height, width, channels), read-only, mapped from the file: nothing is loaded until it is used.
-        Where there are no decoded images, what is asked for is decoded each time.
-        """
-        if not self.decoded:
-            return StoredImages(self.directory, self.image_shape)
-        return _mapped(self.directory, len(self.labels), self.image_shape)
-
-    @property
-    def origins(self) -> list[str]:
-        """Where each image was found in the source: a path below its folder, or a place in a file of many."""
-        return json.loads(read_text(self.directory / "origins.json"))
-
-    @classmethod
-    def load(cls, directory: Path) -> PreparedData:
-        """Open a folder that `prepare` wrote. Raises InputError if it is missing, damaged or of another version."""
-        directory = Path(directory)
-        try:
-            if (directory / "labels.npy").stat().st_size > _MOST_LABEL_BYTES:
-                raise ValueError("labels.npy is too large for labels")
-            facts = json.loads(read_text(directory / "dataset.json"))
-            if facts["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
-            data = cls(
-                directory=directory,
-                name=facts["name"],
-                image_shape=tuple(facts["image_shape"]),
-                labels=np.load(directory / "labels.npy", allow_pickle=False),
-                names=tuple(facts["names"]),
-                groups=tuple(facts["groups"]),
-                bad_files=tuple(BadFile(**bad_file) for bad_file in facts["bad_files"]),
-                sha256=facts["sha256"],
-                decoded=facts["decoded"],
-                unused=tuple(Unused(**{**one, "examples": tuple(one["examples"])}) for one in facts["unused"]),
-                notes=tuple(facts["notes"]),
-                parts=np.fromfile(directory / _PARTS, np.int8) if facts["own_split"] else None,
-            )
-            if data.parts is not None and (data.parts.shape != data.labels.shape or TRAIN not in data.parts):
-                raise ValueError(f"{_PARTS} does not give {facts['count']} images their part")
-            if data.decoded:
-                file, due = "images.u8", facts["count"] * int(np.prod(data.image_shape))
-            else:
-                file, due = TURNS, facts["count"] * 4
-                if (directory / FILES).read_bytes().count(b"\0") != facts["count"]:
-                    raise ValueError(f"{FILES} does not name {facts['count']} files")
-            seen = (directory / file).stat().st_size
-            if seen != due:
-                raise ValueError(f"{file} has {seen} bytes instead of {due}")
-            if data.labels.shape != (facts["count"],) or data.labels.dtype != np.int32:
-                seen = f"{data.labels.dtype} {data.labels.shape}"
-                raise ValueError(f"labels.npy is {seen} instead of int32 ({facts['count']},)")
-            if len(data.names) != len(data.groups) or set(np.unique(data.labels)) != set(range(len(data.names))):
-                raise ValueError(f"labels, {len(data.names)} names and {len(data.groups)} groups do not match")
-        except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
-            problem = f"{type(error).__name__}: {error}" if isinstance(error, (KeyError, TypeError)) else error
-            raise InputError(
-                f"{directory} is no usable prepared data set: {problem}. Delete the folder and prepare it again."
-            ) from error
-        return data
-
-    def verify(self) -> None:
-        """Raise InputError unless every byte is as it was written; reads the whole data set."""
-        check(self.directory, whole=True)
-
-
-def _mapped(directory: Path, count: int, image_shape: tuple[int, int, int]) -> np.ndarray:
-    return np.memmap(directory / "images.u8", np.uint8, "r", shape=(count, *image_shape))
+#: What `_key` returns.
+_KEY = re.compile("[0-9a-f]{24}")
 
 
 def prepare(
@@ -220,16 +99,50 @@ def prepare(
 
     told = progress or (lambda *_: None)
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
-    kind, found = find_source(source, wanted)
-    kinds = [kind, split]
-    if test is not None:
-        kind, tested = find_source(test, wanted)
-        kinds, found, split = [*kinds, kind], tested_with(found, tested, split), "own"
-    return _once(
-        Path(cache_dir),
-        [kinds, found.fingerprint, image_size, channels, min_images, max_bad_files, *([] if decoded else ["stored"])],
-        lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded, split),
-    )
+    options = [split, image_size, channels, min_images, max_bad_files, decoded]
+
+    def look() -> tuple[str, Callable[[Path], None], set[str]]:
+        """What is prepared is called so in the cache and written so; and the kinds of its sources."""
+        kind, found = find_source(source, wanted)
+        kinds, kept = [kind], split
+        if test is not None:
+            kind, tested = find_source(test, wanted)
+            kinds, found, kept = [*kinds, kind], tested_with(found, tested, split), "own"
+        key = _key([kinds, found.fingerprint, options])
+        return key, lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded, kept), set(kinds)
+
+    cache_dir = Path(cache_dir)
+    known = _known(cache_dir, [source, *([test] if test else [])], [options, image_feature, label_feature])
+    if known is not None and (key := _read_key(known)):
+        return _once(cache_dir, key, lambda new: look()[1](new))  # noqa: PLW0108 - looked at only if it is written
+    key, write, kinds = look()
+    data = _once(cache_dir, key, write)
+    if known is not None and kinds == {"folder"}:
+        with suppress(OSError):  # then everything is looked at the next time, too
+            known.parent.mkdir(exist_ok=True)
+            write_text(known, key)
+    return data
+
+
+def _known(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | None:
+    """The file that would say what was prepared of folders as they are now, which is found much faster than their
+    images are; None where a source is no folder.
+    """
+    folders = [Path(source).expanduser() for source in sources if source not in DATASETS]
+    if len(folders) < len(sources) or not all(map(os.path.isdir, folders)):
+        return None
+    try:
+        return cache_dir / "folders" / _key([[snapshot(folder) for folder in folders], options])
+    except OSError:
+        return None
+
+
+def _read_key(known: Path) -> str | None:
+    try:
+        key = read_text(known)
+    except (OSError, ValueError):
+        return None
+    return key if _KEY.fullmatch(key) else None
 
 
 def keep_prepared(
@@ -263,12 +176,11 @@ def keep_prepared(
             directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest
         )
 
-    return _once(cache_dir, content, write)
+    return _once(cache_dir, _key(content), write)
 
 
-def _once(cache_dir: Path, content: Any, write: Callable[[Path], None]) -> PreparedData:
-    """The prepared data set that `content` determines: found in `cache_dir`, or written there by `write`."""
-    key = _hash([FORMAT_VERSION, *content])[:24]
+def _once(cache_dir: Path, key: str, write: Callable[[Path], None]) -> PreparedData:
+    """The prepared data set that is called `key`: found in `cache_dir`, or written there by `write`."""
     data, damaged = made_once(cache_dir, key, write, PreparedData.load)
     if damaged is None:
         return data
@@ -336,7 +248,7 @@ def _write(
         notes.append(split_told(parts))
     _check_identities(content.names, kept, labels, parts, name, tally.counted)
     if parts is not None:
-        images = _mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
+        images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
         notes += told_across(images, labels, parts, origins, wanted.progress)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
@@ -363,7 +275,7 @@ def _write_facts(
     digest.update(labels.tobytes())
     if parts is not None:
         digest.update(parts.tobytes())
-        (directory / _PARTS).write_bytes(parts.tobytes())
+        (directory / PARTS_FILE).write_bytes(parts.tobytes())
     encoded = io.BytesIO()
     np.save(encoded, labels)
     (directory / "labels.npy").write_bytes(encoded.getvalue())  # np.save itself does not say that a disk is full
@@ -437,5 +349,6 @@ def _check_identities(
         )
 
 
-def _hash(facts: Any) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _key(content: Any) -> str:
+    """What a prepared data set with this content, JSON-able, is called."""
+    return hashlib.sha256(json.dumps([FORMAT_VERSION, content], sort_keys=True).encode()).hexdigest()[:24]

@@ -1,17 +1,14 @@
 """Where images come from: `DATASETS` are given by name, `FORMATS` are found at a path. Adding one is one function and
 one line; another package adds a data set by an entry point of `facesim.datasets`.
-
-A source says at once what determines its content, and opens it only when that is not prepared yet.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from itertools import groupby, islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,10 +17,11 @@ import numpy as np
 
 from facesim.data import recordio, tfrecord
 from facesim.data.arrays import read_npz
-from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
+from facesim.data.content import Content, Source, each_in_parallel, fingerprint, from_arrays, in_parallel
+from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, shown_path, to_channels
 from facesim.data.labels import people_of
 from facesim.data.layouts import Example, look_through, people_like_splits, some
-from facesim.data.parts import TEST, TRAIN, VAL, part_of_file
+from facesim.data.parts import part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
@@ -32,40 +30,7 @@ from facesim.util.files import kind_of_file, why_unread
 from facesim.util.registry import Registry
 from facesim.util.unused import Tally, Unused, printable
 
-#: So many images are decoded at a time.
-_WINDOW = 256
-
 _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim reproduces
-
-
-@dataclass(frozen=True)
-class Content:
-    """Images that are available, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
-
-    `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
-    read from, None where an image has no file of its own. `parts` are those of a split that the source makes, one an
-    image (`facesim.data.parts`); None where it makes none. `unused` is what of the source these images leave out, and
-    `notes` what a user should know of how the source was read, a sentence each.
-    """
-
-    labels: np.ndarray
-    names: Sequence[str]
-    groups: Sequence[str | None]
-    pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
-    origin: Callable[[int], str] = "image {}".format
-    files: Sequence[Path] | None = None
-    parts: Sequence[int] | None = None
-    unused: Sequence[Unused] = ()
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Source:
-    """A name, what determines the content (as JSON-able data, cheap to have) and how to open it (maybe slow)."""
-
-    name: str
-    fingerprint: Any
-    open: Callable[[], Content]
 
 
 def _rendered(wanted: Wanted) -> Source:
@@ -112,7 +77,7 @@ def _lfw(wanted: Wanted) -> Source:
 
 
 def _npz(path: Path, wanted: Wanted) -> Source:
-    return Source(path.stem, _fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
+    return Source(path.stem, fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
 
 
 def _csv(path: Path, wanted: Wanted) -> Source:
@@ -146,12 +111,12 @@ def _recordio(path: Path, wanted: Wanted) -> Source:
             labels.astype(np.int32),
             names,
             [None] * len(names),
-            _in_parallel(picture_of, wanted),
+            in_parallel(picture_of, wanted),
             origin,
             notes=index.notes,
         )
 
-    return Source(path.resolve().parent.name, _fingerprint(path.parent, beside), open_content)
+    return Source(path.resolve().parent.name, fingerprint(path.parent, beside), open_content)
 
 
 def _tfrecord(path: Path, wanted: Wanted) -> Source:
@@ -197,7 +162,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
                 image = example(*places[number], content).image
                 return decode_bytes(image, origin(number), wanted)
 
-            return _each_in_parallel(decoded, contents(), len(indices), wanted)
+            return each_in_parallel(decoded, contents(), len(indices), wanted)
 
         labels = np.array(people.labels, np.int32)
         return Content(
@@ -211,7 +176,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
             notes=[*_notes_on_labels(list(others)), *people.notes],
         )
 
-    return Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
+    return Source(path.resolve().stem, [fingerprint(files[0].parent, files), features], open_content)
 
 
 def _notes_on_labels(others: Sequence[str]) -> list[str]:
@@ -258,49 +223,6 @@ def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
         return replace(content, unused=(*content.unused, *left_out))
 
     return kind, Source(found.name, [found.fingerprint, [asdict(one) for one in left_out]], open_content)
-
-
-def tested_with(trained: Source, tested: Source, split: str) -> Source:
-    """One source of two: all of `trained` is trained on, `tested` is tested on, and people are known by their names.
-
-    Opening it raises InputError if `trained` has a part to test on itself, unless that is pooled (`split` "random").
-    """
-
-    def open_content() -> Content:
-        first, second = trained.open(), tested.open()
-        own = set(first.parts or ())
-        if split == "own" and TRAIN in own and own & {VAL, TEST}:
-            raise InputError(
-                f"{trained.name} has a split of its own, and --test names other images to test on: give the folder or "
-                f"file of its training images alone as --data, leave out --test, or train on all with --split random"
-            )
-        known = len(first.labels)
-        names = list(dict.fromkeys([*first.names, *second.names]))
-        group_of = dict(zip((*second.names, *first.names), (*second.groups, *first.groups)))
-        label_of = {name: label for label, name in enumerate(names)}
-        labels = np.array([label_of[name] for name in second.names], np.int32)[second.labels]
-
-        def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
-            yield from first.pictures(indices[indices < known])
-            yield from second.pictures(indices[indices >= known] - known)
-
-        def origin(index: int) -> str:
-            return first.origin(index) if index < known else f"{tested.name}: {second.origin(index - known)}"
-
-        in_files = first.files is not None and second.files is not None
-        return Content(
-            np.concatenate([first.labels, labels]),
-            names,
-            [group_of[name] for name in names],
-            pictures,
-            origin,
-            [*first.files, *second.files] if in_files else None,  # type: ignore[misc]
-            [TRAIN] * known + [TEST] * len(second.labels),
-            [*first.unused, *second.unused],
-            [*first.notes, *(f"{tested.name} (--test): {note}" for note in second.notes)],
-        )
-
-    return Source(trained.name, [trained.fingerprint, tested.fingerprint], open_content)
 
 
 def resolve(source: str) -> tuple[str, Path | None]:
@@ -370,7 +292,7 @@ def _files(
             labels,
             names,
             [group_of[identity] for identity in names],
-            _in_parallel(picture_of, wanted),
+            in_parallel(picture_of, wanted),
             origin,
             [real_path(example.path) for example in examples],
             [example.part for example in examples],
@@ -380,57 +302,13 @@ def _files(
 
     listed = [[example.identity, example.group, example.part] for example in examples]
     left_out = [[asdict(one) for one in unused], list(notes)]
-    return Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
-
-
-def _in_parallel(
-    picture_of: Callable[[int], np.ndarray | BadFile], wanted: Wanted
-) -> Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]:
-    """Decode on every core: `Content.pictures` of a source that has its images one by one."""
-
-    return lambda indices: _each_in_parallel(picture_of, indices, len(indices), wanted)
-
-
-def _each_in_parallel(
-    picture_of: Callable[[Any], np.ndarray | BadFile], sources: Iterable[Any], count: int, wanted: Wanted
-) -> Iterator[np.ndarray | BadFile]:
-    """The picture of each of `sources`, of which there are `count`, in their order, decoded on every core."""
-    sources, done = iter(sources), 0
-    with ThreadPoolExecutor() as pool:
-        # A window at a time: millions of files must not become millions of pending results.
-        while window := list(islice(sources, _WINDOW)):
-            for picture in pool.map(picture_of, window):
-                done += 1
-                wanted.progress("decoding", done, count)
-                yield picture
+    return Source(name, [fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:
     npz = read_npz(path)
     content = from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
     return replace(content, parts=npz.parts)
-
-
-def from_arrays(
-    image: Callable[[int], np.ndarray],
-    labels: np.ndarray,
-    names: Sequence[str],
-    wanted: Wanted,
-    notes: Sequence[str] = (),
-    unused: Sequence[Unused] = (),
-) -> Content:
-    """`image` gives an image by its number: uint8 (h, w), or (h, w, channels) with 1, 3 or 4 of them."""
-    from PIL import Image
-
-    def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
-        for done, index in enumerate(indices, 1):
-            picture = image(int(index))
-            shown = Image.fromarray(picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
-            wanted.progress("decoding", done, len(indices))
-            yield fit(shown, wanted)
-
-    labels = np.asarray(labels, np.int32).reshape(-1)
-    return Content(labels, names, [None] * len(names), pictures, unused=unused, notes=notes)
 
 
 def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any:
@@ -476,16 +354,3 @@ def _sklearn_home() -> str:
 
 def _as_uint8(images: np.ndarray) -> np.ndarray:
     return (images * 255 + 0.5).astype(np.uint8)
-
-
-def _fingerprint(root: Path, paths: Sequence[Path]) -> list:
-    """Where the files are and their sizes and times of change: what must differ when the images differ."""
-
-    def facts(path: Path) -> list:
-        try:
-            stat = path.stat()
-        except (OSError, ValueError):  # listed in a CSV but no such file, which decoding reports
-            return [os.path.relpath(path, root), None, None]
-        return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]
-
-    return [os.path.realpath(root), [facts(path) for path in paths]]

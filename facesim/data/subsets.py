@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from facesim.data.parts import TRAIN
-from facesim.data.prepare import PreparedData, keep_prepared
+from facesim.data.prepare import keep_prepared
+from facesim.data.prepared import PreparedData
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 

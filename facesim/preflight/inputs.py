@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facesim.data.prepare import PreparedData, prepare
+from facesim.data.prepare import prepare
+from facesim.data.prepared import PreparedData
 from facesim.data.subsets import take_subset
 from facesim.preflight.own_model import keep_own_model
 from facesim.preflight.pretrained import keep_pretrained

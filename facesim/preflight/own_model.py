@@ -45,7 +45,8 @@ def own_model_dimensions(experiment: Experiment, identities: int) -> int:
     own = OwnModel.find(experiment.model)
     assert own is not None
     shape = [experiment.image_size, experiment.image_size, experiment.channels]
-    file = kept_in(own) / f"{own.function}-{'x'.join(map(str, shape))}-{identities}.json"
+    # Beside the folder, which is sent to other machines.
+    file = kept_in(own).with_name(f"{own.sha256}-{own.function}-{'x'.join(map(str, shape))}-{identities}.json")
     try:
         return int(json.loads(read_text(file))["dimensions"])
     except (OSError, ValueError, KeyError, TypeError):  # not tried yet

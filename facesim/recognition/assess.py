@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.data.splits import stratified_split
 from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning

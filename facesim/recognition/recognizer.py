@@ -28,7 +28,7 @@ from facesim.util.unused import Unused, printable
 from facesim.util.unused import told as told_unused
 
 if TYPE_CHECKING:
-    from facesim.data.prepare import PreparedData
+    from facesim.data.prepared import PreparedData
     from facesim.recognition.embedding import Embedder
     from facesim.runs.directory import Run
     from facesim.spec.job import Job

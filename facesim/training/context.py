@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster import clock
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.host_identity import host_name

@@ -52,7 +52,7 @@ def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
     file.unlink()
 
     assert keep_own_model(job.experiment, identities=3) == folder
-    (tried,) = folder.glob("*.json")
+    (tried,) = folder.parent.glob("*.json")
     assert json.loads(tried.read_text())["dimensions"] == 16 * 8 * 8
     assert source_file(OwnModel.find(job.experiment.model)).read_text() == NETWORK.read_text()
 
