@@ -103,7 +103,7 @@ def walk(root: Path) -> Walked:
 
 
 def snapshot(root: Path) -> str:
-    """A SHA-256 over the names, kinds, sizes, inodes and times of change of all that lies below a folder: the same while
+    """A SHA-256 over names, kinds, sizes, inodes and times of change of all that lies below a folder: the same while
     `walk` would find the same, and the images are the same. Nothing is opened: 100,000 files take a third of a second.
 
     Raises:
