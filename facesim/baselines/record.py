@@ -73,7 +73,7 @@ def record_baselines(
     """
     scores: list[Score] = []
     for seed in seeds:
-        spec = _spec(experiment, seed)
+        spec = DataSpec.of({**experiment, "seed": seed})
         split, entries = spec.model_dump(), _kept(folder)
         entry = next((one for one in entries if one.is_of(split) and one.sha256 == data.sha256), None)
         if entry is None:

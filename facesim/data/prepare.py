@@ -47,7 +47,7 @@ from facesim.data.walk import snapshot
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_text
 from facesim.util.unused import Tally, Unused
-from facesim.util.unused import told as told_unused
+from facesim.util.unused import in_words as unused_in_words
 
 #: What `_key` returns.
 _KEY = re.compile("[0-9a-f]{24}")
@@ -321,7 +321,7 @@ def _check_identities(
     """
     counts = np.bincount(labels if parts is None else labels[parts == TRAIN], minlength=len(names))
     if unused:
-        source = f"{source}: not used: {told_unused(unused)}. {source}"
+        source = f"{source}: not used: {unused_in_words(unused)}. {source}"
     if kept.sum() < 2:
         left_out = f" after {np.sum(~kept)} with too few images were left out" if not kept.all() else ""
         raise InputError(

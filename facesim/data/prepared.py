@@ -10,8 +10,8 @@ import numpy as np
 
 from facesim.data.cache import check
 from facesim.data.decode import BadFile
-from facesim.data.parts import TEST, TRAIN, VAL
-from facesim.data.splits import stratified_split
+from facesim.data.parts import TRAIN
+from facesim.data.splits import split_of
 from facesim.data.stored import FILES, TURNS, StoredImages
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
@@ -57,24 +57,7 @@ class PreparedData:
         Raises:
             InputError: `spec` asks for a part that there is not, or a share that is no share.
         """
-        if self.parts is None:
-            if spec.test_part == "val":
-                raise InputError(
-                    f"--test-part val is of the data's own split, and {self.name} has none that is kept: leave it out",
-                    field="test_part",
-                    value="val",
-                    allowed=["test"],
-                )
-            return stratified_split(self.labels, spec.held_out, spec.seed)
-        tested = VAL if spec.test_part == "val" or TEST not in self.parts else TEST
-        if tested not in self.parts:
-            raise InputError(
-                f"--test-part val: the split of {self.name} has no such part, only train and test: leave it out",
-                field="test_part",
-                value="val",
-                allowed=["test"],
-            )
-        return np.flatnonzero(self.parts == TRAIN), np.flatnonzero(self.parts == tested)
+        return split_of(self.labels, spec, self.parts)
 
     @property
     def images(self) -> np.ndarray | StoredImages:

@@ -4,7 +4,47 @@ from __future__ import annotations
 
 import numpy as np
 
+from facesim.data.parts import TEST, TRAIN, VAL
+from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
+
+
+def split_of(labels: np.ndarray, spec: DataSpec, parts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The images that are trained on and those that are tested, as `spec` says: indices as `stratified_split` has them.
+
+    parts: int (n,), the part of each image of the data's own split (`facesim.data.parts`), if that is kept.
+
+    With `validation` the images that are held out are in neither: what would be trained on is split in their place.
+
+    Raises InputError for values that `stratified_split` does not allow, for a part that the data does not have, and
+    where nobody has two images to train on.
+    """
+    labels = np.asarray(labels)
+    if parts is None:
+        train, held_out = stratified_split(labels, spec.held_out, spec.seed)
+    else:
+        train, held_out = np.flatnonzero(parts == TRAIN), np.flatnonzero(parts == TEST)
+    if spec.test_part == "val" or (parts is not None and not len(held_out)):
+        held_out = np.flatnonzero(parts == VAL) if parts is not None else held_out[:0]
+        if not len(held_out):
+            raise InputError(
+                "--test-part val: the data has no split of its own with a part val that is kept: leave it out",
+                field="test_part",
+                value="val",
+                allowed=["test"],
+            )
+    if not spec.validation:
+        return train, held_out
+    several = train[np.bincount(labels[train])[labels[train]] > 1]
+    if not len(several):
+        raise InputError(
+            f"--validation {spec.validation:g} needs people with two images to train on, and everybody has one: hold "
+            f"out fewer, or add images",
+            field="validation",
+            value=spec.validation,
+        )
+    _, validated = stratified_split(labels[several], spec.validation, spec.seed)
+    return np.setdiff1d(train, several[validated], assume_unique=True), several[validated]
 
 
 def stratified_split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

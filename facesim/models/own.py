@@ -92,7 +92,7 @@ def features(own: OwnModel, pixels: keras.KerasTensor, identities: int) -> keras
     model = build_own(own, shape, identities)
     told = f"{own.path}: the network of {own.function}"
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1 or not hasattr(model, "operations"):
+    if len(inputs) != 1 or len(outputs) != 1:
         raise InputError(f"{told} must be functional or sequential, from one tensor of images to one of numbers")
     if tuple(inputs[0].shape[1:]) != shape:
         raise InputError(

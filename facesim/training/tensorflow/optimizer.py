@@ -9,11 +9,13 @@ updates tear each other; the second loses counts, and with them the bias correct
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
 import tensorflow as tf
 
-from facesim.spec.job import Job
+from facesim.spec.experiment import Experiment
+from facesim.training.keras.optimizer import decays
 from facesim.training.tensorflow.partition import pieces
 
 #: Updates a variable, or a piece of one, and what is kept beside it, by a gradient of the variable's dtype.
@@ -41,16 +43,14 @@ class Fused(keras.optimizers.Optimizer):
         schedule = self._learning_rate
         rate = schedule(number) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule
         rate = tf.convert_to_tensor(rate)
-        decays = [
-            bool(self.weight_decay) and variable.name == "kernel" for variable in variables for _ in pieces([variable])
-        ]
+        decaying = [bool(self.weight_decay) and decays(variable) for variable in variables for _ in pieces([variable])]
         indices = [self._get_variable_index(variable) for variable in variables]
         moments = [pieces(kept[index] for index in indices) for kept in self.moments()]
         if self.global_clipnorm:
             grads = [tf.cast(gradient, tf.float32) for gradient in grads]
         gradients = self._clip_gradients(grads)
         update = self.updating(rate, tf.cast(number + 1, tf.float32))
-        for gradient, piece, decay, *own in zip(gradients, pieces(variables), decays, *moments, strict=True):
+        for gradient, piece, decay, *own in zip(gradients, pieces(variables), decaying, *moments, strict=True):
             if decay:
                 _shrink(piece, rate * self.weight_decay)
             update(piece, own, _widened(gradient, piece))
@@ -163,37 +163,11 @@ def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:
         tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=share * value)
 
 
-def make_optimizer(job: Job, updates_an_epoch: int) -> Fused:
-    """The job's optimiser, at the job's rate and schedule."""
-    experiment = job.experiment
-    kind, own = {
-        "adam": (FusedAdam, {}),
-        "sgd": (FusedSgd, {"momentum": experiment.momentum}),
-        "lion": (FusedLion, {}),
-    }[experiment.optimizer]
-    return kind(
-        _learning_rate(job, updates_an_epoch),
-        weight_decay=experiment.weight_decay or None,
-        global_clipnorm=experiment.clip_norm,
-        **own,
-    )
-
-
-def _learning_rate(job: Job, updates_an_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """A cosine schedule rises from 0 in its warm-up, a constant rate that is scaled from the unscaled one."""
-    experiment, rate = job.experiment, job.learning_rate
-    if experiment.schedule == "cosine":
-        updates = experiment.epochs * updates_an_epoch
-        warmup = int(experiment.warmup * updates)
-        return keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            max(updates - warmup, 1),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    rising = experiment.warmup_epochs * updates_an_epoch
-    if rate == experiment.learning_rate or rising == 0:
-        return rate
-    return keras.optimizers.schedules.PolynomialDecay(
-        experiment.learning_rate, rising, end_learning_rate=rate, power=1.0
-    )
+def optimizer_of(experiment: Experiment) -> Callable[..., Fused]:
+    """The optimiser that an experiment names, to be made at a rate and a schedule."""
+    kinds: dict[str, Callable[..., Fused]] = {
+        "adam": FusedAdam,
+        "sgd": partial(FusedSgd, momentum=experiment.momentum),
+        "lion": FusedLion,
+    }
+    return kinds[experiment.optimizer]
