@@ -91,8 +91,17 @@ def look_through(root: Path) -> Found:
             f"sub-folder of images an identity, or a .csv with the columns path,label."
         )
 
+    return understood(root, walked.images, walked.unused)
+
+
+def understood(root: Path, images: Sequence[Path], unused: tuple[Unused, ...]) -> Found:
+    """Whom `images` show, by the folders between them and `root`, as `look_through` says. Nothing is opened, so `root`
+    may be an archive, and `images` be in it.
+
+    Raises InputError for images whose identity the folders do not tell.
+    """
     # Every layout is decided on the names of the folders, and these may be decomposed Unicode: macOS writes them so.
-    relative = {image: _name(image.relative_to(root).as_posix()).split("/") for image in walked.images}
+    relative = {image: _name(image.relative_to(root).as_posix()).split("/") for image in images}
     if _SET_FOLDER.fullmatch(root.name):
         relative = {image: [_name(root.name), *parts] for image, parts in relative.items()}
     if any(_SET_FOLDER.fullmatch(folder) for parts in relative.values() for folder in parts[:-1]):
@@ -100,7 +109,7 @@ def look_through(root: Path) -> Found:
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))
     examples = [replace(example, part=_part_of(example, root)) for example in examples]
-    return Found(in_order(examples), walked.unused, tuple(_same_names(root, examples)))
+    return Found(in_order(examples), unused, tuple(_same_names(root, examples)))
 
 
 def _name(text: str) -> str:

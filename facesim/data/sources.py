@@ -16,9 +16,10 @@ from urllib.error import URLError
 import numpy as np
 
 from facesim.data import recordio, tfrecord
+from facesim.data.archives import open_zip
 from facesim.data.arrays import read_npz
 from facesim.data.content import Content, Source, each_in_parallel, fingerprint, from_arrays, in_parallel
-from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, shown_path, to_channels
+from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, decode_member, shown_path, to_channels
 from facesim.data.labels import people_of
 from facesim.data.layouts import Example, look_through, people_like_splits, some
 from facesim.data.parts import part_of_file
@@ -89,6 +90,20 @@ def _folder(path: Path, wanted: Wanted) -> Source:
     root, found = Path(os.path.realpath(path)), look_through(path)
     notes = (*found.notes, *people_like_splits(found.examples))
     return _files(printable(root.name), root, found.examples, wanted, found.unused, notes)
+
+
+def _zip(path: Path, wanted: Wanted) -> Source:
+    def open_content() -> Content:
+        archive = open_zip(path)
+
+        def picture_of(image: Path) -> np.ndarray | BadFile:
+            return decode_member(lambda: archive.read(image), shown_path(image, path), wanted)
+
+        found = archive.found
+        notes = (*found.notes, *people_like_splits(found.examples))
+        return _of_examples(found.examples, path, picture_of, wanted, found.unused, notes)
+
+    return Source(printable(path.stem), fingerprint(path.parent, [path]), open_content)
 
 
 def _recordio(path: Path, wanted: Wanted) -> Source:
@@ -195,6 +210,7 @@ FORMATS: dict[str, Callable[[Path, Wanted], Source]] = {
     "npz": _npz,
     "csv": _csv,
     "folder": _folder,
+    "zip": _zip,
     "recordio": _recordio,
     "tfrecord": _tfrecord,
 }
@@ -258,14 +274,14 @@ def resolve(source: str) -> tuple[str, Path | None]:
     return _kind_of_file(tables[0]), tables[0]
 
 
-_FILES = ".npz, .csv, .rec or .tfrecord"
+_FILES = ".npz, .csv, .zip, .rec or .tfrecord"
 
 
 def _kind_of_file(path: Path) -> str | None:
     """The kind of source that a file is, by its name."""
     if tfrecord.is_record_file(path):
         return "tfrecord"
-    return {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
+    return {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".rec": "recordio", ".zip": "zip"}.get(path.suffix.lower())
 
 
 def _files(
@@ -277,32 +293,36 @@ def _files(
     notes: Sequence[str] = (),
 ) -> Source:
     def open_content() -> Content:
-        names = tuple(dict.fromkeys(example.identity for example in examples))
-        label_of = {identity: label for label, identity in enumerate(names)}
-        group_of = {example.identity: example.group for example in examples}
-        labels = np.array([label_of[example.identity] for example in examples], np.int32)
-
-        def picture_of(index: int) -> np.ndarray | BadFile:
-            return decode(examples[index].path, root, wanted)
-
-        def origin(index: int) -> str:
-            return shown_path(examples[index].path, root)
-
-        return Content(
-            labels,
-            names,
-            [group_of[identity] for identity in names],
-            in_parallel(picture_of, wanted),
-            origin,
-            [real_path(example.path) for example in examples],
-            [example.part for example in examples],
-            unused,
-            notes,
-        )
+        content = _of_examples(examples, root, lambda image: decode(image, root, wanted), wanted, unused, notes)
+        return replace(content, files=[real_path(example.path) for example in examples])
 
     listed = [[example.identity, example.group, example.part] for example in examples]
     left_out = [[asdict(one) for one in unused], list(notes)]
     return Source(name, [fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
+
+
+def _of_examples(
+    examples: Sequence[Example],
+    root: Path,
+    picture_of: Callable[[Path], np.ndarray | BadFile],
+    wanted: Wanted,
+    unused: Sequence[Unused],
+    notes: Sequence[str],
+) -> Content:
+    """The content that examples below `root` are, of which `picture_of` decodes one."""
+    names = tuple(dict.fromkeys(example.identity for example in examples))
+    label_of = {identity: label for label, identity in enumerate(names)}
+    group_of = {example.identity: example.group for example in examples}
+    return Content(
+        np.array([label_of[example.identity] for example in examples], np.int32),
+        names,
+        [group_of[identity] for identity in names],
+        in_parallel(lambda index: picture_of(examples[index].path), wanted),
+        lambda index: shown_path(examples[index].path, root),
+        parts=[example.part for example in examples],
+        unused=unused,
+        notes=notes,
+    )
 
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:

@@ -301,7 +301,7 @@ def _why_no_image(path: Path) -> str | None:
     return f"no image ({suffix})" if _SUFFIX.fullmatch(suffix) else "no image, by name and content"
 
 
-_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _TABLES = (".npy", ".h5", ".hdf5", ".mat", ".parquet", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".lmdb", ".feather")
 

@@ -47,7 +47,7 @@ class Experiment(Frozen):
     )
     data: str = option(
         "rendered",
-        "rendered, olivetti, lfw, or a folder, .npz, .csv, .rec or .tfrecord",
+        "rendered, olivetti, lfw, or a folder, .zip, .npz, .csv, .rec or .tfrecord",
         "Data",
         common=True,
         metavar="DATA",

@@ -67,7 +67,7 @@ class TestWhatIsNoSource:
     @pytest.mark.parametrize(
         ("name", "remedy"),
         [
-            ("celeba.zip", "an archive: unpack it"),
+            ("celeba.zip", "cannot be read as .zip"),
             ("faces.tar.gz", "an archive: unpack it"),
             ("FACES.7Z", "an archive: unpack it"),
             ("labels.xlsx", "a spreadsheet: save it as CSV"),
