@@ -14,6 +14,7 @@ from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, supported, verification
+from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
 
 #: Asked for unless others are; those that the pairs cannot tell are left out.
@@ -84,6 +85,17 @@ def assess_lfw(
         "people": len({file.stem.rsplit("_", 1)[0] for file in files}),
         "verification": _verification(embeddings, pairs, fars),
     }
+
+
+def assess_verification_set(embedder: Embedder, file: Path, fars: Sequence[float] | None = None) -> dict[str, Any]:
+    """Verification on the pairs of a file of InsightFace's (`facesim.recognition.verification_set`).
+
+    Raises:
+        InputError: the file is not that, an image cannot be read, or the pairs cannot tell one of `fars`.
+    """
+    found = read_verification_set(file)
+    embeddings = embedder.embed(embedder.decoded(found.images, file.name))
+    return {"data": str(file), "pairs": file.name, "verification": _verification(embeddings, found.pairs, fars)}
 
 
 def _by_embedding(
