@@ -91,7 +91,7 @@ def show(
     disturbed: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
     """Print each series' median and its ratio to `base`, the median over rounds of the ratio within a round. Returned
-    is what `benchmarks.regression` compares; more is better, but for a `unit` of time.
+    is what `benchmarks.regression` compares; more is better, but for a `unit` of time or memory.
 
     Rounds that were `disturbed` are marked with an asterisk, and in no median, unless all were.
     """
@@ -102,7 +102,7 @@ def show(
         "title": title,
         "unit": unit,
         "base": base,
-        "lower_is_better": unit in ("s", "ms"),
+        "lower_is_better": unit in ("s", "ms", "MiB"),
         "disturbed": marks,
         "series": {},
     }

@@ -25,7 +25,7 @@ from facesim.metrics.files import SampleWriter
 from facesim.runs.directory import Run
 from facesim.runs.events import NodeEnded, StateEntered, Submitted, TaskStarted
 from facesim.runs.records import Counts, Data, TaskOutcome
-from facesim.runs.states import Outcome, RunState
+from facesim.runs.states import Measurement, Outcome, RunState
 from facesim.spec.job import Job, make_job
 from facesim.study.result import finish
 
@@ -84,7 +84,7 @@ def write_run(directory: Path, job: Job, training_s: float) -> None:
         data=Data(name="made up", identities=40, training_examples=EXAMPLES, held_out_examples=80),
         counted=Counts(examples_due=due, examples=due, updates=epochs * 10, last_version=epochs * 10),
     ).write(run.outcome_file)  # fmt: skip
-    finish(run, RunState.COMPLETED, None, "emulated", training_s + 5)
+    finish(run, RunState.COMPLETED, None, Measurement.EMULATED, training_s + 5)
 
 
 def many_runs(folder: Path) -> None:

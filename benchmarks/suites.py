@@ -25,5 +25,8 @@ SUITES: dict[str, Suite] = {
     "input": Suite("images/s by where images are kept", "--rounds 2 --identities 20 --images 10 --model compact-cnn"),
     "overhead": Suite("images/s while measuring", "--rounds 2 --epochs 6", "--rounds 5"),
     "reports": Suite("CPU time of reports", "--rounds 2", "--rounds 3"),
+    "frameworks": Suite(
+        "speed, memory, start-up by framework", "--rounds 2 --epochs 3 --strategy single", "--rounds 5"
+    ),
     "forecast_speed": Suite("CPU time of forecasts and plans", "--rounds 2", "--rounds 5"),
 }

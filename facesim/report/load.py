@@ -13,9 +13,9 @@ from facesim.metrics.collectors import ranks
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Restored, Submitted
-from facesim.runs.forecasts import FORECAST, ForecastRecord
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Evaluation, JobFields, Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +80,7 @@ class RunRecord:
     @property
     def is_forecast(self) -> bool:
         """Whether nobody ran it: its numbers were computed."""
-        return self.result.measurement == FORECAST
+        return self.result.measurement is Measurement.FORECAST
 
     def curve(self, metric: str, clock: str) -> tuple[np.ndarray, np.ndarray]:
         """A column of the history against another, `clock`, where it has both; empty arrays if it lacks one."""

@@ -27,7 +27,7 @@ class Shape(Frozen):
     )
     instance_type: KnownInstance = option(
         "ml.m5.2xlarge",
-        "SageMaker instance whose processors, network and price are meant",
+        "SageMaker instance type: processors, network and price",
         "Cost and spot",
         common=True,
     )
