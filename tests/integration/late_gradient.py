@@ -19,7 +19,7 @@ import tensorflow as tf
 from facesim.training.tensorflow.optimizer import FusedAdam
 
 #: Numbers in the variable: its gradient is much more than all else that a worker answers.
-SIZE = 1_000_000
+SIZE = 4_000_000
 
 
 def main(*ports: int) -> None:

@@ -54,7 +54,7 @@ class HoldingRelay:
 @pytest.mark.slow
 def test_a_gradient_that_is_long_under_way_is_numbered_when_it_has_arrived(tmp_path):
     ports = free_ports(3)
-    relay = HoldingRelay(ports[1:], most=SIZE)
+    relay = HoldingRelay(ports[1:], most=4 * SIZE - 500_000)
     command = [sys.executable, "-m", "tests.integration.late_gradient", *map(str, [*ports, *relay.ports])]
     errors = tmp_path / "errors"
     with (
