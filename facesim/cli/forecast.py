@@ -48,13 +48,16 @@ def forecast(
     A job is a run directory (which is forecast as it was asked for), a TOML file of options, or the options given here,
     which win over both. Without --backend a job is forecast as it would be at AWS.
     """
-    from facesim.planning.jobs import check_profile, write_forecasts
+    from facesim.planning.jobs import check_profile, profile_notes, write_forecasts
 
     given = {name: value for name, value in options.items() if value is not None}
     wanted = _jobs_of(jobs, strategies, given, profile_file)
     profiles = [(job, profile_for(job, profile_file, as_json)) for job in wanted]
     for job, profile in profiles:
         check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
+    if profile_file:
+        for note in dict.fromkeys(note for job, own in profiles for note in profile_notes(own, job, profile_file)):
+            echo(note, err=True)
     _print_forecasts(write_forecasts(profiles, output, own_instances), as_json)
 
 
@@ -86,7 +89,7 @@ def _jobs_of(
             from facesim.forecast.profile_data import Profile
 
             profile = Profile.load(profile_file)
-            bases[0] |= {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
+            bases[0] |= profile.experiment
     return [job for base in bases for job in _study_of(base, given, strategies)]
 
 

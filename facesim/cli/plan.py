@@ -206,8 +206,7 @@ def _plan(
         from facesim.forecast.profile_data import Profile
 
         profile = Profile.load(profile_file)
-        said = {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
-        job = make_job(**{**(said if "recipe" not in given else {}), **given})
+        job = make_job(**{**(profile.experiment if "recipe" not in given else {}), **given})
         check_profile(profile, job, f"the profile {profile_file}")
     else:
         job = make_job(**given)
@@ -273,12 +272,14 @@ def measured_profile(job: Job, quiet: bool) -> Profile:
 
 def _of_the_profile(profile: Profile, job: Job, file: Path | None, given: dict[str, Any]) -> list[str]:
     """What has to be said of a profile that may be of another experiment than the job's."""
-    told = []
-    if file is not None and given.keys() & {"data", "subset", "image_size", "channels", "head"}:
-        told.append(
-            f"{file} was measured with images, people and a head like those that are asked for: "
-            f"{profile.examples:,} training examples are taken from it"
-        )
+    from facesim.planning.jobs import profile_notes
+
+    if file is None:
+        return []
+    told = profile_notes(profile, job, file)
+    if given.keys() & {"data", "subset"}:
+        people = f" of {profile.identities:,} identities" if profile.identities else ""
+        told.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {file}")
     return told
 
 

@@ -139,6 +139,35 @@ def test_one_shape_is_explained_in_words(plan):
     assert "Reiser and Lavenberg" in said and "The bill" in said and "8 times in 10" in said
 
 
+@pytest.fixture
+def told_of(profile, file):
+    """Has the saved profile say what it was measured with."""
+    options = {"head": "softmax", "image_size": 32, "channels": 3, "clip_norm": None}
+    own = profile.machine.model_copy(update={"processor": "Another Processor"})
+    profile.model_copy(update={"identities": 40, "options": options, "machine": own}).save(file)
+
+
+def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
+    assert plan("--json")[0] == 0  # what the profile is of is the default
+    for options, message in (
+        (("--image-size", "64"), "--image-size 64: the profile"),
+        (("--head", "arcface"), "is of softmax, and nothing about arcface follows"),
+        (("--recipe", "modern"), "follows from it; give --"),
+    ):
+        code, _, errors = plan(*options)
+        assert code == 2 and message in errors, errors
+
+
+def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, capsys):
+    code, said, _ = plan("--clip-norm", "1", "--data", "olivetti")
+
+    assert code == 0
+    flat = " ".join(said.split())
+    assert "another machine, Another Processor" in flat
+    assert "with clip_norm = None, not 1.0" in flat
+    assert "870 training examples of 40 identities are taken from" in flat
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

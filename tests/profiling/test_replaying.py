@@ -16,7 +16,7 @@ from tests.integration.cells import train_cells
 
 #: Without dropout and batch statistics, and with enough updates an epoch that workers are in their stride.
 PLAIN = {"model": "plain-cnn", "image_size": 32, "batch": 4, "learning_rate": 0.001, "epochs": 6}
-#: Each worker normalises its own part of a batch. So slow that nothing comes of rounding, which such parts make much of.
+#: Each worker normalises its own part of a batch, which makes much of rounding: so slow that nothing comes of it.
 NORMALISED = {"model": "resnet-small", "learning_rate": 1e-8}
 
 pytestmark = pytest.mark.slow
