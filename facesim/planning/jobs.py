@@ -41,7 +41,7 @@ _AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
 
 
 #: Options of the experiment without which nothing about a step's time is known.
-_OF_THE_NETWORK = {"model", "precision", "head", "image_size", "channels"}
+_OF_THE_NETWORK = ("model", "precision", "head", "image_size", "channels")
 
 
 def shape_of(job: Job) -> ClusterShape:
@@ -73,8 +73,9 @@ def check_profile(profile: Profile, job: Job, where: str) -> None:
     Raises:
         InputError: it is of another; `where` says which profile.
     """
-    for name in _OF_THE_NETWORK & profile.experiment.keys():
-        mine, its = getattr(job.experiment, name), profile.experiment[name]
+    for name in _OF_THE_NETWORK:
+        mine = getattr(job.experiment, name)
+        its = profile.experiment.get(name, mine)
         if mine != its:
             raise InputError(
                 f"{flag(name)} {mine}: {where} is of {its}, and nothing about {mine} follows from it; give "
@@ -91,9 +92,9 @@ def profile_notes(profile: Profile, job: Job, file: Path, identities: int | None
         told.append(f"{file} was measured on another machine, {profile.machine.processor}; this one has {here}")
     if not profile.options:
         told.append(f"{file} does not say with which images, head and optimiser it was measured: taken to be the same")
-    for name in profile.options.keys() - _OF_THE_NETWORK:
-        mine, its = getattr(job.experiment, name, None), profile.options[name]
-        if mine != its:
+    for name, its in profile.options.items():
+        mine = getattr(job.experiment, name, None)
+        if name not in _OF_THE_NETWORK and mine != its:
             told.append(f"{file} was measured with {name} = {its}, not {mine}: what that takes is not in the forecast")
     if identities is not None and profile.identities not in (None, identities):
         told.append(
