@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from facesim.backends.tasks import ENVIRONMENT
+from facesim.backends.tasks import environment_of
 from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
@@ -148,7 +148,7 @@ def training_job_request(
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": {JOB: job_json(job)},
-        "Environment": {**ENVIRONMENT, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        "Environment": {**environment_of(job), "PYTHONUNBUFFERED": "1", **(environment or {})},
         "InputDataConfig": [
             # Only data is worth streaming.
             _channel(channel, uri, site.input_mode if channel == DATA else "File")
@@ -227,14 +227,14 @@ def _takes_key(job: Job) -> bool:
     Raises:
         InputError: some have, and others have not: one request cannot be right for both.
     """
-    own = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
-    if len(set(own.values())) > 1:
-        with_disk = next(kind for kind, has in own.items() if has)
+    disks = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
+    if len(set(disks.values())) > 1:
+        with_disk = next(kind for kind, has in disks.items() if has)
         raise InputError(
-            f"--kms-key cannot encrypt the volumes of {' and '.join(own)} together: {with_disk} has a disk of its own, "
-            "for which SageMaker takes no key; give both groups instance types with such disks, or neither"
+            f"--kms-key cannot encrypt the volumes of {' and '.join(disks)} together: {with_disk} has a disk of its "
+            "own, for which SageMaker takes no key; give both groups instance types with such disks, or neither"
         )
-    return not all(own.values())
+    return not all(disks.values())
 
 
 def _resources(job: Job, folders: Iterable[Path]) -> dict[str, Any]:

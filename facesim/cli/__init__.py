@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from facesim import __version__
 from facesim.cli import (
     about,
+    audit,
     aws,
     completion,
     data,
@@ -28,6 +29,7 @@ from facesim.cli import (
     replay,
     runs,
     study,
+    tune,
 )
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
@@ -150,10 +152,10 @@ class _CompareByDefault(Group):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        found = super().shell_complete(ctx, incomplete)
+        items = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("-"):
-            found += study.compare.shell_complete(click.Context(study.compare, parent=ctx), incomplete)
-        return found
+            items += study.compare.shell_complete(click.Context(study.compare, parent=ctx), incomplete)
+        return items
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in self.sections.items():
@@ -174,7 +176,7 @@ def facesim() -> None:
 
 
 facesim.sections = {
-    "Train and compare": (study.compare, study.run, study.report, study.baselines),
+    "Train and compare": (study.compare, study.run, tune.tune, study.report, study.baselines, audit.audit),
     "Forecast": (plan.plan, forecast.forecast, replay.replay, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (

@@ -1,4 +1,4 @@
-"""Commands about runs, wherever they are: `list`, `status`, `logs`, `attach`, `cancel`."""
+"""Commands about runs, wherever they are: `list`, `status`, `logs`, `attach`, `cancel`, `export-run`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command
 from facesim.spec.backends import BACKENDS
+from facesim.tracking import FORMATS, TRACKERS
 from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _print_table(known: list[Status]) -> None:
 @_region
 @_json
 def status(named: str | None, region: str | None, as_json: bool) -> None:
-    """Show how a run is: its state, how far it is, who runs it.
+    """Show the state of a run, how far it is and which process runs it.
 
     RUN is a run directory, or the name of a training job at AWS; without it, the newest of facesim's jobs there.
     """
@@ -172,7 +173,7 @@ def logs(named: str, source: str | None, follow: bool, region: str | None, as_js
 def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     """Follow a run that another command started, to its end, and report on it.
 
-    RUN is a run directory, or the name of a training job at AWS, whose results are then brought home. Ctrl-C ends the
+    RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded. Ctrl-C ends the
     following of a run on this machine; at AWS it does what --on-interrupt of the run says.
     """
     from facesim import api
@@ -192,7 +193,7 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
 @_region
 @_json
 def cancel(named: str, region: str | None, as_json: bool) -> None:
-    """Have a run saved and ended, as Ctrl-C does where it runs. Harmless when repeated.
+    """Save and end a run, as Ctrl-C does where it runs. Harmless when repeated.
 
     RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more.
     """
@@ -203,6 +204,29 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
         echo_json(facts)
     else:
         echo(f"{came.name}: " + (f"had ended already ({came.state})" if came.ended else came.state.lower()))
+
+
+@command(name="export-run")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--to", required=True, type=Choice([*TRACKERS, *FORMATS]), help="tracker, or format of a file")
+@click.option("--output", type=click.Path(path_type=Path),
+              help="folder in which a tracker keeps runs, or the file  [default: runs, or runs.csv, ...]")  # fmt: skip
+@_json
+def export_run(runs: tuple[Path, ...], to: str, output: Path | None, as_json: bool) -> None:
+    """Send runs to a tracker, as --track does while they go on, or write them to a file.
+
+    RUNS are run directories, or folders of them. csv and parquet have a row a sample; perfetto is a time line for
+    ui.perfetto.dev.
+    """
+    from facesim.runs.directory import find_runs
+    from facesim.tracking import export_runs
+
+    found = find_runs(list(runs))
+    place = export_runs(found, to, output or Path(f"runs{FORMATS[to].suffix if to in FORMATS else ''}"))
+    if as_json:
+        echo_json({"runs": [run.id for run in found], "to": to, "place": place})
+    else:
+        echo(f"{len(found)} run{'s' * (len(found) > 1)} to {to}: {place}")
 
 
 def _duration(seconds: float | None) -> str:
@@ -217,4 +241,4 @@ def _moment(unix_s: float | None) -> str:
     return "" if unix_s is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_s))
 
 
-COMMANDS: list[Any] = [list_, status, logs, attach, cancel]
+COMMANDS: list[Any] = [list_, status, logs, attach, cancel, export_run]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
-from facesim.cli.output import console, echo, echo_json, writing
-from facesim.cli.parsing import Choice, command, read_config
+from facesim.cli.output import console, echo, echo_json, unread, writing
+from facesim.cli.parsing import Choice, Choices, command, flattened, read_config
 from facesim.spec.strategies import STRATEGIES
+from facesim.tracking import TRACKERS
 from facesim.util.errors import DiskFull, InputError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
         own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
         own("--json-lines", type=file, metavar="FILE", common=False,
             help="also write to this file what happens as it happens, a JSON object a line"),
+        own("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
+            help="also send what is measured, as it is measured; repeatable, or with commas"),
         help_all(),
     ]  # fmt: skip
 
@@ -64,7 +67,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
      help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
-    """Train with one strategy (or several) and show what came of it."""
+    """Train with one strategy (or several) and show the result."""
     if resumed is None:
         return _study(**options)
     given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
@@ -79,16 +82,17 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     for name in ("seeds", "output", "dry_run"):
         if name in options:
             raise InputError(
-                f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory",
+                f"--{name.replace('_', '-')} has no meaning with --resume, which continues in the run's directory",
                 field=name,
             )
-    lines = options.get("json_lines")
-    changes = {name: value for name, value in options.items() if name not in ("as_json", "faults", "json_lines")}
+    others = (options.get("json_lines"), options.get("track", ()), directory.parent)
+    own_options = ("as_json", "faults", "json_lines", "track")
+    changes = {name: value for name, value in options.items() if name not in own_options}
     for name in changes.keys() & {"strategy", "subset"}:
         (*_, changes[name]) = changes[name]
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
-    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, lines), **changes)
+    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *others), **changes)
     return _finished([run], directory.parent, as_json)
 
 
@@ -121,6 +125,7 @@ def _study(
     dry_run: bool,
     as_json: bool,
     json_lines: Path | None,
+    track: tuple[str, ...] = (),
     baselines: bool = False,
     **options: Any,
 ) -> int:
@@ -131,19 +136,28 @@ def _study(
     if dry_run:
         echo_json(study.dry_run(output))
         return 0
-    runs = study.train(output, observers=observers(as_json, json_lines))
+    runs = study.train(output, observers=observers(as_json, json_lines, track, output))
     if baselines and not any(run.state == RunState.STOPPED for run in runs):
         for text in study.baselines(output)[1]:
             echo(text, err=True)
     return _finished(runs, output, as_json)
 
 
-def observers(as_json: bool, json_lines: Path | None = None) -> list[Observer]:
-    """What shows how a study goes: on a terminal, or wherever text is printed, and in a file for machines."""
+def observers(
+    as_json: bool, json_lines: Path | None = None, track: Sequence[str] = (), output: Path = Path("runs")
+) -> list[Observer]:
+    """What shows how a study goes: on a terminal, or wherever text is printed, in a file for machines, and in trackers,
+    which keep what they keep here in `output`.
+    """
     from facesim.study.observers import JsonLines
     from facesim.study.progress import display
 
-    return [*([] if as_json else [display(console())]), *([JsonLines(json_lines)] if json_lines else [])]
+    others: list[Observer] = [JsonLines(json_lines)] if json_lines else []
+    if track:
+        from facesim.tracking.observer import Tracking
+
+        others += [Tracking(name, output) for name in track]
+    return [*([] if as_json else [display(console())]), *others]
 
 
 def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
@@ -151,7 +165,8 @@ def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
     from facesim import api
     from facesim.runs.states import RunState
 
-    show_report(api.compare(runs), output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    with unread():
+        show_report(api.compare(runs), output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
     states = {run.state for run in runs}
     if RunState.STOPPED in states:
         return INTERRUPTED

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.billing.catalogue import instance
 from facesim.billing.market import market
+from facesim.preflight.framework import check_framework
 from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
 from facesim.preflight.leakage import check_unseen
 from facesim.preflight.memory import check_memory, head_memory
@@ -50,7 +51,7 @@ class Cleared:
     planned: tuple[Planned, ...]
     notices: dict[str, list[str]]
 
-    def told(self) -> list[str]:
+    def all_notices(self) -> list[str]:
         """All notices, each once."""
         return list(dict.fromkeys(notice for notices in self.notices.values() for notice in notices))
 
@@ -70,11 +71,11 @@ def preflight(
     planned = tuple(_plan(jobs, directories, progress, problems))
     notices: dict[str, list[str]] = {}
     for name, check in CHECKS.items():
-        for found in check(planned):
-            if isinstance(found, InputError):
-                problems.append(found)
+        for finding in check(planned):
+            if isinstance(finding, InputError):
+                problems.append(finding)
             else:
-                notices.setdefault(name, []).append(found)
+                notices.setdefault(name, []).append(finding)
     if problems:
         raise together(problems)
     return Cleared(planned, notices)
@@ -138,6 +139,13 @@ def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
             yield from _refused(check_memory, [one.job], [len(one.inputs.data.names)])
 
 
+def _frameworks(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether what trains is installed where it is this machine's, and can have the network."""
+    here = [one.job for one in planned if one.job.backend.frameworks is None]
+    for job in {(job.framework, job.experiment.model, job.experiment.head): job for job in here}.values():
+        yield from _refused(check_framework, job)
+
+
 def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether instances are named for their GPUs where jobs train with what this machine has."""
     for one in planned:
@@ -163,15 +171,17 @@ def _writable(planned: Sequence[Planned]) -> Iterator[str | InputError]:
             probe(directory, _RUN_BYTES)
         except (OSError, ValueError) as error:
             full = isinstance(error, OSError) and is_full(error)
-            told = f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
-            yield InputError(no_room(directory) if full else told)
+            message = f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
+            yield InputError(no_room(directory) if full else message)
     for named in dict.fromkeys(one.job.recovery.checkpoint_dir for one in planned):
         if named is not None:
             try:
                 probe(Path(named), _CHECKPOINT_BYTES)
             except (OSError, ValueError) as error:
-                told = f"--checkpoint-dir {named} cannot be written: {reason(error)}; name a folder that can, with room"
-                yield InputError(told)
+                message = (
+                    f"--checkpoint-dir {named} cannot be written: {reason(error)}; name a folder that can, with room"
+                )
+                yield InputError(message)
 
 
 def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
@@ -234,6 +244,7 @@ def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
 CHECKS: dict[str, Check] = {
     "data": _data,
     "memory": _memory,
+    "frameworks": _frameworks,
     "accelerators": _accelerators,
     "leakage": _leakage,
     "writable": _writable,

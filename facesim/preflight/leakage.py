@@ -13,7 +13,7 @@ import numpy as np
 
 from facesim.data.identity import image_digests
 from facesim.data.prepare import PreparedData
-from facesim.data.splits import stratified_split
+from facesim.data.splits import split_of
 from facesim.preflight.inputs import Inputs, prepare_data
 from facesim.preflight.pretrained import find_pretrained
 from facesim.spec.experiment import Experiment
@@ -39,13 +39,13 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         InputError: a job's held-out images are among those that its network was trained on.
     """
     doubts: dict[str, None] = {}
-    for job, own in zip(jobs, inputs, strict=True):
+    for job, of_job in zip(jobs, inputs, strict=True):
         source = job.experiment.pretrained
         if source is None:
             continue
         seen = _seen(source)
-        _, held_out = _split(own.data, job.experiment)
-        leaked = sum(digest in seen.images for digest in image_digests(own.data, held_out))
+        _, held_out = _split(of_job.data, job.experiment)
+        leaked = sum(digest in seen.images for digest in image_digests(of_job.data, held_out))
         if leaked:
             raise InputError(
                 f"--pretrained {source} was trained on {leaked} of the {len(held_out)} images that are held out here "
@@ -80,4 +80,4 @@ _CONSEQUENCE = ": images that are held out here may be among it, and the accurac
 
 
 def _split(data: PreparedData, experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    return stratified_split(data.labels, experiment.held_out, experiment.seed)
+    return split_of(data.labels, experiment.data_spec)

@@ -35,10 +35,10 @@ def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Compar
     A run that cannot be read is left out, and named in the warnings.
 
     Args:
-        target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
+        target_accuracy: of time-to-accuracy, 0-1; left out, 95 % of the lowest mean final accuracy of a row.
 
     Raises:
-        InputError: there is no run that can be read.
+        InputError: there is no run that can be read, or the target is no share.
     """
     records, left_out = [], []
     for run in runs:

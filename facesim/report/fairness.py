@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from facesim.report.load import RunRecord
-from facesim.report.measures import chance_percent
+from facesim.report.measures import chance_accuracy
 from facesim.report.rows import Row, shape_in_words
+from facesim.report.words import percent
 
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
 WORK_TOLERANCE = 0.01
@@ -19,6 +20,7 @@ def warnings(rows: Sequence[Row]) -> tuple[str, ...]:
     with_runs = [row for row in rows if row.counted]
     return (
         *_experiments(rows),
+        *_validated(rows),
         *_work(with_runs),
         *_circumstances(with_runs),
         *_resumed(rows),
@@ -67,6 +69,8 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
         ("cpu_model", "CPU"),
         ("python", "Python"),
         ("tensorflow", "TensorFlow"),
+        ("torch", "PyTorch"),
+        ("jax", "JAX"),
         ("keras", "Keras"),
         ("facesim", "facesim"),
     ):
@@ -75,6 +79,15 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
             f"not the same machine: {words}", {label: value for label, value in seen.items() if value}
         )
     yield from _differing("not the same seeds:", {row.label: _together(set(row.seeds)) for row in rows})
+
+
+def _validated(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if share := row.records[0].job.data_spec.validation:
+            yield (
+                f"not the held-out images: {row.label} was tested on a validation part, {share:.0%} of the training "
+                "images, to choose settings by; how well it recognises is told by a run without --validation"
+            )
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:
@@ -116,9 +129,10 @@ def _learning(rows: Sequence[Row]) -> Iterator[str]:
             if record.result.held_out_loss is not None and not math.isfinite(record.result.held_out_loss):
                 yield f"{row.label}, {_name(record)}: training diverged, its held-out loss is not a finite number"
     for row in rows:
-        chance, target = chance_percent(row.counted[0]), row.target_accuracy
+        chance, target = chance_accuracy(row.counted[0]), row.target_accuracy
         if target is not None and chance is not None and target <= chance:
-            yield f"time-to-accuracy means nothing: its target, {target:.1f} %, is not above chance {chance:.1f} %"
+            beside = f"{percent(target)}, is not above chance {percent(chance)}"
+            yield f"time-to-accuracy means nothing: its target, {beside}"
 
 
 def _differing(what: str, values: dict[str, Any]) -> Iterator[str]:

@@ -28,13 +28,14 @@ TASK = ["host", "role", "task_index"]
 
 
 class Life(NamedTuple):
-    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape that
-    it was submitted with, None where that was not recorded.
+    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape and
+    framework that it was submitted with, None where that was not recorded.
     """
 
     begin_unix_s: float
     end_unix_s: float
-    shape: dict[str, Any] | None
+    shape: dict[str, Any] | None = None
+    framework: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,12 @@ class RunRecord:
         return max(0, len(self.lives) - 1)
 
     @property
+    def frameworks(self) -> list[str]:
+        """What trained it, in order: more than one if it was resumed with another."""
+        told = [life.framework for life in self.lives if life.framework is not None]
+        return list(dict.fromkeys([*told, self.job.framework]))
+
+    @property
     def earlier_shapes(self) -> list[dict[str, Any]]:
         """The shapes that it had before its last resume, where they were recorded."""
         return [life.shape for life in self.lives[:-1] if life.shape is not None]
@@ -116,9 +123,7 @@ def load(run: Run) -> RunRecord:
         job=job,
         result=result,
         phases=phases,
-        history=_in_percent(
-            _wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"])
-        ),
+        history=_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"]),
         utilisation=_wide(
             samples[samples["source"].isin(ranks()) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
         ),
@@ -171,23 +176,16 @@ def _wide(samples: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
     )
 
 
-def _in_percent(history: pandas.DataFrame) -> pandas.DataFrame:
-    """Accuracies, 0-1 in samples, in percent and named so."""
-    shares = {name: f"{name}_percent" for name in history.columns if name.endswith("_accuracy")}
-    return history.assign(**{percent: 100 * history[name] for name, percent in shares.items()}).drop(
-        columns=list(shares)
-    )
-
-
 def _lives(events: list[Event], samples: pandas.DataFrame) -> tuple[Life, ...]:
     lives: list[Life] = []
     for event in events:
         at = event.time_unix_s
         if isinstance(event, Submitted) or not lives:
-            lives.append(Life(at, at, event.shape if isinstance(event, Submitted) else None))
+            told = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
+            lives.append(Life(at, at, *told))
         lives[-1] = lives[-1]._replace(end_unix_s=at)
     if not lives and not samples.empty:
-        return (Life(*(float(samples["time_unix_s"].iloc[end]) for end in (0, -1)), None),)
+        return (Life(*(float(samples["time_unix_s"].iloc[end]) for end in (0, -1))),)
     return tuple(lives)
 
 

@@ -12,6 +12,7 @@ from facesim.report.measures import Measure
 from facesim.report.statistics import Estimate, mean_interval, wilson_interval
 from facesim.spec.backends import BACKENDS
 from facesim.spec.data import DataSpec
+from facesim.spec.experiment import Experiment
 from facesim.spec.strategies import Layout, known_strategy
 
 #: The audit's verdicts from worst to best: a row is as good as its worst run.
@@ -22,7 +23,7 @@ VERDICTS = ("apart", "unknown", "together", "single")
 class Row:
     """`records` are all runs of the row, `counted` those that completed, one a seed, by seed.
 
-    `target_accuracy` is that of time-to-accuracy, in percent; None where no run completed.
+    `target_accuracy` is that of time-to-accuracy, 0-1; None where no run completed.
     """
 
     label: str
@@ -48,15 +49,15 @@ class Row:
         return mean_interval(values) if values else None
 
     def accuracy_interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the held-out accuracy, in percent.
+        """The 95 % interval of the held-out accuracy, 0-1.
 
         Over seeds if there are several, else that of one model tested on so many examples (Wilson).
         """
-        estimate = self.estimate("held_out_accuracy_percent")
+        estimate = self.estimate("held_out_accuracy")
         if estimate is None:
             return None
         if estimate.low is not None and estimate.high is not None:
-            return max(0.0, estimate.low), min(100.0, estimate.high)
+            return max(0.0, estimate.low), min(1.0, estimate.high)
         examples = self.counted[0].result.data.held_out_examples
         return wilson_interval(estimate.mean, examples) if examples else None
 
@@ -82,8 +83,11 @@ class Row:
 
     @property
     def experiment(self) -> dict[str, Any]:
-        """The experiment's fields, the same for every run of the row but for the seed."""
-        return {name: value for name, value in self.records[0].job.experiment.items() if name != "seed"}
+        """The experiment's fields, the same for every run of the row but for the seed. An option that there was not yet
+        when it was run has the default, by which it was run.
+        """
+        defaults = {name: field.default for name, field in Experiment.model_fields.items()}
+        return {name: value for name, value in (defaults | self.records[0].job.experiment).items() if name != "seed"}
 
     @property
     def data_spec(self) -> DataSpec:
@@ -110,8 +114,8 @@ class Row:
     @property
     def disturbed(self) -> dict[int, tuple[str, ...]]:
         """What disturbed the times of counted runs, by seed; seeds of which nothing is known to have are left out."""
-        found = {record.result.seed: record.result.disturbances for record in self.counted}
-        return {seed: told for seed, told in found.items() if told}
+        causes = {record.result.seed: record.result.disturbances for record in self.counted}
+        return {seed: why for seed, why in causes.items() if why}
 
     @property
     def resumed(self) -> int:

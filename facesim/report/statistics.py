@@ -1,6 +1,6 @@
 """What several seeds allow one to say: intervals, paired comparisons, and when nothing can be said.
 
-Accuracies are in percent and their differences in percentage points. All intervals are 95 % unless a caller compares
+Accuracies are shares, 0-1, and so are their differences. All intervals are 95 % unless a caller compares
 several strategies at once. Seeds vary the initial weights, the order of examples and the split of one data set, so the
 intervals speak of training again on this data, not of other data.
 """
@@ -15,8 +15,8 @@ from enum import Enum
 #: Fewer paired seeds than this allow no statement about accuracy.
 MIN_SEEDS = 3
 
-#: Accuracies closer than this, in percentage points, are called the same for practical purposes.
-MARGIN_POINTS = 1.0
+#: Accuracies closer than this, one percentage point, are called the same for practical purposes.
+MARGIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit, which is `factor` times smaller."""
+        low, high = (None if bound is None else factor * bound for bound in (self.low, self.high))
+        return Estimate(factor * self.mean, low, high, self.n)
 
 
 class Outcome(str, Enum):
@@ -42,7 +47,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, paired by seed, in percentage points, with its t-interval and the p of the paired t test."""
+    """Second minus first, paired by seed, as a share, with its t-interval and the p of the paired t test."""
 
     outcome: Outcome
     n: int
@@ -83,26 +88,25 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def wilson_interval(accuracy_percent: float, examples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval, in percent, of one model's accuracy that was measured on `examples` held-out examples.
+def wilson_interval(accuracy: float, examples: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of one model's accuracy, 0-1, that was measured on `examples` held-out examples.
 
-    With p the share right and z the normal quantile, the centre is (p + z2/2n) / (1 + z2/n) and the half-width
+    With p the accuracy and z the normal quantile, the centre is (p + z2/2n) / (1 + z2/n) and the half-width
     z sqrt(p(1-p)/n + z2/4n2) / (1 + z2/n), where z2 = z^2 (E. B. Wilson, JASA 22, 1927).
     """
     from scipy.stats import norm
 
     z = float(norm.ppf(0.5 + confidence / 2))
-    p = accuracy_percent / 100
     scale = 1 + z**2 / examples
-    centre = (p + z**2 / (2 * examples)) / scale
-    half = z * math.sqrt(p * (1 - p) / examples + z**2 / (4 * examples**2)) / scale
-    return max(0.0, centre - half) * 100, min(1.0, centre + half) * 100
+    centre = (accuracy + z**2 / (2 * examples)) / scale
+    half = z * math.sqrt(accuracy * (1 - accuracy) / examples + z**2 / (4 * examples**2)) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def paired_difference(
-    first: Mapping[int, float], second: Mapping[int, float], *, margin: float = MARGIN_POINTS, comparisons: int = 1
+    first: Mapping[int, float], second: Mapping[int, float], *, margin: float = MARGIN, comparisons: int = 1
 ) -> Difference:
-    """Compare accuracies by seed: `first` and `second` map seeds to percent; only seeds in both count.
+    """Compare accuracies by seed: `first` and `second` map seeds to shares; only seeds in both count.
 
     "The same within the margin" is claimed when the whole interval lies within +-`margin`, which is the two one-sided
     tests of Schuirmann (1987) at half the level. `comparisons` is the number of such comparisons that a reader sees at

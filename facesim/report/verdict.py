@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.report.rows import Row
-from facesim.report.statistics import MARGIN_POINTS, MIN_SEEDS, Difference, Outcome, Ratio
-from facesim.report.words import quantity, times
+from facesim.report.statistics import MARGIN, MIN_SEEDS, Difference, Outcome, Ratio
+from facesim.report.words import percent, percent_interval, quantity, times
 
 if TYPE_CHECKING:
     from facesim.report.classical import Classical
@@ -96,8 +96,8 @@ def _headline(contrast: Contrast) -> str:
 
 def _growth(curve: Curve) -> Finding:
     first, last = curve.points[0], curve.points[-1]
-    told = [f"{point.accuracy_percent.mean:.1f} % with {point.training_examples:,.0f}" for point in (first, last)]
-    return Finding(curve.label, f"{curve.label}: held-out accuracy {told[0]} training images, {told[1]}.")
+    ends = [f"{percent(point.accuracy.mean)} with {point.training_examples:,.0f}" for point in (first, last)]
+    return Finding(curve.label, f"{curve.label}: held-out accuracy {ends[0]} training images, {ends[1]}.")
 
 
 def _accuracy_in_short(accuracy: Difference | None) -> str:
@@ -108,7 +108,7 @@ def _accuracy_in_short(accuracy: Difference | None) -> str:
     if accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE):
         return f"{_points(abs(accuracy.mean or 0))} {'more' if (accuracy.mean or 0) > 0 else 'less'} accurate"
     if accuracy.outcome is Outcome.EQUIVALENT:
-        return f"equally accurate within {_points(MARGIN_POINTS)}"
+        return f"equally accurate within {_points(MARGIN)}"
     return "no evidence of a difference in accuracy"
 
 
@@ -148,12 +148,14 @@ def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:
         seeds: dict[str, list[str]] = {}
         for seed, why in row.disturbed.items():
             seeds.setdefault(" and ".join(why), []).append(str(seed))
-        told = [f"seed{'' if len(own) == 1 else 's'} {', '.join(own)}: {why}" for why, own in seeds.items()]
-        if told:
+        causes = [
+            f"seed{'' if len(numbers) == 1 else 's'} {', '.join(numbers)}: {why}" for why, numbers in seeds.items()
+        ]
+        if causes:
             yield Finding(
                 "disturbed",
                 f"{row.label}: other load disturbed the times of {len(row.disturbed)} of {_runs(len(row.counted))} "
-                f"({'; '.join(told)}). They are in no statement about time; run again on a machine with nothing else "
+                f"({'; '.join(causes)}). They are in no statement about time; run again on a machine with nothing else "
                 "to do.",
                 CAUTION,
             )
@@ -168,7 +170,7 @@ def _times(contrast: Contrast, joint: str) -> Iterator[Finding]:
             "time to accuracy",
             contrast.time_to_accuracy,
             "time_to_accuracy_s",
-            f"to reach {target_accuracy or 0:.1f} % held-out",
+            f"to reach {percent(target_accuracy or 0)} held-out",
         ),
     ):
         if ratio is None:
@@ -188,7 +190,7 @@ def _times(contrast: Contrast, joint: str) -> Iterator[Finding]:
             reached = len(side.values("time_to_accuracy_s"))
             yield Finding(
                 "time to accuracy",
-                f"{side.label} reached {side.target_accuracy:.1f} % held-out in {reached} of "
+                f"{side.label} reached {percent(side.target_accuracy)} held-out in {reached} of "
                 f"{_runs(len(side.counted))}.",
                 CAUTION,
             )
@@ -248,28 +250,28 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         f"p = {accuracy.p:.2g}, {_seeds(accuracy.n)}"
     )
     if accuracy.outcome is Outcome.EQUIVALENT:
-        said = f"{row} and {reference} are equally accurate within {_points(MARGIN_POINTS)} ({interval})."
+        text = f"{row} and {reference} are equally accurate within {_points(MARGIN)} ({interval})."
     elif accuracy.outcome is Outcome.NO_EVIDENCE:
-        said = (
+        text = (
             f"No evidence of a difference between {row} and {reference} ({interval}). That does not show that they are "
             f"the same: differences of up to {_points(max(abs(low), abs(high)))} remain possible."
         )
     else:
-        said = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
+        text = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
         if accuracy.outcome is Outcome.NEGLIGIBLE:
-            said += f" All of the interval is within {_points(MARGIN_POINTS)}: a real difference of little weight."
+            text += f" All of the interval is within {_points(MARGIN)}: a real difference of little weight."
     if not contrast.images_recorded:
-        said += " That both were tested on the same images is taken from their options: no run has them on record."
-    return Finding(topic, said)
+        text += " That both were tested on the same images is taken from their options: no run has them on record."
+    return Finding(topic, text)
 
 
 def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
     for row in rows:
-        interval, chance = row.accuracy_interval(), row.estimate("chance_accuracy_percent")
+        interval, chance = row.accuracy_interval(), row.estimate("chance_accuracy")
         if interval and chance and interval[0] <= chance.mean:
             yield Finding(
                 "held-out accuracy",
-                f"{row.label} is not shown to be better than chance, {chance.mean:.1f} %: {_accuracy_of(row)}.",
+                f"{row.label} is not shown to be better than chance, {percent(chance.mean)}: {_accuracy_of(row)}.",
                 CAUTION,
             )
 
@@ -277,15 +279,15 @@ def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
 def _baselines(rows: Sequence[Row], baselines: Sequence[Classical]) -> Iterator[Finding]:
     if not baselines:
         return
-    best = max(baselines, key=lambda method: method.accuracy_percent.mean)
-    accuracies = {row.label: found.mean for row in rows if (found := row.estimate("held_out_accuracy_percent"))}
-    below = [label for label, accuracy in accuracies.items() if accuracy < best.accuracy_percent.mean]
+    best = max(baselines, key=lambda method: method.accuracy.mean)
+    accuracies = {row.label: estimate.mean for row in rows if (estimate := row.estimate("held_out_accuracy"))}
+    below = [label for label, accuracy in accuracies.items() if accuracy < best.accuracy.mean]
     text = (
-        f"Without a network, {best.method} recognises {best.accuracy_percent.mean:.1f} % of the same images in "
+        f"Without a network, {best.method} recognises {percent(best.accuracy.mean)} of the same images in "
         f"{quantity(best.seconds, 's')}."
     )
     if below:
-        text += f" Below that: {', '.join(f'{label} with {accuracies[label]:.1f} %' for label in below)}."
+        text += f" Below that: {', '.join(f'{label} with {percent(accuracies[label])}' for label in below)}."
     yield Finding("baselines", text, CAUTION if below else PLAIN)
 
 
@@ -328,11 +330,11 @@ def _interval(ratio: Ratio, joint: str) -> str:
 
 
 def _accuracy_of(row: Row) -> str:
-    estimate, interval = row.estimate("held_out_accuracy_percent"), row.accuracy_interval()
+    estimate, interval = row.estimate("held_out_accuracy"), row.accuracy_interval()
     if estimate is None:
         return "no held-out accuracy"
-    bounds = f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
-    return f"{estimate.mean:.1f} %{bounds}"
+    bounds = f" ({percent_interval(interval)})" if interval else ""
+    return f"{percent(estimate.mean)}{bounds}"
 
 
 def _mean(row: Row, name: str, unit: str) -> str:
@@ -340,12 +342,13 @@ def _mean(row: Row, name: str, unit: str) -> str:
     return "unknown" if estimate is None else quantity(estimate.mean, unit)
 
 
-def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
+def _signed(difference: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
-def _points(points: float) -> str:
-    number = f"{points:.1f}".removesuffix(".0")
+def _points(difference: float) -> str:
+    number = f"{100 * difference:.1f}".removesuffix(".0")
     return f"{number} percentage point{'' if number == '1' else 's'}"
 
 

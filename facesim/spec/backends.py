@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_vali
 
 from facesim.spec import aws_names
 from facesim.spec.base import Frozen, named_part
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import OneOf, option
 from facesim.util.registry import Registry, resolve
 
@@ -34,6 +35,7 @@ class BackendSpec(Frozen):
             machine's.
         disturbs_networks: whether faults can disturb the network between tasks.
         can_attach: whether a job outlives the command that submitted it and can be followed again.
+        frameworks: those that its hosts have installed; None: what this machine has.
     """
 
     summary: ClassVar[str]
@@ -45,6 +47,7 @@ class BackendSpec(Frozen):
     own_hosts: ClassVar[bool] = False
     disturbs_networks: ClassVar[bool] = False
     can_attach: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...] | None] = None
 
     name: str
 
@@ -92,6 +95,7 @@ class _TrainingJobs(BackendSpec):
     """
 
     own_hosts = True
+    frameworks = (TENSORFLOW,)
 
     image: Annotated[str | None, _named(aws_names.image)] = option(
         None, "container image, or `aws` for AWS' TensorFlow image", "AWS", shown="facesim's own", metavar="IMAGE"
@@ -99,7 +103,7 @@ class _TrainingJobs(BackendSpec):
     prefix: Annotated[str, _named(aws_names.prefix)] = option("facesim", "folder in the bucket", "AWS", pattern=_PREFIX)
     input_mode: Literal["File", "FastFile"] = option("File", "copy or stream the data", "AWS")
     network_isolation: bool = option(False, "containers reach each other and nothing else", "AWS")
-    encrypt_traffic: bool = option(False, "encrypt what containers tell each other", "AWS")
+    encrypt_traffic: bool = option(False, "encrypt traffic between containers", "AWS")
     tags: Annotated[dict[str, str], BeforeValidator(_pairs), _named(aws_names.tags)] = option(
         {}, "tag of the training jobs; repeatable", "AWS", metavar="KEY=VALUE"
     )

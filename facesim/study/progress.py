@@ -13,9 +13,10 @@ from rich.text import Text
 from facesim.metrics.progress import Progress, clock_time
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
-from facesim.runs.messages import told
+from facesim.runs.messages import in_words
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
+from facesim.spec.data import DataSpec
 from facesim.study.observers import Observer
 
 _LINE_EVERY_S = 5.0
@@ -61,7 +62,7 @@ class _Lines(Observer):
         self._say(f"{self._course.title}: starting in {run.directory}")
 
     def happened(self, event: Event) -> None:
-        if text := told(event):
+        if text := in_words(event):
             self._say(f"{self._course.title}: {text}")
 
     def tick(self) -> None:
@@ -105,7 +106,7 @@ class _Live(Observer):
         self.tick()
 
     def happened(self, event: Event) -> None:
-        if text := told(event):
+        if text := in_words(event):
             self._console.print(f"{self._course.title}: {text}", markup=False, highlight=False)
 
     def tick(self) -> None:
@@ -136,7 +137,8 @@ def _end(result: Result) -> str:
         return f"Failed: {result.failure}"
     text = f"{result.state.value} after {clock_time(result.total_s or 0.0)}"
     if result.held_out_accuracy is not None:
-        text += f", held-out accuracy {result.held_out_accuracy:.3f}"
+        tested = DataSpec.of(result.job.get("experiment", {})).tested_part
+        text += f", {tested} accuracy {result.held_out_accuracy:.3f}"
     if result.images_per_s is not None:
         text += f", {result.images_per_s:.0f} images/s"
     if disturbances := result.disturbances:

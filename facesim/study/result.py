@@ -17,6 +17,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result
 from facesim.runs.states import RunState
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
@@ -30,7 +31,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
-    found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
+    findings = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = discount_of(job.spot)
     bill = make_bill(events, job.groups, discount if job.spot else None)
     content = {
@@ -42,7 +43,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
         "state": state,
         "measurement": measurement,
         "failure": failure,
-        **found,
+        **findings,
         "total_s": total_s,
         "instance_type": job.shape.instance_type,
         "hosts": job.hosts,
@@ -63,7 +64,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
             outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
             measured=_measured_by_worker(job, samples, events),
         ),
-        "machine": machine(),
+        "machine": machine(FRAMEWORKS[job.framework].packages),
         # What stands for hosts here is on one machine; real ones are machines of their own.
         "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
     }

@@ -43,7 +43,7 @@ from facesim.runs.records import Result
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.job import Job, changed_job, flat
 from facesim.spec.options import flag
-from facesim.study.observers import Observer, Together
+from facesim.study.observers import EndRun, Observer, Together
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
@@ -67,10 +67,12 @@ _NAME_LENGTH = 30
 
 def _names(jobs: list[Job]) -> list[str]:
     """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
-    told = [flat(job) for job in jobs]
-    varied = [name for name in told[0] if len({str(one.get(name)) for one in told}) > 1] if told else []
+    options_of = [flat(job) for job in jobs]
+    varied = (
+        [name for name in options_of[0] if len({str(one.get(name)) for one in options_of}) > 1] if options_of else []
+    )
     names: list[str] = []
-    for job, options in zip(jobs, told, strict=True):
+    for job, options in zip(jobs, options_of, strict=True):
         parts = [job.strategy.name, *([job.experiment.subset] if job.experiment.subset else [])]
         parts += [f"{name}{options[name]}" for name in varied if name in options and name not in _IN_EVERY_NAME]
         short = [re.sub("[^A-Za-z0-9-]+", "", part.replace(",", "-"))[:_NAME_LENGTH] for part in parts]
@@ -102,7 +104,7 @@ def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
     forecasts = forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned])
     return {
         "runs": runs,
-        "notices": cleared.told(),
+        "notices": cleared.all_notices(),
         **({"estimate": "; ".join(estimates)} if estimates else {}),
         **({"forecast": forecasts} if forecasts else {}),
     }
@@ -117,7 +119,7 @@ def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ())
     """
     observer = Together(observers)
     cleared = preflight(jobs, run_directories(jobs, output), observer.preparing)
-    for notice in cleared.told():
+    for notice in cleared.all_notices():
         observer.noticed(notice)
     for forecast in forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned]):
         observer.noticed(forecast)
@@ -160,7 +162,7 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
     cleared = preflight([job], [run.directory], observer.preparing)
-    for notice in cleared.told():
+    for notice in cleared.all_notices():
         observer.noticed(notice)
     run.reopen(job)
     observer.started(run, 1, 1)
@@ -172,7 +174,7 @@ def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     assert request is not None, "what was cleared has a request"
-    run.record(Submitted(shape=job.shape.model_dump(), **submitted(job.groups, job.spot)))
+    run.record(Submitted(shape=job.shape.model_dump(), framework=job.framework, **submitted(job.groups, job.spot)))
     return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer)
 
 
@@ -200,11 +202,11 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
     """Show what happens, which another command records."""
     with _Interrupts(execution):
         observer.started(run, 1, 1)
-        for told in execution.events(_TICK_S):
-            if told is None:
+        for message in execution.events(_TICK_S):
+            if message is None:
                 observer.tick()
             else:
-                observer.happened(event_of(told))
+                observer.happened(event_of(message))
 
 
 def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
@@ -219,16 +221,17 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
     ended: NodeEnded | None = None
     try:
         with _Interrupts(execution):
-            for told in execution.events(_TICK_S):
-                if told is None:
-                    observer.tick()
-                    continue
-                event = event_of(told)
-                run.record(event)
-                observer.happened(event)
-                causes.note(event)
+            for message in execution.events(_TICK_S):
+                event = None if message is None else event_of(message)
+                if event is not None:
+                    run.record(event)
+                    causes.note(event)
                 if isinstance(event, NodeEnded):
                     ended = event
+                try:
+                    observer.tick() if event is None else observer.happened(event)
+                except EndRun:
+                    execution.stop()
     except StillRunning:
         run.claim.release()
         raise
@@ -261,7 +264,7 @@ class _Causes:
 
     def __init__(self) -> None:
         self.ends: list[TaskEnded] = []  # of tasks, since they were last started
-        self.told: dict[str, str] = {}  # why tasks failed, as they say
+        self.reasons: dict[str, str] = {}  # why tasks failed, as they say
         self.hangs: dict[str, Hung] = {}  # those that were ended because they hung
         self.limit: LimitExceeded | None = None
 
@@ -271,9 +274,9 @@ class _Causes:
                 self.ends.append(event)
             case Recovering() | NodeStarted():  # what ended before is not why this attempt fails
                 self.ends.clear()
-                self.told.clear()
+                self.reasons.clear()
             case TaskFailed() | NotConnected():
-                self.told[event.task] = event.why
+                self.reasons[event.task] = event.why
             case Hung():
                 self.hangs[event.task] = event
             case LimitExceeded():
@@ -291,7 +294,7 @@ def _failure(run: Run, causes: _Causes) -> str:
     first = causes.ends[0]
     task = first.task
     how = f"{hung(causes.hangs[task])}, and was ended" if task in causes.hangs and first.signal else None
-    return why_failed(dict(first), causes.told.get(task), run.log_file(task), how)
+    return why_failed(dict(first), causes.reasons.get(task), run.log_file(task), how)
 
 
 def _limit(reached: LimitExceeded) -> str:

@@ -9,7 +9,7 @@ updates tear each other; the second loses counts, and with them the bias correct
 import keras
 import tensorflow as tf
 
-from facesim.spec.job import Job
+from facesim.training.keras.optimizer import decays
 from facesim.training.tensorflow.partition import pieces
 
 
@@ -31,9 +31,7 @@ class FusedAdam(keras.optimizers.Adam):
         however long gradients are under way, and it need not cross the network before they are applied.
         """
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
-        decays = [
-            bool(self.weight_decay) and variable.name == "kernel" for variable in variables for _ in pieces([variable])
-        ]
+        decaying = [bool(self.weight_decay) and decays(variable) for variable in variables for _ in pieces([variable])]
         indices = [self._get_variable_index(variable) for variable in variables]
         momentums = pieces(self._momentums[index] for index in indices)
         velocities = pieces(self._velocities[index] for index in indices)
@@ -45,7 +43,7 @@ class FusedAdam(keras.optimizers.Adam):
             number = tf.raw_ops.ResourceCountUpTo(resource=self.iterations.value.handle, limit=tf.int64.max, T=tf.int64)
         rates: dict[str, tuple[tf.Tensor, tf.Tensor, tf.Tensor]] = {}  # a number is all that each device is sent
         for gradient, piece, momentum, velocity, decay in zip(
-            gradients, held, momentums, velocities, decays, strict=True
+            gradients, held, momentums, velocities, decaying, strict=True
         ):
             if piece.device not in rates:
                 with tf.device(piece.device):
@@ -102,33 +100,3 @@ def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:
         with tf.control_dependencies([share]):  # what it is now, not what it was when the step began
             value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
         tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=share * value)
-
-
-def make_optimizer(job: Job, updates_an_epoch: int) -> FusedAdam:
-    """The job's optimiser, at the job's rate and schedule."""
-    experiment = job.experiment
-    return FusedAdam(
-        _learning_rate(job, updates_an_epoch),
-        weight_decay=experiment.weight_decay or None,
-        global_clipnorm=experiment.clip_norm,
-    )
-
-
-def _learning_rate(job: Job, updates_an_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """A cosine schedule rises from 0 in its warm-up, a constant rate that is scaled from the unscaled one."""
-    experiment, rate = job.experiment, job.learning_rate
-    if experiment.schedule == "cosine":
-        updates = experiment.epochs * updates_an_epoch
-        warmup = int(experiment.warmup * updates)
-        return keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            max(updates - warmup, 1),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    rising = experiment.warmup_epochs * updates_an_epoch
-    if rate == experiment.learning_rate or rising == 0:
-        return rate
-    return keras.optimizers.schedules.PolynomialDecay(
-        experiment.learning_rate, rising, end_learning_rate=rate, power=1.0
-    )
