@@ -226,20 +226,21 @@ def _plan(
         notes=notes,
     )
     if replays:
-        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, shapes))
+        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, profile, shapes))
         _replay(first, job, runs, replays)
-    return make(wanted, accuracies=accuracies(_runs_in(runs), job, shapes))
+    return make(wanted, accuracies=accuracies(_runs_in(runs), job, profile, shapes))
 
 
 def _replay(made: Plan, job: Job, runs: Path, seeds: int) -> None:
     """Replay the shapes that are recommended and whose accuracy nobody knows, those that learn alike once."""
-    from facesim.planning.accuracy import learns_like, replay_shape
+    from facesim.planning.accuracy import learns_like, normalises_batches, replay_shape
 
     wanted = {}
     for row in (made.cheapest, made.nearly_fastest, made.fastest):
         if row is not None and row.accuracy is None:
             shape = row.forecast.shape
-            wanted.setdefault(learns_like(shape.strategy, shape.model_dump()), shape)
+            like = learns_like(shape.strategy, shape.model_dump(), normalises_batches(made.profile))
+            wanted.setdefault(like, shape)
     for place, shape in enumerate(wanted.values(), 1):
         echo(f"[{place}/{len(wanted)}] replaying {shape} with {seeds} seed{'s' if seeds > 1 else ''}", err=True)
         folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-replay-{shape.strategy}-{place}"

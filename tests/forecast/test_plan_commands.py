@@ -224,6 +224,30 @@ def test_own_instance_types_and_prices_come_from_a_file(plan, tmp_path):
     assert said.splitlines()[0].startswith("One machine: single on lab, ")
 
 
+def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(plan, profile, file, tmp_path):
+    job = make_job(strategy="ps-sync", workers=2, epochs=20)
+    ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.0, "emulated")
+    shapes = (
+        "--epochs",
+        "20",
+        "--strategy",
+        "allreduce",
+        "--instance-type",
+        "ml.m5.large",
+        "--workers",
+        "2,4",
+        "--json",
+    )
+
+    def known() -> dict[int, bool]:
+        return {row["workers"]: row["accuracy"] is not None for row in json.loads(plan(*shapes)[1])["rows"]}
+
+    assert known() == {2: True, 4: True}
+    moving = profile.variables[-1].model_copy(update={"name": "normalise/moving_mean", "trainable": False})
+    profile.model_copy(update={"variables": (*profile.variables, moving)}).save(file)
+    assert known() == {2: True, 4: False}
+
+
 def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):
     job = make_job(epochs=20)
     forecast = forecast_for(job, profile)
