@@ -240,7 +240,7 @@ def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(p
     )
 
     def known() -> dict[int, bool]:
-        return {row["workers"]: row["accuracy"] is not None for row in json.loads(plan(*shapes)[1])["rows"]}
+        return {row["shape"]["workers"]: row["accuracy"] is not None for row in json.loads(plan(*shapes)[1])["rows"]}
 
     assert known() == {2: True, 4: True}
     moving = profile.variables[-1].model_copy(update={"name": "normalise/moving_mean", "trainable": False})
