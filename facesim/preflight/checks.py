@@ -16,7 +16,7 @@ from facesim.billing.market import market
 from facesim.preflight.framework import check_framework
 from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
 from facesim.preflight.leakage import check_unseen
-from facesim.preflight.memory import check_memory, head_memory
+from facesim.preflight.memory import check_memory, head_memory, moments_of
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
@@ -143,6 +143,13 @@ def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     yield from told_of_data([one.inputs for one in planned if one.inputs])
 
 
+def _split(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether there are images to train on and to test on."""
+    for one in planned:
+        if one.inputs:
+            yield from _refused(lambda own, job: own.data.split(job.experiment.data_spec) and None, one.inputs, one.job)
+
+
 def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether heads for so many people fit."""
     for one in planned:
@@ -229,8 +236,9 @@ def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         head = max(kind.parameters for kind in head_memory(one.job, len(one.inputs.data.names)))
         recovery, runs = one.job.recovery, one.directory.parent
         folder = Path(recovery.checkpoint_dir) if recovery.checkpoint_dir else runs
-        # Adam's two moments beside the parameters; a new checkpoint is complete before the oldest goes.
-        needed_bytes[folder] = needed_bytes.get(folder, 0) + 3 * head * (recovery.checkpoint_keep + 1)
+        # Moments beside the parameters; a new checkpoint is complete before the oldest goes.
+        held = 1 + moments_of(one.job.experiment)
+        needed_bytes[folder] = needed_bytes.get(folder, 0) + held * head * (recovery.checkpoint_keep + 1)
         needed_bytes[runs] = needed_bytes.get(runs, 0) + head
     for folder, needed in needed_bytes.items():
         free = free_bytes(folder)
@@ -279,6 +287,7 @@ def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
 #: Every check by its name, in the order in which notices are told.
 CHECKS: dict[str, Check] = {
     "data": _data,
+    "split": _split,
     "memory": _memory,
     "frameworks": _frameworks,
     "accelerators": _accelerators,

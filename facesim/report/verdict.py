@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from facesim.report.rows import Row
 from facesim.report.statistics import MARGIN, MIN_SEEDS, Difference, Outcome, Ratio
 from facesim.report.words import percent, percent_interval, quantity, times
+from facesim.runs.states import Measurement
 
 if TYPE_CHECKING:
     from facesim.report.classical import Classical
@@ -304,8 +305,8 @@ def _baselines(rows: Sequence[Row], baselines: Sequence[Classical]) -> Iterator[
 
 
 def _caveats(rows: Sequence[Row]) -> Iterator[Finding]:
-    kinds = {kind for row in rows for kind in (row.measurement or "").split(", ")}
-    if any(row.counted and row.backend == "local" and row.distributed for row in rows):
+    kinds = {kind for row in rows for kind in row.measurements}
+    if any(row.counted and row.on_one_machine and row.distributed for row in rows):
         cpus = sorted(
             {str(r.result.machine["cpu_count"]) for row in rows for r in row.counted if "cpu_count" in r.result.machine}
         )
@@ -316,11 +317,11 @@ def _caveats(rows: Sequence[Row]) -> Iterator[Finding]:
             "speed-up or a slow-down here is no forecast of one.",
             CAUTION,
         )
-    elif "emulated" in kinds:
+    elif Measurement.EMULATED in kinds:
         yield Finding(
             "emulated", "Emulated on this machine: not a measurement of the instances that are named.", CAUTION
         )
-    if "forecast" in kinds:
+    if Measurement.FORECAST in kinds:
         yield Finding("forecast", "Rows marked forecast were computed, not run.", CAUTION)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_json
@@ -296,7 +296,7 @@ class Result(Found):
     backend: str
     seed: int
     state: RunState
-    measurement: str | None = None
+    measurement: Measurement | None = None
     failure: str | None = None
     total_s: float | None = None
     instance_type: str | None = None

@@ -18,13 +18,13 @@ from facesim.runs.audit import audit, idle_accelerators
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result, TaskOutcome
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
 
-def finish(run: Run, state: RunState, failure: str | None, measurement: str, total_s: float) -> Result:
+def finish(run: Run, state: RunState, failure: str | None, measurement: Measurement, total_s: float) -> Result:
     """Write `result.json` and return what it holds.
 
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
@@ -59,7 +59,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
         "sync_audit": _audited(job, outcome, run, samples, events),
         "machine": machine(FRAMEWORKS[job.framework].packages),
         # What stands for hosts here is on one machine; real ones are machines of their own.
-        "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
+        "load": measured_load(samples, one_machine=measurement is Measurement.EMULATED).model_dump(),
     }
     result = Result.model_validate(content)
     result.write(run.result_file)
