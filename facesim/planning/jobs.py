@@ -238,7 +238,7 @@ def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s:
 
 
 def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: ForecastRecord) -> Result:
-    discount = discount_of(job.spot)
+    discount = discount_of(job.spot, job.groups)
     bill = make_bill(run.events(), job.groups)
     first_step_s = record.phases["first_step_s"]
     phases = {

@@ -78,6 +78,12 @@ class Row:
         )
 
     @property
+    def idle_accelerators(self) -> str | None:
+        """What the first of the counted runs says that paid for accelerators and did not compute on them."""
+        told = (record.result.sync_audit.idle_accelerators for record in self.counted if not record.is_forecast)
+        return next(filter(None, told), None)
+
+    @property
     def audited_apart(self) -> int:
         """How many of the counted runs trained apart."""
         return sum(record.result.sync_audit.verdict == "apart" for record in self.counted)

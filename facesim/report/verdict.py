@@ -40,6 +40,11 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast], curves: Sequen
         for row in rows
         if row.audit == "apart"
     )
+    apart += tuple(
+        Finding(row.label, f"{row.label} did not use what it paid for: {row.idle_accelerators}", ALARM)
+        for row in rows
+        if row.idle_accelerators
+    )
     grown = tuple(_growth(curve) for curve in curves if curve.network and len(curve.points) > 1)
     if not contrasts and not grown:
         alone = next(row for row in rows if row.counted)
@@ -115,6 +120,13 @@ def _accuracy_in_short(accuracy: Difference | None) -> str:
 
 def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
     for row in rows:
+        if row.idle_accelerators:
+            yield Finding(
+                "computed on what was paid for?",
+                f"{row.label}: {row.idle_accelerators} Its time and cost say nothing about these instances. Look "
+                "whether the image has CUDA: `facesim image build --cuda` makes one, --image aws is one.",
+                ALARM,
+            )
         if row.audit == "apart":
             evidence = next(r for r in row.counted if r.result.sync_audit.verdict == "apart").result.sync_audit.evidence
             yield Finding(

@@ -88,7 +88,7 @@ def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
     Raises:
         InputError: the study would be refused.
     """
-    cleared = preflight(jobs, run_directories(jobs, output))
+    cleared = preflight(jobs, run_directories(jobs, output), to_run=False)
     runs = [
         {
             "run_directory": str(one.directory),
