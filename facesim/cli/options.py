@@ -8,12 +8,15 @@ from typing import Any
 import click
 
 from facesim.cli.completion import data_sets, paths
-from facesim.cli.parsing import Choice, Command
+from facesim.cli.parsing import Choice, Command, OpenChoice
 from facesim.spec.job import options
 from facesim.spec.options import GROUPS, About, Option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+#: Options that say how a data set is read and split, for commands that take the data set as an argument.
+DATA = ("test", "split", "test_part", "image_size", "held_out", "min_images", "image_feature", "label_feature")
 
 #: Key in a context's `meta`: help shows the options that are not common, too.
 _SHOW_ALL = "facesim.show_all"
@@ -99,7 +102,7 @@ def _click_option(one: Option, several: bool) -> Decorator:
         *names,
         cls=GroupedOption,
         about=one.about,
-        type=None if one.kind is bool else Choice(one.choices()) if one.choices else one.kind,
+        type=_type(one),
         multiple=one.several or several,
         default=None,
         callback=_none_if_empty,
@@ -107,6 +110,12 @@ def _click_option(one: Option, several: bool) -> Decorator:
         shell_complete=_COMPLETED.get(one.about.metavar or ""),
         help=f"{belongs}{one.help}  [default: {one.shown_default}]",
     )
+
+
+def _type(one: Option) -> Any:
+    if one.choices and one.kind is not bool:
+        return (OpenChoice if one.open else Choice)(one.choices())
+    return None if one.kind is bool else one.kind
 
 
 def _none_if_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:

@@ -37,6 +37,13 @@ class Choice(click.Choice):
             raise
 
 
+class OpenChoice(Choice):
+    """One of several words, or a file and a function in it, which is looked at where it is used."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and ".py" in value else super().convert(value, param, ctx)
+
+
 class Choices(Choice):
     """Several of them, with commas between: a tuple."""
 

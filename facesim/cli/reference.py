@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import OF_THE_COMMAND, command
+from facesim.cli.parsing import OF_THE_COMMAND, OpenChoice, command
 from facesim.spec.job import options, schema_of
 from facesim.spec.options import GROUPS
 
@@ -92,7 +92,7 @@ def _type(param: click.Option) -> dict[str, Any]:
     if isinstance(param.type, click.IntRange):
         limits = {"minimum": param.type.min, "maximum": param.type.max}
         return {"type": "integer", **{name: limit for name, limit in limits.items() if limit is not None}}
-    if isinstance(param.type, click.Choice):
+    if isinstance(param.type, click.Choice) and not isinstance(param.type, OpenChoice):
         return {"type": "string", "enum": list(param.type.choices)}
     return {"type": "string"}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import DATA, GroupedCommand, help_all, job_options, own
 from facesim.cli.output import console, echo, echo_json, unread, writing
 from facesim.cli.parsing import Choice, Choices, command, flattened, read_config
 from facesim.spec.strategies import STRATEGIES
@@ -37,7 +37,7 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
         own("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, group="Training",
             help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
         own("--spot/--no-spot", default=None, group="Cost and spot",
-            help="play managed spot training; any other option that begins with --spot asks for it, too"),
+            help="simulate managed spot training; any other option that begins with --spot asks for it, too"),
         own("--faults", group="Recovery", common=False,
             help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
         own("--output", type=file, default=Path("runs"), show_default=True,
@@ -221,7 +221,7 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.option(
     "--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, help="splits, with seeds 0, 1, ..."
 )
-@job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "subset"))
+@job_options(only=(*DATA, "subset"))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")

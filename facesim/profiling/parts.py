@@ -15,7 +15,7 @@ import tensorflow as tf
 from facesim.training.context import Context
 from facesim.training.tensorflow.forward import Average, forward_of, moving_statistics, pulled
 from facesim.training.tensorflow.network import build
-from facesim.training.tensorflow.optimizer import FusedAdam
+from facesim.training.tensorflow.optimizer import Fused
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
 from facesim.training.tensorflow.ps_async import Workers
@@ -95,7 +95,7 @@ class Parts:
 
 def null_step(
     read: Callable[[], list[tf.Tensor]],
-    optimizer: FusedAdam,
+    optimizer: Fused,
     variables: list[keras.Variable],
     moving: Sequence[tf.Variable] = (),
 ) -> Callable[..., tf.Tensor]:

@@ -40,7 +40,7 @@ from facesim.runs.events import (
 )
 from facesim.runs.messages import hung
 from facesim.runs.records import Result
-from facesim.runs.states import Outcome, RunState
+from facesim.runs.states import Measurement, Outcome, RunState
 from facesim.spec.job import Job, changed_job, flat
 from facesim.spec.options import flag
 from facesim.study.observers import EndRun, Observer, Together
@@ -88,7 +88,7 @@ def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
     Raises:
         InputError: the study would be refused.
     """
-    cleared = preflight(jobs, run_directories(jobs, output))
+    cleared = preflight(jobs, run_directories(jobs, output), to_run=False)
     runs = [
         {
             "run_directory": str(one.directory),
@@ -175,7 +175,7 @@ def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
     job = run.job()
     assert request is not None, "what was cleared has a request"
     run.record(Submitted(shape=job.shape.model_dump(), framework=job.framework, **submitted(job.groups, job.spot)))
-    return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer)
+    return _follow(run, lifecycle_of(job.backend.open(), run, request), observer)
 
 
 def attach(attached: Attached, observers: Iterable[Observer] = ()) -> Result:
@@ -190,7 +190,7 @@ def attach(attached: Attached, observers: Iterable[Observer] = ()) -> Result:
         _show(run, execution, observer)
     elif execution is not None:
         observer.started(run, 1, 1)
-        _follow(run, execution, run.job().backend.measurement, observer)
+        _follow(run, execution, observer)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     if execution is not None:
@@ -209,10 +209,8 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
                 observer.happened(event_of(message))
 
 
-def _follow(run: Run, execution: Execution, measurement: str, observer: Observer) -> Result:
+def _follow(run: Run, execution: Execution, observer: Observer) -> Result:
     """Follow an execution to its end and write the run's result; returns what that holds.
-
-    `measurement` is how its numbers are marked, unless the run tells that it, or a part of it, was `emulated`.
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
@@ -245,8 +243,9 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
         execution.close()
     release(run.directory)
     assert ended is not None, "an execution's last event says how it ended"
+    measurement = Measurement(run.job().backend.measurement)
     if any(isinstance(event, Emulated) for event in run.events()):
-        measurement = "emulated"  # a part of it was, even where it has gone on at AWS
+        measurement = Measurement.EMULATED  # a part of it was, even where it has continued at AWS
     state = ended.outcome.state
     if state is RunState.FAILED:
         failure = ended.reason or _failure(run, causes)

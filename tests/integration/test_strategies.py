@@ -13,11 +13,13 @@ import pytest
 from facesim.metrics.files import read_samples
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import replay
+from facesim.recognition.recognizer import Recognizer
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.strategies import STRATEGIES
 from facesim.training.order import read_orders
 from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED
+from tests.support.events import values_of
 
 TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
 
@@ -102,7 +104,7 @@ def test_steps_dispatched_together_are_counted_one_by_one(faces, tmp_path):
     assert counted["examples"] == counted["examples_due"] == 2 * 64
     assert counted["updates"] == counted["last_version"] == sum(counted["steps_by_worker"].values()) == 2 * 8
     assert sum(counted["staleness"].values()) == 2 * 8
-    assert [event["step"] for event in run.events() if event["event"] == "checkpoint"]
+    assert values_of(run.events(), "checkpoint", "step")
     assert run.result()["sync_audit"]["verdict"] == TOGETHER
 
 
@@ -143,6 +145,8 @@ def all_trained(trained) -> dict[str, dict[str, Run]]:
         ("ps-async, alone in groups", "memory"),
         ("ps-async, alone in groups", "from"),
         ("ps-async, alone in groups", "mixed"),
+        *((name, "own") for name in ("mirrored", "ps-sync", "allreduce", "ps-async, alone in groups")),
+        ("ps-async, alone in groups", "own, by signs"),
     ],
 )
 def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, which, training):
@@ -176,6 +180,17 @@ def test_a_replay_makes_of_moving_statistics_what_the_cluster_did(trained, faces
 def moving(run: Run) -> list[np.ndarray]:
     """The moving means and variances of a saved network: the third and fourth variable of a normalisation."""
     return [value for name, value in weights(run).items() if "norm" in name and name[-1] in "23"]
+
+
+def test_every_strategy_trains_a_network_that_is_not_facesim_s(all_trained):
+    strategies = {whole[0] for name, whole in TRAINED.items() if "own" in whole[2]}
+    outcomes = [all_trained[name]["own"].outcome() for name, whole in TRAINED.items() if "own" in whole[2]]
+
+    assert strategies == set(STRATEGIES)
+    assert all(outcome["held_out_accuracy"] > 3 / 8 for outcome in outcomes), "three times chance"
+    run = all_trained["single"]["own"]
+    result = Recognizer(run).evaluate()
+    assert result["closed_set"]["accuracy"] == pytest.approx(run.outcome()["held_out_accuracy"])
 
 
 def test_a_training_that_starts_from_a_network_ends_elsewhere(all_trained):

@@ -59,7 +59,7 @@ def _replicas(context: Context) -> Replicas:
     file, strategy = context.run.directory / ORDERS, context.job.strategy
     if file.exists():
         return Stale(context, load_orders(file))
-    if strategy.name == "local-sgd":
+    if strategy.averaging:
         return Copies(context)
     return Together(context) if strategy.joint else Alone(context)
 
