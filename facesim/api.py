@@ -21,8 +21,9 @@ from facesim.recognition.recognizer import Recognizer
 from facesim.runs import directory
 from facesim.runs.states import RunState
 from facesim.spec import study as spec
-from facesim.spec.job import Job, options
+from facesim.spec.job import Job
 from facesim.spec.options import as_in_python
+from facesim.study.kept import keep
 from facesim.study.observers import JsonLines, Observer, Together
 from facesim.study.runner import dry_run, resume, run_study
 from facesim.util.errors import InputError
@@ -266,24 +267,40 @@ class Study(spec.Study):
 
         fixed, varied = dict(base or {}), dict(axes or {})
         for name, value in given.items():
-            (varied if _varies(name, value) else fixed)[name] = value
+            (varied if spec.varies(name, value) else fixed)[name] = value
         with as_in_python():
             read = read_faults(faults) if isinstance(faults, str) else faults
             super().__init__(fixed, varied, seeds, read)
+            object.__setattr__(self, "_faults", faults)  # as given: a study is written down so
             self.jobs()  # what is wrong with them is told now
 
     def __len__(self) -> int:
         """How many jobs it has."""
         return len(self.jobs())
 
-    def dry_run(self, output: Path | str = OUTPUT) -> dict[str, Any]:
+    def dry_run(self, output: Path | str = OUTPUT, *, reuse: bool = True) -> dict[str, Any]:
         """What would run, as plain data: directories, jobs, exact requests, files, cost. Starts nothing.
 
         Raises:
             InputError: something that was given cannot be used.
         """
         with as_in_python():
-            return dry_run(self.jobs(), Path(output))
+            return dry_run(self.jobs(), Path(output), reuse=reuse)
+
+    def keep(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> Path | None:
+        """Write the study's options to a file in `output`, from which `facesim study run` goes on with it.
+
+        Args:
+            name: what the file's name begins with.
+            about: what the file says beside.
+
+        Returns:
+            the file; None where a file cannot have them, as of faults that were not given as a text.
+        """
+        faults = getattr(self, "_faults", ())
+        if faults and not isinstance(faults, str):
+            return None
+        return keep({**self.settings(), **({"faults": faults} if faults else {}), **about}, Path(output), name)
 
     def run(
         self,
@@ -291,26 +308,38 @@ class Study(spec.Study):
         *,
         observers: Iterable[Observer] | None = None,
         baselines: bool = True,
+        reuse: bool = True,
+        parallel: int = 1,
     ) -> Comparison:
-        """Run the jobs one after another and compare them.
+        """Run the jobs that have not been run yet, and compare all.
 
         Args:
             output: the folder in which each run gets a directory.
             observers: are told how it goes; left out, it is printed.
             baselines: also recognise with classical methods, the bar for any network.
+            reuse: a job that has completed in `output` is not run again, and one that began there goes on.
+            parallel: how many jobs run at the same time; on this machine each on processors of its own.
 
         Raises:
             InputError: something that was given cannot be used; then nothing has been started.
         """
         told = Together(_observers(observers))
-        runs = self.train(output, observers=[told])
+        self.keep(output)
+        runs = self.train(output, observers=[told], reuse=reuse, parallel=parallel)
         if baselines and not any(run.state == RunState.STOPPED for run in runs):
             for text in self.baselines(output)[1]:
                 told.noticed(text)
         return Comparison(runs)
 
-    def train(self, output: Path | str = OUTPUT, *, observers: Iterable[Observer] | None = None) -> list[Run]:
-        """Run the jobs one after another, with nothing beside; the runs, however they ended.
+    def train(
+        self,
+        output: Path | str = OUTPUT,
+        *,
+        observers: Iterable[Observer] | None = None,
+        reuse: bool = True,
+        parallel: int = 1,
+    ) -> list[Run]:
+        """Run the jobs as `run` does, with nothing beside; the runs, however they ended.
 
         A run that fails does not keep the next from being run; one that is stopped does.
 
@@ -318,7 +347,8 @@ class Study(spec.Study):
             InputError: something that was given cannot be used; then nothing has been started.
         """
         with as_in_python():
-            return [Run(run) for run in run_study(self.jobs(), Path(output), _observers(observers))]
+            told = _observers(observers)
+            return [Run(run) for run in run_study(self.jobs(), Path(output), told, reuse=reuse, parallel=parallel)]
 
     def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
         """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the
@@ -331,12 +361,6 @@ class Study(spec.Study):
 
         with as_in_python():
             return study_baselines(self.jobs(), Path(output))
-
-
-def _varies(name: str, value: Any) -> bool:
-    """Whether a value is several: a list, of an option that takes one value."""
-    known = options().get(name)
-    return isinstance(value, (list, tuple)) and not (known and known.several)
 
 
 def run(
@@ -366,11 +390,11 @@ def run(
     """
     if wrong := next((name for name in ("seeds", "axes", "base") if name in given), None):
         raise InputError(f"{wrong} is of a study: use facesim.Study(...).run()", field=wrong, value=given[wrong])
-    several = [name for name, value in {"strategy": strategy, **given}.items() if _varies(name, value)]
+    several = [name for name, value in {"strategy": strategy, **given}.items() if spec.varies(name, value)]
     if several:
         told = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
         raise InputError(told, field=several[0])
-    (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers)
+    (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers, reuse=False)
     return ended
 
 

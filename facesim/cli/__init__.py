@@ -20,6 +20,7 @@ from facesim.cli import (
     data,
     forecast,
     image,
+    kept,
     plan,
     prices,
     profile,
@@ -27,6 +28,7 @@ from facesim.cli import (
     reference,
     replay,
     runs,
+    studies,
     study,
 )
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
@@ -174,7 +176,7 @@ def facesim() -> None:
 
 
 facesim.sections = {
-    "Train and compare": (study.compare, study.run, study.report, study.baselines),
+    "Train and compare": (study.compare, study.run, studies.study, study.report, study.baselines),
     "Forecast": (plan.plan, forecast.forecast, replay.replay, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (
@@ -184,7 +186,7 @@ facesim.sections = {
         recognition.embed,
         recognition.export,
     ),
-    "Runs": runs.COMMANDS,
+    "Runs": (*runs.COMMANDS, *kept.COMMANDS),
     "AWS and containers": (*aws.COMMANDS, image.image, prices.prices),
     "What there is": (about.models, about.recipes, about.doctor, reference.reference, completion.completion),
 }

@@ -33,12 +33,15 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is continued, with this shape and on these instances."""
+    """The run begins, or is continued, with this shape and on these instances. As many others of its study as `beside`
+    may go on at the same time on the same machine, each on CPUs of its own.
+    """
 
     event: Literal["submitted"] = "submitted"
     shape: dict[str, Any] | None = None
     groups: tuple[tuple[str, int], ...] | None = None
     discount: float | None = None
+    beside: int | None = None
 
 
 class StateEntered(Event):

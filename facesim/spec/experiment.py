@@ -46,6 +46,7 @@ class Experiment(Frozen):
         "Data",
         common=True,
         metavar="DATA",
+        commas=True,
     )
     subset: Annotated[str, AfterValidator(_subset)] | None = option(
         None,
@@ -54,6 +55,7 @@ class Experiment(Frozen):
         "Data",
         common=True,
         shown="all",
+        commas=True,
     )
     model: Annotated[str, NameIn("facesim.models:MODELS")] = option(
         "paper-cnn", "network (facesim models)", "Model", common=True
@@ -62,7 +64,11 @@ class Experiment(Frozen):
         "softmax", "from features to logits", "Model", common=True
     )
     pretrained: str | None = option(
-        None, "start from the network of this run, or .keras file, all but its head", "Model", metavar="RUN"
+        None,
+        "start from the network of this run, or .keras file, all but its head",
+        "Model",
+        metavar="RUN",
+        commas=True,
     )
     margin: float = option(0.2, "margin of the head: a cosine for cosface, radians for arcface", "Model", ge=0, le=1)
     margin_scale: float = option(30.0, "what cosines are multiplied with", "Model", gt=0)
@@ -74,8 +80,12 @@ class Experiment(Frozen):
     held_out: float = option(0.2, "share of each identity's images kept for testing", "Data", common=True, gt=0, lt=1)
     max_bad_files: float = option(0.05, "share of files that may be unreadable", "Data", ge=0, le=1)
     min_images: int | None = option(None, "leave out identities with fewer images", "Data", shown="none; lfw: 15", ge=2)
-    image_feature: str | None = option(None, "what TFRecord files call the image", "Data", shown="the usual names")
-    label_feature: str | None = option(None, "what TFRecord files call the identity", "Data", shown="the usual names")
+    image_feature: str | None = option(
+        None, "what TFRecord files call the image", "Data", shown="the usual names", commas=True
+    )
+    label_feature: str | None = option(
+        None, "what TFRecord files call the identity", "Data", shown="the usual names", commas=True
+    )
     epochs: int = option(50, "times that every training example is seen", "Training", common=True, ge=1)
     batch: int = option(32, "examples in one update", "Training", common=True, ge=1)
     learning_rate: float = option(1e-4, "learning rate of Adam", "Training", common=True, gt=0)

@@ -14,7 +14,7 @@ from facesim.metrics.machine import machine
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, TaskEnded, TaskStarted
+from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
@@ -33,6 +33,8 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = discount_of(job.spot)
     bill = make_bill(events, job.groups, discount if job.spot else None)
+    # What stands for hosts here is on one machine; real ones are machines of their own.
+    load = measured_load(samples, one_machine=measurement == "emulated")
     content = {
         "run_id": run.id,
         "job": job.model_dump(),
@@ -64,12 +66,15 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
             measured=_measured_by_worker(job, samples, events),
         ),
         "machine": machine(),
-        # What stands for hosts here is on one machine; real ones are machines of their own.
-        "load": measured_load(samples, one_machine=measurement == "emulated").model_dump(),
+        "load": load.model_dump() | {"beside": _beside(events)},
     }
     result = Result.model_validate(content)
     result.write(run.result_file)
     return result
+
+
+def _beside(events: list[Event]) -> int:
+    return max((event.beside or 0 for event in of_kind(events, Submitted)), default=0)
 
 
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
