@@ -25,7 +25,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="print JSON for mac
 #: What `show` and `diff` tell of a result, in this order.
 _FACTS = (
     "state", "failure", "measurement", "held_out_accuracy", "training_accuracy", "training_s", "total_s",
-    "images_per_s", "updates", "examples_seen", "wire_bytes", "parameters", "cost_usd",
+    "images_per_s", "updates", "examples_seen", "wire_bytes", "parameters",
 )  # fmt: skip
 
 
@@ -36,7 +36,8 @@ def list_studies(folder: Path, as_json: bool) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name one that holds runs")
     known = [
-        {"name": one.name, "file": str(one.file), "jobs": len(one.jobs), **_states(one)} for one in kept_studies(folder)
+        {"name": one.name, "file": str(one.file), "jobs": len(one.jobs), "states": _states(one)}
+        for one in kept_studies(folder)
     ]
     if as_json:
         echo_json(known)
@@ -101,7 +102,7 @@ def _print(content: Mapping[str, Any], indent: str = "") -> None:
 @_JSON
 def diff(first: str, second: str, as_json: bool) -> None:
     """Show what differs between two runs: options, then what came of them."""
-    one, other = _facts(_run(first)), _facts(_run(second))
+    one, other = (_facts(_run(named), whole=True) for named in (first, second))
     found = {}
     for part in ("options", "result"):
         names = dict.fromkeys([*one[part], *other[part]])
@@ -178,15 +179,13 @@ def _run(named: str) -> Run:
     return Run.open(Path(named))
 
 
-def _facts(run: Run) -> dict[str, Any]:
-    """A run as data: its options, those that are the default left out, and what came of it."""
+def _facts(run: Run, whole: bool = False) -> dict[str, Any]:
+    """A run as data: its options, `whole` or without those that are the default, and what came of it."""
     from facesim.spec.job import flat, options
 
-    table = options()
-    given = flat(run.job())
-    told = {
-        name: value for name, value in given.items() if name in ("strategy", "backend") or value != table[name].default
-    }
+    table, given = options(), {name: own for name, own in flat(run.job()).items() if own is not None}
+    always = ("strategy", "backend")
+    told = {name: own for name, own in given.items() if whole or name in always or own != table[name].default}
     return {"run": run.id, "directory": str(run.directory), "options": told, "result": _result(run)}
 
 

@@ -169,7 +169,8 @@ def run_study(
     if dry_run:
         echo_json(study.dry_run(output, reuse=reuse))
         return 0
-    file = study.keep(output, name, baselines=baselines, **(about or {})) if goes_on or len(study) > 1 else None
+    kept = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
+    file = study.keep(output, name, **kept) if goes_on or len(study) > 1 else None
     go_on = f"facesim study run {shlex.quote(str(file))}" if file else None
     try:
         runs = study.train(output, observers=observers(as_json, json_lines), reuse=reuse, parallel=parallel)

@@ -6,6 +6,7 @@ Only completed runs count, one a seed. Runs whose experiments differ never share
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -174,9 +175,9 @@ def _grouped(records: Sequence[RunRecord], content: Mapping[RunRecord, str]) -> 
     """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`, what has less first."""
     order = list(STRATEGIES)
 
-    def place(record: RunRecord) -> tuple[int, str, tuple[float, float], str]:
+    def place(record: RunRecord) -> tuple[Any, ...]:
         strategy, size = record.job.strategy, by_size(parse(record.job.experiment.get("subset")))
-        facets = json.dumps({name: "" if value is None else value for name, value in _facets(record).items()})
+        facets = [(name, _in_order(value)) for name, value in _facets(record).items()]
         return (order.index(strategy) if strategy in order else len(order), strategy, size, facets)
 
     groups: dict[str, list[RunRecord]] = {}
@@ -186,6 +187,12 @@ def _grouped(records: Sequence[RunRecord], content: Mapping[RunRecord, str]) -> 
         key = [record.job.strategy, _facets(record), content.get(record)]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     return groups
+
+
+def _in_order(value: Any) -> tuple[bool, float, str]:
+    """A sort key of any option's values: nothing first, numbers by their size, then texts."""
+    number = isinstance(value, (int, float))
+    return (not number and value is not None, float(value) if number else -math.inf, "" if number else str(value or ""))
 
 
 def _changed_content(records: Sequence[RunRecord]) -> dict[RunRecord, str]:

@@ -77,7 +77,7 @@ def keep(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path
         FacesimError: it cannot be written.
     """
     content = {name: value for name, value in settings.items() if value is not None} | {"output": str(output)}
-    said = {name: value for name, value in content.items() if name != "output"}
+    said = {name: value for name, value in content.items() if name not in ("output", "parallel")}
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     file = output / FOLDER / f"{name}-{digest[:8]}.json"
     if not file.exists():

@@ -47,7 +47,7 @@ class _Courses(Observer):
     def __init__(self, console: Console):
         self._console = console
         self._plan: StudyPlan | None = None
-        self._left = TimeLeft(())
+        self._left, self._stopped = TimeLeft(()), False
         self._courses: dict[str, _Course] = {}
         self._course: _Course
 
@@ -71,11 +71,13 @@ class _Courses(Observer):
     def ended(self, run: Run, result: Result) -> None:
         self._courses.pop(run.id, None)
         self._left.ended(run.id, result.total_s)
+        self._stopped = self._stopped or result.state is RunState.STOPPED
 
     def study_left(self) -> str:
         """How long the study goes on, in words; empty while nobody knows, and where it has one job."""
         courses = {name: (time.monotonic() - one.begin_s, one.left_s) for name, one in self._courses.items()}
-        left_s = self._left.seconds(courses) if self._plan and len(self._plan.dues) > 1 else None
+        several = self._plan is not None and len(self._plan.dues) > 1 and not self._stopped
+        left_s = self._left.seconds(courses) if several else None
         return "" if left_s is None else f"the study: about {clock_time(left_s)} left"
 
 
