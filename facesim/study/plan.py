@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from facesim.planning.beside import Expected, expected, forecasts_told
 from facesim.planning.quantities import dollars_told, time_told
@@ -23,7 +22,6 @@ from facesim.runs.forecasts import FORECAST
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import Job, flat, job_sha256
-from facesim.spec.strategies import options_without_meaning
 from facesim.util.errors import InputError
 
 
@@ -196,7 +194,7 @@ _NAME_LENGTH = 30
 
 def job_names(jobs: Sequence[Job]) -> list[str]:
     """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
-    told = [_telling(job) for job in jobs]
+    told = [{name: value for name, value in flat(job).items() if name not in _IN_EVERY_NAME} for job in jobs]
     values: dict[str, set[str]] = {}
     for options in told:
         for option, value in options.items():
@@ -209,12 +207,6 @@ def job_names(jobs: Sequence[Job]) -> list[str]:
         name = "-".join([*short, f"seed{job.experiment.seed}"])
         names.append(name if name not in names else f"{name}-{len(names)}")
     return names
-
-
-def _telling(job: Job) -> dict[str, Any]:
-    """The options of a job that may tell it from others: those that mean something to it, but for its name's others."""
-    unused = options_without_meaning(job.strategy.name) | set(_IN_EVERY_NAME)
-    return {name: value for name, value in flat(job).items() if name not in unused}
 
 
 def _stamp() -> str:
