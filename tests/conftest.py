@@ -33,9 +33,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def heeds_a_closed_terminal() -> None:
-    """What tests start heeds SIGHUP, also where the tests themselves were started by nohup."""
+def heeds_signals() -> None:
+    """What tests start heeds SIGHUP and SIGINT, also where nohup or a shell's `&` makes the tests ignore them."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,18 @@ def writing() -> Iterator[None]:
         raise OutputError(error) from None
 
 
+@contextmanager
+def unread() -> Iterator[None]:
+    """For what is printed of work that is done: where the reader has gone, the command's exit code stays the work's."""
+    try:
+        yield
+        settle()
+    except OutputError as error:
+        if not error.closed:
+            raise
+        _drop()
+
+
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print a line."""
     with writing():

@@ -24,14 +24,33 @@ or no has a list in a file: `augment = [true, false]`.
 Made by `facesim options`; `facesim options --json` prints the JSON schema of a TOML file.
 """
 
+_METRICS_INTRODUCTION = """\
+# Metrics
+
+Every measurement of every run, local, in containers or at AWS, is a row of one table: {columns}.
+The rows are in `metrics/*.jsonl` of a run directory; `facesim.load(RUN).frame` has them as a data frame. Percent are
+always 0 to 100 of the whole host. A gauge is a level at an instant, a counter a total since the task began, a duration
+the length of something that has ended.
+
+Made by `facesim options --metrics`.
+"""
+
 
 @command("options")
 @click.option("--json", "as_json", is_flag=True, help="print the JSON schema of a TOML file for --config")
-def reference(as_json: bool) -> None:
+@click.option("--metrics", is_flag=True, help="list what runs measure in place of the options")
+def reference(as_json: bool, metrics: bool) -> None:
     """List every option of a study: its values, default and meaning."""
     from facesim.cli.study import compare
 
-    if as_json:
+    if metrics:
+        from facesim.metrics.schema import METRICS
+
+        if as_json:
+            echo_json({name: metric._asdict() for name, metric in METRICS.items()})
+        else:
+            echo(metrics_markdown().rstrip("\n"))
+    elif as_json:
         echo_json(toml_schema(compare))
     else:
         echo(markdown(compare).rstrip("\n"))
@@ -103,6 +122,20 @@ def markdown(study: click.Command) -> str:
     return "\n\n".join([_INTRODUCTION.rstrip("\n"), *tables]) + "\n"
 
 
+def metrics_markdown() -> str:
+    """Every metric of the schema in a table."""
+    from facesim.metrics.schema import METRICS, Sample
+
+    rows = [_line([f"`{name}`", one.unit, one.kind, one.meaning]) for name, one in METRICS.items()]
+    columns = ", ".join(f"`{name}`" for name in Sample._fields)
+    introduction = _METRICS_INTRODUCTION.format(columns=columns)
+    return "\n".join([introduction, "| metric | unit | kind | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def _row(param: click.Option) -> str:
     known = options().get(param.name or "")
     flags = " / ".join(f"`{flag}`" for flag in (*param.opts, *param.secondary_opts))
@@ -112,8 +145,7 @@ def _row(param: click.Option) -> str:
     elif not param.is_flag or param.secondary_opts:
         given = param.default if isinstance(param.default, (list, tuple)) else [param.default]
         default = ", ".join("yes" if value is True else str(value) for value in given if value is not None)
-    cells = [flags, _values(param), default, meaning]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return _line([flags, _values(param), default, meaning])
 
 
 def _values(param: click.Option) -> str:

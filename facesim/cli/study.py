@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.cli.options import GroupedCommand, help_all, job_options, one_or_several, own
-from facesim.cli.output import console, echo, echo_json, writing
+from facesim.cli.output import console, echo, echo_json, unread, writing
 from facesim.cli.parsing import Choice, Flag, Values, command, listed, read_config
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
@@ -211,7 +211,8 @@ def _finished(
     complete = len(runs) == jobs and states <= {RunState.COMPLETED.value}  # one without a result was lost sight of
     if not complete and go_on is None and runs:
         go_on = f"facesim run --resume {shlex.quote(str(runs[0].directory))}"
-    show_report(api.compare(runs), page, as_json, None if complete else go_on)
+    with unread():
+        show_report(api.compare(runs), page, as_json, None if complete else go_on)
     if RunState.STOPPED in states:
         return INTERRUPTED
     return 0 if complete else 1

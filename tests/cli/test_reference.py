@@ -32,9 +32,10 @@ def schema() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(content)
 
 
-def test_the_documentation_has_the_options_as_they_are():
-    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == shown("options"), (
-        "run: facesim options > docs/options.md"
+@pytest.mark.parametrize(("words", "page"), [(["options"], "options.md"), (["options", "--metrics"], "metrics.md")])
+def test_the_documentation_has_options_and_metrics_as_they_are(words, page):
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == shown(*words), (
+        f"run: facesim {' '.join(words)} > docs/{page}"
     )
 
 

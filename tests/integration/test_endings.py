@@ -17,12 +17,10 @@ from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
 from tests.conftest import QUICK, carrying, pids_of, wait_until
 
-LONG = ("--epochs", 100_000, "--checkpoint-s", 0, *QUICK)
 
-
-def command(faces: Path, output: Path, strategy: str, *options: object) -> list[str]:
-    words = [sys.executable, "-m", "facesim", "run", "--strategy", strategy, "--data", faces, *LONG]
-    return [*map(str, words), *map(str, options), "--output", str(output)]
+def command(faces: Path, output: Path, strategy: str, epochs: int = 100_000) -> list[str]:
+    words = [sys.executable, "-m", "facesim", "run", "--strategy", strategy, "--data", faces, "--epochs", epochs]
+    return [*map(str, [*words, "--checkpoint-s", 0, *QUICK, "--output", output])]
 
 
 def trains(output: Path) -> bool:
@@ -96,7 +94,7 @@ def test_a_node_that_is_hung_up_drains_too(tmp_path, faces):
 
 @pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path, faces):
-    words = command(faces, tmp_path, "single", "--epochs", 40)
+    words = command(faces, tmp_path, "single", epochs=40)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     process.stdout.readline()
     process.stdout.close()

@@ -22,7 +22,7 @@ def adds_up(billing: dict, events: list[dict]) -> bool:
     """Whether the bill's states are the run's life without a gap, and its seconds are theirs."""
     spans = billing["transitions"]
     told = [event["time_unix_s"] for event in events if event["event"] == "state"]
-    billed = sum(span["seconds"] for span in spans if span["billable"])
+    billed = sum(span["end_unix_s"] - span["begin_unix_s"] for span in spans if span["billable"])
     return (
         [span["begin_unix_s"] for span in spans] == told[:-1]
         and [span["end_unix_s"] for span in spans] == told[1:]
