@@ -179,12 +179,12 @@ class Comparison:
     ['single']
     """
 
-    def __init__(self, runs: Iterable[Run], target_accuracy: float | None = None):
+    def __init__(self, runs: Iterable[Run], target_accuracy: float | None = None, margin_points: float = 1.0):
         from facesim.report import compare
 
         self.runs = tuple(runs)
         #: The data behind everything that is shown.
-        self.report: Report = compare([run._run for run in self.runs], target_accuracy)
+        self.report: Report = compare([run._run for run in self.runs], target_accuracy, margin_points)
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
@@ -446,11 +446,16 @@ def load(path: Path | str) -> Run:
     return Run(directory.find_run(Path(path)))
 
 
-def compare(runs: Run | Path | str | Iterable[Run | Path | str], target_accuracy: float | None = None) -> Comparison:
+def compare(
+    runs: Run | Path | str | Iterable[Run | Path | str],
+    target_accuracy: float | None = None,
+    margin_points: float = 1.0,
+) -> Comparison:
     """Compare runs: given as such, by their directories, or by folders that hold them.
 
     Args:
         target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
+        margin_points: accuracies closer than this count as the same, in percentage points.
 
     Raises:
         InputError: a path holds no run.
@@ -460,7 +465,7 @@ def compare(runs: Run | Path | str | Iterable[Run | Path | str], target_accuracy
     for one in given:
         several = [one] if isinstance(one, Run) else [Run(each) for each in directory.find_runs([Path(one)])]
         found |= {each.directory.resolve(): each for each in several}
-    return Comparison(found.values(), target_accuracy)
+    return Comparison(found.values(), target_accuracy, margin_points)
 
 
 def _observers(given: Iterable[Observer] | None) -> Iterable[Observer]:

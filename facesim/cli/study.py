@@ -12,7 +12,7 @@ import click
 
 from facesim.cli.options import GroupedCommand, help_all, job_options, one_or_several, own
 from facesim.cli.output import console, echo, echo_json, unread, writing
-from facesim.cli.parsing import Choice, Flag, Values, command, listed, read_config
+from facesim.cli.parsing import Choice, Flag, Number, Values, command, listed, read_config
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.spec.study import varies
@@ -256,12 +256,18 @@ def _result(run: Run) -> Result | None:
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
 )
+@click.option("--target-accuracy", type=Number(0, 100, min_open=True), metavar="PERCENT",
+              help="of time-to-accuracy  [default: 95 % of the lowest mean final accuracy]")  # fmt: skip
+@click.option("--margin-points", type=Number(0, 100, min_open=True), default=1.0, show_default=True,
+              help="percentage points: accuracies closer than this count as the same")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
-def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+def report(
+    runs: tuple[Path, ...], output: Path, target_accuracy: float | None, margin_points: float, as_json: bool
+) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
     from facesim import api
 
-    show_report(api.compare(runs), output, as_json)
+    show_report(api.compare(runs, target_accuracy, margin_points), output, as_json)
 
 
 @command()

@@ -25,17 +25,21 @@ from typing import Any
 from facesim.baselines.record import check_baselines
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
+from facesim.report.statistics import MARGIN_POINTS
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
 
 
-def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Comparison:
+def compare(
+    runs: Iterable[Run], target_accuracy: float | None = None, margin_points: float = MARGIN_POINTS
+) -> Comparison:
     """Compare `runs`: those of one strategy, backend and shape are one row, their seeds taken together.
 
     A run that cannot be read is left out, and named in the warnings.
 
     Args:
         target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
+        margin_points: accuracies closer than this count as the same, in percentage points.
 
     Raises:
         InputError: there is no run that can be read.
@@ -53,7 +57,7 @@ def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Compar
             left_out.append(f"left out: classical methods: {error}")
     if not records:
         raise InputError("none of the runs can be read. " + "; ".join(left_out))
-    comparison = compare_records(records, target_accuracy)
+    comparison = compare_records(records, target_accuracy, margin_points)
     return replace(comparison, warnings=(*left_out, *comparison.warnings))
 
 

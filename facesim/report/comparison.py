@@ -20,7 +20,7 @@ from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
 from facesim.report.rows import Row, shape_in_words
-from facesim.report.statistics import Difference, Ratio, paired_difference, paired_ratio
+from facesim.report.statistics import MARGIN_POINTS, Difference, Ratio, paired_differences, paired_ratios
 from facesim.report.verdict import Finding, findings, headlines
 from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
 
@@ -97,11 +97,14 @@ class Comparison:
         return [record for row in self.rows for record in row.records]
 
 
-def compare_records(records: Sequence[RunRecord], target_accuracy: float | None = None) -> Comparison:
+def compare_records(
+    records: Sequence[RunRecord], target_accuracy: float | None = None, margin_points: float = MARGIN_POINTS
+) -> Comparison:
     """Group `records`, estimate, test and put into words.
 
     Args:
         target_accuracy: the held-out accuracy of time-to-accuracy, in percent; left out, `TARGET_SHARE` says which.
+        margin_points: accuracies closer than this count as the same, in percentage points.
     """
     content = _changed_content(records)
     grouped = _grouped(records, content)
@@ -125,7 +128,7 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
     curves = learning_curves(rows, dict(zip(rows, _labels(grouped, content, without={"subset"}), strict=True)))
     sizes = _by_size(rows) if curves else [list(rows)]
     pairs = [pair for size in sizes for pair in _pairs(size)]
-    contrasts = tuple(_contrast(row, reference, len(pairs)) for row, reference in pairs)
+    contrasts = _contrasts(pairs, margin_points)
     beside_baselines = next(iter(by_test(sizes[-1])), ()) if sizes else ()
     baselines = classical(beside_baselines)
     foreseen = against_forecasts(rows)
@@ -271,30 +274,50 @@ def _told(name: str, value: Any, others: list[Any]) -> str:
     return f"{name.replace('_', ' ')} {value}"
 
 
-def _contrast(row: Row, reference: Row, comparisons: int) -> Contrast:
-    def ratio(name: str) -> Ratio | None:
-        first, second = (
-            {seed: v for seed, v in side.values(name).items() if v > 0 and seed not in side.disturbed}
-            for side in (reference, row)
-        )
-        return paired_ratio(first, second, comparisons=comparisons)
+def _contrasts(pairs: Sequence[tuple[Row, Row]], margin_points: float) -> tuple[Contrast, ...]:
+    """Each row against its reference; the statements of one kind are corrected for their number."""
 
-    other_images = unlike(row, reference)
-    reached = row.all_reached and reference.all_reached and other_images is None
-    return Contrast(
-        row=row,
-        reference=reference,
-        training=ratio("training_s"),
-        total=ratio("total_s"),
-        time_to_accuracy=ratio("time_to_accuracy_s") if reached else None,
-        instance_s=ratio("instance_s"),
-        accuracy=paired_difference(
-            reference.values("held_out_accuracy_percent"),
-            row.values("held_out_accuracy_percent"),
-            comparisons=comparisons,
+    def ratios(name: str, comparable: Sequence[bool]) -> list[Ratio | None]:
+        sides = [
+            tuple(
+                {seed: v for seed, v in side.values(name).items() if v > 0 and seed not in side.disturbed}
+                for side in (reference, row)
+            )
+            if fits
+            else ({}, {})
+            for (row, reference), fits in zip(pairs, comparable, strict=True)
+        ]
+        return paired_ratios([(first, second) for first, second in sides])
+
+    others = [unlike(row, reference) for row, reference in pairs]
+    same = [other is None for other in others]
+    reached = [fits and row.all_reached and ref.all_reached for (row, ref), fits in zip(pairs, same, strict=True)]
+    every = [True] * len(pairs)
+    accuracy = "held_out_accuracy_percent"
+    compared = paired_differences(
+        [(ref.values(accuracy), row.values(accuracy)) for (row, ref), fits in zip(pairs, same, strict=True) if fits],
+        margin=margin_points,
+    )
+    accuracies = iter(compared)
+    return tuple(
+        Contrast(
+            row=row,
+            reference=reference,
+            training=training,
+            total=total,
+            time_to_accuracy=to_accuracy,
+            instance_s=instance_s,
+            accuracy=next(accuracies) if other is None else None,
+            other_images=other,
+            images_recorded=recorded(row, reference),
         )
-        if other_images is None
-        else None,
-        other_images=other_images,
-        images_recorded=recorded(row, reference),
+        for (row, reference), other, training, total, to_accuracy, instance_s in zip(
+            pairs,
+            others,
+            ratios("training_s", every),
+            ratios("total_s", every),
+            ratios("time_to_accuracy_s", reached),
+            ratios("instance_s", every),
+            strict=True,
+        )
     )
