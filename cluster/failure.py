@@ -11,17 +11,17 @@ _LONGEST = 300
 
 def in_short(error: BaseException) -> str:
     """An error in one line: its kind and the first line of its message."""
-    said = str(error).strip()
-    first = said.splitlines()[0][:_LONGEST] if said else ""
+    message = str(error).strip()
+    first = message.splitlines()[0][:_LONGEST] if message else ""
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def why_failed(end: dict[str, Any], told: str | None, log: Path, how: str | None = None) -> str:
+def why_failed(end: dict[str, Any], why: str | None, log: Path, how: str | None = None) -> str:
     """From a task's `task_ended` event, what it told by `cluster.task.failing`, and its log; `how` it ended where more
     is known about that. The first line has it all in short.
     """
     ended = f"was killed by {end['signal']}" if end["signal"] else f"ended with exit code {end['exit_code']}"
-    head = (how or f"{end['task']} {ended}") + (f": {told}" if told else "")
+    head = (how or f"{end['task']} {ended}") + (f": {why}" if why else "")
     lines = last_lines(log)
     return "\n".join([f"{head}; its last lines:", *lines]) if lines else f"{head}; it printed nothing ({log})"
 

@@ -152,8 +152,8 @@ class Injector:
         target = draw.choice(fault.targets)
         if self._over or target in fault.elsewhere:
             return
-        told = {"kind": fault.kind, "target": target, "for_s": fault.for_s, "notice_s": fault.notice_s}
-        self._report("fault", number=fault.number, **told)
+        details = {"kind": fault.kind, "target": target, "for_s": fault.for_s, "notice_s": fault.notice_s}
+        self._report("fault", number=fault.number, **details)
         if not fault.outside:
             getattr(self, f"_{fault.kind}")(fault, target)
 

@@ -38,9 +38,9 @@ def too_tight(processes: int) -> str | None:
 
 
 def _threads_of(user: int) -> int:
-    found = 0
+    count = 0
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.uids().real == user:
-                found += process.num_threads()
-    return found
+                count += process.num_threads()
+    return count

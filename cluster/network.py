@@ -103,8 +103,8 @@ def why_not(kind: str) -> str | None:
         finally:
             os._exit(0)
     os.close(write)
-    with os.fdopen(read, "rb") as said:
-        why = said.read().decode()
+    with os.fdopen(read, "rb") as answer:
+        why = answer.read().decode()
     os.waitpid(child, 0)
     return why or None
 

@@ -83,9 +83,11 @@ class _InputAndSignals(_Signals):
     def read(self, ready: list[Any]) -> str | None:
         command = super().read(ready)
         if command is None and _INPUT in ready:
-            said = os.read(_INPUT, 1024)
-            told = said.split()
-            command = next((one for one in ("kill", "stop", "ping") if one.encode() in told), None) if said else "kill"
+            chunk = os.read(_INPUT, 1024)
+            words = chunk.split()
+            command = (
+                next((one for one in ("kill", "stop", "ping") if one.encode() in words), None) if chunk else "kill"
+            )
         return command
 
 
@@ -122,7 +124,7 @@ def main_hosted(function: str) -> int:
     contract = Contract.read()
     outcome, reason, relay, watch = FAILED, "", None, None
     failed: list[dict[str, Any]] = []
-    told: dict[str, str] = {}  # why, by the task
+    reasons: dict[str, str] = {}  # why, by the task
 
     def tell(event: str, **details: Any) -> None:
         report(event, host=contract.current_host, **details)
@@ -130,10 +132,10 @@ def main_hosted(function: str) -> int:
         if event == "task_ended" and details["exit_code"] != 0:
             failed.append(details)
         elif event in ("task_failed", "not_connected"):
-            told[details["task"]] = details["why"]
+            reasons[details["task"]] = details["why"]
         elif event == "recovering":
             failed.clear()
-            told.clear()
+            reasons.clear()
 
     try:
         module, name = function.split(":")
@@ -152,7 +154,7 @@ def main_hosted(function: str) -> int:
         else:
             outcome = Supervisor(work.plan, tell, commands, watch).run()
         if outcome == FAILED:
-            reason = _reason(work.plan, failed, told)
+            reason = _reason(work.plan, failed, reasons)
         work.finish(outcome)
     except Exception as error:
         traceback.print_exc()
@@ -185,13 +187,13 @@ def _await_names(hosts: tuple[str, ...], commands: _Signals, patience_s: float) 
     return True
 
 
-def _reason(plan: Plan, failed: list[dict[str, Any]], told: dict[str, str]) -> str:
+def _reason(plan: Plan, failed: list[dict[str, Any]], reasons: dict[str, str]) -> str:
     """Why a host failed: the first task that did since it was last started, and its last lines."""
     if not failed:
         return "the work failed"
     last = failed[0]
     log = next(task.log for task in plan.tasks if task.name == last["task"])
-    return why_failed(last, told.get(last["task"]), Path(log))
+    return why_failed(last, reasons.get(last["task"]), Path(log))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class LocalNode:
         self._plan_file, self._log, self._environment, self._hold = plan_file, log, environment, hold
         self._plan = Plan.read(plan_file)
         self._restarts = 0
-        self._told = False  # to stop, or to end
+        self._ending = False  # to stop, or to end
         self._start()
 
     def _start(self) -> None:
@@ -94,29 +94,29 @@ class LocalNode:
             code = self._process.wait()
             if ended:
                 return
-            again = code < 0 and not self._told and self._restarts < self._plan.max_restarts
+            again = code < 0 and not self._ending and self._restarts < self._plan.max_restarts
             if again:
                 in_s = self._plan.backoff_s * 2**self._restarts
                 self._restarts += 1
                 tasks = [task.name for task in self._plan.tasks]
                 yield _event("recovering", task=NODE, restart=self._restarts, starting=tasks, in_s=in_s)
                 yield from self._pause(in_s, tick_s)
-                again = not self._told
+                again = not self._ending
             if not again:
-                outcome = "stopped" if self._told else "failed"
+                outcome = "stopped" if self._ending else "failed"
                 yield _event("node_ended", outcome=outcome, exit_code=code)
                 return
             self._let_go()
             faults = tuple(one for one in self._plan.faults if one.per_minute or one.number not in done)
             self._plan_file.write_text(replace(self._plan, faults=faults).to_json(), encoding="utf-8")
             self._start()
-            if self._told:  # meanwhile: nobody told this one
+            if self._ending:  # meanwhile: this one has not heard of it
                 self.kill()
 
     def _pause(self, seconds: float, tick_s: float | None) -> Iterator[None]:
         """Wait, unless it is to end; None each `tick_s`."""
         until_s = time.monotonic() + seconds
-        while not self._told and (left_s := until_s - time.monotonic()) > 0:
+        while not self._ending and (left_s := until_s - time.monotonic()) > 0:
             time.sleep(min(left_s, tick_s or _PAUSE_S))
             if tick_s is not None:
                 yield None
@@ -165,13 +165,13 @@ class LocalNode:
 
     def stop(self) -> None:
         """Drain: the leader ends its work, then the others end. Returns at once; harmless when repeated or too late."""
-        self._told = True
+        self._ending = True
         self._say(b"stop\n")
         self._process.terminate()  # says the same, and is heard while it loads what is preloaded
 
     def kill(self) -> None:
         """End everything at once. Returns at once; harmless when repeated or too late."""
-        self._told = True
+        self._ending = True
         self._say(b"kill\n")
         self._process.terminate()
         if self._stopped():  # it cannot obey

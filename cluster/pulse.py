@@ -4,9 +4,9 @@ Every task's process beats: a thread of it tells the supervisor, every so often,
 progress. A process that is stopped, or whose interpreter is stuck, does not beat; one that waits for what does not come
 beats, and tells so. `Pulses` is the supervisor's end: it judges which task to hold responsible.
 
-What a task does beside its steps, starting, evaluating, saving, may take long and is told by `phase`; while it lasts,
-the others, who may have to wait for it, are not judged. On the hosts of a job beside the first, where a task waits for
-the first host's end, nobody knows what the chief does: there only a process that does not answer is taken for hung.
+What a task does beside its steps, starting, evaluating, saving, may take long and is reported by `phase`. While it
+lasts, the others, who may have to wait for it, are not judged. On the other hosts of a job, where a task waits for the
+first host's end, nobody knows what the chief does: there only a process that does not answer is taken for hung.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def start_beating(tell: Callable[..., None], every_s: float) -> None:
         while True:
             with _progress.lock:
                 now_s, steps = time.monotonic(), _progress.steps
-                said = {
+                content = {
                     "doing": _progress.doing,
                     "idle_s": now_s - _progress.last_s,
                     "steps": len(steps),
@@ -112,8 +112,8 @@ def start_beating(tell: Callable[..., None], every_s: float) -> None:
                     "owing": _progress.owing,
                 }
             try:
-                tell(BEAT, **said)
-            except OSError:  # nobody is there to be told
+                tell(BEAT, **content)
+            except OSError:  # nobody listens
                 return
             time.sleep(every_s)
 
@@ -135,15 +135,15 @@ class Hung:
 
 @dataclass
 class _Pulse:
-    """What is known of one task: when its process was started and last heard of, and what it told then."""
+    """What is known of one task: when its process was started and last heard of, and what it reported then."""
 
     started_s: float
     heard_s: float
-    told: dict[str, Any] = field(default_factory=dict)
+    last_beat: dict[str, Any] = field(default_factory=dict)
 
     @property
     def trains(self) -> bool:
-        return self.told["doing"] == TRAINING and self.told["steps"] > 1
+        return self.last_beat["doing"] == TRAINING and self.last_beat["steps"] > 1
 
 
 class Pulses:
@@ -165,9 +165,9 @@ class Pulses:
         now_s = self._now_s()
         self._pulses[task] = _Pulse(now_s, now_s)
 
-    def heard(self, task: str, told: dict[str, Any]) -> None:
+    def heard(self, task: str, beat: dict[str, Any]) -> None:
         if task in self._pulses:
-            self._pulses[task].heard_s, self._pulses[task].told = self._now_s(), told
+            self._pulses[task].heard_s, self._pulses[task].last_beat = self._now_s(), beat
 
     def ended(self, task: str) -> None:
         self._pulses.pop(task, None)
@@ -198,20 +198,20 @@ class Pulses:
         return min(seconds, now_s - self._since_s)
 
     def _idle_s(self, pulse: _Pulse, now_s: float) -> float:
-        return self._seconds(now_s, now_s - pulse.heard_s + pulse.told["idle_s"])
+        return self._seconds(now_s, now_s - pulse.heard_s + pulse.last_beat["idle_s"])
 
     def _doing(self, task: str) -> str:
-        return self._pulses[task].told.get("doing", _STARTING) if task in self._tasks else "serving"
+        return self._pulses[task].last_beat.get("doing", _STARTING) if task in self._tasks else "serving"
 
     def _without_progress(self, now_s: float) -> list[Hung]:
-        working = {name: pulse for name, pulse in self._pulses.items() if name in self._tasks and pulse.told}
+        working = {name: pulse for name, pulse in self._pulses.items() if name in self._tasks and pulse.last_beat}
         long_s = max(self._hang_s, _LONG_S)
         aside = [(name, pulse) for name, pulse in working.items() if not pulse.trains]
         if aside:
             return [
-                Hung(name, idle_s, long_s, False, pulse.told["doing"])
+                Hung(name, idle_s, long_s, False, pulse.last_beat["doing"])
                 for name, pulse in aside
-                if pulse.told["doing"] != WAITING and (idle_s := self._idle_s(pulse, now_s)) > long_s
+                if pulse.last_beat["doing"] != WAITING and (idle_s := self._idle_s(pulse, now_s)) > long_s
             ]
         if not working:
             return []
@@ -228,14 +228,14 @@ class Pulses:
         newest_s = max(each.started_s for each in self._pulses.values())
         if newest_s > now_s - self._idle_s(pulse, now_s):
             return max(self._hang_s, _LONG_S)
-        return max(self._hang_s, _STEPS * pulse.told["step_s"])
+        return max(self._hang_s, _STEPS * pulse.last_beat["step_s"])
 
     def _debtors(self, task: str, pulse: _Pulse) -> list[str]:
         """Who holds up a task that has no steps any more: the fellows that owe it one, if these are not all of them;
         else nobody knows, and it is itself.
         """
-        fellows = pulse.told["fellows"]
-        owing = pulse.told["owing"]
+        fellows = pulse.last_beat["fellows"]
+        owing = pulse.last_beat["owing"]
         if not 0 < owing < len(fellows):
             return [task]
         oldest = sorted(fellows, key=lambda name: fellows[name], reverse=True)[:owing]
@@ -243,15 +243,15 @@ class Pulses:
 
     def _late(self, leader: _Pulse, now_s: float) -> list[Hung]:
         """Fellows that do nothing while others do."""
-        told, late = leader.told, []
-        for name, ago_s in told["fellows"].items():
+        beat, late = leader.last_beat, []
+        for name, ago_s in beat["fellows"].items():
             pulse = self._pulses.get(name)
             if pulse is None:
                 continue
             idle_s = self._seconds(now_s, now_s - leader.heard_s + ago_s)
             again = pulse.started_s > now_s - idle_s  # not heard of since it was started again
-            limit_s = max(self._hang_s, _LONG_S if again else _STEPS * len(told["fellows"]) * told["step_s"])
+            limit_s = max(self._hang_s, _LONG_S if again else _STEPS * len(beat["fellows"]) * beat["step_s"])
             since_s = min(idle_s, now_s - pulse.started_s)
             if since_s > limit_s:
                 late.append(Hung(name, since_s, limit_s, False, TRAINING))
-        return late if len(late) < len(told["fellows"]) else []
+        return late if len(late) < len(beat["fellows"]) else []

@@ -216,20 +216,20 @@ class Supervisor:
                 continue
             try:
                 while channel.poll():
-                    said = json.loads(channel.recv_bytes())
-                    if said["event"] == BEAT:
-                        self._pulses.heard(name, said)
-                    elif said["event"] == REACHED:
+                    message = json.loads(channel.recv_bytes())
+                    if message["event"] == BEAT:
+                        self._pulses.heard(name, message)
+                    elif message["event"] == REACHED:
                         self._at_step.append(channel)
-                        self._to_be_ended |= not self._injector.reached(said["step"])
+                        self._to_be_ended |= not self._injector.reached(message["step"])
                         if self._others:
-                            self._others.tell(said["step"])
-                    elif said["event"] == CONNECTING:
-                        self._bound_connecting(name, said["addresses"], said["within_s"])
-                    elif said["event"] == CONNECTED:
+                            self._others.tell(message["step"])
+                    elif message["event"] == CONNECTING:
+                        self._bound_connecting(name, message["addresses"], message["within_s"])
+                    elif message["event"] == CONNECTED:
                         self._connecting.discard(name)
                     else:
-                        self._report(**{"task": name, **said})
+                        self._report(**{"task": name, **message})
             except (EOFError, OSError):  # the task has ended
                 channel.close()
                 del self._channels[name]

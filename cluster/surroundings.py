@@ -49,7 +49,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-def cluster_environment(around: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+def cluster_environment(around: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
     """The environment of a cluster's processes: `around` without proxies and settings, and with `own`.
 
     GPUs are chosen (CUDA_VISIBLE_DEVICES), libraries found (LD_LIBRARY_PATH) and text encoded (LANG) as around.
@@ -59,7 +59,7 @@ def cluster_environment(around: Mapping[str, str], own: Mapping[str, str]) -> di
         # Of two processes both or neither must take the names of files for UTF-8.
         "PYTHONUTF8": str(sys.flags.utf8_mode),
         "PYTHONHASHSEED": "0",
-        **own,
+        **ours,
     }
 
 
@@ -123,7 +123,7 @@ def home() -> str:
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def import_path(path: Sequence[str], folder: str | None, script_folder: str | None, own: str) -> list[str]:
+def import_path(path: Sequence[str], folder: str | None, script_folder: str | None, our_folder: str) -> list[str]:
     """`path`, a `sys.path`, without the folders that are in it only because the user is or has a script there.
 
     Args:
@@ -136,7 +136,7 @@ def import_path(path: Sequence[str], folder: str | None, script_folder: str | No
     users = {os.path.realpath(entry) for entry in (folder, script_folder) if entry is not None}
     standard = [entry for entry in path if _is_standard(entry)]
     front = [os.path.abspath(entry) for entry in path[:begin] if entry and os.path.realpath(entry) not in users]
-    return list(dict.fromkeys([*standard, *front, *filter(None, path[begin:]), own]))
+    return list(dict.fromkeys([*standard, *front, *filter(None, path[begin:]), our_folder]))
 
 
 def _is_standard(entry: str) -> bool:

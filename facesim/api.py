@@ -141,8 +141,8 @@ class Run:
         >>> 0 <= found["closed_set"]["accuracy"] <= 1
         True
         """
-        told = {} if notice is None else {"notice": notice}
-        return Recognizer(self._run, before_loading=before_loading, **told)
+        options = {} if notice is None else {"notice": notice}
+        return Recognizer(self._run, before_loading=before_loading, **options)
 
     def resume(self, *, observers: Iterable[Observer] | None = None, **changes: Any) -> Run:
         """Go on with a run that did not complete, from its newest checkpoint; `changes` are options such as `workers`.
@@ -179,12 +179,12 @@ class Comparison:
     ['single']
     """
 
-    def __init__(self, runs: Iterable[Run], target_accuracy: float | None = None, margin_points: float = 1.0):
+    def __init__(self, runs: Iterable[Run], target_accuracy: float | None = None, margin: float = 0.01):
         from facesim.report import compare
 
         self.runs = tuple(runs)
         #: The data behind everything that is shown.
-        self.report: Report = compare([run._run for run in self.runs], target_accuracy, margin_points)
+        self.report: Report = compare([run._run for run in self.runs], target_accuracy, margin)
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
@@ -323,12 +323,12 @@ class Study(spec.Study):
         Raises:
             InputError: something that was given cannot be used; then nothing has been started.
         """
-        told = Together(_observers(observers))
+        observer = Together(_observers(observers))
         self.keep(output)
-        runs = self.train(output, observers=[told], reuse=reuse, parallel=parallel)
+        runs = self.train(output, observers=[observer], reuse=reuse, parallel=parallel)
         if baselines and not any(run.state == RunState.STOPPED for run in runs):
             for text in self.baselines(output)[1]:
-                told.noticed(text)
+                observer.noticed(text)
         return Comparison(runs)
 
     def train(
@@ -392,8 +392,8 @@ def run(
         raise InputError(f"{wrong} is of a study: use facesim.Study(...).run()", field=wrong, value=given[wrong])
     several = [name for name, value in {"strategy": strategy, **given}.items() if spec.varies(name, value)]
     if several:
-        told = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
-        raise InputError(told, field=several[0])
+        message = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
+        raise InputError(message, field=several[0])
     (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers, reuse=False)
     return ended
 
@@ -449,23 +449,23 @@ def load(path: Path | str) -> Run:
 def compare(
     runs: Run | Path | str | Iterable[Run | Path | str],
     target_accuracy: float | None = None,
-    margin_points: float = 1.0,
+    margin: float = 0.01,
 ) -> Comparison:
     """Compare runs: given as such, by their directories, or by folders that hold them.
 
     Args:
-        target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
-        margin_points: accuracies closer than this count as the same, in percentage points.
+        target_accuracy: of time-to-accuracy, 0-1; left out, 95 % of the lowest mean final accuracy of a row.
+        margin: accuracies closer than this count as the same, 0-1.
 
     Raises:
         InputError: a path holds no run.
     """
     given = [runs] if isinstance(runs, (Run, Path, str)) else runs
-    found: dict[Path, Run] = {}
+    by_directory: dict[Path, Run] = {}
     for one in given:
         several = [one] if isinstance(one, Run) else [Run(each) for each in directory.find_runs([Path(one)])]
-        found |= {each.directory.resolve(): each for each in several}
-    return Comparison(found.values(), target_accuracy, margin_points)
+        by_directory |= {each.directory.resolve(): each for each in several}
+    return Comparison(by_directory.values(), target_accuracy, margin)
 
 
 def _observers(given: Iterable[Observer] | None) -> Iterable[Observer]:

@@ -169,8 +169,8 @@ class HostContainer:
         """What it sends and what it receives, each from a container beside the host: the host may not set up networks,
         these may, one the host's own and one the engine's, where the other end of the host's link is.
         """
-        own = f"container:{self._container.id}"
-        other_end = self._limit_egress(host, image, "bandwidth", INTERFACE, bits_per_s, own)
+        network = f"container:{self._container.id}"
+        other_end = self._limit_egress(host, image, "bandwidth", INTERFACE, bits_per_s, network)
         if other_end:
             self._limit_egress(host, image, "bandwidth-in", other_end, bits_per_s, "host")
 
@@ -181,7 +181,7 @@ class HostContainer:
         from docker.errors import APIError, ContainerError
 
         try:
-            said = self._around.client.containers.run(
+            output = self._around.client.containers.run(
                 image,
                 entrypoint=["python3", "-m", "cluster.containers.bandwidth"],
                 command=[interface, f"{bits_per_s:.0f}"],
@@ -200,7 +200,7 @@ class HostContainer:
             why = error.stderr or b"" if isinstance(error, ContainerError) else str(error).encode()
             last = (why.decode(errors="replace").strip().splitlines() or ["no word why"])[-1]
             raise EngineError(f"the bandwidth of {host} cannot be limited: {last}") from None
-        return said.decode().split()[-1] if said.split() else ""
+        return output.decode().split()[-1] if output.split() else ""
 
 
 def quota(cpus: float) -> dict[str, int]:

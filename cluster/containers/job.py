@@ -374,9 +374,9 @@ class ContainerJob:
         end = next(end for end in self._ends.values() if end.exit_code != 0)
         place = next(host.place for host in self._hosts if host.name == end.host)
         with contextlib.suppress(OSError):
-            own = (place / "output" / "failure").read_text(encoding="utf-8", errors="replace").strip()
-            if own:
-                return own[:1024]
+            failure = (place / "output" / "failure").read_text(encoding="utf-8", errors="replace").strip()
+            if failure:
+                return failure[:1024]
         if _was_lost(end):
             return f"{end.host} was killed from outside, and no other attempt is left"
         return f"{end.host} ended with exit code {end.exit_code}" + (" (out of memory)" if end.oom else "")
@@ -477,9 +477,9 @@ def _was_lost(end: _Command) -> bool:
 
 def _snapshot(folder: Path) -> list[tuple[str, int, int]]:
     """What tells whether anything in a folder has changed."""
-    found = []
+    states = []
     for path in sorted(folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
-            found.append((str(path), status.st_size, status.st_mtime_ns))
-    return found
+            states.append((str(path), status.st_size, status.st_mtime_ns))
+    return states

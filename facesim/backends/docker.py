@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cluster.containers.engine import EngineError, capacity
 from cluster.containers.job import ContainerJob
@@ -20,7 +19,7 @@ from facesim.backends.training_job import Site, TrainingJob, job_name, training_
 from facesim.metrics.files import SampleWriter
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, FaultDone, NodeEnded, StateEntered, event_of
+from facesim.runs.events import Event, FaultDone, MachineDivided, NodeEnded, StateEntered, event_of
 from facesim.runs.states import Outcome
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
@@ -92,28 +91,28 @@ class DockerExecution:
         self.stop, self.kill = self._job.stop, self._job.kill
         self.interrupt, self.kill_host = self._job.interrupt, self._job.kill_host
 
-    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
-        yield {"event": "emulation", **self._emulation.facts()}
-        for event in self._job.events(tick_s):
-            if event is None:
+    def events(self, tick_s: float) -> Iterator[Event | None]:
+        yield MachineDivided(**self._emulation.facts())
+        for message in self._job.events(tick_s):
+            if message is None:
                 yield None
-            elif event["event"] == "log":
-                reported = self._followed.printed(event["host"], event["line"], event["time_unix_s"])
+            elif message["event"] == "log":
+                reported = self._followed.printed(message["host"], message["line"], message["time_unix_s"])
                 if isinstance(reported, FaultDone) and reported.kind == "interrupt":
                     self._job.interrupt(reported.notice_s, reported.for_s or 0.0)
                 if reported:
                     yield reported
-            elif event["event"] == "stats":
-                self._record(**event)
-            elif event["event"] == "state":
-                yield from self._followed.entered(StateEntered.model_validate(event))
-            elif event["event"] == "node_ended":
-                details = NodeEnded.model_validate(event).details()
+            elif message["event"] == "stats":
+                self._record(**message)
+            elif isinstance(event := event_of(message), StateEntered):
+                yield from self._followed.entered(event)
+            elif isinstance(event, NodeEnded):
+                details = event.details()
                 outcome, reason = Outcome(details.pop("outcome")), details.pop("reason", None)
                 missing = self._collect_results() or self._followed.missing_outcome(outcome)
-                yield from self._followed.ended(outcome, missing, reason, time_unix_s=event["time_unix_s"], **details)
+                yield from self._followed.ended(outcome, missing, reason, time_unix_s=event.time_unix_s, **details)
             else:
-                yield event_of(event)
+                yield event
 
     def close(self) -> None:
         self._job.close()

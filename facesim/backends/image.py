@@ -159,10 +159,10 @@ def _python_of(client: DockerClient, base: str) -> tuple[str, str]:
                 f"the base image {base} is not here and cannot be pulled: {error.explanation}; name another with --base"
             ) from None
     try:
-        said = client.containers.run(base, entrypoint=["python3", "-c", look], command=[], remove=True)
+        output = client.containers.run(base, entrypoint=["python3", "-c", look], command=[], remove=True)
     except (APIError, ContainerError) as error:
         raise InputError(f"the base image {base} cannot be used, it must have python3: {error}") from None
-    python, architecture = said.decode().split()
+    python, architecture = output.decode().split()
     if not (3, 10) <= tuple(map(int, python.split("."))) <= (3, 13):
         raise InputError(f"the base image {base} has Python {python}; facesim needs 3.10 to 3.13")
     return python, architecture

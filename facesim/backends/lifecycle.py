@@ -93,7 +93,7 @@ class LifeCycle:
         self._max_run_s = math.inf if max_run_s is None else max_run_s
         self._max_wait_s = math.inf if max_wait_s is None else max_wait_s
         self._attempt: Execution | None = None
-        self._told: str | None = None  # what the user said: "stop", or "kill"
+        self._asked_to: str | None = None  # by the user: "stop", or "kill"
         self._bell = _Bell()
         self._state: RunState | None = None
         self._launched_s = self._ran_s = 0.0
@@ -119,13 +119,13 @@ class LifeCycle:
         yield ended
 
     def stop(self) -> None:
-        self._told = self._told or "stop"
+        self._asked_to = self._ending or "stop"
         self._bell.ring()
         if self._attempt:
             self._attempt.stop()
 
     def kill(self) -> None:
-        self._told = "kill"
+        self._asked_to = "kill"
         self._bell.ring()
         if self._attempt:
             self._attempt.kill()
@@ -138,13 +138,13 @@ class LifeCycle:
     def _wait_until(self, moment_s: float, tick_s: float) -> Iterator[None]:
         """Wait for capacity, or until there is no sense in it any more."""
         until_s = min(moment_s, self._launched_s + self._max_wait_s)
-        while not self._told and (left_s := until_s - time.monotonic()) > 0:
+        while not self._asked_to and (left_s := until_s - time.monotonic()) > 0:
             self._bell.wait(min(left_s, tick_s))
             yield None
 
     def _end_of_waiting(self) -> Outcome | None:
         """How the run ends before it has capacity; None if it does not."""
-        if self._told:
+        if self._asked_to:
             return Outcome.STOPPED
         over = time.monotonic() >= self._launched_s + self._max_wait_s
         return Outcome.MAX_WAIT_TIME_EXCEEDED if over else None
@@ -153,13 +153,13 @@ class LifeCycle:
         """Submit, and follow to the end; return the event that ends the run, None if the attempt was interrupted."""
         yield from self._enter(RunState.STARTING)
         self._attempt = attempt = self._submit()
-        if self._told:  # meanwhile
-            (attempt.kill if self._told == "kill" else attempt.stop)()
+        if self._asked_to:  # meanwhile
+            (attempt.kill if self._asked_to == "kill" else attempt.stop)()
         began_s = shown_s = time.monotonic()
         ending, kill_s = None, math.inf  # why the attempt is being ended from here, and when its notice has passed
         last: NodeEnded | None = None
-        for told in attempt.events(min(tick_s, _PRECISION_S)):
-            now_s, event = time.monotonic(), None if told is None else event_of(told)
+        for message in attempt.events(min(tick_s, _PRECISION_S)):
+            now_s, event = time.monotonic(), None if message is None else event_of(message)
             if isinstance(event, NodeEnded):
                 last = event
                 continue
@@ -183,7 +183,7 @@ class LifeCycle:
         assert last is not None, "an execution's last event says how it ended"
         if last.outcome is Outcome.COMPLETED or ending is None:
             return last
-        if self._told:
+        if self._asked_to:
             return last.model_copy(update={"outcome": Outcome.STOPPED})
         if ending == _INTERRUPTED:
             yield from self._enter(RunState.INTERRUPTED)
@@ -202,7 +202,7 @@ class LifeCycle:
 
     def _due(self, now_s: float, began_s: float, reclaimed_s: float) -> str | None:
         """Why the attempt has to be ended now; None if it has not. Nothing interrupts work that is done or draining."""
-        if self._told or self._state in (RunState.UPLOADING, RunState.STOPPING):
+        if self._asked_to or self._state in (RunState.UPLOADING, RunState.STOPPING):
             return None
         due_s, why = min(
             (reclaimed_s, _INTERRUPTED),

@@ -60,14 +60,14 @@ def runs_of(folder: Path, backend: str | None = None) -> tuple[list[Status], lis
         InputError: there is no such folder.
     """
     try:
-        found = find_runs([folder])
+        runs = find_runs([folder])
     except InputError:
         if not folder.is_dir():
             raise
         return [], []  # it holds none
     known: list[Status] = []
     damaged: list[str] = []
-    for run in found:
+    for run in runs:
         try:
             spec = run.job().backend
             if backend in (None, spec.name):

@@ -227,14 +227,14 @@ def _takes_key(job: Job) -> bool:
     Raises:
         InputError: some have, and others have not: one request cannot be right for both.
     """
-    own = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
-    if len(set(own.values())) > 1:
-        with_disk = next(kind for kind, has in own.items() if has)
+    disks = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
+    if len(set(disks.values())) > 1:
+        with_disk = next(kind for kind, has in disks.items() if has)
         raise InputError(
-            f"--kms-key cannot encrypt the volumes of {' and '.join(own)} together: {with_disk} has a disk of its own, "
-            "for which SageMaker takes no key; give both groups instance types with such disks, or neither"
+            f"--kms-key cannot encrypt the volumes of {' and '.join(disks)} together: {with_disk} has a disk of its "
+            "own, for which SageMaker takes no key; give both groups instance types with such disks, or neither"
         )
-    return not all(own.values())
+    return not all(disks.values())
 
 
 def _resources(job: Job, folders: Iterable[Path]) -> dict[str, Any]:

@@ -8,23 +8,20 @@ whole seconds and of the wall clock: the number of instances multiplies the pric
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from facesim.billing.catalogue import assumed_spot_discount, instance
 from facesim.billing.cost import spot_savings_percent
+from facesim.runs.events import Billed, Event, Restored, StateEntered, Submitted
+from facesim.runs.states import RunState
 
 if TYPE_CHECKING:
     from facesim.spec.spot import Spot
 
 #: States in which a job has no instances yet, or none any more.
-UNBILLED = frozenset({"Starting", "Pending", "Interrupted"})
-
-TERMINAL = frozenset({"Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"})
-
-INTERRUPTED = "Interrupted"
+UNBILLED = frozenset({RunState.STARTING, RunState.INTERRUPTED})
 
 Groups = Sequence[tuple[str, int]]
 
@@ -33,7 +30,7 @@ Groups = Sequence[tuple[str, int]]
 class Transition:
     """A state and when it was, in seconds since 1970."""
 
-    state: str
+    state: RunState
     begin_unix_s: float
     end_unix_s: float
 
@@ -152,7 +149,7 @@ class Bill:
 
     @property
     def interruptions(self) -> int:
-        return sum(each.state == INTERRUPTED for each in self.transitions)
+        return sum(each.state is RunState.INTERRUPTED for each in self.transitions)
 
     @property
     def lost_work_s(self) -> float:
@@ -220,26 +217,25 @@ class Bill:
         }
 
 
-def make_bill(events: Iterable[dict[str, Any]], groups: Groups, discount: float | None = None) -> Bill:
-    """The bill of a run that left `events`, in order: `state` events, and `restored` ones with the `lost_s` of each;
-    where AWS itself told its times, `billed` ones.
+def make_bill(events: Iterable[Event], groups: Groups, discount: float | None = None) -> Bill:
+    """The bill of a run that left `events`, in order. Where AWS reported its times, as `Billed`, these are billed.
 
     A run that was submitted again after its end has a bill over all its lives; between them it had nothing. A
-    `submitted` event tells with what `groups` and `discount` that life was; where it does not, the arguments do.
+    `Submitted` event says with what `groups` and `discount` that life was; where it does not, the arguments do.
 
     Raises:
         InputError: an instance type is not in the catalogue.
     """
-    lives: list[list[dict[str, Any]]] = [[]]
+    lives: list[list[Event]] = [[]]
     for event in events:
-        if event["event"] == "submitted" and lives[-1]:
+        if isinstance(event, Submitted) and lives[-1]:
             lives.append([])
         lives[-1].append(event)
     return Bill(tuple(_life(life, groups, discount) for life in lives))
 
 
 def submitted(groups: Groups, spot: Spot | None) -> dict[str, Any]:
-    """What the event `submitted` tells of a life for its bill: another life may have other instances."""
+    """What the event `Submitted` holds for the bill of a life: another life may have other instances."""
     return {"groups": [[name, count] for name, count in groups], "discount": spot and discount_of(spot)}
 
 
@@ -248,44 +244,46 @@ def discount_of(spot: Spot | None) -> float:
     return assumed_spot_discount() if spot is None or spot.discount is None else spot.discount
 
 
-def _life(events: list[dict[str, Any]], groups: Groups, discount: float | None) -> Life:
-    if events and events[0]["event"] == "submitted" and events[0].get("groups") is not None:
-        groups, discount = events[0]["groups"], events[0].get("discount")  # without a discount: on demand
-    billed = [event for event in events if event["event"] == "billed"]
+def _life(events: list[Event], groups: Groups, discount: float | None) -> Life:
+    if events and isinstance(events[0], Submitted) and events[0].groups is not None:
+        groups, discount = events[0].groups, events[0].discount  # without a discount: on demand
+    billed = [event for event in events if isinstance(event, Billed)]
     return Life(
         tuple(_transitions(events)),
         tuple((instance(name).name, count) for name, count in groups),
         discount,
-        float(sum(event["lost_s"] for event in events if event["event"] == "restored")),
+        float(sum(event.lost_s for event in events if isinstance(event, Restored))),
         _restart_s(events),
-        (sum(each["training_s"] for each in billed), sum(each["billable_s"] for each in billed)) if billed else None,
+        (_whole(sum(each.training_s for each in billed)), _whole(sum(each.billable_s for each in billed)))
+        if billed
+        else None,
     )
 
 
-def _transitions(life: list[dict[str, Any]]) -> Iterator[Transition]:
+def _transitions(life: list[Event]) -> Iterator[Transition]:
     """Each state until the next; the last, if nothing says that it ended, until the last event."""
-    states = [(event["state"], event["time_unix_s"]) for event in life if event["event"] == "state"]
-    states += [("", event["time_unix_s"]) for event in life[-1:]]
-    begin_s = states[0][1] if states else 0.0
-    for (state, _), (_, until_s) in itertools.pairwise(states):
+    entered = [event for event in life if isinstance(event, StateEntered)]
+    ends_s = [event.time_unix_s for event in [*entered[1:], *life[-1:]]]
+    begin_s = entered[0].time_unix_s if entered else 0.0
+    for event, until_s in zip(entered, ends_s):
         # Two processes tell the time: a state that seems to end before it began takes no time.
         end_s = max(begin_s, until_s)
-        if state not in TERMINAL:
-            yield Transition(state, begin_s, end_s)
+        if not event.state.terminal:
+            yield Transition(event.state, begin_s, end_s)
         begin_s = end_s
 
 
-def _restart_s(life: list[dict[str, Any]]) -> float:
+def _restart_s(life: list[Event]) -> float:
     """Seconds from having instances again until training went on, over all interruptions."""
     total_s, interrupted, since_s = 0.0, False, None
     for event in life:
-        state = event["state"] if event["event"] == "state" else None
-        if state == INTERRUPTED:
-            interrupted, since_s = True, None
-        elif interrupted and state is not None and state not in UNBILLED and since_s is None:
-            since_s = event["time_unix_s"]
-        elif since_s is not None and event["event"] == "restored":
-            total_s += max(0.0, event["time_unix_s"] - since_s)
+        if isinstance(event, StateEntered):
+            if event.state is RunState.INTERRUPTED:
+                interrupted, since_s = True, None
+            elif interrupted and event.state not in UNBILLED and since_s is None:
+                since_s = event.time_unix_s
+        elif since_s is not None and isinstance(event, Restored):
+            total_s += max(0.0, event.time_unix_s - since_s)
             interrupted, since_s = False, None
     return total_s
 

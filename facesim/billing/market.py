@@ -174,24 +174,24 @@ def _from_rate(per_hour: float) -> Callable[[random.Random], float]:
     return lambda rng: exponential(rng, 1 / per_hour) if per_hour else math.inf
 
 
-def _from_lifetimes(told: str) -> Callable[[random.Random], float]:
+def _from_lifetimes(text: str) -> Callable[[random.Random], float]:
     """From `weibull:SHAPE,SCALE_HOURS`, or a file of lifetimes in hours, each as likely as the others.
 
     The file is a CSV with a column `hours` or nothing but one column, a JSON list of hours, or JSON with a list `rows`
     of objects with `hours`.
     """
-    if told.startswith(_WEIBULL):
+    if text.startswith(_WEIBULL):
         try:
-            shape, scale_h = (float(part) for part in told.removeprefix(_WEIBULL).split(","))
+            shape, scale_h = (float(part) for part in text.removeprefix(_WEIBULL).split(","))
             if not (0 < shape < math.inf and 0 < scale_h < math.inf):
                 raise ValueError
         except ValueError:
             raise InputError(
-                f"--spot-lifetimes {told!r} is not allowed: weibull:SHAPE,SCALE_HOURS takes two positive numbers, such "
+                f"--spot-lifetimes {text!r} is not allowed: weibull:SHAPE,SCALE_HOURS takes two positive numbers, such "
                 "as weibull:0.9,4"
             ) from None
         return lambda rng: weibull(rng, shape, scale_h)
-    hours = _read_hours(Path(told))
+    hours = _read_hours(Path(text))
     return lambda rng: hours[int(rng.random() * len(hours))]
 
 

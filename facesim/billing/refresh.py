@@ -41,8 +41,8 @@ def refresh(region: str, progress: Callable[[int], None] = lambda products: None
     """
     prices = _prices(_products(region, progress))
     known = instances()
-    found = {name: prices[name].pop() for name in known if len(prices.get(name, ())) == 1}
-    if not found:
+    unambiguous = {name: prices[name].pop() for name in known if len(prices.get(name, ())) == 1}
+    if not unambiguous:
         raise InputError(
             f"AWS' Pricing API lists no training price for --region {region!r} of an instance type that facesim knows; "
             f"regions with SageMaker are {', '.join(_regions())}"
@@ -52,10 +52,10 @@ def refresh(region: str, progress: Callable[[int], None] = lambda products: None
         "region": region,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "source": SOURCE,
-        "usd_per_hour": found,
+        "usd_per_hour": unambiguous,
     }
     _write(file, content)
-    return Refreshed(file, found, tuple(name for name in known if name not in found))
+    return Refreshed(file, unambiguous, tuple(name for name in known if name not in unambiguous))
 
 
 def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str, Any]]:
@@ -93,9 +93,9 @@ def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str
             "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from None
     except ClientError as error:
-        told = error.response["Error"]
+        response = error.response["Error"]
         raise PricesUnavailable(
-            f"AWS' Pricing API refused: {told['Code']}: {told['Message']}; the credentials need the permission "
+            f"AWS' Pricing API refused: {response['Code']}: {response['Message']}; the credentials need the permission "
             "pricing:GetProducts. The prices are as they were"
         ) from None
     except BotoCoreError as error:

@@ -152,10 +152,10 @@ class _CompareByDefault(Group):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        found = super().shell_complete(ctx, incomplete)
+        items = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("-"):
-            found += study.compare.shell_complete(click.Context(study.compare, parent=ctx), incomplete)
-        return found
+            items += study.compare.shell_complete(click.Context(study.compare, parent=ctx), incomplete)
+        return items
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in self.sections.items():

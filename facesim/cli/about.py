@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-import psutil
 
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
@@ -21,6 +20,8 @@ from facesim.spec.recipes import RECIPES
 def models(image_size: int, head: str, identities: int, batch: int, as_json: bool) -> None:
     """List the networks and heads: parameters, operations an image, memory that the classifier takes in training."""
     hush_tensorflow()
+    import psutil
+
     from facesim.models.size import size
 
     sizes = {
@@ -31,17 +32,17 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
         echo_json(sizes)
         return
     echo(f"{'--model':17}{'parameters':>14}{'MFLOPs':>10}{'head, MB':>10}")
-    for name, own in sizes.items():
-        figures = f"{own['parameters']:14,}{own['flops'] / 1e6:10,.0f}{own['head_bytes'] / 1e6:10,.1f}"
+    for name, needs in sizes.items():
+        figures = f"{needs['parameters']:14,}{needs['flops'] / 1e6:10,.0f}{needs['head_bytes'] / 1e6:10,.1f}"
         echo(f"{name:17}{figures}  {MODELS[name].summary}")
     echo(
         f"\n{image_size}x{image_size} pixels, {identities:,} identities, {head} head, batch {batch}. FLOPs: an image's"
     )
     echo("forward pass. Head: its parameters, gradient and Adam's moments, and a batch's logits, in training.\n")
     memory = psutil.virtual_memory().total
-    if large := [name for name, own in sizes.items() if own["head_bytes"] > memory]:
-        told = f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n"
-        echo(click.style(told, fg="red"))
+    if large := [name for name, needs in sizes.items() if needs["head_bytes"] > memory]:
+        warning = f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n"
+        echo(click.style(warning, fg="red"))
     for name, about in HEADS.available():
         echo(f"--head {name:10}{about.summary}")
 

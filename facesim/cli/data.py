@@ -55,7 +55,7 @@ def render(out: Path, **options: Any) -> None:
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
-    """Say what the data set SOURCE holds: identities, images of each, unreadable files, suspected duplicates."""
+    """Describe the data set SOURCE: identities, images of each, unreadable files, suspected duplicates."""
     from dataclasses import asdict
 
     from facesim.data import describe as describe_data
@@ -67,42 +67,45 @@ def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
     held_out, seed = job.experiment.held_out, job.experiment.seed
     prepared = prepare_data(job, lambda *_: None)
     if len(prepared.labels) < _MANY:
-        found = describe_data(prepared, held_out, seed, near)
+        description = describe_data(prepared, held_out, seed, near)
     else:
         with click.progressbar(length=len(prepared.labels), label="looking for duplicates", file=sys.stderr) as bar:
-            found = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
+            description = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
     sizes = original_sizes(source, job.experiment.image_size)
     if as_json:
-        echo_json({**asdict(found), "original_sizes": sizes and asdict(sizes)})
+        echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes)})
         return
-    for line in _description(found, sizes):
+    for line in _description(description, sizes):
         echo(line)
 
 
-def _description(found: Description, sizes: Sizes | None) -> list[str]:
-    per_identity = f"{found.images_per_identity_min} to {found.images_per_identity_max}"
-    height, width, channels = found.image_shape
+def _description(description: Description, sizes: Sizes | None) -> list[str]:
+    per_identity = f"{description.images_per_identity_min} to {description.images_per_identity_max}"
+    height, width, channels = description.image_shape
     facts = {
-        "name": found.name,
-        "identities": f"{found.identities:,}",
-        "images": f"{found.images:,}",
-        "images of an identity": f"{per_identity}, median {found.images_per_identity_median:g}",
+        "name": description.name,
+        "identities": f"{description.identities:,}",
+        "images": f"{description.images:,}",
+        "images of an identity": f"{per_identity}, median {description.images_per_identity_median:g}",
         "the files' own size": "not files of images" if sizes is None else _sizes(sizes),
         "prepared as": f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}",
-        "groups": ", ".join(f"{group} {count}" for group, count in found.identities_of_group.items()) or "none named",
-        "exact duplicates": f"{found.duplicate_images:,}",
-        "pairs that look the same": f"{found.near_duplicate_pairs:,}",
-        "  trained on and tested": f"{found.near_duplicate_pairs_across_split:,}",
-        "  of two identities": f"{found.near_duplicate_pairs_across_identities:,}",
-        "unreadable files": f"{len(found.bad_files):,}",
-        "not used": "nothing is left out" if not found.unused else f"for {_reasons(len(found.unused))}, see below",
-        "sha256": found.sha256,
+        "groups": ", ".join(f"{group} {count}" for group, count in description.identities_of_group.items())
+        or "none named",
+        "exact duplicates": f"{description.duplicate_images:,}",
+        "pairs that look the same": f"{description.near_duplicate_pairs:,}",
+        "  trained on and tested": f"{description.near_duplicate_pairs_across_split:,}",
+        "  of two identities": f"{description.near_duplicate_pairs_across_identities:,}",
+        "unreadable files": f"{len(description.bad_files):,}",
+        "not used": "nothing is left out"
+        if not description.unused
+        else f"for {_reasons(len(description.unused))}, see below",
+        "sha256": description.sha256,
     }
     lines = [f"{name:26}{value}" for name, value in facts.items()]
-    lines += [f"note: {note}" for note in found.notes]
-    lines += [f"not used: {one}" for one in found.unused]
-    lines += [f"unreadable: {bad.path}: {bad.reason}" for bad in found.bad_files[:_SHOWN]]
-    for pair in found.suspects[:_SHOWN]:
+    lines += [f"note: {note}" for note in description.notes]
+    lines += [f"not used: {one}" for one in description.unused]
+    lines += [f"unreadable: {bad.path}: {bad.reason}" for bad in description.bad_files[:_SHOWN]]
+    for pair in description.suspects[:_SHOWN]:
         names = (pair.first_identity, pair.second_identity)
         remarks = [
             "identical" if pair.identical else f"distance {pair.distance:.3f}",
@@ -110,7 +113,7 @@ def _description(found: Description, sizes: Sizes | None) -> list[str]:
             *([f"one labelled {names[0]}, the other {names[1]}"] if pair.across_identities else []),
         ]
         lines.append(f"look the same: {pair.first} and {pair.second} ({', '.join(remarks)})")
-    if max(len(found.suspects), len(found.bad_files)) > _SHOWN:
+    if max(len(description.suspects), len(description.bad_files)) > _SHOWN:
         lines.append(f"of each the first {_SHOWN} are shown; more with --json")
     return lines
 
@@ -121,7 +124,7 @@ def _reasons(count: int) -> str:
 
 def _sizes(sizes: Sizes) -> str:
     (narrow, width, wide), (low, height, high) = sizes.width, sizes.height
-    told = f"{width:g} x {height:g} pixels"
+    text = f"{width:g} x {height:g} pixels"
     if (narrow, low) != (wide, high):
-        told = f"{narrow} x {low} to {wide} x {high} pixels, median {width:g} x {height:g}"
-    return told + (f"; {sizes.scaled_up:,} are scaled up" if sizes.scaled_up else "")
+        text = f"{narrow} x {low} to {wide} x {high} pixels, median {width:g} x {height:g}"
+    return text + (f"; {sizes.scaled_up:,} are scaled up" if sizes.scaled_up else "")

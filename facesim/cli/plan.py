@@ -97,7 +97,7 @@ class _Counts(click.types.IntParamType):
 )
 @own("--instances", type=FILE, group="Cost and spot",
      help="TOML file of instance types and prices of your own")  # fmt: skip
-@own("--runs", type=FILE, default=Path("runs"), show_default=True, help="folder of runs, which tell accuracies")
+@own("--runs", type=FILE, default=Path("runs"), show_default=True, help="folder of runs whose accuracies are used")
 @own(
     "--explain",
     metavar="SHAPE",

@@ -50,16 +50,16 @@ def refresh(region: str, as_json: bool) -> None:
         if not as_json:
             echo(f"prices of {region}: {products} products read", err=True)
 
-    found = fetch(region, progress)
+    refreshed = fetch(region, progress)
     if as_json:
         content = {
-            "file": str(found.file),
+            "file": str(refreshed.file),
             "region": region,
-            "usd_per_hour": found.usd_per_hour,
-            "missing": found.missing,
+            "usd_per_hour": refreshed.usd_per_hour,
+            "missing": refreshed.missing,
         }
         echo_json(content)
         return
-    echo(f"{len(found.usd_per_hour)} prices of {region}, verified today: {found.file}")
-    if found.missing:
-        echo(f"AWS gives no one price there for {', '.join(found.missing)}: these stay as they were")
+    echo(f"{len(refreshed.usd_per_hour)} prices of {region}, verified today: {refreshed.file}")
+    if refreshed.missing:
+        echo(f"AWS gives no one price there for {', '.join(refreshed.missing)}: these stay as they were")

@@ -32,12 +32,12 @@ def profile(fresh: bool, as_json: bool, **options: Any) -> None:
 
     watcher = make_watcher(console(), quiet=as_json)
     try:
-        found, file = profile_of(make_job(**options), fresh=fresh, watcher=watcher)
+        measured, file = profile_of(make_job(**options), fresh=fresh, watcher=watcher)
     finally:
         watcher.close()
     if as_json:
-        echo_json(found.model_dump(mode="json"))
+        echo_json(measured.model_dump(mode="json"))
         return
-    for line in lines_of(found):
+    for line in lines_of(measured):
         echo(line)
     echo(f"kept in {file}")

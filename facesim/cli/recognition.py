@@ -38,7 +38,7 @@ def _notice(text: str) -> None:
 @click.argument("source", metavar="[DATA]", required=False)
 @click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
 @click.option("--far", type=Number(0, 1), multiple=True,
-              help="false accept rate at which to tell the true accept rate; repeatable")  # fmt: skip
+              help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),
               help="CSV of label,group, for error rates by group  [default: the data's own groups]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -50,46 +50,49 @@ def evaluate(
     groups: Path | None,
     as_json: bool,
 ) -> None:
-    """Say how well the model of RUN recognises: closed set, identification, verification, and by group of people.
+    """Report how well the model of RUN recognises: closed set, identification, verification, and by group of people.
 
     Without DATA on the run's own held-out images. With DATA (as --data of compare) on those people, by their embeddings
     alone: let them be people whom the model was not trained on.
     """
-    found = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups)
+    evaluation = _recognizer(run_directory).evaluate(source, pairs=pairs, fars=far or None, groups=groups)
     if as_json:
-        echo_json(found)
+        echo_json(evaluation)
         return
-    echo("\n".join(_evaluation(found)))
+    echo("\n".join(_evaluation(evaluation)))
 
 
-def _evaluation(found: dict[str, Any]) -> list[str]:
-    lines = [f"{found['data']}{', people seen in training' if found.get('identities_seen_in_training') else ''}"]
-    if own := found.get("closed_set"):
+def _evaluation(evaluation: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{evaluation['data']}{', people seen in training' if evaluation.get('identities_seen_in_training') else ''}"
+    ]
+    if scores := evaluation.get("closed_set"):
         lines.append(
-            f"closed set       {own['accuracy']:7.1%}  of {own['examples']} held-out images, "
-            f"balanced {own['balanced_accuracy']:.1%}"
+            f"closed set       {scores['accuracy']:7.1%}  of {scores['examples']} held-out images, "
+            f"balanced {scores['balanced_accuracy']:.1%}"
         )
-    if own := found.get("identification"):
-        cmc = own["cmc"]
+    if scores := evaluation.get("identification"):
+        cmc = scores["cmc"]
         ranks = ", ".join(f"rank {rank} {cmc[rank - 1]:.1%}" for rank in (5, 10) if rank < len(cmc))
         lines.append(
-            f"identification   {own['rank_1']:7.1%}  of {own['probes']} probes among {own['gallery_identities']} people"
-            + (f"; {ranks}" if ranks else "")
+            f"identification   {scores['rank_1']:7.1%}  of {scores['probes']} probes among "
+            f"{scores['gallery_identities']} people" + (f"; {ranks}" if ranks else "")
         )
-    own = found["verification"]
+    scores = evaluation["verification"]
     lines.append(
-        f"verification     {own['accuracy']:7.1%}  ± {own['accuracy_se']:.1%} (standard error, {own['folds']} folds); "
-        f"AUC {own['auc']:.4f} ({own['auc_low']:.2f} to {own['auc_high']:.2f}), EER {own['eer']:.1%}, "
-        f"threshold {own['threshold']:.3f}"
+        f"verification     {scores['accuracy']:7.1%}  ± {scores['accuracy_se']:.1%} (standard error, "
+        f"{scores['folds']} folds); AUC {scores['auc']:.4f} ({scores['auc_low']:.2f} to {scores['auc_high']:.2f}), "
+        f"EER {scores['eer']:.1%}, "
+        f"threshold {scores['threshold']:.3f}"
     )
-    lines.append(f"                 {own['genuine_pairs']} genuine and {own['impostor_pairs']} impostor pairs")
-    lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in own["tar_at_far"].items()]
-    if by_group := found.get("groups"):
-        from facesim.recognition.groups import told
+    lines.append(f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs")
+    lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in scores["tar_at_far"].items()]
+    if by_group := evaluation.get("groups"):
+        from facesim.recognition.groups import in_words
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
-            lines += [f"  {rate['group']:20}{told(rate)}" for rate in rates]
+            lines += [f"  {rate['group']:20}{in_words(rate)}" for rate in rates]
         lines += [by_group["warning"]] if by_group["warning"] else []
     return lines
 
@@ -127,7 +130,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def verify(run_directory: Path, first: Path, second: Path, threshold: float | None, as_json: bool) -> None:
-    """Say whether the images A and B show the same person, by the model of RUN.
+    """Decide whether the images A and B show the same person, by the model of RUN.
 
     Without --threshold by the one of the newest `facesim evaluate RUN` on people whom the model was not trained on, or
     else of the newest. There is no answer where the model was not found to tell people apart.
@@ -146,9 +149,9 @@ def verify(run_directory: Path, first: Path, second: Path, threshold: float | No
 @click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_json: bool) -> None:
-    """Say who of the GALLERY, a folder for each person, each PROBE image shows, by the model of RUN.
+    """Name the person of the GALLERY, a folder for each person, that each PROBE image shows, by the model of RUN.
 
-    How often it is right is told from `facesim evaluate RUN`, as for `verify`.
+    How often it is right is taken from `facesim evaluate RUN`, as for `verify`.
     """
     from facesim.recognition.recognizer import Gallery, image_files
 
@@ -158,9 +161,9 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
         echo_json([answer.to_json() for answer in answers])
         return
     for answer in answers:
-        told = ", ".join(f"{name} {similarity:.3f}" for name, similarity in answer.likest)
+        people = ", ".join(f"{name} {similarity:.3f}" for name, similarity in answer.likest)
         stranger = "; less than the threshold, so perhaps none of them" if answer.like_enough is False else ""
-        echo(f"{answer.probe}: {told}{stranger}")
+        echo(f"{answer.probe}: {people}{stranger}")
     why_not, notes = answers[0].cannot_tell, answers[0].notes  # the same for all
     echo("\n  ".join([f"cannot tell: {why_not}" if why_not else "how far to rely on that:", *notes]))
 

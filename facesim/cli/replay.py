@@ -72,37 +72,43 @@ def replay(
             console().print(f"replaying {strategy}, seed {seed}", highlight=False)
 
     with signals_interrupt(), tempfile.TemporaryDirectory(prefix="facesim-replay-") as folder:
-        found = forecast_accuracy(
+        forecast = forecast_accuracy(
             job, profile, Path(folder), inputs, seeds=seeds, replayed_epochs=replayed_epochs, began=began
         )
-    reached_s = None if target is None else _time_to_s(found, target, job, profile)
+    reached_s = None if target is None else _time_to_s(forecast, target, job, profile)
     if as_json:
-        rows = {name: getattr(found, name).tolist() for name in ("mean", "low", "high")}
-        facts = {"seeds": found.seeds, "replayed_epochs": found.replayed_epochs, "extrapolated": found.extrapolated}
-        reached = {"epochs_to_accuracy": target and found.epochs_to(target), "time_to_accuracy_s": reached_s}
+        rows = {name: getattr(forecast, name).tolist() for name in ("mean", "low", "high")}
+        facts = {
+            "seeds": forecast.seeds,
+            "replayed_epochs": forecast.replayed_epochs,
+            "extrapolated": forecast.extrapolated,
+        }
+        reached = {"epochs_to_accuracy": target and forecast.epochs_to(target), "time_to_accuracy_s": reached_s}
         echo_json({"measurement": "forecast", "held_out_accuracy": rows, **facts, **(reached if target else {})})
         return
-    _print(found)
+    _print(forecast)
     if target is not None:
-        when = "not within these epochs" if reached_s is None else f"after {found.epochs_to(target)} epochs"
+        when = "not within these epochs" if reached_s is None else f"after {forecast.epochs_to(target)} epochs"
         after = "" if reached_s is None else f", {reached_s:.0f} s from the submission"
         echo(f"{100 * target:.4g} % is reached {when}{after} (forecast)")
 
 
-def _time_to_s(found: AccuracyForecast, target: float, job: Job, profile: Profile) -> float | None:
+def _time_to_s(forecast: AccuracyForecast, target: float, job: Job, profile: Profile) -> float | None:
     """From the forecast's epochs and seconds: statistical times hardware efficiency."""
     from facesim.planning.jobs import forecast_of
 
     phases = forecast_of(job, profile)[0].phases
     epoch_s = (phases.training_s + phases.evaluation_s) / job.experiment.epochs
-    return found.time_to_s(target, epoch_s, phases.waiting_s + phases.download_s + phases.start_s)
+    return forecast.time_to_s(target, epoch_s, phases.waiting_s + phases.download_s + phases.start_s)
 
 
-def _print(found: AccuracyForecast) -> None:
-    count = len(found.mean)
-    shown = sorted({*range(0, count, max(1, count // 10)), found.replayed_epochs - 1, count - 1})
-    echo(f"\nforecast of held-out accuracy, {found.seeds} seed{'s' * (found.seeds > 1)}, 80 % interval for a run")
+def _print(forecast: AccuracyForecast) -> None:
+    count = len(forecast.mean)
+    shown = sorted({*range(0, count, max(1, count // 10)), forecast.replayed_epochs - 1, count - 1})
+    echo(f"\nforecast of held-out accuracy, {forecast.seeds} seed{'s' * (forecast.seeds > 1)}, 80 % interval for a run")
     for place in shown:
-        mark = "  extrapolated" if place >= found.replayed_epochs else ""
-        interval = f"  {100 * found.low[place]:5.1f} to {100 * found.high[place]:.1f} %" if found.seeds > 1 else ""
-        echo(f"  epoch {place + 1:4}  {100 * found.mean[place]:5.1f} %{interval}{mark}")
+        mark = "  extrapolated" if place >= forecast.replayed_epochs else ""
+        interval = (
+            f"  {100 * forecast.low[place]:5.1f} to {100 * forecast.high[place]:.1f} %" if forecast.seeds > 1 else ""
+        )
+        echo(f"  epoch {place + 1:4}  {100 * forecast.mean[place]:5.1f} %{interval}{mark}")

@@ -123,7 +123,7 @@ def _print_table(known: list[Status]) -> None:
 @_region
 @_json
 def status(named: str | None, region: str | None, as_json: bool) -> None:
-    """Show how a run is: its state, how far it is, who runs it.
+    """Show the state of a run, how far it is and which process runs it.
 
     RUN is a run directory, or the name of a training job at AWS; without it, the newest of facesim's jobs there.
     """
@@ -192,7 +192,7 @@ def logs(named: str, source: str | None, follow: bool, region: str | None, as_js
 def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     """Follow a run that another command started, to its end, and report on it.
 
-    RUN is a run directory, or the name of a training job at AWS, whose results are then brought home. Ctrl-C ends the
+    RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded. Ctrl-C ends the
     following of a run on this machine; at AWS it does what --on-interrupt of the run says.
     """
     from facesim import api
@@ -212,7 +212,7 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
 @_region
 @_json
 def cancel(named: str, region: str | None, as_json: bool) -> None:
-    """Have a run saved and ended, as Ctrl-C does where it runs. Harmless when repeated.
+    """Save and end a run, as Ctrl-C does where it runs. Harmless when repeated.
 
     RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more.
     """

@@ -90,7 +90,7 @@ baselines_option = own("--baselines/--no-baselines", default=True, show_default=
      help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
-    """Train with one strategy (or several) and show what came of it."""
+    """Train with one strategy (or several) and show the result."""
     if resumed is None:
         return run_study(goes_on=False, **options)
     given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
@@ -105,7 +105,7 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     for name in ("seeds", "output", "dry_run", "parallel", "again"):
         if name in options:
             raise InputError(
-                f"--{name.replace('_', '-')} has no meaning with --resume, which goes on in the run's directory",
+                f"--{name.replace('_', '-')} has no meaning with --resume, which continues in the run's directory",
                 field=name,
             )
     lines = options.get("json_lines")
@@ -267,7 +267,8 @@ def report(
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
     from facesim import api
 
-    show_report(api.compare(runs, target_accuracy, margin_points), output, as_json)
+    target = None if target_accuracy is None else target_accuracy / 100
+    show_report(api.compare(runs, target, margin_points / 100), output, as_json)
 
 
 @command()

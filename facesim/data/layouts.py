@@ -16,7 +16,7 @@ from pathlib import Path
 
 from facesim.data.walk import summary_of_files, walk
 from facesim.util.errors import InputError
-from facesim.util.unused import Unused, printable, told
+from facesim.util.unused import Unused, in_words, printable
 
 _SPLITS = frozenset(
     {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"}
@@ -87,7 +87,7 @@ def look_through(root: Path) -> Found:
     root = Path(os.path.realpath(root))
     walked = walk(root)
     if not walked.images:
-        left_out = f"; not used: {told(walked.unused)}" if walked.unused else ""
+        left_out = f"; not used: {in_words(walked.unused)}" if walked.unused else ""
         raise InputError(
             f"no images in {printable(str(root))} (found {summary_of_files(root)}){left_out}. Give a folder with one "
             f"sub-folder of images an identity, or a .csv with the columns path,label."

@@ -39,7 +39,7 @@ from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
 from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Tally, Unused
-from facesim.util.unused import told as told_unused
+from facesim.util.unused import in_words as unused_in_words
 
 FORMAT_VERSION = 4
 """Raised whenever the folder's format, or the way images are decoded, changes."""
@@ -325,7 +325,7 @@ def _check_identities(
     Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
     """
     if unused:
-        source = f"{source}: not used: {told_unused(unused)}. {source}"
+        source = f"{source}: not used: {unused_in_words(unused)}. {source}"
     if kept.sum() < 2:
         left_out = f" after {np.sum(~kept)} with too few images were left out" if not kept.all() else ""
         raise InputError(

@@ -37,5 +37,5 @@ def announcement(values: dict[str, float]) -> str | None:
 
 def announced(line: str) -> dict[str, float]:
     """What a line of a log announces; nothing if it does not."""
-    found = _LINE.search(line)
-    return {name: float(value) for name, value in _VALUE.findall(found[1])} if found else {}
+    match = _LINE.search(line)
+    return {name: float(value) for name, value in _VALUE.findall(match[1])} if match else {}

@@ -50,7 +50,7 @@ class Cleared:
     planned: tuple[Planned, ...]
     notices: dict[str, list[str]]
 
-    def told(self) -> list[str]:
+    def all_notices(self) -> list[str]:
         """All notices, each once."""
         return list(dict.fromkeys(notice for notices in self.notices.values() for notice in notices))
 
@@ -70,11 +70,11 @@ def preflight(
     planned = tuple(_plan(jobs, directories, progress, problems))
     notices: dict[str, list[str]] = {}
     for name, check in CHECKS.items():
-        for found in check(planned):
-            if isinstance(found, InputError):
-                problems.append(found)
+        for finding in check(planned):
+            if isinstance(finding, InputError):
+                problems.append(finding)
             else:
-                notices.setdefault(name, []).append(found)
+                notices.setdefault(name, []).append(finding)
     if problems:
         raise together(problems)
     return Cleared(planned, notices)
@@ -163,15 +163,17 @@ def _writable(planned: Sequence[Planned]) -> Iterator[str | InputError]:
             probe(directory, _RUN_BYTES)
         except (OSError, ValueError) as error:
             full = isinstance(error, OSError) and is_full(error)
-            told = f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
-            yield InputError(no_room(directory) if full else told)
+            message = f"cannot write the run directory {directory}: {reason(error)}; choose another with --output"
+            yield InputError(no_room(directory) if full else message)
     for named in dict.fromkeys(one.job.recovery.checkpoint_dir for one in planned):
         if named is not None:
             try:
                 probe(Path(named), _CHECKPOINT_BYTES)
             except (OSError, ValueError) as error:
-                told = f"--checkpoint-dir {named} cannot be written: {reason(error)}; name a folder that can, with room"
-                yield InputError(told)
+                message = (
+                    f"--checkpoint-dir {named} cannot be written: {reason(error)}; name a folder that can, with room"
+                )
+                yield InputError(message)
 
 
 def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:

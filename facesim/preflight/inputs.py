@@ -63,12 +63,12 @@ def _with_network(job: Job, data: PreparedData) -> Inputs:
 
 def told_of_data(inputs: list[Inputs]) -> list[str]:
     """What a user should know of the data before training starts: what is not used of it, and how it was read."""
-    told: dict[str, None] = {}
-    for data in (own.data for own in inputs):
+    notices: dict[str, None] = {}
+    for data in (one.data for one in inputs):
         if data.unused:
-            told[f"{data.name}: not used: {unused.told(data.unused)}"] = None
-        told |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
-    return list(told)
+            notices[f"{data.name}: not used: {unused.in_words(data.unused)}"] = None
+        notices |= dict.fromkeys(f"{data.name}: {note}" for note in data.notes)
+    return list(notices)
 
 
 def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> PreparedData:

@@ -39,13 +39,13 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         InputError: a job's held-out images are among those that its network was trained on.
     """
     doubts: dict[str, None] = {}
-    for job, own in zip(jobs, inputs, strict=True):
+    for job, of_job in zip(jobs, inputs, strict=True):
         source = job.experiment.pretrained
         if source is None:
             continue
         seen = _seen(source)
-        _, held_out = _split(own.data, job.experiment)
-        leaked = sum(digest in seen.images for digest in image_digests(own.data, held_out))
+        _, held_out = _split(of_job.data, job.experiment)
+        leaked = sum(digest in seen.images for digest in image_digests(of_job.data, held_out))
         if leaked:
             raise InputError(
                 f"--pretrained {source} was trained on {leaked} of the {len(held_out)} images that are held out here "

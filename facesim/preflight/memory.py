@@ -66,7 +66,7 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
     Raises:
         InputError: a head cannot fit.
     """
-    told = set()
+    warned = set()
     for job, people in zip(jobs, identities, strict=True):
         kinds = head_memory(job, people)
         if not job.backend.own_hosts:
@@ -87,8 +87,8 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
                 f"{text}: it cannot fit. Use fewer people (--subset identities=N, --min-images), fewer --workers, a "
                 f"--model with a smaller embedding (facesim models), or a larger machine."
             )
-        if text not in told:
-            told.add(text)
+        if text not in warned:
+            warned.add(text)
             yield text
 
 

@@ -71,14 +71,14 @@ def keep_pretrained(experiment: Experiment, image_shape: tuple[int, int, int], c
     """
     if experiment.pretrained is None:
         return None
-    found = find_pretrained(experiment.pretrained)
-    if (found.network, found.image_shape) != (network_name(experiment.model), image_shape):
-        theirs, mine = ("x".join(map(str, shape)) for shape in (found.image_shape, image_shape))
+    kept = find_pretrained(experiment.pretrained)
+    if (kept.network, kept.image_shape) != (network_name(experiment.model), image_shape):
+        theirs, mine = ("x".join(map(str, shape)) for shape in (kept.image_shape, image_shape))
         raise InputError(
-            f"--pretrained {experiment.pretrained} is a {found.network.replace('_', '-')} for images of {theirs}, and "
+            f"--pretrained {experiment.pretrained} is a {kept.network.replace('_', '-')} for images of {theirs}, and "
             f"this would train a {experiment.model} on {mine}: give both the same --model and --image-size"
         )
-    return _kept(found.file, cache_dir / "pretrained")
+    return _kept(kept.file, cache_dir / "pretrained")
 
 
 def _kept(file: Path, folder: Path) -> Path:

@@ -17,7 +17,9 @@ from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
+from facesim.runs.events import NodeEnded, TaskFailed, event_of
 from facesim.runs.records import Load
+from facesim.runs.states import Outcome
 from facesim.spec.job import Job
 from facesim.util.errors import FacesimError
 from facesim.util.files import write_json
@@ -115,19 +117,19 @@ def follow(run: Run, plan: Plan, tick: Callable[[], None], failure: str) -> None
     """
     run.record("submitted")
     node = BACKEND.submit(run, plan)
-    outcome, why = "failed", ""
+    outcome, why = Outcome.FAILED, ""
     try:
         for event in node.events(_TICK_S):
             if event is None:
                 tick()
-            elif event["event"] == "node_ended":
-                outcome = event["outcome"]
-            elif event["event"] == "task_failed" and not why:
-                why = f"{event['task']}: {event['why']}"
+            elif isinstance(event := event_of(event), NodeEnded):
+                outcome = event.outcome
+            elif isinstance(event, TaskFailed) and not why:
+                why = f"{event.task}: {event.why}"
     finally:
         node.close()
         run.claim.release()
-    if outcome != "completed":
+    if outcome is not Outcome.COMPLETED:
         lines = "\n".join(last_lines(run.log_file(plan.leader)))
         raise FacesimError(f"{failure}: {why or 'a process ended unexpectedly'}\n{lines}")
 

@@ -68,7 +68,7 @@ def warning(rates: Sequence[GroupRate]) -> str | None:
     )
 
 
-def told(rate: dict[str, Any]) -> str:
+def in_words(rate: dict[str, Any]) -> str:
     """A rate of `evaluation.json` in words: `2.1 % (1.0 to 4.3), 12 of 560 trials, 40 people`."""
     bounds = f"{rate['low']:.1%} to {rate['high']:.1%}"
     return f"{rate['rate']:.1%} ({bounds}): {rate['errors']} of {rate['trials']}, {rate['people']} people"

@@ -25,7 +25,7 @@ from facesim.util.errors import FacesimError, InputError, doing
 from facesim.util.files import open_regular, why_unread
 from facesim.util.registry import loaded
 from facesim.util.unused import Unused, printable
-from facesim.util.unused import told as told_unused
+from facesim.util.unused import in_words as unused_in_words
 
 if TYPE_CHECKING:
     from facesim.data.prepare import PreparedData
@@ -344,5 +344,5 @@ def _images_below(folder: Path, notice: Callable[[str], None]) -> Sequence[Path]
 
 
 def _tell(folder: Path, left_out: Sequence[Unused], notes: Sequence[str], notice: Callable[[str], None]) -> None:
-    for text in (*([f"not used: {told_unused(left_out)}"] if left_out else []), *notes):
+    for text in (*([f"not used: {unused_in_words(left_out)}"] if left_out else []), *notes):
         notice(f"{printable(str(folder))}: {text}")

@@ -25,24 +25,22 @@ from typing import Any
 from facesim.baselines.record import check_baselines
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
-from facesim.report.statistics import MARGIN_POINTS
+from facesim.report.statistics import MARGIN
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
 
 
-def compare(
-    runs: Iterable[Run], target_accuracy: float | None = None, margin_points: float = MARGIN_POINTS
-) -> Comparison:
+def compare(runs: Iterable[Run], target_accuracy: float | None = None, margin: float = MARGIN) -> Comparison:
     """Compare `runs`: those of one strategy, backend and shape are one row, their seeds taken together.
 
     A run that cannot be read is left out, and named in the warnings.
 
     Args:
-        target_accuracy: of time-to-accuracy, in percent; left out, 95 % of the lowest mean final accuracy of a row.
-        margin_points: accuracies closer than this count as the same, in percentage points.
+        target_accuracy: of time-to-accuracy, 0-1; left out, 95 % of the lowest mean final accuracy of a row.
+        margin: accuracies closer than this count as the same, 0-1.
 
     Raises:
-        InputError: there is no run that can be read.
+        InputError: there is no run that can be read, or the target is no share.
     """
     records, left_out = [], []
     for run in runs:
@@ -57,7 +55,7 @@ def compare(
             left_out.append(f"left out: classical methods: {error}")
     if not records:
         raise InputError("none of the runs can be read. " + "; ".join(left_out))
-    comparison = compare_records(records, target_accuracy, margin_points)
+    comparison = compare_records(records, target_accuracy, margin)
     return replace(comparison, warnings=(*left_out, *comparison.warnings))
 
 

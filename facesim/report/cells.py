@@ -10,7 +10,7 @@ from facesim.report.curves import Point
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.rows import Row
-from facesim.report.words import estimated, quantity
+from facesim.report.words import estimated, percent, percent_interval, quantity
 
 NOTHING = "–"
 
@@ -63,29 +63,29 @@ def lines(comparison: Comparison) -> list[Line]:
         table.append(Line("Runs", "tested on", tuple(Cell(f"images {a}" if a else NOTHING) for a in letters)))
     targets = {row.target_accuracy for row in rows if row.counted}
     for name, measure in comparison.measures.items():
-        if name == "target_accuracy_percent" and len(targets) < 2:
+        if name == "target_accuracy" and len(targets) < 2:
             continue
         cells = tuple(Cell(_text(row, name, measure)) for row in rows)
         if any(cell.text != NOTHING for cell in cells):
             table.append(Line(measure.section, measure.label, cells))
         if name == "total_s" and any(row.is_forecast for row in rows):
             table.append(Line(measure.section, "… 80 % interval of the forecast", tuple(map(_forecast_interval, rows))))
-        if name == "chance_accuracy_percent" and any(row.p_of_chance() is not None for row in rows):
-            cells = tuple(Cell(_told_p(row.p_of_chance())) for row in rows)
+        if name == "chance_accuracy" and any(row.p_of_chance() is not None for row in rows):
+            cells = tuple(Cell(_p_cell(row.p_of_chance())) for row in rows)
             table.append(Line(measure.section, "… p of being no better", cells))
-        if name == "held_out_accuracy_percent":
+        if name == "held_out_accuracy":
             intervals = [row.accuracy_interval() for row in rows]
             table.append(
                 Line(
                     measure.section,
                     "… 95 % interval",
-                    tuple(Cell(f"{i[0]:.1f} to {i[1]:.1f} %" if i else NOTHING) for i in intervals),
+                    tuple(Cell(f"{percent_interval(i)} %" if i else NOTHING) for i in intervals),
                 )
             )
     return table
 
 
-def _told_p(p: float | None) -> str:
+def _p_cell(p: float | None) -> str:
     return NOTHING if p is None else f"{p:.2g}"
 
 
@@ -104,22 +104,14 @@ def _text(row: Row, name: str, measure: Measure) -> str:
         return NOTHING  # seconds of this machine times the price of another are what neither of them costs
     if name.startswith("time_to_accuracy") and row.counted and (estimate is None or estimate.n < len(row.counted)):
         if estimate is None:
-            return (
-                "not reached"
-                if any("held_out_accuracy_percent" in record.history for record in row.counted)
-                else NOTHING
-            )
+            return "not reached" if any("held_out_accuracy" in record.history for record in row.counted) else NOTHING
         return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs)"
     if estimate is None:
         return NOTHING
     if measure.section == "Cost" and not row.priced:
         return f"{estimated(estimate, measure.unit)}, emulated"
     # The accuracies' intervals have a line, or a plot, of their own.
-    return (
-        quantity(estimate.mean, measure.unit)
-        if name == "held_out_accuracy_percent"
-        else estimated(estimate, measure.unit)
-    )
+    return quantity(estimate.mean, measure.unit) if name == "held_out_accuracy" else estimated(estimate, measure.unit)
 
 
 def curve_lines(comparison: Comparison) -> list[tuple[str, list[str]]]:
@@ -130,16 +122,16 @@ def curve_lines(comparison: Comparison) -> list[tuple[str, list[str]]]:
             sizes.setdefault(point.size, f"{point.training_examples:,.0f} of {point.identities} people")
     return [
         (
-            told,
+            name,
             [
                 next((_point(point) for point in curve.points if point.size == size), NOTHING)
                 for curve in comparison.curves
             ],
         )
-        for size, told in sizes.items()
+        for size, name in sizes.items()
     ]
 
 
 def _point(point: Point) -> str:
-    bounds = f" ({point.interval[0]:.1f} to {point.interval[1]:.1f})" if point.interval else ""
-    return f"{point.accuracy_percent.mean:.1f} %{bounds}"
+    bounds = f" ({percent_interval(point.interval)})" if point.interval else ""
+    return f"{percent(point.accuracy.mean)}{bounds}"

@@ -13,12 +13,12 @@ from facesim.report.statistics import Estimate, mean_interval
 
 
 class Classical(NamedTuple):
-    """A method over the seeds: accuracies in percent, seconds to train and test."""
+    """A method over the seeds: accuracies are shares, 0-1; seconds to train and test."""
 
     method: str
     summary: str
-    accuracy_percent: Estimate
-    balanced_accuracy_percent: float
+    accuracy: Estimate
+    balanced_accuracy: float
     seconds: float
 
 
@@ -33,10 +33,10 @@ def classical(rows: Sequence[Row]) -> tuple[Classical, ...]:
         Classical(
             method,
             baseline.summary,
-            mean_interval([100 * score.accuracy for score in own]),
-            100 * fmean(score.balanced_accuracy for score in own),
-            fmean(score.seconds for score in own),
+            mean_interval([score.accuracy for score in of_method]),
+            fmean(score.balanced_accuracy for score in of_method),
+            fmean(score.seconds for score in of_method),
         )
         for method, baseline in BASELINES.available()
-        if (own := [score for score in scores if score.method == method])
+        if (of_method := [score for score in scores if score.method == method])
     )

@@ -20,9 +20,11 @@ from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
 from facesim.report.rows import Row, shape_in_words
-from facesim.report.statistics import MARGIN_POINTS, Difference, Ratio, paired_differences, paired_ratios
+from facesim.report.statistics import MARGIN, Difference, Ratio, paired_differences, paired_ratios
 from facesim.report.verdict import Finding, findings, headlines
+from facesim.report.words import percent
 from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
+from facesim.util.errors import InputError
 
 #: The default target of time-to-accuracy: this share of the lowest mean final accuracy, so that every row can reach it.
 TARGET_SHARE = 0.95
@@ -75,14 +77,14 @@ class Comparison:
     foreseen: tuple[Foreseen, ...] = ()
 
     @property
-    def target_told(self) -> str | None:
+    def target_in_words(self) -> str | None:
         """What the target of time-to-accuracy is, as a clause; None where there is none."""
         targets = {row.target_accuracy for test in self.tests for row in test}
         if self.target_accuracy is None:
             return None
         if len(targets) > 1:
             return f"its target is {self.target_origin}, for each row of those that were tested on its images"
-        return f"its target, {self.target_accuracy:.1f} %, is {self.target_origin}"
+        return f"its target, {percent(self.target_accuracy)}, is {self.target_origin}"
 
     def test_of(self, row: Row) -> str | None:
         """A letter for the images that a row was tested on, where not all rows were tested on the same."""
@@ -98,14 +100,25 @@ class Comparison:
 
 
 def compare_records(
-    records: Sequence[RunRecord], target_accuracy: float | None = None, margin_points: float = MARGIN_POINTS
+    records: Sequence[RunRecord], target_accuracy: float | None = None, margin: float = MARGIN
 ) -> Comparison:
     """Group `records`, estimate, test and put into words.
 
     Args:
-        target_accuracy: the held-out accuracy of time-to-accuracy, in percent; left out, `TARGET_SHARE` says which.
-        margin_points: accuracies closer than this count as the same, in percentage points.
+        target_accuracy: the held-out accuracy of time-to-accuracy, 0-1; left out, `TARGET_SHARE` says which.
+        margin: accuracies closer than this count as the same, 0-1.
+
+    Raises:
+        InputError: the target is no share.
     """
+    if target_accuracy is not None and not 0 < target_accuracy <= 1:
+        raise InputError(
+            f"target_accuracy is {target_accuracy!r}: it must be a share above 0 and up to 1, such as 0.9 for 90 %",
+            field="target_accuracy",
+            value=target_accuracy,
+            allowed="above 0, at most 1",
+            remedy="give a share, such as 0.9 for 90 %",
+        )
     content = _changed_content(records)
     grouped = _grouped(records, content)
     untimed = tuple(
@@ -123,12 +136,12 @@ def compare_records(
     if target_accuracy is None:
         origin = f"{TARGET_SHARE * 100:.0f} % of the lowest mean final accuracy"
         finals = {final for final in lowest.values() if final is not None}
-        origin += f", {finals.pop():.1f} %" if len(finals) == 1 else ""
+        origin += f", {percent(finals.pop())}" if len(finals) == 1 else ""
     target_accuracy = tests[0][0].target_accuracy if tests else None
     curves = learning_curves(rows, dict(zip(rows, _labels(grouped, content, without={"subset"}), strict=True)))
     sizes = _by_size(rows) if curves else [list(rows)]
     pairs = [pair for size in sizes for pair in _pairs(size)]
-    contrasts = _contrasts(pairs, margin_points)
+    contrasts = _contrasts(pairs, margin)
     beside_baselines = next(iter(by_test(sizes[-1])), ()) if sizes else ()
     baselines = classical(beside_baselines)
     foreseen = against_forecasts(rows)
@@ -150,8 +163,8 @@ def compare_records(
 
 
 def _lowest_final(test: Sequence[Row]) -> float | None:
-    """The lowest of the rows' mean final accuracies, in percent."""
-    finals = [estimate.mean for row in test if (estimate := row.estimate("held_out_accuracy_percent"))]
+    """The lowest of the rows' mean final accuracies, 0-1."""
+    finals = [estimate.mean for row in test if (estimate := row.estimate("held_out_accuracy"))]
     return min(finals, default=None)
 
 
@@ -203,12 +216,12 @@ def _changed_content(records: Sequence[RunRecord]) -> dict[RunRecord, str]:
 
     Runs that did not complete are not told apart. A subset's content is its seed's.
     """
-    found: dict[str, dict[RunRecord, str]] = {}
+    contents_of: dict[str, dict[RunRecord, str]] = {}
     for record in records:
         if record.completed and not record.job.data_spec.subset:
             alike = json.dumps([record.job.strategy, _facets(record)], sort_keys=True)
-            found.setdefault(alike, {})[record] = record.result.data.content_sha256 or "unknown"
-    changed = [contents for contents in found.values() if len(set(contents.values())) > 1]
+            contents_of.setdefault(alike, {})[record] = record.result.data.content_sha256 or "unknown"
+    changed = [contents for contents in contents_of.values() if len(set(contents.values())) > 1]
     return {record: content for contents in changed for record, content in contents.items()}
 
 
@@ -244,18 +257,20 @@ def _labels(
     """A name for each group: its strategy, with what, apart from `without`, tells it from others of the strategy."""
     facets = []
     for first in (group[0] for group in groups.values()):
-        own = {**_facets(first), "content": content.get(first)}
-        facets.append((first.job.strategy, {name: value for name, value in own.items() if name not in without}))
+        values = {**_facets(first), "content": content.get(first)}
+        facets.append((first.job.strategy, {name: value for name, value in values.items() if name not in without}))
     labels = []
-    for strategy, own in facets:
+    for strategy, values in facets:
         alike = [other for name, other in facets if name == strategy]
-        telling = {name: [other.get(name) for other in alike if other.get(name) != own[name]] for name in own}
-        told = [text for name, others in telling.items() if others and (text := _told(name, own[name], others))]
-        labels.append(strategy + (f" ({', '.join(told)})" if told else ""))
+        telling = {name: [other.get(name) for other in alike if other.get(name) != values[name]] for name in values}
+        differences = [
+            text for name, others in telling.items() if others and (text := _difference(name, values[name], others))
+        ]
+        labels.append(strategy + (f" ({', '.join(differences)})" if differences else ""))
     return labels
 
 
-def _told(name: str, value: Any, others: list[Any]) -> str:
+def _difference(name: str, value: Any, others: list[Any]) -> str:
     """`4 workers`, `2 ps`, `batch 64`; of a place its last part, where that tells it from `others`."""
     if name == "subset":
         return str(parse(value)).replace(",", " ") if value else "all the data"
@@ -274,7 +289,7 @@ def _told(name: str, value: Any, others: list[Any]) -> str:
     return f"{name.replace('_', ' ')} {value}"
 
 
-def _contrasts(pairs: Sequence[tuple[Row, Row]], margin_points: float) -> tuple[Contrast, ...]:
+def _contrasts(pairs: Sequence[tuple[Row, Row]], margin: float) -> tuple[Contrast, ...]:
     """Each row against its reference; the statements of one kind are corrected for their number."""
 
     def ratios(name: str, comparable: Sequence[bool]) -> list[Ratio | None]:
@@ -293,10 +308,10 @@ def _contrasts(pairs: Sequence[tuple[Row, Row]], margin_points: float) -> tuple[
     same = [other is None for other in others]
     reached = [fits and row.all_reached and ref.all_reached for (row, ref), fits in zip(pairs, same, strict=True)]
     every = [True] * len(pairs)
-    accuracy = "held_out_accuracy_percent"
+    accuracy = "held_out_accuracy"
     compared = paired_differences(
         [(ref.values(accuracy), row.values(accuracy)) for (row, ref), fits in zip(pairs, same, strict=True) if fits],
-        margin=margin_points,
+        margin=margin,
     )
     accuracies = iter(compared)
     return tuple(

@@ -13,7 +13,7 @@ from facesim.spec.subset import EVERYTHING, Subset
 
 
 class Point(NamedTuple):
-    """One size: how many images were trained on, accuracy in percent, the bounds of its 95 % interval if there is one.
+    """One size: how many images were trained on, accuracy, 0-1, the bounds of its 95 % interval if there is one.
 
     `size` is the subset as it was asked for; the smaller of two sizes comes first.
     """
@@ -21,7 +21,7 @@ class Point(NamedTuple):
     size: str
     identities: int
     training_examples: float
-    accuracy_percent: Estimate
+    accuracy: Estimate
     interval: tuple[float, float] | None
 
 
@@ -57,18 +57,16 @@ def learning_curves(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Cur
     splits = {row.data_spec.model_copy(update={"subset": None, "seed": 0}) for row in rows}
     lines: dict[tuple[str, bool], dict[Subset, Point]] = {}
     for row in sorted(rows, key=lambda row: by_size(subset_of(row))):
-        accuracy = row.estimate("held_out_accuracy_percent")
+        accuracy = row.estimate("held_out_accuracy")
         sizes = [r.result.data.training_examples for r in row.counted if r.result.data.training_examples]
         if accuracy is None or not sizes:
             continue
         subset, identities = subset_of(row), row.counted[0].result.data.identities or 0
-        found = [(labels[row], True, accuracy, row.accuracy_interval())]
+        estimates = [(labels[row], True, accuracy, row.accuracy_interval())]
         # Its own split of the data, where rows of one size have several: a method then has a curve for each.
         beside = "" if len(splits) == 1 else f" on the images of {labels[row]}"
-        found += [
-            (f"{m.method}{beside}", False, m.accuracy_percent, _bounds(m.accuracy_percent)) for m in classical([row])
-        ]
-        for name, network, estimate, interval in found:
+        estimates += [(f"{m.method}{beside}", False, m.accuracy, _bounds(m.accuracy)) for m in classical([row])]
+        for name, network, estimate, interval in estimates:
             label = f"{name}, {identities} identities" if both else name
             point = Point(str(subset), identities, fmean(sizes), estimate, interval)
             lines.setdefault((label, network), {}).setdefault(subset, point)
@@ -79,4 +77,4 @@ def learning_curves(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Cur
 
 
 def _bounds(of: Estimate) -> tuple[float, float] | None:
-    return None if of.low is None or of.high is None else (max(0.0, of.low), min(100.0, of.high))
+    return None if of.low is None or of.high is None else (max(0.0, of.low), min(1.0, of.high))

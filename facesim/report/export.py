@@ -13,7 +13,8 @@ from facesim.report.rows import Row
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """`comparison` as plain data that `json.dumps(..., allow_nan=False)` accepts.
 
-    Measures keep their names, which carry the units (`training_s`, `wire_bytes`); accuracies and CPU are in percent.
+    Measures keep their names, which carry the units (`training_s`, `wire_bytes`). Accuracies are shares, 0-1, and CPU
+    is in percent.
     """
     content = {
         "rows": [_row(row) for row in comparison.rows],
@@ -25,16 +26,14 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "warnings": list(comparison.warnings),
         "against_forecast": [each.to_dict() for each in comparison.foreseen],
         "baselines": [
-            {**method._asdict(), "accuracy_percent": dataclasses.asdict(method.accuracy_percent)}
-            for method in comparison.baselines
+            {**method._asdict(), "accuracy": dataclasses.asdict(method.accuracy)} for method in comparison.baselines
         ],
         "learning_curves": [
             {
                 "label": curve.label,
                 "network": curve.network,
                 "points": [
-                    {**point._asdict(), "accuracy_percent": dataclasses.asdict(point.accuracy_percent)}
-                    for point in curve.points
+                    {**point._asdict(), "accuracy": dataclasses.asdict(point.accuracy)} for point in curve.points
                 ],
             }
             for curve in comparison.curves

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from facesim.report.load import RunRecord
-from facesim.report.measures import chance_percent
+from facesim.report.measures import chance_accuracy
 from facesim.report.rows import Row, shape_in_words
+from facesim.report.words import percent
 
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
 WORK_TOLERANCE = 0.01
@@ -116,9 +117,10 @@ def _learning(rows: Sequence[Row]) -> Iterator[str]:
             if record.result.held_out_loss is not None and not math.isfinite(record.result.held_out_loss):
                 yield f"{row.label}, {_name(record)}: training diverged, its held-out loss is not a finite number"
     for row in rows:
-        chance, target = chance_percent(row.counted[0]), row.target_accuracy
+        chance, target = chance_accuracy(row.counted[0]), row.target_accuracy
         if target is not None and chance is not None and target <= chance:
-            yield f"time-to-accuracy means nothing: its target, {target:.1f} %, is not above chance {chance:.1f} %"
+            beside = f"{percent(target)}, is not above chance {percent(chance)}"
+            yield f"time-to-accuracy means nothing: its target, {beside}"
 
 
 def _differing(what: str, values: dict[str, Any]) -> Iterator[str]:

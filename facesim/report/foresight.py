@@ -29,7 +29,7 @@ class Phase(NamedTuple):
         return self.forecast / self.measured - 1 if self.measured else None
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         if self.off is None or not math.isfinite(self.off):
             return "–"
         if abs(self.off) < 0.0005:
@@ -57,15 +57,15 @@ class Foreseen:
 
     def __str__(self) -> str:
         named = {phase.label: phase for phase in self.phases}
-        told = [
+        parts = [
             f"{label} {quantity(phase.measured, phase.unit)}, forecast {quantity(phase.forecast, phase.unit)} "
-            f"({phase.told})"
+            f"({phase.in_words})"
             for label in ("training", "an update", "total")
             if (phase := named.get(label))
         ]
         side = "within" if self.within else "outside of"
         return (
-            f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join(told)}; {side} its 80 % interval, "
+            f"{self.label}, seed {self.seed}, {self.measurement}: {'; '.join(parts)}; {side} its 80 % interval, "
             f"{quantity(self.low_s, 's')} to {quantity(self.high_s, 's')} in all"
             f"{'; other load disturbed the run, so this says nothing about the forecast' if self.disturbed else ''}."
         )
@@ -80,22 +80,22 @@ def against_forecasts(rows: Sequence[Row]) -> tuple[Foreseen, ...]:
     the same job that is among the rows.
     """
     computed = {_job_of(row.records[0]): row.records[0].forecast for row in rows if row.is_forecast}
-    found = []
+    foreseen = []
     for row in rows:
         if row.is_forecast:
             continue
         for record in row.counted:
             forecast = record.forecast or computed.get(_job_of(record))
             if forecast is not None:
-                found.append(_foreseen(row.label, record, forecast))
-    return tuple(found)
+                foreseen.append(_foreseen(row.label, record, forecast))
+    return tuple(foreseen)
 
 
 def _foreseen(label: str, record: RunRecord, forecast: ForecastRecord) -> Foreseen:
     phases = tuple(
-        Phase(name, float(said), float(was), unit)
-        for name, said, was, unit in _phases(record, forecast)
-        if was is not None and math.isfinite(was) and (said or was)
+        Phase(name, float(expected), float(was), unit)
+        for name, expected, was, unit in _phases(record, forecast)
+        if was is not None and math.isfinite(was) and (expected or was)
     )
     total_s = record.result.total_s
     return Foreseen(
@@ -115,22 +115,22 @@ def _foreseen(label: str, record: RunRecord, forecast: ForecastRecord) -> Forese
 
 def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, float, float | None, str]]:
     result, seen = record.result, record.phases
-    said = forecast.phases
+    expected = forecast.phases
     if result.measurement == "measured" and result.billing is not None:
         for label, name, state in (
             ("waiting for instances", "waiting_s", RunState.STARTING),
             ("download", "download_s", RunState.DOWNLOADING),
         ):
             spans = [span.seconds for span in result.billing.transitions if span.state == state]
-            yield label, said.get(name, 0.0), sum(spans) if spans else None, "s"
-    yield "start-up, to first step", said.get("start_s", 0.0), seen.get("launch_to_first_step_s"), "s"
+            yield label, expected.get(name, 0.0), sum(spans) if spans else None, "s"
+    yield "start-up, to first step", expected.get("start_s", 0.0), seen.get("launch_to_first_step_s"), "s"
     first_step_s = seen.get("first_step_s", 0.0)
     training_s = None if result.training_s is None else result.training_s - first_step_s
-    yield "training", said.get("training_s", 0.0), training_s, "s"
+    yield "training", expected.get("training_s", 0.0), training_s, "s"
     updates = result.updates or 0
     yield "an update", forecast.update_s, training_s / (updates - 1) if training_s and updates > 1 else None, "s"
     yield "images/s", forecast.images_per_s, result.images_per_s, "1/s"
-    last_s = said.get("evaluation_s", 0.0) + said.get("upload_s", 0.0)
+    last_s = expected.get("evaluation_s", 0.0) + expected.get("upload_s", 0.0)
     yield "evaluation, and what comes last", last_s, _last_s(record), "s"
     yield "total", forecast.total_s, result.total_s, "s"
     if result.measurement == "measured" and result.billing is not None:

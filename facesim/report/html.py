@@ -110,8 +110,8 @@ def _by_row(comparison: Comparison, facts_of: Any) -> list[tuple[str, str]]:
     """Facts of the runs as (name, value); where rows differ, each value with the rows that it belongs to."""
     facts = {row.label: facts_of((row.counted or row.records)[0]) for row in comparison.rows}
     shown = []
-    for name in dict.fromkeys(name for own in facts.values() for name in own):
-        values = {label: _value(own[name]) for label, own in facts.items() if name in own}
+    for name in dict.fromkeys(name for of_row in facts.values() for name in of_row):
+        values = {label: _value(of_row[name]) for label, of_row in facts.items() if name in of_row}
         distinct = dict.fromkeys(values.values())
         if len(distinct) == 1:
             shown.append((_words(name), next(iter(distinct))))
@@ -132,8 +132,8 @@ def _data(data: Data) -> dict[str, Any]:
     facts = data.model_dump(exclude_none=True, exclude={"not_used", "notes", "tested_sha256"})
     if data.content_sha256:
         facts["content_sha256"] = data.content_sha256[:16]
-    told = {"not_used": "; ".join(map(str, data.not_used)), "notes": " ".join(data.notes)}
-    return facts | {name: text for name, text in told.items() if text}
+    texts = {"not_used": "; ".join(map(str, data.not_used)), "notes": " ".join(data.notes)}
+    return facts | {name: text for name, text in texts.items() if text}
 
 
 def _groups(comparison: Comparison) -> list[dict[str, Any]]:
@@ -142,10 +142,10 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
     for row in comparison.rows:
         for record in row.counted:
             newest = list(record.evaluations.values())[-1] if record.evaluations else None
-            if newest and (found := newest.groups):
-                lines = [(what, rate) for what, rates in found["rates"].items() for rate in rates]
+            if newest and (groups := newest.groups):
+                lines = [(what, rate) for what, rates in groups["rates"].items() for rate in rates]
                 title = f"{row.label}, seed {record.result.seed}, {newest.data}"
-                shown.append({"title": title, "warning": found["warning"], "lines": lines})
+                shown.append({"title": title, "warning": groups["warning"], "lines": lines})
     return shown
 
 
@@ -154,10 +154,10 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     shown = []
     for event in record.events:
         since = f"{since_launch_s(record.lives, event.time_unix_s):,.1f} s"
-        told = event.details()
-        if isinstance(told.get("shape"), dict):
-            told["shape"] = shape_in_words(record.job.strategy, told["shape"])
-        details = ", ".join(f"{name} {_value(value)}" for name, value in told.items())
+        fields = event.details()
+        if isinstance(fields.get("shape"), dict):
+            fields["shape"] = shape_in_words(record.job.strategy, fields["shape"])
+        details = ", ".join(f"{name} {_value(value)}" for name, value in fields.items())
         shown.append((since, event.event.replace("_", " "), details))
     return shown
 

@@ -19,13 +19,15 @@ def unlike(row: Row, other: Row) -> str | None:
         return None
     if options := row.data_spec.differences(other.data_spec):
         return ", ".join(
-            f"{name.replace('_', ' ')} {_value(own)} and {_value(its)}" for name, (own, its) in options.items()
+            f"{name.replace('_', ' ')} {_value(here)} and {_value(there)}" for name, (here, there) in options.items()
         )
-    changed = [str(seed) for seed, own, its in zip(seeds, mine, theirs, strict=True) if own and its and own != its]
+    changed = [
+        str(seed) for seed, here, there in zip(seeds, mine, theirs, strict=True) if here and there and here != there
+    ]
     if changed:
         where = f"the images in {row.data_spec.data} were others when the one and when the other ran"
         return f"{where} (seed{'' if len(changed) == 1 else 's'} {', '.join(changed)})"
-    if any(bool(own) != bool(its) for own, its in zip(mine, theirs, strict=True)):
+    if any(bool(here) != bool(there) for here, there in zip(mine, theirs, strict=True)):
         return "only one of them has on record which images those were"
     return None
 

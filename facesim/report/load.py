@@ -116,9 +116,7 @@ def load(run: Run) -> RunRecord:
         job=job,
         result=result,
         phases=phases,
-        history=_in_percent(
-            _wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"])
-        ),
+        history=_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"]),
         utilisation=_wide(
             samples[samples["source"].isin(ranks()) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
         ),
@@ -168,14 +166,6 @@ def _wide(samples: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
         values.pivot_table(index=keys, columns="name", values="value", aggfunc="last")
         .reset_index()
         .rename_axis(columns=None)
-    )
-
-
-def _in_percent(history: pandas.DataFrame) -> pandas.DataFrame:
-    """Accuracies, 0-1 in samples, in percent and named so."""
-    shares = {name: f"{name}_percent" for name in history.columns if name.endswith("_accuracy")}
-    return history.assign(**{percent: 100 * history[name] for name, percent in shares.items()}).drop(
-        columns=list(shares)
     )
 
 

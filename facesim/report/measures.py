@@ -10,6 +10,7 @@ from facesim.billing.bill import billed_until_s
 from facesim.metrics.schema import COUNTER, METRICS
 from facesim.report.load import TASK, RunRecord
 from facesim.report.statistics import time_to_reach
+from facesim.report.words import percent
 from facesim.runs.records import Billing
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Measure(NamedTuple):
-    """A line of the comparison: section, label and unit (`s`, `1/s`, `%`, `B`, `iB` for memory, `USD`, `x`, `1`)."""
+    """A line of the comparison: section, label and unit: `s`, `1/s`, `%`, `B`, `iB` for memory, `USD`, `x`, `1`, and
+    `share`, 0-1, which is shown in percent.
+    """
 
     section: str
     label: str
@@ -26,24 +29,24 @@ class Measure(NamedTuple):
 
 
 def measures(target_accuracy: float | None) -> dict[str, Measure]:
-    """Every measure by name, in the order of the table; time-to-accuracy is the time to `target_accuracy` percent."""
-    target = "a target" if target_accuracy is None else f"{target_accuracy:.1f} %"
+    """Every measure by name, in the order of the table; time-to-accuracy is the time to `target_accuracy`, 0-1."""
+    target = "a target" if target_accuracy is None else percent(target_accuracy)
     return {
         "launch_to_first_step_s": Measure("Time", "start-up, to first step", "s", _phase("launch_to_first_step_s")),
         "training_s": Measure("Time", "training", "s", _result("training_s")),
         "evaluation_s": Measure("Time", "evaluation", "s", _phase("evaluation_s")),
         "total_s": Measure("Time", "total", "s", _result("total_s")),
         "images_per_s": Measure("Time", "images/s", "1/s", _result("images_per_s")),
-        "target_accuracy_percent": Measure("Time", "target, held-out", "%", lambda _: target_accuracy),
+        "target_accuracy": Measure("Time", "target, held-out", "share", lambda _: target_accuracy),
         "time_to_accuracy_s": Measure(
             "Time", f"time to {target} held-out", "s", _reached("since_first_step_s", target_accuracy)
         ),
         "time_to_accuracy_since_launch_s": Measure(
             "Time", "the same, since launch", "s", _reached("since_launch_s", target_accuracy)
         ),
-        "held_out_accuracy_percent": Measure("Learning", "held-out accuracy", "%", _percent("held_out_accuracy")),
-        "training_accuracy_percent": Measure("Learning", "training accuracy", "%", _percent("training_accuracy")),
-        "chance_accuracy_percent": Measure("Learning", "accuracy by chance", "%", chance_percent),
+        "held_out_accuracy": Measure("Learning", "held-out accuracy", "share", _result("held_out_accuracy")),
+        "training_accuracy": Measure("Learning", "training accuracy", "share", _result("training_accuracy")),
+        "chance_accuracy": Measure("Learning", "accuracy by chance", "share", chance_accuracy),
         "examples_seen": Measure("Learning", "examples seen", "1", _result("examples_seen")),
         "updates": Measure("Learning", "updates", "1", _result("updates")),
         "cpu_percent": Measure("Resources", "CPU of all tasks, mean", "%", _tasks_cpu),
@@ -54,16 +57,16 @@ def measures(target_accuracy: float | None) -> dict[str, Measure]:
         "wire_bytes_per_update": Measure("Resources", "… an update", "B", _wire_per_update),
         "wire_models_per_update": Measure("Resources", "… in sizes of the model", "x", _wire_models_per_update),
         "restarts": Measure("Failure", "restarts", "1", _recovery("restarts")),
-        "lost_examples": Measure("Failure", "examples trained in vain", "1", _recovery("lost_examples")),
-        "lost_s": Measure("Failure", "time lost with them", "s", _recovery("lost_s")),
-        "down_s": Measure("Failure", "time until it went on", "s", _recovery("down_s")),
+        "lost_examples": Measure("Failure", "examples lost", "1", _recovery("lost_examples")),
+        "lost_s": Measure("Failure", "time lost by that", "s", _recovery("lost_s")),
+        "down_s": Measure("Failure", "time until it continued", "s", _recovery("down_s")),
         "checkpoints": Measure("Failure", "checkpoints", "1", _recovery("checkpoints")),
         "checkpoint_s": Measure("Failure", "… time to write them", "s", _phase("checkpoint_s")),
         "checkpoint_bytes": Measure("Failure", "… written", "B", _recovery("checkpoint_bytes")),
         "instance_s": Measure("Cost", "instance-seconds", "s", instance_s),
         "cost_usd": Measure("Cost", "on demand", "USD", _result("cost_usd")),
         "spot_cost_usd": Measure("Cost", "spot, assumed discount", "USD", _result("spot_cost_usd")),
-        "lost_work_usd": Measure("Cost", "work done in vain", "USD", _extra_usd("lost_work_usd")),
+        "lost_work_usd": Measure("Cost", "lost work", "USD", _extra_usd("lost_work_usd")),
         "restart_usd": Measure("Cost", "starting again", "USD", _extra_usd("restart_usd")),
         "instance_s_to_accuracy": Measure(
             "Cost", f"cost to {target}, instance-s", "s", _instance_s_to(target_accuracy)
@@ -110,16 +113,9 @@ def _result(name: str) -> Callable[[RunRecord], float | None]:
     return lambda record: _finite(getattr(record.result, name))
 
 
-def _percent(name: str) -> Callable[[RunRecord], float | None]:
-    """A share of the result's in percent."""
-    share = _result(name)
-    return lambda record: None if (value := share(record)) is None else 100 * value
-
-
-def chance_percent(record: RunRecord) -> float | None:
-    """The accuracy of always naming the person with the most images, in percent."""
-    share = record.result.data.chance_accuracy
-    return None if share is None else 100 * share
+def chance_accuracy(record: RunRecord) -> float | None:
+    """The accuracy, 0-1, of always naming the person with the most images."""
+    return record.result.data.chance_accuracy
 
 
 def _phase(name: str) -> Callable[[RunRecord], float | None]:
@@ -186,18 +182,18 @@ def _billed_until(
     begins = [*(life.begin_unix_s for life in record.lives[1:]), math.inf]
     since_unix_s = -math.inf
     for life, until_unix_s in zip(billing.lives, begins, strict=True):
-        own = [each for each in billing.transitions if since_unix_s <= each.begin_unix_s < until_unix_s]
-        yield billed_until_s(own, moment_unix_s), life.hosts, life.training_s, life.cost_usd
+        of_life = [each for each in billing.transitions if since_unix_s <= each.begin_unix_s < until_unix_s]
+        yield billed_until_s(of_life, moment_unix_s), life.hosts, life.training_s, life.cost_usd
         since_unix_s = until_unix_s
 
 
 def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | None]:
     def of(record: RunRecord) -> float | None:
         history = record.history
-        if target is None or "held_out_accuracy_percent" not in history:
+        if target is None or "held_out_accuracy" not in history:
             return None
-        curve = history.dropna(subset=["held_out_accuracy_percent", clock])
-        return time_to_reach(curve[clock].tolist(), curve["held_out_accuracy_percent"].tolist(), target)
+        curve = history.dropna(subset=["held_out_accuracy", clock])
+        return time_to_reach(curve[clock].tolist(), curve["held_out_accuracy"].tolist(), target)
 
     return of
 

@@ -37,8 +37,8 @@ def html(comparison: Comparison) -> str:
     """The verdict and the table."""
     head = ("", *(row.label for row in comparison.rows))
     body = [(line.label, *(cell.text for cell in line.cells)) for line in lines(comparison)]
-    told = "".join(f"<p>{escape(headline.text)}</p>" for headline in comparison.headlines)
-    return told + table([head, *body])
+    verdict = "".join(f"<p>{escape(headline.text)}</p>" for headline in comparison.headlines)
+    return verdict + table([head, *body])
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:

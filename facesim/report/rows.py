@@ -22,7 +22,7 @@ VERDICTS = ("apart", "unknown", "together", "single")
 class Row:
     """`records` are all runs of the row, `counted` those that completed, one a seed, by seed.
 
-    `target_accuracy` is that of time-to-accuracy, in percent; None where no run completed.
+    `target_accuracy` is that of time-to-accuracy, 0-1; None where no run completed.
     """
 
     label: str
@@ -48,15 +48,15 @@ class Row:
         return mean_interval(values) if values else None
 
     def accuracy_interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the held-out accuracy, in percent.
+        """The 95 % interval of the held-out accuracy, 0-1.
 
         Over seeds if there are several, else that of one model tested on so many examples (Wilson).
         """
-        estimate = self.estimate("held_out_accuracy_percent")
+        estimate = self.estimate("held_out_accuracy")
         if estimate is None:
             return None
         if estimate.low is not None and estimate.high is not None:
-            return max(0.0, estimate.low), min(100.0, estimate.high)
+            return max(0.0, estimate.low), min(1.0, estimate.high)
         examples = self.counted[0].result.data.held_out_examples
         return wilson_interval(estimate.mean, examples) if examples else None
 
@@ -64,7 +64,7 @@ class Row:
         """The p-value of the test whether its models recognise better than by always naming the commonest person; None
         if nothing is known of that.
         """
-        accuracies, chances = (self.values(f"{name}_accuracy_percent") for name in ("held_out", "chance"))
+        accuracies, chances = (self.values(f"{name}_accuracy") for name in ("held_out", "chance"))
         both = [record for record in self.counted if record.result.seed in accuracies.keys() & chances.keys()]
         seeds = [record.result.seed for record in both]
         examples = [record.result.data.held_out_examples for record in both]
@@ -120,8 +120,8 @@ class Row:
     @property
     def disturbed(self) -> dict[int, tuple[str, ...]]:
         """What disturbed the times of counted runs, by seed; seeds of which nothing is known to have are left out."""
-        found = {record.result.seed: record.result.disturbances for record in self.counted}
-        return {seed: told for seed, told in found.items() if told}
+        causes = {record.result.seed: record.result.disturbances for record in self.counted}
+        return {seed: why for seed, why in causes.items() if why}
 
     @property
     def resumed(self) -> int:

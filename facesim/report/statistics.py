@@ -1,9 +1,9 @@
 """What several seeds allow one to say: intervals, paired comparisons, and when nothing can be said.
 
-Accuracies are in percent and their differences in percentage points. All intervals are 95 % unless several strategies
-are compared at once: then tests, and the intervals that belong to them, are corrected so that they hold together. Seeds
-vary the initial weights, the order of examples and the split of one data set, so the intervals speak of training again
-on this data, not of other data.
+Accuracies are shares, 0-1, and so are their differences. All intervals are 95 % unless several strategies are compared
+at once: then tests, and the intervals that belong to them, are corrected so that they hold together. Seeds vary the
+initial weights, the order of examples and the split of one data set, so the intervals speak of training again on this
+data, not of other data.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 #: Fewer paired seeds than this allow no statement about accuracy.
 MIN_SEEDS = 3
 
-#: Accuracies closer than this, in percentage points, are called the same for practical purposes.
-MARGIN_POINTS = 1.0
+#: Accuracies closer than this, one percentage point, are called the same for practical purposes.
+MARGIN = 0.01
 
 #: How often all statements of one kind in a report may hold one that is wrong, where nothing differs.
 ALPHA = 0.05
@@ -36,6 +36,11 @@ class Estimate:
     high: float | None
     n: int
 
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit, which is `factor` times smaller."""
+        low, high = (None if bound is None else factor * bound for bound in (self.low, self.high))
+        return Estimate(factor * self.mean, low, high, self.n)
+
 
 class Outcome(str, Enum):
     """What a paired comparison of accuracies allows one to say."""
@@ -50,7 +55,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, paired by seed, in percentage points.
+    """Second minus first, paired by seed, as a share.
 
     `low` and `high` bound its t-interval, which excludes 0 where the paired t test, whose p-value is `p`, finds a
     difference. `p_equivalent` is that of the two one-sided tests against differences of `margin` and more. Where
@@ -65,7 +70,7 @@ class Difference:
     high: float | None = None
     p: float | None = None
     p_equivalent: float | None = None
-    margin: float = MARGIN_POINTS
+    margin: float = MARGIN
     confidence: float = 1 - ALPHA
 
 
@@ -108,13 +113,13 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     return Estimate(mean, float(interval.low), float(interval.high), n)
 
 
-def wilson_interval(accuracy_percent: float, examples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval, in percent, of one model's accuracy that was measured on `examples` held-out examples."""
+def wilson_interval(accuracy: float, examples: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of one model's accuracy, 0-1, that was measured on `examples` held-out examples."""
     from scipy.stats import binomtest
 
-    right = round(accuracy_percent / 100 * examples)
+    right = round(accuracy * examples)
     interval = binomtest(right, examples).proportion_ci(confidence, method="wilson")
-    return float(interval.low) * 100, float(interval.high) * 100
+    return float(interval.low), float(interval.high)
 
 
 class Corrected(NamedTuple):
@@ -144,7 +149,7 @@ def holm(p_values: Sequence[float]) -> list[Corrected]:
 Paired = tuple[Mapping[int, float], Mapping[int, float]]
 
 
-def paired_differences(pairs: Sequence[Paired], *, margin: float = MARGIN_POINTS) -> list[Difference]:
+def paired_differences(pairs: Sequence[Paired], *, margin: float = MARGIN) -> list[Difference]:
     """Compare accuracies by seed, several pairs (first, second) at once: `paired_difference`, corrected by `holm`."""
     alone = [paired_difference(*pair, margin=margin) for pair in pairs]
     different, same = (_corrected([getattr(one, name) for one in alone]) for name in ("p", "p_equivalent"))
@@ -162,11 +167,11 @@ def paired_difference(
     first: Mapping[int, float],
     second: Mapping[int, float],
     *,
-    margin: float = MARGIN_POINTS,
+    margin: float = MARGIN,
     comparisons: int = 1,
     equivalences: int = 1,
 ) -> Difference:
-    """Compare accuracies by seed: `first` and `second` map seeds to percent; only seeds in both count.
+    """Compare accuracies by seed: `first` and `second` map seeds to shares; only seeds in both count.
 
     "The same within the margin" is claimed where two one-sided t tests find the difference above -`margin` and below
     `margin` (D. J. Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). The p-values are multiplied
@@ -239,7 +244,7 @@ def _corrected(p_values: Sequence[float | None]) -> list[Corrected]:
 def better_than_chance(
     accuracies: Sequence[float], chances: Sequence[float], examples: Sequence[int | None]
 ) -> float | None:
-    """The p-value of the one-sided test whether models recognise better than chance; both in percent, a model each.
+    """The p-value of the one-sided test whether models recognise better than chance; both 0-1, a model each.
 
     From three models with a spread on it is the t test of their differences from chance; of fewer the exact binomial
     test of the right answers to `examples` images, the largest of the models' p-values, for each of them has to be
@@ -253,9 +258,9 @@ def better_than_chance(
     from scipy.stats import binomtest
 
     found = [
-        float(binomtest(round(accuracy / 100 * number), number, chance / 100, alternative="greater").pvalue)
+        float(binomtest(round(accuracy * number), number, chance, alternative="greater").pvalue)
         for accuracy, chance, number in zip(accuracies, chances, examples, strict=True)
-        if number and 0 < chance < 100
+        if number and 0 < chance < 1
     ]
     return max(found, default=None)
 

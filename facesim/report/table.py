@@ -45,12 +45,12 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         console.print(_item(finding.topic, finding.text, style))
     for warning in comparison.warnings:
         console.print(_item("warning", warning, "yellow"))
-    if comparison.target_told:
+    if comparison.target_in_words:
         console.print(
             _item(
                 "reading",
                 "± is half of a 95 % interval over seeds, shown from three on. Time-to-accuracy counts from the first "
-                f"training step, evaluations included; {comparison.target_told}.",
+                f"training step, evaluations included; {comparison.target_in_words}.",
                 "dim",
             )
         )

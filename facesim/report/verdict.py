@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.report.rows import Row
 from facesim.report.statistics import ALPHA, MIN_SEEDS, Difference, Outcome, Ratio, holm
-from facesim.report.words import quantity, times
+from facesim.report.words import percent, percent_interval, quantity, times
 
 if TYPE_CHECKING:
     from facesim.report.classical import Classical
@@ -96,8 +96,8 @@ def _headline(contrast: Contrast) -> str:
 
 def _growth(curve: Curve) -> Finding:
     first, last = curve.points[0], curve.points[-1]
-    told = [f"{point.accuracy_percent.mean:.1f} % with {point.training_examples:,.0f}" for point in (first, last)]
-    return Finding(curve.label, f"{curve.label}: held-out accuracy {told[0]} training images, {told[1]}.")
+    ends = [f"{percent(point.accuracy.mean)} with {point.training_examples:,.0f}" for point in (first, last)]
+    return Finding(curve.label, f"{curve.label}: held-out accuracy {ends[0]} training images, {ends[1]}.")
 
 
 def _accuracy_in_short(accuracy: Difference | None) -> str:
@@ -148,12 +148,14 @@ def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:
         seeds: dict[str, list[str]] = {}
         for seed, why in row.disturbed.items():
             seeds.setdefault(" and ".join(why), []).append(str(seed))
-        told = [f"seed{'' if len(own) == 1 else 's'} {', '.join(own)}: {why}" for why, own in seeds.items()]
-        if told:
+        causes = [
+            f"seed{'' if len(numbers) == 1 else 's'} {', '.join(numbers)}: {why}" for why, numbers in seeds.items()
+        ]
+        if causes:
             yield Finding(
                 "disturbed",
                 f"{row.label}: other load disturbed the times of {len(row.disturbed)} of {_runs(len(row.counted))} "
-                f"({'; '.join(told)}). They are in no statement about time; run again on a machine with nothing else "
+                f"({'; '.join(causes)}). They are in no statement about time; run again on a machine with nothing else "
                 "to do.",
                 CAUTION,
             )
@@ -168,7 +170,7 @@ def _times(contrast: Contrast, joint: str) -> Iterator[Finding]:
             "time to accuracy",
             contrast.time_to_accuracy,
             "time_to_accuracy_s",
-            f"to reach {target_accuracy or 0:.1f} % held-out",
+            f"to reach {percent(target_accuracy or 0)} held-out",
         ),
     ):
         if ratio is None:
@@ -188,7 +190,7 @@ def _times(contrast: Contrast, joint: str) -> Iterator[Finding]:
             reached = len(side.values("time_to_accuracy_s"))
             yield Finding(
                 "time to accuracy",
-                f"{side.label} reached {side.target_accuracy:.1f} % held-out in {reached} of "
+                f"{side.label} reached {percent(side.target_accuracy)} held-out in {reached} of "
                 f"{_runs(len(side.counted))}.",
                 CAUTION,
             )
@@ -244,34 +246,34 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         )
     low, high = accuracy.low or 0.0, accuracy.high or 0.0
     interval = (
-        f"difference {_signed(mean)} points, {_percent(accuracy.confidence)} interval {_signed(low)} to {_signed(high)}"
+        f"difference {_signed(mean)} points, {_confidence(accuracy.confidence)} interval {_signed(low)} to {_signed(high)}"
         f"{joint}, paired t test {_p(accuracy.p)}, {_seeds(accuracy.n)}"
     )
     same = f"two one-sided t tests against {_points(accuracy.margin)}, {_p(accuracy.p_equivalent)}"
     if accuracy.outcome is Outcome.EQUIVALENT:
-        said = f"{row} and {reference} are equally accurate within {_points(accuracy.margin)} ({same}; {interval})."
+        text = f"{row} and {reference} are equally accurate within {_points(accuracy.margin)} ({same}; {interval})."
     elif accuracy.outcome is Outcome.NO_EVIDENCE:
-        said = (
+        text = (
             f"No evidence of a difference between {row} and {reference} ({interval}). That does not show that they are "
             f"the same: differences of up to {_points(max(abs(low), abs(high)))} remain possible."
         )
     else:
-        said = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
+        text = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
         if accuracy.outcome is Outcome.NEGLIGIBLE:
-            said += f" It is less than {_points(accuracy.margin)} ({same}): a real difference of little weight."
+            text += f" It is less than {_points(accuracy.margin)} ({same}): a real difference of little weight."
     if not contrast.images_recorded:
-        said += " That both were tested on the same images is taken from their options: no run has them on record."
-    return Finding(topic, said)
+        text += " That both were tested on the same images is taken from their options: no run has them on record."
+    return Finding(topic, text)
 
 
 def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
     tested = [(row, p) for row in rows if (p := row.p_of_chance()) is not None]
     for (row, _), corrected in zip(tested, holm([p for _, p in tested]), strict=True):
-        chance = row.estimate("chance_accuracy_percent")
+        chance = row.estimate("chance_accuracy")
         if corrected.p >= ALPHA and chance:
             yield Finding(
                 "held-out accuracy",
-                f"{row.label} is not shown to be better than chance, {chance.mean:.1f} %: {_accuracy_of(row)}, "
+                f"{row.label} is not shown to be better than chance, {percent(chance.mean)}: {_accuracy_of(row)}, "
                 f"one-sided test {_p(corrected.p)}.",
                 CAUTION,
             )
@@ -280,15 +282,15 @@ def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
 def _baselines(rows: Sequence[Row], baselines: Sequence[Classical]) -> Iterator[Finding]:
     if not baselines:
         return
-    best = max(baselines, key=lambda method: method.accuracy_percent.mean)
-    accuracies = {row.label: found.mean for row in rows if (found := row.estimate("held_out_accuracy_percent"))}
-    below = [label for label, accuracy in accuracies.items() if accuracy < best.accuracy_percent.mean]
+    best = max(baselines, key=lambda method: method.accuracy.mean)
+    accuracies = {row.label: estimate.mean for row in rows if (estimate := row.estimate("held_out_accuracy"))}
+    below = [label for label, accuracy in accuracies.items() if accuracy < best.accuracy.mean]
     text = (
-        f"Without a network, {best.method} recognises {best.accuracy_percent.mean:.1f} % of the same images in "
+        f"Without a network, {best.method} recognises {percent(best.accuracy.mean)} of the same images in "
         f"{quantity(best.seconds, 's')}."
     )
     if below:
-        text += f" Below that: {', '.join(f'{label} with {accuracies[label]:.1f} %' for label in below)}."
+        text += f" Below that: {', '.join(f'{label} with {percent(accuracies[label])}' for label in below)}."
     yield Finding("baselines", text, CAUTION if below else PLAIN)
 
 
@@ -324,21 +326,19 @@ def _interval(ratio: Ratio, joint: str) -> str:
         return "one seed, so it may be noise"
     if ratio.low is None or ratio.high is None:
         return f"the same in each of {_seeds(ratio.n)}"
-    level = _percent(ratio.confidence)
+    level = _confidence(ratio.confidence)
     if ratio.undecided:
         return f"{level} interval of the ratio {times(ratio.low)} to {times(ratio.high)}{joint}, {_seeds(ratio.n)}"
     low, high = (ratio.low, ratio.high) if ratio.ratio >= 1 else (1 / ratio.high, 1 / ratio.low)
-    return (
-        f"{_percent(ratio.confidence)} interval of the factor {times(low)} to {times(high)}{joint}, {_seeds(ratio.n)}"
-    )
+    return f"{_confidence(ratio.confidence)} interval of the factor {times(low)} to {times(high)}{joint}, {_seeds(ratio.n)}"
 
 
 def _accuracy_of(row: Row) -> str:
-    estimate, interval = row.estimate("held_out_accuracy_percent"), row.accuracy_interval()
+    estimate, interval = row.estimate("held_out_accuracy"), row.accuracy_interval()
     if estimate is None:
         return "no held-out accuracy"
-    bounds = f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
-    return f"{estimate.mean:.1f} %{bounds}"
+    bounds = f" ({percent_interval(interval)})" if interval else ""
+    return f"{percent(estimate.mean)}{bounds}"
 
 
 def _mean(row: Row, name: str, unit: str) -> str:
@@ -350,16 +350,17 @@ def _p(p: float | None) -> str:
     return "p unknown" if p is None else f"p = {p:.2g}"
 
 
-def _percent(share: float) -> str:
+def _confidence(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
-def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
+def _signed(difference: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
-def _points(points: float) -> str:
-    number = f"{points:.1f}".removesuffix(".0")
+def _points(difference: float) -> str:
+    number = f"{100 * difference:.1f}".removesuffix(".0")
     return f"{number} percentage point{'' if number == '1' else 's'}"
 
 

@@ -10,7 +10,9 @@ _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def quantity(value: float, unit: str) -> str:
-    """`value` in a measure's unit: `12.3 s`, `91.2 %`, `61.2 MB`, `$0.0123`."""
+    """`value` in a measure's unit: `12.3 s`, `91.2 %`, `61.2 MB`, `$0.0123`; a share is shown in percent."""
+    if unit == "share":
+        return percent(value)
     if unit in ("B", "iB"):
         scaled, name = _scaled(value, unit)
         return f"{_figures(scaled)} {name}"
@@ -19,6 +21,8 @@ def quantity(value: float, unit: str) -> str:
 
 def estimated(estimate: Estimate, unit: str) -> str:
     """The mean and, from three runs on, the half-width of its 95 % interval: `12.3 ± 0.4 s`."""
+    if unit == "share":
+        return estimated(estimate.scaled(100), "%")
     if estimate.low is None or estimate.high is None or estimate.n < MIN_SEEDS:
         return quantity(estimate.mean, unit)
     half = (estimate.high - estimate.low) / 2
@@ -30,6 +34,16 @@ def estimated(estimate: Estimate, unit: str) -> str:
         return f"{_figures(scaled)} ± {_decimals(half * factor, _places(scaled, ''))} {name}"
     places = _places(estimate.mean, unit)
     return _with_unit(f"{_decimals(estimate.mean, places)} ± {_decimals(half, places)}", unit)
+
+
+def percent(share: float) -> str:
+    """A share, 0-1, as `91.2 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def percent_interval(interval: tuple[float, float], joined: str = " to ") -> str:
+    """The bounds of an interval of shares in percent, without the sign: `67.1 to 84.6`."""
+    return joined.join(f"{100 * bound:.1f}" for bound in interval)
 
 
 def times(factor: float) -> str:

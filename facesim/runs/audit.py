@@ -114,15 +114,15 @@ def _numbered_once(counted: dict[str, Any], untold: int, evidence: list[str]) ->
     updates, last = counted["updates"], counted["last_version"]
     orphans = last - updates
     once = 0 <= orphans <= untold
-    found = f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
+    sentence = f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
     if once and orphans:
-        found += (
+        sentence += (
             f"one set of parameters took every update, and {orphans} more, whole or in part, from workers that died "
             "before they could tell; their examples were trained on again by others."
         )
     else:
-        found += "one set of parameters took every update." if once else "updates were lost, or made elsewhere."
-    evidence.append(found)
+        sentence += "one set of parameters took every update." if once else "updates were lost, or made elsewhere."
+    evidence.append(sentence)
     return once
 
 

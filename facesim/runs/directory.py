@@ -165,7 +165,7 @@ class Run:
 
     def keep_evaluation(self, evaluation: Evaluation) -> None:
         """Write an evaluation, the newest, in place of an earlier one on the same data."""
-        others = {name: own for name, own in self.evaluations().items() if name != evaluation.data}
+        others = {name: one for name, one in self.evaluations().items() if name != evaluation.data}
         with doing(f"write {self.evaluation_file}", "make room, or copy the run to where it can be written"):
             write_evaluations(self.evaluation_file, {**others, evaluation.data: evaluation})
 
@@ -276,14 +276,14 @@ def find_runs(paths: list[Path]) -> list[Run]:
     for path in paths:
         try:
             path.stat()
-            found = _run_directories(path)
+            directories = _run_directories(path)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; name a run directory or a folder of them") from None
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {path}: {reason(error)}; name a run directory or a folder of them") from None
-        if not found:
+        if not directories:
             raise InputError(f"{path} holds no run: there is no job.json in or below it")
-        runs.extend(Run(directory) for directory in found)
+        runs.extend(Run(directory) for directory in directories)
     return list({run.directory.resolve(): run for run in runs}.values())
 
 
@@ -294,18 +294,18 @@ def _run_directories(path: Path) -> list[Path]:
     Raises:
         OSError: `path` itself cannot be listed.
     """
-    found = []
+    directories = []
 
     def unlisted(error: OSError) -> None:
         if Path(error.filename) == path:
             raise error
-        found.append(Path(error.filename))
+        directories.append(Path(error.filename))
 
     if path.is_dir():
         for folder, folders, files in os.walk(path, onerror=unlisted):
             if "job.json" in (*folders, *files):
-                found.append(Path(folder))
-    return sorted(found)
+                directories.append(Path(folder))
+    return sorted(directories)
 
 
 def find_run(path: Path) -> Run:
@@ -314,8 +314,8 @@ def find_run(path: Path) -> Run:
     Raises:
         InputError: it names none, or several.
     """
-    found = find_runs([path])
-    if len(found) > 1:
-        names = ", ".join([run.id for run in found[:3]] + ["..."] * (len(found) > 3))
-        raise InputError(f"{path} holds {len(found)} runs ({names}); name the directory of one")
-    return found[0]
+    runs = find_runs([path])
+    if len(runs) > 1:
+        names = ", ".join([run.id for run in runs[:3]] + ["..."] * (len(runs) > 3))
+        raise InputError(f"{path} holds {len(runs)} runs ({names}); name the directory of one")
+    return runs[0]

@@ -28,8 +28,8 @@ class Event(Record):
 
     def details(self) -> dict[str, Any]:
         """Everything but when and what, as the file has it."""
-        told = self.model_dump(mode="json", exclude_none=True)
-        return {name: value for name, value in told.items() if name not in ("time_unix_s", "event")}
+        fields = self.model_dump(mode="json", exclude_none=True)
+        return {name: value for name, value in fields.items() if name not in ("time_unix_s", "event")}
 
 
 class Submitted(Event):
@@ -77,7 +77,7 @@ class Network(Event):
     private: bool
 
 
-class Emulation(Event):
+class MachineDivided(Event):
     """How a machine is divided among the hosts that it plays."""
 
     event: Literal["emulation"] = "emulation"
@@ -262,7 +262,7 @@ class Uploaded(Event):
     bytes: int
 
 
-class TrainingJob(Event):
+class TrainingJobCreated(Event):
     """The run is a training job at AWS from now on."""
 
     event: Literal["training_job"] = "training_job"
@@ -307,15 +307,15 @@ KINDS: dict[str, type[Event]] = {
 }
 
 
-def event_of(told: Event | dict[str, Any]) -> Event:
+def event_of(message: Event | dict[str, Any]) -> Event:
     """What a backend told, as an event: of now, if it does not say when.
 
     Raises:
         ValueError: it is no event.
     """
-    event = told if isinstance(told, Event) else parse_event({"time_unix_s": clock.time_unix_s(), **told})
+    event = message if isinstance(message, Event) else parse_event({"time_unix_s": clock.time_unix_s(), **message})
     if event is None:
-        raise ValueError(f"no event of a run: {told}")
+        raise ValueError(f"no event of a run: {message}")
     return event
 
 

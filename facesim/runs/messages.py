@@ -10,12 +10,12 @@ from facesim.spec.options import flag
 
 
 @functools.singledispatch
-def told(event: Event) -> str | None:
-    """One event in words; None for what need not be told."""
+def in_words(event: Event) -> str | None:
+    """One event in words; None for what need not be shown."""
     return None
 
 
-@told.register
+@in_words.register
 def _(event: events.Network) -> str | None:
     if event.private:
         return None
@@ -25,14 +25,14 @@ def _(event: events.Network) -> str | None:
     )
 
 
-@told.register
+@in_words.register
 def _(event: events.Stopping) -> str | None:
     if event.why is not None or event.host is not None:
-        return None  # told already: an interruption, or a limit; or one of several, which all stop
+        return None  # shown already: an interruption, or a limit; or one of several, which all stop
     return f"stopping; up to {event.grace_s:.0f} s (Ctrl-C again ends at once)"
 
 
-@told.register
+@in_words.register
 def _(event: events.Recovering) -> str:
     alone = event.starting == (event.task,)
     what = "it" if alone else f"all {len(event.starting)} tasks" if len(event.starting) > 1 else event.starting[0]
@@ -47,107 +47,107 @@ def hung(event: events.Hung) -> str:
     return f"{event.task} has made no progress for {event.for_s:.0f} s ({event.doing})"
 
 
-@told.register
+@in_words.register
 def _(event: events.Hung) -> str:
     return f"{hung(event)}, {event.limit_s:.0f} s are allowed: it is treated as dead"
 
 
-@told.register
+@in_words.register
 def _(event: events.GaveUp) -> str:
     return f"{event.task} failed after {event.restarts} restarts, as many as --max-restarts allows"
 
 
-@told.register
+@in_words.register
 def _(event: events.Restored) -> str:
     source = f"from {event.file}" if event.file else "from the beginning, for there is no checkpoint"
     lost = f"; {event.lost_examples:,} examples are trained on again" if event.lost_examples else ""
     return f"continuing {source}: epoch {event.epoch}, {event.examples:,} examples seen{lost}"
 
 
-@told.register
+@in_words.register
 def _(event: events.NotConnected) -> str:
     return f"{event.task}: {event.why}"
 
 
-@told.register
+@in_words.register
 def _(event: events.CheckpointFailed) -> str:
-    return f"a checkpoint could not be written: {event.why}; training goes on"
+    return f"a checkpoint could not be written: {event.why}; training continues"
 
 
-@told.register
+@in_words.register
 def _(event: events.CheckpointDamaged) -> str:
     return f"{event.file} is damaged ({event.why}); the one before it is used"
 
 
-@told.register
+@in_words.register
 def _(event: events.FaultDone) -> str:
     return f"on purpose: {event.kind} {event.target}"
 
 
-@told.register
+@in_words.register
 def _(event: events.FaultFailed) -> str:
     return f"could not {event.kind} {event.target}: {event.why}"
 
 
-@told.register
+@in_words.register
 def _(event: events.Interruption) -> str:
     when = f"in {event.notice_s:g} s" if event.notice_s else "without notice"
     return f"interruption {event.number}: the spot capacity goes {when}"
 
 
-@told.register
+@in_words.register
 def _(event: events.Waiting) -> str:
     return f"waiting for spot capacity, {event.capacity_in_s:.0f} s"
 
 
-@told.register
+@in_words.register
 def _(event: events.LimitExceeded) -> str:
     return f"{flag(event.limit.removesuffix('_s'))} {event.limit_s:g} is reached"
 
 
-@told.register
+@in_words.register
 def _(event: events.StateEntered) -> str | None:
     return f"{event.state.value} at {event.at}" if event.at else None
 
 
-@told.register
+@in_words.register
 def _(event: events.Uploading) -> str:
     return f"uploading {event.file}: {event.sent_bytes / 1e6:,.0f} of {event.bytes / 1e6:,.0f} MB"
 
 
-@told.register
-def _(event: events.TrainingJob) -> str:
+@in_words.register
+def _(event: events.TrainingJobCreated) -> str:
     return f"training job {event.name} in {event.region}"
 
 
-@told.register
+@in_words.register
 def _(event: events.OutOfReach) -> str:
     what = {
         "logs": "the job's logs cannot be read",
         "metrics": "the job's metrics cannot be read",
         "results": "the job's results cannot be downloaded yet",
         "stop": "the job cannot be stopped yet",
-    }.get(event.what or "", "AWS is out of reach, the job goes on there")
+    }.get(event.what or "", "AWS is out of reach, the job continues there")
     return f"{what}: {event.why}"
 
 
-@told.register
+@in_words.register
 def _(event: events.Emulated) -> str:
     return f"{event.endpoint} is not AWS: what runs there is emulated, and nothing is billed"
 
 
-@told.register
+@in_words.register
 def _(event: events.ResultsMissing) -> str:
     return f"some of the results of the job are missing: {event.what}"
 
 
-@told.register
+@in_words.register
 def _(event: events.Billed) -> str:
     if event.emulated:
         return f"{event.billable_s:.0f} s would be billed, had instances taken as long"
     return f"AWS billed {event.billable_s:.0f} s, ${event.cost_usd:.4f}"
 
 
-@told.register
+@in_words.register
 def _(_: events.MonitorEnded) -> str:
-    return "the monitor ended early: resource use is not measured any more, training goes on (see monitor-0.log)"
+    return "the monitor ended early: resource use is not measured any more, training continues (see monitor-0.log)"

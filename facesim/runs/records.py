@@ -89,10 +89,10 @@ class JobFields(Record):
         content = dict(content)
         for part, beside in (("strategy", "shape"), ("backend", None)):
             if isinstance(content.get(part), dict):
-                own = dict(content[part])
-                content[part] = own.pop("name", None)
+                fields = dict(content[part])
+                content[part] = fields.pop("name", None)
                 if beside and isinstance(content.get(beside), dict):
-                    content[beside] = {**content[beside], **own}
+                    content[beside] = {**content[beside], **fields}
         return content
 
     @model_validator(mode="after")
@@ -271,15 +271,15 @@ class Load(Record):
     @property
     def disturbances(self) -> tuple[str, ...]:
         """What is beyond its share, in words; empty if nothing is known to be."""
-        told = []
+        causes = []
         if self.beside:
             others = "another run" if self.beside == 1 else f"up to {self.beside} other runs"
-            told.append(f"{others} of its study went on beside it, on CPUs of their own")
+            causes.append(f"{others} of its study went on beside it, on CPUs of their own")
         elif (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
-            told.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
+            causes.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
         if (self.steal_percent or 0.0) > MAX_STEAL_PERCENT:
-            told.append(f"the hypervisor took {self.steal_percent:.0f} % of it for others")
-        return tuple(told)
+            causes.append(f"the hypervisor took {self.steal_percent:.0f} % of it for others")
+        return tuple(causes)
 
 
 class Result(Found):
@@ -401,12 +401,12 @@ def read_evaluations(path: Path) -> dict[str, Evaluation]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not what facesim writes: it holds no evaluations by data; {_REMEDY}")
-    return {name: validated(Evaluation, path, own) for name, own in content.items()}
+    return {name: validated(Evaluation, path, evaluation) for name, evaluation in content.items()}
 
 
 def write_evaluations(path: Path, evaluations: dict[str, Evaluation]) -> None:
     """Write `evaluation.json` whole or not at all."""
-    content = {name: own.model_dump(mode="json", exclude_none=True) for name, own in evaluations.items()}
+    content = {name: evaluation.model_dump(mode="json", exclude_none=True) for name, evaluation in evaluations.items()}
     write_json(path, content)
 
 

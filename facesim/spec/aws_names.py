@@ -58,9 +58,9 @@ def bucket(name: str) -> str:
         ValueError: it is not, and why.
     """
     if "/" in name or ":" in name:
-        own, _, folder = _ADDRESS.sub("", name).strip("/").partition("/")
+        bucket_name, _, folder = _ADDRESS.sub("", name).strip("/").partition("/")
         inside = f" --prefix {folder}" if folder else ""
-        means = f": --bucket {own}{inside}" if _BUCKET.fullmatch(own) else ""
+        means = f": --bucket {bucket_name}{inside}" if _BUCKET.fullmatch(bucket_name) else ""
         raise ValueError(f"a bucket is given by its name alone, without s3:// and folders{means}")
     if not _BUCKET.fullmatch(name):
         raise ValueError(
@@ -112,8 +112,8 @@ def image(name: str) -> str:
 
 def ecr_region(name: str) -> str | None:
     """The region of the registry of Amazon ECR that an image names; None if it names none, or another registry."""
-    found = _ECR.fullmatch(name.partition("/")[0])
-    return found["region"] if found else None
+    match = _ECR.fullmatch(name.partition("/")[0])
+    return match["region"] if match else None
 
 
 def subnets(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ class _TrainingJobs(BackendSpec):
     prefix: Annotated[str, _named(aws_names.prefix)] = option("facesim", "folder in the bucket", "AWS", pattern=_PREFIX)
     input_mode: Literal["File", "FastFile"] = option("File", "copy or stream the data", "AWS")
     network_isolation: bool = option(False, "containers reach each other and nothing else", "AWS")
-    encrypt_traffic: bool = option(False, "encrypt what containers tell each other", "AWS")
+    encrypt_traffic: bool = option(False, "encrypt traffic between containers", "AWS")
 
     @model_validator(mode="after")
     def _isolated_with_all_that_it_needs(self) -> _TrainingJobs:

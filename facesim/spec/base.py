@@ -11,7 +11,8 @@ from facesim.util.registry import Registry
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Validators are built when first used: help needs none of them, and a command those of few models.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 def named_part(given: Any, base: type[Frozen], registry: Registry[Any], default: str) -> Any:

@@ -24,7 +24,7 @@ class DataSpec(BaseModel):
     `seed` chooses the subset and what is held out. How images are kept while training (`cache`) changes none of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     data: str = "rendered"
     subset: str | None = None
@@ -66,5 +66,5 @@ def images_sha256(examples: Iterable[tuple[int, bytes]]) -> str:
     people: defaultdict[int, list[bytes]] = defaultdict(list)
     for label, digest in examples:
         people[label].append(digest)
-    groups = sorted(hashlib.sha256(b"".join(sorted(own))).digest() for own in people.values())
+    groups = sorted(hashlib.sha256(b"".join(sorted(of_person))).digest() for of_person in people.values())
     return hashlib.sha256(b"".join(groups)).hexdigest()

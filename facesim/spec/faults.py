@@ -20,25 +20,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from cluster.faults import MOST_FILLED_BYTES, TARGET
-from cluster.faults import Fault as Script
-from cluster.network import PROGRAMS, why_not
+from facesim.spec.base import Frozen
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 
 if TYPE_CHECKING:
+    from cluster.faults import Fault as Script
     from facesim.spec.backends import BackendSpec
 
 #: Kinds that the random mode draws from, all tasks being possible targets.
 _RANDOM_KINDS = ("kill", "freeze", "slow")
 
 
-class Fault(BaseModel):
+class Fault(Frozen):
     """One fault, as `cluster.faults.Fault` has it. No `targets`: any task."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["kill", "freeze", "slow", "interrupt", "fill", "refuse", "partition", "loss", "delay"]
     targets: tuple[str, ...] = ()
@@ -66,10 +63,12 @@ class Fault(BaseModel):
 
     def script(self, run_directory: Path) -> Script:
         """What the cluster is to act out in a run."""
-        own = self.model_dump()
+        from cluster.faults import Fault as Script
+
+        fields = self.model_dump()
         if self.kind == "fill":
-            own["targets"] = (str(run_directory),)
-        return Script(**own)
+            fields["targets"] = (str(run_directory),)
+        return Script(**fields)
 
 
 def read_faults(source: str) -> list[dict[str, Any]]:
@@ -129,6 +128,8 @@ def _make(position: int, given: dict[str, Any], tasks: list[str], hosts: list[st
         raise InputError(f"--faults: fault {position}: {field} {problem['msg']}, not {problem['input']!r}") from None
     if fault.kind == "fill":
         return fault
+    from cluster.faults import TARGET
+
     there = hosts if TARGET.get(fault.kind) == "host" else tasks
     for target in fault.targets:
         if target not in there:
@@ -142,6 +143,10 @@ def check_network(faults: tuple[Fault, ...], backend: BackendSpec) -> None:
     Raises:
         InputError: a fault disturbs the network of a task, and `backend` or this system does not allow it.
     """
+    if not faults:
+        return
+    from cluster.network import PROGRAMS, why_not
+
     for kind in dict.fromkeys(fault.kind for fault in faults if fault.kind in PROGRAMS):
         if not backend.disturbs_networks:
             raise InputError(
@@ -163,6 +168,8 @@ def check_room(faults: tuple[Fault, ...], output: Path) -> None:
     """
     if not any(fault.kind == "fill" for fault in faults):
         return
+    from cluster.faults import MOST_FILLED_BYTES
+
     there = next(path for path in (output.resolve(), *output.resolve().parents) if path.exists())
     space = os.statvfs(there)
     free = space.f_bavail * space.f_frsize

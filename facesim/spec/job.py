@@ -107,8 +107,8 @@ class Job(Frozen):
     @property
     def groups(self) -> list[tuple[str, int]]:
         """Instances that the job is billed for, as (type, count): the workers', and parameter servers' of their own."""
-        own = self.shape.ps_instance_type if self.strategy.coordinated else None
-        return [(self.shape.instance_type, self.hosts), *([(own, self.shape.ps)] if own else [])]
+        ps_type = self.shape.ps_instance_type if self.strategy.coordinated else None
+        return [(self.shape.instance_type, self.hosts), *([(ps_type, self.shape.ps)] if ps_type else [])]
 
 
 #: The parts of a job that have options of their own, with what they can be.
@@ -121,22 +121,22 @@ _MOVED = {"steps_per_dispatch": "shape", "backup_workers": "shape", "local_steps
 def _updated(given: Mapping[str, Any]) -> dict[str, Any]:
     """A job as versions up to 0.1 wrote it, in today's form. A strategy or backend that is only named stays so."""
     job = {name: dict(value) if isinstance(value, Mapping) else value for name, value in given.items()}
-    own: dict[str, dict[str, Any]] = {
+    values: dict[str, dict[str, Any]] = {
         part: {"name": job[part]}
         for part, registry in PARTS.items()
         if isinstance(job.get(part), str) and job[part] in registry
     }
     for name, part in _MOVED.items():
         value = job[part].pop(name, None) if isinstance(job.get(part), dict) else None
-        if value is not None and "strategy" in own and name in STRATEGIES[own["strategy"]["name"]].model_fields:
-            own["strategy"][name] = value
+        if value is not None and "strategy" in values and name in STRATEGIES[values["strategy"]["name"]].model_fields:
+            values["strategy"][name] = value
     account = job.pop("aws", None) or {}
     if account.get("ps_instance_type") and isinstance(job.get("shape"), dict):
         job["shape"]["ps_instance_type"] = account["ps_instance_type"]
-    if "backend" in own:
-        known = BACKENDS[own["backend"]["name"]].model_fields
-        own["backend"] |= {name: value for name, value in account.items() if name in known}
-    return job | own
+    if "backend" in values:
+        known = BACKENDS[values["backend"]["name"]].model_fields
+        values["backend"] |= {name: value for name, value in account.items() if name in known}
+    return job | values
 
 
 @cache
@@ -163,8 +163,8 @@ def schema_of(one: Option) -> dict[str, Any]:
     parts: dict[str, type[pydantic.BaseModel]] = {
         "experiment": Experiment, "shape": Shape, "recovery": Recovery, "spot": Spot,
     }  # fmt: skip
-    own = PARTS[one.path[0]][one.of[0]] if one.of else None
-    model = own or parts.get(one.path[0], Job)
+    part = PARTS[one.path[0]][one.of[0]] if one.of else None
+    model = part or parts.get(one.path[0], Job)
     known = model.model_json_schema()["properties"][one.path[-1]]
     limits = {**known, **next((kind for kind in known.get("anyOf", []) if kind.get("type") != "null"), {})}
     for name in ("anyOf", "title", "additionalProperties", "$ref", "allOf"):
@@ -195,15 +195,15 @@ def make_job(*, faults: Sequence[dict[str, Any]] = (), **given: Any) -> Job:
     if spot is False or not (spot or nested["spot"]):
         nested["spot"] = None
     for part, registry in PARTS.items():
-        own = nested[part]
+        given_part = nested[part]
         try:
-            nested[part] = registry[registry.check(own["name"])].model_validate(own)
+            nested[part] = registry[registry.check(given_part["name"])].model_validate(given_part)
         except pydantic.ValidationError as error:
             wrong += [_tell({**problem, "loc": (part, *problem["loc"])}) for problem in error.errors()]
-            nested[part] = registry[own["name"]]()
+            nested[part] = registry[given_part["name"]]()
         except ValueError as error:
-            told = f"{flag(part)} {own['name']!r} is not allowed: {error}"
-            wrong.append(InputError(told, field=part, value=own["name"], allowed=list(registry)))
+            message = f"{flag(part)} {given_part['name']!r} is not allowed: {error}"
+            wrong.append(InputError(message, field=part, value=given_part["name"], allowed=list(registry)))
             del nested[part]
     try:
         job = Job.model_validate(nested)
@@ -229,8 +229,8 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
         if name not in table:
             close = difflib.get_close_matches(name, [*table, "spot"], n=1)
             remedy = f"did you mean {flag(close[0])}?" if close else None
-            told = f"unknown option {flag(name)}" + (f"; {remedy}" if remedy else "")
-            wrong.append(InputError(told, field=name, value=value, allowed=[*table, "spot"], remedy=remedy))
+            message = f"unknown option {flag(name)}" + (f"; {remedy}" if remedy else "")
+            wrong.append(InputError(message, field=name, value=value, allowed=[*table, "spot"], remedy=remedy))
         elif name in ("strategy", "backend"):
             continue
         elif table[name].of and nested[table[name].path[0]]["name"] not in table[name].of:
@@ -257,12 +257,12 @@ def means_nothing(unused: Option, value: Any, part: str, name: str) -> InputErro
 
 def flat(job: Job) -> dict[str, Any]:
     """The job's options as `make_job` takes them, faults apart."""
-    said = job.model_dump()
+    fields = job.model_dump()
     here = {"strategy": job.strategy.name, "backend": job.backend.name}
     values = {"strategy": here["strategy"], "backend": here["backend"]}
     for name, one in options().items():
         if name not in values and not (one.of and here[one.path[0]] not in one.of):
-            values[name] = _at(said, one.path)
+            values[name] = _at(fields, one.path)
     return values
 
 
@@ -324,5 +324,5 @@ def _tell(problem: Any) -> InputError:
     place = tuple(problem["loc"])
     fitting = [one for one in options().values() if one.path == place[: len(one.path)]]
     name = max(fitting, key=lambda one: len(one.path)).name if fitting else str(place[-1])
-    told = f"{flag(name)} {problem['input']!r} is not allowed: {message}"
-    return InputError(told, field=name, value=problem["input"], allowed=message)
+    text = f"{flag(name)} {problem['input']!r} is not allowed: {message}"
+    return InputError(text, field=name, value=problem["input"], allowed=message)

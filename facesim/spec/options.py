@@ -126,7 +126,7 @@ def flag(name: str) -> str:
 
 def without_flags(text: str) -> str:
     """A message with options as Python has them, `learning_rate`, in place of flags, `--learning-rate`."""
-    return re.sub(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda found: found[1].replace("-", "_"), text)
+    return re.sub(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda match: match[1].replace("-", "_"), text)
 
 
 @contextmanager

@@ -220,10 +220,10 @@ def known_strategy(name: str) -> type[Strategy] | None:
 
 def options_without_meaning(name: str) -> set[str]:
     """Options of strategies, and fields of a shape, that mean nothing to the strategy called `name`."""
-    own = STRATEGIES[name]
+    kind = STRATEGIES[name]
     every = {field for _, strategy in STRATEGIES.available() for field in strategy.model_fields} - {"name"}
-    shared = {"workers": own.replicated, "ps": own.layout is Layout.PARAMETER_SERVER}
-    return (every - set(own.model_fields)) | {field for field, used in shared.items() if not used}
+    shared = {"workers": kind.replicated, "ps": kind.layout is Layout.PARAMETER_SERVER}
+    return (every - set(kind.model_fields)) | {field for field, used in shared.items() if not used}
 
 
 def _strategy_of(given: Any) -> Any:

@@ -53,8 +53,8 @@ class Study:
             if not values:
                 raise InputError(f"{flag(name)} has no values: give one or more", field=name, value=values)
         if twice := sorted(base.keys() & axes.keys()):
-            told = " and ".join(map(flag, twice))
-            raise InputError(f"{told} has one value for all jobs and several: give it once", field=twice[0])
+            flags = " and ".join(map(flag, twice))
+            raise InputError(f"{flags} has one value for all jobs and several: give it once", field=twice[0])
         if "seed" in base or "seed" in axes:
             raise InputError("--seed is what --seeds says in a study: give the seeds there", field="seed")
         if wrong := list(self._without_meaning()):
@@ -76,8 +76,8 @@ class Study:
                 if one and one.of and one.path[0] == part and not set(one.of) & set(names):
                     yield means_nothing(one, value, part, " or ".join(names))
                 elif name in self.axes and part == "strategy" and all(name in _meaningless(each) for each in names):
-                    told = f"several values of {flag(name)} mean nothing to {flag(part)} {' or '.join(names)}"
-                    yield InputError(f"{told}: give one", field=name, value=value, remedy="give one value")
+                    message = f"several values of {flag(name)} mean nothing to {flag(part)} {' or '.join(names)}"
+                    yield InputError(f"{message}: give one", field=name, value=value, remedy="give one value")
 
     @classmethod
     def of(

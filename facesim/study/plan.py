@@ -97,7 +97,7 @@ def plan_study(
     ready_inputs = [one.inputs for one in cleared.planned if one.inputs]
     forecasts = forecasts_told([one.job for one in cleared.planned], ready_inputs)
     estimate = "; ".join(cleared.notices.pop("cost", []))
-    return StudyPlan(tuple(dues), tuple(cleared.told()), estimate, tuple(forecasts))
+    return StudyPlan(tuple(dues), tuple(cleared.all_notices()), estimate, tuple(forecasts))
 
 
 #: More jobs are not listed.

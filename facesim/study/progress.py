@@ -13,7 +13,7 @@ from rich.text import Text
 from facesim.metrics.progress import Progress, clock_time
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
-from facesim.runs.messages import told
+from facesim.runs.messages import in_words
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.study.left import TimeLeft
@@ -104,7 +104,7 @@ class _Lines(_Courses):
         self._say(f"{self._course.title}: starting in {run.directory}")
 
     def happened(self, event: Event) -> None:
-        if text := told(event):
+        if text := in_words(event):
             self._say(f"{self._course.title}: {text}")
 
     def tick(self) -> None:
@@ -150,7 +150,7 @@ class _Live(_Courses):
         self.tick()
 
     def happened(self, event: Event) -> None:
-        if text := told(event):
+        if text := in_words(event):
             self._console.print(f"{self._course.title}: {text}", markup=False, highlight=False)
 
     def tick(self) -> None:

@@ -30,7 +30,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
-    found = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
+    findings = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = discount_of(job.spot)
     bill = make_bill(events, job.groups, discount if job.spot else None)
     # What stands for hosts here is on one machine; real ones are machines of their own.
@@ -44,7 +44,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
         "state": state,
         "measurement": measurement,
         "failure": failure,
-        **found,
+        **findings,
         "total_s": total_s,
         "instance_type": job.shape.instance_type,
         "hosts": job.hosts,

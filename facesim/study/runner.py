@@ -188,7 +188,7 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     if result and result.state is RunState.COMPLETED:
         raise InputError(f"{run.directory} has completed: there is nothing left to train; start a new run")
     cleared = preflight([job], [run.directory], observer.preparing)
-    for notice in cleared.told():
+    for notice in cleared.all_notices():
         observer.noticed(notice)
     run.reopen(job)
     observer.started(run, 1, 1)
@@ -235,11 +235,11 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
     """Show what happens, which another command records."""
     with _Interrupts(execution):
         observer.started(run, 1, 1)
-        for told in execution.events(_TICK_S):
-            if told is None:
+        for message in execution.events(_TICK_S):
+            if message is None:
                 observer.tick()
             else:
-                observer.happened(event_of(told))
+                observer.happened(event_of(message))
 
 
 def _follow(run: Run, execution: Execution, measurement: str, observer: Observer, crew: Crew | None = None) -> Result:
@@ -255,11 +255,11 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
     ended: NodeEnded | None = None
     try:
         with crew.with_(execution) if crew and crew.size > 1 else _Interrupts(execution):
-            for told in execution.events(_TICK_S):
-                if told is None:
+            for message in execution.events(_TICK_S):
+                if message is None:
                     observer.tick()
                     continue
-                event = event_of(told)
+                event = event_of(message)
                 run.record(event)
                 observer.happened(event)
                 causes.note(event)
@@ -297,7 +297,7 @@ class _Causes:
 
     def __init__(self) -> None:
         self.ends: list[TaskEnded] = []  # of tasks, since they were last started
-        self.told: dict[str, str] = {}  # why tasks failed, as they say
+        self.reasons: dict[str, str] = {}  # why tasks failed, as they say
         self.hangs: dict[str, Hung] = {}  # those that were ended because they hung
         self.limit: LimitExceeded | None = None
 
@@ -307,9 +307,9 @@ class _Causes:
                 self.ends.append(event)
             case Recovering() | NodeStarted():  # what ended before is not why this attempt fails
                 self.ends.clear()
-                self.told.clear()
+                self.reasons.clear()
             case TaskFailed() | NotConnected():
-                self.told[event.task] = event.why
+                self.reasons[event.task] = event.why
             case Hung():
                 self.hangs[event.task] = event
             case LimitExceeded():
@@ -327,7 +327,7 @@ def _failure(run: Run, causes: _Causes) -> str:
     first = causes.ends[0]
     task = first.task
     how = f"{hung(causes.hangs[task])}, and was ended" if task in causes.hangs and first.signal else None
-    return why_failed(dict(first), causes.told.get(task), run.log_file(task), how)
+    return why_failed(dict(first), causes.reasons.get(task), run.log_file(task), how)
 
 
 def _limit(reached: LimitExceeded) -> str:

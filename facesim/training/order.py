@@ -141,9 +141,9 @@ def _epochs(file: Path, updates: dict[int, tuple[int, int, int, int]]) -> Iterat
 
 def write_orders(file: Path, orders: Iterable[Order]) -> None:
     """Keep orders in a file of NumPy's."""
-    found = list(orders)
-    rows = [np.stack([order.workers, order.versions_read, order.batches]) for order in found]
-    np.savez(file, lengths=np.array([len(order) for order in found]), updates=np.concatenate(rows, axis=1))
+    kept = list(orders)
+    rows = [np.stack([order.workers, order.versions_read, order.batches]) for order in kept]
+    np.savez(file, lengths=np.array([len(order) for order in kept]), updates=np.concatenate(rows, axis=1))
 
 
 def load_orders(file: Path) -> list[Order]:

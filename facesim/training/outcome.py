@@ -17,15 +17,15 @@ from facesim.training.train_state import TrainState
 
 def outcome(context: Context, state: TrainState, replicas: Replicas) -> TaskOutcome:
     """What `outcome.json` holds. `replicas` have the final parameters."""
-    counts, found, phases = state.counts, state.found, state.phases
+    counts, findings, phases = state.counts, state.found, state.phases
     steady_s = phases.get("training_s", 0.0) - phases.get("first_step_s", 0.0)
     steady_examples = counts.examples - state.starts * context.job.update_batch  # the first update of each compiled
     identities = np.bincount(context.data.labels[context.train_indices])
     return TaskOutcome(
         stopped=context.stopping,
-        held_out_accuracy=found.get("held_out_accuracy"),
-        held_out_loss=found.get("held_out_loss"),
-        training_accuracy=found.get("training_accuracy"),
+        held_out_accuracy=findings.get("held_out_accuracy"),
+        held_out_loss=findings.get("held_out_loss"),
+        training_accuracy=findings.get("training_accuracy"),
         images_per_s=steady_examples / steady_s if steady_s > 0 and steady_examples > 0 else None,
         training_s=phases.get("training_s"),
         examples_seen=counts.examples,

@@ -114,13 +114,13 @@ def _accepted(listener: Listener, token: bytes, wait_s: float) -> socket.socket:
 
 def _token_of(connection: socket.socket) -> bytes:
     connection.settimeout(_SAYS_TOKEN_WITHIN_S)
-    said = b""
+    token = b""
     try:
-        while len(said) < TOKEN_BYTES and (more := connection.recv(TOKEN_BYTES - len(said))):
-            said += more
+        while len(token) < TOKEN_BYTES and (more := connection.recv(TOKEN_BYTES - len(token))):
+            token += more
     except OSError:
         return b""
-    return said
+    return token
 
 
 def _bytes(array: np.ndarray) -> memoryview:

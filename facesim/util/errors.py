@@ -61,7 +61,7 @@ class InputError(FacesimError):
 
     def spelled(self, spell: Callable[[str], str]) -> InputError:
         """The same error with its words as `spell` has them."""
-        told = InputError(
+        error = InputError(
             spell(str(self)),
             field=self.field,
             value=self.value,
@@ -70,7 +70,7 @@ class InputError(FacesimError):
             problems=[one.spelled(spell) for one in self.problems],
             on_command_line=self.on_command_line,
         )
-        return told.with_traceback(self.__traceback__)
+        return error.with_traceback(self.__traceback__)
 
 
 class DiskFull(FacesimError):

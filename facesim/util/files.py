@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import psutil
-
 from facesim.util.disk import is_full
 from facesim.util.errors import InputError
 
@@ -188,6 +186,8 @@ def check_fits_memory(archive: zipfile.ZipFile, path: Path) -> None:
     Raises:
         InputError: it is too large.
     """
+    import psutil
+
     size, free = sum(entry.file_size for entry in archive.infolist()), psutil.virtual_memory().available
     if size > free:
         raise InputError(

@@ -28,6 +28,6 @@ def make_own_folder(folder: Path) -> None:
         OSError: it cannot be made.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    own = platformdirs.user_cache_path("facesim")
-    if folder == own and folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o077:
+    default = platformdirs.user_cache_path("facesim")
+    if folder == default and folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o077:
         folder.chmod(0o700)

@@ -13,16 +13,22 @@ A plugin that cannot be loaded is reported with its name and left out of listing
 from __future__ import annotations
 
 import difflib
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 from facesim.util.errors import InputError
 
 Part = TypeVar("Part")
+
+
+@functools.cache
+def _installed() -> EntryPoints:
+    """The entry points of all packages, read once for all registries: each reading opens a file of every package."""
+    return entry_points()  # type: ignore[return-value]
 
 
 class PluginWarning(UserWarning):
@@ -38,10 +44,10 @@ class Registry(Mapping[str, Part], Generic[Part]):
         self._builtin = dict(builtin)
         self._loaded: dict[str, Part] = {}
 
-    @cached_property
+    @functools.cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
         plugins: dict[str, EntryPoint] = {}
-        for point in entry_points(group=self.group):
+        for point in _installed().select(group=self.group):
             if point.name in self._builtin or point.name in plugins:
                 _warn(f"the {self.kind} {point.name!r} of {_package(point)} is left out: the name is taken")
             else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 #: So many examples of each reason are kept.
 EXAMPLES = 5
 
-#: So many examples of each reason are told in a sentence.
+#: So many examples of each reason are named in a sentence.
 _TOLD = 3
 
 
@@ -62,14 +62,14 @@ class Tally:
     @property
     def counted(self) -> tuple[Unused, ...]:
         """Every reason, the most frequent first, equally frequent ones in the order in which they were met."""
-        found = [
+        counts = [
             Unused(reason, count, tuple(self._examples[reason, unit]), unit)
             for (reason, unit), count in self._counts.items()
         ]
-        return tuple(sorted(found, key=lambda one: -one.count))
+        return tuple(sorted(counts, key=lambda one: -one.count))
 
 
-def told(counted: Sequence[Unused], most: int = 5) -> str:
+def in_words(counted: Sequence[Unused], most: int = 5) -> str:
     """The most frequent reasons in one line."""
     rest = len(counted) - most
     return "; ".join(map(str, counted[:most])) + (f"; and {rest} more reasons" if rest > 0 else "")

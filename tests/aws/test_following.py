@@ -310,7 +310,7 @@ def test_a_run_whose_job_goes_on_at_aws_or_has_completed_there_is_not_started_ag
         assert endpoint.job("facesim-one").ended.wait(20)
 
     with pytest.raises(
-        InputError, match="facesim attach .*brings home" if completed else "goes on at AWS: `facesim att"
+        InputError, match="facesim attach .*brings home" if completed else "continues at AWS: `facesim att"
     ):
         where.render(job, run.directory, inputs)
 

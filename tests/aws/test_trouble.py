@@ -69,7 +69,7 @@ def test_a_job_that_may_not_be_described_for_good_is_left_alone(
     run, execution = submit(job, tmp_path / "one", inputs)
     refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException")
 
-    with pytest.raises(LostSight, match=r"goes on at AWS.*facesim attach"):
+    with pytest.raises(LostSight, match=r"continues at AWS.*facesim attach"):
         follow(run, execution)
     execution.close()
 

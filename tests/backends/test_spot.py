@@ -16,6 +16,7 @@ from cluster.processes import LocalNode
 from facesim.backends.lifecycle import LifeCycle
 from facesim.billing import make_bill
 from facesim.billing.market import Capacity, Market, market
+from facesim.runs.events import event_of
 from facesim.spec.spot import Spot
 from tests.conftest import still_running
 from tests.support.events import named, states
@@ -86,7 +87,7 @@ def test_a_spot_run_with_three_interruptions_goes_on_each_time_and_its_bill_adds
 
     events = follow(execution)
     ended = {"event": "state", "state": "Completed", "time_unix_s": time.time()}  # as a study notes it
-    bill = make_bill([*events, ended], [(M5, 2)], discount=0.6)
+    bill = make_bill(map(event_of, [*events, ended]), [(M5, 2)], discount=0.6)
 
     assert states(events) == [*ATTEMPT, "Interrupted"] * 3 + [*ATTEMPT, "Uploading"]
     assert events[-1]["outcome"] == "completed"

@@ -16,9 +16,10 @@ from facesim.billing import (
 )
 from facesim.billing.bill import submitted
 from facesim.runs.accounting import spent_s
-from facesim.runs.events import event_of
+from facesim.runs.events import TaskEnded
 from facesim.spec.spot import Spot
 from facesim.util.errors import InputError
+from tests.support.events import course, restored
 
 M5 = "ml.m5.2xlarge"
 
@@ -76,15 +77,6 @@ def test_the_catalogue_cannot_be_changed_by_who_reads_it():
         instances()["ml.free"] = None
 
 
-def states(*course: tuple[str, float]) -> list[dict]:
-    """Events of a run that was in each state for so many seconds, the last of them its end."""
-    events, now_s = [{"event": "submitted", "time_unix_s": 1_790_000_000.0}], 1_790_000_000.0
-    for state, seconds in course:
-        events.append({"event": "state", "state": state, "time_unix_s": now_s})
-        now_s += seconds
-    return events
-
-
 #: What the paper's two jobs were, as far as their logs tell: the cluster's seconds are two hosts'.
 PAPERS = {
     "single": (1, [("Starting", 90), ("Downloading", 30), ("Training", 250), ("Uploading", 12), ("Completed", 0)]),
@@ -97,9 +89,9 @@ PAPERS = {
     [("single", 1 - 119 / 292, 292, 119, 59.2), ("cluster", 1 - 129 / 288, 576, 258, 55.2)],
 )
 def test_a_bill_shows_what_the_papers_logs_do(job, discount, training_s, billable_s, savings_percent):
-    hosts, course = PAPERS[job]
+    hosts, lived = PAPERS[job]
 
-    bill = make_bill(states(*course), [(M5, hosts)], discount)
+    bill = make_bill(course(*lived), [(M5, hosts)], discount)
 
     assert (hosts * bill.training_s, hosts * bill.billable_s) == (training_s, billable_s)
     assert round(bill.savings_percent, 1) == savings_percent
@@ -107,7 +99,7 @@ def test_a_bill_shows_what_the_papers_logs_do(job, discount, training_s, billabl
 
 def test_the_papers_bills_say_that_the_cluster_cost_twice_as_much():
     single, cluster = (
-        make_bill(states(*PAPERS[job][1]), [(M5, PAPERS[job][0])], discount).cost_usd
+        make_bill(course(*PAPERS[job][1]), [(M5, PAPERS[job][0])], discount).cost_usd
         for job, discount in (("single", 1 - 119 / 292), ("cluster", 1 - 129 / 288))
     )
 
@@ -117,10 +109,10 @@ def test_the_papers_bills_say_that_the_cluster_cost_twice_as_much():
 
 
 def test_download_training_and_upload_are_billed_and_waiting_is_not():
-    course = [("Starting", 60.0), ("Downloading", 5.0), ("Training", 100.2), ("Interrupted", 300.0), ("Starting", 30.0)]
-    course += [("Downloading", 4.0), ("Training", 50.1), ("Uploading", 7.0), ("Completed", 0.0)]
+    lived = [("Starting", 60.0), ("Downloading", 5.0), ("Training", 100.2), ("Interrupted", 300.0), ("Starting", 30.0)]
+    lived += [("Downloading", 4.0), ("Training", 50.1), ("Uploading", 7.0), ("Completed", 0.0)]
 
-    bill = make_bill(states(*course), [(M5, 3)])
+    bill = make_bill(course(*lived), [(M5, 3)])
 
     assert bill.training_s == bill.billable_s == round(5 + 100.2 + 4 + 50.1 + 7)
     assert bill.waiting_s == 60 + 300 + 30
@@ -130,7 +122,7 @@ def test_download_training_and_upload_are_billed_and_waiting_is_not():
 
 
 def test_a_run_that_never_had_capacity_costs_nothing():
-    bill = make_bill(states(("Starting", 600), ("MaxWaitTimeExceeded", 0)), [(M5, 2)], 0.6)
+    bill = make_bill(course(("Starting", 600), ("MaxWaitTimeExceeded", 0)), [(M5, 2)], 0.6)
 
     assert (bill.training_s, bill.cost_usd, bill.savings_percent) == (0, 0, 0)
 
@@ -138,7 +130,7 @@ def test_a_run_that_never_had_capacity_costs_nothing():
 def test_each_group_of_a_heterogeneous_job_has_its_own_price():
     groups = [("ml.g4dn.xlarge", 2), ("ml.c5.xlarge", 1)]
 
-    bill = make_bill(states(("Training", 3600), ("Completed", 0)), groups)
+    bill = make_bill(course(("Training", 3600), ("Completed", 0)), groups)
 
     assert bill.hosts == 3
     assert bill.on_demand_usd == pytest.approx(2 * 0.7364 + 0.204)
@@ -146,8 +138,8 @@ def test_each_group_of_a_heterogeneous_job_has_its_own_price():
 
 
 def test_work_that_interruptions_threw_away_is_counted_and_priced():
-    events = states(("Training", 100), ("Interrupted", 50), ("Training", 200), ("Completed", 0))
-    lost = [{"event": "restored", "lost_s": seconds, "time_unix_s": 1_790_000_150.0} for seconds in (20.0, 10.0)]
+    events = course(("Training", 100), ("Interrupted", 50), ("Training", 200), ("Completed", 0))
+    lost = [restored(1_790_000_150.0, lost_s=seconds) for seconds in (20.0, 10.0)]
 
     bill = make_bill([*events, *lost], [(M5, 2)], discount=0.6)
 
@@ -158,7 +150,7 @@ def test_work_that_interruptions_threw_away_is_counted_and_priced():
 
 def test_the_cost_to_a_moment_counts_what_was_billed_until_then():
     bill = make_bill(
-        states(("Starting", 10), ("Training", 100), ("Interrupted", 50), ("Training", 100), ("Completed", 0)), [(M5, 1)]
+        course(("Starting", 10), ("Training", 100), ("Interrupted", 50), ("Training", 100), ("Completed", 0)), [(M5, 1)]
     )
     launched = bill.transitions[0].begin_unix_s
 
@@ -173,16 +165,14 @@ def test_the_cost_to_a_moment_counts_what_was_billed_until_then():
 
 
 def test_clocks_that_disagree_a_little_make_no_negative_seconds():
-    events = states(("Starting", 1.0), ("Training", -0.2), ("Uploading", 1.0), ("Completed", 0))
+    events = course(("Starting", 1.0), ("Training", -0.2), ("Uploading", 1.0), ("Completed", 0))
 
     assert all(each.seconds >= 0 for each in make_bill(events, [(M5, 1)]).transitions)
 
 
 def test_a_run_that_is_resumed_later_is_not_billed_for_the_time_between():
-    first = states(("Starting", 5), ("Training", 100), ("Stopped", 0))
-    second = [
-        event | {"time_unix_s": event["time_unix_s"] + 9000} for event in states(("Training", 50), ("Completed", 0))
-    ]
+    first = course(("Starting", 5), ("Training", 100), ("Stopped", 0))
+    second = course(("Training", 50), ("Completed", 0), began_unix_s=first[-1].time_unix_s + 9000)
 
     bill = make_bill([*first, *second], [(M5, 1)])
 
@@ -190,9 +180,8 @@ def test_a_run_that_is_resumed_later_is_not_billed_for_the_time_between():
 
 
 def test_each_time_that_a_run_was_submitted_is_billed_with_the_instances_that_it_had_then():
-    two, three = states(("Training", 11.7), ("Stopped", 0)), states(("Training", 19.3), ("Completed", 0))
-    two[0] |= submitted([(M5, 2)], None)
-    three[0] |= submitted([(M5, 3)], None)
+    two = course(("Training", 11.7), ("Stopped", 0), **submitted([(M5, 2)], None))
+    three = course(("Training", 19.3), ("Completed", 0), **submitted([(M5, 3)], None))
 
     bill = make_bill([*two, *three], [(M5, 3)])
 
@@ -204,36 +193,35 @@ def test_each_time_that_a_run_was_submitted_is_billed_with_the_instances_that_it
 
 
 def test_a_life_on_demand_is_not_billed_as_the_spot_capacity_of_the_next():
-    before, after = states(("Training", 100), ("Stopped", 0)), states(("Training", 100), ("Completed", 0))
-    before[0] |= submitted([(M5, 1)], None)
-    after[0] |= submitted([(M5, 1)], Spot(discount=0.5))
+    before = course(("Training", 100), ("Stopped", 0), **submitted([(M5, 1)], None))
+    after = course(("Training", 100), ("Completed", 0), **submitted([(M5, 1)], Spot(discount=0.5)))
 
     assert make_bill([*before, *after], [(M5, 1)], 0.5).billable_s == 100 + 50
 
 
 def test_a_clock_that_was_set_back_makes_nothing_negative():
-    course = states(("Training", 100), ("Interrupted", 10), ("Training", -5000), ("Completed", 0))
-    back = {"event": "restored", "lost_s": 0.0, "time_unix_s": 1_790_000_000.0 - 4000}
+    events = course(("Training", 100), ("Interrupted", 10), ("Training", -5000), ("Completed", 0))
+    back = restored(1_790_000_000.0 - 4000)
 
-    bill = make_bill([*course[:-1], back, course[-1]], [(M5, 1)])
+    bill = make_bill([*events[:-1], back, events[-1]], [(M5, 1)])
 
     assert bill.training_s >= 100
     assert bill.restart_s >= 0
-    assert spent_s([event_of(course[0]), event_of(back)]) == 0
+    assert spent_s([events[0], back]) == 0
 
 
 def test_a_run_that_was_killed_is_billed_until_its_last_sign_of_life():
-    killed = states(("Starting", 5), ("Training", 30))
-    sign = {"event": "checkpoint", "time_unix_s": killed[-1]["time_unix_s"] + 20}
+    killed = course(("Starting", 5), ("Training", 30))
+    sign = TaskEnded(time_unix_s=killed[-1].time_unix_s + 20, task="chief-0")
 
     assert make_bill([*killed, sign], [(M5, 1)]).training_s == 20
 
 
 def test_starting_again_after_an_interruption_is_counted_from_having_hosts_until_training_goes_on():
-    events = states(
+    events = course(
         ("Training", 100), ("Interrupted", 50), ("Starting", 5), ("Downloading", 4), ("Training", 60), ("Completed", 0)
     )
-    went_on = {"event": "restored", "lost_s": 0.0, "time_unix_s": 1_790_000_000.0 + 100 + 50 + 5 + 4 + 3}
+    went_on = restored(1_790_000_000.0 + 100 + 50 + 5 + 4 + 3)
 
     bill = make_bill([*events[:-1], went_on, events[-1]], [(M5, 2)])
 
@@ -245,18 +233,18 @@ STATE = st.sampled_from(["Starting", "Downloading", "Training", "Interrupted", "
 
 
 @given(st.lists(st.tuples(STATE, st.floats(0, 1e5)), max_size=30), st.floats(0, 0.99))
-def test_whatever_a_run_lives_through_its_bill_adds_up(course, discount):
-    bill = make_bill(states(*course, ("Completed", 0)), [(M5, 2)], discount)
+def test_whatever_a_run_lives_through_its_bill_adds_up(lived, discount):
+    bill = make_bill(course(*lived, ("Completed", 0)), [(M5, 2)], discount)
 
     billed = sum(each.seconds for each in bill.transitions if each.billable)
     assert abs(bill.training_s - billed) <= 0.5 + 1e-3
-    assert abs(bill.training_s + bill.waiting_s - sum(seconds for _, seconds in course)) <= 1 + 1e-3
+    assert abs(bill.training_s + bill.waiting_s - sum(seconds for _, seconds in lived)) <= 1 + 1e-3
     assert 0 <= bill.cost_usd <= bill.on_demand_usd
     assert bill.cost_until_usd(float("inf")) == pytest.approx(bill.cost_usd, abs=2 * 0.461 * 1.01 / 3600)
 
 
 def test_a_bill_keeps_the_prices_that_it_was_made_with():
-    (group,) = make_bill(states(("Training", 60), ("Completed", 0)), [(M5, 2)]).to_dict(0.57)["groups"]
+    (group,) = make_bill(course(("Training", 60), ("Completed", 0)), [(M5, 2)]).to_dict(0.57)["groups"]
 
     assert group["usd_per_hour"] == 0.461
     assert group["price_verified"] is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,7 @@ def completed(*words: str, module: bool = False) -> list[str]:
     command = [sys.executable, "-m", "facesim", *words] if module else [str(bin_folder / "facesim"), *words]
     quoted = " ".join(f"'{word}'" for word in command)
     ask = f'COMP_WORDS=({quoted}); COMP_CWORD={len(command) - 1}; compopt() {{ printf "%s " compopt "$@"; echo; }}'
-    run = f'{script("bash", facesim)}\n{ask}\n_facesim_completion "{command[0]}"\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
+    run = f'{script("bash")}\n{ask}\n_facesim_completion "{command[0]}"\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
     around = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(["bash", "-c", run], capture_output=True, text=True, env=around)
     assert ended.returncode == 0, ended.stderr
@@ -110,6 +111,47 @@ def test_completing_writes_nothing(tmp_path, monkeypatch):
     completed("run", "--strategy", "")
 
     assert list(tmp_path.iterdir()) == []
+
+
+#: How zsh shows completions, on paper: a word a line.
+ZSH_ON_PAPER = """
+compdef() { }
+_describe() { print -l -- "${(@P)3}" }
+compadd() { print -l -- "${(@P)argv[-1]}" }
+_path_files() { print -- "path files $@" }
+_default() { print -- default }
+"""
+
+
+def completed_by_zsh(*words: str) -> list[str]:
+    quoted = " ".join(f"'{word}'" for word in words)
+    ask = f"{ZSH_ON_PAPER}\n{script('zsh')}\nwords=({quoted}) CURRENT={len(words)}\n_facesim_completion"
+    ended = subprocess.run(["zsh", "-f", "-c", ask], capture_output=True, text=True, env=PYTHONS)
+    assert ended.stderr == ""
+    return [line.partition(":")[0] for line in ended.stdout.split("\n")]
+
+
+def completed_by_fish(*words: str) -> list[str]:
+    ask = f"{script('fish')}\ncomplete -C '{' '.join(words)}'"
+    ended = subprocess.run(["fish", "--no-config", "-c", ask], capture_output=True, text=True, env=PYTHONS)
+    assert ended.stderr == ""
+    return [line.partition("\t")[0] for line in ended.stdout.split("\n")]
+
+
+PYTHONS = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("program", [("facesim",), ("python", "-m", "facesim")], ids=" ".join)
+@pytest.mark.parametrize("completed_by", [completed_by_zsh, completed_by_fish])
+def test_zsh_and_fish_complete_commands_options_and_values(completed_by, program):
+    shell = completed_by.__name__.rpartition("_")[2]
+    if not shutil.which(shell):
+        pytest.skip(f"there is no {shell}")
+
+    assert "evaluate" in completed_by(*program, "ev")
+    assert "--learning-rate" in completed_by(*program, "--learn")
+    assert {"ps-async", "ps-sync"} <= set(completed_by(*program, "run", "--strategy", "ps"))
+    assert "ps-async" not in completed_by("python", "-m", "other", "run", "--strategy", "ps")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

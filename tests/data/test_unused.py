@@ -13,7 +13,7 @@ from facesim.data.subsets import take_subset
 from facesim.preflight.inputs import Inputs, told_of_data
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
-from facesim.util.unused import EXAMPLES, Tally, Unused, printable, told
+from facesim.util.unused import EXAMPLES, Tally, Unused, in_words, printable
 
 
 def test_reasons_are_counted_most_frequent_first_with_examples():
@@ -48,7 +48,7 @@ def test_many_reasons_in_a_line():
     for k in range(7):
         tally.add(f"reason {k}", count=10 - k)
 
-    assert told(tally.counted, most=2) == "10 files: reason 0; 9 files: reason 1; and 5 more reasons"
+    assert in_words(tally.counted, most=2) == "10 files: reason 0; 9 files: reason 1; and 5 more reasons"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_study_is_run_compared_and_shown_while_an_observer_fails(tmp_path, fac
     assert len({run.directory for run in comparison}) == 2
     frame = comparison.frame
     assert list(frame["seeds"]) == [1, 1]
-    assert (frame["training_s"] > 0).all() and frame["held_out_accuracy_percent"].between(0, 100).all()
+    assert (frame["training_s"] > 0).all() and frame["held_out_accuracy"].between(0, 1).all()
     assert frame.attrs == {} and "<table>" in comparison._repr_html_()
     assert comparison.verdict and comparison.report.baselines
     lines = [json.loads(line) for line in (tmp_path / "study.jsonl").read_text().splitlines()]

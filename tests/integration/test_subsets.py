@@ -19,7 +19,7 @@ def test_several_subsets_are_one_study_with_a_learning_curve(faces, tmp_path):
     assert {run.result()["data"]["identities"] for run in runs} == {4}
     curves = {curve["label"]: curve["points"] for curve in found["comparison"]["learning_curves"]}
     assert [point["training_examples"] for point in curves["single"]] == [16, 32]
-    assert [point["accuracy_percent"]["n"] for point in curves["lbp-svm"]] == [2, 2]
+    assert [point["accuracy"]["n"] for point in curves["lbp-svm"]] == [2, 2]
     own = parse(facesim_here("evaluate", runs[0].directory, "--json"))
     assert own["closed_set"]["examples"] == runs[0].result()["data"]["held_out_examples"]
 

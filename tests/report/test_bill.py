@@ -8,6 +8,7 @@ from rich.console import Console
 from facesim.billing import make_bill
 from facesim.report import compare, print_report, to_json, write_report
 from tests.report.conftest import LAUNCHED_UNIX_S
+from tests.support.events import course, restored
 
 M5 = "ml.m5.2xlarge"
 COURSE = [("Starting", 10.0), ("Downloading", 2.0), ("Training", 30.0), ("Interrupted", 60.0), ("Starting", 5.0)]
@@ -16,11 +17,8 @@ COURSE += [("Downloading", 2.0), ("Training", 25.0), ("Uploading", 1.0), ("Compl
 
 def bill(hosts: int, discount: float | None) -> dict:
     """`result.json`'s `billing` of a run that was interrupted once and lost four seconds of work."""
-    events, now_s = [], LAUNCHED_UNIX_S
-    for state, seconds in COURSE:
-        events.append({"event": "state", "state": state, "time_unix_s": now_s})
-        now_s += seconds
-    events.insert(-1, {"event": "restored", "lost_s": 4.0, "time_unix_s": events[-2]["time_unix_s"]})
+    events = course(*COURSE, began_unix_s=LAUNCHED_UNIX_S)
+    events.insert(-1, restored(events[-2].time_unix_s, lost_s=4.0))
     return make_bill(events, [(M5, hosts)], discount).to_dict(0.6)
 
 
@@ -49,8 +47,8 @@ def test_a_run_on_spot_capacity_shows_what_it_is_billed_for(spot_run):
 def test_the_cost_to_an_accuracy_leaves_out_what_was_not_billed_until_then(spot_run):
     comparison = compare([spot_run])
     record = comparison.records[0]
-    curve = record.history.dropna(subset=["held_out_accuracy_percent"])
-    reached = curve[curve["held_out_accuracy_percent"] >= comparison.target_accuracy].iloc[0]
+    curve = record.history.dropna(subset=["held_out_accuracy"])
+    reached = curve[curve["held_out_accuracy"] >= comparison.target_accuracy].iloc[0]
     since_launch_s = reached["time_unix_s"] - LAUNCHED_UNIX_S
     assert 12 < since_launch_s < 102, "it is to be reached in the first training, or while waiting after it"
 
@@ -69,7 +67,7 @@ def test_a_run_on_demand_has_no_lines_of_spot_capacity(make_run):
     assert "instance-seconds" in shown
     assert "cost to" in shown
     assert "interruptions" not in shown
-    assert "in vain" not in shown
+    assert "lost work" not in shown
 
 
 def test_runs_on_spot_capacity_and_on_demand_are_rows_of_their_own(make_run):

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from facesim.report import compare, to_json
+from facesim.report.notebook import frame
+from facesim.util.errors import InputError
 
 APART = {"verdict": "apart", "evidence": ["12,800 examples were counted, 6,400 were due", "0 bytes crossed the wire"]}
 
@@ -80,7 +82,7 @@ def test_one_seed_allows_no_accuracy_statement_but_has_wilsons_interval(make_run
     )
     assert "it may be noise" in texts(comparison.findings, "training time")
     low, high = comparison.rows[0].accuracy_interval()
-    assert 80 < low < 92.5 < high < 98
+    assert 0.8 < low < 0.925 < high < 0.98
 
 
 def test_a_single_strategy_is_described_and_not_compared(make_run):
@@ -162,20 +164,41 @@ def test_of_a_seed_that_was_run_twice_the_newer_counts(make_run):
 
     comparison = compare(runs)
 
-    assert comparison.rows[0].estimate("held_out_accuracy_percent").mean == 90.0
+    assert comparison.rows[0].estimate("held_out_accuracy").mean == 0.9
     assert "left out: single, seed 0: the same seed was run again later" in comparison.warnings
 
 
 def test_the_target_is_95_percent_of_the_lower_mean_unless_chosen(make_run):
     runs = [make_run("single", accuracy=90.0), make_run("ps-async", accuracy=80.0)]
 
-    assert compare(runs).target_accuracy == pytest.approx(76.0)
+    assert compare(runs).target_accuracy == pytest.approx(0.76)
     assert "95 % of the lowest" in compare(runs).target_origin
-    assert compare(runs, target_accuracy=85.0).target_accuracy == 85.0
+    assert compare(runs, target_accuracy=0.85).target_accuracy == 0.85
+
+
+@pytest.mark.parametrize("target", [85.0, 0.0, -0.1, float("nan")])
+def test_a_target_that_is_no_share_is_refused(make_run, target):
+    with pytest.raises(InputError, match="such as 0.9 for 90 %") as refused:
+        compare([make_run("single")], target_accuracy=target)
+
+    assert refused.value.field == "target_accuracy"
+
+
+def test_accuracies_are_shares_under_one_name_wherever_programs_read_them(study):
+    comparison = compare(study)
+    shown = frame(comparison)
+    accuracies = [name for name in shown if name.endswith("_accuracy") and "_to_" not in name]
+
+    assert accuracies == ["target_accuracy", "held_out_accuracy", "training_accuracy", "chance_accuracy"]
+    assert ((shown[accuracies] > 0) & (shown[accuracies] <= 1)).all(axis=None)
+    (row, *_), (contrast, *_) = to_json(comparison)["rows"], to_json(comparison)["contrasts"]
+    assert row["measures"]["held_out_accuracy"]["mean"] == shown["held_out_accuracy"].iloc[0]
+    assert 0 < row["held_out_accuracy_interval"][0] < row["held_out_accuracy_interval"][1] <= 1
+    assert abs(contrast["accuracy"]["mean"]) < 1
 
 
 def test_a_target_that_was_not_reached_has_no_time_and_is_said(make_run):
-    comparison = compare([make_run("single", accuracy=90.0), make_run("ps-async", accuracy=80.0)], target_accuracy=85.0)
+    comparison = compare([make_run("single", accuracy=90.0), make_run("ps-async", accuracy=80.0)], target_accuracy=0.85)
 
     assert comparison.rows[1].estimate("time_to_accuracy_s") is None
     assert "ps-async reached 85.0 % held-out in 0 of 1 run" in texts(comparison.findings)

@@ -12,6 +12,7 @@ import pytest
 from facesim.report import compare, to_json
 from facesim.report.html import render
 from facesim.report.load import load, since_launch_s
+from facesim.runs.events import StateEntered, Submitted
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT
 from tests.report.conftest import LAUNCHED_UNIX_S
 from tests.report.test_bill import bill
@@ -155,7 +156,7 @@ def test_the_time_between_two_lives_is_not_the_run_s(make_run):
     assert record.resumed == 1
     assert 0 < record.history["since_launch_s"].min() < record.history["since_launch_s"].max() <= spent_s < 200
     assert since_launch_s(record.lives, LAUNCHED_UNIX_S + 1800) == 10
-    (row,) = compare([record.run], target_accuracy=50.0).rows
+    (row,) = compare([record.run], target_accuracy=0.5).rows
     assert row.estimate("time_to_accuracy_since_launch_s").mean <= spent_s
 
 
@@ -190,19 +191,23 @@ def test_the_bill_of_a_resumed_run_has_the_instances_of_each_time(make_run):
     from facesim.billing import make_bill
 
     run = resumed(make_run)
-    events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
-    for event, hosts in zip([event for event in events if event["event"] == "submitted"], (2, 4), strict=True):
-        event["groups"] = [["ml.m5.2xlarge", hosts]]
-    events.insert(1, {"time_unix_s": LAUNCHED_UNIX_S + 1, "event": "state", "state": "Training"})
+    hosts = iter((2, 4))
+    events = [
+        event.model_copy(update={"groups": (("ml.m5.2xlarge", next(hosts)),)})
+        if isinstance(event, Submitted)
+        else event
+        for event in run.events()
+    ]
+    events.insert(1, StateEntered(time_unix_s=LAUNCHED_UNIX_S + 1, state="Training"))
     billed = make_bill(events, [("ml.m5.2xlarge", 4)]).to_dict(0.6)
     result = json.loads(run.result_file.read_text())
     run.result_file.write_text(json.dumps({**result, "measurement": "measured", "billing": billed}))
 
-    comparison = compare([run], target_accuracy=50.0)
+    comparison = compare([run], target_accuracy=0.5)
 
     (row,) = comparison.rows
     (record,) = row.records
-    reached = record.history[record.history["held_out_accuracy_percent"] >= 50.0]["time_unix_s"].iloc[0]
+    reached = record.history[record.history["held_out_accuracy"] >= 0.5]["time_unix_s"].iloc[0]
     began = next(each["begin_unix_s"] for each in billed["transitions"] if each["begin_unix_s"] > LAUNCHED_UNIX_S + 3600
                  and each["billable"])  # fmt: skip
     spent_s = 2 * 9 + 4 * (reached - began)

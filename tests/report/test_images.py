@@ -133,7 +133,10 @@ def test_each_test_has_a_target_of_its_own_and_a_panel_of_its_own(make_run):
 
     comparison = compare(runs)
 
-    assert [row.target_accuracy for row in comparison.rows] == [pytest.approx(0.95 * 90.6), pytest.approx(0.95 * 60.7)]
+    assert [row.target_accuracy for row in comparison.rows] == [
+        pytest.approx(0.95 * 0.906),
+        pytest.approx(0.95 * 0.607),
+    ]
     assert comparison.target_accuracy == comparison.rows[0].target_accuracy
     shown = printed(comparison, width=200)
     assert "images A" in shown and "images B" in shown

@@ -10,7 +10,7 @@ from facesim.util.errors import InputError
 def test_the_clock_starts_at_launch_and_at_the_first_step(make_run):
     record = load(make_run("ps-async", epochs=4, training_s=8.0))
 
-    first = record.history.dropna(subset=["held_out_accuracy_percent"]).iloc[0]
+    first = record.history.dropna(subset=["held_out_accuracy"]).iloc[0]
 
     assert record.phases["launch_to_first_step_s"] == pytest.approx(record.first_step_s + 2.5)
     assert first["since_first_step_s"] == pytest.approx(8.0 / 4 + 0.1, abs=1e-3)
@@ -21,7 +21,7 @@ def test_history_has_the_metrics_as_columns_one_row_an_epoch(make_run):
     history = load(make_run(epochs=5, accuracy=90.0)).history
 
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
-    assert history["held_out_accuracy_percent"].iloc[-1] == pytest.approx(90.0)
+    assert history["held_out_accuracy"].iloc[-1] == pytest.approx(0.9)
 
 
 def test_a_torn_last_line_loses_that_line_only(make_run):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from facesim.runs.events import Event, Restored, StateEntered, Submitted
+
 
 def named(events: Iterable[Any], kind: str) -> list[Any]:
     """The events of one kind."""
@@ -14,3 +16,17 @@ def named(events: Iterable[Any], kind: str) -> list[Any]:
 def states(events: Iterable[Any]) -> list[str]:
     """The states that a run was in, in order."""
     return [event["state"] for event in named(events, "state")]
+
+
+def course(*states: tuple[str, float], began_unix_s: float = 1_790_000_000.0, **submitted: Any) -> list[Event]:
+    """The events of a run that was in each state for so many seconds, the last of them its end."""
+    events: list[Event] = [Submitted(time_unix_s=began_unix_s, **submitted)]
+    for state, seconds in states:
+        events.append(StateEntered(state=state, time_unix_s=began_unix_s))
+        began_unix_s += seconds
+    return events
+
+
+def restored(time_unix_s: float, lost_s: float = 0.0) -> Restored:
+    """Training goes on from a checkpoint after `lost_s` of work was lost."""
+    return Restored(time_unix_s=time_unix_s, step=1, examples=1, epoch=1, lost_s=lost_s)

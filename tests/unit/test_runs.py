@@ -57,7 +57,7 @@ def test_a_run_of_an_earlier_facesim_is_reported(golden, tmp_path):
 
     comparison = write_report([golden], tmp_path / "report.html")
 
-    assert comparison.rows[0].values("held_out_accuracy_percent") == {0: pytest.approx(100 * 4 / 87)}
+    assert comparison.rows[0].values("held_out_accuracy") == {0: pytest.approx(4 / 87)}
     assert "checkpoint-000000010.npz" in (tmp_path / "report.html").read_text()
 
 

@@ -46,7 +46,7 @@ def test_the_users_folders_are_not_imported_from(tmp_path):
     cwd, script, libraries, installed = (str(tmp_path / name) for name in ("cwd", "script", "libraries", "installed"))
     path = [script, cwd, "", libraries, STANDARD, f"{STANDARD}/lib-dynload", installed]
 
-    found = import_path(path, cwd, script, own=installed)
+    found = import_path(path, cwd, script, our_folder=installed)
 
     assert found == [STANDARD, f"{STANDARD}/lib-dynload", libraries, installed]
 
@@ -54,12 +54,14 @@ def test_the_users_folders_are_not_imported_from(tmp_path):
 def test_packages_that_are_only_in_the_current_folder_are_found_last(tmp_path):
     clone, installed = str(tmp_path / "clone"), str(tmp_path / "installed")
 
-    assert import_path([clone, STANDARD, installed], clone, None, own=clone) == [STANDARD, installed, clone]
+    assert import_path([clone, STANDARD, installed], clone, None, our_folder=clone) == [STANDARD, installed, clone]
 
 
 def test_a_folder_that_is_gone_or_reached_through_a_link_is_the_users_too(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
 
-    assert import_path([str(tmp_path / "link"), STANDARD], str(tmp_path / "real"), None, own=STANDARD) == [STANDARD]
-    assert import_path(["", STANDARD], None, None, own=STANDARD) == [STANDARD]
+    assert import_path([str(tmp_path / "link"), STANDARD], str(tmp_path / "real"), None, our_folder=STANDARD) == [
+        STANDARD
+    ]
+    assert import_path(["", STANDARD], None, None, our_folder=STANDARD) == [STANDARD]

@@ -184,13 +184,13 @@ def _credentials() -> tuple[type[Exception], ...]:
 
 def _refused(error: Any, text: str) -> FacesimError:
     """What AWS' answer with an error code means."""
-    told = error.response["Error"]
-    code, message = told["Code"], told.get("Message", "")
+    response = error.response["Error"]
+    code, message = response["Code"], response.get("Message", "")
     for meaning in _MEANINGS:
         if code in meaning.codes:
             named = _QUOTA_NAME.search(message)
             headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            region = headers.get("x-amz-bucket-region") or told.get("Region")
+            region = headers.get("x-amz-bucket-region") or response.get("Region")
             advice = _WRONG_CLOCK if _BY_THE_CLOCK.search(message) else meaning.advice
             advice = advice.format(
                 quota=f"the quota “{named[1]}”" if named else "the quota that it names",

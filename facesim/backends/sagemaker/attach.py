@@ -32,14 +32,14 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         if isinstance(request, dict) and request.get("TrainingJobName") == name:
             run.claim.take()
             return run
-    told = describe(account, name)
-    hyperparameters = told.get("HyperParameters", {})
+    description = describe(account, name)
+    hyperparameters = description.get("HyperParameters", {})
     if JOB not in hyperparameters:
         raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
     job = job_of(hyperparameters)
     run = Run.create(
         place / name, job.model_copy(update={"backend": job.backend.model_copy(update={"region": account.region})})
     )
-    run.record("submitted", time_unix_s=told["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
+    run.record("submitted", time_unix_s=description["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
     run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}), encoding="utf-8")
     return run

@@ -78,7 +78,7 @@ class SageMakerBackend(Backend):
 
     def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
         account, name = Account(target.backend.region), _name(target)
-        tail, told, ended = LogTail(account.client("logs"), name), "", False
+        tail, last_error, ended = LogTail(account.client("logs"), name), "", False
         while not ended:
             try:
                 over = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
@@ -87,9 +87,9 @@ class SageMakerBackend(Backend):
             except FacesimError as error:
                 if not follow or isinstance(error, (DeniedError, RefusedError)):
                     raise
-                if str(error) != told:
-                    told = str(error)
-                    yield Line("AWS", f"{told}; it is asked again", time.time())
+                if str(error) != last_error:
+                    last_error = str(error)
+                    yield Line("AWS", f"{last_error}; it is asked again", time.time())
                 with suppress(FacesimError):  # the user may have signed in again
                     account.renew()
                     tail.logs = account.client("logs")
@@ -97,7 +97,7 @@ class SageMakerBackend(Backend):
                 for line in lines:
                     if source in (None, line.host):
                         yield Line(line.host, redacted(line.text), line.time_unix_s)
-                ended, told = over or not follow, ""
+                ended, last_error = over or not follow, ""
             if not ended:
                 time.sleep(_LOGS_EVERY_S)
 
@@ -131,7 +131,7 @@ def _check_ended(run: Run, account: Account) -> None:
     """Look whether the training job that a run had before is over, for two would train with the same checkpoints.
 
     Raises:
-        InputError: it goes on at AWS, or has completed there and not come home.
+        InputError: it continues at AWS, or has completed there and its results are not downloaded.
         AwsError: AWS cannot be asked.
     """
     request = run.plan().get("CreateTrainingJob") if run.plan_file.exists() else None
@@ -144,8 +144,8 @@ def _check_ended(run: Run, account: Account) -> None:
         return
     if status not in OUTCOMES:
         raise InputError(
-            f"the training job {name} of {run.directory} goes on at AWS: `facesim attach {run.directory}` follows it, "
-            f"`facesim cancel {name}` ends it"
+            f"the training job {name} of {run.directory} continues at AWS: `facesim attach {run.directory}` follows "
+            f"it, `facesim cancel {name}` ends it"
         )
     if status == "Completed" and run.result() is None:
         raise InputError(

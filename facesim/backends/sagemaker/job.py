@@ -32,7 +32,21 @@ from facesim.backends.sagemaker.session import (
 from facesim.backends.sagemaker.storage import have_bucket, upload
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, Recovering, StateEntered, Submitted
+from facesim.runs.events import (
+    Billed,
+    Emulated,
+    Event,
+    LimitExceeded,
+    NodeEnded,
+    OutOfReach,
+    Recovering,
+    StateEntered,
+    Stopping,
+    Submitted,
+    TrainingJobCreated,
+    Uploaded,
+    Uploading,
+)
 from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
 from facesim.util.errors import FacesimError, Lost
 
@@ -107,7 +121,7 @@ class SageMakerJob:
             for log in run.logs.glob("algo-*.log"):
                 log.unlink()  # read again from the beginning
 
-    def events(self, tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
+    def events(self, tick_s: float) -> Iterator[Event | None]:
         """As `Execution.events`. `emulated` where the endpoint is not AWS', `uploaded` for each file,
         `training_job` once it exists, `state` by its transitions.
 
@@ -118,11 +132,11 @@ class SageMakerJob:
             LostSight: it exists and cannot be followed any more.
         """
         if self._account.emulator:
-            yield {"event": "emulated", "endpoint": self._account.emulator}
+            yield Emulated(endpoint=self._account.emulator)
         if self._request:
             yield from self._create()
             if not self._exists:
-                yield {"event": "node_ended", "outcome": "stopped"}
+                yield NodeEnded(outcome=Outcome.STOPPED)
                 return
         try:
             description = yield from self._follow(tick_s)
@@ -150,11 +164,11 @@ class SageMakerJob:
                 cancel(self._account, self._name)
             except FacesimError as error:
                 raise AwsError(
-                    f"{self._name} goes on at AWS, and costs, for it could not be stopped: {error}; "
+                    f"{self._name} continues at AWS, and costs, for it could not be stopped: {error}; "
                     f"`facesim cancel {self._name}` ends it"
                 ) from None
 
-    def _create(self) -> Iterator[dict[str, Any] | None]:
+    def _create(self) -> Iterator[Event | None]:
         """Put what the request needs where it says, then send it, unless an interrupt comes before."""
         assert self._request is not None
         request, s3 = self._request.request, self._account.client("s3")
@@ -167,10 +181,9 @@ class SageMakerJob:
             with asking(f"upload to {uri}"):
                 for sent in upload(s3, folder, uri, request["OutputDataConfig"].get("KmsKeyId"), owner):
                     if sent.done:
-                        yield {"event": "uploaded", "file": sent.file.name, "to": uri, "bytes": sent.bytes}
+                        yield Uploaded(file=sent.file.name, to=uri, bytes=sent.bytes)
                     elif due("upload", _UPLOAD_EVERY_S):
-                        told = {"file": sent.file.name, "sent_bytes": sent.sent_bytes, "bytes": sent.bytes}
-                        yield {"event": "uploading", **told}
+                        yield Uploading(file=sent.file.name, sent_bytes=sent.sent_bytes, bytes=sent.bytes)
                     else:
                         yield None
                     if self._interrupted or self._killed:
@@ -184,7 +197,7 @@ class SageMakerJob:
             if not self._was_created(request):
                 raise
         self._exists = True
-        yield {"event": "training_job", "name": self._name, "region": self._account.region}
+        yield TrainingJobCreated(name=self._name, region=self._account.region)
 
     def _was_created(self, request: dict[str, Any]) -> bool:
         """Whether there is the training job that was asked for."""
@@ -208,13 +221,13 @@ class SageMakerJob:
                 try:
                     cancel(self._account, self._name)
                     stopping = True
-                    yield {"event": "stopping", "grace_s": _GRACE_S}
+                    yield Stopping(grace_s=_GRACE_S)
                 except FacesimError as error:
                     if self._killed:
                         raise self._lost(f"could not be stopped: {error}") from None
                     yield from self._not_reached("stop", error)
             if self._killed and stopping:
-                yield {"event": "node_ended", "outcome": "stopped"}
+                yield NodeEnded(outcome=Outcome.STOPPED)
                 return {}
             if due("describe", _DESCRIBE_EVERY_S):
                 try:
@@ -257,13 +270,13 @@ class SageMakerJob:
             LostSight: AWS has denied for long what nothing goes without.
         """
         now, why = time.monotonic(), str(error)
-        since, told, before = self._unreached.get(what, (now, -math.inf, ""))
-        if now - told > _TELL_AGAIN_S or why != before:
-            told = now
-            yield {"event": "out_of_reach", "what": what, "why": why}
+        since, reported_s, before = self._unreached.get(what, (now, -math.inf, ""))
+        if now - reported_s > _TELL_AGAIN_S or why != before:
+            reported_s = now
+            yield OutOfReach(what=what, why=why)
         if not isinstance(error, (DeniedError, RefusedError)):
             since = now  # it may still go well
-        self._unreached[what] = (since, told, why)
+        self._unreached[what] = (since, reported_s, why)
         if isinstance(error, CredentialsError):
             self._renew()
         if what in ("describe", "results") and now - since > _DENIED_S:
@@ -272,7 +285,7 @@ class SageMakerJob:
     def _lost(self, why: str) -> LostSight:
         self._over = True
         return LostSight(
-            f"{self._name} is not followed any more: {why}; it goes on at AWS, and costs, unless it has ended; "
+            f"{self._name} is not followed any more: {why}; it continues at AWS, and costs, unless it has ended; "
             f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._name}` ends it"
         )
 
@@ -296,7 +309,7 @@ class SageMakerJob:
         if choice == "leave" and not self._killed:
             self._over = True
             raise LeftRunning(
-                f"{self._name} goes on at AWS, and costs; `facesim attach {self._run.directory}` follows it again, "
+                f"{self._name} continues at AWS, and costs; `facesim attach {self._run.directory}` follows it again, "
                 f"`facesim cancel {self._name}` ends it"
             )
         self._interrupted = choice == "stop"
@@ -304,7 +317,7 @@ class SageMakerJob:
 
     def _ask(self) -> str:
         print(
-            f"\n{self._name}: stop it [s], leave it running at AWS [l], or go on [any other key, Enter]? ",
+            f"\n{self._name}: stop it [s], leave it running at AWS [l], or continue to follow it [Enter]? ",
             end="",
             file=sys.stderr,
             flush=True,
@@ -337,7 +350,7 @@ class SageMakerJob:
                 if point.time_unix_s <= until_unix_s:
                     self._recorder.record(point, hosts)
 
-    def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[Event | dict[str, Any] | None]:
+    def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[Event | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
         if not description:  # it was killed, and told so
             return
@@ -347,13 +360,12 @@ class SageMakerJob:
         if description.get("TrainingStartTime"):
             yield from self._late_metrics(description, deadline, tick_s)
         yield from self._tried("logs", self._read_logs)
-        bill = reported(description)
-        yield {"event": "billed", **bill, "emulated": self._account.emulator is not None}
+        yield Billed(**reported(description), emulated=self._account.emulator is not None)
         secondary, failure = description["SecondaryStatus"], description.get("FailureReason")
         outcome = outcome_of_sagemaker(description["TrainingJobStatus"], secondary)
         if outcome in _LIMITS:
             limit, condition = _LIMITS[outcome]
-            yield {"event": "limit_exceeded", "limit": limit, "limit_s": description["StoppingCondition"][condition]}
+            yield LimitExceeded(limit=limit, limit_s=description["StoppingCondition"][condition])
         assert outcome is not None, "a training job that is not followed any more has ended"
         began = description.get("TrainingStartTime") is not None  # what never trained leaves nothing
         reason = redacted(failure) if failure else None
@@ -374,9 +386,7 @@ class SageMakerJob:
             outcome = outcome_of_sagemaker(description["TrainingJobStatus"])
             return missing or (self._followed.missing_outcome(outcome) if outcome else [])
 
-    def _late_metrics(
-        self, description: dict[str, Any], deadline: float, tick_s: float
-    ) -> Iterator[dict[str, Any] | None]:
+    def _late_metrics(self, description: dict[str, Any], deadline: float, tick_s: float) -> Iterator[Event | None]:
         """Wait for the points of the last minutes, which come after the end; a job of seconds may have none at all."""
         due = _Due()
         while True:

@@ -45,8 +45,8 @@ class LogTail:
         return sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
 
     def _lines(self, stream: str) -> Iterator[Line]:
-        found = _HOST.search(stream)
-        host = found[1] if found else stream.rpartition("/")[2]
+        match = _HOST.search(stream)
+        host = match[1] if match else stream.rpartition("/")[2]
         while True:
             known = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
             page = self.logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)

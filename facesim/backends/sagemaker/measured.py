@@ -26,14 +26,14 @@ def hosts_of(description: dict[str, Any], run: Run) -> dict[str, Host]:
     if len({kind for kind, _ in groups}) == 1:
         return {name: _host(groups[0][0]) for name in names}
     for file in sorted((run.directory / "hosts").glob(f"*/{RESOURCES}")):
-        told = json.loads(file.read_text(encoding="utf-8"))["instance_groups"]
-        return {host: _host(group["instance_type"]) for group in told for host in group["hosts"]}
+        instance_groups = json.loads(file.read_text(encoding="utf-8"))["instance_groups"]
+        return {host: _host(group["instance_type"]) for group in instance_groups for host in group["hosts"]}
     return {}
 
 
 def _host(instance_type: str) -> Host:
-    own = instance(instance_type)
-    return Host(vcpus=own.vcpu, gpus=1 if own.accelerator else 0)  # every one of the catalogue has one at most
+    kind = instance(instance_type)
+    return Host(vcpus=kind.vcpu, gpus=1 if kind.accelerator else 0)  # every one of the catalogue has one at most
 
 
 class PointWriter:

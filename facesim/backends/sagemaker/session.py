@@ -77,8 +77,10 @@ class Account:
         from botocore.config import Config
 
         asked = self.client("sagemaker").meta.endpoint_url
-        own = self.session.client("sagemaker", config=Config(ignore_configured_endpoint_urls=True)).meta.endpoint_url
-        host, own_host = (urlsplit(url).hostname or "" for url in (asked, own))
+        default = self.session.client(
+            "sagemaker", config=Config(ignore_configured_endpoint_urls=True)
+        ).meta.endpoint_url
+        host, own_host = (urlsplit(url).hostname or "" for url in (asked, default))
         domain = own_host.rpartition(f"{self.region}.")[2]
         return None if host == own_host or host.endswith(f".{domain}") else asked
 

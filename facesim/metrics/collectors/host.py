@@ -93,4 +93,6 @@ def _network_bytes() -> tuple[int, int]:
     interfaces = psutil.net_io_counters(pernic=True)
     if has_own_network():
         interfaces.pop("lo", None)
-    return sum(own.bytes_sent for own in interfaces.values()), sum(own.bytes_recv for own in interfaces.values())
+    return sum(interface.bytes_sent for interface in interfaces.values()), sum(
+        interface.bytes_recv for interface in interfaces.values()
+    )

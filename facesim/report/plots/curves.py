@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
-from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, colours, drawing, legend, thinned
+from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, colours, drawing, in_percent, legend, thinned
 from facesim.report.rows import Row
+from facesim.report.words import percent
 
 if TYPE_CHECKING:
     import pandas
@@ -23,7 +24,7 @@ def learning_curves(comparison: Comparison) -> str | None:
         axes = figure.subplots()
         for nth, curve in enumerate(comparison.curves):
             sizes = [point.training_examples for point in curve.points]
-            means = [point.accuracy_percent.mean for point in curve.points]
+            means = [point.accuracy.mean for point in curve.points]
             bounds = [point.interval or (mean, mean) for point, mean in zip(curve.points, means, strict=True)]
             spread = [
                 [max(0.0, mean - low) for (low, _), mean in zip(bounds, means, strict=True)],
@@ -48,7 +49,7 @@ def learning_curves(comparison: Comparison) -> str | None:
         axes.set_xticks([], minor=True)
         axes.set_xlabel("training images")
         axes.set_ylabel("held-out accuracy (%)")
-        axes.set_ylim(0, 100)
+        in_percent(axes)
         legend(axes)
     return svg[0]
 
@@ -63,7 +64,7 @@ def accuracy_against_time(comparison: Comparison) -> str | None:
     panels = [*comparison.tests, *((row,) for row in comparison.rows if row not in tested)]
     if len(comparison.tests) < 2:
         panels = [comparison.rows]
-    return _against_time(comparison, panels, "held_out_accuracy_percent", "held-out accuracy (%)", _mark_target)
+    return _against_time(comparison, panels, "held_out_accuracy", "held-out accuracy (%)", _mark_target)
 
 
 def _against_time(
@@ -105,8 +106,8 @@ def _draw(axes: Axes, row: Row, metric: str, colour: str) -> None:
 
 
 def _mark_target(axes: Axes, rows: Sequence[Row]) -> None:
-    axes.set_ylim(0, 100)
-    chances = [row.estimate("chance_accuracy_percent") for row in rows]
+    in_percent(axes)
+    chances = [row.estimate("chance_accuracy") for row in rows]
     chance = next((estimate.mean for estimate in chances if estimate), None)
     target = next((row.target_accuracy for row in rows if row.target_accuracy is not None), None)
     for level, name in ((target, "target"), (chance, "chance")):
@@ -114,7 +115,7 @@ def _mark_target(axes: Axes, rows: Sequence[Row]) -> None:
             axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
             at, align = (0.01, "left") if name == "target" else (0.99, "right")  # where curves that rise are not
             axes.annotate(
-                f"{name} {level:.1f} %",
+                f"{name} {percent(level)}",
                 (at, level),
                 (0, 3),
                 ha=align,

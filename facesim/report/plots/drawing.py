@@ -113,6 +113,14 @@ def legend(axes: Axes) -> None:
         )
 
 
+def in_percent(axes: Axes) -> None:
+    """The vertical axis from 0 to 1, with percentages at its ticks."""
+    from matplotlib.ticker import PercentFormatter
+
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=""))
+
+
 def folded(label: str) -> str:
     return label.replace(" (", "\n(").replace(", ", ",\n")
 

@@ -16,18 +16,18 @@ def _evaluated(
     has what is `needed`, which an earlier facesim did not keep: a list for each test, for what was found on other
     images is drawn apart. Of a row's seeds each may have images of its own.
     """
-    found: dict[tuple[Any, ...], list[tuple[str, str, int, dict[str, Any]]]] = {}
+    by_test: dict[tuple[Any, ...], list[tuple[str, str, int, dict[str, Any]]]] = {}
     places: Counter[tuple[Any, ...]] = Counter()
     for row, colour in zip(comparison.rows, colours(comparison), strict=True):
         for record in row.counted:
             newest = list(record.evaluations.values())[-1] if record.evaluations else {}
-            own = newest.get(protocol) or {}
-            if any(own.get(name) in (None, []) for name in needed):
+            scores = newest.get(protocol) or {}
+            if any(scores.get(name) in (None, []) for name in needed):
                 continue
             test = (newest["data"], newest.get("pairs"), comparison.test_of(row))
-            found.setdefault(test, []).append((f"{row.label}, {newest['data']}", colour, places[row, test], own))
+            by_test.setdefault(test, []).append((f"{row.label}, {newest['data']}", colour, places[row, test], scores))
             places[row, test] += 1
-    return list(found.values())
+    return list(by_test.values())
 
 
 def roc(comparison: Comparison) -> str | None:
@@ -37,17 +37,17 @@ def roc(comparison: Comparison) -> str | None:
         return None
     with drawing("roc-plot", "true against false accept rate", (6.2, 3.7 * len(curves))) as (figure, svg):
         for axes, of_test in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves, strict=True):
-            for label, colour, nth, own in of_test:
+            for label, colour, nth, scores in of_test:
                 axes.step(
-                    own["roc"]["far"],
-                    own["roc"]["tar"],
+                    scores["roc"]["far"],
+                    scores["roc"]["tar"],
                     color=colour,
                     where="post",
                     linewidth=0.8 if nth else 2.2,
-                    label=None if nth else f"{label}: EER {own['eer']:.1%}",
+                    label=None if nth else f"{label}: EER {scores['eer']:.1%}",
                 )
             axes.set_xscale("log")
-            axes.set_xlim(min(own["lowest_far"] for *_, own in of_test), 1)
+            axes.set_xlim(min(scores["lowest_far"] for *_, scores in of_test), 1)
             axes.set_ylim(0, 1.02)
             axes.set_xlabel("false accept rate")
             axes.set_ylabel("true accept rate")
@@ -62,13 +62,13 @@ def cmc(comparison: Comparison) -> str | None:
         return None
     with drawing("cmc-plot", "identification against rank", (6.2, 3.7 * len(curves))) as (figure, svg):
         for axes, of_test in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves, strict=True):
-            for label, colour, nth, own in of_test:
+            for label, colour, nth, scores in of_test:
                 axes.plot(
-                    range(1, len(own["cmc"]) + 1),
-                    own["cmc"],
+                    range(1, len(scores["cmc"]) + 1),
+                    scores["cmc"],
                     color=colour,
                     linewidth=0.8 if nth else 2.2,
-                    label=None if nth else f"{label}: rank 1 {own['rank_1']:.1%}",
+                    label=None if nth else f"{label}: rank 1 {scores['rank_1']:.1%}",
                 )
             axes.set_xscale("log")
             axes.set_ylim(top=1.02)

@@ -264,7 +264,7 @@ class TrainingJobs:
         self._jobs[name] = TrainingJob(
             request,
             arn,
-            lambda own, directory: self._start(own, S3Store(self._clients("s3", self._region)), directory),
+            lambda job, directory: self._start(job, S3Store(self._clients("s3", self._region)), directory),
             Logs(self._clients("logs", self._region), name),
             Metrics(
                 self._clients("cloudwatch", self._region),

@@ -81,9 +81,9 @@ class Metrics:
         """Publish the values that a log line tells by the job's metric definitions."""
         when = datetime.fromtimestamp(time_unix_s, timezone.utc)
         for name, pattern in self._patterns.items():
-            if found := pattern.search(text):
-                self._put(name, "TrainingJobName", self._job, float(found[1]), when)
-                self.final[name] = {"MetricName": name, "Value": float(found[1]), "Timestamp": when}
+            if match := pattern.search(text):
+                self._put(name, "TrainingJobName", self._job, float(match[1]), when)
+                self.final[name] = {"MetricName": name, "Value": float(match[1]), "Timestamp": when}
 
     def flush(self, at_once: bool = False) -> None:
         """Publish the means since the last time, if a period is over."""

@@ -63,11 +63,11 @@ def _ring(rank: int, strategy: tf.distribute.MultiWorkerMirroredStrategy) -> Rin
     cluster = strategy.cluster_resolver.cluster_spec()
     hosts = [address.rsplit(":", 1)[0] for role in ("chief", "worker") for address in cluster.job_tasks(role)]
     listener = Listener(hosts[rank])
-    said = np.frombuffer(listener.port.to_bytes(4, "little") + secrets.token_bytes(TOKEN_BYTES), np.int32)
+    announced = np.frombuffer(listener.port.to_bytes(4, "little") + secrets.token_bytes(TOKEN_BYTES), np.int32)
 
     @tf.function(autograph=False)  # called as it is, the strategy makes a function of its own, translated by autograph
     def gathered() -> tf.Tensor:
-        return strategy.gather(tf.constant(said[np.newaxis]), axis=0)
+        return strategy.gather(tf.constant(announced[np.newaxis]), axis=0)
 
     heard = gathered().numpy()
     addresses = [(host, int(port)) for host, port in zip(hosts, heard[:, 0])]

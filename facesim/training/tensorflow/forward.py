@@ -33,11 +33,11 @@ def served_forward_of(model: keras.Model) -> Forward:
     def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor]]:
         values, sources = list[tuple[keras.Variable, tf.Tensor]](), list[tf.Variable | tf.Tensor]()
         for variable in model.trainable_variables:
-            own = pieces([variable])
+            parts = pieces([variable])
             if id(variable) in dtypes:
-                own = [_rounded(piece, dtypes[id(variable)]) for piece in own]
-                values.append((variable, own[0] if len(own) == 1 else tf.concat(own, axis=0)))
-            sources += own
+                parts = [_rounded(piece, dtypes[id(variable)]) for piece in parts]
+                values.append((variable, parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)))
+            sources += parts
         return logits_with(model, images, values), sources
 
     return forward

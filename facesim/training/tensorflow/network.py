@@ -71,9 +71,9 @@ class KerasReplicas:
     def assign(self, values: list[np.ndarray]) -> None:
         for variable, value in zip(self._state, values, strict=True):
             # The chief's: other replicas go on dropping other units than it does.
-            own = value + self._number if _is_seed(variable) else value
+            seeded = value + self._number if _is_seed(variable) else value
             for copy in _copies(variable):
-                copy.assign(own.astype(value.dtype))
+                copy.assign(seeded.astype(value.dtype))
 
     def evaluator(self, mirror: bool) -> Evaluator:
         evaluate = KerasEvaluator(self.current_model(), mirror)

@@ -87,18 +87,18 @@ class _Workers(ParameterServerReplicas):
 
         def taken(server: str, ticket: tf.Tensor) -> list[tf.Tensor]:
             """The gradients that wait on a server under a ticket, and wait no more."""
-            own = [held[place] for place in servers[server]]
+            of_server = [held[place] for place in servers[server]]
             with tf.device(server):
                 waiting = tf.raw_ops.MapUnstage(
                     key=ticket,
-                    indices=range(len(own)),
+                    indices=range(len(of_server)),
                     dtypes=[self.sent_dtypes[place] for place in servers[server]],
                     shared_name=store,
                 )
                 # Widened before they are added up.
                 return [
                     tf.cast(tf.ensure_shape(gradient, piece.shape), piece.dtype)
-                    for gradient, piece in zip(waiting, own)
+                    for gradient, piece in zip(waiting, of_server)
                 ]
 
         @tf.function(autograph=False)
