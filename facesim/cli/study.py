@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from facesim.cli.output import console, echo, echo_json, unread, writing
 from facesim.cli.parsing import Choice, Flag, Number, Values, command, listed, read_config
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
-from facesim.spec.study import varies
+from facesim.spec.study import COMPARED, varies
 from facesim.util.errors import DiskFull, FacesimError, InputError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ Examples:
 
 
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
-@study_options(["single", "ps-async"])
+@study_options(list(COMPARED))
 @baselines_option
 def compare(**options: Any) -> int:
     """Train with several strategies, the same examples for each, and compare time, accuracy, resources and cost."""
@@ -211,8 +212,13 @@ def _finished(
     complete = len(runs) == jobs and states <= {RunState.COMPLETED.value}  # one without a result was lost sight of
     if not complete and go_on is None and runs:
         go_on = f"facesim run --resume {shlex.quote(str(runs[0].directory))}"
+    comparison = api.compare(runs)
+    if about and "published" in about:
+        from facesim.report.published import Published
+
+        comparison.report = replace(comparison.report, published=Published.read(about["published"], "the study"))
     with unread():
-        show_report(api.compare(runs), page, as_json, None if complete else go_on)
+        show_report(comparison, page, as_json, None if complete else go_on)
     if RunState.STOPPED in states:
         return INTERRUPTED
     return 0 if complete else 1
@@ -256,18 +262,19 @@ def _result(run: Run) -> Result | None:
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
 )
-@click.option("--target-accuracy", type=Number(0, 100, min_open=True), metavar="PERCENT",
-              help="of time-to-accuracy  [default: 95 % of the lowest mean final accuracy]")  # fmt: skip
+@click.option("--target-accuracy", metavar="SHARE",
+              help="of time-to-accuracy, 0.9 or 90 %  [default: 95 % of the lowest mean final accuracy]")  # fmt: skip
 @click.option("--margin-points", type=Number(0, 100, min_open=True), default=1.0, show_default=True,
               help="percentage points: accuracies closer than this count as the same")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
 def report(
-    runs: tuple[Path, ...], output: Path, target_accuracy: float | None, margin_points: float, as_json: bool
+    runs: tuple[Path, ...], output: Path, target_accuracy: str | None, margin_points: float, as_json: bool
 ) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
     from facesim import api
+    from facesim.planning.quantities import share
 
-    target = None if target_accuracy is None else target_accuracy / 100
+    target = None if target_accuracy is None else share(target_accuracy, "--target-accuracy")
     show_report(api.compare(runs, target, margin_points / 100), output, as_json)
 
 

@@ -11,7 +11,9 @@ fairness    what makes the rows unlike each other, and what was left out
 verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`
 plots       SVGs, a module for each family of plots
+published   a published table beside the study's own numbers
 export      JSON
+page        a page in Markdown
 notebook    a data frame, a table in HTML
 """
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facesim.report.classical import Classical, classical
 from facesim.report.curves import Curve, by_size, learning_curves, parse, subset_of
@@ -20,11 +20,15 @@ from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
 from facesim.report.rows import Row, shape_in_words
+from facesim.report.scaling import Scale, scales
 from facesim.report.statistics import MARGIN, Difference, Ratio, paired_differences, paired_ratios
 from facesim.report.verdict import Finding, findings, headlines
 from facesim.report.words import percent
 from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
 from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.report.published import Published
 
 #: The default target of time-to-accuracy: this share of the lowest mean final accuracy, so that every row can reach it.
 TARGET_SHARE = 0.95
@@ -59,7 +63,8 @@ class Comparison:
     runs on several subsets of the data, rows are compared with those of their own size, and `baselines` are of the
     largest. `tests` are the rows with completed runs, those together that were tested on the same images; each has a
     target accuracy of its own, and `target_accuracy` is that of the first. `baselines` are of `beside_baselines`'
-    images. `foreseen` holds runs against what was forecast of them.
+    images. `foreseen` holds runs against what was forecast of them. `scales` are rows that
+    differ in the number of workers, `published` is a table to show beside.
     """
 
     rows: tuple[Row, ...]
@@ -75,6 +80,8 @@ class Comparison:
     curves: tuple[Curve, ...]
     tests: tuple[tuple[Row, ...], ...]
     foreseen: tuple[Foreseen, ...] = ()
+    scales: tuple[Scale, ...] = ()
+    published: Published | None = None
 
     @property
     def target_in_words(self) -> str | None:
@@ -159,6 +166,7 @@ def compare_records(
         curves=curves,
         tests=tests,
         foreseen=foreseen,
+        scales=scales(rows, dict(zip(rows, _labels(grouped, content, without={"workers"}), strict=True))),
     )
 
 

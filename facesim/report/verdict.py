@@ -246,8 +246,8 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         )
     low, high = accuracy.low or 0.0, accuracy.high or 0.0
     interval = (
-        f"difference {_signed(mean)} points, {_confidence(accuracy.confidence)} interval {_signed(low)} to {_signed(high)}"
-        f"{joint}, paired t test {_p(accuracy.p)}, {_seeds(accuracy.n)}"
+        f"difference {_signed(mean)} points, {_confidence(accuracy.confidence)} interval {_signed(low)} to "
+        f"{_signed(high)}{joint}, paired t test {_p(accuracy.p)}, {_seeds(accuracy.n)}"
     )
     same = f"two one-sided t tests against {_points(accuracy.margin)}, {_p(accuracy.p_equivalent)}"
     if accuracy.outcome is Outcome.EQUIVALENT:
@@ -326,11 +326,11 @@ def _interval(ratio: Ratio, joint: str) -> str:
         return "one seed, so it may be noise"
     if ratio.low is None or ratio.high is None:
         return f"the same in each of {_seeds(ratio.n)}"
-    level = _confidence(ratio.confidence)
+    level, end = f"{_confidence(ratio.confidence)} interval of the", f"{joint}, {_seeds(ratio.n)}"
     if ratio.undecided:
-        return f"{level} interval of the ratio {times(ratio.low)} to {times(ratio.high)}{joint}, {_seeds(ratio.n)}"
+        return f"{level} ratio {times(ratio.low)} to {times(ratio.high)}{end}"
     low, high = (ratio.low, ratio.high) if ratio.ratio >= 1 else (1 / ratio.high, 1 / ratio.low)
-    return f"{_confidence(ratio.confidence)} interval of the factor {times(low)} to {times(high)}{joint}, {_seeds(ratio.n)}"
+    return f"{level} factor {times(low)} to {times(high)}{end}"
 
 
 def _accuracy_of(row: Row) -> str:

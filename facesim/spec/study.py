@@ -12,6 +12,9 @@ from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES, options_without_meaning
 from facesim.util.errors import InputError
 
+#: What is compared where nobody says what.
+COMPARED = ("single", "ps-async")
+
 #: What the parts of a job are where that is left out.
 _DEFAULTS = {"strategy": "single", "backend": "local"}
 

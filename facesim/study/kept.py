@@ -19,7 +19,7 @@ from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.faults import read_faults
 from facesim.spec.job import Job, job_sha256
-from facesim.spec.study import Study
+from facesim.spec.study import COMPARED, Study
 from facesim.study.plan import job_names, runs_by_job
 from facesim.util.errors import doing
 from facesim.util.files import read_toml, write_json
@@ -56,6 +56,7 @@ class Kept:
         beside = (*OF_THE_STUDY, *ABOUT)
         faults = self.settings.get("faults")
         options = {name.replace("-", "_"): value for name, value in self.settings.items() if name not in beside}
+        options.setdefault("strategy", COMPARED)
         return Study.of(options, self.settings.get("seeds", 1), read_faults(faults) if faults else ()).jobs()
 
     def runs(self) -> list[tuple[str, Run | None, Result | None]]:

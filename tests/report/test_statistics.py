@@ -184,7 +184,7 @@ def test_pairs_without_enough_seeds_do_not_count_as_tests():
 
 
 def test_the_two_one_sided_tests_decide_on_equivalence():
-    # Differences 0.1, 0.2, 0.3 points: t against 0.5 is (0.2 - 0.5) / (0.1 / sqrt(3)) = -5.196, p with 2 degrees = 0.0176
+    # Differences 0.1, 0.2, 0.3 points: t against 0.5 is (0.2 - 0.5) / (0.1 / sqrt(3)) = -5.196, p of 2 degrees 0.0176
     close = (by_seed(0.9, 0.9, 0.9), by_seed(0.901, 0.902, 0.903))
 
     found = paired_difference(*close, margin=0.005)
