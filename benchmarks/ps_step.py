@@ -8,12 +8,13 @@ On a real cluster (a chief, one worker, one parameter server) with each part as 
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 import click
 
+from benchmarks.common import show, write
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.stages import leave, measure_job
 from facesim.runs.directory import Run
@@ -25,18 +26,20 @@ _FOR_S = 2.0
 @click.command()
 @click.option("--model", default="paper-cnn", show_default=True)
 @click.option("--batch", default=32, show_default=True)
+@click.option("--rounds", default=1, show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path), help="also write the figures to this file")
-def main(model: str, batch: int, path: Path | None) -> None:
+def main(model: str, batch: int, rounds: int, path: Path | None) -> None:
     job = make_job(strategy="ps-async", workers=1, model=model, batch=batch)
-    with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
-        inputs = prepare_inputs(job, lambda *_: None)
-        targets = {"chief": "benchmarks.ps_step:measure"}
-        parts = measure_job(job, Path(output) / "run", inputs, targets, lambda: None).found
-    click.echo(f"\none step of {model}, batch {batch}, one worker (ms, median)")
-    for name, milliseconds in parts.items():
-        click.echo(f"  {name:34} {milliseconds:7.1f}")
-    if path:
-        path.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+    figures: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
+            inputs = prepare_inputs(job, lambda *_: None)
+            targets = {"chief": "benchmarks.ps_step:measure"}
+            parts = measure_job(job, Path(output) / "run", inputs, targets, lambda: None).found
+            for name, milliseconds in parts.items():
+                figures[name].append(milliseconds)
+    base = next(name for name in figures if name.startswith("compute"))
+    write([show(f"one step of {model}, batch {batch}, one worker", figures, base, "ms")], path)
 
 
 def measure(run_directory: str, threads: int, data_directory: str, checkpoint_directory: str) -> None:

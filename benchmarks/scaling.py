@@ -8,7 +8,6 @@ a cluster gains needs a cluster. The base of every ratio is `single`, within a r
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from collections import defaultdict
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.common import run_job
+from benchmarks.common import run_job, show, write
 from facesim.spec.strategies import STRATEGIES
 
 _SCALING = [name for name, strategy in STRATEGIES.items() if strategy.distributed and name != "independent"]
@@ -78,8 +77,9 @@ def main(
         cells = [_cell(row) for row in rows if row["strategy"] == name]
         click.echo(f"  {name:10}" + "".join(f"{cell:>24}" for cell in cells))
     if path:
-        summary = {**options, "ps": ps, "cpus": os.cpu_count(), "rows": rows}
-        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        figures = {f"{name}, {count} workers" if count > 1 else name: values for (name, count), values in rates.items()}
+        summary = show(f"{model}, batch {batch}, {data}, {precision}", figures, "single", "images/s")
+        write([summary | {"options": {**options, "ps": ps, "cpus": os.cpu_count()}, "rows": rows}], path)
 
 
 def _cell(row: dict) -> str:

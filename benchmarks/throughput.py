@@ -48,7 +48,7 @@ def main(
     prepared = str(prepare_data(make_job(data=data), lambda *_: None).directory)
     figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        figures["keras model.fit"].append(_printed("benchmarks.keras_fit", prepared, model, batch, epochs))
+        figures["keras model.fit"].append(printed("benchmarks.keras_fit", prepared, model, batch, epochs))
         for kind in precision:
             for name in strategy:
                 result = run_job(strategy=name, workers=2, precision=kind, **options)
@@ -56,12 +56,12 @@ def main(
                 figures[f"{name}, {kind}{workers}"].append(result["images_per_s"])
             if peer:
                 figures[f"PyTorch DDP, {kind}, 2 processes"].append(
-                    _printed("benchmarks.torch_ddp", prepared, batch, epochs, 2, kind)
+                    printed("benchmarks.torch_ddp", prepared, batch, epochs, 2, kind)
                 )
     write([show(f"{model}, batch {batch}, {data}", figures, "keras model.fit", "images/s")], path)
 
 
-def _printed(module: str, *arguments: object) -> float:
+def printed(module: str, *arguments: object) -> float:
     """The number that a program prints last."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", module, *map(str, arguments)]

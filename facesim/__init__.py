@@ -8,13 +8,30 @@ describes them. They are imported when they are first used.
 # file of the user's that is called like one of its modules. Type checkers know this name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from facesim.api import Comparison, JsonLines, Observer, Recognizer, Run, Study, compare, forecast, load, run
+    from facesim import audit
+    from facesim.api import (
+        Comparison,
+        EndRun,
+        JsonLines,
+        Observer,
+        Recognizer,
+        Run,
+        Study,
+        Tracking,
+        Tuning,
+        compare,
+        forecast,
+        load,
+        run,
+        tune,
+    )
     from facesim.util.errors import FacesimError, InputError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "EndRun",
     "FacesimError",
     "InputError",
     "JsonLines",
@@ -22,20 +39,24 @@ __all__ = [
     "Recognizer",
     "Run",
     "Study",
+    "Tracking",
+    "Tuning",
+    "audit",
     "compare",
     "forecast",
     "load",
     "run",
+    "tune",
 ]
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "forecast":  # a package of this name, which can be called
+    if name in ("audit", "forecast"):  # packages; the second can be called
         from importlib import import_module
 
-        return import_module("facesim.forecast")
+        return import_module(f"facesim.{name}")
     if name.endswith("Error"):
         from facesim.util import errors as home
     else:

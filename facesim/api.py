@@ -24,8 +24,9 @@ from facesim.spec import study as spec
 from facesim.spec.job import Job
 from facesim.spec.options import as_in_python
 from facesim.study.kept import keep
-from facesim.study.observers import JsonLines, Observer, Together
+from facesim.study.observers import EndRun, JsonLines, Observer, Together
 from facesim.study.runner import dry_run, resume, run_study
+from facesim.tracking.observer import Tracking
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ if TYPE_CHECKING:
     from facesim.report.comparison import Comparison as Report
     from facesim.runs.forecasts import ForecastRecord
     from facesim.runs.records import Evaluation, Result
+    from facesim.tuning.findings import Findings
 
-__all__ = ["Comparison", "JsonLines", "Observer", "Recognizer", "Run", "Study", "compare", "forecast", "load", "run"]
+__all__ = [
+    "Comparison", "EndRun", "JsonLines", "Observer", "Recognizer", "Run", "Study", "Tracking",
+    "Tuning", "compare", "forecast", "load", "run", "tune",
+]  # fmt: skip
 
 #: Where a study leaves its runs.
 OUTPUT = Path("runs")
@@ -435,6 +440,97 @@ def forecast(
         check_profile(profile, job, "the profile")
         (run,) = write_forecasts([(job, profile)], Path(output))
     return Run(run)
+
+
+class Tuning:
+    """What a search for settings found: `best`, `importance`, `front`, and every trial."""
+
+    def __init__(self, findings: Findings):
+        #: The data behind everything that is shown.
+        self.findings = findings
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The settings that reached most on validation images; None while no trial is complete."""
+        return dict(self.findings.best.params) if self.findings.best else None
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """What share, 0-1, of the variance of the accuracy each option explains; empty of few trials."""
+        return self.findings.importance
+
+    @property
+    def front(self) -> list[Run]:
+        """The runs than which none other is both more accurate on validation images and faster, the fastest first."""
+        return [Run(one.run) for one in self.findings.front if one.run]
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in words."""
+        return "\n".join(self.findings.sentences())
+
+    @property
+    def frame(self) -> pandas.DataFrame:
+        """One row a trial: its settings, `state`, `validation_accuracy`, `total_s`, `cost_usd`."""
+        import pandas
+
+        from facesim.tuning.findings import trial_facts
+
+        facts = [trial_facts(one) for one in self.findings.trials]
+        return pandas.DataFrame([one.pop("params") | one for one in facts])
+
+    def write(self, file: Path | str) -> Path:
+        """Write the report as one HTML file that needs nothing else.
+
+        Raises:
+            InputError, DiskFull: it cannot be written.
+        """
+        from facesim.tuning.page import write_page
+
+        write_page(self.findings, Path(file))
+        return Path(file)
+
+    def __repr__(self) -> str:
+        return f"<facesim.Tuning of {len(self.findings.trials)} trials: {self.best}>"
+
+
+def tune(
+    search: Mapping[str, str | Sequence[Any]] | None = None,
+    *,
+    trials: int = 20,
+    validation: float = 0.2,
+    budget_s: float | None = None,
+    budget_usd: float | None = None,
+    output: Path | str = OUTPUT / "tune",
+    observers: Iterable[Observer] | None = None,
+    **given: Any,
+) -> Tuning:
+    """Find settings by trying. Called again with the same `output` and options, it goes on.
+
+    Args:
+        search: values to try, by option: `{"learning_rate": "1e-5..1e-2", "batch": [16, 32]}`, which is the default.
+        trials: how many, those of earlier calls included.
+        validation: share of the training images that trials are tested on; the held-out ones are left alone.
+        budget_s, budget_usd: what all trials together may take.
+        output: the folder of the search, in which each run gets a directory.
+        observers: are told how it goes; left out, it is printed.
+        given: any other option of a job, the same for all trials: `strategy="ps-async", data="photos/", epochs=20`.
+
+    Raises:
+        InputError: something that was given cannot be used; then nothing has been started.
+
+    >>> import facesim
+    >>> facesim.tune({"seed": [1, 2]})
+    Traceback (most recent call last):
+    facesim.util.errors.InputError: ...seed cannot be searched, ...
+    """
+    from facesim.tuning.findings import find
+    from facesim.tuning.search import Search
+    from facesim.tuning.space import DEFAULT, read_space
+
+    with as_in_python():
+        wanted = Search(given, read_space(search or DEFAULT), validation, trials, budget_s, budget_usd)
+        return Tuning(find(wanted, Path(output), list(_observers(observers))))
 
 
 def load(path: Path | str) -> Run:

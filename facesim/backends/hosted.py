@@ -23,11 +23,12 @@ from cluster.plan import Plan, Task
 from cluster.supervisor import STOPPED
 from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
-from facesim.backends.tasks import PRELOAD, monitor_task, training_task
+from facesim.backends.tasks import monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
 from facesim.metrics.host_identity import HOST
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.util.disk import release
 from facesim.util.files import append, write_json
@@ -101,7 +102,7 @@ def plan(contract: Contract) -> HostWork:
         tasks=tuple(tasks),
         leader=leader,
         monitor=monitor_task(run, number, environment),
-        preload=PRELOAD,
+        preload=FRAMEWORKS[job.framework].preload,
         private_network=False,
         grace_s=_GRACE_S if host == first_host else _OTHERS_GRACE_S,
         max_restarts=job.recovery.max_restarts,

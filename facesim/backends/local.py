@@ -13,9 +13,10 @@ from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
 from facesim.backends.base import Backend
-from facesim.backends.tasks import ENVIRONMENT, PRELOAD, monitor_task, training_task
+from facesim.backends.tasks import environment_of, monitor_task, training_task
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -51,7 +52,7 @@ class LocalBackend(Backend):
             tasks=tuple(tasks),
             leader="chief-0",
             monitor=monitor_task(run),
-            preload=PRELOAD,
+            preload=FRAMEWORKS[job.framework].preload,
             grace_s=_GRACE_S,
             max_restarts=job.recovery.max_restarts,
             hang_s=job.recovery.hang_s,
@@ -66,7 +67,7 @@ class LocalBackend(Backend):
     def submit(self, run: Run, request: Plan) -> LocalNode:
         run.plan_file.write_text(request.to_json(), encoding="utf-8")
         # Several tasks share this machine's GPUs.
-        environment = cluster_environment(os.environ, ENVIRONMENT | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
+        environment = cluster_environment(os.environ, environment_of(run.job()) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
         node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])
         run.claim.add(node.pid)
         return node

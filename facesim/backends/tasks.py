@@ -9,24 +9,22 @@ from cluster.plan import Task
 from cluster.topology import Topology
 from facesim.preflight.inputs import DATA, PRETRAINED
 from facesim.runs.directory import Run
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 
-#: Loaded once, before the tasks are forked.
-PRELOAD = ("facesim.training.tensorflow.preload", "facesim.training.tensorflow.task")
-
-#: What TensorFlow and its libraries must find when they are loaded. glibc gives every buffer as large as this network's
-#: parameters back to the system as soon as it is free, and each new one costs a page fault for every 4 kB; so do the
-#: arenas of further threads. All kept, in one arena, made ps-async 6 %, single 4 % and allreduce another 9 % faster.
-#: gRPC reads a message of megabytes in large pieces, and wakes up for these only, when it is told to: ps-async gained
-#: another 2 to 8 %.
-ENVIRONMENT = {
-    "KERAS_BACKEND": "tensorflow",
-    "TF_CPP_MIN_LOG_LEVEL": "1",  # warnings and errors
+#: What numeric libraries must find when they are loaded. glibc gives every buffer as large as this network's parameters
+#: back to the system as soon as it is free, and each new one costs a page fault for every 4 kB; so do the arenas of
+#: further threads. All kept, in one arena, made ps-async 6 %, single 4 % and allreduce another 9 % faster.
+_ALLOCATION = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_ARENA_MAX": "1",
-    "GRPC_EXPERIMENTS": "tcp_frame_size_tuning,tcp_rcv_lowat,unconstrained_max_quota_buffer_size,free_large_allocator",
 }
+
+
+def environment_of(job: Job) -> dict[str, str]:
+    """What the processes of a job must find in their environment before they import anything."""
+    return {**FRAMEWORKS[job.framework].environment, **_ALLOCATION}
 
 
 def training_task(
@@ -60,7 +58,7 @@ def training_task(
     return Task(
         role=role,
         index=index,
-        target="facesim.training.tensorflow.task:" + ("serve" if serves else "train"),
+        target=FRAMEWORKS[job.framework].tasks + (":serve" if serves else ":train"),
         arguments=(str(run.directory), threads, *([] if serves else map(str, reads))),
         log=str(run.log_file(f"{role}-{index}")),
         serves=serves,

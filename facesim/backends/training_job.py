@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from facesim.backends.tasks import ENVIRONMENT
+from facesim.backends.tasks import environment_of
 from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
@@ -148,7 +148,7 @@ def training_job_request(
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": {JOB: job_json(job)},
-        "Environment": {**ENVIRONMENT, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        "Environment": {**environment_of(job), "PYTHONUNBUFFERED": "1", **(environment or {})},
         "InputDataConfig": [
             # Only data is worth streaming.
             _channel(channel, uri, site.input_mode if channel == DATA else "File")

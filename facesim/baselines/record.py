@@ -73,7 +73,8 @@ def record_baselines(
     """
     scores: list[Score] = []
     for seed in seeds:
-        split = _split(experiment, seed)
+        spec = DataSpec.of({**experiment, "seed": seed})
+        split = spec.model_dump()
         entries = _kept(folder)
         entry = next((one for one in entries if one.is_of(split) and one.sha256 == data.sha256), None)
         if entry is None:
@@ -82,10 +83,8 @@ def record_baselines(
             entry = _Entry(
                 split=split,
                 sha256=data.sha256,
-                tested_sha256=tested_on(data, split["held_out"], seed),
-                scores=tuple(
-                    _Score(**score._asdict()) for score in score_baselines(data, split["held_out"], seed, progress)
-                ),
+                tested_sha256=tested_on(data, spec),
+                scores=tuple(_Score(**score._asdict()) for score in score_baselines(data, spec, progress)),
             )
             others = [one for one in entries if not one.is_of(split)]
             with doing(f"write {folder / FILE}", "name another folder with --output"), writing_to(folder):

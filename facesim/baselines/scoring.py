@@ -12,24 +12,22 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from facesim.baselines import BASELINES, Score, methods
 from facesim.data.identity import identity_of
 from facesim.data.prepare import PreparedData
-from facesim.data.splits import stratified_split
+from facesim.data.splits import split_of
+from facesim.spec.data import DataSpec
 from facesim.util.registry import loaded
 
 
-def tested_on(data: PreparedData, held_out: float, seed: int) -> str:
-    """The identity of the images that a training with this `held_out` and `seed` is tested on."""
-    return identity_of(data, stratified_split(data.labels, held_out, seed)[1])
+def tested_on(data: PreparedData, spec: DataSpec) -> str:
+    """The identity of the images that a training with this `spec` is tested on."""
+    return identity_of(data, split_of(data.labels, spec)[1])
 
 
-def score_baselines(
-    data: PreparedData, held_out: float, seed: int, progress: Callable[[str], Any] = lambda _: None
-) -> list[Score]:
-    """Train and test every method that can learn from so few images, on the split that the same `held_out` and `seed`
-    give a training.
+def score_baselines(data: PreparedData, spec: DataSpec, progress: Callable[[str], Any] = lambda _: None) -> list[Score]:
+    """Train and test every method that can learn from so few images, on the split that `spec` gives a training.
 
     `progress` is called with each method's name before it begins.
     """
-    train, test = stratified_split(data.labels, held_out, seed)
+    train, test = split_of(data.labels, spec)
     images = methods.grey(np.asarray(data.images))
     truth = data.labels[test]
     scores = []
@@ -38,9 +36,15 @@ def score_baselines(
             continue
         progress(name)
         begin = time.perf_counter()
-        said = loaded(baseline.function)(images[train], data.labels[train], images[test], seed)
+        said = loaded(baseline.function)(images[train], data.labels[train], images[test], spec.seed)
         seconds = time.perf_counter() - begin
         scores.append(
-            Score(name, seed, float(accuracy_score(truth, said)), float(balanced_accuracy_score(truth, said)), seconds)
+            Score(
+                name,
+                spec.seed,
+                float(accuracy_score(truth, said)),
+                float(balanced_accuracy_score(truth, said)),
+                seconds,
+            )
         )
     return scores

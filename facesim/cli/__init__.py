@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from facesim import __version__
 from facesim.cli import (
     about,
+    audit,
     aws,
     completion,
     data,
@@ -30,6 +31,7 @@ from facesim.cli import (
     runs,
     studies,
     study,
+    tune,
 )
 from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
 from facesim.cli.parsing import Group
@@ -176,7 +178,15 @@ def facesim() -> None:
 
 
 facesim.sections = {
-    "Train and compare": (study.compare, study.run, studies.study, study.report, study.baselines),
+    "Train and compare": (
+        study.compare,
+        study.run,
+        studies.study,
+        tune.tune,
+        study.report,
+        study.baselines,
+        audit.audit,
+    ),
     "Forecast": (plan.plan, forecast.forecast, replay.replay, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (

@@ -38,6 +38,19 @@ class Choice(click.Choice):
             raise
 
 
+class Choices(Choice):
+    """Several of them, with commas between: a tuple."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        words = value.split(",") if isinstance(value, str) else value
+        return tuple(super(Choices, self).convert(word.strip(), param, ctx) for word in words)
+
+
+def flattened(_: click.Context, __: click.Parameter, given: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """What `Choices` gave of an option that may be repeated, none twice."""
+    return tuple(dict.fromkeys(word for words in given for word in words))
+
+
 class Number(click.FloatRange):
     """A number within limits; one that is none (nan), or without end, is refused as well."""
 

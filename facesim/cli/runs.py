@@ -1,4 +1,4 @@
-"""Commands about runs, wherever they are: `list`, `status`, `logs`, `attach`, `cancel`; what is kept: `kept`."""
+"""Commands about runs, wherever they are: `list`, `status`, `logs`, `attach`, `cancel`, `export-run`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command
 from facesim.spec.backends import BACKENDS
+from facesim.tracking import FORMATS, TRACKERS
 from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
@@ -225,6 +226,29 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
         echo(f"{came.name}: " + (f"had ended already ({came.state})" if came.ended else came.state.lower()))
 
 
+@command(name="export-run")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--to", required=True, type=Choice([*TRACKERS, *FORMATS]), help="tracker, or format of a file")
+@click.option("--output", type=click.Path(path_type=Path),
+              help="folder in which a tracker keeps runs, or the file  [default: runs, or runs.csv, ...]")  # fmt: skip
+@_json
+def export_run(runs: tuple[Path, ...], to: str, output: Path | None, as_json: bool) -> None:
+    """Send runs to a tracker, as --track does while they go on, or write them to a file.
+
+    RUNS are run directories, or folders of them. csv and parquet have a row a sample; perfetto is a time line for
+    ui.perfetto.dev.
+    """
+    from facesim.runs.directory import find_runs
+    from facesim.tracking import export_runs
+
+    found = find_runs(list(runs))
+    place = export_runs(found, to, output or Path(f"runs{FORMATS[to].suffix if to in FORMATS else ''}"))
+    if as_json:
+        echo_json({"runs": [run.id for run in found], "to": to, "place": place})
+    else:
+        echo(f"{len(found)} run{'s' * (len(found) > 1)} to {to}: {place}")
+
+
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
@@ -237,4 +261,4 @@ def _moment(unix_s: float | None) -> str:
     return "" if unix_s is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_s))
 
 
-COMMANDS: list[Any] = [list_, status, logs, attach, cancel]
+COMMANDS: list[Any] = [list_, status, logs, attach, cancel, export_run]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ import click
 
 from facesim.cli.options import GroupedCommand, help_all, job_options, one_or_several, own
 from facesim.cli.output import console, echo, echo_json, unread, writing
-from facesim.cli.parsing import Choice, Flag, Number, Values, command, listed, read_config
+from facesim.cli.parsing import Choice, Choices, Flag, Number, Values, command, flattened, listed, read_config
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.spec.study import COMPARED, varies
+from facesim.tracking import TRACKERS
 from facesim.util.errors import DiskFull, FacesimError, InputError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def study_options(
         own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
         own("--json-lines", type=file, metavar="FILE", common=False,
             help="also write to this file what happens as it happens, a JSON object a line"),
+        own("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
+            help="also send what is measured, as it is measured; repeatable, or with commas"),
         help_all(),
     ]  # fmt: skip
 
@@ -109,14 +112,15 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
                 f"--{name.replace('_', '-')} has no meaning with --resume, which continues in the run's directory",
                 field=name,
             )
-    lines = options.get("json_lines")
-    changes = {name: value for name, value in options.items() if name not in ("as_json", "faults", "json_lines")}
+    others = (options.get("json_lines"), options.get("track", ()), directory.parent)
+    own_options = ("as_json", "faults", "json_lines", "track")
+    changes = {name: value for name, value in options.items() if name not in own_options}
     for name, value in changes.items():
         if varies(name, value):
             raise InputError(f"{flag(name)} has several values, and the run that goes on has one: give one", field=name)
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
-    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, lines), **changes)
+    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *others), **changes)
     return _finished([run], directory.parent, as_json)
 
 
@@ -150,6 +154,7 @@ def run_study(
     json_lines: Path | None,
     parallel: int,
     again: bool,
+    track: tuple[str, ...] = (),
     baselines: bool = False,
     goes_on: bool = True,
     name: str = "study",
@@ -173,8 +178,9 @@ def run_study(
     kept = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
     file = study.keep(output, name, **kept) if goes_on or len(study) > 1 else None
     go_on = f"facesim study run {shlex.quote(str(file))}" if file else None
+    watching = observers(as_json, json_lines, track, output)
     try:
-        runs = study.train(output, observers=observers(as_json, json_lines), reuse=reuse, parallel=parallel)
+        runs = study.train(output, observers=watching, reuse=reuse, parallel=parallel)
     except FacesimError as error:
         if go_on and not isinstance(error, InputError):
             echo(f"to go on: {go_on}", err=True)
@@ -185,12 +191,21 @@ def run_study(
     return _finished(runs, output, as_json, len(study), go_on, about)
 
 
-def observers(as_json: bool, json_lines: Path | None = None) -> list[Observer]:
-    """What shows how a study goes: on a terminal, or wherever text is printed, and in a file for machines."""
+def observers(
+    as_json: bool, json_lines: Path | None = None, track: Sequence[str] = (), output: Path = Path("runs")
+) -> list[Observer]:
+    """What shows how a study goes: on a terminal, or wherever text is printed, in a file for machines, and in trackers,
+    which keep what they keep here in `output`.
+    """
     from facesim.study.observers import JsonLines
     from facesim.study.progress import display
 
-    return [*([] if as_json else [display(console())]), *([JsonLines(json_lines)] if json_lines else [])]
+    others: list[Observer] = [JsonLines(json_lines)] if json_lines else []
+    if track:
+        from facesim.tracking.observer import Tracking
+
+        others += [Tracking(name, output) for name in track]
+    return [*([] if as_json else [display(console())]), *others]
 
 
 def _finished(

@@ -11,7 +11,7 @@ from facesim.data.layouts import Example, find_examples
 from facesim.data.prepare import PreparedData, prepare
 from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_folder
 from facesim.data.sources import DATASETS, Content, Source, from_arrays
-from facesim.data.splits import stratified_split
+from facesim.data.splits import split_of, stratified_split
 from facesim.data.tables import read_csv
 from facesim.util.unused import Unused
 
@@ -33,5 +33,6 @@ __all__ = [
     "read_csv",
     "render",
     "render_folder",
+    "split_of",
     "stratified_split",
 ]

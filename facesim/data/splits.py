@@ -4,7 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
+from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
+
+
+def split_of(labels: np.ndarray, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The indices (trained on, tested), each int64 and ascending, that a job's options choose.
+
+    labels: (n,) integers >= 0, the identity of each image; every identity has two images or more.
+
+    With `validation` the images tested are a part of those that would be trained on, split as `stratified_split` does
+    for the people who have two or more of these; the held-out images are in neither.
+
+    Raises:
+        InputError: nobody has two images to train on, so that there is nothing to validate with.
+    """
+    labels = np.asarray(labels)
+    train, held_out = stratified_split(labels, spec.held_out, spec.seed)
+    if not spec.validation:
+        return train, held_out
+    several = train[np.bincount(labels[train])[labels[train]] > 1]
+    if not len(several):
+        raise InputError(
+            f"--validation {spec.validation:g} needs people with two images to train on, and --held-out "
+            f"{spec.held_out:g} leaves everybody one: hold out fewer, or add images",
+            field="validation",
+            value=spec.validation,
+        )
+    _, validated = stratified_split(labels[several], spec.validation, spec.seed)
+    return np.setdiff1d(train, several[validated], assume_unique=True), several[validated]
 
 
 def stratified_split(labels: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
 import psutil
 
 
-def machine() -> dict[str, Any]:
-    """What this machine is and which versions ran, for those who compare results later. No host or user name."""
+def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
+    """What this machine is and which versions ran, also of `packages`, for those who compare results later. No host or
+    user name.
+    """
     return {
         "cpu_count": os.cpu_count(),
         "cpu_model": _cpu_model(),
         "memory_bytes": psutil.virtual_memory().total,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{package: version(package) for package in ("tensorflow", "keras", "facesim")},
+        **{package: version(package) for package in ("tensorflow", "keras", "facesim", *packages)},
     }
 
 

@@ -22,7 +22,9 @@ class Progress:
     """
 
     def __init__(self, run: Run):
-        self.epochs = run.job().experiment.epochs
+        experiment = run.job().experiment
+        self.epochs = experiment.epochs
+        self._tested = experiment.data_spec.tested_part
         self.latest: dict[str, float] = {}
         self.tasks: dict[str, dict[str, float]] = {}
         self._tail = SampleTail(run.metrics)
@@ -68,7 +70,9 @@ class Progress:
         latest, parts = self.latest, []
         if "epoch" in latest:
             parts.append(f"epoch {latest['epoch']:.0f}/{self.epochs}")
-        for name, form in zip(_FIGURES, ("{:.0f} images/s", "loss {:.3f}", "held-out accuracy {:.3f}"), strict=True):
+        for name, form in zip(
+            _FIGURES, ("{:.0f} images/s", "loss {:.3f}", f"{self._tested} accuracy {{:.3f}}"), strict=True
+        ):
             if name in latest:
                 parts.append(form.format(latest[name]))
         if self.left_s is not None:

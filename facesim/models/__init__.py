@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.util.registry import Registry, loaded
 
 if TYPE_CHECKING:
@@ -126,19 +128,22 @@ def build(
 
     The model takes pixels as they are stored, 0..255, scales them itself, and returns logits, float32 (batch,
     identities): with a cosine head, `margin_scale` times the cosine. With `augment` it alters images at random while it
-    trains, and only then. Its last layer is the head; what that layer takes is the image's embedding.
+    trains, and only then. Its last layer is the head; what that layer takes is the image's embedding. After
+    `keras.utils.set_random_seed` its parameters are the same, to rounding, on every framework.
     """
     from facesim.models.framework import load_keras
 
     keras = load_keras()
     from facesim.models import heads
     from facesim.models.augmentation import Augmentation
+    from facesim.models.draws import drawn_alike
 
-    images = keras.Input(image_shape, dtype="uint8")
-    pixels = Augmentation(dtype="float32")(images) if augment else images
-    features = loaded(MODELS[name].features)(pixels)
-    logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
-    return keras.Model(images, logits, name=network_name(name))
+    with nullcontext() if keras.config.backend() == TENSORFLOW else drawn_alike():
+        images = keras.Input(image_shape, dtype="uint8")
+        pixels = Augmentation(dtype="float32")(images) if augment else images
+        features = loaded(MODELS[name].features)(pixels)
+        logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
+        return keras.Model(images, logits, name=network_name(name))
 
 
 def network_name(name: str) -> str:

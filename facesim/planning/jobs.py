@@ -17,6 +17,7 @@ from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import FORMULAS, ClusterShape
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
+from facesim.profiling.profile import check_measurable
 from facesim.runs.directory import Run
 from facesim.runs.events import StateEntered, Submitted
 from facesim.runs.forecasts import FORECAST, ForecastRecord
@@ -84,8 +85,9 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
     A local run has this machine; a docker run has what the emulation gives each host of it; any other the instances.
 
     Raises:
-        InputError: there is no formula for its strategy, or nobody knows how fast its instances are.
+        InputError: there is no formula for its strategy or framework, or nobody knows how fast its instances are.
     """
+    check_measurable(job)
     shape = shape_of(job)
     known = _hosts_of(job, profile, saved_hosts(own_instances))
     experiment = job.experiment

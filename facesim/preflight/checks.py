@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.billing.catalogue import instance
 from facesim.billing.market import market
+from facesim.preflight.framework import check_framework
 from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
 from facesim.preflight.leakage import check_unseen
 from facesim.preflight.memory import check_memory, head_memory
@@ -138,6 +139,13 @@ def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
             yield from _refused(check_memory, [one.job], [len(one.inputs.data.names)])
 
 
+def _frameworks(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether what trains is installed where it is this machine's, and can have the network."""
+    here = [one.job for one in planned if one.job.backend.frameworks is None]
+    for job in {(job.framework, job.experiment.model, job.experiment.head): job for job in here}.values():
+        yield from _refused(check_framework, job)
+
+
 def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether instances are named for their GPUs where jobs train with what this machine has."""
     for one in planned:
@@ -236,6 +244,7 @@ def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
 CHECKS: dict[str, Check] = {
     "data": _data,
     "memory": _memory,
+    "frameworks": _frameworks,
     "accelerators": _accelerators,
     "leakage": _leakage,
     "writable": _writable,

@@ -13,7 +13,7 @@ import numpy as np
 
 from facesim.data.identity import image_digests
 from facesim.data.prepare import PreparedData
-from facesim.data.splits import stratified_split
+from facesim.data.splits import split_of
 from facesim.preflight.inputs import Inputs, prepare_data
 from facesim.preflight.pretrained import find_pretrained
 from facesim.spec.experiment import Experiment
@@ -80,4 +80,4 @@ _CONSEQUENCE = ": images that are held out here may be among it, and the accurac
 
 
 def _split(data: PreparedData, experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    return stratified_split(data.labels, experiment.held_out, experiment.seed)
+    return split_of(data.labels, experiment.data_spec)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facesim.backends.local import BACKEND
-from facesim.data.splits import stratified_split
+from facesim.data.splits import split_of
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.replay import AccuracyForecast, accuracy_forecast, simulated_orders
 from facesim.metrics.files import read_samples
@@ -73,8 +73,7 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
 
 def updates_of_epoch(job: Job, inputs: Inputs) -> int:
     """How many updates an epoch of the job is."""
-    experiment = job.experiment
-    train, _ = stratified_split(inputs.data.labels, experiment.held_out, experiment.seed)
+    train, _ = split_of(inputs.data.labels, job.experiment.data_spec)
     return math.ceil(len(train) / job.update_batch)
 
 

@@ -43,6 +43,7 @@ from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job, measure_peers
 from facesim.spec.backends import Local
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.job import Job
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
@@ -106,9 +107,10 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
     or if it is to be `fresh`.
 
     Raises:
-        InputError: the data cannot be used, or the cache folder cannot be written.
+        InputError: the data cannot be used, the cache folder cannot be written, or the job's framework is not measured.
         FacesimError: a process that measures failed.
     """
+    check_measurable(job)
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
     file = profile_file(job, inputs)
     if file.exists() and not fresh:
@@ -126,6 +128,23 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
         profile = _measured(job, inputs, Path(folder), watcher)
         profile.save(file)
     return profile, file
+
+
+def check_measurable(job: Job) -> None:
+    """Look whether profiles, and forecasts from them, are of a job's framework.
+
+    Raises:
+        InputError: they are not.
+    """
+    if job.framework != TENSORFLOW:
+        raise InputError(
+            f"profiles are measured, and forecasts made, with {TENSORFLOW}, not with --framework {job.framework}: "
+            "leave --framework out, or run the job",
+            field="framework",
+            value=job.framework,
+            allowed=[TENSORFLOW],
+            remedy="leave --framework out, or run the job",
+        )
 
 
 def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
@@ -167,9 +186,9 @@ def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
 
 
 def _split(job: Job, inputs: Inputs) -> tuple[int, int]:
-    from facesim.data.splits import stratified_split
+    from facesim.data.splits import split_of
 
-    parts = stratified_split(inputs.data.labels, job.experiment.held_out, job.experiment.seed)
+    parts = split_of(inputs.data.labels, job.experiment.data_spec)
     return len(parts[0]), len(parts[1])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facesim.data.prepare import PreparedData
-from facesim.data.splits import stratified_split
+from facesim.data.splits import split_of, stratified_split
 from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
@@ -35,7 +35,7 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
             f"the model was trained on {embedder.identities} identities and {data.name} now has {len(data.names)}; "
             f"name other people's images as DATA to recognise them by their embeddings"
         )
-    gallery, probes = stratified_split(data.labels, embedder.experiment.held_out, embedder.experiment.seed)
+    gallery, probes = split_of(data.labels, embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
     said = embedder.predict(data.images[probes])
     found = {

@@ -250,6 +250,7 @@ def _facets(record: RunRecord) -> dict[str, Any]:
     now = shape_in_words(job.strategy, job.shape)
     return {
         "backend": job.backend,
+        "framework": ", then ".join(record.frameworks),
         "capacity": "spot" if job.spot else "on demand",
         # What was computed never stands among what was run.
         "numbers": record.result.measurement if record.is_forecast else None,

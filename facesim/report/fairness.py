@@ -20,6 +20,7 @@ def warnings(rows: Sequence[Row]) -> tuple[str, ...]:
     with_runs = [row for row in rows if row.counted]
     return (
         *_experiments(rows),
+        *_validated(rows),
         *_work(with_runs),
         *_circumstances(with_runs),
         *_resumed(rows),
@@ -68,6 +69,8 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
         ("cpu_model", "CPU"),
         ("python", "Python"),
         ("tensorflow", "TensorFlow"),
+        ("torch", "PyTorch"),
+        ("jax", "JAX"),
         ("keras", "Keras"),
         ("facesim", "facesim"),
     ):
@@ -76,6 +79,15 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
             f"not the same machine: {words}", {label: value for label, value in seen.items() if value}
         )
     yield from _differing("not the same seeds:", {row.label: _together(set(row.seeds)) for row in rows})
+
+
+def _validated(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if share := row.records[0].job.data_spec.validation:
+            yield (
+                f"not the held-out images: {row.label} was tested on a validation part, {share:.0%} of the training "
+                "images, to choose settings by; how well it recognises is told by a run without --validation"
+            )
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:

@@ -191,5 +191,6 @@ def _words(name: str) -> str:
         "cpu_model": "CPU",
         "content_sha256": "SHA-256 of all images",
         "held_out": "held-out share",
+        "validation": "validation share",
     }
     return named.get(name, name.replace("_", " "))

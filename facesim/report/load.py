@@ -28,13 +28,14 @@ TASK = ["host", "role", "task_index"]
 
 
 class Life(NamedTuple):
-    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape that
-    it was submitted with, None where that was not recorded.
+    """From a submission of the run until the last that happened before the next: seconds since 1970, and the shape and
+    framework that it was submitted with, None where that was not recorded.
     """
 
     begin_unix_s: float
     end_unix_s: float
-    shape: dict[str, Any] | None
+    shape: dict[str, Any] | None = None
+    framework: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,12 @@ class RunRecord:
     def resumed(self) -> int:
         """How often it was resumed."""
         return max(0, len(self.lives) - 1)
+
+    @property
+    def frameworks(self) -> list[str]:
+        """What trained it, in order: more than one if it was resumed with another."""
+        told = [life.framework for life in self.lives if life.framework is not None]
+        return list(dict.fromkeys([*told, self.job.framework]))
 
     @property
     def earlier_shapes(self) -> list[dict[str, Any]]:
@@ -174,10 +181,11 @@ def _lives(events: list[Event], samples: pandas.DataFrame) -> tuple[Life, ...]:
     for event in events:
         at = event.time_unix_s
         if isinstance(event, Submitted) or not lives:
-            lives.append(Life(at, at, event.shape if isinstance(event, Submitted) else None))
+            told = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
+            lives.append(Life(at, at, *told))
         lives[-1] = lives[-1]._replace(end_unix_s=at)
     if not lives and not samples.empty:
-        return (Life(*(float(samples["time_unix_s"].iloc[end]) for end in (0, -1)), None),)
+        return (Life(*(float(samples["time_unix_s"].iloc[end]) for end in (0, -1))),)
     return tuple(lives)
 
 

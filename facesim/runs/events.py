@@ -33,8 +33,8 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is continued, with this shape and on these instances. As many others of its study as `beside`
-    may go on at the same time on the same machine, each on CPUs of its own.
+    """The run begins, or is continued, with this shape, on these instances, trained by this framework. So many others
+    of its study as `beside` may continue at the same time on the same machine, each on CPUs of its own.
     """
 
     event: Literal["submitted"] = "submitted"
@@ -42,6 +42,7 @@ class Submitted(Event):
     groups: tuple[tuple[str, int], ...] | None = None
     discount: float | None = None
     beside: int | None = None
+    framework: str | None = None
 
 
 class StateEntered(Event):

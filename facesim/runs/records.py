@@ -78,6 +78,7 @@ class JobFields(Record):
     strategy: str
     shape: dict[str, Scalar]
     backend: str
+    framework: str = "tensorflow"
     spot: dict[str, Any] | None = None
 
     @model_validator(mode="before")

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_vali
 
 from facesim.spec import aws_names
 from facesim.spec.base import Frozen, named_part
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import OneOf, option
 from facesim.util.registry import Registry, resolve
 
@@ -49,6 +50,7 @@ class BackendSpec(Frozen):
             machine's.
         disturbs_networks: whether faults can disturb the network between tasks.
         can_attach: whether a job outlives the command that submitted it and can be followed again.
+        frameworks: those that its hosts have installed; None: what this machine has.
     """
 
     summary: ClassVar[str]
@@ -60,6 +62,7 @@ class BackendSpec(Frozen):
     own_hosts: ClassVar[bool] = False
     disturbs_networks: ClassVar[bool] = False
     can_attach: ClassVar[bool] = False
+    frameworks: ClassVar[tuple[str, ...] | None] = None
 
     name: str
     tags: Annotated[dict[str, str], BeforeValidator(_pairs), _named(aws_names.tags)] = option(
@@ -95,6 +98,7 @@ class _TrainingJobs(BackendSpec):
     """
 
     own_hosts = True
+    frameworks = (TENSORFLOW,)
 
     image: Annotated[str | None, _named(aws_names.image)] = option(
         None, "container image, or `aws` for AWS' TensorFlow image", "AWS", shown="facesim's own", metavar="IMAGE"

@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict
 class DataSpec(BaseModel):
     """Every option that decides which images are trained on and tested, named as in an experiment.
 
-    `seed` chooses the subset and what is held out. How images are kept while training (`cache`) changes none of them.
+    `seed` chooses the subset and what is held out. With `validation` a run is tested on that share of what would be its
+    training images, and the held-out ones are left alone. How images are kept while training (`cache`) changes none of
+    them.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -35,6 +37,7 @@ class DataSpec(BaseModel):
     image_feature: str | None = None
     label_feature: str | None = None
     held_out: float = 0.2
+    validation: float = 0.0
     seed: int = 0
 
     @classmethod
@@ -47,9 +50,14 @@ class DataSpec(BaseModel):
         return cls.model_validate(dict(experiment))
 
     @property
+    def tested_part(self) -> str:
+        """What the images that are tested are, in words."""
+        return "validation" if self.validation else "held-out"
+
+    @property
     def images(self) -> Hashable:
         """What decides the images before any is held out: equal for jobs that can share one prepared data set."""
-        chosen = self.model_dump(exclude={"held_out", "seed"})
+        chosen = self.model_dump(exclude={"held_out", "validation", "seed"})
         return (*chosen.values(), self.seed if self.subset else None)
 
     def differences(self, other: DataSpec) -> dict[str, tuple[Any, Any]]:

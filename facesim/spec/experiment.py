@@ -78,6 +78,10 @@ class Experiment(Frozen):
     image_size: int = option(64, "height and width in pixels", "Data", common=True, ge=32, le=512)
     channels: Literal[1, 3] = option(3, "1 for grey images, 3 for colour", "Data")
     held_out: float = option(0.2, "share of each identity's images kept for testing", "Data", common=True, gt=0, lt=1)
+    validation: float = option(
+        0.0, "share of the training images to test on in place of the held-out ones, to choose settings by", "Data",
+        ge=0, lt=1,
+    )  # fmt: skip
     max_bad_files: float = option(0.05, "share of files that may be unreadable", "Data", ge=0, le=1)
     min_images: int | None = option(None, "leave out identities with fewer images", "Data", shown="none; lfw: 15", ge=2)
     image_feature: str | None = option(

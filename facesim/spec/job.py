@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import model_validator
@@ -21,7 +21,7 @@ from facesim.spec.backends import BACKENDS, AnyBackend, Local
 from facesim.spec.base import Frozen
 from facesim.spec.experiment import Experiment
 from facesim.spec.faults import Fault, make_faults
-from facesim.spec.options import Option, fields, flag, option
+from facesim.spec.options import NameIn, Option, fields, flag, option
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.spot import Spot
@@ -39,6 +39,10 @@ class Job(Frozen):
 
     experiment: Experiment = Experiment()
     strategy: AnyStrategy = option(Single(), "how replicas train together; repeatable", "Training", common=True)
+    framework: Annotated[str, NameIn("facesim.spec.frameworks:FRAMEWORKS")] = option(
+        "tensorflow", "what computes: tensorflow, or torch or jax where facesim[torch] or facesim[jax] is installed",
+        "Training", common=True,
+    )  # fmt: skip
     shape: Shape = Shape()
     recovery: Recovery = Recovery()
     backend: AnyBackend = option(Local(), "where to run", "Cluster", common=True, shown="local")
@@ -64,6 +68,13 @@ class Job(Frozen):
         if self.max_wait_s is not None and self.max_run_s is not None and self.max_wait_s < self.max_run_s:
             raise ValueError(
                 f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
+            )
+        self.strategy.check_framework(self.framework)
+        installed = self.backend.frameworks
+        if installed is not None and self.framework not in installed:
+            raise ValueError(
+                f"--framework {self.framework} is not in the image of --backend {self.backend.name}, which has "
+                f"{', '.join(installed)}: use that, or --backend local"
             )
         self.strategy.check(self.shape)
         return self

@@ -9,12 +9,14 @@ A strategy of another package subclasses `Strategy` and is named by an entry poi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from facesim.spec.base import Frozen, named_part
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import OneOf, option
 from facesim.util.errors import InputError
 from facesim.util.registry import Registry, resolve
@@ -44,7 +46,7 @@ class Strategy(Frozen):
         replicated: whether it has several replicas, which may or may not train together.
         joint: whether all workers' gradients make an update together.
         replaceable_roles: roles of which a task may fail and come back while the others go on.
-        trainer: where the function is that a training task calls with its context, `module:function`.
+        trainers: by framework, where the function is that a training task calls with its context, `module:function`.
     """
 
     summary: ClassVar[str]
@@ -52,7 +54,7 @@ class Strategy(Frozen):
     replicated: ClassVar[bool] = True
     joint: ClassVar[bool] = False
     replaceable_roles: ClassVar[tuple[str, ...]] = ()
-    trainer: ClassVar[str] = ""
+    trainers: ClassVar[Mapping[str, str]] = {}
 
     name: str
 
@@ -104,6 +106,19 @@ class Strategy(Frozen):
             index += 1  # the chief is the first of them
         return f"algo-{index % hosts + 1}"
 
+    def check_framework(self, name: str) -> None:
+        """Look whether a framework can train by it.
+
+        Raises:
+            ValueError: it cannot; the message says what can.
+        """
+        if name not in self.trainers:
+            others = [each for each, strategy in STRATEGIES.available() if name in strategy.trainers]
+            raise ValueError(
+                f"--strategy {self.name} cannot be trained with --framework {name}: use --framework "
+                f"{' or '.join(self.trainers)}, or a strategy that {name} has: {', '.join(others)}"
+            )
+
     def check(self, shape: Shape) -> None:
         """Look whether it can train on a shape.
 
@@ -113,14 +128,19 @@ class Strategy(Frozen):
 
     def train(self, context: Context) -> None:
         """Train in this process, the chief's or a peer's."""
-        resolve(self.trainer)(context)
+        resolve(self.trainers[context.job.framework])(context)
+
+
+def _in_all(module: str) -> dict[str, str]:
+    """The trainers of a strategy that every built-in framework has, in a module of this name."""
+    return {name: f"facesim.training.{name}.{module}:train" for name in (TENSORFLOW, "torch", "jax")}
 
 
 class Single(Strategy):
     summary = "one process, the yardstick"
     layout = Layout.SINGLE_PROCESS
     replicated = False
-    trainer = "facesim.training.tensorflow.single:train"
+    trainers = _in_all("single")
 
     name: Literal["single"] = "single"
 
@@ -129,7 +149,7 @@ class Mirrored(Strategy):
     summary = "one process with a replica on each device; every step sums their gradients"
     layout = Layout.SINGLE_PROCESS
     joint = True
-    trainer = "facesim.training.tensorflow.mirrored:train"
+    trainers = {TENSORFLOW: "facesim.training.tensorflow.mirrored:train"}
 
     name: Literal["mirrored"] = "mirrored"
 
@@ -138,7 +158,7 @@ class PsAsync(Strategy):
     summary = "workers pull parameters from parameter servers and push gradients, none waiting for another"
     layout = Layout.PARAMETER_SERVER
     replaceable_roles = ("worker",)
-    trainer = "facesim.training.tensorflow.ps_async:train"
+    trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_async:train"}
 
     name: Literal["ps-async"] = "ps-async"
     steps_per_dispatch: int = option(1, "steps handed to a worker at once", "Cluster", resumable=True, ge=1, le=64)
@@ -153,7 +173,7 @@ class PsSync(Strategy):
     layout = Layout.PARAMETER_SERVER
     joint = True
     replaceable_roles = ("worker",)
-    trainer = "facesim.training.tensorflow.ps_sync:train"
+    trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_sync:train"}
 
     name: Literal["ps-sync"] = "ps-sync"
     backup_workers: int = option(0, "workers that may come too late for an update", "Cluster", resumable=True, ge=0)
@@ -170,7 +190,7 @@ class AllReduce(Strategy):
     summary = "every worker holds the parameters; every step sums the workers' gradients"
     layout = Layout.PEERS
     joint = True
-    trainer = "facesim.training.tensorflow.allreduce:train"
+    trainers = _in_all("allreduce")
 
     name: Literal["allreduce"] = "allreduce"
 
@@ -179,7 +199,7 @@ class LocalSgd(Strategy):
     summary = "every worker trains by itself; every few steps their parameters are averaged"
     layout = Layout.PEERS
     joint = True
-    trainer = "facesim.training.tensorflow.local_sgd:train"
+    trainers = _in_all("local_sgd")
 
     name: Literal["local-sgd"] = "local-sgd"
     local_steps: int = option(8, "steps between averagings", "Cluster", ge=1)
@@ -189,7 +209,7 @@ class Independent(Strategy):
     summary = "every worker trains by itself on everything: the paper's mistake, kept to show what it costs"
     layout = Layout.PEERS
     replaceable_roles = ("chief", "worker")
-    trainer = "facesim.training.tensorflow.independent:train"
+    trainers = {TENSORFLOW: "facesim.training.tensorflow.independent:train"}
 
     name: Literal["independent"] = "independent"
 

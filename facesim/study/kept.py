@@ -28,7 +28,7 @@ from facesim.util.files import read_toml, write_json
 FOLDER = "studies"
 
 #: What a study file may have beside the options of its jobs.
-OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines")
+OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines", "track")
 
 #: What a study file may say of itself for its page and its report.
 ABOUT = ("title", "about", "published")

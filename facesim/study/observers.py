@@ -1,6 +1,6 @@
 """Observers: what is told how a study goes, to show it, or to write it down. A study takes any number of them.
 
-An observer that fails is told nothing more, and the study goes on.
+An observer that fails is told nothing more, and the study goes on. One that raises `EndRun` ends the run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from facesim.util.errors import doing, reason
 
 if TYPE_CHECKING:
     from facesim.study.plan import StudyPlan
+
+
+class EndRun(Exception):
+    """Raised by an observer to end the run that goes on, as Ctrl-C would: it saves, and is `Stopped`."""
 
 
 class Observer:
@@ -56,10 +60,14 @@ class Together(Observer):
 
     def _tell(self, tell: Callable[[Observer], None]) -> None:
         going_on, failed = [], []
+        ending: EndRun | None = None
         for observer in self._observers:
             try:
                 tell(observer)
                 going_on.append(observer)
+            except EndRun as end:
+                going_on.append(observer)
+                ending = end
             except OSError:  # what it writes to has gone, or is full
                 continue
             except Exception as error:
@@ -67,6 +75,8 @@ class Together(Observer):
         self._observers = going_on
         for text in failed:
             self.noticed(text)
+        if ending:
+            raise ending
 
     def preparing(self, what: str, done: int, due: int) -> None:
         self._tell(lambda observer: observer.preparing(what, done, due))

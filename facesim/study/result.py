@@ -17,6 +17,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result
 from facesim.runs.states import RunState
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
@@ -65,7 +66,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
             outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
             measured=_measured_by_worker(job, samples, events),
         ),
-        "machine": machine(),
+        "machine": machine(FRAMEWORKS[job.framework].packages),
         "load": load.model_dump() | {"beside": _beside(events)},
     }
     result = Result.model_validate(content)

@@ -42,7 +42,7 @@ from facesim.runs.states import Outcome, RunState
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 from facesim.study.crew import Crew, places_for
-from facesim.study.observers import Observer, Together
+from facesim.study.observers import EndRun, Observer, Together
 from facesim.study.plan import Due, Fate, plan_study
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
@@ -201,7 +201,8 @@ def _execute(run: Run, request: Request | None, observer: Observer, crew: Crew |
     job = run.job()
     assert request is not None, "what was cleared has a request"
     beside = crew.size - 1 if crew and not job.backend.costs_money else 0
-    run.record(Submitted(shape=job.shape.model_dump(), beside=beside or None, **submitted(job.groups, job.spot)))
+    begin = {"shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None}
+    run.record(Submitted(**begin, **submitted(job.groups, job.spot)))
     return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer, crew)
 
 
@@ -256,15 +257,16 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
     try:
         with crew.with_(execution) if crew and crew.size > 1 else _Interrupts(execution):
             for message in execution.events(_TICK_S):
-                if message is None:
-                    observer.tick()
-                    continue
-                event = event_of(message)
-                run.record(event)
-                observer.happened(event)
-                causes.note(event)
+                event = None if message is None else event_of(message)
+                if event is not None:
+                    run.record(event)
+                    causes.note(event)
                 if isinstance(event, NodeEnded):
                     ended = event
+                try:
+                    observer.tick() if event is None else observer.happened(event)
+                except EndRun:
+                    execution.stop()
     except StillRunning:
         run.claim.release()
         raise

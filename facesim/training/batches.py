@@ -18,3 +18,13 @@ def epoch_batches(examples: np.ndarray, batch: int, seed: int, epoch: int, done:
     if not len(order):
         return []
     return np.split(order, range(batch, len(order), batch))
+
+
+def slice_of_batch(batch: np.ndarray, rank: int, count: int) -> tuple[np.ndarray, float]:
+    """Worker `rank`'s part, of `count`, of a batch of indices (n,), and the share of the batch that it is, 0-1.
+
+    A batch smaller than `count` leaves workers without an example; they compute the first one with a share of 0,
+    because all must take part in the sum.
+    """
+    share = len(batch[rank::count]) / len(batch)
+    return batch[rank if share else 0 :: count], share

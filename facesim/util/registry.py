@@ -88,6 +88,10 @@ class Registry(Mapping[str, Part], Generic[Part]):
                 f"mend or uninstall {_package(point)}"
             ) from error
 
+    def is_builtin(self, name: str) -> bool:
+        """Whether the part called `name` is facesim's own."""
+        return name in self._builtin
+
     def available(self) -> Iterator[tuple[str, Part]]:
         """Every part that can be loaded, with its name; a plugin that cannot is warned of."""
         for name in self:

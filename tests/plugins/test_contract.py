@@ -44,7 +44,7 @@ def test_a_strategy_says_what_it_is_without_a_framework(name):
     tasks = strategy.tasks(Shape(workers=3, ps=2))
     assert tasks["chief"] == 1 and all(count >= 0 for count in tasks.values())
     assert strategy.replicas(Shape(workers=3)) >= 1
-    assert strategy.summary and is_there(strategy.trainer)
+    assert strategy.summary and strategy.trainers and all(map(is_there, strategy.trainers.values()))
     assert set(strategy.options) <= set(options())
     assert "tensorflow" not in set(sys.modules) - before
 

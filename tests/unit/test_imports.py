@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from facesim.backends.tasks import PRELOAD
+from facesim.spec import frameworks
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"tensorflow", "keras", "boto3", "botocore", "sagemaker", "docker"}
@@ -71,12 +71,13 @@ FLOORS: list[set[str]] = [
     {"spec"},
     {"runs", "billing", "data"},
     {"models", "metrics"},
-    {"preflight", "recognition", "baselines"},
+    {"preflight", "recognition", "baselines", "audit"},
     {"training", "report", "forecast"},
     {"backends"},
     {"profiling"},
     {"planning"},
     {"study", "testing"},
+    {"tracking", "tuning"},
     {"api"},
     {"cli", "__main__"},
 ]
@@ -136,7 +137,8 @@ def test_importing_it_loads_nothing_heavy(module):
 
 
 def test_what_a_node_loads_for_its_tasks_has_nothing_to_draw_with_and_leaves_it_to_be_had():
-    look = f"import sys, {', '.join(PRELOAD)}; print(*sys.modules); import pandas, matplotlib.figure, sklearn.svm"
+    preload = ", ".join(frameworks.FRAMEWORKS["tensorflow"].preload)
+    look = f"import sys, {preload}; print(*sys.modules); import pandas, matplotlib.figure, sklearn.svm"
 
     loaded = {name.split(".")[0] for name in subprocess.check_output([sys.executable, "-c", look], text=True).split()}
 

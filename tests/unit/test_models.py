@@ -210,15 +210,16 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     ("model", "head"), [(name, "arcface") for name in MODELS] + [("compact-cnn", h) for h in HEADS]
 )
 def test_every_network_and_every_head_can_be_trained(model, head):
+    from facesim.training.keras.optimizer import make_adam
     from facesim.training.protocols import StepResult
     from facesim.training.tensorflow.forward import forward_of
     from facesim.training.tensorflow.objective import loss_for
-    from facesim.training.tensorflow.optimizer import make_optimizer
+    from facesim.training.tensorflow.optimizer import FusedAdam
     from facesim.training.tensorflow.step import training_step
 
     job = make_job(recipe="modern", model=model, head=head, schedule="constant")
     network = models.build(model, (32, 32, 3), 3, head=head, augment=True)
-    optimizer = make_optimizer(job, updates_an_epoch=1)
+    optimizer = make_adam(job, 1, FusedAdam)
     optimizer.build(network.trainable_variables)
     before = [variable.numpy() for variable in network.trainable_variables]
 
@@ -234,3 +235,15 @@ def test_every_network_and_every_head_can_be_trained(model, head):
     assert np.isfinite(StepResult.unpack(packed.numpy()).loss_sum)
     changed = [np.any(old != new.numpy()) for old, new in zip(before, network.trainable_variables)]
     assert np.mean(changed) > 0.9
+
+
+@pytest.mark.parametrize("seed", [0, 5, 999_999_999])
+@pytest.mark.parametrize("shape", [(7,), (3, 3, 16, 32), (300, 37)])
+def test_what_other_frameworks_draw_is_what_tensorflow_draws(shape, seed):
+    from facesim.models import draws
+
+    for name, first, second in (("uniform", "minval", "maxval"), ("normal", "mean", "stddev")):
+        theirs = getattr(tf.random, f"stateless_{name}")(shape, seed=[seed, 0], **{first: -0.1, second: 0.3})
+        np.testing.assert_allclose(getattr(draws, name)(shape, -0.1, 0.3, seed), theirs, atol=1e-6)
+    theirs = tf.random.stateless_truncated_normal(shape, seed=[seed, 0], mean=-0.1, stddev=0.3)
+    np.testing.assert_allclose(draws.truncated_normal(shape, -0.1, 0.3, seed), theirs, atol=1e-6)

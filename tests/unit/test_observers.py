@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from facesim.study.observers import JsonLines, Observer, Together
+from facesim.study.observers import EndRun, JsonLines, Observer, Together
 from facesim.util.errors import FacesimError
 
 
@@ -45,6 +45,17 @@ def test_an_output_that_has_gone_is_no_news():
     Together([gone, listening]).noticed("one")
 
     assert listening.heard == ["one"]
+
+
+def test_an_observer_that_ends_the_run_has_not_failed_and_all_are_told_first():
+    ending, last = Failing(EndRun()), Listening()
+    together = Together([ending, last])
+
+    for text in ("one", "two"):
+        with pytest.raises(EndRun):
+            together.noticed(text)
+
+    assert last.heard == ["one", "two"] and ending.asked == 2
 
 
 def test_all_may_fail():

@@ -96,11 +96,11 @@ def test_weight_decay_is_adamw_s_and_leaves_alone_what_is_no_kernel(tf):
 
 def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
     from facesim.spec.job import make_job
-    from facesim.training.tensorflow.optimizer import make_optimizer
+    from facesim.training.keras.optimizer import make_adam
+    from facesim.training.tensorflow.optimizer import FusedAdam
 
-    optimizer = make_optimizer(
-        make_job(learning_rate=0.1, schedule="cosine", warmup=0.2, epochs=10), updates_an_epoch=10
-    )
+    job = make_job(learning_rate=0.1, schedule="cosine", warmup=0.2, epochs=10)
+    optimizer = make_adam(job, 10, FusedAdam)
 
     rates = [float(optimizer._learning_rate(number)) for number in (0, 10, 20, 60, 100)]
     np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-7)
@@ -108,12 +108,14 @@ def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
 
 def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
     from facesim import models
-    from facesim.training.tensorflow.evaluation import KerasEvaluator
+    from facesim.training.evaluation import evaluate
+    from facesim.training.tensorflow.evaluation import logits_function
 
     images, labels = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), np.arange(6, dtype=np.int32)
-    evaluate = KerasEvaluator(models.build("compact-cnn", (32, 32, 3), 6), mirror=True)
+    logits_of = logits_function(models.build("compact-cnn", (32, 32, 3), 6), mirror=True)
 
-    assert evaluate(images, labels, np.arange(6)) == pytest.approx(evaluate(images[:, :, ::-1], labels, np.arange(6)))
+    found = [evaluate(logits_of, some, labels, np.arange(6)) for some in (images, images[:, :, ::-1])]
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_a_step_learns_and_tells_what_it_was(tf):
@@ -191,14 +193,15 @@ def test_without_mixed_precision_servers_send_parameters_as_they_are(tf):
 
 def test_evaluation_is_the_same_for_any_grouping_of_examples(tf, monkeypatch):
     from facesim import models
-    from facesim.training.tensorflow import evaluation
+    from facesim.training import evaluation
+    from facesim.training.tensorflow.evaluation import logits_function
 
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 255, (20, 32, 32, 3), np.uint8), (np.arange(20) % 4).astype(np.int32)
     model = models.build("paper-cnn", (32, 32, 3), 4)
-    whole = evaluation.KerasEvaluator(model)(images, labels, np.arange(20))
+    whole = evaluation.evaluate(logits_function(model), images, labels, np.arange(20))
     monkeypatch.setattr(evaluation, "_BATCH", 7)
-    parts = evaluation.KerasEvaluator(model)(images, labels, np.arange(20))
+    parts = evaluation.evaluate(logits_function(model), images, labels, np.arange(20))
 
     assert parts.accuracy == whole.accuracy
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)

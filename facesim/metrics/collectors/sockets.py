@@ -10,6 +10,7 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pyroute2 import DiagSocket
 
@@ -17,6 +18,52 @@ from facesim.metrics.collectors import Reading, role_and_index
 
 _ESTABLISHED = 1 << 1  # tcp_states.h
 _WITH_TCP_INFO = 1 << 1  # inet_diag.h: bit INET_DIAG_INFO - 1
+
+
+class Connection(NamedTuple):
+    """One end of an established connection on this machine: its socket, (address, port) of both ends, its bytes."""
+
+    inode: int
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    sent_bytes: int
+    received_bytes: int
+
+
+class Connections:
+    """The established TCP connections of this network, as the kernel counts them."""
+
+    def __init__(self) -> None:
+        self._diagnostics = DiagSocket()
+        self._diagnostics.bind()
+
+    def __iter__(self) -> Iterator[Connection]:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in self._diagnostics.get_sock_stats(
+                family=family, states=_ESTABLISHED, extensions=_WITH_TCP_INFO
+            ):
+                info = message.get_attr("INET_DIAG_INFO")
+                yield Connection(
+                    message["idiag_inode"],
+                    (message["idiag_src"], message["idiag_sport"]),
+                    (message["idiag_dst"], message["idiag_dport"]),
+                    info["tcpi_bytes_acked"],
+                    info["tcpi_bytes_received"],
+                )
+
+
+def sockets_of(pid: int) -> Iterator[int]:
+    """The sockets that a process has open, by their inodes; none when it has ended."""
+    try:
+        for descriptor in os.scandir(f"/proc/{pid}/fd"):
+            try:
+                target = os.readlink(descriptor.path)
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            if target.startswith("socket:["):
+                yield int(target[8:-1])
+    except FileNotFoundError:
+        return
 
 
 class SocketCollector:
@@ -28,13 +75,12 @@ class SocketCollector:
         self._pids = pids
         self._owner: dict[int, str | None] = {}  # inode -> task; None: nobody's of ours
         self._bytes: dict[int, tuple[int, int]] = {}  # inode -> sent, received
-        self._diagnostics = DiagSocket()
-        self._diagnostics.bind()
+        self._connections = Connections()
 
     def collect(self) -> Iterator[Reading]:
-        seen = dict(self._connections())
+        seen = {one.inode: (one.sent_bytes, one.received_bytes) for one in self._connections}
         if seen.keys() - self._owner.keys():
-            self._find_owners()
+            self._owner |= {inode: task for task, pid in self._pids.items() for inode in sockets_of(pid)}
         for inode, counts in seen.items():
             if self._owner.setdefault(inode, None):
                 self._bytes[inode] = counts
@@ -45,24 +91,3 @@ class SocketCollector:
             total[1] += received
         for task, (sent, received) in totals.items():
             yield *role_and_index(task), {"net_sent_bytes": sent, "net_received_bytes": received}
-
-    def _connections(self) -> Iterator[tuple[int, tuple[int, int]]]:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for connection in self._diagnostics.get_sock_stats(
-                family=family, states=_ESTABLISHED, extensions=_WITH_TCP_INFO
-            ):
-                info = connection.get_attr("INET_DIAG_INFO")
-                yield connection["idiag_inode"], (info["tcpi_bytes_acked"], info["tcpi_bytes_received"])
-
-    def _find_owners(self) -> None:
-        for task, pid in self._pids.items():
-            try:
-                for descriptor in os.scandir(f"/proc/{pid}/fd"):
-                    try:
-                        target = os.readlink(descriptor.path)
-                    except FileNotFoundError:
-                        continue  # closed meanwhile
-                    if target.startswith("socket:["):
-                        self._owner[int(target[8:-1])] = task
-            except FileNotFoundError:
-                continue  # the task has ended

@@ -13,12 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
+from facesim.training.keras.network import vary_dropout
 from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
 from facesim.training.tensorflow.connecting import connected_peers
 from facesim.training.tensorflow.forward import forward_of
-from facesim.training.tensorflow.network import KerasReplicas, build, vary_dropout
+from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
 from facesim.training.tensorflow.replicated import slice_of_batch

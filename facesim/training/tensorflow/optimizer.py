@@ -9,7 +9,7 @@ updates tear each other; the second loses counts, and with them the bias correct
 import keras
 import tensorflow as tf
 
-from facesim.spec.job import Job
+from facesim.training.keras.optimizer import decays
 from facesim.training.tensorflow.partition import pieces
 
 
@@ -36,9 +36,7 @@ class FusedAdam(keras.optimizers.Adam):
         rate = tf.convert_to_tensor(rate)
         power = tf.cast(number + 1, tf.float32)
         beta1_power, beta2_power = tf.pow(self.beta_1, power), tf.pow(self.beta_2, power)
-        decays = [
-            bool(self.weight_decay) and variable.name == "kernel" for variable in variables for _ in pieces([variable])
-        ]
+        decaying = [bool(self.weight_decay) and decays(variable) for variable in variables for _ in pieces([variable])]
         indices = [self._get_variable_index(variable) for variable in variables]
         momentums = pieces(self._momentums[index] for index in indices)
         velocities = pieces(self._velocities[index] for index in indices)
@@ -46,7 +44,7 @@ class FusedAdam(keras.optimizers.Adam):
             grads = [tf.cast(gradient, tf.float32) for gradient in grads]
         gradients = self._clip_gradients(grads)
         for gradient, piece, momentum, velocity, decay in zip(
-            gradients, pieces(variables), momentums, velocities, decays, strict=True
+            gradients, pieces(variables), momentums, velocities, decaying, strict=True
         ):
             if decay:
                 _shrink(piece, rate * self.weight_decay)
@@ -79,33 +77,3 @@ def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:
     with tf.device(variable.device):
         value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
         tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=share * value)
-
-
-def make_optimizer(job: Job, updates_an_epoch: int) -> FusedAdam:
-    """The job's optimiser, at the job's rate and schedule."""
-    experiment = job.experiment
-    return FusedAdam(
-        _learning_rate(job, updates_an_epoch),
-        weight_decay=experiment.weight_decay or None,
-        global_clipnorm=experiment.clip_norm,
-    )
-
-
-def _learning_rate(job: Job, updates_an_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """A cosine schedule rises from 0 in its warm-up, a constant rate that is scaled from the unscaled one."""
-    experiment, rate = job.experiment, job.learning_rate
-    if experiment.schedule == "cosine":
-        updates = experiment.epochs * updates_an_epoch
-        warmup = int(experiment.warmup * updates)
-        return keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            max(updates - warmup, 1),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    rising = experiment.warmup_epochs * updates_an_epoch
-    if rate == experiment.learning_rate or rising == 0:
-        return rate
-    return keras.optimizers.schedules.PolynomialDecay(
-        experiment.learning_rate, rising, end_learning_rate=rate, power=1.0
-    )

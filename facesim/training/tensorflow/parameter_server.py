@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from cluster.pulse import expects, progressed
 from facesim.training.context import Context
+from facesim.training.keras.network import build_model
 from facesim.training.tensorflow.connecting import connecting_to
 from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes, served_forward_of
-from facesim.training.tensorflow.network import KerasReplicas, build, build_model
+from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.partition import balanced
 from facesim.training.tensorflow.pipeline import ExampleSource

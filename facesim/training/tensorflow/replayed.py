@@ -22,11 +22,12 @@ import tensorflow as tf
 import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
 from facesim.runs.directory import Run
 from facesim.training.context import Context, open_context
+from facesim.training.keras.network import vary_dropout
 from facesim.training.loop import fit
 from facesim.training.order import Order, load_orders
 from facesim.training.protocols import Replicas, StepResult
 from facesim.training.tensorflow.forward import forward_of, logits_with
-from facesim.training.tensorflow.network import KerasReplicas, build, vary_dropout
+from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
 from facesim.training.tensorflow.replicated import slice_of_batch

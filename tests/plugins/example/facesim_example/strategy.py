@@ -11,7 +11,7 @@ class Accumulating(Strategy):
     summary = "one process that takes each batch in parts and sums their gradients: less memory, the same updates"
     layout = Layout.SINGLE_PROCESS
     replicated = False
-    trainer = "facesim_example.training:train"
+    trainers = {"tensorflow": "facesim_example.training:train"}
 
     name: Literal["accumulating"] = "accumulating"
     parts: int = option(2, "parts of which a batch is made", "Training", ge=1, le=64)

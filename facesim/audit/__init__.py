@@ -1,0 +1,157 @@
+"""Two lines for a training script of your own, which `facesim audit -- COMMAND` watches from outside.
+
+    facesim.audit.step(examples=indices)   # after every step
+    facesim.audit.parameters(model)        # when the training is over
+
+They tell the audit what cannot be seen from outside: which examples a process trained on, and whether all processes
+ended with the same parameters. In a script that no audit watches they do nothing. They import no framework.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+#: Where the audit has a folder for what processes tell it, one file each.
+FOLDER = "FACESIM_AUDIT_FOLDER"
+
+_FLUSH_S = 0.5
+#: So many examples are told apart; later ones are only counted.
+_MOST_IDENTITIES = 1_000_000
+
+
+def step(examples: Any = 0) -> None:
+    """Say that this process has made a step, on these examples.
+
+    Args:
+        examples: best the numbers (or names) of the examples, one each; or the batch itself, as it was read, before
+            anything random was done to it: (n, ...); or how many there were, which says nothing about which.
+    """
+    teller = _teller()
+    if teller:
+        teller.step(examples)
+
+
+def parameters(model: Any) -> None:
+    """Say which parameters this process has now: of a PyTorch module, a Keras model, or arrays.
+
+    To be called when the training is over, and as often before as wanted.
+    """
+    teller = _teller()
+    if teller:
+        teller.parameters(model)
+
+
+class _Teller:
+    """Writes what this process tells to a file of its own, a JSON object a line."""
+
+    def __init__(self, folder: str):
+        self.pid = os.getpid()
+        self._file = os.path.join(folder, f"{self.pid}.jsonl")
+        self._unwritten: list[str] = []
+        self._written_s = time.monotonic()
+        self._seen: set[str] = set()
+        self._again = False
+        atexit.register(self.flush)
+
+    def step(self, examples: Any) -> None:
+        count, identities, hashed = _identities(examples)
+        report: dict[str, Any] = {"step": count}
+        if identities is not None:
+            report["hashed"] = hashed
+            report["repeated"] = sum(one in self._seen for one in identities)
+            if not self._again and len(self._seen) < _MOST_IDENTITIES:
+                report["first"] = self._until_one_comes_again(identities)
+        self._tell(report)
+
+    def _until_one_comes_again(self, identities: list[str]) -> list[str]:
+        """Those before the first that this process had already: they end its first pass over what it trains on."""
+        for place, one in enumerate(identities):
+            if one in self._seen:
+                self._again = True
+                return identities[:place]
+            self._seen.add(one)
+        return identities
+
+    def parameters(self, model: Any) -> None:
+        digest, size = hashlib.sha256(), 0
+        for part in _bytes_of(model):
+            digest.update(part)
+            size += len(part)
+        self._tell({"parameters_sha256": digest.hexdigest(), "parameter_bytes": size})
+        self.flush()
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        self._unwritten.append(json.dumps({"time_unix_s": time.time(), **what}))
+        if time.monotonic() - self._written_s > _FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was told. What cannot be written is no reason to end a training."""
+        if self._unwritten and os.getpid() == self.pid:
+            try:
+                with open(self._file, "a", encoding="utf-8") as file:
+                    file.write("\n".join(self._unwritten) + "\n")
+            except OSError as error:
+                print(f"facesim.audit: cannot write {self._file}: {error.strerror}", file=sys.stderr)
+        self._unwritten.clear()
+        self._written_s = time.monotonic()
+
+
+_current: _Teller | None = None
+
+
+def _teller() -> _Teller | None:
+    """This process', where an audit watches; one that was forked has its own."""
+    global _current  # noqa: PLW0603
+    folder = os.environ.get(FOLDER)
+    if folder and (_current is None or _current.pid != os.getpid()):
+        _current = _Teller(folder)
+    return _current if folder else None
+
+
+def _identities(examples: Any) -> tuple[int, list[str] | None, bool]:
+    """How many examples there are; what tells each from others, if that is known; whether that is their content."""
+    shape = getattr(examples, "shape", None)
+    if isinstance(examples, int) or (shape is not None and len(shape) == 0):
+        return int(examples), None, False
+    if shape is None or len(shape) == 1:
+        names = [str(one) for one in (examples if shape is None else _as_array(examples).tolist())]
+        return len(names), names, False
+    rows = _as_array(examples)
+    return len(rows), [hashlib.blake2b(row.tobytes(), digest_size=8).hexdigest() for row in rows], True
+
+
+def _bytes_of(model: Any) -> Iterator[bytes]:
+    """The bytes of each parameter; moving statistics are left out, which replicas may have each."""
+    if hasattr(model, "trainable_weights"):  # Keras, on whatever framework
+        values: Iterable[Any] = model.trainable_weights
+    elif hasattr(model, "parameters"):  # PyTorch
+        values = model.parameters()
+    elif hasattr(model, "values"):
+        values = model.values()
+    else:
+        values = model
+    for value in values:
+        yield _as_array(value).tobytes()
+
+
+def _as_array(value: Any) -> Any:
+    """A tensor of any framework as a NumPy array."""
+    import numpy as np
+
+    if hasattr(value, "detach"):  # PyTorch; NumPy has no bfloat16
+        value = value.detach().cpu()
+        value = value.float() if value.dtype.is_floating_point else value
+    elif hasattr(value, "numpy"):
+        value = value.numpy()
+    return np.asarray(value)

@@ -1,0 +1,35 @@
+"""What an audit leaves: its verdict as JSON, and as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from facesim.audit.verdict import Verdict
+from facesim.audit.watch import Watched
+from facesim.util.files import write_json, write_text
+
+_TEMPLATE = "page.html"
+
+
+def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: Path) -> Path:
+    """Write audit.json and audit.html to a folder, and return where the page is."""
+    import jinja2
+
+    content: dict[str, Any] = {
+        "command": list(command),
+        "exit_code": watched.exit_code,
+        "seconds": watched.seconds,
+        "counted": watched.counted,
+        "verdict": judgement.verdict,
+        "evidence": judgement.evidence,
+        "processes": [asdict(process) for process in watched.processes],
+    }
+    write_json(folder / "audit.json", content)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    write_text(folder / "audit.html", environment.get_template(_TEMPLATE).render(**content))
+    return folder / "audit.html"

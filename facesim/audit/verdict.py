@@ -1,0 +1,169 @@
+"""Did the processes of a training train together? Answered from what was seen from outside, and from what they told.
+
+`apart` needs evidence that says so. `together` needs all of it: nobody trained on another's examples, all ended with
+the same parameters, and something that large went between them. Otherwise the verdict is `unknown`, and the last
+sentence of the evidence says what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
+
+#: A process that received less from others in a whole training did not train with them: a network of 16,000 parameters
+#: has gradients of this size in one step.
+_LEAST_BYTES = 64_000
+#: Less CPU time is no training: it is spent on imports alone.
+_LEAST_CPU_S = 5.0
+#: Of a process' first pass over its examples, the share that another may have, too: samplers repeat some, to give
+#: everybody as many, and a first pass ends a few examples into the second, where these were divided anew.
+_MOST_SHARED = 0.25
+#: A process with less than this share of an equal share of the steps did not take part.
+_LEAST_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A training process, or several of the same rank, such as one with those that load its data.
+
+    received_bytes: from other processes, here and on other hosts; None where they could not be counted.
+    steps: that it told; None if it told none.
+    examples: of these steps. first_pass: what tells its examples from others, until one came again; None if unknown.
+    repeated: examples that came again. hashed: whether examples are told apart by their content.
+    parameters_sha256: of the parameters that it told after its last step.
+    """
+
+    name: str
+    cpu_s: float
+    received_bytes: float | None = None
+    uses_gpu: bool = False
+    steps: int | None = None
+    examples: int = 0
+    first_pass: frozenset[str] | None = None
+    repeated: int = 0
+    hashed: bool = False
+    parameters_sha256: str | None = None
+    parameter_bytes: int | None = None
+
+
+class Verdict(NamedTuple):
+    verdict: str
+    evidence: list[str]
+
+
+def judge(ranks: Sequence[Rank]) -> Verdict:
+    """The verdict on some ranks, and its evidence in sentences."""
+    if not ranks:
+        why = (
+            "No process says which rank it is: none has RANK, TF_CONFIG or an MPI rank in its environment, and none "
+            "told a step; start them by a launcher that sets these, or add the two lines to the script."
+        )
+        return Verdict(UNKNOWN, [why])
+    if len(ranks) == 1:
+        return Verdict(SINGLE, [f"One process trained, {ranks[0].name}: there is nobody to train together with."])
+    evidence = ["CPU time by rank: " + "; ".join(f"{rank.name}: {rank.cpu_s:.1f} s" for rank in ranks) + "."]
+    findings = [find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters)]
+    wire, steps, examples, parameters = findings
+    if False in (steps, examples, parameters) or (wire is False and parameters is None):
+        return Verdict(APART, evidence)
+    missing = list(_missing(wire, steps, examples, parameters))
+    if missing:
+        return Verdict(UNKNOWN, [*evidence, f"So it is not known whether they trained together: {'; '.join(missing)}."])
+    return Verdict(TOGETHER, evidence)
+
+
+def _missing(wire: bool | None, steps: bool | None, examples: bool | None, parameters: bool | None) -> Iterator[str]:
+    if wire is False:
+        yield "they ended with the same parameters, and nothing went between them; one of the two is wrong"
+    if steps is None or examples is None:
+        yield "which examples each trained on is not known, which facesim.audit.step(examples=...) tells"
+    if parameters is None:
+        yield "whether their parameters are equal is not known, which facesim.audit.parameters(model) tells"
+
+
+def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
+    """Whether each rank received what training together takes; None where that cannot be told."""
+    if any(rank.received_bytes is None for rank in ranks):
+        evidence.append("Bytes between processes cannot be counted on this system.")
+        return None
+    evidence.append(
+        "Received from other processes over TCP: "
+        + "; ".join(f"{rank.name}: {_size(rank.received_bytes or 0)}" for rank in ranks)
+        + "."
+    )
+    if any(rank.uses_gpu for rank in ranks):
+        evidence.append("They use GPUs, which exchange by other ways, too: these bytes are not all.")
+        return None
+    least = min(rank.received_bytes or 0 for rank in ranks)
+    sizes = [rank.parameter_bytes for rank in ranks if rank.parameter_bytes]
+    if sizes and least >= min(sizes):
+        return True
+    if sizes and least < min(sizes) / 2:
+        evidence.append(f"That is less than half of their parameters, {_size(min(sizes))}, once in a whole training.")
+        return False
+    if not sizes and least < _LEAST_BYTES and min(rank.cpu_s for rank in ranks) >= _LEAST_CPU_S:
+        evidence.append("That is less than the gradients of a small network in one step.")
+        return False
+    return None
+
+
+def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
+    reporting = [rank for rank in ranks if rank.steps is not None]
+    if not reporting:
+        return None
+    evidence.append(
+        "Steps told: "
+        + "; ".join(f"{rank.name}: {rank.steps or 0:,} on {rank.examples:,} examples" for rank in ranks)
+        + "."
+    )
+    if len(reporting) < len(ranks):
+        return None
+    steps = [rank.steps or 0 for rank in ranks]
+    if min(steps) < _LEAST_SHARE * sum(steps) / len(steps):
+        evidence.append("One that makes hardly a step does not train with the others.")
+        return False
+    return True
+
+
+def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
+    """Whether ranks divided the data: in its first pass, each trained on its own examples."""
+    passes = [rank.first_pass for rank in ranks]
+    if any(not one for one in passes):
+        return None
+    shared = max(len(one & other) / min(len(one), len(other)) for one, other in combinations(passes, 2))  # type: ignore
+    distinct = len(frozenset().union(*passes))  # type: ignore[arg-type]
+    evidence.append(
+        f"Before an example came again, {sum(map(len, passes)):,} were trained on, {distinct:,} of them "  # type: ignore
+        f"different; two ranks shared {shared:.0%}."
+    )
+    if shared > _MOST_SHARED:
+        evidence.append("They trained on the same examples: the data was not divided between them.")
+        return False
+    if any(rank.hashed for rank in ranks) and not any(rank.repeated for rank in ranks):
+        evidence.append(
+            "No example came again, so it may be that each is altered whenever it is read: tell their numbers instead."
+        )
+        return None
+    return True
+
+
+def _parameters(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
+    digests = {rank.name: rank.parameters_sha256 for rank in ranks if rank.parameters_sha256}
+    if not digests:
+        return None
+    distinct = len(set(digests.values()))
+    evidence.append(
+        f"After the last step, the parameters of {len(digests)} of {len(ranks)} ranks were told: "
+        + ("equal, bit for bit." if distinct == 1 else f"{distinct} different sets.")
+    )
+    if distinct > 1:
+        return False
+    return True if len(digests) == len(ranks) else None
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

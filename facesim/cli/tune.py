@@ -1,0 +1,86 @@
+"""The command `tune`: settings found by trying."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import Choices, Number, flattened, read_config
+from facesim.cli.study import INTERRUPTED, observers
+from facesim.planning import quantities
+from facesim.tracking import TRACKERS
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(cls=GroupedCommand)
+@own("--search", multiple=True, metavar="NAME=VALUES", group="Training",
+     help="an option with the values to try: learning-rate=1e-5..1e-2 or batch=16,32,64; repeatable; a range over a "
+     "factor of ten is searched by its logarithm  [default: these two]")  # fmt: skip
+@own("--trials", type=click.IntRange(1, 10_000), default=20, show_default=True, group="Training",
+     help="how many, those of earlier commands in --output included")  # fmt: skip
+@own("--validation", type=Number(0, 1, min_open=True, max_open=True), default=0.2, show_default=True, group="Data",
+     help="share of the training images to test trials on; the held-out ones are left alone")  # fmt: skip
+@own("--deadline", group="Cost and spot", help="how long all trials together may take, such as 2h or 90m")
+@own("--budget", metavar="DOLLARS", group="Cost and spot", help="US dollars that all trials may cost, such as 5")
+@job_options(without=("validation",))
+@own("--spot/--no-spot", default=None, group="Cost and spot", help="play managed spot training")
+@own("--output", type=_FILE, default=Path("runs/tune"), show_default=True,
+     help="folder of the search: the same again goes on with it")  # fmt: skip
+@own("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
+     help="also send what is measured, as it is measured; repeatable, or with commas")  # fmt: skip
+@own("--config", type=_FILE, is_eager=True, expose_value=False, callback=read_config,
+     help="TOML file with any of these options; flags win over it")  # fmt: skip
+@own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
+@help_all()
+def tune(
+    search: tuple[str, ...],
+    trials: int,
+    validation: float,
+    deadline: str | None,
+    budget: str | None,
+    output: Path,
+    track: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Find settings by trying: each trial is a run, tested on a part of the training images, never on held-out ones.
+
+    Trials that fall behind are ended early. A search that was stopped, in any way, goes on when the command is
+    repeated.
+    """
+    from facesim import api
+    from facesim.tuning.page import row, table_order
+    from facesim.tuning.space import read_texts
+
+    space = read_texts(search) or None
+    found = api.tune(
+        space,
+        trials=trials,
+        validation=validation,
+        budget_s=None if deadline is None else quantities.seconds(deadline, "--deadline"),
+        budget_usd=None if budget is None else quantities.dollars(budget, "--budget"),
+        output=output,
+        observers=observers(as_json, None, track, output),
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    page = found.write(output / "report.html")
+    if as_json:
+        echo_json({"report": str(page), **found.findings.to_json()})
+    else:
+        for one in table_order(found.findings):
+            told = row(one, found.findings)
+            echo(f"{told['number']:>5}  {told['accuracy']:>20}  {told['time']:>10}  {told['params']}  {told['marks']}")
+        echo()
+        for sentence in found.findings.sentences():
+            echo(sentence)
+        if found.findings.command:
+            echo(f"\ntrain with them, and test once on the held-out images: {found.findings.command}")
+        echo(f"\nreport: {page}")
+    if any(one.state == "running" for one in found.findings.trials):
+        return INTERRUPTED
+    return 0 if found.findings.complete else 1

@@ -1,0 +1,43 @@
+"""Every sample of runs as one table: CSV, or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facesim.metrics.files import samples_in
+from facesim.runs.directory import Run
+from facesim.util.errors import InputError, doing
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def samples(runs: Sequence[Run]) -> pandas.DataFrame:
+    """The samples of all runs in the order of `runs`, each in the order of time, with the columns of
+    `facesim.metrics.schema.Sample`.
+
+    Raises:
+        InputError: there are none, or a file cannot be read.
+    """
+    import pandas
+
+    found = [table for run in runs if not (table := samples_in(run.metrics)).empty]
+    if not found:
+        raise InputError(f"no samples in {', '.join(str(run.directory) for run in runs)}; name runs that were measured")
+    return pandas.concat(found, ignore_index=True)
+
+
+def write_csv(runs: Sequence[Run], output: Path) -> None:
+    table = samples(runs)
+    with doing(f"write {output}", "name another file with --output"):
+        table.to_csv(output, index=False)
+
+
+def write_parquet(runs: Sequence[Run], output: Path) -> None:
+    import pyarrow  # noqa: F401 - told apart from what else may be missing
+
+    table = samples(runs)
+    with doing(f"write {output}", "name another file with --output"):
+        table.astype({"value": float, "time_unix_s": float}).to_parquet(output, index=False, engine="pyarrow")

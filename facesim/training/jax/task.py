@@ -1,0 +1,23 @@
+"""A training task with JAX, as `cluster` starts it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import facesim.training.jax.preload  # noqa: F401  # isort: skip  Keras on JAX, before anything imports Keras
+
+from facesim.training import task
+
+
+def train(
+    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, pretrained: str | None = None
+) -> None:
+    """`facesim.training.task.train` on `threads` threads."""
+
+    def prepare(directory: Path, replica: int) -> None:
+        os.chdir(directory)
+        os.environ["NPROC"] = str(threads)  # of XLA's pool, which is made when JAX is first used
+
+    # A peer that is gone is a ConnectionError (`facesim.training.jax.connecting`).
+    task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepare, transient=())

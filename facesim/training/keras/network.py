@@ -1,0 +1,120 @@
+"""A job's network and optimiser, and what the replicas of every strategy and framework have in common: their state,
+their network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from facesim import models
+from facesim.models.framework import without
+from facesim.preflight.pretrained import FILE
+from facesim.training.context import Context
+from facesim.training.evaluation import evaluate
+from facesim.training.keras.optimizer import AnyAdam, make_adam
+from facesim.training.protocols import Evaluation, Evaluator
+
+
+def build(context: Context, adam: type[AnyAdam]) -> tuple[keras.Model, AnyAdam]:
+    """The job's network and optimiser from the job's seed: the same parameters whatever strategy and framework."""
+    with without("tensorflow"):  # where another framework computes, TensorFlow would be imported to be seeded, too
+        keras.utils.set_random_seed(context.seed)
+    model = build_model(context)
+    if context.pretrained:
+        models.take_backbone(model, context.pretrained / FILE)
+    updates_an_epoch = math.ceil(len(context.train_indices) / context.job.update_batch)
+    optimizer = make_adam(context.job, updates_an_epoch, adam)
+    optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def build_model(context: Context) -> keras.Model:
+    """The job's network in the job's precision."""
+    experiment = context.experiment
+    # With bfloat16 parameters and updates stay float32.
+    keras.config.set_dtype_policy("mixed_bfloat16" if experiment.precision == "bfloat16" else "float32")
+    return models.build(
+        experiment.model,
+        context.data.image_shape,
+        len(context.data.names),
+        head=experiment.head,
+        margin_scale=experiment.margin_scale,
+        augment=experiment.augment,
+    )
+
+
+def vary_dropout(model: keras.Model, replica: int) -> None:
+    """Let a replica drop other units than the others do, which have their parameters from the same seed."""
+    for variable in model.non_trainable_variables:
+        if _is_seed(variable):
+            variable.assign(variable + replica)
+
+
+def averaged_variables(model: keras.Model) -> list[keras.Variable]:
+    """The moving statistics, of which each replica has seen its part of the examples only."""
+    return [variable for variable in model.non_trainable_variables if variable.dtype.startswith("float")]
+
+
+class KerasReplicas:
+    """Replicas of a Keras network, as `facesim.training.protocols.Replicas` has them but for `train`."""
+
+    steps_per_exchange: int | None = None
+    exchange_bytes = 0
+
+    def __init__(self, context: Context, model: keras.Model, optimizer: keras.Optimizer):
+        self.model, self.optimizer = model, optimizer
+        self._number = context.replica
+        self._state = [*model.variables, *optimizer.variables]
+        self.parameters = model.count_params()
+        self.parameter_bytes = 4 * sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+    def variables(self) -> list[np.ndarray]:
+        values = [self.value_of(variable) for variable in self._state]
+        # Counters and seeds have more bits on one framework than on another; kept, they are the same.
+        return [value.astype(np.int64) if value.dtype.kind in "iu" else value for value in values]
+
+    def assign(self, values: list[np.ndarray]) -> None:
+        for variable, value in zip(self._state, values, strict=True):
+            # The chief's: other replicas go on dropping other units than it does.
+            seeded = value + self._number if _is_seed(variable) else value
+            self.set_value(variable, seeded.astype(value.dtype))
+
+    def evaluator(self, mirror: bool) -> Evaluator:
+        logits_of = self.logits_function(self.current_model(), mirror)
+
+        def evaluate_now(images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Evaluation:
+            self.current_model()
+            return evaluate(logits_of, images, labels, indices)
+
+        return evaluate_now
+
+    def copies(self) -> Iterator[list[np.ndarray]]:
+        yield [self.value_of(each) for each in self.current_model().variables if each.dtype.startswith("float")]
+
+    def save(self, file: Path) -> None:
+        self.current_model().save(file)
+
+    def current_model(self) -> keras.Model:
+        """A model of this process with the parameters as they are now; always the same object."""
+        return self.model
+
+    def value_of(self, variable: keras.Variable) -> np.ndarray:
+        return np.asarray(keras.ops.convert_to_numpy(variable.value))
+
+    def set_value(self, variable: keras.Variable, value: np.ndarray) -> None:
+        variable.assign(value.astype(variable.dtype))
+
+    def logits_function(self, model: keras.Model, mirror: bool) -> Callable[[np.ndarray], np.ndarray]:
+        """From images, uint8 (n, height, width, channels), to logits (n, identities), not in training; with `mirror`,
+        the mean over each image and its mirror image.
+        """
+        raise NotImplementedError
+
+
+def _is_seed(variable: keras.Variable) -> bool:
+    return variable.path.endswith("seed_generator_state")

@@ -1,0 +1,66 @@
+"""A job's network and optimiser on PyTorch, and the step that every strategy shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import torch
+
+from facesim.training.context import Context
+from facesim.training.keras import network
+from facesim.training.keras.objective import loss_for
+from facesim.training.torch.optimizer import FusedAdam
+
+
+class Sums(NamedTuple):
+    """What a worker found in its part of a batch: a float64 tensor () each."""
+
+    loss: torch.Tensor
+    correct: torch.Tensor
+    examples: torch.Tensor
+
+
+class TorchReplicas(network.KerasReplicas):
+    """A network of this process, as `facesim.training.protocols.Replicas` has it but for `train`."""
+
+    def __init__(self, context: Context):
+        model, optimizer = network.build(context, keras.optimizers.Adam)
+        super().__init__(context, model, optimizer)
+        self.adam = FusedAdam(optimizer, model.trainable_variables)
+        self._images = context.data.images
+        if context.experiment.cache == "memory":
+            self._images = np.asarray(self._images).copy()
+        self._labels = context.data.labels.astype(np.int64)
+        self._loss = loss_for(context.experiment)
+
+    def backward(self, forward: Callable[..., torch.Tensor], indices: np.ndarray, share: float = 1.0) -> Sums:
+        """Leave in the parameters the gradient of the mean loss over some examples times `share`: the part of the
+        update's examples that they stand for. With a share of 0 they are not counted.
+        """
+        device = self.model.trainable_variables[0].value.device
+        images, labels = (torch.from_numpy(some[indices]).to(device) for some in (self._images, self._labels))
+        logits = forward(images, training=True)
+        losses = self._loss(labels, logits)
+        (losses.mean() * share).backward()
+        with torch.no_grad():
+            counted = float(share > 0)
+            correct = (logits.argmax(dim=1) == labels).sum()
+            examples = torch.tensor(len(indices), device=device)
+            return Sums(*(each.double() * counted for each in (losses.sum(), correct, examples)))
+
+    def value_of(self, variable: keras.Variable) -> np.ndarray:
+        return np.array(variable.value.detach().cpu())
+
+    def logits_function(self, model: keras.Model, mirror: bool) -> Callable[[np.ndarray], np.ndarray]:
+        @torch.no_grad()
+        def logits_of(images: np.ndarray) -> np.ndarray:
+            pixels: Any = torch.from_numpy(images).to(model.trainable_variables[0].value.device)
+            logits = model(pixels, training=False)
+            if mirror:
+                logits = (logits + model(pixels.flip(2), training=False)) / 2
+            return logits.float().cpu().numpy()
+
+        return logits_of

@@ -1,0 +1,7 @@
+"""Loads PyTorch and Keras on it. A node loads this first; no thread has been started when tasks are forked."""
+
+from facesim.models.framework import load_keras, without
+
+with without("tensorflow", "jax", "sklearn", "pandas", "matplotlib"):
+    load_keras("torch")
+    import torch  # noqa: F401

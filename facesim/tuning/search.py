@@ -1,0 +1,297 @@
+"""The search: one trial after another, each a run, kept in a database of its own so that it can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facesim.billing.bill import price_usd
+from facesim.metrics.progress import Progress
+from facesim.planning.quantities import dollars_told, time_told
+from facesim.runs.claim import Claim
+from facesim.runs.directory import Run
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
+from facesim.spec.job import Job, make_job
+from facesim.spec.options import flag
+from facesim.study.observers import EndRun, Observer, Together
+from facesim.study.runner import resume, run_study
+from facesim.tuning.space import Axis
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    import optuna
+
+#: Also the name under which other tools of Optuna's, such as its dashboard, show it.
+_NAME = "facesim"
+DATABASE = "tune.db"
+
+#: Trials that are not compared with others to be ended early, and of each the share of its epochs.
+_STARTUP_TRIALS, _WARMUP_SHARE = 4, 0.25
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for.
+
+    Attributes:
+        given: options of every trial, as `make_job` takes them.
+        space: what is searched, by option.
+        validation: share of the training images that trials are tested on.
+        trials: how many, those of earlier commands included.
+        budget_s, budget_usd: what all trials together may take, None for no limit. Dollars of a run on this machine are
+            those of the instances that it stands for.
+    """
+
+    given: Mapping[str, Any]
+    space: Mapping[str, Axis]
+    validation: float = 0.2
+    trials: int = 20
+    budget_s: float | None = None
+    budget_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        if searched_and_set := sorted(self.space.keys() & self.given.keys()):
+            name = searched_and_set[0]
+            raise InputError(f"{flag(name)} is searched and has one value: give it once", field=name)
+        if not 0 < self.validation < 1:
+            told = f"--validation {self.validation:g} must be between 0 and 1: what trials are compared by"
+            raise InputError(told, field="validation", value=self.validation)
+        for axis in self.space.values():  # what a value may not be is told before anything is trained
+            for value in axis.samples:
+                self.job({axis.name: value})
+
+    def job(self, chosen: Mapping[str, Any], max_run_s: float | None = None) -> Job:
+        """The job of a trial with these values."""
+        given = {**self.given, **chosen, "validation": self.validation}
+        limits = [limit for limit in (max_run_s, given.pop("max_run", None)) if limit is not None]
+        job = make_job(**given, max_run=min(limits, default=None))
+        if getattr(job.backend, "on_interrupt", None) == "ask":  # who would answer when a trial is ended early?
+            job = job.model_copy(update={"backend": job.backend.model_copy(update={"on_interrupt": "stop"})})
+        return job
+
+    def definition(self) -> str:
+        """What makes trials comparable with each other."""
+        base = self.job({}).model_dump(mode="json", exclude={"max_run_s"})
+        return json.dumps({"base": base, "space": [axis.facts() for axis in self.space.values()]}, sort_keys=True)
+
+
+def open_study(search: Search, output: Path) -> optuna.Study:
+    """The study in folder `output`, a new one or the one that is there.
+
+    Raises:
+        InputError: what is there is another search, or Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        remedy = "pip install 'facesim[tune]'"
+        raise InputError(f"tuning needs the package optuna, which is not installed: {remedy}", remedy=remedy) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    output.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{(output / DATABASE).resolve()}",
+        study_name=_NAME,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(
+            n_startup_trials=_STARTUP_TRIALS,
+            n_warmup_steps=int(_WARMUP_SHARE * search.job({}).experiment.epochs),
+        ),
+    )
+    # Each command has random numbers of its own, or it would propose again what the one before did.
+    begun = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=search.job({}).experiment.seed + begun)
+    definition = search.definition()
+    if study.user_attrs.get("definition", definition) != definition:
+        raise InputError(
+            f"{output} holds a search of something else: name another folder with --output, or repeat its options",
+            field="output",
+            value=str(output),
+        )
+    study.set_user_attr("definition", definition)
+    return study
+
+
+def run_search(search: Search, output: Path, observers: Iterable[Observer] = ()) -> optuna.Study:
+    """Run trials until there are as many as wanted, the budget is used, or the user stops them.
+
+    A trial ends early where its validation accuracy is below the median of the others' at the same epoch.
+
+    Raises:
+        InputError: something that was given cannot be used; then nothing has been started.
+    """
+    study = open_study(search, output)
+    shown = list(observers)
+    claim = Claim(output / ".lock")
+    if gone := claim.take():
+        Together(shown).noticed(gone)
+    try:
+        _run(search, study, output, shown)
+    finally:
+        claim.release()
+    return study
+
+
+def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer]) -> None:
+    from optuna.trial import TrialState
+
+    told = Together(observers)
+    for begun in [one for one in trials_of(study, output) if one.state == "running"]:
+        if not _go_on(study, begun, observers):
+            return
+    while len(done := trials_of(study, output)) < search.trials:
+        left_s = _left_s(search, done)
+        if left_s is not None and left_s < max(1.0, *(one.total_s for one in done), 0.0):
+            told.noticed(f"the budget has no room for another trial: {spent(done)} for {len(done)}")
+            return
+        trial = study.ask()
+        job = search.job({name: axis.suggest(trial) for name, axis in search.space.items()}, left_s)
+        told.noticed(f"trial {trial.number + 1} of {search.trials}: {in_words(trial.params)}")
+        follower = _Follower(trial)
+        try:
+            (run,) = run_study([job], output, [*observers, follower])
+        except InputError as error:  # what these values need is not there
+            study.tell(trial, state=TrialState.FAIL)
+            if not done:
+                raise
+            told.noticed(f"trial {trial.number + 1} is refused: {error}")
+            continue
+        if not _tell(study, trial.number, run, follower.pruned):
+            return
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, from the database and what its run left.
+
+    Attributes:
+        state: `complete`, `pruned` (ended early, or by the budget), `fail` or `running`.
+        value: the validation accuracy that it ended with, a share 0-1; None where it did not end by itself.
+        course: the same by epoch, as far as it got.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, Any]
+    value: float | None
+    course: Mapping[int, float]
+    run: Run | None
+    result: Result | None
+
+    @property
+    def total_s(self) -> float:
+        return (self.result and self.result.total_s) or 0.0
+
+    @property
+    def cost_usd(self) -> float:
+        if self.result is None:
+            return 0.0
+        return (self.result.spot_cost_usd if self.result.job.get("spot") else self.result.cost_usd) or 0.0
+
+
+def trials_of(study: optuna.Study, output: Path) -> list[Trial]:
+    """The trials of the study in folder `output`, in their order."""
+    return [_trial(one, output) for one in study.get_trials(deepcopy=False)]
+
+
+def _trial(kept: optuna.trial.FrozenTrial, output: Path) -> Trial:
+    run = Run(output / kept.user_attrs["run"]) if "run" in kept.user_attrs else None
+    run = run if run and run.job_file.is_file() else None
+    return Trial(
+        number=kept.number,
+        state=kept.state.name.lower(),
+        params=kept.params,
+        value=kept.value if kept.state.name == "COMPLETE" else None,
+        course=kept.intermediate_values,
+        run=run,
+        result=run.result() if run else None,
+    )
+
+
+def spent(trials: Iterable[Trial]) -> str:
+    """What trials took, in words."""
+    taken = list(trials)
+    return f"{time_told(sum(one.total_s for one in taken))} and {dollars_told(sum(one.cost_usd for one in taken))}"
+
+
+def in_words(params: Mapping[str, Any]) -> str:
+    """Values as options of the command line: `--learning-rate 0.001 --batch 32`."""
+    parts = []
+    for name, value in params.items():
+        if isinstance(value, bool):
+            parts.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+        else:
+            parts.append(f"{flag(name)} {value:.6g}" if isinstance(value, float) else f"{flag(name)} {value}")
+    return " ".join(parts)
+
+
+def _left_s(search: Search, done: Iterable[Trial]) -> float | None:
+    """Seconds that the next trial may take; None for any number."""
+    taken, limits = list(done), []
+    if search.budget_s is not None:
+        limits.append(search.budget_s - sum(one.total_s for one in taken))
+    if search.budget_usd is not None:
+        usd_per_s = price_usd(search.job({}).groups, 3600) / 3600
+        limits.append((search.budget_usd - sum(one.cost_usd for one in taken)) / usd_per_s)
+    return min(limits) if limits else None
+
+
+class _Follower(Observer):
+    """Reports a run's validation accuracy to its trial as epochs end, and ends the run where others were better."""
+
+    def __init__(self, trial: optuna.Trial):
+        self._trial = trial
+        self._reported = 0
+        self.pruned = False
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        self._progress = Progress(run)
+        self._trial.set_user_attr("run", run.id)
+
+    def tick(self) -> None:
+        self._progress.update()
+        epoch, accuracy = int(self._progress.latest.get("epoch", 0)), self._progress.latest.get("held_out_accuracy")
+        if accuracy is None or epoch <= self._reported or self.pruned:
+            return
+        self._reported = epoch
+        self._trial.report(accuracy, epoch)
+        if epoch < self._progress.epochs and self._trial.should_prune():
+            self.pruned = True
+            raise EndRun
+
+
+def _go_on(study: optuna.Study, begun: Trial, observers: list[Observer]) -> bool:
+    """End a trial whose command was stopped or killed; whether there may be others."""
+    from optuna.trial import TrialState
+
+    run = begun.run
+    if run and (begun.result is None or begun.result.state is RunState.STOPPED):
+        try:
+            run = resume(run, {}, observers)
+        except InputError as error:
+            Together(observers).noticed(f"trial {begun.number + 1} cannot go on: {error}")
+            run = None
+    if run is None:
+        study.tell(begun.number, state=TrialState.FAIL)
+        return True
+    return _tell(study, begun.number, run, pruned=False)
+
+
+def _tell(study: optuna.Study, number: int, run: Run, pruned: bool) -> bool:
+    """Keep how a trial's run ended; whether there may be others. One that the user stopped stays begun."""
+    from optuna.trial import TrialState
+
+    result = run.result()
+    if result and result.state is RunState.COMPLETED and result.held_out_accuracy is not None:
+        study.tell(number, result.held_out_accuracy)
+    elif pruned or (result and result.state.limited):
+        study.tell(number, state=TrialState.PRUNED)
+    elif result and result.state is RunState.STOPPED:
+        return False
+    else:
+        study.tell(number, state=TrialState.FAIL)
+    return True

@@ -1,0 +1,73 @@
+"""`facesim audit` on scripts of users: what is wrong is found, what is right is not suspected."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.frameworks.conftest import need
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="bytes of each process need Linux' socket diagnostics"),
+]
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def audit(output: Path, *command: object, **variables: str) -> tuple[int, dict]:
+    """The exit code and the findings of `facesim audit` on a command."""
+    around = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    arguments = [sys.executable, "-m", "facesim", "audit", "--output", output, "--", *command]
+    ended = subprocess.run([*map(str, arguments)], capture_output=True, text=True, env=around, timeout=200)
+    assert (output / "audit.json").exists(), ended.stderr + ended.stdout
+    found = json.loads((output / "audit.json").read_text())
+    assert found["exit_code"] == 0, ended.stderr + ended.stdout
+    assert f"trained together? {found['verdict']}" in ended.stdout
+    assert found["verdict"] in (output / "audit.html").read_text()
+    return ended.returncode, found
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(
+    ("words", "verdict", "because"),
+    [
+        ((), "unknown", "facesim.audit.step"),
+        (("two-lines",), "together", "equal, bit for bit"),
+        (("no-wrapper", "long"), "apart", "less than the gradients of a small network"),
+        (("no-wrapper", "two-lines"), "apart", "2 different sets"),
+        (("no-sampler", "two-lines"), "apart", "the data was not divided"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_script_with_ddp(tmp_path, words, verdict, because):
+    need("torch")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2)
+
+    code, found = audit(tmp_path, *launcher, HERE / "ddp.py", *words)
+
+    assert found["verdict"] == verdict, found["evidence"]
+    assert any(because in sentence for sentence in found["evidence"]), found["evidence"]
+    assert code == int(verdict == "apart")
+    ranks = [process["rank"] for process in found["processes"] if process["rank"]]
+    assert {"rank 0", "rank 1"} == set(ranks)
+
+
+def test_the_paper_s_model_fit_under_tf_config_trains_apart(tmp_path):
+    cluster = {"chief": ["127.0.0.1:20001"], "worker": ["127.0.0.1:20002"]}
+    lines = [
+        f"TF_CONFIG='{json.dumps({'cluster': cluster, 'task': {'type': role, 'index': 0}})}' "
+        f"'{sys.executable}' '{HERE / 'fit.py'}' &"
+        for role in cluster
+    ]
+
+    code, found = audit(tmp_path, "sh", "-c", "\n".join([*lines, "wait"]))
+
+    assert (code, found["verdict"]) == (1, "apart"), found["evidence"]
+    assert {process["rank"] for process in found["processes"]} == {None, "chief-0", "worker-0"}

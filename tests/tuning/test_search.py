@@ -1,0 +1,145 @@
+"""What is searched, how trials are kept and ended early, and what is said of them; nothing is trained here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from facesim.runs.records import Result
+from facesim.study.observers import EndRun
+from facesim.tuning.findings import Findings, importance_of
+from facesim.tuning.page import write_page
+from facesim.tuning.search import Search, Trial, _Follower, _left_s, open_study
+from facesim.tuning.space import read_space, read_texts
+from facesim.util.errors import InputError
+from tests.conftest import facesim_here
+from tests.tracking.conftest import Growing
+
+optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
+
+SPACE = {"learning_rate": "1e-4..1e-2", "batch": "8,16", "augment": "yes,no", "warmup_epochs": "1..9"}
+
+
+def test_the_space_is_read_with_the_types_of_the_options():
+    space = read_space(read_texts(["learning-rate=1e-4..1e-2", "batch=8, 16", "augment=yes,no", "warmup-epochs=1..9"]))
+
+    assert space == read_space({**SPACE, "batch": [8, 16]})
+    assert space["learning_rate"].logarithmic and not space["warmup_epochs"].logarithmic
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        values = {name: axis.suggest(trial) for name, axis in space.items()}
+        assert 1e-4 <= values["learning_rate"] <= 1e-2 and values["batch"] in (8, 16)
+        assert values["augment"] in (True, False) and type(values["warmup_epochs"]) is int
+        study.tell(trial, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("learning-rate", "says no values"),
+        ("held-out=0.1..0.5", "held-out cannot be searched"),
+        ("lerning-rate=1e-4..1e-2", "cannot be searched"),
+        ("learning-rate=0.1..0.001", "is empty"),
+        ("learning-rate=1e-4..inf", "'inf' is no value"),
+        ("learning-rate=-1..1", "greater than 0"),
+        ("batch=8,x", "'x' is no value"),
+        ("batch=8", "one value is nothing to search"),
+        ("model=paper-cnn,papercnn", "did you mean paper-cnn"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_anything_starts(text, told, tmp_path):
+    command = facesim_here("tune", "--search", text, "--output", tmp_path / "tune")
+
+    assert command.code == 2 and told in command.errors
+    assert not (tmp_path / "tune").exists()
+
+
+def search(**options) -> Search:
+    return Search({"epochs": 8}, read_space({"learning_rate": "1e-4..1e-2"}), **options)
+
+
+def test_a_folder_holds_one_search(tmp_path):
+    open_study(search(), tmp_path)
+    open_study(search(trials=99, budget_s=5.0), tmp_path)  # more of the same
+
+    with pytest.raises(InputError, match="holds a search of something else"):
+        open_study(Search({"epochs": 9}, search().space), tmp_path)
+
+
+def test_a_trial_below_the_others_is_ended_early(tmp_path: Path):
+    study = open_study(search(), tmp_path)
+    for _ in range(4):
+        trial = study.ask()
+        for epoch in range(1, 9):
+            trial.report(0.9, epoch)
+        study.tell(trial, 0.9)
+    growing = Growing(tmp_path / "run")
+    growing.run.job_file.write_text(search().job({}).model_dump_json())
+    growing.begin()
+    follower = _Follower(study.ask())
+    follower.started(growing.run, 1, 1)
+
+    follower.tick()
+    growing.epoch(1)  # 0.4; the first quarter of the epochs is no reason
+    follower.tick()
+    growing.epoch(2)  # 0.8
+    with pytest.raises(EndRun):
+        follower.tick()
+
+    assert follower.pruned
+
+
+def trial(number: int, value: float | None, total_s: float, **params) -> Trial:
+    content = {"strategy": "single", "backend": "local", "seed": 0, "state": "Completed", "total_s": total_s,
+               "cost_usd": total_s / 1000, "data": {"held_out_examples": 100}}  # fmt: skip
+    state = "pruned" if value is None else "complete"
+    return Trial(number, state, params, value, {1: 0.1}, None, Result.model_validate(content))
+
+
+def test_the_budget_is_what_all_trials_may_take():
+    done = [trial(0, 0.5, 60.0), trial(1, None, 30.0)]
+    usd_per_s = 0.461 / 3600  # ml.m5.2xlarge, one host
+
+    assert _left_s(search(), done) is None
+    assert _left_s(search(budget_s=100.0), done) == pytest.approx(10.0)
+    assert _left_s(search(budget_usd=0.1), done) == pytest.approx((0.1 - 0.09) / usd_per_s, rel=0.2)
+    assert search().job({}, 12.5).max_run_s == 12.5
+    assert Search({"max_run": 5.0}, search().space).job({}, 12.5).max_run_s == 5.0
+
+
+def test_what_was_found_is_said_with_the_front_and_how_sure_it_is(tmp_path):
+    trials = (
+        trial(0, 0.90, 50.0, learning_rate=0.001),
+        trial(1, 0.60, 10.0, learning_rate=0.01),
+        trial(2, 0.88, 60.0, learning_rate=0.002),
+        trial(3, None, 5.0, learning_rate=0.0001),
+    )
+    findings = Findings(search(), trials, {"learning_rate": 1.0})
+
+    assert findings.best is trials[0]
+    assert findings.front == [trials[1], trials[0]]
+    told = " ".join(findings.sentences())
+    assert "4 trials (3 complete, 1 ended early, 0 failed) took 2 min 5 s and $0.12" in told
+    assert "90.0% on validation images: --learning-rate 0.001" in told
+    assert "1 other trial cannot be told apart" in told  # 88 of 100 beside 90 of 100
+    assert findings.command == "facesim run --epochs 8 --learning-rate 0.001 --seeds 3"
+    json.dumps(findings.to_json(), allow_nan=False)
+    write_page(findings, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Accuracy against time, and the front" in page and "What mattered" in page and page.count("<svg") == 3
+
+
+def test_importance_is_of_the_option_that_matters(tmp_path):
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+    assert importance_of(study) == {}
+    for _ in range(30):
+        one = study.ask()
+        rate, _ = one.suggest_float("learning_rate", 0, 1), one.suggest_float("warmup", 0, 1)
+        study.tell(one, rate)
+
+    found = importance_of(study)
+
+    assert list(found) == ["learning_rate", "warmup"] and found["learning_rate"] > 0.9
