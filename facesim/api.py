@@ -23,7 +23,7 @@ from facesim.runs.states import RunState
 from facesim.spec import study as spec
 from facesim.spec.job import Job
 from facesim.spec.options import as_in_python
-from facesim.study.kept import keep
+from facesim.study.kept import Keeping
 from facesim.study.observers import EndRun, JsonLines, Observer, Together
 from facesim.study.runner import dry_run, resume, run_study
 from facesim.tracking.observer import Tracking
@@ -292,20 +292,21 @@ class Study(spec.Study):
         with as_in_python():
             return dry_run(self.jobs(), Path(output), reuse=reuse)
 
-    def keep(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> Path | None:
-        """Write the study's options to a file in `output`, from which `facesim study run` goes on with it.
+    def keeping(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> Keeping | None:
+        """An observer that writes the study's options to a file in `output`, from which `facesim study run` goes on.
 
         Args:
             name: what the file's name begins with.
             about: what the file says beside.
 
         Returns:
-            the file; None where a file cannot have them, as of faults that were not given as a text.
+            the observer; None where a file cannot have them, as of faults that were not given as a text.
         """
         faults = getattr(self, "_faults", ())
         if faults and not isinstance(faults, str):
             return None
-        return keep({**self.settings(), **({"faults": faults} if faults else {}), **about}, Path(output), name)
+        settings = {**self.settings(), **({"faults": faults} if faults else {}), **about}
+        return Keeping(settings, Path(output), name)
 
     def run(
         self,
@@ -328,8 +329,8 @@ class Study(spec.Study):
         Raises:
             InputError: something that was given cannot be used; then nothing has been started.
         """
-        observer = Together(_observers(observers))
-        self.keep(output)
+        keeping = self.keeping(output)
+        observer = Together([*_observers(observers), *([keeping] if keeping else [])])
         runs = self.train(output, observers=[observer], reuse=reuse, parallel=parallel)
         if baselines and not any(run.state == RunState.STOPPED for run in runs):
             for text in self.baselines(output)[1]:

@@ -170,7 +170,10 @@ def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
 def _study(named: str, folder: Path) -> Kept | None:
     from facesim.study.kept import find_study
 
-    return None if (Path(named) / "job.json").exists() else find_study(named, folder)
+    try:
+        return None if (Path(named) / "job.json").exists() else find_study(named, folder)
+    except OSError:  # nothing is called so
+        return None
 
 
 def _run(named: str) -> Run:

@@ -175,20 +175,23 @@ def run_study(
     if dry_run:
         echo_json(study.dry_run(output, reuse=reuse))
         return 0
-    kept = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
-    file = study.keep(output, name, **kept) if goes_on or len(study) > 1 else None
-    go_on = f"facesim study run {shlex.quote(str(file))}" if file else None
-    watching = observers(as_json, json_lines, track, output)
+    said = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
+    keeping = study.keeping(output, name, **said) if goes_on or len(study) > 1 else None
+    watching = [*observers(as_json, json_lines, track, output), *([keeping] if keeping else [])]
+
+    def go_on() -> str | None:
+        return f"facesim study run {shlex.quote(str(keeping.file))}" if keeping and keeping.file else None
+
     try:
         runs = study.train(output, observers=watching, reuse=reuse, parallel=parallel)
-    except FacesimError as error:
-        if go_on and not isinstance(error, InputError):
-            echo(f"to go on: {go_on}", err=True)
+    except (FacesimError, KeyboardInterrupt):
+        if again_by := go_on():
+            echo(f"to go on: {again_by}", err=True)
         raise
     if baselines and not any(run.state == RunState.STOPPED for run in runs):
         for text in study.baselines(output)[1]:
             echo(text, err=True)
-    return _finished(runs, output, as_json, len(study), go_on, about)
+    return _finished(runs, output, as_json, len(study), go_on(), about)
 
 
 def observers(

@@ -21,6 +21,9 @@ _COLUMNS = ("held_out_accuracy", "training_accuracy", "training_s", "time_to_acc
 #: The pictures of a page, where there are data for them.
 _PICTURES = ("scaling", "pareto", "staleness", "curve", "accuracy", "time")
 
+#: Of the warnings these say what a study varies.
+_OF_THE_STUDY = ("not the same experiment", "not the same work")
+
 
 def write_page(comparison: Comparison, file: Path, *, title: str, about: str, command: str) -> list[Path]:
     """Write the page and its pictures, and return their files.
@@ -62,9 +65,16 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
         yield f"{comparison.published.source}."
         yield _table(comparison.published.beside(comparison.rows))
         yield "\n".join(f"- {note}" for note in comparison.published.notes)
+    if comparison.baselines:
+        yield "## Without a network"
+        methods = [(one.method, estimated(one.accuracy, "share")) for one in comparison.baselines]
+        yield _table([("", "held-out accuracy"), *methods])
     if pictures:
         yield "## Pictures"
         yield from (f"![{PLOT_TITLES[name]}]({picture.name})" for name, picture in pictures.items())
+    if told := [text for text in comparison.warnings if not text.startswith(_OF_THE_STUDY)]:
+        yield "## Before you compare"
+        yield "\n".join(f"- {text}" for text in told)
     yield "## Runs"
     yield "\n".join(f"- {name}: {', '.join(values)}" for name, values in _machines(comparison).items())
 

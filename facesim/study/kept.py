@@ -20,7 +20,8 @@ from facesim.runs.states import RunState
 from facesim.spec.faults import read_faults
 from facesim.spec.job import Job, job_sha256
 from facesim.spec.study import COMPARED, Study
-from facesim.study.plan import job_names, runs_by_job
+from facesim.study.observers import Observer
+from facesim.study.plan import StudyPlan, job_names, runs_by_job
 from facesim.util.errors import doing
 from facesim.util.files import read_toml, write_json
 
@@ -86,6 +87,21 @@ def keep(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, content)
     return file
+
+
+class Keeping(Observer):
+    """Writes down a study's options once it is known that it can be run.
+
+    Attributes:
+        file: where they are; None before that.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], output: Path, name: str = "study"):
+        self._arguments = (settings, output, name)
+        self.file: Path | None = None
+
+    def planned(self, plan: StudyPlan) -> None:
+        self.file = keep(*self._arguments)
 
 
 def kept_studies(folder: Path) -> list[Kept]:

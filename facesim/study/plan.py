@@ -146,7 +146,7 @@ def _earlier(
     for key, runs in found.items():
         complete = [run for run, result in runs if result and result.state is RunState.COMPLETED]
         same = [run for run, result in runs if run in complete and _is_on(result, inputs[key])]
-        unfinished = [run for run, _ in runs if run not in complete]
+        unfinished = [run for run, result in runs if run not in complete and _may_be_on(result, inputs[key])]
         if same:
             chosen[key] = same[-1].directory, Fate.COMPLETE
         elif unfinished:
@@ -183,6 +183,11 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
     """Whether a run was trained on the images that a job has now."""
     return result is not None and result.data.content_sha256 == inputs.data.sha256
+
+
+def _may_be_on(result: Result | None, inputs: Inputs) -> bool:
+    """Whether nothing says that a run, which has not completed, was trained on other images than a job has now."""
+    return result is None or result.data.content_sha256 in (None, inputs.data.sha256)
 
 
 #: What a name of a job says of it in any case.

@@ -35,7 +35,10 @@ class _Course(Progress):
     def __init__(self, run: Run, position: int, jobs: int, told: str | None = None):
         super().__init__(run)
         job = run.job()
-        self.title = f"[{position}/{jobs}] {told or f'{job.strategy.name}, seed {job.experiment.seed}'}"
+        usual = told in (None, f"{job.strategy.name}-seed{job.experiment.seed}")
+        self.title = f"[{position}/{jobs}] " + (
+            f"{job.strategy.name}, seed {job.experiment.seed}" if usual else told or ""
+        )
         self.begin_s = time.monotonic()
 
     def figures(self) -> str:
