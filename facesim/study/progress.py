@@ -35,10 +35,9 @@ class _Course(Progress):
     def __init__(self, run: Run, position: int, jobs: int, told: str | None = None):
         super().__init__(run)
         job = run.job()
-        usual = told in (None, f"{job.strategy.name}-seed{job.experiment.seed}")
-        self.title = f"[{position}/{jobs}] " + (
-            f"{job.strategy.name}, seed {job.experiment.seed}" if usual else told or ""
-        )
+        strategy, seed = job.strategy.name, job.experiment.seed
+        usual = told in (None, f"{strategy}-seed{seed}")
+        self.title = f"[{position}/{jobs}] " + (f"{strategy}, seed {seed}" if usual else str(told))
         self.begin_s = time.monotonic()
 
     def figures(self) -> str:
