@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from facesim.report.published import Published
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 from tests.conftest import facesim_here
+from tests.frameworks.conftest import need
 from tests.report.conftest import write_run
 
 FILES = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
@@ -21,6 +23,7 @@ SMALL = ("--seeds", 1, "--epochs", 1, "--image-size", 32)
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_study_is_one_that_can_be_run(file, tmp_path):
+    need(*read_toml(file, "").get("framework", []))
     command = facesim_here("study", "run", file, *SMALL, "--dry-run", "--output", tmp_path)
 
     assert command.code == 0, command.errors
@@ -61,8 +64,6 @@ def test_a_page_has_the_verdict_the_numbers_the_published_table_and_pictures(tmp
     runs = [write_run(tmp_path / "runs" / f"{s}-{n}", s, n) for s in ("single", "ps-async") for n in range(3)]
     table = {"source": "A paper", "columns": ["theirs"], "notes": ["One run."]}
     table["lines"] = [{"label": "training", "measure": "training_s", "values": ["78.35 s"]}]
-    from dataclasses import replace
-
     comparison = replace(compare(runs), published=Published.read(table, ""))
     files = write_page(
         comparison, tmp_path / "docs" / "paper.md", title="A study", about="What it is.", command="facesim study run x"
