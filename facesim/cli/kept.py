@@ -77,7 +77,7 @@ def show(named: str, folder: Path, as_json: bool) -> None:
                 name: None if run is None else {"directory": str(run.directory), **_result(run)}
                 for name, run, _ in kept.runs()
             },
-            "go_on": f"facesim study run {kept.file}",
+            "continue": f"facesim study run {kept.file}",
         }
     if as_json:
         echo_json(content)

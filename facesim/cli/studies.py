@@ -21,7 +21,7 @@ _FILE = click.Path(path_type=Path)
 
 @group()
 def study() -> None:
-    """Run a study that a file describes, go on with it, and write its page."""
+    """Run a study that a file describes, continue it, and write its page."""
 
 
 @study.command("run", cls=GroupedCommand)
@@ -31,7 +31,7 @@ def study() -> None:
 def run(file: Path, **options: Any) -> int:
     """Run the study that FILE describes: a TOML file of options, lists where they vary; options given here win over it.
 
-    What has completed before in --output is not run again, and what began goes on. FILE may also be what facesim
+    What has completed before in --output is not run again, and what began continues. FILE may also be what facesim
     keeps of a study that it began, in the folder `studies` of --output.
     """
     return run_study(name=_name(file), about=_about(file), **options)

@@ -117,7 +117,9 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     changes = {name: value for name, value in options.items() if name not in own_options}
     for name, value in changes.items():
         if varies(name, value):
-            raise InputError(f"{flag(name)} has several values, and the run that goes on has one: give one", field=name)
+            raise InputError(
+                f"{flag(name)} has several values, and the run that continues has one: give one", field=name
+            )
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
     run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *others), **changes)
@@ -186,7 +188,7 @@ def run_study(
         runs = study.train(output, observers=watching, reuse=reuse, parallel=parallel)
     except (FacesimError, KeyboardInterrupt):
         if again_by := go_on():
-            echo(f"to go on: {again_by}", err=True)
+            echo(f"to continue: {again_by}", err=True)
         raise
     if baselines and not any(run.state == RunState.STOPPED for run in runs):
         for text in study.baselines(output)[1]:
@@ -262,7 +264,7 @@ def show_report(comparison: Comparison, html: Path, as_json: bool, go_on: str | 
         if not full:
             echo(f"\nreport: {html}")
         if go_on:
-            echo(f"to go on: {go_on}")
+            echo(f"to continue: {go_on}")
     if full:
         raise full
 

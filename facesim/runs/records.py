@@ -275,7 +275,7 @@ class Load(Record):
         causes = []
         if self.beside:
             others = "another run" if self.beside == 1 else f"up to {self.beside} other runs"
-            causes.append(f"{others} of its study went on beside it, on CPUs of their own")
+            causes.append(f"{others} of its study ran beside it, on CPUs of their own")
         elif (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
             causes.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
         if (self.steal_percent or 0.0) > MAX_STEAL_PERCENT:

@@ -29,7 +29,7 @@ class Fate(str, Enum):
     """What becomes of a job of a study."""
 
     NEW = "to run"
-    GOES_ON = "goes on"
+    GOES_ON = "continues"
     COMPLETE = "complete"
 
 

@@ -91,4 +91,4 @@ def test_an_observer_hears_whose_turn_it_is():
 def test_a_run_beside_others_is_marked():
     (why,) = Load(foreign_cpu_percent=60.0, beside=1).disturbances
 
-    assert why == "another run of its study went on beside it, on CPUs of their own"
+    assert why == "another run of its study ran beside it, on CPUs of their own"

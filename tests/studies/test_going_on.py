@@ -54,7 +54,7 @@ def test_what_has_completed_is_not_repeated_and_what_has_not_goes_on(study, tmp_
     assert [due.fate for due in plan.dues] == [Fate.COMPLETE, Fate.GOES_ON]
     assert [due.directory for due in plan.dues] == [complete.directory, stopped.directory]
     assert [due.cleared is None for due in plan.dues] == [True, False]
-    assert "1 complete, 1 goes on" in plan_lines(plan)[0]
+    assert "1 complete, 1 continues" in plan_lines(plan)[0]
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_one_failure_loses_nothing_else_and_the_study_goes_on(faces, tmp_path):
     assert code == 1
     assert "2 jobs: 2 to run" in shown
     (kept,) = (tmp_path / FOLDER).iterdir()
-    assert f"to go on: facesim study run {kept}" in shown
+    assert f"to continue: facesim study run {kept}" in shown
     states = {run.job().experiment.seed: run.result().state for run in find_runs([tmp_path])}
     assert states == {0: RunState.FAILED, 1: RunState.COMPLETED}
 
     again = facesim("study", "run", kept)
 
     assert again.code == 0, again.output
-    assert "2 jobs: 1 complete, 1 goes on" in again.output
+    assert "2 jobs: 1 complete, 1 continues" in again.output
     assert [run.result().state for run in find_runs([tmp_path])] == [RunState.COMPLETED] * 2
