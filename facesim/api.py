@@ -300,12 +300,14 @@ class Study(spec.Study):
             about: what the file says beside.
 
         Returns:
-            the observer; None where a file cannot have them, as of faults that were not given as a text.
+            the observer; None where a file cannot have them, such as faults that were not given as a text, or None
+            among several values.
         """
-        faults = getattr(self, "_faults", ())
-        if faults and not isinstance(faults, str):
+        faults, own = getattr(self, "_faults", ()), self.settings()
+        without_name = any(None in value for value in own.values() if isinstance(value, list))
+        if without_name or (faults and not isinstance(faults, str)):
             return None
-        settings = {**self.settings(), **({"faults": faults} if faults else {}), **about}
+        settings = {**own, **({"faults": faults} if faults else {}), **about}
         return Keeping(settings, Path(output), name)
 
     def run(

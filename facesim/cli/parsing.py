@@ -210,6 +210,8 @@ def _value(option: click.Option, value: Any, where: str) -> Any:
 
 def _single(option: click.Option, value: Any, where: str) -> Any:
     kind = kind_of(option)
+    if isinstance(kind, click.Choice) and type(value) is int and str(value) in kind.choices:
+        return str(value)
     if option.is_flag:
         allowed: tuple[type, ...] = (bool,)
     elif isinstance(kind, (click.types.IntParamType, click.IntRange)):
