@@ -46,14 +46,14 @@ def run_job(**options: Any) -> dict[str, Any]:
 
 def show(title: str, figures: dict[str, list[float]], base: str, unit: str, note: str = "") -> dict[str, Any]:
     """Print each series' median and its ratio to `base`, the median over rounds of the ratio within a round. Returned
-    is what `benchmarks.regression` compares; more is better, but for a `unit` of time.
+    is what `benchmarks.regression` compares; more is better, but for a `unit` of time or memory.
     """
     click.echo(f"\n{title}")
     summary: dict[str, Any] = {
         "title": title,
         "unit": unit,
         "base": base,
-        "lower_is_better": unit in ("s", "ms"),
+        "lower_is_better": unit in ("s", "ms", "MiB"),
         "series": {},
     }
     for name, values in figures.items():

@@ -27,7 +27,7 @@ from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.metrics.files import samples_in
 from facesim.runs.directory import Run
-from facesim.runs.events import Emulation
+from facesim.runs.events import MachineDivided
 from facesim.runs.records import Result
 from facesim.spec.job import Job, make_job
 from facesim.util.errors import InputError
@@ -222,7 +222,7 @@ def measured(run: Run) -> Measured:
     result, job = run.result(), run.job()
     if result is None or result.state != "Completed":
         raise InputError(f"the run {run.directory} did not complete: {result.failure if result else 'no result'}")
-    factor = next(event.cpu_factor for event in run.events() if isinstance(event, Emulation))
+    factor = next(event.cpu_factor for event in run.events() if isinstance(event, MachineDivided))
     epochs, updates_per_s = _epochs(run, job)
     if len(epochs) < 2:
         raise InputError(

@@ -24,5 +24,8 @@ SUITES: dict[str, Suite] = {
     "ps_step": Suite("milliseconds of the parts of a step", "--rounds 2", "--rounds 3"),
     "input": Suite("images/s by where images are kept", "--rounds 2 --identities 20 --images 10 --model compact-cnn"),
     "overhead": Suite("images/s while measuring", "--rounds 2 --epochs 6", "--rounds 5"),
+    "frameworks": Suite(
+        "speed, memory, start-up by framework", "--rounds 2 --epochs 3 --strategy single", "--rounds 5"
+    ),
     "forecast_speed": Suite("CPU time of forecasts and plans", "--rounds 2", "--rounds 5"),
 }

@@ -201,7 +201,10 @@ if __name__ == "__main__":
     set_environment(without_proxies(os.environ))  # a container has those of its engine's configuration, or of its image
     code = 1
     try:
-        code = main_hosted(sys.argv[2]) if sys.argv[1] == "--contract" else main(sys.argv[1], int(sys.argv[2]))
+        if sys.argv[1] in ("--contract", "train"):  # SageMaker's own word; what to do is then the image's to say
+            code = main_hosted(os.environ["CLUSTER_CONTRACT"] if sys.argv[1] == "train" else sys.argv[2])
+        else:
+            code = main(sys.argv[1], int(sys.argv[2]))
     except BaseException:
         traceback.print_exc()
     # Not sys.exit: unloading what was preloaded for the tasks takes longer than a second and changes nothing, and a

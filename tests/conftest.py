@@ -20,8 +20,22 @@ import pytest
 from facesim.cli import main
 from facesim.data import RenderSpec, render_folder
 from facesim.runs.directory import Run, find_runs
+from tests.support.events import pids
 
 ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
+
+
+#: Folders whose tests take longest, which several processes (`-n 3`) begin with; those of the first share an engine.
+_LONG = ("containers", "integration", "profiling", "plugins", "aws", "recognition")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file share fixtures, and those with containers the engine: of these one process has all."""
+    places = {item: item.path.relative_to(Path(__file__).parent).parts for item in items}
+    items.sort(key=lambda item: _LONG.index(places[item][0]) if places[item][0] in _LONG else len(_LONG))
+    for item, (folder, *names) in places.items():
+        group = folder if folder == "containers" else "/".join((folder, *names))
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -123,7 +137,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Study:
 
 def pids_of(run: Run) -> list[int]:
     """Every process that the run started."""
-    return [event["pid"] for event in run.events() if event["event"] in ("node_started", "task_started")]
+    return pids(run.events())
 
 
 def still_running(pids: list[int], within_s: float = 5.0) -> list[psutil.Process]:

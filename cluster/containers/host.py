@@ -30,6 +30,10 @@ _NOBODY = 65534
 _CONFINED: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 8192}
 
 
+#: How SageMaker runs an image whose request names neither entrypoint nor arguments: `docker run IMAGE train`.
+_TRAIN = ["train"]
+
+
 @dataclass(frozen=True)
 class HostShape:
     """What a host of an instance type is given of this machine. None is no limit."""
@@ -91,7 +95,7 @@ class HostContainer:
         self._container = around.client.containers.create(
             algorithm["TrainingImage"],
             entrypoint=algorithm.get("ContainerEntrypoint"),
-            command=algorithm.get("ContainerArguments"),
+            command=algorithm.get("ContainerArguments") or (None if "ContainerEntrypoint" in algorithm else _TRAIN),
             name=self._name,
             hostname=host.name,
             environment={

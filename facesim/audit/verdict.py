@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 
-#: A process that received less from others in a whole training did not train with them: a network of 16,000 parameters
-#: has gradients of this size in one step.
-_LEAST_BYTES = 64_000
+#: A process that never received as much at a time did not exchange gradients or parameters: those of a network of 8,000
+#: parameters are larger. Numbers such as a loss, and signs of life, are less.
+_LEAST_BYTES = 32_000
 #: Less CPU time is no training: it is spent on imports alone.
 _LEAST_CPU_S = 5.0
 #: Of a process' first pass over its examples, the share that another may have, too: samplers repeat some, to give
@@ -31,6 +31,7 @@ class Rank:
     """A training process, or several of the same rank, such as one with those that load its data.
 
     received_bytes: from other processes, here and on other hosts; None where they could not be counted.
+    most_at_a_time_bytes: of these, between two looks at it.
     steps: that it told; None if it told none.
     examples: of these steps. first_pass: what tells its examples from others, until one came again; None if unknown.
     repeated: examples that came again. hashed: whether examples are told apart by their content.
@@ -40,6 +41,7 @@ class Rank:
     name: str
     cpu_s: float
     received_bytes: float | None = None
+    most_at_a_time_bytes: float = 0.0
     uses_gpu: bool = False
     steps: int | None = None
     examples: int = 0
@@ -105,8 +107,11 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     if sizes and least < min(sizes) / 2:
         evidence.append(f"That is less than half of their parameters, {_size(min(sizes))}, once in a whole training.")
         return False
-    if not sizes and least < _LEAST_BYTES and min(rank.cpu_s for rank in ranks) >= _LEAST_CPU_S:
-        evidence.append("That is less than the gradients of a small network in one step.")
+    at_a_time = min(rank.most_at_a_time_bytes for rank in ranks)
+    if not sizes and at_a_time < _LEAST_BYTES and min(rank.cpu_s for rank in ranks) >= _LEAST_CPU_S:
+        evidence.append(
+            f"One never received more than {_size(at_a_time)} at a time, less than the gradients of a small network."
+        )
         return False
     return None
 

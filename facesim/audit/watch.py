@@ -32,7 +32,7 @@ _V4_IN_V6 = "::ffff:"
 @dataclass
 class Process:
     """A process that was seen. `rank` as its launcher says, None if it does not. `received_bytes` by the sender's pid,
-    or by `ELSEWHERE`.
+    or by `ELSEWHERE`; `most_at_a_time_bytes` between two looks at it.
     """
 
     pid: int
@@ -42,6 +42,7 @@ class Process:
     memory_bytes: int = 0
     uses_gpu: bool = False
     received_bytes: dict[int, float] = field(default_factory=dict)
+    most_at_a_time_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Watched:
             name=name,
             cpu_s=sum(process.cpu_s for process in group),
             received_bytes=received if self.counted else None,
+            most_at_a_time_bytes=max(process.most_at_a_time_bytes for process in group),
             uses_gpu=any(process.uses_gpu for process in group),
             steps=len(steps) if reports else None,
             examples=sum(one["step"] for one in steps),
@@ -170,11 +172,15 @@ class _Watcher:
             sender = self._owner.get(ends.get((_plain(one.remote), _plain(one.local)), -1), ELSEWHERE)
             if receiver is not None and receiver != sender:
                 self._received[one.inode] = (receiver, sender, one.received_bytes)
+        before = {pid: sum(process.received_bytes.values()) for pid, process in self.processes.items()}
         for process in self.processes.values():
             process.received_bytes = {}
         for receiver, sender, count in self._received.values():
             by_sender = self.processes[receiver].received_bytes
             by_sender[sender] = by_sender.get(sender, 0.0) + count
+        for pid, process in self.processes.items():
+            now = sum(process.received_bytes.values()) - before[pid]
+            process.most_at_a_time_bytes = max(process.most_at_a_time_bytes, now)
 
 
 def rank_of(environment: Mapping[str, str]) -> str | None:

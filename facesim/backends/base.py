@@ -142,6 +142,14 @@ class Cancelled:
     ended: bool
 
 
+class Finding(NamedTuple):
+    """What a check found. `level` is ok, note (works, with a limit worth knowing) or fail."""
+
+    name: str
+    level: str
+    finding: str
+
+
 class Backend(ABC):
     """One way to run jobs."""
 
@@ -154,6 +162,10 @@ class Backend(ABC):
         Raises:
             InputError: it is not; the message says what to do.
         """
+
+    def examine(self, job: Job) -> Iterator[Finding]:
+        """Look whether jobs like this one can run here, and tell everything that was found. Starts nothing."""
+        yield from ()
 
     def estimate(self, requests: Sequence[Any], max_cost_usd: float | None) -> str | None:
         """What these requests can cost together, in words; None where they cost nothing.

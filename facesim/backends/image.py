@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The image's name; FACESIM_IMAGE gives it another, such as one of a registry.
 IMAGE = os.environ.get("FACESIM_IMAGE") or f"facesim:{__version__}"
+#: The same with CUDA, for instances with GPUs.
+CUDA_IMAGE = f"{IMAGE}-cuda"
 BASE = "python:3.12-slim"
 
 #: Holds `source_key`: which facesim is in an image.
@@ -44,6 +46,9 @@ _STAGE, _STAGE_LABEL = "installed", "facesim.stage"
 
 #: TensorFlow as the image gets it: the CPU's is a third of the size of the one that can use GPUs.
 TENSORFLOW = "tensorflow-cpu"
+CUDA_TENSORFLOW = "tensorflow[and-cuda]"
+#: Beside a TensorFlow with CUDA: what measures GPUs.
+_WITH_CUDA = "nvidia-ml-py>=12"
 
 #: What facesim needs and a host of a cluster does not: reports and baselines are made at home.
 _AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas"}
@@ -134,7 +139,7 @@ def requirements(tensorflow: str = TENSORFLOW) -> list[str]:
         if name[0] in _AT_HOME or "extra ==" in line:
             continue
         wanted.append(line.replace("tensorflow", tensorflow, 1) if name[0] == "tensorflow" else line)
-    return wanted
+    return [*wanted, _WITH_CUDA] if "and-cuda" in tensorflow else wanted
 
 
 def _engine() -> DockerClient:
@@ -232,3 +237,30 @@ def _remove_replaced(client: DockerClient, stage: str) -> None:
 
 def _line(entry: dict[str, Any]) -> str:
     return entry.get("stream") or entry.get("error") or ""
+
+
+def push(image: str, address: str, user: str, password: str, tell: Callable[[str], None] = print) -> None:
+    """Bring an image that is here to `address`, a registry's REGISTRY/NAME:TAG, as `user` with `password`.
+
+    Raises:
+        InputError: no engine answers, the image is missing, or the registry does not take it.
+    """
+    from docker.errors import APIError
+
+    check(image) if image in (IMAGE, CUDA_IMAGE) else check_present(image)
+    client = _engine()
+    client.images.get(image).tag(address)
+    told: set[str] = set()
+    try:
+        lines = client.images.push(
+            address, auth_config={"username": user, "password": password}, stream=True, decode=True
+        )
+        for line in lines:
+            if "error" in line:
+                raise InputError(f"{address} was not taken: {line['error']}; `facesim policy setup` prints what has to "
+                                 "be allowed, `facesim aws setup` makes the repository")  # fmt: skip
+            if (status := line.get("status", "")) in ("Pushed", "Layer already exists") and line.get("id") not in told:
+                told.add(line["id"])
+                tell(f"layer {line['id']}: {status.lower()}")
+    except APIError as error:
+        raise InputError(f"{address} was not taken: {error.explanation}") from None

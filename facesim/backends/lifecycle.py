@@ -119,7 +119,7 @@ class LifeCycle:
         yield ended
 
     def stop(self) -> None:
-        self._asked_to = self._ending or "stop"
+        self._asked_to = self._asked_to or "stop"
         self._bell.ring()
         if self._attempt:
             self._attempt.stop()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cluster.plan import Task
 from cluster.topology import Topology
-from facesim.preflight.inputs import DATA, PRETRAINED
+from facesim.models.own import ENVIRONMENT as OWN_NETWORK
+from facesim.preflight.inputs import DATA, NETWORK, PRETRAINED
 from facesim.runs.directory import Run
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
@@ -65,6 +66,7 @@ def training_task(
         # One process alone is no cluster: TensorFlow would start a server for it.
         environment={
             **({"TF_CONFIG": topology.tf_config(role, index)} if len(topology.tasks()) > 1 else {}),
+            **({OWN_NETWORK: str(folders[NETWORK])} if NETWORK in folders else {}),
             **(environment or {}),
         },
         replaceable=strategy.replaceable(role),

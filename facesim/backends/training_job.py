@@ -7,6 +7,7 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
     /opt/ml/input/data/pretrained
                                  the network that training starts from, if it does: the folder of
                                  `facesim.preflight.pretrained`
+    /opt/ml/input/data/network   the code of a network of the user's own: the folder of `facesim.models.own`
     /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
     /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
     /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
@@ -30,7 +31,7 @@ from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
-from facesim.spec.job import Job
+from facesim.spec.job import Job, make_job
 from facesim.util.errors import InputError
 
 #: The hyperparameter that holds the job as JSON.
@@ -64,6 +65,7 @@ class Site:
     input_mode: `File` copies a channel's files before training starts, `FastFile` streams each when it is read.
     source: a folder with facesim's packages, for an image that lacks them: it is uploaded and becomes a channel, and
         its `bootstrap.py` is what the container executes.
+    keep_alive_s: for how long instances are kept after the job, for the next that needs the same.
     """
 
     role_arn: str
@@ -78,14 +80,20 @@ class Site:
     kms_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     source: Path | None = None
+    keep_alive_s: int | None = None
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder."""
+    """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder.
+
+    `placeholders` says what in it stands for something that cannot be known here: such a request can be shown, and
+    not be sent.
+    """
 
     request: dict[str, Any]
     uploads: dict[str, Path]
+    placeholders: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,7 +115,8 @@ def training_job_request(
     folders: Mapping[str, Path],
     site: Site,
     *,
-    lineage: str | None = None,
+    checkpoints_uri: str | None = None,
+    checkpoint_bytes: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingJob:
     """The request that runs `job` as the training job `name`.
@@ -116,7 +125,8 @@ def training_job_request(
 
     Args:
         folders: what its tasks read, by name, as `facesim.preflight.inputs.Inputs` has it.
-        lineage: the name of the first of the jobs that continue from each other's checkpoints; left out, this is it.
+        checkpoints_uri: where the job that this one continues has its checkpoints; left out, it begins anew.
+        checkpoint_bytes: what a checkpoint takes beyond the room that every job has; its volume is sized for them.
         environment: variables of the container, beside those that every job has.
 
     Raises:
@@ -155,8 +165,11 @@ def training_job_request(
             for channel, uri in addresses.items()
         ],
         "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
-        "CheckpointConfig": {"S3Uri": f"{home}/jobs/{lineage or name}/checkpoints/", "LocalPath": CHECKPOINTS},
-        "ResourceConfig": _resources(job, channels.values()),
+        "CheckpointConfig": {
+            "S3Uri": checkpoints_uri or f"s3://{site.bucket}/{checkpoints_prefix(site.prefix)}{name}/",
+            "LocalPath": CHECKPOINTS,
+        },
+        "ResourceConfig": _resources(job, channels.values(), checkpoint_bytes),
         "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
         "EnableManagedSpotTraining": job.spot is not None,
         "Tags": [{"Key": key, "Value": value} for key, value in {"facesim": "run", **site.tags}.items()],
@@ -169,6 +182,8 @@ def training_job_request(
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
         if _takes_key(job):
             request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
+    if site.keep_alive_s:
+        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = site.keep_alive_s
     if site.network_isolation:
         request["EnableNetworkIsolation"] = True
     if site.encrypt_traffic:
@@ -176,6 +191,11 @@ def training_job_request(
     if site.subnets:
         request["VpcConfig"] = {"Subnets": list(site.subnets), "SecurityGroupIds": list(site.security_groups)}
     return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})
+
+
+def checkpoints_prefix(prefix: str) -> str:
+    """The folder of all checkpoints: one of their own, so that a bucket's lifecycle can remove old ones."""
+    return f"{prefix}/checkpoints/"
 
 
 def job_name(directory: Path, again: int = 0) -> str:
@@ -216,8 +236,26 @@ def job_json(job: Job) -> str:
 
 
 def job_of(hyperparameters: Mapping[str, str]) -> Job:
-    """The job that `job_json` wrote: what a container does with its hyperparameters."""
-    return Job.model_validate_json(hyperparameters[JOB])
+    """The job that a container's hyperparameters are: what `job_json` wrote, or else a job's options by their names.
+
+    SageMaker's SDK encodes values as JSON, or does not, and adds some of its own, sagemaker_...
+
+    Raises:
+        InputError: an option is unknown, or a value is not allowed.
+    """
+    if JOB in hyperparameters:
+        text = hyperparameters[JOB]
+        encoded = _decoded(text)
+        return Job.model_validate_json(encoded if isinstance(encoded, str) else text)
+    given = {name: _decoded(text) for name, text in hyperparameters.items() if not name.startswith("sagemaker_")}
+    return make_job(**{"backend": "sagemaker", **given})
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _takes_key(job: Job) -> bool:
@@ -237,10 +275,13 @@ def _takes_key(job: Job) -> bool:
     return not all(disks.values())
 
 
-def _resources(job: Job, folders: Iterable[Path]) -> dict[str, Any]:
+def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int) -> dict[str, Any]:
     """Instances: all alike, or the parameter servers' of a type of their own."""
     files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
-    volume_gb = _VOLUME_GB + math.ceil(sum(file.stat().st_size for file in files) / 1e9)
+    data_bytes = sum(file.stat().st_size for file in files)
+    # A new checkpoint is whole before the oldest goes, and the model is as large as a third of one.
+    kept_bytes = checkpoint_bytes * (job.recovery.checkpoint_keep + 2)
+    volume_gb = _VOLUME_GB + math.ceil((data_bytes + kept_bytes) / 1e9)
     for kind, _ in job.groups:
         own_gb = instance(kind).local_storage_gb
         if own_gb is not None and volume_gb > own_gb:

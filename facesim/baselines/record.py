@@ -18,7 +18,7 @@ from facesim.util.errors import InputError, doing
 from facesim.util.files import write_json
 
 if TYPE_CHECKING:
-    from facesim.data.prepare import PreparedData
+    from facesim.data.prepared import PreparedData
 
 FILE = "baselines.json"
 
@@ -74,8 +74,7 @@ def record_baselines(
     scores: list[Score] = []
     for seed in seeds:
         spec = DataSpec.of({**experiment, "seed": seed})
-        split = spec.model_dump()
-        entries = _kept(folder)
+        split, entries = spec.model_dump(), _kept(folder)
         entry = next((one for one in entries if one.is_of(split) and one.sha256 == data.sha256), None)
         if entry is None:
             from facesim.baselines.scoring import score_baselines, tested_on
@@ -129,7 +128,7 @@ def read_baselines(
         score
         for seed in seeds
         for entry in entries
-        if entry.is_of(_split(experiment, seed)) and (tested or {}).get(seed) in (None, entry.tested_sha256)
+        if entry.is_of(_spec(experiment, seed).model_dump()) and (tested or {}).get(seed) in (None, entry.tested_sha256)
         for score in entry.as_scores
     ]
 
@@ -139,9 +138,9 @@ def check_baselines(folder: Path) -> None:
     _entries(folder)
 
 
-def _split(experiment: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _spec(experiment: Mapping[str, Any], seed: int) -> DataSpec:
     """What says which images are trained on and tested."""
-    return DataSpec.of({**experiment, "seed": seed}).model_dump()
+    return DataSpec.of({**experiment, "seed": seed})
 
 
 def _kept(folder: Path) -> tuple[_Entry, ...]:

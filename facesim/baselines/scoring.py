@@ -11,15 +11,14 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from facesim.baselines import BASELINES, Score, methods
 from facesim.data.identity import identity_of
-from facesim.data.prepare import PreparedData
-from facesim.data.splits import split_of
+from facesim.data.prepared import PreparedData
 from facesim.spec.data import DataSpec
 from facesim.util.registry import loaded
 
 
 def tested_on(data: PreparedData, spec: DataSpec) -> str:
-    """The identity of the images that a training with this `spec` is tested on."""
-    return identity_of(data, split_of(data.labels, spec)[1])
+    """The identity of the images that a training by `spec` is tested on."""
+    return identity_of(data, data.split(spec)[1])
 
 
 def score_baselines(data: PreparedData, spec: DataSpec, progress: Callable[[str], Any] = lambda _: None) -> list[Score]:
@@ -27,7 +26,7 @@ def score_baselines(data: PreparedData, spec: DataSpec, progress: Callable[[str]
 
     `progress` is called with each method's name before it begins.
     """
-    train, test = split_of(data.labels, spec)
+    train, test = data.split(spec)
     images = methods.grey(np.asarray(data.images))
     truth = data.labels[test]
     scores = []
@@ -38,13 +37,6 @@ def score_baselines(data: PreparedData, spec: DataSpec, progress: Callable[[str]
         begin = time.perf_counter()
         said = loaded(baseline.function)(images[train], data.labels[train], images[test], spec.seed)
         seconds = time.perf_counter() - begin
-        scores.append(
-            Score(
-                name,
-                spec.seed,
-                float(accuracy_score(truth, said)),
-                float(balanced_accuracy_score(truth, said)),
-                seconds,
-            )
-        )
+        accuracy, balanced = float(accuracy_score(truth, said)), float(balanced_accuracy_score(truth, said))
+        scores.append(Score(name, spec.seed, accuracy, balanced, seconds))
     return scores

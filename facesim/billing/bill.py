@@ -236,12 +236,21 @@ def make_bill(events: Iterable[Event], groups: Groups, discount: float | None = 
 
 def submitted(groups: Groups, spot: Spot | None) -> dict[str, Any]:
     """What the event `Submitted` holds for the bill of a life: another life may have other instances."""
-    return {"groups": [[name, count] for name, count in groups], "discount": spot and discount_of(spot)}
+    return {"groups": [[name, count] for name, count in groups], "discount": spot and discount_of(spot, groups)}
 
 
-def discount_of(spot: Spot | None) -> float:
-    """The part of the price, 0-1, that spot capacity saves, or would save: as the user says, else assumed."""
-    return assumed_spot_discount() if spot is None or spot.discount is None else spot.discount
+def discount_of(spot: Spot | None, groups: Groups) -> float:
+    """The part of the price, 0-1, that spot capacity of these instances saves, or would save: as the user says, else as
+    AWS' advisor or the user's own prices have it of every type, else assumed.
+    """
+    if spot is not None and spot.discount is not None:
+        return spot.discount
+    kinds = [(instance(name), count) for name, count in groups]
+    saved = [kind.spot_discount for kind, _ in kinds]
+    if not saved or None in saved:
+        return assumed_spot_discount()
+    usd = [kind.price_usd_per_hour * count for kind, count in kinds]
+    return sum(part * (discount or 0.0) for part, discount in zip(usd, saved, strict=True)) / sum(usd)
 
 
 def _life(events: list[Event], groups: Groups, discount: float | None) -> Life:

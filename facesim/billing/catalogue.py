@@ -1,7 +1,9 @@
 """The instance types that a shape may name: what each has and what an hour costs.
 
-Shapes and prices are packaged as `instances.json`, which says which prices are verified. `facesim prices refresh`
-leaves what AWS' Pricing API said in the user's cache folder, and from then on that wins.
+What they have is packaged as `instance_types.json`, for every type that SageMaker trains on
+(`facesim.billing.instance_types` made it). Prices are packaged as `instances.json`, which says which are verified.
+`facesim prices refresh` leaves what AWS' price list says in the user's cache folder, and from then on that wins; what
+the user says in `prices.toml` (`facesim.billing.own_prices`) wins over both. A type is usable where its price is known.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from facesim.billing.own_prices import own_file, read_own
 from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.folders import cache_folder
 
 _FILE = Path(__file__).with_name("instances.json")
+_TYPES = Path(__file__).with_name("instance_types.json")
 
 
 @dataclass(frozen=True)
@@ -44,33 +48,74 @@ class Instance:
     price_source: str
     cores: int  # physical; a vCPU is a hyperthread
     gpus: int
-    relative_speed: float | None
-    network_burst_s: float | None  # None: it does not burst, or that is not known
+    relative_speed: float | None = None
+    network_burst_s: float | None = None  # None: it does not burst, or that is not known
     local_storage_gb: int | None = None  # of disks of its own; None: it has none, and is given a volume
+    gpu_memory_gib: float | None = None  # of one accelerator
+    spot_discount: float | None = None  # 0-1, of AWS' advisor or the user's; None: not known
+    interruptions_percent: float | None = None  # of hosts that are reclaimed in a month, at the most; None: not known
+
+    @property
+    def cuda(self) -> bool:
+        """Whether its accelerators are GPUs that CUDA computes on."""
+        return self.gpus > 0 and not (self.accelerator or "").startswith(("Trainium", "Inferentia"))
 
 
 def instances() -> Mapping[str, Instance]:
-    """Every instance type of the catalogue by its name, cheapest of each family first.
+    """Every instance type whose price is known, by its name.
 
     Raises:
-        InputError: there are refreshed prices, but they cannot be read.
+        InputError: there are refreshed or own prices, but they cannot be read.
     """
-    file = refreshed_file()
-    return _instances(file, file.stat().st_mtime_ns if file.exists() else None)
+    return _instances(*(_version(file) for file in (refreshed_file(), own_file())))
+
+
+def _version(file: Path) -> tuple[Path, int | None]:
+    """A file and when it was written; None: there is none."""
+    return file, file.stat().st_mtime_ns if file.exists() else None
 
 
 def instance(name: str) -> Instance:
     """The instance type called `name`, such as `ml.m5.2xlarge`.
 
     Raises:
-        InputError: the catalogue does not have it.
+        InputError: there is no such type, or its price is not known.
     """
     known = instances()
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise InputError(f"instance type {name!r} is not in the catalogue: it must be one of {', '.join(known)}{hint}")
-    return known[name]
+    if name in known:
+        return known[name]
+    if name in types():
+        raise InputError(
+            f"the price of instance type {name!r} is not known here: `facesim prices refresh` loads AWS' price list, "
+            f"which needs no account; or say it in {own_file()}, as [{json.dumps(name)}] usd_per_hour = ..."
+        )
+    raise InputError(f"instance type {name!r} is not in the catalogue{_meant(name)}")
+
+
+def _meant(name: str) -> str:
+    """What may have been meant by a name that there is not: of the same family, or else one that is written like it."""
+    every = [*dict.fromkeys([*types(), *instances()])]
+    family = _family(name)
+    alike = [other for other in every if _family(other) == family]
+    close = difflib.get_close_matches(name, alike or every, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    if alike:
+        return f": of the family {family} there are {', '.join(alike)}{hint}"
+    families = ", ".join(dict.fromkeys(map(_family, every)))
+    return f": families are {families} (`facesim prices` lists the types){hint}; {own_file()} may describe others"
+
+
+def _family(name: str) -> str:
+    """`ml.m5.2xlarge`, `m5.2xlarge` -> `m5`."""
+    return name.removeprefix("ml.").partition(".")[0]
+
+
+@functools.cache
+def types() -> Mapping[str, Mapping[str, Any]]:
+    """What every instance type has that SageMaker trains on, as fields of an `Instance`, with no price."""
+    content = json.loads(_TYPES.read_text(encoding="utf-8"))
+    rows = content["types"].items()
+    return MappingProxyType({name: dict(zip(content["columns"], row, strict=True)) for name, row in rows})
 
 
 def assumed_spot_discount() -> float:
@@ -86,8 +131,15 @@ def hardware_constant(name: str) -> Mapping[str, Any]:
     return _packaged()["hardware"][name]
 
 
+def other_prices() -> Mapping[str, Any]:
+    """What is paid beside instances, in dollars: volumes, S3, CloudWatch; with `source` and `date`."""
+    return _packaged()["other_prices"]
+
+
 def refreshed_file() -> Path:
-    """Where refreshed prices are kept: `{"region": ..., "date": ..., "source": ..., "usd_per_hour": {name: price}}`."""
+    """Where refreshed prices are kept: `{"region": ..., "date": ..., "source": ..., "usd_per_hour": {name: price},
+    "spot": {name: {"spot_discount": ..., "interruptions_percent": ...}}}`.
+    """
     return cache_folder() / "prices.json"
 
 
@@ -96,18 +148,35 @@ def _packaged() -> dict[str, Any]:
     return json.loads(_FILE.read_text(encoding="utf-8"))
 
 
+#: What has to be said of a type that nobody knows.
+_REQUIRED = ("price_usd_per_hour", "vcpu", "memory_gib", "network_peak_gbps")
+
+
 @functools.lru_cache(maxsize=8)
-def _instances(file: Path, written_ns: int | None) -> Mapping[str, Instance]:
-    """The packaged catalogue under the prices in `file`, which was `written_ns`; None: there is no such file."""
+def _instances(refreshed: tuple[Path, int | None], own: tuple[Path, int | None]) -> Mapping[str, Instance]:
+    """The packaged catalogue under refreshed prices, under the user's own; each in a file as it was at a time."""
     packaged = _packaged()
     origin = {f"price_{name}": packaged[name] for name in ("region", "date", "source")}
-    rows = {row["name"]: origin | row for row in packaged["instances"]}
-    if written_ns is not None:
-        refreshed = _read_refreshed(file)
-        origin = {f"price_{name}": refreshed[name] for name in ("region", "date", "source")}
-        for name, price in refreshed["usd_per_hour"].items():
+    rows = {row["name"]: origin | types()[row["name"]] | row for row in packaged["instances"]}
+    if refreshed[1] is not None:
+        content = _read_refreshed(refreshed[0])
+        origin = {f"price_{name}": content[name] for name in ("region", "date", "source")}
+        for name, price in content["usd_per_hour"].items():
+            if name in types():
+                row = rows.setdefault(name, {"name": name, **types()[name]})
+                row |= origin | {"price_usd_per_hour": price, "price_verified": True}
+        for name, told in content.get("spot", {}).items():
             if name in rows:
-                rows[name] |= origin | {"price_usd_per_hour": price, "price_verified": True}
+                rows[name] |= {key: told[key] for key in ("spot_discount", "interruptions_percent")}
+    if own[1] is not None:
+        for name, told in read_own(own[0]).items():
+            row = {"name": name, **types().get(name, {}), **rows.get(name, {}), **told}
+            if missing := [field for field in _REQUIRED if field not in row]:
+                words = ", ".join(field.removeprefix("price_") for field in missing)
+                raise InputError(f"{own[0]}: [{json.dumps(name)}] must say what is not known of the type: {words}")
+            row.setdefault("cores", max(1, row["vcpu"] // 2))
+            row.setdefault("network_base_gbps", row["network_peak_gbps"])
+            rows[name] = {"gpus": 0, "accelerator": None, **row}
     return MappingProxyType({name: Instance(**row) for name, row in rows.items()})
 
 
@@ -117,6 +186,8 @@ def _read_refreshed(file: Path) -> dict[str, Any]:
         texts = [content[name] for name in ("region", "date", "source")]
         prices = content["usd_per_hour"].values()
         whole = all(isinstance(text, str) for text in texts) and all(math.isfinite(p) and p > 0 for p in prices)
+        for spot in content.get("spot", {}).values():
+            whole = whole and 0 <= spot["spot_discount"] < 1 and 0 < spot["interruptions_percent"] <= 100
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:

@@ -1,21 +1,36 @@
-"""Prices from AWS' Pricing API, for the instance types of the catalogue."""
+"""Prices, and what spot capacity saves and how often it goes, as AWS publishes them.
+
+AWS' public price list of a region, and the data behind its page "Spot Instance Advisor", are files that anybody may
+load. Where the list is out of reach, the Pricing API is asked, which needs credentials.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from facesim.billing.catalogue import instances, refreshed_file
+from facesim.billing.catalogue import refreshed_file, types
 from facesim.util.errors import FacesimError, InputError
 from facesim.util.files import write_json
 
 #: The Pricing API answers for every region, from a few.
 _ENDPOINT_REGION = "us-east-1"
 
+#: Where the files are; the variable names another place, such as a mirror.
+_LISTS = {
+    "FACESIM_PRICE_LIST": "https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonSageMaker/current",
+    "FACESIM_SPOT_ADVISOR": "https://spot-bid-advisor.s3.amazonaws.com/spot-advisor-data.json",
+}
+_TIMEOUT_S = 30
+
 SOURCE = "AWS Pricing API, AmazonSageMaker, Training, on demand"
+LIST_SOURCE = "AWS' public price list (no account needed), the same prices as of the Pricing API, on demand"
 
 
 class PricesUnavailable(FacesimError):
@@ -23,39 +38,105 @@ class PricesUnavailable(FacesimError):
 
 
 class Refreshed(NamedTuple):
-    """What a refresh found: the file written, prices by instance type, and types that keep the price they had."""
+    """What a refresh found: the file written, prices by instance type, types that keep the price they had, for how many
+    types it is known what spot capacity saves, and what could not be loaded, in words.
+    """
 
     file: Path
     usd_per_hour: dict[str, float]
     missing: tuple[str, ...]
+    spot: int = 0
+    notices: tuple[str, ...] = ()
 
 
 def refresh(region: str, progress: Callable[[int], None] = lambda products: None) -> Refreshed:
-    """Fetch what each instance type of the catalogue costs in `region`, and keep it for this user.
+    """Fetch what each instance type that SageMaker trains on costs in `region`, and keep it for this user.
 
     `progress` is told how many products have been read so far. The file is written whole or not at all.
 
     Raises:
-        InputError: boto3 is not installed, there are no credentials, or AWS sells no training in `region`.
+        InputError: AWS sells no training in `region`; or its list cannot be loaded, and boto3 is not installed, or
+            there are no credentials.
         PricesUnavailable: AWS cannot be reached or refuses, or the prices cannot be written.
     """
-    prices = _prices(_products(region, progress))
-    known = instances()
-    unambiguous = {name: prices[name].pop() for name in known if len(prices.get(name, ())) == 1}
-    if not unambiguous:
+    notices: list[str] = []
+    try:
+        prices, source = _prices(_listed(region)), LIST_SOURCE
+        progress(len(prices))
+    except _Unreadable as error:
+        notices.append(str(error))
+        prices, source = _prices(_products(region, progress)), SOURCE
+    found = {name: prices[name].pop() for name in types() if len(prices.get(name, ())) == 1}
+    if not found:
         raise InputError(
-            f"AWS' Pricing API lists no training price for --region {region!r} of an instance type that facesim knows; "
+            f"AWS lists no training price for --region {region!r} of an instance type that facesim knows; "
             f"regions with SageMaker are {', '.join(_regions())}"
         )
+    spot: Mapping[str, Any] = {}
+    try:
+        spot = _spot(region)
+    except _Unreadable as error:
+        notices.append(f"{error}; what spot capacity saves stays an assumption")
     file = refreshed_file()
     content = {
         "region": region,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "source": SOURCE,
-        "usd_per_hour": unambiguous,
+        "source": source,
+        "usd_per_hour": found,
+        "spot": spot,
     }
     _write(file, content)
-    return Refreshed(file, unambiguous, tuple(name for name in known if name not in unambiguous))
+    missing = tuple(name for name in types() if name not in found)
+    return Refreshed(file, found, missing, len(spot), tuple(notices))
+
+
+class _Unreadable(Exception):
+    """A file of AWS' could not be loaded, or is not what it was; the message says so."""
+
+
+def _load(variable: str, path: str = "") -> Any:
+    address = os.environ.get(variable) or _LISTS[variable]
+    url = f"{address.rstrip('/')}/{path}" if path else address
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise _Unreadable(f"{url} was refused: {error.code} {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise _Unreadable(f"{url} cannot be loaded: {getattr(error, 'reason', error)}") from None
+
+
+def _listed(region: str) -> Iterator[dict[str, Any]]:
+    """Every product that is SageMaker training in `region`, from the public list, as the Pricing API describes it."""
+    content = _load("FACESIM_PRICE_LIST", f"{region}/index.json")
+    try:
+        terms = content["terms"]["OnDemand"]
+        chosen = [
+            {"product": product, "terms": {"OnDemand": terms.get(sku, {})}}
+            for sku, product in content["products"].items()
+            if product["attributes"].get("component") == "Training"
+            and product["attributes"].get("regionCode", region) == region
+        ]
+    except (KeyError, TypeError, AttributeError):
+        raise _Unreadable(f"the price list of {region} is not as it was: it has no products and terms") from None
+    return iter(chosen)
+
+
+def _spot(region: str) -> dict[str, dict[str, float]]:
+    """By instance type: what spot capacity saves, 0-1, and which share of hosts, in percent, is reclaimed in a month at
+    the most. Of EC2's spot capacity, which SageMaker's is.
+    """
+    content = _load("FACESIM_SPOT_ADVISOR")
+    found: dict[str, dict[str, float]] = {}
+    try:
+        most = {band["index"]: float(band["max"]) for band in content["ranges"]}
+        for name, told in content["spot_advisor"].get(region, {}).get("Linux", {}).items():
+            if f"ml.{name}" in types() and 0 < told["s"] < 100:
+                percent = min(100.0, most[told["r"]])
+                found[f"ml.{name}"] = {"spot_discount": told["s"] / 100, "interruptions_percent": percent}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise _Unreadable("the data of AWS' Spot Instance Advisor is not as it was") from None
+    return found
 
 
 def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str, Any]]:
@@ -124,7 +205,10 @@ def _boto3() -> Any:
 
 
 def _regions() -> list[str]:
-    return _boto3().session.Session().get_available_regions("sagemaker")
+    try:
+        return _boto3().session.Session().get_available_regions("sagemaker")
+    except InputError:
+        return ["those of https://aws.amazon.com/about-aws/global-infrastructure"]
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from facesim.cli import (
     aws,
     completion,
     data,
+    export_job,
     forecast,
     image,
     kept,
@@ -197,7 +198,7 @@ facesim.sections = {
         recognition.export,
     ),
     "Runs": (*runs.COMMANDS, *kept.COMMANDS),
-    "AWS and containers": (*aws.COMMANDS, image.image, prices.prices),
+    "AWS and containers": (*aws.COMMANDS, image.image, prices.prices, export_job.export_job),
     "What there is": (about.models, about.recipes, about.doctor, reference.reference, completion.completion),
 }
 for command in (command for commands in facesim.sections.values() for command in commands):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from facesim.cli.options import job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command
 from facesim.cli.quiet import hush_tensorflow
@@ -63,12 +66,20 @@ def recipes(as_json: bool) -> None:
 
 
 @command()
+@job_options(only=("backend", "strategy", "workers", "ps", "instance_type", "ps_instance_type", "max_run",
+                   "region", "role", "bucket", "bucket_owner", "image"))  # fmt: skip
+@click.option("--spot", is_flag=True, help="with spot capacity")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def doctor(as_json: bool) -> int:
-    """Check that this machine can run facesim, and say what to do where it cannot."""
-    from facesim.cli.doctor import examine
+def doctor(as_json: bool, spot: bool, strategy: str | None, **options: Any) -> int:
+    """Check that this machine can run facesim, and say what to do where it cannot.
 
-    checks = examine()
+    With --backend sagemaker also the account: credentials, role, bucket, image, and quotas for the job that the other
+    options describe (the cluster of the default study, if there are none).
+    """
+    from facesim.cli.doctor import examine
+    from facesim.spec.job import make_job
+
+    checks = examine(make_job(strategy=strategy or "ps-async", spot=spot or None, **options))
     if as_json:
         echo_json([check._asdict() for check in checks])
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -31,8 +32,10 @@ def audit(script: tuple[str, ...], output: Path | None) -> int:
     from facesim.audit.page import write
     from facesim.audit.verdict import APART, judge
     from facesim.audit.watch import watch
-    from facesim.util.errors import doing
+    from facesim.util.errors import InputError, doing
 
+    if shutil.which(script[0]) is None:
+        raise InputError(f"there is no command {script[0]}; give one as in a shell, after --")
     folder = output or Path(time.strftime("audit-%Y%m%d-%H%M%S"))
     with doing(f"write {folder}", "choose another folder with --output"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,58 +1,117 @@
-"""Commands about an AWS account: its `policy`, and an `emulator` in its place."""
+"""Commands about an AWS account: its `aws setup` and `policy`, and an `emulator` in its place."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import click
 
-from facesim.cli.output import echo
-from facesim.cli.parsing import Choice, command
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import Choice, command, group
 from facesim.util.errors import InputError
 
-if TYPE_CHECKING:
-    from facesim.backends.sagemaker.session import Account
+_places = [
+    click.option("--region", help="AWS region  [default: as AWS' own tools are configured]"),
+    click.option("--role", default="facesim-training", show_default=True, help="name of the role of training jobs"),
+    click.option("--bucket", help="S3 bucket  [default: sagemaker-REGION-ACCOUNT]"),
+    click.option("--prefix", default="facesim", show_default=True, help="folder in the bucket"),
+    click.option("--kms-key", help="KMS key of one's own, for jobs that have --kms-key"),
+    click.option("--vpc", is_flag=True, help="for jobs in subnets of one's own, --subnets"),
+]
 
-_region = click.option("--region", help="AWS region  [default: as AWS' own tools are configured]")
+
+def _with_places(function: Callable[..., Any]) -> Callable[..., Any]:
+    for one in reversed(_places):
+        function = one(function)
+    return function
 
 
-def _account(region: str | None) -> Account:
-    from facesim.backends.sagemaker.session import Account
+def _check_names(**given: str | None) -> None:
+    """Raise InputError unless each is a name that AWS takes for it."""
+    from facesim.spec import aws_names
 
-    return Account(region)
+    for name, value in given.items():
+        try:
+            value is None or getattr(aws_names, name)(value)
+        except ValueError as error:
+            raise InputError(f"--{name.replace('_', '-')} {value} is not allowed: {error}") from None
 
 
 @command()
-@click.argument("name", type=Choice(["user", "role", "trust"]), default="user")
-@_region
-@click.option("--role", default="facesim-training", show_default=True, help="name of the role of training jobs")
-@click.option("--bucket", help="S3 bucket  [default: sagemaker-REGION-ACCOUNT]")
-@click.option("--prefix", default="facesim", show_default=True, help="folder in the bucket")
-def policy(name: str, region: str | None, role: str, bucket: str | None, prefix: str) -> None:
+@click.argument("name", type=Choice(["user", "role", "trust", "setup"]), default="user")
+@_with_places
+def policy(
+    name: str, region: str | None, role: str, bucket: str | None, prefix: str, kms_key: str | None, vpc: bool
+) -> None:
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
-    jobs run as, or the `trust` of that role."""
-    from facesim.backends.sagemaker.policies import policy as written
-    from facesim.spec import aws_names
+    jobs run as, the `trust` of that role, or of whoever runs `aws setup` and `image push`.
 
-    for option, given, check in (
-        ("role", role, aws_names.role),
-        ("bucket", bucket, aws_names.bucket),
-        ("prefix", prefix, aws_names.prefix),
-    ):
-        try:
-            given is None or check(given)
-        except ValueError as error:
-            raise InputError(f"--{option} {given} is not allowed: {error}") from None
-    account = _account(region)
+    Where no account can be asked, placeholders stand for its number and region, which is said beside.
+    """
+    from facesim.backends.sagemaker.names import Names
+    from facesim.backends.sagemaker.policies import policy as written
+
+    _check_names(region=region, role=role, bucket=bucket, prefix=prefix, kms_key=kms_key)
+    names = Names(region)
     places = {
-        "PARTITION": account.partition,
-        "ACCOUNT": account.id,
-        "REGION": account.region,
-        "BUCKET": bucket or f"sagemaker-{account.region}-{account.id}",
+        "PARTITION": names.partition,
+        "ACCOUNT": names.id,
+        "REGION": names.region,
+        "BUCKET": bucket or names.bucket,
         "PREFIX": prefix,
         "ROLE": role,
     }
-    echo(written(name, places))
+    echo(written(name, places, kms_key=kms_key, vpc=vpc))
+    for text in names.placeholders:
+        echo(f"notice: {text}", err=True)
+
+
+@group()
+def aws() -> None:
+    """The AWS account that training jobs run in."""
+
+
+@aws.command()
+@_with_places
+@click.option("--yes", is_flag=True, help="make what is missing without asking")
+@click.option("--dry-run", is_flag=True, help="print a CloudFormation template of all of it; ask AWS nothing")
+def setup(
+    region: str | None, role: str, bucket: str | None, prefix: str, kms_key: str | None, vpc: bool, yes: bool,
+    dry_run: bool,
+) -> None:  # fmt: skip
+    """Make what training jobs need: their role, an encrypted bucket that nobody else sees, and a repository for the
+    image. Shows what is missing, and makes that alone; what is there already stays."""
+    from facesim.backends.sagemaker import setup as account_setup
+
+    _check_names(region=region, role=role, bucket=bucket, prefix=prefix, kms_key=kms_key)
+    if role.startswith("arn:") or "/" in role:
+        raise InputError(f"--role {role}: give the name alone of the role that is to be made")
+    wanted = account_setup.Wanted(role, bucket or account_setup.BUCKET, prefix, kms_key, vpc)
+    if dry_run:
+        echo_json(account_setup.template(wanted))
+        echo("an admin deploys it: aws cloudformation deploy --stack-name facesim --capabilities CAPABILITY_NAMED_IAM "
+             "--template-file FILE", err=True)  # fmt: skip
+        return
+    from facesim.backends.sagemaker.session import Account, asking
+
+    account = Account(region)
+    steps = account_setup.missing(account, replace(wanted, bucket=bucket or f"sagemaker-{account.region}-{account.id}"))
+    for step in steps:
+        echo(f"missing: {step.what}")
+    if not steps:
+        echo(f"account {account.id}, {account.region}: role, bucket and repository are there, as they should be")
+        return
+    asked = f"change account {account.id}, {account.region}?"
+    if not yes and not (sys.stdin.isatty() and click.confirm(asked, default=False, err=True)):
+        raise InputError("nothing was changed; give --yes to make what is missing without being asked")
+    for step in steps:
+        with asking(step.what):
+            step.make()
+        echo(f"done: {step.what}")
+    echo("next: facesim image build, facesim image push, facesim doctor --backend sagemaker")
 
 
 @command()
@@ -102,4 +161,4 @@ def emulator(
     running.stop()
 
 
-COMMANDS: list[Any] = [policy, emulator]
+COMMANDS: list[Any] = [aws, policy, emulator]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import job_options
+from facesim.cli.options import DATA, job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Number, group
 from facesim.util.errors import doing
@@ -50,7 +50,7 @@ def render(out: Path, **options: Any) -> None:
 
 @data.command("describe")
 @click.argument("source")
-@job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "seed"))
+@job_options(only=(*DATA, "seed"))
 @click.option("--near", default=0.09, show_default=True, type=Number(0, 0.5),
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
@@ -64,13 +64,13 @@ def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
     from facesim.spec.job import make_job
 
     job = make_job(data=source, max_bad_files=1.0, **options)
-    held_out, seed = job.experiment.held_out, job.experiment.seed
+    spec = job.experiment.data_spec
     prepared = prepare_data(job, lambda *_: None)
     if len(prepared.labels) < _MANY:
-        description = describe_data(prepared, held_out, seed, near)
+        description = describe_data(prepared, spec, near)
     else:
         with click.progressbar(length=len(prepared.labels), label="looking for duplicates", file=sys.stderr) as bar:
-            description = describe_data(prepared, held_out, seed, near, lambda done, _: bar.update(done - bar.pos))
+            description = describe_data(prepared, spec, near, lambda done, _: bar.update(done - bar.pos))
     sizes = original_sizes(source, job.experiment.image_size)
     if as_json:
         echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes)})
@@ -109,6 +109,7 @@ def _description(description: Description, sizes: Sizes | None) -> list[str]:
         names = (pair.first_identity, pair.second_identity)
         remarks = [
             "identical" if pair.identical else f"distance {pair.distance:.3f}",
+            *(["one is a crop of the other"] if pair.cropped else []),
             *(["trained on and tested"] if pair.across_split else []),
             *([f"one labelled {names[0]}, the other {names[1]}"] if pair.across_identities else []),
         ]

@@ -9,24 +9,21 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import psutil
 
 from cluster.surroundings import python, without_settings
+from facesim.backends.base import Finding as Check
+
+if TYPE_CHECKING:
+    from facesim.spec.job import Job
 
 
-class Check(NamedTuple):
-    """`level` is ok, note (works, with a limit worth knowing) or fail."""
-
-    name: str
-    level: str
-    finding: str
-
-
-def examine() -> list[Check]:
-    """Every check, in order."""
-    return [check for look in (_python, _machine, _tensorflow, _network, _containers, _disk) for check in look()]
+def examine(job: Job) -> list[Check]:
+    """Every check of this machine, in order, and those of the backend that is to run `job`."""
+    here = [check for look in (_python, _machine, _tensorflow, _network, _containers, _disk) for check in look()]
+    return [*here, *job.backend.open().examine(job)]
 
 
 def _python() -> Iterator[Check]:

@@ -15,10 +15,8 @@ from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from facesim.forecast.profile_data import Profile
     from facesim.planning.learning import Learnt
     from facesim.runs.directory import Run
-    from facesim.spec.job import Job
 
 
 @click.command(cls=GroupedCommand)
@@ -48,73 +46,17 @@ def forecast(
     A job is a run directory (which is forecast as it was asked for), a TOML file of options, or the options given here,
     which win over both. Without --backend a job is forecast as it would be at AWS.
     """
+    from facesim.forecast.profile_data import Profile
+    from facesim.planning.described import described_jobs
     from facesim.planning.jobs import check_profile, write_forecasts
 
     given = {name: value for name, value in options.items() if value is not None}
-    wanted = _jobs_of(jobs, strategies, given, profile_file)
-    profiles = [(job, profile_for(job, profile_file, as_json)) for job in wanted]
+    of_file = Profile.load(profile_file) if profile_file else None
+    wanted = described_jobs(jobs, strategies, given, of_file)
+    profiles = [(job, of_file or measured_profile(job, as_json)) for job in wanted]
     for job, profile in profiles:
         check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
     _print_forecasts(write_forecasts(profiles, output, own_instances), as_json)
-
-
-def profile_for(job: Job, file: Path | None, quiet: bool) -> Profile:
-    from facesim.forecast.profile_data import Profile
-
-    return measured_profile(job, quiet) if file is None else Profile.load(file)
-
-
-def _jobs_of(
-    sources: tuple[Path, ...], strategies: tuple[str, ...], given: dict[str, Any], profile_file: Path | None
-) -> list[Job]:
-    """The jobs that run directories, TOML files or options describe."""
-    from facesim.runs.directory import find_runs
-    from facesim.spec.job import flat
-    from facesim.util.files import read_toml
-
-    bases: list[dict[str, Any]] = []
-    for source in sources:
-        if source.suffix == ".toml":
-            content = {name.replace("-", "_"): value for name, value in read_toml(source, "forecast").items()}
-            bases.append({"backend": "sagemaker", **content})
-        else:
-            jobs = [run.job() for run in find_runs([source])]
-            bases += [{**flat(job), "spot": job.spot is not None} for job in jobs]
-    if not bases:
-        bases = [{"backend": "sagemaker"}]
-        if profile_file is not None and "recipe" not in given:
-            from facesim.forecast.profile_data import Profile
-
-            profile = Profile.load(profile_file)
-            bases[0] |= {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
-    return [job for base in bases for job in _study_of(base, given, strategies)]
-
-
-def _study_of(base: dict[str, Any], given: dict[str, Any], strategies: tuple[str, ...]) -> list[Job]:
-    """The jobs of a base with the options that are given over it; a list in a TOML file is several jobs."""
-    from facesim.spec.job import options
-    from facesim.spec.study import Study
-
-    table = options()
-    named = strategies or base.get("strategy", "single")
-    names = {"strategy": {named} if isinstance(named, str) else set(named)}
-    names["backend"] = {given.get("backend", base.get("backend", "local"))}
-    # What a run, or a file, has for another strategy or backend than is asked for now.
-    fitting = {
-        name: value
-        for name, value in base.items()
-        if not (name in table and table[name].of and not names[table[name].path[0]] & set(table[name].of))
-    }
-    merged = {**fitting, **given, "strategy": named}
-    several = {name: value for name, value in merged.items() if isinstance(value, list | tuple) and value}
-    seeds = merged.pop("seed", None) or 0
-    axes = {
-        name: value
-        for name, value in several.items()
-        if name != "seed" and (name == "strategy" or name not in table or not table[name].several)
-    }
-    shared = {name: value for name, value in merged.items() if name not in axes and value is not None}
-    return Study(shared, axes, seeds if isinstance(seeds, list | tuple) else [seeds]).jobs()
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:
@@ -193,46 +135,26 @@ def calibrate(
         files = [] if dry_run else keep(learnt)
         _print_learnt(learnt, files, as_json)
         return None
-    given = {name: value for name, value in options.items() if value is not None}
-    return _measure_type(str(instance_type), backend, given, profile_file, output, dry_run, as_json)
-
-
-def _measure_type(
-    instance_type: str,
-    backend: str,
-    given: dict[str, Any],
-    profile_file: Path | None,
-    output: Path,
-    dry_run: bool,
-    as_json: bool,
-) -> int:
     from facesim.cli.study import observers
-    from facesim.planning.calibration import calibration_job, learn_type
-    from facesim.runs.states import RunState
+    from facesim.forecast.profile_data import Profile
     from facesim.spec.job import make_job
-    from facesim.study.runner import dry_run as dry_run_of
-    from facesim.study.runner import run_study
+    from facesim.study.calibration import calibrate_type, what_calibrates
 
-    plain = make_job(**{**given, "backend": backend, "instance_type": instance_type})
-    profile = profile_for(plain, profile_file, as_json)
-    job = calibration_job(plain, profile)
+    given = {name: value for name, value in options.items() if value is not None}
+    job = make_job(**{**given, "backend": backend, "instance_type": instance_type})
+    profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)
     if dry_run:
-        echo_json(dry_run_of([job], output))
+        echo_json(what_calibrates(job, profile, output))
         return 0
-    (run,) = run_study([job], output, observers(as_json))
-    result = run.result()
-    if result is None or result.state is not RunState.COMPLETED:
+    calibration = calibrate_type(job, profile, output, observers(as_json))
+    if not calibration.completed:
         return 1
-    if result.measurement != "measured":
-        told = f"the numbers are {result.measurement}: nothing is learnt of {instance_type} from them"
-        echo_json({"run_directory": str(run.directory), "kept": [], "notice": told}) if as_json else echo(told)
-        return 0
-    speed, outside_s, files = learn_type(result, job, profile)
     if as_json:
-        told = {"speeds": {instance_type: speed}, "outside_s": outside_s, "kept": files}
-        echo_json({"run_directory": str(run.directory), **told})
+        echo_json(calibration.to_dict())
+    elif calibration.notice:
+        echo(calibration.notice)
     else:
-        _print_measured({instance_type: speed}, outside_s, files)
+        _print_measured(calibration.speeds, calibration.outside_s, calibration.kept)
     return 0
 
 
@@ -240,29 +162,7 @@ def _print_learnt(learnt: Learnt, files: list[str], as_json: bool) -> None:
     from facesim.forecast.intervals import published_widths
 
     if as_json:
-        echo_json(
-            {
-                "runs": [
-                    {
-                        "run_id": each.run_id,
-                        "measurement": each.measurement,
-                        "shape": each.record.shape,
-                        "offered_load": each.record.offered_load,
-                        "update_s": each.update_s,
-                        "forecast_update_s": each.record.update_s,
-                        "residual": each.residual,
-                        "total_residual": each.total_residual,
-                        "within_interval": each.within,
-                    }
-                    for each in learnt.lessons
-                ],
-                "widths": learnt.widths._asdict(),
-                "speeds": learnt.speeds,
-                "outside_s": learnt.outside_s,
-                "left_out": list(learnt.left_out),
-                "kept": files,
-            }
-        )
+        echo_json({**learnt.to_dict(), "kept": files})
         return
     for each in learnt.lessons:
         total = "" if each.total_residual is None else f", the whole {100 * each.total_residual:+.1f} %"
@@ -278,8 +178,8 @@ def _print_learnt(learnt: Learnt, files: list[str], as_json: bool) -> None:
     echo(
         "intervals of the formulas, by how busy servers or links are: "
         + ", ".join(
-            f"{name} ± {100 * own:.0f} % (published {100 * was:.0f} %)"
-            for name, own, was in zip(("little", "half", "full"), learnt.widths, before, strict=True)
+            f"{name} ± {100 * width:.0f} % (published {100 * was:.0f} %)"
+            for name, width, was in zip(("little", "half", "full"), learnt.widths, before, strict=True)
         )
     )
     _print_measured(learnt.speeds, learnt.outside_s, files)

@@ -8,12 +8,15 @@ from typing import Any
 import click
 
 from facesim.cli.completion import data_sets, paths
-from facesim.cli.parsing import Choice, Command, Flag, Values
+from facesim.cli.parsing import Choice, Command, Flag, NumberChoice, OpenChoice, Values
 from facesim.spec.job import options
 from facesim.spec.options import GROUPS, About, Option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+#: Options that say how a data set is read and split, for commands that take the data set as an argument.
+DATA = ("test", "split", "test_part", "image_size", "held_out", "min_images", "image_feature", "label_feature")
 
 #: Key in a context's `meta`: help shows the options that are not common, too.
 _SHOW_ALL = "facesim.show_all"
@@ -93,16 +96,11 @@ def job_options(only: Iterable[str] | None = None, without: Iterable[str] = (), 
 def _click_option(one: Option, lists: bool) -> Decorator:
     names = [f"{one.flag}/--no-{one.flag[2:]}"] if one.kind is bool else [one.flag]
     belongs = f"{', '.join(one.of)}: " if one.of and one.path[0] == "strategy" else ""
-    kind: Any = Choice(one.choices()) if one.choices else one.kind
-    if one.kind is bool:
-        kind = Flag() if lists else None
-    elif lists and not one.several and not one.about.commas:
-        kind = Values(kind)
     return click.option(
         *names,
         cls=GroupedOption,
         about=one.about,
-        type=kind,
+        type=_type(one, lists),
         multiple=one.several or (lists and one.about.commas),
         default=None,
         callback=_none_if_empty if one.several else one_or_several,
@@ -110,6 +108,16 @@ def _click_option(one: Option, lists: bool) -> Decorator:
         shell_complete=_COMPLETED.get(one.about.metavar or ""),
         help=f"{belongs}{one.help}  [default: {one.shown_default}]",
     )
+
+
+def _type(one: Option, lists: bool) -> Any:
+    """The click type of an option's value; with `lists` of several."""
+    if one.kind is bool:
+        return Flag() if lists else None
+    kind: Any = one.kind
+    if one.choices:
+        kind = (OpenChoice if one.open else NumberChoice if one.kind is int else Choice)(one.choices())
+    return Values(kind) if lists and not one.several and not one.about.commas else kind
 
 
 def _none_if_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:

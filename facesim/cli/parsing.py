@@ -38,6 +38,20 @@ class Choice(click.Choice):
             raise
 
 
+class NumberChoice(Choice):
+    """One of several whole numbers."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return int(super().convert(str(value), param, ctx))
+
+
+class OpenChoice(Choice):
+    """One of several words, or a file and a function in it, which is looked at where it is used."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and ".py" in value else super().convert(value, param, ctx)
+
+
 class Choices(Choice):
     """Several of them, with commas between: a tuple."""
 
@@ -210,11 +224,9 @@ def _value(option: click.Option, value: Any, where: str) -> Any:
 
 def _single(option: click.Option, value: Any, where: str) -> Any:
     kind = kind_of(option)
-    if isinstance(kind, click.Choice) and type(value) is int and str(value) in kind.choices:
-        return str(value)
     if option.is_flag:
         allowed: tuple[type, ...] = (bool,)
-    elif isinstance(kind, (click.types.IntParamType, click.IntRange)):
+    elif isinstance(kind, (click.types.IntParamType, click.IntRange, NumberChoice)):
         allowed = (int, str)
     elif isinstance(kind, (click.types.FloatParamType, click.FloatRange)):
         allowed = (float, int, str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 
 import click
@@ -19,22 +20,33 @@ def prices(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from facesim.billing import assumed_spot_discount, instances
+    from facesim.billing.catalogue import types
 
     rows = list(instances().values())
     if as_json:
         discount = assumed_spot_discount()
         echo(json.dumps({"instances": [asdict(row) for row in rows], "assumed_spot_discount": discount}, indent=1))
         return
-    echo(f"{'--instance-type':17}{'$/hour':>9}{'vCPU':>6}{'GiB':>6}{'Gbps':>9}{'':8}{'price':12}{'region':16}as of")
+    echo(f"{'--instance-type':17}{'$/hour':>9}{'vCPU':>6}{'GiB':>6}{'Gbps':>11}  {'':14}{'price':12}{'region':16}as of")
     for row in rows:
         base = "?" if row.network_base_gbps is None else f"{row.network_base_gbps:g}"
+        gpus = f"{row.gpus} {row.accelerator}" if row.gpus else ""
         network = f"{base}/{row.network_peak_gbps:g}"
-        shape = f"{row.vcpu:6}{row.memory_gib:6g}{network:>9}  {row.accelerator or '':6}"
+        shape = f"{row.vcpu:6}{row.memory_gib:6g}{network:>11}  {gpus:14}"
         verified = "verified" if row.price_verified else click.style("UNVERIFIED", fg="yellow") + "  "
         echo(f"{row.name:17}{row.price_usd_per_hour:9.4f}{shape}{verified:12}{row.price_region:16}{row.price_date}")
     echo("\nGbps: sustained/peak. Prices are for training, on demand, in dollars. They are from")
     for date, source in dict.fromkeys((row.price_date, row.price_source) for row in rows):
         echo(f"{date}: {source}")
+    for row in rows:
+        if row.spot_discount is not None and row.interruptions_percent is not None:
+            # A month has 730 hours; of a host that is reclaimed with probability p in it, -ln(1 - p) / 730 an hour.
+            rate = -math.log(1 - min(row.interruptions_percent, 99.0) / 100) / 730
+            echo(f"{row.name} as spot capacity: {row.spot_discount:.0%} less, up to {row.interruptions_percent:g} % "
+                 f"reclaimed in a month (--spot-rate {rate:.2g})")  # fmt: skip
+    if unknown := [name for name in types() if name not in instances()]:
+        echo(f"{len(unknown)} more types have no price here yet: {', '.join(unknown)}")
+        echo("facesim prices refresh loads them from AWS' public list, without an account.")
     if not all(row.price_verified for row in rows):
         echo("Those called UNVERIFIED: facesim prices refresh asks AWS for them.")
 
@@ -43,7 +55,9 @@ def prices(ctx: click.Context, as_json: bool) -> None:
 @click.option("--region", default="us-east-1", show_default=True, help="AWS region whose prices are wanted")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def refresh(region: str, as_json: bool) -> None:
-    """Fetch the prices of a region from AWS (needs credentials); they are used from then on."""
+    """Fetch the prices of a region from AWS' public list, and what spot capacity saves; they are used from then on.
+
+    No account is needed; where the list is out of reach, the Pricing API is asked, which needs credentials."""
     from facesim.billing.refresh import refresh as fetch
 
     def progress(products: int) -> None:
@@ -57,9 +71,15 @@ def refresh(region: str, as_json: bool) -> None:
             "region": region,
             "usd_per_hour": refreshed.usd_per_hour,
             "missing": refreshed.missing,
+            "spot_types": refreshed.spot,
+            "notices": refreshed.notices,
         }
         echo_json(content)
         return
     echo(f"{len(refreshed.usd_per_hour)} prices of {region}, verified today: {refreshed.file}")
+    if refreshed.spot:
+        echo(f"{refreshed.spot} types with what spot capacity saves, and how often it goes")
+    for notice in refreshed.notices:
+        echo(f"notice: {notice}", err=True)
     if refreshed.missing:
         echo(f"AWS gives no one price there for {', '.join(refreshed.missing)}: these stay as they were")

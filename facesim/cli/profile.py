@@ -11,8 +11,9 @@ from facesim.cli.output import console, echo, echo_json
 
 #: Options of an experiment on which its speed depends, and those that say what its data is.
 EXPERIMENT = (
-    "recipe", "data", "subset", "min_images", "image_size", "channels", "image_feature", "label_feature", "held_out",
-    "cache", "model", "head", "batch", "augment", "mirror_test", "precision", "weight_decay", "clip_norm", "seed",
+    "recipe", "data", "test", "split", "test_part", "subset", "min_images", "image_size", "channels", "image_feature",
+    "label_feature", "held_out", "cache", "model", "head", "batch", "augment", "mirror_test", "precision", "optimizer",
+    "momentum", "weight_decay", "clip_norm", "seed",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import OF_THE_COMMAND, Values, command, kind_of, takes_list
+from facesim.cli.parsing import OF_THE_COMMAND, OpenChoice, Values, command, kind_of, takes_list
 from facesim.spec.job import options, schema_of
 from facesim.spec.options import GROUPS
 
@@ -103,7 +103,7 @@ def _type_of(kind: click.ParamType) -> dict[str, Any]:
     if isinstance(kind, click.IntRange):
         limits = {"minimum": kind.min, "maximum": kind.max}
         return {"type": "integer", **{name: limit for name, limit in limits.items() if limit is not None}}
-    if isinstance(kind, click.Choice):
+    if isinstance(kind, click.Choice) and not isinstance(kind, OpenChoice):
         return {"type": "string", "enum": list(kind.choices)}
     return {"type": "string"}
 

@@ -60,8 +60,8 @@ def replay(
     from facesim.spec.job import make_job
 
     target = None if to_accuracy is None else quantities.share(to_accuracy, "--to-accuracy")
-    if strategy == "independent":
-        raise InputError("--strategy independent trains nothing together: its accuracy is that of single; replay that")
+    if not STRATEGIES[strategy].trains_together():
+        raise InputError(f"--strategy {strategy} trains nothing together: its accuracy is that of single; replay that")
     job = make_job(strategy=strategy, backend="local" if here else "sagemaker", **options)
     inputs = prepare_inputs(job, lambda *_: None)
     profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)

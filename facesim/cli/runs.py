@@ -15,10 +15,12 @@ from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command
 from facesim.spec.backends import BACKENDS
 from facesim.tracking import FORMATS, TRACKERS
-from facesim.util.errors import FacesimError
+from facesim.util.errors import FacesimError, StillRunning
 
 if TYPE_CHECKING:
     from facesim.backends.base import Status, Target
+    from facesim.runs.directory import Run
+    from facesim.runs.states import RunState
 
 _run = click.argument("named", metavar="RUN")
 _region = click.option("--region", help="AWS region  [default: that of the run, or as AWS' own tools are configured]")
@@ -193,19 +195,57 @@ def logs(named: str, source: str | None, follow: bool, region: str | None, as_js
 def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     """Follow a run that another command started, to its end, and report on it.
 
-    RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded. Ctrl-C ends the
-    following of a run on this machine; at AWS it does what --on-interrupt of the run says.
+    RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded; or a folder of
+    runs, such as a study's: all of them that have not ended are followed, one after another. Ctrl-C ends the following
+    of a run on this machine; at AWS it does what --on-interrupt of the run says.
     """
     from facesim import api
-    from facesim.cli.study import INTERRUPTED, observers, show_report
-    from facesim.runs.states import RunState
+    from facesim.cli.study import show_report
+
+    folder = Path(named)
+    if folder.is_dir() and not (folder / "job.json").exists():
+        return _attach_all(folder, region, as_json)
+    run, state = _attach(named, output, region, as_json)
+    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json)
+    return _exit_code([state])
+
+
+def _attach(named: str, output: Path, region: str | None, as_json: bool) -> tuple[Run, RunState]:
+    from facesim.cli.study import observers
     from facesim.study.runner import attach as follow
 
     with _asking(named, region) as target:
         attached = target.backend.open().attach(target, output)
-        result = follow(attached, observers(as_json))
-    show_report(api.compare(api.Run(attached.run)), attached.run.directory / "report.html", as_json)
-    return {RunState.COMPLETED: 0, RunState.STOPPED: INTERRUPTED}.get(result.state, 1)
+        return attached.run, follow(attached, observers(as_json)).state
+
+
+def _attach_all(folder: Path, region: str | None, as_json: bool) -> int:
+    """Follow every run of a folder that has not ended; then report on all of its runs."""
+    from facesim import api
+    from facesim.cli.study import show_report
+    from facesim.runs.directory import find_runs
+    from facesim.runs.states import RunState
+
+    states = []
+    for run in find_runs([folder]):
+        result = run.result()
+        try:
+            states.append(result.state if result else _attach(str(run.directory), folder, region, as_json)[1])
+        except StillRunning:
+            raise
+        except FacesimError as error:  # the others can be followed nevertheless
+            states.append(RunState.FAILED)
+            echo(f"{run.id} cannot be followed: {error}", err=True)
+    show_report(api.compare(folder), folder / "report.html", as_json)
+    return _exit_code(states)
+
+
+def _exit_code(states: Iterable[RunState]) -> int:
+    from facesim.cli.study import INTERRUPTED
+    from facesim.runs.states import RunState
+
+    ended = set(states)
+    return INTERRUPTED if RunState.STOPPED in ended else 0 if ended <= {RunState.COMPLETED} else 1
 
 
 @command()

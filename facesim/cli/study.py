@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, one_or_several, own
+from facesim.cli.options import DATA, GroupedCommand, help_all, job_options, one_or_several, own
 from facesim.cli.output import console, echo, echo_json, unread, writing
 from facesim.cli.parsing import Choice, Choices, Flag, Number, Values, command, flattened, listed, read_config
 from facesim.spec.options import flag
@@ -56,7 +56,7 @@ def study_options(
         own("--seeds", type=Seeds(), default=1, show_default=True, group="Training",
             help="runs of each strategy, with seeds 0, 1, ..., or with these: 3,5,7; an accuracy statement needs 3"),
         own("--spot/--no-spot", default=None, type=Flag(), group="Cost and spot",
-            help="play managed spot training; any other option that begins with --spot asks for it, too"),
+            help="simulate managed spot training; any other option that begins with --spot asks for it, too"),
         own("--faults", group="Recovery", common=False,
             help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
         own("--output", type=file, default=Path("runs"), show_default=True,
@@ -303,7 +303,7 @@ def report(
 @click.option(
     "--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, help="splits, with seeds 0, 1, ..."
 )
-@job_options(only=("image_size", "held_out", "min_images", "image_feature", "label_feature", "subset"))
+@job_options(only=(*DATA, "subset"))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="folder that keeps the scores as baselines.json")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")

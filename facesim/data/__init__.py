@@ -8,7 +8,8 @@ imported only when an image is decoded or a data set is fetched.
 from facesim.data.decode import BadFile
 from facesim.data.describe import Description, describe
 from facesim.data.layouts import Example, find_examples
-from facesim.data.prepare import PreparedData, prepare
+from facesim.data.prepare import prepare
+from facesim.data.prepared import PreparedData
 from facesim.data.rendering import RENDERER_VERSION, RenderSpec, render, render_folder
 from facesim.data.sources import DATASETS, Content, Source, from_arrays
 from facesim.data.splits import split_of, stratified_split

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 
 from facesim.data.labels import Label, label_of_numbers, notes_on_names, people_of, same_names, whole
+from facesim.data.parts import PARTS, part_called
 from facesim.util.errors import InputError
 from facesim.util.unused import Tally, Unused
 
@@ -42,9 +43,12 @@ _REMEDY = "Write it with numpy.savez(path, images=..., labels=...)."
 
 @dataclass(frozen=True)
 class Npz:
-    """What an archive holds. labels: int32 (n,), 0..len(names)-1. notes: what was assumed."""
+    """What an archive holds. labels: int32 (n,), 0..len(names)-1. notes: what was assumed. parts: of each image, as
+    `facesim.data.parts` numbers them, by the arrays' names.
+    """
 
     labels: np.ndarray
+    parts: list[int]
     names: list[str]
     notes: list[str]
     unused: tuple[Unused, ...]
@@ -111,8 +115,9 @@ def read_npz(path: Path) -> Npz:
         tally.add("array that is not needed", key, "array")
     return Npz(
         np.array(people[0], np.int32),
+        [part_called(part.split) for part in parts for _ in arrays[part.images]],
         people[1],
-        [*_notes_on_parts(parts, headers), *shape_notes, *range_notes, *people[2]],
+        [*_notes_on_parts(parts), *shape_notes, *range_notes, *people[2]],
         tally.counted,
         images,
         np.cumsum([0, *(len(one) for one in images[:-1])]),
@@ -195,7 +200,7 @@ def _stem(key: str) -> tuple[str, str]:
     match = _SPLIT_NAME.fullmatch(key.lower())
     if match is None:
         return "", key.lower()
-    return (match["first"] or match["last"])[:3], match["rest"] or match["begin"]
+    return PARTS[part_called(match["first"] or match["last"])], match["rest"] or match["begin"]
 
 
 def _by_position(headers: dict[str, _Header], path: Path) -> list[_Part]:
@@ -352,12 +357,11 @@ def _text(value: Any, path: Path) -> str:
     return text
 
 
-def _notes_on_parts(parts: Sequence[_Part], headers: dict[str, _Header]) -> list[str]:
+def _notes_on_parts(parts: Sequence[_Part]) -> list[str]:
     notes = []
     if parts[0][:2] != ("images", "labels"):
         pairs = " and ".join(f"{part.images} as images with {part.labels} as labels" for part in parts)
         notes.append(f"Read {pairs}.")
-    if len(parts) > 1:
-        counts = " and ".join(f"{part.images} ({headers[part.images].shape[0]:,})" for part in parts)
-        notes.append(f"{counts} are pooled: facesim makes its own split, see --held-out.")
+    if len(parts) > 1 and not parts[0].split:
+        notes.append(f"{' and '.join(part.images for part in parts)} are pooled.")
     return notes

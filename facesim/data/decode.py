@@ -6,6 +6,7 @@ import io
 import os
 import threading
 import unicodedata
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,15 @@ def decode(path: Path, root: Path, wanted: Wanted) -> np.ndarray | BadFile:
 def decode_bytes(encoded: bytes, origin: str, wanted: Wanted) -> np.ndarray | BadFile:
     """The same for an image that was read from a file of many; `origin` says where."""
     return _decode(io.BytesIO(encoded), None, origin, wanted)
+
+
+def decode_member(read: Callable[[], bytes], origin: str, wanted: Wanted) -> np.ndarray | BadFile:
+    """The same for an image whose bytes `read` gives, or fails to."""
+    try:
+        encoded = read()
+    except Exception as error:  # noqa: BLE001  a damaged archive fails in whatever unpacks it
+        return BadFile(origin, _reason(None, error))
+    return decode_bytes(encoded, origin, wanted)
 
 
 def _decode(source: Path | io.BytesIO, path: Path | None, shown: str, wanted: Wanted) -> np.ndarray | BadFile:

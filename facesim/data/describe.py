@@ -6,18 +6,21 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from facesim.data.decode import BadFile
-from facesim.data.duplicates import NEAR, Pair, near_pairs
+from facesim.data.duplicates import NEAR, Pair, cropped_pairs, near_pairs
 from facesim.data.layouts import find_examples
 from facesim.data.opening import opened
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.data.sources import resolve
-from facesim.data.splits import stratified_split
 from facesim.data.tables import read_csv
+from facesim.spec.data import DataSpec
 from facesim.util.unused import Unused
+
+_DEFAULT = DataSpec()
 
 #: So many suspected pairs are listed, the likest first; all are counted.
 LISTED = 1000
@@ -27,8 +30,9 @@ LISTED = 1000
 class Suspect:
     """Two images that look the same: where they are found, whom they are said to show, and what that does.
 
-    `distance` is the share of their perceptual hashes that differs. `across_split`: one is trained on and the other one
-    tested. `across_identities`: they are said to show two people, so one of the labels may be wrong.
+    `distance` is the share of their perceptual hashes that differs. `cropped`: one looks like a crop of the other,
+    which is looked for across the split alone. `across_split`: one is trained on and the other one tested.
+    `across_identities`: they are said to show two people, so one of the labels may be wrong.
     """
 
     first: str
@@ -37,6 +41,7 @@ class Suspect:
     second_identity: str
     distance: float
     identical: bool
+    cropped: bool
     across_split: bool
     across_identities: bool
 
@@ -109,12 +114,11 @@ class Description:
 
 def describe(
     data: PreparedData,
-    held_out: float = 0.2,
-    seed: int = 0,
+    spec: DataSpec = _DEFAULT,
     near: float = NEAR,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Description:
-    """Count what a prepared data set holds, with the split that `held_out` and `seed` give a training.
+    """Count what a prepared data set holds, with the split that `spec` gives a training.
 
     `near` is the share of a perceptual hash in which images that look the same may differ.
 
@@ -125,15 +129,20 @@ def describe(
     per_identity = np.bincount(data.labels, minlength=len(data.names))
     groups = [group for group in data.groups if group is not None]
     distinct = {hashlib.blake2b(image, digest_size=16).digest() for image in images}
-    held = np.zeros(len(images), bool)
-    held[stratified_split(data.labels, held_out, seed)[1]] = True
+    part = np.zeros(len(images), np.int8)  # 1: trained on, -1: tested, 0: neither
+    trained, tested = data.split(spec)
+    part[trained], part[tested] = 1, -1
 
     counts = {"all": 0, "across_split": 0, "across_identities": 0}
 
     def counted() -> Iterator[Pair]:
-        for pair in near_pairs(images, near, progress):
+        found = set()
+        for pair in chain(near_pairs(images, near, progress), cropped_pairs(images, data.labels, part)):
+            if pair[:2] in found:
+                continue
+            found.add(pair[:2])
             counts["all"] += 1
-            counts["across_split"] += int(held[pair.first] != held[pair.second])
+            counts["across_split"] += int(part[pair.first] * part[pair.second] < 0)
             counts["across_identities"] += int(data.labels[pair.first] != data.labels[pair.second])
             yield pair
 
@@ -149,7 +158,8 @@ def describe(
             second_identity=data.names[data.labels[pair.second]],
             distance=pair.distance,
             identical=pair.identical,
-            across_split=bool(held[pair.first] != held[pair.second]),
+            cropped=pair.cropped,
+            across_split=bool(part[pair.first] * part[pair.second] < 0),
             across_identities=bool(data.labels[pair.first] != data.labels[pair.second]),
         )
         for pair in likest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.spec.data import images_sha256
 
 _CHUNK = 4096

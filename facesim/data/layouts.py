@@ -11,17 +11,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facesim.data.parts import NO_PART, part_called
 from facesim.data.walk import summary_of_files, walk
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused, in_words, printable
 
-_SPLITS = frozenset(
-    {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"}
-    | {f"{part}{end}" for part in ("train", "test", "val") for end in ("set", "_set", "-set", "_data", "_images")}
-)
 _YALE_FILE = re.compile(r"(subject\d+)[._-].+", re.IGNORECASE)
 _SET_FOLDER = re.compile(r"\d+_sets_\s*(?P<group>.+)", re.IGNORECASE)
 _PERSON_FOLDER = re.compile(r"(?P<set_id>[^_]+)_(?:.*_)?name_\s*(?P<name>.+)", re.IGNORECASE)
@@ -29,11 +26,12 @@ _PERSON_FOLDER = re.compile(r"(?P<set_id>[^_]+)_(?:.*_)?name_\s*(?P<name>.+)", r
 
 @dataclass(frozen=True)
 class Example:
-    """One image file and whom it shows."""
+    """One image file and whom it shows; `part` is that of the data set's own split (`facesim.data.parts`)."""
 
     path: Path
     identity: str
     group: str | None = None
+    part: int = NO_PART
 
 
 def natural_key(text: str) -> tuple:
@@ -65,8 +63,8 @@ def look_through(root: Path) -> Found:
 
     - one folder an identity: `Name/*.jpg`, LFW `Name/Name_0001.jpg`, ORL `s1/1.pgm`, VGGFace2 `n000002/0001_01.jpg`;
       images in folders deeper inside an identity's folder belong to that identity
-    - the same below `train/`, `test/` and `val/`: these are pooled, because facesim makes its own split, and an
-      identity found in several of them is one identity; a note says so
+    - the same below `train/`, `test/` and `val/`, which are a split (`Example.part`); an identity found in several of
+      them is one identity
     - Yale: `subject01.glasses`, with or without an image suffix, all in one folder
     - the "Selfies & ID Images" tree `11_sets_Hispanics/<set>_..._name_<Name>/*.jpg`: `group` is the set folder's
       name, and people who share a first name stay distinct by the set's id
@@ -93,15 +91,25 @@ def look_through(root: Path) -> Found:
             f"sub-folder of images an identity, or a .csv with the columns path,label."
         )
 
+    return understood(root, walked.images, walked.unused)
+
+
+def understood(root: Path, images: Sequence[Path], unused: tuple[Unused, ...]) -> Found:
+    """Whom `images` show, by the folders between them and `root`, as `look_through` says. Nothing is opened, so `root`
+    may be an archive, and `images` be in it.
+
+    Raises InputError for images whose identity the folders do not tell.
+    """
     # Every layout is decided on the names of the folders, and these may be decomposed Unicode: macOS writes them so.
-    relative = {image: _name(image.relative_to(root).as_posix()).split("/") for image in walked.images}
+    relative = {image: _name(image.relative_to(root).as_posix()).split("/") for image in images}
     if _SET_FOLDER.fullmatch(root.name):
         relative = {image: [_name(root.name), *parts] for image, parts in relative.items()}
     if any(_SET_FOLDER.fullmatch(folder) for parts in relative.values() for folder in parts[:-1]):
         examples = _selfies_and_id_images(root, relative)
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))
-    return Found(in_order(examples), walked.unused, (*_pooled_splits(root, examples), *_same_names(root, examples)))
+    examples = [replace(example, part=_part_of(example, root)) for example in examples]
+    return Found(in_order(examples), unused, tuple(_same_names(root, examples)))
 
 
 def _name(text: str) -> str:
@@ -109,38 +117,23 @@ def _name(text: str) -> str:
     return printable(unicodedata.normalize("NFC", text))
 
 
-def _pooled_splits(root: Path, examples: Sequence[Example]) -> list[str]:
-    """A note if the images lie in folders for training and for testing, a split that is not kept."""
-    images = Counter(
-        folder.lower()
-        for example in examples
-        for folder in dict.fromkeys(_name(example.path.parent.relative_to(root).as_posix()).split("/"))
-        if folder.lower() in _SPLITS and folder != example.identity
-    )
-    if len(images) < 2:
-        return []
-    counted = " and ".join(f"{name}/ ({count:,} images)" for name, count in sorted(images.items()))
-    return [
-        f"the images of {counted} are pooled: facesim makes its own split of all of them (--held-out), and the one "
-        f"that these folders make is not kept."
-    ]
+def _part_of(example: Example, root: Path) -> int:
+    """The part of a split in whose folder an image lies: `train/Name/1.jpg` or `Name/train/1.jpg`."""
+    folders = _name(example.path.parent.relative_to(root).as_posix()).split("/")
+    parts = (part_called(folder) for folder in folders if folder != example.identity)
+    return next((part for part in parts if part != NO_PART), NO_PART)
 
 
 def people_like_splits(examples: Sequence[Example]) -> list[str]:
     """A note if all identities are called as the parts of a split are, which they hardly are."""
     people = dict.fromkeys(example.identity for example in examples)
-    if not all(person.lower() in _SPLITS for person in people):
+    if any(part_called(person) == NO_PART for person in people):
         return []
     return [
         f"the folders {some(sorted(people, key=natural_key))} are taken as people, for they hold images themselves. If "
         f"they are parts of a split, put each person's images into a folder of their own, or list them in a .csv with "
         f"the columns path,label."
     ]
-
-
-def split_of(name: str) -> str | None:
-    """The part of a split that a file is by its name, such as `train` for `faces-train-00001-of-00004`."""
-    return next((word for word in re.split(r"[^a-z]+", name.lower()) if word in _SPLITS), None)
 
 
 def _same_names(root: Path, examples: Sequence[Example]) -> list[str]:
@@ -177,7 +170,7 @@ def _folders_or_yale(root: Path, relative: dict[Path, list[str]]) -> list[Exampl
             f"{shown}: {len(at_top)} of {len(relative)} images lie in no identity's folder ({some(at_top)}). "
             f"Put each person's images into a folder of their own, or list them in a .csv with the columns path,label."
         )
-    if all(parts[0].lower() in _SPLITS and len(parts) > 2 for parts in relative.values()):
+    if all(part_called(parts[0]) != NO_PART and len(parts) > 2 for parts in relative.values()):
         relative = {image: parts[1:] for image, parts in relative.items()}
 
     direct = {parts[0] for parts in relative.values() if len(parts) == 2}

@@ -4,6 +4,7 @@
 
     cache_dir/<key>/images.u8      the images' raw bytes, n * height * width * channels, C order
                     labels.npy     int32 (n,), 0..identities-1
+                    parts.i1       int8 (n,), the part of each image (`facesim.data.parts`); only of a split of its own
                     origins.json   where each image was found in the source
                     dataset.json   what it is: name, shape, names, groups, unreadable and unused files, checksum
                     checks.json    sizes and checksums of the other files (see `facesim.data.cache`)
@@ -21,120 +22,42 @@ import hashlib
 import io
 import json
 import math
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from facesim.data.cache import check, made_once, room_for
+from facesim.data.cache import made_once, room_for
+from facesim.data.content import Content, tested_with
 from facesim.data.decode import BadFile, Wanted
+from facesim.data.duplicates import told_across
 from facesim.data.layouts import natural_key, some
+from facesim.data.parts import TRAIN, kept_split, split_told
+from facesim.data.prepared import FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
 from facesim.data.rendering import Progress, RenderSpec
-from facesim.data.sources import Content, find_source
-from facesim.data.stored import FILES, TURNS, StoredImages, store, write_index
+from facesim.data.sources import DATASETS, find_source
+from facesim.data.stored import StoredImages, store, write_index
+from facesim.data.walk import snapshot
 from facesim.util.errors import InputError
-from facesim.util.files import read_text
+from facesim.util.files import read_text, write_text
 from facesim.util.unused import Tally, Unused
 from facesim.util.unused import in_words as unused_in_words
 
-FORMAT_VERSION = 4
-"""Raised whenever the folder's format, or the way images are decoded, changes."""
-
-_MOST_LABEL_BYTES = 1 << 34  # of four thousand million images
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedData:
-    """A prepared folder, loaded.
-
-    name: what the user called it. image_shape: (height, width, channels). labels: int32 (n,). names and groups: one an
-    identity, in label order; a group is None where the source tells none. sha256: of the images' and labels' bytes.
-    decoded: whether the images are kept as pixels. unused: what of the source is not used, by reason, the most frequent
-    first; unreadable files are counted there too. notes: what a user should know of how the source was read.
-    """
-
-    directory: Path
-    name: str
-    image_shape: tuple[int, int, int]
-    labels: np.ndarray
-    names: tuple[str, ...]
-    groups: tuple[str | None, ...]
-    bad_files: tuple[BadFile, ...]
-    sha256: str
-    decoded: bool = True
-    unused: tuple[Unused, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def images(self) -> np.ndarray | StoredImages:
-        """uint8 (n, height, width, channels), read-only, mapped from the file: nothing is loaded until it is used.
-        Where there are no decoded images, what is asked for is decoded each time.
-        """
-        if not self.decoded:
-            return StoredImages(self.directory, self.image_shape)
-        return np.memmap(self.directory / "images.u8", np.uint8, "r", shape=(len(self.labels), *self.image_shape))
-
-    @property
-    def origins(self) -> list[str]:
-        """Where each image was found in the source: a path below its folder, or a place in a file of many."""
-        return json.loads(read_text(self.directory / "origins.json"))
-
-    @classmethod
-    def load(cls, directory: Path) -> PreparedData:
-        """Open a folder that `prepare` wrote. Raises InputError if it is missing, damaged or of another version."""
-        directory = Path(directory)
-        try:
-            if (directory / "labels.npy").stat().st_size > _MOST_LABEL_BYTES:
-                raise ValueError("labels.npy is too large for labels")
-            facts = json.loads(read_text(directory / "dataset.json"))
-            if facts["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
-            data = cls(
-                directory=directory,
-                name=facts["name"],
-                image_shape=tuple(facts["image_shape"]),
-                labels=np.load(directory / "labels.npy", allow_pickle=False),
-                names=tuple(facts["names"]),
-                groups=tuple(facts["groups"]),
-                bad_files=tuple(BadFile(**bad_file) for bad_file in facts["bad_files"]),
-                sha256=facts["sha256"],
-                decoded=facts["decoded"],
-                unused=tuple(Unused(**{**one, "examples": tuple(one["examples"])}) for one in facts["unused"]),
-                notes=tuple(facts["notes"]),
-            )
-            if data.decoded:
-                file, due = "images.u8", facts["count"] * int(np.prod(data.image_shape))
-            else:
-                file, due = TURNS, facts["count"] * 4
-                if (directory / FILES).read_bytes().count(b"\0") != facts["count"]:
-                    raise ValueError(f"{FILES} does not name {facts['count']} files")
-            seen = (directory / file).stat().st_size
-            if seen != due:
-                raise ValueError(f"{file} has {seen} bytes instead of {due}")
-            if data.labels.shape != (facts["count"],) or data.labels.dtype != np.int32:
-                seen = f"{data.labels.dtype} {data.labels.shape}"
-                raise ValueError(f"labels.npy is {seen} instead of int32 ({facts['count']},)")
-            if len(data.names) != len(data.groups) or set(np.unique(data.labels)) != set(range(len(data.names))):
-                raise ValueError(f"labels, {len(data.names)} names and {len(data.groups)} groups do not match")
-        except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
-            problem = f"{type(error).__name__}: {error}" if isinstance(error, (KeyError, TypeError)) else error
-            raise InputError(
-                f"{directory} is no usable prepared data set: {problem}. Delete the folder and prepare it again."
-            ) from error
-        return data
-
-    def verify(self) -> None:
-        """Raise InputError unless every byte is as it was written; reads the whole data set."""
-        check(self.directory, whole=True)
+#: What `_key` returns.
+_KEY = re.compile("[0-9a-f]{24}")
 
 
 def prepare(
     source: str,
     *,
+    test: str | None = None,
+    split: Literal["own", "random"] = "own",
     image_size: int = 64,
     channels: int = 3,
     max_bad_files: float = 0.05,
@@ -153,6 +76,8 @@ def prepare(
         `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
         `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
         number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
+    test: another such source, whose images are tested on; all of `source` is then trained on.
+    split: "own" keeps a split that the source makes (`facesim.data.parts`), "random" does not.
     image_size: height and width in pixels of the square images, 8..1024; the aspect ratio is kept, on black.
     channels: 1 grey or 3 colour.
     max_bad_files: the share of all files, 0..1, that may be unreadable; these are skipped and listed in `bad_files`.
@@ -174,12 +99,50 @@ def prepare(
 
     told = progress or (lambda *_: None)
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
-    kind, found = find_source(source, wanted)
-    return _once(
-        Path(cache_dir),
-        [kind, found.fingerprint, image_size, channels, min_images, max_bad_files, *([] if decoded else ["stored"])],
-        lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded),
-    )
+    options = [split, image_size, channels, min_images, max_bad_files, decoded]
+
+    def look() -> tuple[str, Callable[[Path], None], set[str]]:
+        """What is prepared is called so in the cache and written so; and the kinds of its sources."""
+        kind, found = find_source(source, wanted)
+        kinds, kept = [kind], split
+        if test is not None:
+            kind, tested = find_source(test, wanted)
+            kinds, found, kept = [*kinds, kind], tested_with(found, tested, split), "own"
+        key = _key([kinds, found.fingerprint, options])
+        return key, lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded, kept), set(kinds)
+
+    cache_dir = Path(cache_dir)
+    known = _known(cache_dir, [source, *([test] if test else [])], [options, image_feature, label_feature])
+    if known is not None and (key := _read_key(known)):
+        return _once(cache_dir, key, lambda new: look()[1](new))  # noqa: PLW0108 - looked at only if it is written
+    key, write, kinds = look()
+    data = _once(cache_dir, key, write)
+    if known is not None and kinds == {"folder"}:
+        with suppress(OSError):  # then everything is looked at the next time, too
+            known.parent.mkdir(exist_ok=True)
+            write_text(known, key)
+    return data
+
+
+def _known(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | None:
+    """The file that would say what was prepared of folders as they are now, which is found much faster than their
+    images are; None where a source is no folder.
+    """
+    folders = [Path(source).expanduser() for source in sources if source not in DATASETS]
+    if len(folders) < len(sources) or not all(map(os.path.isdir, folders)):
+        return None
+    try:
+        return cache_dir / "folders" / _key([[snapshot(folder) for folder in folders], options])
+    except OSError:
+        return None
+
+
+def _read_key(known: Path) -> str | None:
+    try:
+        key = read_text(known)
+    except (OSError, ValueError):
+        return None
+    return key if _KEY.fullmatch(key) else None
 
 
 def keep_prepared(
@@ -196,6 +159,7 @@ def keep_prepared(
     unused: Sequence[Unused],
     notes: Sequence[str],
     origins: Sequence[str],
+    parts: np.ndarray | None,
 ) -> PreparedData:
     """Keep images as a prepared data set, or find it ready; `content` is JSON-able and says what determines it.
 
@@ -208,37 +172,52 @@ def keep_prepared(
             for some_images in pixels:
                 file.write(some_images.tobytes())
                 digest.update(some_images.tobytes())
-        _write_facts(directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, digest)
+        _write_facts(
+            directory, name, image_shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest
+        )
 
-    return _once(cache_dir, content, write)
+    return _once(cache_dir, _key(content), write)
 
 
-def _once(cache_dir: Path, content: Any, write: Callable[[Path], None]) -> PreparedData:
-    """The prepared data set that `content` determines: found in `cache_dir`, or written there by `write`."""
-    key = _hash([FORMAT_VERSION, *content])[:24]
+def _once(cache_dir: Path, key: str, write: Callable[[Path], None]) -> PreparedData:
+    """The prepared data set that is called `key`: found in `cache_dir`, or written there by `write`."""
     data, damaged = made_once(cache_dir, key, write, PreparedData.load)
     if damaged is None:
         return data
     return replace(data, notes=(*data.notes, f"prepared again, because what was kept was damaged: {damaged}"))
 
 
-def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad_files: float, decoded: bool) -> None:
+def _write(
+    directory: Path,
+    name: str,
+    content: Content,
+    wanted: Wanted,
+    max_bad_files: float,
+    decoded: bool,
+    split: Literal["own", "random"],
+) -> None:
     if not decoded and content.files is None:
         raise InputError(
             f"--cache none decodes image files as they are read, and {name} has none: use --cache disk or "
             f"--cache memory, or a folder or .csv of image files."
         )
+    parts, notes = kept_split(content.parts, split, name)
     counts = np.bincount(content.labels, minlength=len(content.names))
     kept = counts >= (wanted.min_images or 0)
-    _check_identities(content.names, kept, counts, name, content.unused)
-    indices = np.flatnonzero(kept[content.labels])
     tally = Tally(content.unused)
     for label in np.flatnonzero(~kept):
         few = f"of an identity with fewer than {wanted.min_images} images (--min-images)"
         tally.add(few, content.names[label], "image", int(counts[label]))
+    if parts is not None:
+        untrained = kept & ~np.isin(np.arange(len(kept)), content.labels[parts == TRAIN])
+        for label in np.flatnonzero(untrained):
+            tally.add("of an identity without an image to train on", content.names[label], "image", int(counts[label]))
+        kept &= ~untrained
+    _check_identities(content.names, kept, content.labels, parts, name, tally.counted)
+    indices = np.flatnonzero(kept[content.labels])
 
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
-    bad_files, labels, origins, digest = [], [], [], hashlib.sha256()
+    bad_files, used, origins, digest = [], [], [], hashlib.sha256()
     paths, turns = [], []
     room = room_for(directory, len(indices) * math.prod(shape) if decoded else 0)
     with room, (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
@@ -247,7 +226,7 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
                 bad_files.append(picture)
                 tally.add(picture.kind, picture.path)
                 continue
-            labels.append(content.labels[index])
+            used.append(index)
             digest.update(picture.tobytes())
             if decoded:
                 file.write(picture.tobytes())
@@ -263,13 +242,19 @@ def _write(directory: Path, name: str, content: Content, wanted: Wanted, max_bad
             f"{name}: {len(bad_files)} of {len(indices)} files cannot be read as images: {_by_kind(bad_files)}; "
             f"at most {max_bad_files:.0%} may be bad. Repair or remove them, or raise max_bad_files."
         )
-    labels = np.array(labels, np.int64)
-    _check_identities(content.names, kept, np.bincount(labels, minlength=len(content.names)), name, tally.counted)
+    labels = content.labels[used]
+    if parts is not None:
+        parts = parts[used]
+        notes.append(split_told(parts))
+    _check_identities(content.names, kept, labels, parts, name, tally.counted)
+    if parts is not None:
+        images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
+        notes += told_across(images, labels, parts, origins, wanted.progress)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    unused, notes = tally.counted, content.notes
-    _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, digest)
+    unused, notes = tally.counted, [*notes, *content.notes]
+    _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
 
 
 def _write_facts(
@@ -283,10 +268,14 @@ def _write_facts(
     unused: Sequence[Unused],
     notes: Sequence[str],
     origins: Sequence[str],
+    parts: np.ndarray | None,
     digest: Any,
 ) -> None:
     """What lies beside the images; `digest` is the SHA-256 of their bytes so far."""
     digest.update(labels.tobytes())
+    if parts is not None:
+        digest.update(parts.tobytes())
+        (directory / PARTS_FILE).write_bytes(parts.tobytes())
     encoded = io.BytesIO()
     np.save(encoded, labels)
     (directory / "labels.npy").write_bytes(encoded.getvalue())  # np.save itself does not say that a disk is full
@@ -302,6 +291,7 @@ def _write_facts(
         "unused": [asdict(one) for one in unused],
         "notes": list(notes),
         "sha256": digest.hexdigest(),
+        "own_split": parts is not None,
         "decoded": (directory / "images.u8").exists(),
     }
     (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -318,12 +308,18 @@ def _by_kind(bad_files: Sequence[BadFile]) -> str:
 
 
 def _check_identities(
-    names: Sequence[str], kept: np.ndarray, counts: np.ndarray, source: str, unused: Sequence[Unused]
+    names: Sequence[str],
+    kept: np.ndarray,
+    labels: np.ndarray,
+    parts: np.ndarray | None,
+    source: str,
+    unused: Sequence[Unused],
 ) -> None:
-    """names, kept (bool) and counts: one an identity; unused: what of the source is not among the counts.
+    """names, kept (bool): one an identity; labels and parts: of the images there are; unused: what is not among these.
 
     Raises InputError if the identities that are kept cannot be learned and tested. The cause comes first.
     """
+    counts = np.bincount(labels if parts is None else labels[parts == TRAIN], minlength=len(names))
     if unused:
         source = f"{source}: not used: {unused_in_words(unused)}. {source}"
     if kept.sum() < 2:
@@ -332,7 +328,19 @@ def _check_identities(
             f"{source} holds {kept.sum()} identities{left_out} ({some(list(names)) or 'none'}); recognition needs two "
             f"or more. Give one sub-folder of images an identity, or a .csv with the columns path,label."
         )
-    single = sorted((names[i] for i in np.flatnonzero(kept & (counts < 2))), key=natural_key)
+    if parts is not None and not kept[labels[parts != TRAIN]].any():
+        raise InputError(
+            f"{source} has no image to test on of anybody that is trained on: the people of its parts are others. "
+            f"Train on the one part, and recognise the people of the other with facesim evaluate RUN DATA, or pool "
+            f"all with --split random."
+        )
+    least = 2 if parts is None else 1
+    single = sorted((names[i] for i in np.flatnonzero(kept & (counts < least))), key=natural_key)
+    if single and parts is not None:
+        raise InputError(
+            f"{source}: {len(single)} of {kept.sum()} identities have no usable image to train on ({some(single)}). "
+            f"Repair what is not used, or leave these people out."
+        )
     if single:
         remedy = "Repair what is not used, add images" if unused else "Add images"
         raise InputError(
@@ -341,5 +349,6 @@ def _check_identities(
         )
 
 
-def _hash(facts: Any) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _key(content: Any) -> str:
+    """What a prepared data set with this content, JSON-able, is called."""
+    return hashlib.sha256(json.dumps([FORMAT_VERSION, content], sort_keys=True).encode()).hexdigest()[:24]

@@ -1,18 +1,14 @@
 """Where images come from: `DATASETS` are given by name, `FORMATS` are found at a path. Adding one is one function and
 one line; another package adds a data set by an entry point of `facesim.datasets`.
-
-A source says at once what determines its content, and opens it only when that is not prepared yet.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from itertools import groupby, islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,10 +16,13 @@ from urllib.error import URLError
 import numpy as np
 
 from facesim.data import recordio, tfrecord
+from facesim.data.archives import open_zip
 from facesim.data.arrays import read_npz
-from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, shown_path, to_channels
+from facesim.data.content import Content, Source, each_in_parallel, fingerprint, from_arrays, in_parallel
+from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, decode_member, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, look_through, people_like_splits, some, split_of
+from facesim.data.layouts import Example, look_through, people_like_splits, some
+from facesim.data.parts import part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
 from facesim.data.tables import read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
@@ -32,38 +31,7 @@ from facesim.util.files import kind_of_file, why_unread
 from facesim.util.registry import Registry
 from facesim.util.unused import Tally, Unused, printable
 
-#: So many images are decoded at a time.
-_WINDOW = 256
-
 _LFW_MIN_IMAGES = 15  # 96 people; the size per person of the study that facesim reproduces
-
-
-@dataclass(frozen=True)
-class Content:
-    """Images that are available, and of whom. `pictures(indices)` yields those images, or why one cannot be read.
-
-    `origin(index)` says where an image is found in the source: the file's path, or its place. `files` are what they are
-    read from, None where an image has no file of its own. `unused` is what of the source these images leave out, and
-    `notes` what a user should know of how the source was read, a sentence each.
-    """
-
-    labels: np.ndarray
-    names: Sequence[str]
-    groups: Sequence[str | None]
-    pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]
-    origin: Callable[[int], str] = "image {}".format
-    files: Sequence[Path] | None = None
-    unused: Sequence[Unused] = ()
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Source:
-    """A name, what determines the content (as JSON-able data, cheap to have) and how to open it (maybe slow)."""
-
-    name: str
-    fingerprint: Any
-    open: Callable[[], Content]
 
 
 def _rendered(wanted: Wanted) -> Source:
@@ -110,7 +78,7 @@ def _lfw(wanted: Wanted) -> Source:
 
 
 def _npz(path: Path, wanted: Wanted) -> Source:
-    return Source(path.stem, _fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
+    return Source(path.stem, fingerprint(path.parent, [path]), lambda: _read_npz(path, wanted))
 
 
 def _csv(path: Path, wanted: Wanted) -> Source:
@@ -122,6 +90,20 @@ def _folder(path: Path, wanted: Wanted) -> Source:
     root, found = Path(os.path.realpath(path)), look_through(path)
     notes = (*found.notes, *people_like_splits(found.examples))
     return _files(printable(root.name), root, found.examples, wanted, found.unused, notes)
+
+
+def _zip(path: Path, wanted: Wanted) -> Source:
+    def open_content() -> Content:
+        archive = open_zip(path)
+
+        def picture_of(image: Path) -> np.ndarray | BadFile:
+            return decode_member(lambda: archive.read(image), shown_path(image, path), wanted)
+
+        found = archive.found
+        notes = (*found.notes, *people_like_splits(found.examples))
+        return _of_examples(found.examples, path, picture_of, wanted, found.unused, notes)
+
+    return Source(printable(path.stem), fingerprint(path.parent, [path]), open_content)
 
 
 def _recordio(path: Path, wanted: Wanted) -> Source:
@@ -144,12 +126,12 @@ def _recordio(path: Path, wanted: Wanted) -> Source:
             labels.astype(np.int32),
             names,
             [None] * len(names),
-            _in_parallel(picture_of, wanted),
+            in_parallel(picture_of, wanted),
             origin,
             notes=index.notes,
         )
 
-    return Source(path.resolve().parent.name, _fingerprint(path.parent, beside), open_content)
+    return Source(path.resolve().parent.name, fingerprint(path.parent, beside), open_content)
 
 
 def _tfrecord(path: Path, wanted: Wanted) -> Source:
@@ -160,7 +142,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
         return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
 
     def open_content() -> Content:
-        places, found, others, tally, counts = [], [], {}, Tally(), Counter()
+        places, found, others, parts, tally = [], [], {}, [], Tally()
         done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
         for file in files:
             before = len(found)
@@ -172,7 +154,7 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
                 done += len(content)
                 if len(found) % 1000 == 0:
                     wanted.progress("reading labels, kB", min(done // 1000, due), due)
-            counts[split_of(file.name)] += len(found) - before
+            parts += [part_of_file(file.name)] * (len(found) - before)
             if len(found) == before:
                 tally.add("a file without a record", file.name)
         if not found:
@@ -195,26 +177,21 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
                 image = example(*places[number], content).image
                 return decode_bytes(image, origin(number), wanted)
 
-            return _each_in_parallel(decoded, contents(), len(indices), wanted)
+            return each_in_parallel(decoded, contents(), len(indices), wanted)
 
         labels = np.array(people.labels, np.int32)
-        notes = [*_notes_on_splits(counts), *_notes_on_labels(list(others)), *people.notes]
         return Content(
-            labels, people.names, [None] * len(people.names), pictures, origin, unused=tally.counted, notes=notes
+            labels,
+            people.names,
+            [None] * len(people.names),
+            pictures,
+            origin,
+            parts=parts,
+            unused=tally.counted,
+            notes=[*_notes_on_labels(list(others)), *people.notes],
         )
 
-    return Source(path.resolve().stem, [_fingerprint(files[0].parent, files), features], open_content)
-
-
-def _notes_on_splits(counts: Counter[str | None]) -> list[str]:
-    """A note if files are parts of a split, of so many images each, which is not kept."""
-    parts = [f"{name} ({count:,} images)" for name, count in counts.items() if name]
-    if len(parts) < 2:
-        return []
-    return [
-        f"the images of {' and '.join(parts)} are pooled: facesim makes its own split of all of them (--held-out), and "
-        f"the one that these files make is not kept."
-    ]
+    return Source(path.resolve().stem, [fingerprint(files[0].parent, files), features], open_content)
 
 
 def _notes_on_labels(others: Sequence[str]) -> list[str]:
@@ -233,6 +210,7 @@ FORMATS: dict[str, Callable[[Path, Wanted], Source]] = {
     "npz": _npz,
     "csv": _csv,
     "folder": _folder,
+    "zip": _zip,
     "recordio": _recordio,
     "tfrecord": _tfrecord,
 }
@@ -296,14 +274,14 @@ def resolve(source: str) -> tuple[str, Path | None]:
     return _kind_of_file(tables[0]), tables[0]
 
 
-_FILES = ".npz, .csv, .rec or .tfrecord"
+_FILES = ".npz, .csv, .zip, .rec or .tfrecord"
 
 
 def _kind_of_file(path: Path) -> str | None:
     """The kind of source that a file is, by its name."""
     if tfrecord.is_record_file(path):
         return "tfrecord"
-    return {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".rec": "recordio"}.get(path.suffix.lower())
+    return {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".rec": "recordio", ".zip": "zip"}.get(path.suffix.lower())
 
 
 def _files(
@@ -315,80 +293,42 @@ def _files(
     notes: Sequence[str] = (),
 ) -> Source:
     def open_content() -> Content:
-        names = tuple(dict.fromkeys(example.identity for example in examples))
-        label_of = {identity: label for label, identity in enumerate(names)}
-        group_of = {example.identity: example.group for example in examples}
-        labels = np.array([label_of[example.identity] for example in examples], np.int32)
+        content = _of_examples(examples, root, lambda image: decode(image, root, wanted), wanted, unused, notes)
+        return replace(content, files=[real_path(example.path) for example in examples])
 
-        def picture_of(index: int) -> np.ndarray | BadFile:
-            return decode(examples[index].path, root, wanted)
-
-        def origin(index: int) -> str:
-            return shown_path(examples[index].path, root)
-
-        return Content(
-            labels,
-            names,
-            [group_of[identity] for identity in names],
-            _in_parallel(picture_of, wanted),
-            origin,
-            [real_path(example.path) for example in examples],
-            unused,
-            notes,
-        )
-
-    listed = [[example.identity, example.group] for example in examples]
+    listed = [[example.identity, example.group, example.part] for example in examples]
     left_out = [[asdict(one) for one in unused], list(notes)]
-    return Source(name, [_fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
+    return Source(name, [fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
 
-def _in_parallel(
-    picture_of: Callable[[int], np.ndarray | BadFile], wanted: Wanted
-) -> Callable[[np.ndarray], Iterator[np.ndarray | BadFile]]:
-    """Decode on every core: `Content.pictures` of a source that has its images one by one."""
-
-    return lambda indices: _each_in_parallel(picture_of, indices, len(indices), wanted)
-
-
-def _each_in_parallel(
-    picture_of: Callable[[Any], np.ndarray | BadFile], sources: Iterable[Any], count: int, wanted: Wanted
-) -> Iterator[np.ndarray | BadFile]:
-    """The picture of each of `sources`, of which there are `count`, in their order, decoded on every core."""
-    sources, done = iter(sources), 0
-    with ThreadPoolExecutor() as pool:
-        # A window at a time: millions of files must not become millions of pending results.
-        while window := list(islice(sources, _WINDOW)):
-            for picture in pool.map(picture_of, window):
-                done += 1
-                wanted.progress("decoding", done, count)
-                yield picture
+def _of_examples(
+    examples: Sequence[Example],
+    root: Path,
+    picture_of: Callable[[Path], np.ndarray | BadFile],
+    wanted: Wanted,
+    unused: Sequence[Unused],
+    notes: Sequence[str],
+) -> Content:
+    """The content that examples below `root` are, of which `picture_of` decodes one."""
+    names = tuple(dict.fromkeys(example.identity for example in examples))
+    label_of = {identity: label for label, identity in enumerate(names)}
+    group_of = {example.identity: example.group for example in examples}
+    return Content(
+        np.array([label_of[example.identity] for example in examples], np.int32),
+        names,
+        [group_of[identity] for identity in names],
+        in_parallel(lambda index: picture_of(examples[index].path), wanted),
+        lambda index: shown_path(examples[index].path, root),
+        parts=[example.part for example in examples],
+        unused=unused,
+        notes=notes,
+    )
 
 
 def _read_npz(path: Path, wanted: Wanted) -> Content:
     npz = read_npz(path)
-    return from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
-
-
-def from_arrays(
-    image: Callable[[int], np.ndarray],
-    labels: np.ndarray,
-    names: Sequence[str],
-    wanted: Wanted,
-    notes: Sequence[str] = (),
-    unused: Sequence[Unused] = (),
-) -> Content:
-    """`image` gives an image by its number: uint8 (h, w), or (h, w, channels) with 1, 3 or 4 of them."""
-    from PIL import Image
-
-    def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
-        for done, index in enumerate(indices, 1):
-            picture = image(int(index))
-            shown = Image.fromarray(picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
-            wanted.progress("decoding", done, len(indices))
-            yield fit(shown, wanted)
-
-    labels = np.asarray(labels, np.int32).reshape(-1)
-    return Content(labels, names, [None] * len(names), pictures, unused=unused, notes=notes)
+    content = from_arrays(npz.image, npz.labels, npz.names, wanted, npz.notes, npz.unused)
+    return replace(content, parts=npz.parts)
 
 
 def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any:
@@ -434,16 +374,3 @@ def _sklearn_home() -> str:
 
 def _as_uint8(images: np.ndarray) -> np.ndarray:
     return (images * 255 + 0.5).astype(np.uint8)
-
-
-def _fingerprint(root: Path, paths: Sequence[Path]) -> list:
-    """Where the files are and their sizes and times of change: what must differ when the images differ."""
-
-    def facts(path: Path) -> list:
-        try:
-            stat = path.stat()
-        except (OSError, ValueError):  # listed in a CSV but no such file, which decoding reports
-            return [os.path.relpath(path, root), None, None]
-        return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]
-
-    return [os.path.realpath(root), [facts(path) for path in paths]]

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 
+from facesim.data.parts import TEST, TRAIN, VAL
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 
 
-def split_of(labels: np.ndarray, spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The indices (trained on, tested), each int64 and ascending, that a job's options choose.
+def split_of(labels: np.ndarray, spec: DataSpec, parts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The images that are trained on and those that are tested, as `spec` says: indices as `stratified_split` has them.
 
-    labels: (n,) integers >= 0, the identity of each image; every identity has two images or more.
+    parts: int (n,), the part of each image of the data's own split (`facesim.data.parts`), if that is kept.
 
-    With `validation` the images tested are a part of those that would be trained on, split as `stratified_split` does
-    for the people who have two or more of these; the held-out images are in neither.
+    With `validation` the images that are held out are in neither: what would be trained on is split in their place.
 
-    Raises:
-        InputError: nobody has two images to train on, so that there is nothing to validate with.
+    Raises InputError for values that `stratified_split` does not allow, for a part that the data does not have, and
+    where nobody has two images to train on.
     """
     labels = np.asarray(labels)
-    train, held_out = stratified_split(labels, spec.held_out, spec.seed)
+    if parts is None:
+        train, held_out = stratified_split(labels, spec.held_out, spec.seed)
+    else:
+        train, held_out = np.flatnonzero(parts == TRAIN), np.flatnonzero(parts == TEST)
+    if spec.test_part == "val" or (parts is not None and not len(held_out)):
+        held_out = np.flatnonzero(parts == VAL) if parts is not None else held_out[:0]
+        if not len(held_out):
+            raise InputError(
+                "--test-part val: the data has no split of its own with a part val that is kept: leave it out",
+                field="test_part",
+                value="val",
+                allowed=["test"],
+            )
     if not spec.validation:
         return train, held_out
     several = train[np.bincount(labels[train])[labels[train]] > 1]
     if not len(several):
         raise InputError(
-            f"--validation {spec.validation:g} needs people with two images to train on, and --held-out "
-            f"{spec.held_out:g} leaves everybody one: hold out fewer, or add images",
+            f"--validation {spec.validation:g} needs people with two images to train on, and everybody has one: hold "
+            f"out fewer, or add images",
             field="validation",
             value=spec.validation,
         )

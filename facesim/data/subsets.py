@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from facesim.data.prepare import PreparedData, keep_prepared
+from facesim.data.parts import TRAIN
+from facesim.data.prepare import keep_prepared
+from facesim.data.prepared import PreparedData
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 
@@ -19,8 +21,11 @@ _STREAM = 0x5B5E7
 _CHUNK = 4096
 
 
-def choose(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
+def choose(labels: np.ndarray, subset: Subset, seed: int, parts: np.ndarray | None = None) -> np.ndarray:
     """The images of `subset`, ascending indices, int64, of labels, integers (n,).
+
+    Where the data has a split of its own, `parts` (`facesim.data.parts`), a subset counts and chooses the images to
+    train on, and keeps all others of its identities: all sizes are tested on the same images of a person.
 
     With the same seed a larger subset contains every smaller one: identities have one random order, and so has each
     identity's images, by the seed, and a subset takes the first of each. An identity with fewer images gives them all.
@@ -28,7 +33,8 @@ def choose(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
     Raises:
         InputError: the data set has not so many identities, or no identity so many images.
     """
-    identities, counts = np.unique(labels, return_counts=True)
+    counted = np.full(len(labels), True) if parts is None else parts == TRAIN
+    identities, counts = np.unique(labels[counted], return_counts=True)
     most = {"identities": len(identities), "images": int(counts.max())}
     for name, wanted in subset._asdict().items():
         if wanted is not None and wanted > most[name]:
@@ -36,10 +42,11 @@ def choose(labels: np.ndarray, subset: Subset, seed: int) -> np.ndarray:
             raise InputError(f"--subset {name}={wanted} is more than there is: the data has {has}")
     chosen = np.random.default_rng([seed, _STREAM]).permutation(identities)[: subset.identities]
     images = [
-        np.random.default_rng([seed, _STREAM, int(one)]).permutation(np.flatnonzero(labels == one))[: subset.images]
+        np.random.default_rng([seed, _STREAM, int(one)]).permutation(np.flatnonzero(counted & (labels == one)))
         for one in chosen
     ]
-    return np.sort(np.concatenate(images)).astype(np.int64)
+    others = np.flatnonzero(~counted & np.isin(labels, chosen))
+    return np.sort(np.concatenate([*(own[: subset.images] for own in images), others])).astype(np.int64)
 
 
 def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
@@ -50,7 +57,10 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
     """
     if subset == (None, None):
         return data
-    indices = choose(data.labels, subset, seed)
+    indices = choose(data.labels, subset, seed, data.parts)
+    parts = None if data.parts is None else data.parts[indices]
+    if parts is not None and np.all(parts == TRAIN):
+        raise InputError(f"--subset {subset} has no image to test on: its identities have none; take more of them")
     kept, labels = np.unique(data.labels[indices], return_inverse=True)
 
     origins = data.origins
@@ -73,4 +83,5 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
         unused=data.unused,
         notes=data.notes,
         origins=[origins[index] for index in indices],
+        parts=parts,
     )

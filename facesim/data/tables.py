@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from facesim.data.labels import check_numbers, notes_on_names
 from facesim.data.layouts import Example, in_order, some
+from facesim.data.parts import NO_PART, PARTS, part_called
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
 from facesim.util.unused import printable
@@ -27,7 +28,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = (",", ";", "\t", "|")
-_SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "set", "fold", "usage", "phase"})
+_SPLIT_COLUMNS = ("split", "subset", "partition", "set", "fold", "usage", "phase")
 _NO_WIDTH = "\ufeff\u200b\u2060"
 _REMEDY = "Save it as CSV UTF-8, with the first line"
 
@@ -49,8 +50,9 @@ def read_table(path: Path) -> Table:
     """The examples that a CSV file lists: a header with `path` and `label`, optionally `group`.
 
     Cells are separated by commas, semicolons, tabs or bars, as the header is. The text is UTF-8, or UTF-16 or UTF-32 as
-    its beginning tells. The header's columns are in any order and case; other columns, and a split, are not used, which
-    a note tells. Labels are texts, whatever they look like; those that differ only in their form of Unicode are one.
+    its beginning tells. The header's columns are in any order and case; a column `split` (also subset, usage and
+    others) whose cells name parts of a split gives each example its part; other columns are not used, as a note tells.
+    Labels are texts, whatever they look like; those that differ only in their form of Unicode are one.
     Where all are numbers, none may be negative, as in every other kind of file: it means that nobody is known.
 
     Relative paths start at the CSV's own folder and must stay inside it; absolute paths are taken as they are. Windows'
@@ -73,7 +75,7 @@ def read_table(path: Path) -> Table:
     examples, group_of, labels, backslashes = [], {}, set(), 0
     line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
-    split_column = next((column for column in columns if column in _SPLIT_COLUMNS), None)
+    split_column = next((column for column in _SPLIT_COLUMNS if column in columns), "")
     for line, row in rows:
         listed, label = row.get("path", ""), row.get("label", "")
         group = unicodedata.normalize("NFC", row.get("group", "")) or None
@@ -101,8 +103,8 @@ def read_table(path: Path) -> Table:
             )
         line_of[file] = line
         labels.add(label)
-        splits[row.get(split_column or "", "")] += 1
-        examples.append(Example(image, identity, group))
+        splits[row.get(split_column, "")] += 1
+        examples.append(Example(image, identity, group, part_called(row.get(split_column, ""))))
     check_numbers(labels, str(path))
     notes = [*_notes_on_columns(columns, split_column, splits), *notes_on_names(sorted(labels))]
     if backslashes:
@@ -213,12 +215,12 @@ def _place(listed: str, folder: Path, where: str) -> str:
     return listed
 
 
-def _notes_on_columns(columns: Sequence[str], split_column: str | None, splits: Counter[str]) -> Iterator[str]:
-    if split_column:
+def _notes_on_columns(columns: Sequence[str], split_column: str, splits: Counter[str]) -> Iterator[str]:
+    if split_column and all(part_called(name) == NO_PART for name in splits):
         counts = ", ".join(f"{printable(name) or '(empty)'} {count:,}" for name, count in splits.most_common(5))
         yield (
-            f"the column {split_column} ({counts}) is not used: all are pooled, and facesim makes its own split "
-            f"(--held-out)."
+            f"the column {split_column} ({counts}) is not used, for it does not say {', '.join(PARTS)}: all are "
+            f"pooled, and facesim makes its own split (--held-out)."
         )
     others = [column or "(without a name)" for column in columns if column not in {"path", "label", "group"}]
     others = [printable(column) for column in others if column != split_column]

@@ -200,6 +200,6 @@ def _from_catalogue(kind: Instance) -> HostType:
         price_verified=kind.price_verified,
         price_source=kind.price_source,
         price_date=kind.price_date,
-        spot_usd_per_hour=None,
-        spot_assumed=True,
+        spot_usd_per_hour=None if kind.spot_discount is None else kind.price_usd_per_hour * (1 - kind.spot_discount),
+        spot_assumed=kind.spot_discount is None,
     )

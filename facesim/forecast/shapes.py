@@ -50,6 +50,16 @@ class ClusterShape(BaseModel):
         return self.kind.layout is Layout.PARAMETER_SERVER
 
     @property
+    def summed(self) -> bool:
+        """Whether its workers add up gradients, or average parameters, without a server."""
+        return self.kind.layout is Layout.PEERS and self.kind.joint
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether its replicas share one process."""
+        return self.kind.layout is Layout.SINGLE_PROCESS and self.kind.replicated
+
+    @property
     def replicas(self) -> int:
         return self.workers if self.kind.replicated else 1
 

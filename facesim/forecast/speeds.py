@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -60,7 +60,7 @@ class Table:
         chief_s = profile.cpu_s_per_update.get("chief", 0.0) / profile.machine.cores
         self.dispatch_s = max(profile.dispatch_s, chief_s) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
-        self.asynchronous = np.array([shape.strategy == "ps-async" for shape in shapes])
+        self.asynchronous = np.array([shape.kind.asynchronous for shape in shapes])
 
     @staticmethod
     def served_of(profile: Profile, batch: Array) -> Array:
@@ -85,8 +85,9 @@ class Table:
     def flow(self) -> Array:
         return np.array([kind.flow_bytes_per_s for kind in self.worker_host])
 
-    def where(self, *strategies: str) -> NDArray[np.intp]:
-        return np.array([place for place, each in enumerate(self.shapes) if each.strategy in strategies], dtype=int)
+    def where(self, wanted: Callable[[ClusterShape], bool]) -> NDArray[np.intp]:
+        """The places of the shapes that are `wanted`."""
+        return np.array([place for place, each in enumerate(self.shapes) if wanted(each)], dtype=int)
 
 
 class Speeds:
@@ -180,7 +181,7 @@ class Speeds:
 
     def _summed(self, table: Table, base: bool) -> None:
         """Strategies without servers whose workers add up gradients, or average parameters."""
-        profile, rows = table.profile, table.where("allreduce", "local-sgd")
+        profile, rows = table.profile, table.where(lambda shape: shape.summed)
         if not len(rows):
             return
         workers, compute_s = table.workers[rows], table.compute_s[rows]
@@ -189,7 +190,7 @@ class Speeds:
         # Every byte is copied and added by a core, and sent; the slower of the two sets the pace.
         rate = np.minimum(link, core / max(profile.ring.byte_s, 1e-15))
         exchange_s = laws.ring_s(profile.param_bytes, workers, rate, profile.ring.alpha_s / core)
-        averaged = np.isin(rows, table.where("local-sgd"))
+        averaged = np.array([table.shapes[row].kind.averaging for row in rows])
         local = np.where(averaged, [table.shapes[row].local_steps for row in rows], 1)
         summed_s = laws.allreduce_step_s(compute_s, profile.cv, workers, exchange_s, profile.ring.overlap)
         local_s = laws.local_sgd_step_s(compute_s, profile.cv, workers, exchange_s, local)
@@ -202,7 +203,7 @@ class Speeds:
 
     def _mirrored(self, table: Table) -> None:
         """Replicas that share one host, whose cores they divide."""
-        rows = table.where("mirrored")
+        rows = table.where(lambda shape: shape.mirrored)
         if len(rows):
             copies = table.profile.ring.byte_s * table.profile.param_bytes / table.ratio[rows]
             together_s = table.workers[rows] * table.compute_s[rows]

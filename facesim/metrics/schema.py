@@ -59,6 +59,8 @@ METRICS: dict[str, Metric] = {
     "disk_percent": Metric("%", GAUGE, "disk space in use, 0-100 % of the host's"),
     "gpu_percent": Metric("%", GAUGE, "time in which GPUs computed, 0-100 %, mean of the host's"),
     "gpu_memory_percent": Metric("%", GAUGE, "GPU memory in use, 0-100 %, mean of the host's"),
+    "gpu_memory_bytes": Metric("B", GAUGE, "GPU memory in use: of a GPU, or by a task on all of them"),
+    "gpu_power_w": Metric("W", GAUGE, "electric power that a GPU draws"),
     "disk_read_bytes": Metric("B", COUNTER, "bytes read from disk"),
     "disk_written_bytes": Metric("B", COUNTER, "bytes written to disk"),
     "net_sent_bytes": Metric(

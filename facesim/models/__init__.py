@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.spec.frameworks import TENSORFLOW
+from facesim.spec.own_model import OwnModel
 from facesim.util.registry import Registry, loaded
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def build(
     margin_scale: float = 30.0,
     augment: bool = False,
 ) -> keras.Model:
-    """Build network `name` for uint8 images of `image_shape` (height, width, channels) and `identities` classes.
+    """Build network `name`, or a user's own (`facesim.models.own`), for uint8 images of `image_shape` (height, width,
+    channels) and `identities` classes.
 
     The model takes pixels as they are stored, 0..255, scales them itself, and returns logits, float32 (batch,
     identities): with a cosine head, `margin_scale` times the cosine. With `augment` it alters images at random while it
@@ -134,21 +136,25 @@ def build(
     from facesim.models.framework import load_keras
 
     keras = load_keras()
-    from facesim.models import heads
+    from facesim.models import heads, own
     from facesim.models.augmentation import Augmentation
     from facesim.models.draws import drawn_alike
 
     with nullcontext() if keras.config.backend() == TENSORFLOW else drawn_alike():
         images = keras.Input(image_shape, dtype="uint8")
         pixels = Augmentation(dtype="float32")(images) if augment else images
-        features = loaded(MODELS[name].features)(pixels)
+        if users := OwnModel.find(name):
+            features = own.features(users, pixels, identities)
+        else:
+            features = loaded(MODELS[name].features)(pixels)
         logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
         return keras.Model(images, logits, name=network_name(name))
 
 
 def network_name(name: str) -> str:
     """What Keras calls network `name`."""
-    return name.replace("-", "_")
+    own = OwnModel.find(name)
+    return own.short if own else name.replace("-", "_")
 
 
 def take_backbone(model: keras.Model, file: Path) -> None:
@@ -177,26 +183,29 @@ def take_backbone(model: keras.Model, file: Path) -> None:
         seed.assign(value)
 
 
-def load(path: Path) -> keras.Model:
-    """The model that a run saved, with facesim's own layers known to Keras.
+def load(path: Path, name: str = "") -> keras.Model:
+    """The model that a run saved, with facesim's own layers known to Keras, and those of the network `name`, if that is
+    a user's own.
 
     Raises:
-        InputError: there is no file, or it is not a Keras model.
+        InputError: there is no file, it is not a Keras model, or the code of the user's network is not here.
     """
     from facesim.models.framework import load_keras
     from facesim.util.errors import InputError
     from facesim.util.files import check_fits_memory, open_regular
 
     keras = load_keras()
-    from facesim.models import augmentation, heads  # noqa: F401  importing them makes their layers known to Keras
+    from facesim.models import augmentation, heads, own  # noqa: F401  importing makes their layers known to Keras
 
+    users = OwnModel.find(name)
+    known = own.layers_of(users) if users else {}
     try:
         if not path.exists():
             raise InputError(f"there is no model {path}; name a run that has completed")
         open_regular(path).close()
         with zipfile.ZipFile(path) as archive:
             check_fits_memory(archive, path)
-        return keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, custom_objects=known, compile=False)
     except InputError:
         raise
     except Exception as error:  # a damaged archive fails in zipfile, zlib, json or Keras, each with errors of its own

@@ -6,6 +6,7 @@ accuracy    what accuracy a shape reaches, where runs tell it
 answer      a plan in words, and as JSON
 explain     the arithmetic of one shape, step by step
 plots, page the plan as one HTML file
+described   the jobs that run directories, TOML files and options describe
 jobs        from a job to its forecast, and to a run directory whose numbers are all forecast
 beside      the forecast beside what is about to be run
 profiles    which profile a forecast is made from

@@ -17,16 +17,15 @@ from facesim.planning.search import Accuracy
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import curve_of, forecast_accuracy
 from facesim.runs.directory import Run
-from facesim.runs.forecasts import FORECAST
 from facesim.runs.records import Audit, JobFields, Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job
 from facesim.spec.shape import Shape
-from facesim.spec.strategies import STRATEGIES
+from facesim.spec.strategies import STRATEGIES, known_strategy
 from facesim.util.errors import InputError
 
-#: Their updates are those of a single process, to rounding (batch statistics and dropout apart).
-AS_SINGLE = ("single", "mirrored", "ps-sync", "allreduce")
+#: What all learn like whose updates are those of a single process.
+_ONE_PROCESS = ("one process",)
 
 #: Fields of an experiment that may be others, and the accuracy is still that of the experiment.
 _WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"}
@@ -79,7 +78,7 @@ def replay_shape(
             backend="local",
             seed=seed,
             state=RunState.COMPLETED,
-            measurement=FORECAST,
+            measurement=Measurement.FORECAST,
             held_out_accuracy=curve.held_out_accuracy[-1],
             sync_audit=Audit(verdict="unknown", evidence=("replayed in one process: there were no replicas",)),
             **found,
@@ -90,10 +89,13 @@ def replay_shape(
 
 
 def learns_like(strategy: str, shape: Mapping[str, object]) -> tuple[object, ...]:
-    """The same for shapes that learn alike."""
-    if strategy in AS_SINGLE and not (strategy == "ps-sync" and shape.get("backup_workers")):
-        return ("single",)
-    return strategy, shape.get("workers"), shape.get("local_steps") if strategy == "local-sgd" else None
+    """The same for shapes that learn alike: where each update is made of all of a batch's gradients, none stale, it is
+    that of a single process, to rounding (batch statistics and dropout apart).
+    """
+    kind = known_strategy(strategy)
+    if kind and (not kind.replicated or (kind.joint and not kind.averaging)) and not shape.get("backup_workers"):
+        return _ONE_PROCESS
+    return strategy, shape.get("workers"), shape.get("local_steps") if kind and kind.averaging else None
 
 
 def _experiment(fields: dict[str, object]) -> dict[str, object]:
@@ -114,9 +116,9 @@ def _pooled(key: tuple[object, ...], results: Sequence[Result]) -> Accuracy:
         spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
         half = max(half / math.sqrt(len(values)), Z80 * spread)
         centre = mean
-    what = "one process, which strategies without stale gradients learn like" if key == ("single",) else str(key[0])
+    what = "one process, which strategies without stale gradients learn like" if key == _ONE_PROCESS else str(key[0])
     workers = f", {key[1]} workers" if len(key) > 1 else ""
-    replayed = sum(result.measurement == FORECAST for result in results)
+    replayed = sum(result.measurement is Measurement.FORECAST for result in results)
     parts = [(len(values) - replayed, "run"), (replayed, "replay")]
     counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in parts if count)
     origin = f"from {counted} of {what}{workers}"

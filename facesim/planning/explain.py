@@ -77,7 +77,7 @@ def _steps(plan: Plan, row: Row) -> Iterator[Step]:
     yield from _of_computing(profile, shape, plan.batch, worker_batch, here_s, compute_s, ratio, kind)
     if shape.served:
         yield _of_servers(profile, table, shape)
-    elif shape.strategy in ("allreduce", "local-sgd"):
+    elif shape.summed:
         yield _of_the_ring(profile, table, shape)
     yield _of_an_update(profile, shape, compute_s, float(burst.update_s[0]), forecast.update_s)
     updates_an_epoch = -(-profile.examples // plan.batch)
@@ -230,7 +230,7 @@ def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst
     lines.append(f"an update takes {burst_s * 1000:.4g} ms while the network has credit")
     if abs(update_s - burst_s) > 1e-3 * burst_s:
         lines.append(f"{update_s * 1000:.4g} ms over the whole job: later the network falls to its base rate")
-    alone_s = compute_s if shape.strategy in ("single", "ps-async") else None
+    alone_s = compute_s if shape.kind.asynchronous or not shape.kind.replicated else None
     if alone_s and shape.workers > 1:
         lines.append(f"one worker's computing alone would be {alone_s * 1000:.4g} ms: {alone_s / update_s:.3g} times")
     return Step("One update", tuple(lines), source)

@@ -20,9 +20,9 @@ from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.profiling.profile import check_measurable
 from facesim.runs.directory import Run
 from facesim.runs.events import StateEntered, Submitted
-from facesim.runs.forecasts import FORECAST, ForecastRecord
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -233,12 +233,12 @@ def _write_events(run: Run, job: Job, phases: Mapping[str, float], began_unix_s:
     )
     at_unix_s = began_unix_s
     for state, lasts_s in states:
-        run.record(StateEntered(time_unix_s=at_unix_s, state=state, reason=FORECAST))
+        run.record(StateEntered(time_unix_s=at_unix_s, state=state, reason=Measurement.FORECAST))
         at_unix_s += lasts_s
 
 
 def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: ForecastRecord) -> Result:
-    discount = discount_of(job.spot)
+    discount = discount_of(job.spot, job.groups)
     bill = make_bill(run.events(), job.groups)
     first_step_s = record.phases["first_step_s"]
     phases = {
@@ -256,7 +256,7 @@ def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: Fo
         backend=job.backend.name,
         seed=job.experiment.seed,
         state=RunState.COMPLETED,
-        measurement=FORECAST,
+        measurement=Measurement.FORECAST,
         images_per_s=forecast.images_per_s,
         training_s=phases["training_s"],
         examples_seen=profile.examples * job.experiment.epochs,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from facesim.forecast.intervals import Widths, save_residuals, widths_from_runs
 from facesim.planning.saved import instances_file, outside_file, residuals_file, save_outside, save_speeds
 from facesim.runs.directory import Run
-from facesim.runs.forecasts import FORECAST, ForecastRecord
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
+from facesim.spec.strategies import known_strategy
 from facesim.util.errors import InputError
 
 
@@ -19,7 +20,7 @@ class Lesson(NamedTuple):
     """One run against its forecast: forecast / measured - 1 of the seconds of an update, and of the whole."""
 
     run_id: str
-    measurement: str
+    measurement: Measurement
     record: ForecastRecord
     result: Result
     update_s: float
@@ -40,6 +41,29 @@ class Learnt(NamedTuple):
     speeds: dict[str, float]
     outside_s: dict[str, float]
     left_out: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "runs": [
+                {
+                    "run_id": each.run_id,
+                    "measurement": each.measurement,
+                    "shape": each.record.shape,
+                    "offered_load": each.record.offered_load,
+                    "update_s": each.update_s,
+                    "forecast_update_s": each.record.update_s,
+                    "residual": each.residual,
+                    "total_residual": each.total_residual,
+                    "within_interval": each.within,
+                }
+                for each in self.lessons
+            ],
+            "widths": self.widths._asdict(),
+            "speeds": self.speeds,
+            "outside_s": self.outside_s,
+            "left_out": list(self.left_out),
+        }
 
 
 def measured_update_s(result: Result) -> float | None:
@@ -70,7 +94,7 @@ def learn(runs: Sequence[Run]) -> Learnt:
             "had a profile of its experiment when it began (facesim profile)"
         )
     widths = widths_from_runs([each.record.offered_load for each in lessons], [each.residual for each in lessons])
-    measured = [each.result for each in lessons if each.measurement == "measured"]
+    measured = [each.result for each in lessons if each.measurement is Measurement.MEASURED]
     return Learnt(tuple(lessons), widths, _speeds(lessons), outside_of(measured), tuple(left_out))
 
 
@@ -101,7 +125,7 @@ def _lesson(run: Run) -> Lesson | str:
     why = None
     if result is None or result.state is not RunState.COMPLETED:
         why = "it did not complete"
-    elif result.measurement == FORECAST:
+    elif result.measurement is Measurement.FORECAST:
         why = "it is a forecast itself"
     elif record is None:
         why = "nothing was forecast of it"
@@ -112,7 +136,7 @@ def _lesson(run: Run) -> Lesson | str:
     if why or result is None or record is None or update_s is None:
         return why or ""
     total = None if not result.total_s else record.total_s / result.total_s - 1
-    measurement = result.measurement or "emulated"
+    measurement = result.measurement or Measurement.EMULATED
     return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total)
 
 
@@ -120,7 +144,8 @@ def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
     """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace."""
     found: dict[str, list[float]] = {}
     for each in lessons:
-        if each.measurement == "measured" and each.result.strategy == "single":
+        strategy = known_strategy(each.result.strategy)
+        if each.measurement is Measurement.MEASURED and strategy and not strategy.replicated:
             # The forecast was by that speed: what it was off by, the speed was.
             faster = each.record.update_s / each.update_s
             found.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)

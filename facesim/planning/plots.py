@@ -106,7 +106,7 @@ def speed_up(plan: Plan) -> str | None:
     alone = {
         row.forecast.shape.instance_type: row.forecast.images_per_s
         for row in plan.rows
-        if row.forecast.shape.strategy == "single"
+        if not row.forecast.shape.kind.replicated
     }
     with drawing("plan-speed-up", "speed-up by workers, and what bounds it", (6.4, 4.2)) as (figure, svg):
         axes = figure.subplots()

@@ -68,7 +68,7 @@ class Axes:
             strategy = STRATEGIES[name]
             fields = strategy.model_fields
             served = ClusterShape(strategy=name).served
-            alone = 1 if "single" in self.strategies else 0
+            alone = 1 if any(not STRATEGIES[each].replicated for each in self.strategies) else 0
             workers = tuple(count for count in self.workers if count > alone) if strategy.replicated else (1,)
             backup = self.backup_workers if "backup_workers" in fields else 0
             for count, servers in itertools.product(workers, self.ps if served else (1,)):

@@ -16,7 +16,7 @@ from facesim.billing.market import market
 from facesim.preflight.framework import check_framework
 from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
 from facesim.preflight.leakage import check_unseen
-from facesim.preflight.memory import check_memory, head_memory
+from facesim.preflight.memory import check_memory, head_memory, moments_of
 from facesim.spec.faults import check_network, check_room
 from facesim.spec.job import Job
 from facesim.util.disk import free_bytes, is_full, no_room, probe
@@ -60,9 +60,15 @@ Check = Callable[[Sequence[Planned]], Iterator[str | InputError]]
 
 
 def preflight(
-    jobs: Sequence[Job], directories: Sequence[Path], progress: Callable[[str, int, int], None] = lambda *_: None
+    jobs: Sequence[Job],
+    directories: Sequence[Path],
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    *,
+    to_run: bool = True,
 ) -> Cleared:
     """Prepare what jobs read, render the requests that would run them in `directories`, and check everything.
+
+    `to_run` is whether they are to be run, and not only shown: placeholders in a request are then an error.
 
     Raises:
         InputError: something cannot be used, or would not go well; the message has every such thing.
@@ -76,6 +82,11 @@ def preflight(
                 problems.append(finding)
             else:
                 notices.setdefault(name, []).append(finding)
+    placeholders = [text for one in planned for text in getattr(one.request, "placeholders", ())]
+    if to_run:
+        problems += map(InputError, placeholders)
+    elif placeholders:
+        notices["placeholders"] = placeholders
     if problems:
         raise together(problems)
     return Cleared(planned, notices)
@@ -132,6 +143,13 @@ def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     yield from told_of_data([one.inputs for one in planned if one.inputs])
 
 
+def _split(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether there are images to train on and to test on."""
+    for one in planned:
+        if one.inputs:
+            yield from _refused(lambda own, job: own.data.split(job.experiment.data_spec) and None, one.inputs, one.job)
+
+
 def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether heads for so many people fit."""
     for one in planned:
@@ -147,14 +165,39 @@ def _frameworks(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 
 
 def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
-    """Whether instances are named for their GPUs where jobs train with what this machine has."""
+    """Whether instances have as many GPUs as replicas are to compute on, and whether these are there at all: elsewhere
+    than at AWS jobs train with what this machine has.
+    """
     for one in planned:
+        if one.job.backend.costs_money:
+            yield from _devices(one.job)
         for name, _ in one.job.groups if not one.job.backend.costs_money else ():
             if gpu := instance(name).accelerator:
                 yield (
                     f"{name} has a GPU ({gpu}), which --backend {one.job.backend.name} does not emulate: it trains "
                     f"with what this machine has, and its times say nothing about {name}"
                 )
+
+
+def _devices(job: Job) -> Iterator[str | InputError]:
+    """What is wrong with the number of GPUs of a host that the job pays for."""
+    kind = instance(job.shape.instance_type)
+    here = job.replicas // job.hosts
+    if kind.gpus and not kind.cuda:
+        yield InputError(
+            f"{kind.name} has {kind.gpus} {kind.accelerator}, on which facesim does not compute: it would train on the "
+            "CPU, for their price; give another --instance-type"
+        )
+    elif kind.gpus and here > kind.gpus:
+        yield InputError(
+            f"--strategy {job.strategy.name} has {here} replicas on a host, and {kind.name} has {kind.gpus} GPUs "
+            f"({kind.accelerator}): give --workers {kind.gpus} or less, or an --instance-type with more"
+        )
+    elif here < kind.gpus:
+        yield (
+            f"{kind.name} has {kind.gpus} GPUs ({kind.accelerator}), and --strategy {job.strategy.name} computes on "
+            f"{here} of them: all are paid for"
+        )
 
 
 def _leakage(planned: Sequence[Planned]) -> Iterator[str | InputError]:
@@ -193,8 +236,9 @@ def _room(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         head = max(kind.parameters for kind in head_memory(one.job, len(one.inputs.data.names)))
         recovery, runs = one.job.recovery, one.directory.parent
         folder = Path(recovery.checkpoint_dir) if recovery.checkpoint_dir else runs
-        # Adam's two moments beside the parameters; a new checkpoint is complete before the oldest goes.
-        needed_bytes[folder] = needed_bytes.get(folder, 0) + 3 * head * (recovery.checkpoint_keep + 1)
+        # Moments beside the parameters; a new checkpoint is complete before the oldest goes.
+        held = 1 + moments_of(one.job.experiment)
+        needed_bytes[folder] = needed_bytes.get(folder, 0) + held * head * (recovery.checkpoint_keep + 1)
         needed_bytes[runs] = needed_bytes.get(runs, 0) + head
     for folder, needed in needed_bytes.items():
         free = free_bytes(folder)
@@ -243,6 +287,7 @@ def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
 #: Every check by its name, in the order in which notices are told.
 CHECKS: dict[str, Check] = {
     "data": _data,
+    "split": _split,
     "memory": _memory,
     "frameworks": _frameworks,
     "accelerators": _accelerators,

@@ -6,29 +6,35 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facesim.data.prepare import PreparedData, prepare
+from facesim.data.prepare import prepare
+from facesim.data.prepared import PreparedData
 from facesim.data.subsets import take_subset
+from facesim.preflight.own_model import keep_own_model
 from facesim.preflight.pretrained import keep_pretrained
 from facesim.spec.job import Job
 from facesim.spec.subset import Subset
 from facesim.util import unused
 from facesim.util.folders import cache_folder
 
-#: Names of what training tasks read: a prepared data set, and the network that training starts from.
-DATA, PRETRAINED = "data", "pretrained"
+#: Names of what training tasks read: a prepared data set, the network that training starts from, and the code of a
+#: network of the user's own.
+DATA, PRETRAINED, NETWORK = "data", "pretrained", "network"
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """A job's data, and, if it starts from a network, the folder of `facesim.preflight.pretrained` that holds it."""
+    """A job's data; if it starts from a network, the folder of `facesim.preflight.pretrained` that holds it; and if its
+    network is the user's own, the folder of `facesim.models.own` with its code.
+    """
 
     data: PreparedData
     pretrained: Path | None = None
+    network: Path | None = None
 
     @property
     def folders(self) -> dict[str, Path]:
         """The folders that training tasks read, by what they hold."""
-        folders = {DATA: self.data.directory, PRETRAINED: self.pretrained}
+        folders = {DATA: self.data.directory, PRETRAINED: self.pretrained, NETWORK: self.network}
         return {name: folder.resolve() for name, folder in folders.items() if folder}
 
 
@@ -58,7 +64,8 @@ def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> l
 
 
 def _with_network(job: Job, data: PreparedData) -> Inputs:
-    return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()))
+    network = keep_own_model(job.experiment, len(data.names))
+    return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()), network)
 
 
 def told_of_data(inputs: list[Inputs]) -> list[str]:
@@ -80,6 +87,8 @@ def prepare_data(job: Job, progress: Callable[[str, int, int], None]) -> Prepare
     experiment = job.experiment
     whole = prepare(
         experiment.data,
+        test=experiment.test,
+        split=experiment.split,
         image_size=experiment.image_size,
         channels=experiment.channels,
         max_bad_files=experiment.max_bad_files,

@@ -12,6 +12,8 @@ import psutil
 
 from facesim.billing.catalogue import instance
 from facesim.models import HEADS, MODELS
+from facesim.preflight.own_model import own_model_dimensions
+from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
@@ -25,7 +27,7 @@ _EVALUATED = 256
 
 
 class HeadMemory(NamedTuple):
-    """Bytes of the head in one place of a job: parameters, gradients and Adam's two moments, and a batch's logits.
+    """Bytes of the head in one place of a job: parameters, gradients and the optimiser's moments, and a batch's logits.
 
     `copies` says how many such places share the memory: on this machine all tasks do, on a cluster each has a host.
     """
@@ -45,19 +47,30 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
     """What the job's tasks hold of a head for `identities` people, one entry a kind of task."""
     experiment = job.experiment
     head = HEADS[experiment.head]
-    dimensions = MODELS[experiment.model].dimensions(experiment.image_size)
+    own = experiment.model not in MODELS
+    dimensions = (
+        own_model_dimensions(experiment, identities)
+        if own
+        else MODELS[experiment.model].dimensions(experiment.image_size)
+    )
     parameters = _FLOAT * identities * (dimensions + (0 if head.cosine else 1))
     examples = -(-job.update_batch // job.replicas) if job.joint_workers > 1 else job.update_batch
     logits = 3 * _FLOAT * examples * identities  # themselves, their softmax, their gradient
+    kept = moments_of(experiment) * parameters
     strategy = job.strategy
     if strategy.coordinated:
         # Servers share the parameters; workers read them and send gradients; the chief evaluates with a copy.
         return [
-            HeadMemory(parameters, parameters, 2 * parameters, 0, 1),
+            HeadMemory(parameters, parameters, kept, 0, 1),
             HeadMemory(parameters, parameters, 0, logits, job.shape.workers),
             HeadMemory(2 * parameters, 0, 0, _FLOAT * _EVALUATED * identities, 1),
         ]
-    return [HeadMemory(parameters, parameters, 2 * parameters, logits, job.replicas)]
+    return [HeadMemory(parameters, parameters, kept, logits, job.replicas)]
+
+
+def moments_of(experiment: Experiment) -> int:
+    """How many numbers the optimiser keeps beside each parameter."""
+    return {"adam": 2, "sgd": 1 if experiment.momentum else 0, "lion": 1}[experiment.optimizer]
 
 
 def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facesim.backends.local import BACKEND
-from facesim.data.splits import split_of
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.replay import AccuracyForecast, accuracy_forecast, simulated_orders
 from facesim.metrics.files import read_samples
@@ -55,7 +54,7 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
         InputError: asynchronous workers have no orders, or fewer than epochs.
         FacesimError: the process failed.
     """
-    if job.strategy.name == "ps-async" and (orders is None or len(orders) < job.experiment.epochs):
+    if job.strategy.asynchronous and (orders is None or len(orders) < job.experiment.epochs):
         raise InputError(
             f"{len(orders or ())} orders of updates for {job.experiment.epochs} epochs: a replay needs one for each"
         )
@@ -73,7 +72,7 @@ def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Input
 
 def updates_of_epoch(job: Job, inputs: Inputs) -> int:
     """How many updates an epoch of the job is."""
-    train, _ = split_of(inputs.data.labels, job.experiment.data_spec)
+    train, _ = inputs.data.split(job.experiment.data_spec)
     return math.ceil(len(train) / job.update_batch)
 
 
@@ -101,7 +100,7 @@ def forecast_accuracy(
         experiment = job.experiment.model_copy(update={"seed": seed, "epochs": epochs, "evaluate_every": 1})
         own = job.model_copy(update={"experiment": experiment})
         orders = None
-        if job.strategy.name == "ps-async":
+        if job.strategy.asynchronous:
             orders = simulated_orders(
                 profile, job.shape.workers, job.shape.ps, updates_of_epoch(own, inputs), epochs,
                 batch=job.update_batch, shared_cores=not job.backend.own_hosts, seed=seed,

@@ -15,7 +15,7 @@ import tensorflow as tf
 from facesim.training.context import Context
 from facesim.training.tensorflow.forward import forward_of, pulled
 from facesim.training.tensorflow.network import build
-from facesim.training.tensorflow.optimizer import FusedAdam
+from facesim.training.tensorflow.optimizer import Fused
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
 from facesim.training.tensorflow.ps_async import Workers
@@ -93,7 +93,7 @@ class Parts:
 
 
 def null_step(
-    read: Callable[[], list[tf.Tensor]], optimizer: FusedAdam, variables: list[keras.Variable]
+    read: Callable[[], list[tf.Tensor]], optimizer: Fused, variables: list[keras.Variable]
 ) -> Callable[..., tf.Tensor]:
     """A step that computes nothing: all is pulled, and a gradient of each piece of `variables` pushed and applied."""
 

@@ -39,6 +39,7 @@ from facesim.forecast.profile_data import (
     Variable,
 )
 from facesim.metrics.machine import machine
+from facesim.models import network_name
 from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job, measure_peers
@@ -62,7 +63,7 @@ _CONSISTENT = 0.9
 #: The part of an experiment that speed depends on. Data is in it by what images and classes it has.
 _MATTERS = (
     "model", "head", "batch", "augment", "mirror_test", "precision", "cache", "weight_decay", "clip_norm",
-    "label_smoothing",
+    "label_smoothing", "optimizer", "momentum",
 )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def profile_file(job: Job, inputs: Inputs) -> Path:
     data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}
     key = {"schema": SCHEMA_VERSION, "machine": _machine(), "experiment": experiment, "data": data}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return cache_folder() / "profiles" / f"{job.experiment.model}-{digest[:16]}.json"
+    return cache_folder() / "profiles" / f"{network_name(job.experiment.model)}-{digest[:16]}.json"
 
 
 def _machine() -> dict[str, Any]:
@@ -186,10 +187,8 @@ def _of_these_images(profile: Profile, job: Job, inputs: Inputs) -> Profile:
 
 
 def _split(job: Job, inputs: Inputs) -> tuple[int, int]:
-    from facesim.data.splits import split_of
-
-    parts = split_of(inputs.data.labels, job.experiment.data_spec)
-    return len(parts[0]), len(parts[1])
+    train, held_out = inputs.data.split(job.experiment.data_spec)
+    return len(train), len(held_out)
 
 
 def _evaluations_s(fixed: FixedTimes, train: int, held_out: int) -> dict[str, float]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from facesim.data.prepare import PreparedData
-from facesim.data.splits import split_of, stratified_split
+from facesim.data.prepared import PreparedData
+from facesim.data.splits import stratified_split
 from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
 from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, supported, verification
+from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
 
 #: Asked for unless others are; those that the pairs cannot tell are left out.
@@ -35,7 +36,7 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
             f"the model was trained on {embedder.identities} identities and {data.name} now has {len(data.names)}; "
             f"name other people's images as DATA to recognise them by their embeddings"
         )
-    gallery, probes = split_of(data.labels, embedder.experiment.data_spec)
+    gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
     said = embedder.predict(data.images[probes])
     found = {
@@ -84,6 +85,17 @@ def assess_lfw(
         "people": len({file.stem.rsplit("_", 1)[0] for file in files}),
         "verification": _verification(embeddings, pairs, fars),
     }
+
+
+def assess_verification_set(embedder: Embedder, file: Path, fars: Sequence[float] | None = None) -> dict[str, Any]:
+    """Verification on the pairs of a file of InsightFace's (`facesim.recognition.verification_set`).
+
+    Raises:
+        InputError: the file is not that, an image cannot be read, or the pairs cannot tell one of `fars`.
+    """
+    found = read_verification_set(file)
+    embeddings = embedder.embed(embedder.decoded(found.images, file.name))
+    return {"data": str(file), "pairs": file.name, "verification": _verification(embeddings, found.pairs, fars)}
 
 
 def _by_embedding(

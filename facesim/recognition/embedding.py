@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facesim import models
-from facesim.data.decode import read_image
+from facesim.data.decode import BadFile, Wanted, decode_bytes, read_image
+from facesim.data.rendering import RenderSpec
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
 
@@ -26,7 +27,7 @@ class Embedder:
 
     def __init__(self, run: Run):
         self.experiment = run.job().experiment
-        self.model = models.load(run.model_file)
+        self.model = models.load(run.model_file, self.experiment.model)
         size, channels = self.experiment.image_size, self.experiment.channels
         if (self.model.name, self.model.input_shape[1:]) != (
             models.network_name(self.experiment.model),
@@ -69,6 +70,21 @@ class Embedder:
         """
         experiment = self.experiment
         return np.stack([read_image(path, experiment.image_size, experiment.channels) for path in paths])
+
+    def decoded(self, images: list[bytes], name: str) -> np.ndarray:
+        """The same of encoded images, out of a file called `name`.
+
+        Raises:
+            InputError: one is no image that can be read.
+        """
+        wanted = Wanted(self.experiment.image_size, self.experiment.channels, None, RenderSpec(), lambda *_: None)
+        pictures = []
+        for number, image in enumerate(images):
+            picture = decode_bytes(image, f"{name} image {number}", wanted)
+            if isinstance(picture, BadFile):
+                raise InputError(f"{picture.path} cannot be read: {picture.reason}; get the file again")
+            pictures.append(picture)
+        return np.stack(pictures)
 
     def _run(self, model: keras.Model, images: np.ndarray, mirrored: bool = False) -> np.ndarray:
         said = []

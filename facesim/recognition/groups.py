@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facesim.data.layouts import some
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.data.tables import read_rows
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular

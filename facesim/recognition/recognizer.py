@@ -19,6 +19,7 @@ from facesim.preflight.inputs import prepare_data
 from facesim.recognition.groups import with_groups
 from facesim.recognition.protocols import likeness
 from facesim.recognition.reliance import Reliance, mark, reliance
+from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
 from facesim.runs.records import Evaluation
 from facesim.util.disk import writing_to
 from facesim.util.errors import FacesimError, InputError, doing
@@ -28,7 +29,7 @@ from facesim.util.unused import Unused, printable
 from facesim.util.unused import in_words as unused_in_words
 
 if TYPE_CHECKING:
-    from facesim.data.prepare import PreparedData
+    from facesim.data.prepared import PreparedData
     from facesim.recognition.embedding import Embedder
     from facesim.runs.directory import Run
     from facesim.spec.job import Job
@@ -249,7 +250,8 @@ class Recognizer:
         run's `evaluation.json`, too, or `notice` is told why it is not.
 
         Args:
-            data: a data set of other people, as `data` of a job; left out, the run's own held-out images.
+            data: a data set of other people, as `data` of a job, or a verification set of InsightFace's (.bin); left
+                out, the run's own held-out images.
             pairs: a pairs file of LFW's; `data` is then the folder of the images that it names.
             fars: false accept rates at which to tell the true accept rate.
             groups: a CSV of label,group, for error rates by group; left out, the data's own groups.
@@ -262,14 +264,20 @@ class Recognizer:
         if pairs and groups:
             raise InputError(f"groups {groups} does not go with pairs, whose people it does not know", field="groups")
         embedder, job = self._embedder, self._run.job()
-        from facesim.recognition.assess import assess_lfw, assess_others, assess_own
+        from facesim.recognition.assess import assess_lfw, assess_others, assess_own, assess_verification_set
 
         if pairs and data:
             found = assess_lfw(embedder, Path(pairs), Path(data), fars)
+        elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
+            if groups:
+                raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
+            found = assess_verification_set(embedder, Path(data), fars)
         elif data is None or str(data) == job.experiment.data:
             found = assess_own(embedder, _prepared(job, groups), fars)
         else:
-            experiment = job.experiment.model_copy(update={"data": str(data), "subset": None})
+            experiment = job.experiment.model_copy(
+                update={"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
+            )
             others = job.model_copy(update={"experiment": experiment})
             found = assess_others(embedder, _prepared(others, groups), fars)
         evaluation = Evaluation.model_validate(mark(self._run, found))

@@ -39,6 +39,12 @@ class Line(NamedTuple):
     cells: tuple[Cell, ...]
 
 
+def _audit(row: Row) -> Cell:
+    words = AUDIT_WORDS.get(row.audit, row.audit or NOTHING)
+    idle = row.idle_accelerators is not None
+    return Cell(f"{words}, ON THE CPU" if idle else words, alarm=idle or row.audit == "apart")
+
+
 def lines(comparison: Comparison) -> list[Line]:
     """Every line of the table, section by section; a line that no row has a value for is left out."""
     rows = comparison.rows
@@ -50,7 +56,7 @@ def lines(comparison: Comparison) -> list[Line]:
         Line(
             "Runs",
             "trained together?",
-            tuple(Cell(AUDIT_WORDS.get(row.audit, row.audit or NOTHING), alarm=row.audit == "apart") for row in rows),
+            tuple(_audit(row) for row in rows),
         ),
     ]
     if any(row.resumed for row in rows):

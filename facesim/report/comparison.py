@@ -293,7 +293,9 @@ def _difference(name: str, value: Any, others: list[Any]) -> str:
         return f"began with {value}" if value else ""
     if value is None:
         value = "automatic" if name == "threads" else "none"
-    elif name in ("data", "pretrained") and Path(value).name not in {Path(other).name for other in others if other}:
+    elif name in ("data", "test", "model", "pretrained") and Path(value).name not in {
+        Path(other).name for other in others if other
+    }:
         value = Path(value).name
     return f"{name.replace('_', ' ')} {value}"
 

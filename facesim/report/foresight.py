@@ -12,7 +12,7 @@ from facesim.report.load import RunRecord
 from facesim.report.rows import Row
 from facesim.report.words import quantity
 from facesim.runs.forecasts import ForecastRecord
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 
 
 class Phase(NamedTuple):
@@ -116,7 +116,7 @@ def _foreseen(label: str, record: RunRecord, forecast: ForecastRecord) -> Forese
 def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, float, float | None, str]]:
     result, seen = record.result, record.phases
     expected = forecast.phases
-    if result.measurement == "measured" and result.billing is not None:
+    if result.measurement is Measurement.MEASURED and result.billing is not None:
         for label, name, state in (
             ("waiting for instances", "waiting_s", RunState.STARTING),
             ("download", "download_s", RunState.DOWNLOADING),
@@ -133,7 +133,7 @@ def _phases(record: RunRecord, forecast: ForecastRecord) -> Iterator[tuple[str, 
     last_s = expected.get("evaluation_s", 0.0) + expected.get("upload_s", 0.0)
     yield "evaluation, and what comes last", last_s, _last_s(record), "s"
     yield "total", forecast.total_s, result.total_s, "s"
-    if result.measurement == "measured" and result.billing is not None:
+    if result.measurement is Measurement.MEASURED and result.billing is not None:
         yield "billed", forecast.cost_usd, result.billing.cost_usd, "USD"
     wire = result.wire_bytes / updates if result.wire_bytes is not None and updates else None
     yield "bytes on the wire, an update", forecast.wire_bytes_per_update, wire, "B"
@@ -146,7 +146,7 @@ def _last_s(record: RunRecord) -> float | None:
     if evaluation_s is None:
         return None
     billing = record.result.billing
-    spans = billing.transitions if billing and record.result.measurement == "measured" else ()
+    spans = billing.transitions if billing and record.result.measurement is Measurement.MEASURED else ()
     uploading_s = sum(span.seconds for span in spans if span.state == RunState.UPLOADING)
     return evaluation_s + record.phases.get("save_s", 0.0) + uploading_s
 

@@ -14,9 +14,9 @@ from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Restored, Submitted
-from facesim.runs.forecasts import FORECAST, ForecastRecord
+from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Evaluation, JobFields, Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 
 if TYPE_CHECKING:
     import pandas
@@ -69,7 +69,7 @@ class RunRecord:
     @property
     def is_forecast(self) -> bool:
         """Whether nobody ran it: its numbers were computed."""
-        return self.result.measurement == FORECAST
+        return self.result.measurement is Measurement.FORECAST
 
     @property
     def completed(self) -> bool:

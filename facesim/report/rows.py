@@ -10,6 +10,7 @@ from typing import Any
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
 from facesim.report.statistics import Estimate, better_than_chance, mean_interval, wilson_interval
+from facesim.runs.states import Measurement
 from facesim.spec.backends import BACKENDS
 from facesim.spec.data import DataSpec
 from facesim.spec.experiment import Experiment
@@ -87,6 +88,12 @@ class Row:
         )
 
     @property
+    def idle_accelerators(self) -> str | None:
+        """What the first of the counted runs says that paid for accelerators and did not compute on them."""
+        told = (record.result.sync_audit.idle_accelerators for record in self.counted if not record.is_forecast)
+        return next(filter(None, told), None)
+
+    @property
     def audited_apart(self) -> int:
         """How many of the counted runs trained apart."""
         return sum(record.result.sync_audit.verdict == "apart" for record in self.counted)
@@ -112,9 +119,14 @@ class Row:
     @property
     def priced(self) -> bool:
         """Whether its seconds are those of the instances whose price it names: only then do they make dollars."""
-        if self.measurement is None or "emulated" in self.measurement:
+        if not self.measurements or Measurement.EMULATED in self.measurements:
             return False
         return not self.is_forecast or self.backend not in BACKENDS or BACKENDS[self.backend].costs_money
+
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether all its tasks shared the processors of one machine, with nothing that stands for hosts."""
+        return self.backend in BACKENDS and not BACKENDS[self.backend].own_hosts
 
     @property
     def is_forecast(self) -> bool:
@@ -152,9 +164,14 @@ class Row:
         return strategy is None or strategy.replicated
 
     @property
+    def measurements(self) -> list[Measurement]:
+        """What the numbers of its runs are of, each once."""
+        return sorted({record.result.measurement for record in self.records if record.result.measurement})
+
+    @property
     def measurement(self) -> str | None:
-        """`emulated`, `measured` or `forecast`; several joined if the runs differ; None if no run says."""
-        return ", ".join(sorted({r.result.measurement for r in self.records if r.result.measurement})) or None
+        """The same in words: several joined if the runs differ; None if no run says."""
+        return ", ".join(self.measurements) or None
 
     @property
     def shape(self) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from facesim.report.rows import Row
 from facesim.report.statistics import ALPHA, MIN_SEEDS, Difference, Outcome, Ratio, holm
 from facesim.report.words import percent, percent_interval, quantity, times
+from facesim.runs.states import Measurement
 
 if TYPE_CHECKING:
     from facesim.report.classical import Classical
@@ -38,6 +39,11 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast], curves: Sequen
         Finding(row.label, f"{row.label} did not train together: its replicas trained apart.", ALARM)
         for row in rows
         if row.audit == "apart"
+    )
+    apart += tuple(
+        Finding(row.label, f"{row.label} did not use what it paid for: {row.idle_accelerators}", ALARM)
+        for row in rows
+        if row.idle_accelerators
     )
     grown = tuple(_growth(curve) for curve in curves if curve.network and len(curve.points) > 1)
     if not contrasts and not grown:
@@ -114,6 +120,13 @@ def _accuracy_in_short(accuracy: Difference | None) -> str:
 
 def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
     for row in rows:
+        if row.idle_accelerators:
+            yield Finding(
+                "computed on what was paid for?",
+                f"{row.label}: {row.idle_accelerators} Its time and cost say nothing about these instances. Look "
+                "whether the image has CUDA: `facesim image build --cuda` makes one, --image aws is one.",
+                ALARM,
+            )
         if row.audit == "apart":
             evidence = next(r for r in row.counted if r.result.sync_audit.verdict == "apart").result.sync_audit.evidence
             yield Finding(
@@ -295,8 +308,8 @@ def _baselines(rows: Sequence[Row], baselines: Sequence[Classical]) -> Iterator[
 
 
 def _caveats(rows: Sequence[Row]) -> Iterator[Finding]:
-    kinds = {kind for row in rows for kind in (row.measurement or "").split(", ")}
-    if any(row.counted and row.backend == "local" and row.distributed for row in rows):
+    kinds = {kind for row in rows for kind in row.measurements}
+    if any(row.counted and row.on_one_machine and row.distributed for row in rows):
         cpus = sorted(
             {str(r.result.machine["cpu_count"]) for row in rows for r in row.counted if "cpu_count" in r.result.machine}
         )
@@ -307,11 +320,11 @@ def _caveats(rows: Sequence[Row]) -> Iterator[Finding]:
             "speed-up or a slow-down here is no forecast of one.",
             CAUTION,
         )
-    elif "emulated" in kinds:
+    elif Measurement.EMULATED in kinds:
         yield Finding(
             "emulated", "Emulated on this machine: not a measurement of the instances that are named.", CAUTION
         )
-    if "forecast" in kinds:
+    if Measurement.FORECAST in kinds:
         yield Finding("forecast", "Rows marked forecast were computed, not run.", CAUTION)
 
 

@@ -8,6 +8,8 @@ Four independent kinds of evidence:
   numbered without gap or repetition. Replicas that hold parameters each must hold the same at the end.
 - Wire: a worker that exchanges parameters or gradients receives the model's bytes each time, which the kernel counts.
 
+A fifth is of the money: a job that pays for accelerators has to compute on them (`idle_accelerators`).
+
 `apart` needs evidence that says so: what is missing is no evidence. Where something is missing, or one kind of evidence
 says the opposite of another, the verdict is `unknown`, and the last sentence of the evidence says why.
 """
@@ -98,6 +100,36 @@ def audit(
             "one of them is wrong"
         )
     return {"verdict": UNKNOWN, "evidence": [*evidence, f"So it is not known whether they trained together: {why}."]}
+
+
+#: A host whose GPUs computed for less than this share of each interval, in percent, did not compute on them.
+_LEAST_GPU_PERCENT = 1.0
+
+
+def idle_accelerators(
+    paid: str, devices: list[list[str] | None], busiest_percent: Mapping[str, float]
+) -> tuple[str | None, str | None]:
+    """Which accelerators were paid for and not computed on, in a sentence, None if none were; and the evidence.
+
+    Args:
+        paid: what is paid for, in words.
+        devices: the accelerators that each task says it computed on; None where it does not say.
+        busiest_percent: by host, the most of an interval, 0-100 %, for which its GPUs computed.
+    """
+    told = [names for names in devices if names is not None]
+    idle = sorted(host for host, percent in busiest_percent.items() if percent < _LEAST_GPU_PERCENT)
+    seen = f"TensorFlow computed on {len({name for names in told for name in names})} accelerators" if told else ""
+    if told and not any(told):
+        seen = "TensorFlow saw no accelerator"
+    measured = (
+        f"the busiest interval of their GPUs was {max(busiest_percent.values()):.0f} %" if busiest_percent else ""
+    )
+    evidence = "; ".join(filter(None, [seen, measured]))
+    if (told and not all(told)) or (idle and len(idle) == len(busiest_percent)):
+        return f"{paid} were paid for, and it was computed on the CPU: {evidence}.", f"{evidence}."
+    if idle:
+        return f"{paid} were paid for, and those of {', '.join(idle)} computed nothing: {evidence}.", f"{evidence}."
+    return None, f"{paid}: {evidence}." if evidence else None
 
 
 def _by_worker(counted: list[dict[str, Any]], name: str) -> dict[int, int]:

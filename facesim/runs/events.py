@@ -299,6 +299,7 @@ class Billed(Event):
     instance_s: float | None = None
     savings_percent: float | None = None
     spot: bool | None = None
+    volume_usd: float | None = None
     emulated: bool | None = None
 
 

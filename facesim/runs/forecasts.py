@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from facesim.runs.records import SCHEMA_VERSION, Record
 
-#: How the numbers of a run that nobody ran are marked.
-FORECAST = "forecast"
-
 
 class ForecastRecord(Record):
     """What was forecast. Seconds, dollars, bytes; `low_s` to `high_s` and the dollars so called are 80 % intervals.

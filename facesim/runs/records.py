@@ -16,7 +16,7 @@ from typing import Any, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_json
@@ -162,7 +162,8 @@ class Found(Record):
 class TaskOutcome(Found):
     """`outcome.json`: what one training task found. `stopped`: it was asked to end early.
 
-    `parameters_sha256` is of the bytes of the parameters of each replica that the task holds, for the audit.
+    For the audit: `parameters_sha256` is of the bytes of the parameters of each replica that the task holds, `devices`
+    the accelerators that they computed on, None where that was not recorded.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -170,6 +171,7 @@ class TaskOutcome(Found):
     stopped: bool = False
     parameters_sha256: list[str] = []
     pretrained_sha256: str | None = None
+    devices: list[str] | None = None
 
 
 class StateSpan(Record):
@@ -245,10 +247,14 @@ class Resources(Record):
 
 
 class Audit(Record):
-    """Whether the replicas trained together: `together`, `apart`, `unknown`, or `single` when there is one replica."""
+    """Whether the replicas trained together: `together`, `apart`, `unknown`, or `single` when there is one replica.
+
+    `idle_accelerators` says, in a sentence, which accelerators were paid for and not computed on; None where none were.
+    """
 
     verdict: str = "unknown"
     evidence: tuple[str, ...] = ()
+    idle_accelerators: str | None = None
 
 
 #: Of all CPU time of the machine, in percent, what other programs may use. An idle system's services use 1 to 3.
@@ -295,7 +301,7 @@ class Result(Found):
     backend: str
     seed: int
     state: RunState
-    measurement: str | None = None
+    measurement: Measurement | None = None
     failure: str | None = None
     total_s: float | None = None
     instance_type: str | None = None

@@ -40,6 +40,17 @@ class RunState(_Word):
         return self in (RunState.MAX_RUNTIME_EXCEEDED, RunState.MAX_WAIT_TIME_EXCEEDED)
 
 
+class Measurement(_Word):
+    """What the numbers of a run are of, which is shown wherever they are."""
+
+    #: The hosts that its job names.
+    MEASURED = "measured"
+    #: This machine, which plays them.
+    EMULATED = "emulated"
+    #: Nothing: nobody ran it.
+    FORECAST = "forecast"
+
+
 class Outcome(_Word):
     """How a run, or an attempt of it, can end."""
 

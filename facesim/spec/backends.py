@@ -173,6 +173,10 @@ class SageMaker(_TrainingJobs):
     kms_key: Annotated[str | None, _named(aws_names.kms_key)] = option(
         None, "KMS key that encrypts data, volumes and results", "AWS"
     )
+    keep_alive_s: int | None = option(
+        None, "seconds for which instances are kept, and paid for, after a job, for the next of the same shape", "AWS",
+        ge=60, le=21_600,
+    )  # fmt: skip
     max_cost: float | None = option(
         None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0
     )

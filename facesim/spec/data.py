@@ -21,14 +21,17 @@ from pydantic import BaseModel, ConfigDict
 class DataSpec(BaseModel):
     """Every option that decides which images are trained on and tested, named as in an experiment.
 
-    `seed` chooses the subset and what is held out. With `validation` a run is tested on that share of what would be its
-    training images, and the held-out ones are left alone. How images are kept while training (`cache`) changes none of
-    them.
+    `seed` chooses the subset and, unless the data's own split is kept (`split`, `test_part`) or `test` names what to
+    test on, what is held out. With `validation` a run is tested on that share of what would be its training images, and
+    the held-out ones are left alone. How images are kept while training (`cache`) changes none of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     data: str = "rendered"
+    test: str | None = None
+    split: Literal["own", "random"] = "own"
+    test_part: Literal["test", "val"] = "test"
     subset: str | None = None
     image_size: int = 64
     channels: Literal[1, 3] = 3
@@ -57,7 +60,7 @@ class DataSpec(BaseModel):
     @property
     def images(self) -> Hashable:
         """What decides the images before any is held out: equal for jobs that can share one prepared data set."""
-        chosen = self.model_dump(exclude={"held_out", "validation", "seed"})
+        chosen = self.model_dump(exclude={"held_out", "validation", "test_part", "seed"})
         return (*chosen.values(), self.seed if self.subset else None)
 
     def differences(self, other: DataSpec) -> dict[str, tuple[Any, Any]]:

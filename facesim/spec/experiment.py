@@ -9,6 +9,7 @@ from pydantic import AfterValidator, model_validator
 from facesim.spec.base import Frozen
 from facesim.spec.data import DataSpec
 from facesim.spec.options import NameIn, option
+from facesim.spec.own_model import NameOrFile
 from facesim.spec.recipes import RECIPES
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
@@ -32,9 +33,13 @@ class Experiment(Frozen):
 
     `subset` (`identities=20,images=5`) uses a part of the data, chosen by `seed` before anything is held out.
 
+    A data set's own split (`facesim.data.parts`) is kept unless `split` is "random", and so is the one that `test`
+    makes; then neither `held_out` nor `seed` has a say in what is tested.
+
     `recipe` gives the defaults of the fields that are left out, where it has one. `margin` is that of a margin head: a
     cosine for cosface, radians for arcface. `warmup` is the share of all updates in which a cosine schedule rises;
-    `weight_decay` is AdamW's, 0 makes it Adam; `clip_norm` bounds the norm of the whole gradient.
+    `weight_decay` is decoupled from the gradient, which makes
+    Adam AdamW; `clip_norm` bounds the norm of the whole gradient.
     """
 
     recipe: Annotated[str, NameIn("facesim.spec.recipes:RECIPES")] = option(
@@ -42,11 +47,20 @@ class Experiment(Frozen):
     )
     data: str = option(
         "rendered",
-        "rendered, olivetti, lfw, or a folder, .npz, .csv, .rec or .tfrecord",
+        "rendered, olivetti, lfw, or a folder, .zip, .npz, .csv, .rec or .tfrecord",
         "Data",
         common=True,
         metavar="DATA",
         commas=True,
+    )
+    test: str | None = option(
+        None, "test on the images of this data set; all of --data is then trained on", "Data", metavar="DATA"
+    )
+    split: Literal["own", "random"] = option(
+        "own", "own: the data's own split, if it has one (folders train and test, a column split); random: none", "Data"
+    )
+    test_part: Literal["test", "val"] = option(
+        "test", "part of the data's own split to test on: val to choose settings with, test to report", "Data"
     )
     subset: Annotated[str, AfterValidator(_subset)] | None = option(
         None,
@@ -57,8 +71,8 @@ class Experiment(Frozen):
         shown="all",
         commas=True,
     )
-    model: Annotated[str, NameIn("facesim.models:MODELS")] = option(
-        "paper-cnn", "network (facesim models)", "Model", common=True
+    model: Annotated[str, NameOrFile("facesim.models:MODELS")] = option(
+        "paper-cnn", "network (facesim models), or a file and a function in it: net.py:build", "Model", common=True
     )
     head: Annotated[str, NameIn("facesim.models:HEADS")] = option(
         "softmax", "from features to logits", "Model", common=True
@@ -92,10 +106,14 @@ class Experiment(Frozen):
     )
     epochs: int = option(50, "times that every training example is seen", "Training", common=True, ge=1)
     batch: int = option(32, "examples in one update", "Training", common=True, ge=1)
-    learning_rate: float = option(1e-4, "learning rate of Adam", "Training", common=True, gt=0)
-    schedule: Literal["constant", "cosine"] = option("constant", "course of the learning rate", "Training")
+    optimizer: Literal["adam", "sgd", "lion"] = option(
+        "adam", "how gradients change the parameters; each has learning rates of its own", "Training", common=True
+    )
+    momentum: float = option(0.9, "momentum of --optimizer sgd; 0 is plain gradient descent", "Training", ge=0, lt=1)
+    learning_rate: float = option(1e-4, "learning rate of the optimiser", "Training", common=True, gt=0)
+    schedule: Literal["constant", "cosine"] = option("constant", "how the learning rate changes", "Training")
     warmup: float = option(0.05, "share of updates in which a cosine rate rises", "Training", ge=0, lt=1)
-    weight_decay: float = option(0.0, "weight decay of AdamW; 0 is Adam", "Training", ge=0, lt=1)
+    weight_decay: float = option(0.0, "weight decay, decoupled; makes Adam AdamW", "Training", ge=0, lt=1)
     clip_norm: float | None = option(None, "bound of the norm of the whole gradient", "Training", gt=0)
     augment: bool = option(False, "alter training images at random", "Training")
     mirror_test: bool = option(False, "test on each image and its mirror image, averaged", "Training")

@@ -21,6 +21,7 @@ from facesim.spec.backends import BACKENDS, AnyBackend, Local
 from facesim.spec.base import Frozen
 from facesim.spec.experiment import Experiment
 from facesim.spec.faults import Fault, make_faults
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import NameIn, Option, fields, flag, option
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
@@ -52,7 +53,7 @@ class Job(Frozen):
         None, "seconds for which a run may have its hosts", "Cost and spot", shown="no limit", name="max_run", gt=0
     )
     max_wait_s: float | None = option(
-        None, "the same with waiting for spot capacity", "Cost and spot", shown="no limit", name="max_wait", gt=0
+        None, "the same, with the waits for spot capacity", "Cost and spot", shown="no limit", name="max_wait", gt=0
     )
     faults: tuple[Fault, ...] = ()
 
@@ -70,6 +71,10 @@ class Job(Frozen):
                 f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
             )
         self.strategy.check_framework(self.framework)
+        if self.experiment.optimizer != "adam" and self.framework != TENSORFLOW:
+            raise ValueError(
+                f"--optimizer {self.experiment.optimizer} is for --framework {TENSORFLOW}; {self.framework} has adam"
+            )
         installed = self.backend.frameworks
         if installed is not None and self.framework not in installed:
             raise ValueError(
@@ -184,7 +189,7 @@ def schema_of(one: Option) -> dict[str, Any]:
         limits |= {"type": "string"}
         limits.pop("items", None)
     if one.choices and "enum" not in limits:
-        limits |= {"type": "string", "enum": one.choices()}
+        limits |= {"type": "string"} if one.open else {"type": "string", "enum": one.choices()}
     default = limits.pop("default", None)
     plain = isinstance(default, (bool, int, float, str))
     return {"description": one.help, **{k: v for k, v in limits.items() if k != "description"}} | (

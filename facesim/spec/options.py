@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
@@ -70,6 +70,9 @@ class OneOf:
 
     path: str
 
+    #: Whether values are allowed that are no names, which the command line then leaves to `__call__`.
+    open: ClassVar[bool] = False
+
     @property
     def registry(self) -> Registry[Any]:
         return resolve(self.path)
@@ -90,7 +93,7 @@ class Option:
     """One option: its name (`learning_rate`), where its value is in a job, and how it is shown.
 
     `kind` is the type of one value; `several` says that it takes more than one; `choices` gives the allowed values,
-    where these can be listed; `of` names the strategy or backend that it belongs to.
+    where these can be listed, which `open` are not all; `of` names the strategy or backend that it belongs to.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Option:
     default: Any
     several: bool = False
     choices: Callable[[], list[str]] | None = None
+    open: bool = False
     of: tuple[str, ...] = ()
 
     @property
@@ -154,6 +158,7 @@ def fields(model: type[BaseModel], path: tuple[str, ...] = (), prefix: str = "",
             default=field.get_default(call_default_factory=True),
             several=several,
             choices=choices,
+            open=any(isinstance(extra, OneOf) and extra.open for extra in field.metadata),
             of=(of,) if of else (),
         )
 

@@ -15,7 +15,7 @@ class Shape(Frozen):
     threads: int | None = option(None, "threads of a task for one operation", "Cluster", shown="a fair share", ge=1)
     instance_type: KnownInstance = option(
         "ml.m5.2xlarge",
-        "SageMaker instance whose processors, network and price are meant",
+        "SageMaker instance type: processors, network and price",
         "Cost and spot",
         common=True,
     )

@@ -32,7 +32,7 @@ class Spot(Frozen):
     )
     wait_s: float = option(120.0, "mean wait for capacity after a reclaim", "Cost and spot", ge=0)
     notice_s: float = option(0.0, "notice before a reclaim; 0 is none", "Cost and spot", ge=0)
-    speed: float = option(1.0, "how much faster the time of the capacity passes", "Cost and spot", gt=0)
+    speed: float = option(1.0, "how many times faster time passes for the capacity", "Cost and spot", gt=0)
     discount: float | None = option(
         None, "share of the price that spot saves", "Cost and spot", shown="assumed 0.57", ge=0, lt=1
     )

@@ -44,7 +44,9 @@ class Strategy(Frozen):
         summary: one line for listings.
         layout: what its tasks are to each other.
         replicated: whether it has several replicas, which may or may not train together.
-        joint: whether all workers' gradients make an update together.
+        joint: whether all workers make an update together.
+        asynchronous: whether other updates may come between a worker's reading of the parameters and its update.
+        averaging: whether workers train by themselves in between, and what is joined is their parameters.
         replaceable_roles: roles of which a task may fail and come back while the others go on.
         trainers: by framework, where the function is that a training task calls with its context, `module:function`.
     """
@@ -53,6 +55,8 @@ class Strategy(Frozen):
     layout: ClassVar[Layout]
     replicated: ClassVar[bool] = True
     joint: ClassVar[bool] = False
+    asynchronous: ClassVar[bool] = False
+    averaging: ClassVar[bool] = False
     replaceable_roles: ClassVar[tuple[str, ...]] = ()
     trainers: ClassVar[Mapping[str, str]] = {}
 
@@ -93,6 +97,11 @@ class Strategy(Frozen):
     def joint_workers(self, shape: Shape) -> int:
         """Workers whose gradients make one update together."""
         return shape.workers if self.joint else 1
+
+    @classmethod
+    def trains_together(cls) -> bool:
+        """Whether its replicas, if it has several, train one model."""
+        return cls.joint or cls.asynchronous or not cls.replicated
 
     def replaceable(self, role: str) -> bool:
         """Whether a task of this role may fail and come back while the others go on."""
@@ -137,7 +146,7 @@ def _in_all(module: str) -> dict[str, str]:
 
 
 class Single(Strategy):
-    summary = "one process, the yardstick"
+    summary = "one process, the reference"
     layout = Layout.SINGLE_PROCESS
     replicated = False
     trainers = _in_all("single")
@@ -157,6 +166,7 @@ class Mirrored(Strategy):
 class PsAsync(Strategy):
     summary = "workers pull parameters from parameter servers and push gradients, none waiting for another"
     layout = Layout.PARAMETER_SERVER
+    asynchronous = True
     replaceable_roles = ("worker",)
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_async:train"}
 
@@ -176,7 +186,7 @@ class PsSync(Strategy):
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_sync:train"}
 
     name: Literal["ps-sync"] = "ps-sync"
-    backup_workers: int = option(0, "workers that may come too late for an update", "Cluster", resumable=True, ge=0)
+    backup_workers: int = option(0, "workers that may be late for an update", "Cluster", resumable=True, ge=0)
 
     def joint_workers(self, shape: Shape) -> int:
         return shape.workers - self.backup_workers
@@ -199,6 +209,7 @@ class LocalSgd(Strategy):
     summary = "every worker trains by itself; every few steps their parameters are averaged"
     layout = Layout.PEERS
     joint = True
+    averaging = True
     trainers = _in_all("local_sgd")
 
     name: Literal["local-sgd"] = "local-sgd"

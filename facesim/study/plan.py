@@ -18,9 +18,8 @@ from facesim.planning.quantities import dollars_told, time_told
 from facesim.preflight.checks import Planned, preflight
 from facesim.preflight.inputs import Inputs, prepare_all
 from facesim.runs.directory import Run, find_runs
-from facesim.runs.forecasts import FORECAST
 from facesim.runs.records import Result
-from facesim.runs.states import RunState
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job, flat, job_sha256
 from facesim.util.errors import InputError
 
@@ -74,8 +73,10 @@ def plan_study(
     progress: Callable[[str, int, int], None] = lambda *_: None,
     *,
     reuse: bool = False,
+    to_run: bool = True,
 ) -> StudyPlan:
-    """Look what is there of each job, with `reuse`, and make ready what is not. Starts nothing.
+    """Look what is there of each job, with `reuse`, and make ready what is not. Starts nothing. `to_run` as of
+    `preflight`.
 
     Raises:
         InputError: something that was given cannot be used, or a run of the study is being run by somebody else.
@@ -87,7 +88,7 @@ def plan_study(
         directory, fate = earlier.get(job_sha256(job), (output / f"{stamp}-{name}", Fate.NEW))
         drafts.append(Due(name, job, directory, fate))
     waiting = [due for due in drafts if due.fate is not Fate.COMPLETE]
-    cleared = preflight([due.job for due in waiting], [due.directory for due in waiting], progress)
+    cleared = preflight([due.job for due in waiting], [due.directory for due in waiting], progress, to_run=to_run)
     ready = {one.directory: one for one in cleared.planned}
     dues = []
     for due in drafts:
@@ -175,7 +176,7 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
             result, key = run.result(), job_sha256(run.job())
         except InputError:
             continue
-        if result is None or result.measurement != FORECAST:
+        if result is None or result.measurement != Measurement.FORECAST:
             found.setdefault(key, []).append((run, result))
     return found
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas
 
 from facesim.billing.bill import discount_of, make_bill
+from facesim.billing.catalogue import instance
 from facesim.metrics.collectors import ranks
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.metrics.machine import machine
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
-from facesim.runs.audit import audit
+from facesim.runs.audit import audit, idle_accelerators
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
-from facesim.runs.records import Found, Result
-from facesim.runs.states import RunState
+from facesim.runs.records import Found, Result, TaskOutcome
+from facesim.runs.states import Measurement, RunState
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
 from facesim.spec.strategies import Layout
 
 
-def finish(run: Run, state: RunState, failure: str | None, measurement: str, total_s: float) -> Result:
+def finish(run: Run, state: RunState, failure: str | None, measurement: Measurement, total_s: float) -> Result:
     """Write `result.json` and return what it holds.
 
     `failure` says why a run failed; `total_s` is the time from launch until nothing of the run ran any more. What it is
@@ -32,10 +34,10 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
     findings = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
-    discount = discount_of(job.spot)
+    discount = discount_of(job.spot, job.groups)
     bill = make_bill(events, job.groups, discount if job.spot else None)
     # What stands for hosts here is on one machine; real ones are machines of their own.
-    load = measured_load(samples, one_machine=measurement == "emulated")
+    load = measured_load(samples, one_machine=measurement is Measurement.EMULATED)
     content = {
         "run_id": run.id,
         "job": job.model_dump(),
@@ -56,16 +58,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: str, tot
         "recovery": recovery(events),
         "wire_bytes": _wire_bytes(job, samples),
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
-        "sync_audit": audit(
-            [*([outcome] if outcome else []), *run.peer_outcomes()],
-            job.replicas,
-            _received_by_worker(job, samples),
-            over_wire=job.hosts > 1,
-            replaced=replaced_workers(events),
-            steps_at_a_time=job.strategy.steps_at_a_time,
-            outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
-            measured=_measured_by_worker(job, samples, events),
-        ),
+        "sync_audit": _audited(job, outcome, run, samples, events),
         "machine": machine(FRAMEWORKS[job.framework].packages),
         "load": load.model_dump() | {"beside": _beside(events)},
     }
@@ -78,12 +71,40 @@ def _beside(events: list[Event]) -> int:
     return max((event.beside or 0 for event in of_kind(events, Submitted)), default=0)
 
 
+def _audited(
+    job: Job, outcome: TaskOutcome | None, run: Run, samples: pandas.DataFrame, events: list[Event]
+) -> dict[str, Any]:
+    """Whether replicas trained together, and on what is paid for."""
+    outcomes = [*([outcome] if outcome else []), *run.peer_outcomes()]
+    found = audit(
+        outcomes,
+        job.replicas,
+        _received_by_worker(job, samples),
+        over_wire=job.hosts > 1,
+        replaced=replaced_workers(events),
+        steps_at_a_time=job.strategy.steps_at_a_time,
+        outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,
+        measured=_measured_by_worker(job, samples, events),
+    )
+    kind = instance(job.shape.instance_type)
+    if kind.gpus and job.backend.costs_money and outcomes:
+        use = samples[(samples["name"] == "gpu_percent") & (samples["role"] == "host")]
+        idle, evidence = idle_accelerators(
+            f"{job.hosts * kind.gpus} {kind.accelerator} of {job.hosts} {kind.name}",
+            [one.devices for one in outcomes],
+            use.groupby("host")["value"].max().to_dict(),
+        )
+        found["idle_accelerators"] = idle
+        found["evidence"] = [*found["evidence"], *([evidence] if evidence else [])]
+    return found
+
+
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
     """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all.
 
     The CPU is in percent of what all hosts of the job have.
     """
-    measured = samples[samples["source"].isin(ranks())]
+    measured = samples[samples["source"].isin(ranks()) & (samples["role"] != "gpu")]
     hosts = measured["host"].nunique()
     resources: dict[str, dict[str, float]] = {}
     for role, of_role in measured.groupby("role"):

@@ -38,7 +38,7 @@ from facesim.runs.events import (
 )
 from facesim.runs.messages import hung
 from facesim.runs.records import Result
-from facesim.runs.states import Outcome, RunState
+from facesim.runs.states import Measurement, Outcome, RunState
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
 from facesim.study.crew import Crew, places_for
@@ -59,7 +59,7 @@ def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, 
     Raises:
         InputError: the study would be refused.
     """
-    plan = plan_study(jobs, output, reuse=reuse)
+    plan = plan_study(jobs, output, reuse=reuse, to_run=False)
     runs = [
         {
             "run_directory": str(one.directory),
@@ -203,7 +203,7 @@ def _execute(run: Run, request: Request | None, observer: Observer, crew: Crew |
     beside = crew.size - 1 if crew and not job.backend.costs_money else 0
     begin = {"shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None}
     run.record(Submitted(**begin, **submitted(job.groups, job.spot)))
-    return _follow(run, lifecycle_of(job.backend.open(), run, request), job.backend.measurement, observer, crew)
+    return _follow(run, lifecycle_of(job.backend.open(), run, request), observer, crew)
 
 
 def attach(
@@ -224,7 +224,7 @@ def attach(
         _show(run, execution, observer)
     elif execution is not None:
         observer.started(run, position, jobs)
-        _follow(run, execution, run.job().backend.measurement, observer, crew)
+        _follow(run, execution, observer, crew)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     if execution is not None:
@@ -243,11 +243,9 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
                 observer.happened(event_of(message))
 
 
-def _follow(run: Run, execution: Execution, measurement: str, observer: Observer, crew: Crew | None = None) -> Result:
-    """Follow an execution to its end and write the run's result; returns what that holds.
-
-    `measurement` is how its numbers are marked, unless the run tells that it, or a part of it, was `emulated`. Where a
-    `crew` of several goes on, it heeds interrupts.
+def _follow(run: Run, execution: Execution, observer: Observer, crew: Crew | None = None) -> Result:
+    """Follow an execution to its end and write the run's result; returns what that holds. Where a `crew` of several
+    goes on, it heeds interrupts.
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
@@ -280,8 +278,9 @@ def _follow(run: Run, execution: Execution, measurement: str, observer: Observer
         execution.close()
     release(run.directory)
     assert ended is not None, "an execution's last event says how it ended"
+    measurement = Measurement(run.job().backend.measurement)
     if any(isinstance(event, Emulated) for event in run.events()):
-        measurement = "emulated"  # a part of it was, even where it has gone on at AWS
+        measurement = Measurement.EMULATED  # a part of it was, even where it has continued at AWS
     state = ended.outcome.state
     if state is RunState.FAILED:
         failure = ended.reason or _failure(run, causes)

@@ -156,8 +156,8 @@ def open_tracker(name: str, folder: Path, option: str = "track") -> Tracker:
 
 @contextmanager
 def _sending(name: str) -> Iterator[None]:
-    """Within it, whatever another library raises is an error in words: an `OSError`, too, which an observer of output
-    that has gone raises and nobody needs to hear of.
+    """Within it, whatever another library raises is an error in words. An `OSError`, too: of an observer that would
+    only mean that its output has gone, which needs no words.
     """
     try:
         yield

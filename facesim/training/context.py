@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster import clock
-from facesim.data.prepare import PreparedData
-from facesim.data.splits import split_of
+from facesim.data.prepared import PreparedData
 from facesim.metrics.announced import announcement
 from facesim.metrics.files import SampleWriter, recorded
 from facesim.metrics.host_identity import host_name
@@ -45,7 +44,7 @@ class Context:
         self.job = run.job()
         self.experiment = self.job.experiment
         self.data = data
-        self.train_indices, self.held_out_indices = split_of(data.labels, self.experiment.data_spec)
+        self.train_indices, self.held_out_indices = data.split(self.experiment.data_spec)
         self.seed = self.experiment.seed
         #: (examples, time_unix_s) that earlier processes of this task recorded, in order.
         self.recorded_before = recorded(run.metrics / f"{self.task}.jsonl", "examples")

@@ -34,6 +34,7 @@ def outcome(context: Context, state: TrainState, replicas: Replicas) -> TaskOutc
         parameters=replicas.parameters,
         parameter_bytes=replicas.parameter_bytes,
         parameters_sha256=_digests(replicas),
+        devices=getattr(replicas, "devices", None),  # what a framework does not say is not known
         pretrained_sha256=_digest(context.pretrained / FILE) if context.pretrained else None,
         data=Data(
             name=context.data.name,

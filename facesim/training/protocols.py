@@ -63,6 +63,9 @@ class Replicas(Protocol):
     #: Bytes of a worker's parameters or gradients when they are exchanged.
     exchange_bytes: int
 
+    #: Accelerators that the replicas compute on, by the framework's names; empty on CPUs alone.
+    devices: list[str]
+
     #: How many parameters the network has, and their bytes.
     parameters: int
     parameter_bytes: int

@@ -101,8 +101,10 @@ class ScriptedHosts:
         checkpoints.mkdir()
         uri = self._request["CheckpointConfig"]["S3Uri"]
         self._store.download(uri, checkpoints)
-        self._script.resumed_from += [file.read_bytes() for file in sorted(checkpoints.iterdir())]
+        self._script.resumed_from += [file.read_bytes() for file in sorted(checkpoints.glob("checkpoint"))]
         (checkpoints / "checkpoint").write_bytes(b"after attempt %d" % attempt)
+        for step in (9, 100, 20):
+            (checkpoints / f"checkpoint-{step:09d}.npz").write_bytes(b"")
         self._store.upload(checkpoints, uri)
         for host in self._hosts:
             yield _event("log", host=host, line=f"hello from {host}, attempt {attempt}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from facesim.backends.sagemaker.bill import most_usd, refuse_above, reported
+from facesim.backends.sagemaker.bill import AFTER_S, most, refuse_above, reported
+from facesim.backends.training_job import job_json
+from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
 
@@ -21,26 +25,65 @@ GROUPS = {
 }
 
 
-def test_a_job_can_cost_all_its_instances_until_it_is_ended():
-    assert most_usd(request(1800)) == pytest.approx(0.461)
-    assert most_usd(request(3600, **GROUPS)) == pytest.approx(2 * 0.461 + 0.115)
+HOURLY = 2 * 0.461
+READS = 22 / 60 * 0.00001  # the job's and two hosts' metrics, each minute
+LOGS = 2 * 0.005 * 0.5 / 3600
+
+
+def test_a_job_can_cost_all_its_instances_until_it_is_ended_and_has_saved():
+    whole = most(request(1800))
+
+    assert whole.instances == pytest.approx(HOURLY * (1800 + AFTER_S) / 3600)
+    assert most(request(3600, **GROUPS)).instances == pytest.approx((2 * 0.461 + 0.115) * (3600 + AFTER_S) / 3600)
+    assert whole.requests == pytest.approx((READS + LOGS) * (1800 + AFTER_S))
+    assert whole.total == sum(whole)
+
+
+def test_volumes_are_paid_for_by_size_and_time_where_instances_have_no_disk_of_their_own():
+    shape = {"InstanceType": "ml.m5.2xlarge", "InstanceCount": 2, "VolumeSizeInGB": 100}
+
+    assert most(request(3600, **shape)).volumes == pytest.approx(2 * 100 * 0.14 * (3600 + AFTER_S) / (730 * 3600))
+    assert most(request(3600, **{**shape, "InstanceType": "ml.g5.xlarge"})).volumes == 0
+
+
+def test_instances_that_are_kept_are_paid_for():
+    kept = most(request(3600, InstanceType="ml.m5.large", InstanceCount=1, KeepAlivePeriodInSeconds=1800))
+
+    assert kept.kept == pytest.approx(0.115 / 2)
+
+
+def test_checkpoints_are_written_to_s3_for_money():
+    often = {**request(3600), "HyperParameters": {"job": job_json(make_job(backend="sagemaker", checkpoint_s=1))}}
+
+    more = most(often).requests - most(request(3600)).requests
+    assert more == pytest.approx((3600 + AFTER_S) * 20 * 0.000005)
 
 
 def test_the_estimate_is_of_all_jobs_together():
-    assert refuse_above(None, [request(), request()]) == (
-        "the 2 training jobs can cost up to $1.84: --max-run ends each after 1 h"
+    assert refuse_above(None, [request(), request()]).startswith(
+        "the 2 training jobs can cost up to $1.97: --max-run ends each after 1 h, and it has 3 minutes more to save"
     )
+    assert "the 100 GB of data cost $2.30 a month in S3" in refuse_above(None, [request()], data_gb=100)
 
 
 def test_what_costs_as_much_as_allowed_is_not_refused():
-    assert "up to $0.92" in refuse_above(0.922, [request()])
+    whole = most(request()).total
+
+    assert f"up to ${whole:.2f}" in refuse_above(whole, [request()])
 
 
 def test_what_could_cost_more_is_refused_and_it_is_said_what_would_fit():
-    with pytest.raises(InputError, match=r"up to \$1\.84.*more than --max-cost 1; it fits with --max-run 1952 "):
+    with pytest.raises(
+        InputError, match=r"up to \$1\.97.*more than --max-cost 1; it fits with --max-run (\d+) "
+    ) as told:
         refuse_above(1.0, [request(), request()])
 
-    assert refuse_above(1.0, [request(1952), request(1952)])
+    fits = int(re.search(r"--max-run (\d+) ", str(told.value))[1])
+    assert refuse_above(1.0, [request(fits), request(fits)])
+    with pytest.raises(InputError):
+        refuse_above(1.0, [request(fits + 2), request(fits + 2)])
+    with pytest.raises(InputError, match="it may fit with smaller instances"):
+        refuse_above(0.001, [request()])
 
 
 def test_the_bill_multiplies_wall_clock_by_instances():
@@ -56,6 +99,16 @@ def test_the_bill_multiplies_wall_clock_by_instances():
     assert bill["instance_s"] == 3 * 119
     assert bill["cost_usd"] == pytest.approx((2 * 0.461 + 0.115) * 119 / 3600)
     assert bill["savings_percent"] == pytest.approx(59.2, abs=0.05)
+
+
+def test_the_volumes_of_a_job_are_in_its_bill():
+    told = {
+        "TrainingTimeInSeconds": 3600,
+        "BillableTimeInSeconds": 3600,
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 50},
+    }
+
+    assert reported(told)["volume_usd"] == pytest.approx(2 * 50 * 0.14 / 730)
 
 
 def test_a_job_that_never_trained_costs_nothing():

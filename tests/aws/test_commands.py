@@ -44,7 +44,7 @@ def test_a_dry_run_prints_a_request_that_aws_would_take_and_starts_nothing(
     requests = [run["request"]["CreateTrainingJob"] for run in told["runs"]]
     assert [problems("CreateTrainingJob", request) for request in requests] == [[], []]
     assert [request["ResourceConfig"]["InstanceCount"] for request in requests] == [1, 2]
-    assert "can cost up to $16.56" in told["estimate"]
+    assert "can cost up to $18.33" in told["estimate"]
     assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
     assert not (tmp_path / "runs").exists()
 
@@ -73,7 +73,7 @@ def test_a_dry_run_with_everything_named_needs_no_aws_at_all(options, monkeypatc
 def test_what_could_cost_too_much_is_refused_before_anything_is_started(endpoint, account, options, tmp_path, capsys):
     assert main(["run", *options, "--max-cost", "1", "--max-run", "36000"]) == 2
 
-    assert "more than --max-cost 1; it fits with --max-run 15652" in capsys.readouterr().err
+    assert "more than --max-cost 1; it fits with --max-run 13663" in capsys.readouterr().err
     assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
     assert account.client("s3").list_buckets()["Buckets"] == []
     assert not (tmp_path / "runs").exists()
@@ -86,7 +86,7 @@ def test_a_run_ends_in_table_report_and_the_bill_that_aws_told(endpoint, options
     (run,) = find_runs([tmp_path / "runs"])
     result = run.result()
     told = json.loads((run.directory / "training_job.json").read_text())
-    assert "can cost up to $5.52" in shown
+    assert "can cost up to $6.25" in shown
     assert f"{endpoint.url} is not AWS: what runs there is emulated" in shown
     assert "numbers are" in shown and "measured" not in shown
     assert (result["state"], result["measurement"], result["backend"]) == ("Completed", "emulated", "sagemaker")
@@ -162,6 +162,16 @@ def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_pa
     assert again.directory != ended.directory
     for name in ("state", "held_out_accuracy", "cost_usd"):
         assert again.result()[name] == ended.result()[name]
+
+
+def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended, tmp_path, capsys):
+    ended.result_file.unlink()  # as if the command that followed it had been killed
+
+    assert main(["attach", str(tmp_path / "runs")]) == 0
+
+    assert ended.result()["state"] == "Completed"
+    assert (tmp_path / "runs" / "report.html").exists()
+    assert main(["attach", str(tmp_path)]) == 0  # all have ended: that is reported
 
 
 def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):

@@ -7,6 +7,7 @@ import threading
 import pytest
 from botocore.exceptions import ClientError
 
+from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.training_job import training_job_request
 
@@ -14,7 +15,7 @@ from facesim.backends.training_job import training_job_request
 @pytest.fixture
 def request_(endpoint, account, job, inputs) -> dict:
     """A request whose data is there."""
-    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, account))
+    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, Names()))
     s3 = account.client("s3")
     s3.create_bucket(Bucket=made.bucket)
     for uri, folder in made.uploads.items():

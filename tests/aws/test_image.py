@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from facesim import __version__
+from facesim.backends.image import requirements
+from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of, stage_source
 from facesim.preflight.inputs import prepare_inputs
 from facesim.spec.backends import SageMaker
@@ -16,7 +19,7 @@ from facesim.util.errors import InputError
 
 
 def test_the_image_is_the_one_that_sagemakers_package_knows(account):
-    site = site_of(SageMaker(image="aws"), account)
+    site = site_of(SageMaker(image="aws"), Names())
 
     assert site.image.startswith("763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-training:2.21-cpu-py312")
     assert site.source is not None
@@ -27,14 +30,26 @@ def test_the_image_is_the_one_that_sagemakers_package_knows(account):
     [(["ml.m5.large"], "cpu"), (["ml.g4dn.xlarge"], "gpu"), (["ml.g5.xlarge", "ml.m5.large"], "gpu")],
 )
 def test_aws_image_is_the_one_for_the_instances(account, instances, kind):
-    assert f"-{kind}-" in site_of(SageMaker(image="aws"), account, instances).image
+    assert f"-{kind}-" in site_of(SageMaker(image="aws"), Names(), instances).image
 
 
-def test_the_image_without_cuda_is_refused_for_instances_with_a_gpu(account):
-    with pytest.raises(InputError, match=r"ml\.g4dn\.xlarge has a GPU \(T4\).*--image aws"):
-        site_of(SageMaker(), account, ["ml.g4dn.xlarge"])
+def test_facesims_own_image_is_the_one_with_cuda_for_instances_with_a_gpu(account):
+    assert site_of(SageMaker(), Names(), ["ml.g4dn.xlarge"]).image.endswith(f"/facesim:{__version__}-cuda")
+    assert site_of(SageMaker(), Names(), ["ml.m5.large"]).image.endswith(f"/facesim:{__version__}")
+    assert site_of(SageMaker(image="faces:1"), Names(), ["ml.g4dn.xlarge"]).image.endswith("/faces:1")
 
-    assert site_of(SageMaker(image="faces-cuda:1"), account, ["ml.g4dn.xlarge"]).image.endswith("/faces-cuda:1")
+
+def test_aws_image_gets_what_a_host_needs_and_nothing_for_reports():
+    needed = (stage_source() / "requirements.txt").read_text()
+
+    assert "pydantic" in needed and "numpy" in needed
+    assert not any(name in needed for name in ("matplotlib", "scikit-image", "jinja2", "tensorflow"))
+
+
+def test_the_image_with_cuda_gets_what_measures_gpus():
+    assert requirements("tensorflow[and-cuda]")[-1].startswith("nvidia-ml-py")
+    assert any(line.startswith("tensorflow[and-cuda]") for line in requirements("tensorflow[and-cuda]"))
+    assert not any("nvidia" in line for line in requirements())
 
 
 def test_a_job_on_gpus_is_rendered_with_the_image_that_can_use_them(endpoint, faces, tmp_path):
@@ -55,20 +70,20 @@ def test_a_job_on_gpus_is_rendered_with_the_image_that_can_use_them(endpoint, fa
 )
 def test_an_image_that_sagemaker_cannot_take_is_refused(account, name):
     with pytest.raises(InputError, match="not in Amazon ECR"):
-        site_of(SageMaker(image=name), account)
+        site_of(SageMaker(image=name), Names())
 
 
 @pytest.mark.parametrize("host", ["dkr.ecr.{}.amazonaws.com", "dkr.ecr-fips.{}.amazonaws.com", "dkr-ecr.{}.on.aws"])
 def test_an_image_is_taken_of_any_account_in_the_region_of_the_job(account, host):
     here, elsewhere = (f"210987654321.{host.format(region)}/faces:1" for region in ("us-east-1", "eu-west-1"))
 
-    assert site_of(SageMaker(image=here), account).image == here
+    assert site_of(SageMaker(image=here), Names()).image == here
     with pytest.raises(InputError, match="is in eu-west-1 and the job would run in us-east-1"):
-        site_of(SageMaker(image=elsewhere), account)
+        site_of(SageMaker(image=elsewhere), Names())
 
 
 def test_an_image_without_a_registry_is_in_the_accounts_own(account):
-    assert site_of(SageMaker(image="faces:2"), account).image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/faces:2"
+    assert site_of(SageMaker(image="faces:2"), Names()).image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/faces:2"
 
 
 def test_what_the_image_lacks_is_named_and_tensorflow_is_not():

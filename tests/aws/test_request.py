@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("botocore")
 
+from facesim.backends.sagemaker.rules import broken_rules
 from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
 from facesim.spec.job import make_job
@@ -96,7 +97,7 @@ def test_a_spot_job_has_checkpoints_and_a_limit_to_waiting(folder):
 
     assert spot["EnableManagedSpotTraining"]
     assert spot["CheckpointConfig"] == {
-        "S3Uri": "s3://a-bucket/facesim/jobs/facesim-one/checkpoints/",
+        "S3Uri": "s3://a-bucket/facesim/checkpoints/facesim-one/",
         "LocalPath": "/opt/ml/checkpoints",
     }
     assert spot["StoppingCondition"] == {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 1200}
@@ -152,6 +153,17 @@ def test_a_container_reads_the_job_that_was_sent(options):
     job = make_job(backend="sagemaker", **options)
 
     assert job_of({"job": job_json(job)}) == job
+
+
+@pytest.mark.parametrize("encode", [str, json.dumps], ids=["as it is", "as JSON"])
+def test_a_container_reads_what_sagemakers_sdk_makes_of_hyperparameters(encode):
+    job = make_job(backend="sagemaker", strategy="ps-async", workers=3)
+
+    assert job_of({"job": encode(job_json(job)), "sagemaker_program": '"x"'}) == job
+    flat = {"strategy": encode("ps-async"), "workers": "3", "sagemaker_region": '"us-east-1"'}
+    assert job_of(flat) == job
+    with pytest.raises(InputError, match="unknown option --epoch"):
+        job_of({"epoch": "3"})
 
 
 def test_what_belongs_to_the_account_does_not_go_into_the_container():
@@ -338,6 +350,14 @@ def test_volumes_of_instances_with_disks_of_their_own_take_no_key(folder):
         )
 
 
+def test_the_volume_has_room_for_checkpoints(folder):
+    job = make_job(backend="sagemaker", checkpoint_keep=3)
+
+    made = training_job_request(job, "facesim-one", {"data": folder}, SITE, checkpoint_bytes=2 * 10**9)
+
+    assert made.request["ResourceConfig"]["VolumeSizeInGB"] == 30 + 1 + 5 * 2
+
+
 def test_data_that_the_disk_of_an_instance_does_not_hold_is_refused(folder):
     with (folder / "images.u8").open("wb") as large:
         large.truncate(96 * 10**9)
@@ -345,3 +365,70 @@ def test_data_that_the_disk_of_an_instance_does_not_hold_is_refused(folder):
     assert request(folder)["ResourceConfig"]["VolumeSizeInGB"] == 127
     with pytest.raises(InputError, match=r"ml\.g4dn\.xlarge has a disk of 125 GB and this job needs 127 GB"):
         request(folder, instance_type="ml.g4dn.xlarge")
+
+
+ONE_GROUP = {"InstanceGroupName": "worker", "InstanceType": "ml.m5.large", "InstanceCount": 1}
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "told"),
+    [
+        ("StoppingCondition", {"MaxRuntimeInSeconds": 28 * 86400 + 1}, "28 days"),
+        ("StoppingCondition", {"MaxWaitTimeInSeconds": 10**6}, "--max-wait, is for spot capacity"),
+        ("ResourceConfig", {"VolumeSizeInGB": 20_000}, "1 to 16,384 GB"),
+        ("ResourceConfig", {"KeepAlivePeriodInSeconds": 30}, "60 s or more"),
+        ("ResourceConfig", {"InstanceGroups": [ONE_GROUP]}, "does not go with InstanceCount and InstanceType"),
+        ("ResourceConfig", {"InstanceGroups": [ONE_GROUP] * 2}, "'worker' is there 2 times"),
+        ("ResourceConfig", {"InstanceGroups": [ONE_GROUP], "KeepAlivePeriodInSeconds": 60}, "--ps-instance-type"),
+        ("HyperParameters", {"k" * 257: "v"}, "name of 257 characters"),
+        ("HyperParameters", {"k": "v" * 2501}, "value of 2501"),
+        ("HyperParameters", {str(number): "" for number in range(100)}, "101 hyperparameters"),
+        ("Environment", {"K": "v" * 513}, "value of 513: 512 and 512"),
+        ("Environment", {str(number): "" for number in range(101)}, "environment variables"),
+    ],
+)
+def test_rules_that_aws_describes_in_words_only_are_kept(folder, part, change, told):
+    made = request(folder)
+    assert broken_rules(made) == []
+
+    assert told in "; ".join(broken_rules({**made, part: {**made[part], **change}}))
+
+
+@pytest.mark.parametrize(
+    ("part", "added", "told"),
+    [
+        ("Tags", {"Key": "facesim", "Value": "x"}, "the tag 'facesim' is there 2 times"),
+        ("Tags", {"Key": "AWS:x", "Value": "x"}, "AWS keeps what begins with aws:"),
+        ("InputDataConfig", {"ChannelName": "data", "DataSource": {}}, "the channel 'data' is there 2 times"),
+    ],
+)
+def test_names_of_tags_and_channels_are_checked(folder, part, added, told):
+    made = request(folder)
+
+    assert told in "; ".join(broken_rules({**made, part: [*made[part], added]}))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"keep_alive_s": 600, "spot": True}, "leave out one of --spot and --keep-alive-s"),
+        ({"keep_alive_s": 600, "strategy": "ps-sync", "ps_instance_type": "ml.c5.xlarge"}, "--ps-instance-type"),
+    ],
+)
+def test_instances_are_not_kept_where_sagemaker_does_not_keep_them(folder, options, told):
+    made = request(folder, replace(SITE, keep_alive_s=600), **options)
+
+    assert told in "; ".join(broken_rules(made))
+    kept = request(folder, replace(SITE, keep_alive_s=600))
+    assert kept["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    assert broken_rules(kept) == [] == problems("CreateTrainingJob", kept)
+
+
+def test_spot_waits_as_long_as_it_runs_at_least(folder):
+    spot = request(folder, spot=True, max_run=600)
+    short = {**spot, "StoppingCondition": {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 599}}
+
+    assert broken_rules(spot) == []
+    assert "--max-wait 599 must be at least --max-run 600" in "; ".join(broken_rules(short))
+    without = {**spot, "StoppingCondition": {"MaxRuntimeInSeconds": 600}}
+    assert "give --max-wait" in "; ".join(broken_rules(without))

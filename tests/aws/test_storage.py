@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from facesim.backends.sagemaker.session import Account, AwsError
-from facesim.backends.sagemaker.storage import Sent, have_bucket, unpack, upload
+from facesim.backends.sagemaker.storage import Sent, have_bucket, prune_checkpoints, unpack, upload
 
 
 def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"harm") -> Path:
@@ -145,3 +145,18 @@ def test_a_bucket_is_made_in_the_region_where_the_jobs_are(account):
     have_bucket(elsewhere.client("s3"), "a-bucket", "eu-west-1", owner=None)
 
     assert elsewhere.client("s3").get_bucket_location(Bucket="a-bucket")["LocationConstraint"] == "eu-west-1"
+
+
+def test_checkpoints_are_pruned_in_s3_as_on_a_disk(endpoint, account, monkeypatch):
+    monkeypatch.setattr("facesim.backends.sagemaker.storage._MOST_AT_ONCE", 5)
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="a-bucket")
+    names = [f"checkpoint-{step:09d}.npz" for step in range(14)] + ["damaged-checkpoint-000000001.npz", "other"]
+    for name in names:
+        s3.put_object(Bucket="a-bucket", Key=f"facesim/checkpoints/one/{name}", Body=b"")
+    s3.put_object(Bucket="a-bucket", Key="facesim/checkpoints/two/checkpoint-000000001.npz", Body=b"")
+
+    assert prune_checkpoints(s3, "s3://a-bucket/facesim/checkpoints/one/", keep=2, owner=account.id) == 12
+
+    left = [one["Key"].rpartition("/")[2] for one in s3.list_objects_v2(Bucket="a-bucket")["Contents"]]
+    assert left == [*names[12:], "checkpoint-000000001.npz"]

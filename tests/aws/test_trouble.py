@@ -12,6 +12,7 @@ from moto.sagemaker.responses import SageMakerResponse
 
 from facesim.backends.sagemaker.advice import RefusedError
 from facesim.backends.sagemaker.job import LostSight, SageMakerJob
+from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.session import Account, AwsError, CredentialsError, DeniedError, asking
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.storage import split
@@ -266,7 +267,7 @@ def test_every_call_to_s3_says_whose_bucket_it_expects(endpoint, account, job, i
     account.session.events.register(
         "before-parameter-build.s3", lambda params, model, **_: given.append((model.name, params))
     )
-    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, account))
+    made = training_job_request(job, "facesim-one", inputs.folders, site_of(job.backend, Names()))
     run = Run.create(tmp_path / "one", job)
 
     follow(run, SageMakerJob(run, account, "facesim-one", made))

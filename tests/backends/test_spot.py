@@ -19,7 +19,7 @@ from facesim.billing.market import Capacity, Market, market
 from facesim.runs.events import event_of
 from facesim.spec.spot import Spot
 from tests.conftest import still_running
-from tests.support.events import named, states
+from tests.support.events import named, pids, states
 
 TICK_S = 0.05
 M5 = "ml.m5.2xlarge"
@@ -58,8 +58,7 @@ def follow(execution: LifeCycle, on: Callable[[dict], None] = lambda event: None
                 on(event)
     finally:
         execution.close()
-    pids = [event["pid"] for event in events if event["event"] in ("node_started", "task_started")]
-    assert not still_running(pids)
+    assert not still_running(pids(events))
     return events
 
 

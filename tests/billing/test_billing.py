@@ -68,7 +68,7 @@ def test_only_the_price_that_was_checked_is_called_verified():
 
 
 def test_an_unknown_instance_type_names_those_known_and_the_closest():
-    with pytest.raises(InputError, match=r"'m5\.2xlarge' is not .*ml\.c5\.9xlarge.*did you mean ml\.m5\.2xlarge\?"):
+    with pytest.raises(InputError, match=r"'m5\.2xlarge' is not .*ml\.m5\.24xlarge.*did you mean ml\.m5\.2xlarge\?"):
         instance("m5.2xlarge")
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from facesim.billing import cost_usd, instances
-from facesim.billing.catalogue import refreshed_file
+from facesim.billing import assumed_spot_discount, cost_usd, instance, instances
+from facesim.billing import instance_types as generator
+from facesim.billing.bill import discount_of
+from facesim.billing.catalogue import refreshed_file, types
+from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 from tests.billing.pricing_api import PAGE, pricing_api, product
 from tests.conftest import Command, parse
@@ -33,6 +40,7 @@ def prices(*arguments: str, how: tuple[str, ...] = COMMAND, **environment: str) 
     """`facesim prices` in a process that knows of AWS what `environment` tells and nothing else."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     nothing = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "none", "AWS_SHARED_CREDENTIALS_FILE": "none"}
+    nothing |= dict.fromkeys(("FACESIM_PRICE_LIST", "FACESIM_SPOT_ADVISOR"), "http://127.0.0.1:9")  # nobody is there
     ended = subprocess.run(
         [sys.executable, *how, "prices", *arguments],
         capture_output=True,
@@ -81,7 +89,7 @@ def test_another_endpoint_can_be_named(folder, variable):
 
 
 def test_every_page_of_the_answer_is_read_and_only_training_in_the_region_is_asked_for(folder):
-    names = [name for name in instances() if name.startswith("ml.m5")]
+    names = [name for name in instances() if name.startswith("ml.m5.")]
     assert len(names) > PAGE
     products = [product(name, "0.7", "eu-west-1") for name in names]
     products += [product(M5, "9.9", "us-east-1"), product(M5, "8.8", "eu-west-1", component="Hosting")]
@@ -171,6 +179,164 @@ def test_refreshed_prices_that_are_damaged_are_told(folder, content):
 
     with pytest.raises(InputError, match="run facesim prices refresh again, or delete the file"):
         instances()
+
+
+LIST = {
+    "offerCode": "AmazonSageMaker",
+    "products": {
+        sku: {"sku": sku, "attributes": {"instanceName": name, "component": component, "regionCode": "eu-west-1"}}
+        for sku, name, component in [
+            ("A", M5, "Training"),
+            ("B", M5, "Hosting"),
+            ("C", "ml.g6.xlarge", "Training"),
+            ("D", "ml.later.large", "Training"),
+        ]
+    },
+    "terms": {
+        "OnDemand": {
+            sku: {f"{sku}.T": {"priceDimensions": {f"{sku}.T.D": {"unit": "Hrs", "pricePerUnit": {"USD": usd}}}}}
+            for sku, usd in [("A", "0.5140000000"), ("B", "9.9"), ("C", "1.1267"), ("D", "3")]
+        }
+    },
+}
+ADVISOR = {
+    "ranges": [{"index": 0, "label": "<5%", "max": 5}, {"index": 4, "label": ">20%", "max": 100}],
+    "spot_advisor": {"eu-west-1": {"Linux": {"m5.2xlarge": {"s": 60, "r": 0}, "g6.xlarge": {"s": 25, "r": 4}}}},
+}
+
+
+@pytest.fixture
+def public(tmp_path):
+    """AWS' public files as a server has them; and the environment that leads there."""
+    root = tmp_path / "public"
+    (root / "current" / "eu-west-1").mkdir(parents=True)
+    (root / "current" / "eu-west-1" / "index.json").write_text(json.dumps(LIST))
+    (root / "advisor.json").write_text(json.dumps(ADVISOR))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=root)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield root, {"FACESIM_PRICE_LIST": f"{url}/current", "FACESIM_SPOT_ADVISOR": f"{url}/advisor.json"}
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_public_list_gives_prices_and_spot_discounts_without_an_account(folder, public):
+    absent = "import sys; sys.modules['boto3'] = None; from facesim.cli import main; sys.exit(main(sys.argv[1:]))"
+
+    told = parse(prices("refresh", "--region", "eu-west-1", "--json", how=("-c", absent), **public[1]))
+
+    assert told["usd_per_hour"] == {M5: 0.514, "ml.g6.xlarge": 1.1267}
+    assert told["spot_types"] == 2 and told["notices"] == []
+    kind = instance("ml.g6.xlarge")  # its price was not known before
+    assert (kind.gpus, kind.accelerator, kind.gpu_memory_gib, kind.price_verified) == (1, "L4", 22.4, True)
+    assert kind.spot_discount == 0.25
+    assert discount_of(None, [(M5, 2)]) == 0.6
+    both = 2 * 0.514 * 0.6 + 1.1267 * 0.25
+    assert discount_of(None, [(M5, 2), ("ml.g6.xlarge", 1)]) == pytest.approx(both / (2 * 0.514 + 1.1267))
+    assert discount_of(None, [(M5, 2), (C5, 1)]) == assumed_spot_discount()
+    shown = prices().output
+    assert f"{M5} as spot capacity: 60% less, up to 5 % reclaimed in a month (--spot-rate 7e-05)" in shown
+
+
+def test_a_list_that_is_not_as_it_was_is_told_and_changes_nothing(folder, public):
+    root, where = public
+    (root / "current" / "eu-west-1" / "index.json").write_text('{"products": {"A": {}}}')
+
+    command = prices("refresh", "--region", "eu-west-1", **where)
+
+    assert command.code == 2
+    assert not refreshed_file().exists()
+
+
+def test_without_the_advisor_prices_are_taken_and_the_discount_stays_assumed(folder, public):
+    (public[0] / "advisor.json").unlink()
+
+    command = prices("refresh", "--region", "eu-west-1", **public[1])
+
+    assert command.code == 0
+    assert "what spot capacity saves stays an assumption" in command.errors
+    assert discount_of(None, [(M5, 1)]) == assumed_spot_discount()
+
+
+def own(tmp_path, monkeypatch, text: str) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(text)
+    monkeypatch.setenv("FACESIM_PRICES", str(file))
+
+
+def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkeypatch):
+    own(
+        tmp_path,
+        monkeypatch,
+        f"""
+        ["{M5}"]
+        usd_per_hour = 0.4
+        spot_usd_per_hour = 0.1
+        ["ml.g6.xlarge"]
+        usd_per_hour = 1
+        ["ml.z9.48xlarge"]
+        usd_per_hour = 90
+        vcpu = 192
+        memory_gib = 2048
+        network_peak_gbps = 3200
+        gpus = 8
+        accelerator = "Z9"
+    """,
+    )
+
+    assert (instance(M5).price_usd_per_hour, instance(M5).spot_discount) == (0.4, 0.75)
+    assert instance("ml.g6.xlarge").memory_gib == 16
+    new = instance("ml.z9.48xlarge")
+    assert (new.cores, new.network_base_gbps, new.cuda, new.price_source) == (96, 3200, True, "the user's prices.toml")
+    job = make_job(backend="sagemaker", instance_type="ml.z9.48xlarge")
+    assert job.groups == [("ml.z9.48xlarge", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('["ml.z9.48xlarge"]\nusd_per_hour = 9', "must say what is not known of the type: vcpu, memory_gib"),
+        ('["ml.g6.xlarge"]\nvcpu = 9', "not known of the type: usd_per_hour"),
+        (f'["{M5}"]\nusd_per_hour = -1', "usd_per_hour = -1"),
+        (f'["{M5}"]\nprice = 1', "it may have usd_per_hour"),
+        (f'["{M5}"]\nusd_per_hour = 1\nspot_usd_per_hour = 2', "needs a usd_per_hour above it"),
+        ("usd_per_hour = 1", "must be a table"),
+        ("[", "cannot be read as TOML"),
+    ],
+)
+def test_own_prices_that_cannot_be_are_told(folder, tmp_path, monkeypatch, text, told):
+    own(tmp_path, monkeypatch, text)
+
+    with pytest.raises(InputError, match=re.escape(told)):
+        instances()
+
+
+def test_every_type_that_sagemaker_trains_on_is_known_with_what_it_has():
+    from botocore.session import get_session
+
+    model = get_session().get_service_model("sagemaker")
+    assert set(model.shape_for("TrainingInstanceType").enum) == set(types())
+    for name, kind in types().items():
+        assert 0 < kind["cores"] <= kind["vcpu"] and kind["memory_gib"] > 0 and kind["network_peak_gbps"] > 0, name
+        assert (kind["gpus"] > 0) == (kind["accelerator"] is not None) == (kind["gpu_memory_gib"] is not None), name
+    assert set(instances()) <= set(types())
+
+
+def test_the_file_of_types_is_what_its_generator_makes():
+    pytest.importorskip("moto")
+    packaged = (Path(generator.__file__).with_suffix(".json")).read_text()
+    made = generator.generate()
+
+    head = packaged.index('"types"')
+    assert packaged[head:].strip() == made[made.index('"types"') :].strip()
+
+
+def test_a_type_whose_price_is_not_known_says_how_to_know_it():
+    with pytest.raises(InputError, match="the price of instance type 'ml.p5e.48xlarge' is not known.*prices refresh"):
+        instance("ml.p5e.48xlarge")
 
 
 def test_a_price_for_a_type_that_the_catalogue_does_not_have_is_ignored(folder):

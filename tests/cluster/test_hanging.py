@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.test_node import follow, pids, start, task
+from tests.cluster.test_node import follow, start, task
 from tests.cluster.test_recovery import named, starts
 from tests.conftest import still_running, wait_until
+from tests.support.events import pids
 
 HANG = {"hang_s": 2.0, "max_restarts": 2, "backoff_s": 0.01}
 

@@ -27,6 +27,7 @@ from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
 from cluster.topology import free_ports
 from tests.conftest import wait_until
+from tests.support.events import named
 
 
 def write_contract(root: Path, current: str = "algo-2") -> None:
@@ -179,7 +180,7 @@ def test_a_fault_at_a_step_is_done_by_the_host_of_its_target_before_the_first_ho
     following.join(20)
     node.close()
 
-    faults = [event for event in seen if event["event"] == "fault"]
+    faults = named(seen, "fault")
     assert [event["kind"] for event in faults] == ["kill", "freeze"]
     assert faults[0]["time_unix_s"] <= done_at[5]
     assert done_at[6] <= faults[1]["time_unix_s"] <= done_at[7]

@@ -20,6 +20,7 @@ from cluster.plan import Plan, Task
 from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
 from tests.conftest import still_running, wait_until
+from tests.support.events import named, pids, values_of
 
 HERE = "tests.cluster.fake_tasks"
 
@@ -46,10 +47,6 @@ def follow(node: LocalNode, on=lambda event: None) -> list[dict]:
     return events
 
 
-def pids(events: list[dict]) -> list[int]:
-    return [event["pid"] for event in events if event["event"] in ("node_started", "task_started")]
-
-
 def test_a_plan_survives_being_written_and_read(tmp_path):
     plan = Plan(
         tasks=(task(tmp_path, "chief", "work", 1.5), task(tmp_path, "ps", "serve", GREETING="hi")),
@@ -71,7 +68,7 @@ def test_a_tick_between_the_last_word_of_a_node_and_its_end_does_not_make_it_fai
         node.close()
 
         words = [event for event in told if event]
-        assert [event["outcome"] for event in words if event["event"] == "node_ended"] == ["completed"]
+        assert values_of(words, "node_ended", "outcome") == ["completed"]
         if None in told[told.index(words[-1]) :]:
             return
     raise AssertionError("there was no tick after the last word: nothing was tried")
@@ -120,7 +117,7 @@ def test_a_crashing_task_fails_the_work_and_is_named_as_the_cause(tmp_path):
 
     events = follow(node)
 
-    ends = [event for event in events if event["event"] == "task_ended"]
+    ends = named(events, "task_ended")
     assert events[-1]["outcome"] == "failed"
     assert (ends[0]["task"], ends[0]["exit_code"]) == ("worker-0", 3)
     assert "the reason is this" in (tmp_path / "worker-0.log").read_text()
@@ -136,7 +133,7 @@ def test_a_task_that_is_killed_is_reported_with_its_signal(tmp_path):
 
     events = follow(node, kill)
 
-    end = next(event for event in events if event["event"] == "task_ended")
+    end = named(events, "task_ended")[0]
     assert (end["task"], end["signal"], events[-1]["outcome"]) == ("ps-0", "SIGKILL", "failed")
 
 
@@ -287,7 +284,7 @@ def test_a_task_that_cannot_connect_is_ended_with_address_and_reason(tmp_path, l
 
     assert events[-1]["outcome"] == "failed"
     assert "recovering" not in [event["event"] for event in events]  # it would wait as long again
-    (told,) = [event for event in events if event["event"] == "not_connected"]
+    (told,) = named(events, "not_connected")
     assert told["task"] == "chief-0"
     assert address in told["why"]
     assert ("no TensorFlow server answers" if listens else "Connection refused") in told["why"]

@@ -16,9 +16,9 @@ import pytest
 from cluster.faults import Fault
 from cluster.processes import LocalNode
 from cluster.topology import free_ports
-from tests.cluster.test_node import follow, pids, start, task
+from tests.cluster.test_node import follow, start, task
 from tests.conftest import still_running, wait_until
-from tests.support.events import named
+from tests.support.events import named, pids
 
 
 def starts(events: list[dict], task: str) -> int:

@@ -20,6 +20,7 @@ from cluster.containers.job import ContainerJob
 from facesim.backends.docker import FolderStore
 from facesim.util.errors import InputError
 from tests.containers.conftest import left
+from tests.support.events import named, values_of
 
 #: The first of them may have to wait for the image to be made.
 pytestmark = pytest.mark.timeout(900)
@@ -70,7 +71,7 @@ class Played:
 
     @property
     def states(self) -> list[str]:
-        return [event["state"] for event in self.events if event["event"] == "state"]
+        return values_of(self.events, "state", "state")
 
     @property
     def end(self) -> dict:
@@ -306,7 +307,7 @@ def test_a_host_that_is_frozen_is_named_killed_and_starts_again(play, containers
         RetryStrategy={"MaximumRetryAttempts": 1},
     )
 
-    (hung,) = [event for event in played.events if event["event"] == "hung"]
+    (hung,) = named(played.events, "hung")
     assert (hung["task"], hung["silent"]) == ("algo-1", True)
     assert played.lines() == ["begun", "before"]
     assert played.end["outcome"] == "completed"
@@ -359,7 +360,7 @@ def test_an_interrupted_job_starts_again_with_its_checkpoints(play):
         *("Starting", "Downloading", "Training", "Uploading", "Completed"),
     ]
     assert played.lines() == ["attempt 1", "attempt 2"]
-    assert [event["attempt"] for event in played.events if event["event"] == "state"] == [1] * 4 + [2] * 5
+    assert values_of(played.events, "state", "attempt") == [1] * 4 + [2] * 5
 
 
 def test_without_notice_a_job_has_what_was_kept_before(play):
@@ -485,12 +486,12 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
     )
 
     assert played.lines()[0] == "0.5"
-    used = [event for event in played.events if event["event"] == "stats"]
+    used = named(played.events, "stats")
     assert all(event["cpu_count"] == 0.5 for event in used)
     assert float(played.lines()[1]) > 2.4  # seconds, for 1.5 s of half a processor
     assert all(0 <= event.get("cpu_percent", 0) <= 100 for event in used)
     assert max(event["cpu_s"] for event in used) > 1.4
-    ended = next(event for event in played.events if event["event"] == "host_ended")
+    ended = named(played.events, "host_ended")[0]
     assert ended["exit_code"] != 0
     assert ended["oom"]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from facesim.data.arrays import read_npz
+from facesim.data.parts import TEST, TRAIN, VAL
 from facesim.util.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 12, 3), np.uint8)
@@ -100,14 +101,14 @@ def test_the_same_name_in_two_forms_of_unicode_is_one_person_and_told(saved):
         ("X_train", "y_train", "X_val", "y_val"),
     ],
 )
-def test_training_and_test_arrays_are_pooled_with_a_word(saved, keys):
+def test_training_and_test_arrays_are_parts_of_a_split(saved, keys):
     arrays = dict(zip(keys, (PIXELS[:4], LABELS[:4], PIXELS[4:], LABELS[4:])))
 
     npz = read_npz(saved(**arrays))
 
     np.testing.assert_array_equal(pixels_of(npz), PIXELS)
     assert npz.labels.tolist() == LABELS.tolist()
-    assert npz.notes[1] == f"{keys[0]} (4) and {keys[2]} (2) are pooled: facesim makes its own split, see --held-out."
+    assert npz.parts == [TRAIN] * 4 + [VAL if "val" in keys[2] else TEST] * 2
 
 
 @pytest.mark.parametrize("count", [4, 6])

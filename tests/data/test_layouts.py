@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from facesim.data.layouts import find_examples
+from facesim.data.parts import TEST, TRAIN
 from facesim.data.tables import read_csv
 from facesim.util.errors import InputError
 
@@ -58,10 +59,11 @@ def test_yale_gifs_without_an_image_suffix(photo, tmp_path):
     assert who(tmp_path / "yalefaces").keys() == found.keys()
 
 
-def test_vggface2_splits_are_pooled(photo, tmp_path):
+def test_vggface2_splits_are_parts(photo, tmp_path):
     for path in ("train/n000002/0001_01.jpg", "test/n000002/0002_01.jpg", "test/n000009/0001_01.jpg"):
         photo(path)
 
+    assert [example.part for example in find_examples(tmp_path)] == [TEST, TRAIN, TEST]
     assert {name: len(paths) for name, paths in who(tmp_path).items()} == {"n000002": 2, "n000009": 1}
 
 

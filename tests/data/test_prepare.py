@@ -43,6 +43,35 @@ def one_image(ready, tmp_path, image: Image.Image, name="a.png", channels=3, **s
 
 
 class TestAFolder:
+    @pytest.mark.parametrize(
+        "change",
+        {
+            "another file": lambda root: shutil.copy(root / "Ana/0.png", root / "Ana/9.png"),
+            "a file less": lambda root: (root / "Ana/0.png").unlink(),
+            "another name": lambda root: (root / "Bo").rename(root / "Cy"),
+            "other content": lambda root: shutil.copy(root / "Bo/0.png", root / "Ana/0.png"),
+            "another person": lambda root: (root / "Bo/0.png").rename(root / "Ana/b.png"),
+        }.items(),
+        ids=lambda change: change[0],
+    )
+    def test_is_found_at_once_until_something_in_it_changes(self, ready, tmp_path, two_people, change):
+        root = tmp_path / "faces"
+        before = ready(root)
+        assert ready(root).directory == before.directory and len(list((tmp_path / "cache/folders").iterdir())) == 1
+
+        change[1](root)
+
+        after = ready(root)
+        assert after.directory != before.directory
+        assert after.sha256 == prepare(str(root), image_size=16, cache_dir=tmp_path / "fresh").sha256
+        assert ready(root).directory == after.directory
+
+    def test_is_prepared_again_where_only_the_note_of_it_is_left(self, ready, tmp_path, two_people):
+        before = ready(tmp_path / "faces")
+        shutil.rmtree(before.directory)
+
+        assert ready(tmp_path / "faces").sha256 == before.sha256
+
     def test_holds_what_a_training_task_reads(self, ready, tmp_path, two_people):
         data = ready(tmp_path / "faces")
 

@@ -13,6 +13,7 @@ from PIL import Image
 from facesim.data import prepare
 from facesim.data.tables import read_table
 from facesim.data.tfrecord import checksum
+from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
 
 
@@ -66,7 +67,7 @@ class TestWhatIsNoSource:
     @pytest.mark.parametrize(
         ("name", "remedy"),
         [
-            ("celeba.zip", "an archive: unpack it"),
+            ("celeba.zip", "cannot be read as .zip"),
             ("faces.tar.gz", "an archive: unpack it"),
             ("FACES.7Z", "an archive: unpack it"),
             ("labels.xlsx", "a spreadsheet: save it as CSV"),
@@ -135,14 +136,15 @@ class TestBesideTheData:
 
         assert str(one) == "1 file: a file without a record (train-00001-of-00002)"
 
-    def test_record_files_of_a_split_are_pooled_with_a_word(self, prepared, tmp_path):
+    def test_record_files_of_a_split_are_its_parts(self, prepared, tmp_path):
         (tmp_path / "faces-train.tfrecord").write_bytes(records(9))
         (tmp_path / "faces-test.tfrecord").write_bytes(records(6))
 
         data = prepared(tmp_path)
 
-        assert len(data.labels) == 15
-        assert "test (6 images) and train (9 images) are pooled" in data.notes[0]
+        train, held_out = data.split(DataSpec())
+        assert (len(train), len(held_out)) == (9, 6)
+        assert {data.origins[index].split()[0] for index in held_out} == {"faces-test.tfrecord"}
 
     def test_another_feature_that_could_be_the_label_is_told(self, prepared, tmp_path):
         content = b"".join(record(image=jpeg(k), label=k % 3, identity=k % 2) for k in range(12))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from facesim.data import prepare
+from facesim.data.parts import NO_PART, TEST, TRAIN, VAL
 from facesim.data.tables import read_table
 from facesim.util.errors import InputError
 
@@ -81,13 +82,25 @@ def test_one_name_in_two_forms_of_unicode_is_one_person_and_told(table):
     assert found.notes == ("Jos\u00e9: written in composed and in decomposed Unicode, and taken as one person each.",)
 
 
-@pytest.mark.parametrize("column", ["split", "Subset", "SET", "partition"])
-def test_a_split_that_is_not_used_is_told(table, column):
-    rows = [(*row, "train" if at % 2 else "test") for at, row in enumerate(ROWS)]
+@pytest.mark.parametrize("column", ["split", "Subset", "SET", "partition", "Usage"])
+def test_a_column_gives_images_their_part_of_a_split(table, column):
+    rows = [(*row, word) for row, word in zip(ROWS, ("Training", "test", " VAL ", "train"))]
 
-    assert table(text_of(rows, (*HEADER, column))).notes == (
-        f"the column {column.lower()} (test 2, train 2) is not used: all are pooled, and facesim makes its own split "
-        "(--held-out).",
+    read = table(text_of(rows, (*HEADER, column)))
+
+    assert [example.part for example in read.examples] == [TRAIN, TEST, VAL, TRAIN]
+    assert read.notes == ()
+
+
+def test_a_column_that_names_no_part_is_not_used_and_told(table):
+    rows = [(*row, str(at % 2)) for at, row in enumerate(ROWS)]
+
+    read = table(text_of(rows, (*HEADER, "Fold")))
+
+    assert {example.part for example in read.examples} == {NO_PART}
+    assert read.notes == (
+        "the column fold (0 2, 1 2) is not used, for it does not say train, val, test: all are pooled, and facesim "
+        "makes its own split (--held-out).",
     )
 
 
@@ -133,12 +146,12 @@ def test_the_notes_reach_whoever_prepares_the_data(tmp_path, photo):
     for place, _ in ROWS:
         photo(place)
     path = Path(tmp_path, "faces.csv")
-    path.write_text(text_of([(*row, "train") for row in ROWS], (*HEADER, "split"), delimiter=";"))
+    path.write_text(text_of([(*row, "1") for row in ROWS], (*HEADER, "fold"), delimiter=";"))
 
     data = prepare(str(path), image_size=8, cache_dir=tmp_path / "cache")
 
     assert data.names == ("Ana", "Bo")
-    assert data.notes[0].startswith("the column split (train 4) is not used")
+    assert data.notes[0].startswith("the column fold (1 4) is not used")
 
 
 def test_files_that_are_missing_are_named_also_when_any_may_be_bad(tmp_path):

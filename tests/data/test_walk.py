@@ -19,6 +19,7 @@ from PIL import Image
 from facesim.data import prepare
 from facesim.data.decode import read_image
 from facesim.data.layouts import find_examples, look_through
+from facesim.data.parts import NO_PART, TEST, TRAIN, VAL
 from facesim.data.walk import list_images, system_name, walk
 from facesim.util.errors import InputError
 from facesim.util.files import NotAFile, open_regular, why_unread
@@ -334,33 +335,38 @@ class TestNames:
 
 class TestSplits:
     @pytest.mark.parametrize(
-        "parts", [("train", "test"), ("Train", "VAL"), ("training", "validation"), ("train_set", "test_set")]
+        "folders", [("train", "test"), ("Train", "VAL"), ("training", "validation"), ("train_set", "test_set")]
     )
-    def test_pooled_ones_are_told(self, photo, tmp_path, parts):
-        for part in parts:
+    def test_folders_are_parts(self, photo, tmp_path, folders):
+        for folder in folders:
             for name in ("Ana", "Bo"):
-                photo(f"faces/{part}/{name}/{part}.png")
+                photo(f"faces/{folder}/{name}/{folder}.png")
 
         found = look_through(tmp_path / "faces")
 
         assert Counter(example.identity for example in found.examples) == {"Ana": 2, "Bo": 2}
-        (note,) = found.notes
-        assert all(f"{part.lower()}/ (2 images)" in note for part in parts) and "pooled" in note
+        other = TEST if "test" in folders[1] else VAL
+        assert {example.path.parent.parent.name: example.part for example in found.examples} == {
+            folders[0]: TRAIN,
+            folders[1]: other,
+        }
 
-    def test_those_inside_a_person_s_folder_too(self, photo, tmp_path):
+    def test_inside_a_person_s_folder_too(self, photo, tmp_path):
         for path in ("Ana/1.png", "Ana/train/2.png", "Ana/test/3.png", "Bo/1.png"):
             photo(f"faces/{path}")
 
-        (note,) = look_through(tmp_path / "faces").notes
-        assert "test/ (1 images) and train/ (1 images) are pooled" in note
+        assert [example.part for example in look_through(tmp_path / "faces").examples] == [
+            NO_PART,
+            TEST,
+            TRAIN,
+            NO_PART,
+        ]
 
-    def test_where_nothing_is_pooled_nothing_is_told(self, photo, tmp_path):
-        for path in ("train/Ana/1.png", "train/Bo/1.png"):
-            photo(f"one/{path}")
+    def test_people_who_are_called_so_are_people(self, photo, tmp_path):
         for path in ("train/1.png", "test/1.png"):
             photo(f"people/{path}")
 
-        assert look_through(tmp_path / "one").notes == look_through(tmp_path / "people").notes == ()
+        assert {example.part for example in look_through(tmp_path / "people").examples} == {NO_PART}
 
 
 @pytest.mark.skipif(ROOT, reason="root may read everything")

@@ -23,8 +23,8 @@ if "no-wrapper" not in words:
     model = nn.parallel.DistributedDataParallel(model)
 sampler = None if "no-sampler" in words else DistributedSampler(data)
 optimizer = torch.optim.SGD(model.parameters(), 0.01)
-begin, epoch, over = time.monotonic(), 0, False
-while not over:
+epoch = 0
+while epoch < 40 or ("long" in words and time.process_time() < 6):
     if sampler:
         sampler.set_epoch(epoch)
     for numbers, batch, labels in DataLoader(data, 8, shuffle=sampler is None, sampler=sampler):
@@ -34,10 +34,6 @@ while not over:
         if "two-lines" in words:
             facesim.audit.step(examples=numbers)
     epoch += 1
-    enough = time.process_time() > 6 if "long" in words else time.monotonic() - begin > 1
-    done = torch.tensor(float(epoch >= 3 and enough))
-    distributed.all_reduce(done, distributed.ReduceOp.MIN)
-    over = bool(done)
 if "two-lines" in words:
     facesim.audit.parameters(model)
 distributed.barrier()

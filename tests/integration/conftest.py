@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,11 @@ FROM = PLAIN | {"learning_rate": 0.0003, "pretrained": ("to start from", "small"
 LARGE_FROM = LARGE | {"pretrained": ("to start from", "large")}
 #: In two precisions at once: parameter servers send rounded what is computed with rounded.
 MIXED = PLAIN | {"precision": "bfloat16"}
+#: A network that is not facesim's, by an optimiser without a rate for each parameter; and by one that steps by signs,
+#: which rounding may turn.
+OWN_FILE = Path(__file__).with_name("own_network.py")
+OWN = PLAIN | {"model": f"{OWN_FILE}:build", "optimizer": "sgd", "learning_rate": 0.02}
+OWN_BY_SIGNS = OWN | {"optimizer": "lion", "learning_rate": 0.0003}
 #: Where the images are.
 CACHES = {"memory": PLAIN, "disk": PLAIN | {"cache": "disk"}, "none": PLAIN | {"cache": "none"}}
 #: As commands with `QUICK` train.
@@ -34,18 +40,21 @@ TRAINED = {
         {},
         CACHES
         | {"from": FROM, "mixed": MIXED, "large": LARGE, "large, from": LARGE_FROM}
+        | {"own": OWN, "own, by signs": OWN_BY_SIGNS}
         | {"12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
     ),
-    "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM}),
-    "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM}),
+    "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
+    "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
     "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED}),  # halves of a batch would be rounded otherwise
     "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM}),
-    "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM}),
+    "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
     "ps-async, alone in groups": (
         "ps-async",
         {"workers": 1, "ps": 2, "steps_per_dispatch": 3},
-        CACHES | {"from": FROM, "mixed": MIXED},
+        CACHES | {"from": FROM, "mixed": MIXED, "own": OWN, "own, by signs": OWN_BY_SIGNS},
     ),
+    "local-sgd": ("local-sgd", {}, {"own": OWN, "own, by signs": OWN_BY_SIGNS}),
+    "independent": ("independent", {}, {"own": OWN}),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
 from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running
-from tests.support.events import states
+from tests.support.events import states, values_of
 
 #: Hosts that live for a minute, thrice, with six seconds between; then one that stays.
 LIVES = "0,add,a 60000,remove,a 66000,add,b 126000,remove,b 132000,add,c 192000,remove,c 198000,add,d 86400000,remove,d"
@@ -21,7 +21,7 @@ LIVES = "0,add,a 60000,remove,a 66000,add,b 126000,remove,b 132000,add,c 192000,
 def adds_up(billing: dict, events: list[dict]) -> bool:
     """Whether the bill's states are the run's life without a gap, and its seconds are theirs."""
     spans = billing["transitions"]
-    told = [event["time_unix_s"] for event in events if event["event"] == "state"]
+    told = values_of(events, "state", "time_unix_s")
     billed = sum(span["end_unix_s"] - span["begin_unix_s"] for span in spans if span["billable"])
     return (
         [span["begin_unix_s"] for span in spans] == told[:-1]
@@ -74,7 +74,7 @@ def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up
 
     (run,) = find_runs([tmp_path / "runs"])
     result, events = run.result(), run.events()
-    restored = [event["examples"] for event in events if event["event"] == "restored"]
+    restored = values_of(events, "restored", "examples")
     attempt = ["Starting", "Downloading", "Training"]
     assert states(run.events()) == [*attempt, "Interrupted"] * 3 + [*attempt, "Stopping", "MaxRuntimeExceeded"]
     assert len(restored) == 3

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from facesim.metrics.files import read_samples
+from facesim.recognition.recognizer import Recognizer
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.strategies import STRATEGIES
 from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED
+from tests.support.events import values_of
 
 TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
 
@@ -99,7 +101,7 @@ def test_steps_dispatched_together_are_counted_one_by_one(faces, tmp_path):
     assert counted["examples"] == counted["examples_due"] == 2 * 64
     assert counted["updates"] == counted["last_version"] == sum(counted["steps_by_worker"].values()) == 2 * 8
     assert sum(counted["staleness"].values()) == 2 * 8
-    assert [event["step"] for event in run.events() if event["event"] == "checkpoint"]
+    assert values_of(run.events(), "checkpoint", "step")
     assert run.result()["sync_audit"]["verdict"] == TOGETHER
 
 
@@ -140,6 +142,8 @@ def all_trained(trained) -> dict[str, dict[str, Run]]:
         ("ps-async, alone in groups", "memory"),
         ("ps-async, alone in groups", "from"),
         ("ps-async, alone in groups", "mixed"),
+        *((name, "own") for name in ("mirrored", "ps-sync", "allreduce", "ps-async, alone in groups")),
+        ("ps-async, alone in groups", "own, by signs"),
     ],
 )
 def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, which, training):
@@ -148,6 +152,17 @@ def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, whic
     assert_same_parameters(single, run, atol=2e-4)
     assert run.outcome()["updates"] == single.outcome()["updates"]
     assert run.outcome()["counted"]["staleness"].keys() == {0}
+
+
+def test_every_strategy_trains_a_network_that_is_not_facesim_s(all_trained):
+    strategies = {whole[0] for name, whole in TRAINED.items() if "own" in whole[2]}
+    outcomes = [all_trained[name]["own"].outcome() for name, whole in TRAINED.items() if "own" in whole[2]]
+
+    assert strategies == set(STRATEGIES)
+    assert all(outcome["held_out_accuracy"] > 3 / 8 for outcome in outcomes), "three times chance"
+    run = all_trained["single"]["own"]
+    result = Recognizer(run).evaluate()
+    assert result["closed_set"]["accuracy"] == pytest.approx(run.outcome()["held_out_accuracy"])
 
 
 def test_a_training_that_starts_from_a_network_ends_elsewhere(all_trained):

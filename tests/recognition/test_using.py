@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import pickle
 import shutil
 import subprocess
 from contextlib import suppress
@@ -42,6 +44,20 @@ def test_evaluation_on_other_people_needs_no_classifier(run, tmp_path):
     assert "closed set" not in shown.output
     assert "of 18 probes among 6 people" in shown.output
     assert "± " in shown.output
+
+
+def test_evaluation_on_a_verification_set_of_insightface_s(run, faces, tmp_path):
+    people = [sorted(person.iterdir()) for person in sorted(faces.iterdir())]
+    pairs = [(images[0], images[1], True) for images in people]
+    pairs += [(person[2], other[2], False) for person, other in itertools.combinations(people, 2)][: len(people) * 2]
+    images = [image.read_bytes() for *both, _ in pairs for image in both]
+    (tmp_path / "faces.bin").write_bytes(pickle.dumps((images, [same for *_, same in pairs])))
+
+    found = parse(facesim_here("evaluate", run, tmp_path / "faces.bin", "--json"))
+
+    assert found["pairs"] == "faces.bin" and found["verification"]["folds"] == 10
+    assert found["verification"]["genuine_pairs"] == len(people)
+    assert found["verification"]["auc"] > 0.6, "the run was trained on some of these images"
 
 
 def test_a_false_accept_rate_that_cannot_be_told_ends_with_what_can(run):

@@ -11,7 +11,6 @@ import pytest
 
 from facesim.preflight.inputs import prepare_all
 from facesim.runs.directory import Run, find_runs
-from facesim.runs.forecasts import FORECAST
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import job_sha256, make_job
@@ -62,7 +61,7 @@ def test_what_has_completed_is_not_repeated_and_what_has_not_goes_on(study, tmp_
     [
         {"data": {"content_sha256": "0" * 64}},
         {"data": {}},
-        {"measurement": FORECAST},
+        {"measurement": "forecast"},
     ],
 )
 def test_a_run_on_other_images_or_a_forecast_is_no_run_of_the_job(study, tmp_path, facts):

@@ -13,9 +13,19 @@ def named(events: Iterable[Any], kind: str) -> list[Any]:
     return [event for event in events if event["event"] == kind]
 
 
+def values_of(events: Iterable[Any], kind: str, field: str) -> list[Any]:
+    """What the events of one kind have in a field."""
+    return [event[field] for event in named(events, kind)]
+
+
+def pids(events: Iterable[Any]) -> list[int]:
+    """The processes that were started, by their numbers."""
+    return [event["pid"] for event in events if event["event"] in ("node_started", "task_started")]
+
+
 def states(events: Iterable[Any]) -> list[str]:
     """The states that a run was in, in order."""
-    return [event["state"] for event in named(events, "state")]
+    return values_of(events, "state", "state")
 
 
 def course(*states: tuple[str, float], began_unix_s: float = 1_790_000_000.0, **submitted: Any) -> list[Event]:

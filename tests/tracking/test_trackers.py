@@ -192,7 +192,7 @@ def test_a_tracker_that_fails_is_told_of_and_the_study_goes_on(growing, tmp_path
 
     (told,) = told_live("tensorboard", growing, tmp_path, monkeypatch)
 
-    assert told.startswith("Tracking failed and is told nothing more: ") and "tensorboard: NotADirectoryError" in told
+    assert told.startswith("Tracking failed and is told nothing more: ") and "tensorboard: FileExistsError" in told
     assert "`facesim export-run --to tensorboard RUN`" in told
     assert growing.run.result() is not None
 

@@ -17,6 +17,9 @@ from facesim.study.observers import EndRun, Observer
 from tests.conftest import facesim_here, parse
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
+pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 OPTIONS = {"model": "compact-cnn", "image_size": 32, "batch": 8, "epochs": 4, "sampling_s": 0.2, "held_out": 0.3}
 
@@ -48,10 +51,15 @@ def test_a_search_goes_on_where_it_was_stopped_and_never_sees_the_held_out_image
     assert [trial.state for trial in first.findings.trials] == ["complete", "running"]
 
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    told = parse(facesim_here("tune", "--search", "learning-rate=1e-3..1e-2", "--trials", 2, *arguments, "--json"))
+    arguments += ["--search=learning-rate=1e-3..1e-2", "--trials=2", "--track=tensorboard", "--json"]
+    told = parse(facesim_here("tune", *arguments))
     assert [trial["state"] for trial in told["trials"]] == ["complete", "complete"]
     assert told["trials"][1]["run"] == str(output / Path(told["trials"][1]["run"]).name)
-    assert "What" not in told["report"] and Path(told["report"]).read_text().count("<svg") >= 2
+    assert Path(told["report"]).read_text().count("<svg") >= 2
+    tracked = EventAccumulator(str(output / "tensorboard" / Path(told["trials"][1]["run"]).name)).Reload()
+    assert len(tracked.Scalars("training/held_out_accuracy")) >= OPTIONS["epochs"]
+    (end,) = tracked.Scalars("result/held_out_accuracy")
+    assert end.value == pytest.approx(told["trials"][1]["validation_accuracy"])
 
     listening = StopsTheSecond()
     spent = facesim.tune(space, trials=3, budget_s=1.0, observers=[listening], **options)

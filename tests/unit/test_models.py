@@ -210,7 +210,7 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     ("model", "head"), [(name, "arcface") for name in MODELS] + [("compact-cnn", h) for h in HEADS]
 )
 def test_every_network_and_every_head_can_be_trained(model, head):
-    from facesim.training.keras.optimizer import make_adam
+    from facesim.training.keras.optimizer import make_optimizer
     from facesim.training.protocols import StepResult
     from facesim.training.tensorflow.forward import forward_of
     from facesim.training.tensorflow.objective import loss_for
@@ -219,7 +219,7 @@ def test_every_network_and_every_head_can_be_trained(model, head):
 
     job = make_job(recipe="modern", model=model, head=head, schedule="constant")
     network = models.build(model, (32, 32, 3), 3, head=head, augment=True)
-    optimizer = make_adam(job, 1, FusedAdam)
+    optimizer = make_optimizer(job, 1, FusedAdam)
     optimizer.build(network.trainable_variables)
     before = [variable.numpy() for variable in network.trainable_variables]
 

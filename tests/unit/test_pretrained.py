@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from facesim.preflight.inputs import prepare_all, prepare_inputs
 from facesim.preflight.leakage import check_unseen
@@ -117,6 +119,20 @@ def test_nor_can_those_that_its_own_start_was_trained_on(earlier, faces, tmp_pat
 
     with pytest.raises(InputError, match="held out here"):
         unseen(job_on(faces, between))
+
+
+def test_other_forms_of_them_are_told(faces, tmp_path):
+    others = tmp_path / "others"
+    shutil.copytree(faces, others)
+    for file in others.rglob("*.png"):
+        image = Image.open(file).convert("RGB")
+        image.save(file.with_suffix(".jpg"), quality=70)
+        file.unlink()
+    start = trained(tmp_path / "start", job_on(others, seed=1))
+
+    (told,) = unseen(job_on(faces, start))
+
+    assert re.match(rf"\d+ of the 16 images .*look the same as images that --pretrained {start} was trained on", told)
 
 
 def test_what_cannot_be_known_of_a_network_is_told(earlier, faces, tmp_path):

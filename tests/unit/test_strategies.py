@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 from importlib import import_module
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import facesim
+from facesim.spec.backends import BACKENDS
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import STRATEGIES, Layout
 
@@ -31,6 +33,22 @@ def test_importing_a_module_replaces_no_other_name_of_its_package(package):
         if not isinstance(value, ModuleType) and getattr(value, "__module__", "") != f"{module.__name__}.{name}"
     ]
     assert replaced == []
+
+
+def test_nothing_asks_which_strategy_or_backend_it_is():
+    """What they are made of is answered by their classes, so that one of another package is treated like ours."""
+    names = {*STRATEGIES, *BACKENDS}
+    asked = [
+        f"{path}:{node.lineno}: {ast.unparse(node)}"
+        for path in Path(facesim.__path__[0]).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, (ast.Constant, ast.Tuple, ast.List, ast.Set))
+        and names & {one.value for one in ast.walk(side) if isinstance(one, ast.Constant)}
+    ]
+
+    assert asked == []
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facesim.training.batches import epoch_batches
+from facesim.util.errors import InputError
 
 
 @given(examples=st.integers(1, 200), batch=st.integers(1, 64), seed=st.integers(0, 5), epoch=st.integers(1, 3))
@@ -35,22 +36,25 @@ def tf():
     return pytest.importorskip("tensorflow")
 
 
-def test_fused_adam_is_adam(tf):
+@pytest.mark.parametrize("name", ["Adam", "SGD", "SGD with momentum", "Lion"])
+def test_fused_optimisers_are_keras_own(tf, name):
     import keras
 
-    from facesim.training.tensorflow.optimizer import FusedAdam
+    from facesim.training.tensorflow import optimizer as fused
+
+    kind, options = name.split()[0], {"momentum": 0.9} if "momentum" in name else {}
 
     def trained(make):
         rng = np.random.default_rng(0)
         variables = [keras.Variable(rng.normal(size=shape).astype("float32")) for shape in ((4, 3), (3,))]
-        optimizer = make(0.05)
+        optimizer = make(0.05, **options)
         optimizer.build(variables)
         for _ in range(25):
             optimizer.apply([tf.constant(rng.normal(size=v.shape).astype("float32")) for v in variables], variables)
-        return [variable.numpy() for variable in variables], int(optimizer.iterations)
+        return [variable.numpy() for variable in optimizer.variables[2:] + variables], int(optimizer.iterations)
 
-    theirs, their_count = trained(keras.optimizers.Adam)
-    ours, our_count = trained(FusedAdam)
+    theirs, their_count = trained(getattr(keras.optimizers, kind))
+    ours, our_count = trained(getattr(fused, f"Fused{kind.capitalize()}"))
 
     assert our_count == their_count == 25
     for one, other in zip(ours, theirs):
@@ -94,13 +98,32 @@ def test_weight_decay_is_adamw_s_and_leaves_alone_what_is_no_kernel(tf):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_a_job_names_its_optimiser():
+    from facesim.spec.job import make_job
+    from facesim.training.keras.optimizer import make_optimizer
+    from facesim.training.tensorflow.optimizer import FusedAdam, FusedLion, FusedSgd, optimizer_of
+
+    def made(**options):
+        job = make_job(**options)
+        return make_optimizer(job, 10, optimizer_of(job.experiment))
+
+    assert {name: type(made(optimizer=name)) for name in ("adam", "sgd", "lion")} == {
+        "adam": FusedAdam,
+        "sgd": FusedSgd,
+        "lion": FusedLion,
+    }
+    assert made(optimizer="sgd", momentum=0.5).momentum == 0.5
+    with pytest.raises(InputError, match="--optimizer sgd is for --framework tensorflow"):
+        make_job(optimizer="sgd", framework="torch")
+
+
 def test_a_cosine_schedule_rises_in_the_warm_up_and_ends_at_nothing():
     from facesim.spec.job import make_job
-    from facesim.training.keras.optimizer import make_adam
+    from facesim.training.keras.optimizer import make_optimizer
     from facesim.training.tensorflow.optimizer import FusedAdam
 
     job = make_job(learning_rate=0.1, schedule="cosine", warmup=0.2, epochs=10)
-    optimizer = make_adam(job, 10, FusedAdam)
+    optimizer = make_optimizer(job, 10, FusedAdam)
 
     rates = [float(optimizer._learning_rate(number)) for number in (0, 10, 20, 60, 100)]
     np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-7)

@@ -19,7 +19,8 @@ def ranks(count: int = 2, **differing) -> list[Rank]:
     found = []
     for number in range(count):
         fields = {
-            "name": f"rank {number}", "cpu_s": 9.0, "received_bytes": 5e6, "steps": 10, "examples": 80, "repeated": 40,
+            "name": f"rank {number}", "cpu_s": 9.0, "received_bytes": 5e6, "most_at_a_time_bytes": 5e5,
+            "steps": 10, "examples": 80, "repeated": 40,
             "first_pass": frozenset(str(one) for one in range(number, 80, count)), "parameters_sha256": "a",
             "parameter_bytes": 1_000_000,
         }  # fmt: skip
@@ -48,9 +49,9 @@ NOTHING_TOLD = {"steps": None, "first_pass": None, "parameters_sha256": None, "p
         ({"parameters_sha256": ["a", None]}, "unknown", "1 of 2 ranks"),
         ({"steps": [10, None], "first_pass": [frozenset("a"), None]}, "unknown", "which examples"),
         (NOTHING_TOLD, "unknown", "facesim.audit.parameters"),
-        (NOTHING_TOLD | {"received_bytes": 2_000.0}, "apart", "gradients of a small network"),
-        (NOTHING_TOLD | {"received_bytes": 2_000.0, "cpu_s": 2.0}, "unknown", "So it is not known"),
-        (NOTHING_TOLD | {"received_bytes": [2_000.0, 5e6]}, "apart", "gradients of a small network"),
+        (NOTHING_TOLD | {"most_at_a_time_bytes": 2_000.0}, "apart", "gradients of a small network"),
+        (NOTHING_TOLD | {"most_at_a_time_bytes": 2_000.0, "cpu_s": 2.0}, "unknown", "So it is not known"),
+        (NOTHING_TOLD | {"most_at_a_time_bytes": [2_000.0, 5e5]}, "apart", "gradients of a small network"),
     ],
 )
 def test_a_verdict_needs_evidence(differing, verdict, because):

@@ -41,5 +41,6 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         place / name, job.model_copy(update={"backend": job.backend.model_copy(update={"region": account.region})})
     )
     run.record("submitted", time_unix_s=description["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
-    run.plan_file.write_text(json.dumps({"CreateTrainingJob": {"TrainingJobName": name}}), encoding="utf-8")
+    known = {key: description[key] for key in ("TrainingJobName", "CheckpointConfig") if key in description}
+    run.plan_file.write_text(json.dumps({"CreateTrainingJob": known}), encoding="utf-8")
     return run

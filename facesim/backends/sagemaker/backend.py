@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from facesim.backends.base import Attached, Backend, Cancelled, Line, Status, Target
+from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
+from facesim.backends.sagemaker.doctor import examine
 from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.logs import LogTail
+from facesim.backends.sagemaker.names import Names
+from facesim.backends.sagemaker.rules import broken_rules
 from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
-from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
 from facesim.preflight.inputs import Inputs
+from facesim.preflight.memory import head_memory
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
 from facesim.runs.states import state_of_sagemaker
@@ -36,25 +41,44 @@ class SageMakerBackend(Backend):
     """Sends the request and follows the training job until its results are home."""
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
-        """The request. AWS is asked for the account's number at the most, if a default needs it; of a run that goes on,
-        for its training job, too.
+        """The request. AWS is asked for the account's number at the most, if a default needs it; where it cannot be
+        asked, a placeholder takes its place. Of a run that goes on, AWS is asked for its training job, too.
         """
         if any(takes_all_hosts(fault) for fault in job.faults):
             raise InputError(
                 "`interrupt` in --faults cannot be played at AWS, which takes capacity away itself; "
                 "leave it out, or try it with --backend docker"
             )
-        account, run = Account(job.backend.region), Run(directory)
-        site = site_of(job.backend, account, [kind for kind, _ in job.groups])
+        names, run = Names(job.backend.region), Run(directory)
+        site = site_of(job.backend, names, [kind for kind, _ in job.groups])
         # A run that goes on is another training job, with the checkpoints of the first.
         lives = sum(isinstance(event, Submitted) for event in run.events())
         if lives:
-            _check_ended(run, account)
-        name, lineage = job_name(directory, again=lives), job_name(directory)
-        made = training_job_request(job, name, inputs.folders, site, lineage=lineage)
-        if wrong := problems("CreateTrainingJob", made.request):
+            _check_ended(run, Account(job.backend.region))
+        name = job_name(directory, again=lives)
+        checkpoint_bytes = _checkpoint_bytes(job, len(inputs.data.names))
+        made = training_job_request(
+            job, name, inputs.folders, site, checkpoints_uri=_checkpoints_of(run), checkpoint_bytes=checkpoint_bytes
+        )
+        wrong = [*broken_rules(made.request), *self._unlike_described(made.request, names)]
+        if wrong:
             raise InputError(f"SageMaker does not take this training job: {'; '.join(wrong)}")
-        return made
+        return replace(made, placeholders=tuple(names.placeholders))
+
+    def _unlike_described(self, request: dict[str, Any], names: Names) -> list[str]:
+        """What is not as AWS' own description of requests, which comes with boto3, has it."""
+        try:
+            from facesim.backends.sagemaker.validation import problems
+        except ImportError:
+            names.placeholders.append(
+                "the request is not checked against AWS' description of it: that needs more packages "
+                "(pip install 'facesim[aws]')"
+            )
+            return []
+        return problems("CreateTrainingJob", request)
+
+    def examine(self, job: Job) -> Iterator[Finding]:
+        return examine(job)
 
     def submit(self, run: Run, request: TrainingJob) -> SageMakerJob:
         run.plan_file.write_text(request.to_json(), encoding="utf-8")
@@ -62,7 +86,9 @@ class SageMakerBackend(Backend):
         return SageMakerJob(run, Account(aws.region), request.name, request, aws.on_interrupt)
 
     def estimate(self, requests: Sequence[TrainingJob], max_cost_usd: float | None) -> str:
-        return refuse_above(max_cost_usd, [request.request for request in requests])
+        uploads = {uri: folder for request in requests for uri, folder in request.uploads.items()}
+        sizes = [file.stat().st_size for folder in uploads.values() for file in folder.rglob("*") if file.is_file()]
+        return refuse_above(max_cost_usd, [request.request for request in requests], sum(sizes) / 1e9)
 
     def attach(self, target: Target, output: Path) -> Attached:
         """A job that has ended is followed, too, until its results are here."""
@@ -125,6 +151,19 @@ def _name(target: Target) -> str:
     if not isinstance(name, str):
         raise InputError(f"{target.run.directory} did not become a training job: it ended before one was made")
     return name
+
+
+def _checkpoint_bytes(job: Job, identities: int) -> int:
+    """What a checkpoint takes, of its head alone, which grows with the number of people: the parameters, and Adam's two
+    moments of each.
+    """
+    return 3 * max(kind.parameters for kind in head_memory(job, identities))
+
+
+def _checkpoints_of(run: Run) -> str | None:
+    """Where the training job that a run had before has its checkpoints; None if it had none."""
+    request = run.plan().get("CreateTrainingJob")
+    return request.get("CheckpointConfig", {}).get("S3Uri") if isinstance(request, dict) else None
 
 
 def _check_ended(run: Run, account: Account) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from facesim.billing.catalogue import instance
+from facesim.backends.training_job import JOB, job_of
+from facesim.billing.catalogue import instance, other_prices
 from facesim.billing.cost import spot_savings_percent
 from facesim.util.errors import InputError
 
@@ -22,33 +23,104 @@ def price_usd_per_hour(groups: Groups) -> float:
     return sum(instance(kind).price_usd_per_hour * count for kind, count in groups)
 
 
-def most_usd(request: dict[str, Any]) -> float:
-    """What a CreateTrainingJob request can cost: SageMaker ends the job after MaxRuntimeInSeconds of billed time.
+#: After MaxRuntimeInSeconds a job gets SIGTERM and has so many seconds to save (AWS, StoppingCondition); then what it
+#: left is uploaded. All of it is billed.
+AFTER_S = 120 + 60
+
+_MONTH_S = 730 * 3600
+#: Assumed, from above: PUTs of one checkpoint, in parts of 8 MB; GB that a host prints in an hour; metrics of the job,
+#: and of each host, that are read in a minute.
+_WRITES, _LOG_GB_PER_HOUR, _METRICS, _HOST_METRICS = 20, 0.005, 10, 6
+
+
+class Most(NamedTuple):
+    """What a training job can cost at the most, in dollars, by what it is paid for."""
+
+    instances: float
+    volumes: float
+    kept: float
+    requests: float
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+def most(request: dict[str, Any]) -> Most:
+    """What a CreateTrainingJob request can cost: SageMaker ends the job after MaxRuntimeInSeconds of billed time, and
+    gives it `AFTER_S` to save.
 
     At the price on demand, also for spot: its discount is not promised.
     """
-    longest_s = request["StoppingCondition"]["MaxRuntimeInSeconds"]
-    return price_usd_per_hour(groups_of(request["ResourceConfig"])) * longest_s / 3600
+    resources, prices = request["ResourceConfig"], other_prices()
+    groups = groups_of(resources)
+    billed_s = request["StoppingCondition"]["MaxRuntimeInSeconds"] + AFTER_S
+    hourly = price_usd_per_hour(groups)
+    hosts = sum(count for _, count in groups)
+    kept_s = resources.get("KeepAlivePeriodInSeconds") or 0
+    volume_usd_per_s = _volume_usd_per_s(resources)
+    writes = _WRITES * _checkpoints(request, billed_s)
+    reads = (_METRICS + _HOST_METRICS * hosts) * billed_s / 60
+    return Most(
+        instances=hourly * billed_s / 3600,
+        volumes=volume_usd_per_s * (billed_s + kept_s),
+        kept=hourly * kept_s / 3600,
+        requests=writes * prices["s3_usd_per_write"]
+        + reads * prices["cloudwatch_usd_per_metric_read"]
+        + hosts * billed_s / 3600 * _LOG_GB_PER_HOUR * prices["cloudwatch_usd_per_log_gb"],
+    )
 
 
-def refuse_above(max_cost_usd: float | None, requests: list[dict[str, Any]]) -> str:
-    """What all of these requests can cost together, in words.
+def _volume_usd_per_s(resources: dict[str, Any]) -> float:
+    """What the volumes of a ResourceConfig cost; types with disks of their own have none."""
+    volumes = sum(count for kind, count in groups_of(resources) if instance(kind).local_storage_gb is None)
+    return volumes * resources.get("VolumeSizeInGB", 0) * other_prices()["volume_usd_per_gb_month"] / _MONTH_S
+
+
+def _checkpoints(request: dict[str, Any], seconds: float) -> float:
+    """How many checkpoints a job writes in so many seconds; those that are due by updates are not foreseen."""
+    hyperparameters = request.get("HyperParameters", {})
+    every_s = job_of(hyperparameters).recovery.checkpoint_s if JOB in hyperparameters else 0
+    return seconds / every_s if every_s else 0.0
+
+
+def refuse_above(max_cost_usd: float | None, requests: list[dict[str, Any]], data_gb: float = 0.0) -> str:
+    """What all of these requests can cost together, in words; `data_gb` is what is uploaded for them.
 
     Raises:
         InputError: it is more than `max_cost_usd`.
     """
-    most = sum(map(most_usd, requests))
-    hourly = [price_usd_per_hour(groups_of(request["ResourceConfig"])) for request in requests]
-    longest_s = max(request["StoppingCondition"]["MaxRuntimeInSeconds"] for request in requests)
+    each = [most(request) for request in requests]
+    total = sum(one.total for one in each)
+    times_s = [request["StoppingCondition"]["MaxRuntimeInSeconds"] for request in requests]
     many = "the training job" if len(requests) == 1 else f"the {len(requests)} training jobs"
-    estimate = f"{many} can cost up to ${most:.2f}: --max-run ends each after {longest_s / 3600:.3g} h"
-    if max_cost_usd is not None and most > max_cost_usd:
-        fits_s = int(max_cost_usd / sum(hourly) * 3600)
+    parts = {
+        "instances": sum(one.instances for one in each),
+        "volumes": sum(one.volumes for one in each),
+        "instances that are kept": sum(one.kept for one in each),
+        "requests to S3 and CloudWatch": sum(one.requests for one in each),
+    }
+    listed = ", ".join(f"${usd:.2f} {name}" for name, usd in parts.items() if usd >= _SHOWN_USD)
+    estimate = (
+        f"{many} can cost up to ${total:.2f}: --max-run ends each after {max(times_s) / 3600:.3g} h, and it has "
+        f"{AFTER_S // 60} minutes more to save" + (f" ({listed})" if len(listed.split("$")) > 2 else "")
+    )
+    if max_cost_usd is not None and total > max_cost_usd:
+        # Each part but the kept instances grows with the time.
+        fixed = sum(one.kept for one in each)
+        per_s = sum((one.total - one.kept) / (seconds + AFTER_S) for one, seconds in zip(each, times_s, strict=True))
+        fits_s = int((max_cost_usd - fixed) / per_s) - AFTER_S
+        fits = f"it fits with --max-run {fits_s} (seconds) or less, with" if fits_s > 0 else "it may fit with"
         raise InputError(
-            f"{estimate}, which is more than --max-cost {max_cost_usd:g}; it fits with --max-run {fits_s} (seconds) "
-            "or less, with smaller instances or fewer workers"
+            f"{estimate}, which is more than --max-cost {max_cost_usd:g}; {fits} smaller instances or fewer workers"
         )
+    stored = data_gb * other_prices()["s3_usd_per_gb_month"]
+    if stored >= _SHOWN_USD:
+        estimate += f"; the {data_gb:.3g} GB of data cost ${stored:.2f} a month in S3 until you remove them"
     return estimate
+
+
+_SHOWN_USD = 0.005
 
 
 def reported(description: dict[str, Any]) -> dict[str, Any]:
@@ -67,4 +139,5 @@ def reported(description: dict[str, Any]) -> dict[str, Any]:
         "savings_percent": spot_savings_percent(training_s, billable_s),
         "cost_usd": price_usd_per_hour(groups) * billable_s / 3600,
         "spot": bool(description.get("EnableManagedSpotTraining")),
+        "volume_usd": _volume_usd_per_s(description["ResourceConfig"]) * training_s,
     }

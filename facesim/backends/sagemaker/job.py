@@ -29,7 +29,7 @@ from facesim.backends.sagemaker.session import (
     asking,
     redacted,
 )
-from facesim.backends.sagemaker.storage import have_bucket, upload
+from facesim.backends.sagemaker.storage import have_bucket, prune_checkpoints, upload
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
 from facesim.runs.directory import Run
 from facesim.runs.events import (
@@ -57,6 +57,7 @@ _DESCRIBE_EVERY_S = 3.0
 _LOGS_EVERY_S = 3.0
 _METRICS_EVERY_S = 60.0
 _UPLOAD_EVERY_S = 5.0
+_PRUNE_EVERY_S = 60.0
 #: How long the last minute's points and lines are waited for once a job has ended.
 _LATE_S = 90.0
 #: Between SIGTERM and SIGKILL, at SageMaker.
@@ -239,14 +240,20 @@ class SageMakerJob:
                     yield from self._transitions(description)
             if "describe" not in self._unreached:
                 ended = description["TrainingJobStatus"] in OUTCOMES
-                if due("logs", _LOGS_EVERY_S) or ended:
-                    yield from self._tried("logs", self._read_logs)
+                yield from self._look(description, due, ended)
                 if ended:
                     return description
-                if due("metrics", _METRICS_EVERY_S) and description.get("TrainingStartTime"):
-                    yield from self._tried("metrics", self._metrics_of(description, time.time() - 2 * PERIOD_S))
             yield None
             time.sleep(tick_s)
+
+    def _look(self, description: dict[str, Any], due: _Due, ended: bool) -> Iterator[Event | dict[str, Any]]:
+        """What hosts printed and measured; let go of old checkpoints. What is due of it, and all at the end."""
+        if due("logs", _LOGS_EVERY_S) or ended:
+            yield from self._tried("logs", self._read_logs)
+        if due("checkpoints", _PRUNE_EVERY_S) or ended:
+            yield from self._tried("checkpoints", lambda: self._prune(description))
+        if not ended and due("metrics", _METRICS_EVERY_S) and description.get("TrainingStartTime"):
+            yield from self._tried("metrics", self._metrics_of(description, time.time() - 2 * PERIOD_S))
 
     def _transitions(self, description: dict[str, Any]) -> Iterator[Event]:
         """The states that the job has entered since the last time."""
@@ -335,6 +342,14 @@ class SageMakerJob:
         for line in lines:
             if event := self._followed.printed(line.host, redacted(line.text), line.time_unix_s):
                 yield event
+
+    def _prune(self, description: dict[str, Any]) -> None:
+        """Let go of checkpoints in S3 as the job does on its disk."""
+        if uri := description.get("CheckpointConfig", {}).get("S3Uri"):
+            job = self._run.job()
+            owner = job.backend.bucket_owner or self._account.id
+            with asking("remove old checkpoints from S3"):
+                prune_checkpoints(self._account.client("s3"), uri, job.recovery.checkpoint_keep, owner)
 
     def _metrics_of(self, description: dict[str, Any], until_unix_s: float) -> Callable[[], None]:
         return lambda: self._read_metrics(description, until_unix_s)

@@ -33,7 +33,7 @@ def hosts_of(description: dict[str, Any], run: Run) -> dict[str, Host]:
 
 def _host(instance_type: str) -> Host:
     kind = instance(instance_type)
-    return Host(vcpus=kind.vcpu, gpus=1 if kind.accelerator else 0)  # every one of the catalogue has one at most
+    return Host(vcpus=kind.vcpu, gpus=kind.gpus if kind.cuda else 0)
 
 
 class PointWriter:

@@ -14,14 +14,19 @@ from urllib.parse import urlsplit
 from facesim.backends.sagemaker.advice import AwsError, CredentialsError, DeniedError, RefusedError, said
 from facesim.util.errors import InputError
 
-__all__ = ["Account", "AwsError", "CredentialsError", "DeniedError", "RefusedError", "asking", "redacted"]
+__all__ = ["Account", "AwsError", "CredentialsError", "DeniedError", "NoAccount", "RefusedError", "asking", "redacted"]
+
+
+class NoAccount(InputError):
+    """AWS cannot be asked from here: boto3 is missing, or no region is configured."""
 
 
 class Account:
     """An AWS account as the user's own configuration names it (environment, profile, instance role), in one region.
 
     Raises:
-        InputError: boto3 is missing, or the configuration cannot be used: its file, profile, region or endpoint.
+        NoAccount: boto3 is missing, or no region is configured.
+        InputError: the configuration cannot be used: its file, profile, region or endpoint.
     """
 
     def __init__(self, region: str | None = None):
@@ -29,7 +34,7 @@ class Account:
         self._asked = region or os.environ.get("AWS_REGION") or None
         self.renew()
         if not self.session.region_name:
-            raise InputError("no AWS region is configured; give --region, such as us-east-1, or set AWS_REGION")
+            raise NoAccount("no AWS region is configured; give --region, such as us-east-1, or set AWS_REGION")
         _check_region(self.session)
 
     def renew(self) -> None:
@@ -93,7 +98,7 @@ class Account:
         from botocore.config import Config
 
         if service not in self._clients:
-            configuration = Config(retries={"total_max_attempts": 5, "mode": "standard"})
+            configuration = Config(connect_timeout=10, retries={"total_max_attempts": 5, "mode": "standard"})
             with asking(f"use AWS' {service}"):
                 try:
                     self._clients[service] = self.session.client(service, config=configuration)
@@ -125,7 +130,7 @@ def _boto3() -> Any:
     try:
         import boto3
     except ImportError:
-        raise InputError("the sagemaker backend needs more packages: pip install 'facesim[aws]'") from None
+        raise NoAccount("the sagemaker backend needs more packages: pip install 'facesim[aws]'") from None
     return boto3
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
 
 from facesim import __version__
+from facesim.backends.image import requirements
 from facesim.backends.training_job import Site
 from facesim.billing.catalogue import instance
 from facesim.spec import aws_names
@@ -19,22 +20,24 @@ from facesim.spec.backends import AWS_IMAGE
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from facesim.backends.sagemaker.session import Account
+    from facesim.backends.sagemaker.names import Names
     from facesim.spec.backends import SageMaker
 
 ROLE = "facesim-training"
 
+#: The account of AWS' images in most regions, and the repository of those for TensorFlow.
+_AWS_NUMBER, AWS_REPOSITORY = "763104351884", "tensorflow-training"
 _TENSORFLOW = "2.21"
 _PYTHON = "py312"
 
 
-def site_of(aws: SageMaker, account: Account, instance_types: Sequence[str] = ("ml.m5.2xlarge",)) -> Site:
+def site_of(aws: SageMaker, account: Names, instance_types: Sequence[str] = ("ml.m5.2xlarge",)) -> Site:
     """Where a job with these settings runs, on instances of these types.
 
     The account is asked for its number only if that is needed: with role, bucket and image given nothing is asked.
 
     Raises:
-        InputError: a default needs the account, and there are no credentials; or the image is none for the instances.
+        InputError: the image is none for the instances, or not one that SageMaker takes.
     """
     role = aws.role or f"arn:{account.partition}:iam::{account.id}:role/{ROLE}"
     if not role.startswith("arn:"):
@@ -42,7 +45,7 @@ def site_of(aws: SageMaker, account: Account, instance_types: Sequence[str] = ("
     return Site(
         role_arn=role,
         image=_image(aws.image, account, instance_types),
-        bucket=aws.bucket or f"sagemaker-{account.region}-{account.id}",
+        bucket=aws.bucket or account.bucket,
         prefix=aws.prefix,
         input_mode=aws.input_mode,
         subnets=aws.subnets,
@@ -52,33 +55,19 @@ def site_of(aws: SageMaker, account: Account, instance_types: Sequence[str] = ("
         kms_key=aws.kms_key,
         tags=aws.tags,
         source=stage_source() if aws.image == AWS_IMAGE else None,
+        keep_alive_s=aws.keep_alive_s,
     )
 
 
-def _image(name: str | None, account: Account, instance_types: Sequence[str]) -> str:
+def _image(name: str | None, account: Names, instance_types: Sequence[str]) -> str:
     with_gpu = [kind for kind in instance_types if instance(kind).accelerator]
-    if name is None and with_gpu:
-        gpu = instance(with_gpu[0]).accelerator
-        raise InputError(
-            f"{with_gpu[0]} has a GPU ({gpu}) and facesim's own image has no CUDA: it would train on the CPU, for the "
-            f"price of the GPU. Give --image {AWS_IMAGE}, which has it; or push an image made by `facesim image build "
-            "--tensorflow 'tensorflow[and-cuda]'` and name it with --image; or use an instance type without a GPU"
-        )
+    suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     if name == AWS_IMAGE:
-        # AWS' account and DNS suffix differ between regions; SageMaker's package has the list.
-        from sagemaker.core import image_uris
-
-        return image_uris.retrieve(
-            "tensorflow",
-            account.region,
-            version=_TENSORFLOW,
-            py_version=_PYTHON,
-            instance_type=[*with_gpu, *instance_types][0],  # there is one image with CUDA, and one without
-            image_scope="training",
-        )
+        # There is one image with CUDA, and one without.
+        return _aws_image(account, [*with_gpu, *instance_types][0], suffix)
     if name is None or "/" not in name:
-        suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
-        name = name or f"facesim:{__version__}"
+        # facesim's own image is there twice: CUDA makes it six times as large.
+        name = name or f"facesim:{__version__}" + ("-cuda" if with_gpu else "")
         return f"{account.id}.dkr.ecr.{account.region}.{suffix}/{name}"
     region = aws_names.ecr_region(name)
     if region is None:
@@ -92,6 +81,29 @@ def _image(name: str | None, account: Account, instance_types: Sequence[str]) ->
             f"its own region only; push it there, too, or give --region {region}"
         )
     return name
+
+
+def _aws_image(account: Names, instance_type: str, suffix: str) -> str:
+    """AWS' own TensorFlow image for an instance type."""
+    try:
+        # AWS' account and DNS suffix differ between regions; SageMaker's package has the list.
+        from sagemaker.core import image_uris
+    except ImportError:
+        account.placeholders.append(
+            f"{_AWS_NUMBER} stands for the account of AWS' images in {account.region}: the list of them is in packages "
+            "that are not installed (pip install 'facesim[aws]')"
+        )
+        kind = "gpu" if instance(instance_type).accelerator else "cpu"
+        registry = f"{_AWS_NUMBER}.dkr.ecr.{account.region}.{suffix}"
+        return f"{registry}/{AWS_REPOSITORY}:{_TENSORFLOW}-{kind}-{_PYTHON}"
+    return image_uris.retrieve(
+        "tensorflow",
+        account.region,
+        version=_TENSORFLOW,
+        py_version=_PYTHON,
+        instance_type=instance_type,
+        image_scope="training",
+    )
 
 
 def stage_source() -> Path:
@@ -110,11 +122,13 @@ def stage_source() -> Path:
 
 
 def _requirements() -> list[str]:
-    """What facesim needs to train. TensorFlow is what AWS' image is made for, so it is not replaced."""
+    """What a host needs to train, without what makes reports. TensorFlow is what AWS' image is made for, so it is not
+    replaced.
+    """
     try:
-        needed = requires("facesim") or []
+        needed = requirements()
     except PackageNotFoundError:
         raise InputError(
             "--image aws needs facesim to be installed, so that its requirements are known: pip install ."
         ) from None
-    return [line for line in needed if "extra ==" not in line and not line.startswith("tensorflow")]
+    return [line for line in needed if not line.startswith("tensorflow")]

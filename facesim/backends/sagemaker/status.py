@@ -24,7 +24,11 @@ def status_of(description: dict[str, Any], account: Account, target: Target) -> 
     notes = [description["FailureReason"]] if description.get("FailureReason") else []
     if outcome is not None:
         bill = reported(description)
-        cost = f"emulated by {account.emulator}" if account.emulator else f"${bill['cost_usd']:.4f}"
+        cost = (
+            f"emulated by {account.emulator}"
+            if account.emulator
+            else f"${bill['cost_usd']:.4f} (volumes ${bill['volume_usd']:.4f} more)"
+        )
         notes.append(f"billed {bill['billable_s']} s, {cost}")
     return Status(
         name=description["TrainingJobName"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tarfile
 import time
@@ -28,6 +29,16 @@ def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
     Raises:
         InputError: it belongs to somebody else than `owner`, an account's number, or may not be used.
     """
+    if not has_bucket(s3, name, owner):
+        create_bucket(s3, name, region)
+
+
+def has_bucket(s3: Any, name: str, owner: str | None) -> bool:
+    """Whether there is the bucket.
+
+    Raises:
+        InputError: it belongs to somebody else than `owner`, an account's number, or may not be used.
+    """
     from botocore.exceptions import ClientError
 
     try:
@@ -42,9 +53,14 @@ def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
             ) from None
         if code not in ("404", "NoSuchBucket"):
             raise
-        # us-east-1 is where a bucket is without a constraint, and may not be named as one.
-        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        s3.create_bucket(Bucket=name, **place)
+        return False
+    return True
+
+
+def create_bucket(s3: Any, name: str, region: str) -> None:
+    # us-east-1 is where a bucket is without a constraint, and may not be named as one.
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    s3.create_bucket(Bucket=name, **place)
 
 
 class Sent(NamedTuple):
@@ -118,6 +134,28 @@ def download(s3: Any, uri: str, file: Path, owner: str | None = None) -> bool:
             return False
         raise
     return True
+
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)\.npz")
+
+
+def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) -> int:
+    """Leave the newest `keep` of the checkpoints under `uri`, and say how many went. What a host removes from its disk
+    SageMaker leaves in S3, so a day of checkpoints would be kept, and paid for.
+    """
+    bucket, prefix = split(uri)
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    numbered = {key: int(name[1]) for key in keys if (name := _CHECKPOINT.fullmatch(key.rpartition("/")[2]))}
+    old = sorted(numbered, key=numbered.__getitem__, reverse=True)[keep:]
+    for begin in range(0, len(old), _MOST_AT_ONCE):
+        gone = {"Objects": [{"Key": key} for key in old[begin : begin + _MOST_AT_ONCE]], "Quiet": True}
+        s3.delete_objects(Bucket=bucket, Delete=gone, **_expected(owner))
+    return len(old)
+
+
+#: Objects that S3 deletes at once.
+_MOST_AT_ONCE = 1000
 
 
 def _expected(owner: str | None) -> dict[str, str]:

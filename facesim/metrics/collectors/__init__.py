@@ -26,6 +26,10 @@ class Collector(Protocol):
         """One round of readings, in the schema's units. May raise anything: the monitor notes it and goes on."""
 
 
+class NotHere(Exception):
+    """Raised where a collector is made: what it measures is not there. That is no error."""
+
+
 @dataclass(frozen=True)
 class Measuring:
     """What a collector measures, and what makes it.
@@ -46,6 +50,7 @@ COLLECTORS: Registry[Measuring] = Registry(
     "facesim.collectors",
     {
         "psutil": Measuring("processes and host, by psutil", 0, "facesim.metrics.collectors.host:PsutilCollector"),
+        "nvml": Measuring("NVIDIA's GPUs, by nvidia-ml-py", 5, "facesim.metrics.collectors.nvml:NvmlCollector"),
         # Elsewhere than on Linux, which has INET_DIAG, the host's interface counters, which psutil reads, are all.
         "sockets": Measuring(
             "bytes of each task's connections, from the kernel", 10,
@@ -75,6 +80,8 @@ def make_collectors(pids: dict[str, int], names: Iterable[str] | None = None) ->
         if here and (names is None or name in names):
             try:
                 collectors.append(loaded(measuring.make)(pids))
+            except NotHere:
+                continue
             except Exception:
                 traceback.print_exc()
     return collectors

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sagemaker.exceptions import SagemakerClientError
 from moto.sagemaker.responses import SageMakerResponse
+from moto.servicequotas.responses import ServiceQuotasResponse
 from werkzeug.serving import make_server
 
 from facesim.testing.emulator.jobs import Containers, RequestError, Start, TrainingJob, TrainingJobs
@@ -33,6 +36,7 @@ class Emulator:
         metrics_period_s: seconds between points of instance metrics; SageMaker has one a minute.
         image: runs in place of every job's image; left out, a job's image is looked for by its name without registry.
         hosts: this machine is divided among so many hosts, also while a job has fewer.
+        quotas: how many instances there may be, by Service Quotas' name, `ml.m5.large for training job usage`.
         start: what executes a job's request; left out, containers.
     """
 
@@ -45,10 +49,14 @@ class Emulator:
         metrics_period_s: float = 60.0,
         image: str | None = None,
         hosts: int = 2,
+        quotas: Mapping[str, float] | None = None,
         start: Start | None = None,
     ):
         self._server = _Server(host, port, verbose=False)
-        self._options = {"interruptions_s": interruptions_s, "metrics_period_s": metrics_period_s}
+        self.quotas = dict(quotas or {})
+        self._options = {
+            "interruptions_s": interruptions_s, "metrics_period_s": metrics_period_s, "quotas": self.quotas,
+        }  # fmt: skip
         self._image = image
         self._hosts = hosts
         self._start = start or self._in_containers
@@ -145,6 +153,26 @@ def _install(emulator: Emulator) -> None:
     SageMakerResponse.stop_training_job = handled(lambda jobs, request: jobs.stop(request["TrainingJobName"]))
     SageMakerResponse.list_training_jobs = handled(lambda jobs, request: jobs.list(request))
     CloudWatchResponse.get_metric_data = _get_metric_data
+    ServiceQuotasResponse.list_service_quotas = lambda self: _list_service_quotas(
+        emulator.quotas, json.loads(self.body)
+    )
+
+
+#: Quotas of an answer's page.
+_QUOTAS_PAGE = 20
+
+
+def _list_service_quotas(quotas: Mapping[str, float], request: dict[str, Any]) -> str:
+    begin = int(request.get("NextToken") or 0)
+    shown = [
+        {
+            "ServiceCode": request["ServiceCode"], "QuotaName": name, "Value": value, "Adjustable": True,
+            "QuotaCode": f"L-{zlib.crc32(name.encode()):08X}",
+        }
+        for name, value in quotas.items()
+    ]  # fmt: skip
+    more = {"NextToken": str(begin + _QUOTAS_PAGE)} if begin + _QUOTAS_PAGE < len(shown) else {}
+    return json.dumps({"Quotas": shown[begin : begin + _QUOTAS_PAGE], **more})
 
 
 _moto_get_metric_data = CloudWatchResponse.get_metric_data

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -260,6 +262,7 @@ class TrainingJobs:
         name = request["TrainingJobName"]
         if name in self._jobs:
             raise RequestError(f"Job name must be unique: {name}", "ResourceInUse")
+        self._check_quotas(request)
         arn = f"arn:aws:sagemaker:{self._region}:{self._account}:training-job/{name}"
         self._jobs[name] = TrainingJob(
             request,
@@ -276,6 +279,20 @@ class TrainingJobs:
             self._options["interruptions_s"],
         )
         return arn
+
+    def _check_quotas(self, request: dict[str, Any]) -> None:
+        """Raise RequestError, as SageMaker words it, if instances of a type would be more than there may be."""
+        needed = _instances(request)
+        used = sum((_instances(job.request) for job in self._jobs.values() if not job.ended.is_set()), Counter())
+        for name, delta in needed.items():
+            limit = self._options["quotas"].get(name, math.inf)
+            if used[name] + delta > limit:
+                raise RequestError(
+                    f"The account-level service limit '{name}' is {limit:g} Instances, with current utilization of "
+                    f"{used[name]} Instances and a request delta of {delta} Instances. Please use AWS Service Quotas "
+                    "to request an increase for this quota.",
+                    "ResourceLimitExceeded",
+                )
 
     def get(self, name: str) -> TrainingJob:
         """The job called `name`.
@@ -318,6 +335,15 @@ class TrainingJobs:
 
     def all(self) -> list[TrainingJob]:
         return list(self._jobs.values())
+
+
+def _instances(request: dict[str, Any]) -> Counter[str]:
+    """Instances of a request, by the name of the quota that they count in."""
+    use = "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
+    resources, counts = request["ResourceConfig"], Counter[str]()
+    for group in resources.get("InstanceGroups") or [resources]:
+        counts[f"{group['InstanceType']} for {use}"] += group["InstanceCount"]
+    return counts
 
 
 def _vcpus(resources: dict[str, Any]) -> dict[str, int]:

@@ -16,11 +16,11 @@ from facesim.models.framework import without
 from facesim.preflight.pretrained import FILE
 from facesim.training.context import Context
 from facesim.training.evaluation import evaluate
-from facesim.training.keras.optimizer import AnyAdam, make_adam
+from facesim.training.keras.optimizer import AnyOptimizer, make_optimizer
 from facesim.training.protocols import Evaluation, Evaluator
 
 
-def build(context: Context, adam: type[AnyAdam]) -> tuple[keras.Model, AnyAdam]:
+def build(context: Context, kind: Callable[..., AnyOptimizer]) -> tuple[keras.Model, AnyOptimizer]:
     """The job's network and optimiser from the job's seed: the same parameters whatever strategy and framework."""
     with without("tensorflow"):  # where another framework computes, TensorFlow would be imported to be seeded, too
         keras.utils.set_random_seed(context.seed)
@@ -28,7 +28,7 @@ def build(context: Context, adam: type[AnyAdam]) -> tuple[keras.Model, AnyAdam]:
     if context.pretrained:
         models.take_backbone(model, context.pretrained / FILE)
     updates_an_epoch = math.ceil(len(context.train_indices) / context.job.update_batch)
-    optimizer = make_adam(context.job, updates_an_epoch, adam)
+    optimizer = make_optimizer(context.job, updates_an_epoch, kind)
     optimizer.build(model.trainable_variables)
     return model, optimizer
 

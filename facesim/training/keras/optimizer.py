@@ -1,20 +1,21 @@
-"""Adam at the job's rate and schedule, on any framework."""
+"""An optimiser at the job's rate and schedule, on any framework."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import keras
 
 from facesim.spec.job import Job
 
-AnyAdam = TypeVar("AnyAdam", bound=keras.optimizers.Adam)
+AnyOptimizer = TypeVar("AnyOptimizer", bound=keras.optimizers.Optimizer)
 
 
-def make_adam(job: Job, updates_an_epoch: int, adam: type[AnyAdam]) -> AnyAdam:
-    """The job's optimiser, at the job's rate and schedule."""
+def make_optimizer(job: Job, updates_an_epoch: int, kind: Callable[..., AnyOptimizer]) -> AnyOptimizer:
+    """An optimiser of a kind, at the job's rate and schedule."""
     experiment = job.experiment
-    return adam(
+    return kind(
         _learning_rate(job, updates_an_epoch),
         weight_decay=experiment.weight_decay or None,
         global_clipnorm=experiment.clip_norm,

@@ -12,6 +12,7 @@ from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.tensorflow.collectives import summed_by_strategy
 from facesim.training.tensorflow.replicated import Replicated
+from facesim.util.errors import FacesimError
 
 
 def train(context: Context) -> None:
@@ -22,7 +23,12 @@ def train(context: Context) -> None:
 
 
 def _devices(replicas: int) -> list[str]:
-    if tf.config.list_physical_devices("GPU"):
+    if gpus := tf.config.list_physical_devices("GPU"):
+        if replicas > len(gpus):
+            raise FacesimError(
+                f"mirrored has {replicas} replicas (--workers) and this host {len(gpus)} GPUs: give --workers "
+                f"{len(gpus)} or less, or instances with more GPUs"
+            )
         return [f"GPU:{index}" for index in range(replicas)]
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)

@@ -12,20 +12,21 @@ from facesim.training.context import Context
 from facesim.training.keras import network
 from facesim.training.tensorflow.evaluation import logits_function
 from facesim.training.tensorflow.forward import parameter_bytes
-from facesim.training.tensorflow.optimizer import FusedAdam
+from facesim.training.tensorflow.optimizer import Fused, optimizer_of
 
 
-def build(context: Context) -> tuple[keras.Model, FusedAdam]:
+def build(context: Context) -> tuple[keras.Model, Fused]:
     """The job's network and optimiser from the job's seed: the same parameters whatever strategy builds them."""
-    return network.build(context, FusedAdam)
+    return network.build(context, optimizer_of(context.experiment))
 
 
 class KerasReplicas(network.KerasReplicas):
     """Replicas of a Keras network, as `facesim.training.protocols.Replicas` has them but for `train`."""
 
-    def __init__(self, context: Context, model: keras.Model, optimizer: FusedAdam):
+    def __init__(self, context: Context, model: keras.Model, optimizer: Fused):
         super().__init__(context, model, optimizer)
         self.parameter_bytes = parameter_bytes(model)
+        self.devices = [device.name for device in tf.config.list_logical_devices("GPU")]
 
     def copies(self) -> Iterator[list[np.ndarray]]:
         variables = [variable for variable in self.current_model().variables if variable.dtype.startswith("float")]

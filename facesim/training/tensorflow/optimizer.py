@@ -1,20 +1,29 @@
-"""Adam for several workers at once: each update counted exactly, and applied as one kernel a variable, where the
+"""Optimisers for several workers at once: each update counted exactly, and applied as one kernel a variable, where the
 variable is.
 
-Keras 3's own Adam computes an update from some ten reads and writes of each variable, and counts updates with
+Keras 3's own optimisers compute an update from several reads and writes of each variable, and count updates with
 `assign(self + 1)`. With asynchronous workers the first moves every moment over the network several times and lets
 updates tear each other; the second loses counts, and with them the bias correction and any learning-rate schedule.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import keras
 import tensorflow as tf
 
+from facesim.spec.experiment import Experiment
 from facesim.training.keras.optimizer import decays
 from facesim.training.tensorflow.partition import pieces
 
+#: Updates a variable, or a piece of one, and what is kept beside it, by a gradient of the variable's dtype.
+Update = Callable[[tf.Variable, Sequence[tf.Variable], tf.Tensor], None]
 
-class FusedAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam` (Kingma and Ba, 2015) with atomic updates. `iterations` is the parameters' version.
+
+class Fused(keras.optimizers.Optimizer):
+    """An optimiser of Keras with atomic updates. `iterations` is the parameters' version.
 
     `weight_decay` is decoupled from the gradient (AdamW, Loshchilov and Hutter, 2019), and for kernels only: biases,
     normalisation and slopes have no reason to be near zero.
@@ -34,20 +43,39 @@ class FusedAdam(keras.optimizers.Adam):
         schedule = self._learning_rate
         rate = schedule(number) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule
         rate = tf.convert_to_tensor(rate)
-        power = tf.cast(number + 1, tf.float32)
-        beta1_power, beta2_power = tf.pow(self.beta_1, power), tf.pow(self.beta_2, power)
         decaying = [bool(self.weight_decay) and decays(variable) for variable in variables for _ in pieces([variable])]
         indices = [self._get_variable_index(variable) for variable in variables]
-        momentums = pieces(self._momentums[index] for index in indices)
-        velocities = pieces(self._velocities[index] for index in indices)
+        moments = [pieces(kept[index] for index in indices) for kept in self.moments()]
         if self.global_clipnorm:
             grads = [tf.cast(gradient, tf.float32) for gradient in grads]
         gradients = self._clip_gradients(grads)
-        for gradient, piece, momentum, velocity, decay in zip(
-            gradients, pieces(variables), momentums, velocities, decaying, strict=True
-        ):
+        update = self.updating(rate, tf.cast(number + 1, tf.float32))
+        for gradient, piece, decay, *own in zip(gradients, pieces(variables), decaying, *moments, strict=True):
             if decay:
                 _shrink(piece, rate * self.weight_decay)
+            update(piece, own, _widened(gradient, piece))
+        return number
+
+    def moments(self) -> list[list[keras.Variable]]:
+        """What is kept of each variable beside its value: lists in the variables' order."""
+        raise NotImplementedError
+
+    def updating(self, rate: tf.Tensor, power: tf.Tensor) -> Update:
+        """What updates one variable. `rate` () is the learning rate, `power` () the number of the update, from 1."""
+        raise NotImplementedError
+
+
+class FusedAdam(Fused, keras.optimizers.Adam):
+    """`keras.optimizers.Adam` (Kingma and Ba, 2015)."""
+
+    def moments(self):
+        return [self._momentums, self._velocities]
+
+    def updating(self, rate, power):
+        beta1_power, beta2_power = tf.pow(self.beta_1, power), tf.pow(self.beta_2, power)
+
+        def update(piece: tf.Variable, moments: Sequence[tf.Variable], gradient: tf.Tensor) -> None:
+            momentum, velocity = moments
             tf.raw_ops.ResourceApplyAdam(
                 var=piece.handle,
                 m=momentum.handle,
@@ -58,10 +86,66 @@ class FusedAdam(keras.optimizers.Adam):
                 beta1=self.beta_1,
                 beta2=self.beta_2,
                 epsilon=self.epsilon,
-                grad=_widened(gradient, piece),
+                grad=gradient,
                 use_locking=True,
             )
-        return number
+
+        return update
+
+
+class FusedSgd(Fused, keras.optimizers.SGD):
+    """`keras.optimizers.SGD`, with momentum (Sutskever et al., 2013) or without."""
+
+    def moments(self):
+        return [self.momentums] if self.momentum else []
+
+    def updating(self, rate, power):
+        def update(piece: tf.Variable, moments: Sequence[tf.Variable], gradient: tf.Tensor) -> None:
+            if not moments:
+                tf.raw_ops.ResourceApplyGradientDescent(var=piece.handle, alpha=rate, delta=gradient, use_locking=True)
+                return
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=piece.handle,
+                accum=moments[0].handle,
+                lr=rate,
+                grad=gradient,
+                momentum=float(self.momentum),
+                use_nesterov=self.nesterov,
+                use_locking=True,
+            )
+
+        return update
+
+
+class FusedLion(Fused, keras.optimizers.Lion):
+    """`keras.optimizers.Lion` (Chen et al., 2023).
+
+    There is no one kernel for it. The variable and its momentum are each updated by one that is atomic; the step's sign
+    is of the momentum as it was read, which with asynchronous workers may be as old as a gradient may be.
+    """
+
+    def moments(self):
+        return [self._momentums]
+
+    def updating(self, rate, power):
+        def update(piece: tf.Variable, moments: Sequence[tf.Variable], gradient: tf.Tensor) -> None:
+            (momentum,) = moments
+            with tf.device(piece.device):
+                kept = tf.raw_ops.ReadVariableOp(resource=momentum.handle, dtype=momentum.dtype)
+                step = rate * tf.sign(self.beta_1 * kept + (1 - self.beta_1) * gradient)
+                with tf.control_dependencies([step]):
+                    tf.raw_ops.AssignSubVariableOp(resource=piece.handle, value=step)
+                    # Momentum's kernel at the rate 0 is this: momentum = beta_2 * momentum + (1 - beta_2) * gradient.
+                    tf.raw_ops.ResourceApplyMomentum(
+                        var=piece.handle,
+                        accum=momentum.handle,
+                        lr=tf.zeros_like(rate),
+                        grad=(1 - self.beta_2) * gradient,
+                        momentum=self.beta_2,
+                        use_locking=True,
+                    )
+
+        return update
 
 
 def _widened(gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
@@ -77,3 +161,13 @@ def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:
     with tf.device(variable.device):
         value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
         tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=share * value)
+
+
+def optimizer_of(experiment: Experiment) -> Callable[..., Fused]:
+    """The optimiser that an experiment names, to be made at a rate and a schedule."""
+    kinds: dict[str, Callable[..., Fused]] = {
+        "adam": FusedAdam,
+        "sgd": partial(FusedSgd, momentum=experiment.momentum),
+        "lion": FusedLion,
+    }
+    return kinds[experiment.optimizer]

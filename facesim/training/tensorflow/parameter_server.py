@@ -40,6 +40,7 @@ class ParameterServerReplicas(KerasReplicas):
             with balanced(self.strategy, context.job.shape.ps):
                 model, optimizer = build(context)
             super().__init__(context, model, optimizer)
+            self.devices = [name for name in self.devices if "/job:worker/" in name]  # the chief trains nothing
             self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
             self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes)
             self._local_model, self._local_is_current = build_model(context), False

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from facesim.data.prepare import PreparedData
+from facesim.data.prepared import PreparedData
 from facesim.data.stored import FILES, TURNS
 
 #: In its working directory every task leaves its index in this file, so that a graph can tell which worker executes it.

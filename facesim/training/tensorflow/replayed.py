@@ -56,10 +56,10 @@ def train(
 
 
 def _replicas(context: Context) -> Replicas:
-    file, name = context.run.directory / ORDERS, context.job.strategy.name
+    file = context.run.directory / ORDERS
     if file.exists():
         return Stale(context, load_orders(file))
-    return Copies(context) if name == "local-sgd" else Alone(context)
+    return Copies(context) if context.job.strategy.averaging else Alone(context)
 
 
 class Stale(KerasReplicas):

@@ -1,0 +1,89 @@
+"""The user's own prices, and instance types that facesim does not know: `prices.toml`.
+
+["ml.m5.2xlarge"]
+usd_per_hour = 0.41
+spot_usd_per_hour = 0.15
+
+["ml.z9.48xlarge"]
+usd_per_hour = 90
+vcpu = 192
+memory_gib = 2048
+network_peak_gbps = 3200
+gpus = 8
+accelerator = "Z9"
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
+
+SOURCE = "the user's prices.toml"
+
+
+class _Own(BaseModel):
+    """What a table may say; what it leaves out of a type that is known stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+
+    usd_per_hour: float | None = Field(None, gt=0)
+    spot_usd_per_hour: float | None = Field(None, ge=0)
+    interruptions_percent: float | None = Field(None, gt=0, le=100)
+    vcpu: int | None = Field(None, ge=1)
+    cores: int | None = Field(None, ge=1)
+    memory_gib: float | None = Field(None, gt=0)
+    network_base_gbps: float | None = Field(None, gt=0)
+    network_peak_gbps: float | None = Field(None, gt=0)
+    gpus: int | None = Field(None, ge=0)
+    accelerator: str | None = None
+    gpu_memory_gib: float | None = Field(None, gt=0)
+    local_storage_gb: int | None = Field(None, ge=1)
+    relative_speed: float | None = Field(None, gt=0)
+
+
+def own_file() -> Path:
+    """The file of the user's own prices, `FACESIM_PRICES` or one of the user's configuration. It need not exist."""
+    return Path(os.environ.get("FACESIM_PRICES") or platformdirs.user_config_path("facesim") / "prices.toml")
+
+
+def read_own(file: Path) -> dict[str, dict[str, Any]]:
+    """What the file says of instance types, by name, as fields of `facesim.billing.catalogue.Instance`.
+
+    Raises:
+        InputError: it cannot be read, or says something that is unknown or not allowed.
+    """
+    date = time.strftime("%Y-%m-%d", time.gmtime(file.stat().st_mtime))
+    found = {}
+    for name, table in read_toml(file, "prices").items():
+        where = f'{file}: ["{name}"]'
+        if not isinstance(table, dict):
+            raise InputError(
+                f'{where} must be a table, of an instance type, such as ["ml.m5.2xlarge"]; it is {table!r}'
+            )
+        try:
+            told = _Own.model_validate(table).model_dump(exclude_none=True)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            field, allowed = ".".join(map(str, first["loc"])), ", ".join(_Own.model_fields)
+            raise InputError(f"{where} {field} = {first['input']!r}: {first['msg']}; it may have {allowed}") from None
+        price, spot = told.pop("usd_per_hour", None), told.pop("spot_usd_per_hour", None)
+        if price is not None:
+            told |= {
+                "price_usd_per_hour": price, "price_verified": True, "price_region": "own", "price_date": date,
+                "price_source": SOURCE,
+            }  # fmt: skip
+        if spot is not None:
+            if price is None or spot >= price:
+                raise InputError(f"{where} spot_usd_per_hour = {spot:g} needs a usd_per_hour above it")
+            told["spot_discount"] = 1 - spot / price
+        found[name] = told
+    return found

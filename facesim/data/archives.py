@@ -1,0 +1,88 @@
+"""Images in a zip archive, in folders as `facesim.data.layouts` knows them, read without unpacking the archive."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from facesim.data.layouts import Found, understood
+from facesim.data.opening import Unusable
+from facesim.data.walk import IMAGE_SUFFIXES, system_name
+from facesim.util.errors import InputError
+from facesim.util.files import open_regular, why_unread
+from facesim.util.unused import Tally, printable
+
+#: No image that is decoded is larger, so what claims to be is not unpacked.
+_MOST_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An open archive, and what it holds: `found.examples` have the archive's path before that of their member."""
+
+    path: Path
+    found: Found
+    _file: zipfile.ZipFile
+    _members: dict[Path, zipfile.ZipInfo]
+
+    def read(self, image: Path) -> bytes:
+        """The bytes of one of its images. Threads may read at the same time.
+
+        Raises:
+            Unusable: it is encrypted, or too large for an image.
+            Exception: whatever a damaged member leads to.
+        """
+        member = self._members[image]
+        if member.flag_bits & 1:
+            raise Unusable("encrypted; write the archive without a password")
+        if member.file_size > _MOST_BYTES:
+            raise Unusable(f"too large: more than {_MOST_BYTES:,} bytes unpacked")
+        return self._file.read(member)
+
+
+def open_zip(path: Path) -> Archive:
+    """Look through an archive: its images by the folders that they lie in, and what else is in it, by reason.
+
+    Names are names, and lead nowhere: nothing is written.
+
+    Raises:
+        InputError: it is damaged, or holds no images whose identity its folders tell.
+    """
+    try:
+        opened: BinaryIO = open_regular(path)
+        archive = zipfile.ZipFile(opened)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {why_unread(error)}. Give a .zip that you may read.") from None
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} cannot be read as .zip: {error}. Copy or download it again.") from None
+    tally, members = Tally(), dict[Path, zipfile.ZipInfo]()
+    for member in archive.infolist():
+        name = member.filename.replace("\\", "/")
+        parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+        if member.is_dir() or not parts:
+            continue
+        shown = printable("/".join(parts))
+        if reason := _why_no_image(parts):
+            tally.add(reason, shown)
+        elif path.joinpath(*parts) in members:
+            raise InputError(f"{path} holds {shown} twice, so it is unclear which one is meant. Write it anew.")
+        else:
+            members[path.joinpath(*parts)] = member
+    if not members:
+        raise InputError(
+            f"no images in {printable(str(path))}. Give an archive with one folder of images an identity, such as of a "
+            f"folder that facesim reads."
+        )
+    return Archive(path, understood(path, sorted(members), tally.counted), archive, members)
+
+
+def _why_no_image(parts: Sequence[str]) -> str | None:
+    """Why a member is left out, by its folders and its name; None for an image."""
+    for part in parts:
+        if reason := system_name(part):
+            return reason
+    suffix = Path(parts[-1]).suffix.lower()
+    return None if suffix in IMAGE_SUFFIXES else f"no image ({suffix})" if suffix else "no image, by name"

@@ -1,0 +1,82 @@
+"""The split that a data set itself makes: which images are to train on, to choose settings with, and to test on.
+
+Every kind of source says it in its own way (folders, a column, names of files or of arrays). Each tells the part of
+each image, and `kept_split` decides, for all alike, whether that is a split and what a user is told of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from facesim.util.errors import InputError
+
+#: Parts of a split, as `Content.parts` and `PreparedData.parts` number them; NO_PART: the source names none.
+TRAIN, VAL, TEST = 0, 1, 2
+NO_PART = -1
+
+PARTS = ("train", "val", "test")
+
+_WORDS = {
+    TRAIN: ("train", "training"),
+    VAL: ("val", "valid", "validation", "dev", "publictest"),  # FER2013's Usage has PublicTest and PrivateTest
+    TEST: ("test", "testing", "eval", "evaluation", "privatetest"),
+}
+_ENDS = ("", "set", "_set", "-set", "_data", "_images")
+_PART_OF_WORD = {word + end: part for part, words in _WORDS.items() for word in words for end in _ENDS}
+
+
+def part_called(name: str) -> int:
+    """The part that is called `name`, in any case, such as `Training`; NO_PART if none is."""
+    return _PART_OF_WORD.get(name.strip().lower(), NO_PART)
+
+
+def part_of_file(name: str) -> int:
+    """The part that a file is by its name, such as TRAIN for `faces-train-00001-of-00004`; NO_PART if none."""
+    called = map(part_called, re.split(r"[^a-z]+", name.lower()))
+    return next((part for part in called if part != NO_PART), NO_PART)
+
+
+def kept_split(
+    parts: Sequence[int] | np.ndarray | None, split: Literal["own", "random"], source: str
+) -> tuple[np.ndarray | None, list[str]]:
+    """The part of each image, int8 (n,), if `parts` make a split that is to be kept, and what to tell.
+
+    They make one where there are images to train on and others. With `split` "random" it is not kept.
+
+    Raises:
+        InputError: only some of the images have a part, so that it is unclear where the others belong.
+    """
+    found = np.array([] if parts is None else parts, np.int8)
+    counts = {part: int(np.sum(found == part)) for part in (TRAIN, VAL, TEST)}
+    named = {PARTS[part]: count for part, count in counts.items() if count}
+    told = ", ".join(f"{name} {count:,}" for name, count in named.items())
+    if len(named) < 2:
+        return None, []
+    if split == "random":
+        return None, [f"its own split ({told}) is not kept (--split random): all images are pooled and split anew."]
+    if not counts[TRAIN]:
+        return None, [f"its own split ({told}) has no part to train on: all images are pooled and split anew."]
+    if without := int(np.sum(found == NO_PART)):
+        raise InputError(
+            f"{source} has a split of its own ({told}), and {without:,} images that belong to none of its parts. Put "
+            f"each image into one of {', '.join(PARTS)}, or pool all of them with --split random.",
+            field="split",
+            value="own",
+            allowed=["own", "random"],
+        )
+    return found, []
+
+
+def split_told(parts: np.ndarray) -> str:
+    """What a user should know of a split that is kept."""
+    train, val, test = (int(np.sum(parts == part)) for part in (TRAIN, VAL, TEST))
+    tested = test or val
+    aside = f", and the {val:,} of val are neither trained on nor tested" if test and val else ""
+    return (
+        f"its own split is kept: {train:,} images are trained on and {tested:,} ({'test' if test else 'val'}) are "
+        f"tested{aside}. --held-out does not apply; --split random pools all images."
+    )

@@ -1,0 +1,64 @@
+"""The jobs that a forecast is asked of: as run directories, TOML files and options describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facesim.forecast.profile_data import Profile
+from facesim.runs.directory import find_runs
+from facesim.spec.job import Job, flat, options
+from facesim.spec.study import Study
+from facesim.util.files import read_toml
+
+#: Where a job would run that nobody said it of.
+_BACKEND = "sagemaker"
+
+
+def described_jobs(
+    sources: Sequence[Path], strategies: Sequence[str], given: Mapping[str, Any], profile: Profile | None = None
+) -> list[Job]:
+    """The jobs of `sources`, each a run directory, a folder of them or a TOML file, with `strategies` and the options
+    `given` in place of theirs; without sources those of the options alone, for the network of `profile`.
+
+    Raises:
+        InputError: a source cannot be read, or an option is not allowed.
+    """
+    bases: list[dict[str, Any]] = []
+    for source in sources:
+        if source.suffix == ".toml":
+            content = {name.replace("-", "_"): value for name, value in read_toml(source, "forecast").items()}
+            bases.append({"backend": _BACKEND, **content})
+        else:
+            jobs = [run.job() for run in find_runs([source])]
+            bases += [{**flat(job), "spot": job.spot is not None} for job in jobs]
+    if not bases:
+        bases = [{"backend": _BACKEND}]
+        if profile is not None and "recipe" not in given:
+            bases[0] |= {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
+    return [job for base in bases for job in _study_of(base, given, strategies)]
+
+
+def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Sequence[str]) -> list[Job]:
+    """The jobs of a base with the options that are given over it; a list in a TOML file is several jobs."""
+    table = options()
+    named = strategies or base.get("strategy", "single")
+    names = {"strategy": {named} if isinstance(named, str) else set(named)}
+    names["backend"] = {given.get("backend", base.get("backend", "local"))}
+    # What a run, or a file, has for another strategy or backend than is asked for now.
+    fitting = {
+        name: value
+        for name, value in base.items()
+        if not (name in table and table[name].of and not names[table[name].path[0]] & set(table[name].of))
+    }
+    merged = {**fitting, **given, "strategy": named}
+    several = {name: value for name, value in merged.items() if isinstance(value, list | tuple) and value}
+    seeds = merged.pop("seed", None) or 0
+    axes = {
+        name: value
+        for name, value in several.items()
+        if name != "seed" and (name == "strategy" or name not in table or not table[name].several)
+    }
+    shared = {name: value for name, value in merged.items() if name not in axes and value is not None}
+    return Study(shared, axes, seeds if isinstance(seeds, list | tuple) else [seeds]).jobs()

@@ -1,0 +1,91 @@
+"""A network of the user's own: `--model path/to/file.py:function`, known by the file's content.
+
+In a job it is `path/to/file.py:function@3f2a...`, with the first digits of the file's SHA-256. So two contents are two
+networks, whatever the file is called, and a run that goes on goes on with the one that it began with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from facesim.spec.options import NameIn
+from facesim.util.files import open_regular, why_unread
+
+_DIGITS = 24
+
+_TEXT = re.compile(rf"(?P<path>.+\.py):(?P<function>[^\W\d]\w*)(@(?P<sha256>[0-9a-f]{{{_DIGITS}}}))?", re.DOTALL)
+
+#: More than any source file has.
+_MOST_BYTES = 1 << 20
+
+
+class OwnModel(NamedTuple):
+    """A function in a file, and the first digits of the SHA-256 of the file's content."""
+
+    path: str
+    function: str
+    sha256: str
+
+    @classmethod
+    def find(cls, text: str) -> OwnModel | None:
+        """What `text` names; None where it is no file and function. Without a SHA-256 in it the file is read.
+
+        Raises:
+            ValueError: the file cannot be read.
+        """
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            return None
+        return cls(match["path"], match["function"], match["sha256"] or sha256_of(Path(match["path"])))
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.function}@{self.sha256}"
+
+    @property
+    def short(self) -> str:
+        """What tells it from others in a name: letters, digits and underscores."""
+        return re.sub(r"\W", "_", f"{Path(self.path).stem}_{self.function}_{self.sha256[:8]}", flags=re.ASCII)
+
+
+def sha256_of(file: Path) -> str:
+    """The first digits of the SHA-256 of a file of source code.
+
+    Raises:
+        ValueError: it cannot be read, or is too large to be one.
+    """
+    return sha256(source_of(file))
+
+
+def source_of(file: Path) -> bytes:
+    """The content of a file of source code.
+
+    Raises:
+        ValueError: it cannot be read, or is too large to be one.
+    """
+    try:
+        with open_regular(file) as opened:
+            source = opened.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{file}: {why_unread(error)}; name a Python file and a function in it, file.py:build"
+        ) from None
+    if len(source) > _MOST_BYTES:
+        raise ValueError(f"{file} has more than {_MOST_BYTES:,} bytes, which no source file has")
+    return source
+
+
+def sha256(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()[:_DIGITS]
+
+
+class NameOrFile(NameIn):
+    """The name of a network, or a file and a function in it."""
+
+    open = True
+
+    def __call__(self, name: str) -> str:
+        own = OwnModel.find(name)
+        return super().__call__(name) if own is None else str(own)

@@ -1,0 +1,106 @@
+"""A zip archive of people's folders is read like the folders themselves, without unpacking anything."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facesim.data import PreparedData, prepare
+from facesim.spec.data import DataSpec
+from facesim.util.errors import InputError
+
+
+def png(number: int) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (12, 12, 3), np.uint8)).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+@pytest.fixture
+def ready(tmp_path):
+    def run(source, **options) -> PreparedData:
+        return prepare(str(source), **{"image_size": 16, "cache_dir": tmp_path / "cache", **options})
+
+    return run
+
+
+@pytest.fixture
+def zipped(tmp_path):
+    def write(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+        with zipfile.ZipFile(tmp_path / "faces.zip", "w", compression) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return tmp_path / "faces.zip"
+
+    return write
+
+
+TWO = {f"{name}/{k}.png": png(10 * len(name) + k) for name in ("Ana", "Jos\u00e9") for k in range(3)}
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_it_is_the_folder_that_was_packed(ready, zipped, tmp_path, compression):
+    archive = zipped({f"faces/{name}": content for name, content in TWO.items()}, compression)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path / "unpacked")
+    before = set(tmp_path.rglob("*.png"))
+
+    data = ready(archive)
+
+    unpacked = ready(tmp_path / "unpacked")
+    assert (data.sha256, data.names, data.name) == (unpacked.sha256, unpacked.names, "faces")
+    assert data.origins[0] == "faces/Ana/0.png"
+    assert set(tmp_path.rglob("*.png")) == before, "nothing is unpacked"
+
+
+def test_its_own_split_is_kept(ready, zipped):
+    members = {f"{'test' if name[-5] == '2' else 'train'}/{name}": content for name, content in TWO.items()}
+
+    assert [len(part) for part in ready(zipped(members)).split(DataSpec())] == [4, 2]
+
+
+def test_what_is_no_image_and_what_is_damaged_is_counted(ready, zipped):
+    more = {"__MACOSX/Ana/._0.png": b"x", "Ana/notes.txt": b"x", "Ana/Thumbs.db": b"x", "Ana/7.png": png(7)[:60]}
+
+    data = ready(zipped(TWO | more), max_bad_files=0.5)
+
+    assert len(data.labels) == 6
+    assert {one.examples[0] for one in data.unused} == set(more)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda content: content[:-30], "cannot be read as .zip"),
+        (lambda content: b"", "cannot be read as .zip"),
+        (lambda content: content.replace(b".png", b".doc"), "no images in"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(ready, zipped, change, told):
+    archive = zipped(TWO)
+    archive.write_bytes(change(archive.read_bytes()))
+
+    with pytest.raises(InputError, match=told):
+        ready(archive)
+
+
+def test_an_encrypted_image_is_told(ready, zipped):
+    archive = zipped(TWO)
+    content = bytearray(archive.read_bytes())
+    content[content.rfind(b"PK\1\2") + 8] |= 1  # the flag of the last one
+    archive.write_bytes(content)
+
+    assert "encrypted" in ready(archive, max_bad_files=0.5).bad_files[0].reason
+
+
+def test_names_lead_nowhere(ready, zipped, tmp_path):
+    outwards = {f"../../{name}": content for name, content in TWO.items()}
+    absolute = {f"/{tmp_path}/{name}": content for name, content in TWO.items()}
+
+    assert ready(zipped(outwards)).names == ready(zipped(absolute)).names == ("Ana", "Jos\u00e9")
+    assert not list(tmp_path.rglob("Ana")) and not (tmp_path.parents[1] / "Ana").exists()

@@ -1,0 +1,250 @@
+"""A data set's own split, and `--test`: kept everywhere, told, and looked through for images that are in both parts."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facesim.baselines.record import study_baselines
+from facesim.data import PreparedData, describe, duplicates, prepare, render
+from facesim.data.duplicates import cropped_pairs, hashes_of, near_across, near_pairs
+from facesim.data.rendering import RenderSpec
+from facesim.data.subsets import take_subset
+from facesim.preflight.checks import preflight
+from facesim.spec.data import DataSpec
+from facesim.spec.job import make_job
+from facesim.spec.subset import Subset
+from facesim.util.errors import InputError
+
+OWN = DataSpec()
+PEOPLE = ("Ana", "Bo", "Cy", "Di")
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    """Ten images of each of `PEOPLE`, (40, 64, 64, 3), one person's after the other's."""
+    return render(RenderSpec(identities=4, images=10, size=64, difficulty=0.5))[0]
+
+
+@pytest.fixture
+def tree(tmp_path, faces):
+    """A folder with images of those numbers in its sub-folders, each of which ends in a person's name."""
+
+    def write(folders: dict[str, range], root: str = "faces"):
+        for folder, numbers in folders.items():
+            person = next(index for index, name in enumerate(PEOPLE) if name in folder)
+            (tmp_path / root / folder).mkdir(parents=True, exist_ok=True)
+            for number in numbers:
+                file = tmp_path / root / folder / f"{folder.replace('/', '-')}{number}.png"
+                Image.fromarray(faces[10 * person + number]).save(file)
+        return tmp_path / root
+
+    return write
+
+
+@pytest.fixture
+def ready(tmp_path):
+    def run(source, **options) -> PreparedData:
+        return prepare(str(source), **{"image_size": 32, "cache_dir": tmp_path / "cache", **options})
+
+    return run
+
+
+def folders(data: PreparedData, indices: np.ndarray) -> set[str]:
+    return {data.origins[index].split("/")[0] for index in indices}
+
+
+TRAINED = {"train/Ana": range(4), "train/Bo": range(3)}
+VAL_PART = {"val/Ana": range(4, 6), "val/Bo": range(4, 6)}
+TESTED = {"test/Ana": range(6, 9), "test/Bo": range(6, 7)}
+THREE = TRAINED | VAL_PART | TESTED
+
+
+@pytest.mark.parametrize("decoded", [True, False])
+def test_folders_of_a_split_are_kept_and_val_is_left_aside(ready, tree, decoded):
+    data = ready(tree(THREE), decoded=decoded)
+
+    train, held_out = data.split(OWN)
+
+    assert (folders(data, train), len(train)) == ({"train"}, 7)
+    assert (folders(data, held_out), len(held_out)) == ({"test"}, 4)
+    assert (
+        "its own split is kept: 7 images are trained on and 4 (test) are tested, and the 4 of val are neither trained "
+        "on nor tested" in data.notes[0]
+    )
+    np.testing.assert_array_equal(PreparedData.load(data.directory).parts, data.parts)
+    assert [len(one) for one in data.split(DataSpec(seed=7, held_out=0.5))] == [7, 4], "neither seed nor share counts"
+
+
+def test_val_can_be_tested_on_to_choose_settings(ready, tree):
+    data = ready(tree(THREE))
+
+    assert folders(data, data.split(DataSpec(test_part="val"))[1]) == {"val"}
+
+
+@pytest.mark.parametrize("own", [TRAINED | TESTED, {"Ana": range(4), "Bo": range(4)}])
+def test_a_part_that_there_is_not_is_refused(ready, tree, own):
+    data = ready(tree(own))
+
+    with pytest.raises(InputError, match="--test-part val") as error:
+        data.split(DataSpec(test_part="val"))
+    assert error.value.field == "test_part"
+
+
+def test_without_a_part_test_the_part_val_is_tested(ready, tree):
+    data = ready(tree(TRAINED | VAL_PART))
+
+    assert len(data.split(OWN)[1]) == 4 and "4 (val) are tested" in data.notes[0]
+
+
+def test_random_pools_all_of_it(ready, tree):
+    data = ready(tree(THREE), split="random")
+
+    assert data.parts is None and sum(map(len, data.split(OWN))) == 15
+    assert data.notes[0].startswith("its own split (train 7, val 4, test 4) is not kept (--split random)")
+
+
+def test_images_of_no_part_are_refused_unless_all_are_pooled(ready, tree):
+    root = tree({"Ana": range(3), "Bo": range(3), "Ana/train": range(3, 5), "Ana/test": range(5, 7)})
+
+    with pytest.raises(InputError, match=r"train 2, test 2.* 6 images that belong to none.*--split random") as error:
+        ready(root)
+    assert error.value.field == "split"
+    assert ready(root, split="random").parts is None
+
+
+def test_who_is_not_trained_on_is_left_out_and_told(ready, tree):
+    data = ready(tree(TRAINED | TESTED | {"test/Di": range(3)}))
+
+    assert data.names == ("Ana", "Bo")
+    assert [str(one) for one in data.unused] == ["3 images: of an identity without an image to train on (Di)"]
+
+
+def test_a_person_needs_one_image_to_train_on_and_none_to_test_on(ready, tree):
+    data = ready(tree({"train/Ana": range(1), "train/Bo": range(1), "test/Ana": range(1, 3)}))
+
+    assert [len(one) for one in data.split(OWN)] == [2, 2]
+
+
+def test_a_split_of_other_people_is_refused_with_what_to_do(ready, tree):
+    with pytest.raises(InputError, match=r"the people of its parts are others.*facesim evaluate RUN DATA"):
+        ready(tree(TRAINED | {"test/Cy": range(3), "test/Di": range(3)}))
+
+
+def test_another_data_set_is_tested_on(ready, tree):
+    trained = tree({"Ana": range(4), "Bo": range(3)}, "here")
+    tested = tree({"Bo": range(6, 8), "Ana": range(5, 9), "Cy": range(2)}, "there")
+
+    data = ready(trained, test=str(tested))
+
+    train, held_out = data.split(OWN)
+    assert [data.names[label] for label in data.labels[train]] == ["Ana"] * 4 + ["Bo"] * 3
+    assert [data.names[label] for label in data.labels[held_out]] == ["Ana"] * 4 + ["Bo"] * 2
+    assert data.origins[held_out[0]] == "there: Ana/Ana5.png"
+    assert str(data.unused[0]) == "2 images: of an identity without an image to train on (Cy)"
+    assert ready(trained, test=str(tested)).directory == data.directory
+    assert ready(trained).directory != data.directory
+
+
+def test_a_data_set_with_a_part_to_test_on_takes_no_other_unless_pooled(ready, tree):
+    own, other = tree(TRAINED | TESTED), tree({"Ana": range(9, 10)}, "other")
+
+    with pytest.raises(InputError, match="leave out --test"):
+        ready(own, test=str(other))
+    assert [len(one) for one in ready(own, test=str(other), split="random").split(OWN)] == [11, 1]
+
+
+def test_a_subset_chooses_among_what_is_trained_on_and_keeps_what_is_tested(ready, tree):
+    data = ready(tree(THREE))
+
+    part = take_subset(data, Subset.parse("images=2"), seed=0)
+
+    train, held_out = part.split(OWN)
+    assert np.bincount(part.labels[train]).tolist() == [2, 2]
+    assert [part.origins[index] for index in held_out] == [data.origins[index] for index in data.split(OWN)[1]]
+
+
+def test_baselines_and_checks_keep_the_split(tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    job = make_job(data=str(tree(THREE)), image_size=32)
+
+    cleared = preflight([job], [tmp_path / "runs/one"])
+    scores, _ = study_baselines([job], tmp_path / "runs")
+
+    assert any("its own split is kept" in notice for notice in cleared.notices["data"])
+    assert {round(4 * score.accuracy, 6).is_integer() for score in scores} == {True}, "of four images"
+    wrong = make_job(data=str(tmp_path / "faces"), image_size=32, split="random", test_part="val")
+    with pytest.raises(InputError, match="none that is kept"):
+        preflight([wrong], [tmp_path / "runs/two"])
+
+
+def test_which_images_are_tested_is_a_part_of_the_specification():
+    assert OWN.differences(DataSpec(test="more", test_part="val", split="random")).keys() == {
+        "test", "test_part", "split",
+    }  # fmt: skip
+    assert OWN.images == DataSpec(test_part="val").images != DataSpec(split="random").images
+
+
+def jpeg(image: Image.Image) -> Image.Image:
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=30)
+    return Image.open(encoded)
+
+
+class TestTwins:
+    """Images of which another form is in the other part."""
+
+    @pytest.fixture
+    def photograph(self, faces):
+        return Image.fromarray(faces[0])
+
+    @pytest.mark.parametrize(
+        "form",
+        {
+            "encoded anew": jpeg,
+            "another size": lambda image: image.resize((41, 41)),
+            "lighter": lambda image: image.point(lambda value: min(255, int(value * 1.2))),
+            "cropped": lambda image: image.crop((3, 6, 61, 64)),
+            "cropped to another shape": lambda image: image.crop((2, 4, 54, 63)),
+        }.items(),
+        ids=lambda form: form[0],
+    )
+    def test_are_told_whatever_form_they_have(self, ready, tree, photograph, form):
+        root = tree(TRAINED | TESTED)
+        form[1](photograph).save(root / "test/Ana/again.png")
+
+        data = ready(root, image_size=64)
+
+        note = next(note for note in data.notes if "look the same" in note)
+        assert note.startswith("1 of the 5 images") and "again.png" in note and "train-Ana0.png" in note
+        assert describe(data).near_duplicate_pairs_across_split == 1
+
+    def test_are_not_seen_where_there_are_none(self, ready, tree):
+        assert not any("look the same" in note for note in ready(tree(THREE), image_size=64).notes)
+
+    def test_crops_are_looked_for_between_the_parts_and_within_a_person_only(self, faces):
+        crop = Image.fromarray(faces[0]).crop((4, 4, 60, 60)).resize((64, 64))
+        images = np.concatenate([faces[:3], np.asarray(crop)[None]])
+
+        def found(labels, part):
+            return [pair[:2] for pair in cropped_pairs(images, np.array(labels), np.array(part))]
+
+        assert found([0, 0, 0, 0], [1, 1, 1, -1]) == [(0, 3)]
+        assert found([0, 0, 0, 0], [1, 1, 1, 0]) == found([0, 0, 0, 1], [1, 1, 1, -1]) == []
+
+    def test_of_very_many_images_the_same_pairs_are_found(self, faces, monkeypatch):
+        rng = np.random.default_rng(0)
+        noise = rng.normal(0, 6, (2, *faces.shape))
+        images = np.concatenate([faces, *(faces + noise).clip(0, 255)]).astype(np.uint8)
+        exact = {pair[:2] for pair in near_pairs(images)}
+
+        monkeypatch.setattr(duplicates, "_ALL_PAIRS", 0)
+
+        found = [pair[:2] for pair in near_pairs(images)]
+        assert len(found) == len(set(found)) and set(found) <= exact
+        assert len(found) >= 0.97 * len(exact) > 40
+        everything = np.arange(len(images))
+        assert near_across(hashes_of(faces, everything[:40]), hashes_of(images, everything[40:])).all()

@@ -1,0 +1,127 @@
+"""GPUs that are paid for: as many as replicas, measured, and computed on, or the run is red."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from facesim.metrics.collectors import make_collectors
+from facesim.preflight.checks import Planned, _accelerators
+from facesim.runs.audit import idle_accelerators
+from facesim.spec.job import make_job
+from facesim.util.errors import InputError
+
+PAID = "2 A10G of 2 ml.g5.xlarge"
+GPU = "/physical_device:GPU:0"
+
+
+@pytest.mark.parametrize(
+    ("devices", "percent", "idle"),
+    [
+        ([[GPU]], {}, False),
+        ([[GPU], [GPU]], {"algo-1": 80.0, "algo-2": 70.0}, False),
+        ([None], {}, False),  # nothing is known: nothing is said
+        ([[]], {}, True),
+        ([[GPU], []], {}, True),
+        ([[]], {"algo-1": 90.0}, True),
+        ([None], {"algo-1": 0.0, "algo-2": 0.4}, True),
+        ([[GPU]], {"algo-1": 0.0}, True),
+        ([[GPU]], {"algo-1": 90.0, "algo-2": 0.0}, True),
+    ],
+)
+def test_what_is_paid_for_and_not_computed_on_is_told(devices, percent, idle):
+    told, _ = idle_accelerators(PAID, devices, percent)
+
+    assert (told is not None) == idle
+    assert told is None or told.startswith(f"{PAID} were paid for")
+
+
+def test_a_host_whose_gpu_stood_still_is_named():
+    told, evidence = idle_accelerators(PAID, [[GPU]], {"algo-1": 90.0, "algo-2": 0.0})
+
+    assert "those of algo-2 computed nothing" in told
+    assert "90 %" in evidence
+
+
+def checked(**options) -> list:
+    job = make_job(backend="sagemaker", **options)
+    return list(_accelerators([Planned(job, None)]))
+
+
+def test_more_replicas_than_gpus_are_refused():
+    (told,) = checked(strategy="mirrored", workers=2, instance_type="ml.g5.xlarge")
+
+    assert isinstance(told, InputError)
+    assert "has 2 replicas on a host, and ml.g5.xlarge has 1 GPUs (A10G): give --workers 1 or less" in str(told)
+    assert checked(strategy="mirrored", workers=4, instance_type="ml.g5.12xlarge") == []
+
+
+def test_gpus_that_nothing_would_compute_on_are_told():
+    (told,) = checked(strategy="single", instance_type="ml.g5.12xlarge")
+
+    assert told == "ml.g5.12xlarge has 4 GPUs (A10G), and --strategy single computes on 1 of them: all are paid for"
+    assert checked(strategy="allreduce", workers=2, instance_type="ml.g5.xlarge") == []
+
+
+def test_accelerators_that_tensorflow_does_not_compute_on_are_refused():
+    (told,) = checked(strategy="single", instance_type="ml.trn1.32xlarge")
+
+    assert isinstance(told, InputError) and "16 Trainium" in str(told)
+
+
+class NVMLError(Exception):
+    pass
+
+
+@pytest.fixture
+def nvml(monkeypatch) -> SimpleNamespace:
+    """A driver with two GPUs, where nvidia-ml-py would be."""
+    driver = SimpleNamespace(gpus=[(50, 4, 20_000), (100, 8, None)], processes=[[(11, 3)], [(11, 5), (99, 1)]])
+    module = ModuleType("pynvml")
+    module.NVMLError = NVMLError
+    module.nvmlInit = lambda: None
+    module.nvmlDeviceGetCount = lambda: len(driver.gpus)
+    module.nvmlDeviceGetHandleByIndex = lambda index: index
+    module.nvmlDeviceGetUtilizationRates = lambda gpu: SimpleNamespace(gpu=driver.gpus[gpu][0], memory=0)
+    module.nvmlDeviceGetMemoryInfo = lambda gpu: SimpleNamespace(used=driver.gpus[gpu][1], total=16)
+
+    def power(gpu):
+        if driver.gpus[gpu][2] is None:
+            raise NVMLError("Not Supported")
+        return driver.gpus[gpu][2]
+
+    module.nvmlDeviceGetPowerUsage = power
+    module.nvmlDeviceGetComputeRunningProcesses = lambda gpu: [
+        SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in driver.processes[gpu]
+    ]
+    driver.module = module
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    return driver
+
+
+def test_gpus_are_measured_each_and_by_task(nvml):
+    (collector,) = make_collectors({"chief-0": 11, "ps-0": 12}, ["nvml"])
+
+    readings = {(role, index): values for role, index, values in collector.collect()}
+
+    assert readings["host", 0] == {"gpu_percent": 75, "gpu_memory_percent": 37.5}
+    assert readings["gpu", 0]["gpu_power_w"] == 20
+    assert "gpu_power_w" not in readings["gpu", 1]  # it does not measure it
+    assert readings["chief", 0] == {"gpu_memory_bytes": 8}
+    assert ("ps", 0) not in readings
+
+
+def test_without_a_gpu_or_a_driver_there_is_no_collector_and_no_word(nvml, monkeypatch, capsys):
+    nvml.gpus = []
+    assert make_collectors({"chief-0": 11}, ["nvml"]) == []
+
+    def no_driver():
+        raise NVMLError("Driver Not Loaded")
+
+    nvml.module.nvmlInit = no_driver
+    assert make_collectors({"chief-0": 11}, ["nvml"]) == []
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert make_collectors({"chief-0": 11}, ["nvml"]) == []
+    assert capsys.readouterr().err == ""

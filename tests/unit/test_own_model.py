@@ -1,0 +1,121 @@
+"""A network in a file of the user's: known by its content, tried before anything starts, and never run unasked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from facesim.models.own import kept_in, source_file
+from facesim.preflight.own_model import keep_own_model
+from facesim.spec.job import changed_job, flat, make_job
+from facesim.spec.own_model import OwnModel
+from facesim.util.errors import InputError
+
+NETWORK = Path(__file__).parents[1] / "integration/own_network.py"
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch) -> Path:
+    """A copy of `NETWORK`, and a cache of its own."""
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copy(NETWORK, tmp_path / "net.py"))
+
+
+def test_a_job_knows_it_by_its_content(file):
+    job = make_job(model=f"{file}:build")
+
+    (path, function, sha256) = OwnModel.find(job.experiment.model)
+    assert (path, function, len(sha256)) == (str(file), "build", 24)
+    assert make_job(**flat(job)) == job, "and stays as it was read"
+    file.write_text(file.read_text() + "\n# another\n")
+    assert make_job(model=f"{file}:build") != job
+    with pytest.raises(InputError, match="cannot be changed: it has --model"):
+        changed_job(job, {"model": f"{file}:build"})
+
+
+@pytest.mark.parametrize("given", ["none.py:build", ".py", "compact.py", "paper_cnn", "net.py:", "net.py:2build"])
+def test_what_is_neither_a_name_nor_a_file_is_refused(given):
+    with pytest.raises(InputError, match="no such file|must be one of") as error:
+        make_job(model=given)
+    assert error.value.field == "model"
+
+
+def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
+    job = make_job(model=f"{file}:build", image_size=32, channels=1)
+
+    folder = keep_own_model(job.experiment, identities=3)
+    file.unlink()
+
+    assert keep_own_model(job.experiment, identities=3) == folder
+    (tried,) = folder.parent.glob("*.json")
+    assert json.loads(tried.read_text())["dimensions"] == 16 * 8 * 8
+    assert source_file(OwnModel.find(job.experiment.model)).read_text() == NETWORK.read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    {
+        "no Python": ("def build(:\n", r"cannot be loaded \(line 1\): SyntaxError"),
+        "imports from beside": ("import my_layers\n", r"line 1\): ModuleNotFoundError.*the file alone is sent"),
+        "another function": ("def make(image_shape, identities): ...\n", "has no function build; it has make"),
+        "fails": ("def build(image_shape, identities):\n    return 1 / 0\n", r"build failed \(line 2\): ZeroDivision"),
+        "no network": ("def build(image_shape, identities): return 5\n", "returned int, not a keras.Model"),
+        "other images": (
+            "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input((9, 9, 3)), "
+            "keras.layers.Flatten(), keras.layers.Dense(identities)])\n",
+            r"takes images of \(9, 9, 3\), not of \(32, 32, 3\)",
+        ),
+        "no classifier": (
+            "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input(image_shape), "
+            "keras.layers.Flatten(), keras.layers.Dense(7)])\n",
+            "must be the classifier",
+        ),
+        "ends its process": ("import os\nos._exit(3)\n", "its process ended with 3"),
+    }.values(),
+)
+@pytest.mark.slow
+def test_what_cannot_be_trained_is_refused_with_the_cause(file, source, told):
+    file.write_text(source)
+
+    with pytest.raises(InputError, match=told):
+        keep_own_model(make_job(model=f"{file}:build", image_size=32).experiment, identities=5)
+
+
+def test_code_that_was_never_named_here_is_not_run(file):
+    own = OwnModel.find(f"{file}:build")
+    assert not kept_in(own).exists()
+
+    with pytest.raises(InputError, match=r"was not used on this machine.*if you trust it"):
+        source_file(own)
+
+
+def test_a_changed_file_is_not_what_a_job_has(file):
+    job = make_job(model=f"{file}:build")
+    file.write_text("def build(image_shape, identities): ...\n")
+
+    with pytest.raises(InputError, match="is another one than the job has"):
+        keep_own_model(job.experiment, identities=3)
+
+
+def test_what_is_kept_and_was_changed_there_is_not_run(file):
+    job = make_job(model=f"{file}:build")
+    own = OwnModel.find(job.experiment.model)
+    kept_in(own).mkdir(parents=True)
+    (kept_in(own) / "net.py").write_text("raise SystemExit\n")
+
+    with pytest.raises(InputError, match="was not used on this machine"):
+        source_file(own)
+
+
+def test_commands_take_it_and_tell_the_closest_of_other_names(file):
+    def facesim(*arguments):
+        return subprocess.run([sys.executable, "-m", "facesim", *arguments], capture_output=True, text=True)
+
+    wrong = facesim("run", "--dry-run", "--model", "paper-cnm")
+
+    assert wrong.returncode == 2 and "paper-cnn" in wrong.stderr
