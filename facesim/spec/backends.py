@@ -177,6 +177,9 @@ class SageMaker(_TrainingJobs):
         None, "seconds for which instances are kept, and paid for, after a job, for the next of the same shape", "AWS",
         ge=60, le=21_600,
     )  # fmt: skip
+    quota_wait_s: float = option(
+        0.0, "seconds to wait where the account's quota has no room for a job, while others run", "AWS", ge=0
+    )
     max_cost: float | None = option(
         None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0
     )

@@ -199,7 +199,7 @@ def _end(result: Result) -> str:
         return f"Failed: {result.failure}"
     text = f"{result.state.value} after {clock_time(result.total_s or 0.0)}"
     if result.held_out_accuracy is not None:
-        tested = DataSpec.of(result.job.get("experiment", {})).tested_part
+        tested = DataSpec.of(result.job.get("experiment", {})).tested_in_words
         text += f", {tested} accuracy {result.held_out_accuracy:.3f}"
     if result.images_per_s is not None:
         text += f", {result.images_per_s:.0f} images/s"
