@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -212,7 +213,9 @@ def _probe(name: str) -> Iterator[_Probe]:
             cast(IO[bytes], pipe).close()
 
 
+@cache
 def _threads() -> int:
+    """Those of this process when it first asks: runs that share the machine later have the kernels of all of it."""
     return max(1, round(available_cpus()))
 
 

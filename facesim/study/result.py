@@ -36,6 +36,8 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
     findings = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = discount_of(job.spot, job.groups)
     bill = make_bill(events, job.groups, discount if job.spot else None)
+    # What stands for hosts here is on one machine; real ones are machines of their own.
+    load = measured_load(samples, one_machine=measurement is Measurement.EMULATED)
     content = {
         "run_id": run.id,
         "job": job.model_dump(),
@@ -58,8 +60,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": _audited(job, outcome, run, samples, events),
         "machine": machine(FRAMEWORKS[job.framework].packages) | {"kernels": _kernels(events)},
-        # What stands for hosts here is on one machine; real ones are machines of their own.
-        "load": measured_load(samples, one_machine=measurement is Measurement.EMULATED).model_dump(),
+        "load": load.model_dump() | {"beside": _beside(events)},
     }
     result = Result.model_validate(content)
     result.write(run.result_file)
@@ -68,8 +69,12 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
 
 def _kernels(events: list[Event]) -> str | None:
     """What the run computed with when it was last submitted, where that was recorded."""
-    told = [submission.kernels for submission in of_kind(events, Submitted) if submission.kernels is not None]
-    return told[-1] if told else None
+    recorded = [submission.kernels for submission in of_kind(events, Submitted) if submission.kernels is not None]
+    return recorded[-1] if recorded else None
+
+
+def _beside(events: list[Event]) -> int:
+    return max((event.beside or 0 for event in of_kind(events, Submitted)), default=0)
 
 
 def _audited(
