@@ -15,7 +15,7 @@ from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command
 from facesim.spec.backends import BACKENDS
 from facesim.tracking import FORMATS, TRACKERS
-from facesim.util.errors import FacesimError, StillRunning
+from facesim.util.errors import FacesimError, InputError, StillRunning
 
 if TYPE_CHECKING:
     from facesim.backends.base import Status, Target
@@ -202,9 +202,8 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     from facesim import api
     from facesim.cli.study import show_report
 
-    folder = Path(named)
-    if folder.is_dir() and not (folder / "job.json").exists():
-        return _attach_all(folder, region, as_json)
+    if runs := _runs_in(Path(named)):
+        return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)
     show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json)
     return _exit_code([state])
@@ -219,15 +218,26 @@ def _attach(named: str, output: Path, region: str | None, as_json: bool) -> tupl
         return attached.run, follow(attached, observers(as_json)).state
 
 
-def _attach_all(folder: Path, region: str | None, as_json: bool) -> int:
+def _runs_in(folder: Path) -> list[Run]:
+    """The runs of a folder that is no run directory itself."""
+    from facesim.runs.directory import find_runs
+
+    if not folder.is_dir() or (folder / "job.json").exists():
+        return []
+    try:
+        return find_runs([folder])
+    except InputError:  # it holds none
+        return []
+
+
+def _attach_all(folder: Path, runs: Iterable[Run], region: str | None, as_json: bool) -> int:
     """Follow every run of a folder that has not ended; then report on all of its runs."""
     from facesim import api
     from facesim.cli.study import show_report
-    from facesim.runs.directory import find_runs
     from facesim.runs.states import RunState
 
     states = []
-    for run in find_runs([folder]):
+    for run in runs:
         result = run.result()
         try:
             states.append(result.state if result else _attach(str(run.directory), folder, region, as_json)[1])
