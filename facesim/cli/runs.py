@@ -278,7 +278,7 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
         if target.run is not None and not came.ended:
             from facesim.cli.study import resuming
 
-            echo(f"to continue: {resuming(target.run.directory)}")
+            echo(f"to continue: {resuming(target.run.directory)}", err=True)
 
 
 @command(name="export-run")
