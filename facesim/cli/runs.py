@@ -200,12 +200,13 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     of a run on this machine; at AWS it does what --on-interrupt of the run says.
     """
     from facesim import api
-    from facesim.cli.study import show_report
+    from facesim.cli.study import resuming, show_report
 
     if runs := _runs_in(Path(named)):
         return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)
-    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json)
+    continued_by = None if _exit_code([state]) == 0 else resuming(run.directory)
+    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json, continued_by)
     return _exit_code([state])
 
 
@@ -274,6 +275,10 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
         echo_json(facts)
     else:
         echo(f"{came.name}: " + (f"had ended already ({came.state})" if came.ended else came.state.lower()))
+        if target.run is not None and not came.ended:
+            from facesim.cli.study import resuming
+
+            echo(f"to continue: {resuming(target.run.directory)}", err=True)
 
 
 @command(name="export-run")

@@ -231,7 +231,7 @@ def _finished(
     states = {run.state for run in runs}
     complete = len(runs) == jobs and states <= {RunState.COMPLETED.value}  # one without a result was lost sight of
     if not complete and go_on is None and runs:
-        go_on = f"facesim run --resume {shlex.quote(str(runs[0].directory))}"
+        go_on = resuming(runs[0].directory)
     comparison = api.compare(runs)
     if about and "published" in about:
         from facesim.report.published import Published
@@ -242,6 +242,11 @@ def _finished(
     if RunState.STOPPED in states:
         return INTERRUPTED
     return 0 if complete else 1
+
+
+def resuming(directory: Path) -> str:
+    """The command that continues a run."""
+    return f"facesim run --resume {shlex.quote(str(directory))}"
 
 
 def show_report(comparison: Comparison, html: Path, as_json: bool, go_on: str | None = None) -> None:
