@@ -12,7 +12,7 @@ from facesim.runs.directory import Run
 from facesim.study.observers import Together
 from facesim.tracking import export_runs
 from facesim.util.errors import InputError
-from tests.conftest import facesim_here
+from tests.conftest import facesim_here, wait_until
 from tests.tracking.conftest import BEGAN, Growing
 
 
@@ -102,7 +102,13 @@ def test_wandb_has_every_sample_offline(growing, tmp_path, monkeypatch):
     assert told_live("wandb", growing, tmp_path, monkeypatch) == []
 
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    records = [proto.Record.FromString(record) for record in leveldb_records(file.read_bytes())]
+    records: list[proto.Record] = []
+
+    def whole() -> bool:  # another process of wandb's writes it
+        records[:] = [proto.Record.FromString(record) for record in leveldb_records(file.read_bytes())]
+        return any(one.HasField("exit") for one in records)
+
+    wait_until(whole)
     (run,) = [one.run for one in records if one.HasField("run")][-1:]
     config = {item.key: item.value_json for item in run.config.update}
     assert (run.display_name, config["learning_rate"], config["strategy"]) == (growing.run.id, "0.003", '"ps-async"')
