@@ -125,6 +125,7 @@ def _(event: events.OutOfReach) -> str:
     what = {
         "logs": "the job's logs cannot be read",
         "metrics": "the job's metrics cannot be read",
+        "quota": "the job is not made yet, it is tried again",
         "checkpoints": "the job's old checkpoints cannot be removed",
         "results": "the job's results cannot be downloaded yet",
         "stop": "the job cannot be stopped yet",

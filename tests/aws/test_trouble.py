@@ -20,6 +20,7 @@ from facesim.backends.training_job import training_job_request
 from facesim.cli import main
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.states import RunState
+from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 from tests.aws.conftest import follow, submit
 from tests.support.events import states
@@ -289,3 +290,21 @@ def test_a_bucket_of_somebody_else_is_refused_before_anything_is_put_there(
 
     with pytest.raises(StopIteration):
         endpoint.job("facesim-one")
+
+
+def test_a_job_waits_until_the_quota_has_room_for_it(endpoint, faces, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("facesim.backends.sagemaker.calls._ROOM_EVERY_S", 0.05)
+    quota = "ml.m5.xlarge for training job usage"
+    endpoint.quotas[quota] = 1
+    options = {"backend": "sagemaker", "data": str(faces), "image_size": 32, "strategy": "ps-async"}
+    job = make_job(**options, instance_type="ml.m5.xlarge", quota_wait_s=60)
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def once_it_waits(event: dict) -> None:
+        if event["event"] == "out_of_reach":
+            endpoint.quotas[quota] = 2
+
+    events = follow(run, execution, on=once_it_waits)
+
+    assert quota in told(events, "quota")[0]
+    assert events[-1]["outcome"] == "completed"

@@ -12,6 +12,10 @@ class AwsError(FacesimError):
     """AWS refused or failed at something after it had begun."""
 
 
+class QuotaError(AwsError):
+    """The account may not have so many instances, or not now, while other jobs have them."""
+
+
 class RefusedError(AwsError):
     """AWS finds the request itself wrong, such as a name that it does not know: it will be no better the next time."""
 
@@ -61,9 +65,9 @@ _MEANINGS = (
     ),
     _Meaning(
         frozenset({"ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"}),
-        AwsError,
-        "ask for more of {quota} (AWS Service Quotas, Amazon SageMaker), or use fewer --workers, another "
-        "--instance-type or another --region",
+        QuotaError,
+        "ask for more of {quota} (AWS Service Quotas, Amazon SageMaker), wait for other jobs to end (--quota-wait-s), "
+        "or use fewer --workers, another --instance-type or another --region",
     ),
     _Meaning(
         frozenset({"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from facesim.backends.sagemaker.advice import QuotaError
 from facesim.backends.sagemaker.session import AwsError, asking
 from facesim.runs.states import outcome_of_sagemaker
 
@@ -24,6 +27,34 @@ def create(account: Account, request: dict[str, Any]) -> None:
     # Not through SageMaker's package: it adds what the user's configuration of it has, and a dry run would not show it.
     with asking(f"create the training job {request['TrainingJobName']}"):
         account.client("sagemaker").create_training_job(**request)
+
+
+#: How often it is tried again whether the quota has room for a job.
+_ROOM_EVERY_S = 30.0
+_TICK_S = 0.5
+
+
+def create_when_there_is_room(account: Account, request: dict[str, Any], wait_s: float) -> Iterator[QuotaError | None]:
+    """Send a CreateTrainingJob request; for `wait_s` again and again where the account's quota has no room for it.
+
+    Yields why there is none after each attempt, and None while time passes: who does not want to wait closes it.
+
+    Raises:
+        InputError: AWS does not allow it.
+        AwsError: AWS refuses it, or there was no room in time.
+    """
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return create(account, request)
+        except QuotaError as error:
+            if time.monotonic() >= until:
+                raise
+            yield error
+        again = min(until, time.monotonic() + _ROOM_EVERY_S)
+        while time.monotonic() < again:
+            time.sleep(min(_TICK_S, _ROOM_EVERY_S))
+            yield None
 
 
 def describe(account: Account, name: str) -> dict[str, Any]:

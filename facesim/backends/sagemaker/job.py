@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from facesim.backends.base import LeftRunning
 from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.bill import reported
-from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create, describe
+from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create_when_there_is_room, describe
+from facesim.backends.sagemaker.due import Due
 from facesim.backends.sagemaker.home import fetch_results
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
@@ -172,15 +173,31 @@ class SageMakerJob:
     def _create(self) -> Iterator[Event | None]:
         """Put what the request needs where it says, then send it, unless an interrupt comes before."""
         assert self._request is not None
-        request, s3 = self._request.request, self._account.client("s3")
-        bucket, due = self._request.bucket, _Due()
+        yield from self._upload(self._request)
+        if self._interrupted or self._killed:
+            return
+        request, wait_s = self._request.request, self._run.job().backend.quota_wait_s
+        try:
+            for full in create_when_there_is_room(self._account, request, wait_s):
+                yield from self._not_reached("quota", full) if full else [None]
+                if self._interrupted or self._killed:
+                    return
+        except AwsError:
+            # The answer may have been lost on the way, and the request sent again: then it was AWS that took the first.
+            if not self._was_created(request):
+                raise
+        self._exists = True
+        yield TrainingJobCreated(name=self._name, region=self._account.region)
+
+    def _upload(self, made: TrainingJob) -> Iterator[Event | None]:
+        s3, key = self._account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
+        owner, due = self._run.job().backend.bucket_owner or self._account.id, Due()
         due("upload", _UPLOAD_EVERY_S)  # what is done sooner need not be told before
-        owner = self._run.job().backend.bucket_owner or self._account.id
-        with asking(f"use the S3 bucket {bucket}"):
-            have_bucket(s3, bucket, self._account.region, owner)
-        for uri, folder in self._request.uploads.items():
+        with asking(f"use the S3 bucket {made.bucket}"):
+            have_bucket(s3, made.bucket, self._account.region, owner)
+        for uri, folder in made.uploads.items():
             with asking(f"upload to {uri}"):
-                for sent in upload(s3, folder, uri, request["OutputDataConfig"].get("KmsKeyId"), owner):
+                for sent in upload(s3, folder, uri, key, owner):
                     if sent.done:
                         yield Uploaded(file=sent.file.name, to=uri, bytes=sent.bytes)
                     elif due("upload", _UPLOAD_EVERY_S):
@@ -189,16 +206,6 @@ class SageMakerJob:
                         yield None
                     if self._interrupted or self._killed:
                         return
-        if self._interrupted or self._killed:
-            return
-        try:
-            create(self._account, request)
-        except AwsError:
-            # The answer may have been lost on the way, and the request sent again: then it was AWS that took the first.
-            if not self._was_created(request):
-                raise
-        self._exists = True
-        yield TrainingJobCreated(name=self._name, region=self._account.region)
 
     def _was_created(self, request: dict[str, Any]) -> bool:
         """Whether there is the training job that was asked for."""
@@ -212,7 +219,7 @@ class SageMakerJob:
 
         That logs or metrics cannot be read is told, and no reason to stop following.
         """
-        due = _Due()
+        due = Due()
         description: dict[str, Any] = {}
         stopping = False
         while True:
@@ -246,7 +253,7 @@ class SageMakerJob:
             yield None
             time.sleep(tick_s)
 
-    def _look(self, description: dict[str, Any], due: _Due, ended: bool) -> Iterator[Event | dict[str, Any]]:
+    def _look(self, description: dict[str, Any], due: Due, ended: bool) -> Iterator[Event | dict[str, Any]]:
         """What hosts printed and measured; let go of old checkpoints. What is due of it, and all at the end."""
         if due("logs", _LOGS_EVERY_S) or ended:
             yield from self._tried("logs", self._read_logs)
@@ -403,7 +410,7 @@ class SageMakerJob:
 
     def _late_metrics(self, description: dict[str, Any], deadline: float, tick_s: float) -> Iterator[Event | None]:
         """Wait for the points of the last minutes, which come after the end; a job of seconds may have none at all."""
-        due = _Due()
+        due = Due()
         while True:
             if due("metrics", _LOGS_EVERY_S):
                 yield from self._tried("metrics", self._metrics_of(description, time.time()))
@@ -415,21 +422,6 @@ class SageMakerJob:
                 return
             yield None
             time.sleep(tick_s)
-
-
-class _Due:
-    """Says whether it is time again."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
-        self._next: dict[str, float] = {}
-
-    def __call__(self, what: str, every_s: float) -> bool:
-        now = self._clock()
-        if now < self._next.get(what, 0.0):
-            return False
-        self._next[what] = now + every_s
-        return True
 
 
 def _state(transition: dict[str, Any]) -> StateEntered:
