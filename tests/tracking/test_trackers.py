@@ -175,6 +175,30 @@ def test_what_is_sent_afterwards_is_what_was_sent_live(growing, tmp_path, monkey
             assert live.Scalars(tag) == after.Scalars(tag)
 
 
+def test_runs_that_go_on_at_the_same_time_are_kept_apart(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from facesim.tracking import observer as module
+
+    monkeypatch.setattr(module, "_EVERY_S", 0.0)
+    told, both = Tracking("tensorboard", tmp_path), [Growing(tmp_path / name) for name in ("one", "other")]
+    for number, growing in enumerate(both, 1):
+        told.started(growing.run, number, 2)
+        growing.begin()
+    for growing, epochs in zip(both, ((1, 2), (1,)), strict=True):
+        for epoch in epochs:
+            growing.epoch(epoch)
+            told.tick()
+    for growing in both:
+        told.ended(growing.run, growing.end())
+
+    one, other = (EventAccumulator(str(tmp_path / "tensorboard" / each.run.id)).Reload() for each in both)
+    assert [point.value for point in one.Scalars("training/loss")] == [3.0, 1.5]
+    assert [point.value for point in other.Scalars("training/loss")] == [3.0]
+    assert one.Scalars("result/held_out_accuracy") and other.Scalars("result/held_out_accuracy")
+
+
 def test_a_run_whose_parameter_server_was_killed_is_sent_with_every_sample(golden: Run, tmp_path, monkeypatch):
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     from mlflow import MlflowClient
