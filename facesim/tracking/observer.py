@@ -8,7 +8,7 @@ from pathlib import Path
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
 from facesim.study.observers import Observer
-from facesim.tracking.tracker import Feed, open_tracker
+from facesim.tracking.tracker import Feed, Tracker, open_tracker
 
 #: What has been measured is sent after so many seconds.
 _EVERY_S = 1.0
@@ -24,24 +24,25 @@ class Tracking(Observer):
     """
 
     def __init__(self, tracker: str, folder: Path | str = "runs"):
-        self._name, self._tracker = tracker, open_tracker(tracker, Path(folder))
-        self._feed: Feed | None = None
-
-    def started(self, run: Run, position: int, jobs: int) -> None:
-        self._finish()  # of one that could not be followed to its end
-        self._feed = Feed(run, self._tracker, self._name)
-        self._feed.begin()
+        self._name, self._folder = tracker, Path(folder)
+        self._idle = [open_tracker(tracker, self._folder)]
+        self._feeds: dict[str, tuple[Feed, Tracker]] = {}  # of the runs that go on, which may be several
         self._sent = time.monotonic()
 
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        tracker = self._idle.pop() if self._idle else open_tracker(self._name, self._folder)
+        feed = Feed(run, tracker, self._name)
+        self._feeds[run.id] = feed, tracker
+        feed.begin()
+
     def tick(self) -> None:
-        if self._feed and time.monotonic() - self._sent > _EVERY_S:
-            self._feed.send()
+        if time.monotonic() - self._sent > _EVERY_S:
+            for feed, _ in self._feeds.values():
+                feed.send()
             self._sent = time.monotonic()
 
     def ended(self, run: Run, result: Result) -> None:
-        self._finish()
-
-    def _finish(self) -> None:
-        feed, self._feed = self._feed, None
-        if feed:
+        if run.id in self._feeds:
+            feed, tracker = self._feeds.pop(run.id)
             feed.finish()
+            self._idle.append(tracker)

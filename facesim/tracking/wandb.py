@@ -33,7 +33,7 @@ class WandB(Tracker):
 
     @property
     def place(self) -> str:
-        return self._run.url or str(self.folder / "wandb")
+        return str(self.folder / "wandb") if self._mode == "offline" else str(self._run.url)
 
     def start(self, run: TrackedRun) -> None:
         self._run = wandb.init(

@@ -12,7 +12,7 @@ from facesim.runs.directory import Run
 from facesim.study.observers import Together
 from facesim.tracking import export_runs
 from facesim.util.errors import InputError
-from tests.conftest import facesim_here
+from tests.conftest import facesim_here, wait_until
 from tests.tracking.conftest import BEGAN, Growing
 
 
@@ -102,7 +102,13 @@ def test_wandb_has_every_sample_offline(growing, tmp_path, monkeypatch):
     assert told_live("wandb", growing, tmp_path, monkeypatch) == []
 
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    records = [proto.Record.FromString(record) for record in leveldb_records(file.read_bytes())]
+    records: list[proto.Record] = []
+
+    def whole() -> bool:  # another process of wandb's writes it
+        records[:] = [proto.Record.FromString(record) for record in leveldb_records(file.read_bytes())]
+        return any(one.HasField("exit") for one in records)
+
+    wait_until(whole)
     (run,) = [one.run for one in records if one.HasField("run")][-1:]
     config = {item.key: item.value_json for item in run.config.update}
     assert (run.display_name, config["learning_rate"], config["strategy"]) == (growing.run.id, "0.003", '"ps-async"')
@@ -167,6 +173,30 @@ def test_what_is_sent_afterwards_is_what_was_sent_live(growing, tmp_path, monkey
         assert live.Tags()["scalars"] == after.Tags()["scalars"]
         for tag in live.Tags()["scalars"]:
             assert live.Scalars(tag) == after.Scalars(tag)
+
+
+def test_runs_that_go_on_at_the_same_time_are_kept_apart(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from facesim.tracking import observer as module
+
+    monkeypatch.setattr(module, "_EVERY_S", 0.0)
+    told, both = Tracking("tensorboard", tmp_path), [Growing(tmp_path / name) for name in ("one", "other")]
+    for number, growing in enumerate(both, 1):
+        told.started(growing.run, number, 2)
+        growing.begin()
+    for growing, epochs in zip(both, ((1, 2), (1,)), strict=True):
+        for epoch in epochs:
+            growing.epoch(epoch)
+            told.tick()
+    for growing in both:
+        told.ended(growing.run, growing.end())
+
+    one, other = (EventAccumulator(str(tmp_path / "tensorboard" / each.run.id)).Reload() for each in both)
+    assert [point.value for point in one.Scalars("training/loss")] == [3.0, 1.5]
+    assert [point.value for point in other.Scalars("training/loss")] == [3.0]
+    assert one.Scalars("result/held_out_accuracy") and other.Scalars("result/held_out_accuracy")
 
 
 def test_a_run_whose_parameter_server_was_killed_is_sent_with_every_sample(golden: Run, tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def test_every_suite_is_a_module_with_its_options():
 def test_a_regression_is_an_exit_code_and_is_not_kept(tmp_path):
     baseline, told = tmp_path / "baseline.json", tmp_path / "figures.json"
     instant = {"yardstick": {"values": [1.0, 1.0]}, **{name: {"values": [1e-6, 1e-6]} for name in CASES}}
-    summary = {"title": "t", "base": "yardstick", "lower_is_better": True, "series": instant}
+    summary = {"title": "forecasts, CPU time", "base": "yardstick", "lower_is_better": True, "series": instant}
     before = {"form": "short", "machine": machine(), "suites": {"forecast_speed": [summary]}}
     baseline.write_text(json.dumps(before))
 
