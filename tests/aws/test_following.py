@@ -12,6 +12,7 @@ from facesim.backends.sagemaker.job import LeftRunning, SageMakerJob
 from facesim.backends.sagemaker.session import Account
 from facesim.billing.bill import make_bill
 from facesim.metrics.files import read_samples
+from facesim.preflight.checks import preflight
 from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
