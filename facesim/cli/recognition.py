@@ -161,7 +161,7 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
         echo_json([answer.to_json() for answer in answers])
         return
     for answer in answers:
-        people = ", ".join(f"{name} {similarity:.3f}" for name, similarity in answer.likest)
+        people = ", ".join(f"{name} {similarity:.3f}" for name, similarity in answer.closest)
         stranger = "; less than the threshold, so perhaps none of them" if answer.like_enough is False else ""
         echo(f"{answer.probe}: {people}{stranger}")
     why_not, notes = answers[0].cannot_tell, answers[0].notes  # the same for all

@@ -30,7 +30,7 @@ _FILE = click.Path(path_type=Path)
 @job_options(without=("validation",))
 @own("--spot/--no-spot", default=None, group="Cost and spot", help="play managed spot training")
 @own("--output", type=_FILE, default=Path("runs/tune"), show_default=True,
-     help="folder of the search: the same again goes on with it")  # fmt: skip
+     help="folder of the search: the same folder again continues it")  # fmt: skip
 @own("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
      help="also send what is measured, as it is measured; repeatable, or with commas")  # fmt: skip
 @own("--config", type=_FILE, is_eager=True, expose_value=False, callback=read_config,

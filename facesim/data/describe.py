@@ -22,7 +22,7 @@ from facesim.util.unused import Unused
 
 _DEFAULT = DataSpec()
 
-#: So many suspected pairs are listed, the likest first; all are counted.
+#: So many suspected pairs are listed, the closest first; all are counted.
 LISTED = 1000
 
 
@@ -89,7 +89,7 @@ class Description:
     identities_of_group: how many identities each group has; identities without a group are not counted.
     duplicate_images: images whose pixels are exactly those of an earlier image.
     near_duplicate_pairs: pairs of images that look the same, exact duplicates included; such a pair that the split of
-        the training divides (`across_split`) flatters the accuracy. `suspects` are the likest `LISTED` of them.
+        the training divides (`across_split`) flatters the accuracy. `suspects` are the closest `LISTED` of them.
     unused: what of the source is not used, by reason, unreadable files included. notes: how the source was read.
     """
 
@@ -146,10 +146,10 @@ def describe(
             counts["across_identities"] += int(data.labels[pair.first] != data.labels[pair.second])
             yield pair
 
-    likest = heapq.nsmallest(
+    closest = heapq.nsmallest(
         LISTED, counted(), key=lambda pair: (not pair.identical, pair.distance, pair.first, pair.second)
     )
-    origins = data.origins if likest else []
+    origins = data.origins if closest else []
     suspects = tuple(
         Suspect(
             first=origins[pair.first],
@@ -162,7 +162,7 @@ def describe(
             across_split=bool(part[pair.first] * part[pair.second] < 0),
             across_identities=bool(data.labels[pair.first] != data.labels[pair.second]),
         )
-        for pair in likest
+        for pair in closest
     )
     return Description(
         name=data.name,

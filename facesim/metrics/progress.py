@@ -24,7 +24,7 @@ class Progress:
     def __init__(self, run: Run):
         experiment = run.job().experiment
         self.epochs = experiment.epochs
-        self._tested = experiment.data_spec.tested_part
+        self._tested = experiment.data_spec.tested_in_words
         self.latest: dict[str, float] = {}
         self.tasks: dict[str, dict[str, float]] = {}
         self._tail = SampleTail(run.metrics)

@@ -33,7 +33,7 @@ def closed_set(truth: np.ndarray, said: np.ndarray) -> ClosedSet:
 
 
 class Identification(NamedTuple):
-    """`cmc[k - 1]`: the share of probes whose identity is among the k likest of the gallery (Phillips et al., 2000).
+    """`cmc[k - 1]`: the share of probes whose identity is among the k closest of the gallery (Phillips et al., 2000).
 
     `ranks`: by probe how many identities of the gallery are liker than its own, int (probes,).
     """
@@ -53,7 +53,7 @@ def identification(
 ) -> Identification:
     """Look for each probe in the gallery; both are unit embeddings, float (n, dimensions), with integer labels (n,).
 
-    A probe is as similar to an identity as to the likest of its images, by cosine.
+    A probe is as similar to an identity as to the closest of its images, by cosine.
 
     Raises:
         InputError: the gallery holds fewer than two identities, or a probe's identity is not in it.
@@ -67,14 +67,14 @@ def identification(
     unknown = np.setdiff1d(probe_labels, identities)
     if len(unknown):
         raise InputError(f"{len(unknown)} of the probes' identities are not in the gallery, so no rank can be right")
-    similarity = likeness(gallery, gallery_labels, probes)
+    similarity = similarities(gallery, gallery_labels, probes)
     own = similarity[np.arange(len(probes)), np.searchsorted(identities, probe_labels)]
     rank = (similarity > own[:, None]).sum(axis=1)
     found = np.bincount(rank, minlength=len(identities)).cumsum() / len(probes)
     return Identification(len(identities), len(probes), found, rank)
 
 
-def likeness(gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray) -> np.ndarray:
+def similarities(gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray) -> np.ndarray:
     """The largest cosine between each probe and each identity's images, (probes, identities in ascending order)."""
     cosines = probes @ gallery.T
     return np.stack([cosines[:, gallery_labels == one].max(axis=1) for one in np.unique(gallery_labels)], axis=1)
@@ -169,7 +169,7 @@ def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
     """The threshold that sorts most pairs rightly (same person: similarity >= threshold), midway between two pairs."""
     order = np.argsort(-similarity, kind="stable")
     falling, genuine = similarity[order], same[order]
-    right = np.concatenate([[0], np.where(genuine, 1, -1).cumsum()])  # with the k likest accepted, up to a constant
+    right = np.concatenate([[0], np.where(genuine, 1, -1).cumsum()])  # with the k closest accepted, up to a constant
     between = np.concatenate([[True], falling[:-1] > falling[1:], [True]])  # equal similarities cannot be told apart
     accepted = int(np.argmax(np.where(between, right, -len(same))))
     if accepted == 0:
@@ -181,11 +181,14 @@ def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
 
 def _t_half_width(values: Sequence[float]) -> float:
     """Half of the 95 % t-interval of a mean; of fewer than two values nothing is known: 1, all of a share."""
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
     if len(values) < 2:
         return 1.0
-    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    if np.ptp(values) == 0:  # without spread SciPy has no interval
+        return 0.0
+    interval = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    return float(interval.high - interval.low) / 2
 
 
 def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:

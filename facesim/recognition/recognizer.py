@@ -17,7 +17,7 @@ from facesim.data.walk import walk
 from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import prepare_data
 from facesim.recognition.groups import with_groups
-from facesim.recognition.protocols import likeness
+from facesim.recognition.protocols import similarities
 from facesim.recognition.reliance import Reliance, mark, reliance
 from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
 from facesim.runs.records import Evaluation
@@ -70,12 +70,12 @@ class Verified:
 class Identified:
     """Whom one image shows, of a gallery.
 
-    likest: the three likest people with their similarities, the likest first. like_enough: whether that one passes the
-    threshold; None where that is not known. cannot_tell: why the model's answers say nothing.
+    closest: the three most similar people with their similarities, the first the most. like_enough: whether that one
+    passes the threshold; None where that is not known. cannot_tell: why the model's answers say nothing.
     """
 
     probe: str
-    likest: tuple[tuple[str, float], ...]
+    closest: tuple[tuple[str, float], ...]
     like_enough: bool | None
     cannot_tell: str | None
     evaluation: Reliance | None
@@ -83,13 +83,13 @@ class Identified:
 
     @property
     def identity(self) -> str:
-        """The likest of the gallery's people."""
-        return self.likest[0][0]
+        """The closest of the gallery's people."""
+        return self.closest[0][0]
 
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
-            "likest": [{"identity": name, "similarity": similarity} for name, similarity in self.likest],
+            "closest": [{"identity": name, "similarity": similarity} for name, similarity in self.closest],
             "evaluation": self.evaluation and self.evaluation.to_json(),
         }
 
@@ -220,7 +220,7 @@ class Recognizer:
         embedder = self._embedder
         labels = np.array([known.names.index(example.identity) for example in known.examples])
         of_gallery = embedder.embed(embedder.read([example.path for example in known.examples]))
-        alike = likeness(of_gallery, labels, embedder.embed(embedder.read(files)))
+        alike = similarities(of_gallery, labels, embedder.embed(embedder.read(files)))
         evaluated = reliance(self._run)
         why_not = evaluated.cannot_identify if evaluated else None
         notes = [f"how often that is right is not known: run facesim evaluate {self._run.directory} DATA"]
@@ -229,7 +229,7 @@ class Recognizer:
         return [
             Identified(
                 probe=printable(str(file)),
-                likest=tuple((known.names[at], float(own[at])) for at in np.argsort(-own)[:3]),
+                closest=tuple((known.names[at], float(own[at])) for at in np.argsort(-own)[:3]),
                 like_enough=None if evaluated is None or why_not else bool(own.max() >= evaluated.threshold),
                 cannot_tell=why_not,
                 evaluation=evaluated,

@@ -1,4 +1,4 @@
-"""The comparison as JSON, for `--json` and for whoever analyses further."""
+"""The comparison as JSON, for `--json` and for further analysis."""
 
 from __future__ import annotations
 

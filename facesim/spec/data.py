@@ -53,7 +53,7 @@ class DataSpec(BaseModel):
         return cls.model_validate(dict(experiment))
 
     @property
-    def tested_part(self) -> str:
+    def tested_in_words(self) -> str:
         """What the images that are tested are, in words."""
         return "validation" if self.validation else "held-out"
 

@@ -108,8 +108,8 @@ def test_a_probe_that_is_in_the_gallery_is_found(run, faces):
 
     (found,) = parse(facesim_here("identify", run, faces, probe, "--json"))
 
-    assert found["likest"][0]["identity"] == people[3].name
-    assert found["likest"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+    assert found["closest"][0]["identity"] == people[3].name
+    assert found["closest"][0]["similarity"] == pytest.approx(1, abs=1e-5)
 
 
 def test_what_cannot_be_used_is_told(run, study, faces, tmp_path):

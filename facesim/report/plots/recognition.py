@@ -56,7 +56,7 @@ def roc(comparison: Comparison) -> str | None:
 
 
 def cmc(comparison: Comparison) -> str | None:
-    """Share of probes whose identity is among the k likest of the gallery."""
+    """Share of probes whose identity is among the k closest of the gallery."""
     curves = _evaluated(comparison, "identification", ("cmc",))
     if not curves:
         return None
