@@ -12,6 +12,7 @@ from facesim.backends.sagemaker.job import LeftRunning, SageMakerJob
 from facesim.backends.sagemaker.session import Account
 from facesim.billing.bill import make_bill
 from facesim.metrics.files import read_samples
+from facesim.preflight.checks import preflight
 from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
@@ -359,14 +360,14 @@ def test_credentials_are_nowhere_in_what_is_left(endpoint, job, inputs, tmp_path
         assert secret.encode() not in kept
 
 
-def test_without_credentials_it_is_said_what_to_do(endpoint, job, inputs, tmp_path, monkeypatch):
+def test_without_credentials_it_is_said_what_to_do(endpoint, job, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
     with pytest.raises(InputError, match="no AWS credentials; run `aws configure`"):
-        submit(job, tmp_path / "one", inputs)
+        preflight([job], [tmp_path / "one"])  # which a run goes through before it is submitted
 
 
 def test_without_a_region_it_is_said_what_to_do(monkeypatch, tmp_path):
