@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.topology import free_ports
 from tests.frameworks.conftest import need
 
 pytestmark = [
@@ -59,15 +60,23 @@ def test_a_script_with_ddp(tmp_path, words, verdict, because):
     assert {"rank 0", "rank 1"} == set(ranks)
 
 
-def test_the_paper_s_model_fit_under_tf_config_trains_apart(tmp_path):
-    cluster = {"chief": ["127.0.0.1:20001"], "worker": ["127.0.0.1:20002"]}
-    lines = [
-        f"TF_CONFIG='{json.dumps({'cluster': cluster, 'task': {'type': role, 'index': 0}})}' "
-        f"'{sys.executable}' '{HERE / 'fit.py'}' &"
-        for role in cluster
-    ]
+def under_tf_config(script: Path, tasks: list[tuple[str, int]]) -> tuple[str, str, str]:
+    """A command that runs a script in a process for each task of a cluster, all at the same time."""
+    addresses = {task: f"127.0.0.1:{port}" for task, port in zip(tasks, free_ports(len(tasks)), strict=True)}
+    cluster = {role: [address for (name, _), address in addresses.items() if name == role] for role, _ in tasks}
+    settings = [json.dumps({"cluster": cluster, "task": {"type": role, "index": index}}) for role, index in tasks]
+    lines = [f"TF_CONFIG='{one}' '{sys.executable}' '{script}' &" for one in settings]
+    return ("sh", "-c", "\n".join([*lines, "wait"]))
 
-    code, found = audit(tmp_path, "sh", "-c", "\n".join([*lines, "wait"]))
+
+def test_the_paper_s_model_fit_under_tf_config_trains_apart(tmp_path):
+    code, found = audit(tmp_path, *under_tf_config(HERE / "fit.py", [("chief", 0), ("worker", 0)]))
 
     assert (code, found["verdict"]) == (1, "apart"), found["evidence"]
     assert {process["rank"] for process in found["processes"]} == {None, "chief-0", "worker-0"}
+
+
+def test_a_strategy_of_tensorflow_s_trains_together(tmp_path):
+    code, found = audit(tmp_path, *under_tf_config(HERE / "mirrored.py", [("worker", 0), ("worker", 1)]))
+
+    assert (code, found["verdict"]) == (0, "together"), found["evidence"]
