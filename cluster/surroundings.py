@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 #: How the names of variables begin that set up Python, or the libraries that compute, communicate, draw and allocate.
 _SETTINGS = (
     "PYTHON", "TF_", "TF2_", "TFE_", "TSL_", "XLA_", "PJRT_", "MLIR_", "TENSORFLOW_", "AUTOGRAPH_", "KERAS_", "GRPC_",
-    "PROTOCOL_BUFFERS_", "TEMPORARILY_DISABLE_PROTOBUF", "ABSL_", "WRAPT_", "NVIDIA_TF32_", "TEST_TMPDIR",
+    "JAX_", "TORCH_", "PYTORCH_", "GLOO_", "PROTOCOL_BUFFERS_", "TEMPORARILY_DISABLE_PROTOBUF", "ABSL_", "WRAPT_",
+    "NVIDIA_TF32_", "TEST_TMPDIR",
     "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "VECLIB_", "ACCELERATE_", "DNNL_", "ONEDNN_",
     "NPY_", "NUMPY_", "NUMEXPR_", "SCIPY_", "PANDAS_", "SKLEARN_", "SKIMAGE_", "JOBLIB_", "LOKY_", "PYDANTIC_",
     "PILLOW_", "MALLOC_", "GLIBC_TUNABLES", "TCMALLOC_", "MPL", "MATPLOTLIB", "SOURCE_DATE_EPOCH",

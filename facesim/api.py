@@ -21,8 +21,9 @@ from facesim.recognition.recognizer import Recognizer
 from facesim.runs import directory
 from facesim.runs.states import RunState
 from facesim.spec import study as spec
-from facesim.spec.job import Job, options
+from facesim.spec.job import Job
 from facesim.spec.options import as_in_python
+from facesim.study.kept import Keeping
 from facesim.study.observers import EndRun, JsonLines, Observer, Together
 from facesim.study.runner import dry_run, resume, run_study
 from facesim.tracking.observer import Tracking
@@ -183,12 +184,12 @@ class Comparison:
     ['single']
     """
 
-    def __init__(self, runs: Iterable[Run], target_accuracy: float | None = None):
+    def __init__(self, runs: Iterable[Run], target_accuracy: float | None = None, margin: float = 0.01):
         from facesim.report import compare
 
         self.runs = tuple(runs)
         #: The data behind everything that is shown.
-        self.report: Report = compare([run._run for run in self.runs], target_accuracy)
+        self.report: Report = compare([run._run for run in self.runs], target_accuracy, margin)
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
@@ -271,24 +272,43 @@ class Study(spec.Study):
 
         fixed, varied = dict(base or {}), dict(axes or {})
         for name, value in given.items():
-            (varied if _varies(name, value) else fixed)[name] = value
+            (varied if spec.varies(name, value) else fixed)[name] = value
         with as_in_python():
             read = read_faults(faults) if isinstance(faults, str) else faults
             super().__init__(fixed, varied, seeds, read)
+            object.__setattr__(self, "_faults", faults)  # as given: a study is written down so
             self.jobs()  # what is wrong with them is told now
 
     def __len__(self) -> int:
         """How many jobs it has."""
         return len(self.jobs())
 
-    def dry_run(self, output: Path | str = OUTPUT) -> dict[str, Any]:
+    def dry_run(self, output: Path | str = OUTPUT, *, reuse: bool = True) -> dict[str, Any]:
         """What would run, as plain data: directories, jobs, exact requests, files, cost. Starts nothing.
 
         Raises:
             InputError: something that was given cannot be used.
         """
         with as_in_python():
-            return dry_run(self.jobs(), Path(output))
+            return dry_run(self.jobs(), Path(output), reuse=reuse)
+
+    def keeping(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> Keeping | None:
+        """An observer that writes the study's options to a file in `output`, from which `facesim study run` goes on.
+
+        Args:
+            name: what the file's name begins with.
+            about: what the file says beside.
+
+        Returns:
+            the observer; None where a file cannot have them, such as faults that were not given as a text, or None
+            among several values.
+        """
+        faults, own = getattr(self, "_faults", ()), self.settings()
+        without_name = any(None in value for value in own.values() if isinstance(value, list))
+        if without_name or (faults and not isinstance(faults, str)):
+            return None
+        settings = {**own, **({"faults": faults} if faults else {}), **about}
+        return Keeping(settings, Path(output), name)
 
     def run(
         self,
@@ -296,26 +316,38 @@ class Study(spec.Study):
         *,
         observers: Iterable[Observer] | None = None,
         baselines: bool = True,
+        reuse: bool = True,
+        parallel: int = 1,
     ) -> Comparison:
-        """Run the jobs one after another and compare them.
+        """Run the jobs that have not been run yet, and compare all.
 
         Args:
             output: the folder in which each run gets a directory.
             observers: are told how it goes; left out, it is printed.
             baselines: also recognise with classical methods, the bar for any network.
+            reuse: a job that has completed in `output` is not run again, and one that began there goes on.
+            parallel: how many jobs run at the same time; on this machine each on processors of its own.
 
         Raises:
             InputError: something that was given cannot be used; then nothing has been started.
         """
-        observer = Together(_observers(observers))
-        runs = self.train(output, observers=[observer])
+        keeping = self.keeping(output)
+        observer = Together([*_observers(observers), *([keeping] if keeping else [])])
+        runs = self.train(output, observers=[observer], reuse=reuse, parallel=parallel)
         if baselines and not any(run.state == RunState.STOPPED for run in runs):
             for text in self.baselines(output)[1]:
                 observer.noticed(text)
         return Comparison(runs)
 
-    def train(self, output: Path | str = OUTPUT, *, observers: Iterable[Observer] | None = None) -> list[Run]:
-        """Run the jobs one after another, with nothing beside; the runs, however they ended.
+    def train(
+        self,
+        output: Path | str = OUTPUT,
+        *,
+        observers: Iterable[Observer] | None = None,
+        reuse: bool = True,
+        parallel: int = 1,
+    ) -> list[Run]:
+        """Run the jobs as `run` does, with nothing beside; the runs, however they ended.
 
         A run that fails does not keep the next from being run; one that is stopped does.
 
@@ -323,7 +355,8 @@ class Study(spec.Study):
             InputError: something that was given cannot be used; then nothing has been started.
         """
         with as_in_python():
-            return [Run(run) for run in run_study(self.jobs(), Path(output), _observers(observers))]
+            told = _observers(observers)
+            return [Run(run) for run in run_study(self.jobs(), Path(output), told, reuse=reuse, parallel=parallel)]
 
     def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
         """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the
@@ -336,12 +369,6 @@ class Study(spec.Study):
 
         with as_in_python():
             return study_baselines(self.jobs(), Path(output))
-
-
-def _varies(name: str, value: Any) -> bool:
-    """Whether a value is several: a list, of an option that takes one value."""
-    known = options().get(name)
-    return isinstance(value, (list, tuple)) and not (known and known.several)
 
 
 def run(
@@ -371,11 +398,11 @@ def run(
     """
     if wrong := next((name for name in ("seeds", "axes", "base") if name in given), None):
         raise InputError(f"{wrong} is of a study: use facesim.Study(...).run()", field=wrong, value=given[wrong])
-    several = [name for name, value in {"strategy": strategy, **given}.items() if _varies(name, value)]
+    several = [name for name, value in {"strategy": strategy, **given}.items() if spec.varies(name, value)]
     if several:
         message = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
         raise InputError(message, field=several[0])
-    (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers)
+    (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers, reuse=False)
     return ended
 
 
@@ -518,11 +545,16 @@ def load(path: Path | str) -> Run:
     return Run(directory.find_run(Path(path)))
 
 
-def compare(runs: Run | Path | str | Iterable[Run | Path | str], target_accuracy: float | None = None) -> Comparison:
+def compare(
+    runs: Run | Path | str | Iterable[Run | Path | str],
+    target_accuracy: float | None = None,
+    margin: float = 0.01,
+) -> Comparison:
     """Compare runs: given as such, by their directories, or by folders that hold them.
 
     Args:
         target_accuracy: of time-to-accuracy, 0-1; left out, 95 % of the lowest mean final accuracy of a row.
+        margin: accuracies closer than this count as the same, 0-1.
 
     Raises:
         InputError: a path holds no run.
@@ -532,7 +564,7 @@ def compare(runs: Run | Path | str | Iterable[Run | Path | str], target_accuracy
     for one in given:
         several = [one] if isinstance(one, Run) else [Run(each) for each in directory.find_runs([Path(one)])]
         by_directory |= {each.directory.resolve(): each for each in several}
-    return Comparison(by_directory.values(), target_accuracy)
+    return Comparison(by_directory.values(), target_accuracy, margin)
 
 
 def _observers(given: Iterable[Observer] | None) -> Iterable[Observer]:

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.published.curves import Curve, Point, counted, positive
 from benchmarks.published.sizes import param_bytes
 from facesim.forecast.constants import constants
-from facesim.forecast.intervals import fitted_width
+from facesim.forecast.intervals import REPEATED, fitted_width, quadrature
 from facesim.forecast.laws import allreduce_step_s, ring_s, tree_s
 
 HOROVOD, DDP = "allreduce, Horovod", "allreduce, PyTorch DDP"
@@ -104,7 +104,8 @@ def ddp(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
 
 def _ddp_points(rows: Rows, given: Mapping[float, float], sum_bytes: float) -> Iterator[Point]:
     values = constants("ec2_ring").values
-    batches, width = sorted(given), fitted_width(values)
+    # What is assumed is how far off the formula is; that a measurement is not the same again comes to it.
+    batches, width = sorted(given), float(quadrature(fitted_width(values), REPEATED))
     for row in rows:
         node_ms = float(np.interp(row["batch_per_gpu"], batches, [given[batch] for batch in batches]))
         sent_s = float(ring_s(sum_bytes, row["nodes"], values["bytes_per_s"], values["alpha_s"]))

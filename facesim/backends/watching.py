@@ -41,7 +41,7 @@ def status(target: Target) -> Status:
         "strategy": job.strategy.name,
         "seed": job.experiment.seed,
         "running": look.held,
-        "tags": dict(getattr(job.backend, "tags", {})),
+        "tags": dict(job.backend.tags),
         "began_unix_s": events[0].time_unix_s if events else None,
         "spans": _spans(events, running=look.held and result is None),
     }

@@ -22,6 +22,7 @@ from facesim.cli import (
     export_job,
     forecast,
     image,
+    kept,
     plan,
     prices,
     profile,
@@ -29,6 +30,7 @@ from facesim.cli import (
     reference,
     replay,
     runs,
+    studies,
     study,
     tune,
 )
@@ -177,7 +179,15 @@ def facesim() -> None:
 
 
 facesim.sections = {
-    "Train and compare": (study.compare, study.run, tune.tune, study.report, study.baselines, audit.audit),
+    "Train and compare": (
+        study.compare,
+        study.run,
+        studies.study,
+        tune.tune,
+        study.report,
+        study.baselines,
+        audit.audit,
+    ),
     "Forecast": (plan.plan, forecast.forecast, replay.replay, forecast.calibrate, profile.profile),
     "Data": (data.data,),
     "Recognise": (
@@ -187,7 +197,7 @@ facesim.sections = {
         recognition.embed,
         recognition.export,
     ),
-    "Runs": runs.COMMANDS,
+    "Runs": (*runs.COMMANDS, *kept.COMMANDS),
     "AWS and containers": (*aws.COMMANDS, image.image, prices.prices, export_job.export_job),
     "What there is": (about.models, about.recipes, about.doctor, reference.reference, completion.completion),
 }

@@ -48,7 +48,7 @@ def forecast(
     """
     from facesim.forecast.profile_data import Profile
     from facesim.planning.described import described_jobs
-    from facesim.planning.jobs import check_profile, write_forecasts
+    from facesim.planning.jobs import check_profile, profile_notes, write_forecasts
 
     given = {name: value for name, value in options.items() if value is not None}
     of_file = Profile.load(profile_file) if profile_file else None
@@ -56,6 +56,9 @@ def forecast(
     profiles = [(job, of_file or measured_profile(job, as_json)) for job in wanted]
     for job, profile in profiles:
         check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
+    if profile_file:
+        for note in dict.fromkeys(note for job, own in profiles for note in profile_notes(own, job, profile_file)):
+            echo(note, err=True)
     _print_forecasts(write_forecasts(profiles, output, own_instances), as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from facesim.cli.completion import data_sets, paths
-from facesim.cli.parsing import Choice, Command, OpenChoice
+from facesim.cli.parsing import Choice, Command, Flag, NumberChoice, OpenChoice, Values
 from facesim.spec.job import options
 from facesim.spec.options import GROUPS, About, Option
 
@@ -76,12 +76,10 @@ def help_all() -> Decorator:
                help="show every option and exit")  # fmt: skip
 
 
-def job_options(
-    several: Iterable[str] = (), only: Iterable[str] | None = None, without: Iterable[str] = ()
-) -> Decorator:
+def job_options(only: Iterable[str] | None = None, without: Iterable[str] = (), lists: bool = False) -> Decorator:
     """Options that describe jobs, in the order of the groups: `only` those named, or all but `without`.
 
-    Those in `several` may be given more than once, for a job each. What is not given is None: the job's default.
+    With `lists` each takes several values, for a job each. What is not given is None: the job's default.
     """
     table = options()
     chosen = [table[name] for name in (table if only is None else only) if name not in set(without)]
@@ -89,35 +87,47 @@ def job_options(
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for one in reversed(chosen):
-            command = _click_option(one, one.name in set(several))(command)
+            command = _click_option(one, lists)(command)
         return command
 
     return decorate
 
 
-def _click_option(one: Option, several: bool) -> Decorator:
+def _click_option(one: Option, lists: bool) -> Decorator:
     names = [f"{one.flag}/--no-{one.flag[2:]}"] if one.kind is bool else [one.flag]
     belongs = f"{', '.join(one.of)}: " if one.of and one.path[0] == "strategy" else ""
     return click.option(
         *names,
         cls=GroupedOption,
         about=one.about,
-        type=_type(one),
-        multiple=one.several or several,
+        type=_type(one, lists),
+        multiple=one.several or (lists and one.about.commas),
         default=None,
-        callback=_none_if_empty,
+        callback=_none_if_empty if one.several else one_or_several,
         metavar=one.about.metavar,
         shell_complete=_COMPLETED.get(one.about.metavar or ""),
         help=f"{belongs}{one.help}  [default: {one.shown_default}]",
     )
 
 
-def _type(one: Option) -> Any:
-    if one.choices and one.kind is not bool:
-        return (OpenChoice if one.open else Choice)(one.choices())
-    return None if one.kind is bool else one.kind
+def _type(one: Option, lists: bool) -> Any:
+    """The click type of an option's value; with `lists` of several."""
+    if one.kind is bool:
+        return Flag() if lists else None
+    kind: Any = one.kind
+    if one.choices:
+        kind = (OpenChoice if one.open else NumberChoice if one.kind is int else Choice)(one.choices())
+    return Values(kind) if lists and not one.several and not one.about.commas else kind
 
 
 def _none_if_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:
     """An option that may be given several times and was not is left out, like any other."""
     return None if value == () else value
+
+
+def one_or_several(_: click.Context, param: click.Parameter, value: Any) -> Any:
+    """What an option was given, as often as it was: one value as such, several in a list, None if it was left out."""
+    if not param.multiple or value is None:
+        return value
+    flat = [each for given in value for each in (given if isinstance(given, list) else [given])]
+    return flat if len(flat) > 1 else next(iter(flat), None)

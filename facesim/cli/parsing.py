@@ -1,7 +1,7 @@
 """How options are read: strictly, and with a guess of what was meant.
 
 `Command` is click's, in which an option that takes one value may be given once; `Choice` is click's, which names the
-closest of what is allowed.
+closest of what is allowed. `Values` reads a list, `1,2,4`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from facesim.cli.output import writing
 from facesim.util.errors import InputError
@@ -35,6 +36,13 @@ class Choice(click.Choice):
         except click.BadParameter as error:
             error.message = error.message.removesuffix(".") + (did_you_mean(str(value), self.choices) or ".")
             raise
+
+
+class NumberChoice(Choice):
+    """One of several whole numbers."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return int(super().convert(str(value), param, ctx))
 
 
 class OpenChoice(Choice):
@@ -65,6 +73,56 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number} is not a finite number.", param, ctx)
         return number
+
+
+def listed(value: Any, kind: click.ParamType, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+    """The values of a type that a list has, or a text with commas between them, or the one that is given."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    return [kind.convert(part.strip() if isinstance(part, str) else part, param, ctx) for part in parts]
+
+
+class Values(click.ParamType):
+    """One value of another type, or several with commas between them: `4` is that value, `1,2,4` is a list.
+
+    Attributes:
+        kind: the type of one value.
+        items: that of each of several.
+    """
+
+    def __init__(self, kind: Any):
+        self.kind = self.items = click.types.convert_type(kind)
+        self.name = self.kind.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        read = listed(value, self.kind, param, ctx)
+        return read[0] if len(read) == 1 else read
+
+    def get_metavar(self, param: click.Parameter, *args: Any, **further: Any) -> str | None:
+        return self.kind.get_metavar(param, *args, **further)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        found = self.kind.shell_complete(ctx, param, last)
+        return [CompletionItem(before + comma + item.value, type=item.type, help=item.help) for item in found]
+
+
+class Flag(click.types.BoolParamType):
+    """Yes or no; a file may have a list of both."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [super(Flag, self).convert(one, param, ctx) for one in value]
+        return super().convert(value, param, ctx)
+
+
+def kind_of(option: click.Option) -> click.ParamType:
+    """The type of one value of an option."""
+    return option.type.kind if isinstance(option.type, Values) else option.type
+
+
+def takes_list(option: click.Option) -> bool:
+    """Whether an option may have several values."""
+    return option.multiple or isinstance(option.type, (Values, Flag))
 
 
 class _Strict(click.Command):
@@ -117,57 +175,66 @@ _TOML_TYPES = {
 
 
 #: Options that say what a command does this time: no file has them.
-OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed"}
+OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed", "again"}
+
+#: What the file of a study may say of itself: see `docs/studies/README.md`.
+OF_THE_FILE = ("title", "about", "published")
 
 
-def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Let a TOML file give the defaults of the command's options.
+def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Let a TOML file, or a JSON file, give the defaults of the command's options; returns its path.
 
     Raises:
         InputError: it cannot be read, has a key that is no option, or a value that is not of the option's type.
     """
     if path is None or ctx.resilient_parsing:
-        return
+        return path
     options = {
         option.name: option
         for option in ctx.command.params
         if isinstance(option, click.Option) and option.name not in OF_THE_COMMAND
     }
     settings: dict[str, Any] = {}
-    for key, value in read_toml(path, "--config").items():
+    given = param.opts[0] if isinstance(param, click.Option) else "the study"
+    for key, value in read_toml(path, given).items():
         name = key.replace("-", "_")
+        if name in OF_THE_FILE:
+            continue
         if name not in options:
             guess = did_you_mean(name, options)
-            raise InputError(f"--config {path}: unknown {key}{guess or '; allowed are ' + ', '.join(sorted(options))}")
+            raise InputError(f"{given} {path}: unknown {key}{guess or '; allowed are ' + ', '.join(sorted(options))}")
         if name in settings:
-            raise InputError(f"--config {path}: {name} is given twice, with - and with _; give it once")
-        settings[name] = _value(options[name], value, f"--config {path}: {key}")
+            raise InputError(f"{given} {path}: {name} is given twice, with - and with _; give it once")
+        settings[name] = _value(options[name], value, f"{given} {path}: {key}")
     ctx.default_map = settings
+    return path
 
 
 def _value(option: click.Option, value: Any, where: str) -> Any:
-    """A TOML value as click takes it: of the option's own type, numbers also as text; a list where it may be repeated.
+    """A TOML value as click takes it: of the option's own type, numbers also as text; a list where it may have several.
 
     Raises:
         InputError: it is of another type; `where` begins the message.
     """
-    if option.multiple:
-        return [_single(option, each, where) for each in (value if isinstance(value, list) else [value])]
-    return _single(option, value, where)
+    if takes_list(option) and isinstance(value, list):
+        return [_single(option, each, where) for each in value]
+    single = _single(option, value, where)
+    return [single] if option.multiple else single
 
 
 def _single(option: click.Option, value: Any, where: str) -> Any:
+    kind = kind_of(option)
     if option.is_flag:
         allowed: tuple[type, ...] = (bool,)
-    elif isinstance(option.type, (click.types.IntParamType, click.IntRange)):
+    elif isinstance(kind, (click.types.IntParamType, click.IntRange, NumberChoice)):
         allowed = (int, str)
-    elif isinstance(option.type, (click.types.FloatParamType, click.FloatRange)):
+    elif isinstance(kind, (click.types.FloatParamType, click.FloatRange)):
         allowed = (float, int, str)
     else:
         allowed = (str,)
     if type(value) not in allowed:
         seen = _TOML_TYPES.get(type(value), "a date or time")
-        wanted = _TOML_TYPES[allowed[0]] + (", or a list of them" if option.multiple else "")
+        wanted = _TOML_TYPES[allowed[0]] + (", or a list of them" if takes_list(option) else "")
         raise InputError(f"{where} is {seen} ({_short(value)}); it has to be {wanted}")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**63:
         raise InputError(f"{where} is {_short(value)}, which no option can be; give a smaller number")

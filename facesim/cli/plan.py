@@ -207,8 +207,7 @@ def _plan(
         from facesim.forecast.profile_data import Profile
 
         profile = Profile.load(profile_file)
-        said = {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
-        job = make_job(**{**(said if "recipe" not in given else {}), **given})
+        job = make_job(**{**(profile.experiment if "recipe" not in given else {}), **given})
         check_profile(profile, job, f"the profile {profile_file}")
     else:
         job = make_job(**given)
@@ -228,20 +227,21 @@ def _plan(
         notes=notes,
     )
     if replays:
-        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, shapes))
+        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, profile, shapes))
         _replay(first, job, runs, replays)
-    return make(wanted, accuracies=accuracies(_runs_in(runs), job, shapes))
+    return make(wanted, accuracies=accuracies(_runs_in(runs), job, profile, shapes))
 
 
 def _replay(made: Plan, job: Job, runs: Path, seeds: int) -> None:
     """Replay the shapes that are recommended and whose accuracy nobody knows, those that learn alike once."""
-    from facesim.planning.accuracy import learns_like, replay_shape
+    from facesim.planning.accuracy import learns_like, normalises_batches, replay_shape
 
     wanted = {}
     for row in (made.cheapest, made.nearly_fastest, made.fastest):
         if row is not None and row.accuracy is None:
             shape = row.forecast.shape
-            wanted.setdefault(learns_like(shape.strategy, shape.model_dump()), shape)
+            like = learns_like(shape.strategy, shape.model_dump(), normalises_batches(made.profile))
+            wanted.setdefault(like, shape)
     for place, shape in enumerate(wanted.values(), 1):
         echo(f"[{place}/{len(wanted)}] replaying {shape} with {seeds} seed{'s' if seeds > 1 else ''}", err=True)
         folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-replay-{shape.strategy}-{place}"
@@ -274,12 +274,14 @@ def measured_profile(job: Job, quiet: bool) -> Profile:
 
 def _of_the_profile(profile: Profile, job: Job, file: Path | None, given: dict[str, Any]) -> list[str]:
     """What has to be said of a profile that may be of another experiment than the job's."""
-    told = []
-    if file is not None and given.keys() & {"data", "subset", "image_size", "channels", "head"}:
-        told.append(
-            f"{file} was measured with images, people and a head like those that are asked for: "
-            f"{profile.examples:,} training examples are taken from it"
-        )
+    from facesim.planning.jobs import profile_notes
+
+    if file is None:
+        return []
+    told = profile_notes(profile, job, file)
+    if given.keys() & {"data", "subset"}:
+        people = f" of {profile.identities:,} identities" if profile.identities else ""
+        told.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {file}")
     return told
 
 

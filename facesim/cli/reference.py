@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import OF_THE_COMMAND, OpenChoice, command
+from facesim.cli.parsing import OF_THE_COMMAND, OpenChoice, Values, command, kind_of, takes_list
 from facesim.spec.job import options, schema_of
 from facesim.spec.options import GROUPS
 
@@ -16,6 +16,10 @@ _INTRODUCTION = """\
 
 Every option of `facesim compare` and `facesim run`. On the command line it is written as here: `--learning-rate 0.001`.
 In a TOML file (`--config`) and in Python it has no dashes: `learning_rate = 0.001`, `facesim.run(learning_rate=0.001)`.
+
+Every option of a job takes a list, which makes a study of all combinations: `--workers 1,2,4 --batch 16,32`, in a file
+`workers = [1, 2, 4]`. Texts that may hold commas, such as paths, are repeated: `--data orl --data photos`. What is yes
+or no has a list in a file: `augment = [true, false]`.
 
 Made by `facesim options`; `facesim options --json` prints the JSON schema of a TOML file.
 """
@@ -80,20 +84,27 @@ def _schema(param: click.Option) -> dict[str, Any]:
         one = {"description": param.help, **_type(param)}
         if isinstance(param.default, (bool, int, str)):
             one["default"] = param.default
-    if not param.multiple:
+    if not takes_list(param):
         return one
     about = {key: one.pop(key) for key in ("description", "default") if key in one}
-    return {**about, "anyOf": [one, {"type": "array", "items": one}]}
+    items = one
+    if isinstance(param.type, Values) and param.type.items is not param.type.kind:
+        items = _type_of(param.type.items)
+    return {**about, "anyOf": [one, {"type": "array", "items": items}]}
 
 
 def _type(param: click.Option) -> dict[str, Any]:
     if param.is_flag:
         return {"type": "boolean"}
-    if isinstance(param.type, click.IntRange):
-        limits = {"minimum": param.type.min, "maximum": param.type.max}
+    return _type_of(kind_of(param))
+
+
+def _type_of(kind: click.ParamType) -> dict[str, Any]:
+    if isinstance(kind, click.IntRange):
+        limits = {"minimum": kind.min, "maximum": kind.max}
         return {"type": "integer", **{name: limit for name, limit in limits.items() if limit is not None}}
-    if isinstance(param.type, click.Choice) and not isinstance(param.type, OpenChoice):
-        return {"type": "string", "enum": list(param.type.choices)}
+    if isinstance(kind, click.Choice) and not isinstance(kind, OpenChoice):
+        return {"type": "string", "enum": list(kind.choices)}
     return {"type": "string"}
 
 
@@ -140,8 +151,9 @@ def _row(param: click.Option) -> str:
 def _values(param: click.Option) -> str:
     if param.is_flag:
         return ""
-    if isinstance(param.type, click.Choice):
-        return ", ".join(param.type.choices)
+    kind = kind_of(param)
+    if isinstance(kind, click.Choice):
+        return ", ".join(kind.choices)
     if param.metavar:
         return param.metavar
-    return {"integer range": "whole number", "integer": "whole number", "float": "number"}.get(param.type.name, "text")
+    return {"integer range": "whole number", "integer": "whole number", "float": "number"}.get(kind.name, "text")

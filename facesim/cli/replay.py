@@ -54,7 +54,7 @@ def replay(
     from facesim.data.cache import signals_interrupt
     from facesim.forecast.profile_data import Profile
     from facesim.planning import quantities
-    from facesim.planning.jobs import check_profile
+    from facesim.planning.jobs import check_profile, profile_notes
     from facesim.preflight.inputs import prepare_inputs
     from facesim.profiling.accuracy import forecast_accuracy
     from facesim.spec.job import make_job
@@ -66,6 +66,9 @@ def replay(
     inputs = prepare_inputs(job, lambda *_: None)
     profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)
     check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
+    if profile_file:
+        for note in profile_notes(profile, job, profile_file, len(inputs.data.names)):
+            echo(note, err=True)
 
     def began(seed: int) -> None:
         if not as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command
 from facesim.spec.backends import BACKENDS
 from facesim.tracking import FORMATS, TRACKERS
-from facesim.util.errors import FacesimError, StillRunning
+from facesim.util.errors import FacesimError, InputError, StillRunning
 
 if TYPE_CHECKING:
     from facesim.backends.base import Status, Target
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 _run = click.argument("named", metavar="RUN")
 _region = click.option("--region", help="AWS region  [default: that of the run, or as AWS' own tools are configured]")
 _json = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+tag_option = click.option(
+    "--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="only runs with this tag; repeatable: with all of them"
+)
+
+
+def has_tags(own: Mapping[str, str], wanted: Iterable[str]) -> bool:
+    """Whether a run has every one of the tags that are wanted, `KEY` or `KEY=VALUE`."""
+    pairs = [one.partition("=") for one in wanted]
+    return all(own.get(key) == value if equals else key in own for key, equals, value in pairs)
 
 
 def _options(region: str | None) -> dict[str, str]:
@@ -46,18 +55,29 @@ def _asking(named: str, region: str | None) -> Iterator[Target]:
 @command(name="list")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--backend", type=Choice(list(BACKENDS)), help="only runs of this one; sagemaker: what AWS has a list of")
+@tag_option
+@click.option("--studies", is_flag=True, help="the studies that were begun in FOLDER, in place of runs")
 @_region
 @_json
-def list_(folder: Path, backend: str | None, region: str | None, as_json: bool) -> None:
-    """Show the runs in and below FOLDER, or the training jobs at AWS."""
+def list_(
+    folder: Path, backend: str | None, tags: tuple[str, ...], studies: bool, region: str | None, as_json: bool
+) -> None:
+    """Show the runs in and below FOLDER, its studies, or the training jobs at AWS."""
     from facesim.backends.targets import runs_of
 
+    if studies:
+        from facesim.cli.kept import list_studies
+
+        if backend or tags or region:
+            raise click.UsageError("--studies has no meaning with --backend, --tag or --region: leave these out")
+        return list_studies(folder, as_json)
     if backend is not None and BACKENDS[backend].can_attach:
         return _list_of(backend, region, as_json)
     if region is not None:
         raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
     known, damaged = runs_of(folder, backend)
-    _show_list(known, f"no runs in {folder}", as_json)
+    wanted = [one for one in known if has_tags(one.tags, tags)]
+    _show_list(wanted, f"no runs in {folder}" + (f" with {' '.join(tags)}" if tags else ""), as_json)
     for text in damaged:
         echo(f"left out: {text}", err=True)
 
@@ -182,9 +202,8 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     from facesim import api
     from facesim.cli.study import show_report
 
-    folder = Path(named)
-    if folder.is_dir() and not (folder / "job.json").exists():
-        return _attach_all(folder, region, as_json)
+    if runs := _runs_in(Path(named)):
+        return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)
     show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json)
     return _exit_code([state])
@@ -199,15 +218,26 @@ def _attach(named: str, output: Path, region: str | None, as_json: bool) -> tupl
         return attached.run, follow(attached, observers(as_json)).state
 
 
-def _attach_all(folder: Path, region: str | None, as_json: bool) -> int:
+def _runs_in(folder: Path) -> list[Run]:
+    """The runs of a folder that is no run directory itself."""
+    from facesim.runs.directory import find_runs
+
+    if not folder.is_dir() or (folder / "job.json").exists():
+        return []
+    try:
+        return find_runs([folder])
+    except InputError:  # it holds none
+        return []
+
+
+def _attach_all(folder: Path, runs: Iterable[Run], region: str | None, as_json: bool) -> int:
     """Follow every run of a folder that has not ended; then report on all of its runs."""
     from facesim import api
     from facesim.cli.study import show_report
-    from facesim.runs.directory import find_runs
     from facesim.runs.states import RunState
 
     states = []
-    for run in find_runs([folder]):
+    for run in runs:
         result = run.result()
         try:
             states.append(result.state if result else _attach(str(run.directory), folder, region, as_json)[1])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import DATA, GroupedCommand, help_all, job_options, own
+from facesim.cli.options import DATA, GroupedCommand, help_all, job_options, one_or_several, own
 from facesim.cli.output import console, echo, echo_json, unread, writing
-from facesim.cli.parsing import Choice, Choices, command, flattened, read_config
+from facesim.cli.parsing import Choice, Choices, Flag, Number, Values, command, flattened, listed, read_config
+from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
+from facesim.spec.study import COMPARED, varies
 from facesim.tracking import TRACKERS
-from facesim.util.errors import DiskFull, InputError
+from facesim.util.errors import DiskFull, FacesimError, InputError
 
 if TYPE_CHECKING:
     from facesim.api import Comparison, Run
@@ -27,23 +31,42 @@ INTERRUPTED = 130
 MAX_SEEDS = 1000
 
 
-def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options of `run` and `compare`. What is left out is the job's default."""
+class Seeds(Values):
+    """How many seeds, `3`, or which, `0,4,7`."""
+
+    def __init__(self) -> None:
+        super().__init__(click.IntRange(1, MAX_SEEDS))
+        self.items = click.IntRange(0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        several = isinstance(value, (list, tuple)) or (isinstance(value, str) and "," in value)
+        return list(map(int, listed(value, self.items, param, ctx))) if several else super().convert(value, param, ctx)
+
+
+def study_options(
+    default_strategies: list[str], config: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of commands that run studies. What is left out is the job's default."""
     file = click.Path(path_type=Path)
     options = [
-        own("--strategy", type=Choice(list(STRATEGIES)), multiple=True, default=default_strategies,
-            show_default=True, group="Training", help="how replicas train together; repeatable"),
-        job_options(several=("subset",), without=("strategy", "seed")),
-        own("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True, group="Training",
-            help="runs of each strategy, with seeds 0, 1, ...; an accuracy statement needs 3"),
-        own("--spot/--no-spot", default=None, group="Cost and spot",
+        own("--strategy", type=Values(Choice(list(STRATEGIES))), multiple=True, default=default_strategies,
+            show_default=True, group="Training", callback=one_or_several,
+            help="how replicas train together; repeatable"),
+        job_options(without=("strategy", "seed"), lists=True),
+        own("--seeds", type=Seeds(), default=1, show_default=True, group="Training",
+            help="runs of each strategy, with seeds 0, 1, ..., or with these: 3,5,7; an accuracy statement needs 3"),
+        own("--spot/--no-spot", default=None, type=Flag(), group="Cost and spot",
             help="simulate managed spot training; any other option that begins with --spot asks for it, too"),
         own("--faults", group="Recovery", common=False,
             help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
         own("--output", type=file, default=Path("runs"), show_default=True,
             help="folder for run directories and report"),
-        own("--config", type=file, is_eager=True, expose_value=False, callback=read_config,
-            help="TOML file with any of these options; flags win over it"),
+        own("--parallel", type=click.IntRange(1, 64), default=1, show_default=True, group="Cluster", common=False,
+            help="jobs that run at the same time; on this machine each on CPUs of its own, and its times are marked"),
+        own("--again", is_flag=True, common=False,
+            help="run every job of a study again, also those that have completed in --output"),
+        *([own("--config", type=file, is_eager=True, expose_value=False, callback=read_config,
+               help="TOML file with any of these options; flags win over it")] if config else []),
         own("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
         own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
         own("--json-lines", type=file, metavar="FILE", common=False,
@@ -61,15 +84,19 @@ def _study_options(default_strategies: list[str]) -> Callable[[Callable[..., Any
     return decorate
 
 
+baselines_option = own("--baselines/--no-baselines", default=True, show_default=True,
+                       help="also recognise with classical methods, the bar for any network")  # fmt: skip
+
+
 @click.command(cls=GroupedCommand)
-@_study_options(["single"])
+@study_options(["single"])
 @own("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
      help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
     """Train with one strategy (or several) and show the result."""
     if resumed is None:
-        return _study(**options)
+        return run_study(goes_on=False, **options)
     given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
     return _resume(resumed, {name: options[name] for name in given}, options["as_json"])
 
@@ -79,7 +106,7 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     from facesim.runs.directory import Run
     from facesim.spec.faults import read_faults
 
-    for name in ("seeds", "output", "dry_run"):
+    for name in ("seeds", "output", "dry_run", "parallel", "again"):
         if name in options:
             raise InputError(
                 f"--{name.replace('_', '-')} has no meaning with --resume, which continues in the run's directory",
@@ -88,8 +115,11 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
     others = (options.get("json_lines"), options.get("track", ()), directory.parent)
     own_options = ("as_json", "faults", "json_lines", "track")
     changes = {name: value for name, value in options.items() if name not in own_options}
-    for name in changes.keys() & {"strategy", "subset"}:
-        (*_, changes[name]) = changes[name]
+    for name, value in changes.items():
+        if varies(name, value):
+            raise InputError(
+                f"{flag(name)} has several values, and the run that continues has one: give one", field=name
+            )
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
     run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *others), **changes)
@@ -100,7 +130,8 @@ _EXAMPLES = """\b
 Examples:
   facesim --data photos/ --seeds 3              your own images; three seeds for a statement about accuracy
   facesim --workers 4 --ps 2 --epochs 20        another cluster
-  facesim --strategy single --strategy allreduce --recipe modern
+  facesim --strategy single,allreduce --recipe modern
+  facesim --strategy ps-async --workers 1,2,4 --learning-rate 1e-3,2e-3   every combination
   facesim --data photos/ --subset images=5 --subset all   a learning curve
   facesim --config study.toml --dry-run         what would run; start nothing
   facesim --backend sagemaker --data photos/ --max-run 3600 --max-cost 5
@@ -108,39 +139,61 @@ Examples:
 
 
 @click.command(cls=GroupedCommand, epilog=_EXAMPLES)
-@_study_options(["single", "ps-async"])
-@own("--baselines/--no-baselines", default=True, show_default=True,
-     help="also recognise with classical methods, the bar for any network")  # fmt: skip
+@study_options(list(COMPARED))
+@baselines_option
 def compare(**options: Any) -> int:
     """Train with several strategies, the same examples for each, and compare time, accuracy, resources and cost."""
-    return _study(**options)
+    return run_study(**options)
 
 
-def _study(
-    strategy: tuple[str, ...],
-    subset: tuple[str, ...],
-    seeds: int,
+def run_study(
+    *,
+    seeds: int | list[int],
     faults: str | None,
     output: Path,
     dry_run: bool,
     as_json: bool,
     json_lines: Path | None,
+    parallel: int,
+    again: bool,
     track: tuple[str, ...] = (),
     baselines: bool = False,
+    goes_on: bool = True,
+    name: str = "study",
+    about: dict[str, Any] | None = None,
     **options: Any,
 ) -> int:
+    """Run the study of these options and report on it; the command's exit code.
+
+    It `goes_on` where it was begun before, unless `again`; so does every study of several jobs. `name` and `about` are
+    what its file is called and says of it.
+    """
     from facesim import api
     from facesim.runs.states import RunState
 
-    study = api.Study(options, {"subset": subset or [None], "strategy": strategy}, seeds, faults or ())
+    first = {part: options.pop(part) for part in ("subset", "strategy")}  # these vary slowest
+    study = api.Study(seeds=seeds, faults=faults or (), **first, **options)
+    reuse = not again and (goes_on or len(study) > 1)
     if dry_run:
-        echo_json(study.dry_run(output))
+        echo_json(study.dry_run(output, reuse=reuse))
         return 0
-    runs = study.train(output, observers=observers(as_json, json_lines, track, output))
+    said = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
+    keeping = study.keeping(output, name, **said) if goes_on or len(study) > 1 else None
+    watching = [*observers(as_json, json_lines, track, output), *([keeping] if keeping else [])]
+
+    def go_on() -> str | None:
+        return f"facesim study run {shlex.quote(str(keeping.file))}" if keeping and keeping.file else None
+
+    try:
+        runs = study.train(output, observers=watching, reuse=reuse, parallel=parallel)
+    except (FacesimError, KeyboardInterrupt):
+        if again_by := go_on():
+            echo(f"to continue: {again_by}", err=True)
+        raise
     if baselines and not any(run.state == RunState.STOPPED for run in runs):
         for text in study.baselines(output)[1]:
             echo(text, err=True)
-    return _finished(runs, output, as_json)
+    return _finished(runs, output, as_json, len(study), go_on(), about)
 
 
 def observers(
@@ -160,21 +213,39 @@ def observers(
     return [*([] if as_json else [display(console())]), *others]
 
 
-def _finished(runs: list[Run], output: Path, as_json: bool) -> int:
-    """Report on runs that have ended; the command's exit code."""
+def _finished(
+    runs: list[Run],
+    output: Path,
+    as_json: bool,
+    jobs: int = 1,
+    go_on: str | None = None,
+    about: dict[str, Any] | None = None,
+) -> int:
+    """Report on the runs of so many jobs that have ended; the command's exit code. What did not complete can `go_on`
+    by a command, which is told.
+    """
     from facesim import api
     from facesim.runs.states import RunState
 
-    with unread():
-        show_report(api.compare(runs), output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html", as_json)
+    page = output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html"
     states = {run.state for run in runs}
+    complete = len(runs) == jobs and states <= {RunState.COMPLETED.value}  # one without a result was lost sight of
+    if not complete and go_on is None and runs:
+        go_on = f"facesim run --resume {shlex.quote(str(runs[0].directory))}"
+    comparison = api.compare(runs)
+    if about and "published" in about:
+        from facesim.report.published import Published
+
+        comparison.report = replace(comparison.report, published=Published.read(about["published"], "the study"))
+    with unread():
+        show_report(comparison, page, as_json, None if complete else go_on)
     if RunState.STOPPED in states:
         return INTERRUPTED
-    return 0 if states <= {RunState.COMPLETED.value} else 1  # one without a result could not be followed to its end
+    return 0 if complete else 1
 
 
-def show_report(comparison: Comparison, html: Path, as_json: bool) -> None:
-    """Write the report to `html` and print its table."""
+def show_report(comparison: Comparison, html: Path, as_json: bool, go_on: str | None = None) -> None:
+    """Write the report to `html` and print its table, and the command with which what did not complete can `go_on`."""
     from facesim.report import print_report
 
     full = None
@@ -185,12 +256,15 @@ def show_report(comparison: Comparison, html: Path, as_json: bool) -> None:
     if as_json:
         results = [result and result.model_dump(mode="json") for run in comparison for result in [_result(run)]]
         file = None if full else str(html)
-        echo_json({"report": file, "results": results, "comparison": comparison.to_json()})
+        continued = {"continue": go_on} if go_on else {}
+        echo_json({"report": file, "results": results, "comparison": comparison.to_json(), **continued})
     else:
         with writing():
             print_report(comparison.report, console())
         if not full:
             echo(f"\nreport: {html}")
+        if go_on:
+            echo(f"to continue: {go_on}")
     if full:
         raise full
 
@@ -208,12 +282,20 @@ def _result(run: Run) -> Result | None:
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file"
 )
+@click.option("--target-accuracy", metavar="SHARE",
+              help="of time-to-accuracy, 0.9 or 90 %  [default: 95 % of the lowest mean final accuracy]")  # fmt: skip
+@click.option("--margin-points", type=Number(0, 100, min_open=True), default=1.0, show_default=True,
+              help="percentage points: accuracies closer than this count as the same")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
-def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
+def report(
+    runs: tuple[Path, ...], output: Path, target_accuracy: str | None, margin_points: float, as_json: bool
+) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
     from facesim import api
+    from facesim.planning.quantities import share
 
-    show_report(api.compare(runs), output, as_json)
+    target = None if target_accuracy is None else share(target_accuracy, "--target-accuracy")
+    show_report(api.compare(runs, target, margin_points / 100), output, as_json)
 
 
 @command()

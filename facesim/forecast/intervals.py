@@ -50,10 +50,10 @@ def published_widths() -> Widths:
 
 
 def fitted_width(values: Mapping[str, float]) -> float:
-    """The half-width of a forecast with fitted constants: what it was off by where they were not fitted to it, and
-    by how much a measurement that is repeated differs.
+    """The half-width of a forecast with fitted constants: what it was off by where they were not fitted to it. That a
+    measurement is not the same again is in that already.
     """
-    return float(quadrature(values.get("half_width", published_widths().high), REPEATED))
+    return float(values.get("half_width", published_widths().high))
 
 
 def widths_from_runs(offered_load: Sequence[float], residuals: Sequence[float]) -> Widths:

@@ -1,7 +1,8 @@
 """The formulas of the forecast: speed of each strategy from what one machine can measure. Pure NumPy, vectorised.
 
 Words: w workers, p servers, S parameter bytes; seconds, bytes, updates a second everywhere. Arguments may be arrays
-that broadcast against each other, unless it says otherwise; where stations matter, they are the last axis.
+that broadcast against each other, unless it says otherwise; where stations matter, they are the last axis. "Ours" marks
+what is no one else's formula but derived, or chosen, here.
 
 An asynchronous parameter server is a closed queueing network: w customers, the servers' processors and links as
 stations, the workers' computing as a delay (Li, Yan, Paolieri, Golubchik, "Throughput prediction of asynchronous SGD",
@@ -49,8 +50,10 @@ def knee_updates_per_s(workers: ArrayLike, one_worker_per_s: ArrayLike, bottlene
     """Speed of w asynchronous workers by the smooth knee X = ((w X1)^-q + (1/D)^-q)^(-1/q).
 
     The two asymptotes of a closed network, w times one worker and one update a bottleneck's service, joined by a
-    q-norm (Lazowska et al., 1984, asymptotic bounds). q = 4.5 for TensorFlow 1's overlapped step; a sequential step
-    has another knee, for which use `sequential_step_s`.
+    q-norm. q = 4.5 for TensorFlow 1's overlapped step; a sequential step has another knee, for which use
+    `sequential_step_s`.
+
+    Source: the asymptotes: Lazowska et al. (1984), asymptotic bounds. The q-norm is ours.
     """
     linear = np.asarray(workers) * one_worker_per_s
     with np.errstate(divide="ignore"):  # a bottleneck of no time bounds nothing
@@ -66,7 +69,8 @@ def stretch(updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, la
     Solved for N and never above w: an arriving worker finds at most all others. `latency`, m: by how much an idle
     server's answer takes longer than its own work on it, because the messages of one worker come one after another.
 
-    Source: Schweitzer's approximation of mean value analysis (Bard, 1979; Schweitzer, 1979), with m.
+    Source: Schweitzer's approximation of mean value analysis (Bard, 1979; Schweitzer, 1979); the bounds m and w
+    are ours.
     """
     busy = np.asarray(updates_per_s) * service * (1.0 - 1.0 / np.asarray(workers))
     queue = np.where(busy < 1.0, 1.0 / np.maximum(1.0 - busy, 1e-12), np.inf)
@@ -74,7 +78,10 @@ def stretch(updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, la
 
 
 def overlapped(first_s: ArrayLike, second_s: ArrayLike, overlap: ArrayLike) -> Array:
-    """|x, y|_p = (x^p + y^p)^(1/p): activities that overlap in part; not at all with p = 1."""
+    """|x, y|_p = (x^p + y^p)^(1/p): activities that overlap in part; not at all with p = 1.
+
+    Source: Qiao et al., "Pollux", OSDI 2021, for computing and synchronising.
+    """
     most = np.maximum(first_s, second_s)
     scale = np.where(most > 0, most, 1.0)
     powers = (np.asarray(first_s) / scale) ** overlap + (np.asarray(second_s) / scale) ** overlap
@@ -103,8 +110,8 @@ def ps_async_step_s(
         workers: (...) asynchronous workers, all alike.
         least_s: (...) seconds that either direction takes at least: over the worker's own link, which nobody shares.
 
-    Source: `stretch`; backward takes twice as long as forward because it computes two products where forward computes
-    one; the p-norm for partial overlap: Qiao et al., "Pollux", OSDI 2021.
+    Source: `stretch` and `overlapped`; that they are put together so is ours. Backward takes twice as long as forward
+    because it computes two products where forward computes one.
     """
     compute_s, workers = np.asarray(compute_s, dtype=float), np.asarray(workers, dtype=float)
     pull_s, push_s = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
@@ -159,7 +166,7 @@ def mixed_updates_per_s(
 ) -> float:
     """Updates a second of asynchronous workers of several kinds, `counts` of each, that share the servers.
 
-    Source: `ps_async_step_s`, with one queue for all kinds (Schweitzer's approximation of several classes).
+    Source: `ps_async_step_s`, with one queue for all kinds (after Schweitzer's approximation of several classes; ours).
     """
     kinds, pull, push = np.asarray(compute_s, float), np.asarray(pull_s, float), np.asarray(push_s, float)
     numbers, workers = np.asarray(counts, float), float(sum(counts))
@@ -241,7 +248,7 @@ def slowest_s(mean_s: ArrayLike, cv: ArrayLike, workers: ArrayLike, needed: Arra
     """When the `needed`-th of `workers` workers has finished, whose times have mean and coefficient of variation `cv`.
 
     With backup workers fewer are needed than there are (Chen et al., "Revisiting distributed synchronous SGD", 2016).
-    Never less than a fifth of the mean, which a normal distribution could give.
+    Never less than a fifth of the mean, which a normal distribution could give (the bound is ours).
     """
     return np.asarray(mean_s) * np.maximum(0.2, 1 + np.asarray(cv) * order_statistic(workers, needed))
 
@@ -254,7 +261,8 @@ def barrier_transfer_s(
     Servers with hosts of their own carry w/p S, a worker S. Servers on the workers' hosts carry (w-1)/p S, because one
     worker is beside each, and a worker (p-1)/p S.
 
-    Source: counting; Li et al., "Scaling distributed machine learning with the parameter server", OSDI 2014.
+    Source: counting, ours, for servers as Li et al. have them, "Scaling distributed machine learning with the parameter
+    server", OSDI 2014.
     """
     workers, servers = np.asarray(workers, dtype=float), np.asarray(servers, dtype=float)
     own = np.maximum(workers / servers, 1.0)
@@ -276,7 +284,8 @@ def ps_sync_step_s(
     T = |E/3, pull|_p + |2E/3, push|_p, E = `slowest_s` of computing. `pull_s` and `push_s` are for the barrier as a
     whole, as `barrier_transfer_s` and w times a server's service give them. p = 1: T = E + pull + push.
 
-    Source: Chen et al. (2016) for the order statistic; Peng et al., "Optimus", EuroSys 2018, for the sum.
+    Source: Chen et al. (2016) for waiting for the fastest; Peng et al., "Optimus", EuroSys 2018, for the sum; that
+    parts of it overlap, by `overlapped`, is ours.
     """
     computing = slowest_s(compute_s, cv, workers, np.asarray(workers) - np.asarray(backup_workers))
     return overlapped(computing / 3, pull_s, overlap) + overlapped(computing * (2 / 3), push_s, overlap)
@@ -311,7 +320,7 @@ def allreduce_step_s(
 
     Summing can begin when the last layer's gradient is there, so it overlaps the backward two thirds.
 
-    Source: Qiao et al. (OSDI 2021), with the forward pass apart.
+    Source: Qiao et al. (OSDI 2021); the forward pass apart is ours.
     """
     computing = slowest_s(compute_s, cv, workers)
     return computing / 3 + overlapped(computing * (2 / 3), exchange_s, overlap)
@@ -322,8 +331,10 @@ def local_sgd_step_s(
 ) -> Array:
     """Seconds of a step where workers average parameters every H steps: (E[max of sums of H] + exchange) / H.
 
-    A sum of H steps varies less: its coefficient of variation is cv / sqrt(H). Source: Stich, "Local SGD converges
-    fast and communicates little", ICLR 2019, and `slowest_s`.
+    A sum of H independent steps varies less: its coefficient of variation is cv / sqrt(H).
+
+    Source: Stich, "Local SGD converges fast and communicates little", ICLR 2019, for the algorithm; its time is ours,
+    from `slowest_s`.
     """
     local_steps = np.asarray(local_steps, dtype=float)
     return slowest_s(compute_s, np.asarray(cv) / np.sqrt(local_steps), workers) + np.asarray(exchange_s) / local_steps
@@ -393,7 +404,7 @@ def mean_staleness(workers: ArrayLike, updates: ArrayLike, idle_share: ArrayLike
     begins with all reading the same, so its first w updates have 0, 1, ..., w - 1. What others do while a worker waits
     for its next batch makes nothing stale.
 
-    Source: counting, and Little's law (1961) for the share.
+    Source: counting, and Little's law (1961) for the share; ours.
     """
     workers, updates = np.asarray(workers, dtype=float), np.asarray(updates, dtype=float)
     first = np.minimum(workers, updates)
@@ -419,7 +430,7 @@ def shared_hosts_updates_per_s(
             there are, CPU-seconds of an update of all tasks beside a worker.
         worker_cpu_s, cores: (...) of every worker and host.
 
-    Source: the utilisation law (Denning and Buzen, 1978), host by host.
+    Source: the utilisation law (Denning and Buzen, 1978); host by host is ours.
     """
     free, counts, beside = (np.asarray(each, dtype=float) for each in (free_per_s, counts, beside_cpu_s))
     worker, cores = np.asarray(worker_cpu_s, dtype=float)[..., None], np.asarray(cores, dtype=float)[..., None]
@@ -435,7 +446,7 @@ def shared_hosts_updates_per_s(
 def drain_s(workers: ArrayLike, updates_per_s: ArrayLike) -> Array:
     """What the end of an epoch costs asynchronous workers: those that are done wait for the rest, about (w-1)/2 steps.
 
-    Source: the remaining time of w steps that are spread evenly over their length.
+    Source: the remaining time of w steps that are spread evenly over their length; ours.
     """
     return (np.asarray(workers, dtype=float) - 1) / 2 / updates_per_s
 
@@ -449,7 +460,7 @@ def spot_stretch(
     does on average half an interval again and loses `lost_s` with starting again. Waiting is not in it: it is not
     billed.
 
-    Source: Young, "A first order approximation to the optimum checkpoint interval", CACM 1974.
+    Source: Young, "A first order approximation to the optimum checkpoint interval", CACM 1974; `lost_s` is ours.
     """
     tau = np.asarray(checkpoint_s, dtype=float)
     rate_per_s = np.asarray(hosts) * np.asarray(reclaims_per_hour) / 3600

@@ -18,7 +18,7 @@ from facesim.forecast import laws
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, hosts
 from facesim.forecast.intervals import Z80, Widths, bounds, published_widths, quadrature
-from facesim.forecast.profile_data import Profile
+from facesim.forecast.profile_data import WORKERS, Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import BOUNDS, START_UP, Bound, Speeds, Table
 from facesim.util.errors import InputError
@@ -172,8 +172,9 @@ def _told(
     bucket = np.array([kind.bucket_bytes for kind in table.server_host])
     burst_s, base_s = laws.two_phase_s(updates, burst.update_s, base.update_s, burst.link_bytes, base_rate, bucket)
     steps = np.where(table.asynchronous, (table.workers - 1) / 2, 0.0)
-    if profile.drain_steps is not None:
-        steps = np.where(table.asynchronous & (table.workers > 1), profile.drain_steps, 0.0)
+    if profile.drain_steps is not None:  # those that share cores: who is left has more of them
+        one_host = np.array([shape.one_host for shape in table.shapes])
+        steps = np.where(one_host, steps * profile.drain_steps / ((WORKERS - 1) / 2), steps)
     update_s = (burst_s + base_s) / updates
     drain_s = steps * update_s * epochs
     start_s = (fixed.start_s + fixed.first_step_s) / table.ratio

@@ -16,6 +16,9 @@ from facesim.util.files import read_text, why_unread, write_text
 
 SCHEMA_VERSION = 1
 
+#: Asynchronous workers that share the machine's cores while it is profiled.
+WORKERS = 4
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -105,7 +108,9 @@ class Profile(_Frozen):
     several workers share this machine's cores: the rest is waiting to be given the next step.
     `parts_s` are the parts of a parameter-server step by name, one worker alone.
     `cpu_s_per_update` are CPU-seconds of each role for an update. `disturbed`: something else used the machine, so that
-    the figures are less sure. `drain_steps` is what the end of an epoch cost, in steps; None: as the formula says.
+    the figures are less sure. `drain_steps` is what the end of an epoch cost `WORKERS` that share the cores, in steps;
+    None: as the formula says. `options` are those of the experiment, beside the model, that speed depends on, and
+    `identities` how many it tells apart: empty and None in profiles that do not say it.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -116,6 +121,8 @@ class Profile(_Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     batch: int = Field(ge=1)
     examples: int = Field(ge=1)
+    identities: int | None = Field(None, ge=1)
+    options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
     compute: tuple[Compute, ...] = Field(min_length=1)
     optimizer_s: float = Field(0.0, ge=0)
     dispatch_s: float = Field(0.0, ge=0)
@@ -137,6 +144,11 @@ class Profile(_Frozen):
         if batches != sorted(set(batches)):
             raise ValueError(f"compute must be in the order of batches, each once, not {batches}")
         return self
+
+    @property
+    def experiment(self) -> dict[str, bool | int | float | str | None]:
+        """All options of the experiment that are known of it."""
+        return {**self.options, "model": self.model, "batch": self.batch, "precision": self.precision}
 
     @property
     def batches(self) -> tuple[int, int]:

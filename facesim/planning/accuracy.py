@@ -1,7 +1,8 @@
 """What accuracy a shape reaches, where a run or a replay tells it: it does not follow from a profile.
 
 Strategies whose update is one of every example's gradient, none stale, make the updates of a single process: a run of
-one of them tells for all. Asynchronous workers and averaged ones learn differently for each number of them.
+one of them tells for all. Where a network normalises by the batch, that is a worker's part of it, so a run tells for
+as many workers only. Asynchronous workers and averaged ones learn differently for each number of them anyway.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ _ONE_PROCESS = ("one process",)
 _WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"}
 
 
-def accuracies(runs: Iterable[Run], job: Job, shapes: Sequence[ClusterShape]) -> dict[ClusterShape, Accuracy]:
+def accuracies(
+    runs: Iterable[Run], job: Job, profile: Profile, shapes: Sequence[ClusterShape]
+) -> dict[ClusterShape, Accuracy]:
     """The accuracy of each shape of which completed runs of the job's experiment tell, with an 80 % interval."""
     wanted = _experiment(job.experiment.model_dump(mode="json"))
+    normalises = normalises_batches(profile)
     found: dict[tuple[object, ...], list[Result]] = {}
     for run in runs:
         try:
@@ -44,9 +48,9 @@ def accuracies(runs: Iterable[Run], job: Job, shapes: Sequence[ClusterShape]) ->
             continue
         if result.held_out_accuracy is None or _experiment(dict(fields.experiment)) != wanted:
             continue
-        found.setdefault(learns_like(fields.strategy, fields.shape), []).append(result)
+        found.setdefault(learns_like(fields.strategy, fields.shape, normalises), []).append(result)
     told = {key: _pooled(key, results) for key, results in found.items()}
-    keys = {shape: learns_like(shape.strategy, shape.model_dump()) for shape in shapes} if told else {}
+    keys = {shape: learns_like(shape.strategy, shape.model_dump(), normalises) for shape in shapes} if told else {}
     return {shape: told[key] for shape, key in keys.items() if key in told}
 
 
@@ -88,13 +92,20 @@ def replay_shape(
     return runs
 
 
-def learns_like(strategy: str, shape: Mapping[str, object]) -> tuple[object, ...]:
+def normalises_batches(profile: Profile) -> bool:
+    """Whether what a network makes of an image depends on the batch that it is in, in training."""
+    return any(variable.name.endswith("moving_mean") for variable in profile.variables)
+
+
+def learns_like(strategy: str, shape: Mapping[str, object], normalises: bool) -> tuple[object, ...]:
     """The same for shapes that learn alike: where each update is made of all of a batch's gradients, none stale, it is
-    that of a single process, to rounding (batch statistics and dropout apart).
+    that of a single process, to rounding (dropout apart); but if the network `normalises`, as `normalises_batches`
+    says, only that of as many workers.
     """
     kind = known_strategy(strategy)
     if kind and (not kind.replicated or (kind.joint and not kind.averaging)) and not shape.get("backup_workers"):
-        return _ONE_PROCESS
+        workers = shape.get("workers", 1) if kind.replicated else 1
+        return ("updates made together", workers) if normalises and workers != 1 else _ONE_PROCESS
     return strategy, shape.get("workers"), shape.get("local_steps") if kind and kind.averaging else None
 
 

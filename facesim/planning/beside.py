@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.planning.quantities import dollars_told, time_told
 from facesim.util.errors import InputError
@@ -40,6 +40,22 @@ def forecasts_told(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
             f"{dollars_told(high_usd)})"
         ] = None
     return list(told)
+
+
+class Expected(NamedTuple):
+    """What a job is forecast to take and, where it is paid for, to cost."""
+
+    time_s: float
+    cost_usd: float | None
+
+
+def expected(job: Job, inputs: Inputs) -> Expected | None:
+    """The forecast of a job, from what has been measured before; None where nobody knows."""
+    try:
+        found = _forecast(job, inputs)
+    except InputError:
+        return None
+    return found and Expected(found.time_s, found.cost_usd if job.backend.costs_money else None)
 
 
 def forecast_line(forecast: Forecast) -> str:

@@ -36,7 +36,7 @@ def described_jobs(
     if not bases:
         bases = [{"backend": _BACKEND}]
         if profile is not None and "recipe" not in given:
-            bases[0] |= {"model": profile.model, "batch": profile.batch, "precision": profile.precision}
+            bases[0] |= profile.experiment
     return [job for base in bases for job in _study_of(base, given, strategies)]
 
 

@@ -16,6 +16,7 @@ from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import FORMULAS, ClusterShape
+from facesim.metrics.machine import machine
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.profiling.profile import check_measurable
 from facesim.runs.directory import Run
@@ -24,6 +25,7 @@ from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job
+from facesim.spec.options import flag
 from facesim.util.errors import InputError
 
 #: A link that bounds nothing: all tasks are on one machine.
@@ -37,6 +39,10 @@ _LOOPBACK = {
 
 #: Nothing waits for a machine that is there.
 _AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
+
+
+#: Options of the experiment without which nothing about a step's time is known.
+_OF_THE_NETWORK = ("model", "precision", "head", "image_size", "channels")
 
 
 def shape_of(job: Job) -> ClusterShape:
@@ -63,20 +69,40 @@ def shape_of(job: Job) -> ClusterShape:
 
 
 def check_profile(profile: Profile, job: Job, where: str) -> None:
-    """Look whether a profile is of a job's experiment.
+    """Look whether a profile is of a job's network, as far as it says. What else differs is in `profile_notes`.
 
     Raises:
         InputError: it is of another; `where` says which profile.
     """
-    for name, mine, its in (
-        ("model", job.experiment.model, profile.model),
-        ("precision", job.experiment.precision, profile.precision),
-    ):
+    for name in _OF_THE_NETWORK:
+        mine = getattr(job.experiment, name)
+        its = profile.experiment.get(name, mine)
         if mine != its:
             raise InputError(
-                f"--{name} {mine}: {where} is of {its}, and nothing about {mine} follows from it; give --{name} {its}, "
-                f"or measure {mine}: facesim profile --{name} {mine}"
+                f"{flag(name)} {mine}: {where} is of {its}, and nothing about {mine} follows from it; give "
+                f"{flag(name)} {its}, or measure {mine}: facesim profile {flag(name)} {mine}"
             )
+
+
+def profile_notes(profile: Profile, job: Job, file: Path, identities: int | None = None) -> list[str]:
+    """What has to be said of a profile in a file, which may be another machine's, or of other images and options than
+    the job's; `identities` are those of its data, where they are known.
+    """
+    told, here = [], machine()["cpu_model"]
+    if profile.machine.processor and here and profile.machine.processor != here:
+        told.append(f"{file} was measured on another machine, {profile.machine.processor}; this one has {here}")
+    if not profile.options:
+        told.append(f"{file} does not say with which images, head and optimiser it was measured: taken to be the same")
+    for name, its in profile.options.items():
+        mine = getattr(job.experiment, name, None)
+        if name not in _OF_THE_NETWORK and mine != its:
+            told.append(f"{file} was measured with {name} = {its}, not {mine}: what that takes is not in the forecast")
+    if identities is not None and profile.identities not in (None, identities):
+        told.append(
+            f"{file} was measured with {profile.identities} identities, the data has {identities}: the last layer's "
+            "part of a step is extrapolated"
+        )
+    return told
 
 
 def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -> tuple[Forecast, HostType]:

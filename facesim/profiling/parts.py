@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from facesim.training.context import Context
-from facesim.training.tensorflow.forward import forward_of, pulled
+from facesim.training.tensorflow.forward import Average, forward_of, moving_statistics, pulled
 from facesim.training.tensorflow.network import build
 from facesim.training.tensorflow.optimizer import Fused
 from facesim.training.tensorflow.partition import pieces
@@ -73,7 +73,8 @@ class Parts:
             return optimizer.apply(gradients, model.trainable_variables)
 
         self._nothing, self._pull, self._push, self._compute, self._optimise = nothing, pull, push, compute, optimise
-        self.null_step = null_step(lambda: pulled(model), optimizer, model.trainable_variables)
+        moving = pieces(variable for variable, _ in moving_statistics(model))
+        self.null_step = null_step(lambda: pulled(model), optimizer, model.trainable_variables, moving)
 
     def all(self) -> dict[str, Callable[[], object]]:
         """The parts by name, and the whole step."""
@@ -93,14 +94,22 @@ class Parts:
 
 
 def null_step(
-    read: Callable[[], list[tf.Tensor]], optimizer: Fused, variables: list[keras.Variable]
+    read: Callable[[], list[tf.Tensor]],
+    optimizer: Fused,
+    variables: list[keras.Variable],
+    moving: Sequence[tf.Variable] = (),
 ) -> Callable[..., tf.Tensor]:
-    """A step that computes nothing: all is pulled, and a gradient of each piece of `variables` pushed and applied."""
+    """A step that computes nothing: all is pulled, a gradient of each piece of `variables` pushed and applied, and
+    something added to each of the `moving` statistics.
+    """
 
     @tf.function
     def step() -> tf.Tensor:
         # Every gradient has to wait for its own parameter, as in a step, and is made where the worker is.
         gradients = [tf.fill(value.shape, tf.cast(_one(value), value.dtype) * _LITTLE) for value in read()]
+        for statistic in moving:
+            little = tf.cast(_one(gradients[0]), statistic.dtype)
+            Average(statistic, 1.0, tf.fill(statistic.shape, little)).apply()
         return optimizer.apply(gradients, variables)
 
     return step

@@ -30,6 +30,7 @@ from facesim.forecast.placement import Variable as Placed
 from facesim.forecast.placement import balanced, total
 from facesim.forecast.profile_data import (
     SCHEMA_VERSION,
+    WORKERS,
     Compute,
     FixedTimes,
     Machine,
@@ -52,8 +53,8 @@ from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
 from facesim.util.errors import InputError
 from facesim.util.folders import cache_folder, make_own_folder
 
-#: Processes in which the step is measured anew, and workers of the measured cluster.
-REPEATS, WORKERS = 3, 4
+#: Processes in which the step is measured anew.
+REPEATS = 3
 #: A stage that was disturbed is measured again as long as the whole takes no longer than this.
 _WITHIN_S = 300.0
 #: The server of the saturation test is the bottleneck when its core was at least so busy.
@@ -65,6 +66,8 @@ _MATTERS = (
     "model", "head", "batch", "augment", "mirror_test", "precision", "cache", "weight_decay", "clip_norm",
     "label_smoothing", "optimizer", "momentum",
 )  # fmt: skip
+#: What decides the shape of its images.
+_OF_IMAGES = ("image_size", "channels")
 
 
 class Watcher(Protocol):
@@ -301,6 +304,8 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         precision=job.experiment.precision,
         batch=job.experiment.batch,
         examples=train,
+        identities=len(inputs.data.names),
+        options=job.experiment.model_dump(include=set(_MATTERS + _OF_IMAGES) - {"model", "batch", "precision"}),
         compute=tuple(_compute(batch, place, first, others) for place, batch in enumerate(batches)),
         optimizer_s=first["optimizer_s"],
         in_step_share=float(np.clip(cluster["together"]["staleness"] / (WORKERS - 1), 0.05, 1)),
@@ -309,6 +314,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         server=server,
         ring=Ring(alpha_s=alpha_s, byte_s=byte_s),
         fixed=fixed.model_copy(update=_evaluations_s(fixed, train, held_out)),
+        drain_steps=cluster["together"]["drain_steps"],
         cpu_s_per_update=cluster["together"]["cpu_s"],
         parts_s=cluster["parts_s"],
         measured_s=time.monotonic() - begin,
@@ -376,6 +382,4 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
         notes.append(
             f"workers of this machine kept the server's core {100 * busy:.0f} % busy: its CPU time tells what it can do"
         )
-    end = cluster["together"]["drain_steps"]
-    notes.append(f"an epoch's end took {end:.1f} steps with {WORKERS} workers that share these cores")
     return found, notes

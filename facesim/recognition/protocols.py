@@ -181,11 +181,14 @@ def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
 
 def _t_half_width(values: Sequence[float]) -> float:
     """Half of the 95 % t-interval of a mean; of fewer than two values nothing is known: 1, all of a share."""
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
     if len(values) < 2:
         return 1.0
-    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    if np.ptp(values) == 0:  # without spread SciPy has no interval
+        return 0.0
+    interval = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    return float(interval.high - interval.low) / 2
 
 
 def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:

@@ -11,7 +11,9 @@ fairness    what makes the rows unlike each other, and what was left out
 verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`
 plots       SVGs, a module for each family of plots
+published   a published table beside the study's own numbers
 export      JSON
+page        a page in Markdown
 notebook    a data frame, a table in HTML
 """
 
@@ -25,17 +27,19 @@ from typing import Any
 from facesim.baselines.record import check_baselines
 from facesim.report.comparison import Comparison, compare_records
 from facesim.report.load import load
+from facesim.report.statistics import MARGIN
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
 
 
-def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Comparison:
+def compare(runs: Iterable[Run], target_accuracy: float | None = None, margin: float = MARGIN) -> Comparison:
     """Compare `runs`: those of one strategy, backend and shape are one row, their seeds taken together.
 
     A run that cannot be read is left out, and named in the warnings.
 
     Args:
         target_accuracy: of time-to-accuracy, 0-1; left out, 95 % of the lowest mean final accuracy of a row.
+        margin: accuracies closer than this count as the same, 0-1.
 
     Raises:
         InputError: there is no run that can be read, or the target is no share.
@@ -53,7 +57,7 @@ def compare(runs: Iterable[Run], target_accuracy: float | None = None) -> Compar
             left_out.append(f"left out: classical methods: {error}")
     if not records:
         raise InputError("none of the runs can be read. " + "; ".join(left_out))
-    comparison = compare_records(records, target_accuracy)
+    comparison = compare_records(records, target_accuracy, margin)
     return replace(comparison, warnings=(*left_out, *comparison.warnings))
 
 

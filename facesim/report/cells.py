@@ -76,6 +76,9 @@ def lines(comparison: Comparison) -> list[Line]:
             table.append(Line(measure.section, measure.label, cells))
         if name == "total_s" and any(row.is_forecast for row in rows):
             table.append(Line(measure.section, "… 80 % interval of the forecast", tuple(map(_forecast_interval, rows))))
+        if name == "chance_accuracy" and any(row.p_of_chance() is not None for row in rows):
+            cells = tuple(Cell(_p_cell(row.p_of_chance())) for row in rows)
+            table.append(Line(measure.section, "… p of being no better", cells))
         if name == "held_out_accuracy":
             intervals = [row.accuracy_interval() for row in rows]
             table.append(
@@ -86,6 +89,10 @@ def lines(comparison: Comparison) -> list[Line]:
                 )
             )
     return table
+
+
+def _p_cell(p: float | None) -> str:
+    return NOTHING if p is None else f"{p:.2g}"
 
 
 def _forecast_interval(row: Row) -> Cell:

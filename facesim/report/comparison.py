@@ -6,10 +6,11 @@ Only completed runs count, one a seed. Runs whose experiments differ never share
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facesim.report.classical import Classical, classical
 from facesim.report.curves import Curve, by_size, learning_curves, parse, subset_of
@@ -19,11 +20,15 @@ from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
 from facesim.report.rows import Row, shape_in_words
-from facesim.report.statistics import Difference, Ratio, paired_difference, paired_ratio
+from facesim.report.scaling import Scale, scales
+from facesim.report.statistics import MARGIN, Difference, Ratio, paired_differences, paired_ratios
 from facesim.report.verdict import Finding, findings, headlines
 from facesim.report.words import percent
 from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
 from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.report.published import Published
 
 #: The default target of time-to-accuracy: this share of the lowest mean final accuracy, so that every row can reach it.
 TARGET_SHARE = 0.95
@@ -58,7 +63,8 @@ class Comparison:
     runs on several subsets of the data, rows are compared with those of their own size, and `baselines` are of the
     largest. `tests` are the rows with completed runs, those together that were tested on the same images; each has a
     target accuracy of its own, and `target_accuracy` is that of the first. `baselines` are of `beside_baselines`'
-    images. `foreseen` holds runs against what was forecast of them.
+    images. `foreseen` holds runs against what was forecast of them. `scales` are rows that
+    differ in the number of workers, `published` is a table to show beside.
     """
 
     rows: tuple[Row, ...]
@@ -74,6 +80,8 @@ class Comparison:
     curves: tuple[Curve, ...]
     tests: tuple[tuple[Row, ...], ...]
     foreseen: tuple[Foreseen, ...] = ()
+    scales: tuple[Scale, ...] = ()
+    published: Published | None = None
 
     @property
     def target_in_words(self) -> str | None:
@@ -98,11 +106,14 @@ class Comparison:
         return [record for row in self.rows for record in row.records]
 
 
-def compare_records(records: Sequence[RunRecord], target_accuracy: float | None = None) -> Comparison:
+def compare_records(
+    records: Sequence[RunRecord], target_accuracy: float | None = None, margin: float = MARGIN
+) -> Comparison:
     """Group `records`, estimate, test and put into words.
 
     Args:
         target_accuracy: the held-out accuracy of time-to-accuracy, 0-1; left out, `TARGET_SHARE` says which.
+        margin: accuracies closer than this count as the same, 0-1.
 
     Raises:
         InputError: the target is no share.
@@ -137,7 +148,7 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
     curves = learning_curves(rows, dict(zip(rows, _labels(grouped, content, without={"subset"}), strict=True)))
     sizes = _by_size(rows) if curves else [list(rows)]
     pairs = [pair for size in sizes for pair in _pairs(size)]
-    contrasts = tuple(_contrast(row, reference, len(pairs)) for row, reference in pairs)
+    contrasts = _contrasts(pairs, margin)
     beside_baselines = next(iter(by_test(sizes[-1])), ()) if sizes else ()
     baselines = classical(beside_baselines)
     foreseen = against_forecasts(rows)
@@ -155,6 +166,7 @@ def compare_records(records: Sequence[RunRecord], target_accuracy: float | None 
         curves=curves,
         tests=tests,
         foreseen=foreseen,
+        scales=scales(rows, dict(zip(rows, _labels(grouped, content, without={"workers"}), strict=True))),
     )
 
 
@@ -187,9 +199,9 @@ def _grouped(records: Sequence[RunRecord], content: Mapping[RunRecord, str]) -> 
     """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`, what has less first."""
     order = list(STRATEGIES)
 
-    def place(record: RunRecord) -> tuple[int, str, tuple[float, float], str]:
+    def place(record: RunRecord) -> tuple[Any, ...]:
         strategy, size = record.job.strategy, by_size(parse(record.job.experiment.get("subset")))
-        facets = json.dumps({name: "" if value is None else value for name, value in _facets(record).items()})
+        facets = [(name, _in_order(value)) for name, value in _facets(record).items()]
         return (order.index(strategy) if strategy in order else len(order), strategy, size, facets)
 
     groups: dict[str, list[RunRecord]] = {}
@@ -199,6 +211,12 @@ def _grouped(records: Sequence[RunRecord], content: Mapping[RunRecord, str]) -> 
         key = [record.job.strategy, _facets(record), content.get(record)]
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(record)
     return groups
+
+
+def _in_order(value: Any) -> tuple[bool, float, str]:
+    """A sort key of any option's values: nothing first, numbers by their size, then texts."""
+    number = isinstance(value, (int, float))
+    return (not number and value is not None, float(value) if number else -math.inf, "" if number else str(value or ""))
 
 
 def _changed_content(records: Sequence[RunRecord]) -> dict[RunRecord, str]:
@@ -282,30 +300,50 @@ def _difference(name: str, value: Any, others: list[Any]) -> str:
     return f"{name.replace('_', ' ')} {value}"
 
 
-def _contrast(row: Row, reference: Row, comparisons: int) -> Contrast:
-    def ratio(name: str) -> Ratio | None:
-        first, second = (
-            {seed: v for seed, v in side.values(name).items() if v > 0 and seed not in side.disturbed}
-            for side in (reference, row)
-        )
-        return paired_ratio(first, second, comparisons=comparisons)
+def _contrasts(pairs: Sequence[tuple[Row, Row]], margin: float) -> tuple[Contrast, ...]:
+    """Each row against its reference; the statements of one kind are corrected for their number."""
 
-    other_images = unlike(row, reference)
-    reached = row.all_reached and reference.all_reached and other_images is None
-    return Contrast(
-        row=row,
-        reference=reference,
-        training=ratio("training_s"),
-        total=ratio("total_s"),
-        time_to_accuracy=ratio("time_to_accuracy_s") if reached else None,
-        instance_s=ratio("instance_s"),
-        accuracy=paired_difference(
-            reference.values("held_out_accuracy"),
-            row.values("held_out_accuracy"),
-            comparisons=comparisons,
+    def ratios(name: str, comparable: Sequence[bool]) -> list[Ratio | None]:
+        sides = [
+            tuple(
+                {seed: v for seed, v in side.values(name).items() if v > 0 and seed not in side.disturbed}
+                for side in (reference, row)
+            )
+            if fits
+            else ({}, {})
+            for (row, reference), fits in zip(pairs, comparable, strict=True)
+        ]
+        return paired_ratios([(first, second) for first, second in sides])
+
+    others = [unlike(row, reference) for row, reference in pairs]
+    same = [other is None for other in others]
+    reached = [fits and row.all_reached and ref.all_reached for (row, ref), fits in zip(pairs, same, strict=True)]
+    every = [True] * len(pairs)
+    accuracy = "held_out_accuracy"
+    compared = paired_differences(
+        [(ref.values(accuracy), row.values(accuracy)) for (row, ref), fits in zip(pairs, same, strict=True) if fits],
+        margin=margin,
+    )
+    accuracies = iter(compared)
+    return tuple(
+        Contrast(
+            row=row,
+            reference=reference,
+            training=training,
+            total=total,
+            time_to_accuracy=to_accuracy,
+            instance_s=instance_s,
+            accuracy=next(accuracies) if other is None else None,
+            other_images=other,
+            images_recorded=recorded(row, reference),
         )
-        if other_images is None
-        else None,
-        other_images=other_images,
-        images_recorded=recorded(row, reference),
+        for (row, reference), other, training, total, to_accuracy, instance_s in zip(
+            pairs,
+            others,
+            ratios("training_s", every),
+            ratios("total_s", every),
+            ratios("time_to_accuracy_s", reached),
+            ratios("instance_s", every),
+            strict=True,
+        )
     )

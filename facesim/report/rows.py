@@ -9,7 +9,7 @@ from typing import Any
 
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
-from facesim.report.statistics import Estimate, mean_interval, wilson_interval
+from facesim.report.statistics import Estimate, better_than_chance, mean_interval, wilson_interval
 from facesim.runs.states import Measurement
 from facesim.spec.backends import BACKENDS
 from facesim.spec.data import DataSpec
@@ -61,6 +61,16 @@ class Row:
             return max(0.0, estimate.low), min(1.0, estimate.high)
         examples = self.counted[0].result.data.held_out_examples
         return wilson_interval(estimate.mean, examples) if examples else None
+
+    def p_of_chance(self) -> float | None:
+        """The p-value of the test whether its models recognise better than by always naming the commonest person; None
+        if nothing is known of that.
+        """
+        accuracies, chances = (self.values(f"{name}_accuracy") for name in ("held_out", "chance"))
+        both = [record for record in self.counted if record.result.seed in accuracies.keys() & chances.keys()]
+        seeds = [record.result.seed for record in both]
+        examples = [record.result.data.held_out_examples for record in both]
+        return better_than_chance([accuracies[s] for s in seeds], [chances[s] for s in seeds], examples)
 
     @property
     def all_reached(self) -> bool:

@@ -1,22 +1,30 @@
 """What several seeds allow one to say: intervals, paired comparisons, and when nothing can be said.
 
-Accuracies are shares, 0-1, and so are their differences. All intervals are 95 % unless a caller compares
-several strategies at once. Seeds vary the initial weights, the order of examples and the split of one data set, so the
-intervals speak of training again on this data, not of other data.
+Accuracies are shares, 0-1, and so are their differences. All intervals are 95 % unless several strategies are compared
+at once: then tests, and the intervals that belong to them, are corrected so that they hold together. Seeds vary the
+initial weights, the order of examples and the split of one data set, so the intervals speak of training again on this
+data, not of other data.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 #: Fewer paired seeds than this allow no statement about accuracy.
 MIN_SEEDS = 3
 
 #: Accuracies closer than this, one percentage point, are called the same for practical purposes.
 MARGIN = 0.01
+
+#: How often all statements of one kind in a report may hold one that is wrong, where nothing differs.
+ALPHA = 0.05
+
+#: Values closer than this have no spread.
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,13 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, paired by seed, as a share, with its t-interval and the p of the paired t test."""
+    """Second minus first, paired by seed, as a share.
+
+    `low` and `high` bound its t-interval, which excludes 0 where the paired t test, whose p-value is `p`, finds a
+    difference. `p_equivalent` is that of the two one-sided tests against differences of `margin` and more. Where
+    several comparisons are made at once, all of these are adjusted for it (`holm`), and the interval has a confidence
+    of `confidence` in place of 0.95.
+    """
 
     outcome: Outcome
     n: int
@@ -55,16 +69,23 @@ class Difference:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    p_equivalent: float | None = None
+    margin: float = MARGIN
+    confidence: float = 1 - ALPHA
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Second over first, paired by seed: geometric mean and interval, which needs two seeds and a spread."""
+    """Second over first, paired by seed: geometric mean, and interval and p-value of the paired t test of logarithms,
+    which need two seeds and a spread, and are adjusted as those of a `Difference`.
+    """
 
     ratio: float
     low: float | None
     high: float | None
     n: int
+    p: float | None = None
+    confidence: float = 1 - ALPHA
 
     @property
     def undecided(self) -> bool:
@@ -73,7 +94,7 @@ class Ratio:
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """The mean of `values` and its t-interval: mean +- t(n-1) s / sqrt(n) (Student 1908); one value has no interval.
+    """The mean of `values` and its t-interval; one value has no interval.
 
     Raises:
         ValueError: `values` is empty.
@@ -84,67 +105,164 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(mean, None, None, n)
-    half = _t_half_width(values, mean, confidence)
-    return Estimate(mean, mean - half, mean + half, n)
+    if max(values) - min(values) < _SAME * max(1.0, abs(mean)):  # without spread SciPy has no interval
+        return Estimate(mean, mean, mean, n)
+    from scipy.stats import ttest_1samp
+
+    interval = ttest_1samp(values, 0.0).confidence_interval(confidence)
+    return Estimate(mean, float(interval.low), float(interval.high), n)
 
 
 def wilson_interval(accuracy: float, examples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of one model's accuracy, 0-1, that was measured on `examples` held-out examples.
+    """Wilson's interval of one model's accuracy, 0-1, that was measured on `examples` held-out examples."""
+    from scipy.stats import binomtest
 
-    With p the accuracy and z the normal quantile, the centre is (p + z2/2n) / (1 + z2/n) and the half-width
-    z sqrt(p(1-p)/n + z2/4n2) / (1 + z2/n), where z2 = z^2 (E. B. Wilson, JASA 22, 1927).
+    right = round(accuracy * examples)
+    interval = binomtest(right, examples).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+class Corrected(NamedTuple):
+    """Of one of several tests: the adjusted p-value, and by how much the level of its interval is divided."""
+
+    p: float
+    factor: int
+
+
+def holm(p_values: Sequence[float]) -> list[Corrected]:
+    """Several tests, corrected so that all together are wrong with a chance of `ALPHA` at most (S. Holm, Scandinavian
+    Journal of Statistics 6, 1979).
+
+    From the smallest p-value on, a test counts as one of as many as are left; from the first on that finds nothing, the
+    others find nothing either, and their intervals are as wide as that one's. So an interval excludes 0 where, and only
+    where, the test finds something.
     """
-    from scipy.stats import norm
+    corrected = [Corrected(1.0, 1)] * len(p_values)
+    factor, adjusted = len(p_values), 0.0
+    for rank, nth in enumerate(sorted(range(len(p_values)), key=lambda nth: p_values[nth])):
+        adjusted = max(adjusted, min(1.0, p_values[nth] * (len(p_values) - rank)))
+        corrected[nth] = Corrected(adjusted, factor)
+        factor -= adjusted < ALPHA
+    return corrected
 
-    z = float(norm.ppf(0.5 + confidence / 2))
-    scale = 1 + z**2 / examples
-    centre = (accuracy + z**2 / (2 * examples)) / scale
-    half = z * math.sqrt(accuracy * (1 - accuracy) / examples + z**2 / (4 * examples**2)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
+
+Paired = tuple[Mapping[int, float], Mapping[int, float]]
+
+
+def paired_differences(pairs: Sequence[Paired], *, margin: float = MARGIN) -> list[Difference]:
+    """Compare accuracies by seed, several pairs (first, second) at once: `paired_difference`, corrected by `holm`."""
+    alone = [paired_difference(*pair, margin=margin) for pair in pairs]
+    different, same = (_corrected([getattr(one, name) for one in alone]) for name in ("p", "p_equivalent"))
+    return [
+        replace(
+            paired_difference(*pair, margin=margin, comparisons=of_p.factor, equivalences=of_same.factor),
+            p=None if one.p is None else of_p.p,
+            p_equivalent=None if one.p_equivalent is None else of_same.p,
+        )
+        for pair, one, of_p, of_same in zip(pairs, alone, different, same, strict=True)
+    ]
 
 
 def paired_difference(
-    first: Mapping[int, float], second: Mapping[int, float], *, margin: float = MARGIN, comparisons: int = 1
+    first: Mapping[int, float],
+    second: Mapping[int, float],
+    *,
+    margin: float = MARGIN,
+    comparisons: int = 1,
+    equivalences: int = 1,
 ) -> Difference:
     """Compare accuracies by seed: `first` and `second` map seeds to shares; only seeds in both count.
 
-    "The same within the margin" is claimed when the whole interval lies within +-`margin`, which is the two one-sided
-    tests of Schuirmann (1987) at half the level. `comparisons` is the number of such comparisons that a reader sees at
-    once: interval and p are corrected for it after Bonferroni, so that they hold jointly.
+    "The same within the margin" is claimed where two one-sided t tests find the difference above -`margin` and below
+    `margin` (D. J. Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). The p-values are multiplied
+    by `comparisons` and `equivalences`, the interval is as much wider: `holm` says what they have to be.
     """
     seeds = sorted(first.keys() & second.keys())
     n = len(seeds)
     differences = [second[seed] - first[seed] for seed in seeds]
     if n < MIN_SEEDS:
-        return Difference(Outcome.TOO_FEW_SEEDS, n, math.fsum(differences) / n if n else None)
-    estimate = mean_interval(differences, confidence=1 - 0.05 / comparisons)
+        return Difference(Outcome.TOO_FEW_SEEDS, n, math.fsum(differences) / n if n else None, margin=margin)
+    confidence = 1 - ALPHA / comparisons
+    estimate = mean_interval(differences, confidence)
     mean, low, high = estimate.mean, estimate.low, estimate.high
-    if high - low < 1e-9:
+    if low is None or high is None or high - low < _SAME:
         # Without spread there is no estimate of the noise, and a test would claim certainty that nobody has.
-        return Difference(Outcome.NO_SPREAD, n, mean)
+        return Difference(Outcome.NO_SPREAD, n, mean, margin=margin)
     from scipy.stats import ttest_1samp
 
     p = min(1.0, float(ttest_1samp(differences, 0.0).pvalue) * comparisons)
-    within = -margin < low and high < margin
-    if low <= 0 <= high:
-        outcome = Outcome.EQUIVALENT if within else Outcome.NO_EVIDENCE
+    above, below = (
+        float(ttest_1samp(differences, bound, alternative=side).pvalue)
+        for bound, side in ((-margin, "greater"), (margin, "less"))
+    )
+    p_equivalent = min(1.0, max(above, below) * equivalences)
+    if p < ALPHA:
+        outcome = Outcome.NEGLIGIBLE if p_equivalent < ALPHA else Outcome.DIFFERENT
     else:
-        outcome = Outcome.NEGLIGIBLE if within else Outcome.DIFFERENT
-    return Difference(outcome, n, mean, low, high, p)
+        outcome = Outcome.EQUIVALENT if p_equivalent < ALPHA else Outcome.NO_EVIDENCE
+    return Difference(outcome, n, mean, low, high, p, p_equivalent, margin, confidence)
+
+
+def paired_ratios(pairs: Sequence[Paired]) -> list[Ratio | None]:
+    """Compare positive values by seed, several pairs (first, second) at once: `paired_ratio`, corrected by `holm`."""
+    alone = [paired_ratio(*pair) for pair in pairs]
+    found = []
+    for pair, one, corrected in zip(pairs, alone, _corrected([one and one.p for one in alone]), strict=True):
+        wider = paired_ratio(*pair, comparisons=corrected.factor)
+        found.append(replace(wider, p=corrected.p) if wider and one and one.p is not None else wider)
+    return found
 
 
 def paired_ratio(first: Mapping[int, float], second: Mapping[int, float], *, comparisons: int = 1) -> Ratio | None:
     """How many times `first` is `second`: mean and t-interval of logarithms by seed, where 2 and 1/2 weigh the same.
 
-    Values must be positive. None if no seed is in both.
+    Values must be positive. None if no seed is in both. `comparisons` as of `paired_difference`.
     """
     logs = [math.log(second[seed] / first[seed]) for seed in sorted(first.keys() & second.keys())]
     if not logs:
         return None
-    estimate = mean_interval(logs, confidence=1 - 0.05 / comparisons)
-    if estimate.low is None or estimate.high - estimate.low < 1e-9:
+    confidence = 1 - ALPHA / comparisons
+    estimate = mean_interval(logs, confidence)
+    if estimate.low is None or estimate.high is None or estimate.high - estimate.low < _SAME:
         return Ratio(math.exp(estimate.mean), None, None, estimate.n)
-    return Ratio(math.exp(estimate.mean), math.exp(estimate.low), math.exp(estimate.high), estimate.n)
+    from scipy.stats import ttest_1samp
+
+    p = min(1.0, float(ttest_1samp(logs, 0.0).pvalue) * comparisons)
+    low, high = math.exp(estimate.low), math.exp(estimate.high)
+    return Ratio(math.exp(estimate.mean), low, high, estimate.n, p, confidence)
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[Corrected]:
+    """`holm` of those that there are."""
+    there = [nth for nth, p in enumerate(p_values) if p is not None]
+    corrected = [Corrected(1.0, 1)] * len(p_values)
+    for nth, one in zip(there, holm([p for p in p_values if p is not None]), strict=True):
+        corrected[nth] = one
+    return corrected
+
+
+def better_than_chance(
+    accuracies: Sequence[float], chances: Sequence[float], examples: Sequence[int | None]
+) -> float | None:
+    """The p-value of the one-sided test whether models recognise better than chance; both 0-1, a model each.
+
+    From three models with a spread on it is the t test of their differences from chance; of fewer the exact binomial
+    test of the right answers to `examples` images, the largest of the models' p-values, for each of them has to be
+    better. None if there is nothing to test.
+    """
+    differences = [accuracy - chance for accuracy, chance in zip(accuracies, chances, strict=True)]
+    if len(differences) >= MIN_SEEDS and max(differences) - min(differences) > _SAME:
+        from scipy.stats import ttest_1samp
+
+        return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)
+    from scipy.stats import binomtest
+
+    found = [
+        float(binomtest(round(accuracy * number), number, chance, alternative="greater").pvalue)
+        for accuracy, chance, number in zip(accuracies, chances, examples, strict=True)
+        if number and 0 < chance < 1
+    ]
+    return max(found, default=None)
 
 
 def time_to_reach(times_s: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
@@ -156,11 +274,3 @@ def time_to_reach(times_s: Sequence[float], accuracies: Sequence[float], target:
         if accuracy >= target:
             return float(time_s)
     return None
-
-
-def _t_half_width(values: Sequence[float], mean: float, confidence: float) -> float:
-    from scipy.stats import t
-
-    n = len(values)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return float(t.ppf(0.5 + confidence / 2, n - 1)) * spread / math.sqrt(n)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.report.rows import Row
-from facesim.report.statistics import MARGIN, MIN_SEEDS, Difference, Outcome, Ratio
+from facesim.report.statistics import ALPHA, MIN_SEEDS, Difference, Outcome, Ratio, holm
 from facesim.report.words import percent, percent_interval, quantity, times
 from facesim.runs.states import Measurement
 
@@ -66,7 +66,7 @@ def findings(
     `foreseen` runs against their forecasts.
     """
     stated = [*_audits(rows)]
-    joint = f", jointly over {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
+    joint = f", corrected by Holm for {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
     for contrast in contrasts:
         stated += _times(contrast, joint)
         stated += _cost(contrast)
@@ -114,7 +114,7 @@ def _accuracy_in_short(accuracy: Difference | None) -> str:
     if accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE):
         return f"{_points(abs(accuracy.mean or 0))} {'more' if (accuracy.mean or 0) > 0 else 'less'} accurate"
     if accuracy.outcome is Outcome.EQUIVALENT:
-        return f"equally accurate within {_points(MARGIN)}"
+        return f"equally accurate within {_points(accuracy.margin)}"
     return "no evidence of a difference in accuracy"
 
 
@@ -259,11 +259,12 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
         )
     low, high = accuracy.low or 0.0, accuracy.high or 0.0
     interval = (
-        f"difference {_signed(mean)} points, 95 % interval {_signed(low)} to {_signed(high)}{joint}, paired t test "
-        f"p = {accuracy.p:.2g}, {_seeds(accuracy.n)}"
+        f"difference {_signed(mean)} points, {_confidence(accuracy.confidence)} interval {_signed(low)} to "
+        f"{_signed(high)}{joint}, paired t test {_p(accuracy.p)}, {_seeds(accuracy.n)}"
     )
+    same = f"two one-sided t tests against {_points(accuracy.margin)}, {_p(accuracy.p_equivalent)}"
     if accuracy.outcome is Outcome.EQUIVALENT:
-        text = f"{row} and {reference} are equally accurate within {_points(MARGIN)} ({interval})."
+        text = f"{row} and {reference} are equally accurate within {_points(accuracy.margin)} ({same}; {interval})."
     elif accuracy.outcome is Outcome.NO_EVIDENCE:
         text = (
             f"No evidence of a difference between {row} and {reference} ({interval}). That does not show that they are "
@@ -272,19 +273,21 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
     else:
         text = f"{row} is {_points(abs(mean))} {'more' if mean > 0 else 'less'} accurate than {reference} ({interval})."
         if accuracy.outcome is Outcome.NEGLIGIBLE:
-            text += f" All of the interval is within {_points(MARGIN)}: a real difference of little weight."
+            text += f" It is less than {_points(accuracy.margin)} ({same}): a real difference of little weight."
     if not contrast.images_recorded:
         text += " That both were tested on the same images is taken from their options: no run has them on record."
     return Finding(topic, text)
 
 
 def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
-    for row in rows:
-        interval, chance = row.accuracy_interval(), row.estimate("chance_accuracy")
-        if interval and chance and interval[0] <= chance.mean:
+    tested = [(row, p) for row in rows if (p := row.p_of_chance()) is not None]
+    for (row, _), corrected in zip(tested, holm([p for _, p in tested]), strict=True):
+        chance = row.estimate("chance_accuracy")
+        if corrected.p >= ALPHA and chance:
             yield Finding(
                 "held-out accuracy",
-                f"{row.label} is not shown to be better than chance, {percent(chance.mean)}: {_accuracy_of(row)}.",
+                f"{row.label} is not shown to be better than chance, {percent(chance.mean)}: {_accuracy_of(row)}, "
+                f"one-sided test {_p(corrected.p)}.",
                 CAUTION,
             )
 
@@ -336,10 +339,11 @@ def _interval(ratio: Ratio, joint: str) -> str:
         return "one seed, so it may be noise"
     if ratio.low is None or ratio.high is None:
         return f"the same in each of {_seeds(ratio.n)}"
+    level, end = f"{_confidence(ratio.confidence)} interval of the", f"{joint}, {_seeds(ratio.n)}"
     if ratio.undecided:
-        return f"95 % interval of the ratio {times(ratio.low)} to {times(ratio.high)}{joint}, {_seeds(ratio.n)}"
+        return f"{level} ratio {times(ratio.low)} to {times(ratio.high)}{end}"
     low, high = (ratio.low, ratio.high) if ratio.ratio >= 1 else (1 / ratio.high, 1 / ratio.low)
-    return f"95 % interval of the factor {times(low)} to {times(high)}{joint}, {_seeds(ratio.n)}"
+    return f"{level} factor {times(low)} to {times(high)}{end}"
 
 
 def _accuracy_of(row: Row) -> str:
@@ -353,6 +357,14 @@ def _accuracy_of(row: Row) -> str:
 def _mean(row: Row, name: str, unit: str) -> str:
     estimate = row.estimate(name)
     return "unknown" if estimate is None else quantity(estimate.mean, unit)
+
+
+def _p(p: float | None) -> str:
+    return "p unknown" if p is None else f"p = {p:.2g}"
+
+
+def _confidence(share: float) -> str:
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
 def _signed(difference: float) -> str:

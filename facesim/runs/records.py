@@ -267,17 +267,22 @@ MAX_STEAL_PERCENT = 3.0
 class Load(Record):
     """What else used the machine's CPUs, 0-100 % of all of them, mean over the run; None where it was not measured.
 
-    foreign_cpu_percent: by programs that are not the run's. steal_percent: by other guests of the hypervisor.
+    foreign_cpu_percent: by programs that are not the run's. steal_percent: by other guests of the hypervisor. beside:
+    how many other runs of its study may have gone on at the same time, each on CPUs of its own.
     """
 
     foreign_cpu_percent: float | None = None
     steal_percent: float | None = None
+    beside: int = 0
 
     @property
     def disturbances(self) -> tuple[str, ...]:
         """What is beyond its share, in words; empty if nothing is known to be."""
         causes = []
-        if (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
+        if self.beside:
+            others = "another run" if self.beside == 1 else f"up to {self.beside} other runs"
+            causes.append(f"{others} of its study ran beside it, on CPUs of their own")
+        elif (self.foreign_cpu_percent or 0.0) > MAX_FOREIGN_CPU_PERCENT:
             causes.append(f"other programs used {self.foreign_cpu_percent:.0f} % of the machine's CPU time")
         if (self.steal_percent or 0.0) > MAX_STEAL_PERCENT:
             causes.append(f"the hypervisor took {self.steal_percent:.0f} % of it for others")

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from facesim.backends.base import Backend
 
 
+def _pairs(given: Any) -> Any:
+    """`["team=faces"]`, as a command line gives it, -> `{"team": "faces"}`."""
+    if isinstance(given, dict):
+        return given
+    wrong = [text for text in given if "=" not in text[1:]]
+    if wrong:
+        raise ValueError(f"a tag is written KEY=VALUE, not {wrong[0]}")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _named(check: Callable[[Any], Any]) -> AfterValidator:
+    """Check a value, unless it is None, by AWS' rules."""
+    return AfterValidator(lambda value: value if value is None else check(value))
+
+
 class BackendSpec(Frozen):
     """A place where jobs run.
 
@@ -50,6 +65,9 @@ class BackendSpec(Frozen):
     frameworks: ClassVar[tuple[str, ...] | None] = None
 
     name: str
+    tags: Annotated[dict[str, str], BeforeValidator(_pairs), _named(aws_names.tags)] = option(
+        {}, "tag of the run, to find it by; repeatable", "Output", metavar="KEY=VALUE"
+    )
 
     def open(self) -> Backend:
         """What runs jobs there."""
@@ -62,21 +80,6 @@ class Local(BackendSpec):
     disturbs_networks = True
 
     name: Literal["local"] = "local"
-
-
-def _pairs(given: Any) -> Any:
-    """`["team=faces"]`, as a command line gives it, -> `{"team": "faces"}`."""
-    if isinstance(given, dict):
-        return given
-    wrong = [text for text in given if "=" not in text[1:]]
-    if wrong:
-        raise ValueError(f"a tag is written KEY=VALUE, not {wrong[0]}")
-    return dict(text.split("=", 1) for text in given)
-
-
-def _named(check: Callable[[Any], Any]) -> AfterValidator:
-    """Check a value, unless it is None, by AWS' rules."""
-    return AfterValidator(lambda value: value if value is None else check(value))
 
 
 #: The name of an image that means AWS' own TensorFlow image.
@@ -104,9 +107,6 @@ class _TrainingJobs(BackendSpec):
     input_mode: Literal["File", "FastFile"] = option("File", "copy or stream the data", "AWS")
     network_isolation: bool = option(False, "containers reach each other and nothing else", "AWS")
     encrypt_traffic: bool = option(False, "encrypt traffic between containers", "AWS")
-    tags: Annotated[dict[str, str], BeforeValidator(_pairs), _named(aws_names.tags)] = option(
-        {}, "tag of the training jobs; repeatable", "AWS", metavar="KEY=VALUE"
-    )
 
     @model_validator(mode="after")
     def _isolated_with_all_that_it_needs(self) -> _TrainingJobs:
@@ -156,7 +156,7 @@ class SageMaker(_TrainingJobs):
         None, "AWS region", "AWS", common=True, shown="as AWS' own tools are configured"
     )
     role: Annotated[str | None, _named(aws_names.role)] = option(
-        None, "IAM role, or its name, that training jobs run as", "AWS", shown="facesim-training"
+        None, "IAM role, or its name, that training jobs run as", "AWS", shown="facesim-training", commas=True
     )
     bucket: Annotated[str | None, _named(aws_names.bucket)] = option(
         None, "S3 bucket for data and results", "AWS", common=True, shown="sagemaker-REGION-ACCOUNT"

@@ -51,6 +51,7 @@ class Experiment(Frozen):
         "Data",
         common=True,
         metavar="DATA",
+        commas=True,
     )
     test: str | None = option(
         None, "test on the images of this data set; all of --data is then trained on", "Data", metavar="DATA"
@@ -68,6 +69,7 @@ class Experiment(Frozen):
         "Data",
         common=True,
         shown="all",
+        commas=True,
     )
     model: Annotated[str, NameOrFile("facesim.models:MODELS")] = option(
         "paper-cnn", "network (facesim models), or a file and a function in it: net.py:build", "Model", common=True
@@ -76,7 +78,11 @@ class Experiment(Frozen):
         "softmax", "from features to logits", "Model", common=True
     )
     pretrained: str | None = option(
-        None, "start from the network of this run, or .keras file, all but its head", "Model", metavar="RUN"
+        None,
+        "start from the network of this run, or .keras file, all but its head",
+        "Model",
+        metavar="RUN",
+        commas=True,
     )
     margin: float = option(0.2, "margin of the head: a cosine for cosface, radians for arcface", "Model", ge=0, le=1)
     margin_scale: float = option(30.0, "what cosines are multiplied with", "Model", gt=0)
@@ -92,8 +98,12 @@ class Experiment(Frozen):
     )  # fmt: skip
     max_bad_files: float = option(0.05, "share of files that may be unreadable", "Data", ge=0, le=1)
     min_images: int | None = option(None, "leave out identities with fewer images", "Data", shown="none; lfw: 15", ge=2)
-    image_feature: str | None = option(None, "what TFRecord files call the image", "Data", shown="the usual names")
-    label_feature: str | None = option(None, "what TFRecord files call the identity", "Data", shown="the usual names")
+    image_feature: str | None = option(
+        None, "what TFRecord files call the image", "Data", shown="the usual names", commas=True
+    )
+    label_feature: str | None = option(
+        None, "what TFRecord files call the identity", "Data", shown="the usual names", commas=True
+    )
     epochs: int = option(50, "times that every training example is seen", "Training", common=True, ge=1)
     batch: int = option(32, "examples in one update", "Training", common=True, ge=1)
     optimizer: Literal["adam", "sgd", "lion"] = option(

@@ -7,6 +7,8 @@ user.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -278,6 +280,17 @@ def flat(job: Job) -> dict[str, Any]:
         if name not in values and not (one.of and here[one.path[0]] not in one.of):
             values[name] = _at(fields, one.path)
     return values
+
+
+#: Options of a backend that change nothing about a run: what it is called by, and what it may cost.
+_BESIDE_THE_RUN = frozenset({"tags", "max_cost", "on_interrupt"})
+
+
+def job_sha256(job: Job) -> str:
+    """The identity of a job: equal for jobs that would be the same run. What is in its data is not part of it."""
+    said = job.model_dump(mode="json")
+    said["backend"] = {name: value for name, value in said["backend"].items() if name not in _BESIDE_THE_RUN}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def changed_job(job: Job, changes: dict[str, Any]) -> Job:

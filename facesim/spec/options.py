@@ -29,7 +29,8 @@ GROUPS = ("Data", "Model", "Training", "Cluster", "Cost and spot", "Recovery", "
 class About:
     """How an option is shown: its group, whether it is one of the common ones, what stands for its default where that
     depends on something else, and the name of its value. `name` is the option's where it is not the field's. An option
-    of a strategy that is `resumable` may be another when a run goes on.
+    of a strategy that is `resumable` may be another when a run goes on. A value may hold `commas`: a list of such
+    values is given by repeating the option, any other with commas.
     """
 
     group: str
@@ -38,6 +39,7 @@ class About:
     metavar: str | None = None
     name: str | None = None
     resumable: bool = False
+    commas: bool = False
 
 
 def option(
@@ -50,12 +52,13 @@ def option(
     metavar: str | None = None,
     name: str | None = None,
     resumable: bool = False,
+    commas: bool = False,
     **limits: Any,
 ) -> Any:
     """A field that is an option. `limits` are pydantic's, such as `ge=1`."""
     if group not in GROUPS:
         raise ValueError(f"group {group!r} is not one of {', '.join(GROUPS)}")
-    about = About(group, common, shown, metavar, name, resumable)
+    about = About(group, common, shown, metavar, name, resumable, commas)
     field: FieldInfo = Field(default, description=help, **limits)
     field.metadata.append(about)
     return field

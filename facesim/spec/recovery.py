@@ -33,7 +33,11 @@ class Recovery(Frozen):
     checkpoint_steps: int = option(0, "updates between checkpoints, 0 for none", "Recovery", ge=0)
     checkpoint_keep: int = option(2, "how many of the newest checkpoints are kept", "Recovery", ge=1)
     checkpoint_dir: str | None = option(
-        None, "folder for checkpoints: a folder in it for each run", "Recovery", shown="in the run directory"
+        None,
+        "folder for checkpoints: a folder in it for each run",
+        "Recovery",
+        shown="in the run directory",
+        commas=True,
     )
     max_restarts: int = option(3, "restarts of tasks that fail, in all", "Recovery", ge=0)
     hang_s: Annotated[float, AfterValidator(_never_or_some_seconds)] = option(

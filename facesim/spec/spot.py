@@ -25,10 +25,10 @@ class Spot(Frozen):
         None, "reclaims of a host an hour", "Cost and spot", shown="a made-up day's trace", ge=0
     )
     lifetimes: str | None = option(
-        None, "lifetimes of hosts, JSON or CSV, or weibull:SHAPE,HOURS", "Cost and spot", metavar="FILE"
+        None, "lifetimes of hosts, JSON or CSV, or weibull:SHAPE,HOURS", "Cost and spot", metavar="FILE", commas=True
     )
     trace: str | None = option(
-        None, "hosts that come and go: CSV of ms,add|remove,node", "Cost and spot", metavar="FILE"
+        None, "hosts that come and go: CSV of ms,add|remove,node", "Cost and spot", metavar="FILE", commas=True
     )
     wait_s: float = option(120.0, "mean wait for capacity after a reclaim", "Cost and spot", ge=0)
     notice_s: float = option(0.0, "notice before a reclaim; 0 is none", "Cost and spot", ge=0)

@@ -12,6 +12,9 @@ from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES, options_without_meaning
 from facesim.util.errors import InputError
 
+#: What is compared where nobody says what.
+COMPARED = ("single", "ps-async")
+
 #: What the parts of a job are where that is left out.
 _DEFAULTS = {"strategy": "single", "backend": "local"}
 
@@ -79,6 +82,19 @@ class Study:
                     message = f"several values of {flag(name)} mean nothing to {flag(part)} {' or '.join(names)}"
                     yield InputError(f"{message}: give one", field=name, value=value, remedy="give one value")
 
+    @classmethod
+    def of(
+        cls, options: Mapping[str, Any], seeds: int | Sequence[int] = 1, faults: Sequence[dict[str, Any]] = ()
+    ) -> Study:
+        """A study of flat options, of which those with a list of values vary."""
+        varied = {name: value for name, value in options.items() if varies(name, value)}
+        return cls({name: value for name, value in options.items() if name not in varied}, varied, seeds, faults)
+
+    def settings(self) -> dict[str, Any]:
+        """The options of all jobs as a file has them, lists where they vary. Faults are not among them."""
+        options = {**self.base, **{name: list(values) for name, values in self.axes.items()}}
+        return {**{name: _plain(value) for name, value in options.items()}, "seeds": list(self.seeds)}  # type: ignore[arg-type]
+
     def jobs(self) -> list[Job]:
         """The jobs, none twice.
 
@@ -104,8 +120,23 @@ class Study:
         return given
 
 
+def varies(name: str, value: Any) -> bool:
+    """Whether a value is several: a list, of an option that takes one value."""
+    known = options().get(name)
+    return isinstance(value, (list, tuple)) and not (known and known.several)
+
+
 def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(range(given)) if isinstance(given, int) else tuple(dict.fromkeys(given))
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: a path is a text, a table of tags a list of KEY=VALUE."""
+    if isinstance(value, Mapping):
+        return [f"{key}={one}" for key, one in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _meaningless(strategy: str) -> set[str]:

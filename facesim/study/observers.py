@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster import clock
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
 from facesim.runs.records import Result
 from facesim.util.errors import doing, reason
+
+if TYPE_CHECKING:
+    from facesim.study.plan import StudyPlan
 
 
 class EndRun(Exception):
@@ -29,6 +32,12 @@ class Observer:
 
     def noticed(self, text: str) -> None:
         """There is something that the user should know."""
+
+    def planned(self, plan: StudyPlan) -> None:
+        """The jobs of the study are known, and which of them are to be run. Nothing has begun."""
+
+    def turn(self, run: Run) -> None:
+        """What is told from now on is of this run. Runs take turns where several go on at the same time."""
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         """A run begins, number `position`, from 1, of `jobs`."""
@@ -75,6 +84,12 @@ class Together(Observer):
     def noticed(self, text: str) -> None:
         self._tell(lambda observer: observer.noticed(text))
 
+    def planned(self, plan: StudyPlan) -> None:
+        self._tell(lambda observer: observer.planned(plan))
+
+    def turn(self, run: Run) -> None:
+        self._tell(lambda observer: observer.turn(run))
+
     def started(self, run: Run, position: int, jobs: int) -> None:
         self._tell(lambda observer: observer.started(run, position, jobs))
 
@@ -101,6 +116,7 @@ class JsonLines(Observer):
 
     def __init__(self, file: Path | str):
         self._file = Path(file)
+        self._run_id: str | None = None
         with doing(f"write {file}", "name another file"):
             self._append("")
 
@@ -117,11 +133,19 @@ class JsonLines(Observer):
     def noticed(self, text: str) -> None:
         self._write("noticed", text=text)
 
+    def planned(self, plan: StudyPlan) -> None:
+        jobs = [{"name": due.name, "directory": str(due.directory), "fate": due.fate.value} for due in plan.dues]
+        self._write("planned", jobs=jobs)
+
+    def turn(self, run: Run) -> None:
+        self._run_id = run.id
+
     def started(self, run: Run, position: int, jobs: int) -> None:
+        self._run_id = run.id
         self._write("started", run_id=run.id, directory=str(run.directory), position=position, jobs=jobs)
 
     def happened(self, event: Event) -> None:
-        self._write("happened", event=event.model_dump(mode="json", exclude_none=True))
+        self._write("happened", run_id=self._run_id, event=event.model_dump(mode="json", exclude_none=True))
 
     def ended(self, run: Run, result: Result) -> None:
         self._write("ended", run_id=run.id, result=result.model_dump(mode="json"))

@@ -17,7 +17,9 @@ from facesim.runs.messages import in_words
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
+from facesim.study.left import TimeLeft
 from facesim.study.observers import Observer
+from facesim.study.plan import StudyPlan, plan_lines
 
 _LINE_EVERY_S = 5.0
 
@@ -30,24 +32,67 @@ def display(console: Console) -> Observer:
 class _Course(Progress):
     """How far one of several runs is, and what it is called among them."""
 
-    def __init__(self, run: Run, position: int, jobs: int):
+    def __init__(self, run: Run, position: int, jobs: int, told: str | None = None):
         super().__init__(run)
         job = run.job()
-        self.title = f"[{position}/{jobs}] {job.strategy.name}, seed {job.experiment.seed}"
+        strategy, seed = job.strategy.name, job.experiment.seed
+        usual = told in (None, f"{strategy}-seed{seed}")
+        self.title = f"[{position}/{jobs}] " + (f"{strategy}, seed {seed}" if usual else str(told))
+        self.begin_s = time.monotonic()
 
     def figures(self) -> str:
         return super().figures() or ("training" if self.training else "starting")
 
 
-class _Lines(Observer):
-    """A line when something begins or ends, and one every few seconds of training."""
+class _Courses(Observer):
+    """The runs that go on, and the time that the study takes until its end."""
 
     def __init__(self, console: Console):
         self._console = console
+        self._plan: StudyPlan | None = None
+        self._left, self._stopped = TimeLeft(()), False
+        self._courses: dict[str, _Course] = {}
+        self._course: _Course
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def planned(self, plan: StudyPlan) -> None:
+        self._plan, self._left = plan, TimeLeft(plan.dues)
+        if len(plan.dues) > 1:
+            for line in plan_lines(plan):
+                self._print(line)
+
+    def turn(self, run: Run) -> None:
+        self._course = self._courses.get(run.id, getattr(self, "_course", None))  # type: ignore[assignment]
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        names = {due.directory.name: due.name for due in self._plan.dues} if self._plan else {}
+        told = names.get(run.id) if len(names) > 1 else None
+        self._course = self._courses[run.id] = _Course(run, position, jobs, told)
+
+    def ended(self, run: Run, result: Result) -> None:
+        self._courses.pop(run.id, None)
+        self._left.ended(run.id, result.total_s)
+        self._stopped = self._stopped or result.state is RunState.STOPPED
+
+    def study_left(self) -> str:
+        """How long the study goes on, in words; empty while nobody knows, and where it has one job."""
+        courses = {name: (time.monotonic() - one.begin_s, one.left_s) for name, one in self._courses.items()}
+        several = self._plan is not None and len(self._plan.dues) > 1 and not self._stopped
+        left_s = self._left.seconds(courses) if several else None
+        return "" if left_s is None else f"the study: about {clock_time(left_s)} left"
+
+
+class _Lines(_Courses):
+    """A line when something begins or ends, and one every few seconds of training."""
+
+    def __init__(self, console: Console):
+        super().__init__(console)
         self._last_line = 0.0
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._print(text)
         self._last_line = time.monotonic()
 
     def preparing(self, what: str, done: int, due: int) -> None:
@@ -58,7 +103,7 @@ class _Lines(Observer):
         self._say(f"notice: {text}")
 
     def started(self, run: Run, position: int, jobs: int) -> None:
-        self._course = _Course(run, position, jobs)
+        super().started(run, position, jobs)
         self._say(f"{self._course.title}: starting in {run.directory}")
 
     def happened(self, event: Event) -> None:
@@ -67,17 +112,20 @@ class _Lines(Observer):
 
     def tick(self) -> None:
         if self._course.update() and time.monotonic() - self._last_line > _LINE_EVERY_S:
-            self._say(f"{self._course.title}: {self._course.figures()}")
+            study = self.study_left()
+            self._say(f"{self._course.title}: {self._course.figures()}{f' ({study})' if study else ''}")
 
     def ended(self, run: Run, result: Result) -> None:
-        self._say(f"{self._course.title}: {_end(result)}")
+        super().ended(run, result)
+        study = self.study_left()
+        self._say(f"{self._course.title}: {_end(result)}{f'; {study}' if study else ''}")
 
 
-class _Live(Observer):
+class _Live(_Courses):
     """A display that is redrawn in place; each run leaves one line when it ends."""
 
     def __init__(self, console: Console):
-        self._console = console
+        super().__init__(console)
         self._display: Live | None = None
 
     def _show(self, what: RenderableType) -> None:
@@ -98,11 +146,10 @@ class _Live(Observer):
 
     def noticed(self, text: str) -> None:
         self._hide()
-        self._console.print(f"notice: {text}", markup=False, highlight=False, soft_wrap=True)
+        self._print(f"notice: {text}")
 
     def started(self, run: Run, position: int, jobs: int) -> None:
-        self._course = _Course(run, position, jobs)
-        self._begin = time.monotonic()
+        super().started(run, position, jobs)
         self.tick()
 
     def happened(self, event: Event) -> None:
@@ -110,20 +157,35 @@ class _Live(Observer):
             self._console.print(f"{self._course.title}: {text}", markup=False, highlight=False)
 
     def tick(self) -> None:
-        course = self._course
-        course.update()
-        tasks = Table(box=None, pad_edge=False)
-        for heading in ("task", "CPU % of host", "memory MB"):
-            tasks.add_column(heading, justify="left" if heading == "task" else "right", style="dim")
-        for name, values in sorted(course.tasks.items()):
-            tasks.add_row(name, f"{values['cpu_percent']:.0f}", f"{values['memory_bytes'] / 1e6:.0f}")
-        title = Text(course.title, style="bold").append(f"   {clock_time(time.monotonic() - self._begin)}", style="dim")
-        self._show(Group(title, _bar(course.share), Text(course.figures()), tasks))
+        self._course.update()
+        shown: list[RenderableType] = []
+        for course in self._courses.values():
+            since = clock_time(time.monotonic() - course.begin_s)
+            shown += [
+                Text(course.title, style="bold").append(f"   {since}", style="dim"),
+                _bar(course.share),
+                Text(course.figures()),
+            ]
+        if len(self._courses) == 1:
+            shown.append(_tasks(self._course))
+        if study := self.study_left():
+            shown.append(Text(study, style="dim"))
+        self._show(Group(*shown))
 
     def ended(self, run: Run, result: Result) -> None:
+        super().ended(run, result)
         self._hide()
         style = {RunState.COMPLETED: "green", RunState.FAILED: "red"}.get(result.state, "yellow")
         self._console.print(Text(f"{self._course.title}: ", style="bold").append(_end(result), style=style))
+
+
+def _tasks(course: _Course) -> Table:
+    tasks = Table(box=None, pad_edge=False)
+    for heading in ("task", "CPU % of host", "memory MB"):
+        tasks.add_column(heading, justify="left" if heading == "task" else "right", style="dim")
+    for name, values in sorted(course.tasks.items()):
+        tasks.add_row(name, f"{values['cpu_percent']:.0f}", f"{values['memory_bytes'] / 1e6:.0f}")
+    return tasks
 
 
 def _bar(share: float) -> RenderableType:

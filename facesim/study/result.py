@@ -16,7 +16,7 @@ from facesim.metrics.machine import machine
 from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit, idle_accelerators
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, TaskEnded, TaskStarted
+from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
 from facesim.runs.records import Found, Result, TaskOutcome
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.frameworks import FRAMEWORKS
@@ -36,6 +36,8 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
     findings = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
     discount = discount_of(job.spot, job.groups)
     bill = make_bill(events, job.groups, discount if job.spot else None)
+    # What stands for hosts here is on one machine; real ones are machines of their own.
+    load = measured_load(samples, one_machine=measurement is Measurement.EMULATED)
     content = {
         "run_id": run.id,
         "job": job.model_dump(),
@@ -58,12 +60,15 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": _audited(job, outcome, run, samples, events),
         "machine": machine(FRAMEWORKS[job.framework].packages),
-        # What stands for hosts here is on one machine; real ones are machines of their own.
-        "load": measured_load(samples, one_machine=measurement is Measurement.EMULATED).model_dump(),
+        "load": load.model_dump() | {"beside": _beside(events)},
     }
     result = Result.model_validate(content)
     result.write(run.result_file)
     return result
+
+
+def _beside(events: list[Event]) -> int:
+    return max((event.beside or 0 for event in of_kind(events, Submitted)), default=0)
 
 
 def _audited(

@@ -1,25 +1,23 @@
-"""A study: several jobs, one after another, each leaving a run directory."""
+"""A study: several jobs, one after another or some at the same time, each leaving a run directory."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
 import select
 import signal
 import threading
-import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
-from facesim.backends.base import Attached, Execution, Request
+from facesim.backends.base import Attached, Execution, Request, Target
 from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
-from facesim.planning.beside import forecasts_told, keep_forecast
+from facesim.planning.beside import keep_forecast
 from facesim.preflight.checks import preflight
 from facesim.runs.accounting import spent_s
 from facesim.runs.directory import Run
@@ -41,9 +39,11 @@ from facesim.runs.events import (
 from facesim.runs.messages import hung
 from facesim.runs.records import Result
 from facesim.runs.states import Measurement, Outcome, RunState
-from facesim.spec.job import Job, changed_job, flat
+from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
+from facesim.study.crew import Crew, places_for
 from facesim.study.observers import EndRun, Observer, Together
+from facesim.study.plan import Due, Fate, plan_study
 from facesim.study.result import finish
 from facesim.util.disk import is_full, no_room, release, writing_to
 from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
@@ -52,43 +52,14 @@ _TICK_S = 0.25
 _GO_ON = "make room there, then continue with `facesim run --resume RUN`"
 
 
-def run_directories(jobs: list[Job], output: Path) -> list[Path]:
-    """A run directory for each job of a study, in `output`. Makes none."""
-    stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
-    return [output / f"{stamp}-{name}" for name in _names(jobs)]
-
-
-#: What a name of a job says of it in any case.
-_IN_EVERY_NAME = ("strategy", "subset", "seed")
-
-#: More characters of an option are not put into a name.
-_NAME_LENGTH = 30
-
-
-def _names(jobs: list[Job]) -> list[str]:
-    """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
-    options_of = [flat(job) for job in jobs]
-    varied = (
-        [name for name in options_of[0] if len({str(one.get(name)) for one in options_of}) > 1] if options_of else []
-    )
-    names: list[str] = []
-    for job, options in zip(jobs, options_of, strict=True):
-        parts = [job.strategy.name, *([job.experiment.subset] if job.experiment.subset else [])]
-        parts += [f"{name}{options[name]}" for name in varied if name in options and name not in _IN_EVERY_NAME]
-        short = [re.sub("[^A-Za-z0-9-]+", "", part.replace(",", "-"))[:_NAME_LENGTH] for part in parts]
-        name = "-".join([*short, f"seed{job.experiment.seed}"])
-        names.append(name if name not in names else f"{name}-{len(names)}")
-    return names
-
-
-def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
+def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, Any]:
     """What the study would run, as plain data: each run's directory, job, data, exact request and files; what a user
     should know before; and what it can cost, where it costs something. Starts nothing.
 
     Raises:
         InputError: the study would be refused.
     """
-    cleared = preflight(jobs, run_directories(jobs, output), to_run=False)
+    plan = plan_study(jobs, output, reuse=reuse, to_run=False)
     runs = [
         {
             "run_directory": str(one.directory),
@@ -97,47 +68,102 @@ def dry_run(jobs: list[Job], output: Path) -> dict[str, Any]:
             "request": json.loads(one.request.to_json()),
             "files": Run.files(),
         }
-        for one in cleared.planned
-        if one.inputs and one.request
+        for one in (due.cleared for due in plan.to_do)
+        if one and one.inputs and one.request
     ]
-    estimates = cleared.notices.pop("cost", [])
-    forecasts = forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned])
+    complete = [str(due.directory) for due in plan.dues if due.fate is Fate.COMPLETE]
     return {
         "runs": runs,
-        "notices": cleared.all_notices(),
-        **({"estimate": "; ".join(estimates)} if estimates else {}),
-        **({"forecast": forecasts} if forecasts else {}),
+        "notices": list(plan.notices),
+        **({"complete": complete} if complete else {}),
+        **({"estimate": plan.estimate} if plan.estimate else {}),
+        **({"forecast": list(plan.forecasts)} if plan.forecasts else {}),
     }
 
 
-def run_study(jobs: list[Job], output: Path, observers: Iterable[Observer] = ()) -> list[Run]:
-    """Run the jobs one after another, and tell the `observers`. A run that fails does not keep the next from being run;
-    one that is stopped does. A run that cannot be followed any more is told, and has no result.
+def run_study(
+    jobs: list[Job], output: Path, observers: Iterable[Observer] = (), *, reuse: bool = False, parallel: int = 1
+) -> list[Run]:
+    """Run the jobs, `parallel` of them at the same time, and tell the `observers`. The runs in the order of the jobs.
+
+    With `reuse` a job that has completed in `output` before is not run again, and one that began there goes on. A run
+    that fails, or cannot begin, does not keep the next from being run; one that is stopped does. A run that cannot be
+    followed any more is told, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
+        FacesimError: no run could begin.
     """
     observer = Together(observers)
-    cleared = preflight(jobs, run_directories(jobs, output), observer.preparing)
-    for notice in cleared.all_notices():
+    places = places_for(jobs, parallel)
+    plan = plan_study(jobs, output, observer.preparing, reuse=reuse)
+    for notice in (*plan.notices, *([plan.estimate] if plan.estimate else []), *plan.forecasts):
         observer.noticed(notice)
-    for forecast in forecasts_told([one.job for one in cleared.planned], [one.inputs for one in cleared.planned]):
-        observer.noticed(forecast)
-    runs = []
-    for position, one in enumerate(cleared.planned, 1):
-        run = Run.create(one.directory, one.job)
-        runs.append(run)
-        keep_forecast(run, one.job, one.inputs)  # before it begins: what it then takes is held against that
-        observer.started(run, position, len(jobs))
+    observer.planned(plan)
+    crew = Crew(places)
+    with _Interrupts(crew) if parallel > 1 else nullcontext():
+        ended = crew.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), crew).run(observer))
+    if not any(ended) and crew.problems:
+        raise crew.problems[0]
+    return [run for run in ended if run]
+
+
+class _Job:
+    """One job of a study, from its begin to its end."""
+
+    def __init__(self, due: Due, position: int, jobs: int, crew: Crew):
+        self._due, self._position, self._jobs, self._crew = due, position, jobs, crew
+
+    def run(self, observer: Observer) -> Run | None:
+        """The run, however it ended; None if there is none."""
+        due, crew = self._due, self._crew
+        if due.fate is Fate.COMPLETE or crew.stopped:
+            return Run(due.directory) if due.fate is not Fate.NEW else None
         try:
-            result = _execute(run, one.request, observer)
+            run = self._begin(observer)
+        except FacesimError as error:
+            crew.problems.append(error)
+            crew.turns(observer).noticed(f"{due.name} cannot begin: {error}")
+            return None
+        observer = crew.turns(observer, run)
+        try:
+            result = self._to_its_end(run, observer)
         except Lost as lost:
             observer.noticed(str(lost))
-            continue
+            return run
+        crew.stopped = crew.stopped or result.state is RunState.STOPPED
+        return run
+
+    def _begin(self, observer: Observer) -> Run:
+        due = self._due
+        assert due.cleared is not None and due.cleared.inputs is not None, "what is to be run was cleared"
+        if due.fate is Fate.NEW:
+            run = Run.create(due.directory, due.job)
+            keep_forecast(run, due.job, due.cleared.inputs)  # before it begins: what it then takes is held against that
+            return run
+        run = Run.open(due.directory)
+        if gone := run.claim.take():
+            self._crew.turns(observer).noticed(gone)
+        return run
+
+    def _to_its_end(self, run: Run, observer: Observer) -> Result:
+        due, one = self._due, self._due.cleared
+        assert one is not None and one.inputs is not None
+        backend = due.job.backend.open()
+        if due.fate is Fate.GOES_ON:
+            if due.job.backend.can_attach and run.result() is None:
+                try:
+                    attached = backend.attach(Target(due.job.backend, run.id, run), run.directory.parent)
+                    return attach(attached, [observer], self._position, self._jobs, self._crew)
+                except InputError:  # nothing of it goes on there
+                    pass
+            run.reopen(due.job)
+        observer.started(run, self._position, self._jobs)
+        # Rendered again where it has only a part of this machine: how many threads it has follows from that.
+        request = backend.render(due.job, due.directory, one.inputs) if self._crew.size > 1 else one.request
+        result = _execute(run, request, observer, self._crew)
         observer.ended(run, result)
-        if result.state is RunState.STOPPED:
-            break
-    return runs
+        return result
 
 
 def resume(run: Run, changes: dict[str, Any], observers: Iterable[Observer] = ()) -> Run:
@@ -170,15 +196,23 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     return run
 
 
-def _execute(run: Run, request: Request | None, observer: Observer) -> Result:
+def _execute(run: Run, request: Request | None, observer: Observer, crew: Crew | None = None) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     assert request is not None, "what was cleared has a request"
-    run.record(Submitted(shape=job.shape.model_dump(), framework=job.framework, **submitted(job.groups, job.spot)))
-    return _follow(run, lifecycle_of(job.backend.open(), run, request), observer)
+    beside = crew.size - 1 if crew and not job.backend.costs_money else 0
+    begin = {"shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None}
+    run.record(Submitted(**begin, **submitted(job.groups, job.spot)))
+    return _follow(run, lifecycle_of(job.backend.open(), run, request), observer, crew)
 
 
-def attach(attached: Attached, observers: Iterable[Observer] = ()) -> Result:
+def attach(
+    attached: Attached,
+    observers: Iterable[Observer] = (),
+    position: int = 1,
+    jobs: int = 1,
+    crew: Crew | None = None,
+) -> Result:
     """Follow a run that somebody else submitted to its end, if it has not ended; returns its result.
 
     Raises:
@@ -189,8 +223,8 @@ def attach(attached: Attached, observers: Iterable[Observer] = ()) -> Result:
     if execution is not None and attached.recorded:
         _show(run, execution, observer)
     elif execution is not None:
-        observer.started(run, 1, 1)
-        _follow(run, execution, observer)
+        observer.started(run, position, jobs)
+        _follow(run, execution, observer, crew)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     if execution is not None:
@@ -209,8 +243,9 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
                 observer.happened(event_of(message))
 
 
-def _follow(run: Run, execution: Execution, observer: Observer) -> Result:
-    """Follow an execution to its end and write the run's result; returns what that holds.
+def _follow(run: Run, execution: Execution, observer: Observer, crew: Crew | None = None) -> Result:
+    """Follow an execution to its end and write the run's result; returns what that holds. Where a `crew` of several
+    goes on, it heeds interrupts.
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
@@ -218,7 +253,7 @@ def _follow(run: Run, execution: Execution, observer: Observer) -> Result:
     causes = _Causes()
     ended: NodeEnded | None = None
     try:
-        with _Interrupts(execution):
+        with crew.with_(execution) if crew and crew.size > 1 else _Interrupts(execution):
             for message in execution.events(_TICK_S):
                 event = None if message is None else event_of(message)
                 if event is not None:
@@ -320,7 +355,7 @@ class _Interrupts:
     reach the main thread alone; what runs in another is not interrupted.
     """
 
-    def __init__(self, execution: Execution):
+    def __init__(self, execution: Execution | Crew):
         self._execution = execution
         self._times = 0
 

@@ -56,9 +56,11 @@ class Findings:
         """What trains with the best settings, on all training images, and tests on the held-out ones."""
         if self.best is None:
             return None
-        defaults = flat(make_job(strategy=self.search.job({}).strategy.name, backend=self.search.job({}).backend.name))
-        given = {name: value for name, value in self.search.given.items() if value != defaults.get(name)}
-        options = in_words({name: value for name, value in given.items() if name not in ("seed", "spot", "faults")})
+        job = self.search.job({})
+        defaults = flat(make_job(strategy=job.strategy.name, backend=job.backend.name))
+        defaults |= {"strategy": "single", "backend": "local"}  # of the command
+        unlike = {name: value for name, value in self.search.given.items() if value != defaults.get(name)}
+        options = in_words({name: value for name, value in unlike.items() if name not in ("seed", "faults")})
         return " ".join(filter(None, ["facesim run", options, in_words(self.best.params), "--seeds 3"]))
 
     def sentences(self) -> list[str]:

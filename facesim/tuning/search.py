@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,11 +222,13 @@ def spent(trials: Iterable[Trial]) -> str:
 def in_words(params: Mapping[str, Any]) -> str:
     """Values as options of the command line: `--learning-rate 0.001 --batch 32`."""
     parts = []
-    for name, value in params.items():
-        if isinstance(value, bool):
-            parts.append(flag(name) if value else f"--no-{flag(name)[2:]}")
-        else:
-            parts.append(f"{flag(name)} {value:.6g}" if isinstance(value, float) else f"{flag(name)} {value}")
+    for name, values in params.items():
+        for value in values if isinstance(values, (list, tuple)) else [values]:
+            if isinstance(value, bool):
+                parts.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+            else:
+                shown = f"{value:.6g}" if isinstance(value, float) else shlex.quote(str(value))
+                parts.append(f"{flag(name)} {shown}")
     return " ".join(parts)
 
 

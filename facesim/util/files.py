@@ -17,7 +17,7 @@ from facesim.util.errors import InputError
 
 
 def read_toml(path: str | Path, option: str) -> dict[str, Any]:
-    """What the TOML file that a user gave as `option` holds.
+    """What the TOML file that a user gave as `option` holds; one that is called .json is read as JSON.
 
     Raises:
         InputError: it cannot be read.
@@ -26,12 +26,17 @@ def read_toml(path: str | Path, option: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
+    is_json = Path(path).suffix == ".json"
+    kind, parse = ("JSON", json.loads) if is_json else ("TOML", tomllib.loads)
     try:
-        return tomllib.loads(read_text(path))
+        content = parse(read_text(path))
     except RecursionError:
-        raise InputError(f"{option} {path} cannot be read as TOML: its values are nested too deep") from None
+        raise InputError(f"{option} {path} cannot be read as {kind}: its values are nested too deep") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{option} {path} cannot be read as TOML: {error}") from None
+        raise InputError(f"{option} {path} cannot be read as {kind}: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{option} {path} holds no options: it has to be a JSON object")
+    return content
 
 
 class NotAFile(OSError):

@@ -142,6 +142,7 @@ def calls_in_the_code() -> set[str]:
     return called
 
 
+@pytest.mark.slow
 def test_every_call_that_a_user_makes_is_allowed_and_nothing_else_is(user_calls, setup_calls):
     user = written("user")
 

@@ -165,7 +165,7 @@ def test_an_option_that_collects_values_is_given_as_often_as_one_likes(tmp_path)
         ("learning-rat = 3", "unknown learning-rat; did you mean learning_rate?"),
         ("epochs = 1.5", "epochs is a number (1.5); it has to be a whole number"),
         ("epochs = true", "epochs is true or false (True); it has to be a whole number"),
-        ("epochs = [3]", "epochs is a list ([3]); it has to be a whole number"),
+        ("epochs = [[3]]", "epochs is a list ([3]); it has to be a whole number"),
         ("augment = 'yes'", "augment is a text ('yes'); it has to be true or false"),
         ("data = 5", "data is a whole number (5); it has to be a text"),
         ("data = 1979-05-27", "data is a date or time"),

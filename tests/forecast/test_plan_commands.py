@@ -139,6 +139,35 @@ def test_one_shape_is_explained_in_words(plan):
     assert "Reiser and Lavenberg" in said and "The bill" in said and "8 times in 10" in said
 
 
+@pytest.fixture
+def told_of(profile, file):
+    """Has the saved profile say what it was measured with."""
+    options = {"head": "softmax", "image_size": 32, "channels": 3, "clip_norm": None}
+    own = profile.machine.model_copy(update={"processor": "Another Processor"})
+    profile.model_copy(update={"identities": 40, "options": options, "machine": own}).save(file)
+
+
+def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
+    assert plan("--json")[0] == 0  # what the profile is of is the default
+    for options, message in (
+        (("--image-size", "64"), "--image-size 64: the profile"),
+        (("--head", "arcface"), "is of softmax, and nothing about arcface follows"),
+        (("--recipe", "modern"), "follows from it; give --"),
+    ):
+        code, _, errors = plan(*options)
+        assert code == 2 and message in errors, errors
+
+
+def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, capsys):
+    code, said, _ = plan("--clip-norm", "1", "--data", "olivetti")
+
+    assert code == 0
+    flat = " ".join(said.split())
+    assert "another machine, Another Processor" in flat
+    assert "with clip_norm = None, not 1.0" in flat
+    assert "870 training examples of 40 identities are taken from" in flat
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -193,6 +222,30 @@ def test_own_instance_types_and_prices_come_from_a_file(plan, tmp_path):
 
     assert code == 0, errors
     assert said.splitlines()[0].startswith("One machine: single on lab, ")
+
+
+def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(plan, profile, file, tmp_path):
+    job = make_job(strategy="ps-sync", workers=2, epochs=20)
+    ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.0, "emulated")
+    shapes = (
+        "--epochs",
+        "20",
+        "--strategy",
+        "allreduce",
+        "--instance-type",
+        "ml.m5.large",
+        "--workers",
+        "2,4",
+        "--json",
+    )
+
+    def known() -> dict[int, bool]:
+        return {row["shape"]["workers"]: row["accuracy"] is not None for row in json.loads(plan(*shapes)[1])["rows"]}
+
+    assert known() == {2: True, 4: True}
+    moving = profile.variables[-1].model_copy(update={"name": "normalise/moving_mean", "trainable": False})
+    profile.model_copy(update={"variables": (*profile.variables, moving)}).save(file)
+    assert known() == {2: True, 4: False}
 
 
 def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):

@@ -23,6 +23,9 @@ FROM = PLAIN | {"learning_rate": 0.0003, "pretrained": ("to start from", "small"
 LARGE_FROM = LARGE | {"pretrained": ("to start from", "large")}
 #: In two precisions at once: parameter servers send rounded what is computed with rounded.
 MIXED = PLAIN | {"precision": "bfloat16"}
+#: A network with moving statistics, so slow that its parameters stay what they were: how its images are normalised in
+#: the end depends on nothing but how many batches the statistics have learnt from.
+STATISTICS = PLAIN | {"model": "compact-cnn", "batch": 8, "learning_rate": 1e-9}
 #: A network that is not facesim's, by an optimiser without a rate for each parameter; and by one that steps by signs,
 #: which rounding may turn.
 OWN_FILE = Path(__file__).with_name("own_network.py")
@@ -40,14 +43,15 @@ TRAINED = {
         {},
         CACHES
         | {"from": FROM, "mixed": MIXED, "large": LARGE, "large, from": LARGE_FROM}
-        | {"own": OWN, "own, by signs": OWN_BY_SIGNS}
+        | {"own": OWN, "own, by signs": OWN_BY_SIGNS, "statistics": STATISTICS}
         | {"12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
     ),
     "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
-    "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
+    "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "statistics": STATISTICS}),
     "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED}),  # halves of a batch would be rounded otherwise
     "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM}),
     "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
+    "ps-async, many": ("ps-async", {"workers": 4, "ps": 2}, {"statistics": STATISTICS}),
     "ps-async, alone in groups": (
         "ps-async",
         {"workers": 1, "ps": 2, "steps_per_dispatch": 3},

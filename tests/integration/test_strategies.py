@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from facesim.metrics.files import read_samples
+from facesim.preflight.inputs import prepare_inputs
+from facesim.profiling.accuracy import replay
 from facesim.recognition.recognizer import Recognizer
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.strategies import STRATEGIES
+from facesim.training.order import read_orders
 from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED
 from tests.support.events import values_of
@@ -154,6 +157,31 @@ def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, whic
     assert run.outcome()["counted"]["staleness"].keys() == {0}
 
 
+@pytest.mark.parametrize("which", ["ps-sync", "ps-async, many"])
+def test_moving_statistics_learn_from_every_batch_of_every_worker(all_trained, which):
+    single, run = (all_trained[name]["statistics"] for name in ("single", which))
+
+    values, expected = moving(run), moving(single)
+    assert len(values) == len(expected) > 0
+    for value, other in zip(values, expected):
+        # Began at 0 and 1, and came as far as in one process; the last batches, which differ, weigh a tenth each.
+        np.testing.assert_allclose(value, other, rtol=0.1, atol=0.1 * np.abs(other).max())
+
+
+def test_a_replay_makes_of_moving_statistics_what_the_cluster_did(trained, faces, tmp_path):
+    run = trained("ps-async, many")["statistics"]
+
+    replay(run.job(), read_orders(run.order_file), tmp_path, prepare_inputs(run.job(), lambda *_: None), lambda: None)
+
+    for value, other in zip(moving(Run.open(tmp_path)), moving(run), strict=True):
+        np.testing.assert_allclose(value, other, rtol=0.05, atol=0.02 * np.abs(other).max())
+
+
+def moving(run: Run) -> list[np.ndarray]:
+    """The moving means and variances of a saved network: the third and fourth variable of a normalisation."""
+    return [value for name, value in weights(run).items() if "norm" in name and name[-1] in "23"]
+
+
 def test_every_strategy_trains_a_network_that_is_not_facesim_s(all_trained):
     strategies = {whole[0] for name, whole in TRAINED.items() if "own" in whole[2]}
     outcomes = [all_trained[name]["own"].outcome() for name, whole in TRAINED.items() if "own" in whole[2]]
@@ -223,7 +251,11 @@ def test_servers_serve_alike(faces, tmp_path):
 
 
 def parameters(run: Run) -> list[np.ndarray]:
-    """The saved model's weights, read without TensorFlow."""
+    return list(weights(run).values())
+
+
+def weights(run: Run) -> dict[str, np.ndarray]:
+    """The saved model's weights by name, read without TensorFlow."""
     import io
     import zipfile
 
@@ -232,4 +264,4 @@ def parameters(run: Run) -> list[np.ndarray]:
     with zipfile.ZipFile(run.model_file) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
         found: dict[str, np.ndarray] = {}
         file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return [found[name] for name in sorted(found)]
+    return {name: found[name] for name in sorted(found)}

@@ -4,9 +4,13 @@ import pytest
 
 from facesim.report.statistics import (
     Outcome,
+    better_than_chance,
+    holm,
     mean_interval,
     paired_difference,
+    paired_differences,
     paired_ratio,
+    paired_ratios,
     time_to_reach,
     wilson_interval,
 )
@@ -139,3 +143,77 @@ def test_a_target_is_reached_at_the_first_evaluation_that_is_as_good():
 
 def test_a_target_that_is_never_reached_has_no_time():
     assert time_to_reach([1.0, 2.0], [0.1, 0.2], 0.5) is None
+
+
+def test_holms_correction_is_that_of_the_textbook():
+    # p 0.01, 0.04, 0.03, 0.005 of four: adjusted 0.03, 0.06, 0.06, 0.02
+    corrected = holm([0.01, 0.04, 0.03, 0.005])
+
+    assert [one.p for one in corrected] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert [one.factor for one in corrected] == [3, 2, 2, 4]
+
+
+def test_no_test_has_nothing_to_correct():
+    assert holm([]) == []
+    assert holm([0.2])[0] == (0.2, 1)
+
+
+def test_of_several_comparisons_intervals_and_words_agree():
+    reference = by_seed(0.90, 0.92, 0.91, 0.905)
+    pairs = [
+        (reference, by_seed(0.80, 0.822, 0.809, 0.804)),  # clearly lower
+        (reference, by_seed(0.89, 0.906, 0.904, 0.899)),  # lower, by little
+        (reference, by_seed(0.91, 0.91, 0.915, 0.90)),  # noise
+    ]
+
+    found = paired_differences(pairs)
+
+    assert [one.outcome for one in found] == [Outcome.DIFFERENT, Outcome.DIFFERENT, Outcome.NO_EVIDENCE]
+    for one in found:
+        assert (one.low <= 0 <= one.high) == (one.p >= 0.05)
+    assert [one.confidence for one in found] == pytest.approx([1 - 0.05 / 3, 1 - 0.05 / 2, 0.95])
+
+
+def test_pairs_without_enough_seeds_do_not_count_as_tests():
+    clear = (by_seed(0.92, 0.91, 0.93, 0.92), by_seed(0.85, 0.845, 0.86, 0.84))
+
+    first, second = paired_differences([clear, (by_seed(0.9), by_seed(0.8))])
+
+    assert first.p == paired_difference(*clear).p
+    assert second.outcome is Outcome.TOO_FEW_SEEDS
+
+
+def test_the_two_one_sided_tests_decide_on_equivalence():
+    # Differences 0.1, 0.2, 0.3 points: t against 0.5 is (0.2 - 0.5) / (0.1 / sqrt(3)) = -5.196, p of 2 degrees 0.0176
+    close = (by_seed(0.9, 0.9, 0.9), by_seed(0.901, 0.902, 0.903))
+
+    found = paired_difference(*close, margin=0.005)
+
+    assert found.p_equivalent == pytest.approx(0.0176, abs=1e-4)
+    assert found.margin == 0.005
+    assert found.outcome is Outcome.EQUIVALENT
+    assert paired_difference(*close, margin=0.0025).outcome is Outcome.NO_EVIDENCE
+
+
+def test_ratios_of_several_comparisons_are_corrected_and_those_that_cannot_be_are_none():
+    clear = (by_seed(10.0, 11.0, 12.0), by_seed(14.0, 15.5, 16.7))
+
+    first, none, undecided = paired_ratios([clear, ({}, {}), (by_seed(10.0, 10.0, 10.0), by_seed(20.0, 5.0, 11.0))])
+
+    assert none is None
+    assert first.p == pytest.approx(2 * paired_ratio(*clear).p)
+    assert first.low > 1 and not first.undecided
+    assert undecided.undecided and undecided.p > 0.05
+
+
+def test_one_model_is_held_against_chance_by_its_right_answers():
+    # 6 of 10 right where 1 in 5 is by chance: P(X >= 6) of Binomial(10, 0.2) = 0.00637
+    assert better_than_chance([0.6], [0.2], [10]) == pytest.approx(0.00637, abs=1e-5)
+    assert better_than_chance([0.2], [0.2], [10]) > 0.5
+    assert better_than_chance([0.6], [0.2], [None]) is None
+
+
+def test_several_models_are_held_against_chance_by_their_spread():
+    # Differences 1, 2, 3: t = 3.4641, one-sided p with 2 degrees of freedom = 0.0371
+    assert better_than_chance([0.21, 0.22, 0.23], [0.20] * 3, [10] * 3) == pytest.approx(0.0371, abs=1e-4)
+    assert better_than_chance([0.125] * 3, [0.125] * 3, [8] * 3) > 0.5  # without spread as one model

@@ -126,6 +126,11 @@ def test_what_was_found_is_said_with_the_front_and_how_sure_it_is(tmp_path):
     assert "90.0% on validation images: --learning-rate 0.001" in told
     assert "1 other trial cannot be told apart" in told  # 88 of 100 beside 90 of 100
     assert findings.command == "facesim run --epochs 8 --learning-rate 0.001 --seeds 3"
+    given = {"strategy": "ps-async", "workers": 2, "data": "my faces/", "spot": True}
+    clustered = Findings(Search(given, search().space), trials, {})
+    assert clustered.command == (
+        "facesim run --strategy ps-async --data 'my faces/' --spot --learning-rate 0.001 --seeds 3"
+    )
     json.dumps(findings.to_json(), allow_nan=False)
     write_page(findings, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()

@@ -143,7 +143,7 @@ def test_what_a_node_loads_for_its_tasks_has_nothing_to_draw_with_and_leaves_it_
     loaded = {name.split(".")[0] for name in subprocess.check_output([sys.executable, "-c", look], text=True).split()}
 
     assert {"tensorflow", "keras"} <= loaded
-    assert not loaded & {"sklearn", "pandas", "matplotlib"}
+    assert not loaded & {"torch", "jax", "sklearn", "pandas", "matplotlib"}
 
 
 #: What help may import of Python, facesim and pydantic, click and what these need: 232 with Python 3.11.

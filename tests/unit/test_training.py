@@ -189,16 +189,20 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
             model = models.build(name, (32, 32, 3), 3, head=head)
             forward = forward_like(model)
             with tf.GradientTape() as tape:
-                logits, sources = forward(images)
+                logits, sources, averages = forward(images)
                 loss = tf.reduce_sum(logits**2)
+            for average in averages:
+                average.apply()
             gradients = tape.gradient(loss, sources)
             found.append(([logits, *gradients], model.non_trainable_variables))
     finally:
         keras.config.set_dtype_policy("float32")
 
     (values, state), (served_values, served_state) = found
-    for one, other in zip([*values, *state], [*served_values, *served_state], strict=True):
+    for one, other in zip(values, served_values, strict=True):
         np.testing.assert_array_equal(tf.cast(one, tf.float32), tf.cast(other, tf.float32))
+    for one, other in zip(state, served_state, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
     assert [gradient.dtype for gradient in served_values[1:]] == sent_dtypes(model)
     assert {tf.float32, tf.bfloat16} == set(sent_dtypes(model))
     assert parameter_bytes(model, sent_dtypes(model)) < 0.6 * parameter_bytes(model)
@@ -229,3 +233,36 @@ def test_evaluation_is_the_same_for_any_grouping_of_examples(tf, monkeypatch):
     assert parts.accuracy == whole.accuracy
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     assert 0 <= whole.accuracy <= 1
+
+
+def test_what_workers_add_to_moving_statistics_at_the_same_time_is_all_kept(tf):
+    """Both have read what there was before either has pushed; in one process, one comes after the other."""
+    import keras
+
+    from facesim.training.tensorflow.forward import served_forward_of
+
+    def network():
+        keras.utils.set_random_seed(1)
+        shared = keras.layers.BatchNormalization(momentum=0.8)  # called twice
+        first = keras.Sequential([shared, keras.layers.Dense(3), keras.layers.BatchNormalization(momentum=0.9)])
+        inputs = keras.Input((3,))
+        frozen = keras.layers.BatchNormalization(name="frozen")
+        return keras.Model(inputs, frozen(first(shared(inputs)), training=False))
+
+    batches = [tf.constant(np.random.default_rng(seed).normal(seed + 1, 2, (8, 3)), tf.float32) for seed in range(2)]
+    alone, served = network(), network()
+    for model in (alone, served):
+        model.get_layer("frozen").moving_variance.assign([4.0, 4.0, 4.0])
+    expected = [alone(batch, training=True) for batch in batches]
+
+    done = [served_forward_of(served)(batch) for batch in batches]
+    before = [variable.numpy() for variable in served.non_trainable_variables]
+    for _, _, averages in done:
+        for average in averages:
+            average.apply()
+
+    for (logits, _, _), other in zip(done, expected):
+        np.testing.assert_allclose(logits, other, rtol=1e-5, atol=1e-6)
+    for value, other in zip(served.non_trainable_variables, alone.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
+    assert sum(not np.allclose(old, new) for old, new in zip(before, served.non_trainable_variables)) == 4

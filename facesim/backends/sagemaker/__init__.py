@@ -4,6 +4,13 @@ settings  the options that belong to an account: region, role, bucket, image, ..
 session   clients of an account
 advice    AWS' errors in words that say what to do
 validation  a request checked by botocore's description of it, as AWS does
+rules     what that description does not hold
+names     an account's names, or placeholders that say so
+policies  what has to be allowed
+setup     role, bucket and repository, made where they are missing
+registry  signing in to Amazon ECR
+doctor    whether an account can run a job
+as_code   a request as code that sends it without facesim
 site      from settings to the place that a job runs at
 storage   S3: uploads that are not repeated, downloads, archives unpacked safely
 logs      CloudWatch Logs, followed

@@ -5,6 +5,8 @@ from facesim.report.plots.bars import cost_bars, phase_bars
 from facesim.report.plots.curves import accuracy_against_time, learning_curves, loss_against_time
 from facesim.report.plots.recognition import cmc, roc
 from facesim.report.plots.resources import by_role_against_time, wire
+from facesim.report.plots.scaling import interruptions, pareto, scaling, staleness_by_worker
+from facesim.report.plots.tasks import tasks
 
 
 def plots(comparison: Comparison) -> dict[str, str]:
@@ -18,6 +20,11 @@ def plots(comparison: Comparison) -> dict[str, str]:
         "cpu": by_role_against_time(comparison, "cpu_percent", "CPU (% of the host)", 1.0),
         "memory": by_role_against_time(comparison, "memory_bytes", "memory (GiB)", 2.0**30, without="host"),
         "wire": wire(comparison),
+        "scaling": scaling(comparison),
+        "pareto": pareto(comparison),
+        "staleness": staleness_by_worker(comparison),
+        "interruptions": interruptions(comparison),
+        "tasks": tasks(comparison),
         "roc": roc(comparison),
         "cmc": cmc(comparison),
     }

@@ -1,36 +1,60 @@
-"""The forward pass, and what a gradient is taken with respect to.
+"""The forward pass, what a gradient is taken with respect to, and what moving statistics learn.
 
 From parameter servers a worker reads every parameter anew for each step. In mixed precision its layers would round
 float32 kernels to bfloat16 before they use them, and widen the kernels' gradients after. Rounded where they are kept,
 and widened where they are applied, the same is computed from the same numbers, and half the bytes cross the network.
+
+Moving statistics of batches have no gradient. A layer assigns m v + (1-m) x, from a value v that it has read: of
+workers that share them, whoever assigns last undoes what the others have added. So these workers send what a batch
+adds, (1-m) x, and v is what it is where it is kept: `Average`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from facesim.training.tensorflow.partition import pieces
 
-#: From images, uint8 (n, height, width, channels), in training: the logits, and for each trainable variable, or piece
-#: of one, in order, what its gradient is taken with respect to.
-Forward = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Variable | tf.Tensor]]]
+
+class Average(NamedTuple):
+    """What a batch makes of a moving statistic, or of a piece of one: `kept`, 0-1, of what it is, and `added`."""
+
+    statistic: tf.Variable
+    kept: float
+    added: tf.Tensor
+
+    def apply(self) -> None:
+        """Take the step on the device that holds the statistic, as an atomic addition: nothing is lost of what several
+        workers add at the same time.
+        """
+        with tf.device(self.statistic.device):
+            added = tf.identity(tf.cast(self.added, self.statistic.dtype))
+            with tf.control_dependencies([added]):  # what it is now, not what it was when the worker's step began
+                value = tf.raw_ops.ReadVariableOp(resource=self.statistic.handle, dtype=self.statistic.dtype)
+            change = added - (1 - self.kept) * value
+            tf.raw_ops.AssignAddVariableOp(resource=self.statistic.handle, value=change)
+
+
+#: From images, uint8 (n, height, width, channels), in training: the logits; for each trainable variable, or piece of
+#: one, in order, what its gradient is taken with respect to; and what is still to be made of the moving statistics.
+Forward = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]]
 
 
 def forward_of(model: keras.Model) -> Forward:
-    """A forward pass that reads the parameters as they are."""
-    return lambda images: (model(images, training=True), pieces(model.trainable_variables))
+    """A forward pass that reads the parameters as they are, and changes the moving statistics by itself."""
+    return lambda images: (model(images, training=True), pieces(model.trainable_variables), [])
 
 
 def served_forward_of(model: keras.Model) -> Forward:
     """A forward pass of a model on parameter servers, which send what `sent_dtypes` says."""
     dtypes = _dtypes(model)
-    if not dtypes:
-        return forward_of(model)
 
-    def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor]]:
+    def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]:
         values, sources = list[tuple[keras.Variable, tf.Tensor]](), list[tf.Variable | tf.Tensor]()
         for variable in model.trainable_variables:
             parts = pieces([variable])
@@ -38,25 +62,65 @@ def served_forward_of(model: keras.Model) -> Forward:
                 parts = [_rounded(piece, dtypes[id(variable)]) for piece in parts]
                 values.append((variable, parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)))
             sources += parts
-        return logits_with(model, images, values), sources
+        logits, averages = logits_with(model, images, values)
+        return logits, sources, averages
 
     return forward
 
 
-def logits_with(model: keras.Model, images: tf.Tensor, values: list[tuple[keras.Variable, tf.Tensor]]) -> tf.Tensor:
-    """The forward pass in training, with other values of some variables than they have. What it learns about the data,
-    such as moving statistics, is kept.
+def logits_with(
+    model: keras.Model, images: tf.Tensor, values: list[tuple[keras.Variable, tf.Tensor]]
+) -> tuple[tf.Tensor, list[Average]]:
+    """The forward pass in training, with other values of some variables than they have, and what it makes of the moving
+    statistics, which it does not change. What else it leaves in variables, such as states of random generators, is
+    kept.
     """
-    scope = keras.StatelessScope()
-    for variable, value in values:
-        scope.add_update((variable, value))
-    with scope:
-        logits = model(images, training=True)
-    for variable in model.non_trainable_variables:  # which the scope has kept from being assigned
-        value = scope.get_current_value(variable)
-        if value is not None:
-            variable.assign(value)
-    return logits
+    momentums = moving_statistics(model)
+    while True:
+        # What the layers make of nothing is what the batch adds, and the statistics need not even be read.
+        scope = _Scope([*values, *((variable, tf.zeros(variable.shape, variable.dtype)) for variable, _ in momentums)])
+        with scope:
+            logits = model(images, training=True)
+        learning = [(variable, momentum) for variable, momentum in momentums if scope.updates[id(variable)]]
+        if len(learning) == len(momentums):
+            break
+        momentums = learning  # others are called as in use, and normalise by what they have: once more, with that
+    averages = []
+    for variable, momentum in momentums:
+        own, added = pieces([variable]), scope.get_current_value(variable)
+        parts = [added] if len(own) == 1 else tf.split(added, [piece.shape[0] for piece in own])
+        kept = momentum ** scope.updates.pop(id(variable))  # a layer may be called more than once
+        averages += [Average(piece, kept, part) for piece, part in zip(own, parts, strict=True)]
+    for variable in model.non_trainable_variables:
+        if scope.updates[id(variable)]:
+            variable.assign(scope.get_current_value(variable))
+    return logits, averages
+
+
+class _Scope(keras.StatelessScope):
+    """Keeps variables from being assigned, and counts how often each would have been."""
+
+    def __init__(self, values: list[tuple[keras.Variable, tf.Tensor]]):
+        super().__init__(values)
+        self.updates = Counter[int]()
+
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        super().add_update(update)
+        self.updates[id(update[0])] += 1
+
+
+def moving_statistics(model: keras.Model) -> list[tuple[keras.Variable, float]]:
+    """The moving statistics of a network that may learn, with their momentums. Renormalisation reads them in training,
+    so its own are left as they are.
+    """
+    return [
+        (variable, layer.momentum)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and not getattr(layer, "renorm", False)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
 
 
 def pulled(model: keras.Model) -> list[tf.Tensor]:

@@ -35,26 +35,38 @@ class Fused(keras.optimizers.Optimizer):
         A gradient of less precision than its variable is widened where the variable is, unless its norm is asked for.
 
         The number is taken from `iterations` by an atomic fetch-and-add, so concurrent updates have distinct ones,
-        without gaps. The bias correction and the schedule use it.
+        without gaps. The bias correction and the schedule use it. It is taken when all gradients have arrived where
+        their variables are, and they are applied at once: so it is an update's place in the order of application
+        however long gradients are under way, and it need not cross the network before they are applied.
         """
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
-        with tf.control_dependencies(grads):  # a gradient's number is its place in the order of application
-            number = tf.raw_ops.ResourceCountUpTo(resource=self.iterations.value.handle, limit=tf.int64.max, T=tf.int64)
-        schedule = self._learning_rate
-        rate = schedule(number) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule
-        rate = tf.convert_to_tensor(rate)
         decaying = [bool(self.weight_decay) and decays(variable) for variable in variables for _ in pieces([variable])]
         indices = [self._get_variable_index(variable) for variable in variables]
         moments = [pieces(kept[index] for index in indices) for kept in self.moments()]
         if self.global_clipnorm:
             grads = [tf.cast(gradient, tf.float32) for gradient in grads]
-        gradients = self._clip_gradients(grads)
-        update = self.updating(rate, tf.cast(number + 1, tf.float32))
-        for gradient, piece, decay, *own in zip(gradients, pieces(variables), decaying, *moments, strict=True):
+        held = pieces(variables)
+        gradients = [_at(piece, gradient) for gradient, piece in zip(self._clip_gradients(grads), held, strict=True)]
+        with tf.control_dependencies(_by_device(held, gradients)):
+            number = tf.raw_ops.ResourceCountUpTo(resource=self.iterations.value.handle, limit=tf.int64.max, T=tf.int64)
+        updates: dict[str, tuple[tf.Tensor, Update]] = {}  # a number is all that each device is sent
+        for gradient, piece, decay, *own in zip(gradients, held, decaying, *moments, strict=True):
+            if piece.device not in updates:
+                with tf.device(piece.device):
+                    here = tf.identity(number)
+                    rate = self._rate(here)
+                    updates[piece.device] = rate, self.updating(rate, tf.cast(here + 1, tf.float32))
+            rate, update = updates[piece.device]
             if decay:
                 _shrink(piece, rate * self.weight_decay)
-            update(piece, own, _widened(gradient, piece))
+            update(piece, own, gradient)
         return number
+
+    def _rate(self, number: tf.Tensor) -> tf.Tensor:
+        """The learning rate () of an update."""
+        schedule = self._learning_rate
+        rate = schedule(number) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule
+        return tf.convert_to_tensor(rate)
 
     def moments(self) -> list[list[keras.Variable]]:
         """What is kept of each variable beside its value: lists in the variables' order."""
@@ -148,18 +160,31 @@ class FusedLion(Fused, keras.optimizers.Lion):
         return update
 
 
-def _widened(gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+def _at(variable: tf.Variable, gradient: tf.Tensor) -> tf.Tensor:
     """A gradient as its variable's dtype, on the device that holds it."""
-    if gradient.dtype == variable.dtype:
-        return gradient
     with tf.device(variable.device):
-        return tf.cast(gradient, variable.dtype)
+        return tf.identity(tf.cast(gradient, variable.dtype))
+
+
+def _by_device(variables: list[tf.Variable], gradients: list[tf.Tensor]) -> list[tf.Operation]:
+    """What is done on each device when all gradients of variables there have arrived: a message for each, not for each
+    gradient.
+    """
+    devices: dict[str, list[tf.Tensor]] = {}
+    for variable, gradient in zip(variables, gradients, strict=True):
+        devices.setdefault(variable.device, []).append(gradient)
+    arrived = []
+    for device, own in devices.items():
+        with tf.device(device), tf.control_dependencies(own):
+            arrived.append(tf.no_op())
+    return [each for each in arrived if each is not None]  # outside of a graph everything has happened
 
 
 def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:
     """Take `share` () of a variable away from it, on the device that holds it: only the share is sent there."""
     with tf.device(variable.device):
-        value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+        with tf.control_dependencies([share]):  # what it is now, not what it was when the step began
+            value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
         tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=share * value)
 
 

@@ -5,6 +5,6 @@ A node loads this first. Who needs one of those packages imports it as ever.
 
 from facesim.models.framework import load_keras, without
 
-with without("sklearn", "pandas", "matplotlib"):
+with without("torch", "jax", "sklearn", "pandas", "matplotlib"):
     load_keras()  # before TensorFlow, which imports Keras, too
     import tensorflow  # noqa: F401

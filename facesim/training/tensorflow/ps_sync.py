@@ -6,7 +6,8 @@ examples go back to the front of the queue, so that an epoch is still every exam
 
 Each worker leaves its gradient on the servers, under a ticket of its own, and says so; the chief decides which tickets
 make the update, and the servers add those gradients up and apply the sum. So a gradient counts for all parameters or
-for none, and one that comes too late changes nothing.
+for none, and one that comes too late changes nothing. With it goes what its examples add to moving statistics, which
+so take one step an update, as in one process.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tensorflow as tf
 from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.forward import Average
 from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
@@ -53,9 +55,14 @@ class _Workers(ParameterServerReplicas):
         store = f"gradients-{uuid.uuid4().hex}"
         parameters = self.model.trainable_variables
         held = pieces(parameters)
-        servers: dict[str, list[int]] = {}
-        for place, piece in enumerate(held):
-            servers.setdefault(piece.device, []).append(place)
+        averages: list[Average] = []  # as `push` is traced, which comes before all else: only then it is known which
+
+        def homes() -> dict[str, list[int]]:
+            """For each server the places of what it holds, of the parameters' pieces and then of the averages."""
+            servers: dict[str, list[int]] = {}
+            for place, variable in enumerate([*held, *(average.statistic for average in averages)]):
+                servers.setdefault(variable.device, []).append(place)
+            return servers
 
         @compiled
         def push(
@@ -64,13 +71,14 @@ class _Workers(ParameterServerReplicas):
             images, worker = self.examples.take(next(data), indices)
 
             def replica() -> tf.Tensor:
-                packed, gradients = compute_step(
+                packed, gradients, averages[:] = compute_step(
                     self.forward, self.optimizer, self.loss, images, labels, worker, share=share
                 )
+                sent = [*gradients, *(share * average.added for average in averages)]
                 pushes = []
-                for server, places in servers.items():
+                for server, places in homes().items():
                     with tf.device(server):  # which keeps what it receives: nothing is copied
-                        values = [gradients[place] for place in places]
+                        values = [sent[place] for place in places]
                         pushes.append(
                             tf.raw_ops.MapStage(
                                 key=ticket,
@@ -85,37 +93,40 @@ class _Workers(ParameterServerReplicas):
 
             return self.strategy.run(replica)
 
-        def taken(server: str, ticket: tf.Tensor) -> list[tf.Tensor]:
-            """The gradients that wait on a server under a ticket, and wait no more."""
-            of_server = [held[place] for place in servers[server]]
+        def taken(server: str, places: list[int], ticket: tf.Tensor) -> list[tf.Tensor]:
+            """What waits on a server under a ticket, and waits no more."""
+            kinds = [*self.sent_dtypes, *(average.added.dtype for average in averages)]
+            variables = [*held, *(average.statistic for average in averages)]
             with tf.device(server):
                 waiting = tf.raw_ops.MapUnstage(
                     key=ticket,
-                    indices=range(len(of_server)),
-                    dtypes=[self.sent_dtypes[place] for place in servers[server]],
+                    indices=range(len(places)),
+                    dtypes=[kinds[place] for place in places],
                     shared_name=store,
                 )
                 # Widened before they are added up.
                 return [
-                    tf.cast(tf.ensure_shape(gradient, piece.shape), piece.dtype)
-                    for gradient, piece in zip(waiting, of_server)
+                    tf.cast(tf.ensure_shape(value, variables[place].shape), variables[place].dtype)
+                    for value, place in zip(waiting, places)
                 ]
 
         @tf.function(autograph=False)
         def apply(tickets: tuple[tf.Tensor, ...], weights: tuple[tf.Tensor, ...] | None) -> tf.Tensor:
             sums: dict[int, tf.Tensor] = {}
-            for server, places in servers.items():
+            for server, places in homes().items():
                 with tf.device(server):
-                    rows = [taken(server, ticket) for ticket in tickets]
+                    rows = [taken(server, places, ticket) for ticket in tickets]
                     if weights is not None:
-                        rows = [[weight * gradient for gradient in row] for row, weight in zip(rows, weights)]
+                        rows = [[weight * value for value in row] for row, weight in zip(rows, weights)]
                     sums |= {place: tf.add_n(parts) for place, parts in zip(places, zip(*rows))}
+            for place, average in enumerate(averages, len(held)):
+                average._replace(added=sums[place]).apply()
             return self.optimizer.apply([sums[place] for place in range(len(held))], parameters)
 
         @tf.function(autograph=False)
         def drop(ticket: tf.Tensor) -> None:
-            for server in servers:
-                taken(server, ticket)
+            for server, places in homes().items():
+                taken(server, places, ticket)
 
         self._push, self._apply, self._drop = push, apply, drop
 

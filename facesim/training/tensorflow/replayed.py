@@ -3,8 +3,8 @@ bit each time.
 
 Asynchronous workers differ from one process only in which version of the parameters each gradient is taken at. Their
 order (`facesim.training.order`) tells that; here the last versions are kept, each gradient is computed at the one that
-was read, and applied when it was applied. Strategies whose workers make every update together are one process anyway,
-and `local-sgd` is as many sets of parameters as it has workers.
+was read, and applied when it was applied. Where workers make every update together, each normalises its own part of the
+batch, so the parts are computed one after another. `local-sgd` is as many sets of parameters as it has workers.
 
 A real cluster's worker may read some variables before and others after an update by another: such a pull counts as one
 of the version at its beginning.
@@ -26,7 +26,7 @@ from facesim.training.keras.network import vary_dropout
 from facesim.training.loop import fit
 from facesim.training.order import Order, load_orders
 from facesim.training.protocols import Replicas, StepResult
-from facesim.training.tensorflow.forward import forward_of, logits_with
+from facesim.training.tensorflow.forward import Average, forward_of, logits_with, served_forward_of
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
@@ -56,17 +56,19 @@ def train(
 
 
 def _replicas(context: Context) -> Replicas:
-    file = context.run.directory / ORDERS
+    file, strategy = context.run.directory / ORDERS, context.job.strategy
     if file.exists():
         return Stale(context, load_orders(file))
-    return Copies(context) if context.job.strategy.averaging else Alone(context)
+    if strategy.averaging:
+        return Copies(context)
+    return Together(context) if strategy.joint else Alone(context)
 
 
 class Stale(KerasReplicas):
     """One set of parameters, and the versions of it that the orders' updates read; an order for each epoch.
 
-    Moving statistics are no part of a gradient: each worker reads them with the parameters and writes them when its
-    forward pass is over, so that what others wrote in between is lost. Here, too.
+    Moving statistics are no part of a gradient: what a batch adds to them is added when its forward pass is over, to
+    what they are then.
     """
 
     steps_per_exchange = 1
@@ -81,7 +83,6 @@ class Stale(KerasReplicas):
         examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
         self._data = iter(examples.dataset())
         trained = model.trainable_variables
-        statistics = [variable for variable in model.non_trainable_variables if variable.dtype.startswith("float")]
         # What is read is put here: a gradient can be taken with respect to it, whatever the parameters are meanwhile.
         read = [tf.Variable(variable.value, dtype=variable.dtype) for variable in trained]
 
@@ -89,16 +90,18 @@ class Stale(KerasReplicas):
         def gradient(
             version: list[tf.Tensor], data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor
         ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            for held, value in zip(read, version):
+            for held, value in zip(read, version, strict=True):
                 held.assign(value)
-            seen = [*zip(statistics, version[len(read) :], strict=True)]
 
-            def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable]]:
-                values = [*zip(trained, (each.read_value() for each in read), strict=True), *seen]
-                return logits_with(model, images, values), read
+            def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable], list[Average]]:
+                logits, averages = logits_with(model, images, [*zip(trained, (each.read_value() for each in read))])
+                return logits, read, averages
 
             images, worker = examples.take(next(data), indices)
-            return compute_step(forward, optimizer, loss, images, labels, worker)
+            packed, gradients, averages = compute_step(forward, optimizer, loss, images, labels, worker)
+            for average in averages:
+                average.apply()
+            return packed, gradients
 
         @compiled
         def apply(gradients: list[tf.Tensor]) -> None:
@@ -106,7 +109,7 @@ class Stale(KerasReplicas):
 
         @compiled
         def newest() -> list[tf.Tensor]:
-            return [variable.value.read_value() for variable in (*trained, *statistics)]
+            return [variable.value.read_value() for variable in trained]
 
         self._gradient, self._apply, self._newest = gradient, apply, newest
 
@@ -143,6 +146,53 @@ class Stale(KerasReplicas):
                 self._made + version, self._made + number, batch,
             )  # fmt: skip
         self._made += len(order)
+
+
+class Together(KerasReplicas):
+    """One set of parameters, updated by the sum of what workers make of their parts of a batch."""
+
+    steps_per_exchange = 1
+
+    def __init__(self, context: Context):
+        self._labels, job = context.data.labels, context.job
+        self._workers, self._served = job.strategy.joint_workers(job.shape), job.strategy.coordinated
+        model, optimizer = build(context)
+        super().__init__(context, model, optimizer)
+        self.exchange_bytes = self.parameter_bytes
+        examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
+        self._data, forward = iter(examples.dataset()), served_forward_of(model)
+
+        @compiled
+        def update(data: tf.data.Iterator, *parts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            element, size = next(data), tf.add_n([tf.size(indices) for indices, _ in parts])
+            rows, gradients, averages = [], [], []
+            for worker, (indices, labels) in enumerate(parts):
+                images, _ = examples.take(element, indices)
+                share = tf.cast(tf.size(indices) / size, tf.float32)
+                packed, own, moved = compute_step(forward, optimizer, loss, images, labels, tf.constant(worker), share)
+                rows.append(packed)
+                gradients.append(own)
+                averages.append([average._replace(added=share * average.added) for average in moved])
+            for same in zip(*averages, strict=True):
+                same[0]._replace(added=tf.add_n([average.added for average in same])).apply()
+            # Widened before they are added up, as servers do.
+            sums = [tf.add_n([tf.cast(each, tf.float32) for each in same]) for same in zip(*gradients, strict=True)]
+            version = tf.cast(optimizer.apply(sums, model.trainable_variables), tf.float64)
+            return tf.stack([tf.concat([row[:5], [version]], axis=0) for row in rows])
+
+        self._update = update
+
+    def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
+        for batch in batches:
+            parts = [part for part in self._parts(batch) if len(part)]
+            rows = self._update(self._data, *(index_batch(part, self._labels) for part in parts)).numpy()
+            yield from map(StepResult.unpack, rows)
+
+    def _parts(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Of each worker: as `ps-sync` divides a batch, or as peers take theirs of it."""
+        if self._served:
+            return np.array_split(batch, self._workers)
+        return [batch[worker :: self._workers] for worker in range(self._workers)]
 
 
 class Copies(KerasReplicas):

@@ -44,7 +44,7 @@ class Replicated(KerasReplicas):
             number = tf.convert_to_tensor(here.replica_id_in_sync_group)
             indices, labels, share = slice_of_batch(indices, labels, number, count)
             images, _ = examples.take(element, indices)
-            packed, gradients = compute_step(forward, optimizer, loss, images, labels, number, share)
+            packed, gradients, _ = compute_step(forward, optimizer, loss, images, labels, number, share)
             # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
             # Versions are the same everywhere, and may be too large for a float32.
             mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)

@@ -5,7 +5,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from facesim.training.tensorflow.forward import Forward
+from facesim.training.tensorflow.forward import Average, Forward
 from facesim.training.tensorflow.objective import Loss
 
 Gradients = list[tf.Tensor]
@@ -29,7 +29,9 @@ def training_step(
     Returns a packed `facesim.training.protocols.StepResult`, float64 (6,): one tensor, because each one that is
     returned is a message.
     """
-    packed, gradients = compute_step(forward, optimizer, loss_of, images, labels, worker, share)
+    packed, gradients, averages = compute_step(forward, optimizer, loss_of, images, labels, worker, share)
+    for average in averages:
+        average.apply()
     version = optimizer.apply(gradients)
     return tf.concat([packed[:5], [tf.cast(version, tf.float64)]], axis=0)
 
@@ -42,20 +44,21 @@ def compute_step(
     labels: tf.Tensor,
     worker: tf.Tensor,
     share: tf.Tensor | float = 1.0,
-) -> tuple[tf.Tensor, Gradients]:
+) -> tuple[tf.Tensor, Gradients, list[Average]]:
     """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,).
 
     It is that of the batch's mean loss times `share`: the part of the update's examples, 0-1, that this batch stands
     for, so that the gradients of all its parts add up to that of the mean over all examples. A batch with a share of 0
     is computed but not counted.
 
-    Returns a packed `StepResult` whose version is not known yet, and a gradient for each trainable variable or, of a
-    variable that is split, for each of its pieces, in the precision that `forward` has it.
+    Returns a packed `StepResult` whose version is not known yet; a gradient for each trainable variable or, of a
+    variable that is split, for each of its pieces, in the precision that `forward` has it; and what `forward` leaves to
+    be made of the moving statistics.
     """
     # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
     version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
-        logits, sources = forward(images)
+        logits, sources, averages = forward(images)
         losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses) * share
     gradients = tape.gradient(loss, sources)
@@ -63,4 +66,4 @@ def compute_step(
     counted = tf.cast(share > 0, tf.float64)
     sums = [tf.cast(some, tf.float64) * counted for some in (tf.reduce_sum(losses), correct, tf.shape(labels)[0])]
     unknown = tf.constant(-1, tf.int64)
-    return tf.stack(sums + [tf.cast(fact, tf.float64) for fact in (worker, version_read, unknown)]), gradients
+    return tf.stack(sums + [tf.cast(fact, tf.float64) for fact in (worker, version_read, unknown)]), gradients, averages

@@ -30,6 +30,8 @@ class TorchReplicas(network.KerasReplicas):
         model, optimizer = network.build(context, keras.optimizers.Adam)
         super().__init__(context, model, optimizer)
         self.adam = FusedAdam(optimizer, model.trainable_variables)
+        device = model.trainable_variables[0].value.device
+        self.devices = [] if device.type == "cpu" else [str(device)]
         self._images = context.data.images
         if context.experiment.cache == "memory":
             self._images = np.asarray(self._images).copy()

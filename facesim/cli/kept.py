@@ -1,0 +1,204 @@
+"""Commands about what is kept of runs and studies: `show`, `diff`, `rm`, and the list of studies."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import command
+from facesim.cli.runs import has_tags, tag_option
+from facesim.util.errors import InputError, doing
+
+if TYPE_CHECKING:
+    from facesim.runs.directory import Run
+    from facesim.study.kept import Kept
+
+_FOLDER = click.option("--in", "folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+                       help="folder of runs, in which studies are looked for by their names")  # fmt: skip
+_JSON = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+
+#: What `show` and `diff` tell of a result, in this order.
+_FACTS = (
+    "state", "failure", "measurement", "held_out_accuracy", "training_accuracy", "training_s", "total_s",
+    "images_per_s", "updates", "examples_seen", "wire_bytes", "parameters",
+)  # fmt: skip
+
+
+def list_studies(folder: Path, as_json: bool) -> None:
+    """Show the studies that were begun in a folder of runs."""
+    from facesim.study.kept import kept_studies
+
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; name one that holds runs")
+    known = [
+        {"name": one.name, "file": str(one.file), "jobs": len(one.jobs), "states": _states(one)}
+        for one in kept_studies(folder)
+    ]
+    if as_json:
+        echo_json(known)
+        return
+    for one in known:
+        echo(f"{one['name']}: {one['jobs']} jobs, {_told(one['states'])}")
+    if not known:
+        echo(f"no studies in {folder}")
+
+
+def _states(study: Kept) -> dict[str, int]:
+    states: dict[str, int] = {}
+    for _, run, result in study.runs():
+        state = "not begun" if run is None else "Unfinished" if result is None else str(result.state)
+        states[state] = states.get(state, 0) + 1
+    return states
+
+
+def _told(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in states.items())
+
+
+@command()
+@click.argument("named", metavar="RUN|STUDY")
+@_FOLDER
+@_JSON
+def show(named: str, folder: Path, as_json: bool) -> None:
+    """Show a run, its options where they are not the default and what came of it; or a study and its jobs."""
+    kept = _study(named, folder)
+    if kept is None:
+        content = _facts(_run(named))
+    else:
+        content = {
+            "study": kept.name,
+            "settings": dict(kept.settings),
+            "jobs": {
+                name: None if run is None else {"directory": str(run.directory), **_result(run)}
+                for name, run, _ in kept.runs()
+            },
+            "continue": f"facesim study run {kept.file}",
+        }
+    if as_json:
+        echo_json(content)
+    else:
+        _print(content)
+
+
+def _print(content: Mapping[str, Any], indent: str = "") -> None:
+    for name, value in content.items():
+        if isinstance(value, dict) and value:
+            echo(f"{indent}{name}:")
+            _print(value, indent + "  ")
+        elif value is not None:
+            echo(f"{indent}{name}: {value}")
+        else:
+            echo(f"{indent}{name}: –")
+
+
+@command()
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="RUN")
+@_JSON
+def diff(first: str, second: str, as_json: bool) -> None:
+    """Show what differs between two runs: options, then what came of them."""
+    one, other = (_facts(_run(named), whole=True) for named in (first, second))
+    found = {}
+    for part in ("options", "result"):
+        names = dict.fromkeys([*one[part], *other[part]])
+        pairs = {name: [one[part].get(name), other[part].get(name)] for name in names}
+        found[part] = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if as_json:
+        echo_json({"runs": [one["run"], other["run"]], **found})
+        return
+    width = max((len(name) for part in found.values() for name in part), default=0)
+    for part, differing in found.items():
+        echo(f"{part}:" + ("" if differing else " the same"))
+        for name, (mine, theirs) in differing.items():
+            echo(f"  {name:{width}}  {_word(mine)} | {_word(theirs)}")
+
+
+def _word(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+@command()
+@click.argument("named", nargs=-1, metavar="[RUN|STUDY]...")
+@_FOLDER
+@tag_option
+@click.option("--yes", is_flag=True, help="remove without asking")
+def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -> None:
+    """Remove runs, or studies with all their runs; or every run of the folder --in with a --tag.
+
+    What is being run is not removed. A run that belongs to another study, too, goes with the one that is removed.
+    """
+    if bool(named) == bool(tags):
+        raise click.UsageError("name what is to be removed, or give --tag")
+    runs: dict[Path, Run] = {}
+    files: list[Path] = []
+    for name in named:
+        kept = _study(name, folder)
+        found = [_run(name)] if kept is None else [run for _, run, _ in kept.runs() if run is not None]
+        runs |= {run.directory: run for run in found}
+        files += [kept.file] if kept else []
+    if tags:
+        runs |= {run.directory: run for run in _tagged(folder, tags)}
+    for run in runs.values():
+        if (look := run.claim.look()).held:
+            raise InputError(f"{run.directory} is being run by {look.names()}; cancel it first (facesim cancel)")
+    if not runs and not files:
+        echo("there is nothing to remove")
+        return
+    gone = [*map(str, runs), *map(str, files)]
+    if not yes:
+        click.confirm(f"remove {len(gone)}: {', '.join(gone)}?", abort=True)
+    for run in runs.values():
+        with doing(f"remove {run.directory}", "remove it by hand, or as the user who ran it"):
+            shutil.rmtree(run.directory)
+    for file in files:
+        file.unlink(missing_ok=True)
+    for name in gone:
+        echo(f"removed {name}")
+
+
+def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
+    from facesim.runs.directory import find_runs
+
+    return [run for run in find_runs([folder]) if has_tags(run.job().backend.tags, tags)]
+
+
+def _study(named: str, folder: Path) -> Kept | None:
+    from facesim.study.kept import find_study
+
+    try:
+        return None if (Path(named) / "job.json").exists() else find_study(named, folder)
+    except OSError:  # nothing is called so
+        return None
+
+
+def _run(named: str) -> Run:
+    from facesim.runs.directory import Run
+
+    return Run.open(Path(named))
+
+
+def _facts(run: Run, whole: bool = False) -> dict[str, Any]:
+    """A run as data: its options, `whole` or without those that are the default, and what came of it."""
+    from facesim.spec.job import flat, options
+
+    table, given = options(), {name: own for name, own in flat(run.job()).items() if own is not None}
+    always = ("strategy", "backend")
+    told = {name: own for name, own in given.items() if whole or name in always or own != table[name].default}
+    return {"run": run.id, "directory": str(run.directory), "options": told, "result": _result(run)}
+
+
+def _result(run: Run) -> dict[str, Any]:
+    result = run.result()
+    if result is None:
+        return {"state": "Unfinished"}
+    found = {name: getattr(result, name) for name in _FACTS} | {"trained_together": result.sync_audit.verdict}
+    found["state"] = str(result.state)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+COMMANDS: list[Any] = [show, diff, rm]

@@ -1,0 +1,99 @@
+"""Commands about studies that are described by a file: `study run`, `study page`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facesim.cli.options import GroupedCommand
+from facesim.cli.output import echo
+from facesim.cli.parsing import OF_THE_FILE, group, read_config
+from facesim.cli.study import baselines_option, run_study, study_options
+from facesim.spec.study import COMPARED
+from facesim.util.errors import InputError
+from facesim.util.files import read_toml
+
+_FILE = click.Path(path_type=Path)
+
+
+@group()
+def study() -> None:
+    """Run a study that a file describes, continue it, and write its page."""
+
+
+@study.command("run", cls=GroupedCommand)
+@click.argument("file", type=_FILE, is_eager=True, callback=read_config)
+@study_options(list(COMPARED), config=False)
+@baselines_option
+def run(file: Path, **options: Any) -> int:
+    """Run the study that FILE describes: a TOML file of options, lists where they vary; options given here win over it.
+
+    What has completed before in --output is not run again, and what began continues. FILE may also be what facesim
+    keeps of a study that it began, in the folder `studies` of --output.
+    """
+    return run_study(name=_name(file), about=_about(file), **options)
+
+
+@study.command("page")
+@click.argument("file", type=_FILE)
+@click.option("--output", type=_FILE, metavar="FILE", help="Markdown file  [default: docs/studies/NAME.md]")
+@click.option("--in", "folder", type=_FILE, help="folder of the study's runs  [default: the study's --output]")
+@click.option("--with", "beside", type=_FILE, multiple=True, help="runs, or forecasts, to show beside; repeatable")
+def page(file: Path, output: Path | None, folder: Path | None, beside: tuple[Path, ...]) -> None:
+    """Write the page of the study that FILE describes: a table, the verdict and pictures, from its runs alone.
+
+    FILE is what `facesim study run` was given, or what facesim keeps of the study.
+    """
+    from facesim import api
+    from facesim.report.page import write_page
+    from facesim.report.published import Published
+    from facesim.study.kept import Kept
+
+    settings, about = read_toml(file, "the study"), _about(file)
+    runs = folder or Path(settings.get("output", "runs"))
+    kept = Kept(file, runs, settings)
+    there = [run for _, run, result in kept.runs() if result is not None and run is not None]
+    if not there:
+        raise InputError(
+            f"no run of {file} has ended in {runs}: run it (facesim study run {file}), or name its runs' --in"
+        )
+    comparison = api.compare([*(run.directory for run in there), *beside]).report
+    if "published" in about:
+        comparison = replace(comparison, published=Published.read(about["published"], str(file)))
+    name = _name(file)
+    written = write_page(
+        comparison,
+        output or Path("docs/studies") / f"{name}.md",
+        title=about.get("title", name),
+        about=about.get("about", ""),
+        command=f"facesim study run {file}",
+    )
+    left = len(kept.jobs) - len(there)
+    if left:
+        echo(f"{left} of {len(kept.jobs)} jobs have not ended, and are not in it", err=True)
+    for one in written:
+        echo(str(one))
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """What a study's file says of itself."""
+    content = read_toml(file, "the study")
+    about = {name: content[name] for name in OF_THE_FILE if name in content}
+    for name in ("title", "about"):
+        if not isinstance(about.get(name, ""), str):
+            raise InputError(f"{file}: {name} has to be a text")
+    if "published" in about:
+        from facesim.report.published import Published
+
+        Published.read(about["published"], str(file))  # what is wrong with it is said before anything is run
+    return about
+
+
+def _name(file: Path) -> str:
+    """What a study is called: as its file; what facesim keeps has the start of a digest behind it."""
+    name, dash, digest = file.stem.rpartition("-")
+    kept = file.suffix == ".json" and dash and len(digest) == 8
+    return name if kept else file.stem

@@ -1,0 +1,120 @@
+"""A study's page in Markdown, with its pictures as SVG files beside: what a reader of the documentation sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from facesim.report.cells import AUDIT_WORDS, NOTHING
+from facesim.report.comparison import Comparison
+from facesim.report.html import PLOT_TITLES
+from facesim.report.plots import plots
+from facesim.report.rows import Row
+from facesim.report.verdict import PLAIN
+from facesim.report.words import estimated
+from facesim.util.errors import doing
+from facesim.util.files import write_text
+
+#: The measures of a page's table.
+_COLUMNS = ("held_out_accuracy", "training_accuracy", "training_s", "time_to_accuracy_s", "images_per_s", "instance_s")
+
+#: The pictures of a page, where there are data for them.
+_PICTURES = ("scaling", "pareto", "staleness", "curve", "accuracy", "time")
+
+#: Of the warnings these say what a study varies.
+_OF_THE_STUDY = ("not the same experiment", "not the same work")
+
+
+def write_page(comparison: Comparison, file: Path, *, title: str, about: str, command: str) -> list[Path]:
+    """Write the page and its pictures, and return their files.
+
+    Args:
+        about: what the study is, in Markdown.
+        command: with which it is run again.
+
+    Raises:
+        FacesimError: they cannot be written.
+    """
+    drawn = plots(comparison)
+    pictures = {name: file.with_name(f"{file.stem}-{name}.svg") for name in _PICTURES if name in drawn}
+    with doing(f"write {file}", "choose another file with --output"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            write_text(picture, _alone(drawn[name]))
+        write_text(file, "\n\n".join(_parts(comparison, pictures, title, about, command)) + "\n")
+    return [file, *pictures.values()]
+
+
+def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about: str, command: str) -> Iterable[str]:
+    yield f"# {title}"
+    if about:
+        yield about.strip()
+    yield f"Made by `{command}`, from {len(comparison.records)} runs. Numbers are {_marks(comparison)}."
+    yield "## What it shows"
+    yield "\n".join(f"- {headline.text}" for headline in comparison.headlines)
+    cautions = [f"- *{found.topic}*: {found.text}" for found in comparison.findings if found.tone != PLAIN]
+    if cautions:
+        yield "\n".join(cautions)
+    yield "## Numbers"
+    yield _table(
+        [("", "trained together?", *_headings(comparison)), *(_line(comparison, row) for row in comparison.rows)]
+    )
+    yield "Means over seeds; ± is half of a 95 % interval."
+    if comparison.published:
+        yield "## Beside what was published"
+        yield f"{comparison.published.source}."
+        yield _table(comparison.published.beside(comparison.rows))
+        yield "\n".join(f"- {note}" for note in comparison.published.notes)
+    if comparison.baselines:
+        yield "## Without a network"
+        methods = [(one.method, estimated(one.accuracy, "share")) for one in comparison.baselines]
+        yield _table([("", "held-out accuracy"), *methods])
+    if pictures:
+        yield "## Pictures"
+        yield from (f"![{PLOT_TITLES[name]}]({picture.name})" for name, picture in pictures.items())
+    if told := [text for text in comparison.warnings if not text.startswith(_OF_THE_STUDY)]:
+        yield "## Before you compare"
+        yield "\n".join(f"- {text}" for text in told)
+    yield "## Runs"
+    yield "\n".join(f"- {name}: {', '.join(values)}" for name, values in _machines(comparison).items())
+
+
+def _marks(comparison: Comparison) -> str:
+    return " and ".join(dict.fromkeys(row.measurement for row in comparison.rows if row.measurement)) or "unknown"
+
+
+def _shown(comparison: Comparison) -> list[str]:
+    return [name for name in _COLUMNS if any(row.estimate(name) for row in comparison.rows)]
+
+
+def _headings(comparison: Comparison) -> list[str]:
+    return [comparison.measures[name].label for name in _shown(comparison)]
+
+
+def _line(comparison: Comparison, row: Row) -> tuple[str, ...]:
+    cells = []
+    for name in _shown(comparison):
+        estimate = row.estimate(name)
+        cells.append(NOTHING if estimate is None else estimated(estimate, comparison.measures[name].unit))
+    return (row.label, AUDIT_WORDS.get(row.audit, row.audit or NOTHING), *cells)
+
+
+def _machines(comparison: Comparison) -> dict[str, list[str]]:
+    """Where and with what it was run: each value once."""
+    found: dict[str, dict[str, None]] = {}
+    for record in comparison.records:
+        for name in ("cpu_model", "cpu_count", "tensorflow", "facesim"):
+            if (value := record.result.machine.get(name)) is not None:
+                found.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None
+    return {name: list(values) for name, values in found.items()}
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    heading, *body = lines
+    rows = [heading, ["---"] * len(heading), *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _alone(svg: str) -> str:
+    """A plot that stands on a page of its own, which gives it no colours."""
+    return svg.replace("currentColor", "#222222").replace("<svg ", '<svg style="background:#ffffff" ', 1) + "\n"

@@ -1,0 +1,154 @@
+"""Jobs of a study at the same time: a thread each, on processors of its own where they share this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from facesim.runs.directory import Run
+from facesim.spec.job import Job
+from facesim.study.observers import Observer
+from facesim.util.errors import FacesimError, InputError
+
+if TYPE_CHECKING:
+    from facesim.backends.base import Execution
+
+_Work, _Done = TypeVar("_Work"), TypeVar("_Done")
+
+#: The processors of one place; empty: it is not bound to any.
+Place = frozenset[int]
+
+
+def places_for(jobs: Sequence[Job], parallel: int) -> list[Place]:
+    """Where jobs run, `parallel` at a time: equal shares of this machine's processors, if any of the jobs uses it.
+
+    Raises:
+        InputError: the jobs cannot run at the same time here.
+    """
+    told = f"--parallel {parallel}"
+    if parallel <= 1 or all(job.backend.costs_money for job in jobs):
+        return [Place()] * max(1, parallel)
+    if emulated := next(
+        (job.backend.name for job in jobs if job.backend.own_hosts and not job.backend.costs_money), None
+    ):
+        raise InputError(
+            f"{told} is not possible with --backend {emulated}: its containers share all of this machine; leave it out",
+            field="parallel",
+            value=parallel,
+        )
+    if not hasattr(os, "sched_setaffinity"):
+        raise InputError(
+            f"{told} needs a system that binds processes to processors, as Linux does: leave it out, or use a backend "
+            "whose jobs run elsewhere",
+            field="parallel",
+            value=parallel,
+        )
+    cpus = sorted(os.sched_getaffinity(0))
+    share = len(cpus) // parallel
+    if not share:
+        raise InputError(
+            f"{told} is too many: there are {len(cpus)} CPUs here, and each job needs one of its own",
+            field="parallel",
+            value=parallel,
+            allowed=f"1 to {len(cpus)}",
+        )
+    return [Place(cpus[share * number : share * (number + 1)]) for number in range(parallel)]
+
+
+class Crew:
+    """Who runs the jobs of a study: this thread, or as many threads as there are `places`.
+
+    What is told to `stop` or `kill` reaches every execution that goes on, and no other job begins.
+
+    Attributes:
+        stopped: no other job may begin.
+        problems: why jobs could not begin.
+    """
+
+    def __init__(self, places: Sequence[Place]):
+        self._places = places
+        self.stopped = False
+        self.problems: list[FacesimError] = []
+        self._killed = False
+        self._going_on: list[Execution] = []
+        self._turns = Lock()
+
+    @property
+    def size(self) -> int:
+        return len(self._places)
+
+    def each(self, work: Sequence[_Work], do: Callable[[_Work, int], _Done]) -> list[_Done]:
+        """`do` every piece of work with its number, from 1; what came of each."""
+        numbered = list(zip(work, range(1, len(work) + 1), strict=True))
+        if self.size == 1:
+            return [do(one, number) for one, number in numbered]
+        free: SimpleQueue[Place] = SimpleQueue()
+        for place in self._places:
+            free.put(place)
+
+        def settle() -> None:
+            # Of this thread alone; what it starts, and what that starts, is bound alike.
+            if place := free.get():
+                os.sched_setaffinity(0, place)
+
+        with ThreadPoolExecutor(self.size, thread_name_prefix="job", initializer=settle) as pool:
+            waiting = [pool.submit(do, one, number) for one, number in numbered]
+            return [future.result() for future in waiting]
+
+    @contextmanager
+    def with_(self, execution: Execution) -> Iterator[None]:
+        """While it goes on, an execution is told what the crew is told."""
+        self._going_on.append(execution)
+        try:
+            if self.stopped:  # meanwhile
+                (execution.kill if self._killed else execution.stop)()
+            yield
+        finally:
+            self._going_on.remove(execution)
+
+    def stop(self) -> None:
+        self.stopped = True
+        for execution in list(self._going_on):
+            execution.stop()
+
+    def kill(self) -> None:
+        self.stopped = self._killed = True
+        for execution in list(self._going_on):
+            execution.kill()
+
+    def turns(self, observer: Observer, run: Run | None = None) -> Observer:
+        """An observer that hears of one thing after the other, though several runs go on: of `run`, if given."""
+        return observer if self.size == 1 else _Turn(observer, run, self._turns)
+
+
+class _Turn(Observer):
+    """Passes on what is told of one run, when nobody else is telling anything."""
+
+    def __init__(self, observer: Observer, run: Run | None, alone: Lock):
+        self._observer, self._run, self._alone = observer, run, alone
+
+    def _pass_on(self, tell: Callable[..., None], *arguments: Any) -> None:
+        with self._alone:
+            if self._run is not None:
+                self._observer.turn(self._run)
+            tell(*arguments)
+
+    def noticed(self, text: str) -> None:
+        self._pass_on(self._observer.noticed, text)
+
+    def started(self, run: Run, position: int, jobs: int) -> None:
+        self._pass_on(self._observer.started, run, position, jobs)
+
+    def happened(self, event: Any) -> None:
+        self._pass_on(self._observer.happened, event)
+
+    def tick(self) -> None:
+        self._pass_on(self._observer.tick)
+
+    def ended(self, run: Run, result: Any) -> None:
+        self._pass_on(self._observer.ended, run, result)

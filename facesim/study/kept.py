@@ -1,0 +1,122 @@
+"""Studies that were begun in a folder of runs: for each a file of its options, from which it goes on.
+
+The file's name ends with the start of a SHA-256 of its content, so the same study has the same file. Which runs belong
+to a study is not written down: they are those of its jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from facesim.runs.directory import Run
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
+from facesim.spec.faults import read_faults
+from facesim.spec.job import Job, job_sha256
+from facesim.spec.study import COMPARED, Study
+from facesim.study.observers import Observer
+from facesim.study.plan import StudyPlan, job_names, runs_by_job
+from facesim.util.errors import doing
+from facesim.util.files import read_toml, write_json
+
+#: In a folder of runs, the folder with its studies.
+FOLDER = "studies"
+
+#: What a study file may have beside the options of its jobs.
+OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines", "track")
+
+#: What a study file may say of itself for its page and its report.
+ABOUT = ("title", "about", "published")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A study that was begun in the folder `output`."""
+
+    file: Path
+    output: Path
+    settings: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """Its jobs.
+
+        Raises:
+            InputError: this facesim does not understand them.
+        """
+        beside = (*OF_THE_STUDY, *ABOUT)
+        faults = self.settings.get("faults")
+        options = {name.replace("-", "_"): value for name, value in self.settings.items() if name not in beside}
+        options.setdefault("strategy", COMPARED)
+        return Study.of(options, self.settings.get("seeds", 1), read_faults(faults) if faults else ()).jobs()
+
+    def runs(self) -> list[tuple[str, Run | None, Result | None]]:
+        """For each job its name, and the newest run in the folder with its result, where there is one."""
+        there = runs_by_job(self.output)
+        found = []
+        for name, job in zip(job_names(self.jobs), self.jobs, strict=True):
+            runs = there.get(job_sha256(job), [])
+            complete = [one for one in runs if one[1] and one[1].state is RunState.COMPLETED]
+            run, result = (complete or runs or [(None, None)])[-1]
+            found.append((name, run, result))
+        return found
+
+
+def keep(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path:
+    """Write down a study's options, and return the file. Harmless when repeated.
+
+    Raises:
+        FacesimError: it cannot be written.
+    """
+    content = {name: value for name, value in settings.items() if value is not None} | {"output": str(output)}
+    said = {name: value for name, value in content.items() if name not in ("output", "parallel")}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    file = output / FOLDER / f"{name}-{digest[:8]}.json"
+    if not file.exists():
+        with doing(f"write {file}", "choose another folder with --output"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, content)
+    return file
+
+
+class Keeping(Observer):
+    """Writes down a study's options once it is known that it can be run.
+
+    Attributes:
+        file: where they are; None before that.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], output: Path, name: str = "study"):
+        self._arguments = (settings, output, name)
+        self.file: Path | None = None
+
+    def planned(self, plan: StudyPlan) -> None:
+        self.file = keep(*self._arguments)
+
+
+def kept_studies(folder: Path) -> list[Kept]:
+    """The studies that were begun in a folder of runs, in order of their names."""
+    return [_open(file, folder) for file in sorted((folder / FOLDER).glob("*.json"))]
+
+
+def find_study(named: str, folder: Path) -> Kept | None:
+    """The study that `named` means: its file, or its name in a folder of runs; None if it is none."""
+    file = Path(named)
+    if file.suffix == ".json" and file.parent.name == FOLDER and file.is_file():
+        return _open(file, file.parent.parent)
+    by_name = {study.name: study for study in kept_studies(folder)}
+    return by_name.get(named)
+
+
+def _open(file: Path, folder: Path) -> Kept:
+    return Kept(file, folder, read_toml(file, "the study"))

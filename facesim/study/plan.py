@@ -1,0 +1,219 @@
+"""What a study has to do: a job that has completed before is not repeated, and one that began goes on.
+
+A run is that of a job if both say the same (`facesim.spec.job.job_sha256`) and it was trained on the same images.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from facesim.planning.beside import Expected, expected, forecasts_told
+from facesim.planning.quantities import dollars_told, time_told
+from facesim.preflight.checks import Planned, preflight
+from facesim.preflight.inputs import Inputs, prepare_all
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.records import Result
+from facesim.runs.states import Measurement, RunState
+from facesim.spec.job import Job, flat, job_sha256
+from facesim.util.errors import InputError
+
+
+class Fate(str, Enum):
+    """What becomes of a job of a study."""
+
+    NEW = "to run"
+    GOES_ON = "continues"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, eq=False)
+class Due:
+    """A job of a study.
+
+    Attributes:
+        name: what tells it from the others.
+        directory: of its run.
+        expected: what it is forecast to take; None where nothing is to be run, or nobody knows.
+        cleared: what would run it; None where nothing is to be run.
+    """
+
+    name: str
+    job: Job
+    directory: Path
+    fate: Fate
+    expected: Expected | None = None
+    cleared: Planned | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StudyPlan:
+    """The jobs of a study in their order, and in words what a user should know before, what they can cost, and what
+    they are forecast to.
+    """
+
+    dues: tuple[Due, ...]
+    notices: tuple[str, ...] = ()
+    estimate: str = ""
+    forecasts: tuple[str, ...] = ()
+
+    @property
+    def to_do(self) -> tuple[Due, ...]:
+        return tuple(due for due in self.dues if due.fate is not Fate.COMPLETE)
+
+
+def plan_study(
+    jobs: Sequence[Job],
+    output: Path,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    *,
+    reuse: bool = False,
+    to_run: bool = True,
+) -> StudyPlan:
+    """Look what is there of each job, with `reuse`, and make ready what is not. Starts nothing. `to_run` as of
+    `preflight`.
+
+    Raises:
+        InputError: something that was given cannot be used, or a run of the study is being run by somebody else.
+    """
+    earlier = _earlier(jobs, output, progress) if reuse else {}
+    names, stamp = job_names(jobs), _stamp()
+    drafts = []
+    for name, job in zip(names, jobs, strict=True):
+        directory, fate = earlier.get(job_sha256(job), (output / f"{stamp}-{name}", Fate.NEW))
+        drafts.append(Due(name, job, directory, fate))
+    waiting = [due for due in drafts if due.fate is not Fate.COMPLETE]
+    cleared = preflight([due.job for due in waiting], [due.directory for due in waiting], progress, to_run=to_run)
+    ready = {one.directory: one for one in cleared.planned}
+    dues = []
+    for due in drafts:
+        one = ready.get(due.directory)
+        soon = expected(one.job, one.inputs) if one and one.inputs else None
+        dues.append(Due(due.name, due.job, due.directory, due.fate, soon, one))
+    ready_inputs = [one.inputs for one in cleared.planned if one.inputs]
+    forecasts = forecasts_told([one.job for one in cleared.planned], ready_inputs)
+    estimate = "; ".join(cleared.notices.pop("cost", []))
+    return StudyPlan(tuple(dues), tuple(cleared.all_notices()), estimate, tuple(forecasts))
+
+
+#: More jobs are not listed.
+_LISTED = 40
+
+
+def plan_lines(plan: StudyPlan) -> list[str]:
+    """What a study has to do, in lines: the number of jobs, time and cost where these are forecast, and each job."""
+    counts = {fate: sum(due.fate is fate for due in plan.dues) for fate in (Fate.COMPLETE, Fate.GOES_ON, Fate.NEW)}
+    told = [f"{number} {fate.value}" for fate, number in counts.items() if number]
+    known = [due.expected for due in plan.to_do if due.expected]
+    if known:
+        told.append(f"{time_told(sum(one.time_s for one in known))} one after another")
+        costs = [one.cost_usd for one in known if one.cost_usd is not None]
+        told += [dollars_told(sum(costs))] if costs else []
+        told.append(
+            "as forecast"
+            if len(known) == len(plan.to_do)
+            else f"as forecast of {len(known)} of them; of the others not"
+        )
+    lines = [f"plan: {len(plan.dues)} jobs: {', '.join(told)}"]
+    width = max(len(due.name) for due in plan.dues)
+    for number, due in enumerate(plan.dues[:_LISTED], 1):
+        soon = due.expected
+        forecast = "" if soon is None else f"  {time_told(soon.time_s)}"
+        if soon is not None and soon.cost_usd is not None:
+            forecast += f", {dollars_told(soon.cost_usd)}"
+        where = "" if due.fate is Fate.NEW else f"  {due.directory}"
+        lines.append(f"  {number:3}  {due.name:{width}}  {due.fate.value}{forecast}{where}")
+    left = len(plan.dues) - _LISTED
+    return [*lines, f"  and {left} more"] if left > 0 else lines
+
+
+def _earlier(
+    jobs: Sequence[Job], output: Path, progress: Callable[[str, int, int], None]
+) -> dict[str, tuple[Path, Fate]]:
+    """The runs in `output` by the identity of their jobs: the newest that has completed, else the newest that has not.
+
+    Raises:
+        InputError: one that has not completed is being run by somebody; or the data cannot be used.
+    """
+    by_key = {job_sha256(job): job for job in jobs}
+    found = {key: runs for key, runs in runs_by_job(output).items() if key in by_key}
+    inputs = dict(zip(found, prepare_all([by_key[key] for key in found], progress), strict=True))
+    chosen: dict[str, tuple[Path, Fate]] = {}
+    for key, runs in found.items():
+        complete = [run for run, result in runs if result and result.state is RunState.COMPLETED]
+        same = [run for run, result in runs if run in complete and _is_on(result, inputs[key])]
+        unfinished = [run for run, result in runs if run not in complete and _may_be_on(result, inputs[key])]
+        if same:
+            chosen[key] = same[-1].directory, Fate.COMPLETE
+        elif unfinished:
+            run = unfinished[-1]
+            chosen[key] = run.directory, Fate.GOES_ON
+            if (look := run.claim.look()).held:
+                raise InputError(
+                    f"{run.directory} is of this study, and is being run by {look.names()}: wait for it, or stop it "
+                    f"(facesim cancel {run.directory})"
+                )
+    return chosen
+
+
+def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
+    """The runs in and below a folder with their results, oldest first, by the identity of their jobs.
+
+    Forecasts are no runs. What cannot be read is left out.
+    """
+    found: dict[str, list[tuple[Run, Result | None]]] = {}
+    try:
+        runs = find_runs([folder])
+    except InputError:  # there are none
+        return found
+    for run in runs:
+        try:
+            result, key = run.result(), job_sha256(run.job())
+        except InputError:
+            continue
+        if result is None or result.measurement != Measurement.FORECAST:
+            found.setdefault(key, []).append((run, result))
+    return found
+
+
+def _is_on(result: Result | None, inputs: Inputs) -> bool:
+    """Whether a run was trained on the images that a job has now."""
+    return result is not None and result.data.content_sha256 == inputs.data.sha256
+
+
+def _may_be_on(result: Result | None, inputs: Inputs) -> bool:
+    """Whether nothing says that a run, which has not completed, was trained on other images than a job has now."""
+    return result is None or result.data.content_sha256 in (None, inputs.data.sha256)
+
+
+#: What a name of a job says of it in any case.
+_IN_EVERY_NAME = ("strategy", "subset", "seed")
+
+#: More characters of an option are not put into a name.
+_NAME_LENGTH = 30
+
+
+def job_names(jobs: Sequence[Job]) -> list[str]:
+    """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
+    told = [{name: value for name, value in flat(job).items() if name not in _IN_EVERY_NAME} for job in jobs]
+    values: dict[str, set[str]] = {}
+    for options in told:
+        for option, value in options.items():
+            values.setdefault(option, set()).add(str(value))
+    names: list[str] = []
+    for job, options in zip(jobs, told, strict=True):
+        parts = [job.strategy.name, *([job.experiment.subset] if job.experiment.subset else [])]
+        parts += [f"{option}{value}" for option, value in options.items() if len(values[option]) > 1]
+        short = [re.sub("[^A-Za-z0-9-]+", "", part.replace(",", "-"))[:_NAME_LENGTH] for part in parts]
+        name = "-".join([*short, f"seed{job.experiment.seed}"])
+        names.append(name if name not in names else f"{name}-{len(names)}")
+    return names
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)

@@ -1,0 +1,111 @@
+"""Scaling: speed-up against workers, what bounds it, and the pictures that belong to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from facesim.report import compare
+from facesim.report.html import render
+from facesim.report.plots import plots
+
+
+@pytest.fixture
+def grid(make_run):
+    runs = [make_run("single", seed, training_s=40.0 + seed) for seed in range(3)]
+    for workers, training_s in ((1, 50.0), (2, 26.0), (4, 16.0)):
+        runs += [
+            make_run("ps-async", seed, training_s=training_s + seed, workers=workers, name=f"ps-{workers}-{seed}")
+            for seed in range(3)
+        ]
+    return runs
+
+
+def test_workers_are_held_against_one_process(grid):
+    (scale,) = compare(grid).scales
+
+    assert (scale.label, scale.reference.label) == ("ps-async", "single")
+    assert [point.workers for point in scale.points] == [1, 2, 4]
+    # The geometric mean over seeds of 40/26, 41/27 and 42/28.
+    assert scale.points[1].speed_up.ratio == pytest.approx(1.519, abs=1e-3)
+    assert scale.points[1].efficiency == pytest.approx(0.7594, abs=1e-3)
+    assert [point.disturbed for point in scale.points] == [False] * 3
+    low, high = scale.points[1].interval
+    assert low < 1.519 < high
+
+
+def test_without_one_process_the_fewest_workers_are_the_reference(grid):
+    (scale,) = compare(grid[3:]).scales
+
+    assert scale.reference.label == "ps-async (1 worker)"
+    assert scale.points[0].speed_up.ratio == 1.0
+
+
+def test_one_number_of_workers_is_no_scaling(study):
+    comparison = compare(study)
+
+    assert comparison.scales == ()
+    assert "scaling" not in plots(comparison)
+
+
+def bound(make_run, **result):
+    runs = [make_run("ps-async", workers=2, name="two", result=result), make_run("ps-async", workers=1, name="one")]
+    return compare(runs).scales[0].points[1].bound
+
+
+def test_what_bounds_a_training_follows_from_what_was_measured(make_run):
+    used = {role: {"tasks": 1, "memory_peak_bytes": 1.0} for role in ("host", "worker", "ps")}
+    used["host"]["cpu_percent_mean"] = 95.0
+    used["worker"]["cpu_percent_mean"], used["ps"]["cpu_percent_mean"] = 60.0, 30.0
+
+    assert bound(make_run, resources=used) == "compute"
+
+
+def test_a_busy_server_bounds(make_run):
+    used = {
+        role: {"tasks": 1, "cpu_percent_mean": share} for role, share in (("host", 95.0), ("worker", 30), ("ps", 60))
+    }
+
+    assert bound(make_run, resources=used) == "server"
+
+
+def test_idle_processors_wait(make_run):
+    assert bound(make_run, resources={"host": {"cpu_percent_mean": 40.0}}) == (
+        "waiting for the network or input (CPUs 40 % busy)"
+    )
+
+
+def test_a_disturbed_run_says_so_and_its_point_is_hollow(make_run):
+    runs = [make_run("ps-async", workers=2, name="two", result={"load": {"foreign_cpu_percent": 50.0}})]
+    runs.append(make_run("ps-async", workers=1, name="one"))
+
+    point = compare(runs).scales[0].points[1]
+
+    assert (point.bound, point.disturbed) == ("disturbed", True)
+
+
+def test_the_report_has_the_scaling_and_its_pictures(grid):
+    run = next(run for run in grid if run.id == "ps-2-0")
+    lines = ["epoch,batch,worker,version_read,version", "1,0,0,0,1", "1,1,1,0,2", "1,2,0,1,3"]
+    run.order_file.write_text("\n".join(lines) + "\n")
+    comparison = compare(grid)
+
+    drawn, page = plots(comparison), render(comparison)
+
+    assert {"scaling", "pareto", "staleness", "tasks"} <= drawn.keys()
+    assert "ideal" in drawn["scaling"]
+    assert "worker-1" in drawn["staleness"] and "updates by others" in drawn["staleness"]
+    assert "received" in drawn["tasks"] and "ps-0" in drawn["tasks"]
+    assert "<h2>Scaling</h2>" in page and "76 %" in page
+
+
+def test_interruptions_are_drawn_on_the_clock_with_gaps(make_run):
+    run = make_run("single")
+    interrupted = '{"time_unix_s": 1790000020.0, "event": "interruption", "number": 1, "notice_s": 0.0}\n'
+    waiting = '{"time_unix_s": 1790000021.0, "event": "state", "state": "Interrupted"}\n'
+    with run.events_file.open("a") as events:
+        events.write(interrupted + waiting)
+
+    drawn = plots(compare([run]))
+
+    assert "since it was first submitted" in drawn["interruptions"]
+    assert "interruptions" not in plots(compare([make_run("single", 1)]))

@@ -1,0 +1,94 @@
+"""Jobs at the same time: each on processors of its own, all told to stop, observers told one thing after the other."""
+
+from __future__ import annotations
+
+import os
+from threading import Barrier
+
+import pytest
+
+from facesim.runs.records import Load
+from facesim.spec.job import make_job
+from facesim.study.crew import Crew, places_for
+from facesim.study.observers import Observer
+from facesim.util.errors import InputError
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="binding to processors is Linux'")
+
+
+class Going:
+    def __init__(self):
+        self.told = []
+
+    def stop(self):
+        self.told.append("stop")
+
+    def kill(self):
+        self.told.append("kill")
+
+
+def test_jobs_at_the_same_time_have_processors_of_their_own():
+    here = os.sched_getaffinity(0)
+    if len(here) < 2:
+        pytest.skip("there is one processor")
+    crew, together = Crew(places_for([make_job()], 2)), Barrier(2, timeout=30)
+
+    def look(_, number):
+        together.wait()
+        return number, frozenset(os.sched_getaffinity(0))
+
+    (first, mine), (second, theirs) = crew.each("ab", look)
+
+    assert (first, second) == (1, 2)
+    assert mine and theirs and not mine & theirs
+    assert os.sched_getaffinity(0) == here
+
+
+def test_jobs_that_run_elsewhere_are_bound_to_no_processor():
+    assert places_for([make_job(backend="sagemaker")], 3) == [frozenset()] * 3
+
+
+@pytest.mark.parametrize(
+    ("backend", "parallel", "said"),
+    [("local", 10_000, "is too many: there are"), ("docker", 2, "is not possible with --backend docker")],
+)
+def test_more_than_this_machine_can_keep_apart_is_refused(backend, parallel, said):
+    with pytest.raises(InputError, match=said) as refused:
+        places_for([make_job(backend=backend)], parallel)
+
+    assert refused.value.field == "parallel"
+
+
+def test_what_is_told_to_stop_reaches_all_that_go_on_and_who_comes_later():
+    crew, first, late = Crew([frozenset()] * 2), Going(), Going()
+
+    with crew.with_(first):
+        crew.stop()
+    with crew.with_(late):
+        crew.kill()
+
+    assert (first.told, late.told) == (["stop"], ["stop", "kill"])
+    assert crew.stopped
+
+
+def test_an_observer_hears_whose_turn_it_is():
+    heard = []
+
+    class Listening(Observer):
+        def turn(self, run):
+            heard.append(("turn", run))
+
+        def tick(self):
+            heard.append("tick")
+
+    crew, listening = Crew([frozenset()] * 2), Listening()
+    crew.turns(listening, "a").tick()
+    crew.turns(listening, "b").tick()
+
+    assert heard == [("turn", "a"), "tick", ("turn", "b"), "tick"]
+
+
+def test_a_run_beside_others_is_marked():
+    (why,) = Load(foreign_cpu_percent=60.0, beside=1).disturbances
+
+    assert why == "another run of its study ran beside it, on CPUs of their own"

@@ -1,0 +1,188 @@
+"""A study goes on: what has completed is not repeated, what began continues, and one failure loses nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from facesim.preflight.inputs import prepare_all
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
+from facesim.spec.job import job_sha256, make_job
+from facesim.spec.study import Study
+from facesim.study.kept import FOLDER, find_study, keep
+from facesim.study.left import TimeLeft
+from facesim.study.plan import Fate, job_names, plan_lines, plan_study
+from facesim.util.errors import InputError
+from tests.conftest import QUICK, facesim, facesim_here
+from tests.integration.running import Running
+
+
+@pytest.fixture
+def study(faces):
+    return Study({"data": str(faces), "image_size": 32, "strategy": "single"}, {"batch": [4, 8]}, seeds=[0])
+
+
+def leave(output, job, state="Completed", **facts):
+    """A run of a job, as far as a study looks at it."""
+    run = Run.create(output / job_names([job])[0], job)
+    run.claim.release()
+    if state is not None:
+        content = prepare_all([job], lambda *_: None)[0].data.sha256
+        known = {"strategy": "single", "backend": "local", "seed": 0, "state": state, "measurement": "emulated"}
+        found = Result.model_validate({**known, "data": {"content_sha256": content}, **facts})
+        found.write(run.result_file)
+    return run
+
+
+def fates(study, output, **how):
+    return [due.fate for due in plan_study(study.jobs(), output, reuse=True, **how).dues]
+
+
+def test_what_has_completed_is_not_repeated_and_what_has_not_goes_on(study, tmp_path):
+    first, second = study.jobs()
+    complete, stopped = leave(tmp_path / "a", first), leave(tmp_path / "b", second, "Stopped")
+
+    plan = plan_study(study.jobs(), tmp_path, reuse=True)
+
+    assert [due.fate for due in plan.dues] == [Fate.COMPLETE, Fate.GOES_ON]
+    assert [due.directory for due in plan.dues] == [complete.directory, stopped.directory]
+    assert [due.cleared is None for due in plan.dues] == [True, False]
+    assert "1 complete, 1 continues" in plan_lines(plan)[0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"data": {"content_sha256": "0" * 64}},
+        {"data": {}},
+        {"measurement": "forecast"},
+    ],
+)
+def test_a_run_on_other_images_or_a_forecast_is_no_run_of_the_job(study, tmp_path, facts):
+    leave(tmp_path / "a", study.jobs()[0], **facts)
+
+    assert fates(study, tmp_path) == [Fate.NEW, Fate.NEW]
+
+
+def test_a_run_without_a_result_goes_on_unless_somebody_has_it(study, tmp_path):
+    run = leave(tmp_path / "a", study.jobs()[0], state=None)
+    assert fates(study, tmp_path) == [Fate.GOES_ON, Fate.NEW]
+
+    run.claim.take()
+    with pytest.raises(InputError, match=f"{run.directory} is of this study, and is being run by process"):
+        plan_study(study.jobs(), tmp_path, reuse=True)
+    run.claim.release()
+
+
+def test_all_is_new_where_nothing_is_to_be_reused(study, tmp_path):
+    leave(tmp_path / "a", study.jobs()[0])
+
+    assert [due.fate for due in plan_study(study.jobs(), tmp_path).dues] == [Fate.NEW, Fate.NEW]
+
+
+def test_tags_and_limits_of_cost_make_no_other_job():
+    plain, tagged = make_job(), make_job(tags=["team=faces"])
+
+    assert job_sha256(plain) == job_sha256(tagged)
+    assert job_sha256(plain) != job_sha256(make_job(epochs=3))
+
+
+def test_a_study_is_kept_once_and_found_with_its_runs(study, tmp_path):
+    leave(tmp_path / "a", study.jobs()[0])
+    file = keep({**study.settings(), "title": "Batches"}, tmp_path, "batches")
+
+    assert keep({**study.settings(), "title": "Batches"}, tmp_path, "batches") == file
+    kept = find_study(file.stem, tmp_path)
+    assert kept is not None
+    assert [job_sha256(job) for job in kept.jobs] == [job_sha256(job) for job in study.jobs()]
+    assert [(name, run and run.id) for name, run, _ in kept.runs()] == [
+        ("single-batch4-seed0", "single-seed0"),
+        ("single-batch8-seed0", None),
+    ]
+
+
+def test_runs_and_studies_are_listed_shown_compared_and_removed(study, tmp_path):
+    first, second = study.jobs()
+    runs = [leave(tmp_path / "a", first), leave(tmp_path / "b", second)]
+    file = keep(study.settings(), tmp_path)
+
+    assert facesim_here("list", tmp_path, "--studies").output == f"{file.stem}: 2 jobs, 2 Completed\n"
+    shown = json.loads(facesim_here("show", file.stem, "--in", tmp_path, "--json").output)
+    assert shown["jobs"]["single-batch4-seed0"]["state"] == "Completed"
+    assert json.loads(facesim_here("show", runs[1].directory, "--json").output)["options"]["batch"] == 8
+    differing = json.loads(facesim_here("diff", *(run.directory for run in runs), "--json").output)
+    assert differing["options"] == {"batch": [4, 8]}
+    assert differing["result"] == {}
+    assert facesim_here("rm", file.stem, "--in", tmp_path, "--yes").code == 0
+    assert not file.exists()
+    assert not any(run.directory.exists() for run in runs)
+
+
+def test_what_is_being_run_is_not_removed(study, tmp_path):
+    run = leave(tmp_path / "a", study.jobs()[0], state=None)
+    run.claim.take()
+
+    command = facesim_here("rm", run.directory, "--yes")
+
+    assert command.code == 2
+    assert "cancel it first" in command.errors
+    assert run.directory.exists()
+    run.claim.release()
+
+
+def test_runs_are_found_by_their_tags(faces, tmp_path):
+    jobs = [make_job(data=str(faces), image_size=32, tags=[tag]) for tag in ("team=faces", "team=cats")]
+    for number, job in enumerate(jobs):
+        leave(tmp_path / str(number), job)
+
+    found = json.loads(facesim_here("list", tmp_path, "--tag", "team=cats", "--json").output)
+    assert [one["tags"] for one in found] == [{"team": "cats"}]
+    assert len(json.loads(facesim_here("list", tmp_path, "--tag", "team", "--json").output)) == 2
+    assert facesim_here("rm", "--tag", "team=cats", "--in", tmp_path, "--yes").code == 0
+    assert len(json.loads(facesim_here("list", tmp_path, "--json").output)) == 1
+
+
+def test_the_time_left_is_that_of_runs_that_were_alike_and_unknown_without_any(faces):
+    jobs = Study({"data": str(faces), "image_size": 32, "strategy": "single"}, {"batch": [4, 8]}, seeds=2).jobs()
+    dues = plan_study(jobs, Path("runs")).dues
+    first, second, third, fourth = (due.directory.name for due in dues)
+    left = TimeLeft(dues)
+
+    assert left.seconds({}) is None
+    left.ended(first, 10.0)
+    assert left.seconds({second: (4.0, None)}) == 6.0 + 10.0 + 10.0
+    left.ended(second, 30.0)
+    assert left.seconds({third: (1.0, 5.0)}) == 5.0 + 30.0
+    left.ended(third, 10.0)
+    left.ended(fourth, None)
+    assert left.seconds({}) == 0.0
+
+
+@pytest.mark.slow
+def test_one_failure_loses_nothing_else_and_the_study_goes_on(faces, tmp_path):
+    options = ("--data", faces, "--epochs", 60, "--max-restarts", 0, *QUICK, "--no-baselines")
+    running = Running(tmp_path, "--strategy", "single", "--seeds", 2, *options)
+    broken = running.run_that_trains()
+    chief = next(e["pid"] for e in broken.events() if e["event"] == "task_started" and e["task"] == "chief-0")
+    os.kill(chief, signal.SIGKILL)
+
+    code, shown = running.end(within_s=120)
+
+    assert code == 1
+    assert "2 jobs: 2 to run" in shown
+    (kept,) = (tmp_path / FOLDER).iterdir()
+    assert f"to continue: facesim study run {kept}" in shown
+    states = {run.job().experiment.seed: run.result().state for run in find_runs([tmp_path])}
+    assert states == {0: RunState.FAILED, 1: RunState.COMPLETED}
+
+    again = facesim("study", "run", kept)
+
+    assert again.code == 0, again.output
+    assert "2 jobs: 1 complete, 1 continues" in again.output
+    assert [run.result().state for run in find_runs([tmp_path])] == [RunState.COMPLETED] * 2
