@@ -177,7 +177,7 @@ def test_baselines_and_checks_keep_the_split(tree, tmp_path, monkeypatch):
     assert any("its own split is kept" in notice for notice in cleared.notices["data"])
     assert {round(4 * score.accuracy, 6).is_integer() for score in scores} == {True}, "of four images"
     wrong = make_job(data=str(tmp_path / "faces"), image_size=32, split="random", test_part="val")
-    with pytest.raises(InputError, match="none that is kept"):
+    with pytest.raises(InputError, match="--test-part val: the data has no split of its own"):
         preflight([wrong], [tmp_path / "runs/two"])
 
 

@@ -15,7 +15,7 @@ class Scale(layers.Layer):
 def block(inputs, filters):
     x = layers.Conv2D(filters, 3, strides=2, padding="same")(inputs)
     x = layers.Conv2D(filters, 3, padding="same")(layers.ReLU()(Scale()(x)))
-    return layers.ReLU()(layers.Add()([x, layers.Conv2D(filters, 1, strides=2)(inputs)]))
+    return layers.ReLU()(layers.Add()([x, layers.Conv2D(filters, 3, strides=2, padding="same")(inputs)]))
 
 
 def build(image_shape, identities):

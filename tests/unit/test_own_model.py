@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from facesim.backends.tasks import environment_of
 from facesim.models.own import kept_in, source_file
 from facesim.preflight.own_model import keep_own_model
 from facesim.spec.job import changed_job, flat, make_job
@@ -119,3 +120,10 @@ def test_commands_take_it_and_tell_the_closest_of_other_names(file):
     wrong = facesim("run", "--dry-run", "--model", "paper-cnm")
 
     assert wrong.returncode == 2 and "paper-cnn" in wrong.stderr
+
+
+def test_its_processes_do_without_the_kernels_in_which_tensorflow_overwrites_memory(file):
+    own, known = make_job(model=f"{file}:build"), make_job()
+
+    assert environment_of(own) == environment_of(known) | {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert "TF_ENABLE_ONEDNN_OPTS" not in environment_of(known)
