@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.report.comparison import Comparison
-from facesim.report.load import TASK, RunRecord
+from facesim.report.load import RunRecord
 from facesim.report.plots.drawing import INK, drawing
 from facesim.report.rows import Row
 from facesim.report.words import quantity
@@ -65,11 +64,15 @@ def _boxes(row: Row) -> list[_Box]:
 
 def _received(record: RunRecord) -> dict[tuple[str, int], float | None]:
     """What each task received, in bytes."""
-    used = record.utilisation[record.utilisation["role"].isin(_HEIGHT)]
-    if "net_received_bytes" not in used:
-        return {(str(role), int(index)): None for role, index in used[["role", "task_index"]].drop_duplicates().values}
-    last = used.groupby(TASK)["net_received_bytes"].max().groupby(level=["role", "task_index"]).sum(min_count=1)
-    return {(str(role), int(index)): None if math.isnan(size) else float(size) for (role, index), size in last.items()}
+    received: dict[tuple[str, int], float | None] = {}
+    for task, used in record.utilisation.items():
+        if task.role in _HEIGHT:
+            place = (task.role, task.task_index)
+            _, values = used.get("net_received_bytes", ((), ()))
+            size = received.setdefault(place, None)
+            if len(values):
+                received[place] = (size or 0.0) + float(max(values))
+    return received
 
 
 def _received_an_update(row: Row) -> str:
