@@ -67,10 +67,11 @@ def _received(record: RunRecord) -> dict[tuple[str, int], float | None]:
     received: dict[tuple[str, int], float | None] = {}
     for task, used in record.utilisation.items():
         if task.role in _HEIGHT:
-            place = task.role, task.task_index
-            before = received.get(place)
-            _, counted = used.get("net_received_bytes", (None, ()))
-            received[place] = (before or 0.0) + float(max(counted)) if len(counted) else before
+            place = (task.role, task.task_index)
+            _, values = used.get("net_received_bytes", ((), ()))
+            size = received.setdefault(place, None)
+            if len(values):
+                received[place] = (size or 0.0) + float(max(values))
     return received
 
 
