@@ -104,7 +104,7 @@ def test_the_page_needs_nothing_else_and_has_every_plot(study, tmp_path):
 
     page = (tmp_path / "out" / "report.html").read_text()
     seen = Page(page)
-    assert seen.tags.count("svg") == 7
+    assert seen.tags.count("svg") == 8
     assert seen.references == []
     assert not re.search(r"url\((?!#)|@import|<script", page)
     assert len(seen.ids) == len(set(seen.ids))
