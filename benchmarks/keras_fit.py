@@ -25,7 +25,8 @@ class _EpochTimes(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._begin)
 
 
-def main(directory: str, model_name: str, batch: int, epochs: int) -> None:
+def main(directory: str, model_name: str, batch: int, epochs: int, precision: str = "float32") -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     data = PreparedData.load(Path(directory))
     train, _ = stratified_split(data.labels, 0.2, 0)
     images, labels = np.asarray(data.images)[train], data.labels[train]
@@ -37,4 +38,4 @@ def main(directory: str, model_name: str, batch: int, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])

@@ -24,6 +24,7 @@ SUITES: dict[str, Suite] = {
     "ps_step": Suite("milliseconds of the parts of a step", "--rounds 2", "--rounds 3"),
     "input": Suite("images/s by where images are kept", "--rounds 2 --identities 20 --images 10 --model compact-cnn"),
     "overhead": Suite("images/s while measuring", "--rounds 2 --epochs 6", "--rounds 5"),
+    "reports": Suite("CPU time of reports", "--rounds 2", "--rounds 3"),
     "frameworks": Suite(
         "speed, memory, start-up by framework", "--rounds 2 --epochs 3 --strategy single", "--rounds 5"
     ),

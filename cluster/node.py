@@ -107,6 +107,7 @@ def main(plan_file: str, parent: int) -> int:
         if plan.private_network:
             report("network", private=enter_private_network())
             end_with_parent(parent)  # a new user namespace changes the credentials
+        os.environ.update(plan.environment)
         for module in plan.preload:
             import_module(module)
     outcome = FAILED

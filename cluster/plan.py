@@ -47,7 +47,7 @@ class Plan:
     The host's work is done when every task that does not serve has ended well; then those that serve are ended.
     `leader` is the task that is told when the work is to stop early. `monitor` is a process beside them that is given
     every task's pid; nothing depends on it. `preload` names modules that are imported once, before the tasks are
-    forked, so that they share the time and the memory of it.
+    forked, so that they share the time and the memory of it, and `environment` what they find in theirs.
 
     Tasks that fail are started again, at most `max_restarts` times in all, `backoff_s` after the first failure and
     twice as long after each next. `faults` are done to the tasks on purpose.
@@ -60,6 +60,7 @@ class Plan:
     leader: str
     monitor: Task | None = None
     preload: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     private_network: bool = True
     grace_s: float = 8.0
     max_restarts: int = 0

@@ -10,7 +10,7 @@ do is declared by its `facesim.spec.backends.BackendSpec`; nobody asks which one
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -174,6 +174,18 @@ class Backend(ABC):
             InputError: it is more than `max_cost_usd`.
         """
         return None
+
+    def kernels(self, job: Job) -> str | None:
+        """The name in `facesim.backends.kernels.KERNELS` of what the job's tasks compute with; None where this backend
+        does not set it, or no TensorFlow computes.
+        """
+        return None
+
+    def choose_kernels(self, jobs: Sequence[Job], tell: Callable[[str], None]) -> bool:
+        """Choose them by measurement where that is left to be done before `jobs` start, and `tell` the user. Returns
+        whether it was: then requests that were rendered before have to be rendered again.
+        """
+        return False
 
     @abstractmethod
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Request:

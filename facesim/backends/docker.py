@@ -13,6 +13,7 @@ from facesim.backends.base import Backend
 from facesim.backends.collect_results import collect_results
 from facesim.backends.emulation import Emulation, emulate, hosts_of_study
 from facesim.backends.followed_job import FollowedJob
+from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker.advice import AwsError
 from facesim.backends.sagemaker.storage import unpack
 from facesim.backends.training_job import Site, TrainingJob, job_name, training_job_request
@@ -50,6 +51,9 @@ class DockerBackend(Backend):
             tags=job.backend.tags,
         )
         return training_job_request(job, job_name(directory), inputs.folders, site)
+
+    def kernels(self, job: Job) -> str | None:
+        return unmeasured(job)
 
     def check(self, job: Job) -> None:
         if job.backend.image is None:

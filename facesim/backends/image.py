@@ -51,7 +51,7 @@ CUDA_TENSORFLOW = "tensorflow[and-cuda]"
 _WITH_CUDA = "nvidia-ml-py>=12"
 
 #: What facesim needs and a host of a cluster does not: reports and baselines are made at home.
-_AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas"}
+_AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas", "msgspec"}
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _LEFT_OUT = ("__pycache__", "*.pyc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cluster.plan import Plan
 from cluster.processes import LocalNode
 from cluster.surroundings import cluster_environment
 from cluster.topology import local_topology
+from facesim.backends import kernels
 from facesim.backends.base import Backend
 from facesim.backends.tasks import environment_of, monitor_task, training_task
 from facesim.preflight.inputs import Inputs
@@ -53,11 +55,26 @@ class LocalBackend(Backend):
             leader="chief-0",
             monitor=monitor_task(run),
             preload=FRAMEWORKS[job.framework].preload,
+            environment=kernels.environment(self.kernels(job)),
             grace_s=_GRACE_S,
             max_restarts=job.recovery.max_restarts,
             hang_s=job.recovery.hang_s,
             faults=tuple(replace(fault.script(run.directory), number=n) for n, fault in enumerate(job.faults)),
         )
+
+    def kernels(self, job: Job) -> str | None:
+        """Those that are asked for or were measured to be the faster; TensorFlow's own choice until that is known."""
+        if (asked := kernels.asked(job)) != kernels.AUTO:
+            return asked
+        choice = kernels.chosen()
+        return choice.kernels if choice else "default"
+
+    def choose_kernels(self, jobs: Sequence[Job], tell: Callable[[str], None]) -> bool:
+        if all(kernels.asked(job) != kernels.AUTO for job in jobs) or kernels.chosen():
+            return False
+        tell("measuring which kernels are faster on this machine, once, for some ten seconds; --kernels names them")
+        tell(f"kernels {kernels.choose()}")
+        return True
 
     def check(self, job: Job) -> None:
         """Look whether this process's limits let the job's tasks run, with their node and monitor."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from facesim.backends import kernels
 from facesim.backends.tasks import environment_of
 from facesim.billing.catalogue import instance
 from facesim.metrics.announced import METRIC_DEFINITIONS
@@ -158,7 +159,12 @@ def training_job_request(
             "MetricDefinitions": METRIC_DEFINITIONS,
         },
         "HyperParameters": {JOB: job_json(job)},
-        "Environment": {**environment_of(job), "PYTHONUNBUFFERED": "1", **(environment or {})},
+        "Environment": {
+            **environment_of(job),
+            **kernels.environment(kernels.unmeasured(job)),
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        },
         "InputDataConfig": [
             # Only data is worth streaming.
             _channel(channel, uri, site.input_mode if channel == DATA else "File")

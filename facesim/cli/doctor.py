@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 def examine(job: Job) -> list[Check]:
     """Every check of this machine, in order, and those of the backend that is to run `job`."""
-    here = [check for look in (_python, _machine, _tensorflow, _network, _containers, _disk) for check in look()]
-    return [*here, *job.backend.open().examine(job)]
+    looks = (_python, _machine, _tensorflow, _kernels, _network, _containers, _disk)
+    return [*(check for look in looks for check in look()), *job.backend.open().examine(job)]
 
 
 def _python() -> Iterator[Check]:
@@ -62,6 +62,14 @@ def _tensorflow() -> Iterator[Check]:
         return
     tensorflow, keras = look.stdout.split()
     yield Check("TensorFlow", "ok", f"{tensorflow} with Keras {keras}, imported in {time.perf_counter() - begin:.1f} s")
+
+
+def _kernels() -> Iterator[Check]:
+    from facesim.backends.kernels import choose
+
+    choice = choose()
+    found = "chosen by measurement" if choice.step_s else "not measured: the processes that measure failed"
+    yield Check("kernels", "ok" if choice.step_s else "note", f"{choice}; {found}")
 
 
 def _network() -> Iterator[Check]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from facesim.metrics.schema import METRICS, Sample, sample
 from facesim.runs.directory import Run
-from facesim.util.errors import InputError, reason
+from facesim.util.errors import InputError
 from facesim.util.files import in_a_line, open_regular, written
 
 if TYPE_CHECKING:
@@ -53,18 +53,22 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Sample]:
     for line in lines:
         try:
             row = Sample(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):
+            sound = _is_sound(row)
+        except (ValueError, TypeError, RecursionError, OverflowError):
             continue
-        if _is_sound(row):
+        if sound:
             yield row
 
 
 def _is_sound(row: Sample) -> bool:
-    texts = (row.name, row.host, row.role, row.source)
+    texts = (row.run_id, row.name, row.host, row.role, row.source, row.unit)
     if not all(isinstance(text, str) for text in texts) or row.name not in METRICS:
         return False
-    numbers = (row.time_unix_s, row.task_index, row.value)
-    return all(isinstance(number, (int, float)) for number in numbers) and math.isfinite(row.time_unix_s)
+    if not isinstance(row.task_index, int) or not isinstance(row.value, (int, float)):
+        return False
+    "".join(texts).encode()  # raises UnicodeEncodeError of half a character
+    float(row.value)  # raises OverflowError
+    return isinstance(row.time_unix_s, (int, float)) and math.isfinite(row.time_unix_s)
 
 
 def recorded(file: Path, metric: str) -> list[tuple[float, float]]:
@@ -94,18 +98,9 @@ def read_samples(path: Path | str) -> pandas.DataFrame:
 
 def samples_in(directory: Path) -> pandas.DataFrame:
     """The same of the files in `directory`; without any of them a table without rows."""
-    import pandas
+    from facesim.metrics.table import read_table
 
-    rows: list[Sample] = []
-    for path in sorted(directory.glob("*.jsonl")):
-        try:
-            with open_regular(path) as file:
-                rows.extend(parse_lines(file))
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {reason(error)}; leave this run out of the report") from None
-    return pandas.DataFrame(rows, columns=list(Sample._fields)).sort_values(
-        "time_unix_s", ignore_index=True, kind="stable"
-    )
+    return read_table(directory).frame()
 
 
 class SampleTail:

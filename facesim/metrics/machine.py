@@ -17,7 +17,7 @@ def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
     """
     return {
         "cpu_count": os.cpu_count(),
-        "cpu_model": _cpu_model(),
+        "cpu_model": cpu_model(),
         "memory_bytes": psutil.virtual_memory().total,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -25,7 +25,7 @@ def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -25,6 +25,7 @@ import numpy as np
 
 from cluster.hosted.cgroup import available_cpus
 from cluster.topology import free_ports
+from facesim.backends.local import BACKEND
 from facesim.data.cache import signals_interrupt
 from facesim.forecast.placement import Variable as Placed
 from facesim.forecast.placement import balanced, total
@@ -116,6 +117,7 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
     """
     check_measurable(job)
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
+    BACKEND.choose_kernels([job], watcher.noticed)
     file = profile_file(job, inputs)
     if file.exists() and not fresh:
         try:
@@ -164,15 +166,15 @@ def profile_file(job: Job, inputs: Inputs) -> Path:
     """Where the profile of an experiment on this machine is kept."""
     experiment = job.experiment.model_dump(include=set(_MATTERS))
     data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}
-    key = {"schema": SCHEMA_VERSION, "machine": _machine(), "experiment": experiment, "data": data}
+    key = {"schema": SCHEMA_VERSION, "machine": _machine(job), "experiment": experiment, "data": data}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "profiles" / f"{network_name(job.experiment.model)}-{digest[:16]}.json"
 
 
-def _machine() -> dict[str, Any]:
-    """What this machine and its software are, as far as speed depends on them."""
-    said = machine()
-    return {name: value for name, value in said.items() if name != "memory_bytes"} | {"cores": _cores()}
+def _machine(job: Job) -> dict[str, Any]:
+    """What this machine and its software are, as far as a job's speed depends on them."""
+    said = machine() | {"cores": _cores(), "kernels": BACKEND.kernels(job)}
+    return {name: value for name, value in said.items() if name != "memory_bytes"}
 
 
 def _cores() -> int:
@@ -207,7 +209,7 @@ def _job(job: Job, strategy: Strategy, shape: Shape | None = None) -> Job:
     return Job(
         experiment=experiment,
         strategy=strategy,
-        shape=shape or Shape(),
+        shape=(shape or Shape()).model_copy(update={"kernels": job.shape.kernels}),
         recovery=Recovery(),
         backend=Local(),
         sampling_s=0.5,

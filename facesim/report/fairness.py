@@ -10,6 +10,7 @@ from facesim.report.load import RunRecord
 from facesim.report.measures import chance_accuracy
 from facesim.report.rows import Row, shape_in_words
 from facesim.report.words import percent
+from facesim.spec.frameworks import TENSORFLOW
 
 #: Two rows that differ by more than this share in the examples they saw did not do the same work.
 WORK_TOLERANCE = 0.01
@@ -64,6 +65,11 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
     )
     threads = {row.label: row.records[0].job.shape.get("threads") or "automatic" for row in rows}
     yield from _differing("not the same threads a task:", threads)
+    computed = [row for row in rows if row.records[0].frameworks == [TENSORFLOW] and not row.is_forecast]
+    kernels = {row.label: _together({r.result.machine.get("kernels") for r in row.counted}) for row in computed}
+    if any(kernels.values()):  # which runs of earlier versions do not say
+        told = {label: names or "unknown" for label, names in kernels.items()}
+        yield from _differing("not the same kernels, so times compare these, too:", told)
     for name, words in (
         ("cpu_count", "CPUs"),
         ("cpu_model", "CPU"),

@@ -159,7 +159,7 @@ def _timeline(record: RunRecord) -> list[tuple[str, str, str]]:
     """The run's events as (seconds since launch, event, details)."""
     shown = []
     for event in record.events:
-        since = f"{since_launch_s(record.lives, event.time_unix_s):,.1f} s"
+        since = f"{float(since_launch_s(record.lives, event.time_unix_s)):,.1f} s"
         fields = event.details()
         if isinstance(fields.get("shape"), dict):
             fields["shape"] = shape_in_words(record.job.strategy, fields["shape"])

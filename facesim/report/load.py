@@ -5,12 +5,11 @@ A run that was killed has no `result.json`: it is a record in state `Unfinished`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from facesim.metrics.collectors import ranks
-from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Restored, Submitted
@@ -19,12 +18,24 @@ from facesim.runs.records import Evaluation, JobFields, Result
 from facesim.runs.states import Measurement, RunState
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
+
+    from facesim.metrics.table import Points, SampleTable
 
 MONITOR = "monitor"
 
-#: What tells one task, or host, from another in `RunRecord.utilisation`.
-TASK = ["host", "role", "task_index"]
+
+class TaskKey(NamedTuple):
+    """What tells one task, or host, from another."""
+
+    host: str
+    role: str
+    task_index: int
+
+
+#: What each task used, by metric: seconds since launch and values.
+Utilisation: TypeAlias = "Mapping[TaskKey, Mapping[str, tuple[np.ndarray, np.ndarray]]]"
 
 
 class Life(NamedTuple):
@@ -46,7 +57,7 @@ class RunRecord:
         phases: seconds by phase, from `result.json` or, for a run without one, from its samples.
         history: one row an instant at which the training task recorded: `time_unix_s`, `since_launch_s`,
             `since_first_step_s` and a column a training metric, NaN where an instant lacks it.
-        utilisation: one row a task (or host) and instant: `TASK`, `time_unix_s`, `since_launch_s`, a column a metric.
+        utilisation: what each task, and host, used.
         evaluations: what `facesim evaluate` found, by the data that it was asked about, the newest last.
         lives: one for each time that it was submitted, more than one if it was resumed; none if it left neither events
             nor samples. Between them no time counts.
@@ -59,7 +70,7 @@ class RunRecord:
     result: Result
     phases: dict[str, float]
     history: pandas.DataFrame
-    utilisation: pandas.DataFrame
+    utilisation: Utilisation
     events: list[Event]
     evaluations: dict[str, Evaluation]
     lives: tuple[Life, ...]
@@ -70,6 +81,16 @@ class RunRecord:
     def is_forecast(self) -> bool:
         """Whether nobody ran it: its numbers were computed."""
         return self.result.measurement is Measurement.FORECAST
+
+    def curve(self, metric: str, clock: str) -> tuple[np.ndarray, np.ndarray]:
+        """A column of the history against another, `clock`, where it has both; empty arrays if it lacks one."""
+        import numpy as np
+
+        if metric not in self.history:
+            return np.empty(0), np.empty(0)
+        times, values = (self.history[name].to_numpy() for name in (clock, metric))
+        known = ~(np.isnan(times) | np.isnan(values))
+        return times[known], values[known]
 
     @property
     def completed(self) -> bool:
@@ -103,6 +124,8 @@ def load(run: Run) -> RunRecord:
     Raises:
         InputError: a file of it is there but is not what facesim writes, or cannot be read.
     """
+    from facesim.metrics.table import read_table
+
     job = JobFields.read(run.job_file)
     result = run.result()
     if result is None:
@@ -112,71 +135,124 @@ def load(run: Run) -> RunRecord:
     used = {role: used for role, used in result.resources.items() if role != MONITOR}
     result = result.model_copy(update={"resources": used})
     events = run.events()
-    samples = samples_in(run.metrics)
-    recorded = samples[samples["name"].map(lambda name: METRICS[name].kind == DURATION).astype(bool)]
-    phases = dict(zip(recorded["name"], recorded["value"].astype(float), strict=True))
-    phases |= {name: seconds for name, seconds in result.phases.items() if seconds is not None}
+    samples = read_table(run.metrics)
+    phases = _phases(samples) | {name: seconds for name, seconds in result.phases.items() if seconds is not None}
     lives = _lives(events, samples)
-    trained = _without_lost_work(samples[samples["source"] == "training"], events)
     record = RunRecord(
         run=run,
         job=job,
         result=result,
         phases=phases,
-        history=_wide(trained[trained["role"] == "chief"].drop(recorded.index, errors="ignore"), ["time_unix_s"]),
-        utilisation=_wide(
-            samples[samples["source"].isin(ranks()) & (samples["role"] != MONITOR)], ["time_unix_s", *TASK]
-        ),
+        history=_history(samples, events),
+        utilisation=_utilisation(samples, lives),
         events=events,
         evaluations=run.evaluations(),
         lives=lives,
         first_step_s=_first_step_s(phases, samples, lives),
         forecast=run.forecast(),
     )
-    for table in (record.history, record.utilisation):
-        table["since_launch_s"] = table["time_unix_s"].map(lambda moment: since_launch_s(lives, moment)).astype(float)
+    history = record.history
+    history["since_launch_s"] = since_launch_s(lives, history["time_unix_s"].to_numpy())
     first_step_s = float("nan") if record.first_step_s is None else record.first_step_s
-    record.history["since_first_step_s"] = record.history["since_launch_s"] - first_step_s
+    history["since_first_step_s"] = history["since_launch_s"] - first_step_s
     return record
 
 
-def since_launch_s(lives: Sequence[Life], moment_unix_s: float) -> float:
-    """Seconds that a run had gone on at a moment: those between two of its lives do not count, as in its total time."""
+def since_launch_s(lives: Sequence[Life], moment_unix_s: Any) -> Any:
+    """Seconds that a run had gone on at a moment, or at each of an array of them: those between two of its lives do not
+    count, as in its total time.
+    """
+    import numpy as np
+
     if not lives:
         return moment_unix_s
-    before = [life for life in lives[1:] if life.begin_unix_s <= moment_unix_s]
-    whole = sum(life.end_unix_s - life.begin_unix_s for life in lives[: len(before)])
-    current = lives[len(before)]
-    if len(before) + 1 < len(lives):  # what is late of a life that is over belongs to its end
-        moment_unix_s = min(moment_unix_s, current.end_unix_s)
-    return whole + moment_unix_s - current.begin_unix_s
+    since_s, whole_s = moment_unix_s - lives[0].begin_unix_s, 0.0
+    for life, following in zip(lives, lives[1:]):
+        whole_s += life.end_unix_s - life.begin_unix_s
+        # What is late of a life that is over belongs to its end.
+        since_s = np.where(
+            moment_unix_s < following.begin_unix_s,
+            np.minimum(since_s, whole_s),
+            whole_s + moment_unix_s - following.begin_unix_s,
+        )
+    return since_s
 
 
-def _without_lost_work(samples: pandas.DataFrame, events: list[Event]) -> pandas.DataFrame:
-    """The samples but those of instants after the checkpoint from which training went on: it was trained again."""
-    reached = (
-        samples["time_unix_s"]
-        .map(samples[samples["name"] == "examples"].groupby("time_unix_s")["value"].max())
-        .fillna(0)
-    )
-    lost = reached < 0
-    for event in events:
-        if isinstance(event, Restored):
-            lost |= (samples["time_unix_s"] < event.time_unix_s) & (reached > event.examples)
-    return samples[~lost]
+def _phases(samples: SampleTable) -> dict[str, float]:
+    """Of every phase what was recorded last."""
+    last: dict[str, tuple[float, float]] = {}
+    for series, points in samples.series.items():
+        if METRICS[series.name].kind == DURATION:
+            recorded = (float(points.time_unix_s[-1]), float(points.value[-1]))
+            last[series.name] = max(recorded, last.get(series.name, recorded), key=lambda found: found[0])
+    return {name: value for name, (_, value) in last.items()}
 
 
-def _wide(samples: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
-    """Long to wide: one row a value of `keys`, one column a metric's name, NaN where a sample is missing."""
-    values = samples.assign(value=samples["value"].astype(float))
-    return (
-        values.pivot_table(index=keys, columns="name", values="value", aggfunc="last")
-        .reset_index()
-        .rename_axis(columns=None)
-    )
+def _history(samples: SampleTable, events: list[Event]) -> pandas.DataFrame:
+    """What the training task recorded, without work that was lost: one row an instant."""
+    import numpy as np
+    import pandas
+
+    from facesim.metrics.table import joined
+
+    training = samples.select(lambda series: series.source == "training")
+    recorded = {}
+    for series, points in training.series.items():
+        if series.role == "chief" and METRICS[series.name].kind != DURATION:
+            kept = ~np.isnan(points.value) & ~_lost(points.time_unix_s, training, events)
+            recorded[series.name] = (points.time_unix_s[kept], points.value[kept])
+    moments = np.unique(joined(times for times, _ in recorded.values()))
+    columns = {"time_unix_s": moments}
+    for name, (times, values) in sorted(recorded.items()):
+        if len(values):
+            column = columns[name] = np.full(len(moments), np.nan)
+            column[np.searchsorted(moments, times)] = values
+    return pandas.DataFrame(columns)
 
 
-def _lives(events: list[Event], samples: pandas.DataFrame) -> tuple[Life, ...]:
+def _lost(moments: np.ndarray, training: SampleTable, events: list[Event]) -> np.ndarray:
+    """Which moments are after the checkpoint from which training went on: their work was done again."""
+    import numpy as np
+
+    from facesim.metrics.table import merged
+
+    restored = [event for event in events if isinstance(event, Restored)]
+    counted = [points for series, points in training.series.items() if series.name == "examples"]
+    lost = np.zeros(len(moments), bool)
+    if restored and counted:
+        counts = merged(counted)
+        at, nth = np.unique(counts.time_unix_s, return_inverse=True)
+        highest = np.zeros(len(at))
+        np.maximum.at(highest, nth, counts.value)
+        place = np.minimum(np.searchsorted(at, moments), len(at) - 1)
+        reached = np.where(at[place] == moments, highest[place], 0)
+        for event in restored:
+            lost |= (moments < event.time_unix_s) & (reached > event.examples)
+    return lost
+
+
+def _utilisation(samples: SampleTable, lives: Sequence[Life]) -> Utilisation:
+    """Where several sources have a metric of a task, all that they have."""
+    import numpy as np
+
+    from facesim.metrics.table import merged
+
+    sources = ranks()
+    found: dict[TaskKey, dict[str, list[Points]]] = {}
+    for series, points in samples.series.items():
+        if series.source in sources and series.role != MONITOR:
+            task = TaskKey(series.host, series.role, series.task_index)
+            found.setdefault(task, {}).setdefault(series.name, []).append(points)
+    used: dict[TaskKey, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    for task, by_name in found.items():
+        for name, several in by_name.items():
+            times, values = merged(several)
+            known = ~np.isnan(values)
+            used.setdefault(task, {})[name] = (since_launch_s(lives, times[known]), values[known])
+    return used
+
+
+def _lives(events: list[Event], samples: SampleTable) -> tuple[Life, ...]:
     lives: list[Life] = []
     for event in events:
         at = event.time_unix_s
@@ -184,16 +260,20 @@ def _lives(events: list[Event], samples: pandas.DataFrame) -> tuple[Life, ...]:
             told = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
             lives.append(Life(at, at, *told))
         lives[-1] = lives[-1]._replace(end_unix_s=at)
-    if not lives and not samples.empty:
-        return (Life(*(float(samples["time_unix_s"].iloc[end]) for end in (0, -1))),)
+    if not lives and (span := samples.span_unix_s()):
+        return (Life(*span),)
     return tuple(lives)
 
 
-def _first_step_s(phases: dict[str, float], samples: pandas.DataFrame, lives: Sequence[Life]) -> float | None:
+def _first_step_s(phases: dict[str, float], samples: SampleTable, lives: Sequence[Life]) -> float | None:
     """From the first record of that step where there is one: phases add up over every start of the training task."""
-    recorded = samples[(samples["name"] == "first_step_s") & (samples["role"] == "chief")]
-    if len(recorded) and lives:
-        first = recorded.iloc[0]
-        return since_launch_s(lives, float(first["time_unix_s"]) - float(first["value"]))
+    firsts = [
+        (float(points.time_unix_s[0]), float(points.value[0]))
+        for series, points in samples.series.items()
+        if series.name == "first_step_s" and series.role == "chief"
+    ]
+    if firsts and lives:
+        ended_unix_s, first_step_s = min(firsts)
+        return float(since_launch_s(lives, ended_unix_s - first_step_s))
     done = phases.get("launch_to_first_step_s")
     return None if done is None else done - phases.get("first_step_s", 0.0)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.billing.bill import billed_until_s
 from facesim.metrics.schema import COUNTER, METRICS
-from facesim.report.load import TASK, RunRecord
+from facesim.report.load import RunRecord, Utilisation
 from facesim.report.statistics import time_to_reach
 from facesim.report.words import percent
 from facesim.runs.records import Billing
 
 if TYPE_CHECKING:
-    import pandas
+    import numpy as np
 
 
 class Measure(NamedTuple):
@@ -89,24 +89,43 @@ def instance_s(record: RunRecord) -> float | None:
     return None if result.hosts is None or result.total_s is None else result.hosts * result.total_s
 
 
-def by_role(utilisation: pandas.DataFrame, metric: str) -> pandas.DataFrame:
-    """`metric` summed over the tasks of each role: one row an instant (index: seconds since launch), one column a role.
-    A percentage is of what all hosts have.
+class ByRole(NamedTuple):
+    """A metric by role, at instants in seconds since launch; NaN where no task of the role counts."""
+
+    since_launch_s: np.ndarray
+    roles: dict[str, np.ndarray]
+
+    def of_tasks(self) -> np.ndarray | None:
+        """The sum over all roles but the host's; None if there are none."""
+        import numpy as np
+
+        tasks = [values for role, values in self.roles.items() if role != "host"]
+        return np.nansum(tasks, axis=0) if tasks else None
+
+
+def by_role(utilisation: Utilisation, metric: str) -> ByRole:
+    """`metric` summed over the tasks of each role. A percentage is of what all hosts have.
 
     Tasks need not be sampled at the same instants: between two of its samples a task keeps its value. It counts nothing
     before its first, nor after its last, except that a counter stays. Empty if nothing recorded `metric`.
     """
-    import pandas
+    import numpy as np
 
-    if metric not in utilisation:
-        return pandas.DataFrame()
-    recorded = utilisation.dropna(subset=[metric])
-    tasks = recorded.pivot_table(index="since_launch_s", columns=TASK, values=metric, aggfunc="last")
-    held = tasks.ffill()
-    if METRICS[metric].kind != COUNTER:
-        held = held.where(tasks.bfill().notna())
-    hosts = tasks.columns.unique("host").size if METRICS[metric].unit == "%" else 1
-    return held.T.groupby(level="role").sum(min_count=1).T / hosts
+    from facesim.metrics.table import joined
+
+    recorded = {task: used[metric] for task, used in utilisation.items() if metric in used}
+    recorded = {task: (times, values) for task, (times, values) in recorded.items() if len(times)}
+    moments = np.unique(joined(times for times, _ in recorded.values()))
+    sums: dict[str, np.ndarray] = {}
+    for task, (times, values) in recorded.items():
+        newest = np.searchsorted(times, moments, side="right") - 1
+        seen = newest >= 0
+        if METRICS[metric].kind != COUNTER:
+            seen &= moments <= times[-1]
+        total = sums.setdefault(task.role, np.full(len(moments), np.nan))
+        total[seen] = np.nan_to_num(total[seen]) + values[newest[seen]]
+    hosts = len({task.host for task in recorded}) if METRICS[metric].unit == "%" else 1
+    return ByRole(moments, {role: sums[role] / hosts for role in sorted(sums)})
 
 
 def _result(name: str) -> Callable[[RunRecord], float | None]:
@@ -189,11 +208,10 @@ def _billed_until(
 
 def _reached(clock: str, target: float | None) -> Callable[[RunRecord], float | None]:
     def of(record: RunRecord) -> float | None:
-        history = record.history
-        if target is None or "held_out_accuracy" not in history:
+        if target is None:
             return None
-        curve = history.dropna(subset=["held_out_accuracy", clock])
-        return time_to_reach(curve[clock].tolist(), curve["held_out_accuracy"].tolist(), target)
+        times, accuracies = record.curve("held_out_accuracy", clock)
+        return time_to_reach(times.tolist(), accuracies.tolist(), target)
 
     return of
 
@@ -214,8 +232,8 @@ def _largest_task(record: RunRecord) -> float | None:
 
 
 def _all_tasks(record: RunRecord) -> float | None:
-    memory = by_role(record.utilisation, "memory_bytes").drop(columns="host", errors="ignore")
-    return None if memory.empty else _finite(float(memory.sum(axis="columns").max()))
+    memory = by_role(record.utilisation, "memory_bytes").of_tasks()
+    return None if memory is None else _finite(float(memory.max()))
 
 
 def _wire_per_update(record: RunRecord) -> float | None:

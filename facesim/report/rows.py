@@ -35,14 +35,15 @@ class Row:
 
     def values(self, name: str) -> dict[int, float]:
         """Measure `name` by seed; seeds that lack it are left out."""
+        if name not in self._values:
+            measured = {record.result.seed: self.measures[name].of(record) for record in self.counted}
+            self._values[name] = {seed: value for seed, value in measured.items() if value is not None}
         return self._values[name]
 
     @cached_property
     def _values(self) -> dict[str, dict[int, float]]:
-        measured = {
-            name: {r.result.seed: measure.of(r) for r in self.counted} for name, measure in self.measures.items()
-        }
-        return {name: {s: v for s, v in by_seed.items() if v is not None} for name, by_seed in measured.items()}
+        """The measures that were asked for."""
+        return {}
 
     def estimate(self, name: str) -> Estimate | None:
         """Measure `name` over the seeds, or None if no run has it."""

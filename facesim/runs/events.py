@@ -33,12 +33,14 @@ class Event(Record):
 
 
 class Submitted(Event):
-    """The run begins, or is continued, with this shape, on these instances, trained by this framework. So many others
-    of its study as `beside` may continue at the same time on the same machine, each on CPUs of its own.
+    """The run begins, or is continued, with this shape, on these instances, trained by this framework and these
+    `kernels`. So many others of its study as `beside` may continue at the same time on the same machine, each on CPUs
+    of its own.
     """
 
     event: Literal["submitted"] = "submitted"
     shape: dict[str, Any] | None = None
+    kernels: str | None = None
     groups: tuple[tuple[str, int], ...] | None = None
     discount: float | None = None
     beside: int | None = None

@@ -59,12 +59,18 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
         "wire_bytes": _wire_bytes(job, samples),
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": _audited(job, outcome, run, samples, events),
-        "machine": machine(FRAMEWORKS[job.framework].packages),
+        "machine": machine(FRAMEWORKS[job.framework].packages) | {"kernels": _kernels(events)},
         "load": load.model_dump() | {"beside": _beside(events)},
     }
     result = Result.model_validate(content)
     result.write(run.result_file)
     return result
+
+
+def _kernels(events: list[Event]) -> str | None:
+    """What the run computed with when it was last submitted, where that was recorded."""
+    recorded = [submission.kernels for submission in of_kind(events, Submitted) if submission.kernels is not None]
+    return recorded[-1] if recorded else None
 
 
 def _beside(events: list[Event]) -> int:

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,10 @@ def run_study(
     for notice in (*plan.notices, *([plan.estimate] if plan.estimate else []), *plan.forecasts):
         observer.noticed(notice)
     observer.planned(plan)
+    again = _choose_kernels([due.job for due in plan.to_do], observer)
     crew = Crew(places)
     with _Interrupts(crew) if parallel > 1 else nullcontext():
-        ended = crew.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), crew).run(observer))
+        ended = crew.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), crew, again).run(observer))
     if not any(ended) and crew.problems:
         raise crew.problems[0]
     return [run for run in ended if run]
@@ -111,8 +112,10 @@ def run_study(
 class _Job:
     """One job of a study, from its begin to its end."""
 
-    def __init__(self, due: Due, position: int, jobs: int, crew: Crew):
+    def __init__(self, due: Due, position: int, jobs: int, crew: Crew, again: bool):
         self._due, self._position, self._jobs, self._crew = due, position, jobs, crew
+        # Rendered again where it has only a part of this machine: how many threads it has follows from that.
+        self._again = again or crew.size > 1
 
     def run(self, observer: Observer) -> Run | None:
         """The run, however it ended; None if there is none."""
@@ -159,8 +162,7 @@ class _Job:
                     pass
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
-        # Rendered again where it has only a part of this machine: how many threads it has follows from that.
-        request = backend.render(due.job, due.directory, one.inputs) if self._crew.size > 1 else one.request
+        request = backend.render(due.job, due.directory, one.inputs) if self._again else one.request
         result = _execute(run, request, observer, self._crew)
         observer.ended(run, result)
         return result
@@ -192,8 +194,22 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
         observer.noticed(notice)
     run.reopen(job)
     observer.started(run, 1, 1)
-    observer.ended(run, _execute(run, cleared.planned[0].request, observer))
+    (planned,) = cleared.planned
+    request = planned.request
+    if _choose_kernels([job], observer) and planned.inputs:
+        request = job.backend.open().render(job, run.directory, planned.inputs)
+    observer.ended(run, _execute(run, request, observer))
     return run
+
+
+def _choose_kernels(jobs: Sequence[Job], observer: Observer) -> bool:
+    """Have backends choose kernels where that is left to be done: after all checks, for it takes some seconds. Whether
+    any did, so that requests have to be rendered again.
+    """
+    by_backend: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_backend.setdefault(job.backend.name, []).append(job)
+    return any([own[0].backend.open().choose_kernels(own, observer.noticed) for own in by_backend.values()])
 
 
 def _execute(run: Run, request: Request | None, observer: Observer, crew: Crew | None = None) -> Result:
@@ -201,9 +217,10 @@ def _execute(run: Run, request: Request | None, observer: Observer, crew: Crew |
     job = run.job()
     assert request is not None, "what was cleared has a request"
     beside = crew.size - 1 if crew and not job.backend.costs_money else 0
+    backend = job.backend.open()
     begin = {"shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None}
-    run.record(Submitted(**begin, **submitted(job.groups, job.spot)))
-    return _follow(run, lifecycle_of(job.backend.open(), run, request), observer, crew)
+    run.record(Submitted(**begin, kernels=backend.kernels(job), **submitted(job.groups, job.spot)))
+    return _follow(run, lifecycle_of(backend, run, request), observer, crew)
 
 
 def attach(

@@ -67,6 +67,12 @@ def test_a_request_that_is_wrong_is_found_to_be(folder, change, told):
     assert told in found
 
 
+def test_all_hosts_compute_with_the_same_kernels(folder):
+    assert request(folder)["Environment"]["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert request(folder, kernels="eigen")["Environment"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert "TF_ENABLE_ONEDNN_OPTS" not in request(folder, kernels="default")["Environment"]
+
+
 def test_python_is_the_first_process_of_the_container(folder):
     algorithm = request(folder)["AlgorithmSpecification"]
 

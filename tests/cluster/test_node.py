@@ -53,6 +53,7 @@ def test_a_plan_survives_being_written_and_read(tmp_path):
         leader="chief-0",
         monitor=task(tmp_path, "monitor", "watch", "x"),
         preload=("json",),
+        environment={"COLOUR": "red"},
     )
     (tmp_path / "plan.json").write_text(plan.to_json())
 

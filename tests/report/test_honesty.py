@@ -231,3 +231,16 @@ def test_a_shape_is_told_as_its_strategy_uses_it(strategy, told):
     from facesim.report.rows import shape_in_words
 
     assert shape_in_words(strategy, {"workers": 2, "ps": 1}) == told
+
+
+def test_rows_that_were_computed_with_different_kernels_are_told(make_run):
+    machine = {"cpu_count": 2}
+    onednn = make_run("single", result={"machine": machine | {"kernels": "onednn"}})
+    eigen = make_run("ps-async", result={"machine": machine | {"kernels": "eigen"}})
+    before = make_run("allreduce", result={"machine": machine})
+
+    (told,) = [one for one in compare([onednn, eigen, before]).warnings if "kernels" in one]
+
+    assert told.startswith("not the same kernels, so times compare these, too: ")
+    assert told.endswith("onednn for single; eigen for ps-async; unknown for allreduce")
+    assert not any("kernels" in one for one in compare([before]).warnings)

@@ -1,5 +1,7 @@
 """From run directories to records: whole ones, torn ones, killed ones, damaged ones."""
 
+import json
+
 import pytest
 
 from facesim.report.load import load
@@ -49,7 +51,7 @@ def test_a_run_without_metrics_has_its_result(make_run):
     record = load(make_run(metrics=False, accuracy=88.0))
 
     assert record.history.empty
-    assert record.utilisation.empty
+    assert not record.utilisation
     assert record.result.held_out_accuracy == 0.88
 
 
@@ -100,7 +102,7 @@ def test_a_roles_tasks_add_up_though_they_were_sampled_at_different_instants(mak
         writer.write(1_790_000_000.0 + at, "worker", index, {"memory_bytes": memory})
     writer.close()
 
-    memory = by_role(load(run).utilisation, "memory_bytes")["worker"]
+    memory = by_role(load(run).utilisation, "memory_bytes").roles["worker"]
 
     # at 4 s worker 0 was not seen any more
     assert memory.tolist() == [10.0, 15.0, 25.0, 5.0]
@@ -116,4 +118,20 @@ def test_a_counter_keeps_what_an_ended_task_sent(make_run):
         writer.write(1_790_000_000.0 + at, "worker", index, {"net_received_bytes": received})
     writer.close()
 
-    assert by_role(load(run).utilisation, "net_received_bytes")["worker"].tolist() == [10.0, 15.0, 17.0]
+    assert by_role(load(run).utilisation, "net_received_bytes").roles["worker"].tolist() == [10.0, 15.0, 17.0]
+
+
+def test_samples_of_work_that_was_done_again_are_left_out(make_run):
+    from facesim.metrics.files import SampleWriter
+
+    run = make_run(metrics=False)
+    writer = SampleWriter(run.metrics / "chief-0.jsonl", run_id=run.id, host="h", source="training")
+    for at, examples in ((1, 100), (2, 200), (3, 300), (11, 200), (12, 300)):
+        writer.write(1_790_000_000.0 + at, "chief", 0, {"examples": examples, "loss": 1.0 / at})
+    writer.close()
+    restored = {"time_unix_s": 1_790_000_010.0, "event": "restored", "examples": 100, "step": 4, "epoch": 1}
+    with run.events_file.open("a") as events:
+        events.write(json.dumps(restored) + "\n")
+
+    assert load(run).history["examples"].tolist() == [100, 200, 300]
+    assert load(run).history["time_unix_s"].tolist() == [1_790_000_000.0 + at for at in (1, 11, 12)]

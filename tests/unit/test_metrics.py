@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -15,8 +16,9 @@ import pytest
 from facesim.metrics.collectors import COLLECTORS, make_collectors
 from facesim.metrics.collectors.host import PsutilCollector
 from facesim.metrics.disturbance import measured_load
-from facesim.metrics.files import SampleTail, SampleWriter, read_samples, samples_in
+from facesim.metrics.files import SampleTail, SampleWriter, parse_lines, read_samples, samples_in
 from facesim.metrics.schema import METRICS, Sample, sample
+from facesim.metrics.table import read_table
 from facesim.util.errors import InputError
 
 
@@ -80,6 +82,56 @@ def test_a_place_without_samples_is_an_error_that_says_what_to_name(tmp_path, ma
     for path in (tmp_path / "run", str(tmp_path / "run")):
         with pytest.raises(InputError, match=f"run {told}; name a run directory"):
             read_samples(path)
+
+
+SOUND = '{"run_id": "r", "time_unix_s": 1, "host": "h", "role": "chief", "task_index": 0, "source": "training", ' \
+    '"name": "loss", "value": 2, "unit": "1"}'  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "to", "value"),
+    [
+        ("", "", 2.0),
+        ('"value": 2', '"value": NaN', math.nan),
+        ('"value": 2', '"value": -Infinity', -math.inf),
+        ('"host": "h"', '"host": "\\ud800"', None),
+        ('"time_unix_s": 1', '"time_unix_s": NaN', None),
+        ('"time_unix_s": 1', '"time_unix_s": 1e999', None),
+        ('"value": 2', f'"value": 1{"0" * 400}', None),
+        ('"value": 2', '"value": "2"', None),
+        ('"value": 2', '"value": null', None),
+        ('"task_index": 0', '"task_index": 0.5', None),
+        ('"run_id": "r"', '"run_id": {}', None),
+        ('"name": "loss"', '"name": "speed"', None),
+        ('"unit": "1"', '"unit": "1", "more": 1', None),
+        (', "unit": "1"}', "", None),
+        (SOUND, "[" * 100_000, None),
+    ],
+)
+def test_a_line_is_a_sample_or_is_left_out_however_it_is_read(tmp_path, changed, to, value):
+    line = SOUND.replace(changed, to, 1).encode()
+    (tmp_path / "chief-0.jsonl").write_bytes(line + b"\n\xff\n" + SOUND.encode() + b"\n")
+
+    table = samples_in(tmp_path)["value"].tolist()
+
+    assert table == pytest.approx([*([] if value is None else [value]), 2.0], nan_ok=True)
+    assert [row.value for row in parse_lines([line])] == pytest.approx(table[:-1], nan_ok=True)
+
+
+def test_samples_are_held_by_series_each_by_time(tmp_path):
+    first, second = writer(tmp_path), writer(tmp_path, "chief-1")
+    first.write(3, "chief", 0, {"loss": 1.0, "epoch": 2})
+    second.write(1, "chief", 0, {"loss": 3.0})
+    second.write(2, "chief", 0, {"loss": 2.0})
+
+    table = read_table(tmp_path)
+
+    assert {series.name: points.value.tolist() for series, points in table.series.items()} == {
+        "loss": [3.0, 2.0, 1.0],
+        "epoch": [2.0],
+    }
+    assert table.span_unix_s() == (1.0, 3.0)
+    assert table.select(lambda series: series.name == "epoch").frame()["time_unix_s"].tolist() == [3.0]
 
 
 def test_a_folder_of_a_run_that_records_nothing_is_a_table_without_rows(tmp_path):

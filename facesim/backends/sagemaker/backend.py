@@ -11,6 +11,7 @@ from typing import Any
 
 from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
+from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
@@ -39,6 +40,9 @@ _LOGS_EVERY_S = 2.0
 
 class SageMakerBackend(Backend):
     """Sends the request and follows the training job until its results are home."""
+
+    def kernels(self, job: Job) -> str | None:
+        return unmeasured(job)
 
     def render(self, job: Job, directory: Path, inputs: Inputs) -> TrainingJob:
         """The request. AWS is asked for the account's number at the most, if a default needs it; where it cannot be

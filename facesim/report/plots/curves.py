@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
-from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, colours, drawing, in_percent, legend, thinned
+from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, apart, colours, drawing, in_percent, legend, thinned
 from facesim.report.rows import Row
 from facesim.report.words import percent
 
 if TYPE_CHECKING:
-    import pandas
+    import numpy as np
     from matplotlib.axes import Axes
 
 
@@ -75,7 +75,7 @@ def _against_time(
     finish: Callable[[Axes, Sequence[Row]], None] | None = None,
 ) -> str | None:
     """`metric` against seconds since the first training step: each run thin, the mean over a row's seeds thick."""
-    panels = [rows for rows in panels if any(_has(record, metric) for row in rows for record in row.records)]
+    panels = [rows for rows in panels if any(_curves(row.records, metric) for row in rows)]
     if not panels:
         return None
     colour_of = dict(zip(comparison.rows, colours(comparison), strict=True))
@@ -95,14 +95,13 @@ def _against_time(
 
 
 def _draw(axes: Axes, row: Row, metric: str, colour: str) -> None:
-    for record in row.records:
-        if _has(record, metric):
-            curve = thinned(record.history[["since_first_step_s", metric]].dropna())
-            dash = "-" if record in row.counted else ":"
-            axes.plot(curve["since_first_step_s"], curve[metric], dash, color=colour, linewidth=0.9, alpha=0.5)
-    mean = _mean_curve(row, metric)
-    if mean is not None:
-        axes.plot(mean["since_first_step_s"], mean[metric], color=colour, linewidth=2.4, label=row.label)
+    counted = _curves(row.counted, metric)
+    others = _curves([record for record in row.records if record not in row.counted], metric)
+    for curves, dash in ((counted, "-"), (others, ":")):
+        if curves:
+            axes.plot(*apart(curves), dash, color=colour, linewidth=0.9, alpha=0.5)
+    if counted:
+        axes.plot(*_mean_curve(counted), color=colour, linewidth=2.4, label=row.label)
 
 
 def _mark_target(axes: Axes, rows: Sequence[Row]) -> None:
@@ -125,19 +124,16 @@ def _mark_target(axes: Axes, rows: Sequence[Row]) -> None:
             )
 
 
-def _mean_curve(row: Row, metric: str) -> pandas.DataFrame | None:
-    """The row's mean curve: time and value averaged over seeds, evaluation by evaluation, where every seed has it."""
-    import pandas
+def _mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Time and value averaged over seeds, evaluation by evaluation, where every seed has it."""
+    import numpy as np
 
-    curves = [record.history for record in row.counted if _has(record, metric)]
-    if not curves:
-        return None
-    points = pandas.concat([c[["since_first_step_s", metric]].dropna().reset_index(drop=True) for c in curves])
-    by_evaluation = points.groupby(level=0)
-    mean = by_evaluation.mean()[by_evaluation.size() == len(curves)]
-    return thinned(mean)
+    evaluations = min(len(times) for times, _ in curves)
+    times, values = (np.mean([column[:evaluations] for column in columns], axis=0) for columns in zip(*curves))
+    return thinned(times, values)
 
 
-def _has(record: RunRecord, metric: str) -> bool:
-    history = record.history
-    return metric in history and not history[["since_first_step_s", metric]].dropna().empty
+def _curves(records: Iterable[RunRecord], metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`metric` against seconds since the first training step, of the runs that have it."""
+    curves = [record.curve(metric, "since_first_step_s") for record in records]
+    return [curve for curve in curves if len(curve[0])]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from facesim.report.comparison import Comparison
 
 if TYPE_CHECKING:
-    import pandas
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -125,10 +125,19 @@ def folded(label: str) -> str:
     return label.replace(" (", "\n(").replace(", ", ",\n")
 
 
-def thinned(curve: pandas.DataFrame) -> pandas.DataFrame:
-    """At most about `_POINTS` rows, evenly chosen, the last kept."""
-    step = -(-len(curve) // _POINTS)
+def thinned(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most about `_POINTS` points, evenly chosen, the last kept."""
+    step = -(-len(times) // _POINTS)
     if step <= 1:
-        return curve
-    kept = [*range(0, len(curve) - 1, step), len(curve) - 1]
-    return curve.iloc[kept]
+        return times, values
+    kept = [*range(0, len(times) - 1, step), len(times) - 1]
+    return times[kept], values[kept]
+
+
+def apart(curves: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Many curves as one line with gaps, which draws several times as fast as a line each; every one is thinned."""
+    import numpy as np
+
+    gap = np.array([np.nan])
+    parts = [(np.append(times, gap), np.append(values, gap)) for times, values in (thinned(*curve) for curve in curves)]
+    return tuple(np.concatenate(column) for column in zip(*parts))  # type: ignore[return-value]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facesim.report.comparison import Comparison
-from facesim.report.measures import by_role
-from facesim.report.plots.drawing import INK, colours, drawing, legend, thinned
+from facesim.report.measures import ByRole, by_role
+from facesim.report.plots.drawing import INK, apart, colours, drawing, legend, thinned
 from facesim.report.rows import Row
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Roles differ in dash as well as colour.
 ROLE_STYLES: dict[str, tuple[str, Any]] = {
@@ -24,10 +27,8 @@ def by_role_against_time(
     """`metric` against time since launch, one panel a row: the first run's roles thick, its other seeds' thin."""
     panels = []
     for row in comparison.rows:
-        tables = [
-            by_role(record.utilisation, metric).drop(columns=without or [], errors="ignore") for record in row.counted
-        ]
-        if tables := [table / divisor for table in tables if not table.empty]:
+        tables = [by_role(record.utilisation, metric) for record in row.counted]
+        if any(table.roles.keys() - {without} for table in tables):
             panels.append((row, tables))
     if not panels:
         return None
@@ -44,19 +45,14 @@ def by_role_against_time(
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes, (row, tables) in zip(grid.flat, panels, strict=False):
-            for nth, table in enumerate(tables):
-                for role in sorted(table.columns, key=_role_order):
-                    colour, dash = ROLE_STYLES.get(role, (INK, "-"))
-                    curve = thinned(table[role].dropna().rename("value").reset_index())
-                    axes.plot(
-                        curve["since_launch_s"],
-                        curve["value"],
-                        color=colour,
-                        linestyle=dash,
-                        linewidth=0.6 if nth else 1.7,
-                        alpha=0.35 if nth else 1.0,
-                        label=None if nth else _plural(row, role),
-                    )
+            roles = {role for table in tables for role in table.roles} - {without}
+            for role in sorted(roles, key=_role_order):
+                colour, dash = ROLE_STYLES.get(role, (INK, "-"))
+                first, *others = (_of_role(table, role, divisor) for table in tables if role in table.roles)
+                style = {"color": colour, "linestyle": dash}
+                axes.plot(*thinned(*first), **style, linewidth=1.7, label=_plural(row, role))
+                if others:
+                    axes.plot(*apart(others), **style, linewidth=0.6, alpha=0.35)
             began = row.counted[0].first_step_s
             if began is not None:
                 axes.axvline(began, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
@@ -83,29 +79,34 @@ def wire(comparison: Comparison) -> str | None:
     """Bytes that the tasks of a run sent each other so far; every byte is counted once, where it was received."""
     curves = []
     for row, colour in zip(comparison.rows, colours(comparison), strict=True):
-        for nth, record in enumerate(row.counted):
-            received = by_role(record.utilisation, "net_received_bytes").drop(columns="host", errors="ignore")
-            if not received.empty and received.max().max() > 0:
-                curves.append((row, colour, nth, thinned(received.sum(axis="columns").rename("value").reset_index())))
+        tables = [by_role(record.utilisation, "net_received_bytes") for record in row.counted]
+        sums = [(table.since_launch_s, table.of_tasks()) for table in tables]
+        received = [(times, total / 1e6) for times, total in sums if total is not None and total.max() > 0]
+        if received:
+            curves.append((row, colour, received))
     if not curves:
         return None
     with drawing("wire-plot", "bytes on the wire against time", (12.6, 3.2)) as (figure, svg):
         axes = figure.subplots()
-        for row, colour, nth, curve in curves:
-            axes.plot(
-                curve["since_launch_s"],
-                curve["value"] / 1e6,
-                color=colour,
-                linewidth=0.8 if nth else 2.2,
-                alpha=0.45 if nth else 1.0,
-                label=None if nth else row.label,
-            )
+        for row, colour, (first, *others) in curves:
+            axes.plot(*thinned(*first), color=colour, linewidth=2.2, label=row.label)
+            if others:
+                axes.plot(*apart(others), color=colour, linewidth=0.8, alpha=0.45)
         axes.set_xlabel("time since launch (s)")
         axes.set_ylabel("received so far (MB)")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         legend(axes)
     return svg[0]
+
+
+def _of_role(table: ByRole, role: str, divisor: float) -> tuple[np.ndarray, np.ndarray]:
+    """One role of a table, where it has a value."""
+    import numpy as np
+
+    values = table.roles[role]
+    known = ~np.isnan(values)
+    return table.since_launch_s[known], values[known] / divisor
 
 
 def _role_order(role: str) -> int:
