@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,11 @@ def export_job(form: str, **options: Any) -> None:
     from facesim.backends.sagemaker.names import Names
     from facesim.preflight.checks import preflight
     from facesim.spec.job import make_job
-    from facesim.study.runner import run_directories
 
     job = make_job(backend="sagemaker", **options)
-    cleared = preflight([job], run_directories([job], Path("runs")), to_run=False)
+    stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
+    directory = Path("runs") / f"{stamp}-{job.strategy.name}-seed{job.experiment.seed}"  # gives the job its name
+    cleared = preflight([job], [directory], to_run=False)
     for notice in cleared.all_notices():
         echo(f"notice: {notice}", err=True)
     echo(FORMATS[form](cleared.planned[0].request, Names(job.backend.region).region))
