@@ -223,11 +223,11 @@ def _runs_in(folder: Path) -> list[Run]:
     """The runs of a folder that is no run directory itself."""
     from facesim.runs.directory import find_runs
 
-    if not folder.is_dir() or (folder / "job.json").exists():
-        return []
     try:
+        if not folder.is_dir() or (folder / "job.json").exists():
+            return []
         return find_runs([folder])
-    except InputError:  # it holds none
+    except (InputError, OSError):  # it holds none, or cannot be looked at: said where a run is looked for
         return []
 
 

@@ -27,7 +27,8 @@ def write_trace(runs: Sequence[Run], output: Path) -> None:
     places = _Places()
     content = [event for run in runs for event in _of_run(run, places)]
     with doing(f"write {output}", "name another file with --output"):
-        output.write_text(json.dumps({"displayTimeUnit": "ms", "traceEvents": [*places.names(), *content]}))
+        trace = {"displayTimeUnit": "ms", "traceEvents": [*places.names(), *content]}
+        output.write_text(json.dumps(trace), encoding="utf-8")
 
 
 class _Places:
