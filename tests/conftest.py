@@ -29,8 +29,16 @@ ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
 _LONG = ("containers", "integration", "profiling", "plugins", "aws", "recognition")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--exhaustive", action="store_true", help="also tests that take long and show little that is new")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of a file share fixtures, and those with containers the engine: of these one process has all."""
+    if not config.getoption("--exhaustive"):
+        more = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=more)
+        items[:] = [item for item in items if item not in more]
     places = {item: item.path.relative_to(Path(__file__).parent).parts for item in items}
     items.sort(key=lambda item: _LONG.index(places[item][0]) if places[item][0] in _LONG else len(_LONG))
     for item, (folder, *names) in places.items():

@@ -34,6 +34,7 @@ def test_it_is_readable_without_running_it(file: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_it_runs(file: Path, tmp_path: Path):
     nbclient = pytest.importorskip("nbclient", reason="the extra notebooks is not installed")

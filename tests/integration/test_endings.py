@@ -29,7 +29,10 @@ def trains(output: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("strategy", ["single", "ps-async", "allreduce"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["ps-async", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("single", "allreduce"))],
+)
 def test_nothing_is_left_whenever_the_command_is_killed(tmp_path, faces, strategy):
     every_s = float(os.environ.get("FACESIM_KILL_EVERY_S", "1.4"))
     left = []

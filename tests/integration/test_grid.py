@@ -59,7 +59,13 @@ def training(request, faces, tmp_path_factory) -> Iterator[dict[str, Future[dict
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+#: The others train one network each elsewhere: `test_strategies.py`.
+ALWAYS = ("single", "ps-async", "allreduce")
+
+
+@pytest.mark.parametrize(
+    "strategy", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.exhaustive) for name in STRATEGIES]
+)
 def test_a_strategy_trains_every_backbone_and_every_head(training, strategy):
     runs = training[strategy].result()
 

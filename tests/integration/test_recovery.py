@@ -70,6 +70,7 @@ def test_a_process_that_is_killed_ends_with_the_parameters_that_it_would_have_ha
     assert killed.result()["recovery"]["restarts"] == 1
 
 
+@pytest.mark.exhaustive
 def test_a_cluster_whose_server_is_killed_ends_with_the_parameters_that_it_would_have_had(tmp_path, faces):
     alone = ("--workers", 1, *SHORT)  # with several workers chance decides the order of updates
     undisturbed = completed_run(tmp_path / "calm", "--strategy", "ps-async", "--data", faces, *alone)
@@ -94,7 +95,7 @@ def test_a_parameter_server_cluster_survives_the_loss_of_each_role(tmp_path, fac
     assert all(event["step"] >= 20 for event in events(run, "restored"))
 
 
-@pytest.mark.parametrize("strategy", ["allreduce", "local-sgd"])
+@pytest.mark.parametrize("strategy", ["allreduce", pytest.param("local-sgd", marks=pytest.mark.exhaustive)])
 def test_peers_go_on_together_from_the_checkpoint_when_one_is_lost(tmp_path, faces, strategy):
     run = disturbed(tmp_path, faces, strategy, kill("worker-0", 20))
 

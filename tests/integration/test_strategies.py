@@ -219,6 +219,7 @@ def test_images_read_from_disk_and_decoded_on_the_way_are_those_held_in_memory(a
         assert_same_parameters(runs["memory"], runs[cache_kind], atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_parameters_split_over_two_servers_go_on_whole_on_one(trained, faces, tmp_path):
     faults = tmp_path / "faults.toml"
     faults.write_text('[[fault]]\nkind = "kill"\ntarget = "ps-1"\nat_step = 14\n')

@@ -95,6 +95,7 @@ def test_workers_that_make_updates_together_do_so_in_one_process(strategy, shape
     np.testing.assert_allclose(again.held_out_loss, curve_of(real).held_out_loss, rtol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_a_forecast_of_accuracy_marks_what_it_did_not_replay(faces, tmp_path, profile):
     job = make_job(**PLAIN | {"data": str(faces), "strategy": "ps-async", "workers": 4, "epochs": 12})
     inputs = prepare_inputs(job, lambda *_: None)
