@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from facesim.backends.sagemaker.bill import AFTER_S
 from facesim.cli import main
 from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile, Ring, Server, Variable
 from facesim.planning.saved import instances_file
@@ -99,7 +100,7 @@ def test_the_job_that_measures_a_type_is_short_and_has_a_limit(endpoint, account
     assert request["ResourceConfig"]["InstanceCount"] == 1
     limit_s = request["StoppingCondition"]["MaxRuntimeInSeconds"]
     assert 180 < limit_s < 1800
-    assert f"can cost up to ${0.408 * limit_s / 3600:.2f}" in told["estimate"]
+    assert f"${0.408 * (limit_s + AFTER_S) / 3600:.2f} instances" in told["estimate"]
     # A little more than two minutes of training, and what is around it.
     (forecast,) = told["forecast"]
     assert forecast.startswith("forecast: single on ml.c5.2xlarge: ") and " min " in forecast

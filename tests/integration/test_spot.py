@@ -45,7 +45,7 @@ def test_a_run_on_demand_lives_through_sagemakers_states_and_is_billed_from_down
 
 def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up(study, faces, tmp_path):
     (tmp_path / "trace.csv").write_text(LIVES.replace(" ", "\n"))
-    life_s = round(1.5 * study.result("single")["phases"]["launch_to_first_step_s"] + 3)  # enough to make some steps
+    life_s = round(2.5 * study.result("single")["phases"]["launch_to_first_step_s"] + 4)  # enough to make some steps
     limit_s = 4 * life_s
     spot = (
         "--spot-trace",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
@@ -10,6 +10,11 @@ from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, colours, drawing
 from facesim.report.rows import Row
 from facesim.runs.events import Interruption, Recovering, StateEntered
 from facesim.runs.states import RunState
+from facesim.training.order import read_orders
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def scaling(comparison: Comparison) -> str | None:
@@ -91,20 +96,20 @@ def staleness_by_worker(comparison: Comparison) -> str | None:
     return svg[0]
 
 
-def _staleness(row: Row) -> dict[int, Any]:
-    """The staleness of every update by the worker that made it; empty where no order was recorded."""
-    import pandas
+def _staleness(row: Row) -> dict[int, np.ndarray]:
+    """The staleness of every update by the worker that made it; empty where no order was recorded whole."""
+    import numpy as np
 
-    tables = []
+    by_worker: dict[int, list[np.ndarray]] = {}
     for record in row.counted:
         try:
-            table = pandas.read_csv(record.run.order_file)
-            tables.append(table.assign(stale=table["version"] - 1 - table["version_read"])[["worker", "stale"]])
-        except (OSError, ValueError, KeyError):  # it has none, or a part of it was lost with a disk
+            orders = read_orders(record.run.order_file)
+        except InputError:  # it has none, or a part of it was lost with a worker or a disk
             continue
-    if not tables:
-        return {}
-    return {int(worker): own["stale"].to_numpy() for worker, own in pandas.concat(tables).groupby("worker")}
+        for order in orders:
+            for worker in np.unique(order.workers):
+                by_worker.setdefault(int(worker), []).append(order.staleness[order.workers == worker])
+    return {worker: np.concatenate(parts) for worker, parts in sorted(by_worker.items())}
 
 
 #: States in which a run has its hosts, with their colours; in any other there is a gap.

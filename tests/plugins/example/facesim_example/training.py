@@ -39,7 +39,7 @@ class InParts(KerasReplicas):
             done, summed = [], None
             for number in range(parts):
                 some, their_labels, share = slice_of_batch(images, labels, tf.constant(number), parts)
-                packed, gradients = compute_step(forward, optimizer, loss, some, their_labels, worker, share=share)
+                packed, gradients, _ = compute_step(forward, optimizer, loss, some, their_labels, worker, share=share)
                 done.append(packed)
                 summed = gradients if summed is None else [a + b for a, b in zip(summed, gradients)]
             version = tf.cast(optimizer.apply(summed), tf.float64)
