@@ -1,6 +1,7 @@
 """What a study has to do: a job that has completed before is not repeated, and one that began goes on.
 
-A run is that of a job if both say the same (`facesim.spec.job.job_sha256`) and it was trained on the same images.
+A run is that of a job if both say the same (`facesim.spec.job.job_sha256`) and it was trained on the same images; one
+that has completed on another machine says nothing about times on this one, and is not taken for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from facesim.metrics.machine import machine
 from facesim.planning.beside import Expected, expected, forecasts_told
 from facesim.planning.quantities import dollars_told, time_told
 from facesim.preflight.checks import Planned, preflight
@@ -146,7 +148,11 @@ def _earlier(
     chosen: dict[str, tuple[Path, Fate]] = {}
     for key, runs in found.items():
         complete = [run for run, result in runs if result and result.state is RunState.COMPLETED]
-        same = [run for run, result in runs if run in complete and _is_on(result, inputs[key])]
+        same = [
+            run
+            for run, result in runs
+            if run in complete and _is_on(result, inputs[key]) and _is_from_here(result, by_key[key])
+        ]
         unfinished = [run for run, result in runs if run not in complete and _may_be_on(result, inputs[key])]
         if same:
             chosen[key] = same[-1].directory, Fate.COMPLETE
@@ -184,6 +190,18 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
     """Whether a run was trained on the images that a job has now."""
     return result is not None and result.data.content_sha256 == inputs.data.sha256
+
+
+#: What of `facesim.metrics.machine` decides how long a training takes, and with what it was made.
+_OF_THE_MACHINE = ("cpu_model", "cpu_count", "tensorflow", "keras", "facesim")
+
+
+def _is_from_here(result: Result | None, job: Job) -> bool:
+    """Whether a run's times are of this machine and these versions, where it is this machine that trains."""
+    if result is None or job.backend.costs_money:
+        return True
+    here = machine()
+    return all(result.machine.get(name, here[name]) == here[name] for name in _OF_THE_MACHINE)
 
 
 def _may_be_on(result: Result | None, inputs: Inputs) -> bool:

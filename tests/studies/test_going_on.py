@@ -62,9 +62,11 @@ def test_what_has_completed_is_not_repeated_and_what_has_not_goes_on(study, tmp_
         {"data": {"content_sha256": "0" * 64}},
         {"data": {}},
         {"measurement": "forecast"},
+        {"machine": {"cpu_model": "another processor"}},
+        {"machine": {"tensorflow": "1.15.0"}},
     ],
 )
-def test_a_run_on_other_images_or_a_forecast_is_no_run_of_the_job(study, tmp_path, facts):
+def test_a_run_on_other_images_or_another_machine_or_a_forecast_is_no_run_of_the_job(study, tmp_path, facts):
     leave(tmp_path / "a", study.jobs()[0], **facts)
 
     assert fates(study, tmp_path) == [Fate.NEW, Fate.NEW]
