@@ -25,7 +25,7 @@ from tests.support.events import pids
 ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
 
 
-#: Folders whose tests take longest, which several processes (`-n 3`) begin with; those of the first share an engine.
+#: Folders whose tests take longest, with which several processes (`-n 3`) begin.
 _LONG = ("containers", "integration", "profiling", "plugins", "aws", "recognition")
 
 
@@ -33,18 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="also tests that take long and show little that is new")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a file share fixtures, and those with containers the engine: of these one process has all."""
     if not config.getoption("--exhaustive"):
         more = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=more)
         items[:] = [item for item in items if item not in more]
-    places = {item: item.path.relative_to(Path(__file__).parent).parts for item in items}
-    items.sort(key=lambda item: _LONG.index(places[item][0]) if places[item][0] in _LONG else len(_LONG))
-    for item, (folder, *names) in places.items():
-        group = folder if folder == "containers" else "/".join((folder, *names))
-        item.add_marker(pytest.mark.xdist_group(group))
+    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    items.sort(key=lambda item: _LONG.index(folders[item]) if folders[item] in _LONG else len(_LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)
