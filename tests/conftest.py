@@ -25,8 +25,17 @@ from tests.support.events import pids
 ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
 
 
-#: Folders whose tests take longest, with which several processes (`-n 3`) begin.
-_LONG = ("containers", "integration", "profiling", "plugins", "aws", "recognition")
+#: What takes longest, with which several processes (`-n 3`) begin, in this order.
+_FIRST = ("containers/test_contract", "integration", "profiling", "plugins", "aws", "recognition")
+#: Its tests look at all that an engine has: they come when nobody else uses it.
+_LAST = "containers"
+
+
+def _turn(item: pytest.Item) -> int:
+    """When a test's file has its turn."""
+    place = item.path.relative_to(Path(__file__).parent).as_posix()
+    first = next((turn for turn, name in enumerate(_FIRST) if place.startswith(name)), len(_FIRST))
+    return first + 1 if first == len(_FIRST) and place.startswith(_LAST) else first
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,8 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         more = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=more)
         items[:] = [item for item in items if item not in more]
-    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
-    items.sort(key=lambda item: _LONG.index(folders[item]) if folders[item] in _LONG else len(_LONG))
+    items.sort(key=_turn)
 
 
 @pytest.fixture(scope="session", autouse=True)
