@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
 import numpy as np
@@ -39,18 +39,8 @@ class Points(NamedTuple):
     value: np.ndarray
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A `Sample` as its line has it."""
-
-    run_id: str
-    time_unix_s: float
-    host: str
-    role: str
-    task_index: int
-    source: str
-    name: str
-    value: float
-    unit: str
+#: A `Sample` as its line has it.
+_Line = msgspec.defstruct("_Line", list(get_type_hints(Sample).items()), forbid_unknown_fields=True, gc=False)
 
 
 @dataclass(frozen=True)
@@ -121,8 +111,10 @@ def _by_time(times: np.ndarray, values: np.ndarray) -> Points:
     return Points(times[order], values[order])
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[_Line | Sample]:
-    """As `parse_lines`, which still reads what strict JSON is not, such as the NaN of a loss that diverged."""
+def _parsed(lines: Iterable[bytes]) -> Iterator[Any]:
+    """Objects with the fields of a `Sample`. As `parse_lines`, which still reads what strict JSON is not, such as the NaN
+    of a loss that diverged.
+    """
     decode = msgspec.json.Decoder(_Line).decode
     for text in lines:
         try:
