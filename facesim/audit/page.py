@@ -10,13 +10,13 @@ from typing import Any
 from facesim.audit.verdict import Verdict
 from facesim.audit.watch import Watched
 from facesim.util.files import write_json, write_text
+from facesim.util.pages import page_environment
 
 _TEMPLATE = "page.html"
 
 
 def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: Path) -> Path:
     """Write audit.json and audit.html to a folder, and return where the page is."""
-    import jinja2
 
     content: dict[str, Any] = {
         "command": list(command),
@@ -28,8 +28,6 @@ def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: 
         "processes": [asdict(process) for process in watched.processes],
     }
     write_json(folder / "audit.json", content)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    environment = page_environment(Path(__file__).parent)
     write_text(folder / "audit.html", environment.get_template(_TEMPLATE).render(**content))
     return folder / "audit.html"

@@ -112,8 +112,9 @@ def _by_time(times: np.ndarray, values: np.ndarray) -> Points:
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[Any]:
-    """Objects with the fields of a `Sample`. As `parse_lines`, which still reads what strict JSON is not, such as the NaN
-    of a loss that diverged.
+    """Objects with the fields of a `Sample`.
+
+    As `parse_lines`, which still reads what strict JSON is not, such as the NaN of a loss that diverged.
     """
     decode = msgspec.json.Decoder(_Line).decode
     for text in lines:

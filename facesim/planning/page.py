@@ -13,22 +13,16 @@ from facesim.planning.search import Plan
 from facesim.util.disk import writing_to
 from facesim.util.errors import doing
 from facesim.util.files import write_text
+from facesim.util.pages import page_environment
 
 _TEMPLATE = "plan.html"
 
 
 def render(plan: Plan) -> str:
     """The page. Whatever comes from the user is escaped."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     plots = {"Time against cost": time_against_cost(plan), "Speed-up": speed_up(plan)}
     told = plan.cheapest or plan.fastest_of_all
     return environment.get_template(_TEMPLATE).render(

@@ -19,6 +19,7 @@ from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Dat
 from facesim.util.disk import is_full, no_room
 from facesim.util.errors import DiskFull, InputError, reason
 from facesim.util.files import check_replaceable, write_text
+from facesim.util.pages import page_environment
 
 _TEMPLATE = "template.html"
 
@@ -43,37 +44,35 @@ PLOT_TITLES = {
 
 def render(comparison: Comparison) -> str:
     """`comparison` as an HTML page. Whatever comes from data is escaped."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
-        comparison=comparison,
-        sections=_sections(lines(comparison)),
-        rows=list(zip(comparison.rows, colours(comparison), strict=True)),
-        audit_words=AUDIT_WORDS,
-        curve_lines=curve_lines(comparison),
-        published_lines=comparison.published.beside(comparison.rows) if comparison.published else [],
-        plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
-        experiment=_by_row(comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}),
-        data=_by_row(comparison, lambda record: _data(record.result.data)),
-        machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
-        groups=_groups(comparison),
-        timeline=_timeline,
-        quantity=quantity,
-        estimated=estimated,
-        spot_discount_percent=assumed_spot_discount() * 100,
-        unverified=_unverified(comparison),
-        instance_s=instance_s,
-        max_foreign_percent=MAX_FOREIGN_CPU_PERCENT,
-        max_steal_percent=MAX_STEAL_PERCENT,
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    return (
+        page_environment(Path(__file__).parent)
+        .get_template(_TEMPLATE)
+        .render(
+            comparison=comparison,
+            sections=_sections(lines(comparison)),
+            rows=list(zip(comparison.rows, colours(comparison), strict=True)),
+            audit_words=AUDIT_WORDS,
+            curve_lines=curve_lines(comparison),
+            published_lines=comparison.published.beside(comparison.rows) if comparison.published else [],
+            plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
+            experiment=_by_row(
+                comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}
+            ),
+            data=_by_row(comparison, lambda record: _data(record.result.data)),
+            machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
+            groups=_groups(comparison),
+            timeline=_timeline,
+            quantity=quantity,
+            estimated=estimated,
+            spot_discount_percent=assumed_spot_discount() * 100,
+            unverified=_unverified(comparison),
+            instance_s=instance_s,
+            max_foreign_percent=MAX_FOREIGN_CPU_PERCENT,
+            max_steal_percent=MAX_STEAL_PERCENT,
+            made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        )
     )
 
 

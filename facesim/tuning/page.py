@@ -15,6 +15,7 @@ from facesim.tuning.search import Trial, in_words
 from facesim.util.disk import writing_to
 from facesim.util.errors import doing
 from facesim.util.files import write_text
+from facesim.util.pages import page_environment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +29,9 @@ def write_page(findings: Findings, output: Path) -> None:
     Raises:
         FacesimError: it cannot be written.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    environment = page_environment(Path(__file__).parent)
     page = environment.get_template(_TEMPLATE).render(
         sentences=findings.sentences(),
         command=findings.command,
