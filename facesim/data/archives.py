@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from facesim.data.layouts import Found, understood
+from facesim.data.layouts import Listing, understood
 from facesim.data.opening import Unusable
 from facesim.data.walk import IMAGE_SUFFIXES, system_name
 from facesim.util.errors import InputError
@@ -21,10 +21,10 @@ _MOST_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive, and what it holds: `found.examples` have the archive's path before that of their member."""
+    """An open archive, and what it holds: `listing.examples` have the archive's path before that of their member."""
 
     path: Path
-    found: Found
+    listing: Listing
     _file: zipfile.ZipFile
     _members: dict[Path, zipfile.ZipInfo]
 

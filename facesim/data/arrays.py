@@ -108,8 +108,8 @@ def read_npz(path: Path) -> Npz:
     images = [arrays[part.images] for part in parts]
     channels_first, shape_notes = _axes(images, [part.images for part in parts], path)
     scale, range_notes = _range(images, " and ".join(part.images for part in parts), path)
-    found = [label for part in parts for label in _labels(arrays[part.labels], len(arrays[part.images]), part, path)]
-    people = people_of(found, str(path)) if names_key is None else _named(found, arrays[names_key], path)
+    labels = [label for part in parts for label in _labels(arrays[part.labels], len(arrays[part.images]), part, path)]
+    people = people_of(labels, str(path)) if names_key is None else _named(labels, arrays[names_key], path)
     tally = Tally()
     for key in headers.keys() - set(used):
         tally.add("array that is not needed", key, "array")
@@ -120,7 +120,7 @@ def read_npz(path: Path) -> Npz:
         [*_notes_on_parts(parts), *shape_notes, *range_notes, *people[2]],
         tally.counted,
         images,
-        np.cumsum([0, *(len(one) for one in images[:-1])]),
+        np.cumsum([0, *(len(array) for array in images[:-1])]),
         channels_first,
         scale,
     )
@@ -258,19 +258,21 @@ def _refuse(headers: dict[str, _Header], path: Path) -> None:
 
 
 def _axes(images: Sequence[np.ndarray], keys: Sequence[str], path: Path) -> tuple[bool, list[str]]:
-    """Whether channels come before height and width, and what to tell."""
+    """Whether channels come before height and width, and notes for the user."""
     orders = set()
     for key, array in zip(keys, images):
-        told = f"{path}: {key} is {array.dtype} {array.shape}"
+        subject = f"{path}: {key} is {array.dtype} {array.shape}"
         if array.ndim not in (3, 4) or array.dtype.kind not in "uif":
-            raise InputError(f"{told}; it must be (n, h, w) or (n, h, w, 3), of numbers 0 to 255.")
+            raise InputError(f"{subject}; it must be (n, h, w) or (n, h, w, 3), of numbers 0 to 255.")
         if 0 in array.shape:
             raise InputError(f"{path}: {key} is empty, {array.shape}.")
         last, first = array.ndim == 3 or array.shape[3] in _CHANNELS, array.ndim == 4 and array.shape[1] in _CHANNELS
         if last and first:
-            raise InputError(f"{told}: it is unclear which axis has the channels. Transpose it so that they are last.")
+            raise InputError(
+                f"{subject}: it is unclear which axis has the channels. Transpose it so that they are last."
+            )
         if not last and not first:
-            raise InputError(f"{told}; it must be (n, h, w), (n, h, w, 3), or (n, 3, h, w), of numbers 0 to 255.")
+            raise InputError(f"{subject}; it must be (n, h, w), (n, h, w, 3), or (n, 3, h, w), of numbers 0 to 255.")
         orders.add((array.ndim, first, array.shape[1 if first else 3] if array.ndim == 4 else 1))
     if len(orders) > 1:
         raise InputError(f"{path}: {' and '.join(keys)} do not have their axes in the same order. {_REMEDY}")
@@ -280,52 +282,52 @@ def _axes(images: Sequence[np.ndarray], keys: Sequence[str], path: Path) -> tupl
 
 
 def _range(images: Sequence[np.ndarray], key: str, path: Path) -> tuple[float, list[str]]:
-    """What values are multiplied with to become 0 to 255, and what to tell."""
+    """What values are multiplied with to become 0 to 255, and notes for the user."""
     low, high = (float(of([of(array) for array in images])) for of in (np.min, np.max))
     if not math.isfinite(low) or not math.isfinite(high):
         raise InputError(f"{path}: {key} has values that are no numbers (nan or inf). Remove these images.")
-    told = f"{key} runs from {low:g} to {high:g}"
+    span = f"{key} runs from {low:g} to {high:g}"
     if any(array.dtype.kind == "f" for array in images):
         if low >= 0 and 0.1 <= high <= 1:
-            return 255.0, [f"{told}: 0 is taken as black and 1 as white."]
+            return 255.0, [f"{span}: 0 is taken as black and 1 as white."]
         if low < 0 or high > 255 or high < 8:
             raise InputError(
-                f"{path}: {told}, so it is unclear what is black and what is white. Scale it to 0..1 or 0..255."
+                f"{path}: {span}, so it is unclear what is black and what is white. Scale it to 0..1 or 0..255."
             )
-        return 1.0, [f"{told}: 0 is taken as black and 255 as white."]
+        return 1.0, [f"{span}: 0 is taken as black and 255 as white."]
     if low < 0 or high > 255:
         raise InputError(
-            f"{path}: {told}; whole numbers must be 0 (black) to 255 (white). Scale it and save it as uint8."
+            f"{path}: {span}; whole numbers must be 0 (black) to 255 (white). Scale it and save it as uint8."
         )
     if high == 1:
-        raise InputError(f"{path}: {told}, so all would be black: 255 is white. Multiply it by 255.")
+        raise InputError(f"{path}: {span}, so all would be black: 255 is white. Multiply it by 255.")
     return 1.0, []
 
 
 def _labels(array: np.ndarray, count: int, part: _Part, path: Path) -> list[Label]:
-    told = f"{path}: {part.labels} is {array.dtype} {array.shape}"
+    subject = f"{path}: {part.labels} is {array.dtype} {array.shape}"
     if array.shape[:1] != (count,) or array.ndim > 2 or array.dtype.kind not in "uifbUS":
-        raise InputError(f"{told}; it must be ({count},), whole numbers or texts, one an image.")
+        raise InputError(f"{subject}; it must be ({count},), whole numbers or texts, one an image.")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.dtype.kind in "US":
         if array.ndim != 1:
-            raise InputError(f"{told}; it must be ({count},), one text an image.")
+            raise InputError(f"{subject}; it must be ({count},), one text an image.")
         try:
             texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
         except UnicodeDecodeError:
-            raise InputError(f"{told}, and its bytes are not UTF-8. Save it with .astype(str) as texts.") from None
+            raise InputError(f"{subject}, and its bytes are not UTF-8. Save it with .astype(str) as texts.") from None
         return [Label(str(text)) for text in texts]
     numbers = array.astype(int) if array.dtype.kind == "b" else array
     if array.ndim == 1:
-        return [Label(whole(value, f"{told}; image {index}")) for index, value in enumerate(numbers.tolist())]
-    return [label_of_numbers(row, f"{told}; image {index}") for index, row in enumerate(numbers.tolist())]
+        return [Label(whole(value, f"{subject}; image {index}")) for index, value in enumerate(numbers.tolist())]
+    return [label_of_numbers(row, f"{subject}; image {index}") for index, row in enumerate(numbers.tolist())]
 
 
-def _named(found: Sequence[Label], names: np.ndarray, path: Path) -> tuple[list[int], list[str], list[str]]:
+def _named(labels: Sequence[Label], names: np.ndarray, path: Path) -> tuple[list[int], list[str], list[str]]:
     """Labels, names in the order of their labels, and notes, where `names[label]` is the name of each label."""
-    notes = people_of(found, str(path)).notes
-    used = sorted({label.value for label in found})
+    notes = people_of(labels, str(path)).notes
+    used = sorted({label.value for label in labels})
     numbers = not any(isinstance(label, str) for label in used)
     if not numbers or names.ndim != 1 or names.dtype.kind not in "US" or used[-1] >= len(names):
         raise InputError(
@@ -344,7 +346,7 @@ def _named(found: Sequence[Label], names: np.ndarray, path: Path) -> tuple[list[
     name_of = {label: same[name] for label, name in written.items()}
     ordered = list(dict.fromkeys(name_of.values()))
     number_of = {name: number for number, name in enumerate(ordered)}
-    return [number_of[name_of[label.value]] for label in found], ordered, notes + notes_on_names(written.values())
+    return [number_of[name_of[label.value]] for label in labels], ordered, notes + notes_on_names(written.values())
 
 
 def _text(value: Any, path: Path) -> str:

@@ -125,9 +125,9 @@ def check(directory: Path, whole: bool = False) -> None:
         for name, facts in checks.items():
             _check_file(directory / name, facts["bytes"], facts["mtime_ns"], facts["crc32c"], whole)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = error.args[0] if isinstance(error, _Changed) else f"{CHECKS} cannot be read ({error})"
+        problem = error.args[0] if isinstance(error, _Changed) else f"{CHECKS} cannot be read ({error})"
         raise InputError(
-            f"{directory} has changed since it was written: {told}. Delete the folder and prepare it again."
+            f"{directory} has changed since it was written: {problem}. Delete the folder and prepare it again."
         ) from error
 
 

@@ -62,24 +62,24 @@ def tested_with(trained: Source, tested: Source, split: str) -> Source:
 
     def open_content() -> Content:
         first, second = trained.open(), tested.open()
-        own = set(first.parts or ())
-        if split == "own" and TRAIN in own and own & {VAL, TEST}:
+        trained_parts = set(first.parts or ())
+        if split == "own" and TRAIN in trained_parts and trained_parts & {VAL, TEST}:
             raise InputError(
                 f"{trained.name} has a split of its own, and --test names other images to test on: give the folder or "
                 f"file of its training images alone as --data, leave out --test, or train on all with --split random"
             )
-        known = len(first.labels)
+        offset = len(first.labels)
         names = list(dict.fromkeys([*first.names, *second.names]))
         group_of = dict(zip((*second.names, *first.names), (*second.groups, *first.groups)))
         label_of = {name: label for label, name in enumerate(names)}
         labels = np.array([label_of[name] for name in second.names], np.int32)[second.labels]
 
         def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
-            yield from first.pictures(indices[indices < known])
-            yield from second.pictures(indices[indices >= known] - known)
+            yield from first.pictures(indices[indices < offset])
+            yield from second.pictures(indices[indices >= offset] - offset)
 
         def origin(index: int) -> str:
-            return first.origin(index) if index < known else f"{tested.name}: {second.origin(index - known)}"
+            return first.origin(index) if index < offset else f"{tested.name}: {second.origin(index - offset)}"
 
         in_files = first.files is not None and second.files is not None
         return Content(
@@ -89,7 +89,7 @@ def tested_with(trained: Source, tested: Source, split: str) -> Source:
             pictures,
             origin,
             [*first.files, *second.files] if in_files else None,  # type: ignore[misc]
-            [TRAIN] * known + [TEST] * len(second.labels),
+            [TRAIN] * offset + [TEST] * len(second.labels),
             [*first.unused, *second.unused],
             [*first.notes, *(f"{tested.name} (--test): {note}" for note in second.notes)],
         )

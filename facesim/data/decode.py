@@ -48,7 +48,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a source: the images' size and channels, what to render, whom to leave out, whom to tell.
+    """What is asked of a source: the images' size and channels, what to render, whom to leave out, and where progress is reported.
 
     `image_feature` and `label_feature` name them in TFRecord files; None looks for the usual names.
     """
@@ -115,7 +115,7 @@ def _pixels(image: Image.Image, wanted: Wanted) -> np.ndarray:
 
 
 def shown_path(path: Path, root: Path) -> str:
-    """A file as a data set tells of it: its path below the set's folder, or where it lies elsewhere its name."""
+    """A file as a data set names it: its path below the set's folder, or where it lies elsewhere its name."""
     return printable((path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix())
 
 

@@ -74,11 +74,11 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
         try:
             with opened(example.path) as image:
                 sizes.append(image.size)
-        except Exception:  # noqa: BLE001  a file that is no image is told of as such elsewhere
+        except Exception:  # noqa: BLE001  a file that is no image is reported elsewhere
             continue
     if not sizes:
         return None
-    width, height = ((int(min(own)), float(np.median(own)), int(max(own))) for own in zip(*sizes))
+    width, height = ((int(min(lengths)), float(np.median(lengths)), int(max(lengths))) for lengths in zip(*sizes))
     return Sizes(len(sizes), width, height, sum(max(size) < image_size for size in sizes))
 
 

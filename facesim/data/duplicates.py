@@ -43,7 +43,7 @@ _CROPS = tuple(1 - step / 40 for step in range(9))
 #: Where there are more images, crops are looked for only when asked: at so many it takes a minute or two.
 _MOST_CROPPED = 20_000
 
-#: Widths in heights that are told apart: from 2:1 upright to 2:1 across, 6 % between neighbours.
+#: Widths in heights that are distinguished: from 2:1 upright to 2:1 across, 6 % between neighbours.
 _SHAPES = tuple(2 ** (step / 12) for step in range(-12, 13))
 
 #: Up to so many images every pair is looked at. Of more, those pairs that agree in one of `_BANDS` parts of their hash:
@@ -71,7 +71,7 @@ def near_pairs(
     """Pairs of images, uint8 (n, height, width, channels), whose hashes differ in at most the share `near`, each once.
 
     Up to 20,000 images these are all; of more nearly all, in time that grows little faster than their number.
-    `progress` is told work done and due.
+    `progress` is called with the work done and due.
     """
     for first, second, distance in _near(hashes_of(images, np.arange(len(images))), near, progress):
         yield Pair(first, second, distance, bool(np.array_equal(images[first], images[second])))
@@ -79,11 +79,11 @@ def near_pairs(
 
 def near_across(hashes: np.ndarray, others: np.ndarray, near: float = NEAR) -> np.ndarray:
     """Which of `hashes`, (n, 32) of `hashes_of`, differ from one of `others` in at most the share `near`: bool (n,)."""
-    found = np.zeros(len(hashes), bool)
+    close = np.zeros(len(hashes), bool)
     for first, second, _ in _near(np.concatenate([hashes, others]), near, lambda *_: None):
         if first < len(hashes) <= second:
-            found[first] = True
-    return found
+            close[first] = True
+    return close
 
 
 def cropped_pairs(
@@ -118,15 +118,15 @@ def cropped_pairs(
             progress(done, due)
 
 
-def told_across(
+def notes_across(
     images: Images,
     labels: np.ndarray,
     parts: np.ndarray,
     origins: Sequence[str],
     progress: Callable[[str, int, int], None],
 ) -> list[str]:
-    """What to tell of a data set's own split, `parts` (n,) of `facesim.data.parts`: images of other parts that look
-    like images to train on.
+    """Notes for the user on a data set's own split, `parts` (n,) of `facesim.data.parts`: images of other parts that
+    look like images to train on.
     """
     part = np.where(parts == TRAIN, 1, -1)
     compared = partial(progress, "comparing images")
@@ -187,11 +187,11 @@ def _near_among(
     """The same among the hashes at `members`, ascending indices: all pairs, as matrix products."""
     count = len(members)
     for start in range(0, count, _CHUNK):
-        own = _plus_minus(hashes[members[start : start + _CHUNK]])
+        bits = _plus_minus(hashes[members[start : start + _CHUNK]])
         for other in range(start, count, _CHUNK):
-            theirs = own if other == start else _plus_minus(hashes[members[other : other + _CHUNK]])
+            other_bits = bits if other == start else _plus_minus(hashes[members[other : other + _CHUNK]])
             # The product counts the bits that agree less those that differ.
-            agreement = own @ theirs.T
+            agreement = bits @ other_bits.T
             close = agreement >= _BITS * (1 - 2 * near)
             for row, column in np.argwhere(np.triu(close, k=1) if other == start else close):
                 distance = (_BITS - float(agreement[row, column])) / (2 * _BITS)
@@ -214,10 +214,10 @@ def _signs(pictures: np.ndarray) -> np.ndarray:
 
 
 def _signs_of(frequencies: np.ndarray) -> np.ndarray:
-    found = frequencies.reshape(-1, _BITS)
+    flat = frequencies.reshape(-1, _BITS)
     # The median by partition: NumPy's own copies and checks, which takes as long again.
-    middle = np.partition(found, (_BITS // 2 - 1, _BITS // 2), axis=1)[:, _BITS // 2 - 1 : _BITS // 2 + 1]
-    return np.where(found > middle.mean(axis=1, keepdims=True), np.float32(1), np.float32(-1))
+    middle = np.partition(flat, (_BITS // 2 - 1, _BITS // 2), axis=1)[:, _BITS // 2 - 1 : _BITS // 2 + 1]
+    return np.where(flat > middle.mean(axis=1, keepdims=True), np.float32(1), np.float32(-1))
 
 
 @lru_cache(maxsize=512)
@@ -226,8 +226,8 @@ def _waves(size: int) -> np.ndarray:
     from scipy.fft import dct
 
     waves = np.zeros((_FREQUENCIES, size), np.float32)
-    found = dct(np.eye(size, dtype=np.float32), axis=0, norm="ortho")[1 : _FREQUENCIES + 1]
-    waves[: len(found)] = found
+    cosines = dct(np.eye(size, dtype=np.float32), axis=0, norm="ortho")[1 : _FREQUENCIES + 1]
+    waves[: len(cosines)] = cosines
     return waves
 
 
@@ -255,9 +255,9 @@ def _nearest_crop(picture: np.ndarray, whole: np.ndarray, shapes: Iterable[float
     }
     nearest = np.full(len(whole), 1.0)
     for rows, columns in sizes - {(height, width)}:
-        found = _places(height, rows) @ picture @ _places(width, columns).T
-        found = found.reshape(height - rows + 1, _FREQUENCIES, width - columns + 1, _FREQUENCIES)
-        agreement = (_signs_of(found.transpose(0, 2, 1, 3)) @ whole.T).max(axis=0)
+        frequencies = _places(height, rows) @ picture @ _places(width, columns).T
+        frequencies = frequencies.reshape(height - rows + 1, _FREQUENCIES, width - columns + 1, _FREQUENCIES)
+        agreement = (_signs_of(frequencies.transpose(0, 2, 1, 3)) @ whole.T).max(axis=0)
         nearest = np.minimum(nearest, (_BITS - agreement) / (2 * _BITS))
     return nearest
 

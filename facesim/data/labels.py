@@ -98,19 +98,20 @@ def one_hot_place(values: Sequence[float]) -> int | None:
     return None
 
 
-def people_of(found: Sequence[Label], source: str) -> People:
+def people_of(labels: Sequence[Label], source: str) -> People:
     """Who is who. Names that are the same text, composed or decomposed Unicode, are one person.
 
     Raises:
         InputError: labels of different kinds are mixed, so that they could mean different things.
     """
-    kinds = {f"a one-hot vector of {one.one_hot}" if one.one_hot else _kind(one.value) for one in found}
+    kinds = {f"a one-hot vector of {label.one_hot}" if label.one_hot else _kind(label.value) for label in labels}
     if len(kinds) > 1:
         raise InputError(f"{source} has labels of different kinds: {' and '.join(sorted(kinds))}. {_REMEDY}")
     notes = []
-    if found and found[0].one_hot:
-        notes.append(f"The labels are one-hot vectors of {found[0].one_hot}; the place of the 1, from 0, is the label.")
-    written = [str(one.value) for one in found]
+    if labels and labels[0].one_hot:
+        length = labels[0].one_hot
+        notes.append(f"The labels are one-hot vectors of {length}; the place of the 1, from 0, is the label.")
+    written = [str(label.value) for label in labels]
     check_numbers(written, source)
     if not all(map(str.strip, written)):
         raise InputError(f"{source} has an image whose label is an empty text. {_REMEDY}")
@@ -126,7 +127,7 @@ def same_names(written: Iterable[str]) -> dict[str, str]:
 
 
 def notes_on_names(written: Iterable[str]) -> list[str]:
-    """What to tell of names that are written in several ways and are one person's."""
+    """Notes on names that are written in several ways and are one person's."""
     spellings = Counter(same_names(written).values())
     several = sorted((name for name, count in spellings.items() if count > 1), key=natural_key)
     if not several:

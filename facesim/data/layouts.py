@@ -43,7 +43,7 @@ def natural_key(text: str) -> tuple:
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """The images of a folder in order, what else lies there, by reason, and how the folders were understood."""
 
     examples: list[Example]
@@ -56,7 +56,7 @@ def find_examples(root: Path) -> list[Example]:
     return look_through(root).examples
 
 
-def look_through(root: Path) -> Found:
+def look_through(root: Path) -> Listing:
     """Every image below the folder `root` with the identity it shows, and what of the folder is not used.
 
     Recognised, after stepping down through folders that hold nothing but one folder (`lfw/lfw/...`):
@@ -72,7 +72,7 @@ def look_through(root: Path) -> Found:
     Names are compared as composed Unicode (NFC), so one name written in two forms is one identity.
 
     What is no image, what systems and programs put beside images, and links that are not followed are counted in
-    `Found.unused` (see `facesim.data.walk`).
+    `Listing.unused` (see `facesim.data.walk`).
 
     Raises InputError for a missing or empty folder and for images whose identity the folders do not tell.
     """
@@ -94,7 +94,7 @@ def look_through(root: Path) -> Found:
     return understood(root, walked.images, walked.unused)
 
 
-def understood(root: Path, images: Sequence[Path], unused: tuple[Unused, ...]) -> Found:
+def understood(root: Path, images: Sequence[Path], unused: tuple[Unused, ...]) -> Listing:
     """Whom `images` show, by the folders between them and `root`, as `look_through` says. Nothing is opened, so `root`
     may be an archive, and `images` be in it.
 
@@ -109,7 +109,7 @@ def understood(root: Path, images: Sequence[Path], unused: tuple[Unused, ...]) -
     else:
         examples = _folders_or_yale(root, _without_single_folders(relative))
     examples = [replace(example, part=_part_of(example, root)) for example in examples]
-    return Found(in_order(examples), unused, tuple(_same_names(root, examples)))
+    return Listing(in_order(examples), unused, tuple(_same_names(root, examples)))
 
 
 def _name(text: str) -> str:

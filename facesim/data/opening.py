@@ -143,10 +143,10 @@ def _is_square(count: float) -> bool:
 def orientation_of(image: Image.Image) -> int:
     """EXIF's orientation, 1 (upright) to 8; 1 where there is none that can be read, so that a picture stays usable."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001  Pillow raises whatever it trips over in damaged metadata
         return 1
-    return found if type(found) is int and 1 <= found <= 8 else 1
+    return orientation if type(orientation) is int and 1 <= orientation <= 8 else 1
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -1,7 +1,7 @@
 """The split that a data set itself makes: which images are to train on, to choose settings with, and to test on.
 
 Every kind of source says it in its own way (folders, a column, names of files or of arrays). Each tells the part of
-each image, and `kept_split` decides, for all alike, whether that is a split and what a user is told of it.
+each image, and `kept_split` decides, for all alike, whether that is a split and which notes a user gets.
 """
 
 from __future__ import annotations
@@ -43,35 +43,35 @@ def part_of_file(name: str) -> int:
 def kept_split(
     parts: Sequence[int] | np.ndarray | None, split: Literal["own", "random"], source: str
 ) -> tuple[np.ndarray | None, list[str]]:
-    """The part of each image, int8 (n,), if `parts` make a split that is to be kept, and what to tell.
+    """The part of each image, int8 (n,), if `parts` make a split that is to be kept, and notes for the user.
 
     They make one where there are images to train on and others. With `split` "random" it is not kept.
 
     Raises:
         InputError: only some of the images have a part, so that it is unclear where the others belong.
     """
-    found = np.array([] if parts is None else parts, np.int8)
-    counts = {part: int(np.sum(found == part)) for part in (TRAIN, VAL, TEST)}
+    image_parts = np.array([] if parts is None else parts, np.int8)
+    counts = {part: int(np.sum(image_parts == part)) for part in (TRAIN, VAL, TEST)}
     named = {PARTS[part]: count for part, count in counts.items() if count}
-    told = ", ".join(f"{name} {count:,}" for name, count in named.items())
+    sizes = ", ".join(f"{name} {count:,}" for name, count in named.items())
     if len(named) < 2:
         return None, []
     if split == "random":
-        return None, [f"its own split ({told}) is not kept (--split random): all images are pooled and split anew."]
+        return None, [f"its own split ({sizes}) is not kept (--split random): all images are pooled and split anew."]
     if not counts[TRAIN]:
-        return None, [f"its own split ({told}) has no part to train on: all images are pooled and split anew."]
-    if without := int(np.sum(found == NO_PART)):
+        return None, [f"its own split ({sizes}) has no part to train on: all images are pooled and split anew."]
+    if without := int(np.sum(image_parts == NO_PART)):
         raise InputError(
-            f"{source} has a split of its own ({told}), and {without:,} images that belong to none of its parts. Put "
+            f"{source} has a split of its own ({sizes}), and {without:,} images that belong to none of its parts. Put "
             f"each image into one of {', '.join(PARTS)}, or pool all of them with --split random.",
             field="split",
             value="own",
             allowed=["own", "random"],
         )
-    return found, []
+    return image_parts, []
 
 
-def split_told(parts: np.ndarray) -> str:
+def split_note(parts: np.ndarray) -> str:
     """What a user should know of a split that is kept."""
     train, val, test = (int(np.sum(parts == part)) for part in (TRAIN, VAL, TEST))
     tested = test or val

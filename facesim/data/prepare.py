@@ -36,9 +36,9 @@ import numpy as np
 from facesim.data.cache import made_once, room_for
 from facesim.data.content import Content, tested_with
 from facesim.data.decode import BadFile, Wanted
-from facesim.data.duplicates import told_across
+from facesim.data.duplicates import notes_across
 from facesim.data.layouts import natural_key, some
-from facesim.data.parts import TRAIN, kept_split, split_told
+from facesim.data.parts import TRAIN, kept_split, split_note
 from facesim.data.prepared import FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import DATASETS, find_source
@@ -97,34 +97,37 @@ def prepare(
     if min_images is not None and min_images < 2:
         raise InputError(f"min_images is {min_images}; an identity needs at least 2.")
 
-    told = progress or (lambda *_: None)
-    wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), told, image_feature, label_feature)
+    progress = progress or (lambda *_: None)
+    wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress, image_feature, label_feature)
     options = [split, image_size, channels, min_images, max_bad_files, decoded]
 
     def look() -> tuple[str, Callable[[Path], None], set[str]]:
-        """What is prepared is called so in the cache and written so; and the kinds of its sources."""
-        kind, found = find_source(source, wanted)
-        kinds, kept = [kind], split
+        """The key of what is prepared, what writes it to a folder, and the kinds of its sources."""
+        kind, image_source = find_source(source, wanted)
+        kinds, written_split = [kind], split
         if test is not None:
             kind, tested = find_source(test, wanted)
-            kinds, found, kept = [*kinds, kind], tested_with(found, tested, split), "own"
-        key = _key([kinds, found.fingerprint, options])
-        return key, lambda new: _write(new, found.name, found.open(), wanted, max_bad_files, decoded, kept), set(kinds)
+            kinds, image_source, written_split = [*kinds, kind], tested_with(image_source, tested, split), "own"
+
+        def write(new: Path) -> None:
+            _write(new, image_source.name, image_source.open(), wanted, max_bad_files, decoded, written_split)
+
+        return _key([kinds, image_source.fingerprint, options]), write, set(kinds)
 
     cache_dir = Path(cache_dir)
-    known = _known(cache_dir, [source, *([test] if test else [])], [options, image_feature, label_feature])
-    if known is not None and (key := _read_key(known)):
+    key_file = _key_file(cache_dir, [source, *([test] if test else [])], [options, image_feature, label_feature])
+    if key_file is not None and (key := _read_key(key_file)):
         return _once(cache_dir, key, lambda new: look()[1](new))  # noqa: PLW0108 - looked at only if it is written
     key, write, kinds = look()
     data = _once(cache_dir, key, write)
-    if known is not None and kinds == {"folder"}:
+    if key_file is not None and kinds == {"folder"}:
         with suppress(OSError):  # then everything is looked at the next time, too
-            known.parent.mkdir(exist_ok=True)
-            write_text(known, key)
+            key_file.parent.mkdir(exist_ok=True)
+            write_text(key_file, key)
     return data
 
 
-def _known(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | None:
+def _key_file(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | None:
     """The file that would say what was prepared of folders as they are now, which is found much faster than their
     images are; None where a source is no folder.
     """
@@ -137,9 +140,9 @@ def _known(cache_dir: Path, sources: Sequence[str], options: Any) -> Path | None
         return None
 
 
-def _read_key(known: Path) -> str | None:
+def _read_key(key_file: Path) -> str | None:
     try:
-        key = read_text(known)
+        key = read_text(key_file)
     except (OSError, ValueError):
         return None
     return key if _KEY.fullmatch(key) else None
@@ -245,11 +248,11 @@ def _write(
     labels = content.labels[used]
     if parts is not None:
         parts = parts[used]
-        notes.append(split_told(parts))
+        notes.append(split_note(parts))
     _check_identities(content.names, kept, labels, parts, name, tally.counted)
     if parts is not None:
         images = mapped(directory, len(labels), shape) if decoded else StoredImages(directory, shape)
-        notes += told_across(images, labels, parts, origins, wanted.progress)
+        notes += notes_across(images, labels, parts, origins, wanted.progress)
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))

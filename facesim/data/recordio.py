@@ -8,7 +8,7 @@ record 0 has labels and no image, it is InsightFace's: the first of them is wher
 is about identities.
 
 The records are the truth: each is found from the one before it. The index is compared with them, and what it leaves
-out, names twice or points to in vain is told.
+out, names twice or points to where no record begins becomes a note.
 """
 
 from __future__ import annotations
@@ -148,33 +148,33 @@ def _heads(file: BinaryIO, path: Path, progress: Progress) -> Iterator[_Head]:
     content = b""  # as much of a record's content as its labels take
     length = 0  # of the record's content so far
     due = (_WHOLE, _BEGIN)
-    told = 0
+    reported_mib = 0
     shared: dict[tuple[float, ...], tuple[float, ...]] = {}  # millions of records have the labels of few people
     while offset < size:
         head = os.pread(file.fileno(), _WORDS.size + _HEADER.size, offset)
         if len(head) < _WORDS.size or head[:4] != _MAGIC:
             raise InputError(f"{path}: no record begins at byte {offset:,}: the file is damaged or cut off. {_REMEDY}")
-        kind, own = _kind_and_length(head)
+        kind, part_length = _kind_and_length(head)
         if kind not in due:
             raise InputError(
                 f"{path}: the record at byte {begin:,} does not go on at byte {offset:,} as it should. {_REMEDY}"
             )
-        if offset + _WORDS.size + own > size:
+        if offset + _WORDS.size + part_length > size:
             raise InputError(
-                f"{path}: the record at byte {offset:,} has {own:,} bytes and the file of {size:,} ends before that: "
-                f"it is cut off. {_REMEDY}"
+                f"{path}: the record at byte {offset:,} has {part_length:,} bytes and the file of {size:,} ends before "
+                f"that: it is cut off. {_REMEDY}"
             )
         if kind in (_WHOLE, _BEGIN):
-            begin, content, length = offset, head[_WORDS.size :][:own], own
+            begin, content, length = offset, head[_WORDS.size :][:part_length], part_length
         else:
-            length += len(_MAGIC) + own
-        offset += _WORDS.size + own + -own % 4
+            length += len(_MAGIC) + part_length
+        offset += _WORDS.size + part_length + -part_length % 4
         due = (_WHOLE, _BEGIN) if kind in (_WHOLE, _END) else (_MIDDLE, _END)
         if kind in (_WHOLE, _END):
-            found = _head(content, length, begin, file, path)
-            yield found._replace(labels=shared.setdefault(found.labels, found.labels))
-        if offset >> 20 > told or offset >= size:
-            told = offset >> 20
+            record = _head(content, length, begin, file, path)
+            yield record._replace(labels=shared.setdefault(record.labels, record.labels))
+        if offset >> 20 > reported_mib or offset >= size:
+            reported_mib = offset >> 20
             progress("reading labels, kB", min(offset, size) // 1000, size // 1000 or 1)
     if due != (_WHOLE, _BEGIN):
         raise InputError(f"{path}: the record at byte {begin:,} has no end: the file is cut off. {_REMEDY}")
@@ -231,14 +231,15 @@ def _compared(
         "names {:,} records more than once": (times[known] > 1).sum(),
         "gives {:,} numbers more than once": (np.unique(numbers, return_counts=True)[1] > 1).sum(),
     }
-    found = [text.format(count, len(heads)) for text, count in wrong.items() if count]
+    problems = [text.format(count, len(heads)) for text, count in wrong.items() if count]
     if cut_off:
-        found.append("is cut off in its last line")
-    if not found:
+        problems.append("is cut off in its last line")
+    if not problems:
         order = np.searchsorted(begins, offsets[np.argsort(numbers)])
         return [heads[at] for at in order], []
     return heads, [
-        f"{path.name} {', '.join(found)}. All {len(heads):,} records were read, in the order of the file, without it."
+        f"{path.name} {', '.join(problems)}. All {len(heads):,} records were read, in the order of the file, "
+        f"without it."
     ]
 
 
@@ -274,12 +275,12 @@ def _labels(heads: Sequence[_Head], path: Path) -> tuple[np.ndarray, list[str]]:
     places = [one_hot_place(head.labels) for head in heads] if len(lengths) == 1 and max(lengths) > 1 else [None]
     if None not in places:
         (length,) = lengths
-        told = f"The labels are one-hot vectors of {length}; the place of the 1, from 0, is the label."
-        return np.array(places, np.int64), [told]
+        note = f"The labels are one-hot vectors of {length}; the place of the 1, from 0, is the label."
+        return np.array(places, np.int64), [note]
     labels = [_label(head, path) for head in heads]
     several = sum(len(head.labels) > 1 for head in heads)
-    told = [f"{several:,} records have several labels; the first of each is taken as the person."] if several else []
-    return np.array(labels, np.int64), told
+    notes = [f"{several:,} records have several labels; the first of each is taken as the person."] if several else []
+    return np.array(labels, np.int64), notes
 
 
 def _label(head: _Head, path: Path) -> int:

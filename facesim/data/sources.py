@@ -87,9 +87,9 @@ def _csv(path: Path, wanted: Wanted) -> Source:
 
 
 def _folder(path: Path, wanted: Wanted) -> Source:
-    root, found = Path(os.path.realpath(path)), look_through(path)
-    notes = (*found.notes, *people_like_splits(found.examples))
-    return _files(printable(root.name), root, found.examples, wanted, found.unused, notes)
+    root, listing = Path(os.path.realpath(path)), look_through(path)
+    notes = (*listing.notes, *people_like_splits(listing.examples))
+    return _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
 
 
 def _zip(path: Path, wanted: Wanted) -> Source:
@@ -99,9 +99,9 @@ def _zip(path: Path, wanted: Wanted) -> Source:
         def picture_of(image: Path) -> np.ndarray | BadFile:
             return decode_member(lambda: archive.read(image), shown_path(image, path), wanted)
 
-        found = archive.found
-        notes = (*found.notes, *people_like_splits(found.examples))
-        return _of_examples(found.examples, path, picture_of, wanted, found.unused, notes)
+        listing = archive.listing
+        notes = (*listing.notes, *people_like_splits(listing.examples))
+        return _of_examples(listing.examples, path, picture_of, wanted, listing.unused, notes)
 
     return Source(printable(path.stem), fingerprint(path.parent, [path]), open_content)
 
@@ -142,25 +142,25 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
         return tfrecord.parse(content, *features, f"{file}: the record at byte {place.record:,}")
 
     def open_content() -> Content:
-        places, found, others, parts, tally = [], [], {}, [], Tally()
+        places, read_labels, others, parts, tally = [], [], {}, [], Tally()
         done, due = 0, max(1, sum(file.stat().st_size for file in files) // 1000)
         for file in files:
-            before = len(found)
+            before = len(read_labels)
             for place, content in tfrecord.find_records(file):
                 places.append((file, place))
-                found.append(example(file, place, content).label)
-                if len(found) == before + 1 and wanted.label_feature is None:
+                read_labels.append(example(file, place, content).label)
+                if len(read_labels) == before + 1 and wanted.label_feature is None:
                     others |= dict.fromkeys(tfrecord.other_labels(content))
                 done += len(content)
-                if len(found) % 1000 == 0:
+                if len(read_labels) % 1000 == 0:
                     wanted.progress("reading labels, kB", min(done // 1000, due), due)
-            parts += [part_of_file(file.name)] * (len(found) - before)
-            if len(found) == before:
+            parts += [part_of_file(file.name)] * (len(read_labels) - before)
+            if len(read_labels) == before:
                 tally.add("a file without a record", file.name)
-        if not found:
+        if not read_labels:
             raise InputError(f"{path} holds no records. Copy or download it again.")
         wanted.progress("reading labels, kB", due, due)
-        people = people_of(found, str(path))
+        people = people_of(read_labels, str(path))
 
         def origin(number: int) -> str:
             file, place = places[number]
@@ -168,8 +168,8 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
 
         def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
             def contents() -> Iterator[tuple[int, bytes]]:
-                for file, own in groupby(indices, key=lambda number: places[number][0]):
-                    numbers = list(own)
+                for file, group in groupby(indices, key=lambda number: places[number][0]):
+                    numbers = list(group)
                     yield from zip(numbers, tfrecord.read(file, [places[number][1] for number in numbers]))
 
             def decoded(record: tuple[int, bytes]) -> np.ndarray | BadFile:
@@ -226,19 +226,21 @@ def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
     kind, path = resolve(source)
     if path is None:
         return kind, DATASETS[kind](wanted)
-    found, folder = FORMATS[kind](path, wanted), Path(source).expanduser()
+    image_source, folder = FORMATS[kind](path, wanted), Path(source).expanduser()
     if kind == "folder" or not folder.is_dir():
-        return kind, found
+        return kind, image_source
     used = tfrecord.shards(path) if kind == "tfrecord" else [path]
     if kind == "recordio":
         used += [path.with_suffix(".idx"), path.with_name("property")]
     left_out = beside(folder, used)
 
     def open_content() -> Content:
-        content = found.open()
+        content = image_source.open()
         return replace(content, unused=(*content.unused, *left_out))
 
-    return kind, Source(found.name, [found.fingerprint, [asdict(one) for one in left_out]], open_content)
+    return kind, Source(
+        image_source.name, [image_source.fingerprint, [asdict(entry) for entry in left_out]], open_content
+    )
 
 
 def resolve(source: str) -> tuple[str, Path | None]:
@@ -297,7 +299,7 @@ def _files(
         return replace(content, files=[real_path(example.path) for example in examples])
 
     listed = [[example.identity, example.group, example.part] for example in examples]
-    left_out = [[asdict(one) for one in unused], list(notes)]
+    left_out = [[asdict(entry) for entry in unused], list(notes)]
     return Source(name, [fingerprint(root, [example.path for example in examples]), listed, left_out], open_content)
 
 
@@ -334,9 +336,9 @@ def _read_npz(path: Path, wanted: Wanted) -> Content:
 def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any:
     """What scikit-learn fetches, from its folder or from the network; images float (n, ...), 0..1."""
     home = Path(_sklearn_home())
-    kept = [home / part for part in _KEPT[name] if (home / part).exists()]
-    remedy = f"Delete {' and '.join(map(str, kept))} and run again: scikit-learn downloads it anew."
-    if len(kept) > 1:  # the archive is removed once everything is out of it
+    files = [home / part for part in _KEPT[name] if (home / part).exists()]
+    remedy = f"Delete {' and '.join(map(str, files))} and run again: scikit-learn downloads it anew."
+    if len(files) > 1:  # the archive is removed once everything is out of it
         raise InputError(f"the data set {name!r} was not unpacked to its end in {home}. {remedy}")
     wanted.progress("downloading", 0, 1)
     try:
@@ -346,7 +348,7 @@ def _download(fetch: Callable, name: str, wanted: Wanted, **options: Any) -> Any
         reason = f"{type(error).__name__}: {error}"
         if "min_faces_per_person" in str(error):
             raise InputError(f"{name} has nobody with so many images ({error}). Lower --min-images.") from error
-        if not kept or isinstance(error, (URLError, ConnectionError, TimeoutError)):
+        if not files or isinstance(error, (URLError, ConnectionError, TimeoutError)):
             raise InputError(
                 f"the data set {name!r} could not be fetched: {reason}. It is downloaded once by scikit-learn: check "
                 f"the network, or put it where scikit-learn looks ({home}; SCIKIT_LEARN_DATA sets that place), or use "

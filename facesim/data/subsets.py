@@ -38,15 +38,15 @@ def choose(labels: np.ndarray, subset: Subset, seed: int, parts: np.ndarray | No
     most = {"identities": len(identities), "images": int(counts.max())}
     for name, wanted in subset._asdict().items():
         if wanted is not None and wanted > most[name]:
-            has = f"{most[name]} identities" if name == "identities" else f"no identity with more than {most[name]}"
-            raise InputError(f"--subset {name}={wanted} is more than there is: the data has {has}")
+            limit = f"{most[name]} identities" if name == "identities" else f"no identity with more than {most[name]}"
+            raise InputError(f"--subset {name}={wanted} is more than there is: the data has {limit}")
     chosen = np.random.default_rng([seed, _STREAM]).permutation(identities)[: subset.identities]
-    images = [
-        np.random.default_rng([seed, _STREAM, int(one)]).permutation(np.flatnonzero(counted & (labels == one)))
-        for one in chosen
+    orders = [
+        np.random.default_rng([seed, _STREAM, int(label)]).permutation(np.flatnonzero(counted & (labels == label)))
+        for label in chosen
     ]
     others = np.flatnonzero(~counted & np.isin(labels, chosen))
-    return np.sort(np.concatenate([*(own[: subset.images] for own in images), others])).astype(np.int64)
+    return np.sort(np.concatenate([*(order[: subset.images] for order in orders), others])).astype(np.int64)
 
 
 def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
@@ -61,7 +61,7 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
     parts = None if data.parts is None else data.parts[indices]
     if parts is not None and np.all(parts == TRAIN):
         raise InputError(f"--subset {subset} has no image to test on: its identities have none; take more of them")
-    kept, labels = np.unique(data.labels[indices], return_inverse=True)
+    identities, labels = np.unique(data.labels[indices], return_inverse=True)
 
     origins = data.origins
 
@@ -77,8 +77,8 @@ def take_subset(data: PreparedData, subset: Subset, seed: int) -> PreparedData:
         image_shape=data.image_shape,
         pixels=pixels(),
         labels=labels.astype(np.int32),
-        names=[data.names[label] for label in kept],
-        groups=[data.groups[label] for label in kept],
+        names=[data.names[label] for label in identities],
+        groups=[data.groups[label] for label in identities],
         bad_files=data.bad_files,
         unused=data.unused,
         notes=data.notes,

@@ -137,12 +137,12 @@ def read_rows(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[
 
 
 def _file(path: Path) -> Path | tuple[int, int]:
-    """What a file is told by, whatever its names are; where it is not there, its path."""
+    """What identifies a file, whatever its names are; where it is not there, its path."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return path
-    return (found.st_dev, found.st_ino) if found.st_ino else path
+    return (status.st_dev, status.st_ino) if status.st_ino else path
 
 
 def _text(path: Path, header: str) -> str:

@@ -223,24 +223,24 @@ def _features(example: memoryview) -> Iterator[tuple[str, memoryview]]:
 
 def _values(feature: memoryview) -> list[bytes] | list[int] | list[float]:
     """All values of a Feature: texts, whole numbers or float32 numbers; packed or not."""
-    found: list = []
+    all_values: list = []
     for kind, values in _fields(feature):
-        found = []  # one of three lists, and the last one counts
+        all_values = []  # one of three lists, and the last one counts
         for number, value in _fields(values):
             if number != 1:
                 continue
             if kind == 1 and isinstance(value, memoryview):
-                found.append(bytes(value))
+                all_values.append(bytes(value))
             elif kind == 2 and isinstance(value, memoryview):
-                found += struct.unpack(f"<{len(value) // 4}f", value)
+                all_values += struct.unpack(f"<{len(value) // 4}f", value)
             elif kind == 3 and isinstance(value, memoryview):
                 at = 0
                 while at < len(value):
-                    one, at = _varint(value, at)
-                    found.append(_signed(one))
+                    integer, at = _varint(value, at)
+                    all_values.append(_signed(integer))
             elif kind == 3:
-                found.append(_signed(value))
-    return found
+                all_values.append(_signed(value))
+    return all_values
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
@@ -294,8 +294,8 @@ def shards(path: Path) -> list[Path]:
     for file in files if path.is_dir() else []:
         if numbered := _SHARD.search(file.name):
             sets.setdefault((file.name[: numbered.start()], int(numbered[2])), set()).add(int(numbered[1]))
-    for (name, count), found in sets.items():
-        if missing := sorted(set(range(count)) - found):
+    for (name, count), numbers in sets.items():
+        if missing := sorted(set(range(count)) - numbers):
             raise InputError(
                 f"{path}: {name} has {count} files and {len(missing)} are missing, among them number {missing[0]}. "
                 f"Copy or download them."

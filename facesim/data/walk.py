@@ -34,7 +34,7 @@ _UNREAD_IMAGE_SUFFIXES = frozenset(
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}", re.IGNORECASE)
 
-#: Why files and folders are left out, and their names, in any case; * is any text. The first that fits is told.
+#: Why files and folders are left out, and their names, in any case; * is any text. The first that fits is given.
 _SYSTEM_NAMES = {
     "of a NAS: thumbnails, trash or snapshots": (
         *("@eadir", "*@synoeastream", "*@synoresource", "synophoto_*", "synofile_*", "synoindex_*", "@tmp"),
@@ -113,8 +113,8 @@ def snapshot(root: Path) -> str:
     while waiting:
         folder = waiting.pop()
         entries = []
-        with os.scandir(folder) as found:
-            for entry in found:
+        with os.scandir(folder) as listing:
+            for entry in listing:
                 about = entry.stat(follow_symlinks=False)
                 target = os.readlink(entry.path) if stat.S_ISLNK(about.st_mode) else None
                 change = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
@@ -241,14 +241,14 @@ class _Seen:
 
     def _is_new(self, path: Path) -> bool:
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except (OSError, ValueError):
-            return True  # it cannot be read, which is told when it is to be decoded
-        known = (found.st_dev, found.st_ino)
-        if known in self._known and found.st_ino:
+            return True  # it cannot be read, which is reported when it is to be decoded
+        inode = (status.st_dev, status.st_ino)
+        if inode in self._known and status.st_ino:
             self._leave_out(_SECOND_NAME, path, "link")
             return False
-        self._known.add(known)
+        self._known.add(inode)
         return True
 
     def _count_folders_without(self, images: list[Path]) -> None:
@@ -261,13 +261,13 @@ class _Seen:
 
     def _above(self, folders: Iterable[Path]) -> set[Path]:
         """These folders and all that hold them, up to the root."""
-        found: set[Path] = set()
+        folders_above: set[Path] = set()
         for folder in folders:
             above = folder
-            while above not in found and above != self._root:
-                found.add(above)
+            while above not in folders_above and above != self._root:
+                folders_above.add(above)
                 above = above.parent
-        return found
+        return folders_above
 
     def _leave_out(self, reason: str, path: Path, unit: str = "file") -> None:
         self._tally.add(reason, path.relative_to(self._root).as_posix(), unit)
@@ -332,5 +332,5 @@ def summary_of_files(root: Path) -> str:
                 waiting.append(path)
             else:
                 suffixes[printable(path.suffix or path.name)] += 1
-    found = [f"{count} {suffix}" for suffix, count in suffixes.most_common(5)] or ["nothing"]
-    return ", ".join(found + [f"{links} links, which are not followed out of the folder"] * bool(links))
+    counts = [f"{count} {suffix}" for suffix, count in suffixes.most_common(5)] or ["nothing"]
+    return ", ".join(counts + [f"{links} links, which are not followed out of the folder"] * bool(links))
