@@ -129,7 +129,7 @@ def import_path(path: Sequence[str], folder: str | None, script_folder: str | No
 
     Args:
         folder: the current one. script_folder: where the user's script lies, if there is one.
-        own: where our packages are: it is looked at last, unless it is in the path anyway.
+        our_folder: where our packages are: it is looked at last, unless it is in the path anyway.
 
     What PYTHONPATH names stays before what is installed, but comes after the standard library.
     """

@@ -61,12 +61,12 @@ def means(scores: list[Score]) -> dict[str, dict[str, float]]:
     """By method: accuracy and balanced accuracy, mean and standard deviation over seeds (None for one), and seconds."""
     return {
         name: {
-            "seeds": len(own),
-            "accuracy": fmean(score.accuracy for score in own),
-            "accuracy_sd": stdev(score.accuracy for score in own) if len(own) > 1 else None,
-            "balanced_accuracy": fmean(score.balanced_accuracy for score in own),
-            "seconds": fmean(score.seconds for score in own),
+            "seeds": len(method_scores),
+            "accuracy": fmean(score.accuracy for score in method_scores),
+            "accuracy_sd": stdev(score.accuracy for score in method_scores) if len(method_scores) > 1 else None,
+            "balanced_accuracy": fmean(score.balanced_accuracy for score in method_scores),
+            "seconds": fmean(score.seconds for score in method_scores),
         }
         for name in dict.fromkeys([*BASELINES, *(score.method for score in scores)])
-        if (own := [score for score in scores if score.method == name])
+        if (method_scores := [score for score in scores if score.method == name])
     }

@@ -108,11 +108,11 @@ def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], lis
     for job, inputs in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
         data, spec = inputs.data, job.experiment.data_spec
         if (images := len(data.labels)) > MAX_IMAGES:
-            told = f"{data.name} has {images:,} images, and they take too long on more than {MAX_IMAGES:,}"
-            left_out[f"no classical baselines: {told}"] = None
+            reason = f"{data.name} has {images:,} images, and they take too long on more than {MAX_IMAGES:,}"
+            left_out[f"no classical baselines: {reason}"] = None
         elif spec not in scores:
             scores[spec] = record_baselines(data, job.experiment.model_dump(), [spec.seed], folder)
-    return [score for own in scores.values() for score in own], list(left_out)
+    return [score for split_scores in scores.values() for score in split_scores], list(left_out)
 
 
 def read_baselines(

@@ -35,8 +35,8 @@ def score_baselines(data: PreparedData, spec: DataSpec, progress: Callable[[str]
             continue
         progress(name)
         begin = time.perf_counter()
-        said = loaded(baseline.function)(images[train], data.labels[train], images[test], spec.seed)
+        predicted = loaded(baseline.function)(images[train], data.labels[train], images[test], spec.seed)
         seconds = time.perf_counter() - begin
-        accuracy, balanced = float(accuracy_score(truth, said)), float(balanced_accuracy_score(truth, said))
+        accuracy, balanced = float(accuracy_score(truth, predicted)), float(balanced_accuracy_score(truth, predicted))
         scores.append(Score(name, spec.seed, accuracy, balanced, seconds))
     return scores

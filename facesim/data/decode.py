@@ -48,7 +48,8 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a source: the images' size and channels, what to render, whom to leave out, and where progress is reported.
+    """What is asked of a source: the images' size and channels, what to render, whom to leave out, and where to report
+    progress.
 
     `image_feature` and `label_feature` name them in TFRecord files; None looks for the usual names.
     """

@@ -136,11 +136,11 @@ def describe(
     counts = {"all": 0, "across_split": 0, "across_identities": 0}
 
     def counted() -> Iterator[Pair]:
-        found = set()
+        seen = set()
         for pair in chain(near_pairs(images, near, progress), cropped_pairs(images, data.labels, part)):
-            if pair[:2] in found:
+            if pair[:2] in seen:
                 continue
-            found.add(pair[:2])
+            seen.add(pair[:2])
             counts["all"] += 1
             counts["across_split"] += int(part[pair.first] * part[pair.second] < 0)
             counts["across_identities"] += int(data.labels[pair.first] != data.labels[pair.second])

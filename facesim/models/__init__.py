@@ -143,8 +143,8 @@ def build(
     with nullcontext() if keras.config.backend() == TENSORFLOW else drawn_alike():
         images = keras.Input(image_shape, dtype="uint8")
         pixels = Augmentation(dtype="float32")(images) if augment else images
-        if users := OwnModel.find(name):
-            features = own.features(users, pixels, identities)
+        if own_model := OwnModel.find(name):
+            features = own.features(own_model, pixels, identities)
         else:
             features = loaded(MODELS[name].features)(pixels)
         logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
@@ -153,8 +153,8 @@ def build(
 
 def network_name(name: str) -> str:
     """What Keras calls network `name`."""
-    own = OwnModel.find(name)
-    return own.short if own else name.replace("-", "_")
+    own_model = OwnModel.find(name)
+    return own_model.short if own_model else name.replace("-", "_")
 
 
 def take_backbone(model: keras.Model, file: Path) -> None:
@@ -197,8 +197,8 @@ def load(path: Path, name: str = "") -> keras.Model:
     keras = load_keras()
     from facesim.models import augmentation, heads, own  # noqa: F401  importing makes their layers known to Keras
 
-    users = OwnModel.find(name)
-    known = own.layers_of(users) if users else {}
+    own_model = OwnModel.find(name)
+    known = own.layers_of(own_model) if own_model else {}
     try:
         if not path.exists():
             raise InputError(f"there is no model {path}; name a run that has completed")

@@ -36,29 +36,29 @@ if TYPE_CHECKING:
 ENVIRONMENT = "FACESIM_NETWORK"
 
 
-def kept_in(own: OwnModel) -> Path:
+def kept_in(own_model: OwnModel) -> Path:
     """The folder that keeps the file, or would."""
-    return cache_folder() / "networks" / own.sha256
+    return cache_folder() / "networks" / own_model.sha256
 
 
-def source_file(own: OwnModel) -> Path:
+def source_file(own_model: OwnModel) -> Path:
     """The file with the network's content.
 
     Raises:
         InputError: it is not here.
     """
-    for folder in filter(None, (os.environ.get(ENVIRONMENT), kept_in(own))):
+    for folder in filter(None, (os.environ.get(ENVIRONMENT), kept_in(own_model))):
         for file in sorted(Path(folder).glob("*.py")):
-            if sha256_of(file) == own.sha256:
+            if sha256_of(file) == own_model.sha256:
                 return file
     raise InputError(
-        f"the network is code in a file, {own.path}, which was not used on this machine as it was then (SHA-256 "
-        f"{own.sha256}...): look at that file, and if you trust it, name it once, facesim run --dry-run --model "
-        f"{own.path}:{own.function}"
+        f"the network is code in a file, {own_model.path}, which was not used on this machine as it was then (SHA-256 "
+        f"{own_model.sha256}...): look at that file, and if you trust it, name it once, facesim run --dry-run --model "
+        f"{own_model.path}:{own_model.function}"
     )
 
 
-def build_own(own: OwnModel, image_shape: tuple[int, int, int], identities: int) -> keras.Model:
+def build_own(own_model: OwnModel, image_shape: tuple[int, int, int], identities: int) -> keras.Model:
     """What the user's function returns.
 
     Raises:
@@ -66,21 +66,21 @@ def build_own(own: OwnModel, image_shape: tuple[int, int, int], identities: int)
     """
     import keras
 
-    file = source_file(own)
+    file = source_file(own_model)
     try:
-        made = _function(own, file)(image_shape, identities)
+        made = _function(own_model, file)(image_shape, identities)
     except InputError:
         raise
     except Exception as error:  # whatever the user's code raises
         raise InputError(
-            f"{own.path}: {own.function} failed{_line(error, file)}: {type(error).__name__}: {error}"
+            f"{own_model.path}: {own_model.function} failed{_line(error, file)}: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(made, keras.Model):
-        raise InputError(f"{own.path}: {own.function} returned {type(made).__name__}, not a keras.Model")
+        raise InputError(f"{own_model.path}: {own_model.function} returned {type(made).__name__}, not a keras.Model")
     return made
 
 
-def features(own: OwnModel, pixels: keras.KerasTensor, identities: int) -> keras.KerasTensor:
+def features(own_model: OwnModel, pixels: keras.KerasTensor, identities: int) -> keras.KerasTensor:
     """The features (batch, dimensions) that the user's network takes from `pixels` (batch, height, width, channels).
 
     Raises:
@@ -89,29 +89,30 @@ def features(own: OwnModel, pixels: keras.KerasTensor, identities: int) -> keras
     import keras
 
     shape = tuple(pixels.shape[1:])
-    model = build_own(own, shape, identities)
-    told = f"{own.path}: the network of {own.function}"
+    model = build_own(own_model, shape, identities)
+    subject = f"{own_model.path}: the network of {own_model.function}"
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1:
-        raise InputError(f"{told} must be functional or sequential, from one tensor of images to one of numbers")
+        raise InputError(f"{subject} must be functional or sequential, from one tensor of images to one of numbers")
     if tuple(inputs[0].shape[1:]) != shape:
         raise InputError(
-            f"{told} takes images of {tuple(inputs[0].shape[1:])}, not of {shape}: use the image_shape given"
+            f"{subject} takes images of {tuple(inputs[0].shape[1:])}, not of {shape}: use the image_shape given"
         )
     classifier = outputs[0]._keras_history.operation
     while not getattr(classifier, "weights", ()) and not isinstance(classifier, keras.layers.InputLayer):
-        classifier = _only_input(classifier, told)._keras_history.operation  # softmax, dropout
-    taken = None if isinstance(classifier, keras.layers.InputLayer) else _only_input(classifier, told)
+        classifier = _only_input(classifier, subject)._keras_history.operation  # softmax, dropout
+    taken = None if isinstance(classifier, keras.layers.InputLayer) else _only_input(classifier, subject)
     if taken is None or tuple(outputs[0].shape[1:]) != (identities,) or len(taken.shape) != 2:
         raise InputError(
-            f"{told} ends in {type(classifier).__name__} with the shape {tuple(outputs[0].shape[1:])}; its last layer "
-            f"with parameters must be the classifier, keras.layers.Dense(identities), on features (batch, dimensions)"
+            f"{subject} ends in {type(classifier).__name__} with the shape {tuple(outputs[0].shape[1:])}; its last "
+            f"layer with parameters must be the classifier, keras.layers.Dense(identities), on features (batch, "
+            f"dimensions)"
         )
-    backbone = keras.Model(inputs[0], taken, name=own.short)
+    backbone = keras.Model(inputs[0], taken, name=own_model.short)
     return backbone(keras.ops.cast(pixels, inputs[0].dtype))
 
 
-def layers_of(own: OwnModel) -> dict[str, type]:
+def layers_of(own_model: OwnModel) -> dict[str, type]:
     """The layers that the user's file defines, by name, as Keras needs them to load a saved network.
 
     Raises:
@@ -119,31 +120,33 @@ def layers_of(own: OwnModel) -> dict[str, type]:
     """
     import keras
 
-    module = _module(own, source_file(own))
+    module = _module(own_model, source_file(own_model))
     return {
         name: kind for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, keras.Layer)
     }
 
 
-def _only_input(operation: Any, told: str) -> keras.KerasTensor:
+def _only_input(operation: Any, subject: str) -> keras.KerasTensor:
     taken = operation.input
     if isinstance(taken, (list, tuple, dict)):
         raise InputError(
-            f"{told} joins several tensors after its last layer with parameters; end in a Dense(identities)"
+            f"{subject} joins several tensors after its last layer with parameters; end in a Dense(identities)"
         )
     return taken
 
 
-def _function(own: OwnModel, file: Path) -> Callable[..., Any]:
-    function = getattr(_module(own, file), own.function, None)
+def _function(own_model: OwnModel, file: Path) -> Callable[..., Any]:
+    function = getattr(_module(own_model, file), own_model.function, None)
     if not callable(function):
-        defined = [key for key, value in vars(_module(own, file)).items() if inspect.isfunction(value)]
-        raise InputError(f"{own.path} has no function {own.function}; it has {', '.join(defined) or 'none'}")
+        defined = [key for key, value in vars(_module(own_model, file)).items() if inspect.isfunction(value)]
+        raise InputError(
+            f"{own_model.path} has no function {own_model.function}; it has {', '.join(defined) or 'none'}"
+        )
     return function
 
 
-def _module(own: OwnModel, file: Path) -> ModuleType:
-    name = f"facesim_network_{own.sha256}"
+def _module(own_model: OwnModel, file: Path) -> ModuleType:
+    name = f"facesim_network_{own_model.sha256}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None  # it ends in .py
@@ -156,7 +159,7 @@ def _module(own: OwnModel, file: Path) -> ModuleType:
             alone = "; the file alone is sent to other machines: put into it what it imports from files beside it"
             remedy = alone if isinstance(error, ImportError) else ""
             raise InputError(
-                f"{own.path} cannot be loaded{_line(error, file)}: {type(error).__name__}: {error}{remedy}"
+                f"{own_model.path} cannot be loaded{_line(error, file)}: {type(error).__name__}: {error}{remedy}"
             ) from error
     return sys.modules[name]
 
@@ -181,25 +184,29 @@ def _try(text: str, image_shape: tuple[int, int, int], identities: int) -> dict[
     """
     from facesim import models
 
-    own = OwnModel.find(text)
-    assert own is not None
+    own_model = OwnModel.find(text)
+    assert own_model is not None
     network = models.build(text, image_shape, identities)
     import numpy as np
 
     images = np.random.default_rng(0).integers(0, 256, (2, *image_shape), np.uint8)
     try:
-        said = np.asarray(network(images, training=True)), np.asarray(network(images, training=False))
+        outputs = np.asarray(network(images, training=True)), np.asarray(network(images, training=False))
         with tempfile.TemporaryDirectory() as folder:
             network.save(Path(folder) / "model.keras")
             models.load(Path(folder) / "model.keras", text)
     except InputError as error:
-        raise InputError(f"{own.path}: what the network of {own.function} saved cannot be loaded: {error}") from error
+        raise InputError(
+            f"{own_model.path}: what the network of {own_model.function} saved cannot be loaded: {error}"
+        ) from error
     except Exception as error:  # whatever the user's layers raise
         raise InputError(
-            f"{own.path}: the network of {own.function} cannot be used: {type(error).__name__}: {error}"
+            f"{own_model.path}: the network of {own_model.function} cannot be used: {type(error).__name__}: {error}"
         ) from error
-    if not all(np.isfinite(values).all() for values in said):
-        raise InputError(f"{own.path}: the network of {own.function} says numbers that are not finite of random images")
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise InputError(
+            f"{own_model.path}: the network of {own_model.function} says numbers that are not finite of random images"
+        )
     dimensions = int(network.layers[-1].input.shape[-1])
     return {"dimensions": dimensions, "parameters": int(network.count_params())}
 

@@ -1,7 +1,7 @@
 """Everything that is looked at before jobs start: one list of checks, for a run, for one that goes on, for a dry run.
 
 Each check takes all jobs and yields what a user should know, in words, and what cannot go well, as errors. Errors of
-all checks are told together. Nothing is started, and nothing is left behind.
+all checks are reported together. Nothing is started, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from facesim.billing.catalogue import instance
 from facesim.billing.market import market
 from facesim.preflight.framework import check_framework
-from facesim.preflight.inputs import Inputs, prepare_all, told_of_data
+from facesim.preflight.inputs import Inputs, data_notices, prepare_all
 from facesim.preflight.leakage import check_unseen
 from facesim.preflight.memory import check_memory, head_memory, moments_of
 from facesim.spec.faults import check_network, check_room
@@ -93,7 +93,7 @@ def preflight(
 
 
 def together(problems: Iterable[InputError]) -> InputError:
-    """One error for several, each of them told once."""
+    """One error for several, each of them reported once."""
     by_text = {str(problem): problem for problem in problems}
     first, *others = by_text.values()
     if not others:
@@ -140,14 +140,16 @@ def _refused(check: Callable[..., Any], *arguments: Any) -> Iterator[str | Input
 
 def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """What is not used of the data, and how it was read."""
-    yield from told_of_data([one.inputs for one in planned if one.inputs])
+    yield from data_notices([one.inputs for one in planned if one.inputs])
 
 
 def _split(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether there are images to train on and to test on."""
     for one in planned:
         if one.inputs:
-            yield from _refused(lambda own, job: own.data.split(job.experiment.data_spec) and None, one.inputs, one.job)
+            yield from _refused(
+                lambda inputs, job: inputs.data.split(job.experiment.data_spec) and None, one.inputs, one.job
+            )
 
 
 def _memory(planned: Sequence[Planned]) -> Iterator[str | InputError]:
@@ -284,7 +286,7 @@ def _estimate(paid: Sequence[Planned], max_cost_usd: float | None) -> list[str]:
     return [estimate] if estimate else []
 
 
-#: Every check by its name, in the order in which notices are told.
+#: Every check by its name, in the order in which notices are given.
 CHECKS: dict[str, Check] = {
     "data": _data,
     "split": _split,

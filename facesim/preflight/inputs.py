@@ -56,10 +56,10 @@ def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> l
     ready: dict[Hashable, PreparedData] = {}
     inputs = []
     for job in jobs:
-        kept = (job.experiment.data_spec.images, job.experiment.cache != "none")
-        if kept not in ready:
-            ready[kept] = prepare_data(job, progress)
-        inputs.append(_with_network(job, ready[kept]))
+        data_key = (job.experiment.data_spec.images, job.experiment.cache != "none")
+        if data_key not in ready:
+            ready[data_key] = prepare_data(job, progress)
+        inputs.append(_with_network(job, ready[data_key]))
     return inputs
 
 
@@ -68,7 +68,7 @@ def _with_network(job: Job, data: PreparedData) -> Inputs:
     return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()), network)
 
 
-def told_of_data(inputs: list[Inputs]) -> list[str]:
+def data_notices(inputs: list[Inputs]) -> list[str]:
     """What a user should know of the data before training starts: what is not used of it, and how it was read."""
     notices: dict[str, None] = {}
     for data in (one.data for one in inputs):

@@ -37,22 +37,22 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         InputError: a job's held-out images are among those that its network was trained on.
     """
     doubts: dict[str, None] = {}
-    for job, of_job in zip(jobs, inputs, strict=True):
+    for job, job_inputs in zip(jobs, inputs, strict=True):
         source = job.experiment.pretrained
         if source is None:
             continue
         seen = _seen(source)
-        trained, held_out = of_job.data.split(job.experiment.data_spec)
-        leaked = sum(digest in seen.images for digest in image_digests(of_job.data, held_out))
+        trained, held_out = job_inputs.data.split(job.experiment.data_spec)
+        leaked = sum(digest in seen.images for digest in image_digests(job_inputs.data, held_out))
         if leaked:
             raise InputError(
                 f"--pretrained {source} was trained on {leaked} of the {len(held_out)} images that are held out here "
                 f"(seed {job.experiment.seed}), so the accuracy would tell what it remembers: start from a network "
                 "that was trained on other images"
             )
-        tested = hashes_of(of_job.data.images, held_out)
+        tested = hashes_of(job_inputs.data.images, held_out)
         # What looks like images that are trained on here as well is the same problem without the network.
-        known = near_across(tested, hashes_of(of_job.data.images, trained))
+        known = near_across(tested, hashes_of(job_inputs.data.images, trained))
         if alike := int((near_across(tested, seen.hashes) & ~known).sum()):
             doubts[
                 f"{alike} of the {len(held_out)} images that are held out here (seed {job.experiment.seed}) look the "

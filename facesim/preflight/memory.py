@@ -17,7 +17,7 @@ from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
 from facesim.util.errors import InputError
 
-#: From this share of the memory on a user is told before training what the head takes.
+#: From this share of the memory on a user is warned before training of what the head takes.
 NOTABLE_SHARE = 0.25
 
 _FLOAT = 4
@@ -47,25 +47,24 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
     """What the job's tasks hold of a head for `identities` people, one entry a kind of task."""
     experiment = job.experiment
     head = HEADS[experiment.head]
-    own = experiment.model not in MODELS
     dimensions = (
-        own_model_dimensions(experiment, identities)
-        if own
-        else MODELS[experiment.model].dimensions(experiment.image_size)
+        MODELS[experiment.model].dimensions(experiment.image_size)
+        if experiment.model in MODELS
+        else own_model_dimensions(experiment, identities)
     )
     parameters = _FLOAT * identities * (dimensions + (0 if head.cosine else 1))
     examples = -(-job.update_batch // job.replicas) if job.joint_workers > 1 else job.update_batch
     logits = 3 * _FLOAT * examples * identities  # themselves, their softmax, their gradient
-    kept = moments_of(experiment) * parameters
+    moments = moments_of(experiment) * parameters
     strategy = job.strategy
     if strategy.coordinated:
         # Servers share the parameters; workers read them and send gradients; the chief evaluates with a copy.
         return [
-            HeadMemory(parameters, parameters, kept, 0, 1),
+            HeadMemory(parameters, parameters, moments, 0, 1),
             HeadMemory(parameters, parameters, 0, logits, job.shape.workers),
             HeadMemory(2 * parameters, 0, 0, _FLOAT * _EVALUATED * identities, 1),
         ]
-    return [HeadMemory(parameters, parameters, kept, logits, job.replicas)]
+    return [HeadMemory(parameters, parameters, moments, logits, job.replicas)]
 
 
 def moments_of(experiment: Experiment) -> int:

@@ -26,12 +26,12 @@ def keep_own_model(experiment: Experiment, identities: int) -> Path | None:
     Raises:
         InputError: the file is not here as the job has it, or a training could not use the network.
     """
-    own = OwnModel.find(experiment.model)
-    if own is None:
+    own_model = OwnModel.find(experiment.model)
+    if own_model is None:
         return None
-    folder = kept_in(own)
+    folder = kept_in(own_model)
     if not list(folder.glob("*.py")):
-        _keep(own, folder)
+        _keep(own_model, folder)
     own_model_dimensions(experiment, identities)
     return folder
 
@@ -42,51 +42,53 @@ def own_model_dimensions(experiment: Experiment, identities: int) -> int:
     Raises:
         InputError: a training could not use it.
     """
-    own = OwnModel.find(experiment.model)
-    assert own is not None
+    own_model = OwnModel.find(experiment.model)
+    assert own_model is not None
     shape = [experiment.image_size, experiment.image_size, experiment.channels]
     # Beside the folder, which is sent to other machines.
-    file = kept_in(own).with_name(f"{own.sha256}-{own.function}-{'x'.join(map(str, shape))}-{identities}.json")
+    tried_as = f"{own_model.sha256}-{own_model.function}-{'x'.join(map(str, shape))}-{identities}"
+    file = kept_in(own_model).with_name(f"{tried_as}.json")
     try:
         return int(json.loads(read_text(file))["dimensions"])
     except (OSError, ValueError, KeyError, TypeError):  # not tried yet
         pass
-    command = python("facesim.models.own", str(own), json.dumps(shape), str(identities))
+    command = python("facesim.models.own", str(own_model), json.dumps(shape), str(identities))
     environment = without_settings(os.environ) | {"FACESIM_CACHE": str(cache_folder())}
     try:
         tried = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_TRIED_WITHIN_S)
     except subprocess.TimeoutExpired:
-        raise InputError(f"--model {own.path}: it was not built and used within {_TRIED_WITHIN_S} s") from None
+        raise InputError(f"--model {own_model.path}: it was not built and used within {_TRIED_WITHIN_S} s") from None
     last = (tried.stdout.strip().splitlines() or [""])[-1]
     try:
-        found = json.loads(last)
+        result = json.loads(last)
     except ValueError:
         end = (tried.stderr.strip().splitlines() or ["no output"])[-1]
-        raise InputError(f"--model {own.path}: its process ended with {tried.returncode} ({end})") from None
-    if "error" in found:
-        raise InputError(f"--model {found['error']}", field="model", value=f"{own.path}:{own.function}")
-    write_json(file, found)
-    return int(found["dimensions"])
+        raise InputError(f"--model {own_model.path}: its process ended with {tried.returncode} ({end})") from None
+    if "error" in result:
+        raise InputError(f"--model {result['error']}", field="model", value=f"{own_model.path}:{own_model.function}")
+    write_json(file, result)
+    return int(result["dimensions"])
 
 
-def _keep(own: OwnModel, folder: Path) -> None:
+def _keep(own_model: OwnModel, folder: Path) -> None:
     try:
-        source = source_of(Path(own.path))
+        source = source_of(Path(own_model.path))
     except ValueError as error:
-        raise InputError(f"--model {error}", field="model", value=str(own)) from None
-    if sha256(source) != own.sha256:
+        raise InputError(f"--model {error}", field="model", value=str(own_model)) from None
+    if sha256(source) != own_model.sha256:
         raise InputError(
-            f"--model {own.path}: the file is another one than the job has (SHA-256 {own.sha256}...); put that back",
+            f"--model {own_model.path}: the file is another one than the job has (SHA-256 {own_model.sha256}...); put "
+            f"that back",
             field="model",
-            value=str(own),
+            value=str(own_model),
         )
     try:
         make_own_folder(folder.parent.parent)
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / f".{os.getpid()}"
         new.write_bytes(source)
-        os.replace(new, folder / Path(own.path).name)
+        os.replace(new, folder / Path(own_model.path).name)
     except OSError as error:
         raise InputError(
-            f"cannot keep {own.path} in {folder}: {error.strerror}; is there room, and may you write?"
+            f"cannot keep {own_model.path} in {folder}: {error.strerror}; is there room, and may you write?"
         ) from None

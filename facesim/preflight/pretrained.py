@@ -71,14 +71,14 @@ def keep_pretrained(experiment: Experiment, image_shape: tuple[int, int, int], c
     """
     if experiment.pretrained is None:
         return None
-    kept = find_pretrained(experiment.pretrained)
-    if (kept.network, kept.image_shape) != (network_name(experiment.model), image_shape):
-        theirs, mine = ("x".join(map(str, shape)) for shape in (kept.image_shape, image_shape))
+    pretrained = find_pretrained(experiment.pretrained)
+    if (pretrained.network, pretrained.image_shape) != (network_name(experiment.model), image_shape):
+        given, wanted = ("x".join(map(str, shape)) for shape in (pretrained.image_shape, image_shape))
         raise InputError(
-            f"--pretrained {experiment.pretrained} is a {kept.network.replace('_', '-')} for images of {theirs}, and "
-            f"this would train a {experiment.model} on {mine}: give both the same --model and --image-size"
+            f"--pretrained {experiment.pretrained} is a {pretrained.network.replace('_', '-')} for images of {given}, "
+            f"and this would train a {experiment.model} on {wanted}: give both the same --model and --image-size"
         )
-    return _kept(kept.file, cache_dir / "pretrained")
+    return _kept(pretrained.file, cache_dir / "pretrained")
 
 
 def _kept(file: Path, folder: Path) -> Path:

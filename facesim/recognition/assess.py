@@ -38,17 +38,17 @@ def assess_own(embedder: Embedder, data: PreparedData, fars: Sequence[float] | N
         )
     gallery, probes = data.split(embedder.experiment.data_spec)
     embeddings, labels = embedder.embed(data.images), data.labels
-    said = embedder.predict(data.images[probes])
-    found = {
+    predicted = embedder.predict(data.images[probes])
+    results = {
         "data": data.name,
         "identities_seen_in_training": True,
-        "closed_set": closed_set(labels[probes], said)._asdict(),
+        "closed_set": closed_set(labels[probes], predicted)._asdict(),
         **_by_embedding(embeddings, data, gallery, probes, probes, embedder.experiment.seed, fars),
     }
-    if "groups" in found:
-        rates = error_rates(data.groups, labels[probes], said != labels[probes])
-        found["groups"]["rates"] = {"closed set": _plain(rates), **found["groups"]["rates"]}
-    return found
+    if "groups" in results:
+        rates = error_rates(data.groups, labels[probes], predicted != labels[probes])
+        results["groups"]["rates"] = {"closed set": _plain(rates), **results["groups"]["rates"]}
+    return results
 
 
 def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] | None = None) -> dict[str, Any]:
@@ -93,9 +93,13 @@ def assess_verification_set(embedder: Embedder, file: Path, fars: Sequence[float
     Raises:
         InputError: the file is not that, an image cannot be read, or the pairs cannot tell one of `fars`.
     """
-    found = read_verification_set(file)
-    embeddings = embedder.embed(embedder.decoded(found.images, file.name))
-    return {"data": str(file), "pairs": file.name, "verification": _verification(embeddings, found.pairs, fars)}
+    verification_set = read_verification_set(file)
+    embeddings = embedder.embed(embedder.decoded(verification_set.images, file.name))
+    return {
+        "data": str(file),
+        "pairs": file.name,
+        "verification": _verification(embeddings, verification_set.pairs, fars),
+    }
 
 
 def _by_embedding(
@@ -108,24 +112,24 @@ def _by_embedding(
     fars: Sequence[float] | None,
 ) -> dict[str, Any]:
     labels = data.labels
-    found = identification(embeddings[gallery], labels[gallery], embeddings[probes], labels[probes])
+    ranked = identification(embeddings[gallery], labels[gallery], embeddings[probes], labels[probes])
     pairs = disjoint_pairs(labels[compared], seed)
     verified = _verification(embeddings[compared], pairs, fars)
     assessed = {
         "people": len(np.unique(labels[compared])),
         "identification": {
-            "gallery_identities": found.gallery_identities,
+            "gallery_identities": ranked.gallery_identities,
             "gallery_images": len(gallery),
-            "probes": found.probes,
-            "rank_1": found.rank_1,
-            "cmc": found.cmc.tolist(),
+            "probes": ranked.probes,
+            "rank_1": ranked.rank_1,
+            "cmc": ranked.cmc.tolist(),
         },
         "verification": verified,
     }
     if any(data.groups):
         people = labels[compared][np.stack([pairs.first, pairs.second], axis=1)]
         accepted = similarity(embeddings[compared], pairs) >= verified["threshold"]
-        identified = error_rates(data.groups, labels[probes], found.ranks > 0)
+        identified = error_rates(data.groups, labels[probes], ranked.ranks > 0)
         assessed["groups"] = {
             "rates": {
                 "identification, rank 1": _plain(identified),
@@ -145,13 +149,15 @@ def _plain(rates: list[GroupRate]) -> list[dict[str, Any]]:
 
 
 def _verification(embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | None) -> dict[str, Any]:
-    found = verification(similarity(embeddings, pairs), pairs.same, pairs.fold)
+    verified = verification(similarity(embeddings, pairs), pairs.same, pairs.fold)
     return {
         "folds": len(np.unique(pairs.fold)),
-        **{name: value for name, value in found._asdict().items() if name not in ("far", "tar")},
-        "lowest_far": found.lowest_far,
-        "tar_at_far": {f"{far:g}": found.tar_at(far) for far in (supported(FARS, found) if fars is None else fars)},
-        "roc": _curve(found),
+        **{name: value for name, value in verified._asdict().items() if name not in ("far", "tar")},
+        "lowest_far": verified.lowest_far,
+        "tar_at_far": {
+            f"{far:g}": verified.tar_at(far) for far in (supported(FARS, verified) if fars is None else fars)
+        },
+        "roc": _curve(verified),
     }
 
 
@@ -160,7 +166,7 @@ def similarity(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:
     return np.einsum("nd,nd->n", embeddings[pairs.first], embeddings[pairs.second])
 
 
-def _curve(found: Verification) -> dict[str, list[float]]:
+def _curve(verified: Verification) -> dict[str, list[float]]:
     """The ROC, thinned to what a plot can show."""
-    at = np.unique(np.linspace(0, len(found.far) - 1, _CURVE_POINTS).round().astype(int))
-    return {"far": found.far[at].tolist(), "tar": found.tar[at].tolist()}
+    at = np.unique(np.linspace(0, len(verified.far) - 1, _CURVE_POINTS).round().astype(int))
+    return {"far": verified.far[at].tolist(), "tar": verified.tar[at].tolist()}

@@ -87,11 +87,13 @@ class Embedder:
         return np.stack(pictures)
 
     def _run(self, model: keras.Model, images: np.ndarray, mirrored: bool = False) -> np.ndarray:
-        said = []
+        outputs = []
         for at in range(0, len(images), _BATCH):
             some = images[at : at + _BATCH]
-            said.append(np.asarray(model(np.ascontiguousarray(some[:, :, ::-1] if mirrored else some), training=False)))
-        return np.concatenate(said)
+            outputs.append(
+                np.asarray(model(np.ascontiguousarray(some[:, :, ::-1] if mirrored else some), training=False))
+            )
+        return np.concatenate(outputs)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -47,11 +47,11 @@ def error_rates(groups: Sequence[str | None], people: np.ndarray, wrong: np.ndar
     tried = people.reshape(len(wrong), -1)
     rates = []
     for group in dict.fromkeys(group for group in groups if group is not None):
-        own = np.isin(tried, [person for person, theirs in enumerate(groups) if theirs == group]).all(axis=1)
-        trials, errors = int(own.sum()), int(wrong[own].sum())
+        in_group = np.isin(tried, [person for person, name in enumerate(groups) if name == group]).all(axis=1)
+        trials, errors = int(in_group.sum()), int(wrong[in_group].sum())
         if trials:
             interval = binomtest(errors, trials).proportion_ci(method="wilson")
-            count = len(np.unique(tried[own]))
+            count = len(np.unique(tried[in_group]))
             bounds = (float(interval.low), float(interval.high))
             rates.append(GroupRate(group, count, trials, errors, errors / trials, *bounds))
     return rates
@@ -88,8 +88,8 @@ def with_groups(data: PreparedData, path: Path) -> PreparedData:
         raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}; it has the columns label,group") from None
     columns, rows = read_rows(path, ("label", "group"))
     if not {"label", "group"} <= set(columns):
-        found = printable(", ".join(columns)) or "nothing"
-        raise InputError(f"{path} holds {found}; the columns label and group are needed, one line an identity")
+        listed = printable(", ".join(columns)) or "nothing"
+        raise InputError(f"{path} holds {listed}; the columns label and group are needed, one line an identity")
     group_of: dict[str, str | None] = {}
     for line, row in rows:
         label = printable(unicodedata.normalize("NFC", row["label"]))

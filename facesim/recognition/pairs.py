@@ -111,15 +111,15 @@ def find_lfw_images(pairs: list[LfwPair], folder: Path) -> tuple[list[Path], Pai
         InputError: an image is missing; the message names the first and counts the others.
     """
     wanted = list(dict.fromkeys(image for pair in pairs for image in (pair.first, pair.second)))
-    found = {file.stem: file for file in list_images(folder)}
-    missing = [f"{name}_{number:04}" for name, number in wanted if f"{name}_{number:04}" not in found]
+    file_of = {file.stem: file for file in list_images(folder)}
+    missing = [f"{name}_{number:04}" for name, number in wanted if f"{name}_{number:04}" not in file_of]
     if missing:
         raise InputError(
             f"{folder} lacks {len(missing)} of the {len(wanted)} images that the pairs name, among them {missing[0]}; "
             f"give the folder of LFW that the pairs were made for"
         )
     index = {image: place for place, image in enumerate(wanted)}
-    return [found[f"{name}_{number:04}"] for name, number in wanted], Pairs(
+    return [file_of[f"{name}_{number:04}"] for name, number in wanted], Pairs(
         np.array([index[pair.first] for pair in pairs]),
         np.array([index[pair.second] for pair in pairs]),
         np.array([pair.same for pair in pairs]),

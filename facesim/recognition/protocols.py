@@ -25,11 +25,11 @@ class ClosedSet(NamedTuple):
     balanced_accuracy: float
 
 
-def closed_set(truth: np.ndarray, said: np.ndarray) -> ClosedSet:
+def closed_set(truth: np.ndarray, predicted: np.ndarray) -> ClosedSet:
     """Compare true and predicted identities, each integers (n,)."""
-    right = truth == said
-    own = [right[truth == identity].mean() for identity in np.unique(truth)]
-    return ClosedSet(len(truth), float(right.mean()), float(np.mean(own)))
+    right = truth == predicted
+    per_identity = [right[truth == identity].mean() for identity in np.unique(truth)]
+    return ClosedSet(len(truth), float(right.mean()), float(np.mean(per_identity)))
 
 
 class Identification(NamedTuple):
@@ -68,10 +68,10 @@ def identification(
     if len(unknown):
         raise InputError(f"{len(unknown)} of the probes' identities are not in the gallery, so no rank can be right")
     similarity = similarities(gallery, gallery_labels, probes)
-    own = similarity[np.arange(len(probes)), np.searchsorted(identities, probe_labels)]
-    rank = (similarity > own[:, None]).sum(axis=1)
-    found = np.bincount(rank, minlength=len(identities)).cumsum() / len(probes)
-    return Identification(len(identities), len(probes), found, rank)
+    genuine = similarity[np.arange(len(probes)), np.searchsorted(identities, probe_labels)]
+    rank = (similarity > genuine[:, None]).sum(axis=1)
+    cmc = np.bincount(rank, minlength=len(identities)).cumsum() / len(probes)
+    return Identification(len(identities), len(probes), cmc, rank)
 
 
 def similarities(gallery: np.ndarray, gallery_labels: np.ndarray, probes: np.ndarray) -> np.ndarray:
@@ -201,6 +201,6 @@ def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
     return float(far[after - 1] + share * (far[after] - far[after - 1]))
 
 
-def supported(fars: Sequence[float], found: Verification) -> list[float]:
+def supported(fars: Sequence[float], verified: Verification) -> list[float]:
     """Those of `fars` that the impostor pairs can tell."""
-    return [far for far in fars if found.lowest_far <= far]
+    return [far for far in fars if verified.lowest_far <= far]

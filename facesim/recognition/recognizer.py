@@ -115,21 +115,21 @@ class Gallery:
 
     @classmethod
     def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn) -> Gallery:
-        """A folder for each person. What of it is not used is told to `notice`.
+        """A folder for each person. `notice` is called with what of it is not used.
 
         Raises:
             InputError: the folder cannot be used, or shows only one person.
         """
-        found = look_through(Path(folder))
-        _tell(Path(folder), found.unused, found.notes, notice)
-        names = sorted({example.identity for example in found.examples})
+        listing = look_through(Path(folder))
+        _tell(Path(folder), listing.unused, listing.notes, notice)
+        names = sorted({example.identity for example in listing.examples})
         if len(names) < 2:
             raise InputError(
                 f"the gallery {folder} shows only {names[0]}; it takes two people to tell one from the other",
                 field="gallery",
                 value=str(folder),
             )
-        return cls(tuple(found.examples), tuple(names))
+        return cls(tuple(listing.examples), tuple(names))
 
 
 class Recognizer:
@@ -137,7 +137,7 @@ class Recognizer:
 
     Args:
         run: the run that trained it.
-        notice: is told what of the given images is not used; left out, it becomes a `NoticeWarning`.
+        notice: is called with what of the given images is not used; left out, it becomes a `NoticeWarning`.
         before_loading: called once, before TensorFlow is imported.
 
     Raises:
@@ -193,21 +193,21 @@ class Recognizer:
             InputError: a file is missing or is no image.
         """
         one, other = self._embedder.embed(self._embedder.read([Path(first), Path(second)]))
-        similarity, found = float(one @ other), reliance(self._run)
-        why_not = found.cannot_tell if found else None
+        similarity, evaluation = float(one @ other), reliance(self._run)
+        why_not = evaluation.cannot_tell if evaluation else None
         notes = [f"{self._run.directory} was not evaluated: run facesim evaluate {self._run.directory} DATA"]
         same: bool | None = None
         if threshold is not None:
             same = similarity >= threshold
             verdict = f"{_answer(same)}, if the threshold that was given is right"
             notes = ["how often the given threshold errs is not known", *([why_not] if why_not else [])]
-        elif found is None:
+        elif evaluation is None:
             verdict = "for an answer give a threshold or evaluate the model"
         else:
-            threshold, notes = found.threshold, [found.origin, *found.cautions]
+            threshold, notes = evaluation.threshold, [evaluation.origin, *evaluation.cautions]
             same = None if why_not else similarity >= threshold
             verdict = f"cannot tell: {why_not}" if same is None else _answer(same)
-        return Verified(similarity, threshold, same, verdict, why_not, found, tuple(notes))
+        return Verified(similarity, threshold, same, verdict, why_not, evaluation, tuple(notes))
 
     def identify(self, gallery: Gallery | Path | str, probes: Path | str | Iterable[Path | str]) -> list[Identified]:
         """Who of the gallery, a folder for each person, each of the probes shows: image files, or folders of them.
@@ -220,22 +220,22 @@ class Recognizer:
         embedder = self._embedder
         labels = np.array([known.names.index(example.identity) for example in known.examples])
         of_gallery = embedder.embed(embedder.read([example.path for example in known.examples]))
-        alike = similarities(of_gallery, labels, embedder.embed(embedder.read(files)))
-        evaluated = reliance(self._run)
-        why_not = evaluated.cannot_identify if evaluated else None
+        scores_of_probes = similarities(of_gallery, labels, embedder.embed(embedder.read(files)))
+        evaluation = reliance(self._run)
+        why_not = evaluation.cannot_identify if evaluation else None
         notes = [f"how often that is right is not known: run facesim evaluate {self._run.directory} DATA"]
-        if evaluated:
-            notes = [*([evaluated.right] if evaluated.right else []), evaluated.origin, *evaluated.cautions]
+        if evaluation:
+            notes = [*([evaluation.right] if evaluation.right else []), evaluation.origin, *evaluation.cautions]
         return [
             Identified(
                 probe=printable(str(file)),
-                closest=tuple((known.names[at], float(own[at])) for at in np.argsort(-own)[:3]),
-                like_enough=None if evaluated is None or why_not else bool(own.max() >= evaluated.threshold),
+                closest=tuple((known.names[at], float(scores[at])) for at in np.argsort(-scores)[:3]),
+                like_enough=None if evaluation is None or why_not else bool(scores.max() >= evaluation.threshold),
                 cannot_tell=why_not,
-                evaluation=evaluated,
+                evaluation=evaluation,
                 notes=tuple(notes),
             )
-            for file, own in zip(files, alike, strict=True)
+            for file, scores in zip(files, scores_of_probes, strict=True)
         ]
 
     def evaluate(
@@ -247,7 +247,7 @@ class Recognizer:
         groups: Path | str | None = None,
     ) -> dict[str, Any]:
         """How well the model recognises: closed set, identification, verification, and by group of people; kept in the
-        run's `evaluation.json`, too, or `notice` is told why it is not.
+        run's `evaluation.json`, too, or `notice` is called with why it is not.
 
         Args:
             data: a data set of other people, as `data` of a job, or a verification set of InsightFace's (.bin); left
@@ -267,24 +267,24 @@ class Recognizer:
         from facesim.recognition.assess import assess_lfw, assess_others, assess_own, assess_verification_set
 
         if pairs and data:
-            found = assess_lfw(embedder, Path(pairs), Path(data), fars)
+            results = assess_lfw(embedder, Path(pairs), Path(data), fars)
         elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
             if groups:
                 raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
-            found = assess_verification_set(embedder, Path(data), fars)
+            results = assess_verification_set(embedder, Path(data), fars)
         elif data is None or str(data) == job.experiment.data:
-            found = assess_own(embedder, _prepared(job, groups), fars)
+            results = assess_own(embedder, _prepared(job, groups), fars)
         else:
             experiment = job.experiment.model_copy(
                 update={"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
             )
             others = job.model_copy(update={"experiment": experiment})
-            found = assess_others(embedder, _prepared(others, groups), fars)
-        evaluation = Evaluation.model_validate(mark(self._run, found))
+            results = assess_others(embedder, _prepared(others, groups), fars)
+        evaluation = Evaluation.model_validate(mark(self._run, results))
         try:
             with writing_to(self._run.directory, "make room there"):
                 self._run.keep_evaluation(evaluation)
-        except FacesimError as error:  # what was found can be told nevertheless
+        except FacesimError as error:  # the results are returned nevertheless
             self._notice(f"the evaluation is not kept: {error}")
         return evaluation.model_dump(mode="json", exclude_none=True)
 
@@ -292,7 +292,7 @@ class Recognizer:
         """Write the model for use without facesim: images in, embedding, logits and probabilities out.
 
         The names of the people, in the order of the logits, are written with it; numbers where they are not known any
-        more, which `notice` is told.
+        more, and `notice` is called with that.
 
         Raises:
             InputError: there is no such format, or `output` cannot be written.
@@ -300,8 +300,8 @@ class Recognizer:
         try:
             exporter = EXPORTERS[EXPORTERS.check(format)]
         except ValueError as error:
-            told = f"format {format!r} is not allowed: {error}"
-            raise InputError(told, field="format", value=format, allowed=list(EXPORTERS)) from None
+            message = f"format {format!r} is not allowed: {error}"
+            raise InputError(message, field="format", value=format, allowed=list(EXPORTERS)) from None
         output = Path(output)
         exporter.check(output)
         embedder = self._embedder
@@ -332,7 +332,7 @@ def _prepared(job: Job, groups: Path | str | None) -> PreparedData:
 
 
 def image_files(paths: Path | str | Iterable[Path | str], notice: Callable[[str], None] = _warn) -> list[Path]:
-    """The image files that `paths` name, folders searched through, in order; `notice` is told what is not used.
+    """The image files that `paths` name, folders searched through, in order; `notice` is called with what is not used.
 
     Raises:
         InputError: there are none.

@@ -84,14 +84,14 @@ class Reliance(NamedTuple):
     def origin(self) -> str:
         """Where the threshold is from and how often it errs, in words."""
         people = "" if self.people is None else f" of {self.people} people"
-        told = (
+        sentence = (
             f"threshold {self.threshold:.3f}, the best on {self.data}{people}, evaluated {_when(self.evaluated_unix_s)}"
             f" on {self.genuine_pairs} pairs of the same and {self.impostor_pairs} of different people"
         )
         if self.false_accept_rate is None or self.false_reject_rate is None:
-            return f"{told}; AUC {self.auc:.2f}, its error rates are not on record"
+            return f"{sentence}; AUC {self.auc:.2f}, its error rates are not on record"
         return (
-            f"{told}: it took {self.false_accept_rate:.1%} of different people for the same one, and "
+            f"{sentence}: it took {self.false_accept_rate:.1%} of different people for the same one, and "
             f"{self.false_reject_rate:.1%} of the same for different ones; AUC {self.auc:.2f} ({self.auc_low:.2f} to "
             f"{self.auc_high:.2f})"
         )
@@ -99,22 +99,24 @@ class Reliance(NamedTuple):
     @property
     def cautions(self) -> tuple[str, ...]:
         """Why it may err more often than that, in words."""
-        told = []
+        reasons = []
         if self.seen:
-            told.append("the model was trained on these people: of others it tells less well than its error rates say")
+            reasons.append(
+                "the model was trained on these people: of others it tells less well than its error rates say"
+            )
         if self.people is not None and self.people < MIN_PEOPLE:
-            told.append(f"{self.people} people are few: with others the error rates may be quite different")
+            reasons.append(f"{self.people} people are few: with others the error rates may be quite different")
         if self.same_model is None:
-            told.append("it is not on record whether the model has changed since")
-        return tuple(told)
+            reasons.append("it is not on record whether the model has changed since")
+        return tuple(reasons)
 
     def to_json(self) -> dict[str, Any]:
         return self._asdict()
 
 
-def mark(run: Run, found: dict[str, Any]) -> dict[str, Any]:
+def mark(run: Run, results: dict[str, Any]) -> dict[str, Any]:
     """What an evaluation found, with when it was and of which model."""
-    return {**found, "evaluated_unix_s": time.time(), "model_sha256": _sha256(run.model_file)}
+    return {**results, "evaluated_unix_s": time.time(), "model_sha256": _sha256(run.model_file)}
 
 
 def reliance(run: Run) -> Reliance | None:
@@ -124,30 +126,30 @@ def reliance(run: Run) -> Reliance | None:
     evaluations = list(run.evaluations().values())
     if not evaluations:
         return None
-    unseen = [each for each in evaluations if not each.get("identities_seen_in_training")]
-    found = (unseen or evaluations)[-1]
-    own, ranked = found.verification, found.identification or {}
-    kept = found.get("model_sha256")
-    low, high = (own.get("auc_low"), own.get("auc_high"))
+    unseen = [evaluation for evaluation in evaluations if not evaluation.get("identities_seen_in_training")]
+    evaluation = (unseen or evaluations)[-1]
+    verification, identification = evaluation.verification, evaluation.identification or {}
+    evaluated_sha256 = evaluation.get("model_sha256")
+    low, high = (verification.get("auc_low"), verification.get("auc_high"))
     if low is None or high is None:
-        low, high = hanley_mcneil(own["auc"], own["genuine_pairs"], own["impostor_pairs"])
+        low, high = hanley_mcneil(verification["auc"], verification["genuine_pairs"], verification["impostor_pairs"])
     return Reliance(
-        data=found["data"],
-        evaluated_unix_s=found.get("evaluated_unix_s"),
-        people=found.get("people"),
-        seen=found.get("identities_seen_in_training"),
-        same_model=None if kept is None else kept == _sha256(run.model_file),
-        threshold=own["threshold"],
-        genuine_pairs=own["genuine_pairs"],
-        impostor_pairs=own["impostor_pairs"],
-        false_accept_rate=own.get("false_accept_rate"),
-        false_reject_rate=own.get("false_reject_rate"),
-        auc=own["auc"],
+        data=evaluation["data"],
+        evaluated_unix_s=evaluation.get("evaluated_unix_s"),
+        people=evaluation.get("people"),
+        seen=evaluation.get("identities_seen_in_training"),
+        same_model=None if evaluated_sha256 is None else evaluated_sha256 == _sha256(run.model_file),
+        threshold=verification["threshold"],
+        genuine_pairs=verification["genuine_pairs"],
+        impostor_pairs=verification["impostor_pairs"],
+        false_accept_rate=verification.get("false_accept_rate"),
+        false_reject_rate=verification.get("false_reject_rate"),
+        auc=verification["auc"],
         auc_low=low,
         auc_high=high,
-        rank_1=ranked.get("rank_1"),
-        probes=ranked.get("probes"),
-        gallery_identities=ranked.get("gallery_identities"),
+        rank_1=identification.get("rank_1"),
+        probes=identification.get("probes"),
+        gallery_identities=identification.get("gallery_identities"),
     )
 
 

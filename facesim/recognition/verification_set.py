@@ -56,14 +56,14 @@ def read_verification_set(path: Path) -> VerificationSet:
     """
     try:
         with open_regular(path) as file:
-            found = _Plain(file, encoding="bytes").load()
+            parts = _Plain(file, encoding="bytes").load()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {why_unread(error)}. {_REMEDY}") from None
     except Exception as error:  # whatever a damaged pickle leads to
         raise InputError(f"{path} cannot be read: {error or type(error).__name__}. {_REMEDY}") from error
-    if not isinstance(found, (tuple, list)) or len(found) != 2 or not all(isinstance(part, list) for part in found):
+    if not isinstance(parts, (tuple, list)) or len(parts) != 2 or not all(isinstance(part, list) for part in parts):
         raise InputError(f"{path} does not hold two lists. {_REMEDY}")
-    images, same = found
+    images, same = parts
     if not all(isinstance(image, bytes) for image in images) or any(one not in (0, 1) for one in same):
         raise InputError(f"{path} does not hold images as bytes and truth values. {_REMEDY}")
     if len(images) != 2 * len(same):

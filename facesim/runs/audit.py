@@ -116,16 +116,18 @@ def idle_accelerators(
         devices: the accelerators that each task says it computed on; None where it does not say.
         busiest_percent: by host, the most of an interval, 0-100 %, for which its GPUs computed.
     """
-    told = [names for names in devices if names is not None]
+    reported = [names for names in devices if names is not None]
     idle = sorted(host for host, percent in busiest_percent.items() if percent < _LEAST_GPU_PERCENT)
-    seen = f"TensorFlow computed on {len({name for names in told for name in names})} accelerators" if told else ""
-    if told and not any(told):
+    seen = (
+        f"TensorFlow computed on {len({name for names in reported for name in names})} accelerators" if reported else ""
+    )
+    if reported and not any(reported):
         seen = "TensorFlow saw no accelerator"
     measured = (
         f"the busiest interval of their GPUs was {max(busiest_percent.values()):.0f} %" if busiest_percent else ""
     )
     evidence = "; ".join(filter(None, [seen, measured]))
-    if (told and not all(told)) or (idle and len(idle) == len(busiest_percent)):
+    if (reported and not all(reported)) or (idle and len(idle) == len(busiest_percent)):
         return f"{paid} were paid for, and it was computed on the CPU: {evidence}.", f"{evidence}."
     if idle:
         return f"{paid} were paid for, and those of {', '.join(idle)} computed nothing: {evidence}.", f"{evidence}."
@@ -141,11 +143,11 @@ def _by_worker(counted: list[dict[str, Any]], name: str) -> dict[int, int]:
     return merged
 
 
-def _numbered_once(counted: dict[str, Any], untold: int, evidence: list[str]) -> bool:
-    """Whether updates were numbered without gap; workers that died may have left `untold` that nobody counted."""
+def _numbered_once(counted: dict[str, Any], uncounted: int, evidence: list[str]) -> bool:
+    """Whether updates were numbered without gap; workers that died may have left `uncounted` more."""
     updates, last = counted["updates"], counted["last_version"]
     orphans = last - updates
-    once = 0 <= orphans <= untold
+    once = 0 <= orphans <= uncounted
     sentence = f"{updates:,} distinct parameter versions were made, the last of them number {last:,}: "
     if once and orphans:
         sentence += (

@@ -142,7 +142,7 @@ class Counts(Record):
     steps_since_resized: dict[int, int] | None = None
 
 
-class Found(Record):
+class Findings(Record):
     """What training found: null where it did not get that far."""
 
     held_out_accuracy: float | None = None
@@ -159,7 +159,7 @@ class Found(Record):
     counted: Counts | None = None
 
 
-class TaskOutcome(Found):
+class TaskOutcome(Findings):
     """`outcome.json`: what one training task found. `stopped`: it was asked to end early.
 
     For the audit: `parameters_sha256` is of the bytes of the parameters of each replica that the task holds, `devices`
@@ -289,7 +289,7 @@ class Load(Record):
         return tuple(causes)
 
 
-class Result(Found):
+class Result(Findings):
     """`result.json`: the end of a run, with what was measured and what it cost. `failure` says why a run failed;
     `total_s` is the time for which it went on, over all the times that it was submitted.
     """

@@ -288,9 +288,9 @@ _BESIDE_THE_RUN = frozenset({"tags", "max_cost", "on_interrupt"})
 
 def job_sha256(job: Job) -> str:
     """The identity of a job: equal for jobs that would be the same run. What is in its data is not part of it."""
-    said = job.model_dump(mode="json")
-    said["backend"] = {name: value for name, value in said["backend"].items() if name not in _BESIDE_THE_RUN}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    fields = job.model_dump(mode="json")
+    fields["backend"] = {name: value for name, value in fields["backend"].items() if name not in _BESIDE_THE_RUN}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def changed_job(job: Job, changes: dict[str, Any]) -> Job:

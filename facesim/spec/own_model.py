@@ -87,5 +87,5 @@ class NameOrFile(NameIn):
     open = True
 
     def __call__(self, name: str) -> str:
-        own = OwnModel.find(name)
-        return super().__call__(name) if own is None else str(own)
+        own_model = OwnModel.find(name)
+        return super().__call__(name) if own_model is None else str(own_model)

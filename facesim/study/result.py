@@ -17,7 +17,7 @@ from facesim.runs.accounting import of_kind, recovery, replaced_workers
 from facesim.runs.audit import audit, idle_accelerators
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, Submitted, TaskEnded, TaskStarted
-from facesim.runs.records import Found, Result, TaskOutcome
+from facesim.runs.records import Findings, Result, TaskOutcome
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
@@ -33,7 +33,7 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
     job, outcome, samples, events = run.job(), run.outcome(), samples_in(run.metrics), run.events()
     samples = _with_attempts(samples, events)
     resources = _resources(samples)
-    findings = {name: getattr(outcome, name) for name in Found.model_fields} if outcome else {}
+    findings = {name: getattr(outcome, name) for name in Findings.model_fields} if outcome else {}
     discount = discount_of(job.spot, job.groups)
     bill = make_bill(events, job.groups, discount if job.spot else None)
     # What stands for hosts here is on one machine; real ones are machines of their own.

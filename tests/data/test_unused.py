@@ -10,7 +10,7 @@ import pytest
 from facesim.cli import main
 from facesim.data import PreparedData, prepare
 from facesim.data.subsets import take_subset
-from facesim.preflight.inputs import Inputs, told_of_data
+from facesim.preflight.inputs import Inputs, data_notices
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 from facesim.util.unused import EXAMPLES, Tally, Unused, in_words, printable
@@ -89,7 +89,7 @@ def test_prepared_data_keeps_the_counts(partly_used):
 def test_a_user_is_told_before_training(partly_used):
     inputs = [Inputs(partly_used), Inputs(partly_used)]
 
-    assert told_of_data(inputs) == [
+    assert data_notices(inputs) == [
         "faces: not used: 1 image: of an identity with fewer than 2 images (--min-images) (Cy); "
         "1 file: empty file (Ana/empty.png)"
     ]
