@@ -205,7 +205,7 @@ def _try(text: str, image_shape: tuple[int, int, int], identities: int) -> dict[
         ) from error
     if not all(np.isfinite(values).all() for values in outputs):
         raise InputError(
-            f"{own_model.path}: the network of {own_model.function} says numbers that are not finite of random images"
+            f"{own_model.path}: the network of {own_model.function} gives numbers that are not finite for random images"
         )
     dimensions = int(network.layers[-1].input.shape[-1])
     return {"dimensions": dimensions, "parameters": int(network.count_params())}

@@ -102,7 +102,7 @@ class Reliance(NamedTuple):
         reasons = []
         if self.seen:
             reasons.append(
-                "the model was trained on these people: of others it tells less well than its error rates say"
+                "the model was trained on these people: it distinguishes others less well than its error rates say"
             )
         if self.people is not None and self.people < MIN_PEOPLE:
             reasons.append(f"{self.people} people are few: with others the error rates may be quite different")

@@ -1,132 +1,17 @@
-"""Rendered faces: people who do not exist, so that facesim works without a download and without anyone's biometrics.
+"""A rendered face, painted from its numbers: surface, features, shading, background, camera.
 
-A head is an ellipsoid seen from the front (2.5-D). For every pixel the renderer undoes shift, roll and scale of the
-photograph, takes the ellipsoid's point under the pixel, turns it by yaw and pitch into the face's own coordinates
-and paints the features there: +x to the image's right, +y up, +z out of the face, the head's surface being the unit
-sphere. Lambert shading with a bump map follows, then background, blur, noise and exposure. All of it is NumPy on
-batches of images, one array operation for all pixels of all images in a batch.
-
-Two kinds of numbers make an image. Traits belong to an identity (`_TRAITS`); circumstances belong to one photograph
-(`_CIRCUMSTANCES`) and grow with `difficulty`. Both are drawn from streams of their own, keyed by (seed, identity) and
-(seed, identity, image): the same seed gives the same people at any difficulty, size and number of images. On another
-processor or NumPy a pixel may round differently by one; whoever needs equal bytes everywhere copies them.
+In all functions `t` are the people's traits and `c` the circumstances of their photographs, of
+`facesim.data.rendering.draws`, each number as float32 (batch, 1, 1).
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from facesim.util.disk import is_full, no_room
-from facesim.util.errors import DiskFull, InputError
-
-RENDERER_VERSION = 1
-"""Raised whenever the same `RenderSpec` no longer gives the same pixels, so that prepared copies are made afresh."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with the phase, how many images are done and how many are due."""
-
-_BATCH_PIXELS = 8 * 64 * 64  # keeps a batch's dozens of float32 planes inside a core's cache
-
-# name: (mean, standard deviation between people at spread 1); lengths in head radii, colours in 0..1
-_TRAITS = {
-    "head_width": (0.53, 0.034),
-    "head_height": (0.70, 0.03),
-    "jaw_taper": (0.24, 0.10),
-    "melanin": (0.34, 0.26),
-    "redness": (0.0, 0.035),
-    "cheek_red": (0.05, 0.04),
-    "eye_spacing": (0.39, 0.04),
-    "eye_y": (0.06, 0.04),
-    "eye_width": (0.19, 0.022),
-    "eye_height": (0.085, 0.020),
-    "eye_tilt": (0.04, 0.11),
-    "iris_light": (0.35, 0.30),
-    "iris_blue": (0.35, 0.35),
-    "eye_bags": (0.10, 0.09),
-    "socket_depth": (0.08, 0.045),
-    "brow_gap": (0.20, 0.035),
-    "brow_thickness": (0.042, 0.017),
-    "brow_arch": (1.1, 0.8),
-    "brow_tilt": (-0.05, 0.16),
-    "brow_density": (0.75, 0.22),
-    "nose_length": (0.40, 0.05),
-    "nose_width": (0.125, 0.027),
-    "nose_height": (0.17, 0.045),
-    "nose_bridge": (0.075, 0.02),
-    "mouth_y": (-0.56, 0.032),
-    "mouth_width": (0.30, 0.045),
-    "lip_upper": (0.045, 0.017),
-    "lip_lower": (0.065, 0.021),
-    "lip_red": (0.30, 0.17),
-    "chin": (0.05, 0.04),
-    "cheekbones": (0.05, 0.045),
-    "folds": (0.12, 0.12),
-    "wrinkles": (0.03, 0.07),
-    "freckles": (-0.05, 0.13),
-    "hairline": (0.66, 0.10),
-    "hair_sides": (0.50, 0.22),
-    "hair_volume": (0.09, 0.06),
-    "hair_length": (0.25, 0.75),
-    "hair_wave": (0.04, 0.04),
-    "hair_part": (0.0, 0.35),
-    "strand_x": (24.0, 8.0),
-    "strand_y": (4.0, 8.0),
-    "hair_light": (0.30, 0.30),
-    "hair_red": (0.0, 0.30),
-    "hair_grey": (-0.10, 0.35),
-    "beard": (-0.15, 0.50),
-    "moustache": (-0.15, 0.50),
-    "glasses": (-0.70, 1.00),
-    "glasses_size": (0.25, 0.035),
-    "glasses_square": (3.0, 1.2),
-    "ear_size": (0.17, 0.03),
-    "mole_1_x": (0.0, 0.30),
-    "mole_1_y": (-0.35, 0.25),
-    "mole_1": (-0.10, 0.60),
-    "mole_2_x": (0.0, 0.35),
-    "mole_2_y": (0.10, 0.35),
-    "mole_2": (-0.30, 0.60),
-}
-
-# name: the largest deviation at difficulty 1; angles in radians, lengths as a share of half the image's width
-_CIRCUMSTANCES = {
-    "yaw": 0.42,
-    "pitch": 0.22,
-    "roll": 0.18,
-    "log_scale": 0.10,
-    "shift_x": 0.09,
-    "shift_y": 0.08,
-    "light_x": 0.90,
-    "light_y": 0.60,
-    "ambient": 0.25,
-    "warmth": 0.12,
-    "smile": 0.13,
-    "mouth_open": 0.09,
-    "eyes_open": 0.55,
-    "gaze": 0.06,
-    "brows_up": 0.05,
-    "hair_change": 0.07,
-    "hair_length_change": 0.30,
-    "beard_change": 0.45,
-    "glasses_off": 1.0,
-    "tan": 0.05,
-    "log_exposure": 0.28,
-    "contrast": 0.22,
-    "log_gamma": 0.22,
-    "blur": 0.010,
-    "noise": 0.006,
-    "occluder": 1.0,
-    "occluder_x": 1.0,
-    "occluder_y": 1.0,
-    "occluder_angle": 1.6,
-}
-_BACKGROUND_WAVES = 4
+from facesim.data.rendering.draws import BACKGROUND_WAVES
 
 _LIGHT_SKIN, _DARK_SKIN = (0.95, 0.78, 0.68), (0.34, 0.21, 0.15)
 _BLACK_HAIR, _BROWN_HAIR, _BLOND_HAIR = (0.07, 0.055, 0.05), (0.30, 0.19, 0.12), (0.80, 0.64, 0.40)
@@ -134,147 +19,12 @@ _RED_HAIR, _GREY_HAIR = (0.55, 0.24, 0.10), (0.72, 0.71, 0.70)
 _BROWN_IRIS, _GREEN_IRIS, _BLUE_IRIS = (0.20, 0.11, 0.06), (0.38, 0.42, 0.25), (0.35, 0.52, 0.70)
 
 
-@dataclass(frozen=True)
-class RenderSpec:
-    """What to render: how many people, how many images of each, and how hard they are to tell apart.
-
-    size: height and width in pixels. difficulty: 0 passport photographs .. 1 anything goes; near 0.65 recognition is
-    about as hard as on photographs from the web. spread: how much people differ from each other, 1 as usual.
-    Raises InputError for a value outside its range.
-    """
-
-    identities: int = 29
-    images: int = 15
-    size: int = 64
-    difficulty: float = 0.65
-    spread: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "identities": (2, 100_000),
-            "images": (2, 10_000),
-            "size": (16, 1024),
-            "difficulty": (0, 1),
-            "spread": (0.1, 2),
-            "seed": (0, 2**32 - 1),
-        }
-        for field, (lowest, highest) in ranges.items():
-            value = getattr(self, field)
-            if not lowest <= value <= highest:
-                raise InputError(f"rendered faces: {field} is {value}; it must lie in {lowest}..{highest}.")
-            if field not in ("difficulty", "spread") and not isinstance(value, int):
-                raise InputError(f"rendered faces: {field} is {value}; it must be a whole number.")
-
-    @property
-    def count(self) -> int:
-        """How many images in all."""
-        return self.identities * self.images
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """person-001, person-002, ... in label order."""
-        return tuple(f"person-{i + 1:03d}" for i in range(self.identities))
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(count,) int32, ascending: all images of the first identity, then of the second, ..."""
-        return np.repeat(np.arange(self.identities, dtype=np.int32), self.images)
-
-
-def render(spec: RenderSpec, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Render all images of `spec`.
-
-    Returns images uint8 (count, size, size, 3), labels int32 (count,) and names, one an identity, in label order.
-    """
-    return np.concatenate(list(render_batches(spec, progress))), spec.labels, spec.names
-
-
-def render_folder(spec: RenderSpec, out: Path, progress: Progress | None = None) -> None:
-    """Write all images of `spec` as `out/person-001/0001.png`, ..., the layout that most tools read.
-
-    Raises InputError if `out` exists and is not an empty folder, or cannot be written; DiskFull without room for them:
-    then nothing is left of them.
-    """
-    from PIL import Image
-
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} already exists and is not an empty folder. Name a new folder.")
-    pictures = (picture for batch in render_batches(spec, progress) for picture in batch)
-    try:
-        for name in spec.names:
-            folder = out / name
-            folder.mkdir(parents=True)
-            for k in range(spec.images):
-                Image.fromarray(next(pictures)).save(folder / f"{k + 1:04d}.png")
-    except OSError as error:
-        for name in spec.names:
-            shutil.rmtree(out / name, ignore_errors=True)
-        if is_full(error):
-            raise DiskFull(no_room(out, "make room there, name a folder on another disk, or render less")) from None
-        raise InputError(f"{out} cannot be written: {error.strerror or error}. Name another folder.") from None
-
-
-def render_batches(spec: RenderSpec, progress: Progress | None = None) -> Iterator[np.ndarray]:
-    """The images of `spec` in label order, a batch at a time: uint8 (batch, size, size, 3)."""
-    batch = max(1, _BATCH_PIXELS // spec.size**2)
-    for start in range(0, spec.count, batch):
-        images = _render_batch(spec, range(start, min(start + batch, spec.count)))
-        if progress:
-            progress("rendering", start + len(images), spec.count)
-        yield images
-
-
-def _render_batch(spec: RenderSpec, indices: range) -> np.ndarray:
-    places = [divmod(i, spec.images) for i in indices]  # identity, image
-    streams = [np.random.default_rng([spec.seed, 1, identity, image]) for identity, image in places]
-    person = _columns([_draw_traits(spec, identity) for identity, _ in places])
-    shot = _columns([_draw_circumstances(spec.difficulty, stream) for stream in streams])
-    linear = _photograph(person, shot, spec)
-    # Noise is drawn last: it alone depends on the size, so an image shows the same scene at every size.
-    noise = np.stack([stream.standard_normal(linear.shape[1:], dtype=np.float32) for stream in streams])
-    linear += noise * shot.noise[:, None]
-    np.clip(linear, 0, 1, out=linear)
-    return np.ascontiguousarray((linear * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))
-
-
-def _draw_traits(spec: RenderSpec, identity: int) -> dict[str, float]:
-    z = np.random.default_rng([spec.seed, 0, identity]).standard_normal(len(_TRAITS)).clip(-2, 2)
-    return {name: mean + sd * spec.spread * z_i for (name, (mean, sd)), z_i in zip(_TRAITS.items(), z, strict=True)}
-
-
-def _draw_circumstances(difficulty: float, stream: np.random.Generator) -> dict[str, float]:
-    u = stream.uniform(-1, 1, len(_CIRCUMSTANCES))
-    shot = {name: most * difficulty * u_i for (name, most), u_i in zip(_CIRCUMSTANCES.items(), u, strict=True)}
-    shot["blur"] = 0.006 + abs(shot["blur"])
-    shot["noise"] = 0.003 + abs(shot["noise"])
-    # What either happens or not: (u + 1) / 2 is uniform in 0..1, so the chance grows with difficulty.
-    chance = dict(zip(_CIRCUMSTANCES, (u + 1) / 2, strict=True))
-    shot["occluder"] = float(chance["occluder"] < 0.20 * difficulty)
-    shot["glasses_off"] = float(chance["glasses_off"] < 0.35 * difficulty)
-    for name, low, high in (("wall", 0.1, 0.9), ("clothes", 0.05, 0.8), ("cover", 0.05, 0.8)):
-        for channel, value in zip("rgb", stream.uniform(low, high, 3), strict=True):
-            shot[f"{name}_{channel}"] = value
-    for wave in range(_BACKGROUND_WAVES):
-        for number, value in zip(("fx", "fy", "phase", "r", "g", "b"), stream.uniform(-1, 1, 6), strict=True):
-            shot[f"wave_{wave}_{number}"] = value
-    return shot
-
-
-def _columns(rows: list[dict[str, float]]) -> SimpleNamespace:
-    """One (batch, 1, 1) float32 array a name, ready to broadcast against (batch, size, size) planes."""
-    return SimpleNamespace(
-        **{name: np.array([row[name] for row in rows], np.float32).reshape(-1, 1, 1) for name in rows[0]}
-    )
-
-
-def _photograph(t: SimpleNamespace, c: SimpleNamespace, spec: RenderSpec) -> np.ndarray:
+def photograph(t: SimpleNamespace, c: SimpleNamespace, size: int, difficulty: float) -> np.ndarray:
     """Images float32 (batch, 3, size, size), within 0..1, of the people `t` under the circumstances `c`."""
-    at = _Surface.seen(t, c, spec.size)
+    at = _Surface.seen(t, c, size)
     colour = _colours(t, c)
 
-    canvas = _background(c, spec)
+    canvas = _background(c, size, difficulty)
     _paint_behind_the_head(canvas, at, t, c, colour)
 
     face = np.empty_like(canvas)
@@ -380,16 +130,16 @@ def _colours(t: SimpleNamespace, c: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(skin=skin, hair=hair, brow=hair * 0.6, iris=iris, lip=lip)
 
 
-def _background(c: SimpleNamespace, spec: RenderSpec) -> np.ndarray:
+def _background(c: SimpleNamespace, size: int, difficulty: float) -> np.ndarray:
     """A plain wall that turns into coloured waves with difficulty: float32 (batch, 3, size, size)."""
-    canvas = np.empty((len(c.yaw), 3, spec.size, spec.size), np.float32)
+    canvas = np.empty((len(c.yaw), 3, size, size), np.float32)
     plain = _rgb((0.78, 0.80, 0.83))
-    canvas[:] = plain + (_rgb_of(c, "wall") - plain) * spec.difficulty
-    image_x, image_y = _grid(spec.size)
-    for wave in range(_BACKGROUND_WAVES):
+    canvas[:] = plain + (_rgb_of(c, "wall") - plain) * difficulty
+    image_x, image_y = _grid(size)
+    for wave in range(BACKGROUND_WAVES):
         along_x, along_y, phase = (getattr(c, f"wave_{wave}_{number}") for number in ("fx", "fy", "phase"))
         ripple = np.sin(7 * (image_x * along_x + image_y * along_y) + phase * np.pi)
-        canvas += (ripple * (0.13 * spec.difficulty))[:, None] * _rgb_of(c, f"wave_{wave}")
+        canvas += (ripple * (0.13 * difficulty))[:, None] * _rgb_of(c, f"wave_{wave}")
     return canvas
 
 
