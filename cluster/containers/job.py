@@ -5,7 +5,7 @@ point, hyperparameters, channels, checkpoints, instance types and counts, instan
 Each host sees /opt/ml as on SageMaker. What differs is what an instance type has: `shapes` says how much of this
 machine a host of each type is given.
 
-What happens is told as events, dictionaries with `time_unix_s` and `event`:
+What happens is reported as events, dictionaries with `time_unix_s` and `event`:
 
     state       state (one of SageMaker's secondary states), reason (text, may be empty), attempt (1, 2, ...)
     log         host, line: what a host printed, in its order
@@ -28,7 +28,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import shutil
-import tarfile
 import threading
 import time
 import traceback
@@ -36,13 +35,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cluster import clock
 from cluster.containers import engine
 from cluster.containers.engine import EngineError
 from cluster.containers.host import HostContainer, HostShape, Surroundings, give, user_for
 from cluster.containers.opt_ml import hosts_of, lay_out
+from cluster.containers.transfer import Store, Transfer
 
 #: SageMaker's secondary states, as far as a job can be in them here.
 STARTING, DOWNLOADING, TRAINING, INTERRUPTED, UPLOADING = (
@@ -50,33 +50,19 @@ STARTING, DOWNLOADING, TRAINING, INTERRUPTED, UPLOADING = (
 STOPPING, STOPPED, COMPLETED, FAILED = "Stopping", "Stopped", "Completed", "Failed"
 MAX_RUNTIME_EXCEEDED, MAX_WAIT_TIME_EXCEEDED = "MaxRuntimeExceeded", "MaxWaitTimeExceeded"
 
-#: How the job ends when it was told, or found, this; a limit that was reached is its own terminal state.
+#: How the job ends after such a command; a limit that was reached is its own terminal state.
 _TERMINAL = {"completed": COMPLETED, "failed": FAILED, "stop": STOPPED, "kill": STOPPED}
 
 #: How the engine tells that a container's process 1 was killed.
 _SIGKILLED = 137
 
-_SYNC_S = 2.0
 #: How long the other hosts may take to end when one has failed: nothing that they could still save is complete.
 _FAILED_GRACE_S = 10.0
 
 
-class Store(Protocol):
-    """Where the URIs of a request lead. Its methods may be called by several threads."""
-
-    def download(self, uri: str, directory: Path) -> None:
-        """Put every file below `uri` into `directory`, which exists. Nothing below `uri` is no error."""
-
-    def upload(self, directory: Path, uri: str) -> None:
-        """Put every file below `directory` under `uri`, over what is there; what else is there stays.
-
-        Called again and again for checkpoints, so it should pass over a file that it has already put there unchanged.
-        """
-
-
 @dataclass(frozen=True)
 class _Command:
-    """What the job is told from outside, or by the threads that watch it."""
+    """What the job is to do, or what happened to a host: from outside, or by the threads that watch it."""
 
     name: str
     host: str = ""
@@ -115,11 +101,12 @@ class ContainerJob:
         grace_s: float = 120.0,
         frozen_s: float | None = None,
     ):
-        self._request, self._store, self._directory, self._shapes = request, store, directory.resolve(), shapes
+        self._request, self._directory, self._shapes = request, directory.resolve(), shapes
         self._sampling_s, self._grace_s, self._frozen_s = sampling_s, grace_s, frozen_s
         self.name: str = request["TrainingJobName"]
         self._id = f"{self.name}-{uuid.uuid4().hex[:8]}"
         self._hosts = hosts_of(request["ResourceConfig"], self._directory)
+        self._transfer = Transfer(request, store, self._directory, self._hosts)
         self._client = engine.connect()
         self._check()
         engine.sweep(self._client)
@@ -128,7 +115,6 @@ class ContainerJob:
         self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
         self._containers: dict[str, HostContainer] = {}
         self._threads: list[threading.Thread] = []
-        self._restored: dict[str, Any] = {}  # what was in each host's checkpoint folder when it was started
         self._ends: dict[str, _Command] = {}  # of this attempt's hosts, in their order
         self._retries_left = request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
         self._attempt, self._training_s, self._state = 0, 0.0, ""
@@ -191,17 +177,17 @@ class ContainerJob:
 
     def _run(self) -> None:
         try:
-            ended, reason = self._course()
+            state, reason = self._course()
         except Exception as error:
             traceback.print_exc()
-            ended, reason = FAILED, f"{type(error).__name__}: {error}"
+            state, reason = FAILED, f"{type(error).__name__}: {error}"
         finally:
             self._ended.set()
             engine.remove(self._client, self._id)
-        outcome = {COMPLETED: "completed", FAILED: "failed"}.get(ended, "stopped")
-        self._enter(ended, reason)
+        outcome = {COMPLETED: "completed", FAILED: "failed"}.get(state, "stopped")
+        self._enter(state, reason)
         codes = {host: end.exit_code for host, end in self._ends.items()}
-        self._tell("node_ended", outcome=outcome, state=ended, reason=reason, host_exit_codes=codes)
+        self._tell("node_ended", outcome=outcome, state=state, reason=reason, host_exit_codes=codes)
 
     def _course(self) -> tuple[str, str]:
         """Attempts until one ends for good; the terminal state and, of a failure, the reason."""
@@ -226,7 +212,7 @@ class ContainerJob:
             self._end_hosts(grace_s)
         self._enter(UPLOADING)
         self._take_down()
-        self._upload_results()
+        self._transfer.upload_results()
         return _TERMINAL.get(command.name, command.name), reason
 
     def _start(self) -> None:
@@ -240,16 +226,15 @@ class ContainerJob:
         )
         self._enter(DOWNLOADING)
         user = user_for(self._client)
-        channels = self._download_channels()
+        channels = self._transfer.download_channels()
         for folder in channels.values():
             give(folder, user)
         for host in self._hosts:
             lay_out(host, self._hosts, self._request)
-            if "CheckpointConfig" in self._request:
-                self._store.download(self._request["CheckpointConfig"]["S3Uri"], host.place / "checkpoints")
-                self._restored[host.name] = _snapshot(host.place / "checkpoints")
+            if self._transfer.has_checkpoints:
+                self._transfer.restore_checkpoints(host)
         self._enter(TRAINING)
-        around = Surroundings(
+        surroundings = Surroundings(
             self._client,
             network,
             f"{self._id}-{self._attempt}",
@@ -260,24 +245,14 @@ class ContainerJob:
         )
         for host in self._hosts:
             shape = self._shapes[host.instance_type]
-            self._containers[host.name] = HostContainer(host, shape, self._request, around)
+            self._containers[host.name] = HostContainer(host, shape, self._request, surroundings)
         self._since = time.monotonic()
         self._ended = threading.Event()
         for name, container in self._containers.items():
             self._in_thread(self._follow, name, container)
             self._in_thread(self._sample, name, container)
-        if "CheckpointConfig" in self._request:
-            self._in_thread(self._keep_checkpoints, self._ended)
-
-    def _download_channels(self) -> dict[str, Path]:
-        """The folder of each input channel, downloaded by the first attempt."""
-        folders = {}
-        for channel in self._request.get("InputDataConfig", []):
-            folders[channel["ChannelName"]] = folder = self._directory / "channels" / channel["ChannelName"]
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                self._store.download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder)
-        return folders
+        if self._transfer.has_checkpoints:
+            self._in_thread(self._transfer.keep_checkpoints, self._ended)
 
     def _watch(self) -> _Command:
         """Wait for the end of this attempt, and return why it ends."""
@@ -306,7 +281,7 @@ class ContainerJob:
 
     def _end_hosts(self, grace_s: float) -> None:
         """SIGTERM to the hosts that still run, SIGKILL to those that are there after the grace; a kill shortens it."""
-        deadline, again = time.monotonic() + grace_s, []
+        deadline, postponed = time.monotonic() + grace_s, []
         if grace_s > 0:
             self._signal("SIGTERM", self._running())
         while self._running():
@@ -322,8 +297,8 @@ class ContainerJob:
             elif command.name in ("stop", "kill"):
                 if command.name == "kill":
                     deadline = 0.0
-                again.append(command)
-        for command in again:
+                postponed.append(command)
+        for command in postponed:
             self._commands.put(command)  # it came while an interruption ended the hosts: it is still to be obeyed
 
     def _take_down(self) -> None:
@@ -356,10 +331,10 @@ class ContainerJob:
         """Seconds until the next of the request's limits is reached; None without a limit."""
         condition = self._request.get("StoppingCondition", {})
         trained = self._training_s + (time.monotonic() - self._since if self._state == TRAINING else 0.0)
-        lefts = [condition["MaxRuntimeInSeconds"] - trained] if "MaxRuntimeInSeconds" in condition else []
+        limits_s = [condition["MaxRuntimeInSeconds"] - trained] if "MaxRuntimeInSeconds" in condition else []
         if "MaxWaitTimeInSeconds" in condition:
-            lefts.append(condition["MaxWaitTimeInSeconds"] - (time.monotonic() - self._began))
-        return max(0.0, min(lefts)) if lefts else None
+            limits_s.append(condition["MaxWaitTimeInSeconds"] - (time.monotonic() - self._began))
+        return max(0.0, min(limits_s)) if limits_s else None
 
     def _limit_reached(self) -> str:
         limit = self._request["StoppingCondition"].get("MaxWaitTimeInSeconds")
@@ -414,35 +389,7 @@ class ContainerJob:
                 container.signal("SIGKILL")
                 since_s = now_s
 
-    def _keep_checkpoints(self, ended: threading.Event) -> None:
-        """Upload what the hosts put into their checkpoint folders while they run, and once more at the end."""
-        uri = self._request["CheckpointConfig"]["S3Uri"]
-        seen = self._restored
-        while True:
-            last = ended.wait(_SYNC_S)
-            for host in self._hosts:
-                folder = host.place / "checkpoints"
-                now = _snapshot(folder)
-                if now != seen[host.name]:
-                    with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile: next time
-                        self._store.upload(folder, uri)
-                        seen[host.name] = now
-            if last:
-                return
-
     # Small things
-
-    def _upload_results(self) -> None:
-        results = self._directory / "results"
-        results.mkdir(exist_ok=True)
-        for name, part in (("model", "model"), ("output", "output/data")):
-            with tarfile.open(results / f"{name}.tar.gz", "w:gz", compresslevel=1) as archive:
-                for host in self._hosts:
-                    for path in sorted((host.place / part).iterdir()):
-                        archive.add(path, path.name)
-        self._store.upload(
-            results, f"{self._request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"
-        )
 
     def _check(self) -> None:
         """Raise EngineError for what can be known to be impossible before anything is started."""
@@ -473,13 +420,3 @@ class ContainerJob:
 def _was_lost(end: _Command) -> bool:
     """Whether a host ended as if its machine had gone: killed, and not for what it did itself."""
     return end.exit_code == _SIGKILLED and not end.oom
-
-
-def _snapshot(folder: Path) -> list[tuple[str, int, int]]:
-    """What tells whether anything in a folder has changed."""
-    states = []
-    for path in sorted(folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            states.append((str(path), status.st_size, status.st_mtime_ns))
-    return states

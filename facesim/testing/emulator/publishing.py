@@ -53,9 +53,9 @@ class Logs:
 
 
 class Metrics:
-    """Means over `period_s` of what hosts use, and every value that a log line tells."""
+    """Means over `period_s` of what hosts use, and every value in a log line."""
 
-    #: CloudWatch's name of a metric, by that of `cluster.containers.job`' statistics.
+    #: CloudWatch's name of a metric, by that of the statistics of `cluster.containers.job`.
     _NAMES = {"cpu_percent": "CPUUtilization", "memory_percent": "MemoryUtilization", "disk_percent": "DiskUtilization"}
 
     def __init__(

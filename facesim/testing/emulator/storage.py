@@ -1,4 +1,4 @@
-"""The S3 addresses of a job's request: `cluster.containers.job.Store` over a boto3 client."""
+"""The S3 addresses of a job's request: `cluster.containers.transfer.Store` over a boto3 client."""
 
 from __future__ import annotations
 
