@@ -11,6 +11,7 @@ import pytest
 from cluster.containers import engine
 from facesim.backends import image
 from facesim.util.errors import InputError
+from tests.containers.jobs import NAME, SHAPES, Played, request_for
 
 #: Bases to build the image on, unless FACESIM_BASE_IMAGE names one: the one that .ci/base-image.sh makes, the default.
 BASES = ("facesim-base:debian", image.BASE)
@@ -45,6 +46,26 @@ def containers() -> str:
         if built.returncode != 0:
             pytest.skip(f"the image cannot be made here: {built.stderr.strip()[-500:]}")
     return image.IMAGE
+
+
+@pytest.fixture
+def play(containers, tmp_path):
+    def play(
+        text: str,
+        *,
+        hosts: int = 1,
+        on=lambda job, event: None,
+        shapes=SHAPES,
+        grace_s=20.0,
+        frozen_s=None,
+        **fields,
+    ) -> Played:
+        request = request_for(containers, text, hosts, **fields)
+        played = Played(request, tmp_path, on, shapes, grace_s=grace_s, frozen_s=frozen_s)
+        assert left(NAME) == []
+        return played
+
+    return play
 
 
 def left(job: str) -> list[str]:

@@ -15,102 +15,13 @@ from pathlib import Path
 import pytest
 
 from cluster.containers import engine
-from cluster.containers.host import HostShape
 from cluster.containers.job import ContainerJob
-from facesim.backends.docker import FolderStore
-from facesim.util.errors import InputError
 from tests.containers.conftest import left
+from tests.containers.jobs import NAME, TYPE, Played, request_for, when_it_says
 from tests.support.events import named, values_of
 
 #: The first of them may have to wait for the image to be made.
 pytestmark = pytest.mark.timeout(900)
-
-#: The name of these tests' jobs: others may use the same engine.
-NAME = f"test-{os.getpid()}"
-
-TYPE = "ml.m5.large"
-SHAPES = {TYPE: HostShape(cpus=0.5, memory_bytes=300 * 2**20)}
-
-
-def script(text: str) -> list[str]:
-    return ["python3", "-u", "-c", textwrap.dedent(text)]
-
-
-def request_for(image: str, text: str, hosts: int = 1, **fields) -> dict:
-    return {
-        "TrainingJobName": NAME,
-        "AlgorithmSpecification": {
-            "TrainingImage": image,
-            "TrainingInputMode": "File",
-            "ContainerEntrypoint": script(text)[:3],
-            "ContainerArguments": script(text)[3:],
-        },
-        "HyperParameters": {"greeting": "hello"},
-        "OutputDataConfig": {"S3OutputPath": "s3://bucket/jobs/"},
-        "ResourceConfig": {"InstanceType": TYPE, "InstanceCount": hosts, "VolumeSizeInGB": 30},
-        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
-        **fields,
-    }
-
-
-class Played:
-    """A job that was followed to its end; `on` is called with it and each event."""
-
-    def __init__(self, request: dict, directory: Path, on=lambda job, event: None, shapes=SHAPES, **options):
-        self.store = FolderStore(directory / "store", {})
-        job = ContainerJob(request, self.store, directory / "hosts", shapes=shapes, sampling_s=0.2, **options)
-        self.events: list[dict] = []
-        try:
-            for event in job.events(5.0):
-                if event is not None:
-                    self.events.append(event)
-                    on(job, event)
-        finally:
-            job.close()
-        assert not (directory / "hosts").exists()
-
-    @property
-    def states(self) -> list[str]:
-        return values_of(self.events, "state", "state")
-
-    @property
-    def end(self) -> dict:
-        return self.events[-1]
-
-    def lines(self, host: str = "algo-1") -> list[str]:
-        return [event["line"] for event in self.events if event["event"] == "log" and event["host"] == host]
-
-
-@pytest.fixture
-def play(containers, tmp_path):
-    def play(
-        text: str,
-        *,
-        hosts: int = 1,
-        on=lambda job, event: None,
-        shapes=SHAPES,
-        grace_s=20.0,
-        frozen_s=None,
-        **fields,
-    ) -> Played:
-        request = request_for(containers, text, hosts, **fields)
-        played = Played(request, tmp_path, on, shapes, grace_s=grace_s, frozen_s=frozen_s)
-        assert left(NAME) == []
-        return played
-
-    return play
-
-
-def when_it_says(word: str, do):
-    """Do it once, when a host has printed the word."""
-    said = []
-
-    def on(job: ContainerJob, event: dict) -> None:
-        if event["event"] == "log" and word in event["line"] and not said:
-            said.append(word)
-            do(job)
-
-    return on
 
 
 def test_a_job_goes_through_sagemakers_states_and_leaves_its_results(play, tmp_path):
@@ -395,12 +306,12 @@ def kill(host: str) -> None:
     "allowed", [{"RetryStrategy": {"MaximumRetryAttempts": 1}}, {"EnableManagedSpotTraining": True}], ids=str
 )
 def test_a_host_that_is_killed_costs_an_attempt_where_another_is_allowed(play, allowed):
-    said = []
+    lines = []
 
     def kill_the_second(job: ContainerJob, event: dict) -> None:
         if event["event"] == "log":
-            said.append(event["line"])
-            if said == ["ready", "ready"]:
+            lines.append(event["line"])
+            if lines == ["ready", "ready"]:
                 kill("algo-2")
 
     played = play(WAITS_FOR_ALGO_2, hosts=2, on=kill_the_second, CheckpointConfig=checkpoints(), **allowed)
@@ -408,7 +319,7 @@ def test_a_host_that_is_killed_costs_an_attempt_where_another_is_allowed(play, a
     assert played.states.count("Training") == 2
     (interrupted,) = [event for event in played.events if event.get("state") == "Interrupted"]
     assert interrupted["reason"] == "algo-2 was killed"
-    assert said[2:] == ["again", "again"]
+    assert lines[2:] == ["again", "again"]
     assert played.end["outcome"] == "completed"
 
 
@@ -450,141 +361,10 @@ def test_a_time_limit_stops_the_job(play, limit, state):
     assert played.end["outcome"] == "stopped"
 
 
-def when_measured(directory: Path, name: str, least: float):
-    """Let a host's `await_measured` return once the engine has measured so much of it."""
-
-    def on(job: ContainerJob, event: dict) -> None:
-        if event["event"] == "stats" and event[name] > least:
-            (directory / "hosts" / event["host"] / "output" / "measured").touch()
-
-    return on
-
-
-AWAIT_MEASURED = """
-        import pathlib, time
-        def await_measured():
-            while not pathlib.Path("/opt/ml/output/measured").exists():
-                time.sleep(0.05)
-"""
-
-
-def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
-    played = play(
-        AWAIT_MEASURED
-        + """
-        import time
-        from cluster.hosted.cgroup import available_cpus
-        print(available_cpus())
-        begin = time.monotonic()
-        while time.process_time() < 1.5:
-            pass
-        print(time.monotonic() - begin)
-        await_measured()
-        hoard = bytearray(400 * 2**20)
-        """,
-        on=when_measured(tmp_path, "cpu_s", 1.4),
-    )
-
-    assert played.lines()[0] == "0.5"
-    used = named(played.events, "stats")
-    assert all(event["cpu_count"] == 0.5 for event in used)
-    assert float(played.lines()[1]) > 2.4  # seconds, for 1.5 s of half a processor
-    assert all(0 <= event.get("cpu_percent", 0) <= 100 for event in used)
-    assert max(event["cpu_s"] for event in used) > 1.4
-    ended = named(played.events, "host_ended")[0]
-    assert ended["exit_code"] != 0
-    assert ended["oom"]
-
-
-def test_every_host_sends_at_its_bandwidth(play, tmp_path):
-    bits_per_s = 40e6
-    played = play(
-        AWAIT_MEASURED
-        + """
-        import socket, threading
-        from pyroute2 import IPRoute
-        amount = 5_000_000
-        me = socket.gethostname()
-        other = {"algo-1": "algo-2", "algo-2": "algo-1"}[me]
-        with IPRoute() as route:
-            while not any(one.get_attr("TCA_KIND") == "tbf" for one in route.get_qdiscs()):
-                time.sleep(0.05)  # it is limited from beside, once it runs
-        listener = socket.create_server(("", 5000))
-        def send():
-            with listener.accept()[0] as connection:
-                connection.sendall(bytes(amount))
-        sender = threading.Thread(target=send)
-        sender.start()
-        while True:
-            try:
-                connection = socket.create_connection((other, 5000))
-                break
-            except OSError:
-                time.sleep(0.1)
-        begin, got = time.monotonic(), 0
-        while got < amount:
-            got += len(connection.recv(1 << 20))
-        print(8 * amount / (time.monotonic() - begin))
-        sender.join()
-        await_measured()
-        """,
-        hosts=2,
-        on=when_measured(tmp_path, "net_sent_bytes", 5_000_000),
-        shapes={TYPE: HostShape(cpus=1, bandwidth_bits_per_s=bits_per_s)},
-    )
-
-    for host in ("algo-1", "algo-2"):
-        assert 0.7 * bits_per_s < float(played.lines(host)[0]) < 1.25 * bits_per_s
-        sent = [
-            event["net_sent_bytes"] for event in played.events if event["event"] == "stats" and event["host"] == host
-        ]
-        assert max(sent) > 5_000_000
-
-
-def test_a_host_receives_at_its_bandwidth_from_all_others_together(play):
-    bits_per_s = 40e6
-    played = play(
-        """
-        import socket, threading, time
-        amount = 2_500_000
-        if socket.gethostname() == "algo-1":
-            listener = socket.create_server(("", 5000))
-            connections = [listener.accept()[0] for _ in range(2)]
-            time.sleep(2)  # both ends of every link are limited from beside, once it runs
-            begin = time.monotonic()
-            def receive(connection):
-                connection.sendall(b"!")
-                got = 0
-                while got < amount:
-                    got += len(connection.recv(1 << 20))
-            receivers = [threading.Thread(target=receive, args=(each,)) for each in connections]
-            for each in receivers:
-                each.start()
-            for each in receivers:
-                each.join()
-            print(8 * 2 * amount / (time.monotonic() - begin))
-        else:
-            while True:
-                try:
-                    connection = socket.create_connection(("algo-1", 5000))
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            connection.recv(1)
-            connection.sendall(bytes(amount))
-            connection.recv(1)
-        """,
-        hosts=3,
-        shapes={TYPE: HostShape(cpus=0.5, bandwidth_bits_per_s=bits_per_s)},
-    )
-
-    assert 0.7 * bits_per_s < float(played.lines("algo-1")[0]) < 1.25 * bits_per_s
-
-
 FOLLOWS = """
     import sys
     from pathlib import Path
-    from tests.containers.test_engine import Played, request_for
+    from tests.containers.jobs import Played, request_for
     request = request_for(sys.argv[1], "import time; print('ready'); time.sleep(100)", hosts=2)
     request["TrainingJobName"] = sys.argv[3]
     Played(request, Path(sys.argv[2]), on=lambda job, event: print(event["event"], flush=True))
@@ -649,49 +429,3 @@ def test_without_an_engine_it_is_told_what_to_do(monkeypatch):
 
     with pytest.raises(engine.EngineError, match="no container engine answers .*start Docker"):
         engine.connect()
-
-
-def test_a_base_image_that_cannot_be_had_is_told(containers):
-    from facesim.backends import image
-
-    with pytest.raises(InputError, match="no-such-base:1 is not here and cannot be pulled: .* another with --base"):
-        image.build("facesim:never", base="no-such-base:1", tell=lambda line: None)
-
-
-def test_the_image_that_a_new_one_replaces_is_removed_unless_it_is_in_use(containers, monkeypatch):
-    from facesim.backends import image
-
-    client = engine.connect()
-    name = f"{NAME}:replaced"
-    made = client.containers.create(containers, entrypoint=["true"], name=NAME)
-    unused = made.commit(changes=f"LABEL {image.SOURCE_LABEL}=unused").id
-    used = made.commit(changes=f"LABEL {image.SOURCE_LABEL}=used").id
-    user = client.containers.create(used, entrypoint=["true"], name=f"{NAME}-user")
-    monkeypatch.delenv("FACESIM_CACHE")  # the user's own has the dependencies
-    try:
-        built = image.build(name, base=client.images.get(containers).labels[image.BASE_LABEL], tell=lambda line: None)
-
-        kept = {each.id for each in client.images.list(all=True)}
-        assert unused not in kept
-        assert {used, built, client.images.get(containers).id} <= kept
-    finally:
-        made.remove()
-        user.remove()
-        client.images.remove(used)
-        client.images.remove(name)
-
-
-def test_an_image_that_was_made_from_another_facesim_is_told(containers):
-    from facesim.backends import image
-
-    client = engine.connect()
-    made = client.containers.create(containers, entrypoint=["true"], name=NAME)
-    made.commit(repository=NAME, tag="other", changes=f"LABEL {image.SOURCE_LABEL}=other")
-    made.remove()
-    try:
-        with pytest.raises(InputError, match="was made from another facesim than this; make it again"):
-            image.check(f"{NAME}:other")
-    finally:
-        client.images.remove(f"{NAME}:other")
-    with pytest.raises(InputError, match=f"there is no image {NAME}:other; make it with `facesim image build`"):
-        image.check(f"{NAME}:other")
