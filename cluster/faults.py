@@ -300,13 +300,13 @@ def _take_all_room(file: int) -> None:
 
     Others write meanwhile, and of what does not fit nothing is allocated: then less is asked for, until nothing fits.
     """
-    size, asked = 0, _free_bytes(file)
-    while asked:
+    size, amount = 0, _free_bytes(file)
+    while amount:
         try:
-            os.posix_fallocate(file, size, asked)
+            os.posix_fallocate(file, size, amount)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            asked //= 2
+            amount //= 2
         else:
-            size, asked = size + asked, _free_bytes(file)
+            size, amount = size + amount, _free_bytes(file)

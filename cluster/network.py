@@ -1,7 +1,7 @@
 """Disturbs the network of single tasks, in the private network of a host that runs a whole cluster.
 
 The kernel does it: packets are dropped by rules of `iptables`, and delayed by the queueing discipline `netem`, which
-`tc` sets up. All tasks share the network's loopback, so a task's packets are told by the ports of its connections.
+`tc` sets up. All tasks share the network's loopback, so a task's packets are known by the ports of its connections.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ class Plan:
     """The tasks of one host.
 
     The host's work is done when every task that does not serve has ended well; then those that serve are ended.
-    `leader` is the task that is told when the work is to stop early. `monitor` is a process beside them that is given
+    `leader` is the task that is notified when the work is to stop early. `monitor` is a process beside them that gets
     every task's pid; nothing depends on it. `preload` names modules that are imported once, before the tasks are
-    forked, so that they share the time and the memory of it, and `environment` what they find in theirs.
+    forked, so that they share the time and the memory of it, and `environment` has variables of their environment.
 
     Tasks that fail are started again, at most `max_restarts` times in all, `backoff_s` after the first failure and
     twice as long after each next. `faults` are done to the tasks on purpose.

@@ -42,7 +42,7 @@ _LONGEST_BACKOFF_S = 30.0
 
 
 class Commands(Protocol):
-    """Where a supervisor is told what to do."""
+    """Where a supervisor's commands come from."""
 
     def files(self) -> list[Any]:
         """What becomes readable (descriptors, or objects with a `fileno`) when there is a command."""
@@ -71,8 +71,8 @@ class Others(Protocol):
 class Supervisor:
     """Runs one plan once.
 
-    `report(event, **details)` is told what happens as it happens; `commands` is asked what to do; `others` are given
-    where this host is the one whose steps count for them.
+    `report(event, **details)` is called with what happens as it happens; `commands` is asked what to do; `others` are
+    given where this host is the one whose steps count for them.
     """
 
     def __init__(self, plan: Plan, report: Callable[..., None], commands: Commands, others: Others | None = None):
@@ -151,11 +151,11 @@ class Supervisor:
         """Start tasks, and the monitor of all of them anew."""
         self._end(self._monitor, _MONITOR_END_S)  # before, so that what it says is of the tasks that were
         for name in names:
-            mine, its = self._context.Pipe()
+            channel, task_end = self._context.Pipe()
             self._connecting.discard(name)
-            self._processes[name] = self._running[name] = self._fork(self._tasks[name], its)
-            self._channels[name] = mine
-            its.close()
+            self._processes[name] = self._running[name] = self._fork(self._tasks[name], task_end)
+            self._channels[name] = channel
+            task_end.close()
             self._pulses.started(name)
         if self._plan.monitor:
             pids = {name: process.pid for name, process in self._processes.items()}
@@ -163,17 +163,17 @@ class Supervisor:
 
     def _fork(self, task: Task, channel: Connection | None, *more_arguments: Any) -> BaseProcess:
         """Start a process; known to others only once it will end with this one, whatever is done to it then."""
-        ours, its = self._context.Pipe(duplex=False)
+        reader, writer = self._context.Pipe(duplex=False)
         process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
             target=run_task,
-            args=(task, its, channel, self._injector.awaited_steps, self._beat_s, *more_arguments),
+            args=(task, writer, channel, self._injector.awaited_steps, self._beat_s, *more_arguments),
             name=task.name,
         )
         process.start()
-        its.close()
+        writer.close()
         if sys.platform == "linux":  # elsewhere it has modules to import first
-            wait([ours])
-        ours.close()
+            wait([reader])
+        reader.close()
         self._report("task_started", task=task.name, pid=process.pid)
         return process
 

@@ -50,8 +50,8 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-def cluster_environment(around: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a cluster's processes: `around` without proxies and settings, and with `own`.
+def cluster_environment(around: Mapping[str, str], additions: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a cluster's processes: `around` without proxies and settings, and with `additions`.
 
     GPUs are chosen (CUDA_VISIBLE_DEVICES), libraries found (LD_LIBRARY_PATH) and text encoded (LANG) as around.
     """
@@ -60,7 +60,7 @@ def cluster_environment(around: Mapping[str, str], ours: Mapping[str, str]) -> d
         # Of two processes both or neither must take the names of files for UTF-8.
         "PYTHONUTF8": str(sys.flags.utf8_mode),
         "PYTHONHASHSEED": "0",
-        **ours,
+        **additions,
     }
 
 

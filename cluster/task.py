@@ -85,7 +85,7 @@ def run_task(
     begun.close()
     _supervisor = supervisor
     _awaited_steps[:] = awaited_steps
-    signal.set_wakeup_fd(-1)  # the supervisor's: what this process is told, it is not
+    signal.set_wakeup_fd(-1)  # the supervisor's: it does not get this process's signals
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes is the supervisor's to answer

@@ -200,7 +200,7 @@ class HostContainer:
             )
         except (APIError, ContainerError) as error:
             if not self._runs():
-                return ""  # it has ended, which is told otherwise; then there is no network to limit
+                return ""  # it has ended, which is reported elsewhere; then there is no network to limit
             why = error.stderr or b"" if isinstance(error, ContainerError) else str(error).encode()
             last = (why.decode(errors="replace").strip().splitlines() or ["no word why"])[-1]
             raise EngineError(f"the bandwidth of {host} cannot be limited: {last}") from None

@@ -24,7 +24,7 @@ FAILURE_CHARACTERS = 1024
 
 @dataclass(frozen=True)
 class Contract:
-    """What a host is told. Hosts are in the order of their numbers: algo-2 before algo-10.
+    """What SageMaker tells a host. Hosts are in the order of their numbers: algo-2 before algo-10.
 
     groups: the hosts of each instance group by its name. channels: the folder of each input channel.
     """
@@ -89,8 +89,8 @@ class Contract:
 class HostWork:
     """What one host of a contract has to do, as the function named by `cluster.node --contract` finds out.
 
-    first_host: where the leader of all runs; the others end when it has ended. record: is told what happens.
-    finish: is called with the outcome when the work has ended. kept: what is to outlive this host while it works.
+    first_host: where the leader of all runs; the others end when it has ended. record: is called
+    with what happens. finish: is called with the outcome when the work has ended. kept: what is to outlive this host while it works.
     patience_s: how long the other hosts may take until they are there. over: whether the first host is known to have
     ended its work in an earlier start of this job: if it is not there, there is nothing left to do.
     """

@@ -57,7 +57,7 @@ class HostWatch:
                 answers = 0
             if answers:
                 self._owing[connection] -= answers
-            else:  # its tasks are being started again: it will be back, and be told again
+            else:  # its tasks are being started again: it will be back, and be notified again
                 del self._owing[connection]
                 connection.close()
 

@@ -40,10 +40,10 @@ class Kept:
         """
         for file in sorted(self.source.glob("*.jsonl")):
             copy = self.target / file.name
-            with file.open("rb") as lines, copy.open("ab") as kept:
-                lines.seek(kept.tell())
+            with file.open("rb") as lines, copy.open("ab") as output:
+                lines.seek(output.tell())
                 whole, end, _ = lines.read().rpartition(b"\n")
-                kept.write(whole + end)
+                output.write(whole + end)
 
 
 class LogRelay:

@@ -238,7 +238,9 @@ def signals_interrupt() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    ours = [number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
+    unhandled = [
+        number for number, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)
+    ]
     again = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
     def interrupt(*_: object) -> None:
@@ -247,7 +249,7 @@ def signals_interrupt() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
         raise KeyboardInterrupt
 
-    for number in [*ours, signal.SIGALRM] if again else ours:
+    for number in [*unhandled, signal.SIGALRM] if again else unhandled:
         signal.signal(number, interrupt)
     try:
         yield
@@ -255,5 +257,5 @@ def signals_interrupt() -> Iterator[None]:
         if again:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        for number in ours:
+        for number in unhandled:
             signal.signal(number, before[number])

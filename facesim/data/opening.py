@@ -94,17 +94,17 @@ def _recognised(file: BinaryIO) -> Image.Image:
 def _without_texts(file: BinaryIO) -> io.BytesIO:
     """A PNG without its texts and colour profile."""
     file.seek(0)
-    kept = io.BytesIO()
-    kept.write(file.read(8))
+    png = io.BytesIO()
+    png.write(file.read(8))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         if kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
             file.seek(length + 4, os.SEEK_CUR)
         else:
-            kept.write(head)
-            kept.write(file.read(length + 4))
-    kept.seek(0)
-    return kept
+            png.write(head)
+            png.write(file.read(length + 4))
+    png.seek(0)
+    return png
 
 
 #: What is in place of an image, by how it begins.

@@ -202,9 +202,9 @@ def _chosen(features: dict[str, memoryview], named: str | None, usual: Sequence[
             return values
         if values and not seen:
             seen = f"; {name} is {len(values):,} numbers, and an image must be one encoded file (JPEG, PNG, ...)"
-    has = ", ".join(sorted(features)) or "none"
+    names = ", ".join(sorted(features)) or "none"
     raise InputError(
-        f"{where} has no {what} in {named or ' or '.join(usual)}; its features are {has}{seen}. Name the right one "
+        f"{where} has no {what} in {named or ' or '.join(usual)}; its features are {names}{seen}. Name the right one "
         f"with --{what}-feature."
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A backbone, as far as it can be told without Keras.
+    """A backbone, as far as it is known without Keras.
 
     features: from images (batch, height, width, channels), pixels 0..255, to features (batch, dimensions), both Keras
         tensors; or where that function is, `module:function`.

@@ -60,22 +60,22 @@ def drawn_alike() -> Iterator[None]:
     """Within it, Keras' initialisers draw what they draw on TensorFlow, whatever framework Keras computes with."""
     from keras.src.initializers import random_initializers
 
-    theirs = random_initializers.random
-    random_initializers.random = _Alike(theirs)
+    original = random_initializers.random
+    random_initializers.random = _Alike(original)
     try:
         yield
     finally:
-        random_initializers.random = theirs
+        random_initializers.random = original
 
 
 class _Alike:
     """Keras' random module, with the three distributions of its initialisers in NumPy."""
 
-    def __init__(self, theirs: Any):
-        self._theirs = theirs
+    def __init__(self, original: Any):
+        self._original = original
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._theirs, name)
+        return getattr(self._original, name)
 
     def uniform(self, shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, seed: Any = None) -> Any:
         return self._drawn("uniform", uniform, shape, minval, maxval, dtype, seed)
@@ -92,7 +92,7 @@ class _Alike:
         from keras import ops
 
         if not isinstance(seed, int):  # a generator with a state of its own, which no layer of Keras gives
-            return getattr(self._theirs, name)(shape, first, second, dtype=dtype, seed=seed)
+            return getattr(self._original, name)(shape, first, second, dtype=dtype, seed=seed)
         return ops.convert_to_tensor(draw(tuple(shape), first, second, seed), dtype=dtype)
 
 

@@ -30,8 +30,9 @@ def portable(model: keras.Model, backbone: str, mirror: bool) -> keras.Model:
     keras.config.set_dtype_policy("float32")
     network = models.embedder(models.build(backbone, image_shape, identities))
     trained = [layer for layer in model.layers[:-1] if layer.weights and not isinstance(layer, Augmentation)]
-    for own, layer in zip([layer for layer in network.layers if layer.weights], trained, strict=True):
-        own.set_weights(layer.get_weights())
+    untrained = [layer for layer in network.layers if layer.weights]
+    for layer, trained_layer in zip(untrained, trained, strict=True):
+        layer.set_weights(trained_layer.get_weights())
     unit, head = layers.UnitNormalization(name="unit"), _head(model.layers[-1])
 
     def recognise(images: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:

@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
     """What a user should know of what the networks that jobs start from were trained on, in words: held-out images that
-    look like some of it, and what cannot be told.
+    look like some of it, and what is not known.
 
     Raises:
         InputError: a job's held-out images are among those that its network was trained on.

@@ -38,7 +38,7 @@ class GroupRate(NamedTuple):
 
 
 def error_rates(groups: Sequence[str | None], people: np.ndarray, wrong: np.ndarray) -> list[GroupRate]:
-    """The error rate of each group; those of nobody's, None, are left out.
+    """The error rate of each group; people without a group, None, are left out.
 
     groups: by person. people: who was tried, integers (n,) or, for pairs, (n, 2), both of one group. wrong: bool (n,).
     """

@@ -21,9 +21,9 @@ Kind = TypeVar("Kind", bound=Event)
 
 
 def recovery(events: Events) -> dict[str, Any]:
-    """Restarts, faults done on purpose, checkpoints, and what was lost: the examples trained on in vain and the seconds
-    spent on them, from the checkpoint to the last that was recorded after it; the seconds from failures until training
-    went on.
+    """Restarts, faults done on purpose, checkpoints, and what was lost: the examples whose training was lost and the
+    seconds spent on them, from the checkpoint to the last that was recorded after it; the seconds from failures until
+    training went on.
     """
     restored, written = of_kind(events, Restored), of_kind(events, Checkpoint)
     return {

@@ -149,7 +149,7 @@ class Claim:
 
     @property
     def descriptor(self) -> int:
-        """The open file: whoever holds it has a part in the claim."""
+        """The open file: every process that holds it has a part in the claim."""
         assert self._lock, "nothing has been claimed"
         return self._lock.fileno()
 

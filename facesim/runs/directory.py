@@ -106,7 +106,7 @@ class Run:
         return run
 
     def reopen(self, job: Job) -> None:
-        """Make it a run that goes on, as `job`: what told of its end is gone."""
+        """Make it a run that continues, as `job`: the files of its end are removed."""
         remedy = "a run goes on in its own directory, which has to be writable"
         with doing(f"write to {self.directory}", remedy), writing_to(self.directory):
             write_text(self.job_file, job.model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""AWS' rules for the names that users give, so that a wrong one is told before anything is sent.
+"""AWS' rules for the names that users give, so that a wrong one is reported before anything is sent.
 
 S3: "General purpose bucket naming rules". IAM: "IAM and AWS STS quotas, name requirements". ECR and Docker: the
 reference grammar of the OCI distribution specification. The rest is botocore's description of CreateTrainingJob and

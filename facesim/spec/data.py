@@ -65,8 +65,8 @@ class DataSpec(BaseModel):
 
     def differences(self, other: DataSpec) -> dict[str, tuple[Any, Any]]:
         """The options that differ, seed apart: name -> (own value, the other's)."""
-        mine, theirs = self.model_dump(exclude={"seed"}), other.model_dump(exclude={"seed"})
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        options, other_options = self.model_dump(exclude={"seed"}), other.model_dump(exclude={"seed"})
+        return {name: (options[name], other_options[name]) for name in options if options[name] != other_options[name]}
 
 
 def images_sha256(examples: Iterable[tuple[int, bytes]]) -> str:

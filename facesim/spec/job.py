@@ -1,7 +1,7 @@
 """A job: `Experiment` x strategy x `Shape`, and where it runs. Frozen, validated on the way in, JSON in and out.
 
-Everything inside facesim may rely on a `Job` being valid: `make_job` is the one place where bad values are told to the
-user.
+Everything inside facesim may rely on a `Job` being valid: `make_job` is the one place where bad values are reported
+to the user.
 """
 
 from __future__ import annotations
@@ -299,25 +299,25 @@ def changed_job(job: Job, changes: dict[str, Any]) -> Job:
     Raises:
         InputError: a change would make it another experiment, or is not allowed.
     """
-    mine = flat(job)
+    current = flat(job)
     named = {name: value for name in ("strategy", "backend") if (value := changes.get(name)) is not None}
-    _check_same(mine, named)  # first: the options of another strategy would mean nothing here
-    other = make_job(**{**mine, **changes})
+    _check_same(current, named)  # first: the options of another strategy would mean nothing here
+    other = make_job(**{**current, **changes})
     parts = ("experiment", "strategy")
     fixed = {name for name, one in options().items() if one.path[0] in parts and not one.about.resumable}
-    _check_same(mine, {name: value for name, value in flat(other).items() if name in fixed})
+    _check_same(current, {name: value for name, value in flat(other).items() if name in fixed})
     return other
 
 
-def _check_same(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    for name, value in theirs.items():
-        if mine[name] != value:
+def _check_same(current: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+    for name, value in changed.items():
+        if current[name] != value:
             raise InputError(
-                f"the experiment of a run cannot be changed: it has {flag(name)} {mine[name]}, not {value}; "
+                f"the experiment of a run cannot be changed: it has {flag(name)} {current[name]}, not {value}; "
                 "leave that out, or start a new run",
                 field=name,
                 value=value,
-                allowed=[mine[name]],
+                allowed=[current[name]],
                 remedy="leave that out, or start a new run",
             )
 

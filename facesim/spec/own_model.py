@@ -1,7 +1,7 @@
 """A network of the user's own: `--model path/to/file.py:function`, known by the file's content.
 
 In a job it is `path/to/file.py:function@3f2a...`, with the first digits of the file's SHA-256. So two contents are two
-networks, whatever the file is called, and a run that goes on goes on with the one that it began with.
+networks, whatever the file is called, and a run that is continued keeps the one that it began with.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ class Spot(Frozen):
     At most one of these says how long a host lives: `rate`, reclaims of a host an hour; `lifetimes`, a file of observed
     ones or `weibull:SHAPE,SCALE_HOURS`; `trace`, a file of hosts that come and go. Without any it is the packaged
     trace. After an interruption new capacity takes `wait_s` in the mean, exponentially distributed, and in a trace at
-    least until there are hosts enough. A host is told `notice_s` before it is reclaimed; 0: it is not told.
+    least until there are hosts enough. A host has notice `notice_s` before it is reclaimed; 0: none.
 
     `speed` is how many times as fast as the clock the market's time passes. It compresses lifetimes and waiting; the
     notice is of the clock, for a checkpoint takes as long as it takes. `discount` is the part saved, 0-1; left out, the
