@@ -23,7 +23,7 @@ def enter_private_network() -> bool:
     """Move this process, which must have one thread, into a network of its own; False where the system does not allow
     it.
 
-    A child process tries first, for a namespace that was entered but could not be set up would leave no network at all.
+    A child process tries first: a namespace that was entered but could not be set up would leave no network at all.
     """
     if sys.platform != "linux":
         return False

@@ -54,7 +54,7 @@ def _watch(parent: int) -> None:
 def start_child(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
     """`subprocess.Popen` for a program that calls `end_with_parent`.
 
-    It is started by a thread that stays until it has ended, for the kernel watches the thread that starts a process,
+    It is started by a thread that stays until it has ended: the kernel watches the thread that starts a process,
     and the caller may be a thread that ends earlier.
     """
     started: Future[subprocess.Popen[bytes]] = Future()

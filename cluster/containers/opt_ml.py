@@ -26,7 +26,7 @@ class Host:
 
 
 def hosts_of(resources: dict[str, Any], directory: Path) -> list[Host]:
-    """The hosts of a ResourceConfig, by number. Groups take turns, for SageMaker does not number them in order."""
+    """The hosts of a ResourceConfig, by number. Groups take turns: SageMaker does not number them in order."""
     if "InstanceGroups" in resources:
         waiting = [
             [(group["InstanceType"], group["InstanceGroupName"])] * group["InstanceCount"]

@@ -89,8 +89,8 @@ class Contract:
 class HostWork:
     """What one host of a contract has to do, as the function named by `cluster.node --contract` finds out.
 
-    first_host: where the leader of all runs; the others end when it has ended. record: is called
-    with what happens. finish: is called with the outcome when the work has ended. kept: what is to outlive this host while it works.
+    first_host: where the leader of all runs; the others end when it has ended. record: is called with what happens.
+    finish: is called with the outcome when the work has ended. kept: what is to outlive this host while it works.
     patience_s: how long the other hosts may take until they are there. over: whether the first host is known to have
     ended its work in an earlier start of this job: if it is not there, there is nothing left to do.
     """

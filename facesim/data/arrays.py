@@ -173,7 +173,7 @@ def _chosen(headers: dict[str, _Header], path: Path) -> tuple[list[_Part], str |
     for key, header in headers.items():
         if header.dtype.hasobject and (key == names or _stem(key)[1] in _LABELS | _IMAGES or _BY_POSITION.match(key)):
             raise InputError(
-                f"{path} cannot be read as .npz: {key} holds Python objects (pickle), which are never loaded, for they "
+                f"{path} cannot be read as .npz: {key} holds Python objects (pickle), which are never loaded: they "
                 f"could run code. Save texts with .astype(str) and numbers with .astype(int)."
             )
     if {"images", "labels"} <= headers.keys():

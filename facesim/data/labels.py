@@ -1,7 +1,7 @@
 """Whom an image shows, as files of many images say it: a name, a number, or a one-hot vector.
 
-What a label means must be clear from the label itself. Whatever could mean two things is refused, for a wrong reading
-would train on wrong people without a sign of it.
+What a label means must be clear from the label itself. Whatever could mean two things is refused: a wrong reading would
+train on wrong people without a sign of it.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def people_like_splits(examples: Sequence[Example]) -> list[str]:
     if any(part_called(person) == NO_PART for person in people):
         return []
     return [
-        f"the folders {some(sorted(people, key=natural_key))} are taken as people, for they hold images themselves. If "
+        f"the folders {some(sorted(people, key=natural_key))} are taken as people, as they hold images themselves. If "
         f"they are parts of a split, put each person's images into a folder of their own, or list them in a .csv with "
         f"the columns path,label."
     ]

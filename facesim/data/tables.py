@@ -219,7 +219,7 @@ def _notes_on_columns(columns: Sequence[str], split_column: str, splits: Counter
     if split_column and all(part_called(name) == NO_PART for name in splits):
         counts = ", ".join(f"{printable(name) or '(empty)'} {count:,}" for name, count in splits.most_common(5))
         yield (
-            f"the column {split_column} ({counts}) is not used, for it does not say {', '.join(PARTS)}: all are "
+            f"the column {split_column} ({counts}) is not used, as it does not say {', '.join(PARTS)}: all are "
             f"pooled, and facesim makes its own split (--held-out)."
         )
     others = [column or "(without a name)" for column in columns if column not in {"path", "label", "group"}]

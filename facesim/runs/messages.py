@@ -59,7 +59,7 @@ def _(event: events.GaveUp) -> str:
 
 @in_words.register
 def _(event: events.Restored) -> str:
-    source = f"from {event.file}" if event.file else "from the beginning, for there is no checkpoint"
+    source = f"from {event.file}" if event.file else "from the beginning, as there is no checkpoint"
     lost = f"; {event.lost_examples:,} examples are trained on again" if event.lost_examples else ""
     return f"continuing {source}: epoch {event.epoch}, {event.examples:,} examples seen{lost}"
 

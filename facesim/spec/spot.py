@@ -17,7 +17,7 @@ class Spot(Frozen):
     least until there are hosts enough. A host has notice `notice_s` before it is reclaimed; 0: none.
 
     `speed` is how many times as fast as the clock the market's time passes. It compresses lifetimes and waiting; the
-    notice is of the clock, for a checkpoint takes as long as it takes. `discount` is the part saved, 0-1; left out, the
+    notice is of the clock: a checkpoint takes as long as it takes. `discount` is the part saved, 0-1; left out, the
     catalogue's assumption.
     """
 
