@@ -99,7 +99,7 @@ def test_a_column_that_names_no_part_is_not_used_and_told(table):
 
     assert {example.part for example in read.examples} == {NO_PART}
     assert read.notes == (
-        "the column fold (0 2, 1 2) is not used, for it does not say train, val, test: all are pooled, and facesim "
+        "the column fold (0 2, 1 2) is not used, as it does not say train, val, test: all are pooled, and facesim "
         "makes its own split (--held-out).",
     )
 
