@@ -1,4 +1,4 @@
-"""How long, how dear, how sure: clusters that nobody has run, from what one machine can measure. No TensorFlow here.
+"""How long, how expensive, how sure: clusters that nobody has run, from what one machine can measure. No TensorFlow here.
 
 profile_data  what was measured on one machine: `Profile`
 hosts         the types of hosts: the catalogue's, and the user's from a TOML file

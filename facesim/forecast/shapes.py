@@ -69,14 +69,14 @@ class ClusterShape(BaseModel):
         if self.one_host:
             return [(self.instance_type, 1)]
         workers = 1 if self.kind.layout is Layout.SINGLE_PROCESS else self.workers
-        own = [(self.ps_instance_type, self.ps)] if self.served and self.ps_instance_type else []
-        return [(self.instance_type, workers), *own]
+        servers = [(self.ps_instance_type, self.ps)] if self.served and self.ps_instance_type else []
+        return [(self.instance_type, workers), *servers]
 
     def __str__(self) -> str:
         servers = f", {self.ps} ps" if self.served else ""
-        own = f" on {self.ps_instance_type}" if self.served and self.ps_instance_type else ""
+        server_hosts = f" on {self.ps_instance_type}" if self.served and self.ps_instance_type else ""
         workers = (
             f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
         )
         where = f"one {self.instance_type}" if self.one_host else self.instance_type
-        return f"{self.strategy}{workers}{servers}{own} on {where}{', spot' if self.spot else ''}"
+        return f"{self.strategy}{workers}{servers}{server_hosts} on {where}{', spot' if self.spot else ''}"
