@@ -161,10 +161,10 @@ def plan(
         return
     if chosen is not None:
         from facesim.planning.explain import explain as explained
-        from facesim.planning.explain import told
+        from facesim.planning.explain import numbered_lines
 
         echo(f"forecast of {chosen.forecast.shape}, step by step:")
-        for line in told(explained(made, chosen)):
+        for line in numbered_lines(explained(made, chosen)):
             echo(line)
         return
     _print_plan(made, everything)

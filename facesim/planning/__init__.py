@@ -2,7 +2,7 @@
 
 quantities  durations, dollars and ranges as people write them
 search      all shapes of a question -> `Plan`: the cheapest, the fastest, the front, where more hosts stop to pay
-accuracy    what accuracy a shape reaches, where runs tell it
+accuracy    what accuracy a shape reaches, where runs show it
 answer      a plan in words, and as JSON
 explain     the arithmetic of one shape, step by step
 plots, page the plan as one HTML file

@@ -37,10 +37,10 @@ def time_against_cost(plan: Plan) -> str:
         axes = figure.subplots()
         for nth, name in enumerate(names):
             colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
-            own = [row.forecast for row in shown if row.forecast.shape.strategy == name]
+            off_front = [row.forecast for row in shown if row.forecast.shape.strategy == name]
             axes.scatter(
-                [each.cost_usd for each in own], [each.time_s / 60 for each in own], s=9, color=colour, alpha=0.35,
-                linewidths=0,
+                [each.cost_usd for each in off_front], [each.time_s / 60 for each in off_front],
+                s=9, color=colour, alpha=0.35, linewidths=0,
             )  # fmt: skip
             front = [row.forecast for row in plan.steps if row.forecast.shape.strategy == name]
             axes.errorbar(

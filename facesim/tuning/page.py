@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, drawing, legend
 from facesim.spec.options import flag
 from facesim.tuning.findings import Findings
@@ -65,8 +65,8 @@ def row(trial: Trial, findings: Findings) -> dict[str, Any]:
         "number": trial.number + 1,
         "params": in_words(trial.params),
         "accuracy": accuracy,
-        "time": time_told(trial.total_s) if trial.result else "",
-        "cost": dollars_told(trial.cost_usd) if trial.result else "",
+        "time": time_text(trial.total_s) if trial.result else "",
+        "cost": dollars_text(trial.cost_usd) if trial.result else "",
         "together": trial.result.sync_audit.verdict if trial.result else "",
         "marks": ", ".join(marks),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.billing.bill import price_usd
 from facesim.metrics.progress import Progress
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
@@ -216,7 +216,7 @@ def _trial(kept: optuna.trial.FrozenTrial, output: Path) -> Trial:
 def spent(trials: Iterable[Trial]) -> str:
     """What trials took, in words."""
     taken = list(trials)
-    return f"{time_told(sum(one.total_s for one in taken))} and {dollars_told(sum(one.cost_usd for one in taken))}"
+    return f"{time_text(sum(one.total_s for one in taken))} and {dollars_text(sum(one.cost_usd for one in taken))}"
 
 
 def in_words(params: Mapping[str, Any]) -> str:
