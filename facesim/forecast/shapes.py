@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from facesim.spec.strategies import STRATEGIES, Layout, Strategy
 from facesim.util.errors import InputError
 
-#: Strategies that `speeds` knows how to forecast; those of other packages are not among them.
-FORMULAS = ("single", "mirrored", "ps-async", "ps-sync", "allreduce", "local-sgd", "independent")
+
+def forecast_strategies() -> list[str]:
+    """The strategies that can be forecast: those that declare a formula."""
+    return [name for name, kind in STRATEGIES.available() if kind.declared_formula()]
 
 
 class ClusterShape(BaseModel):
@@ -31,11 +33,13 @@ class ClusterShape(BaseModel):
     @model_validator(mode="after")
     def _is_possible(self) -> ClusterShape:
         try:
-            STRATEGIES.check(self.strategy)
+            formula = STRATEGIES[STRATEGIES.check(self.strategy)].declared_formula()
         except InputError as error:
             raise ValueError(str(error)) from None
-        if self.strategy not in FORMULAS:
-            raise ValueError(f"there is no formula for strategy {self.strategy!r}, only for {', '.join(FORMULAS)}")
+        if formula is None:
+            raise ValueError(
+                f"there is no formula for strategy {self.strategy!r}, only for {', '.join(forecast_strategies())}"
+            )
         if self.backup_workers >= self.workers:
             raise ValueError(f"backup_workers {self.backup_workers} must be fewer than workers {self.workers}")
         return self

@@ -196,35 +196,10 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     )
 
 
-_FORMULAS = {
-    "single": ("an update is one step", ""),
-    "mirrored": ("all replicas share the host's cores: w C, and 2 (w-1) copies of the parameters", ""),
-    "ps-async": (
-        "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates "
-        "a second, and an update takes 1 / X",
-        "mean value analysis of a closed queueing network: Reiser and Lavenberg, JACM 1980; Li, Yan, Paolieri, "
-        "Golubchik, ICPE 2020",
-    ),
-    "ps-sync": (
-        "T = E[slowest worker] + pulling and pushing by all",
-        "order statistic: Chen et al., Revisiting distributed synchronous SGD, 2016; the sum: Peng et al., Optimus, "
-        "EuroSys 2018",
-    ),
-    "allreduce": (
-        "T = E/3 + |2E/3, summing|_p, E = the slowest worker's computing: summing may overlap the backward pass",
-        "Qiao et al., Pollux, OSDI 2021",
-    ),
-    "local-sgd": (
-        "T = (E[slowest sum of H steps] + averaging) / H",
-        "Stich, Local SGD converges fast and communicates little, ICLR 2019",
-    ),
-    "independent": ("every worker trains by itself", ""),
-}
-
-
 def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst_s: float, update_s: float) -> Step:
-    formula, source = _FORMULAS[shape.strategy]
-    lines = [formula]
+    formula = shape.kind.declared_formula()
+    assert formula is not None  # no other shape can be made
+    lines = [formula.words]
     if shape.workers > 1:
         lines.append(f"w = {shape.workers}, C = {compute_s * 1000:.4g} ms, spread of a step {100 * profile.cv:.1f} %")
     lines.append(f"an update takes {burst_s * 1000:.4g} ms while the network has credit")
@@ -233,7 +208,7 @@ def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst
     alone_s = compute_s if shape.kind.asynchronous or not shape.kind.replicated else None
     if alone_s and shape.workers > 1:
         lines.append(f"one worker's computing alone would be {alone_s * 1000:.4g} ms: {alone_s / update_s:.3g} times")
-    return Step("One update", tuple(lines), source)
+    return Step("One update", tuple(lines), formula.source)
 
 
 def _of_the_phases(forecast: Forecast) -> Step:

@@ -15,7 +15,7 @@ from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
-from facesim.forecast.shapes import FORMULAS, ClusterShape
+from facesim.forecast.shapes import ClusterShape, forecast_strategies
 from facesim.metrics.machine import machine
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.profiling.profile import check_measurable
@@ -52,8 +52,10 @@ def shape_of(job: Job) -> ClusterShape:
         InputError: there is no formula for its strategy.
     """
     name = job.strategy.name
-    if name not in FORMULAS:
-        raise InputError(f"there is no forecast of --strategy {name}: there are formulas for {', '.join(FORMULAS)}")
+    if job.strategy.declared_formula() is None:
+        raise InputError(
+            f"there is no forecast of --strategy {name}: there are formulas for {', '.join(forecast_strategies())}"
+        )
     strategy_options = job.strategy.options
     return ClusterShape(
         strategy=name,
