@@ -13,7 +13,9 @@ from pathlib import Path
 
 from facesim.forecast.intervals import Z80
 from facesim.forecast.profile_data import Profile
+from facesim.forecast.replay import AccuracyForecast
 from facesim.forecast.shapes import ClusterShape
+from facesim.planning.jobs import forecast_of
 from facesim.planning.search import Accuracy
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import curve_of, forecast_accuracy
@@ -92,6 +94,18 @@ def replay_shape(
         run.claim.release()
         runs.append(run)
     return runs
+
+
+def time_to_accuracy_s(forecast: AccuracyForecast, accuracy: float, job: Job, profile: Profile) -> float | None:
+    """Seconds from a job's submission until it reaches a held-out accuracy, 0-1, from the epochs and the seconds that
+    are forecast: statistical times hardware efficiency. None where it is not reached in the job's epochs.
+
+    Raises:
+        InputError: the job's time cannot be forecast.
+    """
+    phases = forecast_of(job, profile)[0].phases
+    epoch_s = (phases.training_s + phases.evaluation_s) / job.experiment.epochs
+    return forecast.time_to_s(accuracy, epoch_s, phases.waiting_s + phases.download_s + phases.start_s)
 
 
 def normalises_batches(profile: Profile) -> bool:

@@ -11,7 +11,7 @@ import pydantic
 
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
-from facesim.forecast.model import Forecast
+from facesim.forecast.model import Forecast, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
@@ -60,6 +60,27 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) ->
     except pydantic.ValidationError as error:
         why = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"--explain {text!r}: {why}") from None
+
+
+def row_of(plan: Plan, text: str) -> Row:
+    """The row that a text names: `cheapest`, `fastest`, or a shape as `read_shape` has it, which is forecast now where
+    it is none of the plan's.
+
+    Raises:
+        InputError: as `read_shape`; nobody knows how fast the type is.
+    """
+    cheapest, fastest = plan.cheapest or plan.cheapest_of_all, plan.fastest or plan.fastest_of_all
+    named = {"cheapest": cheapest, "fastest": fastest}
+    if text.strip() in named:
+        return named[text.strip()]
+    wanted = read_shape(text, plan.known, cheapest.forecast.shape)
+    for row in plan.rows:
+        if row.forecast.shape == wanted:
+            return row
+    forecast = forecast_job(
+        plan.profile, wanted, epochs=plan.epochs, batch=plan.batch, known_hosts=plan.known, widths=plan.widths
+    )
+    return Row(forecast, None, ())
 
 
 def explain(plan: Plan, row: Row) -> list[Step]:
