@@ -84,7 +84,7 @@ def row_of(plan: Plan, text: str) -> Row:
 
 
 def explain(plan: Plan, row: Row) -> list[Step]:
-    """How a row of a plan comes about."""
+    """The steps by which a row of a plan is computed."""
     return [*_steps(plan, row)]
 
 

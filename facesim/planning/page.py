@@ -19,7 +19,7 @@ _TEMPLATE = "plan.html"
 
 
 def render(plan: Plan) -> str:
-    """The page. Whatever comes from the user is escaped."""
+    """The page. All that comes from the user is escaped."""
     from markupsafe import Markup
 
     environment = page_environment(Path(__file__).parent)

@@ -1,7 +1,7 @@
 """In which order asynchronous workers made updates, and from which versions of the parameters: recorded, read again.
 
-That order, with the batches, is all that makes one asynchronous training differ from another: whoever has it can make
-the same updates in one process. Without TensorFlow, so that a forecast can use it.
+That order, with the batches, is all that makes one asynchronous training differ from another: with it, one process can
+make the same updates. Without TensorFlow, so that a forecast can use it.
 """
 
 from __future__ import annotations

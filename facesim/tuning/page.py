@@ -81,12 +81,12 @@ def plots(findings: Findings) -> list[tuple[str, str]]:
         drawn.append(("Courses of the trials", _courses))
     if findings.importance:
         drawn.append(("What mattered", _importance))
-    found = []
+    rendered = []
     for number, (title, draw) in enumerate(drawn):
         with drawing(f"tuning-{number}", title, (6.4, 4.0)) as (figure, svg):
             draw(figure.subplots(), findings)
-        found.append((title, svg[0]))
-    return found
+        rendered.append((title, svg[0]))
+    return rendered
 
 
 def _front(axes: Axes, findings: Findings) -> None:

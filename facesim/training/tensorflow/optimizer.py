@@ -174,8 +174,8 @@ def _by_device(variables: list[tf.Variable], gradients: list[tf.Tensor]) -> list
     for variable, gradient in zip(variables, gradients, strict=True):
         devices.setdefault(variable.device, []).append(gradient)
     arrived = []
-    for device, own in devices.items():
-        with tf.device(device), tf.control_dependencies(own):
+    for device, device_gradients in devices.items():
+        with tf.device(device), tf.control_dependencies(device_gradients):
             arrived.append(tf.no_op())
     return [each for each in arrived if each is not None]  # outside of a graph everything has happened
 
