@@ -141,9 +141,9 @@ def _epochs(file: Path, updates: dict[int, tuple[int, int, int, int]]) -> Iterat
 
 def write_orders(file: Path, orders: Iterable[Order]) -> None:
     """Keep orders in a file of NumPy's."""
-    kept = list(orders)
-    rows = [np.stack([order.workers, order.versions_read, order.batches]) for order in kept]
-    np.savez(file, lengths=np.array([len(order) for order in kept]), updates=np.concatenate(rows, axis=1))
+    order_list = list(orders)
+    rows = [np.stack([order.workers, order.versions_read, order.batches]) for order in order_list]
+    np.savez(file, lengths=np.array([len(order) for order in order_list]), updates=np.concatenate(rows, axis=1))
 
 
 def load_orders(file: Path) -> list[Order]:

@@ -199,15 +199,15 @@ def trials_of(study: optuna.Study, output: Path) -> list[Trial]:
     return [_trial(one, output) for one in study.get_trials(deepcopy=False)]
 
 
-def _trial(kept: optuna.trial.FrozenTrial, output: Path) -> Trial:
-    run = Run(output / kept.user_attrs["run"]) if "run" in kept.user_attrs else None
+def _trial(frozen: optuna.trial.FrozenTrial, output: Path) -> Trial:
+    run = Run(output / frozen.user_attrs["run"]) if "run" in frozen.user_attrs else None
     run = run if run and run.job_file.is_file() else None
     return Trial(
-        number=kept.number,
-        state=kept.state.name.lower(),
-        params=kept.params,
-        value=kept.value if kept.state.name == "COMPLETE" else None,
-        course=kept.intermediate_values,
+        number=frozen.number,
+        state=frozen.state.name.lower(),
+        params=frozen.params,
+        value=frozen.value if frozen.state.name == "COMPLETE" else None,
+        course=frozen.intermediate_values,
         run=run,
         result=run.result() if run else None,
     )

@@ -147,8 +147,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:
     """Append to a file what fits on its disk; return the rest.
 
-    With `fresh_line` it starts on a line of its own: that of a process that crashed while it wrote may be torn, and must
-    not swallow what comes now.
+    With `fresh_line` it starts on a line of its own: that of a process that crashed while it wrote may be torn, and
+    must not swallow what comes now.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
