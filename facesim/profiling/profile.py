@@ -382,6 +382,6 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
         notes.append("the parameter server shared the cores with its workers: it could not be given one of its own")
     elif busy < _SATURATED:
         notes.append(
-            f"workers of this machine kept the server's core {100 * busy:.0f} % busy: its CPU time tells what it can do"
+            f"workers of this machine kept the server's core {100 * busy:.0f} % busy: its CPU time shows what it can do"
         )
     return server, notes

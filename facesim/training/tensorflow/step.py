@@ -1,4 +1,4 @@
-"""The training step that every strategy shares, and what it tells about itself."""
+"""The training step that every strategy shares, and what it reports about itself."""
 
 from functools import partial
 
