@@ -35,7 +35,7 @@ def main(model: str, batch: int, rounds: int, path: Path | None) -> None:
         with tempfile.TemporaryDirectory(prefix="facesim-bench-") as output:
             inputs = prepare_inputs(job, lambda *_: None)
             targets = {"chief": "benchmarks.ps_step:measure"}
-            parts = measure_job(job, Path(output) / "run", inputs, targets, lambda: None).found
+            parts = measure_job(job, Path(output) / "run", inputs, targets, lambda: None).figures
             for name, milliseconds in parts.items():
                 figures[name].append(milliseconds)
     base = next(name for name in figures if name.startswith("compute"))

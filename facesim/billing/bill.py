@@ -48,7 +48,7 @@ class Life:
     """A run from when it was submitted, or submitted again, to its end: a training job of its own.
 
     `groups` are its instances, as (type, count). `discount` is the part that spot saves, 0-1; None: it was on demand.
-    `reported` are TrainingTimeInSeconds and BillableTimeInSeconds as AWS itself told them, which then are what is
+    `reported` are TrainingTimeInSeconds and BillableTimeInSeconds as AWS itself reported them, which then are what is
     billed.
     """
 

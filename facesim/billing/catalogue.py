@@ -148,12 +148,12 @@ def _packaged() -> dict[str, Any]:
     return json.loads(_FILE.read_text(encoding="utf-8"))
 
 
-#: What has to be said of a type that nobody knows.
+#: What prices.toml must say of a type that facesim does not know.
 _REQUIRED = ("price_usd_per_hour", "vcpu", "memory_gib", "network_peak_gbps")
 
 
 @functools.lru_cache(maxsize=8)
-def _instances(refreshed: tuple[Path, int | None], own: tuple[Path, int | None]) -> Mapping[str, Instance]:
+def _instances(refreshed: tuple[Path, int | None], own_prices: tuple[Path, int | None]) -> Mapping[str, Instance]:
     """The packaged catalogue under refreshed prices, under the user's own; each in a file as it was at a time."""
     packaged = _packaged()
     origin = {f"price_{name}": packaged[name] for name in ("region", "date", "source")}
@@ -165,15 +165,17 @@ def _instances(refreshed: tuple[Path, int | None], own: tuple[Path, int | None])
             if name in types():
                 row = rows.setdefault(name, {"name": name, **types()[name]})
                 row |= origin | {"price_usd_per_hour": price, "price_verified": True}
-        for name, told in content.get("spot", {}).items():
+        for name, spot in content.get("spot", {}).items():
             if name in rows:
-                rows[name] |= {key: told[key] for key in ("spot_discount", "interruptions_percent")}
-    if own[1] is not None:
-        for name, told in read_own(own[0]).items():
-            row = {"name": name, **types().get(name, {}), **rows.get(name, {}), **told}
+                rows[name] |= {key: spot[key] for key in ("spot_discount", "interruptions_percent")}
+    if own_prices[1] is not None:
+        for name, fields in read_own(own_prices[0]).items():
+            row = {"name": name, **types().get(name, {}), **rows.get(name, {}), **fields}
             if missing := [field for field in _REQUIRED if field not in row]:
                 words = ", ".join(field.removeprefix("price_") for field in missing)
-                raise InputError(f"{own[0]}: [{json.dumps(name)}] must say what is not known of the type: {words}")
+                raise InputError(
+                    f"{own_prices[0]}: [{json.dumps(name)}] must say what is not known of the type: {words}"
+                )
             row.setdefault("cores", max(1, row["vcpu"] // 2))
             row.setdefault("network_base_gbps", row["network_peak_gbps"])
             rows[name] = {"gpus": 0, "accelerator": None, **row}

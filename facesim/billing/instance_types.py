@@ -66,8 +66,8 @@ def generate() -> str:
     described = json.loads(gzip.decompress(table.read_bytes()))
     rows = {}
     for name in names:
-        own = name.removeprefix("ml.")
-        rows[name] = facts(described[own]) if own in described else list(_OTHERS[own])
+        ec2_name = name.removeprefix("ml.")
+        rows[name] = facts(described[ec2_name]) if ec2_name in described else list(_OTHERS[ec2_name])
     rows = dict(sorted(rows.items(), key=lambda item: (item[0].split(".")[1], item[1][0])))  # a family by size
     head = {
         "generated_by": "python -m facesim.billing.instance_types",

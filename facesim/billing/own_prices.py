@@ -30,7 +30,7 @@ from facesim.util.files import read_toml
 SOURCE = "the user's prices.toml"
 
 
-class _Own(BaseModel):
+class _TypeTable(BaseModel):
     """What a table may say; what it leaves out of a type that is known stays as it is."""
 
     model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
@@ -62,7 +62,7 @@ def read_own(file: Path) -> dict[str, dict[str, Any]]:
         InputError: it cannot be read, or says something that is unknown or not allowed.
     """
     date = time.strftime("%Y-%m-%d", time.gmtime(file.stat().st_mtime))
-    found = {}
+    types = {}
     for name, table in read_toml(file, "prices").items():
         where = f'{file}: ["{name}"]'
         if not isinstance(table, dict):
@@ -70,20 +70,20 @@ def read_own(file: Path) -> dict[str, dict[str, Any]]:
                 f'{where} must be a table, of an instance type, such as ["ml.m5.2xlarge"]; it is {table!r}'
             )
         try:
-            told = _Own.model_validate(table).model_dump(exclude_none=True)
+            fields = _TypeTable.model_validate(table).model_dump(exclude_none=True)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
-            field, allowed = ".".join(map(str, first["loc"])), ", ".join(_Own.model_fields)
+            field, allowed = ".".join(map(str, first["loc"])), ", ".join(_TypeTable.model_fields)
             raise InputError(f"{where} {field} = {first['input']!r}: {first['msg']}; it may have {allowed}") from None
-        price, spot = told.pop("usd_per_hour", None), told.pop("spot_usd_per_hour", None)
+        price, spot = fields.pop("usd_per_hour", None), fields.pop("spot_usd_per_hour", None)
         if price is not None:
-            told |= {
+            fields |= {
                 "price_usd_per_hour": price, "price_verified": True, "price_region": "own", "price_date": date,
                 "price_source": SOURCE,
             }  # fmt: skip
         if spot is not None:
             if price is None or spot >= price:
                 raise InputError(f"{where} spot_usd_per_hour = {spot:g} needs a usd_per_hour above it")
-            told["spot_discount"] = 1 - spot / price
-        found[name] = told
-    return found
+            fields["spot_discount"] = 1 - spot / price
+        types[name] = fields
+    return types

@@ -52,7 +52,7 @@ class Refreshed(NamedTuple):
 def refresh(region: str, progress: Callable[[int], None] = lambda products: None) -> Refreshed:
     """Fetch what each instance type that SageMaker trains on costs in `region`, and keep it for this user.
 
-    `progress` is told how many products have been read so far. The file is written whole or not at all.
+    `progress` is called with the number of products read so far. The file is written whole or not at all.
 
     Raises:
         InputError: AWS sells no training in `region`; or its list cannot be loaded, and boto3 is not installed, or
@@ -66,8 +66,8 @@ def refresh(region: str, progress: Callable[[int], None] = lambda products: None
     except _Unreadable as error:
         notices.append(str(error))
         prices, source = _prices(_products(region, progress)), SOURCE
-    found = {name: prices[name].pop() for name in types() if len(prices.get(name, ())) == 1}
-    if not found:
+    usd_per_hour = {name: prices[name].pop() for name in types() if len(prices.get(name, ())) == 1}
+    if not usd_per_hour:
         raise InputError(
             f"AWS lists no training price for --region {region!r} of an instance type that facesim knows; "
             f"regions with SageMaker are {', '.join(_regions())}"
@@ -82,12 +82,12 @@ def refresh(region: str, progress: Callable[[int], None] = lambda products: None
         "region": region,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "source": source,
-        "usd_per_hour": found,
+        "usd_per_hour": usd_per_hour,
         "spot": spot,
     }
     _write(file, content)
-    missing = tuple(name for name in types() if name not in found)
-    return Refreshed(file, found, missing, len(spot), tuple(notices))
+    missing = tuple(name for name in types() if name not in usd_per_hour)
+    return Refreshed(file, usd_per_hour, missing, len(spot), tuple(notices))
 
 
 class _Unreadable(Exception):
@@ -127,16 +127,16 @@ def _spot(region: str) -> dict[str, dict[str, float]]:
     the most. Of EC2's spot capacity, which SageMaker's is.
     """
     content = _load("FACESIM_SPOT_ADVISOR")
-    found: dict[str, dict[str, float]] = {}
+    spot_facts: dict[str, dict[str, float]] = {}
     try:
         most = {band["index"]: float(band["max"]) for band in content["ranges"]}
-        for name, told in content["spot_advisor"].get(region, {}).get("Linux", {}).items():
-            if f"ml.{name}" in types() and 0 < told["s"] < 100:
-                percent = min(100.0, most[told["r"]])
-                found[f"ml.{name}"] = {"spot_discount": told["s"] / 100, "interruptions_percent": percent}
+        for name, advice in content["spot_advisor"].get(region, {}).get("Linux", {}).items():
+            if f"ml.{name}" in types() and 0 < advice["s"] < 100:
+                percent = min(100.0, most[advice["r"]])
+                spot_facts[f"ml.{name}"] = {"spot_discount": advice["s"] / 100, "interruptions_percent": percent}
     except (KeyError, TypeError, AttributeError, ValueError):
         raise _Unreadable("the data of AWS' Spot Instance Advisor is not as it was") from None
-    return found
+    return spot_facts
 
 
 def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str, Any]]:

@@ -63,7 +63,7 @@ def forecast(
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:
-    from facesim.planning.quantities import dollars_told, time_told
+    from facesim.planning.quantities import dollars_text, time_text
 
     records = [(run, record) for run in runs if (record := run.forecast()) is not None]
     if as_json:
@@ -73,16 +73,16 @@ def _print_forecasts(runs: list[Run], as_json: bool) -> None:
         backend = run.job().backend
         echo(f"{record.shape} ({backend.name}): forecast, 80 % intervals")
         echo(
-            f"  time      {time_told(record.total_s)} ({time_told(record.low_s)} to {time_told(record.high_s)}); "
+            f"  time      {time_text(record.total_s)} ({time_text(record.low_s)} to {time_text(record.high_s)}); "
             f"bound by {record.bound}"
         )
         if backend.costs_money:
             echo(
-                f"  dollars   {dollars_told(record.cost_usd)} ({dollars_told(record.low_usd)} to "
-                f"{dollars_told(record.high_usd)})"
+                f"  dollars   {dollars_text(record.cost_usd)} ({dollars_text(record.low_usd)} to "
+                f"{dollars_text(record.high_usd)})"
             )
         phases = ", ".join(
-            f"{name.removesuffix('_s').replace('_', ' ')} {time_told(seconds)}"
+            f"{name.removesuffix('_s').replace('_', ' ')} {time_text(seconds)}"
             for name, seconds in record.phases.items()
             if seconds > 0 and name != "first_step_s"  # it is in the start
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,13 @@ import click
 from facesim.cli.options import GroupedCommand, help_all, job_options, own
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, read_config
-from facesim.planning import quantities
+from facesim.planning import TRIED, quantities
 from facesim.spec.strategies import STRATEGIES
-from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from facesim.forecast.hosts import HostType
     from facesim.forecast.profile_data import Profile
-    from facesim.planning.search import Plan
-    from facesim.runs.directory import Run
+    from facesim.planning.search import Plan, Row
     from facesim.spec.job import Job
-
-#: Strategies that a plan tries; the others gain nothing where hosts compute on their processors.
-_TRIED = ("single", "ps-async", "ps-sync", "allreduce", "local-sgd")
 
 #: Options of a job that say what is trained, and are the same for every shape of a plan.
 OF_THE_EXPERIMENT = (
@@ -59,7 +54,7 @@ class _Counts(click.types.IntParamType):
 
 @click.command(cls=GroupedCommand)
 @own("--strategy", type=Choice(list(STRATEGIES)), multiple=True, group="Training",
-     help=f"what to try; repeatable  [default: {', '.join(_TRIED)}]")  # fmt: skip
+     help=f"what to try; repeatable  [default: {', '.join(TRIED)}]")  # fmt: skip
 @job_options(only=OF_THE_EXPERIMENT)
 @own("--instance-type", multiple=True, group="Cluster",
      help="what to try; repeatable  [default: every type whose speed is known]")  # fmt: skip
@@ -137,6 +132,8 @@ def plan(
     All numbers are forecasts, from a profile of this machine and formulas, with 80 % intervals. Nothing is started
     but, where there is no profile yet, the measurements of one.
     """
+    from facesim.planning.explain import row_of
+    from facesim.planning.planner import plan_training
     from facesim.planning.search import Axes, Wanted
 
     wanted = Wanted(
@@ -145,7 +142,7 @@ def plan(
         None if min_accuracy is None else quantities.share(min_accuracy, "--min-accuracy"),
     )
     axes = Axes(
-        strategies=tuple(dict.fromkeys(strategy or _TRIED)),
+        strategies=tuple(dict.fromkeys(strategy or TRIED)),
         instance_types=tuple(dict.fromkeys(instance_type)),
         workers=workers,
         ps=ps,
@@ -154,17 +151,28 @@ def plan(
         backup_workers=options.pop("backup_workers"),
         local_steps=options.pop("local_steps"),
     )
-    made = _plan(axes, wanted, region, profile, instances, runs, replay, options, as_json)
-    chosen = None if explain is None else _row_of(made, explain)
+    made = plan_training(
+        axes,
+        wanted,
+        given={name: value for name, value in options.items() if value is not None},
+        profile_file=profile,
+        measure=partial(measured_profile, quiet=as_json),
+        own_instances=instances,
+        region=region,
+        runs=runs,
+        replays=replay,
+        progress=partial(echo, err=True),
+    )
+    chosen = None if explain is None else row_of(made, explain)
     if as_json:
         _print_json(made, chosen)
         return
     if chosen is not None:
         from facesim.planning.explain import explain as explained
-        from facesim.planning.explain import told
+        from facesim.planning.explain import numbered_lines
 
         echo(f"forecast of {chosen.forecast.shape}, step by step:")
-        for line in told(explained(made, chosen)):
+        for line in numbered_lines(explained(made, chosen)):
             echo(line)
         return
     _print_plan(made, everything)
@@ -173,89 +181,6 @@ def plan(
     page = output or runs / f"plan-{time.strftime('%Y%m%d-%H%M%S')}.html"
     write_page(made, page)
     echo(f"\nplan: {page}")
-
-
-def _plan(
-    axes: Any,
-    wanted: Any,
-    region: str | None,
-    profile_file: Path | None,
-    own_instances: Path | None,
-    runs: Path,
-    replays: int,
-    options: dict[str, Any],
-    as_json: bool,
-) -> Plan:
-    import math
-    from dataclasses import replace
-    from functools import partial
-
-    from facesim.planning.accuracy import accuracies
-    from facesim.planning.jobs import check_profile
-    from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
-    from facesim.planning.search import make_plan
-    from facesim.spec.job import make_job
-
-    known = saved_hosts(own_instances)
-    _check_types(known, (*axes.instance_types, *filter(None, [axes.ps_instance_type])))
-    if not axes.instance_types:
-        usable = tuple(name for name, kind in known.items() if kind.relative_speed)
-        axes = replace(axes, instance_types=usable)
-    shapes = axes.shapes()  # before anything is measured
-    given = {name: value for name, value in options.items() if value is not None}
-    if profile_file is not None:
-        from facesim.forecast.profile_data import Profile
-
-        profile = Profile.load(profile_file)
-        job = make_job(**{**(profile.experiment if "recipe" not in given else {}), **given})
-        check_profile(profile, job, f"the profile {profile_file}")
-    else:
-        job = make_job(**given)
-        profile = measured_profile(job, as_json)
-        check_profile(profile, job, "the profile of this machine")
-    notes = [*_of_the_profile(profile, job, profile_file, given), *_of_the_region(region, known, axes)]
-    make = partial(
-        make_plan,
-        profile,
-        axes,
-        epochs=job.experiment.epochs,
-        batch=job.experiment.batch,
-        evaluations=math.ceil(job.experiment.epochs / job.experiment.evaluate_every),
-        known_hosts=known,
-        widths=saved_widths(),
-        outside=saved_outside(),
-        notes=notes,
-    )
-    if replays:
-        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, profile, shapes))
-        _replay(first, job, runs, replays)
-    return make(wanted, accuracies=accuracies(_runs_in(runs), job, profile, shapes))
-
-
-def _replay(made: Plan, job: Job, runs: Path, seeds: int) -> None:
-    """Replay the shapes that are recommended and whose accuracy nobody knows, those that learn alike once."""
-    from facesim.planning.accuracy import learns_like, normalises_batches, replay_shape
-
-    wanted = {}
-    for row in (made.cheapest, made.nearly_fastest, made.fastest):
-        if row is not None and row.accuracy is None:
-            shape = row.forecast.shape
-            like = learns_like(shape.strategy, shape.model_dump(), normalises_batches(made.profile))
-            wanted.setdefault(like, shape)
-    for place, shape in enumerate(wanted.values(), 1):
-        echo(f"[{place}/{len(wanted)}] replaying {shape} with {seeds} seed{'s' if seeds > 1 else ''}", err=True)
-        folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-replay-{shape.strategy}-{place}"
-        replay_shape(job, made.profile, shape, folder, seeds)
-
-
-def _check_types(known: dict[str, HostType], names: tuple[str, ...]) -> None:
-    from facesim.forecast.hosts import host
-
-    for name in names:
-        try:
-            host(name, known)
-        except InputError as error:
-            raise InputError(f"--instance-type: {error}; a type of your own goes in a file for --instances") from None
 
 
 def measured_profile(job: Job, quiet: bool) -> Profile:
@@ -272,75 +197,7 @@ def measured_profile(job: Job, quiet: bool) -> Profile:
         watcher.close()
 
 
-def _of_the_profile(profile: Profile, job: Job, file: Path | None, given: dict[str, Any]) -> list[str]:
-    """What has to be said of a profile that may be of another experiment than the job's."""
-    from facesim.planning.jobs import profile_notes
-
-    if file is None:
-        return []
-    told = profile_notes(profile, job, file)
-    if given.keys() & {"data", "subset"}:
-        people = f" of {profile.identities:,} identities" if profile.identities else ""
-        told.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {file}")
-    return told
-
-
-def _of_the_region(region: str | None, known: dict[str, HostType], axes: Any) -> list[str]:
-    from facesim.billing import instances
-    from facesim.spec.aws_names import region as checked
-
-    if region is None:
-        return []
-    try:
-        checked(region)
-    except ValueError as error:
-        raise InputError(f"--region {region!r} is not allowed: {error}") from None
-    others = {
-        kind.price_region
-        for name, kind in instances().items()
-        if name in axes.instance_types and known[name].price_source != "the user" and kind.price_region != region
-    }
-    if not others:
-        return []
-    return [
-        f"prices are those of {', '.join(sorted(others))}, not of {region}: facesim prices refresh --region {region} "
-        "asks AWS for them"
-    ]
-
-
-def _runs_in(folder: Path) -> list[Run]:
-    from facesim.runs.directory import find_runs
-
-    if not folder.exists():
-        return []
-    try:
-        return find_runs([folder])
-    except InputError:  # it has none
-        return []
-
-
-def _row_of(made: Plan, text: str) -> Any:
-    """The row that --explain names; made now where it is none of the plan's."""
-    from facesim.planning.explain import read_shape
-    from facesim.planning.search import Row
-
-    named = {"cheapest": made.cheapest or made.cheapest_of_all, "fastest": made.fastest or made.fastest_of_all}
-    if text.strip() in named:
-        return named[text.strip()]
-    usual = (made.cheapest or made.cheapest_of_all).forecast.shape
-    wanted = read_shape(text, made.known, usual)
-    for row in made.rows:
-        if row.forecast.shape == wanted:
-            return row
-    from facesim.forecast.model import forecast_job
-
-    forecast = forecast_job(
-        made.profile, wanted, epochs=made.epochs, batch=made.batch, known_hosts=made.known, widths=made.widths
-    )
-    return Row(forecast, None, ())
-
-
-def _print_json(made: Plan, chosen: Any) -> None:
+def _print_json(made: Plan, chosen: Row | None) -> None:
     from facesim.planning.answer import to_json
 
     content = to_json(made)

@@ -16,9 +16,7 @@ from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from facesim.forecast.profile_data import Profile
     from facesim.forecast.replay import AccuracyForecast
-    from facesim.spec.job import Job
 
 #: What says on what cluster, and how an update's rate follows from it. A joint strategy's seed is one of --seeds.
 _CLUSTER = ("workers", "ps", "local_steps", "scale_lr", "warmup_epochs", "instance_type")
@@ -54,6 +52,7 @@ def replay(
     from facesim.data.cache import signals_interrupt
     from facesim.forecast.profile_data import Profile
     from facesim.planning import quantities
+    from facesim.planning.accuracy import time_to_accuracy_s
     from facesim.planning.jobs import check_profile, profile_notes
     from facesim.preflight.inputs import prepare_inputs
     from facesim.profiling.accuracy import forecast_accuracy
@@ -78,7 +77,7 @@ def replay(
         forecast = forecast_accuracy(
             job, profile, Path(folder), inputs, seeds=seeds, replayed_epochs=replayed_epochs, began=began
         )
-    reached_s = None if target is None else _time_to_s(forecast, target, job, profile)
+    reached_s = None if target is None else time_to_accuracy_s(forecast, target, job, profile)
     if as_json:
         rows = {name: getattr(forecast, name).tolist() for name in ("mean", "low", "high")}
         facts = {
@@ -94,15 +93,6 @@ def replay(
         when = "not within these epochs" if reached_s is None else f"after {forecast.epochs_to(target)} epochs"
         after = "" if reached_s is None else f", {reached_s:.0f} s from the submission"
         echo(f"{100 * target:.4g} % is reached {when}{after} (forecast)")
-
-
-def _time_to_s(forecast: AccuracyForecast, target: float, job: Job, profile: Profile) -> float | None:
-    """From the forecast's epochs and seconds: statistical times hardware efficiency."""
-    from facesim.planning.jobs import forecast_of
-
-    phases = forecast_of(job, profile)[0].phases
-    epoch_s = (phases.training_s + phases.evaluation_s) / job.experiment.epochs
-    return forecast.time_to_s(target, epoch_s, phases.waiting_s + phases.download_s + phases.start_s)
 
 
 def _print(forecast: AccuracyForecast) -> None:

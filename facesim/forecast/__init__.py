@@ -1,4 +1,4 @@
-"""How long, how dear, how sure: clusters that nobody has run, from what one machine can measure. No TensorFlow here.
+"""How long, how costly, how sure: clusters that nobody has run, from what one machine can measure. No TensorFlow here.
 
 profile_data  what was measured on one machine: `Profile`
 hosts         the types of hosts: the catalogue's, and the user's from a TOML file
@@ -9,6 +9,7 @@ speeds        the formulas for many shapes at once
 model         `forecast_job`: time by phase, dollars, interval, what bounds it, what was assumed
 intervals     how far off such forecasts were
 simulate      event simulation, for what formulas cannot: stragglers, mixed hosts, spot, the order of updates
+replay        accuracy of a cluster: orders of updates for a replay in one process, and what follows from it
 constants     constants with source and date, in `constants.json`
 """
 

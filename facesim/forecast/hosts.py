@@ -99,19 +99,19 @@ class HostType(BaseModel):
 
     def assumptions(self, spot: bool, network: bool = True) -> list[str]:
         """In words, what about this type of host is not measured and matters; of its `network` where that is used."""
-        told = []
+        notes = []
         if self.speed_origin != "measured":
-            told.append(f"the speed of {self.name} is {self.speed_origin}, within {100 * self.speed_half_width:.0f} %")
+            notes.append(f"the speed of {self.name} is {self.speed_origin}, within {100 * self.speed_half_width:.0f} %")
         if network and self.network_assumed and self.network_peak_gbps > self.network_base_gbps:
-            told.append(
+            notes.append(
                 f"how long the network of {self.name} bursts is assumed: {self.network_peak_gbps:g} Gbit/s for "
                 f"{self.network_burst_s or 0:g} s, then {self.network_base_gbps:g}"
             )
         if not self.price_verified:
-            told.append(f"the price of {self.name} is unverified ({self.price_date or 'no date'})")
+            notes.append(f"the price of {self.name} is unverified ({self.price_date or 'no date'})")
         if spot and (self.spot_usd_per_hour is None or self.spot_assumed):
-            told.append(f"the spot price of {self.name} is assumed")
-        return told
+            notes.append(f"the spot price of {self.name} is assumed")
+        return notes
 
 
 def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None = None) -> dict[str, HostType]:
@@ -123,9 +123,9 @@ def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None =
     Raises:
         InputError: the file cannot be read, or has a field that is unknown, or a value that is not allowed.
     """
-    found = dict(below or {name: _from_catalogue(kind) for name, kind in instances().items()})
+    types = dict(below or {name: _from_catalogue(kind) for name, kind in instances().items()})
     if file is None:
-        return found
+        return types
     content = read_toml(file, "--instances")
     tables = content.get("instances")
     if not isinstance(tables, Mapping) or set(content) != {"instances"}:
@@ -135,9 +135,9 @@ def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None =
             raise InputError(
                 f'--instances {file}: instances.{name} is {table!r}; it must be a table [instances."NAME"]'
             )
-        known = found[name].model_dump() if name in found else {"name": name}
-        found[name] = _checked(file, name, known, {**_as_measured(table), **table})
-    return found
+        known = types[name].model_dump() if name in types else {"name": name}
+        types[name] = _checked(file, name, known, {**_as_measured(table), **table})
+    return types
 
 
 def host(name: str, known: Mapping[str, HostType]) -> HostType:
@@ -154,16 +154,16 @@ def host(name: str, known: Mapping[str, HostType]) -> HostType:
 
 
 def _as_measured(table: Mapping[str, object]) -> dict[str, object]:
-    told: dict[str, object] = {}
+    origins: dict[str, object] = {}
     if "relative_speed" in table:
-        told |= {"speed_origin": "measured", "speed_source": "the user"}
+        origins |= {"speed_origin": "measured", "speed_source": "the user"}
     if table.keys() & {"network_base_gbps", "network_peak_gbps", "network_burst_s"}:
-        told["network_assumed"] = False
+        origins["network_assumed"] = False
     if "price_usd_per_hour" in table:
-        told |= {"price_verified": True, "price_source": "the user"}
+        origins |= {"price_verified": True, "price_source": "the user"}
     if "spot_usd_per_hour" in table:
-        told["spot_assumed"] = False
-    return told
+        origins["spot_assumed"] = False
+    return origins
 
 
 def _checked(file: str | Path, name: str, known: Mapping[str, object], given: Mapping[str, object]) -> HostType:

@@ -70,11 +70,11 @@ def widths_from_runs(offered_load: Sequence[float], residuals: Sequence[float]) 
     widths = []
     for number, published_width in enumerate(published):
         width = published_width
-        own = np.sort(sizes[classes == number])
-        if len(own) >= _LEAST_RESIDUALS:
-            width = float(own[min(len(own), math.ceil(0.8 * (len(own) + 1))) - 1])
-        elif len(own):
-            width = max(width, float(own[-1]))
+        class_sizes = np.sort(sizes[classes == number])
+        if len(class_sizes) >= _LEAST_RESIDUALS:
+            width = float(class_sizes[min(len(class_sizes), math.ceil(0.8 * (len(class_sizes) + 1))) - 1])
+        elif len(class_sizes):
+            width = max(width, float(class_sizes[-1]))
         widths.append(width)
     return Widths(*widths)
 

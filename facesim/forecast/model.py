@@ -25,7 +25,7 @@ from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
 
-#: 80 % half-width of what a disturbed machine tells; assumed.
+#: 80 % half-width of what is measured on a disturbed machine; assumed.
 DISTURBED = 0.1
 
 
@@ -152,10 +152,10 @@ def forecast_jobs(
     burst, base = Speeds(table, base=False), Speeds(table, base=True)
     updates = -(-profile.examples // batch) * epochs
     count = epochs if evaluations is None else evaluations
-    return _told(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk, outside)
+    return _forecasts_of(table, burst, base, updates, epochs, count, widths or published_widths(), spot_risk, outside)
 
 
-def _told(
+def _forecasts_of(
     table: Table,
     burst: Speeds,
     base: Speeds,
@@ -197,8 +197,8 @@ def _told(
     bound = np.where(fixed_s > trained_s, START_UP, training_bound)
     idle = np.minimum(table.dispatch_s / (table.workers * update_s), 1.0)
     staleness = np.where(table.asynchronous, laws.mean_staleness(table.workers, updates / epochs, idle), 0.0)
-    told: dict[tuple[object, ...], tuple[str, ...]] = {}
-    found = []
+    assumed: dict[tuple[object, ...], tuple[str, ...]] = {}
+    forecasts = []
     for place, shape in enumerate(table.shapes):
         each = Phases(
             float(waiting_s[place]),
@@ -219,9 +219,9 @@ def _told(
             paid[place] > 1,
             bool(extrapolated[place]),
         )
-        if key not in told:
-            told[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk, outside))
-        found.append(
+        if key not in assumed:
+            assumed[key] = tuple(_assumptions(table, shape, bool(extrapolated[place]), risk, outside))
+        forecasts.append(
             Forecast(
                 shape,
                 each,
@@ -235,11 +235,11 @@ def _told(
                 float(staleness[place]),
                 BOUNDS[bound[place]],
                 BOUNDS[training_bound[place]],
-                told[key],
+                assumed[key],
                 bool(extrapolated[place]),
             )
         )
-    return found
+    return forecasts
 
 
 def _half_widths(table: Table, offered: Array, phase: Array, widths: Widths) -> Array:
@@ -270,20 +270,20 @@ def _assumptions(
     profile = table.profile
     hosts_used = dict(shape.groups)
     sends = sum(hosts_used.values()) > 1
-    told = [text for name in hosts_used for text in table.kinds[name].assumptions(shape.spot, sends)]
+    assumptions = [text for name in hosts_used for text in table.kinds[name].assumptions(shape.spot, sends)]
     if extrapolated:
         least, most = profile.batches
-        told.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
+        assumptions.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
     if shape.spot:
-        told.append(
+        assumptions.append(
             f"spot capacity loses each host {risk.reclaims_per_hour:g} times an hour and is back after "
             f"{risk.wait_s + risk.restart_s:g} s"
         )
     if profile.disturbed:
-        told.append("the machine was disturbed while it was profiled")
+        assumptions.append("the machine was disturbed while it was profiled")
     if shape.served and profile.server.saturation_s is None:
-        told.append("the servers' speed is not from a saturation test")
+        assumptions.append("the servers' speed is not from a saturation test")
     fixed = constants("sagemaker_phases")
     if fixed.assumed and not fixed.values.keys() <= (outside or {}).keys():
-        told.append("times to start, to download and to upload are assumed")
-    return told
+        assumptions.append("times to start, to download and to upload are assumed")
+    return assumptions

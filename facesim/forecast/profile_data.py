@@ -100,7 +100,7 @@ class FixedTimes(_Frozen):
 
 
 class Profile(_Frozen):
-    """What one machine tells about an experiment.
+    """What was measured of an experiment on one machine.
 
     `compute` is of whole steps of one process, of which `optimizer_s` is what servers do where there are any.
     `dispatch_s` is what it takes the chief of a cluster to have a worker begin a step and to hear that it has ended.
@@ -197,9 +197,9 @@ class Profile(_Frozen):
     def service_s(self, servers: int) -> tuple[np.ndarray, np.ndarray]:
         """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""
         server, (whole,) = self.server, self.loads(1)
-        told = server.message_s * (whole.pull_messages + whole.push_messages)
-        told += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)
-        factor = server.saturation_s / told if server.saturation_s is not None and told else 1.0
+        modelled_s = server.message_s * (whole.pull_messages + whole.push_messages)
+        modelled_s += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)
+        factor = server.saturation_s / modelled_s if server.saturation_s is not None and modelled_s else 1.0
         loads = self.loads(servers)
         messages = np.array([[load.pull_messages, load.push_messages] for load in loads], dtype=float)
         sent = np.array([[load.pull_bytes, load.push_bytes] for load in loads])

@@ -80,10 +80,10 @@ def simulated_orders(
 
     orders = []
     for epoch in range(epochs):
-        count, found = updates + workers, None
-        while found is None:  # a slow worker's last update may come after many by others, of the next epoch
-            found, count = order_of(simulated(count, seed * 1_000_003 + epoch), updates, workers), 2 * count
-        orders.append(found)
+        count, order = updates + workers, None
+        while order is None:  # a slow worker's last update may come after many by others, of the next epoch
+            order, count = order_of(simulated(count, seed * 1_000_003 + epoch), updates, workers), 2 * count
+        orders.append(order)
     return orders
 
 
@@ -96,11 +96,11 @@ def order_of(run: AsyncRun, updates: int, workers: int) -> Order | None:
     begun = np.empty(len(run.workers), dtype=np.int64)
     # A worker asks as soon as it has made its update; all together at the beginning.
     begun[np.lexsort((run.workers, run.versions_read))] = np.arange(len(run.workers))
-    own = begun < updates
-    if len(set(run.workers[~own].tolist())) < workers:
+    of_epoch = begun < updates
+    if len(set(run.workers[~of_epoch].tolist())) < workers:
         return None
     # What is left out was begun after all others, so nobody of these has read it.
-    return Order(run.workers[own], run.versions_read[own], begun[own])
+    return Order(run.workers[of_epoch], run.versions_read[of_epoch], begun[of_epoch])
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +177,9 @@ def extrapolated(accuracies: ArrayLike, epochs: int) -> Array:
     best: tuple[float, Array, float] | None = None
     for exponent in _EXPONENTS:
         rows = np.stack([number**-exponent, np.ones(len(known))], axis=1)
-        found, residual = nnls(rows * weight[:, None], errors * weight)
+        coefficients, residual = nnls(rows * weight[:, None], errors * weight)
         if best is None or residual < best[0]:
-            best = (residual, found, exponent)
+            best = (residual, coefficients, exponent)
     assert best is not None
     _, (falling, left), exponent = best
     later = np.arange(len(known) + 1, epochs + 1)

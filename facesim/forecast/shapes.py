@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from facesim.spec.strategies import STRATEGIES, Layout, Strategy
 from facesim.util.errors import InputError
 
-#: Strategies that `speeds` knows how to forecast; those of other packages are not among them.
-FORMULAS = ("single", "mirrored", "ps-async", "ps-sync", "allreduce", "local-sgd", "independent")
+
+def forecast_strategies() -> list[str]:
+    """The strategies that can be forecast: those that declare a formula."""
+    return [name for name, kind in STRATEGIES.available() if kind.declared_formula()]
 
 
 class ClusterShape(BaseModel):
@@ -31,11 +33,13 @@ class ClusterShape(BaseModel):
     @model_validator(mode="after")
     def _is_possible(self) -> ClusterShape:
         try:
-            STRATEGIES.check(self.strategy)
+            formula = STRATEGIES[STRATEGIES.check(self.strategy)].declared_formula()
         except InputError as error:
             raise ValueError(str(error)) from None
-        if self.strategy not in FORMULAS:
-            raise ValueError(f"there is no formula for strategy {self.strategy!r}, only for {', '.join(FORMULAS)}")
+        if formula is None:
+            raise ValueError(
+                f"there is no formula for strategy {self.strategy!r}, only for {', '.join(forecast_strategies())}"
+            )
         if self.backup_workers >= self.workers:
             raise ValueError(f"backup_workers {self.backup_workers} must be fewer than workers {self.workers}")
         return self
@@ -69,14 +73,14 @@ class ClusterShape(BaseModel):
         if self.one_host:
             return [(self.instance_type, 1)]
         workers = 1 if self.kind.layout is Layout.SINGLE_PROCESS else self.workers
-        own = [(self.ps_instance_type, self.ps)] if self.served and self.ps_instance_type else []
-        return [(self.instance_type, workers), *own]
+        servers = [(self.ps_instance_type, self.ps)] if self.served and self.ps_instance_type else []
+        return [(self.instance_type, workers), *servers]
 
     def __str__(self) -> str:
         servers = f", {self.ps} ps" if self.served else ""
-        own = f" on {self.ps_instance_type}" if self.served and self.ps_instance_type else ""
+        server_hosts = f" on {self.ps_instance_type}" if self.served and self.ps_instance_type else ""
         workers = (
             f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
         )
         where = f"one {self.instance_type}" if self.one_host else self.instance_type
-        return f"{self.strategy}{workers}{servers}{own} on {where}{', spot' if self.spot else ''}"
+        return f"{self.strategy}{workers}{servers}{server_hosts} on {where}{', spot' if self.spot else ''}"

@@ -246,15 +246,15 @@ def simulate_barriers(
         raise InputError(f"{backup_workers} backup workers of {len(means)}: at least one worker must be waited for")
     rng = np.random.default_rng(seed)
     rounds = updates // local_steps
-    found = np.empty(rounds)
+    rounds_s = np.empty(rounds)
     chunk = max(1, _BARRIERS_AT_ONCE // (len(means) * local_steps))
     for begin in range(0, rounds, chunk):
         size = min(chunk, rounds - begin)
         factors = _factors(rng, (size * local_steps, len(means)), cv, stragglers)
         spent = (factors * means).reshape(size, local_steps, len(means)).sum(axis=1)
         last = spent.max(axis=1) if needed == len(means) else np.partition(spent, needed - 1, axis=1)[:, needed - 1]
-        found[begin : begin + size] = last + exchange_s
-    return found
+        rounds_s[begin : begin + size] = last + exchange_s
+    return rounds_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,8 +289,8 @@ def simulate_spot(
     """A job of `work_s` seconds of training on `hosts` hosts of the spot market, `jobs` times.
 
     Each life begins with `start_s` of download and starting, goes on from the newest checkpoint, which is due every
-    `checkpoint_s` seconds of training (0: never) and takes `write_s`, and ends with `upload_s`. Hosts that are told
-    before they go write one more.
+    `checkpoint_s` seconds of training (0: never) and takes `write_s`, and ends with `upload_s`. Hosts that get
+    notice before they go write one more.
 
     Raises:
         InputError: the market's files are not what they should be, or never have so many hosts.

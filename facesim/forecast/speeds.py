@@ -116,9 +116,9 @@ class Speeds:
         loads = profile.loads(servers)
         pulls = np.array([[load.pull_messages, load.pull_bytes] for load in loads], dtype=float).T
         pushes = np.array([[load.push_messages, load.push_bytes] for load in loads], dtype=float).T
-        workers, own, asynchronous = table.workers[rows], table.own_hosts[rows], table.asynchronous[rows]
+        workers, own_hosts, asynchronous = table.workers[rows], table.own_hosts[rows], table.asynchronous[rows]
         # Beside a server sits one worker, whose bytes do not use the link.
-        remote = np.where(own, 1.0, 1.0 - np.minimum(1.0, servers / workers) / servers)
+        remote = np.where(own_hosts, 1.0, 1.0 - np.minimum(1.0, servers / workers) / servers)
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
         whole_s = max(pulls[1].sum(), pushes[1].sum()) / own_link
@@ -127,9 +127,9 @@ class Speeds:
         dispatch_s = table.dispatch_s[rows]
         compute_s = table.served_s[rows] + dispatch_s
         # That worker also sends to, and hears from, the other servers over the link of its host.
-        beside = np.where(own | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
+        beside = np.where(own_hosts | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
         cores = np.array([table.server_host[row].cores for row in rows])
-        shares = np.where(own | ~asynchronous | (not profile.cpu_s_per_update), 0.0, (1 - 1 / workers) / cores)
+        shares = np.where(own_hosts | ~asynchronous | (not profile.cpu_s_per_update), 0.0, (1 - 1 / workers) / cores)
         busy = np.zeros_like(workers)
         for _ in range(_ROUNDS):
             # A worker has a thread for each core of its host; while it computes, server and chief get a fair share.
@@ -163,7 +163,7 @@ class Speeds:
         links = np.ones(pull_s.shape[1])
         links[servers:] = servers > 1
         near_step_s = _async_step_s(server, compute_s, pull_s * links, push_s * links, workers, near_s)
-        near = np.where(own, 0.0, np.minimum(servers, workers))
+        near = np.where(own_hosts, 0.0, np.minimum(servers, workers))
         self._near_per_s[rows], self._far_per_s[rows] = 1 / near_step_s, 1 / step_s
         alone_s = 1 / (near / near_step_s + (workers - near) / step_s)
         # However fast these are, the servers serve no more than they can.
@@ -218,24 +218,24 @@ class Speeds:
         rows = np.flatnonzero(table.servers > 0)
         if not used or not len(rows):
             return
-        workers, servers, own = table.workers[rows], table.servers[rows], table.own_hosts[rows]
+        workers, servers, own_hosts = table.workers[rows], table.servers[rows], table.own_hosts[rows]
         cores = profile.machine.cores * table.ratio[rows]
         whole_s = (table.served_s * table.ratio)[rows]
         least_s = float(Table.served_of(profile, np.array([profile.batch]))[0])
         worker = used.get("worker", 0.0) * whole_s / max(least_s, 1e-12)
         chief, server = used.get("chief", 0.0), used.get("ps", 0.0) / servers
         hosts = np.minimum(servers, workers)  # with servers
-        of_first = np.where(own, 0.0, server * np.ceil(servers / workers)) + chief
-        of_others = np.where(own, 0.0, server * np.maximum(servers / workers, 1.0))
+        of_first = np.where(own_hosts, 0.0, server * np.ceil(servers / workers)) + chief
+        of_others = np.where(own_hosts, 0.0, server * np.maximum(servers / workers, 1.0))
         # An update of all together is a step of each worker, but the optimiser's work is done once.
         joint_server = (
             of_first - chief + np.maximum(0.0, (workers - 1) * (of_first - chief - profile.optimizer_s / servers))
         )
         joint_s = (worker + workers * chief + joint_server) / cores
-        counts = np.stack([np.ones_like(workers), np.where(own, 0.0, hosts - 1), np.zeros_like(workers)], axis=-1)
+        counts = np.stack([np.ones_like(workers), np.where(own_hosts, 0.0, hosts - 1), np.zeros_like(workers)], axis=-1)
         counts[:, 2] = workers - counts.sum(axis=-1)
         beside = np.stack([of_first, of_others, np.zeros_like(workers)], axis=-1)
-        near = np.where(own, self._far_per_s[rows], self._near_per_s[rows])
+        near = np.where(own_hosts, self._far_per_s[rows], self._near_per_s[rows])
         free_per_s = np.stack([near, near, self._far_per_s[rows]], axis=-1)
         shared = laws.shared_hosts_updates_per_s(free_per_s, counts, beside, worker, cores)
         least = np.where(table.asynchronous[rows], 1 / shared, joint_s)
@@ -253,8 +253,8 @@ class Speeds:
         if used.get("worker"):
             scale = table.compute_s[rows] * table.ratio[rows] / profile.step_s(np.array([profile.batch]))
             cpu_s = makers * (used["worker"] * scale + used.get("ps", 0.0)) + used.get("chief", 0.0)
-            told_s = cpu_s / (profile.machine.cores * table.ratio[rows])
-            least_s = np.where(table.servers[rows] > 0, told_s, least_s)
+            cpu_bound_s = cpu_s / (profile.machine.cores * table.ratio[rows])
+            least_s = np.where(table.servers[rows] > 0, cpu_bound_s, least_s)
         self.bound[rows] = np.where(least_s > self.update_s[rows], HOST_CPU, self.bound[rows])
         self.update_s[rows] = np.maximum(self.update_s[rows], least_s)
 
@@ -274,5 +274,5 @@ def _saturation(profile: Profile) -> float:
         return 1.0
     (load,) = profile.loads(1)
     messages, sent = load.pull_messages + load.push_messages, load.pull_bytes + load.push_bytes
-    told = server.message_s * messages + server.byte_s / 2 * sent
-    return server.saturation_s / told if told else 1.0
+    modelled_s = server.message_s * messages + server.byte_s / 2 * sent
+    return server.saturation_s / modelled_s if modelled_s else 1.0

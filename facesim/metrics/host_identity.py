@@ -1,4 +1,4 @@
-"""Which host samples are taken on. A host of a cluster is told its name; any other is called as the system calls it."""
+"""Which host samples are taken on. A host of a cluster is given its name; any other has the system's name for it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from cluster import clock
 from facesim.metrics.files import SampleTail
 from facesim.runs.directory import Run
 
-#: What is told of the newest epoch, by the names that samples have.
+#: What is shown of the newest epoch, by the names that samples have.
 _FIGURES = ("images_per_s", "loss", "held_out_accuracy")
 
 

@@ -79,7 +79,7 @@ def read_table(directory: Path) -> SampleTable:
     Raises:
         InputError: a file cannot be read.
     """
-    found: dict[Series, tuple[array[float], array[float]]] = {}
+    columns_of: dict[Series, tuple[array[float], array[float]]] = {}
     for path in sorted(directory.glob("*.jsonl")):
         try:
             with open_regular(path) as file:
@@ -87,12 +87,12 @@ def read_table(directory: Path) -> SampleTable:
                     series = Series(
                         line.run_id, line.host, line.role, line.task_index, line.source, line.name, line.unit
                     )
-                    times, values = found.get(series) or found.setdefault(series, (array("d"), array("d")))
+                    times, values = columns_of.get(series) or columns_of.setdefault(series, (array("d"), array("d")))
                     times.append(line.time_unix_s)
                     values.append(line.value)
         except OSError as error:
             raise InputError(f"cannot read {path}: {reason(error)}; leave this run out of the report") from None
-    return SampleTable({series: _by_time(*map(np.array, columns)) for series, columns in found.items()})
+    return SampleTable({series: _by_time(*map(np.array, columns)) for series, columns in columns_of.items()})
 
 
 def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 quantities  durations, dollars and ranges as people write them
 search      all shapes of a question -> `Plan`: the cheapest, the fastest, the front, where more hosts stop to pay
-accuracy    what accuracy a shape reaches, where runs tell it
+planner     `plan_training`: the plan that a user asks for
+accuracy    what accuracy a shape reaches, where runs show it
 answer      a plan in words, and as JSON
 explain     the arithmetic of one shape, step by step
 plots, page the plan as one HTML file
@@ -13,3 +14,7 @@ profiles    which profile a forecast is made from
 learning    what forecasts learn from runs
 saved       what was learnt, kept for later forecasts
 """
+
+#: Strategies that a plan tries where none are named; the others gain nothing where hosts compute on their processors.
+#: It is here so that the command's help need not import the search.
+TRIED = ("single", "ps-async", "ps-sync", "allreduce", "local-sgd")

@@ -1,7 +1,7 @@
-"""What accuracy a shape reaches, where a run or a replay tells it: it does not follow from a profile.
+"""What accuracy a shape reaches, where a run or a replay shows it: it does not follow from a profile.
 
 Strategies whose update is one of every example's gradient, none stale, make the updates of a single process: a run of
-one of them tells for all. Where a network normalises by the batch, that is a worker's part of it, so a run tells for
+one of them holds for all. Where a network normalises by the batch, that is a worker's part of it, so a run holds for
 as many workers only. Asynchronous workers and averaged ones learn differently for each number of them anyway.
 """
 
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from facesim.forecast.intervals import Z80
 from facesim.forecast.profile_data import Profile
+from facesim.forecast.replay import AccuracyForecast
 from facesim.forecast.shapes import ClusterShape
+from facesim.planning.jobs import forecast_of
 from facesim.planning.search import Accuracy
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import curve_of, forecast_accuracy
@@ -35,10 +37,10 @@ _WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"
 def accuracies(
     runs: Iterable[Run], job: Job, profile: Profile, shapes: Sequence[ClusterShape]
 ) -> dict[ClusterShape, Accuracy]:
-    """The accuracy of each shape of which completed runs of the job's experiment tell, with an 80 % interval."""
+    """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval."""
     wanted = _experiment(job.experiment.model_dump(mode="json"))
     normalises = normalises_batches(profile)
-    found: dict[tuple[object, ...], list[Result]] = {}
+    results_of: dict[tuple[object, ...], list[Result]] = {}
     for run in runs:
         try:
             fields, result = JobFields.read(run.job_file), run.result()
@@ -48,10 +50,10 @@ def accuracies(
             continue
         if result.held_out_accuracy is None or _experiment(dict(fields.experiment)) != wanted:
             continue
-        found.setdefault(learns_like(fields.strategy, fields.shape, normalises), []).append(result)
-    told = {key: _pooled(key, results) for key, results in found.items()}
-    keys = {shape: learns_like(shape.strategy, shape.model_dump(), normalises) for shape in shapes} if told else {}
-    return {shape: told[key] for shape, key in keys.items() if key in told}
+        results_of.setdefault(learns_like(fields.strategy, fields.shape, normalises), []).append(result)
+    pooled = {key: _pooled(key, results) for key, results in results_of.items()}
+    keys = {shape: learns_like(shape.strategy, shape.model_dump(), normalises) for shape in shapes} if pooled else {}
+    return {shape: pooled[key] for shape, key in keys.items() if key in pooled}
 
 
 def replay_shape(
@@ -66,15 +68,17 @@ def replay_shape(
     """
     cluster = Shape(workers=shape.workers, ps=shape.ps, instance_type=job.shape.instance_type)
     strategy = STRATEGIES[shape.strategy]
-    own = {name: getattr(shape, name) for name in ("backup_workers", "local_steps") if name in strategy.model_fields}
-    there = Job(experiment=job.experiment, strategy=strategy(**own), shape=cluster)
+    strategy_options = {
+        name: getattr(shape, name) for name in ("backup_workers", "local_steps") if name in strategy.model_fields
+    }
+    there = Job(experiment=job.experiment, strategy=strategy(**strategy_options), shape=cluster)
     inputs = prepare_inputs(there, lambda *_: None)
     forecast_accuracy(there, profile, folder, inputs, seeds=seeds, tick=tick)
     runs = []
     for seed in range(seeds):
         run = Run.open(folder / f"seed-{seed}")
         outcome, curve = run.outcome(), curve_of(run)
-        found = {name: getattr(outcome, name) for name in ("data", "updates", "examples_seen")} if outcome else {}
+        facts = {name: getattr(outcome, name) for name in ("data", "updates", "examples_seen")} if outcome else {}
         Result(
             run_id=run.id,
             job=run.job().model_dump(mode="json"),
@@ -85,11 +89,23 @@ def replay_shape(
             measurement=Measurement.FORECAST,
             held_out_accuracy=curve.held_out_accuracy[-1],
             sync_audit=Audit(verdict="unknown", evidence=("replayed in one process: there were no replicas",)),
-            **found,
+            **facts,
         ).write(run.result_file)
         run.claim.release()
         runs.append(run)
     return runs
+
+
+def time_to_accuracy_s(forecast: AccuracyForecast, accuracy: float, job: Job, profile: Profile) -> float | None:
+    """Seconds from a job's submission until it reaches a held-out accuracy, 0-1, from the epochs and the seconds that
+    are forecast: statistical times hardware efficiency. None where it is not reached in the job's epochs.
+
+    Raises:
+        InputError: the job's time cannot be forecast.
+    """
+    phases = forecast_of(job, profile)[0].phases
+    epoch_s = (phases.training_s + phases.evaluation_s) / job.experiment.epochs
+    return forecast.time_to_s(accuracy, epoch_s, phases.waiting_s + phases.download_s + phases.start_s)
 
 
 def normalises_batches(profile: Profile) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, clustered
 
 #: More rows than these are for `--all` and for JSON.
 SHOWN = 12
 
 
-class Told(NamedTuple):
+class TableRow(NamedTuple):
     """A row of the table, as text."""
 
     marks: str
@@ -29,39 +29,39 @@ def answer(plan: Plan) -> list[str]:
     if best is None:
         return _nothing_keeps_it(plan)
     what = "A cluster" if clustered(best.forecast.shape) else "One machine"
-    told = [f"{what}: {figures(best)}."]
+    sentences = [f"{what}: {figures(best)}."]
     wanted = str(plan.wanted)
     if wanted:
-        told.append(f"It is the cheapest that keeps {wanted} also at the bad end of its interval.")
+        sentences.append(f"It is the cheapest that keeps {wanted} also at the bad end of its interval.")
     else:
-        told.append("It is the cheapest.")
+        sentences.append("It is the cheapest.")
     fastest = plan.fastest
     if fastest is not None and fastest is not best:
-        told.append(f"The fastest{' that does' if wanted else ''}: {figures(fastest)}: {_against(fastest, best)}.")
+        sentences.append(f"The fastest{' that does' if wanted else ''}: {figures(fastest)}: {_against(fastest, best)}.")
         nearly = plan.nearly_fastest
         if nearly is not fastest and nearly is not best:
-            told.append(f"Within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
+            sentences.append(f"Within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
     elif len(plan.rows) > 1:
-        told.append(f"Nothing {'that keeps it ' if wanted else ''}is faster.")
+        sentences.append(f"Nothing {'that keeps it ' if wanted else ''}is faster.")
     alone = plan.one_machine
     if alone is not None and clustered(best.forecast.shape):
         why = f", which does not keep {' and '.join(alone.misses)}" if alone.misses else ""
-        told.append(f"One machine alone: {figures(alone)}{why}.")
-    told += _sure(plan, best)
-    return told
+        sentences.append(f"One machine alone: {figures(alone)}{why}.")
+    sentences += _sure(plan, best)
+    return sentences
 
 
 def figures(row: Row) -> str:
     """A shape with its time, dollars and accuracy, each with the 80 % interval."""
     forecast = row.forecast
     return (
-        f"{forecast.shape}, {time_told(forecast.time_s)} ({time_told(forecast.low_s)} to "
-        f"{time_told(forecast.high_s)}), {dollars_told(forecast.cost_usd)} ({dollars_told(forecast.low_usd)} to "
-        f"{dollars_told(forecast.high_usd)})" + (f", accuracy {accuracy_told(row)}" if row.accuracy else "")
+        f"{forecast.shape}, {time_text(forecast.time_s)} ({time_text(forecast.low_s)} to "
+        f"{time_text(forecast.high_s)}), {dollars_text(forecast.cost_usd)} ({dollars_text(forecast.low_usd)} to "
+        f"{dollars_text(forecast.high_usd)})" + (f", accuracy {accuracy_text(row)}" if row.accuracy else "")
     )
 
 
-def accuracy_told(row: Row) -> str:
+def accuracy_text(row: Row) -> str:
     """`91.3 % (89.0 to 93.1)`, or that it is not known."""
     if row.accuracy is None:
         return "not known"
@@ -69,7 +69,7 @@ def accuracy_told(row: Row) -> str:
     return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def table(plan: Plan, everything: bool = False) -> list[Told]:
+def table(plan: Plan, everything: bool = False) -> list[TableRow]:
     """The rows worth looking at: the best, one machine, the steps of the front, and then the cheapest; or all."""
     chosen: dict[int, Row] = {}
     for row in (plan.cheapest, plan.fastest, plan.one_machine, *plan.steps):
@@ -81,13 +81,13 @@ def table(plan: Plan, everything: bool = False) -> list[Told]:
         chosen.setdefault(id(row), row)
     on_front = {id(row) for row in plan.front}
     return [
-        Told(
+        TableRow(
             _marks(plan, row, id(row) in on_front),
             str(row.forecast.shape),
-            f"{time_told(row.forecast.time_s)} ({time_told(row.forecast.low_s)} to {time_told(row.forecast.high_s)})",
-            f"{dollars_told(row.forecast.cost_usd)} ({dollars_told(row.forecast.low_usd)} to "
-            f"{dollars_told(row.forecast.high_usd)})",
-            accuracy_told(row),
+            f"{time_text(row.forecast.time_s)} ({time_text(row.forecast.low_s)} to {time_text(row.forecast.high_s)})",
+            f"{dollars_text(row.forecast.cost_usd)} ({dollars_text(row.forecast.low_usd)} to "
+            f"{dollars_text(row.forecast.high_usd)})",
+            accuracy_text(row),
             row.forecast.bound,
         )
         for row in sorted(chosen.values(), key=lambda row: row.forecast.time_s)
@@ -99,9 +99,9 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     shown = [row for row in (plan.cheapest, plan.fastest, *plan.steps) if row is not None]
     for flat in plan.flats_of(shown):
         yield "enough", str(flat)
-    told = shown[0] if shown else plan.fastest_of_all
+    described = shown[0] if shown else plan.fastest_of_all
     assumed = dict.fromkeys(
-        text for row in (plan.cheapest, plan.fastest, told) if row for text in row.forecast.assumptions
+        text for row in (plan.cheapest, plan.fastest, described) if row for text in row.forecast.assumptions
     )
     for text in (*plan.notes, *assumed):
         yield "assumed", text
@@ -114,7 +114,7 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     else:
         for text in dict.fromkeys(row.accuracy.origin for row in plan.rows if row.accuracy):
             yield "accuracy", text
-    for doubt in plan.doubts(told):
+    for doubt in plan.doubts(described):
         yield "surer with", f"{doubt.remedy} (now ± {100 * doubt.half_width:.0f} % for {doubt.cause})"
 
 
@@ -175,15 +175,15 @@ def _row_json(row: Row, on_front: bool) -> dict[str, Any]:
 
 
 def _nothing_keeps_it(plan: Plan) -> list[str]:
-    told = [f"Nothing of {len(plan.rows):,} shapes keeps {plan.wanted} at the bad end of its interval."]
+    sentences = [f"Nothing of {len(plan.rows):,} shapes keeps {plan.wanted} at the bad end of its interval."]
     if plan.wanted.min_accuracy is not None and all(row.accuracy is None for row in plan.rows):
-        told.append(
+        sentences.append(
             "The accuracy of none is known: --replay 3 finds it here, in one process; or run the job (facesim run) and "
             "name its folder with --runs."
         )
-    told.append(f"The fastest of all: {figures(plan.fastest_of_all)}.")
-    told.append(f"The cheapest of all: {figures(plan.cheapest_of_all)}.")
-    return told
+    sentences.append(f"The fastest of all: {figures(plan.fastest_of_all)}.")
+    sentences.append(f"The cheapest of all: {figures(plan.cheapest_of_all)}.")
+    return sentences
 
 
 def _against(row: Row, other: Row) -> str:
@@ -195,12 +195,12 @@ def _against(row: Row, other: Row) -> str:
 
 def _sure(plan: Plan, row: Row) -> list[str]:
     doubts = plan.doubts(row)
-    told = f"How sure: {100 * row.forecast.half_width:.0f} % either way holds 8 times in 10"
+    sentence = f"How sure: {100 * row.forecast.half_width:.0f} % either way holds 8 times in 10"
     if not doubts:
-        return [f"{told}."]
-    told += f"; most of it is {doubts[0].cause} (± {100 * doubts[0].half_width:.0f} %). Surer: {doubts[0].remedy}."
+        return [f"{sentence}."]
+    sentence += f"; most of it is {doubts[0].cause} (± {100 * doubts[0].half_width:.0f} %). Surer: {doubts[0].remedy}."
     beyond = " It goes beyond what was measured." if row.forecast.extrapolated else ""
-    return [told + beyond]
+    return [sentence + beyond]
 
 
 def _marks(plan: Plan, row: Row, on_front: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,31 +15,33 @@ if TYPE_CHECKING:
     from facesim.spec.job import Job
 
 
-def forecasts_told(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
+def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
     """What the jobs that cost money are forecast to take and to cost, in words, or how to have that forecast."""
-    told: dict[str, None] = {}
+    lines: dict[str, None] = {}
     total_usd = low_usd = high_usd = 0.0
     paid = 0
-    for job, own in zip(jobs, inputs, strict=True):
+    for job, job_inputs in zip(jobs, inputs, strict=True):
         if not job.backend.costs_money:
             continue
         try:
-            found = _forecast(job, own)
+            forecast = _forecast(job, job_inputs)
         except InputError as error:
-            told[f"no forecast of {job.strategy.name}: {error}"] = None
+            lines[f"no forecast of {job.strategy.name}: {error}"] = None
             continue
-        if found is None:
-            told[f"no forecast: {_how(job)} measures this machine for it, in five minutes at the most"] = None
+        if forecast is None:
+            lines[f"no forecast: {_how(job)} measures this machine for it, in five minutes at the most"] = None
             continue
         paid += 1
-        total_usd, low_usd, high_usd = total_usd + found.cost_usd, low_usd + found.low_usd, high_usd + found.high_usd
-        told[f"forecast: {forecast_line(found)}"] = None
+        total_usd += forecast.cost_usd
+        low_usd += forecast.low_usd
+        high_usd += forecast.high_usd
+        lines[f"forecast: {forecast_line(forecast)}"] = None
     if paid > 1:
-        told[
-            f"forecast of all {paid} jobs: {dollars_told(total_usd)} ({dollars_told(low_usd)} to "
-            f"{dollars_told(high_usd)})"
+        lines[
+            f"forecast of all {paid} jobs: {dollars_text(total_usd)} ({dollars_text(low_usd)} to "
+            f"{dollars_text(high_usd)})"
         ] = None
-    return list(told)
+    return list(lines)
 
 
 class Expected(NamedTuple):
@@ -52,18 +54,18 @@ class Expected(NamedTuple):
 def expected(job: Job, inputs: Inputs) -> Expected | None:
     """The forecast of a job, from what has been measured before; None where nobody knows."""
     try:
-        found = _forecast(job, inputs)
+        forecast = _forecast(job, inputs)
     except InputError:
         return None
-    return found and Expected(found.time_s, found.cost_usd if job.backend.costs_money else None)
+    return forecast and Expected(forecast.time_s, forecast.cost_usd if job.backend.costs_money else None)
 
 
 def forecast_line(forecast: Forecast) -> str:
     """A forecast in one line: time and dollars with their 80 % intervals, and what bounds it."""
     return (
-        f"{forecast.shape}: {time_told(forecast.time_s)} ({time_told(forecast.low_s)} to "
-        f"{time_told(forecast.high_s)}), "
-        f"{dollars_told(forecast.cost_usd)} ({dollars_told(forecast.low_usd)} to {dollars_told(forecast.high_usd)}), "
+        f"{forecast.shape}: {time_text(forecast.time_s)} ({time_text(forecast.low_s)} to "
+        f"{time_text(forecast.high_s)}), "
+        f"{dollars_text(forecast.cost_usd)} ({dollars_text(forecast.low_usd)} to {dollars_text(forecast.high_usd)}), "
         f"8 times in 10; bound by {forecast.bound}"
     )
 

@@ -20,7 +20,7 @@ from facesim.util.errors import InputError
 #: Seconds of training that a speed is measured over.
 TRAINING_S = 120.0
 
-#: Slower than was assumed by that factor, and the job is ended: it would cost more than was said.
+#: A job that is slower than was assumed by this factor is ended: it would cost more than was forecast.
 _MOST_TIMES = 4.0
 
 

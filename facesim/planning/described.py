@@ -12,7 +12,7 @@ from facesim.spec.job import Job, flat, options
 from facesim.spec.study import Study
 from facesim.util.files import read_toml
 
-#: Where a job would run that nobody said it of.
+#: Where a job would run whose backend is not given.
 _BACKEND = "sagemaker"
 
 

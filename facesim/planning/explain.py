@@ -11,11 +11,11 @@ import pydantic
 
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
-from facesim.forecast.model import Forecast
+from facesim.forecast.model import Forecast, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import Plan, Row
 from facesim.util.errors import InputError
 
@@ -38,32 +38,53 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) ->
     Raises:
         InputError: a part of it means nothing, or there is no such shape.
     """
-    found: dict[str, object] = {}
+    fields: dict[str, object] = {}
     for part in filter(None, re.split(r"[:,\s]+", text.strip())):
         if part == "spot":
-            found["spot"] = True
+            fields["spot"] = True
         elif match := _SERVERS.fullmatch(part):
-            found["ps"] = int(match[1] or match[2])
+            fields["ps"] = int(match[1] or match[2])
         elif match := _WORKERS.fullmatch(part):
-            found["workers"] = int(match[1] or match[2])
+            fields["workers"] = int(match[1] or match[2])
         elif part in among:
-            found["instance_type"] = part
+            fields["instance_type"] = part
         elif re.fullmatch(r"[a-z]+(-[a-z]+)*", part):
-            found["strategy"] = part
+            fields["strategy"] = part
         else:
             raise InputError(
                 f"--explain {text!r}: {part!r} is no part of a shape; write it like ps-async:ml.m5.xlarge:4w:2ps, or "
                 "cheapest, fastest"
             )
     try:
-        return ClusterShape.model_validate({**usual.model_dump(), **found})
+        return ClusterShape.model_validate({**usual.model_dump(), **fields})
     except pydantic.ValidationError as error:
         why = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"--explain {text!r}: {why}") from None
 
 
+def row_of(plan: Plan, text: str) -> Row:
+    """The row that a text names: `cheapest`, `fastest`, or a shape as `read_shape` has it, which is forecast now where
+    it is none of the plan's.
+
+    Raises:
+        InputError: as `read_shape`; nobody knows how fast the type is.
+    """
+    cheapest, fastest = plan.cheapest or plan.cheapest_of_all, plan.fastest or plan.fastest_of_all
+    named = {"cheapest": cheapest, "fastest": fastest}
+    if text.strip() in named:
+        return named[text.strip()]
+    wanted = read_shape(text, plan.known, cheapest.forecast.shape)
+    for row in plan.rows:
+        if row.forecast.shape == wanted:
+            return row
+    forecast = forecast_job(
+        plan.profile, wanted, epochs=plan.epochs, batch=plan.batch, known_hosts=plan.known, widths=plan.widths
+    )
+    return Row(forecast, None, ())
+
+
 def explain(plan: Plan, row: Row) -> list[Step]:
-    """How a row of a plan comes about."""
+    """The steps by which a row of a plan is computed."""
     return [*_steps(plan, row)]
 
 
@@ -142,12 +163,12 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     messages = busiest.pull_messages + busiest.push_messages
     sent = busiest.pull_bytes + busiest.push_bytes
     core = float(table.server_core[0])
-    told_s = server.message_s * messages + server.byte_s / 2 * sent
+    processor_s = server.message_s * messages + server.byte_s / 2 * sent
     lines = [
         f"{len(profile.variables)} variables lie on {shape.ps} server{'s' if shape.ps > 1 else ''}; an update asks the "
         f"busiest for {messages} messages and {sent / 1e6:.3g} MB, both ways together",
         f"its processor: {server.message_s * 1000:.3g} ms x {messages} + {server.byte_s * 1e9 / 2:.3g} ns x "
-        f"{sent / 1e6:.3g} MB = {told_s * 1000:.3g} ms on this machine's core",
+        f"{sent / 1e6:.3g} MB = {processor_s * 1000:.3g} ms on this machine's core",
     ]
     if server.saturation_s is not None:
         (whole,) = profile.loads(1)
@@ -155,13 +176,13 @@ def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
             whole.pull_bytes + whole.push_bytes
         )
         factor = server.saturation_s / all_s if all_s else 1.0
-        told_s *= factor
+        processor_s *= factor
         lines.append(
             f"the saturation test found {server.saturation_s * 1000:.3g} ms an update on one server: corrected "
-            f"by {factor:.3g}, {told_s * 1000:.3g} ms"
+            f"by {factor:.3g}, {processor_s * 1000:.3g} ms"
         )
     lines.append(
-        f"a core of the servers' host is {core:.3g} times as fast: D = {told_s / core * 1000:.3g} ms an update"
+        f"a core of the servers' host is {core:.3g} times as fast: D = {processor_s / core * 1000:.3g} ms an update"
     )
     host = table.server_host[0]
     for name, rate in (("burst", host.peak_bytes_per_s), ("base", host.base_bytes_per_s)):
@@ -196,35 +217,10 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     )
 
 
-_FORMULAS = {
-    "single": ("an update is one step", ""),
-    "mirrored": ("all replicas share the host's cores: w C, and 2 (w-1) copies of the parameters", ""),
-    "ps-async": (
-        "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates "
-        "a second, and an update takes 1 / X",
-        "mean value analysis of a closed queueing network: Reiser and Lavenberg, JACM 1980; Li, Yan, Paolieri, "
-        "Golubchik, ICPE 2020",
-    ),
-    "ps-sync": (
-        "T = E[slowest worker] + pulling and pushing by all",
-        "order statistic: Chen et al., Revisiting distributed synchronous SGD, 2016; the sum: Peng et al., Optimus, "
-        "EuroSys 2018",
-    ),
-    "allreduce": (
-        "T = E/3 + |2E/3, summing|_p, E = the slowest worker's computing: summing may overlap the backward pass",
-        "Qiao et al., Pollux, OSDI 2021",
-    ),
-    "local-sgd": (
-        "T = (E[slowest sum of H steps] + averaging) / H",
-        "Stich, Local SGD converges fast and communicates little, ICLR 2019",
-    ),
-    "independent": ("every worker trains by itself", ""),
-}
-
-
 def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst_s: float, update_s: float) -> Step:
-    formula, source = _FORMULAS[shape.strategy]
-    lines = [formula]
+    formula = shape.kind.declared_formula()
+    assert formula is not None  # no other shape can be made
+    lines = [formula.words]
     if shape.workers > 1:
         lines.append(f"w = {shape.workers}, C = {compute_s * 1000:.4g} ms, spread of a step {100 * profile.cv:.1f} %")
     lines.append(f"an update takes {burst_s * 1000:.4g} ms while the network has credit")
@@ -233,7 +229,7 @@ def _of_an_update(profile: Profile, shape: ClusterShape, compute_s: float, burst
     alone_s = compute_s if shape.kind.asynchronous or not shape.kind.replicated else None
     if alone_s and shape.workers > 1:
         lines.append(f"one worker's computing alone would be {alone_s * 1000:.4g} ms: {alone_s / update_s:.3g} times")
-    return Step("One update", tuple(lines), source)
+    return Step("One update", tuple(lines), formula.source)
 
 
 def _of_the_phases(forecast: Forecast) -> Step:
@@ -249,8 +245,8 @@ def _of_the_phases(forecast: Forecast) -> Step:
         ("work again after interruptions", phases.interrupted_s),
         ("upload of results", phases.upload_s),
     )
-    lines = [f"{time_told(value)} {name}" for name, value in named if value > 0]
-    return Step("The whole job", (*lines, f"= {time_told(forecast.time_s)}"))
+    lines = [f"{time_text(value)} {name}" for name, value in named if value > 0]
+    return Step("The whole job", (*lines, f"= {time_text(forecast.time_s)}"))
 
 
 def _of_the_bill(forecast: Forecast, known: Mapping[str, HostType]) -> Step:
@@ -259,9 +255,9 @@ def _of_the_bill(forecast: Forecast, known: Mapping[str, HostType]) -> Step:
         usd = known[name].usd_per_hour(forecast.shape.spot)
         lines.append(
             f"{count} x {name} at ${usd:.4g} an hour x {round(forecast.phases.billed_s):,} billed seconds / 3600 = "
-            f"{dollars_told(count * usd * round(forecast.phases.billed_s) / 3600)}"
+            f"{dollars_text(count * usd * round(forecast.phases.billed_s) / 3600)}"
         )
-    lines.append(f"= {dollars_told(forecast.cost_usd)}; waiting for instances is not billed")
+    lines.append(f"= {dollars_text(forecast.cost_usd)}; waiting for instances is not billed")
     return Step("The bill", tuple(lines), "SageMaker bills whole seconds of each instance, from download to upload")
 
 
@@ -271,8 +267,8 @@ def _of_the_interval(plan: Plan, row: Row) -> Step:
     lines = [f"± {100 * doubt.half_width:.1f} % {doubt.cause}" for doubt in doubts]
     lines.append(
         f"independent, so in quadrature: ± {100 * forecast.half_width:.1f} %, "
-        f"{time_told(forecast.low_s)} to {time_told(forecast.high_s)} and {dollars_told(forecast.low_usd)} to "
-        f"{dollars_told(forecast.high_usd)}, 8 times in 10"
+        f"{time_text(forecast.low_s)} to {time_text(forecast.high_s)} and {dollars_text(forecast.low_usd)} to "
+        f"{dollars_text(forecast.high_usd)}, 8 times in 10"
     )
     return Step("How sure", tuple(lines), constants("residuals").source)
 
@@ -288,7 +284,7 @@ def _bound_in_words(bound: str) -> str:
     }[bound]
 
 
-def told(steps: list[Step]) -> list[str]:
+def numbered_lines(steps: list[Step]) -> list[str]:
     """The steps as lines of text, numbered."""
     lines = []
     for number, step in enumerate(steps, 1):

@@ -15,7 +15,7 @@ from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
-from facesim.forecast.shapes import FORMULAS, ClusterShape
+from facesim.forecast.shapes import ClusterShape, forecast_strategies
 from facesim.metrics.machine import machine
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.profiling.profile import check_measurable
@@ -52,17 +52,19 @@ def shape_of(job: Job) -> ClusterShape:
         InputError: there is no formula for its strategy.
     """
     name = job.strategy.name
-    if name not in FORMULAS:
-        raise InputError(f"there is no forecast of --strategy {name}: there are formulas for {', '.join(FORMULAS)}")
-    own = job.strategy.options
+    if job.strategy.declared_formula() is None:
+        raise InputError(
+            f"there is no forecast of --strategy {name}: there are formulas for {', '.join(forecast_strategies())}"
+        )
+    strategy_options = job.strategy.options
     return ClusterShape(
         strategy=name,
         instance_type=job.shape.instance_type,
         workers=job.shape.workers if job.strategy.replicated else 1,
         ps=job.shape.ps if job.strategy.coordinated else 1,
         ps_instance_type=job.shape.ps_instance_type if job.strategy.coordinated and job.backend.own_hosts else None,
-        backup_workers=own.get("backup_workers", 0),
-        local_steps=own.get("local_steps", 8),
+        backup_workers=strategy_options.get("backup_workers", 0),
+        local_steps=strategy_options.get("local_steps", 8),
         spot=job.spot is not None,
         one_host=not job.backend.own_hosts,
     )
@@ -75,34 +77,36 @@ def check_profile(profile: Profile, job: Job, where: str) -> None:
         InputError: it is of another; `where` says which profile.
     """
     for name in _OF_THE_NETWORK:
-        mine = getattr(job.experiment, name)
-        its = profile.experiment.get(name, mine)
-        if mine != its:
+        asked = getattr(job.experiment, name)
+        measured = profile.experiment.get(name, asked)
+        if asked != measured:
             raise InputError(
-                f"{flag(name)} {mine}: {where} is of {its}, and nothing about {mine} follows from it; give "
-                f"{flag(name)} {its}, or measure {mine}: facesim profile {flag(name)} {mine}"
+                f"{flag(name)} {asked}: {where} is of {measured}, and nothing about {asked} follows from it; give "
+                f"{flag(name)} {measured}, or measure {asked}: facesim profile {flag(name)} {asked}"
             )
 
 
 def profile_notes(profile: Profile, job: Job, file: Path, identities: int | None = None) -> list[str]:
-    """What has to be said of a profile in a file, which may be another machine's, or of other images and options than
-    the job's; `identities` are those of its data, where they are known.
+    """Notes on a profile in a file, which may be another machine's, or of other images and options than the
+    job's; `identities` are those of its data, where they are known.
     """
-    told, here = [], machine()["cpu_model"]
+    notes, here = [], machine()["cpu_model"]
     if profile.machine.processor and here and profile.machine.processor != here:
-        told.append(f"{file} was measured on another machine, {profile.machine.processor}; this one has {here}")
+        notes.append(f"{file} was measured on another machine, {profile.machine.processor}; this one has {here}")
     if not profile.options:
-        told.append(f"{file} does not say with which images, head and optimiser it was measured: taken to be the same")
-    for name, its in profile.options.items():
-        mine = getattr(job.experiment, name, None)
-        if name not in _OF_THE_NETWORK and mine != its:
-            told.append(f"{file} was measured with {name} = {its}, not {mine}: what that takes is not in the forecast")
+        notes.append(f"{file} does not say with which images, head and optimiser it was measured: taken to be the same")
+    for name, measured in profile.options.items():
+        asked = getattr(job.experiment, name, None)
+        if name not in _OF_THE_NETWORK and asked != measured:
+            notes.append(
+                f"{file} was measured with {name} = {measured}, not {asked}: what that takes is not in the forecast"
+            )
     if identities is not None and profile.identities not in (None, identities):
-        told.append(
+        notes.append(
             f"{file} was measured with {profile.identities} identities, the data has {identities}: the last layer's "
             "part of a step is extrapolated"
         )
-    return told
+    return notes
 
 
 def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -> tuple[Forecast, HostType]:
@@ -147,8 +151,8 @@ def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[st
     # Nothing is paid for here, so that no price is in doubt.
     measured = {"speed_origin": "measured", "speed_source": "this machine's profile", "price_verified": True}
     if not job.backend.own_hosts:
-        own = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
-        return {name: known[name].model_copy(update=own) for name, _ in job.groups}
+        this_machine = {"relative_speed": here, "cores": cores, **measured, **_LOOPBACK}
+        return {name: known[name].model_copy(update=this_machine) for name, _ in job.groups}
     cpus = os.cpu_count() or cores
     asked = {name: getattr(job.backend, name, None) for name in ("host_cpus", "host_gbps")}
     given = emulate(hosts_of_study(job), cpus, math.inf, **asked).shapes
@@ -173,7 +177,7 @@ def record_of(forecast: Forecast, profile: Profile, kind: HostType) -> ForecastR
     return ForecastRecord(
         made=time.strftime("%Y-%m-%d %H:%M:%S"),
         shape=str(forecast.shape),
-        profile=profile_told(profile),
+        profile=profile_text(profile),
         phases={
             "waiting_s": phases.waiting_s,
             "download_s": phases.download_s,
@@ -211,7 +215,7 @@ def first_step_s_of(forecast: Forecast, profile: Profile) -> float:
     return forecast.phases.start_s * profile.fixed.first_step_s / start_s if start_s else 0.0
 
 
-def profile_told(profile: Profile) -> str:
+def profile_text(profile: Profile) -> str:
     """Of what and when a profile is, in words."""
     when = f", {profile.created}" if profile.created else ""
     where = f" on {profile.machine.processor}" if profile.machine.processor else ""

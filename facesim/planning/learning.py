@@ -83,11 +83,11 @@ def learn(runs: Sequence[Run]) -> Learnt:
     """
     lessons, left_out = [], []
     for run in runs:
-        told = _lesson(run)
-        if isinstance(told, Lesson):
-            lessons.append(told)
+        lesson = _lesson(run)
+        if isinstance(lesson, Lesson):
+            lessons.append(lesson)
         else:
-            left_out.append(f"{run.id}: {told}")
+            left_out.append(f"{run.id}: {lesson}")
     if not lessons:
         raise InputError(
             "none of these runs can be learnt from: " + "; ".join(left_out) + ". A run has a forecast if this machine "
@@ -142,25 +142,25 @@ def _lesson(run: Run) -> Lesson | str:
 
 def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
     """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace."""
-    found: dict[str, list[float]] = {}
+    speeds_of: dict[str, list[float]] = {}
     for each in lessons:
         strategy = known_strategy(each.result.strategy)
         if each.measurement is Measurement.MEASURED and strategy and not strategy.replicated:
             # The forecast was by that speed: what it was off by, the speed was.
             faster = each.record.update_s / each.update_s
-            found.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)
-    return {name: statistics.median(speeds) for name, speeds in found.items()}
+            speeds_of.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)
+    return {name: statistics.median(speeds) for name, speeds in speeds_of.items()}
 
 
 def outside_of(results: Sequence[Result]) -> dict[str, float]:
     """Seconds outside of the script of runs at AWS without an interruption: until instances start, download, upload."""
     states = {"starting_s": RunState.STARTING, "download_s": RunState.DOWNLOADING, "upload_s": RunState.UPLOADING}
-    found: dict[str, list[float]] = {name: [] for name in states}
+    seconds_of: dict[str, list[float]] = {name: [] for name in states}
     for result in results:
         if result.billing is None or result.billing.interruptions:
             continue
         for name, state in states.items():
-            own = [span.seconds for span in result.billing.transitions if span.state == state]
-            if own:
-                found[name].append(sum(own))
-    return {name: statistics.median(seconds) for name, seconds in found.items() if seconds}
+            spans_s = [span.seconds for span in result.billing.transitions if span.state == state]
+            if spans_s:
+                seconds_of[name].append(sum(spans_s))
+    return {name: statistics.median(seconds) for name, seconds in seconds_of.items() if seconds}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from facesim.planning.answer import answer, notes, table
 from facesim.planning.explain import explain
-from facesim.planning.jobs import profile_told
+from facesim.planning.jobs import profile_text
 from facesim.planning.plots import speed_up, time_against_cost
 from facesim.planning.search import Plan
 from facesim.util.disk import writing_to
@@ -19,12 +19,12 @@ _TEMPLATE = "plan.html"
 
 
 def render(plan: Plan) -> str:
-    """The page. Whatever comes from the user is escaped."""
+    """The page. All that comes from the user is escaped."""
     from markupsafe import Markup
 
     environment = page_environment(Path(__file__).parent)
     plots = {"Time against cost": time_against_cost(plan), "Speed-up": speed_up(plan)}
-    told = plan.cheapest or plan.fastest_of_all
+    described = plan.cheapest or plan.fastest_of_all
     return environment.get_template(_TEMPLATE).render(
         answer=answer(plan),
         plots=[(title, Markup(svg)) for title, svg in plots.items() if svg],
@@ -32,9 +32,9 @@ def render(plan: Plan) -> str:
         shapes=len(plan.rows),
         wanted=str(plan.wanted),
         notes=list(notes(plan)),
-        explained=told.forecast.shape,
-        steps=explain(plan, told),
-        profile=profile_told(plan.profile),
+        explained=described.forecast.shape,
+        steps=explain(plan, described),
+        profile=profile_text(plan.profile),
         epochs=plan.epochs,
         batch=plan.batch,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

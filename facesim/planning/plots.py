@@ -37,10 +37,10 @@ def time_against_cost(plan: Plan) -> str:
         axes = figure.subplots()
         for nth, name in enumerate(names):
             colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
-            own = [row.forecast for row in shown if row.forecast.shape.strategy == name]
+            off_front = [row.forecast for row in shown if row.forecast.shape.strategy == name]
             axes.scatter(
-                [each.cost_usd for each in own], [each.time_s / 60 for each in own], s=9, color=colour, alpha=0.35,
-                linewidths=0,
+                [each.cost_usd for each in off_front], [each.time_s / 60 for each in off_front],
+                s=9, color=colour, alpha=0.35, linewidths=0,
             )  # fmt: skip
             front = [row.forecast for row in plan.steps if row.forecast.shape.strategy == name]
             axes.errorbar(
@@ -114,9 +114,9 @@ def speed_up(plan: Plan) -> str | None:
         for nth, rows in enumerate(list(chosen.values())[:_MOST_CURVES]):
             rows.sort(key=lambda row: row.forecast.shape.workers)
             first = rows[0].forecast
-            one = alone.get(first.shape.instance_type, first.images_per_s / first.shape.workers)
+            alone_images_per_s = alone.get(first.shape.instance_type, first.images_per_s / first.shape.workers)
             workers = [row.forecast.shape.workers for row in rows]
-            speeds = [row.forecast.images_per_s / one for row in rows]
+            speeds = [row.forecast.images_per_s / alone_images_per_s for row in rows]
             joined = [1, *workers] if first.shape.instance_type in alone and workers[0] > 1 else workers
             colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
             servers = f", {first.shape.ps} ps" if first.shape.served else ""

@@ -33,14 +33,14 @@ def how_to_have_one(job: Job) -> str:
     from facesim.spec.job import flat, options
     from facesim.spec.options import flag
 
-    table, own = options(), flat(job)
+    table, values = options(), flat(job)
     words = ["facesim profile"]
     for name in OF_THE_PROFILE:
-        value = own[name]
+        value = values[name]
         if name in table and value != table[name].default:
             words.append(flag(name) if value is True else f"{flag(name)} {value}")
     return " ".join(words)
 
 
-#: Options that a profile depends on and that are told in its command where they are not the default.
+#: Options that a profile depends on and that its command names where they are not the default.
 OF_THE_PROFILE = ("data", "recipe", "model", "head", "image_size", "batch", "precision")

@@ -45,8 +45,8 @@ def dollars(text: str, option: str) -> float:
     """
     if cents := _CENTS.fullmatch(text):
         amount = float(cents[1]) / 100
-    elif found := _DOLLARS.fullmatch(text):
-        amount = float(found[1])
+    elif usd := _DOLLARS.fullmatch(text):
+        amount = float(usd[1])
     else:
         raise InputError(f"{option} {text!r} is no amount of money: it must be US dollars, such as 5, $5 or 0.80")
     if not 0 < amount < math.inf:
@@ -79,10 +79,10 @@ def counts(text: str, option: str, most: int = _MOST) -> tuple[int, ...]:
     allowed = f"it must be a number, a list or a range such as 4, 1,2,4 or 1..16, from 1 to {most}"
     numbers: set[int] = set()
     for part in text.split(","):
-        found = _RANGE.fullmatch(part.strip())
-        if found is None or len(part) > 20:
+        bounds = _RANGE.fullmatch(part.strip())
+        if bounds is None or len(part) > 20:
             raise InputError(f"{option} {text!r} is no range: {allowed}")
-        first, last = int(found[1]), int(found[2] or found[1])
+        first, last = int(bounds[1]), int(bounds[2] or bounds[1])
         if first < 1 or last > most:
             raise InputError(f"{option} {text!r} is out of bounds: {allowed}")
         if first > last:
@@ -91,7 +91,7 @@ def counts(text: str, option: str, most: int = _MOST) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
-def time_told(value_s: float) -> str:
+def time_text(value_s: float) -> str:
     """`45 s`, `12 min`, `1 h 32 min`, `3 d 4 h`."""
     if value_s < 10:
         return f"{value_s:.1f} s"
@@ -110,7 +110,7 @@ def time_told(value_s: float) -> str:
     return f"{days} d" + (f" {hours} h" if hours else "")
 
 
-def dollars_told(value_usd: float) -> str:
+def dollars_text(value_usd: float) -> str:
     """`$0.0042`, `$0.26`, `$12.40`, `$1,240`."""
     if value_usd >= 100:
         return f"${value_usd:,.0f}"

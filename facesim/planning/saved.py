@@ -15,7 +15,7 @@ from facesim.util.errors import InputError
 from facesim.util.files import write_json, write_text
 from facesim.util.folders import state_folder
 
-#: Seconds outside of the script that a forecast can be told: `model.forecast_jobs`.
+#: Seconds outside of the script that a forecast can be given: `model.forecast_jobs`.
 OUTSIDE = ("starting_s", "download_s", "upload_s")
 
 
@@ -44,7 +44,7 @@ def saved_widths() -> Widths:
     return read_residuals(file) if file.exists() else published_widths()
 
 
-def saved_hosts(own: Path | None = None) -> dict[str, HostType]:
+def saved_hosts(own_file: Path | None = None) -> dict[str, HostType]:
     """The catalogue's host types, over them what was measured, over that the user's own file.
 
     Raises:
@@ -52,7 +52,7 @@ def saved_hosts(own: Path | None = None) -> dict[str, HostType]:
     """
     measured = instances_file()
     known = hosts(measured) if measured.exists() else hosts()
-    return known if own is None else hosts(own, known)
+    return known if own_file is None else hosts(own_file, known)
 
 
 def saved_outside() -> dict[str, float]:
@@ -76,20 +76,20 @@ def save_speeds(speeds: Mapping[str, float], source: str) -> None:
     file = instances_file()
     before = hosts(file) if file.exists() else {}
     today = time.strftime("%Y-%m-%d")
-    kept = {
+    entries = {
         name: (kind.relative_speed, kind.speed_source, kind.speed_date)
         for name, kind in before.items()
         if kind.speed_origin == "measured"
     }
-    kept |= {name: (speed, source, today) for name, speed in speeds.items()}
+    entries |= {name: (speed, source, today) for name, speed in speeds.items()}
     lines = ["# Written by facesim calibrate; delete a table to have the catalogue's assumption again."]
-    for name, (speed, origin, date) in sorted(kept.items()):
-        told = json.dumps(origin)  # a TOML basic string of what is printable
+    for name, (speed, origin, date) in sorted(entries.items()):
+        quoted_origin = json.dumps(origin)  # a TOML basic string of what is printable
         lines += [
             "",
             f'[instances."{name}"]',
             f"relative_speed = {speed:.6g}",
-            f"speed_source = {told}",
+            f"speed_source = {quoted_origin}",
             f'speed_date = "{date}"',
         ]
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from facesim.forecast.intervals import Z80, Widths, published_widths
 from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_jobs
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
@@ -92,14 +92,14 @@ class Wanted:
     min_accuracy: float | None = None
 
     def __str__(self) -> str:
-        told = []
+        conditions = []
         if self.deadline_s is not None:
-            told.append(f"--deadline {time_told(self.deadline_s)}")
+            conditions.append(f"--deadline {time_text(self.deadline_s)}")
         if self.budget_usd is not None:
-            told.append(f"--budget {dollars_told(self.budget_usd)}")
+            conditions.append(f"--budget {dollars_text(self.budget_usd)}")
         if self.min_accuracy is not None:
-            told.append(f"--min-accuracy {self.min_accuracy:.4g}")
-        return " and ".join(told)
+            conditions.append(f"--min-accuracy {self.min_accuracy:.4g}")
+        return " and ".join(conditions)
 
 
 class Accuracy(NamedTuple):
@@ -193,21 +193,21 @@ class Plan:
     @cached_property
     def front(self) -> tuple[Row, ...]:
         """The rows of which none other is both faster and cheaper: the Pareto front, the cheapest first."""
-        best_s, found = math.inf, []
+        best_s, front = math.inf, []
         for row in sorted(self.rows, key=_by_cost):
             if row.forecast.time_s < best_s:
                 best_s = row.forecast.time_s
-                found.append(row)
-        return tuple(found)
+                front.append(row)
+        return tuple(front)
 
     @cached_property
     def steps(self) -> tuple[Row, ...]:
         """Of the front, the rows that are more than `FLAT` faster than the cheaper one before, and the fastest."""
-        found: list[Row] = []
+        steps: list[Row] = []
         for row in self.front:
-            if not found or row.forecast.time_s * (1 + FLAT) < found[-1].forecast.time_s or row is self.front[-1]:
-                found.append(row)
-        return tuple(found)
+            if not steps or row.forecast.time_s * (1 + FLAT) < steps[-1].forecast.time_s or row is self.front[-1]:
+                steps.append(row)
+        return tuple(steps)
 
     @cached_property
     def flats(self) -> tuple[Flat, ...]:
@@ -215,15 +215,15 @@ class Plan:
         families: dict[tuple[object, ...], list[Forecast]] = {}
         for row in self.rows:
             families.setdefault(_family(row.forecast.shape), []).append(row.forecast)
-        found = []
+        flats = []
         for members in families.values():
             fastest = min(members, key=lambda each: (each.time_s, each.shape.workers))
             near = [each for each in members if each.time_s <= fastest.time_s * (1 + FLAT)]
             enough = min(near, key=lambda each: each.shape.workers).shape.workers
             most = max(each.shape.workers for each in near)
             if enough < most:
-                found.append(Flat(fastest.shape, enough, most))
-        return tuple(found)
+                flats.append(Flat(fastest.shape, enough, most))
+        return tuple(flats)
 
     def flats_of(self, rows: Iterable[Row]) -> tuple[Flat, ...]:
         """Those of `flats` that speak of the clusters of some rows."""
@@ -309,8 +309,8 @@ def make_plan(
         outside=outside,
         spot_risk=spot_risk or SpotRisk(),
     )
-    found = accuracies or {}
-    rows = [Row(each, own := found.get(each.shape), _misses(each, own, wanted)) for each in forecasts]
+    accuracy_of = accuracies or {}
+    rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
     return Plan(profile, epochs, batch or profile.batch, wanted, tuple(rows), known_hosts, widths, tuple(notes))
 

@@ -87,10 +87,10 @@ def forecast_accuracy(
     began: Callable[[int], None] = lambda seed: None,
     tick: Callable[[], None] = lambda: None,
 ) -> AccuracyForecast:
-    """What accuracy the job will reach, from replays with `seeds` seeds; the profile tells its workers' order.
+    """What accuracy the job will reach, from replays with `seeds` seeds; the profile gives its workers' order.
 
     With `replayed_epochs` only so many are replayed, and the rest is extrapolated, which the forecast marks. `began` is
-    told of each seed. Where the job's hosts are all this machine, its workers share the cores.
+    called with each seed. Where the job's hosts are all this machine, its workers share the cores.
     """
     budget = job.experiment.epochs
     epochs = min(budget, replayed_epochs or budget)
@@ -98,12 +98,12 @@ def forecast_accuracy(
     for seed in range(seeds):
         began(seed)
         experiment = job.experiment.model_copy(update={"seed": seed, "epochs": epochs, "evaluate_every": 1})
-        own = job.model_copy(update={"experiment": experiment})
+        seed_job = job.model_copy(update={"experiment": experiment})
         orders = None
         if job.strategy.asynchronous:
             orders = simulated_orders(
-                profile, job.shape.workers, job.shape.ps, updates_of_epoch(own, inputs), epochs,
+                profile, job.shape.workers, job.shape.ps, updates_of_epoch(seed_job, inputs), epochs,
                 batch=job.update_batch, shared_cores=not job.backend.own_hosts, seed=seed,
             )  # fmt: skip
-        curves.append(replay(own, orders, folder / f"seed-{seed}", inputs, tick))
+        curves.append(replay(seed_job, orders, folder / f"seed-{seed}", inputs, tick))
     return accuracy_forecast([curve.held_out_accuracy for curve in curves], budget)

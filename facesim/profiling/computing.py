@@ -1,4 +1,4 @@
-"""What one process alone tells: its step at several batches, what surrounds training, and kernels for comparison."""
+"""What one process alone shows: its step at several batches, what surrounds training, and kernels for comparison."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def measure(
         replica = Alone(context)
     begin = time.perf_counter()
     (first,) = replica.train([_examples(context, batches[-1])])
-    found: dict[str, Any] = {"first_step_s": time.perf_counter() - begin}
-    found["steps_s"] = [_steps(context, replica, batch) for batch in batches]
+    figures: dict[str, Any] = {"first_step_s": time.perf_counter() - begin}
+    figures["steps_s"] = [_steps(context, replica, batch) for batch in batches]
     if whole:
-        found |= {"parts_s": [_parts(context, replica, batch) for batch in batches]}
-        found |= {"optimizer_s": _optimizer_s(replica), "variables": _variables(replica)}
-        found |= {"sgemm_gflops": _sgemm_gflops(), "convolution_gflops": _convolution_gflops()}
-        found |= _surroundings(context, replica, first)
-        found |= {"examples": len(context.train_indices), "held_out": len(context.held_out_indices)}
-    found["start_s"] = context.recorder.phases["startup_s"] + context.recorder.phases["build_s"]
-    leave(run, found)
+        figures |= {"parts_s": [_parts(context, replica, batch) for batch in batches]}
+        figures |= {"optimizer_s": _optimizer_s(replica), "variables": _variables(replica)}
+        figures |= {"sgemm_gflops": _sgemm_gflops(), "convolution_gflops": _convolution_gflops()}
+        figures |= _surroundings(context, replica, first)
+        figures |= {"examples": len(context.train_indices), "held_out": len(context.held_out_indices)}
+    figures["start_s"] = context.recorder.phases["startup_s"] + context.recorder.phases["build_s"]
+    leave(run, figures)
 
 
 def _examples(context: Context, batch: int) -> np.ndarray:
@@ -113,10 +113,10 @@ def _variables(replica: Alone) -> list[dict[str, Any]]:
     """The model's variables in order, as `facesim.forecast.profile_data.Variable`; all lie on the one server."""
     model = replica.model
     sent = {id(variable): dtype.size for variable, dtype in zip(model.trainable_variables, sent_dtypes(model))}
-    found = []
+    variables = []
     for variable in model.variables:
         size, each = int(np.prod(variable.shape)), tf.as_dtype(variable.dtype).size
-        found.append(
+        variables.append(
             {
                 "name": variable.path,
                 "shape": list(variable.shape),
@@ -126,7 +126,7 @@ def _variables(replica: Alone) -> list[dict[str, Any]]:
                 "server": 0,
             }
         )
-    return found
+    return variables
 
 
 def _surroundings(context: Context, replica: Alone, first: StepResult) -> dict[str, float]:

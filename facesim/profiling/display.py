@@ -1,4 +1,4 @@
-"""What is shown of a profile: how it goes while it is measured, and what it says."""
+"""What is shown of a profile: progress while it is measured, and what it says."""
 
 from __future__ import annotations
 
@@ -80,9 +80,12 @@ class _Live(_Lines):
 
 def lines_of(profile: Profile) -> Iterator[str]:
     """The profile in words, a line each."""
-    own, server, fixed = profile.machine, profile.server, profile.fixed
-    convolution = f", {own.convolution_gflops:.0f} in a convolution" if own.convolution_gflops else ""
-    yield f"{own.processor or 'this machine'}, {own.cores} cores: {own.sgemm_gflops:.0f} GFLOP/s in sgemm{convolution}"
+    machine, server, fixed = profile.machine, profile.server, profile.fixed
+    convolution = f", {machine.convolution_gflops:.0f} in a convolution" if machine.convolution_gflops else ""
+    yield (
+        f"{machine.processor or 'this machine'}, {machine.cores} cores: {machine.sgemm_gflops:.0f} GFLOP/s in "
+        f"sgemm{convolution}"
+    )
     yield (
         f"{profile.model}, {profile.precision}: {profile.param_bytes / 1e6:.1f} MB of parameters in "
         f"{sum(each.trainable for each in profile.variables)} variables"

@@ -10,7 +10,7 @@ from scipy.optimize import brentq, nnls
 
 from facesim.forecast.laws import overlapped
 
-#: More overlap than this cannot be told from all of it.
+#: More overlap than this cannot be distinguished from full overlap.
 _MOST_OVERLAP = 8.0
 
 

@@ -72,7 +72,7 @@ _OF_IMAGES = ("image_size", "channels")
 
 
 class Watcher(Protocol):
-    """Is told how a profile goes, to show it."""
+    """Shows how far the measuring of a profile is."""
 
     def preparing(self, what: str, done: int, due: int) -> None: ...
 
@@ -173,8 +173,8 @@ def profile_file(job: Job, inputs: Inputs) -> Path:
 
 def _machine(job: Job) -> dict[str, Any]:
     """What this machine and its software are, as far as a job's speed depends on them."""
-    said = machine() | {"cores": _cores(), "kernels": BACKEND.kernels(job)}
-    return {name: value for name, value in said.items() if name != "memory_bytes"}
+    facts = machine() | {"cores": _cores(), "kernels": BACKEND.kernels(job)}
+    return {name: value for name, value in facts.items() if name != "memory_bytes"}
 
 
 def _cores() -> int:
@@ -238,20 +238,20 @@ class _Stages:
         for attempt in (1, 2):
             self._watcher.measuring(what, self._number, self._count)
             begin = time.monotonic()
-            found = measure(f"{self._number}-{attempt}")
-            if best is None or found.disturbance < best.disturbance:
-                best = found
+            measured = measure(f"{self._number}-{attempt}")
+            if best is None or measured.disturbance < best.disturbance:
+                best = measured
             now = time.monotonic()
-            if not found.load.disturbances or now - self._begin + (now - begin) > _WITHIN_S:
+            if not measured.load.disturbances or now - self._begin + (now - begin) > _WITHIN_S:
                 break
             if attempt == 1:
                 self._watcher.noticed(
-                    f"disturbed while measuring {what}: {' and '.join(found.load.disturbances)}; again"
+                    f"disturbed while measuring {what}: {' and '.join(measured.load.disturbances)}; again"
                 )
         assert best is not None
-        for told in best.load.disturbances:
-            self.disturbances[f"{what}: {told}"] = None
-        return best.found
+        for disturbance in best.load.disturbances:
+            self.disturbances[f"{what}: {disturbance}"] = None
+        return best.figures
 
 
 def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profile:
@@ -292,12 +292,12 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
     )
     server, notes = _server(variables, cluster)
     alpha_s, byte_s = fits.ring_constants(*zip(*((row["peers"], row["bytes"], row["seconds"]) for row in ring)), cores)
-    said = machine()
+    facts = machine()
     return Profile(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        versions={name: said[name] for name in ("python", "tensorflow", "keras", "facesim")},
+        versions={name: facts[name] for name in ("python", "tensorflow", "keras", "facesim")},
         machine=Machine(
-            processor=said["cpu_model"],
+            processor=facts["cpu_model"],
             cores=cores,
             sgemm_gflops=first["sgemm_gflops"],
             convolution_gflops=first["convolution_gflops"],
@@ -341,7 +341,7 @@ def _compute(batch: int, place: int, first: dict[str, Any], others: list[dict[st
 
 
 def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[Server, list[str]]:
-    """What an update costs a server, and what is to be said of how that was measured.
+    """What an update costs a server, and notes on how that was measured.
 
     A server's service of an update is its CPU time for it, by the utilisation law: it has a core of its own, and where
     workers of the same machine could not keep that busy, it would have served more.
@@ -366,7 +366,7 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
     if cluster["cores"]:  # on one core nothing overlaps, and the worker's own work takes its time from the server's
         overlap = fits.overlap(step_s, computing_s, pulling_s, pushing_s)
         latency = idle_s / service_s
-    found = Server(
+    server = Server(
         message_s=message_s,
         byte_s=byte_s,
         saturation_s=service_s,
@@ -376,12 +376,12 @@ def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[S
     )
     busy, notes = service_s / tests[0]["update_s"], []
     if step_s < _CONSISTENT * computing_s:
-        found = found.model_copy(update={"overlap": 1.0})
+        server = server.model_copy(update={"overlap": 1.0})
         notes.append("a step took less than its computing alone: what overlaps cannot be told, nothing is assumed to")
     if cluster["cores"] == 0:
         notes.append("the parameter server shared the cores with its workers: it could not be given one of its own")
     elif busy < _SATURATED:
         notes.append(
-            f"workers of this machine kept the server's core {100 * busy:.0f} % busy: its CPU time tells what it can do"
+            f"workers of this machine kept the server's core {100 * busy:.0f} % busy: its CPU time shows what it can do"
         )
-    return found, notes
+    return server, notes

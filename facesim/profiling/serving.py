@@ -1,4 +1,4 @@
-"""What a parameter-server cluster tells: the parts of a step, CPU time of each role, and how much a server can do."""
+"""What a parameter-server cluster shows: the parts of a step, CPU time of each role, and how much a server can do."""
 
 from __future__ import annotations
 
@@ -56,33 +56,33 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
     # Every worker is given the step once before anything is measured.
     for _ in served.train([batch] * (4 * workers)):
         pass
-    found: dict[str, Any] = {"alone": _train(served, [batch], 1, processes)}
-    found["together"] = _train(served, [batch], workers, processes)
+    figures: dict[str, Any] = {"alone": _train(served, [batch], 1, processes)}
+    figures["together"] = _train(served, [batch], workers, processes)
     parts = Parts(context, served)
-    found["parts_s"] = {name: median_s(part, _PARTS_S) for name, part in parts.all().items()}
-    found["saturated"] = _saturate(served, parts.null_step, processes)
+    figures["parts_s"] = {name: median_s(part, _PARTS_S) for name, part in parts.all().items()}
+    figures["saturated"] = _saturate(served, parts.null_step, processes)
     with served.strategy.scope():
         small = small_variables(SMALL_COUNT, SMALL_SIZE)
         optimizer = FusedAdam(1e-3)
         optimizer.build(small)
     few_bytes = null_step(lambda: [variable.value.read_value() for variable in small], optimizer, small)
-    found["saturated_by_messages"] = _saturate(served, few_bytes, processes)
-    found["cores"] = len(cores)
-    leave(run, found)
+    figures["saturated_by_messages"] = _saturate(served, few_bytes, processes)
+    figures["cores"] = len(cores)
+    leave(run, figures)
 
 
 def _processes(run: Run) -> dict[str, list[psutil.Process]]:
     """The processes of each role."""
-    found = {"chief": [psutil.Process()]}
+    processes = {"chief": [psutil.Process()]}
     for file in sorted(run.tasks.glob(f"*/{_PID}")):
         role = file.parent.name.rsplit("-", 1)[0]
-        found.setdefault(role, []).append(psutil.Process(int(file.read_text(encoding="utf-8"))))
-    return found
+        processes.setdefault(role, []).append(psutil.Process(int(file.read_text(encoding="utf-8"))))
+    return processes
 
 
 def _cpu_s(processes: dict[str, list[psutil.Process]]) -> dict[str, float]:
-    spent = {role: [each.cpu_times() for each in own] for role, own in processes.items()}
-    return {role: sum(each.user + each.system for each in own) for role, own in spent.items()}
+    times = {role: [each.cpu_times() for each in of_role] for role, of_role in processes.items()}
+    return {role: sum(each.user + each.system for each in of_role) for role, of_role in times.items()}
 
 
 def _cpu_since(before: dict[str, float], processes: dict[str, list[psutil.Process]], updates: int) -> dict[str, float]:

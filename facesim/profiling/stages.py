@@ -37,7 +37,7 @@ _TICK_S = 0.25
 class Measured:
     """What the processes of a stage found, and what else used the machine meanwhile."""
 
-    found: Any
+    figures: Any
     load: Load
 
     @property
@@ -46,9 +46,9 @@ class Measured:
         return (self.load.foreign_cpu_percent or 0.0) + (self.load.steal_percent or 0.0)
 
 
-def leave(run: Run, found: Any) -> None:
+def leave(run: Run, figures: Any) -> None:
     """Called by the leading process of a stage: what it found."""
-    write_json(run.directory / MEASURED, found)
+    write_json(run.directory / MEASURED, figures)
 
 
 def measure_job(
@@ -95,18 +95,18 @@ def measure_peers(
             role="worker",
             index=index,
             target=target,
-            arguments=(str(run.directory), *own),
+            arguments=(str(run.directory), *task_arguments),
             log=str(run.log_file(f"worker-{index}")),
         )
-        for index, own in enumerate(arguments)
+        for index, task_arguments in enumerate(arguments)
     )
     return _measure(run, Plan(tasks=tasks, leader="worker-0", monitor=monitor_task(run)), tick)
 
 
 def _measure(run: Run, plan: Plan, tick: Callable[[], None]) -> Measured:
     follow(run, plan, tick, "the machine could not be profiled")
-    found = json.loads((run.directory / MEASURED).read_text(encoding="utf-8"))
-    return Measured(found, measured_load(samples_in(run.metrics), one_machine=True))
+    figures = json.loads((run.directory / MEASURED).read_text(encoding="utf-8"))
+    return Measured(figures, measured_load(samples_in(run.metrics), one_machine=True))
 
 
 def follow(run: Run, plan: Plan, tick: Callable[[], None], failure: str) -> None:

@@ -1,4 +1,4 @@
-"""What the ring of `allreduce` tells: seconds of sums of several sizes by two, three and more processes."""
+"""What the ring of `allreduce` shows: seconds of sums of several sizes by two, three and more processes."""
 
 from __future__ import annotations
 

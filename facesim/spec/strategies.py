@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -37,6 +37,13 @@ class Layout(str, Enum):
     PEERS = "peers"
 
 
+class Formula(NamedTuple):
+    """By which formula the forecast has the seconds of an update: in words, and the formula's source."""
+
+    words: str
+    source: str = ""
+
+
 class Strategy(Frozen):
     """How replicas train together. Subclasses say what they are in class variables, and have their options as fields.
 
@@ -49,6 +56,7 @@ class Strategy(Frozen):
         averaging: whether workers train by themselves in between, and what is joined is their parameters.
         replaceable_roles: roles of which a task may fail and come back while the others go on.
         trainers: by framework, where the function is that a training task calls with its context, `module:function`.
+        formula: by which `facesim.forecast` forecasts it; None where it cannot be forecast.
     """
 
     summary: ClassVar[str]
@@ -59,6 +67,7 @@ class Strategy(Frozen):
     averaging: ClassVar[bool] = False
     replaceable_roles: ClassVar[tuple[str, ...]] = ()
     trainers: ClassVar[Mapping[str, str]] = {}
+    formula: ClassVar[Formula | None] = None
 
     name: str
 
@@ -102,6 +111,12 @@ class Strategy(Frozen):
     def trains_together(cls) -> bool:
         """Whether its replicas, if it has several, train one model."""
         return cls.joint or cls.asynchronous or not cls.replicated
+
+    @classmethod
+    def declared_formula(cls) -> Formula | None:
+        """Its `formula`; None for a class that only inherits one, because it trains in another way."""
+        declared: Formula | None = vars(cls).get("formula")
+        return declared
 
     def replaceable(self, role: str) -> bool:
         """Whether a task of this role may fail and come back while the others go on."""
@@ -150,6 +165,7 @@ class Single(Strategy):
     layout = Layout.SINGLE_PROCESS
     replicated = False
     trainers = _in_all("single")
+    formula = Formula("an update is one step")
 
     name: Literal["single"] = "single"
 
@@ -159,6 +175,7 @@ class Mirrored(Strategy):
     layout = Layout.SINGLE_PROCESS
     joint = True
     trainers = {TENSORFLOW: "facesim.training.tensorflow.mirrored:train"}
+    formula = Formula("all replicas share the host's cores: w C, and 2 (w-1) copies of the parameters")
 
     name: Literal["mirrored"] = "mirrored"
 
@@ -169,6 +186,12 @@ class PsAsync(Strategy):
     asynchronous = True
     replaceable_roles = ("worker",)
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_async:train"}
+    formula = Formula(
+        "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates "
+        "a second, and an update takes 1 / X",
+        "mean value analysis of a closed queueing network: Reiser and Lavenberg, JACM 1980; Li, Yan, Paolieri, "
+        "Golubchik, ICPE 2020",
+    )
 
     name: Literal["ps-async"] = "ps-async"
     steps_per_dispatch: int = option(1, "steps handed to a worker at once", "Cluster", resumable=True, ge=1, le=64)
@@ -184,6 +207,11 @@ class PsSync(Strategy):
     joint = True
     replaceable_roles = ("worker",)
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_sync:train"}
+    formula = Formula(
+        "T = E[slowest worker] + pulling and pushing by all",
+        "order statistic: Chen et al., Revisiting distributed synchronous SGD, 2016; the sum: Peng et al., Optimus, "
+        "EuroSys 2018",
+    )
 
     name: Literal["ps-sync"] = "ps-sync"
     backup_workers: int = option(0, "workers that may be late for an update", "Cluster", resumable=True, ge=0)
@@ -201,6 +229,10 @@ class AllReduce(Strategy):
     layout = Layout.PEERS
     joint = True
     trainers = _in_all("allreduce")
+    formula = Formula(
+        "T = E/3 + |2E/3, summing|_p, E = the slowest worker's computing: summing may overlap the backward pass",
+        "Qiao et al., Pollux, OSDI 2021",
+    )
 
     name: Literal["allreduce"] = "allreduce"
 
@@ -211,6 +243,10 @@ class LocalSgd(Strategy):
     joint = True
     averaging = True
     trainers = _in_all("local_sgd")
+    formula = Formula(
+        "T = (E[slowest sum of H steps] + averaging) / H",
+        "Stich, Local SGD converges fast and communicates little, ICLR 2019",
+    )
 
     name: Literal["local-sgd"] = "local-sgd"
     local_steps: int = option(8, "steps between averagings", "Cluster", ge=1)
@@ -221,6 +257,7 @@ class Independent(Strategy):
     layout = Layout.PEERS
     replaceable_roles = ("chief", "worker")
     trainers = {TENSORFLOW: "facesim.training.tensorflow.independent:train"}
+    formula = Formula("every worker trains by itself")
 
     name: Literal["independent"] = "independent"
 

@@ -15,8 +15,8 @@ from enum import Enum
 from pathlib import Path
 
 from facesim.metrics.machine import machine
-from facesim.planning.beside import Expected, expected, forecasts_told
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.beside import Expected, expected, forecast_lines
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.preflight.checks import Planned, preflight
 from facesim.preflight.inputs import Inputs, prepare_all
 from facesim.runs.directory import Run, find_runs
@@ -98,7 +98,7 @@ def plan_study(
         soon = expected(one.job, one.inputs) if one and one.inputs else None
         dues.append(Due(due.name, due.job, due.directory, due.fate, soon, one))
     ready_inputs = [one.inputs for one in cleared.planned if one.inputs]
-    forecasts = forecasts_told([one.job for one in cleared.planned], ready_inputs)
+    forecasts = forecast_lines([one.job for one in cleared.planned], ready_inputs)
     estimate = "; ".join(cleared.notices.pop("cost", []))
     return StudyPlan(tuple(dues), tuple(cleared.all_notices()), estimate, tuple(forecasts))
 
@@ -113,9 +113,9 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     told = [f"{number} {fate.value}" for fate, number in counts.items() if number]
     known = [due.expected for due in plan.to_do if due.expected]
     if known:
-        told.append(f"{time_told(sum(one.time_s for one in known))} one after another")
+        told.append(f"{time_text(sum(one.time_s for one in known))} one after another")
         costs = [one.cost_usd for one in known if one.cost_usd is not None]
-        told += [dollars_told(sum(costs))] if costs else []
+        told += [dollars_text(sum(costs))] if costs else []
         told.append(
             "as forecast"
             if len(known) == len(plan.to_do)
@@ -125,9 +125,9 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     width = max(len(due.name) for due in plan.dues)
     for number, due in enumerate(plan.dues[:_LISTED], 1):
         soon = due.expected
-        forecast = "" if soon is None else f"  {time_told(soon.time_s)}"
+        forecast = "" if soon is None else f"  {time_text(soon.time_s)}"
         if soon is not None and soon.cost_usd is not None:
-            forecast += f", {dollars_told(soon.cost_usd)}"
+            forecast += f", {dollars_text(soon.cost_usd)}"
         where = "" if due.fate is Fate.NEW else f"  {due.directory}"
         lines.append(f"  {number:3}  {due.name:{width}}  {due.fate.value}{forecast}{where}")
     left = len(plan.dues) - _LISTED

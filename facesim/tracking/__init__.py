@@ -54,7 +54,7 @@ FORMATS: Registry[Format] = Registry(
 
 @contextmanager
 def needing_packages(name: str, option: str) -> Iterator[None]:
-    """Within it, a package that is not installed is told of as what `name`, which the user gave as `option`, needs.
+    """Within it, a package that is not installed is reported as what `name`, which the user gave as `option`, needs.
 
     Raises:
         InputError: there is such a package.
@@ -63,8 +63,8 @@ def needing_packages(name: str, option: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         remedy = f"pip install 'facesim[{name}]'"
-        told = f"--{option} {name} needs the package {error.name}, which is not installed: {remedy}"
-        raise InputError(told, field=option, value=name, remedy=remedy) from None
+        message = f"--{option} {name} needs the package {error.name}, which is not installed: {remedy}"
+        raise InputError(message, field=option, value=name, remedy=remedy) from None
 
 
 def export_runs(runs: Sequence[Run], to: str, output: Path) -> str:

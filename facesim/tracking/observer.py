@@ -1,4 +1,4 @@
-"""A study's runs, told to a tracker as they go on."""
+"""A study's runs, sent to a tracker while they run."""
 
 from __future__ import annotations
 

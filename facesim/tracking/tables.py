@@ -23,10 +23,10 @@ def samples(runs: Sequence[Run]) -> pandas.DataFrame:
     """
     import pandas
 
-    found = [table for run in runs if not (table := samples_in(run.metrics)).empty]
-    if not found:
+    tables = [table for run in runs if not (table := samples_in(run.metrics)).empty]
+    if not tables:
         raise InputError(f"no samples in {', '.join(str(run.directory) for run in runs)}; name runs that were measured")
-    return pandas.concat(found, ignore_index=True)
+    return pandas.concat(tables, ignore_index=True)
 
 
 def write_csv(runs: Sequence[Run], output: Path) -> None:

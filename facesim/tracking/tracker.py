@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, the same of one that goes on and of one that has ended."""
+"""What a tracker gets of a run, the same of one that is running and of one that has ended."""
 
 from __future__ import annotations
 
@@ -95,18 +95,18 @@ def _ended(result: Result | None) -> dict[str, str]:
     """What there is to say of a run's end in words."""
     if result is None:
         return {}
-    told: dict[str, Any] = {
+    tags: dict[str, Any] = {
         "state": result.state,
         "measurement": result.measurement,
         "trained_together": result.sync_audit.verdict,
         "failure": result.failure,
         "disturbed": " and ".join(result.disturbances),
     }
-    return {name: str(value) for name, value in told.items() if value}
+    return {name: str(value) for name, value in tags.items() if value}
 
 
 class Tracker(ABC):
-    """A place that shows runs: it is told of one after another.
+    """A place that shows runs: it gets one after another.
 
     `folder` is where it keeps what it keeps on this machine. A run that is sent again is another run there.
 
@@ -132,11 +132,11 @@ class Tracker(ABC):
 
     @abstractmethod
     def end(self, run: TrackedRun, report: Path | None) -> None:
-        """The run has ended, or is told of no more. `report` is an HTML file that is removed afterwards."""
+        """The run has ended, or nothing more of it is sent. `report` is an HTML file that is removed afterwards."""
 
 
 def open_tracker(name: str, folder: Path, option: str = "track") -> Tracker:
-    """The tracker called `name`, ready to be told of runs.
+    """The tracker called `name`, ready to get runs.
 
     Raises:
         InputError: there is none, what it needs is not installed, or it cannot be used.
@@ -145,13 +145,13 @@ def open_tracker(name: str, folder: Path, option: str = "track") -> Tracker:
         with needing_packages(name, option):
             return TRACKERS[TRACKERS.check(name)](folder)
     except ValueError as error:
-        told = f"--{option} {name!r} is not allowed: {error}"
-        raise InputError(told, field=option, value=name, allowed=list(TRACKERS)) from None
+        message = f"--{option} {name!r} is not allowed: {error}"
+        raise InputError(message, field=option, value=name, allowed=list(TRACKERS)) from None
     except FacesimError:
         raise
     except Exception as error:  # whatever another library raises where it cannot be used
-        told = f"--{option} {name} cannot be used: {type(error).__name__}: {error}"
-        raise InputError(told, field=option, value=name) from error
+        message = f"--{option} {name} cannot be used: {type(error).__name__}: {error}"
+        raise InputError(message, field=option, value=name) from error
 
 
 @contextmanager

@@ -6,9 +6,9 @@ it. It is written under another name, then renamed, so that a copy of the folder
 only.
 
 The archive lists its variables, and after it comes the SHA-256 of all its bytes (which readers of archives pass over):
-one that is damaged in any way is told from a whole one. Reading executes nothing. What is damaged is renamed, so that
-it is not tried again and takes no whole one's place. Archives of earlier versions have neither list nor checksum; of
-these the archive's own checksums are all that is checked.
+one that is damaged in any way is recognised. Reading executes nothing. What is damaged is renamed, so that it is not
+tried again and takes no whole one's place. Archives of earlier versions have neither list nor checksum; of these the
+archive's own checksums are all that is checked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """In which order asynchronous workers made updates, and from which versions of the parameters: recorded, read again.
 
-That order, with the batches, is all that makes one asynchronous training differ from another: whoever has it can make
-the same updates in one process. Without TensorFlow, so that a forecast can use it.
+That order, with the batches, is all that makes one asynchronous training differ from another: with it, one process can
+make the same updates. Without TensorFlow, so that a forecast can use it.
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ def _epochs(file: Path, updates: dict[int, tuple[int, int, int, int]]) -> Iterat
 
 def write_orders(file: Path, orders: Iterable[Order]) -> None:
     """Keep orders in a file of NumPy's."""
-    kept = list(orders)
-    rows = [np.stack([order.workers, order.versions_read, order.batches]) for order in kept]
-    np.savez(file, lengths=np.array([len(order) for order in kept]), updates=np.concatenate(rows, axis=1))
+    order_list = list(orders)
+    rows = [np.stack([order.workers, order.versions_read, order.batches]) for order in order_list]
+    np.savez(file, lengths=np.array([len(order) for order in order_list]), updates=np.concatenate(rows, axis=1))
 
 
 def load_orders(file: Path) -> list[Order]:

@@ -67,21 +67,23 @@ class Findings:
         """What there is to say, in words."""
         best = self.best
         states = [one.state for one in self.trials]
-        told = [
+        sentences = [
             f"{len(self.trials)} trials ({states.count('complete')} complete, {states.count('pruned')} ended early, "
             f"{states.count('fail')} failed) took {spent(self.trials)}."
         ]
         if best is None:
-            return [*told, "No trial is complete: nothing can be said of settings."]
-        told.append(f"The best reached {_accuracy(best):.1%} on validation images: {in_words(best.params)}.")
+            return [*sentences, "No trial is complete: nothing can be said of settings."]
+        sentences.append(f"The best reached {_accuracy(best):.1%} on validation images: {in_words(best.params)}.")
         if equals := self._not_told_apart():
-            told.append(
+            sentences.append(
                 f"{equals} other trial{'s' * (equals > 1)} cannot be told apart from it by so few images "
                 "(its 95 % interval includes theirs)."
             )
         if len(self.complete) > 1:
-            told.append("The best of several is better on the images that chose it than it is: expect less on others.")
-        return [*told, "The held-out images were in no trial, neither to train nor to test on."]
+            sentences.append(
+                "The best of several is better on the images that chose it than it is: expect less on others."
+            )
+        return [*sentences, "The held-out images were in no trial, neither to train nor to test on."]
 
     def _not_told_apart(self) -> int:
         """How many complete trials are within the interval of the best's accuracy."""
@@ -137,8 +139,8 @@ def importance_of(study: optuna.Study) -> dict[str, float]:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < _IMPORTANCE_FROM or len({one.value for one in complete}) < 2:
         return {}
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {name: float(share) for name, share in found.items()}
+    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {name: float(share) for name, share in shares.items()}
 
 
 def _accuracy(trial: Trial) -> float:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, drawing, legend
 from facesim.spec.options import flag
 from facesim.tuning.findings import Findings
@@ -65,8 +65,8 @@ def row(trial: Trial, findings: Findings) -> dict[str, Any]:
         "number": trial.number + 1,
         "params": in_words(trial.params),
         "accuracy": accuracy,
-        "time": time_told(trial.total_s) if trial.result else "",
-        "cost": dollars_told(trial.cost_usd) if trial.result else "",
+        "time": time_text(trial.total_s) if trial.result else "",
+        "cost": dollars_text(trial.cost_usd) if trial.result else "",
         "together": trial.result.sync_audit.verdict if trial.result else "",
         "marks": ", ".join(marks),
     }
@@ -81,12 +81,12 @@ def plots(findings: Findings) -> list[tuple[str, str]]:
         drawn.append(("Courses of the trials", _courses))
     if findings.importance:
         drawn.append(("What mattered", _importance))
-    found = []
+    rendered = []
     for number, (title, draw) in enumerate(drawn):
         with drawing(f"tuning-{number}", title, (6.4, 4.0)) as (figure, svg):
             draw(figure.subplots(), findings)
-        found.append((title, svg[0]))
-    return found
+        rendered.append((title, svg[0]))
+    return rendered
 
 
 def _front(axes: Axes, findings: Findings) -> None:

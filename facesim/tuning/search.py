@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.billing.bill import price_usd
 from facesim.metrics.progress import Progress
-from facesim.planning.quantities import dollars_told, time_told
+from facesim.planning.quantities import dollars_text, time_text
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
@@ -59,9 +59,9 @@ class Search:
             name = searched_and_set[0]
             raise InputError(f"{flag(name)} is searched and has one value: give it once", field=name)
         if not 0 < self.validation < 1:
-            told = f"--validation {self.validation:g} must be between 0 and 1: what trials are compared by"
-            raise InputError(told, field="validation", value=self.validation)
-        for axis in self.space.values():  # what a value may not be is told before anything is trained
+            message = f"--validation {self.validation:g} must be between 0 and 1: what trials are compared by"
+            raise InputError(message, field="validation", value=self.validation)
+        for axis in self.space.values():  # a value that is not allowed is refused before anything is trained
             for value in axis.samples:
                 self.job({axis.name: value})
 
@@ -140,18 +140,18 @@ def run_search(search: Search, output: Path, observers: Iterable[Observer] = ())
 def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer]) -> None:
     from optuna.trial import TrialState
 
-    told = Together(observers)
+    observer = Together(observers)
     for begun in [one for one in trials_of(study, output) if one.state == "running"]:
         if not _go_on(study, begun, observers):
             return
     while len(done := trials_of(study, output)) < search.trials:
         left_s = _left_s(search, done)
         if left_s is not None and left_s < max(1.0, *(one.total_s for one in done), 0.0):
-            told.noticed(f"the budget has no room for another trial: {spent(done)} for {len(done)}")
+            observer.noticed(f"the budget has no room for another trial: {spent(done)} for {len(done)}")
             return
         trial = study.ask()
         job = search.job({name: axis.suggest(trial) for name, axis in search.space.items()}, left_s)
-        told.noticed(f"trial {trial.number + 1} of {search.trials}: {in_words(trial.params)}")
+        observer.noticed(f"trial {trial.number + 1} of {search.trials}: {in_words(trial.params)}")
         follower = _Follower(trial)
         try:
             (run,) = run_study([job], output, [*observers, follower])
@@ -159,7 +159,7 @@ def _run(search: Search, study: optuna.Study, output: Path, observers: list[Obse
             study.tell(trial, state=TrialState.FAIL)
             if not done:
                 raise
-            told.noticed(f"trial {trial.number + 1} is refused: {error}")
+            observer.noticed(f"trial {trial.number + 1} is refused: {error}")
             continue
         if not _tell(study, trial.number, run, follower.pruned):
             return
@@ -199,15 +199,15 @@ def trials_of(study: optuna.Study, output: Path) -> list[Trial]:
     return [_trial(one, output) for one in study.get_trials(deepcopy=False)]
 
 
-def _trial(kept: optuna.trial.FrozenTrial, output: Path) -> Trial:
-    run = Run(output / kept.user_attrs["run"]) if "run" in kept.user_attrs else None
+def _trial(frozen: optuna.trial.FrozenTrial, output: Path) -> Trial:
+    run = Run(output / frozen.user_attrs["run"]) if "run" in frozen.user_attrs else None
     run = run if run and run.job_file.is_file() else None
     return Trial(
-        number=kept.number,
-        state=kept.state.name.lower(),
-        params=kept.params,
-        value=kept.value if kept.state.name == "COMPLETE" else None,
-        course=kept.intermediate_values,
+        number=frozen.number,
+        state=frozen.state.name.lower(),
+        params=frozen.params,
+        value=frozen.value if frozen.state.name == "COMPLETE" else None,
+        course=frozen.intermediate_values,
         run=run,
         result=run.result() if run else None,
     )
@@ -216,7 +216,7 @@ def _trial(kept: optuna.trial.FrozenTrial, output: Path) -> Trial:
 def spent(trials: Iterable[Trial]) -> str:
     """What trials took, in words."""
     taken = list(trials)
-    return f"{time_told(sum(one.total_s for one in taken))} and {dollars_told(sum(one.cost_usd for one in taken))}"
+    return f"{time_text(sum(one.total_s for one in taken))} and {dollars_text(sum(one.cost_usd for one in taken))}"
 
 
 def in_words(params: Mapping[str, Any]) -> str:

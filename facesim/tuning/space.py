@@ -73,8 +73,8 @@ def read_texts(texts: Sequence[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         name = name.strip().removeprefix("--").replace("-", "_")
         if not equals or name in space:
-            told = "is given twice" if equals else "says no values: write learning-rate=1e-5..1e-2 or batch=16,32,64"
-            raise InputError(f"--search {text!r} {told}", field="search", value=text)
+            problem = "is given twice" if equals else "says no values: write learning-rate=1e-5..1e-2 or batch=16,32,64"
+            raise InputError(f"--search {text!r} {problem}", field="search", value=text)
         space[name] = value
     return space
 
@@ -83,8 +83,8 @@ def _axis(name: str, value: str | Sequence[Any]) -> Axis:
     option = options().get(name)
     searched = [one.name for one in options().values() if one.path[0] == "experiment" and one.name not in _FIXED]
     if name not in searched:
-        told = f"--search {flag(name)[2:]} cannot be searched, only {', '.join(flag(one)[2:] for one in searched)}"
-        raise InputError(told, field=name, allowed=searched)
+        message = f"--search {flag(name)[2:]} cannot be searched, only {', '.join(flag(one)[2:] for one in searched)}"
+        raise InputError(message, field=name, allowed=searched)
     assert option is not None
 
     def read(text: Any) -> Any:
@@ -96,20 +96,20 @@ def _axis(name: str, value: str | Sequence[Any]) -> Axis:
                 raise ValueError("not finite")
             return number
         except (ValueError, KeyError):
-            told = f"--search {flag(name)[2:]}: {text!r} is no value of it"
-            raise InputError(told, field=name, value=text) from None
+            message = f"--search {flag(name)[2:]}: {text!r} is no value of it"
+            raise InputError(message, field=name, value=text) from None
 
     if isinstance(value, str) and ".." in value and option.kind in (int, float):
         low, high = (read(part.strip()) for part in value.split("..", 1))
         if not low < high:
-            told = f"--search {flag(name)[2:]}: the range {value} is empty: its first end must be the lower one"
-            raise InputError(told, field=name, value=value)
+            message = f"--search {flag(name)[2:]}: the range {value} is empty: its first end must be the lower one"
+            raise InputError(message, field=name, value=value)
         return Axis(name, low, high)
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
     choices = tuple(dict.fromkeys(read(part) for part in parts))
     if len(choices) < 2:
-        told = f"--search {flag(name)[2:]}: one value is nothing to search; give it as {flag(name)} instead"
-        raise InputError(told, field=name, value=value)
+        message = f"--search {flag(name)[2:]}: one value is nothing to search; give it as {flag(name)} instead"
+        raise InputError(message, field=name, value=value)
     return Axis(name, choices=choices)
 
 

@@ -1,4 +1,4 @@
-"""Disks that are full: what is said of them, and room that is kept so that the end can still be written."""
+"""Disks that are full: the message for users, and room that is kept so that the end can still be written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_full(error: OSError) -> bool:
 
 
 def no_room(folder: Path, remedy: str = "make room there, or name a folder on another disk with --output") -> str:
-    """What is said when `folder` has no room: its name, what is free, what to do."""
+    """The message when `folder` has no room: its name, what is free, what to do."""
     limit = _file_limit_bytes()
     why = f"{free_bytes(folder) / 1e6:,.1f} MB are free on its disk"
     if limit is not None:

@@ -147,7 +147,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:
     """Append to a file what fits on its disk; return the rest.
 
-    With `fresh_line` it starts on a line of its own: the last line of whoever wrote before and crashed may be torn, and
+    With `fresh_line` it starts on a line of its own: that of a process that crashed while it wrote may be torn, and
     must not swallow what comes now.
     """
     try:

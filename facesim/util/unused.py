@@ -14,7 +14,7 @@ from dataclasses import dataclass
 EXAMPLES = 5
 
 #: So many examples of each reason are named in a sentence.
-_TOLD = 3
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Unused:
 
     def __str__(self) -> str:
         """`12 files: no permission to read (Ana/1.jpg, Bo/2.jpg, Bo/3.jpg, ...)`."""
-        shown = ", ".join(self.examples[:_TOLD]) + (", ..." if len(self.examples) > _TOLD else "")
+        shown = ", ".join(self.examples[:_NAMED]) + (", ..." if len(self.examples) > _NAMED else "")
         units = self.unit if self.count == 1 else f"{self.unit}s"
         return f"{self.count:,} {units}: {self.reason}{f' ({shown})' if shown else ''}"
 

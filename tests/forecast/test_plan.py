@@ -11,8 +11,8 @@ from facesim.forecast.hosts import hosts
 from facesim.forecast.model import forecast_job
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.answer import answer, notes, table, to_json
-from facesim.planning.explain import explain, read_shape, told
-from facesim.planning.quantities import dollars_told
+from facesim.planning.explain import explain, numbered_lines, read_shape
+from facesim.planning.quantities import dollars_text
 from facesim.planning.search import FLAT, Accuracy, Axes, Wanted, clustered, make_plan
 from facesim.util.errors import InputError
 
@@ -144,12 +144,12 @@ def test_the_arithmetic_ends_with_the_numbers_of_the_forecast(profile, strategy)
     steps = {step.title: step for step in explain(plan, row)}
 
     assert f"= {row.forecast.updates:,}" in steps["Updates"].lines[0]
-    assert f"= {dollars_told(row.forecast.cost_usd)}" in steps["The bill"].lines[-1]
+    assert f"= {dollars_text(row.forecast.cost_usd)}" in steps["The bill"].lines[-1]
     assert f"± {100 * row.forecast.half_width:.1f} %" in steps["How sure"].lines[-1]
     update_ms = float(re.search(r"an update takes ([\d.]+) ms", " ".join(steps["One update"].lines))[1])
     assert update_ms == pytest.approx(1000 * row.forecast.update_s, rel=0.05)
     assert all(step.title and step.lines for step in steps.values())
-    assert told(list(steps.values()))[0].startswith("1. Computing one step")
+    assert numbered_lines(list(steps.values()))[0].startswith("1. Computing one step")
 
 
 @pytest.mark.parametrize(

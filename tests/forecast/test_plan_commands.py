@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from facesim.cli import main
+from facesim.planning import TRIED
+from facesim.planning.answer import to_json
 from facesim.planning.calibration import calibration_job, learn_type
 from facesim.planning.jobs import forecast_of, record_of, write_forecast
+from facesim.planning.planner import plan_training
 from facesim.planning.saved import (
     instances_file,
     outside_file,
@@ -19,6 +22,7 @@ from facesim.planning.saved import (
     saved_outside,
     saved_widths,
 )
+from facesim.planning.search import Axes, Wanted
 from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
@@ -129,6 +133,18 @@ def test_the_plan_as_json_has_every_row_and_marks_them(plan):
     cheapest = content["rows"][content["cheapest"]]
     assert cheapest["cost_usd"] == min(row["cost_usd"] for row in content["rows"]) and cheapest["front"]
     assert all(row["low_s"] < row["time_s"] < row["high_s"] for row in content["rows"])
+
+
+def test_the_plan_from_python_is_the_same(plan, file, tmp_path):
+    axes = Axes(TRIED, ("ml.m5.xlarge",), workers=(1, 2), ps=(1,))
+    made = plan_training(
+        axes, Wanted(budget_usd=5), given={"epochs": 20}, profile_file=file, region="eu-west-1", runs=tmp_path / "none"
+    )
+
+    _, said, _ = plan("--instance-type", "ml.m5.xlarge", "--workers", "1,2", "--ps", "1", "--budget", "5",
+                      "--epochs", "20", "--region", "eu-west-1", "--json")  # fmt: skip
+
+    assert json.loads(json.dumps(to_json(made))) == json.loads(said)
 
 
 def test_one_shape_is_explained_in_words(plan):

@@ -82,11 +82,11 @@ def test_what_is_no_range_is_refused(text, why):
     ],
 )
 def test_times_are_told_as_people_say_them(seconds, told):
-    assert quantities.time_told(seconds) == told
+    assert quantities.time_text(seconds) == told
 
 
 @pytest.mark.parametrize(
     ("usd", "told"), [(0, "$0.00"), (0.0042, "$0.0042"), (0.26, "$0.26"), (12.4, "$12.40"), (1240, "$1,240")]
 )
 def test_dollars_are_told_as_people_say_them(usd, told):
-    assert quantities.dollars_told(usd) == told
+    assert quantities.dollars_text(usd) == told

@@ -106,7 +106,7 @@ def test_processes_of_a_ring_are_measured_and_one_that_fails_is_named(faces, tmp
 
     found = measure_peers(
         job, tmp_path / "ring", "facesim.profiling.summing:measure", [(r, ports, same) for r in range(4)], lambda: None
-    ).found
+    ).figures
 
     assert sorted({row["peers"] for row in found}) == [2, 3, 4]
     assert len(found) == 9

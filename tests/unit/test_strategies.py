@@ -14,7 +14,7 @@ import pytest
 import facesim
 from facesim.spec.backends import BACKENDS
 from facesim.spec.shape import Shape
-from facesim.spec.strategies import STRATEGIES, Layout
+from facesim.spec.strategies import STRATEGIES, Layout, PsAsync
 
 PACKAGES = sorted(file.parent for file in Path(facesim.__path__[0]).rglob("__init__.py"))
 
@@ -73,3 +73,11 @@ def test_the_layout_says_which_tasks_there_are(layout, tasks):
 
     assert of_layout
     assert all(strategy().tasks(Shape(workers=3, ps=2)) == tasks for strategy in of_layout)
+
+
+def test_a_strategy_that_inherits_a_formula_is_not_forecast_by_it():
+    class Compressed(PsAsync):
+        summary = "parameter servers that are sent gradients of fewer bits"
+
+    assert PsAsync.declared_formula() is not None
+    assert Compressed.declared_formula() is None

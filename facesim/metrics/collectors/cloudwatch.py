@@ -65,9 +65,9 @@ class CloudWatch:
         self._page = page
         self._queries: list[dict[str, Any]] = []
         self._meaning: list[tuple[str, str, str, float]] = []  # by query: host, role, name, divisor
-        for host, has in hosts.items():
+        for host, hardware in hosts.items():
             for known_as, (name, counted) in _METRICS.items():
-                if count := 1 if counted is None else getattr(has, counted):
+                if count := 1 if counted is None else getattr(hardware, counted):
                     # The dimension has to be exact: with another, or none, CloudWatch finds nothing.
                     self._ask(known_as, {"Name": "Host", "Value": f"{job}/{host}"}, (host, "host", name, count))
         first = min(hosts, key=lambda host: int(host.rpartition("-")[2]))

@@ -5,7 +5,7 @@ float32 kernels to bfloat16 before they use them, and widen the kernels' gradien
 and widened where they are applied, the same is computed from the same numbers, and half the bytes cross the network.
 
 Moving statistics of batches have no gradient. A layer assigns m v + (1-m) x, from a value v that it has read: of
-workers that share them, whoever assigns last undoes what the others have added. So these workers send what a batch
+workers that share them, the last to assign undoes what the others have added. So these workers send what a batch
 adds, (1-m) x, and v is what it is where it is kept: `Average`.
 """
 
@@ -87,10 +87,10 @@ def logits_with(
         momentums = learning  # others are called as in use, and normalise by what they have: once more, with that
     averages = []
     for variable, momentum in momentums:
-        own, added = pieces([variable]), scope.get_current_value(variable)
-        parts = [added] if len(own) == 1 else tf.split(added, [piece.shape[0] for piece in own])
+        split, added = pieces([variable]), scope.get_current_value(variable)
+        parts = [added] if len(split) == 1 else tf.split(added, [piece.shape[0] for piece in split])
         kept = momentum ** scope.updates.pop(id(variable))  # a layer may be called more than once
-        averages += [Average(piece, kept, part) for piece, part in zip(own, parts, strict=True)]
+        averages += [Average(piece, kept, part) for piece, part in zip(split, parts, strict=True)]
     for variable in model.non_trainable_variables:
         if scope.updates[id(variable)]:
             variable.assign(scope.get_current_value(variable))

@@ -57,12 +57,12 @@ class _Copies(KerasReplicas):
 
         def replica(done: tf.Tensor) -> tf.Tensor:
             # What everybody did travels with the parameters, but for the versions, which are the same everywhere.
-            mine = tf.one_hot(number, count)[:, tf.newaxis, tf.newaxis] * tf.cast(done[:, :4], tf.float32)
-            *sums, did = summed([*(tf.identity(variable) for variable in averaged), mine])
+            own_rows = tf.one_hot(number, count)[:, tf.newaxis, tf.newaxis] * tf.cast(done[:, :4], tf.float32)
+            *sums, all_rows = summed([*(tf.identity(variable) for variable in averaged), own_rows])
             for variable, total in zip(averaged, sums, strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=total / count)
             versions = tf.tile(done[tf.newaxis, :, 4:], [count, 1, 1])
-            return tf.reshape(tf.concat([tf.cast(did, tf.float64), versions], axis=2), [-1, done.shape[1]])
+            return tf.reshape(tf.concat([tf.cast(all_rows, tf.float64), versions], axis=2), [-1, done.shape[1]])
 
         @tf.function(autograph=False)  # for each number of steps anew: what is summed must have a size
         def average(done: tf.Tensor) -> tf.Tensor:

@@ -50,7 +50,7 @@ class Fused(keras.optimizers.Optimizer):
         with tf.control_dependencies(_by_device(held, gradients)):
             number = tf.raw_ops.ResourceCountUpTo(resource=self.iterations.value.handle, limit=tf.int64.max, T=tf.int64)
         updates: dict[str, tuple[tf.Tensor, Update]] = {}  # a number is all that each device is sent
-        for gradient, piece, decay, *own in zip(gradients, held, decaying, *moments, strict=True):
+        for gradient, piece, decay, *piece_moments in zip(gradients, held, decaying, *moments, strict=True):
             if piece.device not in updates:
                 with tf.device(piece.device):
                     here = tf.identity(number)
@@ -59,7 +59,7 @@ class Fused(keras.optimizers.Optimizer):
             rate, update = updates[piece.device]
             if decay:
                 _shrink(piece, rate * self.weight_decay)
-            update(piece, own, gradient)
+            update(piece, piece_moments, gradient)
         return number
 
     def _rate(self, number: tf.Tensor) -> tf.Tensor:
@@ -174,8 +174,8 @@ def _by_device(variables: list[tf.Variable], gradients: list[tf.Tensor]) -> list
     for variable, gradient in zip(variables, gradients, strict=True):
         devices.setdefault(variable.device, []).append(gradient)
     arrived = []
-    for device, own in devices.items():
-        with tf.device(device), tf.control_dependencies(own):
+    for device, device_gradients in devices.items():
+        with tf.device(device), tf.control_dependencies(device_gradients):
             arrived.append(tf.no_op())
     return [each for each in arrived if each is not None]  # outside of a graph everything has happened
 

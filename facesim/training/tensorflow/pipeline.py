@@ -22,7 +22,7 @@ TASK_INDEX_FILE = "task_index"
 #: Files that are read and decoded at the same time.
 _READERS = 8
 
-#: For a function that is said in TensorFlow's operations: autograph would write a translation of it to a file in the
+#: For a function that is written in TensorFlow's operations: autograph would write a translation of it to a file in the
 #: temporary folder, which is left there by a process that is ended.
 _as_written = tf.autograph.experimental.do_not_convert
 

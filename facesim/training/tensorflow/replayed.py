@@ -169,10 +169,12 @@ class Together(KerasReplicas):
             for worker, (indices, labels) in enumerate(parts):
                 images, _ = examples.take(element, indices)
                 share = tf.cast(tf.size(indices) / size, tf.float32)
-                packed, own, moved = compute_step(forward, optimizer, loss, images, labels, tf.constant(worker), share)
+                packed, worker_gradients, worker_averages = compute_step(
+                    forward, optimizer, loss, images, labels, tf.constant(worker), share
+                )
                 rows.append(packed)
-                gradients.append(own)
-                averages.append([average._replace(added=share * average.added) for average in moved])
+                gradients.append(worker_gradients)
+                averages.append([average._replace(added=share * average.added) for average in worker_averages])
             for same in zip(*averages, strict=True):
                 same[0]._replace(added=tf.add_n([average.added for average in same])).apply()
             # Widened before they are added up, as servers do.

@@ -47,15 +47,15 @@ class Replicated(KerasReplicas):
             packed, gradients, _ = compute_step(forward, optimizer, loss, images, labels, number, share)
             # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
             # Versions are the same everywhere, and may be too large for a float32.
-            mine = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
+            own_rows = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
             # So do the moving statistics of BatchNorm, of which each replica has seen its slice only.
             seen = [tf.identity(variable.value) * share for variable in statistics]
-            *sums, did = summed([*gradients, *seen, mine])
+            *sums, all_rows = summed([*gradients, *seen, own_rows])
             version = optimizer.apply(sums[: len(gradients)], model.trainable_variables)
             for variable, mean in zip(statistics, sums[len(gradients) :], strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=mean)
             versions = tf.fill([count, 2], tf.cast(version, tf.float64))
-            return tf.concat([tf.cast(did, tf.float64), versions], axis=1)
+            return tf.concat([tf.cast(all_rows, tf.float64), versions], axis=1)
 
         @compiled
         def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The training step that every strategy shares, and what it tells about itself."""
+"""The training step that every strategy shares, and what it reports about itself."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from facesim.training.tensorflow.objective import Loss
 
 Gradients = list[tf.Tensor]
 
-#: Compiles a function once for all sizes of a batch. What it does is said in TensorFlow's operations: autograph has
+#: Compiles a function once for all sizes of a batch. What it does is written in TensorFlow's operations: autograph has
 #: nothing to translate, which it would take most of a second for whenever a task starts.
 compiled = partial(tf.function, reduce_retracing=True, autograph=False)
 

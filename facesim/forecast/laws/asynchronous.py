@@ -1,0 +1,274 @@
+"""Workers that share parameter servers and wait for none of the others.
+
+They are a closed queueing network: w customers, the servers' processors and links as stations, the workers' computing
+as a delay (Li, Yan, Paolieri, Golubchik, "Throughput prediction of asynchronous SGD", ICPE 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+
+from facesim.forecast.laws.overlap import overlapped
+
+Array = NDArray[np.float64]
+
+#: Halvings of an interval that is as long as the answer at first: to 1e-10 of it.
+_BISECTIONS = 34
+
+
+def service_s(
+    messages: ArrayLike,
+    sent_bytes: ArrayLike,
+    message_s: ArrayLike,
+    byte_s: ArrayLike,
+    link_bytes_per_s: ArrayLike = math.inf,
+    goodput: float = 1.0,
+) -> Array:
+    """For how long one direction (pull or push) of one update occupies a server: max(a M + b S, S / (eta B)).
+
+    The processor handles `messages` at `message_s` each and bytes at `byte_s` each, while the link of
+    `link_bytes_per_s` carries `goodput` of what it could. Bytes alone, or messages alone, are far from what was
+    measured: small variables cost messages, large ones bytes.
+
+    Source: service demand of a station, by the bottleneck law (Lazowska et al., "Quantitative System Performance",
+    1984, chapter 5), the demand as measured on published runs (`constants.json`).
+    """
+    handled = np.asarray(message_s) * messages + np.asarray(byte_s) * sent_bytes
+    return np.maximum(handled, np.asarray(sent_bytes) / (np.asarray(link_bytes_per_s) * goodput))
+
+
+def knee_updates_per_s(workers: ArrayLike, one_worker_per_s: ArrayLike, bottleneck_s: ArrayLike, knee: float) -> Array:
+    """Speed of w asynchronous workers by the smooth knee X = ((w X1)^-q + (1/D)^-q)^(-1/q).
+
+    The two asymptotes of a closed network, w times one worker and one update a bottleneck's service, joined by a
+    q-norm. q = 4.5 for TensorFlow 1's overlapped step; a sequential step has another knee, for which use
+    `sequential_step_s`.
+
+    Source: the asymptotes: Lazowska et al. (1984), asymptotic bounds. The q-norm is ours.
+    """
+    linear = np.asarray(workers) * one_worker_per_s
+    with np.errstate(divide="ignore"):  # a bottleneck of no time bounds nothing
+        most = 1.0 / np.asarray(bottleneck_s, dtype=float)
+    # Scaled, so that no power overflows.
+    least = np.minimum(linear, most)
+    return least * ((least / linear) ** knee + (least / most) ** knee) ** (-1.0 / knee)
+
+
+def stretch(updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, latency: ArrayLike) -> Array:
+    """How many times its service an update spends at a server: max(m, 1 + (w-1)/w N), N = X R the updates there.
+
+    Solved for N and never above w: an arriving worker finds at most all others. `latency`, m: by how much an idle
+    server's answer takes longer than its own work on it, because the messages of one worker come one after another.
+
+    Source: Schweitzer's approximation of mean value analysis (Bard, 1979; Schweitzer, 1979); the bounds m and w
+    are ours.
+    """
+    busy = np.asarray(updates_per_s) * service * (1.0 - 1.0 / np.asarray(workers))
+    queue = np.where(busy < 1.0, 1.0 / np.maximum(1.0 - busy, 1e-12), np.inf)
+    return np.maximum(latency, np.minimum(queue, workers))
+
+
+def ps_async_step_s(
+    compute_s: ArrayLike,
+    pull_s: ArrayLike,
+    push_s: ArrayLike,
+    workers: ArrayLike,
+    overlap: float = 1.0,
+    latency: float = 1.0,
+    least_s: ArrayLike = 0.0,
+) -> Array:
+    """Seconds that one asynchronous worker's step takes among `workers` of them: w / X.
+
+    T = |C/3, R_pull|_p + |2C/3, R_push|_p: forward is a third of computing and overlaps pulling, backward two thirds
+    and pushing. R of a direction is its service times `stretch`. Stations (each server's processor, its link out, its
+    link in) work side by side, so the slowest counts. For the sequential step, p = 1 and m = 1, `sequential_step_s` is
+    exact; this is within 7 % of it.
+
+    Args:
+        compute_s: (...) seconds of computing.
+        pull_s, push_s: (..., stations) seconds of service of one update.
+        workers: (...) asynchronous workers, all alike.
+        least_s: (...) seconds that either direction takes at least: over the worker's own link, which nobody shares.
+
+    Source: `stretch` and `overlapped`; that they are put together so is ours. Backward takes twice as long as forward
+    because it computes two products where forward computes one.
+    """
+    compute_s, workers = np.asarray(compute_s, dtype=float), np.asarray(workers, dtype=float)
+    pull_s, push_s = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
+
+    def step_s(updates_per_s: Array) -> Array:
+        slower = stretch(updates_per_s[..., None], pull_s + push_s, workers[..., None], latency)
+        pulling, pushing = (np.maximum((each * slower).max(axis=-1), least_s) for each in (pull_s, push_s))
+        return overlapped(compute_s / 3, pulling, overlap) + overlapped(compute_s * (2 / 3), pushing, overlap)
+
+    shape = np.broadcast_shapes(compute_s.shape, workers.shape, pull_s.shape[:-1], push_s.shape[:-1])
+    low, high = np.zeros(shape), np.broadcast_to(workers / step_s(np.zeros(shape)), shape)
+    # The step gets longer with the speed, so the speed at which w workers make it is found by halving.
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        possible = middle * step_s(middle) <= workers
+        low, high = np.where(possible, middle, low), np.where(possible, high, middle)
+    return workers / high
+
+
+def compute_from_step_s(
+    step_s: float,
+    pull_s: Sequence[float],
+    push_s: Sequence[float],
+    workers: int = 1,
+    overlap: float = 1.0,
+    latency: float = 1.0,
+) -> float:
+    """The seconds of computing in a measured step of each of `workers`: `ps_async_step_s` inverted.
+
+    0 where the servers alone explain more than what was measured.
+    """
+    # The measured speed tells how long the queues were; what is left depends on computing alone.
+    pull, push = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
+    slower = stretch(workers / step_s, pull + push, workers, latency)
+    pulling, pushing = float((pull * slower).max()), float((push * slower).max())
+
+    def longer(compute_s: float) -> float:
+        forward = (max(compute_s, 0.0) / 3) ** overlap + pulling**overlap
+        backward = (max(compute_s, 0.0) * 2 / 3) ** overlap + pushing**overlap
+        return forward ** (1 / overlap) + backward ** (1 / overlap) - step_s
+
+    return float(brentq(longer, 0.0, step_s, xtol=1e-9 * step_s)) if longer(0.0) < 0 else 0.0
+
+
+def mixed_updates_per_s(
+    compute_s: Sequence[float],
+    counts: Sequence[int],
+    pull_s: Sequence[float],
+    push_s: Sequence[float],
+    overlap: float = 1.0,
+    latency: float = 1.0,
+) -> float:
+    """Updates a second of asynchronous workers of several kinds, `counts` of each, that share the servers.
+
+    Source: `ps_async_step_s`, with one queue for all kinds (after Schweitzer's approximation of several classes; ours).
+    """
+    kinds, pull, push = np.asarray(compute_s, float), np.asarray(pull_s, float), np.asarray(push_s, float)
+    numbers, workers = np.asarray(counts, float), float(sum(counts))
+
+    def speed(updates_per_s: float) -> float:
+        slower = stretch(updates_per_s, pull + push, workers, latency)
+        forward = overlapped(kinds / 3, (pull * slower).max(), overlap)
+        return float((numbers / (forward + overlapped(kinds * (2 / 3), (push * slower).max(), overlap))).sum())
+
+    low, high = 0.0, speed(0.0)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if speed(middle) >= middle else (low, middle)
+    return high
+
+
+def exact_mva(think_s: float, service: Sequence[float], workers: int) -> Array:
+    """Updates a second of 1 to `workers` workers whose step is sequential: computing, then each station in turn.
+
+    Exact for stations that share their processor, whatever the distribution of the times.
+
+    Source: Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing networks", JACM 1980.
+
+    Returns:
+        (workers,) updates a second.
+    """
+    demands = np.asarray(service, dtype=float)
+    queue = np.zeros_like(demands)
+    speeds = np.empty(workers)
+    for count in range(1, workers + 1):
+        response = demands * (1 + queue)
+        speeds[count - 1] = count / (think_s + response.sum())
+        queue = speeds[count - 1] * response
+    return speeds
+
+
+def sequential_step_s(
+    compute_s: ArrayLike, pull_s: ArrayLike, push_s: ArrayLike, workers: ArrayLike, least_s: ArrayLike = 0.0
+) -> Array:
+    """Seconds of an asynchronous worker's step that does not overlap, arguments as for `ps_async_step_s`.
+
+    With one station this is `exact_mva`; several work side by side, and the slowest counts. Where messages overlap
+    with computing, or come in bursts, the knee is rounder, and `ps_async_step_s` is closer to what was measured.
+
+    Source: as `exact_mva`.
+    """
+    compute_s, workers = np.asarray(compute_s, dtype=float), np.asarray(workers)
+    pull_s, push_s = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
+    steps_s, queue = np.zeros(()), np.zeros(())
+    for count in range(1, int(workers.max()) + 1):
+        slower = 1 + queue
+        pulling, pushing = (np.maximum((each * slower).max(axis=-1), least_s) for each in (pull_s, push_s))
+        step_s = compute_s + pulling + pushing
+        steps_s = np.where(workers == count, step_s, steps_s)
+        queue = (pull_s + push_s) * slower * (count / step_s)[..., None]
+    return steps_s
+
+
+def capacity_updates_per_s(cores: ArrayLike, cpu_s_per_update: ArrayLike) -> Array:
+    """The most updates a second that tasks on one host can make: X <= c / (sum of CPU-seconds an update).
+
+    Source: the utilisation law (Denning and Buzen, 1978).
+    """
+    with np.errstate(divide="ignore"):
+        return np.asarray(cores, dtype=float) / np.asarray(cpu_s_per_update, dtype=float)
+
+
+def shared_hosts_updates_per_s(
+    free_per_s: ArrayLike,
+    counts: ArrayLike,
+    beside_cpu_s: ArrayLike,
+    worker_cpu_s: ArrayLike,
+    cores: ArrayLike,
+) -> Array:
+    """Updates a second of asynchronous workers, some of whom share their hosts with other tasks.
+
+    X = sum over kinds of hosts: n min(x, max(0, c - X e) / u). A worker that had its host to itself would make
+    `free_per_s` = x steps a second; one beside tasks that need e CPU-seconds for each of all X updates has what they
+    leave of c cores for steps of u CPU-seconds. No worker waits for another, so the free make up for the others.
+
+    Args:
+        free_per_s, counts, beside_cpu_s: (..., kinds) of each kind of host: steps a second of its worker, how many
+            there are, CPU-seconds of an update of all tasks beside a worker.
+        worker_cpu_s, cores: (...) of every worker and host.
+
+    Source: the utilisation law (Denning and Buzen, 1978); host by host is ours.
+    """
+    free, counts, beside = (np.asarray(each, dtype=float) for each in (free_per_s, counts, beside_cpu_s))
+    worker, cores = np.asarray(worker_cpu_s, dtype=float)[..., None], np.asarray(cores, dtype=float)[..., None]
+    low, high = np.zeros(counts.shape[:-1]), (counts * free).sum(axis=-1)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        left = np.maximum(cores - middle[..., None] * beside, 0.0)
+        made = (counts * np.minimum(free, left / np.maximum(worker, 1e-12))).sum(axis=-1)
+        low, high = np.where(made >= middle, middle, low), np.where(made >= middle, high, middle)
+    return high
+
+
+def mean_staleness(workers: ArrayLike, updates: ArrayLike, idle_share: ArrayLike = 0.0) -> Array:
+    """The mean staleness of an epoch's `updates` by asynchronous workers, who for `idle_share` of a step neither pull,
+    compute nor push.
+
+    Between a worker's reading and its applying every other makes one update, whatever their speeds: w - 1. An epoch
+    begins with all reading the same, so its first w updates have 0, 1, ..., w - 1. What others do while a worker waits
+    for its next batch makes nothing stale.
+
+    Source: counting, and Little's law (1961) for the share; ours.
+    """
+    workers, updates = np.asarray(workers, dtype=float), np.asarray(updates, dtype=float)
+    first = np.minimum(workers, updates)
+    steady = (updates - first) * (workers - 1) * (1 - np.asarray(idle_share))
+    return (first * (first - 1) / 2 + steady) / updates
+
+
+def drain_s(workers: ArrayLike, updates_per_s: ArrayLike) -> Array:
+    """What the end of an epoch costs asynchronous workers: those that are done wait for the rest, about (w-1)/2 steps.
+
+    Source: the remaining time of w steps that are spread evenly over their length; ours.
+    """
+    return (np.asarray(workers, dtype=float) - 1) / 2 / updates_per_s

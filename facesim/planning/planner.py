@@ -1,0 +1,148 @@
+"""A plan from what is wanted: of which profile, with which hosts, and what has to be noted about both."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from facesim.billing import instances
+from facesim.forecast.hosts import HostType, host
+from facesim.forecast.profile_data import Profile
+from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape
+from facesim.planning.jobs import check_profile, profile_notes
+from facesim.planning.profiles import have_profile
+from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
+from facesim.planning.search import Axes, Plan, Wanted, make_plan
+from facesim.runs.directory import Run, find_runs
+from facesim.spec.aws_names import region as checked_region
+from facesim.spec.job import Job, make_job
+from facesim.util.errors import InputError
+
+
+def plan_training(
+    axes: Axes,
+    wanted: Wanted,
+    *,
+    given: Mapping[str, Any],
+    profile_file: Path | None = None,
+    measure: Callable[[Job], Profile] = have_profile,
+    own_instances: Path | None = None,
+    region: str | None = None,
+    runs: Path = Path("runs"),
+    replays: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """The plan of a training on every shape of `axes`, judged by what is wanted.
+
+    Args:
+        axes: without instance types, every type whose speed is known is tried.
+        given: options of the experiment, as `make_job` takes them; what is left out is as in the profile of
+            `profile_file`, if there is one.
+        profile_file: the profile; left out, this machine's, which `measure` returns, and measures if there is none.
+        own_instances: TOML file of the user's own instance types and prices.
+        region: AWS region whose prices are meant; a note says where the known ones are another's.
+        runs: folder of runs whose accuracies are used; it need not exist.
+        replays: seeds with which to train here what the recommended shapes would, into `runs`, where no run shows their
+            accuracy. `progress` gets a line for each shape.
+
+    Raises:
+        InputError: something that was given cannot be used.
+        FacesimError: a process that measures, or replays, failed.
+    """
+    known = saved_hosts(own_instances)
+    _check_types(known, (*axes.instance_types, *filter(None, [axes.ps_instance_type])))
+    if not axes.instance_types:
+        axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
+    shapes = axes.shapes()  # before anything is measured
+    if profile_file is not None:
+        profile = Profile.load(profile_file)
+        job = make_job(**{**(profile.experiment if "recipe" not in given else {}), **given})
+        check_profile(profile, job, f"the profile {profile_file}")
+    else:
+        job = make_job(**given)
+        profile = measure(job)
+        check_profile(profile, job, "the profile of this machine")
+    notes = [*_profile_notes(profile, job, profile_file, given), *_region_notes(region, known, axes)]
+    make = partial(
+        make_plan,
+        profile,
+        axes,
+        epochs=job.experiment.epochs,
+        batch=job.experiment.batch,
+        evaluations=math.ceil(job.experiment.epochs / job.experiment.evaluate_every),
+        known_hosts=known,
+        widths=saved_widths(),
+        outside=saved_outside(),
+        notes=notes,
+    )
+    if replays:
+        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, profile, shapes))
+        _replay(first, job, runs, replays, progress)
+    return make(wanted, accuracies=accuracies(_runs_in(runs), job, profile, shapes))
+
+
+def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:
+    for name in names:
+        try:
+            host(name, known)
+        except InputError as error:
+            raise InputError(f"--instance-type: {error}; a type of your own goes in a file for --instances") from None
+
+
+def _profile_notes(profile: Profile, job: Job, file: Path | None, given: Mapping[str, Any]) -> list[str]:
+    """Notes on a profile that may be of another experiment than the job's."""
+    if file is None:
+        return []
+    notes = profile_notes(profile, job, file)
+    if given.keys() & {"data", "subset"}:
+        people = f" of {profile.identities:,} identities" if profile.identities else ""
+        notes.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {file}")
+    return notes
+
+
+def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes) -> list[str]:
+    if region is None:
+        return []
+    try:
+        checked_region(region)
+    except ValueError as error:
+        raise InputError(f"--region {region!r} is not allowed: {error}") from None
+    others = {
+        kind.price_region
+        for name, kind in instances().items()
+        if name in axes.instance_types and known[name].price_source != "the user" and kind.price_region != region
+    }
+    if not others:
+        return []
+    return [
+        f"prices are those of {', '.join(sorted(others))}, not of {region}: facesim prices refresh --region {region} "
+        "asks AWS for them"
+    ]
+
+
+def _runs_in(folder: Path) -> list[Run]:
+    if not folder.exists():
+        return []
+    try:
+        return find_runs([folder])
+    except InputError:  # it has none
+        return []
+
+
+def _replay(plan: Plan, job: Job, runs: Path, seeds: int, progress: Callable[[str], None]) -> None:
+    """Replay the shapes that are recommended and whose accuracy nobody knows, those that learn alike once."""
+    wanted = {}
+    for row in (plan.cheapest, plan.nearly_fastest, plan.fastest):
+        if row is not None and row.accuracy is None:
+            shape = row.forecast.shape
+            like = learns_like(shape.strategy, shape.model_dump(), normalises_batches(plan.profile))
+            wanted.setdefault(like, shape)
+    for place, shape in enumerate(wanted.values(), 1):
+        progress(f"[{place}/{len(wanted)}] replaying {shape} with {seeds} seed{'s' if seeds > 1 else ''}")
+        folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-replay-{shape.strategy}-{place}"
+        replay_shape(job, plan.profile, shape, folder, seeds)
