@@ -43,7 +43,7 @@ def list_studies(folder: Path, as_json: bool) -> None:
         echo_json(known)
         return
     for one in known:
-        echo(f"{one['name']}: {one['jobs']} jobs, {_told(one['states'])}")
+        echo(f"{one['name']}: {one['jobs']} jobs, {_in_words(one['states'])}")
     if not known:
         echo(f"no studies in {folder}")
 
@@ -56,7 +56,7 @@ def _states(study: Kept) -> dict[str, int]:
     return states
 
 
-def _told(states: Mapping[str, int]) -> str:
+def _in_words(states: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {state}" for state, number in states.items())
 
 
@@ -102,20 +102,20 @@ def _print(content: Mapping[str, Any], indent: str = "") -> None:
 @_JSON
 def diff(first: str, second: str, as_json: bool) -> None:
     """Show what differs between two runs: options, then what came of them."""
-    one, other = (_facts(_run(named), whole=True) for named in (first, second))
-    found = {}
+    first_facts, second_facts = (_facts(_run(named), whole=True) for named in (first, second))
+    differences = {}
     for part in ("options", "result"):
-        names = dict.fromkeys([*one[part], *other[part]])
-        pairs = {name: [one[part].get(name), other[part].get(name)] for name in names}
-        found[part] = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        names = dict.fromkeys([*first_facts[part], *second_facts[part]])
+        pairs = {name: [first_facts[part].get(name), second_facts[part].get(name)] for name in names}
+        differences[part] = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if as_json:
-        echo_json({"runs": [one["run"], other["run"]], **found})
+        echo_json({"runs": [first_facts["run"], second_facts["run"]], **differences})
         return
-    width = max((len(name) for part in found.values() for name in part), default=0)
-    for part, differing in found.items():
+    width = max((len(name) for part in differences.values() for name in part), default=0)
+    for part, differing in differences.items():
         echo(f"{part}:" + ("" if differing else " the same"))
-        for name, (mine, theirs) in differing.items():
-            echo(f"  {name:{width}}  {_word(mine)} | {_word(theirs)}")
+        for name, (first_value, second_value) in differing.items():
+            echo(f"  {name:{width}}  {_word(first_value)} | {_word(second_value)}")
 
 
 def _word(value: Any) -> str:
@@ -138,8 +138,8 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     files: list[Path] = []
     for name in named:
         kept = _study(name, folder)
-        found = [_run(name)] if kept is None else [run for _, run, _ in kept.runs() if run is not None]
-        runs |= {run.directory: run for run in found}
+        chosen = [_run(name)] if kept is None else [run for _, run, _ in kept.runs() if run is not None]
+        runs |= {run.directory: run for run in chosen}
         files += [kept.file] if kept else []
     if tags:
         runs |= {run.directory: run for run in _tagged(folder, tags)}
@@ -149,15 +149,15 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     if not runs and not files:
         echo("there is nothing to remove")
         return
-    gone = [*map(str, runs), *map(str, files)]
+    names = [*map(str, runs), *map(str, files)]
     if not yes:
-        click.confirm(f"remove {len(gone)}: {', '.join(gone)}?", abort=True)
+        click.confirm(f"remove {len(names)}: {', '.join(names)}?", abort=True)
     for run in runs.values():
         with doing(f"remove {run.directory}", "remove it by hand, or as the user who ran it"):
             shutil.rmtree(run.directory)
     for file in files:
         file.unlink(missing_ok=True)
-    for name in gone:
+    for name in names:
         echo(f"removed {name}")
 
 
@@ -186,19 +186,19 @@ def _facts(run: Run, whole: bool = False) -> dict[str, Any]:
     """A run as data: its options, `whole` or without those that are the default, and what came of it."""
     from facesim.spec.job import flat, options
 
-    table, given = options(), {name: own for name, own in flat(run.job()).items() if own is not None}
+    table, given = options(), {name: value for name, value in flat(run.job()).items() if value is not None}
     always = ("strategy", "backend")
-    told = {name: own for name, own in given.items() if whole or name in always or own != table[name].default}
-    return {"run": run.id, "directory": str(run.directory), "options": told, "result": _result(run)}
+    shown = {name: value for name, value in given.items() if whole or name in always or value != table[name].default}
+    return {"run": run.id, "directory": str(run.directory), "options": shown, "result": _result(run)}
 
 
 def _result(run: Run) -> dict[str, Any]:
     result = run.result()
     if result is None:
         return {"state": "Unfinished"}
-    found = {name: getattr(result, name) for name in _FACTS} | {"trained_together": result.sync_audit.verdict}
-    found["state"] = str(result.state)
-    return {name: value for name, value in found.items() if value is not None}
+    facts = {name: getattr(result, name) for name in _FACTS} | {"trained_together": result.sync_audit.verdict}
+    facts["state"] = str(result.state)
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 COMMANDS: list[Any] = [show, diff, rm]

@@ -102,8 +102,8 @@ class Values(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
-        found = self.kind.shell_complete(ctx, param, last)
-        return [CompletionItem(before + comma + item.value, type=item.type, help=item.help) for item in found]
+        completions = self.kind.shell_complete(ctx, param, last)
+        return [CompletionItem(before + comma + item.value, type=item.type, help=item.help) for item in completions]
 
 
 class Flag(click.types.BoolParamType):

@@ -177,8 +177,8 @@ def run_study(
     if dry_run:
         echo_json(study.dry_run(output, reuse=reuse))
         return 0
-    said = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
-    keeping = study.keeping(output, name, **said) if goes_on or len(study) > 1 else None
+    extra_settings = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
+    keeping = study.keeping(output, name, **extra_settings) if goes_on or len(study) > 1 else None
     watching = [*observers(as_json, json_lines, track, output), *([keeping] if keeping else [])]
 
     def go_on() -> str | None:

@@ -109,8 +109,8 @@ class RunRecord:
     @property
     def frameworks(self) -> list[str]:
         """What trained it, in order: more than one if it was resumed with another."""
-        told = [life.framework for life in self.lives if life.framework is not None]
-        return list(dict.fromkeys([*told, self.job.framework]))
+        recorded = [life.framework for life in self.lives if life.framework is not None]
+        return list(dict.fromkeys([*recorded, self.job.framework]))
 
     @property
     def earlier_shapes(self) -> list[dict[str, Any]]:
@@ -238,13 +238,13 @@ def _utilisation(samples: SampleTable, lives: Sequence[Life]) -> Utilisation:
     from facesim.metrics.table import merged
 
     sources = ranks()
-    found: dict[TaskKey, dict[str, list[Points]]] = {}
+    points_by_task: dict[TaskKey, dict[str, list[Points]]] = {}
     for series, points in samples.series.items():
         if series.source in sources and series.role != MONITOR:
             task = TaskKey(series.host, series.role, series.task_index)
-            found.setdefault(task, {}).setdefault(series.name, []).append(points)
+            points_by_task.setdefault(task, {}).setdefault(series.name, []).append(points)
     used: dict[TaskKey, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-    for task, by_name in found.items():
+    for task, by_name in points_by_task.items():
         for name, several in by_name.items():
             times, values = merged(several)
             known = ~np.isnan(values)

@@ -55,15 +55,15 @@ def scales(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Scale, ...]:
         if row.replicated and row.values("training_s"):
             groups.setdefault(labels[row], []).append(row)
     alone = [row for row in rows if not row.replicated and row.values("training_s")]
-    found = []
+    sets = []
     for label, group in groups.items():
         group.sort(key=_workers)
         if len({_workers(row) for row in group}) < 2:
             continue
         reference = next((row for row in alone if _alike(row, group[0])), group[0])
         points = [point for row in group if (point := _point(row, reference))]
-        found.append(Scale(label, reference, tuple(points)))
-    return tuple(found)
+        sets.append(Scale(label, reference, tuple(points)))
+    return tuple(sets)
 
 
 def _workers(row: Row) -> int:

@@ -206,11 +206,11 @@ def paired_difference(
 def paired_ratios(pairs: Sequence[Paired]) -> list[Ratio | None]:
     """Compare positive values by seed, several pairs (first, second) at once: `paired_ratio`, corrected by `holm`."""
     alone = [paired_ratio(*pair) for pair in pairs]
-    found = []
+    ratios = []
     for pair, one, corrected in zip(pairs, alone, _corrected([one and one.p for one in alone]), strict=True):
         wider = paired_ratio(*pair, comparisons=corrected.factor)
-        found.append(replace(wider, p=corrected.p) if wider and one and one.p is not None else wider)
-    return found
+        ratios.append(replace(wider, p=corrected.p) if wider and one and one.p is not None else wider)
+    return ratios
 
 
 def paired_ratio(first: Mapping[int, float], second: Mapping[int, float], *, comparisons: int = 1) -> Ratio | None:
@@ -257,12 +257,12 @@ def better_than_chance(
         return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)
     from scipy.stats import binomtest
 
-    found = [
+    p_values = [
         float(binomtest(round(accuracy * number), number, chance, alternative="greater").pvalue)
         for accuracy, chance, number in zip(accuracies, chances, examples, strict=True)
         if number and 0 < chance < 1
     ]
-    return max(found, default=None)
+    return max(p_values, default=None)
 
 
 def time_to_reach(times_s: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:

@@ -57,8 +57,8 @@ def _boxes(row: Row) -> list[_Box]:
         place, number = (by_role[role].index(index), len(by_role[role])) if served else (nth, len(received))
         x = 0.08 if served and role == "chief" else 0.2 + 0.75 * (place + 0.5) / number
         size = received[role, index]
-        told = f"{role}-{index}" + ("" if size is None else f"\nreceived {quantity(size, 'B')}")
-        boxes.append(_Box(role, x, _HEIGHT[role] if served else 0.5, told))
+        text = f"{role}-{index}" + ("" if size is None else f"\nreceived {quantity(size, 'B')}")
+        boxes.append(_Box(role, x, _HEIGHT[role] if served else 0.5, text))
     return boxes
 
 
@@ -85,8 +85,8 @@ def _received_an_update(row: Row) -> str:
     updates = record.result.updates
     if not updates or not sizes:
         return ""
-    told = ", ".join(f"{role} {quantity(size / updates, 'B')}" for role, size in sizes.items())
-    return f": received for an update: {told}"
+    by_role = ", ".join(f"{role} {quantity(size / updates, 'B')}" for role, size in sizes.items())
+    return f": received for an update: {by_role}"
 
 
 def _links(boxes: list[_Box]) -> Iterator[tuple[_Box, _Box]]:
