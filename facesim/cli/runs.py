@@ -66,7 +66,7 @@ def list_(
     from facesim.backends.targets import runs_of
 
     if studies:
-        from facesim.cli.kept import list_studies
+        from facesim.cli.stored import list_studies
 
         if backend or tags or region:
             raise click.UsageError("--studies has no meaning with --backend, --tag or --region: leave these out")

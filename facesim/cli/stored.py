@@ -1,4 +1,4 @@
-"""Commands about what is kept of runs and studies: `show`, `diff`, `rm`, and the list of studies."""
+"""Commands about stored runs and studies: `show`, `diff`, `rm`, and the list of studies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facesim.util.errors import InputError, doing
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
-    from facesim.study.kept import Kept
+    from facesim.study.study_file import StudyFile
 
 _FOLDER = click.option("--in", "folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
                        help="folder of runs, in which studies are looked for by their names")  # fmt: skip
@@ -31,24 +31,24 @@ _FACTS = (
 
 def list_studies(folder: Path, as_json: bool) -> None:
     """Show the studies that were begun in a folder of runs."""
-    from facesim.study.kept import kept_studies
+    from facesim.study.study_file import study_files
 
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name one that holds runs")
-    known = [
-        {"name": one.name, "file": str(one.file), "jobs": len(one.jobs), "states": _states(one)}
-        for one in kept_studies(folder)
+    studies = [
+        {"name": study.name, "file": str(study.file), "jobs": len(study.jobs), "states": _states(study)}
+        for study in study_files(folder)
     ]
     if as_json:
-        echo_json(known)
+        echo_json(studies)
         return
-    for one in known:
-        echo(f"{one['name']}: {one['jobs']} jobs, {_in_words(one['states'])}")
-    if not known:
+    for study in studies:
+        echo(f"{study['name']}: {study['jobs']} jobs, {_in_words(study['states'])}")
+    if not studies:
         echo(f"no studies in {folder}")
 
 
-def _states(study: Kept) -> dict[str, int]:
+def _states(study: StudyFile) -> dict[str, int]:
     states: dict[str, int] = {}
     for _, run, result in study.runs():
         state = "not begun" if run is None else "Unfinished" if result is None else str(result.state)
@@ -66,18 +66,18 @@ def _in_words(states: Mapping[str, int]) -> str:
 @_JSON
 def show(named: str, folder: Path, as_json: bool) -> None:
     """Show a run, its options where they are not the default and what came of it; or a study and its jobs."""
-    kept = _study(named, folder)
-    if kept is None:
+    study_file = _study_file(named, folder)
+    if study_file is None:
         content = _facts(_run(named))
     else:
         content = {
-            "study": kept.name,
-            "settings": dict(kept.settings),
+            "study": study_file.name,
+            "settings": dict(study_file.settings),
             "jobs": {
                 name: None if run is None else {"directory": str(run.directory), **_result(run)}
-                for name, run, _ in kept.runs()
+                for name, run, _ in study_file.runs()
             },
-            "continue": f"facesim study run {kept.file}",
+            "continue": f"facesim study run {study_file.file}",
         }
     if as_json:
         echo_json(content)
@@ -137,10 +137,10 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     runs: dict[Path, Run] = {}
     files: list[Path] = []
     for name in named:
-        kept = _study(name, folder)
-        chosen = [_run(name)] if kept is None else [run for _, run, _ in kept.runs() if run is not None]
+        study_file = _study_file(name, folder)
+        chosen = [_run(name)] if study_file is None else [run for _, run, _ in study_file.runs() if run is not None]
         runs |= {run.directory: run for run in chosen}
-        files += [kept.file] if kept else []
+        files += [study_file.file] if study_file else []
     if tags:
         runs |= {run.directory: run for run in _tagged(folder, tags)}
     for run in runs.values():
@@ -167,11 +167,11 @@ def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
     return [run for run in find_runs([folder]) if has_tags(run.job().backend.tags, tags)]
 
 
-def _study(named: str, folder: Path) -> Kept | None:
-    from facesim.study.kept import find_study
+def _study_file(named: str, folder: Path) -> StudyFile | None:
+    from facesim.study.study_file import find_study_file
 
     try:
-        return None if (Path(named) / "job.json").exists() else find_study(named, folder)
+        return None if (Path(named) / "job.json").exists() else find_study_file(named, folder)
     except OSError:  # nothing is called so
         return None
 
