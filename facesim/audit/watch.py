@@ -56,7 +56,7 @@ class Watched:
     counted: bool
 
     def ranks(self) -> list[Rank]:
-        """The training processes: those that say which rank they are, or that told a step."""
+        """The training processes: those that say which rank they are, or that reported a step."""
         groups: dict[str, list[Process]] = {}
         for process in self.processes:
             name = process.rank or (f"process {process.pid}" if process.pid in self.reports else None)
@@ -90,7 +90,7 @@ class Watched:
 
 
 def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watched:
-    """Run a command to its end, in the environment and the folder of this process; what processes tell goes to
+    """Run a command to its end, in the environment and the folder of this process; reports of processes go to
     `folder`.
 
     Raises:
@@ -214,7 +214,7 @@ def _place(name: str) -> tuple[str, int]:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """What a process told; the last line may be torn."""
+    """The reports of a process; the last line may be torn."""
     reports = []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:

@@ -16,7 +16,7 @@ def collect_results(hosts: Path, model: Path, run: Run) -> None:
     """Put together what hosts left: `hosts` holds a run directory a host, named as it; `model` what the job saved.
 
     Samples get the run's id and the host's name as SageMaker gives it. A file that several hosts have, such as a
-    monitor's log, keeps its host's name beside its own; what happened on a host, and what it was told of the others,
+    monitor's log, keeps its host's name beside its own; what happened on a host, and what it knew of the others,
     stays in `hosts/HOST`.
     """
     for left in sorted(path for path in hosts.iterdir() if path.is_dir()):

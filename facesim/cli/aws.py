@@ -47,7 +47,7 @@ def policy(
     name: str, region: str | None, role: str, bucket: str | None, prefix: str, kms_key: str | None, vpc: bool
 ) -> None:
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
-    jobs run as, the `trust` of that role, or of whoever runs `aws setup` and `image push`.
+    jobs run as, the `trust` of that role, or of the one who runs `aws setup` and `image push`.
 
     Where no account can be asked, placeholders stand for its number and region, which is said beside.
     """

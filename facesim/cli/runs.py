@@ -206,8 +206,8 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     if runs := _runs_in(Path(named)):
         return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)
-    continued_by = None if _exit_code([state]) == 0 else resuming(run.directory)
-    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json, continued_by)
+    continue_command = None if _exit_code([state]) == 0 else resuming(run.directory)
+    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json, continue_command)
     return _exit_code([state])
 
 

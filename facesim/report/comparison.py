@@ -137,8 +137,8 @@ def compare_records(
     targets = {row: _target(lowest.get(row), target_accuracy) for row in untimed}
     rows = tuple(replace(row, measures=measures(targets[row]), target_accuracy=targets[row]) for row in untimed)
     tests = by_test(rows)
-    told = {row.target_accuracy for row in rows if row.counted}
-    lines = measures(told.pop() if len(told) == 1 else None)
+    distinct = {row.target_accuracy for row in rows if row.counted}
+    lines = measures(distinct.pop() if len(distinct) == 1 else None)
     origin = "chosen"
     if target_accuracy is None:
         origin = f"{TARGET_SHARE * 100:.0f} % of the lowest mean final accuracy"
@@ -160,7 +160,7 @@ def compare_records(
         contrasts=contrasts,
         headlines=headlines(rows, contrasts, curves),
         findings=findings(rows, contrasts, baselines, beside_baselines, foreseen),
-        warnings=tuple(dict.fromkeys(told for size in sizes for told in warnings(size))),
+        warnings=tuple(dict.fromkeys(warning for size in sizes for warning in warnings(size))),
         baselines=baselines,
         beside_baselines=beside_baselines,
         curves=curves,

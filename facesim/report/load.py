@@ -183,8 +183,8 @@ def _phases(samples: SampleTable) -> dict[str, float]:
     last: dict[str, tuple[float, float]] = {}
     for series, points in samples.series.items():
         if METRICS[series.name].kind == DURATION:
-            recorded = (float(points.time_unix_s[-1]), float(points.value[-1]))
-            last[series.name] = max(recorded, last.get(series.name, recorded), key=lambda found: found[0])
+            newest = (float(points.time_unix_s[-1]), float(points.value[-1]))
+            last[series.name] = max(newest, last.get(series.name, newest), key=lambda time_and_value: time_and_value[0])
     return {name: value for name, (_, value) in last.items()}
 
 
@@ -257,8 +257,8 @@ def _lives(events: list[Event], samples: SampleTable) -> tuple[Life, ...]:
     for event in events:
         at = event.time_unix_s
         if isinstance(event, Submitted) or not lives:
-            told = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
-            lives.append(Life(at, at, *told))
+            shape, framework = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
+            lives.append(Life(at, at, shape, framework))
         lives[-1] = lives[-1]._replace(end_unix_s=at)
     if not lives and (span := samples.span_unix_s()):
         return (Life(*span),)

@@ -88,7 +88,7 @@ def run_study(
 
     With `reuse` a job that has completed in `output` before is not run again, and one that began there goes on. A run
     that fails, or cannot begin, does not keep the next from being run; one that is stopped does. A run that cannot be
-    followed any more is told, and has no result.
+    followed any more is a notice, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.

@@ -25,7 +25,7 @@ _LONGEST_RUN = "Longest run time for a training job"
 
 
 def examine(job: Job, account: Account | None = None) -> Iterator[Finding]:
-    """What there is of what `job` needs at AWS, and what is missing. Without an account only that is told."""
+    """What there is of what `job` needs at AWS, and what is missing. Without an account that is the only finding."""
     aws = job.backend
     try:
         account = account or Account(aws.region)
@@ -65,8 +65,8 @@ def _role(account: Account, site: Site) -> Iterator[Finding]:
     trusted = [statement.get("Principal", {}) for statement in role["AssumeRolePolicyDocument"]["Statement"]]
     services = [one.get("Service", []) for one in trusted if isinstance(one, dict)]
     if not any("sagemaker.amazonaws.com" in ([one] if isinstance(one, str) else one) for one in services):
-        told = f"{name} does not let SageMaker take it: `facesim policy trust` prints what has to be there"
-        yield Finding("role", "fail", told)
+        problem = f"{name} does not let SageMaker take it: `facesim policy trust` prints what has to be there"
+        yield Finding("role", "fail", problem)
     elif role["Arn"] != site.role_arn:
         yield Finding("role", "fail", f"{site.role_arn} is to be used, and the role {name} is {role['Arn']}")
     else:

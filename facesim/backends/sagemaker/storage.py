@@ -76,8 +76,8 @@ def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None, owner: s
     """Put every file of `folder` under `uri`, an address that belongs to this very content; tell how far it is. The
     bucket must be `owner`'s, an account's number.
 
-    A file that is there with the same size is the same file, so an upload that broke off goes on where it was. Whoever
-    does not want to hear more closes the iterator: that ends the upload.
+    A file that is there with the same size is the same file, so an upload that broke off continues where it was. To
+    end the upload early, close the iterator.
     """
     from boto3.s3.transfer import TransferConfig, create_transfer_manager
 

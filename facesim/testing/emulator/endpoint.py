@@ -115,7 +115,7 @@ class Emulator:
 
 
 class _Server(ThreadedMotoServer):
-    """Moto's server, which stops at once when it is told to: as it is, it looks for that every half second only."""
+    """Moto's server, which stops at once when it is asked to: as it is, it looks for that every half second only."""
 
     def _server_entry(self) -> None:
         application = DomainDispatcherApplication(create_backend_app)

@@ -1,4 +1,4 @@
-"""Training jobs as SageMaker's API tells them; underneath, each is a `ContainerJob` that a thread follows."""
+"""Training jobs as SageMaker's API shows them; underneath, each is a `ContainerJob` that a thread follows."""
 
 from __future__ import annotations
 
