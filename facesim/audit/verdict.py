@@ -137,7 +137,7 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     """Whether ranks divided the data: in its first pass, each trained on its own examples."""
     passes = [rank.first_pass for rank in ranks]
-    if any(not one for one in passes):
+    if any(not examples for examples in passes):
         return None
     shared = max(len(one & other) / min(len(one), len(other)) for one, other in combinations(passes, 2))  # type: ignore
     distinct = len(frozenset().union(*passes))  # type: ignore[arg-type]

@@ -77,10 +77,10 @@ class Choice:
     def __str__(self) -> str:
         comparisons = []
         for precision, by_kernels in self.step_s.items():
-            mine = by_kernels.get(self.kernels)
+            step_s = by_kernels.get(self.kernels)
             others = [seconds for kernels, seconds in by_kernels.items() if kernels != self.kernels]
-            if mine and others:
-                comparisons.append(f"{min(others) / mine:.2f} times as fast as the others in {precision}")
+            if step_s and others:
+                comparisons.append(f"{min(others) / step_s:.2f} times as fast as the others in {precision}")
         return f"{self.kernels}" + (f": {', '.join(comparisons)}" if comparisons else "")
 
 

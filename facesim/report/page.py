@@ -67,7 +67,7 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
         yield "\n".join(f"- {note}" for note in comparison.published.notes)
     if comparison.baselines:
         yield "## Without a network"
-        methods = [(one.method, estimated(one.accuracy, "share")) for one in comparison.baselines]
+        methods = [(baseline.method, estimated(baseline.accuracy, "share")) for baseline in comparison.baselines]
         yield _table([("", "held-out accuracy"), *methods])
     if pictures:
         yield "## Pictures"

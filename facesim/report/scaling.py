@@ -101,5 +101,5 @@ def bound_of(row: Row) -> str:
     if busy.mean < BUSY_PERCENT:
         return f"waiting for the network or input (CPUs {busy.mean:.0f} % busy)"
     used = row.counted[0].result.resources
-    cpu = {role: one.cpu_percent_mean or 0.0 for role, one in used.items() if role != "host"}
+    cpu = {role: use.cpu_percent_mean or 0.0 for role, use in used.items() if role != "host"}
     return "server" if cpu.get("ps", 0.0) > sum(cpu.values()) / 2 else "compute"

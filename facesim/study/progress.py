@@ -78,7 +78,7 @@ class _Courses(Observer):
 
     def study_left(self) -> str:
         """How long the study goes on, in words; empty while nobody knows, and where it has one job."""
-        courses = {name: (time.monotonic() - one.begin_s, one.left_s) for name, one in self._courses.items()}
+        courses = {name: (time.monotonic() - course.begin_s, course.left_s) for name, course in self._courses.items()}
         several = self._plan is not None and len(self._plan.dues) > 1 and not self._stopped
         left_s = self._left.seconds(courses) if several else None
         return "" if left_s is None else f"the study: about {clock_time(left_s)} left"

@@ -97,7 +97,7 @@ def _audited(
         use = samples[(samples["name"] == "gpu_percent") & (samples["role"] == "host")]
         idle, evidence = idle_accelerators(
             f"{job.hosts * kind.gpus} {kind.accelerator} of {job.hosts} {kind.name}",
-            [one.devices for one in outcomes],
+            [task_outcome.devices for task_outcome in outcomes],
             use.groupby("host")["value"].max().to_dict(),
         )
         sync_audit["idle_accelerators"] = idle

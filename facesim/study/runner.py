@@ -62,14 +62,14 @@ def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, 
     plan = plan_study(jobs, output, reuse=reuse, to_run=False)
     runs = [
         {
-            "run_directory": str(one.directory),
-            "job": one.job.model_dump(),
-            "data": str(one.inputs.data.directory),
-            "request": json.loads(one.request.to_json()),
+            "run_directory": str(planned.directory),
+            "job": planned.job.model_dump(),
+            "data": str(planned.inputs.data.directory),
+            "request": json.loads(planned.request.to_json()),
             "files": Run.files(),
         }
-        for one in (due.cleared for due in plan.to_do)
-        if one and one.inputs and one.request
+        for planned in (due.cleared for due in plan.to_do)
+        if planned and planned.inputs and planned.request
     ]
     complete = [str(due.directory) for due in plan.dues if due.fate is Fate.COMPLETE]
     return {
@@ -150,8 +150,8 @@ class _Job:
         return run
 
     def _to_its_end(self, run: Run, observer: Observer) -> Result:
-        due, one = self._due, self._due.cleared
-        assert one is not None and one.inputs is not None
+        due, planned = self._due, self._due.cleared
+        assert planned is not None and planned.inputs is not None
         backend = due.job.backend.open()
         if due.fate is Fate.GOES_ON:
             if due.job.backend.can_attach and run.result() is None:
@@ -162,7 +162,7 @@ class _Job:
                     pass
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
-        request = backend.render(due.job, due.directory, one.inputs) if self._again else one.request
+        request = backend.render(due.job, due.directory, planned.inputs) if self._again else planned.request
         result = _execute(run, request, observer, self._pool)
         observer.ended(run, result)
         return result

@@ -61,7 +61,7 @@ class StudyFile:
         return Study.of(options, self.settings.get("seeds", 1), read_faults(faults) if faults else ()).jobs()
 
     def runs(self) -> list[tuple[str, Run | None, Result | None]]:
-        """For each job its name, and the newest run in the folder with its result, where runs_of is one."""
+        """For each job its name, and the newest run in the folder with its result, where there is one."""
         runs_of = runs_by_job(self.output)
         newest = []
         for name, job in zip(job_names(self.jobs), self.jobs, strict=True):

@@ -103,10 +103,10 @@ def _role(account: Account, wanted: Wanted) -> Iterator[Step]:
 
 def _bucket(account: Account, wanted: Wanted) -> Iterator[Step]:
     s3, bucket = account.client("s3"), wanted.bucket
-    there = has_bucket(s3, bucket, account.id)
-    if not there:
+    exists = has_bucket(s3, bucket, account.id)
+    if not exists:
         yield Step(f"make the bucket {bucket}", lambda: create_bucket(s3, bucket, account.region))
-    rules = there and _answer(lambda: s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"])
+    rules = exists and _answer(lambda: s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"])
     encrypted = [rule.get("ApplyServerSideEncryptionByDefault") for rule in rules["Rules"]] if rules else []
     if wanted.encryption not in encrypted if wanted.kms_key else not encrypted:
         encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": wanted.encryption}]}
@@ -114,13 +114,13 @@ def _bucket(account: Account, wanted: Wanted) -> Iterator[Step]:
             f"encrypt what is in {bucket}, {'with ' + wanted.kms_key if wanted.kms_key else 'with keys of S3'}",
             lambda: s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=encryption),
         )
-    blocked = there and _answer(lambda: s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"])
+    blocked = exists and _answer(lambda: s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"])
     if blocked != _ALL_BLOCKED:
         yield Step(
             f"block public access to {bucket}",
             lambda: s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=_ALL_BLOCKED),
         )
-    current = there and _answer(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
+    current = exists and _answer(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
     current_rules = current or []
     due_rules = _lifecycle(wanted.prefix)
     due_ids = {rule["ID"] for rule in due_rules}

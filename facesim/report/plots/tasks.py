@@ -108,11 +108,11 @@ def _edge(box: _Box, other: _Box, around: bool) -> tuple[float, float]:
 
 
 def _draw(axes: Axes, boxes: list[_Box]) -> None:
-    for one, other in _links(boxes):
-        back = one.y == other.y and one.x > other.x  # the ring's last link, around the others
+    for box, other in _links(boxes):
+        back = box.y == other.y and box.x > other.x  # the ring's last link, around the others
         arrow = {"arrowstyle": "<->", "color": INK, "alpha": 0.5}
         arrow["connectionstyle"] = "arc3,rad=0.3" if back else "arc3"
-        axes.annotate("", _edge(other, one, back), _edge(one, other, back), arrowprops=arrow)
+        axes.annotate("", _edge(other, box, back), _edge(box, other, back), arrowprops=arrow)
     frame = {"boxstyle": "round,pad=0.5", "facecolor": "#88888822", "edgecolor": INK}
     for box in boxes:
         axes.text(box.x, box.y, box.text, ha="center", va="center", fontsize=9, bbox=frame)
