@@ -177,7 +177,7 @@ _TOML_TYPES = {
 #: Options that say what a command does this time: no file has them.
 OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed", "again"}
 
-#: What the file of a study may say of itself: see `docs/studies/README.md`.
+#: What the file of a study may say of itself: see `docs/studies/index.md`.
 OF_THE_FILE = ("title", "about", "published")
 
 

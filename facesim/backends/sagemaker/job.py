@@ -18,9 +18,9 @@ from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create_when_there_is_room, describe
 from facesim.backends.sagemaker.due import Due
-from facesim.backends.sagemaker.home import fetch_results
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
+from facesim.backends.sagemaker.results import fetch_results
 from facesim.backends.sagemaker.session import (
     Account,
     AwsError,
