@@ -168,14 +168,14 @@ def still_running(pids: list[int], within_s: float = 5.0) -> list[psutil.Process
 
 def carrying(token: str) -> list[psutil.Process]:
     """Which processes that run have `token` in their environment: a command's, and all that it started."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if token in process.environ().values() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                processes.append(process)
         except psutil.Error:
             continue  # it has ended, or is somebody else's
-    return found
+    return processes
 
 
 def wait_until(happened: Callable[[], object], within_s: float = 90) -> None:

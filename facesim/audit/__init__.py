@@ -3,8 +3,8 @@
     facesim.audit.step(examples=indices)   # after every step
     facesim.audit.parameters(model)        # when the training is over
 
-They tell the audit what cannot be seen from outside: which examples a process trained on, and whether all processes
-ended with the same parameters. In a script that no audit watches they do nothing. They import no framework.
+They report to the audit what cannot be seen from outside: which examples a process trained on, and whether all
+processes ended with the same parameters. In a script that no audit watches they do nothing. They import no framework.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-#: Where the audit has a folder for what processes tell it, one file each.
+#: The variable with the audit's folder for the reports of processes, a file each.
 FOLDER = "FACESIM_AUDIT_FOLDER"
 
 _FLUSH_S = 0.5
-#: So many examples are told apart; later ones are only counted.
+#: So many examples are distinguished; later ones are only counted.
 _MOST_IDENTITIES = 1_000_000
 
 
@@ -36,9 +36,9 @@ def step(examples: Any = 0) -> None:
         examples: best the numbers (or names) of the examples, one each; or the batch itself, as it was read, before
             anything random was done to it: (n, ...); or how many there were, which says nothing about which.
     """
-    teller = _teller()
-    if teller:
-        teller.step(examples)
+    reporter = _reporter()
+    if reporter:
+        reporter.step(examples)
 
 
 def parameters(model: Any) -> None:
@@ -46,13 +46,13 @@ def parameters(model: Any) -> None:
 
     To be called when the training is over, and as often before as wanted.
     """
-    teller = _teller()
-    if teller:
-        teller.parameters(model)
+    reporter = _reporter()
+    if reporter:
+        reporter.parameters(model)
 
 
-class _Teller:
-    """Writes what this process tells to a file of its own, a JSON object a line."""
+class _Reporter:
+    """Writes this process' reports to a file of its own, a JSON object a line."""
 
     def __init__(self, folder: str):
         self.pid = os.getpid()
@@ -68,18 +68,18 @@ class _Teller:
         report: dict[str, Any] = {"step": count}
         if identities is not None:
             report["hashed"] = hashed
-            report["repeated"] = sum(one in self._seen for one in identities)
+            report["repeated"] = sum(identity in self._seen for identity in identities)
             if not self._again and len(self._seen) < _MOST_IDENTITIES:
                 report["first"] = self._until_one_comes_again(identities)
-        self._tell(report)
+        self._write(report)
 
     def _until_one_comes_again(self, identities: list[str]) -> list[str]:
         """Those before the first that this process had already: they end its first pass over what it trains on."""
-        for place, one in enumerate(identities):
-            if one in self._seen:
+        for place, identity in enumerate(identities):
+            if identity in self._seen:
                 self._again = True
                 return identities[:place]
-            self._seen.add(one)
+            self._seen.add(identity)
         return identities
 
     def parameters(self, model: Any) -> None:
@@ -87,16 +87,16 @@ class _Teller:
         for part in _bytes_of(model):
             digest.update(part)
             size += len(part)
-        self._tell({"parameters_sha256": digest.hexdigest(), "parameter_bytes": size})
+        self._write({"parameters_sha256": digest.hexdigest(), "parameter_bytes": size})
         self.flush()
 
-    def _tell(self, what: dict[str, Any]) -> None:
-        self._unwritten.append(json.dumps({"time_unix_s": time.time(), **what}))
+    def _write(self, report: dict[str, Any]) -> None:
+        self._unwritten.append(json.dumps({"time_unix_s": time.time(), **report}))
         if time.monotonic() - self._written_s > _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was told. What cannot be written is no reason to end a training."""
+        """Write the reports to the file. What cannot be written is no reason to end a training."""
         if self._unwritten and os.getpid() == self.pid:
             try:
                 with open(self._file, "a", encoding="utf-8") as file:
@@ -107,20 +107,20 @@ class _Teller:
         self._written_s = time.monotonic()
 
 
-_current: _Teller | None = None
+_current: _Reporter | None = None
 
 
-def _teller() -> _Teller | None:
+def _reporter() -> _Reporter | None:
     """This process', where an audit watches; one that was forked has its own."""
     global _current  # noqa: PLW0603
     folder = os.environ.get(FOLDER)
     if folder and (_current is None or _current.pid != os.getpid()):
-        _current = _Teller(folder)
+        _current = _Reporter(folder)
     return _current if folder else None
 
 
 def _identities(examples: Any) -> tuple[int, list[str] | None, bool]:
-    """How many examples there are; what tells each from others, if that is known; whether that is their content."""
+    """How many examples there are; what identifies each, if that is known; whether that is their content."""
     shape = getattr(examples, "shape", None)
     if isinstance(examples, int) or (shape is not None and len(shape) == 0):
         return int(examples), None, False

@@ -1,4 +1,4 @@
-"""Did the processes of a training train together? Answered from what was seen from outside, and from what they told.
+"""Did the processes of a training train together? Answered from what was seen from outside, and from their reports.
 
 `apart` needs evidence that says so. `together` needs all of it: nobody trained on another's examples, all ended with
 the same parameters, and something that large went between them. Otherwise the verdict is `unknown`, and the last
@@ -32,10 +32,10 @@ class Rank:
 
     received_bytes: from other processes, here and on other hosts; None where they could not be counted.
     most_at_a_time_bytes: of these, between two looks at it.
-    steps: that it told; None if it told none.
-    examples: of these steps. first_pass: what tells its examples from others, until one came again; None if unknown.
-    repeated: examples that came again. hashed: whether examples are told apart by their content.
-    parameters_sha256: of the parameters that it told after its last step.
+    steps: that it reported; None if it reported none.
+    examples: of these steps. first_pass: what identifies its examples, until one came again; None if unknown.
+    repeated: examples that came again. hashed: whether examples are identified by their content.
+    parameters_sha256: of the parameters that it reported after its last step.
     """
 
     name: str
@@ -62,7 +62,7 @@ def judge(ranks: Sequence[Rank]) -> Verdict:
     if not ranks:
         why = (
             "No process says which rank it is: none has RANK, TF_CONFIG or an MPI rank in its environment, and none "
-            "told a step; start them by a launcher that sets these, or add the two lines to the script."
+            "reported a step; start them by a launcher that sets these, or add the two lines to the script."
         )
         return Verdict(UNKNOWN, [why])
     if len(ranks) == 1:
@@ -82,13 +82,13 @@ def _missing(wire: bool | None, steps: bool | None, examples: bool | None, param
     if wire is False:
         yield "they ended with the same parameters, and nothing went between them; one of the two is wrong"
     if steps is None or examples is None:
-        yield "which examples each trained on is not known, which facesim.audit.step(examples=...) tells"
+        yield "which examples each trained on is not known, which facesim.audit.step(examples=...) reports"
     if parameters is None:
-        yield "whether their parameters are equal is not known, which facesim.audit.parameters(model) tells"
+        yield "whether their parameters are equal is not known, which facesim.audit.parameters(model) reports"
 
 
 def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
-    """Whether each rank received what training together takes; None where that cannot be told."""
+    """Whether each rank received what training together takes; None where that cannot be known."""
     if any(rank.received_bytes is None for rank in ranks):
         evidence.append("Bytes between processes cannot be counted on this system.")
         return None
@@ -121,7 +121,7 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     if not reporting:
         return None
     evidence.append(
-        "Steps told: "
+        "Steps reported: "
         + "; ".join(f"{rank.name}: {rank.steps or 0:,} on {rank.examples:,} examples" for rank in ranks)
         + "."
     )
@@ -137,7 +137,7 @@ def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
 def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
     """Whether ranks divided the data: in its first pass, each trained on its own examples."""
     passes = [rank.first_pass for rank in ranks]
-    if any(not one for one in passes):
+    if any(not examples for examples in passes):
         return None
     shared = max(len(one & other) / min(len(one), len(other)) for one, other in combinations(passes, 2))  # type: ignore
     distinct = len(frozenset().union(*passes))  # type: ignore[arg-type]
@@ -150,7 +150,8 @@ def _examples(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         return False
     if any(rank.hashed for rank in ranks) and not any(rank.repeated for rank in ranks):
         evidence.append(
-            "No example came again, so it may be that each is altered whenever it is read: tell their numbers instead."
+            "No example came again, so it may be that each is altered whenever it is read: report their numbers "
+            "instead."
         )
         return None
     return True
@@ -162,7 +163,7 @@ def _parameters(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         return None
     distinct = len(set(digests.values()))
     evidence.append(
-        f"After the last step, the parameters of {len(digests)} of {len(ranks)} ranks were told: "
+        f"After the last step, the parameters of {len(digests)} of {len(ranks)} ranks were reported: "
         + ("equal, bit for bit." if distinct == 1 else f"{distinct} different sets.")
     )
     if distinct > 1:

@@ -56,7 +56,7 @@ class Watched:
     counted: bool
 
     def ranks(self) -> list[Rank]:
-        """The training processes: those that say which rank they are, or that told a step."""
+        """The training processes: those that say which rank they are, or that reported a step."""
         groups: dict[str, list[Process]] = {}
         for process in self.processes:
             name = process.rank or (f"process {process.pid}" if process.pid in self.reports else None)
@@ -69,10 +69,11 @@ class Watched:
         received = sum(
             count for process in group for sender, count in process.received_bytes.items() if sender not in pids
         )
-        reports = [one for pid in sorted(pids) for one in self.reports.get(pid, ())]
-        steps = [one for one in reports if "step" in one]
+        reports = [report for pid in sorted(pids) for report in self.reports.get(pid, ())]
+        steps = [report for report in reports if "step" in report]
         last = reports[-1] if reports else {}
-        known = bool(steps) and all("hashed" in one for one in steps)
+        known = bool(steps) and all("hashed" in report for report in steps)
+        parameter_bytes = [report["parameter_bytes"] for report in reports if "parameter_bytes" in report]
         return Rank(
             name=name,
             cpu_s=sum(process.cpu_s for process in group),
@@ -80,17 +81,17 @@ class Watched:
             most_at_a_time_bytes=max(process.most_at_a_time_bytes for process in group),
             uses_gpu=any(process.uses_gpu for process in group),
             steps=len(steps) if reports else None,
-            examples=sum(one["step"] for one in steps),
-            first_pass=frozenset(name for one in steps for name in one.get("first", ())) if known else None,
-            repeated=sum(one.get("repeated", 0) for one in steps),
-            hashed=any(one.get("hashed") for one in steps),
+            examples=sum(report["step"] for report in steps),
+            first_pass=frozenset(name for report in steps for name in report.get("first", ())) if known else None,
+            repeated=sum(report.get("repeated", 0) for report in steps),
+            hashed=any(report.get("hashed") for report in steps),
             parameters_sha256=last.get("parameters_sha256"),
-            parameter_bytes=max((one["parameter_bytes"] for one in reports if "parameter_bytes" in one), default=None),
+            parameter_bytes=max(parameter_bytes, default=None),
         )
 
 
 def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watched:
-    """Run a command to its end, in the environment and the folder of this process; what processes tell goes to
+    """Run a command to its end, in the environment and the folder of this process; reports of processes go to
     `folder`.
 
     Raises:
@@ -163,15 +164,15 @@ class _Watcher:
     def _count(self) -> None:
         from facesim.metrics.collectors.sockets import sockets_of
 
-        seen = list(self._connections)
-        if any(one.inode not in self._owner for one in seen):
+        connections = list(self._connections)
+        if any(connection.inode not in self._owner for connection in connections):
             self._owner |= {inode: pid for pid in self._alive for inode in sockets_of(pid)}
-        ends = {(_plain(one.local), _plain(one.remote)): one.inode for one in seen}
-        for one in seen:
-            receiver = self._owner.get(one.inode)
-            sender = self._owner.get(ends.get((_plain(one.remote), _plain(one.local)), -1), ELSEWHERE)
+        ends = {(_plain(connection.local), _plain(connection.remote)): connection.inode for connection in connections}
+        for connection in connections:
+            receiver = self._owner.get(connection.inode)
+            sender = self._owner.get(ends.get((_plain(connection.remote), _plain(connection.local)), -1), ELSEWHERE)
             if receiver is not None and receiver != sender:
-                self._received[one.inode] = (receiver, sender, one.received_bytes)
+                self._received[connection.inode] = (receiver, sender, connection.received_bytes)
         before = {pid: sum(process.received_bytes.values()) for pid, process in self.processes.items()}
         for process in self.processes.values():
             process.received_bytes = {}
@@ -198,7 +199,7 @@ def rank_of(environment: Mapping[str, str]) -> str | None:
 def _has_gpu(pid: int) -> bool:
     """Whether a process has a GPU of NVIDIA's open."""
     try:
-        return any(os.readlink(one.path).startswith("/dev/nvidia") for one in os.scandir(f"/proc/{pid}/fd"))
+        return any(os.readlink(entry.path).startswith("/dev/nvidia") for entry in os.scandir(f"/proc/{pid}/fd"))
     except OSError:
         return False
 
@@ -214,7 +215,7 @@ def _place(name: str) -> tuple[str, int]:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """What a process told; the last line may be torn."""
+    """The reports of a process; the last line may be torn."""
     reports = []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:

@@ -164,7 +164,7 @@ class Backend(ABC):
         """
 
     def examine(self, job: Job) -> Iterator[Finding]:
-        """Look whether jobs like this one can run here, and tell everything that was found. Starts nothing."""
+        """Look whether jobs like this one can run here, and yield every finding. Starts nothing."""
         yield from ()
 
     def estimate(self, requests: Sequence[Any], max_cost_usd: float | None) -> str | None:

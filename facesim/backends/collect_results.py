@@ -16,25 +16,25 @@ def collect_results(hosts: Path, model: Path, run: Run) -> None:
     """Put together what hosts left: `hosts` holds a run directory a host, named as it; `model` what the job saved.
 
     Samples get the run's id and the host's name as SageMaker gives it. A file that several hosts have, such as a
-    monitor's log, keeps its host's name beside its own; what happened on a host, and what it was told of the others,
+    monitor's log, keeps its host's name beside its own; what happened on a host, and what it knew of the others,
     stays in `hosts/HOST`.
     """
-    for left in sorted(path for path in hosts.iterdir() if path.is_dir()):
-        host = left.name
-        there = Run(left)
-        for file in sorted(there.metrics.glob("*.jsonl")):
+    for folder in sorted(path for path in hosts.iterdir() if path.is_dir()):
+        host = folder.name
+        host_run = Run(folder)
+        for file in sorted(host_run.metrics.glob("*.jsonl")):
             _adopt_samples(file, run.metrics / f"{file.stem}-{host}.jsonl", run.id, host)
-        for file in sorted(there.logs.glob("*")):
+        for file in sorted(host_run.logs.glob("*")):
             _copy(file, run.logs, host)
-        for folder in sorted(there.tasks.glob("*")):
-            shutil.copytree(folder, run.tasks / folder.name, dirs_exist_ok=True)
-        if there.outcome_file.exists():
-            shutil.copy2(there.outcome_file, run.outcome_file)
-        kept = run.directory / "hosts" / host
-        kept.mkdir(parents=True, exist_ok=True)
-        for file in (there.events_file, there.directory / RESOURCES):
+        for task_folder in sorted(host_run.tasks.glob("*")):
+            shutil.copytree(task_folder, run.tasks / task_folder.name, dirs_exist_ok=True)
+        if host_run.outcome_file.exists():
+            shutil.copy2(host_run.outcome_file, run.outcome_file)
+        host_folder = run.directory / "hosts" / host
+        host_folder.mkdir(parents=True, exist_ok=True)
+        for file in (host_run.events_file, host_run.directory / RESOURCES):
             if file.exists():
-                shutil.copy2(file, kept)
+                shutil.copy2(file, host_folder)
     saved = model / run.model_file.name
     if saved.exists():
         shutil.copy2(saved, run.model_file)

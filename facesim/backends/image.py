@@ -250,7 +250,7 @@ def push(image: str, address: str, user: str, password: str, tell: Callable[[str
     check(image) if image in (IMAGE, CUDA_IMAGE) else check_present(image)
     client = _engine()
     client.images.get(image).tag(address)
-    told: set[str] = set()
+    reported: set[str] = set()
     try:
         lines = client.images.push(
             address, auth_config={"username": user, "password": password}, stream=True, decode=True
@@ -259,8 +259,9 @@ def push(image: str, address: str, user: str, password: str, tell: Callable[[str
             if "error" in line:
                 raise InputError(f"{address} was not taken: {line['error']}; `facesim policy setup` prints what has to "
                                  "be allowed, `facesim aws setup` makes the repository")  # fmt: skip
-            if (status := line.get("status", "")) in ("Pushed", "Layer already exists") and line.get("id") not in told:
-                told.add(line["id"])
-                tell(f"layer {line['id']}: {status.lower()}")
+            layer, status = line.get("id"), line.get("status", "")
+            if status in ("Pushed", "Layer already exists") and layer not in reported:
+                reported.add(layer)
+                tell(f"layer {layer}: {status.lower()}")
     except APIError as error:
         raise InputError(f"{address} was not taken: {error.explanation}") from None

@@ -75,13 +75,13 @@ class Choice:
     machine: Mapping[str, Any]
 
     def __str__(self) -> str:
-        told = []
+        comparisons = []
         for precision, by_kernels in self.step_s.items():
-            mine = by_kernels.get(self.kernels)
+            step_s = by_kernels.get(self.kernels)
             others = [seconds for kernels, seconds in by_kernels.items() if kernels != self.kernels]
-            if mine and others:
-                told.append(f"{min(others) / mine:.2f} times as fast as the others in {precision}")
-        return f"{self.kernels}" + (f": {', '.join(told)}" if told else "")
+            if step_s and others:
+                comparisons.append(f"{min(others) / step_s:.2f} times as fast as the others in {precision}")
+        return f"{self.kernels}" + (f": {', '.join(comparisons)}" if comparisons else "")
 
 
 def asked(job: Job) -> str | None:
@@ -154,8 +154,8 @@ def measure(names: Sequence[str] = ("onednn", "eigen")) -> dict[str, dict[str, f
     return {precision: by_kernels for precision, by_kernels in measured.items() if by_kernels}
 
 
-def _same(expected: list[float], found: list[float], precision: str) -> bool:
-    return all(math.isclose(a, b, rel_tol=_TOLERANCE[precision]) for a, b in zip(expected, found, strict=True))
+def _same(expected: list[float], actual: list[float], precision: str) -> bool:
+    return all(math.isclose(a, b, rel_tol=_TOLERANCE[precision]) for a, b in zip(expected, actual, strict=True))
 
 
 def _medians(probes: Mapping[str, _Probe], precision: str) -> dict[str, float]:
@@ -163,8 +163,8 @@ def _medians(probes: Mapping[str, _Probe], precision: str) -> dict[str, float]:
     for _ in range(_ROUNDS):
         quickest = min((min(each) for each in seconds.values() if each), default=math.inf)
         for name, probe in probes.items():
-            if (not seconds[name] or min(seconds[name]) < _HOPELESS * quickest) and (told := probe.ask(precision)):
-                seconds[name].append(float(told))
+            if (not seconds[name] or min(seconds[name]) < _HOPELESS * quickest) and (answer := probe.ask(precision)):
+                seconds[name].append(float(answer))
     return {name: statistics.median(each) for name, each in seconds.items() if each}
 
 
@@ -194,14 +194,14 @@ class _Probe:
 
 @contextmanager
 def _probe(name: str) -> Iterator[_Probe]:
-    own = {**environment_of(make_job()), **KERNELS[name], "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    quiet = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     arguments = (str(os.getpid()), str(_threads()), *PRECISIONS)
     process = start_child(
         python("facesim.training.tensorflow.kernels", *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=cluster_environment(os.environ, own),
+        env=cluster_environment(os.environ, {**environment_of(make_job()), **KERNELS[name], **quiet}),
         bufsize=0,
     )
     try:

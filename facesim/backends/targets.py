@@ -65,16 +65,16 @@ def runs_of(folder: Path, backend: str | None = None) -> tuple[list[Status], lis
         if not folder.is_dir():
             raise
         return [], []  # it holds none
-    known: list[Status] = []
+    statuses: list[Status] = []
     damaged: list[str] = []
     for run in runs:
         try:
             spec = run.job().backend
             if backend in (None, spec.name):
-                known.append(status(Target(spec, run.id, run)))
+                statuses.append(status(Target(spec, run.id, run)))
         except InputError as error:
             damaged.append(str(error))
-    return known, damaged
+    return statuses, damaged
 
 
 def _is_run(named: str) -> bool:

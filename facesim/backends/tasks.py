@@ -30,8 +30,8 @@ _OF_OWN_MODELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 def environment_of(job: Job) -> dict[str, str]:
     """What the processes of a job must find in their environment before they import anything."""
-    own = _OF_OWN_MODELS if OwnModel.find(job.experiment.model) else {}
-    return {**FRAMEWORKS[job.framework].environment, **_ALLOCATION, **own}
+    model_environment = _OF_OWN_MODELS if OwnModel.find(job.experiment.model) else {}
+    return {**FRAMEWORKS[job.framework].environment, **_ALLOCATION, **model_environment}
 
 
 def training_task(

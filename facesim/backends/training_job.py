@@ -273,7 +273,7 @@ def _takes_key(job: Job) -> bool:
     """
     disks = {kind: instance(kind).local_storage_gb is not None for kind, _ in job.groups}
     if len(set(disks.values())) > 1:
-        with_disk = next(kind for kind, has in disks.items() if has)
+        with_disk = next(kind for kind, has_disk in disks.items() if has_disk)
         raise InputError(
             f"--kms-key cannot encrypt the volumes of {' and '.join(disks)} together: {with_disk} has a disk of its "
             "own, for which SageMaker takes no key; give both groups instance types with such disks, or neither"
@@ -289,10 +289,10 @@ def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int) -> dict
     kept_bytes = checkpoint_bytes * (job.recovery.checkpoint_keep + 2)
     volume_gb = _VOLUME_GB + math.ceil((data_bytes + kept_bytes) / 1e9)
     for kind, _ in job.groups:
-        own_gb = instance(kind).local_storage_gb
-        if own_gb is not None and volume_gb > own_gb:
+        disk_gb = instance(kind).local_storage_gb
+        if disk_gb is not None and volume_gb > disk_gb:
             raise InputError(
-                f"{kind} has a disk of {own_gb} GB and this job needs {volume_gb} GB: use another --instance-type, or "
+                f"{kind} has a disk of {disk_gb} GB and this job needs {volume_gb} GB: use another --instance-type, or "
                 "fewer images (--subset)"
             )
     volume = {"VolumeSizeInGB": volume_gb}

@@ -62,7 +62,7 @@ def status(target: Target) -> Status:
     if look.held:
         here = {"state": states[-1].state.value if states else RunState.STARTING.value, "process": look.names()}
         return Status(**known, **here, **progress.facts(), left_s=progress.left_s, total_s=_gone_on_s(events))
-    elsewhere = tuple(one for one in look.holders if not one.is_here)
+    elsewhere = tuple(holder for holder in look.holders if not holder.is_here)
     known["running"] = None if elsewhere else False
     return Status(
         **known,
@@ -209,7 +209,7 @@ def _who_ends_it(run: Run, look: Look) -> psutil.Process:
     Raises:
         InputError: there is none that certainly runs the run, and belongs to this user.
     """
-    if not any(one.is_here for one in look.alive):
+    if not any(holder.is_here for holder in look.alive):
         raise InputError(f"{run.directory} is run by {look.names()}; cancel it there")
     for holder in look.alive:
         process = holder.process
@@ -249,7 +249,7 @@ def _sources(run: Run) -> list[str]:
 
 def _why_unfinished(run: Run, look: Look) -> str:
     """Of a run that nobody has and that has no result."""
-    elsewhere: tuple[Holder, ...] = tuple(one for one in look.holders if not one.is_here)
+    elsewhere: tuple[Holder, ...] = tuple(holder for holder in look.holders if not holder.is_here)
     if elsewhere:
         return (
             f"{run.directory} was begun by {names(elsewhere[:1])}; whether that still runs can be told there alone, "

@@ -24,8 +24,8 @@ _places = [
 
 
 def _with_places(function: Callable[..., Any]) -> Callable[..., Any]:
-    for one in reversed(_places):
-        function = one(function)
+    for option in reversed(_places):
+        function = option(function)
     return function
 
 
@@ -47,7 +47,7 @@ def policy(
     name: str, region: str | None, role: str, bucket: str | None, prefix: str, kms_key: str | None, vpc: bool
 ) -> None:
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
-    jobs run as, the `trust` of that role, or of whoever runs `aws setup` and `image push`.
+    jobs run as, the `trust` of that role, or of the one who runs `aws setup` and `image push`.
 
     Where no account can be asked, placeholders stand for its number and region, which is said beside.
     """
@@ -104,8 +104,8 @@ def setup(
     if not steps:
         echo(f"account {account.id}, {account.region}: role, bucket and repository are there, as they should be")
         return
-    asked = f"change account {account.id}, {account.region}?"
-    if not yes and not (sys.stdin.isatty() and click.confirm(asked, default=False, err=True)):
+    question = f"change account {account.id}, {account.region}?"
+    if not yes and not (sys.stdin.isatty() and click.confirm(question, default=False, err=True)):
         raise InputError("nothing was changed; give --yes to make what is missing without being asked")
     for step in steps:
         with asking(step.what):

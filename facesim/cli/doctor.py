@@ -68,8 +68,8 @@ def _kernels() -> Iterator[Check]:
     from facesim.backends.kernels import choose
 
     choice = choose()
-    found = "chosen by measurement" if choice.step_s else "not measured: the processes that measure failed"
-    yield Check("kernels", "ok" if choice.step_s else "note", f"{choice}; {found}")
+    origin = "chosen by measurement" if choice.step_s else "not measured: the processes that measure failed"
+    yield Check("kernels", "ok" if choice.step_s else "note", f"{choice}; {origin}")
 
 
 def _network() -> Iterator[Check]:

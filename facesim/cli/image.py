@@ -26,8 +26,8 @@ def build(tag: str | None, base: str | None, tensorflow: str | None, cuda: bool)
 
     name = tag or (images.CUDA_IMAGE if cuda else images.IMAGE)
     package = tensorflow or (images.CUDA_TENSORFLOW if cuda else images.TENSORFLOW)
-    made = images.build(name, base or images.BASE, package, tell=echo)
-    echo(f"made {name} ({made.removeprefix('sha256:')[:12]})")
+    image_id = images.build(name, base or images.BASE, package, tell=echo)
+    echo(f"made {name} ({image_id.removeprefix('sha256:')[:12]})")
 
 
 @image.command()

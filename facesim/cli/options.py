@@ -93,31 +93,31 @@ def job_options(only: Iterable[str] | None = None, without: Iterable[str] = (), 
     return decorate
 
 
-def _click_option(one: Option, lists: bool) -> Decorator:
-    names = [f"{one.flag}/--no-{one.flag[2:]}"] if one.kind is bool else [one.flag]
-    belongs = f"{', '.join(one.of)}: " if one.of and one.path[0] == "strategy" else ""
+def _click_option(option: Option, lists: bool) -> Decorator:
+    names = [f"{option.flag}/--no-{option.flag[2:]}"] if option.kind is bool else [option.flag]
+    belongs = f"{', '.join(option.of)}: " if option.of and option.path[0] == "strategy" else ""
     return click.option(
         *names,
         cls=GroupedOption,
-        about=one.about,
-        type=_type(one, lists),
-        multiple=one.several or (lists and one.about.commas),
+        about=option.about,
+        type=_type(option, lists),
+        multiple=option.several or (lists and option.about.commas),
         default=None,
-        callback=_none_if_empty if one.several else one_or_several,
-        metavar=one.about.metavar,
-        shell_complete=_COMPLETED.get(one.about.metavar or ""),
-        help=f"{belongs}{one.help}  [default: {one.shown_default}]",
+        callback=_none_if_empty if option.several else one_or_several,
+        metavar=option.about.metavar,
+        shell_complete=_COMPLETED.get(option.about.metavar or ""),
+        help=f"{belongs}{option.help}  [default: {option.shown_default}]",
     )
 
 
-def _type(one: Option, lists: bool) -> Any:
+def _type(option: Option, lists: bool) -> Any:
     """The click type of an option's value; with `lists` of several."""
-    if one.kind is bool:
+    if option.kind is bool:
         return Flag() if lists else None
-    kind: Any = one.kind
-    if one.choices:
-        kind = (OpenChoice if one.open else NumberChoice if one.kind is int else Choice)(one.choices())
-    return Values(kind) if lists and not one.several and not one.about.commas else kind
+    kind: Any = option.kind
+    if option.choices:
+        kind = (OpenChoice if option.open else NumberChoice if option.kind is int else Choice)(option.choices())
+    return Values(kind) if lists and not option.several and not option.about.commas else kind
 
 
 def _none_if_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:

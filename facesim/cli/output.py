@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OutputError(FacesimError):
-    """Standard output takes no more. `closed`: whoever read it has gone, which is no fault and needs no words."""
+    """Standard output takes no more. `closed`: its reader has gone, which is no fault and needs no words."""
 
     def __init__(self, error: OSError):
         super().__init__(f"cannot write to standard output: {reason(error)}")

@@ -102,8 +102,8 @@ class Values(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
-        found = self.kind.shell_complete(ctx, param, last)
-        return [CompletionItem(before + comma + item.value, type=item.type, help=item.help) for item in found]
+        completions = self.kind.shell_complete(ctx, param, last)
+        return [CompletionItem(before + comma + item.value, type=item.type, help=item.help) for item in completions]
 
 
 class Flag(click.types.BoolParamType):
@@ -177,7 +177,7 @@ _TOML_TYPES = {
 #: Options that say what a command does this time: no file has them.
 OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed", "again"}
 
-#: What the file of a study may say of itself: see `docs/studies/README.md`.
+#: What the file of a study may say of itself: see `docs/studies/index.md`.
 OF_THE_FILE = ("title", "about", "published")
 
 

@@ -79,18 +79,18 @@ def _settings(study: click.Command) -> list[click.Option]:
 def _schema(param: click.Option) -> dict[str, Any]:
     known = options().get(param.name or "")
     if known:
-        one = schema_of(known)
+        schema = schema_of(known)
     else:
-        one = {"description": param.help, **_type(param)}
+        schema = {"description": param.help, **_type(param)}
         if isinstance(param.default, (bool, int, str)):
-            one["default"] = param.default
+            schema["default"] = param.default
     if not takes_list(param):
-        return one
-    about = {key: one.pop(key) for key in ("description", "default") if key in one}
-    items = one
+        return schema
+    about = {key: schema.pop(key) for key in ("description", "default") if key in schema}
+    items = schema
     if isinstance(param.type, Values) and param.type.items is not param.type.kind:
         items = _type_of(param.type.items)
-    return {**about, "anyOf": [one, {"type": "array", "items": items}]}
+    return {**about, "anyOf": [schema, {"type": "array", "items": items}]}
 
 
 def _type(param: click.Option) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def metrics_markdown() -> str:
     """Every metric of the schema in a table."""
     from facesim.metrics.schema import METRICS, Sample
 
-    rows = [_line([f"`{name}`", one.unit, one.kind, one.meaning]) for name, one in METRICS.items()]
+    rows = [_line([f"`{name}`", metric.unit, metric.kind, metric.meaning]) for name, metric in METRICS.items()]
     columns = ", ".join(f"`{name}`" for name in Sample._fields)
     introduction = _METRICS_INTRODUCTION.format(columns=columns)
     return "\n".join([introduction, "| metric | unit | kind | meaning |", "|---|---|---|---|", *rows]) + "\n"

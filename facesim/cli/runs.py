@@ -30,10 +30,10 @@ tag_option = click.option(
 )
 
 
-def has_tags(own: Mapping[str, str], wanted: Iterable[str]) -> bool:
+def has_tags(tags: Mapping[str, str], wanted: Iterable[str]) -> bool:
     """Whether a run has every one of the tags that are wanted, `KEY` or `KEY=VALUE`."""
     pairs = [one.partition("=") for one in wanted]
-    return all(own.get(key) == value if equals else key in own for key, equals, value in pairs)
+    return all(tags.get(key) == value if equals else key in tags for key, equals, value in pairs)
 
 
 def _options(region: str | None) -> dict[str, str]:
@@ -66,7 +66,7 @@ def list_(
     from facesim.backends.targets import runs_of
 
     if studies:
-        from facesim.cli.kept import list_studies
+        from facesim.cli.stored import list_studies
 
         if backend or tags or region:
             raise click.UsageError("--studies has no meaning with --backend, --tag or --region: leave these out")
@@ -75,44 +75,44 @@ def list_(
         return _list_of(backend, region, as_json)
     if region is not None:
         raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
-    known, damaged = runs_of(folder, backend)
-    wanted = [one for one in known if has_tags(one.tags, tags)]
-    _show_list(wanted, f"no runs in {folder}" + (f" with {' '.join(tags)}" if tags else ""), as_json)
+    statuses, damaged = runs_of(folder, backend)
+    tagged = [run_status for run_status in statuses if has_tags(run_status.tags, tags)]
+    _show_list(tagged, f"no runs in {folder}" + (f" with {' '.join(tags)}" if tags else ""), as_json)
     for text in damaged:
         echo(f"left out: {text}", err=True)
 
 
 def _list_of(backend: str, region: str | None, as_json: bool) -> None:
     """Show the runs that a backend itself has a list of."""
-    asked = BACKENDS[backend].model_validate({"name": backend, **_options(region)})
-    _show_list(asked.open().jobs(asked), f"no runs of facesim's at {backend}", as_json)
+    spec = BACKENDS[backend].model_validate({"name": backend, **_options(region)})
+    _show_list(spec.open().jobs(spec), f"no runs of facesim's at {backend}", as_json)
 
 
-def _show_list(known: list[Status], nothing: str, as_json: bool) -> None:
+def _show_list(statuses: list[Status], nothing: str, as_json: bool) -> None:
     if as_json:
-        echo_json([one.facts() for one in known])
-    elif known:
-        _print_table(known)
+        echo_json([run_status.facts() for run_status in statuses])
+    elif statuses:
+        _print_table(statuses)
     else:
         echo(nothing)
 
 
-def _print_table(known: list[Status]) -> None:
+def _print_table(statuses: list[Status]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for heading in ("run", "strategy", "backend", "state", "accuracy", "time", "began", "tags"):
         table.add_column(heading, justify="right" if heading in ("accuracy", "time") else "left", no_wrap=True)
-    for one in known:
+    for run_status in statuses:
         table.add_row(
-            one.name,
-            one.strategy or "",
-            one.backend,
-            f"{one.state} (running)" if one.running else one.state,
-            "" if one.held_out_accuracy is None else f"{one.held_out_accuracy:.3f}",
-            _duration(one.total_s),
-            _moment(one.began_unix_s),
-            " ".join(f"{key}={value}" for key, value in one.tags.items()),
+            run_status.name,
+            run_status.strategy or "",
+            run_status.backend,
+            f"{run_status.state} (running)" if run_status.running else run_status.state,
+            "" if run_status.held_out_accuracy is None else f"{run_status.held_out_accuracy:.3f}",
+            _duration(run_status.total_s),
+            _moment(run_status.began_unix_s),
+            " ".join(f"{key}={value}" for key, value in run_status.tags.items()),
         )
     with writing():
         shown = console()
@@ -133,36 +133,37 @@ def status(named: str | None, region: str | None, as_json: bool) -> None:
     if named is None:
         return _list_of("sagemaker", region, as_json)
     with _asking(named, region) as target:
-        one = target.backend.open().status(target)
+        run_status = target.backend.open().status(target)
     if as_json:
-        echo_json(one.facts())
+        echo_json(run_status.facts())
         return
-    who = f", run by {one.process}" if one.process else ""
-    echo(f"{one.name}: {one.state}{who}")
-    about = [one.strategy, one.backend, None if one.seed is None else f"seed {one.seed}"]
-    echo("  " + ", ".join(part for part in about if part))
-    if figures := _figures(one):
+    who = f", run by {run_status.process}" if run_status.process else ""
+    echo(f"{run_status.name}: {run_status.state}{who}")
+    seed = None if run_status.seed is None else f"seed {run_status.seed}"
+    echo("  " + ", ".join(part for part in (run_status.strategy, run_status.backend, seed) if part))
+    if figures := _figures(run_status):
         echo(f"  {figures}")
-    for name, begin, end in one.spans:
+    for name, begin, end in run_status.spans:
         lasted = "    running" if end is None else f"{end - begin:8.0f} s"
         echo(f"  {time.strftime('%H:%M:%S', time.localtime(begin))} {name:20}{lasted}")
-    for note in one.notes:
+    for note in run_status.notes:
         echo(f"  {note}")
 
 
-def _figures(one: Status) -> str:
+def _figures(run_status: Status) -> str:
     """How far it is, in words."""
-    parts = [f"epoch {one.epoch}/{one.epochs}"] if one.epochs is not None else []
+    parts = [f"epoch {run_status.epoch}/{run_status.epochs}"] if run_status.epochs is not None else []
     for value, form in (
-        (one.images_per_s, "{:.0f} images/s"),
-        (one.loss, "loss {:.3f}"),
-        (one.held_out_accuracy, "held-out accuracy {:.3f}"),
-        (one.left_s, "{:.0f} s left"),
+        (run_status.images_per_s, "{:.0f} images/s"),
+        (run_status.loss, "loss {:.3f}"),
+        (run_status.held_out_accuracy, "held-out accuracy {:.3f}"),
+        (run_status.left_s, "{:.0f} s left"),
     ):
         if value is not None:
             parts.append(form.format(value))
-    if one.total_s is not None:
-        parts.append(f"{_duration(one.total_s)} so far" if one.running else f"{_duration(one.total_s)} in all")
+    if run_status.total_s is not None:
+        duration = _duration(run_status.total_s)
+        parts.append(f"{duration} so far" if run_status.running else f"{duration} in all")
     return ", ".join(parts)
 
 
@@ -205,8 +206,8 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     if runs := _runs_in(Path(named)):
         return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)
-    continued_by = None if _exit_code([state]) == 0 else resuming(run.directory)
-    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json, continued_by)
+    continue_command = None if _exit_code([state]) == 0 else resuming(run.directory)
+    show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json, continue_command)
     return _exit_code([state])
 
 
@@ -269,13 +270,14 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
     RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more.
     """
     with _asking(named, region) as target:
-        came = target.backend.open().cancel(target)
-    facts: dict[str, Any] = {"name": came.name, "state": came.state, "ended_before": came.ended}
+        cancelled = target.backend.open().cancel(target)
+    facts: dict[str, Any] = {"name": cancelled.name, "state": cancelled.state, "ended_before": cancelled.ended}
     if as_json:
         echo_json(facts)
     else:
-        echo(f"{came.name}: " + (f"had ended already ({came.state})" if came.ended else came.state.lower()))
-        if target.run is not None and not came.ended:
+        state = f"had ended already ({cancelled.state})" if cancelled.ended else cancelled.state.lower()
+        echo(f"{cancelled.name}: {state}")
+        if target.run is not None and not cancelled.ended:
             from facesim.cli.study import resuming
 
             echo(f"to continue: {resuming(target.run.directory)}", err=True)
@@ -296,12 +298,12 @@ def export_run(runs: tuple[Path, ...], to: str, output: Path | None, as_json: bo
     from facesim.runs.directory import find_runs
     from facesim.tracking import export_runs
 
-    found = find_runs(list(runs))
-    place = export_runs(found, to, output or Path(f"runs{FORMATS[to].suffix if to in FORMATS else ''}"))
+    exported = find_runs(list(runs))
+    place = export_runs(exported, to, output or Path(f"runs{FORMATS[to].suffix if to in FORMATS else ''}"))
     if as_json:
-        echo_json({"runs": [run.id for run in found], "to": to, "place": place})
+        echo_json({"runs": [run.id for run in exported], "to": to, "place": place})
     else:
-        echo(f"{len(found)} run{'s' * (len(found) > 1)} to {to}: {place}")
+        echo(f"{len(exported)} run{'s' * (len(exported) > 1)} to {to}: {place}")
 
 
 def _duration(seconds: float | None) -> str:

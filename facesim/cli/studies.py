@@ -50,32 +50,32 @@ def page(file: Path, output: Path | None, folder: Path | None, beside: tuple[Pat
     from facesim import api
     from facesim.report.page import write_page
     from facesim.report.published import Published
-    from facesim.study.kept import Kept
+    from facesim.study.study_file import StudyFile
 
     settings, about = read_toml(file, "the study"), _about(file)
     runs = folder or Path(settings.get("output", "runs"))
-    kept = Kept(file, runs, settings)
-    there = [run for _, run, result in kept.runs() if result is not None and run is not None]
-    if not there:
+    study_file = StudyFile(file, runs, settings)
+    ended = [run for _, run, result in study_file.runs() if result is not None and run is not None]
+    if not ended:
         raise InputError(
             f"no run of {file} has ended in {runs}: run it (facesim study run {file}), or name its runs' --in"
         )
-    comparison = api.compare([*(run.directory for run in there), *beside]).report
+    comparison = api.compare([*(run.directory for run in ended), *beside]).report
     if "published" in about:
         comparison = replace(comparison, published=Published.read(about["published"], str(file)))
     name = _name(file)
-    written = write_page(
+    files = write_page(
         comparison,
         output or Path("docs/studies") / f"{name}.md",
         title=about.get("title", name),
         about=about.get("about", ""),
         command=f"facesim study run {file}",
     )
-    left = len(kept.jobs) - len(there)
+    left = len(study_file.jobs) - len(ended)
     if left:
-        echo(f"{left} of {len(kept.jobs)} jobs have not ended, and are not in it", err=True)
-    for one in written:
-        echo(str(one))
+        echo(f"{left} of {len(study_file.jobs)} jobs have not ended, and are not in it", err=True)
+    for written in files:
+        echo(str(written))
 
 
 def _about(file: Path) -> dict[str, Any]:
@@ -95,5 +95,5 @@ def _about(file: Path) -> dict[str, Any]:
 def _name(file: Path) -> str:
     """What a study is called: as its file; what facesim keeps has the start of a digest behind it."""
     name, dash, digest = file.stem.rpartition("-")
-    kept = file.suffix == ".json" and dash and len(digest) == 8
-    return name if kept else file.stem
+    has_digest = file.suffix == ".json" and dash and len(digest) == 8
+    return name if has_digest else file.stem

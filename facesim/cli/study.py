@@ -96,7 +96,7 @@ baselines_option = own("--baselines/--no-baselines", default=True, show_default=
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:
     """Train with one strategy (or several) and show the result."""
     if resumed is None:
-        return run_study(goes_on=False, **options)
+        return run_study(resumable=False, **options)
     given = {name for name in options if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
     return _resume(resumed, {name: options[name] for name in given}, options["as_json"])
 
@@ -112,9 +112,9 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
                 f"--{name.replace('_', '-')} has no meaning with --resume, which continues in the run's directory",
                 field=name,
             )
-    others = (options.get("json_lines"), options.get("track", ()), directory.parent)
-    own_options = ("as_json", "faults", "json_lines", "track")
-    changes = {name: value for name, value in options.items() if name not in own_options}
+    observed = (options.get("json_lines"), options.get("track", ()), directory.parent)
+    not_of_the_run = ("as_json", "faults", "json_lines", "track")
+    changes = {name: value for name, value in options.items() if name not in not_of_the_run}
     for name, value in changes.items():
         if varies(name, value):
             raise InputError(
@@ -122,7 +122,7 @@ def _resume(directory: Path, options: dict[str, Any], as_json: bool) -> int:
             )
     if "faults" in options:
         changes["faults"] = read_faults(options["faults"])
-    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *others), **changes)
+    run = api.Run(Run.open(directory)).resume(observers=observers(as_json, *observed), **changes)
     return _finished([run], directory.parent, as_json)
 
 
@@ -158,49 +158,50 @@ def run_study(
     again: bool,
     track: tuple[str, ...] = (),
     baselines: bool = False,
-    goes_on: bool = True,
+    resumable: bool = True,
     name: str = "study",
     about: dict[str, Any] | None = None,
     **options: Any,
 ) -> int:
     """Run the study of these options and report on it; the command's exit code.
 
-    It `goes_on` where it was begun before, unless `again`; so does every study of several jobs. `name` and `about` are
-    what its file is called and says of it.
+    One that is `resumable`, as every study of several jobs is, leaves a file from which it continues, and continues
+    where it was begun before, unless `again`. `name` and `about` are what its file is called and says of it.
     """
     from facesim import api
     from facesim.runs.states import RunState
 
     first = {part: options.pop(part) for part in ("subset", "strategy")}  # these vary slowest
     study = api.Study(seeds=seeds, faults=faults or (), **first, **options)
-    reuse = not again and (goes_on or len(study) > 1)
+    resumable = resumable or len(study) > 1
+    reuse = not again and resumable
     if dry_run:
         echo_json(study.dry_run(output, reuse=reuse))
         return 0
-    said = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
-    keeping = study.keeping(output, name, **said) if goes_on or len(study) > 1 else None
-    watching = [*observers(as_json, json_lines, track, output), *([keeping] if keeping else [])]
+    extra_settings = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
+    writer = study.keeping(output, name, **extra_settings) if resumable else None
+    listeners = [*observers(as_json, json_lines, track, output), *([writer] if writer else [])]
 
-    def go_on() -> str | None:
-        return f"facesim study run {shlex.quote(str(keeping.file))}" if keeping and keeping.file else None
+    def continue_command() -> str | None:
+        return f"facesim study run {shlex.quote(str(writer.file))}" if writer and writer.file else None
 
     try:
-        runs = study.train(output, observers=watching, reuse=reuse, parallel=parallel)
+        runs = study.train(output, observers=listeners, reuse=reuse, parallel=parallel)
     except (FacesimError, KeyboardInterrupt):
-        if again_by := go_on():
-            echo(f"to continue: {again_by}", err=True)
+        if command := continue_command():
+            echo(f"to continue: {command}", err=True)
         raise
     if baselines and not any(run.state == RunState.STOPPED for run in runs):
         for text in study.baselines(output)[1]:
             echo(text, err=True)
-    return _finished(runs, output, as_json, len(study), go_on(), about)
+    return _finished(runs, output, as_json, len(study), continue_command(), about)
 
 
 def observers(
     as_json: bool, json_lines: Path | None = None, track: Sequence[str] = (), output: Path = Path("runs")
 ) -> list[Observer]:
     """What shows how a study goes: on a terminal, or wherever text is printed, in a file for machines, and in trackers,
-    which keep what they keep here in `output`.
+    which keep their local files in `output`.
     """
     from facesim.study.observers import JsonLines
     from facesim.study.progress import display
@@ -218,11 +219,11 @@ def _finished(
     output: Path,
     as_json: bool,
     jobs: int = 1,
-    go_on: str | None = None,
+    continue_command: str | None = None,
     about: dict[str, Any] | None = None,
 ) -> int:
-    """Report on the runs of so many jobs that have ended; the command's exit code. What did not complete can `go_on`
-    by a command, which is told.
+    """Report on the runs of so many jobs that have ended; the command's exit code. The report ends with the
+    `continue_command` for what did not complete.
     """
     from facesim import api
     from facesim.runs.states import RunState
@@ -230,15 +231,15 @@ def _finished(
     page = output / f"report-{time.strftime('%Y%m%d-%H%M%S')}.html"
     states = {run.state for run in runs}
     complete = len(runs) == jobs and states <= {RunState.COMPLETED.value}  # one without a result was lost sight of
-    if not complete and go_on is None and runs:
-        go_on = resuming(runs[0].directory)
+    if not complete and continue_command is None and runs:
+        continue_command = resuming(runs[0].directory)
     comparison = api.compare(runs)
     if about and "published" in about:
         from facesim.report.published import Published
 
         comparison.report = replace(comparison.report, published=Published.read(about["published"], "the study"))
     with unread():
-        show_report(comparison, page, as_json, None if complete else go_on)
+        show_report(comparison, page, as_json, None if complete else continue_command)
     if RunState.STOPPED in states:
         return INTERRUPTED
     return 0 if complete else 1
@@ -249,8 +250,8 @@ def resuming(directory: Path) -> str:
     return f"facesim run --resume {shlex.quote(str(directory))}"
 
 
-def show_report(comparison: Comparison, html: Path, as_json: bool, go_on: str | None = None) -> None:
-    """Write the report to `html` and print its table, and the command with which what did not complete can `go_on`."""
+def show_report(comparison: Comparison, html: Path, as_json: bool, continue_command: str | None = None) -> None:
+    """Write the report to `html` and print its table, and the `continue_command` for what did not complete."""
     from facesim.report import print_report
 
     full = None
@@ -261,15 +262,15 @@ def show_report(comparison: Comparison, html: Path, as_json: bool, go_on: str | 
     if as_json:
         results = [result and result.model_dump(mode="json") for run in comparison for result in [_result(run)]]
         file = None if full else str(html)
-        continued = {"continue": go_on} if go_on else {}
+        continued = {"continue": continue_command} if continue_command else {}
         echo_json({"report": file, "results": results, "comparison": comparison.to_json(), **continued})
     else:
         with writing():
             print_report(comparison.report, console())
         if not full:
             echo(f"\nreport: {html}")
-        if go_on:
-            echo(f"to continue: {go_on}")
+        if continue_command:
+            echo(f"to continue: {continue_command}")
     if full:
         raise full
 

@@ -58,7 +58,7 @@ def tune(
     from facesim.tuning.space import read_texts
 
     space = read_texts(search) or None
-    found = api.tune(
+    tuning = api.tune(
         space,
         trials=trials,
         validation=validation,
@@ -68,19 +68,21 @@ def tune(
         observers=observers(as_json, None, track, output),
         **{name: value for name, value in options.items() if value is not None},
     )
-    page = found.write(output / "report.html")
+    findings = tuning.findings
+    page = tuning.write(output / "report.html")
     if as_json:
-        echo_json({"report": str(page), **found.findings.to_json()})
+        echo_json({"report": str(page), **findings.to_json()})
     else:
-        for one in table_order(found.findings):
-            told = row(one, found.findings)
-            echo(f"{told['number']:>5}  {told['accuracy']:>20}  {told['time']:>10}  {told['params']}  {told['marks']}")
+        for trial in table_order(findings):
+            cells = row(trial, findings)
+            numbers = f"{cells['number']:>5}  {cells['accuracy']:>20}  {cells['time']:>10}"
+            echo(f"{numbers}  {cells['params']}  {cells['marks']}")
         echo()
-        for sentence in found.findings.sentences():
+        for sentence in findings.sentences():
             echo(sentence)
-        if found.findings.command:
-            echo(f"\ntrain with them, and test once on the held-out images: {found.findings.command}")
+        if findings.command:
+            echo(f"\ntrain with them, and test once on the held-out images: {findings.command}")
         echo(f"\nreport: {page}")
-    if any(one.state == "running" for one in found.findings.trials):
+    if any(trial.state == "running" for trial in findings.trials):
         return INTERRUPTED
-    return 0 if found.findings.complete else 1
+    return 0 if findings.complete else 1

@@ -6,7 +6,7 @@ rows        the runs of one strategy, seeds together
 statistics  intervals, paired comparisons
 comparison  rows against each other -> Comparison, the data behind everything shown
 curves      accuracy against the size of the data
-foresight   runs against what was forecast of them
+forecast_check  runs against what was forecast of them
 fairness    what makes the rows unlike each other, and what was left out
 verdict     the comparison in words
 cells       the comparison as a table of text, for `table` (terminal) and `html`

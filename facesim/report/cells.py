@@ -14,7 +14,7 @@ from facesim.report.words import estimated, percent, percent_interval, quantity
 
 NOTHING = "–"
 
-#: How the audit's verdict is told.
+#: The audit's verdict as the report has it.
 AUDIT_WORDS = {
     "apart": "APART",
     "together": "together",

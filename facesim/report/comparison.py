@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from facesim.report.classical import Classical, classical
 from facesim.report.curves import Curve, by_size, learning_curves, parse, subset_of
 from facesim.report.fairness import warnings
-from facesim.report.foresight import Foreseen, against_forecasts
+from facesim.report.forecast_check import ForecastCheck, check_forecasts
 from facesim.report.images import by_test, recorded, unlike
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure, measures
@@ -63,7 +63,7 @@ class Comparison:
     runs on several subsets of the data, rows are compared with those of their own size, and `baselines` are of the
     largest. `tests` are the rows with completed runs, those together that were tested on the same images; each has a
     target accuracy of its own, and `target_accuracy` is that of the first. `baselines` are of `beside_baselines`'
-    images. `foreseen` holds runs against what was forecast of them. `scales` are rows that
+    images. `forecast_checks` holds runs against what was forecast of them. `scales` are rows that
     differ in the number of workers, `published` is a table to show beside.
     """
 
@@ -79,7 +79,7 @@ class Comparison:
     beside_baselines: tuple[Row, ...]
     curves: tuple[Curve, ...]
     tests: tuple[tuple[Row, ...], ...]
-    foreseen: tuple[Foreseen, ...] = ()
+    forecast_checks: tuple[ForecastCheck, ...] = ()
     scales: tuple[Scale, ...] = ()
     published: Published | None = None
 
@@ -137,8 +137,8 @@ def compare_records(
     targets = {row: _target(lowest.get(row), target_accuracy) for row in untimed}
     rows = tuple(replace(row, measures=measures(targets[row]), target_accuracy=targets[row]) for row in untimed)
     tests = by_test(rows)
-    told = {row.target_accuracy for row in rows if row.counted}
-    lines = measures(told.pop() if len(told) == 1 else None)
+    distinct = {row.target_accuracy for row in rows if row.counted}
+    lines = measures(distinct.pop() if len(distinct) == 1 else None)
     origin = "chosen"
     if target_accuracy is None:
         origin = f"{TARGET_SHARE * 100:.0f} % of the lowest mean final accuracy"
@@ -151,7 +151,7 @@ def compare_records(
     contrasts = _contrasts(pairs, margin)
     beside_baselines = next(iter(by_test(sizes[-1])), ()) if sizes else ()
     baselines = classical(beside_baselines)
-    foreseen = against_forecasts(rows)
+    forecast_checks = check_forecasts(rows)
     return Comparison(
         rows=rows,
         measures=lines,
@@ -159,13 +159,13 @@ def compare_records(
         target_origin=origin,
         contrasts=contrasts,
         headlines=headlines(rows, contrasts, curves),
-        findings=findings(rows, contrasts, baselines, beside_baselines, foreseen),
-        warnings=tuple(dict.fromkeys(told for size in sizes for told in warnings(size))),
+        findings=findings(rows, contrasts, baselines, beside_baselines, forecast_checks),
+        warnings=tuple(dict.fromkeys(warning for size in sizes for warning in warnings(size))),
         baselines=baselines,
         beside_baselines=beside_baselines,
         curves=curves,
         tests=tests,
-        foreseen=foreseen,
+        forecast_checks=forecast_checks,
         scales=scales(rows, dict(zip(rows, _labels(grouped, content, without={"workers"}), strict=True))),
     )
 

@@ -24,7 +24,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "headlines": [finding._asdict() for finding in comparison.headlines],
         "findings": [finding._asdict() for finding in comparison.findings],
         "warnings": list(comparison.warnings),
-        "against_forecast": [each.to_dict() for each in comparison.foreseen],
+        "against_forecast": [each.to_dict() for each in comparison.forecast_checks],
         "baselines": [
             {**method._asdict(), "accuracy": dataclasses.asdict(method.accuracy)} for method in comparison.baselines
         ],

@@ -68,8 +68,8 @@ def _circumstances(rows: Sequence[Row]) -> Iterator[str]:
     computed = [row for row in rows if row.records[0].frameworks == [TENSORFLOW] and not row.is_forecast]
     kernels = {row.label: _together({r.result.machine.get("kernels") for r in row.counted}) for row in computed}
     if any(kernels.values()):  # which runs of earlier versions do not say
-        told = {label: names or "unknown" for label, names in kernels.items()}
-        yield from _differing("not the same kernels, so times compare these, too:", told)
+        kernel_names = {label: names or "unknown" for label, names in kernels.items()}
+        yield from _differing("not the same kernels, so times compare these, too:", kernel_names)
     for name, words in (
         ("cpu_count", "CPUs"),
         ("cpu_model", "CPU"),

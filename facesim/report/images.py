@@ -14,20 +14,22 @@ from facesim.report.rows import Row
 def unlike(row: Row, other: Row) -> str | None:
     """Why two rows were not, or may not have been, tested on the same images, in words; None if they were."""
     seeds = [seed for seed in row.seeds if seed in other.seeds]
-    mine, theirs = ([side.tested.get(seed) for seed in seeds] for side in (row, other))
-    if recorded(row, other) and mine == theirs:
+    tested, other_tested = ([side.tested.get(seed) for seed in seeds] for side in (row, other))
+    if recorded(row, other) and tested == other_tested:
         return None
     if options := row.data_spec.differences(other.data_spec):
         return ", ".join(
             f"{name.replace('_', ' ')} {_value(here)} and {_value(there)}" for name, (here, there) in options.items()
         )
     changed = [
-        str(seed) for seed, here, there in zip(seeds, mine, theirs, strict=True) if here and there and here != there
+        str(seed)
+        for seed, here, there in zip(seeds, tested, other_tested, strict=True)
+        if here and there and here != there
     ]
     if changed:
         where = f"the images in {row.data_spec.data} were others when the one and when the other ran"
         return f"{where} (seed{'' if len(changed) == 1 else 's'} {', '.join(changed)})"
-    if any(bool(here) != bool(there) for here, there in zip(mine, theirs, strict=True)):
+    if any(bool(here) != bool(there) for here, there in zip(tested, other_tested, strict=True)):
         return "only one of them has on record which images those were"
     return None
 

@@ -109,8 +109,8 @@ class RunRecord:
     @property
     def frameworks(self) -> list[str]:
         """What trained it, in order: more than one if it was resumed with another."""
-        told = [life.framework for life in self.lives if life.framework is not None]
-        return list(dict.fromkeys([*told, self.job.framework]))
+        recorded = [life.framework for life in self.lives if life.framework is not None]
+        return list(dict.fromkeys([*recorded, self.job.framework]))
 
     @property
     def earlier_shapes(self) -> list[dict[str, Any]]:
@@ -183,8 +183,8 @@ def _phases(samples: SampleTable) -> dict[str, float]:
     last: dict[str, tuple[float, float]] = {}
     for series, points in samples.series.items():
         if METRICS[series.name].kind == DURATION:
-            recorded = (float(points.time_unix_s[-1]), float(points.value[-1]))
-            last[series.name] = max(recorded, last.get(series.name, recorded), key=lambda found: found[0])
+            newest = (float(points.time_unix_s[-1]), float(points.value[-1]))
+            last[series.name] = max(newest, last.get(series.name, newest), key=lambda time_and_value: time_and_value[0])
     return {name: value for name, (_, value) in last.items()}
 
 
@@ -238,13 +238,13 @@ def _utilisation(samples: SampleTable, lives: Sequence[Life]) -> Utilisation:
     from facesim.metrics.table import merged
 
     sources = ranks()
-    found: dict[TaskKey, dict[str, list[Points]]] = {}
+    points_by_task: dict[TaskKey, dict[str, list[Points]]] = {}
     for series, points in samples.series.items():
         if series.source in sources and series.role != MONITOR:
             task = TaskKey(series.host, series.role, series.task_index)
-            found.setdefault(task, {}).setdefault(series.name, []).append(points)
+            points_by_task.setdefault(task, {}).setdefault(series.name, []).append(points)
     used: dict[TaskKey, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-    for task, by_name in found.items():
+    for task, by_name in points_by_task.items():
         for name, several in by_name.items():
             times, values = merged(several)
             known = ~np.isnan(values)
@@ -257,8 +257,8 @@ def _lives(events: list[Event], samples: SampleTable) -> tuple[Life, ...]:
     for event in events:
         at = event.time_unix_s
         if isinstance(event, Submitted) or not lives:
-            told = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
-            lives.append(Life(at, at, *told))
+            shape, framework = (event.shape, event.framework) if isinstance(event, Submitted) else (None, None)
+            lives.append(Life(at, at, shape, framework))
         lives[-1] = lives[-1]._replace(end_unix_s=at)
     if not lives and (span := samples.span_unix_s()):
         return (Life(*span),)

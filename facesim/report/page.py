@@ -52,7 +52,7 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
     yield f"Made by `{command}`, from {len(comparison.records)} runs. Numbers are {_marks(comparison)}."
     yield "## What it shows"
     yield "\n".join(f"- {headline.text}" for headline in comparison.headlines)
-    cautions = [f"- *{found.topic}*: {found.text}" for found in comparison.findings if found.tone != PLAIN]
+    cautions = [f"- *{finding.topic}*: {finding.text}" for finding in comparison.findings if finding.tone != PLAIN]
     if cautions:
         yield "\n".join(cautions)
     yield "## Numbers"
@@ -67,14 +67,14 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
         yield "\n".join(f"- {note}" for note in comparison.published.notes)
     if comparison.baselines:
         yield "## Without a network"
-        methods = [(one.method, estimated(one.accuracy, "share")) for one in comparison.baselines]
+        methods = [(baseline.method, estimated(baseline.accuracy, "share")) for baseline in comparison.baselines]
         yield _table([("", "held-out accuracy"), *methods])
     if pictures:
         yield "## Pictures"
         yield from (f"![{PLOT_TITLES[name]}]({picture.name})" for name, picture in pictures.items())
-    if told := [text for text in comparison.warnings if not text.startswith(_OF_THE_STUDY)]:
+    if warnings := [text for text in comparison.warnings if not text.startswith(_OF_THE_STUDY)]:
         yield "## Before you compare"
-        yield "\n".join(f"- {text}" for text in told)
+        yield "\n".join(f"- {text}" for text in warnings)
     yield "## Runs"
     yield "\n".join(f"- {name}: {', '.join(values)}" for name, values in _machines(comparison).items())
 
@@ -101,12 +101,12 @@ def _line(comparison: Comparison, row: Row) -> tuple[str, ...]:
 
 def _machines(comparison: Comparison) -> dict[str, list[str]]:
     """Where and with what it was run: each value once."""
-    found: dict[str, dict[str, None]] = {}
+    machines: dict[str, dict[str, None]] = {}
     for record in comparison.records:
         for name in ("cpu_model", "cpu_count", "tensorflow", "facesim"):
             if (value := record.result.machine.get(name)) is not None:
-                found.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None
-    return {name: list(values) for name, values in found.items()}
+                machines.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None
+    return {name: list(values) for name, values in machines.items()}
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:

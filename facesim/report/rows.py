@@ -91,8 +91,8 @@ class Row:
     @property
     def idle_accelerators(self) -> str | None:
         """What the first of the counted runs says that paid for accelerators and did not compute on them."""
-        told = (record.result.sync_audit.idle_accelerators for record in self.counted if not record.is_forecast)
-        return next(filter(None, told), None)
+        findings = (record.result.sync_audit.idle_accelerators for record in self.counted if not record.is_forecast)
+        return next(filter(None, findings), None)
 
     @property
     def audited_apart(self) -> int:

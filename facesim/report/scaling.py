@@ -55,15 +55,15 @@ def scales(rows: Sequence[Row], labels: Mapping[Row, str]) -> tuple[Scale, ...]:
         if row.replicated and row.values("training_s"):
             groups.setdefault(labels[row], []).append(row)
     alone = [row for row in rows if not row.replicated and row.values("training_s")]
-    found = []
+    sets = []
     for label, group in groups.items():
         group.sort(key=_workers)
         if len({_workers(row) for row in group}) < 2:
             continue
         reference = next((row for row in alone if _alike(row, group[0])), group[0])
         points = [point for row in group if (point := _point(row, reference))]
-        found.append(Scale(label, reference, tuple(points)))
-    return tuple(found)
+        sets.append(Scale(label, reference, tuple(points)))
+    return tuple(sets)
 
 
 def _workers(row: Row) -> int:
@@ -101,5 +101,5 @@ def bound_of(row: Row) -> str:
     if busy.mean < BUSY_PERCENT:
         return f"waiting for the network or input (CPUs {busy.mean:.0f} % busy)"
     used = row.counted[0].result.resources
-    cpu = {role: one.cpu_percent_mean or 0.0 for role, one in used.items() if role != "host"}
+    cpu = {role: use.cpu_percent_mean or 0.0 for role, use in used.items() if role != "host"}
     return "server" if cpu.get("ps", 0.0) > sum(cpu.values()) / 2 else "compute"

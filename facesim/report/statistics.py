@@ -151,15 +151,16 @@ Paired = tuple[Mapping[int, float], Mapping[int, float]]
 
 def paired_differences(pairs: Sequence[Paired], *, margin: float = MARGIN) -> list[Difference]:
     """Compare accuracies by seed, several pairs (first, second) at once: `paired_difference`, corrected by `holm`."""
-    alone = [paired_difference(*pair, margin=margin) for pair in pairs]
-    different, same = (_corrected([getattr(one, name) for one in alone]) for name in ("p", "p_equivalent"))
+    uncorrected = [paired_difference(*pair, margin=margin) for pair in pairs]
+    different = _corrected([difference.p for difference in uncorrected])
+    same = _corrected([difference.p_equivalent for difference in uncorrected])
     return [
         replace(
             paired_difference(*pair, margin=margin, comparisons=of_p.factor, equivalences=of_same.factor),
-            p=None if one.p is None else of_p.p,
-            p_equivalent=None if one.p_equivalent is None else of_same.p,
+            p=None if difference.p is None else of_p.p,
+            p_equivalent=None if difference.p_equivalent is None else of_same.p,
         )
-        for pair, one, of_p, of_same in zip(pairs, alone, different, same, strict=True)
+        for pair, difference, of_p, of_same in zip(pairs, uncorrected, different, same, strict=True)
     ]
 
 
@@ -205,12 +206,13 @@ def paired_difference(
 
 def paired_ratios(pairs: Sequence[Paired]) -> list[Ratio | None]:
     """Compare positive values by seed, several pairs (first, second) at once: `paired_ratio`, corrected by `holm`."""
-    alone = [paired_ratio(*pair) for pair in pairs]
-    found = []
-    for pair, one, corrected in zip(pairs, alone, _corrected([one and one.p for one in alone]), strict=True):
+    uncorrected = [paired_ratio(*pair) for pair in pairs]
+    ratios = []
+    p_values = _corrected([ratio and ratio.p for ratio in uncorrected])
+    for pair, ratio, corrected in zip(pairs, uncorrected, p_values, strict=True):
         wider = paired_ratio(*pair, comparisons=corrected.factor)
-        found.append(replace(wider, p=corrected.p) if wider and one and one.p is not None else wider)
-    return found
+        ratios.append(replace(wider, p=corrected.p) if wider and ratio and ratio.p is not None else wider)
+    return ratios
 
 
 def paired_ratio(first: Mapping[int, float], second: Mapping[int, float], *, comparisons: int = 1) -> Ratio | None:
@@ -257,12 +259,12 @@ def better_than_chance(
         return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)
     from scipy.stats import binomtest
 
-    found = [
+    p_values = [
         float(binomtest(round(accuracy * number), number, chance, alternative="greater").pvalue)
         for accuracy, chance, number in zip(accuracies, chances, examples, strict=True)
         if number and 0 < chance < 1
     ]
-    return max(found, default=None)
+    return max(p_values, default=None)
 
 
 def time_to_reach(times_s: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:

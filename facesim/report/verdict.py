@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from facesim.report.classical import Classical
     from facesim.report.comparison import Contrast
     from facesim.report.curves import Curve
-    from facesim.report.foresight import Foreseen
+    from facesim.report.forecast_check import ForecastCheck
 
 ALARM, CAUTION, PLAIN = "alarm", "caution", "plain"
 
@@ -60,10 +60,10 @@ def findings(
     contrasts: Sequence[Contrast],
     baselines: Sequence[Classical] = (),
     beside_baselines: Sequence[Row] = (),
-    foreseen: Sequence[Foreseen] = (),
+    forecast_checks: Sequence[ForecastCheck] = (),
 ) -> tuple[Finding, ...]:
     """Every statement at length, alarms first and caveats last; `baselines` are of `beside_baselines`' images,
-    `foreseen` runs against their forecasts.
+    `forecast_checks` runs against their forecasts.
     """
     stated = [*_audits(rows)]
     joint = f", corrected by Holm for {len(contrasts)} comparisons" if len(contrasts) > 1 else ""
@@ -71,7 +71,7 @@ def findings(
         stated += _times(contrast, joint)
         stated += _cost(contrast)
         stated.append(_accuracy(contrast, joint))
-    stated += [Finding("forecast", str(each), PLAIN if each.within else CAUTION) for each in foreseen]
+    stated += [Finding("forecast", str(each), PLAIN if each.within else CAUTION) for each in forecast_checks]
     stated += _disturbed(rows)
     stated += _chance(rows)
     stated += _baselines(beside_baselines, baselines)

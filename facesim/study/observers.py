@@ -1,6 +1,6 @@
-"""Observers: what is told how a study goes, to show it, or to write it down. A study takes any number of them.
+"""Observers hear how a study goes, to show it, or to write it down. A study takes any number of them.
 
-An observer that fails is told nothing more, and the study goes on. One that raises `EndRun` ends the run.
+An observer that fails hears nothing more, and the study continues. One that raises `EndRun` ends the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EndRun(Exception):
 
 
 class Observer:
-    """Is told how a study goes. Subclasses have the methods that they need; these do nothing."""
+    """Hears how a study goes. Subclasses have the methods that they need; these do nothing."""
 
     def preparing(self, what: str, done: int, due: int) -> None:
         """The data is being made ready: `done` of `due` of `what`, such as decoding."""
@@ -37,7 +37,7 @@ class Observer:
         """The jobs of the study are known, and which of them are to be run. Nothing has begun."""
 
     def turn(self, run: Run) -> None:
-        """What is told from now on is of this run. Runs take turns where several go on at the same time."""
+        """The next calls are about this run. Runs take turns where several go on at the same time."""
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         """A run begins, number `position`, from 1, of `jobs`."""
@@ -53,54 +53,54 @@ class Observer:
 
 
 class Together(Observer):
-    """Tells several observers the same. One that fails is left out from then on, and the others are told so."""
+    """Passes everything on to several observers. One that fails is left out from then on, and the others hear of it."""
 
     def __init__(self, observers: Iterable[Observer]):
         self._observers = list(observers)
 
-    def _tell(self, tell: Callable[[Observer], None]) -> None:
-        going_on, failed = [], []
+    def _pass_on(self, call: Callable[[Observer], None]) -> None:
+        working, failures = [], []
         ending: EndRun | None = None
         for observer in self._observers:
             try:
-                tell(observer)
-                going_on.append(observer)
+                call(observer)
+                working.append(observer)
             except EndRun as end:
-                going_on.append(observer)
+                working.append(observer)
                 ending = end
             except OSError:  # what it writes to has gone, or is full
                 continue
             except Exception as error:
-                failed.append(f"{type(observer).__name__} failed and is told nothing more: {_what(error)}")
-        self._observers = going_on
-        for text in failed:
+                failures.append(f"{type(observer).__name__} failed and is told nothing more: {_what(error)}")
+        self._observers = working
+        for text in failures:
             self.noticed(text)
         if ending:
             raise ending
 
     def preparing(self, what: str, done: int, due: int) -> None:
-        self._tell(lambda observer: observer.preparing(what, done, due))
+        self._pass_on(lambda observer: observer.preparing(what, done, due))
 
     def noticed(self, text: str) -> None:
-        self._tell(lambda observer: observer.noticed(text))
+        self._pass_on(lambda observer: observer.noticed(text))
 
     def planned(self, plan: StudyPlan) -> None:
-        self._tell(lambda observer: observer.planned(plan))
+        self._pass_on(lambda observer: observer.planned(plan))
 
     def turn(self, run: Run) -> None:
-        self._tell(lambda observer: observer.turn(run))
+        self._pass_on(lambda observer: observer.turn(run))
 
     def started(self, run: Run, position: int, jobs: int) -> None:
-        self._tell(lambda observer: observer.started(run, position, jobs))
+        self._pass_on(lambda observer: observer.started(run, position, jobs))
 
     def happened(self, event: Event) -> None:
-        self._tell(lambda observer: observer.happened(event))
+        self._pass_on(lambda observer: observer.happened(event))
 
     def tick(self) -> None:
-        self._tell(lambda observer: observer.tick())
+        self._pass_on(lambda observer: observer.tick())
 
     def ended(self, run: Run, result: Result) -> None:
-        self._tell(lambda observer: observer.ended(run, result))
+        self._pass_on(lambda observer: observer.ended(run, result))
 
 
 def _what(error: Exception) -> str:

@@ -91,14 +91,14 @@ def plan_study(
         drafts.append(Due(name, job, directory, fate))
     waiting = [due for due in drafts if due.fate is not Fate.COMPLETE]
     cleared = preflight([due.job for due in waiting], [due.directory for due in waiting], progress, to_run=to_run)
-    ready = {one.directory: one for one in cleared.planned}
+    ready = {planned.directory: planned for planned in cleared.planned}
     dues = []
     for due in drafts:
-        one = ready.get(due.directory)
-        soon = expected(one.job, one.inputs) if one and one.inputs else None
-        dues.append(Due(due.name, due.job, due.directory, due.fate, soon, one))
-    ready_inputs = [one.inputs for one in cleared.planned if one.inputs]
-    forecasts = forecast_lines([one.job for one in cleared.planned], ready_inputs)
+        planned = ready.get(due.directory)
+        expectation = expected(planned.job, planned.inputs) if planned and planned.inputs else None
+        dues.append(Due(due.name, due.job, due.directory, due.fate, expectation, planned))
+    ready_inputs = [planned.inputs for planned in cleared.planned if planned.inputs]
+    forecasts = forecast_lines([planned.job for planned in cleared.planned], ready_inputs)
     estimate = "; ".join(cleared.notices.pop("cost", []))
     return StudyPlan(tuple(dues), tuple(cleared.all_notices()), estimate, tuple(forecasts))
 
@@ -110,24 +110,24 @@ _LISTED = 40
 def plan_lines(plan: StudyPlan) -> list[str]:
     """What a study has to do, in lines: the number of jobs, time and cost where these are forecast, and each job."""
     counts = {fate: sum(due.fate is fate for due in plan.dues) for fate in (Fate.COMPLETE, Fate.GOES_ON, Fate.NEW)}
-    told = [f"{number} {fate.value}" for fate, number in counts.items() if number]
-    known = [due.expected for due in plan.to_do if due.expected]
-    if known:
-        told.append(f"{time_text(sum(one.time_s for one in known))} one after another")
-        costs = [one.cost_usd for one in known if one.cost_usd is not None]
-        told += [dollars_text(sum(costs))] if costs else []
-        told.append(
+    parts = [f"{number} {fate.value}" for fate, number in counts.items() if number]
+    expectations = [due.expected for due in plan.to_do if due.expected]
+    if expectations:
+        parts.append(f"{time_text(sum(expectation.time_s for expectation in expectations))} one after another")
+        costs = [expectation.cost_usd for expectation in expectations if expectation.cost_usd is not None]
+        parts += [dollars_text(sum(costs))] if costs else []
+        parts.append(
             "as forecast"
-            if len(known) == len(plan.to_do)
-            else f"as forecast of {len(known)} of them; of the others not"
+            if len(expectations) == len(plan.to_do)
+            else f"as forecast of {len(expectations)} of them; of the others not"
         )
-    lines = [f"plan: {len(plan.dues)} jobs: {', '.join(told)}"]
+    lines = [f"plan: {len(plan.dues)} jobs: {', '.join(parts)}"]
     width = max(len(due.name) for due in plan.dues)
     for number, due in enumerate(plan.dues[:_LISTED], 1):
-        soon = due.expected
-        forecast = "" if soon is None else f"  {time_text(soon.time_s)}"
-        if soon is not None and soon.cost_usd is not None:
-            forecast += f", {dollars_text(soon.cost_usd)}"
+        expectation = due.expected
+        forecast = "" if expectation is None else f"  {time_text(expectation.time_s)}"
+        if expectation is not None and expectation.cost_usd is not None:
+            forecast += f", {dollars_text(expectation.cost_usd)}"
         where = "" if due.fate is Fate.NEW else f"  {due.directory}"
         lines.append(f"  {number:3}  {due.name:{width}}  {due.fate.value}{forecast}{where}")
     left = len(plan.dues) - _LISTED
@@ -143,10 +143,10 @@ def _earlier(
         InputError: one that has not completed is being run by somebody; or the data cannot be used.
     """
     by_key = {job_sha256(job): job for job in jobs}
-    found = {key: runs for key, runs in runs_by_job(output).items() if key in by_key}
-    inputs = dict(zip(found, prepare_all([by_key[key] for key in found], progress), strict=True))
+    runs_by_key = {key: runs for key, runs in runs_by_job(output).items() if key in by_key}
+    inputs = dict(zip(runs_by_key, prepare_all([by_key[key] for key in runs_by_key], progress), strict=True))
     chosen: dict[str, tuple[Path, Fate]] = {}
-    for key, runs in found.items():
+    for key, runs in runs_by_key.items():
         complete = [run for run, result in runs if result and result.state is RunState.COMPLETED]
         same = [
             run
@@ -172,19 +172,19 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
 
     Forecasts are no runs. What cannot be read is left out.
     """
-    found: dict[str, list[tuple[Run, Result | None]]] = {}
+    grouped: dict[str, list[tuple[Run, Result | None]]] = {}
     try:
         runs = find_runs([folder])
     except InputError:  # there are none
-        return found
+        return grouped
     for run in runs:
         try:
             result, key = run.result(), job_sha256(run.job())
         except InputError:
             continue
         if result is None or result.measurement != Measurement.FORECAST:
-            found.setdefault(key, []).append((run, result))
-    return found
+            grouped.setdefault(key, []).append((run, result))
+    return grouped
 
 
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
@@ -218,13 +218,13 @@ _NAME_LENGTH = 30
 
 def job_names(jobs: Sequence[Job]) -> list[str]:
     """A name for each job, none twice: its strategy, its subset, what else makes it unlike others, and its seed."""
-    told = [{name: value for name, value in flat(job).items() if name not in _IN_EVERY_NAME} for job in jobs]
+    job_options = [{name: value for name, value in flat(job).items() if name not in _IN_EVERY_NAME} for job in jobs]
     values: dict[str, set[str]] = {}
-    for options in told:
+    for options in job_options:
         for option, value in options.items():
             values.setdefault(option, set()).add(str(value))
     names: list[str] = []
-    for job, options in zip(jobs, told, strict=True):
+    for job, options in zip(jobs, job_options, strict=True):
         parts = [job.strategy.name, *([job.experiment.subset] if job.experiment.subset else [])]
         parts += [f"{option}{value}" for option, value in options.items() if len(values[option]) > 1]
         short = [re.sub("[^A-Za-z0-9-]+", "", part.replace(",", "-"))[:_NAME_LENGTH] for part in parts]

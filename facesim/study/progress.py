@@ -17,9 +17,9 @@ from facesim.runs.messages import in_words
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.data import DataSpec
-from facesim.study.left import TimeLeft
 from facesim.study.observers import Observer
 from facesim.study.plan import StudyPlan, plan_lines
+from facesim.study.time_left import TimeLeft
 
 _LINE_EVERY_S = 5.0
 
@@ -32,12 +32,12 @@ def display(console: Console) -> Observer:
 class _Course(Progress):
     """How far one of several runs is, and what it is called among them."""
 
-    def __init__(self, run: Run, position: int, jobs: int, told: str | None = None):
+    def __init__(self, run: Run, position: int, jobs: int, name: str | None = None):
         super().__init__(run)
         job = run.job()
         strategy, seed = job.strategy.name, job.experiment.seed
-        usual = told in (None, f"{strategy}-seed{seed}")
-        self.title = f"[{position}/{jobs}] " + (f"{strategy}, seed {seed}" if usual else str(told))
+        usual = name in (None, f"{strategy}-seed{seed}")
+        self.title = f"[{position}/{jobs}] " + (f"{strategy}, seed {seed}" if usual else str(name))
         self.begin_s = time.monotonic()
 
     def figures(self) -> str:
@@ -68,8 +68,8 @@ class _Courses(Observer):
 
     def started(self, run: Run, position: int, jobs: int) -> None:
         names = {due.directory.name: due.name for due in self._plan.dues} if self._plan else {}
-        told = names.get(run.id) if len(names) > 1 else None
-        self._course = self._courses[run.id] = _Course(run, position, jobs, told)
+        name = names.get(run.id) if len(names) > 1 else None
+        self._course = self._courses[run.id] = _Course(run, position, jobs, name)
 
     def ended(self, run: Run, result: Result) -> None:
         self._courses.pop(run.id, None)
@@ -78,7 +78,7 @@ class _Courses(Observer):
 
     def study_left(self) -> str:
         """How long the study goes on, in words; empty while nobody knows, and where it has one job."""
-        courses = {name: (time.monotonic() - one.begin_s, one.left_s) for name, one in self._courses.items()}
+        courses = {name: (time.monotonic() - course.begin_s, course.left_s) for name, course in self._courses.items()}
         several = self._plan is not None and len(self._plan.dues) > 1 and not self._stopped
         left_s = self._left.seconds(courses) if several else None
         return "" if left_s is None else f"the study: about {clock_time(left_s)} left"

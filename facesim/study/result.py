@@ -82,7 +82,7 @@ def _audited(
 ) -> dict[str, Any]:
     """Whether replicas trained together, and on what is paid for."""
     outcomes = [*([outcome] if outcome else []), *run.peer_outcomes()]
-    found = audit(
+    sync_audit = audit(
         outcomes,
         job.replicas,
         _received_by_worker(job, samples),
@@ -97,12 +97,12 @@ def _audited(
         use = samples[(samples["name"] == "gpu_percent") & (samples["role"] == "host")]
         idle, evidence = idle_accelerators(
             f"{job.hosts * kind.gpus} {kind.accelerator} of {job.hosts} {kind.name}",
-            [one.devices for one in outcomes],
+            [task_outcome.devices for task_outcome in outcomes],
             use.groupby("host")["value"].max().to_dict(),
         )
-        found["idle_accelerators"] = idle
-        found["evidence"] = [*found["evidence"], *([evidence] if evidence else [])]
-    return found
+        sync_audit["idle_accelerators"] = idle
+        sync_audit["evidence"] = [*sync_audit["evidence"], *([evidence] if evidence else [])]
+    return sync_audit
 
 
 def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:

@@ -41,7 +41,7 @@ from facesim.runs.records import Result
 from facesim.runs.states import Measurement, Outcome, RunState
 from facesim.spec.job import Job, changed_job
 from facesim.spec.options import flag
-from facesim.study.crew import Crew, places_for
+from facesim.study.job_pool import JobPool, places_for
 from facesim.study.observers import EndRun, Observer, Together
 from facesim.study.plan import Due, Fate, plan_study
 from facesim.study.result import finish
@@ -62,14 +62,14 @@ def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, 
     plan = plan_study(jobs, output, reuse=reuse, to_run=False)
     runs = [
         {
-            "run_directory": str(one.directory),
-            "job": one.job.model_dump(),
-            "data": str(one.inputs.data.directory),
-            "request": json.loads(one.request.to_json()),
+            "run_directory": str(planned.directory),
+            "job": planned.job.model_dump(),
+            "data": str(planned.inputs.data.directory),
+            "request": json.loads(planned.request.to_json()),
             "files": Run.files(),
         }
-        for one in (due.cleared for due in plan.to_do)
-        if one and one.inputs and one.request
+        for planned in (due.cleared for due in plan.to_do)
+        if planned and planned.inputs and planned.request
     ]
     complete = [str(due.directory) for due in plan.dues if due.fate is Fate.COMPLETE]
     return {
@@ -88,7 +88,7 @@ def run_study(
 
     With `reuse` a job that has completed in `output` before is not run again, and one that began there goes on. A run
     that fails, or cannot begin, does not keep the next from being run; one that is stopped does. A run that cannot be
-    followed any more is told, and has no result.
+    followed any more is a notice, and has no result.
 
     Raises:
         InputError: something that the user gave cannot be used; then nothing has been started.
@@ -101,40 +101,40 @@ def run_study(
         observer.noticed(notice)
     observer.planned(plan)
     again = _choose_kernels([due.job for due in plan.to_do], observer)
-    crew = Crew(places)
-    with _Interrupts(crew) if parallel > 1 else nullcontext():
-        ended = crew.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), crew, again).run(observer))
-    if not any(ended) and crew.problems:
-        raise crew.problems[0]
+    pool = JobPool(places)
+    with _Interrupts(pool) if parallel > 1 else nullcontext():
+        ended = pool.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), pool, again).run(observer))
+    if not any(ended) and pool.problems:
+        raise pool.problems[0]
     return [run for run in ended if run]
 
 
 class _Job:
     """One job of a study, from its begin to its end."""
 
-    def __init__(self, due: Due, position: int, jobs: int, crew: Crew, again: bool):
-        self._due, self._position, self._jobs, self._crew = due, position, jobs, crew
+    def __init__(self, due: Due, position: int, jobs: int, pool: JobPool, again: bool):
+        self._due, self._position, self._jobs, self._pool = due, position, jobs, pool
         # Rendered again where it has only a part of this machine: how many threads it has follows from that.
-        self._again = again or crew.size > 1
+        self._again = again or pool.size > 1
 
     def run(self, observer: Observer) -> Run | None:
         """The run, however it ended; None if there is none."""
-        due, crew = self._due, self._crew
-        if due.fate is Fate.COMPLETE or crew.stopped:
+        due, pool = self._due, self._pool
+        if due.fate is Fate.COMPLETE or pool.stopped:
             return Run(due.directory) if due.fate is not Fate.NEW else None
         try:
             run = self._begin(observer)
         except FacesimError as error:
-            crew.problems.append(error)
-            crew.turns(observer).noticed(f"{due.name} cannot begin: {error}")
+            pool.problems.append(error)
+            pool.turns(observer).noticed(f"{due.name} cannot begin: {error}")
             return None
-        observer = crew.turns(observer, run)
+        observer = pool.turns(observer, run)
         try:
             result = self._to_its_end(run, observer)
         except Lost as lost:
             observer.noticed(str(lost))
             return run
-        crew.stopped = crew.stopped or result.state is RunState.STOPPED
+        pool.stopped = pool.stopped or result.state is RunState.STOPPED
         return run
 
     def _begin(self, observer: Observer) -> Run:
@@ -146,24 +146,24 @@ class _Job:
             return run
         run = Run.open(due.directory)
         if gone := run.claim.take():
-            self._crew.turns(observer).noticed(gone)
+            self._pool.turns(observer).noticed(gone)
         return run
 
     def _to_its_end(self, run: Run, observer: Observer) -> Result:
-        due, one = self._due, self._due.cleared
-        assert one is not None and one.inputs is not None
+        due, planned = self._due, self._due.cleared
+        assert planned is not None and planned.inputs is not None
         backend = due.job.backend.open()
         if due.fate is Fate.GOES_ON:
             if due.job.backend.can_attach and run.result() is None:
                 try:
                     attached = backend.attach(Target(due.job.backend, run.id, run), run.directory.parent)
-                    return attach(attached, [observer], self._position, self._jobs, self._crew)
+                    return attach(attached, [observer], self._position, self._jobs, self._pool)
                 except InputError:  # nothing of it goes on there
                     pass
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
-        request = backend.render(due.job, due.directory, one.inputs) if self._again else one.request
-        result = _execute(run, request, observer, self._crew)
+        request = backend.render(due.job, due.directory, planned.inputs) if self._again else planned.request
+        result = _execute(run, request, observer, self._pool)
         observer.ended(run, result)
         return result
 
@@ -209,18 +209,22 @@ def _choose_kernels(jobs: Sequence[Job], observer: Observer) -> bool:
     by_backend: dict[str, list[Job]] = {}
     for job in jobs:
         by_backend.setdefault(job.backend.name, []).append(job)
-    return any([own[0].backend.open().choose_kernels(own, observer.noticed) for own in by_backend.values()])
+    choices = [
+        backend_jobs[0].backend.open().choose_kernels(backend_jobs, observer.noticed)
+        for backend_jobs in by_backend.values()
+    ]
+    return any(choices)
 
 
-def _execute(run: Run, request: Request | None, observer: Observer, crew: Crew | None = None) -> Result:
+def _execute(run: Run, request: Request | None, observer: Observer, pool: JobPool | None = None) -> Result:
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     assert request is not None, "what was cleared has a request"
-    beside = crew.size - 1 if crew and not job.backend.costs_money else 0
+    beside = pool.size - 1 if pool and not job.backend.costs_money else 0
     backend = job.backend.open()
     begin = {"shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None}
     run.record(Submitted(**begin, kernels=backend.kernels(job), **submitted(job.groups, job.spot)))
-    return _follow(run, lifecycle_of(backend, run, request), observer, crew)
+    return _follow(run, lifecycle_of(backend, run, request), observer, pool)
 
 
 def attach(
@@ -228,7 +232,7 @@ def attach(
     observers: Iterable[Observer] = (),
     position: int = 1,
     jobs: int = 1,
-    crew: Crew | None = None,
+    pool: JobPool | None = None,
 ) -> Result:
     """Follow a run that somebody else submitted to its end, if it has not ended; returns its result.
 
@@ -241,7 +245,7 @@ def attach(
         _show(run, execution, observer)
     elif execution is not None:
         observer.started(run, position, jobs)
-        _follow(run, execution, observer, crew)
+        _follow(run, execution, observer, pool)
     result = run.result()
     assert result is not None, "a run that was followed to its end has one"
     if execution is not None:
@@ -260,8 +264,8 @@ def _show(run: Run, execution: Execution, observer: Observer) -> None:
                 observer.happened(event_of(message))
 
 
-def _follow(run: Run, execution: Execution, observer: Observer, crew: Crew | None = None) -> Result:
-    """Follow an execution to its end and write the run's result; returns what that holds. Where a `crew` of several
+def _follow(run: Run, execution: Execution, observer: Observer, pool: JobPool | None = None) -> Result:
+    """Follow an execution to its end and write the run's result; returns what that holds. Where a `pool` of several
     goes on, it heeds interrupts.
 
     Raises:
@@ -270,7 +274,7 @@ def _follow(run: Run, execution: Execution, observer: Observer, crew: Crew | Non
     causes = _Causes()
     ended: NodeEnded | None = None
     try:
-        with crew.with_(execution) if crew and crew.size > 1 else _Interrupts(execution):
+        with pool.running(execution) if pool and pool.size > 1 else _Interrupts(execution):
             for message in execution.events(_TICK_S):
                 event = None if message is None else event_of(message)
                 if event is not None:
@@ -372,7 +376,7 @@ class _Interrupts:
     reach the main thread alone; what runs in another is not interrupted.
     """
 
-    def __init__(self, execution: Execution | Crew):
+    def __init__(self, execution: Execution | JobPool):
         self._execution = execution
         self._times = 0
 

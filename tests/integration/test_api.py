@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import json
+import pkgutil
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -17,11 +19,13 @@ pytestmark = pytest.mark.slow
 
 def test_the_examples_of_the_documentation_are_right(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    modules = [api, *(import_module(f"{api.__name__}.{one.name}") for one in pkgutil.iter_modules(api.__path__))]
 
-    ended = doctest.testmod(api, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
+    flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    results = [doctest.testmod(module, optionflags=flags) for module in modules]
 
-    assert ended.attempted > 10
-    assert ended.failed == 0
+    assert sum(result.attempted for result in results) > 10
+    assert [result.failed for result in results] == [0] * len(modules)
 
 
 class Failing(facesim.Observer):

@@ -15,9 +15,9 @@ from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import job_sha256, make_job
 from facesim.spec.study import Study
-from facesim.study.kept import FOLDER, find_study, keep
-from facesim.study.left import TimeLeft
 from facesim.study.plan import Fate, job_names, plan_lines, plan_study
+from facesim.study.study_file import FOLDER, find_study_file, write_study_file
+from facesim.study.time_left import TimeLeft
 from facesim.util.errors import InputError
 from tests.conftest import QUICK, facesim, facesim_here
 from tests.integration.running import Running
@@ -97,10 +97,10 @@ def test_tags_and_limits_of_cost_make_no_other_job():
 
 def test_a_study_is_kept_once_and_found_with_its_runs(study, tmp_path):
     leave(tmp_path / "a", study.jobs()[0])
-    file = keep({**study.settings(), "title": "Batches"}, tmp_path, "batches")
+    file = write_study_file({**study.settings(), "title": "Batches"}, tmp_path, "batches")
 
-    assert keep({**study.settings(), "title": "Batches"}, tmp_path, "batches") == file
-    kept = find_study(file.stem, tmp_path)
+    assert write_study_file({**study.settings(), "title": "Batches"}, tmp_path, "batches") == file
+    kept = find_study_file(file.stem, tmp_path)
     assert kept is not None
     assert [job_sha256(job) for job in kept.jobs] == [job_sha256(job) for job in study.jobs()]
     assert [(name, run and run.id) for name, run, _ in kept.runs()] == [
@@ -112,7 +112,7 @@ def test_a_study_is_kept_once_and_found_with_its_runs(study, tmp_path):
 def test_runs_and_studies_are_listed_shown_compared_and_removed(study, tmp_path):
     first, second = study.jobs()
     runs = [leave(tmp_path / "a", first), leave(tmp_path / "b", second)]
-    file = keep(study.settings(), tmp_path)
+    file = write_study_file(study.settings(), tmp_path)
 
     assert facesim_here("list", tmp_path, "--studies").output == f"{file.stem}: 2 jobs, 2 Completed\n"
     shown = json.loads(facesim_here("show", file.stem, "--in", tmp_path, "--json").output)

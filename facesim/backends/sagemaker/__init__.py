@@ -17,6 +17,6 @@ logs      CloudWatch Logs, followed
 bill      what it may cost, and what AWS says that it did
 calls     SageMaker: create, describe, stop
 measured  CloudWatch's points as samples
-home      what a job left in S3 becomes a run directory
+results   what a job left in S3 becomes a run directory
 job       one training job from its creation until it is home
 """

@@ -157,8 +157,8 @@ _UNREACHED = (
 )
 
 
-def said(error: Exception, what: str) -> FacesimError:
-    """What botocore's or boto3's `error`, met in an attempt to `what`, is for a user."""
+def explained(error: Exception, what: str) -> FacesimError:
+    """Botocore's or boto3's `error`, met in an attempt to `what`, as an error in words for a user."""
     from botocore import exceptions
 
     text = f"cannot {what}: {_one_line(str(error))}"

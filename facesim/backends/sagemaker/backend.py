@@ -64,9 +64,9 @@ class SageMakerBackend(Backend):
         made = training_job_request(
             job, name, inputs.folders, site, checkpoints_uri=_checkpoints_of(run), checkpoint_bytes=checkpoint_bytes
         )
-        wrong = [*broken_rules(made.request), *self._unlike_described(made.request, names)]
-        if wrong:
-            raise InputError(f"SageMaker does not take this training job: {'; '.join(wrong)}")
+        violations = [*broken_rules(made.request), *self._unlike_described(made.request, names)]
+        if violations:
+            raise InputError(f"SageMaker does not take this training job: {'; '.join(violations)}")
         return replace(made, placeholders=tuple(names.placeholders))
 
     def _unlike_described(self, request: dict[str, Any], names: Names) -> list[str]:

@@ -15,7 +15,7 @@ Groups = list[tuple[str, int]]
 
 def groups_of(resources: dict[str, Any]) -> Groups:
     """The instances of a request's, or a description's, ResourceConfig."""
-    return [(one["InstanceType"], one["InstanceCount"]) for one in resources.get("InstanceGroups") or [resources]]
+    return [(group["InstanceType"], group["InstanceCount"]) for group in resources.get("InstanceGroups") or [resources]]
 
 
 def price_usd_per_hour(groups: Groups) -> float:
@@ -90,15 +90,15 @@ def refuse_above(max_cost_usd: float | None, requests: list[dict[str, Any]], dat
     Raises:
         InputError: it is more than `max_cost_usd`.
     """
-    each = [most(request) for request in requests]
-    total = sum(one.total for one in each)
+    costs = [most(request) for request in requests]
+    total = sum(cost.total for cost in costs)
     times_s = [request["StoppingCondition"]["MaxRuntimeInSeconds"] for request in requests]
     many = "the training job" if len(requests) == 1 else f"the {len(requests)} training jobs"
     parts = {
-        "instances": sum(one.instances for one in each),
-        "volumes": sum(one.volumes for one in each),
-        "instances that are kept": sum(one.kept for one in each),
-        "requests to S3 and CloudWatch": sum(one.requests for one in each),
+        "instances": sum(cost.instances for cost in costs),
+        "volumes": sum(cost.volumes for cost in costs),
+        "instances that are kept": sum(cost.kept for cost in costs),
+        "requests to S3 and CloudWatch": sum(cost.requests for cost in costs),
     }
     listed = ", ".join(f"${usd:.2f} {name}" for name, usd in parts.items() if usd >= _SHOWN_USD)
     estimate = (
@@ -107,8 +107,8 @@ def refuse_above(max_cost_usd: float | None, requests: list[dict[str, Any]], dat
     )
     if max_cost_usd is not None and total > max_cost_usd:
         # Each part but the kept instances grows with the time.
-        fixed = sum(one.kept for one in each)
-        per_s = sum((one.total - one.kept) / (seconds + AFTER_S) for one, seconds in zip(each, times_s, strict=True))
+        fixed = sum(cost.kept for cost in costs)
+        per_s = sum((cost.total - cost.kept) / (time_s + AFTER_S) for cost, time_s in zip(costs, times_s, strict=True))
         fits_s = int((max_cost_usd - fixed) / per_s) - AFTER_S
         fits = f"it fits with --max-run {fits_s} (seconds) or less, with" if fits_s > 0 else "it may fit with"
         raise InputError(

@@ -37,7 +37,7 @@ _TICK_S = 0.5
 def create_when_there_is_room(account: Account, request: dict[str, Any], wait_s: float) -> Iterator[QuotaError | None]:
     """Send a CreateTrainingJob request; for `wait_s` again and again where the account's quota has no room for it.
 
-    Yields why there is none after each attempt, and None while time passes: who does not want to wait closes it.
+    Yields why there is none after each attempt, and None while time passes; to stop waiting, close the iterator.
 
     Raises:
         InputError: AWS does not allow it.

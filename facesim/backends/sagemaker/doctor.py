@@ -25,7 +25,7 @@ _LONGEST_RUN = "Longest run time for a training job"
 
 
 def examine(job: Job, account: Account | None = None) -> Iterator[Finding]:
-    """What there is of what `job` needs at AWS, and what is missing. Without an account only that is told."""
+    """What there is of what `job` needs at AWS, and what is missing. Without an account that is the only finding."""
     aws = job.backend
     try:
         account = account or Account(aws.region)
@@ -63,10 +63,10 @@ def _role(account: Account, site: Site) -> Iterator[Finding]:
         yield Finding("role", "fail", f"there is no role {name}: {_SETUP}, or name another with --role")
         return
     trusted = [statement.get("Principal", {}) for statement in role["AssumeRolePolicyDocument"]["Statement"]]
-    services = [one.get("Service", []) for one in trusted if isinstance(one, dict)]
-    if not any("sagemaker.amazonaws.com" in ([one] if isinstance(one, str) else one) for one in services):
-        told = f"{name} does not let SageMaker take it: `facesim policy trust` prints what has to be there"
-        yield Finding("role", "fail", told)
+    services = [principal.get("Service", []) for principal in trusted if isinstance(principal, dict)]
+    if not any("sagemaker.amazonaws.com" in ([names] if isinstance(names, str) else names) for names in services):
+        problem = f"{name} does not let SageMaker take it: `facesim policy trust` prints what has to be there"
+        yield Finding("role", "fail", problem)
     elif role["Arn"] != site.role_arn:
         yield Finding("role", "fail", f"{site.role_arn} is to be used, and the role {name} is {role['Arn']}")
     else:
@@ -117,11 +117,11 @@ def _quotas(account: Account, job: Job) -> Iterator[Finding]:
 def _enough(account: Account, quota: dict[str, Any] | None, name: str, needed: float) -> Finding:
     if quota is None:
         return Finding("quota", "note", f"AWS tells no quota “{name}”: the instance type may be missing in the region")
-    there = f"{name}: {quota['Value']:g}, {needed:g} needed"
+    comparison = f"{name}: {quota['Value']:g}, {needed:g} needed"
     if quota["Value"] >= needed:
-        return Finding("quota", "ok", there)
+        return Finding("quota", "ok", comparison)
     ask = (
         f"aws service-quotas request-service-quota-increase --service-code sagemaker --quota-code {quota['QuotaCode']} "
         f"--desired-value {needed:g} --region {account.region}"
     )
-    return Finding("quota", "fail", f"{there}; ask for more: {ask}")
+    return Finding("quota", "fail", f"{comparison}; ask for more: {ask}")

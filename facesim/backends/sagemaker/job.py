@@ -18,9 +18,9 @@ from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create_when_there_is_room, describe
 from facesim.backends.sagemaker.due import Due
-from facesim.backends.sagemaker.home import fetch_results
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
+from facesim.backends.sagemaker.results import fetch_results
 from facesim.backends.sagemaker.session import (
     Account,
     AwsError,
@@ -66,7 +66,7 @@ _GRACE_S = 120.0
 #: How long AWS may deny to describe the job, or to give its results, before following is given up. That it cannot be
 #: reached, or that credentials have expired, may last as long as it does.
 _DENIED_S = 900.0
-#: How often it is told that AWS cannot be asked, while the reason stays the same.
+#: How often an event says that AWS cannot be asked, while the reason stays the same.
 _TELL_AGAIN_S = 300.0
 
 #: What ended a job by its own limits: the limit, and AWS' name for it.
@@ -75,7 +75,7 @@ _LIMITS = {
     Outcome.MAX_WAIT_TIME_EXCEEDED: ("max_wait_s", "MaxWaitTimeInSeconds"),
 }
 
-#: Where a state was told.
+#: Where a state was reported.
 _AWS = "AWS"
 
 #: The file in a run directory that keeps what AWS says of the job.
@@ -109,9 +109,9 @@ class SageMakerJob:
         self._over = False  # ended, or left: nothing more is done to it
         self._logs = LogTail(account.client("logs"), name)
         self._recorder = PointWriter(run)
-        #: By what AWS cannot be asked for: since when for good, when it was told, and why.
+        #: By what AWS cannot be asked for: since when for good, when an event last said so, and why.
         self._unreached: dict[str, tuple[float, float, str]] = {}
-        # Whoever followed the job before has recorded its first states, and what its hosts told.
+        # An earlier follower of the job has recorded its first states, and the events of its hosts.
         before = _of_this_life(run.events())
         self._states = sum(isinstance(event, StateEntered) and event.at == _AWS for event in before)
         self._followed = FollowedJob(
@@ -215,9 +215,9 @@ class SageMakerJob:
             return False
 
     def _follow(self, tick_s: float) -> Generator[Event | dict[str, Any] | None, None, dict[str, Any]]:
-        """Tell what happens until the job has ended; return what AWS says of it then.
+        """Yield what happens until the job has ended; return what AWS says of it then.
 
-        That logs or metrics cannot be read is told, and no reason to stop following.
+        That logs or metrics cannot be read is an event, and no reason to stop following.
         """
         due = Due()
         description: dict[str, Any] = {}

@@ -53,7 +53,7 @@ class LogTail:
             for event in page["events"]:
                 yield Line(host, event["timestamp"] / 1000, event["message"].rstrip("\n"))
             token = page["nextForwardToken"]
-            # The end of a stream is told by the same token again; an empty page alone does not tell it.
+            # At the end of a stream comes the same token again; an empty page alone does not mean the end.
             if token == self._tokens.get(stream):
                 return
             self._tokens[stream] = token

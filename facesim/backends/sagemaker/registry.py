@@ -28,6 +28,6 @@ def login(account: Account) -> Login:
         AwsError: AWS cannot be asked.
     """
     with asking("sign in to Amazon ECR"):
-        (told,) = account.client("ecr").get_authorization_token()["authorizationData"]
-    user, _, password = base64.b64decode(told["authorizationToken"]).decode().partition(":")
-    return Login(urlsplit(told["proxyEndpoint"]).netloc, user, password)
+        (authorization,) = account.client("ecr").get_authorization_token()["authorizationData"]
+    user, _, password = base64.b64decode(authorization["authorizationToken"]).decode().partition(":")
+    return Login(urlsplit(authorization["proxyEndpoint"]).netloc, user, password)

@@ -2,7 +2,7 @@
 
 They are from AWS' API reference of CreateTrainingJob (StoppingCondition, ResourceConfig, InstanceGroup, Tag, Channel)
 and its developer guide ("SageMaker AI Managed Warm Pools", "Train Using a Heterogeneous Cluster"). What depends on
-options that a user gives is told in their words.
+options that a user gives is said in their words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHORTEST_WARM_S = 60
 
 def broken_rules(request: dict[str, Any]) -> list[str]:
     """Which of the rules a CreateTrainingJob request breaks, in words."""
-    return [told for rule in _RULES for told in rule(request)]
+    return [violation for rule in _RULES for violation in rule(request)]
 
 
 def _times(request: dict[str, Any]) -> Iterator[str]:

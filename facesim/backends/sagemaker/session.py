@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from facesim.backends.sagemaker.advice import AwsError, CredentialsError, DeniedError, RefusedError, said
+from facesim.backends.sagemaker.advice import AwsError, CredentialsError, DeniedError, RefusedError, explained
 from facesim.util.errors import InputError
 
 __all__ = ["Account", "AwsError", "CredentialsError", "DeniedError", "NoAccount", "RefusedError", "asking", "redacted"]
@@ -51,7 +51,7 @@ class Account:
         except ProfileNotFound as error:
             raise InputError(f"{error}; name one of ~/.aws/config in AWS_PROFILE") from None
         except BotoCoreError as error:
-            raise said(error, "read AWS' configuration") from None
+            raise explained(error, "read AWS' configuration") from None
         self._clients: dict[str, Any] = {}
 
     @property
@@ -81,13 +81,13 @@ class Account:
         """
         from botocore.config import Config
 
-        asked = self.client("sagemaker").meta.endpoint_url
-        default = self.session.client(
+        endpoint = self.client("sagemaker").meta.endpoint_url
+        default_endpoint = self.session.client(
             "sagemaker", config=Config(ignore_configured_endpoint_urls=True)
         ).meta.endpoint_url
-        host, own_host = (urlsplit(url).hostname or "" for url in (asked, default))
-        domain = own_host.rpartition(f"{self.region}.")[2]
-        return None if host == own_host or host.endswith(f".{domain}") else asked
+        host, default_host = (urlsplit(url).hostname or "" for url in (endpoint, default_endpoint))
+        domain = default_host.rpartition(f"{self.region}.")[2]
+        return None if host == default_host or host.endswith(f".{domain}") else endpoint
 
     def client(self, service: str) -> Any:
         """A client of `service`, the same one until the account is renewed.
@@ -177,7 +177,7 @@ def asking(what: str) -> Iterator[None]:
             "run this on a terminal, or sign in before"
         ) from None
     except (ClientError, BotoCoreError, Boto3Error) as error:
-        raise said(error, what) from None
+        raise explained(error, what) from None
 
 
 #: Access key ids, and what stands behind the names under which secrets are written.
@@ -189,7 +189,7 @@ _SECRETS = re.compile(
 
 
 def redacted(text: str) -> str:
-    """`text` without credentials, whoever put them there: those in use now, and whatever looks like any."""
+    """`text` without credentials, wherever they are from: those in use now, and what looks like any."""
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"):
         value = os.environ.get(name, "")
         if len(value) >= _SHORTEST_SECRET:

@@ -1,7 +1,7 @@
-"""What training jobs need in an account: a role, a bucket, a repository for the image. Looked at, told, then made.
+"""What training jobs need in an account: a role, a bucket, a repository for the image. Looked at, shown, then made.
 
 `missing` finds what is not there, or not as it should be, and how to make it so; once that is done it finds nothing.
-`template` is the same for CloudFormation, for whoever may make such things, and needs no account.
+`template` is the same for CloudFormation, for an admin who may make such things, and needs no account.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Wanted:
     @property
     def encryption(self) -> dict[str, str]:
         """As S3 takes it for a bucket."""
-        own = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": self.kms_key} if self.kms_key else None
-        return own or {"SSEAlgorithm": "AES256"}
+        kms = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": self.kms_key} if self.kms_key else None
+        return kms or {"SSEAlgorithm": "AES256"}
 
 
 class Step(NamedTuple):
@@ -80,7 +80,7 @@ def _role(account: Account, wanted: Wanted) -> Iterator[Step]:
     iam, name = account.client("iam"), wanted.role
     places = {"PARTITION": account.partition, "ACCOUNT": account.id, "REGION": account.region}
     trust, allowed = wanted.policy("trust", places), wanted.policy("role", places)
-    role = _found(lambda: iam.get_role(RoleName=name)["Role"])
+    role = _answer(lambda: iam.get_role(RoleName=name)["Role"])
     if role is None:
 
         def create() -> None:
@@ -93,8 +93,8 @@ def _role(account: Account, wanted: Wanted) -> Iterator[Step]:
             f"let SageMaker, and nobody else, take the role {name}",
             lambda: iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust)),
         )
-    has = role and _found(lambda: iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"])
-    if has != allowed:
+    current = role and _answer(lambda: iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"])
+    if current != allowed:
         yield Step(
             f"allow the role {name} what training jobs need (`facesim policy role` prints it)",
             lambda: iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(allowed)),
@@ -103,10 +103,10 @@ def _role(account: Account, wanted: Wanted) -> Iterator[Step]:
 
 def _bucket(account: Account, wanted: Wanted) -> Iterator[Step]:
     s3, bucket = account.client("s3"), wanted.bucket
-    there = has_bucket(s3, bucket, account.id)
-    if not there:
+    exists = has_bucket(s3, bucket, account.id)
+    if not exists:
         yield Step(f"make the bucket {bucket}", lambda: create_bucket(s3, bucket, account.region))
-    rules = there and _found(lambda: s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"])
+    rules = exists and _answer(lambda: s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"])
     encrypted = [rule.get("ApplyServerSideEncryptionByDefault") for rule in rules["Rules"]] if rules else []
     if wanted.encryption not in encrypted if wanted.kms_key else not encrypted:
         encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": wanted.encryption}]}
@@ -114,17 +114,19 @@ def _bucket(account: Account, wanted: Wanted) -> Iterator[Step]:
             f"encrypt what is in {bucket}, {'with ' + wanted.kms_key if wanted.kms_key else 'with keys of S3'}",
             lambda: s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=encryption),
         )
-    blocked = there and _found(lambda: s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"])
+    blocked = exists and _answer(lambda: s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"])
     if blocked != _ALL_BLOCKED:
         yield Step(
             f"block public access to {bucket}",
             lambda: s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=_ALL_BLOCKED),
         )
-    has = _found(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]) if there else None
-    mine = _lifecycle(wanted.prefix)
-    others = [rule for rule in has or [] if rule.get("ID") not in {own["ID"] for own in mine}]
-    if not all(rule in (has or []) for rule in mine):
-        lifecycle = {"Rules": [*others, *mine]}
+    current = exists and _answer(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
+    current_rules = current or []
+    due_rules = _lifecycle(wanted.prefix)
+    due_ids = {rule["ID"] for rule in due_rules}
+    others = [rule for rule in current_rules if rule.get("ID") not in due_ids]
+    if not all(rule in current_rules for rule in due_rules):
+        lifecycle = {"Rules": [*others, *due_rules]}
         yield Step(
             f"remove checkpoints from {bucket} after {_CHECKPOINT_DAYS} days, and uploads that broke off after "
             f"{_UPLOAD_DAYS}",
@@ -152,7 +154,7 @@ def _lifecycle(prefix: str) -> list[dict[str, Any]]:
 
 def _repository(account: Account, wanted: Wanted) -> Iterator[Step]:
     ecr = account.client("ecr")
-    if _found(lambda: ecr.describe_repositories(repositoryNames=[REPOSITORY])["repositories"]) is None:
+    if _answer(lambda: ecr.describe_repositories(repositoryNames=[REPOSITORY])["repositories"]) is None:
         yield Step(
             f"make the repository {REPOSITORY} for the image",
             lambda: ecr.create_repository(
@@ -167,7 +169,7 @@ _NOT_THERE = {
 }  # fmt: skip
 
 
-def _found(ask: Callable[[], Any]) -> Any:
+def _answer(ask: Callable[[], Any]) -> Any:
     """What AWS answers; None where there is no such thing."""
     from botocore.exceptions import ClientError
 
@@ -187,7 +189,7 @@ BUCKET = "sagemaker-{REGION}-{ACCOUNT}".format(**PLACES)
 def template(wanted: Wanted) -> dict[str, Any]:
     """A CloudFormation template of all of it. `wanted` may have `PLACES` in it."""
     tags = {"Tags": TAGS}
-    own = [{"PolicyName": POLICY, "PolicyDocument": wanted.policy("role", PLACES)}]
+    policies = [{"PolicyName": POLICY, "PolicyDocument": wanted.policy("role", PLACES)}]
     rules = [
         {
             "Id": rule["ID"], "Status": rule["Status"], "Prefix": rule["Filter"]["Prefix"],
@@ -207,7 +209,7 @@ def template(wanted: Wanted) -> dict[str, Any]:
                     "Properties": {
                         "RoleName": wanted.role,
                         "AssumeRolePolicyDocument": wanted.policy("trust", PLACES),
-                        "Policies": own,
+                        "Policies": policies,
                         **tags,
                     },
                 },

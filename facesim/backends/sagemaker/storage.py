@@ -76,13 +76,13 @@ def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None, owner: s
     """Put every file of `folder` under `uri`, an address that belongs to this very content; tell how far it is. The
     bucket must be `owner`'s, an account's number.
 
-    A file that is there with the same size is the same file, so an upload that broke off goes on where it was. Whoever
-    does not want to hear more closes the iterator: that ends the upload.
+    A file that is present with the same size is the same file, so an upload that broke off continues where it was. To
+    end the upload early, close the iterator.
     """
     from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
     bucket, prefix = split(uri)
-    there = {
+    present = {
         entry["Key"]: entry["Size"]
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
         for entry in page.get("Contents", [])
@@ -92,7 +92,7 @@ def upload(s3: Any, folder: Path, uri: str, kms_key: str | None = None, owner: s
     with create_transfer_manager(s3, TransferConfig()) as manager:  # left early, it cancels what it does
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             key, size = prefix + file.relative_to(folder).as_posix(), file.stat().st_size
-            if there.get(key) == size:
+            if present.get(key) == size:
                 continue
             counter = _Counter()
             future = manager.upload(str(file), bucket, key, extra_args=extra, subscribers=[counter])
@@ -149,8 +149,8 @@ def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) ->
     numbered = {key: int(name[1]) for key in keys if (name := _CHECKPOINT.fullmatch(key.rpartition("/")[2]))}
     old = sorted(numbered, key=numbered.__getitem__, reverse=True)[keep:]
     for begin in range(0, len(old), _MOST_AT_ONCE):
-        gone = {"Objects": [{"Key": key} for key in old[begin : begin + _MOST_AT_ONCE]], "Quiet": True}
-        s3.delete_objects(Bucket=bucket, Delete=gone, **_expected(owner))
+        removal = {"Objects": [{"Key": key} for key in old[begin : begin + _MOST_AT_ONCE]], "Quiet": True}
+        s3.delete_objects(Bucket=bucket, Delete=removal, **_expected(owner))
     return len(old)
 
 

@@ -12,9 +12,9 @@ from facesim.report.plots.drawing import colours, drawing, legend
 def _evaluated(
     comparison: Comparison, protocol: str, needed: tuple[str, ...]
 ) -> list[list[tuple[str, str, int, dict[str, Any]]]]:
-    """Label, colour, place among the row's and what was found, for each run's newest evaluation by `protocol`, if it
-    has what is `needed`, which an earlier facesim did not keep: a list for each test, for what was found on other
-    images is drawn apart. Of a row's seeds each may have images of its own.
+    """Label, colour, place among the row's and scores, for each run's newest evaluation by `protocol`, if it has what
+    is `needed`, which an earlier facesim did not keep: a list for each test, for scores on other images are drawn
+    apart. Of a row's seeds each may have images of its own.
     """
     by_test: dict[tuple[Any, ...], list[tuple[str, str, int, dict[str, Any]]]] = {}
     places: Counter[tuple[Any, ...]] = Counter()

@@ -57,8 +57,8 @@ def _boxes(row: Row) -> list[_Box]:
         place, number = (by_role[role].index(index), len(by_role[role])) if served else (nth, len(received))
         x = 0.08 if served and role == "chief" else 0.2 + 0.75 * (place + 0.5) / number
         size = received[role, index]
-        told = f"{role}-{index}" + ("" if size is None else f"\nreceived {quantity(size, 'B')}")
-        boxes.append(_Box(role, x, _HEIGHT[role] if served else 0.5, told))
+        text = f"{role}-{index}" + ("" if size is None else f"\nreceived {quantity(size, 'B')}")
+        boxes.append(_Box(role, x, _HEIGHT[role] if served else 0.5, text))
     return boxes
 
 
@@ -85,8 +85,8 @@ def _received_an_update(row: Row) -> str:
     updates = record.result.updates
     if not updates or not sizes:
         return ""
-    told = ", ".join(f"{role} {quantity(size / updates, 'B')}" for role, size in sizes.items())
-    return f": received for an update: {told}"
+    by_role = ", ".join(f"{role} {quantity(size / updates, 'B')}" for role, size in sizes.items())
+    return f": received for an update: {by_role}"
 
 
 def _links(boxes: list[_Box]) -> Iterator[tuple[_Box, _Box]]:
@@ -108,11 +108,11 @@ def _edge(box: _Box, other: _Box, around: bool) -> tuple[float, float]:
 
 
 def _draw(axes: Axes, boxes: list[_Box]) -> None:
-    for one, other in _links(boxes):
-        back = one.y == other.y and one.x > other.x  # the ring's last link, around the others
+    for box, other in _links(boxes):
+        back = box.y == other.y and box.x > other.x  # the ring's last link, around the others
         arrow = {"arrowstyle": "<->", "color": INK, "alpha": 0.5}
         arrow["connectionstyle"] = "arc3,rad=0.3" if back else "arc3"
-        axes.annotate("", _edge(other, one, back), _edge(one, other, back), arrowprops=arrow)
+        axes.annotate("", _edge(other, box, back), _edge(box, other, back), arrowprops=arrow)
     frame = {"boxstyle": "round,pad=0.5", "facecolor": "#88888822", "edgecolor": INK}
     for box in boxes:
         axes.text(box.x, box.y, box.text, ha="center", va="center", fontsize=9, bbox=frame)

@@ -115,7 +115,7 @@ class Emulator:
 
 
 class _Server(ThreadedMotoServer):
-    """Moto's server, which stops at once when it is told to: as it is, it looks for that every half second only."""
+    """Moto's server, which stops at once when it is asked to: as it is, it looks for that every half second only."""
 
     def _server_entry(self) -> None:
         application = DomainDispatcherApplication(create_backend_app)
@@ -184,9 +184,9 @@ def _get_metric_data(self: CloudWatchResponse) -> ActionResult:
     begin = int(request.get("NextToken") or 0)
     end = begin + int(request.get("MaxDatapoints") or _MAX_POINTS)
     results, position = [], 0
-    for one in _moto_get_metric_data(self).result["MetricDataResults"]:
+    for result in _moto_get_metric_data(self).result["MetricDataResults"]:
         shown = slice(max(0, begin - position), max(0, end - position))
-        results.append({**one, "timestamps": one["timestamps"][shown], "values": one["values"][shown]})
-        position += len(one["values"])
+        results.append({**result, "timestamps": result["timestamps"][shown], "values": result["values"][shown]})
+        position += len(result["values"])
     more = {"NextToken": str(end)} if end < position else {}
     return ActionResult({"MetricDataResults": results, **more})

@@ -1,4 +1,4 @@
-"""Training jobs as SageMaker's API tells them; underneath, each is a `ContainerJob` that a thread follows."""
+"""Training jobs as SageMaker's API shows them; underneath, each is a `ContainerJob` that a thread follows."""
 
 from __future__ import annotations
 
@@ -124,22 +124,22 @@ class TrainingJob:
     def describe(self) -> dict[str, Any]:
         """What DescribeTrainingJob answers."""
         with self._lock:
-            transitions = [dict(one) for one in self._transitions]
+            transitions = [dict(transition) for transition in self._transitions]
             final = list(self._metrics.final.values())
         answer = {name: value for name, value in self.request.items() if name != "Tags"} | {
             "TrainingJobArn": self.arn,
             "TrainingJobStatus": self.status,
             "SecondaryStatus": transitions[-1]["Status"],
-            "SecondaryStatusTransitions": [_dated(one) for one in transitions],
+            "SecondaryStatusTransitions": [_dated(transition) for transition in transitions],
             "CreationTime": _date(self.created),
             "LastModifiedTime": _date(transitions[-1]["StartTime"]),
             "FinalMetricDataList": final,
         }
-        billed = [one for one in transitions if one["Status"] in _BILLED]
+        billed = [transition for transition in transitions if transition["Status"] in _BILLED]
         if billed:
             answer["TrainingStartTime"] = _date(billed[0]["StartTime"])
         if self.ended.is_set():
-            training_s = round(sum(one["EndTime"] - one["StartTime"] for one in billed))
+            training_s = round(sum(transition["EndTime"] - transition["StartTime"] for transition in billed))
             answer |= {
                 "TrainingEndTime": _date(transitions[-1]["StartTime"]),
                 "TrainingTimeInSeconds": training_s,
@@ -252,13 +252,13 @@ class TrainingJobs:
         Raises:
             RequestError: the request is not valid, or its name is taken.
         """
-        wrong = problems("CreateTrainingJob", request)
-        if not wrong and request.get("EnableManagedSpotTraining"):
+        violations = problems("CreateTrainingJob", request)
+        if not violations and request.get("EnableManagedSpotTraining"):
             stopping = request.get("StoppingCondition", {})
             if stopping.get("MaxWaitTimeInSeconds", 0) < stopping.get("MaxRuntimeInSeconds", 86400):
-                wrong = ["MaxWaitTimeInSeconds must be present and at least MaxRuntimeInSeconds for a spot job"]
-        if wrong:
-            raise RequestError("; ".join(wrong))
+                violations = ["MaxWaitTimeInSeconds must be present and at least MaxRuntimeInSeconds for a spot job"]
+        if violations:
+            raise RequestError("; ".join(violations))
         name = request["TrainingJobName"]
         if name in self._jobs:
             raise RequestError(f"Job name must be unique: {name}", "ResourceInUse")

@@ -35,7 +35,7 @@ class S3Store:
                     self._s3.put_object(Bucket=bucket, Key=key, Body=file.read_bytes())
                     self._uploaded[bucket, key] = state
             except FileNotFoundError:
-                continue  # renamed or removed by whoever writes there: the next time finds it
+                continue  # renamed or removed by its writer: the next time finds it
 
 
 def _split(uri: str) -> tuple[str, str]:

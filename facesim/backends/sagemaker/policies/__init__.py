@@ -35,7 +35,7 @@ def policy(name: str, places: Mapping[str, str], *, kms_key: str | None = None, 
     key, alias = _key(kms_key or "", places)
     content = json.loads(Template(text).substitute({**places, "KEY": key}))
     wanted = {None, *(["key"] if kms_key else []), *(["network"] if vpc else [])}
-    content["Statement"] = [one for one in content["Statement"] if one.pop(_ONLY, None) in wanted]
+    content["Statement"] = [statement for statement in content["Statement"] if statement.pop(_ONLY, None) in wanted]
     if alias:
         for statement in content["Statement"]:
             if statement.get("Resource") == key:

@@ -1,4 +1,4 @@
-"""Commands about what is kept of runs and studies: `show`, `diff`, `rm`, and the list of studies."""
+"""Commands about stored runs and studies: `show`, `diff`, `rm`, and the list of studies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facesim.util.errors import InputError, doing
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
-    from facesim.study.kept import Kept
+    from facesim.study.study_file import StudyFile
 
 _FOLDER = click.option("--in", "folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
                        help="folder of runs, in which studies are looked for by their names")  # fmt: skip
@@ -31,24 +31,24 @@ _FACTS = (
 
 def list_studies(folder: Path, as_json: bool) -> None:
     """Show the studies that were begun in a folder of runs."""
-    from facesim.study.kept import kept_studies
+    from facesim.study.study_file import study_files
 
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name one that holds runs")
-    known = [
-        {"name": one.name, "file": str(one.file), "jobs": len(one.jobs), "states": _states(one)}
-        for one in kept_studies(folder)
+    studies = [
+        {"name": study.name, "file": str(study.file), "jobs": len(study.jobs), "states": _states(study)}
+        for study in study_files(folder)
     ]
     if as_json:
-        echo_json(known)
+        echo_json(studies)
         return
-    for one in known:
-        echo(f"{one['name']}: {one['jobs']} jobs, {_told(one['states'])}")
-    if not known:
+    for study in studies:
+        echo(f"{study['name']}: {study['jobs']} jobs, {_in_words(study['states'])}")
+    if not studies:
         echo(f"no studies in {folder}")
 
 
-def _states(study: Kept) -> dict[str, int]:
+def _states(study: StudyFile) -> dict[str, int]:
     states: dict[str, int] = {}
     for _, run, result in study.runs():
         state = "not begun" if run is None else "Unfinished" if result is None else str(result.state)
@@ -56,7 +56,7 @@ def _states(study: Kept) -> dict[str, int]:
     return states
 
 
-def _told(states: Mapping[str, int]) -> str:
+def _in_words(states: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {state}" for state, number in states.items())
 
 
@@ -66,18 +66,18 @@ def _told(states: Mapping[str, int]) -> str:
 @_JSON
 def show(named: str, folder: Path, as_json: bool) -> None:
     """Show a run, its options where they are not the default and what came of it; or a study and its jobs."""
-    kept = _study(named, folder)
-    if kept is None:
+    study_file = _study_file(named, folder)
+    if study_file is None:
         content = _facts(_run(named))
     else:
         content = {
-            "study": kept.name,
-            "settings": dict(kept.settings),
+            "study": study_file.name,
+            "settings": dict(study_file.settings),
             "jobs": {
                 name: None if run is None else {"directory": str(run.directory), **_result(run)}
-                for name, run, _ in kept.runs()
+                for name, run, _ in study_file.runs()
             },
-            "continue": f"facesim study run {kept.file}",
+            "continue": f"facesim study run {study_file.file}",
         }
     if as_json:
         echo_json(content)
@@ -102,20 +102,20 @@ def _print(content: Mapping[str, Any], indent: str = "") -> None:
 @_JSON
 def diff(first: str, second: str, as_json: bool) -> None:
     """Show what differs between two runs: options, then what came of them."""
-    one, other = (_facts(_run(named), whole=True) for named in (first, second))
-    found = {}
+    first_facts, second_facts = (_facts(_run(named), whole=True) for named in (first, second))
+    differences = {}
     for part in ("options", "result"):
-        names = dict.fromkeys([*one[part], *other[part]])
-        pairs = {name: [one[part].get(name), other[part].get(name)] for name in names}
-        found[part] = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        names = dict.fromkeys([*first_facts[part], *second_facts[part]])
+        pairs = {name: [first_facts[part].get(name), second_facts[part].get(name)] for name in names}
+        differences[part] = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if as_json:
-        echo_json({"runs": [one["run"], other["run"]], **found})
+        echo_json({"runs": [first_facts["run"], second_facts["run"]], **differences})
         return
-    width = max((len(name) for part in found.values() for name in part), default=0)
-    for part, differing in found.items():
+    width = max((len(name) for part in differences.values() for name in part), default=0)
+    for part, differing in differences.items():
         echo(f"{part}:" + ("" if differing else " the same"))
-        for name, (mine, theirs) in differing.items():
-            echo(f"  {name:{width}}  {_word(mine)} | {_word(theirs)}")
+        for name, (first_value, second_value) in differing.items():
+            echo(f"  {name:{width}}  {_word(first_value)} | {_word(second_value)}")
 
 
 def _word(value: Any) -> str:
@@ -137,10 +137,10 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     runs: dict[Path, Run] = {}
     files: list[Path] = []
     for name in named:
-        kept = _study(name, folder)
-        found = [_run(name)] if kept is None else [run for _, run, _ in kept.runs() if run is not None]
-        runs |= {run.directory: run for run in found}
-        files += [kept.file] if kept else []
+        study_file = _study_file(name, folder)
+        chosen = [_run(name)] if study_file is None else [run for _, run, _ in study_file.runs() if run is not None]
+        runs |= {run.directory: run for run in chosen}
+        files += [study_file.file] if study_file else []
     if tags:
         runs |= {run.directory: run for run in _tagged(folder, tags)}
     for run in runs.values():
@@ -149,15 +149,15 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     if not runs and not files:
         echo("there is nothing to remove")
         return
-    gone = [*map(str, runs), *map(str, files)]
+    names = [*map(str, runs), *map(str, files)]
     if not yes:
-        click.confirm(f"remove {len(gone)}: {', '.join(gone)}?", abort=True)
+        click.confirm(f"remove {len(names)}: {', '.join(names)}?", abort=True)
     for run in runs.values():
         with doing(f"remove {run.directory}", "remove it by hand, or as the user who ran it"):
             shutil.rmtree(run.directory)
     for file in files:
         file.unlink(missing_ok=True)
-    for name in gone:
+    for name in names:
         echo(f"removed {name}")
 
 
@@ -167,11 +167,11 @@ def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
     return [run for run in find_runs([folder]) if has_tags(run.job().backend.tags, tags)]
 
 
-def _study(named: str, folder: Path) -> Kept | None:
-    from facesim.study.kept import find_study
+def _study_file(named: str, folder: Path) -> StudyFile | None:
+    from facesim.study.study_file import find_study_file
 
     try:
-        return None if (Path(named) / "job.json").exists() else find_study(named, folder)
+        return None if (Path(named) / "job.json").exists() else find_study_file(named, folder)
     except OSError:  # nothing is called so
         return None
 
@@ -186,19 +186,19 @@ def _facts(run: Run, whole: bool = False) -> dict[str, Any]:
     """A run as data: its options, `whole` or without those that are the default, and what came of it."""
     from facesim.spec.job import flat, options
 
-    table, given = options(), {name: own for name, own in flat(run.job()).items() if own is not None}
+    table, given = options(), {name: value for name, value in flat(run.job()).items() if value is not None}
     always = ("strategy", "backend")
-    told = {name: own for name, own in given.items() if whole or name in always or own != table[name].default}
-    return {"run": run.id, "directory": str(run.directory), "options": told, "result": _result(run)}
+    shown = {name: value for name, value in given.items() if whole or name in always or value != table[name].default}
+    return {"run": run.id, "directory": str(run.directory), "options": shown, "result": _result(run)}
 
 
 def _result(run: Run) -> dict[str, Any]:
     result = run.result()
     if result is None:
         return {"state": "Unfinished"}
-    found = {name: getattr(result, name) for name in _FACTS} | {"trained_together": result.sync_audit.verdict}
-    found["state"] = str(result.state)
-    return {name: value for name, value in found.items() if value is not None}
+    facts = {name: getattr(result, name) for name in _FACTS} | {"trained_together": result.sync_audit.verdict}
+    facts["state"] = str(result.state)
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 COMMANDS: list[Any] = [show, diff, rm]

@@ -30,20 +30,20 @@ def places_for(jobs: Sequence[Job], parallel: int) -> list[Place]:
     Raises:
         InputError: the jobs cannot run at the same time here.
     """
-    told = f"--parallel {parallel}"
+    flag = f"--parallel {parallel}"
     if parallel <= 1 or all(job.backend.costs_money for job in jobs):
         return [Place()] * max(1, parallel)
     if emulated := next(
         (job.backend.name for job in jobs if job.backend.own_hosts and not job.backend.costs_money), None
     ):
         raise InputError(
-            f"{told} is not possible with --backend {emulated}: its containers share all of this machine; leave it out",
+            f"{flag} is not possible with --backend {emulated}: its containers share all of this machine; leave it out",
             field="parallel",
             value=parallel,
         )
     if not hasattr(os, "sched_setaffinity"):
         raise InputError(
-            f"{told} needs a system that binds processes to processors, as Linux does: leave it out, or use a backend "
+            f"{flag} needs a system that binds processes to processors, as Linux does: leave it out, or use a backend "
             "whose jobs run elsewhere",
             field="parallel",
             value=parallel,
@@ -52,7 +52,7 @@ def places_for(jobs: Sequence[Job], parallel: int) -> list[Place]:
     share = len(cpus) // parallel
     if not share:
         raise InputError(
-            f"{told} is too many: there are {len(cpus)} CPUs here, and each job needs one of its own",
+            f"{flag} is too many: there are {len(cpus)} CPUs here, and each job needs one of its own",
             field="parallel",
             value=parallel,
             allowed=f"1 to {len(cpus)}",
@@ -60,10 +60,10 @@ def places_for(jobs: Sequence[Job], parallel: int) -> list[Place]:
     return [Place(cpus[share * number : share * (number + 1)]) for number in range(parallel)]
 
 
-class Crew:
-    """Who runs the jobs of a study: this thread, or as many threads as there are `places`.
+class JobPool:
+    """Runs the jobs of a study: in this thread, or in as many threads as there are `places`.
 
-    What is told to `stop` or `kill` reaches every execution that goes on, and no other job begins.
+    `stop` and `kill` reach every execution that is running, and no other job begins.
 
     Attributes:
         stopped: no other job may begin.
@@ -75,7 +75,7 @@ class Crew:
         self.stopped = False
         self.problems: list[FacesimError] = []
         self._killed = False
-        self._going_on: list[Execution] = []
+        self._running: list[Execution] = []
         self._turns = Lock()
 
     @property
@@ -86,7 +86,7 @@ class Crew:
         """`do` every piece of work with its number, from 1; what came of each."""
         numbered = list(zip(work, range(1, len(work) + 1), strict=True))
         if self.size == 1:
-            return [do(one, number) for one, number in numbered]
+            return [do(piece, number) for piece, number in numbered]
         free: SimpleQueue[Place] = SimpleQueue()
         for place in self._places:
             free.put(place)
@@ -97,28 +97,28 @@ class Crew:
                 os.sched_setaffinity(0, place)
 
         with ThreadPoolExecutor(self.size, thread_name_prefix="job", initializer=settle) as pool:
-            waiting = [pool.submit(do, one, number) for one, number in numbered]
-            return [future.result() for future in waiting]
+            futures = [pool.submit(do, piece, number) for piece, number in numbered]
+            return [future.result() for future in futures]
 
     @contextmanager
-    def with_(self, execution: Execution) -> Iterator[None]:
-        """While it goes on, an execution is told what the crew is told."""
-        self._going_on.append(execution)
+    def running(self, execution: Execution) -> Iterator[None]:
+        """Within it, `stop` and `kill` reach an execution, too."""
+        self._running.append(execution)
         try:
             if self.stopped:  # meanwhile
                 (execution.kill if self._killed else execution.stop)()
             yield
         finally:
-            self._going_on.remove(execution)
+            self._running.remove(execution)
 
     def stop(self) -> None:
         self.stopped = True
-        for execution in list(self._going_on):
+        for execution in list(self._running):
             execution.stop()
 
     def kill(self) -> None:
         self.stopped = self._killed = True
-        for execution in list(self._going_on):
+        for execution in list(self._running):
             execution.kill()
 
     def turns(self, observer: Observer, run: Run | None = None) -> Observer:
@@ -127,16 +127,16 @@ class Crew:
 
 
 class _Turn(Observer):
-    """Passes on what is told of one run, when nobody else is telling anything."""
+    """Passes on what happens to one run, while no other run's observer does."""
 
-    def __init__(self, observer: Observer, run: Run | None, alone: Lock):
-        self._observer, self._run, self._alone = observer, run, alone
+    def __init__(self, observer: Observer, run: Run | None, lock: Lock):
+        self._observer, self._run, self._lock = observer, run, lock
 
-    def _pass_on(self, tell: Callable[..., None], *arguments: Any) -> None:
-        with self._alone:
+    def _pass_on(self, call: Callable[..., None], *arguments: Any) -> None:
+        with self._lock:
             if self._run is not None:
                 self._observer.turn(self._run)
-            tell(*arguments)
+            call(*arguments)
 
     def noticed(self, text: str) -> None:
         self._pass_on(self._observer.noticed, text)

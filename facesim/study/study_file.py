@@ -1,4 +1,4 @@
-"""Studies that were begun in a folder of runs: for each a file of its options, from which it goes on.
+"""Studies that were begun in a folder of runs: for each a file of its options, from which it continues.
 
 The file's name ends with the start of a SHA-256 of its content, so the same study has the same file. Which runs belong
 to a study is not written down: they are those of its jobs.
@@ -28,7 +28,7 @@ from facesim.util.files import read_toml, write_json
 #: In a folder of runs, the folder with its studies.
 FOLDER = "studies"
 
-#: What a study file may have beside the options of its jobs.
+#: What a study file may have in addition to the options of its jobs.
 OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines", "track")
 
 #: What a study file may say of itself for its page and its report.
@@ -36,8 +36,8 @@ ABOUT = ("title", "about", "published")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A study that was begun in the folder `output`."""
+class StudyFile:
+    """The file of a study that was begun in the folder `output`."""
 
     file: Path
     output: Path
@@ -54,33 +54,33 @@ class Kept:
         Raises:
             InputError: this facesim does not understand them.
         """
-        beside = (*OF_THE_STUDY, *ABOUT)
+        of_the_file = (*OF_THE_STUDY, *ABOUT)
         faults = self.settings.get("faults")
-        options = {name.replace("-", "_"): value for name, value in self.settings.items() if name not in beside}
+        options = {name.replace("-", "_"): value for name, value in self.settings.items() if name not in of_the_file}
         options.setdefault("strategy", COMPARED)
         return Study.of(options, self.settings.get("seeds", 1), read_faults(faults) if faults else ()).jobs()
 
     def runs(self) -> list[tuple[str, Run | None, Result | None]]:
         """For each job its name, and the newest run in the folder with its result, where there is one."""
-        there = runs_by_job(self.output)
-        found = []
+        runs_of = runs_by_job(self.output)
+        newest = []
         for name, job in zip(job_names(self.jobs), self.jobs, strict=True):
-            runs = there.get(job_sha256(job), [])
-            complete = [one for one in runs if one[1] and one[1].state is RunState.COMPLETED]
+            runs = runs_of.get(job_sha256(job), [])
+            complete = [(run, result) for run, result in runs if result and result.state is RunState.COMPLETED]
             run, result = (complete or runs or [(None, None)])[-1]
-            found.append((name, run, result))
-        return found
+            newest.append((name, run, result))
+        return newest
 
 
-def keep(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path:
+def write_study_file(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path:
     """Write down a study's options, and return the file. Harmless when repeated.
 
     Raises:
         FacesimError: it cannot be written.
     """
     content = {name: value for name, value in settings.items() if value is not None} | {"output": str(output)}
-    said = {name: value for name, value in content.items() if name not in ("output", "parallel")}
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    identity = {name: value for name, value in content.items() if name not in ("output", "parallel")}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     file = output / FOLDER / f"{name}-{digest[:8]}.json"
     if not file.exists():
         with doing(f"write {file}", "choose another folder with --output"):
@@ -89,7 +89,7 @@ def keep(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path
     return file
 
 
-class Keeping(Observer):
+class StudyFileWriter(Observer):
     """Writes down a study's options once it is known that it can be run.
 
     Attributes:
@@ -101,22 +101,22 @@ class Keeping(Observer):
         self.file: Path | None = None
 
     def planned(self, plan: StudyPlan) -> None:
-        self.file = keep(*self._arguments)
+        self.file = write_study_file(*self._arguments)
 
 
-def kept_studies(folder: Path) -> list[Kept]:
+def study_files(folder: Path) -> list[StudyFile]:
     """The studies that were begun in a folder of runs, in order of their names."""
     return [_open(file, folder) for file in sorted((folder / FOLDER).glob("*.json"))]
 
 
-def find_study(named: str, folder: Path) -> Kept | None:
+def find_study_file(named: str, folder: Path) -> StudyFile | None:
     """The study that `named` means: its file, or its name in a folder of runs; None if it is none."""
     file = Path(named)
     if file.suffix == ".json" and file.parent.name == FOLDER and file.is_file():
         return _open(file, file.parent.parent)
-    by_name = {study.name: study for study in kept_studies(folder)}
+    by_name = {study.name: study for study in study_files(folder)}
     return by_name.get(named)
 
 
-def _open(file: Path, folder: Path) -> Kept:
-    return Kept(file, folder, read_toml(file, "the study"))
+def _open(file: Path, folder: Path) -> StudyFile:
+    return StudyFile(file, folder, read_toml(file, "the study"))

@@ -9,7 +9,7 @@ import pytest
 
 from facesim.runs.records import Load
 from facesim.spec.job import make_job
-from facesim.study.crew import Crew, places_for
+from facesim.study.job_pool import JobPool, places_for
 from facesim.study.observers import Observer
 from facesim.util.errors import InputError
 
@@ -31,13 +31,13 @@ def test_jobs_at_the_same_time_have_processors_of_their_own():
     here = os.sched_getaffinity(0)
     if len(here) < 2:
         pytest.skip("there is one processor")
-    crew, together = Crew(places_for([make_job()], 2)), Barrier(2, timeout=30)
+    pool, together = JobPool(places_for([make_job()], 2)), Barrier(2, timeout=30)
 
     def look(_, number):
         together.wait()
         return number, frozenset(os.sched_getaffinity(0))
 
-    (first, mine), (second, theirs) = crew.each("ab", look)
+    (first, mine), (second, theirs) = pool.each("ab", look)
 
     assert (first, second) == (1, 2)
     assert mine and theirs and not mine & theirs
@@ -60,15 +60,15 @@ def test_more_than_this_machine_can_keep_apart_is_refused(backend, parallel, sai
 
 
 def test_what_is_told_to_stop_reaches_all_that_go_on_and_who_comes_later():
-    crew, first, late = Crew([frozenset()] * 2), Going(), Going()
+    pool, first, late = JobPool([frozenset()] * 2), Going(), Going()
 
-    with crew.with_(first):
-        crew.stop()
-    with crew.with_(late):
-        crew.kill()
+    with pool.running(first):
+        pool.stop()
+    with pool.running(late):
+        pool.kill()
 
     assert (first.told, late.told) == (["stop"], ["stop", "kill"])
-    assert crew.stopped
+    assert pool.stopped
 
 
 def test_an_observer_hears_whose_turn_it_is():
@@ -81,9 +81,9 @@ def test_an_observer_hears_whose_turn_it_is():
         def tick(self):
             heard.append("tick")
 
-    crew, listening = Crew([frozenset()] * 2), Listening()
-    crew.turns(listening, "a").tick()
-    crew.turns(listening, "b").tick()
+    pool, listening = JobPool([frozenset()] * 2), Listening()
+    pool.turns(listening, "a").tick()
+    pool.turns(listening, "b").tick()
 
     assert heard == [("turn", "a"), "tick", ("turn", "b"), "tick"]
 

@@ -38,7 +38,7 @@ class Phase(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class ForecastCheck:
     """One run against its forecast. `within`: its total time lies in the 80 % interval. `disturbed`: other load made it
     longer. `phases` are those that both have.
     """
@@ -75,30 +75,30 @@ class Foreseen:
         return {**asdict(self), "phases": phases}
 
 
-def against_forecasts(rows: Sequence[Row]) -> tuple[Foreseen, ...]:
+def check_forecasts(rows: Sequence[Row]) -> tuple[ForecastCheck, ...]:
     """Each counted run against the forecast that was made before it began; where there was none, against a forecast of
     the same job that is among the rows.
     """
     computed = {_job_of(row.records[0]): row.records[0].forecast for row in rows if row.is_forecast}
-    foreseen = []
+    forecast_checks = []
     for row in rows:
         if row.is_forecast:
             continue
         for record in row.counted:
             forecast = record.forecast or computed.get(_job_of(record))
             if forecast is not None:
-                foreseen.append(_foreseen(row.label, record, forecast))
-    return tuple(foreseen)
+                forecast_checks.append(_check(row.label, record, forecast))
+    return tuple(forecast_checks)
 
 
-def _foreseen(label: str, record: RunRecord, forecast: ForecastRecord) -> Foreseen:
+def _check(label: str, record: RunRecord, forecast: ForecastRecord) -> ForecastCheck:
     phases = tuple(
         Phase(name, float(expected), float(was), unit)
         for name, expected, was, unit in _phases(record, forecast)
         if was is not None and math.isfinite(was) and (expected or was)
     )
     total_s = record.result.total_s
-    return Foreseen(
+    return ForecastCheck(
         label=label,
         seed=record.result.seed,
         measurement=record.result.measurement or "run",

@@ -47,8 +47,8 @@ class TimeLeft:
     def _whole_s(self, name: str) -> float | None:
         if took_s := self._took_s.get(self._kinds[name]):
             return fmean(took_s)
-        if soon := self._waiting[name].expected:
-            return soon.time_s
+        if expectation := self._waiting[name].expected:
+            return expectation.time_s
         every_s = [seconds for took_s in self._took_s.values() for seconds in took_s]
         return fmean(every_s) if every_s else None
 

@@ -35,8 +35,8 @@ def fetch_results(account: Account, description: dict[str, Any], run: Run) -> li
             (scratch / name).mkdir()
             archive = scratch / f"{name}.tar.gz"
             with asking(f"download {output}/{archive.name}"):
-                there = download(account.client("s3"), f"{output}/{archive.name}", archive, owner)
-            if not there:
+                exists = download(account.client("s3"), f"{output}/{archive.name}", archive, owner)
+            if not exists:
                 missing.append(f"{archive.name} is not at {output}/")
                 continue
             try:

@@ -1,0 +1,53 @@
+"""The forecast of a job, as a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facesim.api.defaults import OUTPUT
+from facesim.api.runs import Run
+from facesim.api.study import Study
+from facesim.spec.options import as_in_python
+
+if TYPE_CHECKING:
+    from facesim.forecast.profile_data import Profile
+
+
+def forecast(
+    strategy: str = "single",
+    *,
+    profile: Profile | Path | str | None = None,
+    backend: str = "sagemaker",
+    output: Path | str = OUTPUT,
+    seed: int = 0,
+    **given: Any,
+) -> Run:
+    """What a job will take, without running it: a run whose numbers are all forecast, and are marked so.
+
+    `compare` shows it beside others; its `forecast` has time by phase, dollars, 80 % intervals, and what was assumed.
+
+    Args:
+        strategy: how replicas train together.
+        profile: what was measured on one machine, or the file that it is in; left out, that of this machine, which is
+            measured now, in a few minutes, if there is none yet.
+        backend: where it would run.
+        output: the folder in which the run gets a directory.
+        given: any other option of a job, such as `workers` and `instance_type`.
+
+    Raises:
+        InputError: something that was given cannot be used, or cannot be forecast.
+    """
+    from facesim.forecast.profile_data import Profile
+    from facesim.planning.jobs import check_profile, write_forecasts
+    from facesim.planning.profiles import have_profile
+
+    (job,) = Study(strategy=strategy, backend=backend, seeds=[seed], **given).jobs()
+    with as_in_python():
+        if profile is None:
+            profile = have_profile(job)
+        elif not isinstance(profile, Profile):
+            profile = Profile.load(Path(profile))
+        check_profile(profile, job, "the profile")
+        (run,) = write_forecasts([(job, profile)], Path(output))
+    return Run(run)

@@ -1,0 +1,179 @@
+"""A study as an object, and a study of one job: `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facesim.api.comparison import Comparison
+from facesim.api.defaults import OUTPUT, observers_or_display
+from facesim.api.runs import Run
+from facesim.runs.states import RunState
+from facesim.spec import study as spec
+from facesim.spec.options import as_in_python
+from facesim.study.observers import Observer, Together
+from facesim.study.runner import dry_run, run_study
+from facesim.study.study_file import StudyFileWriter
+from facesim.util.errors import InputError
+
+
+class Study(spec.Study):
+    """Jobs that belong together: every combination of the values of what varies, each with every seed.
+
+    An option with a list of values varies. `seeds` is how many, or which; an accuracy statement needs three.
+
+    Raises:
+        InputError: an option is unknown, means nothing to any job, or a value is not allowed.
+
+    >>> import facesim
+    >>> study = facesim.Study(strategy=["single", "ps-async"], workers=[2, 4], seeds=3, epochs=5)
+    >>> len(study)
+    9
+    """
+
+    def __init__(
+        self,
+        base: Mapping[str, Any] | None = None,
+        axes: Mapping[str, Sequence[Any]] | None = None,
+        seeds: int | Sequence[int] = 1,
+        faults: Sequence[dict[str, Any]] | str = (),
+        **given: Any,
+    ):
+        from facesim.spec.faults import read_faults
+
+        fixed, varied = dict(base or {}), dict(axes or {})
+        for name, value in given.items():
+            (varied if spec.varies(name, value) else fixed)[name] = value
+        with as_in_python():
+            read = read_faults(faults) if isinstance(faults, str) else faults
+            super().__init__(fixed, varied, seeds, read)
+            object.__setattr__(self, "_faults", faults)  # as given: a study is written down so
+            self.jobs()  # raises now what is wrong with them
+
+    def __len__(self) -> int:
+        """How many jobs it has."""
+        return len(self.jobs())
+
+    def dry_run(self, output: Path | str = OUTPUT, *, reuse: bool = True) -> dict[str, Any]:
+        """What would run, as plain data: directories, jobs, exact requests, files, cost. Starts nothing.
+
+        Raises:
+            InputError: something that was given cannot be used.
+        """
+        with as_in_python():
+            return dry_run(self.jobs(), Path(output), reuse=reuse)
+
+    def keeping(self, output: Path | str = OUTPUT, name: str = "study", **about: Any) -> StudyFileWriter | None:
+        """An observer that writes the study's options to a file in `output`, with which `facesim study run` continues.
+
+        Args:
+            name: what the file's name begins with.
+            about: what else the file says.
+
+        Returns:
+            the observer; None where a file cannot hold the options, such as faults that were not given as a text, or
+            None among several values.
+        """
+        faults, options = getattr(self, "_faults", ()), self.settings()
+        has_none = any(None in value for value in options.values() if isinstance(value, list))
+        if has_none or (faults and not isinstance(faults, str)):
+            return None
+        settings = {**options, **({"faults": faults} if faults else {}), **about}
+        return StudyFileWriter(settings, Path(output), name)
+
+    def run(
+        self,
+        output: Path | str = OUTPUT,
+        *,
+        observers: Iterable[Observer] | None = None,
+        baselines: bool = True,
+        reuse: bool = True,
+        parallel: int = 1,
+    ) -> Comparison:
+        """Run the jobs that have not been run yet, and compare all.
+
+        Args:
+            output: the folder in which each run gets a directory.
+            observers: they hear how it goes; left out, it is printed.
+            baselines: also recognise with classical methods, the bar for any network.
+            reuse: a job that has completed in `output` is not run again, and one that began there goes on.
+            parallel: how many jobs run at the same time; on this machine each on processors of its own.
+
+        Raises:
+            InputError: something that was given cannot be used; then nothing has been started.
+        """
+        keeping = self.keeping(output)
+        observer = Together([*observers_or_display(observers), *([keeping] if keeping else [])])
+        runs = self.train(output, observers=[observer], reuse=reuse, parallel=parallel)
+        if baselines and not any(run.state == RunState.STOPPED for run in runs):
+            for text in self.baselines(output)[1]:
+                observer.noticed(text)
+        return Comparison(runs)
+
+    def train(
+        self,
+        output: Path | str = OUTPUT,
+        *,
+        observers: Iterable[Observer] | None = None,
+        reuse: bool = True,
+        parallel: int = 1,
+    ) -> list[Run]:
+        """Run the jobs as `run` does, without baselines and comparison; the runs, however they ended.
+
+        A run that fails does not keep the next from being run; one that is stopped does.
+
+        Raises:
+            InputError: something that was given cannot be used; then nothing has been started.
+        """
+        with as_in_python():
+            listeners = observers_or_display(observers)
+            runs = run_study(self.jobs(), Path(output), listeners, reuse=reuse, parallel=parallel)
+            return [Run(run) for run in runs]
+
+    def baselines(self, output: Path | str = OUTPUT) -> tuple[list[Any], list[str]]:
+        """What classical methods reach on the study's data, kept in `output`, where its comparison finds it: the
+        scores, and why there are none of data that is too large.
+
+        Raises:
+            InputError: the data cannot be used.
+        """
+        from facesim.baselines.record import study_baselines
+
+        with as_in_python():
+            return study_baselines(self.jobs(), Path(output))
+
+
+def run(
+    strategy: str = "single",
+    *,
+    output: Path | str = OUTPUT,
+    observers: Iterable[Observer] | None = None,
+    seed: int = 0,
+    **given: Any,
+) -> Run:
+    """Train once and return the run, however it ended: `state` says how.
+
+    Args:
+        strategy: how replicas train together.
+        output: the folder in which the run gets a directory.
+        observers: they hear how it goes; left out, it is printed.
+        seed: of the split, the parameters and the order of examples.
+        given: any other option of a job: `workers=2, data="photos/", epochs=20`.
+
+    Raises:
+        InputError: something that was given cannot be used; then nothing has been started.
+
+    >>> import facesim
+    >>> facesim.run(strategy="ps-asink")
+    Traceback (most recent call last):
+    facesim.util.errors.InputError: strategy 'ps-asink' is not allowed: must be one of ...; did you mean ps-async?
+    """
+    if wrong := next((name for name in ("seeds", "axes", "base") if name in given), None):
+        raise InputError(f"{wrong} is of a study: use facesim.Study(...).run()", field=wrong, value=given[wrong])
+    several = [name for name, value in {"strategy": strategy, **given}.items() if spec.varies(name, value)]
+    if several:
+        message = f"{several[0]} has several values, which make a study: use facesim.Study(...).run()"
+        raise InputError(message, field=several[0])
+    (ended,) = Study(strategy=strategy, seeds=[seed], **given).train(output, observers=observers, reuse=False)
+    return ended

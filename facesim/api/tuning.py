@@ -1,0 +1,108 @@
+"""A search for settings, and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facesim.api.defaults import OUTPUT, observers_or_display
+from facesim.api.runs import Run
+from facesim.spec.options import as_in_python
+from facesim.study.observers import Observer
+
+if TYPE_CHECKING:
+    import pandas
+
+    from facesim.tuning.findings import Findings
+
+
+class Tuning:
+    """What a search for settings found: `best`, `importance`, `front`, and every trial."""
+
+    def __init__(self, findings: Findings):
+        #: The data behind everything that is shown.
+        self.findings = findings
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The settings that reached most on validation images; None while no trial is complete."""
+        return dict(self.findings.best.params) if self.findings.best else None
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """What share, 0-1, of the variance of the accuracy each option explains; empty of few trials."""
+        return self.findings.importance
+
+    @property
+    def front(self) -> list[Run]:
+        """The runs than which none other is both more accurate on validation images and faster, the fastest first."""
+        return [Run(trial.run) for trial in self.findings.front if trial.run]
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in words."""
+        return "\n".join(self.findings.sentences())
+
+    @property
+    def frame(self) -> pandas.DataFrame:
+        """One row a trial: its settings, `state`, `validation_accuracy`, `total_s`, `cost_usd`."""
+        import pandas
+
+        from facesim.tuning.findings import trial_facts
+
+        facts_of_trials = [trial_facts(trial) for trial in self.findings.trials]
+        return pandas.DataFrame([facts.pop("params") | facts for facts in facts_of_trials])
+
+    def write(self, file: Path | str) -> Path:
+        """Write the report as one HTML file that needs nothing else.
+
+        Raises:
+            InputError, DiskFull: it cannot be written.
+        """
+        from facesim.tuning.page import write_page
+
+        write_page(self.findings, Path(file))
+        return Path(file)
+
+    def __repr__(self) -> str:
+        return f"<facesim.Tuning of {len(self.findings.trials)} trials: {self.best}>"
+
+
+def tune(
+    search: Mapping[str, str | Sequence[Any]] | None = None,
+    *,
+    trials: int = 20,
+    validation: float = 0.2,
+    budget_s: float | None = None,
+    budget_usd: float | None = None,
+    output: Path | str = OUTPUT / "tune",
+    observers: Iterable[Observer] | None = None,
+    **given: Any,
+) -> Tuning:
+    """Find settings by trying. Called again with the same `output` and options, it continues.
+
+    Args:
+        search: values to try, by option: `{"learning_rate": "1e-5..1e-2", "batch": [16, 32]}`, which is the default.
+        trials: how many, those of earlier calls included.
+        validation: share of the training images that trials are tested on; the held-out ones are left alone.
+        budget_s, budget_usd: what all trials together may take.
+        output: the folder of the search, in which each run gets a directory.
+        observers: they hear how it goes; left out, it is printed.
+        given: any other option of a job, the same for all trials: `strategy="ps-async", data="photos/", epochs=20`.
+
+    Raises:
+        InputError: something that was given cannot be used; then nothing has been started.
+
+    >>> import facesim
+    >>> facesim.tune({"seed": [1, 2]})
+    Traceback (most recent call last):
+    facesim.util.errors.InputError: ...seed cannot be searched, ...
+    """
+    from facesim.tuning.findings import find
+    from facesim.tuning.search import Search
+    from facesim.tuning.space import DEFAULT, read_space
+
+    with as_in_python():
+        wanted = Search(given, read_space(search or DEFAULT), validation, trials, budget_s, budget_usd)
+        return Tuning(find(wanted, Path(output), list(observers_or_display(observers))))
