@@ -81,7 +81,7 @@ class Contract:
             hyperparameters=_json(config / "hyperparameters.json"),
             channels={name: root / "input" / "data" / name for name in _json(config / "inputdataconfig.json")},
             root=root,
-            stopped_exit_code=int(os.environ.get(STOPPED_EXIT_CODE, 0)),
+            stopped_exit_code=int(os.environ.get(STOPPED_EXIT_CODE, "0")),
         )
 
     def tell_failure(self, reason: str) -> None:

@@ -195,6 +195,12 @@ class Backend(ABC):
             InputError: this backend cannot run the job here.
         """
 
+    def manifest(self, request: Mapping[str, Any]) -> str | None:
+        """A request, as its JSON has it, in a form that another tool takes: what a dry run prints unless it is asked
+        for JSON. None where there is no such form.
+        """
+        return None
+
     @abstractmethod
     def submit(self, run: Run, request: Any) -> Execution:
         """Start what was rendered and return at once."""

@@ -38,7 +38,7 @@ from facesim.util.files import append, write_json
 _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
 
 #: The folder beside the checkpoints that holds each host's samples.
-_KEPT = "recorded"
+KEPT = "recorded"
 
 #: The file beside them that says that the first host of a job has ended, which a host that starts later can find.
 _ENDED = "first_host_ended.json"
@@ -84,12 +84,12 @@ def plan(contract: Contract) -> HostWork:
         )
         for role, index in mine
     ]
-    kept = _kept_samples(run, contract.checkpoints / _KEPT, host)
-    done = _Done(contract.checkpoints / _KEPT / host / "faults.txt")
+    kept = _kept_samples(run, contract.checkpoints / KEPT, host)
+    done = _Done(contract.checkpoints / KEPT / host / "faults.txt")
     number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
-    ended = contract.checkpoints / _KEPT / _ENDED
+    ended = contract.checkpoints / KEPT / _ENDED
     over = (
         host != first_host
         and ended.exists()

@@ -255,8 +255,8 @@ class Kubernetes(_Containers, _Remote):
     def _image_that_nodes_can_pull(self) -> Kubernetes:
         if self.image == AWS_IMAGE:
             raise ValueError(
-                f"--image {AWS_IMAGE} is for --backend sagemaker: name facesim's image in a registry that the cluster's "
-                "nodes can pull from (facesim image build)"
+                f"--image {AWS_IMAGE} is for --backend sagemaker: name facesim's image (facesim image build) in a "
+                "registry that the cluster's nodes can pull from"
             )
         return self
 

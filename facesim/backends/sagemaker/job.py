@@ -6,18 +6,15 @@ It is followed over a connection that is lost for a while, and another process c
 from __future__ import annotations
 
 import json
-import math
-import select
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import LeftRunning
-from facesim.backends.followed_job import FollowedJob
+from facesim.backends.due import Due
+from facesim.backends.remote_job import LostSight, RemoteJob
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, create_when_there_is_room, describe
-from facesim.backends.sagemaker.due import Due
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
 from facesim.backends.sagemaker.results import fetch_results
@@ -39,17 +36,13 @@ from facesim.runs.events import (
     Event,
     LimitExceeded,
     NodeEnded,
-    OutOfReach,
-    Recovering,
     StateEntered,
-    Stopping,
-    Submitted,
     TrainingJobCreated,
     Uploaded,
     Uploading,
 )
 from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
-from facesim.util.errors import FacesimError, Lost
+from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob
@@ -61,14 +54,6 @@ _UPLOAD_EVERY_S = 5.0
 _PRUNE_EVERY_S = 60.0
 #: How long the last minute's points and lines are waited for once a job has ended.
 _LATE_S = 90.0
-#: Between SIGTERM and SIGKILL, at SageMaker.
-_GRACE_S = 120.0
-#: How long AWS may deny to describe the job, or to give its results, before following is given up. That it cannot be
-#: reached, or that credentials have expired, may last as long as it does.
-_DENIED_S = 900.0
-#: How often an event says that AWS cannot be asked, while the reason stays the same.
-_TELL_AGAIN_S = 300.0
-
 #: What ended a job by its own limits: the limit, and AWS' name for it.
 _LIMITS = {
     Outcome.MAX_RUNTIME_EXCEEDED: ("max_run_s", "MaxRuntimeInSeconds"),
@@ -82,43 +67,26 @@ _AWS = "AWS"
 DESCRIPTION = "training_job.json"
 
 
-class LostSight(Lost):
-    """The job cannot be followed any more. It goes on at AWS, for nobody asked to stop it."""
-
-
-class SageMakerJob:
+class SageMakerJob(RemoteJob):
     """A training job, from here: an `Execution` of facesim.backends.base.
 
     Args:
-        run: the directory that it comes home to.
-        name: the training job's.
         request: what to upload and create first; None for a job that exists.
-        on_interrupt: what `stop` does: `stop` the job, `leave` it running, or `ask` the user.
     """
+
+    place = "at AWS"
+    denials = (DeniedError, RefusedError)
+    bad_credentials = (CredentialsError,)
 
     def __init__(
         self, run: Run, account: Account, name: str, request: TrainingJob | None = None, on_interrupt: str = "stop"
     ):
-        self._run = run
+        super().__init__(run, name, request is None, on_interrupt)
         self._account = account
-        self._name = name
         self._request = request
-        self._on_interrupt = on_interrupt
-        self._interrupted = self._killed = False
-        self._exists = request is None
-        self._over = False  # ended, or left: nothing more is done to it
         self._logs = LogTail(account.client("logs"), name)
         self._recorder = PointWriter(run)
-        #: By what AWS cannot be asked for: since when for good, when an event last said so, and why.
-        self._unreached: dict[str, tuple[float, float, str]] = {}
-        # An earlier follower of the job has recorded its first states, and the events of its hosts.
-        before = _of_this_life(run.events())
-        self._states = sum(isinstance(event, StateEntered) and event.at == _AWS for event in before)
-        self._followed = FollowedJob(
-            run,
-            known_until_unix_s=max((event.time_unix_s for event in before if event.host is not None), default=0.0),
-            restarts=sum(isinstance(event, Recovering) and event.host is None for event in before),
-        )
+        self._states = len(self._states_before)
         if request is None:
             for log in run.logs.glob("algo-*.log"):
                 log.unlink()  # read again from the beginning
@@ -149,26 +117,8 @@ class SageMakerJob:
         except Exception as error:  # whatever it is, it is no reason to stop a job that is paid for
             raise self._lost(str(error)) from error
 
-    def stop(self) -> None:
-        self._interrupted = True
-
-    def kill(self) -> None:
-        if self._on_interrupt == "ask" and not self._interrupted:
-            self._interrupted = True  # the user was asked before, and went on
-        else:
-            self._killed = True
-
-    def close(self) -> None:
-        """Unless it has ended, or is to be left, the job is stopped: what nobody follows must not go on costing."""
-        if self._exists and not self._over and (self._on_interrupt != "leave" or self._killed):
-            self._over = True
-            try:
-                cancel(self._account, self._name)
-            except FacesimError as error:
-                raise AwsError(
-                    f"{self._name} continues at AWS, and costs, for it could not be stopped: {error}; "
-                    f"`facesim cancel {self._name}` ends it"
-                ) from None
+    def _cancel(self) -> None:
+        cancel(self._account, self._name)
 
     def _create(self) -> Iterator[Event | None]:
         """Put what the request needs where it says, then send it, unless an interrupt comes before."""
@@ -221,20 +171,9 @@ class SageMakerJob:
         """
         due = Due()
         description: dict[str, Any] = {}
-        stopping = False
         while True:
-            asked = self._interrupted or self._killed
-            if asked and not stopping and (due("stop", _DESCRIBE_EVERY_S) or self._killed) and self._decide():
-                self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be told now
-                try:
-                    cancel(self._account, self._name)
-                    stopping = True
-                    yield Stopping(grace_s=_GRACE_S)
-                except FacesimError as error:
-                    if self._killed:
-                        raise self._lost(f"could not be stopped: {error}") from None
-                    yield from self._not_reached("stop", error)
-            if self._killed and stopping:
+            yield from self._stop_as_asked(due)
+            if self._killed and self._stopping:
                 yield NodeEnded(outcome=Outcome.STOPPED)
                 return {}
             if due("describe", _DESCRIBE_EVERY_S):
@@ -269,40 +208,6 @@ class SageMakerJob:
             self._states += 1
             yield from self._followed.entered(_state(transition))
 
-    def _tried(self, what: str, read: Callable[[], Iterator[dict[str, Any]] | None]) -> Iterator[dict[str, Any]]:
-        """What reading `what` tells; where it fails, that."""
-        try:
-            yield from read() or ()
-            self._unreached.pop(what, None)
-        except FacesimError as error:
-            yield from self._not_reached(what, error)
-
-    def _not_reached(self, what: str, error: FacesimError) -> Iterator[dict[str, Any]]:
-        """Tell, now and then, that AWS cannot be asked for `what`, and see to it that it may go well the next time.
-
-        Raises:
-            LostSight: AWS has denied for long what nothing goes without.
-        """
-        now, why = time.monotonic(), str(error)
-        since, reported_s, before = self._unreached.get(what, (now, -math.inf, ""))
-        if now - reported_s > _TELL_AGAIN_S or why != before:
-            reported_s = now
-            yield OutOfReach(what=what, why=why)
-        if not isinstance(error, (DeniedError, RefusedError)):
-            since = now  # it may still go well
-        self._unreached[what] = (since, reported_s, why)
-        if isinstance(error, CredentialsError):
-            self._renew()
-        if what in ("describe", "results") and now - since > _DENIED_S:
-            raise self._lost(why)
-
-    def _lost(self, why: str) -> LostSight:
-        self._over = True
-        return LostSight(
-            f"{self._name} is not followed any more: {why}; it continues at AWS, and costs, unless it has ended; "
-            f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._name}` ends it"
-        )
-
     def _renew(self) -> None:
         """Use the credentials that there are now: the user may have signed in again."""
         try:
@@ -310,37 +215,6 @@ class SageMakerJob:
             self._logs.logs = self._account.client("logs")
         except FacesimError:
             return  # the next attempt tells
-
-    def _decide(self) -> bool:
-        """Whether the interrupt means to stop the job.
-
-        Raises:
-            LeftRunning: it means to leave it.
-        """
-        choice = self._on_interrupt
-        if choice == "ask" and not self._killed:
-            choice = self._ask() if sys.stdin is not None and sys.stdin.isatty() else "stop"
-        if choice == "leave" and not self._killed:
-            self._over = True
-            raise LeftRunning(
-                f"{self._name} continues at AWS, and costs; `facesim attach {self._run.directory}` follows it again, "
-                f"`facesim cancel {self._name}` ends it"
-            )
-        self._interrupted = choice == "stop"
-        return self._interrupted or self._killed
-
-    def _ask(self) -> str:
-        print(
-            f"\n{self._name}: stop it [s], leave it running at AWS [l], or continue to follow it [Enter]? ",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
-        # Not input(): it would not notice another Ctrl-C, which ends all this at once.
-        while not self._killed:
-            if select.select([sys.stdin], [], [], 0.2)[0]:
-                return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
-        return "stop"
 
     def _read_logs(self) -> Iterator[Event]:
         """Take what hosts printed since the last time; yield the events of the run that it tells."""
@@ -427,12 +301,6 @@ class SageMakerJob:
 def _state(transition: dict[str, Any]) -> StateEntered:
     state = state_of_sagemaker(transition["Status"])
     return StateEntered(state=state, at=_AWS, time_unix_s=_unix(transition["StartTime"]))
-
-
-def _of_this_life(events: list[Event]) -> list[Event]:
-    """The events since the run was submitted for the last time: each time is another training job."""
-    begins = [position for position, event in enumerate(events) if isinstance(event, Submitted)]
-    return events[begins[-1] :] if begins else events
 
 
 def _unix(when: Any) -> float:
