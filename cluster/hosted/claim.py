@@ -8,6 +8,7 @@ python -m cluster.hosted.claim remove FOLDER
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import sys
@@ -37,7 +38,10 @@ def receive(folder: Path) -> int:
 
 def send(folder: Path) -> int:
     attempts = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|gz", compresslevel=1) as archive:
+    with (
+        gzip.open(sys.stdout.buffer, "wb", compresslevel=1) as compressed,
+        tarfile.open(fileobj=compressed, mode="w|") as archive,
+    ):
         if attempts:
             archive.add(max(attempts, key=lambda path: int(path.name)), ".")
     return 0
