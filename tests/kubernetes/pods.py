@@ -150,7 +150,9 @@ class Pod:
             with self.changed:
                 self.printed.append((now(), line))
                 self.changed.notify_all()
-        self._end(self._process.wait())
+        code = self._process.wait()
+        self._process.close()
+        self._end(code)
 
     def _end(self, code: int) -> None:
         file, _ = self.container.message if self._process else (Path("nothing"), "")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
+
+from facesim.backends.base import LeftRunning, Target
 from facesim.metrics.files import read_samples
 from facesim.runs.directory import Run
 from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
 from tests.aws.hosts import OUTCOME
-from tests.kubernetes.conftest import follow, submit
+from tests.kubernetes.conftest import a_job, follow, submit
 from tests.support.events import named, states
 
 
