@@ -177,7 +177,7 @@ class TestCluster:
         jobset = self.jobsets[name]
         if request.method == "PATCH":
             assert request.content_type == "application/merge-patch+json", request.content_type
-            jobset.suspend(json.loads(request.data)["spec"]["suspend"])
+            jobset.change(json.loads(request.data))
         elif request.method == "DELETE":
             jobset.delete()
         return jobset.document
@@ -238,8 +238,9 @@ class JobSet:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def suspend(self, suspended: bool) -> None:
-        self.document["spec"]["suspend"] = suspended
+    def change(self, changes: dict[str, Any]) -> None:
+        self.document["metadata"].setdefault("annotations", {}).update(changes["metadata"]["annotations"])
+        self.document["spec"]["suspend"] = changes["spec"]["suspend"]
 
     def delete(self, grace_s: float | None = None) -> None:
         if grace_s is not None:

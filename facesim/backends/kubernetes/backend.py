@@ -10,7 +10,7 @@ from typing import Any
 from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
 from facesim.backends.kernels import unmeasured
 from facesim.backends.kubernetes.client import Cluster, MissingError
-from facesim.backends.kubernetes.job import JobSetJob, end_state
+from facesim.backends.kubernetes.job import JobSetJob, end_state, is_stopped
 from facesim.backends.kubernetes.manifests import (
     LABELS,
     TAGS,
@@ -151,9 +151,9 @@ class KubernetesBackend(Backend):
         except MissingError:
             result = _run(target).result()
             return Cancelled(name, (result.state if result else RunState.STOPPED).value, ended=True)
-        if outcome is not None or jobset["spec"].get("suspend"):
+        if outcome is not None or is_stopped(jobset):
             return Cancelled(name, _state(jobset).value, ended=True)
-        cluster.suspend(name)
+        cluster.stop(name)
         return Cancelled(name, RunState.STOPPING.value, ended=False)
 
     def jobs(self, backend: Any) -> list[Status]:
@@ -196,7 +196,7 @@ def _state(jobset: dict[str, Any]) -> RunState:
     outcome = end_state(jobset)
     if outcome is not None:
         return outcome.state
-    if jobset["spec"].get("suspend"):
+    if is_stopped(jobset):
         active = sum(group.get("active", 0) for group in jobset.get("status", {}).get("replicatedJobsStatus", []))
         return RunState.STOPPING if active else RunState.STOPPED
     ready = jobset.get("status", {}).get("replicatedJobsStatus", [])
@@ -228,7 +228,7 @@ def _check_ended(run: Run, cluster: Cluster) -> None:
         jobset, pods = cluster.jobset(name), cluster.pods(name)
     except MissingError:
         return
-    if end_state(jobset) is None and not (jobset["spec"].get("suspend") and all(map(end_of, pods))):
+    if end_state(jobset) is None and not (is_stopped(jobset) and all(map(end_of, pods))):
         raise InputError(
             f"the JobSet {name} of {run.directory} continues in the cluster: `facesim attach {run.directory}` follows "
             f"it, `facesim cancel {run.directory}` ends it"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facesim.backends.kubernetes.manifests import GROUP, JOBSET_LABEL, PLURAL, VERSION
+from facesim.backends.kubernetes.manifests import GROUP, JOBSET_LABEL, PLURAL, STOPPED, VERSION
 from facesim.util.errors import FacesimError, InputError
 
 if TYPE_CHECKING:
@@ -107,12 +107,11 @@ class Cluster:
         with asking("list JobSets", self.namespace):
             return self._jobset(self._custom.list_namespaced_custom_object, label_selector=selector)["items"]
 
-    def suspend(self, name: str) -> None:
-        """End a JobSet's pods, within their grace; the JobSet remains."""
+    def stop(self, name: str) -> None:
+        """End a JobSet's pods, within their grace; the JobSet remains, suspended and marked as stopped."""
+        body = {"metadata": {"annotations": {STOPPED: "true"}}, "spec": {"suspend": True}}
         with asking(f"stop the JobSet {name}", self.namespace):
-            self._jobset(
-                self._custom.patch_namespaced_custom_object, name=name, body={"spec": {"suspend": True}}, **_MERGE
-            )
+            self._jobset(self._custom.patch_namespaced_custom_object, name=name, body=body, **_MERGE)
 
     def delete_jobset(self, name: str) -> None:
         """Remove a JobSet with its pods. What is gone already is no error."""

@@ -20,7 +20,7 @@ from facesim.backends.kubernetes.client import (
     MissingError,
     RefusedError,
 )
-from facesim.backends.kubernetes.manifests import ATTEMPT_LABEL, KubernetesJob, checkpoints_folder
+from facesim.backends.kubernetes.manifests import ATTEMPT_LABEL, STOPPED, KubernetesJob, checkpoints_folder
 from facesim.backends.kubernetes.pods import End, PodLogs, disruption_of, end_of, has_started, host_of, trouble_of
 from facesim.backends.kubernetes.storage import StoppedError, Storage
 from facesim.backends.remote_job import LostSight, RemoteJob
@@ -103,7 +103,7 @@ class JobSetJob(RemoteJob):
             raise self._lost(str(error)) from error
 
     def _cancel(self) -> None:
-        self._cluster.suspend(self._name)
+        self._cluster.stop(self._name)
 
     def _renew(self) -> None:
         with suppress(FacesimError):  # the next attempt tells
@@ -181,7 +181,7 @@ class JobSetJob(RemoteJob):
             if end := end_of(pod):
                 self._ends.setdefault(pod["metadata"]["uid"], (host_of(pod), end))
         self._logs.follow(pods)
-        if jobset["spec"].get("suspend"):
+        if is_stopped(jobset):
             yield from self._enter(RunState.STOPPING)
         elif len(current) >= sum(count for _, count in self._job.groups) and all(map(has_started, current)):
             yield from self._enter(RunState.TRAINING)
@@ -215,13 +215,13 @@ class JobSetJob(RemoteJob):
             if self._job.max_run_s is not None and any(map(_ran_too_long, self._cluster.jobs(self._name))):
                 return JobSetEnd(Outcome.MAX_RUNTIME_EXCEEDED)
             return JobSetEnd(ended, self._why_failed(jobset))
-        if jobset["spec"].get("suspend") and all(map(end_of, pods)):
+        if is_stopped(jobset) and all(map(end_of, pods)):
             return JobSetEnd(Outcome.STOPPED)
         for pod in pods:
             trouble = trouble_of(pod)
             since_s = self._pending.get(pod["metadata"]["name"], time.monotonic())
             if trouble and time.monotonic() - since_s >= trouble.patience_s:
-                self._cluster.suspend(self._name)  # nothing of it can run
+                self._cluster.delete_jobset(self._name)  # nothing of it can run
                 return JobSetEnd(Outcome.FAILED, f"{host_of(pod)} does not start: {trouble.why}")
         return None
 
@@ -274,11 +274,13 @@ class JobSetJob(RemoteJob):
             try:
                 yield from storage.start()
                 missing = self._fetch(storage)
-                self._tidy(storage, outcome)
-                return missing or self._followed.missing_outcome(outcome)
+                missing += self._followed.missing_outcome(outcome)
+                if not missing:
+                    self._tidy(storage, outcome)
+                return missing
             except FacesimError as error:
                 yield from self._not_reached("results", error)
-                if self._asked() and not self._stopping:
+                if self._killed or (self._interrupted and not self._stopping):
                     raise self._lost(str(error)) from None
             finally:
                 with suppress(FacesimError):
@@ -312,6 +314,11 @@ class JobSetJob(RemoteJob):
             storage.remove(checkpoints_folder(self._run.plan()))
         elif outcome is Outcome.STOPPED:
             self._cluster.delete_jobset(self._name)
+
+
+def is_stopped(jobset: dict[str, Any]) -> bool:
+    """Whether somebody stopped it with facesim. What is only suspended waits, in a queue of the cluster's for example."""
+    return STOPPED in jobset["metadata"].get("annotations", {})
 
 
 def end_state(jobset: dict[str, Any]) -> Outcome | None:

@@ -55,8 +55,10 @@ ATTEMPT_LABEL = "jobset.sigs.k8s.io/restart-attempt"
 #: The annotation in which a Job's controller numbers its pods.
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
-#: Annotations of a pod that become files of its contract, and the one of the user's tags.
-_CONTRACT, TAGS = "facesim/", "facesim/tags"
+#: Annotations of a pod that become files of its contract.
+_CONTRACT = "facesim/"
+#: Annotations of a JobSet: the user's tags, and that facesim stopped it.
+TAGS, STOPPED = "facesim/tags", "facesim/stopped"
 
 #: The name of the container of each pod.
 CONTAINER = "facesim"
@@ -68,7 +70,7 @@ _LONGEST_NAME = 63 - len("-worker-0-00000-abcde")
 #: Who may do nothing: what the containers run as.
 _NOBODY = 65_534
 #: The exit code of a host that was asked to stop, as a shell tells SIGTERM.
-_STOPPED = 143
+_STOPPED_CODE = 143
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _indexed_job(job: Job, hosts: int, pod: dict[str, Any]) -> dict[str, Any]:
     """A Job of so many pods that are numbered, in which what happens to a pod is told from what its work did."""
     failures = (
         {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [_STOPPED]}},
+        {"onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [_STOPPED_CODE]}},
     )
     return {
         "completionMode": "Indexed",
@@ -222,7 +224,7 @@ def _pod(
         "PYTHONUNBUFFERED": "1",
         "HOME": "/tmp",
         "TRAINING_JOB_NAME": name,
-        STOPPED_EXIT_CODE: str(_STOPPED),
+        STOPPED_EXIT_CODE: str(_STOPPED_CODE),
         CURRENT_HOST: _host(name, group, "$(POD_INDEX)"),
     }
     account = {"serviceAccountName": where.service_account} if where.service_account else {}

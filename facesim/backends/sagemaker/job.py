@@ -142,7 +142,7 @@ class SageMakerJob(RemoteJob):
     def _upload(self, made: TrainingJob) -> Iterator[Event | None]:
         s3, key = self._account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
         owner, due = self._run.job().backend.bucket_owner or self._account.id, Due()
-        due("upload", _UPLOAD_EVERY_S)  # what is done sooner need not be told before
+        due("upload", _UPLOAD_EVERY_S)  # what is done sooner needs no event before
         with asking(f"use the S3 bucket {made.bucket}"):
             have_bucket(s3, made.bucket, self._account.region, owner)
         for uri, folder in made.uploads.items():
@@ -248,7 +248,7 @@ class SageMakerJob(RemoteJob):
 
     def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[Event | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
-        if not description:  # it was killed, and told so
+        if not description:  # it was killed, and an event said so
             return
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)
