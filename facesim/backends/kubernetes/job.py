@@ -317,7 +317,7 @@ class JobSetJob(RemoteJob):
 
 
 def is_stopped(jobset: dict[str, Any]) -> bool:
-    """Whether somebody stopped it with facesim. What is only suspended waits, in a queue of the cluster's for example."""
+    """Whether somebody stopped it with facesim. One that is suspended without that waits, in a queue for example."""
     return STOPPED in jobset["metadata"].get("annotations", {})
 
 
