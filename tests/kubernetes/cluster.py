@@ -39,6 +39,9 @@ _ROUTES = [
     r"(/(?P<name>[^/]+)(/(?P<part>log|exec))?)?",
 ]
 
+#: How long a controller takes at least until it removes the pods of a Job that has failed.
+_NOTICING_S = 0.3
+
 
 class ApiError(Exception):
     def __init__(self, code: int, message: str):
@@ -259,26 +262,22 @@ class JobSet:
         while True:
             pods = self._start()
             why = self._watch(pods)
-            if why in ("suspended", "deleted", "DeadlineExceeded") or why is None:
-                keep = why is None
-            else:
-                keep = self._rule(why)["action"] == "FailJobSet"
+            again = why is not None and self._goes_on(why)
             # A Job that has failed ends its other pods.
             for pod in pods:
                 pod.terminate(self._grace_s)
             for pod in pods:
                 pod.wait()
-                if not keep:
+            if again:
+                time.sleep(_NOTICING_S)
+            if again or why in ("suspended", "deleted", "DeadlineExceeded"):
+                for pod in pods:
                     pod.remove()
                     self._cluster.pods.pop(pod.name, None)
-            if why == "suspended":
-                return self._condition("Suspended", "SuspendedJobs", "jobset is suspended")
-            if why == "deleted":
-                return None
-            if why is None:
-                return self._condition("Completed", "AllJobsCompleted", "jobset completed successfully")
-            if not self._restart(why):
-                return None
+            if not again:
+                return self._conclude(why)
+            self._counted += 1
+            self.document["status"]["restarts"] += 1
 
     def _start(self) -> list[Pod]:
         """The pods of an attempt."""
@@ -330,22 +329,28 @@ class JobSet:
         rules = self.document["spec"]["failurePolicy"]["rules"]
         return next(rule for rule in rules if why in rule.get("onJobFailureReasons", [why]))
 
-    def _restart(self, why: str) -> bool:
-        """Start again as the failure policy has it; fail where it does not."""
-        self.jobs[0]["status"]["conditions"] = [{"type": "Failed", "status": "True", "reason": why}]
-        action = self._rule(why)["action"]
-        if action == "FailJobSet":
-            message = f"applying FailJobSet failure policy action (first failed job: {self.name}-worker-0)"
-            self._condition("Failed", "FailJobSetFailurePolicyAction", message)
+    def _goes_on(self, why: str) -> bool:
+        """Whether all pods are to be started again, by the failure policy."""
+        if why in ("suspended", "deleted"):
             return False
-        if action == "RestartJobSet":
-            if self._counted >= self.document["spec"]["failurePolicy"]["maxRestarts"]:
-                message = "jobset failed due to reaching max number of restarts"
-                self._condition("Failed", "ReachedMaxRestarts", message)
-                return False
-            self._counted += 1
-        self.document["status"]["restarts"] += 1
-        return True
+        policy = self.document["spec"]["failurePolicy"]
+        action = self._rule(why)["action"]
+        counts = action == "RestartJobSet"
+        return action != "FailJobSet" and not (counts and self._counted >= policy["maxRestarts"])
+
+    def _conclude(self, why: str | None) -> None:
+        """How it has ended, as a condition."""
+        if why is None:
+            return self._condition("Completed", "AllJobsCompleted", "jobset completed successfully")
+        if why == "suspended":
+            return self._condition("Suspended", "SuspendedJobs", "jobset is suspended")
+        if why == "deleted":
+            return None
+        self.jobs[0]["status"]["conditions"] = [{"type": "Failed", "status": "True", "reason": why}]
+        if self._rule(why)["action"] == "FailJobSet":
+            message = f"applying FailJobSet failure policy action (first failed job: {self.name}-worker-0)"
+            return self._condition("Failed", "FailJobSetFailurePolicyAction", message)
+        return self._condition("Failed", "ReachedMaxRestarts", "jobset failed due to reaching max number of restarts")
 
     def _condition(self, kind: str, reason: str, message: str) -> None:
         condition = {"type": kind, "status": "True", "reason": reason, "message": message}

@@ -139,6 +139,7 @@ class JobSetJob(RemoteJob):
         for policy in policies:
             self._cluster.own(policy["metadata"]["name"], created)
         yield JobSetCreated(name=self._name, namespace=self._cluster.namespace)
+        yield from self._enter(RunState.STARTING)
 
     def _follow(self, tick_s: float) -> Generator[Event | None, None, JobSetEnd | None]:
         """Yield what happens until the JobSet has ended, and return how; None if it was killed.
@@ -176,6 +177,7 @@ class JobSetJob(RemoteJob):
             self._restarts += 1
             self._ends.clear()
             yield from self._enter(RunState.INTERRUPTED, self._disruption)
+            yield from self._enter(RunState.STARTING)
         current = [pod for pod in pods if pod["metadata"]["labels"].get(ATTEMPT_LABEL) == str(restarts)]
         for pod in current:
             if end := end_of(pod):
@@ -185,8 +187,7 @@ class JobSetJob(RemoteJob):
             yield from self._enter(RunState.STOPPING)
         elif len(current) >= sum(count for _, count in self._job.groups) and all(map(has_started, current)):
             yield from self._enter(RunState.TRAINING)
-        elif not any(map(end_of, current)):  # else it has trained, and its pods are going
-            yield from self._enter(RunState.STARTING)
+        else:
             yield from self._tell_pending(current)
 
     def _tell_pending(self, pods: list[dict[str, Any]]) -> Iterator[Event]:
@@ -202,7 +203,7 @@ class JobSetJob(RemoteJob):
                 yield PodPending(pod=name, why=trouble.why)
 
     def _enter(self, state: RunState, reason: str | None = None) -> Iterator[Event]:
-        if state is not self._state or state is RunState.INTERRUPTED:
+        if state is not self._state:
             self._state = state
             yield from self._followed.entered(StateEntered(state=state, at=_AT, reason=reason))
 
