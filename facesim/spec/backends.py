@@ -43,7 +43,8 @@ class BackendSpec(Frozen):
         summary: one line for listings.
         measurement: how its numbers are marked wherever they are shown: `emulated` or `measured`.
         implementation: where the `facesim.backends.base.Backend` is, `module:attribute`.
-        costs_money: whether its jobs are paid for.
+        costs_money: whether its jobs are paid for, by prices that facesim knows.
+        elsewhere: whether its jobs run on other machines than this one.
         owns_capacity: whether it takes spot capacity away and brings it back itself; elsewhere facesim plays it.
         owns_limits: whether it ends a job at --max-run and --max-wait itself.
         own_hosts: whether each host of a job has memory and processors of its own; elsewhere all tasks share this
@@ -57,6 +58,7 @@ class BackendSpec(Frozen):
     measurement: ClassVar[Literal["emulated", "measured"]] = "emulated"
     implementation: ClassVar[str]
     costs_money: ClassVar[bool] = False
+    elsewhere: ClassVar[bool] = False
     owns_capacity: ClassVar[bool] = False
     owns_limits: ClassVar[bool] = False
     own_hosts: ClassVar[bool] = False
@@ -114,7 +116,7 @@ class _Remote(BackendSpec):
     on_interrupt: what Ctrl-C does to such a job.
     """
 
-    costs_money = True
+    elsewhere = True
     owns_capacity = True
     owns_limits = True
     can_attach = True
@@ -174,6 +176,7 @@ class SageMaker(_TrainingJobs, _Remote):
     summary = "AWS SageMaker, each host an instance"
     measurement = "measured"
     implementation = "facesim.backends.sagemaker.backend:BACKEND"
+    costs_money = True
 
     name: Literal["sagemaker"] = "sagemaker"
     region: Annotated[str | None, _named(aws_names.region)] = option(
@@ -230,9 +233,15 @@ class Kubernetes(_Containers, _Remote):
 
     name: Literal["kubernetes"] = "kubernetes"
     kube_context: str | None = option(None, "context of the kubeconfig file", "Kubernetes", shown="the current one")
-    namespace: Annotated[str, _named(kubernetes_names.label)] = option("default", "namespace of the job", "Kubernetes")
+    namespace: Annotated[str, _named(kubernetes_names.label)] = option(
+        "default", "namespace of the job", "Kubernetes", common=True
+    )
     storage_claim: Annotated[str, _named(kubernetes_names.subdomain)] = option(
-        "facesim", "persistent volume claim for data, checkpoints and results", "Kubernetes", metavar="CLAIM"
+        "facesim",
+        "persistent volume claim for data, checkpoints and results",
+        "Kubernetes",
+        common=True,
+        metavar="CLAIM",
     )
     service_account: Annotated[str | None, _named(kubernetes_names.subdomain)] = option(
         None, "service account of the pods, whose token they do not get", "Kubernetes", shown="the namespace's default"

@@ -276,7 +276,7 @@ class JobSet:
                     self._cluster.pods.pop(pod.name, None)
             if not again:
                 return self._conclude(why)
-            self._counted += 1
+            self._counted += self._rule(why)["action"] == "RestartJobSet"
             self.document["status"]["restarts"] += 1
 
     def _start(self) -> list[Pod]:
