@@ -198,7 +198,7 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
 
     RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded; or a folder of
     runs, such as a study's: all of them that have not ended are followed, one after another. Ctrl-C ends the following
-    of a run on this machine; at AWS it does what --on-interrupt of the run says.
+    of a run on this machine; elsewhere it does what --on-interrupt of the run says.
     """
     from facesim import api
     from facesim.cli.study import resuming, show_report
