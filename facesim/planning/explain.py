@@ -150,7 +150,9 @@ def _of_computing(
             f"({kind.speed_origin}{', ' + kind.speed_date if kind.speed_date else ''})",
             f"so it is {kind.relative_speed:.4g} x {reference.values['sgemm_gflops']:g} / "
             f"{profile.machine.sgemm_gflops:.4g} = {ratio:.3g} times as fast: {here_s * 1000:.4g} ms / {ratio:.3g} = "
-            f"{compute_s * 1000:.4g} ms",
+            f"{here_s / ratio * 1000:.4g} ms",
+            *(f"with {count} of {shape.workers} workers on {name}" for name, count in shape.other_workers),
+            *([f"all alike would be as fast with {compute_s * 1000:.4g} ms each"] if shape.other_workers else []),
         ),
         kind.speed_source or reference.source,
     )
@@ -211,6 +213,11 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
         "the pace",
         f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s "
         f"+ {2 * (workers - 1)} x {alpha_s * 1000:.3g} ms = {exchange_s * 1000:.4g} ms",
+        *(
+            [f"of which computing's last two thirds hide a part: p = {profile.ring.overlap:.2f}, measured (1: nothing)"]
+            if not shape.kind.averaging
+            else []
+        ),
     )
     return Step(
         "Summing over the ring", lines, "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
