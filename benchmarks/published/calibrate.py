@@ -39,6 +39,9 @@ SUMS: Priors = {"bytes_per_s": (1.5e9, 1.0), "alpha_s": (5e-3, 1.5), "overlap": 
 #: Not fitted, for two curves do not tell overlap from stragglers: that at which the links come out at their line rate.
 _SYNC_OVERLAP = 2.0
 
+#: Where nothing overlaps, and nothing waits, these are 1: below it a step would take longer than its parts together.
+_AT_LEAST_ONE = ("overlap", "latency")
+
 Residuals = Callable[[Mapping[str, float]], Iterable[float]]
 
 
@@ -55,7 +58,8 @@ def fit(priors: Priors, residuals: Residuals) -> dict[str, float]:
         softened = np.sign(measured) * _GROSS * np.sqrt(2 * (np.sqrt(1 + (measured / _GROSS) ** 2) - 1))
         return np.concatenate([softened, place])
 
-    found = least_squares(all_residuals, np.zeros(len(names)), bounds=(-4, 4))
+    least = [-mean[place] / spread[place] if name in _AT_LEAST_ONE else -4 for place, name in enumerate(names)]
+    found = least_squares(all_residuals, np.zeros(len(names)), bounds=(least, 4), xtol=1e-10, ftol=1e-10)
     return {name: float(f"{value:.4g}") for name, value in zip(names, np.exp(mean + spread * found.x))}
 
 

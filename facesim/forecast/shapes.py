@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from facesim.spec.strategies import STRATEGIES, Layout, Strategy
 from facesim.util.errors import InputError
 
+#: More of them are a slip of the finger.
+MOST_HOSTS = 10_000
+
 
 def forecast_strategies() -> list[str]:
     """The strategies that can be forecast: those that declare a formula."""
@@ -25,9 +28,9 @@ class ClusterShape(BaseModel):
 
     strategy: str = "single"
     instance_type: str = "ml.m5.2xlarge"
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=MOST_HOSTS)
     other_workers: tuple[tuple[str, Annotated[int, Field(ge=1)]], ...] = ()
-    ps: int = Field(1, ge=1)
+    ps: int = Field(1, ge=1, le=MOST_HOSTS)
     ps_instance_type: str | None = None
     backup_workers: int = Field(0, ge=0)
     local_steps: int = Field(8, ge=1)

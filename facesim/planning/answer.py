@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from facesim.planning.explain import bound_in_words
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, clustered
 
@@ -40,7 +41,7 @@ def answer(plan: Plan) -> list[str]:
         sentences.append(f"The fastest{' that does' if wanted else ''}: {figures(fastest)}: {_against(fastest, best)}.")
         nearly = plan.nearly_fastest
         if nearly is not fastest and nearly is not best:
-            sentences.append(f"Within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
+            sentences.append(f"The cheapest within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
     elif len(plan.rows) > 1:
         sentences.append(f"Nothing {'that keeps it ' if wanted else ''}is faster.")
     alone = plan.one_machine
@@ -94,6 +95,17 @@ def table(plan: Plan, everything: bool = False) -> list[TableRow]:
     ]
 
 
+def words(plan: Plan, rows: Sequence[TableRow]) -> Iterator[tuple[str, str]]:
+    """(word, meaning) of what the table's `rows` say in a word: strategies, what bounds them, the front."""
+    shapes = {str(row.forecast.shape): row.forecast.shape for row in plan.rows}
+    for kind in dict.fromkeys(shapes[row.shape].kind for row in rows):
+        yield kind.model_fields["name"].default, kind.summary
+    for bound in dict.fromkeys(row.bound for row in rows):
+        yield bound, bound_in_words(bound)
+    if any("front" in row.marks for row in rows):
+        yield "front", "no other shape is both faster and cheaper"
+
+
 def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     """(topic, sentence) of everything else that a reader should know."""
     shown = [row for row in (plan.cheapest, plan.fastest, *plan.steps) if row is not None]
@@ -114,8 +126,11 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     else:
         for text in dict.fromkeys(row.accuracy.origin for row in plan.rows if row.accuracy):
             yield "accuracy", text
+    causes: dict[str, list[str]] = {}
     for doubt in plan.doubts(described):
-        yield "surer with", f"{doubt.remedy} (now ± {100 * doubt.half_width:.0f} % for {doubt.cause})"
+        causes.setdefault(doubt.remedy, []).append(f"± {100 * doubt.half_width:.0f} % for {doubt.cause}")
+    for remedy, doubted in causes.items():
+        yield "surer with", f"{remedy} (now {', '.join(doubted)})"
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

@@ -58,8 +58,9 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) ->
     try:
         return ClusterShape.model_validate({**usual.model_dump(), **fields})
     except pydantic.ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"--explain {text!r}: {why}") from None
+        first = error.errors()[0]
+        field = f"{first['loc'][0]} {first['input']}: " if first["loc"] else ""
+        raise InputError(f"--explain {text!r}: {field}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def row_of(plan: Plan, text: str) -> Row:
@@ -112,7 +113,7 @@ def _steps(plan: Plan, row: Row) -> Iterator[Step]:
     yield _of_the_phases(forecast)
     yield _of_the_bill(forecast, plan.known)
     yield _of_the_interval(plan, row)
-    yield Step("What bounds it", (_bound_in_words(forecast.bound),))
+    yield Step("What bounds it", (bound_in_words(forecast.bound),))
 
 
 def _of_computing(
@@ -280,7 +281,8 @@ def _of_the_interval(plan: Plan, row: Row) -> Step:
     return Step("How sure", tuple(lines), constants("residuals").source)
 
 
-def _bound_in_words(bound: str) -> str:
+def bound_in_words(bound: str) -> str:
+    """What a bound is, and what helps."""
     return {
         "compute": "computing: more workers, or faster ones, help",
         "server CPU": "the servers' processors: another --ps helps, more workers do not",

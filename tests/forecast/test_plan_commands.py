@@ -101,6 +101,8 @@ def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
     assert re.match(r"(One machine|A cluster): .+ on ml\.\w+\.\w+, .+ \(.+ to .+\), \$", first)
     assert "also at the bad end of its interval" in said and "How sure: " in said
     assert "All numbers are forecast" in said and "not known" in said and "assumed " in said
+    # A newcomer reads what the table's words mean.
+    assert "single      one process" in said and "front       no other shape is both faster and cheaper" in said
     (page,) = (tmp_path / "runs").glob("plan-*.html")
     html = page.read_text()
     assert (
@@ -196,6 +198,8 @@ def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, cap
         (["--precision", "bfloat16"], "is of float32, and nothing about bfloat16 follows"),
         (["--region", "mars"], "--region 'mars' is not allowed"),
         (["--explain", "somewhere/else"], "--explain"),
+        (["--explain", "ps-async:4000000w"], "workers 4000000: Input should be less than or equal to 10000"),
+        (["--runs", __file__], "cannot write"),
         (["--strategy", "ps-asnc"], "did you mean ps-async?"),
     ],
 )
