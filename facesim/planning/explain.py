@@ -208,20 +208,17 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     rate = min(link, core / max(profile.ring.byte_s, 1e-15))
     alpha_s = profile.ring.alpha_s / core
     exchange_s = 2 * (workers - 1) / workers * size / rate + 2 * (workers - 1) * alpha_s
-    lines = (
+    lines = [
         f"{size / 1e6:.3g} MB of gradients; over a link of {link * 8 / 1e9:.3g} Gbit/s, copied and added by a core at "
         f"{core / max(profile.ring.byte_s, 1e-15) * 8 / 1e9:.3g} Gbit/s: the slower, {rate * 8 / 1e9:.3g} Gbit/s, sets "
         "the pace",
         f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s "
         f"+ {2 * (workers - 1)} x {alpha_s * 1000:.3g} ms = {exchange_s * 1000:.4g} ms",
-        *(
-            [f"of which computing's last two thirds hide a part: p = {profile.ring.overlap:.2f}, measured (1: nothing)"]
-            if not shape.kind.averaging
-            else []
-        ),
-    )
+    ]
+    if not shape.kind.averaging:
+        lines.append(f"of it computing hides what p = {profile.ring.overlap:.2f} of the profile says (1: nothing)")
     return Step(
-        "Summing over the ring", lines, "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
+        "Summing over the ring", tuple(lines), "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
     )
 
 
