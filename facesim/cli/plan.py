@@ -232,5 +232,5 @@ def _print_plan(made: Plan, everything: bool) -> None:
     if left:
         echo(f"and {left:,} more shapes: --all prints them")
     echo()
-    for topic, text in (*words(made, rows), *notes(made)):
+    for topic, text in (*words(rows), *notes(made)):
         echo(f"{topic:12}{text}")

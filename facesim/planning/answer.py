@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from facesim.planning.explain import bound_in_words
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, clustered
+from facesim.spec.strategies import STRATEGIES
 
 #: More rows than these are for `--all` and for JSON.
 SHOWN = 12
@@ -17,6 +18,7 @@ class TableRow(NamedTuple):
     """A row of the table, as text."""
 
     marks: str
+    strategy: str
     shape: str
     time: str
     cost: str
@@ -84,6 +86,7 @@ def table(plan: Plan, everything: bool = False) -> list[TableRow]:
     return [
         TableRow(
             _marks(plan, row, id(row) in on_front),
+            row.forecast.shape.strategy,
             str(row.forecast.shape),
             f"{time_text(row.forecast.time_s)} ({time_text(row.forecast.low_s)} to {time_text(row.forecast.high_s)})",
             f"{dollars_text(row.forecast.cost_usd)} ({dollars_text(row.forecast.low_usd)} to "
@@ -95,11 +98,10 @@ def table(plan: Plan, everything: bool = False) -> list[TableRow]:
     ]
 
 
-def words(plan: Plan, rows: Sequence[TableRow]) -> Iterator[tuple[str, str]]:
+def words(rows: Sequence[TableRow]) -> Iterator[tuple[str, str]]:
     """(word, meaning) of what the table's `rows` say in a word: strategies, what bounds them, the front."""
-    shapes = {str(row.forecast.shape): row.forecast.shape for row in plan.rows}
-    for kind in dict.fromkeys(shapes[row.shape].kind for row in rows):
-        yield kind.model_fields["name"].default, kind.summary
+    for name in dict.fromkeys(row.strategy for row in rows):
+        yield name, STRATEGIES[name].summary
     for bound in dict.fromkeys(row.bound for row in rows):
         yield bound, bound_in_words(bound)
     if any("front" in row.marks for row in rows):

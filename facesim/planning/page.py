@@ -29,7 +29,7 @@ def render(plan: Plan) -> str:
         answer=answer(plan),
         plots=[(title, Markup(svg)) for title, svg in plots.items() if svg],
         rows=rows,
-        words=list(words(plan, rows)),
+        words=list(words(rows)),
         shapes=len(plan.rows),
         wanted=str(plan.wanted),
         notes=list(notes(plan)),
