@@ -17,6 +17,8 @@ from facesim.profiling.profile import profile_file
 from facesim.runs.directory import find_runs
 from facesim.spec.job import make_job
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SMALL = ("--image-size", "32")
 
 
@@ -26,7 +28,7 @@ def variable(number: int, shape: tuple[int, ...]) -> Variable:
 
 
 @pytest.fixture
-def profiled(faces: Path) -> Profile:
+def profiled(faces: Path, own_cache: Path) -> Profile:
     """This machine has a profile of the paper's network on the small faces."""
     profile = Profile(
         created="2026-11-26T00:00:00Z",
@@ -44,8 +46,7 @@ def profiled(faces: Path) -> Profile:
     file = profile_file(job, prepare_inputs(job, lambda *_: None))
     file.parent.mkdir(parents=True, exist_ok=True)
     profile.save(file)
-    yield profile
-    file.unlink()
+    return profile
 
 
 @pytest.fixture

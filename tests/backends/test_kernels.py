@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -54,6 +56,19 @@ def test_a_choice_is_kept_for_this_machine(unchosen):
 
     assert kernels.chosen() == kernels.choose()
     assert str(kernels.choose()) == "eigen: 2.00 times as fast as the others in float32"
+
+
+def test_a_start_while_another_measures_waits_for_what_that_finds(unchosen):
+    file = kernels._file()
+    file.parent.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with file.with_suffix(".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            chosen = pool.submit(kernels.choose)
+            wait([chosen], timeout=0.3)
+            keep()
+
+        assert chosen.result().step_s == {"float32": {"eigen": 1.0, "onednn": 2.0}}
 
 
 @pytest.mark.parametrize("damage", [{"kernels": "abacus"}, {"machine": {"cpu_model": "another"}}, {"colour": "red"}])
