@@ -44,12 +44,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="also tests that take long and show little that is new")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "takes_long" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
     if not config.getoption("--exhaustive"):
         more = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=more)
         items[:] = [item for item in items if item not in more]
     items.sort(key=_turn)
+
+
+@pytest.fixture(scope="session")
+def takes_long() -> None:
+    """Fixtures that train, or start containers, need this: what uses them is marked `slow`."""
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +174,7 @@ QUICK = ("--model", "compact-cnn", "--image-size", 32, "--batch", 8, "--learning
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory: pytest.TempPathFactory, shared: Path, faces: Path) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory, shared: Path, faces: Path, takes_long: None) -> Study:
     """`python -m facesim` with no command, on small data. Each process has a copy, for tests evaluate its runs."""
     shown = shared / "study.shown"
 

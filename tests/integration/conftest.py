@@ -63,7 +63,7 @@ TRAINED = {
 
 
 @pytest.fixture(scope="session")
-def trained(shared, faces) -> Callable[[str], dict[str, Run]]:
+def trained(shared, faces, takes_long) -> Callable[[str], dict[str, Run]]:
     """The runs of one of `TRAINED`, by their names; trained once for all tests."""
 
     @cache

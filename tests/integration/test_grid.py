@@ -63,6 +63,7 @@ def training(request, faces, tmp_path_factory) -> Iterator[dict[str, Future[dict
 ALWAYS = ("single", "ps-async", "allreduce")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.exhaustive) for name in STRATEGIES]
 )

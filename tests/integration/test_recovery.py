@@ -18,6 +18,8 @@ from facesim.training.checkpoints import Checkpoints
 from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
+pytestmark = pytest.mark.slow
+
 #: 8 updates an epoch.
 SHORT = ("--epochs", 6, "--checkpoint-steps", 10, *QUICK)
 

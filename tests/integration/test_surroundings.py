@@ -102,6 +102,7 @@ def test_clusters_train_whatever_is_set_and_lies_about(user, faces):
     assert evaluated.returncode == 0, evaluated.stderr
 
 
+@pytest.mark.slow
 def test_commands_work_in_a_folder_with_files_called_like_modules(user, faces):
     assert facesim_of(user, "--version").stdout.startswith("facesim")
     described = facesim_of(user, "data", "describe", faces, "--json")
@@ -166,6 +167,7 @@ def test_a_clone_runs_without_installation_and_its_processes_are_its_own(tmp_pat
     assert child.stdout.strip() == f"{clone / 'cluster' / '__init__.py'} of the clone", child.stderr
 
 
+@pytest.mark.slow
 def test_a_process_that_imported_keras_with_other_settings_builds_the_same_network():
     script = (
         "import keras\n"
