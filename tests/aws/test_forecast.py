@@ -16,6 +16,7 @@ from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.profile import profile_file
 from facesim.runs.directory import find_runs
 from facesim.spec.job import make_job
+from tests.support.kernels import keep
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -43,6 +44,7 @@ def profiled(faces: Path, own_cache: Path) -> Profile:
         fixed=FixedTimes(start_s=5, first_step_s=2, evaluation_s=0.3),
     )
     job = make_job(data=str(faces), image_size=32)
+    keep()  # the profile is of a machine and its kernels
     file = profile_file(job, prepare_inputs(job, lambda *_: None))
     file.parent.mkdir(parents=True, exist_ok=True)
     profile.save(file)

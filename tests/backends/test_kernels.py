@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -17,6 +16,7 @@ from facesim.runs.events import Submitted
 from facesim.spec.job import make_job
 from facesim.study.observers import Observer
 from facesim.study.runner import run_study
+from tests.support.kernels import keep
 
 
 @pytest.fixture
@@ -24,14 +24,6 @@ def unchosen(tmp_path, monkeypatch):
     """A user's cache folder in which nothing has been chosen, and a process that has not chosen either."""
     monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kernels, "_chosen", {})
-
-
-def keep(**changed) -> None:
-    """Leave a choice for this machine where it is looked for."""
-    choice = {"kernels": "eigen", "step_s": {"float32": {"eigen": 1.0, "onednn": 2.0}}, "machine": kernels._machine()}
-    file = kernels._file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(choice | changed))
 
 
 @pytest.mark.parametrize(
