@@ -24,6 +24,10 @@ from facesim.data import RenderSpec, render_folder
 from facesim.runs.directory import Run, find_runs
 from tests.support.events import pids
 
+# What tests start finds facesim compiled, also where this is set to keep other folders clean.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
 
 

@@ -13,11 +13,15 @@ from facesim.spec.experiment import Experiment
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
-tf = pytest.importorskip("tensorflow")
-keras = pytest.importorskip("keras")
-
 #: The published ones: the paper's log, and about 1 M of MobileFaceNet's; 29 identities, 64x64x3.
 PARAMETERS = {"paper-cnn": 4_842_589, "compact-cnn": 283_549, "resnet-small": 719_613, "mobilefacenet": 1_009_565}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """When the first test runs: every process of a test session collects all files."""
+    global keras, tf  # noqa: PLW0603
+    tf, keras = (pytest.importorskip(name) for name in ("tensorflow", "keras"))
 
 
 def networks(*marks: pytest.MarkDecorator) -> list:
