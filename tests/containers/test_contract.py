@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from facesim.testing.emulator.endpoint import Emulator
 
 #: The first of them may have to wait for the image to be made.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: Small and quick, but a real cluster that learns: two workers and a parameter server.
 OPTIONS: dict[str, Any] = {

@@ -81,7 +81,7 @@ def test_nothing_is_left_when_facesim_is_killed(cluster):
     assert "Unfinished" in shown.output
 
 
-@pytest.mark.parametrize("task", ["ps-0", "worker-1"])
+@pytest.mark.parametrize("task", ["ps-0", pytest.param("worker-1", marks=pytest.mark.exhaustive)])
 def test_a_task_that_crashes_ends_the_run_and_is_named_with_its_last_lines(cluster, task):
     run = cluster.run_that_trains()
     with run.log_file(task).open("a") as log:

@@ -96,6 +96,7 @@ def test_a_forecast_can_be_made_from_it(measured):
     assert 0 < forecast.low_s <= forecast.time_s <= forecast.high_s
 
 
+@pytest.mark.slow
 def test_processes_of_a_ring_are_measured_and_one_that_fails_is_named(faces, tmp_path):
     from cluster.topology import free_ports
 
