@@ -120,8 +120,8 @@ def chosen() -> Choice | None:
 
 def choose() -> Choice:
     """The same, measured now, in some ten seconds, if it was not before."""
-    if (found := chosen()) is not None:
-        return found
+    if (earlier := chosen()) is not None:
+        return earlier
     file = _file()
     with _alone(file):
         return chosen() or _measured(file)
