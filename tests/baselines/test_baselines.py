@@ -30,6 +30,7 @@ def test_every_method_recognises_easy_faces_and_tells_its_time(easy, faces, tmp_
 
 
 @pytest.mark.skipif(not ORL.exists(), reason="the ORL faces are not here")
+@pytest.mark.slow
 def test_on_orl_the_methods_reach_what_is_known_of_them(cache, tmp_path):
     data = prepare(str(ORL), image_size=64, cache_dir=cache)
 

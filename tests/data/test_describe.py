@@ -82,6 +82,7 @@ def test_a_copy_is_told_with_where_it_lies_and_what_it_does(tmp_path, cache):
     assert all(0 < pair.distance <= NEAR and pair.across_identities for pair in found.suspects[1:])
 
 
+@pytest.mark.slow
 def test_ten_thousand_images_take_seconds():
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (10_000, 64, 64, 3), np.uint8)

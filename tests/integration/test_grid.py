@@ -1,8 +1,8 @@
 """Every strategy trains every backbone and every head: a few updates on tiny images, all of a strategy in one cluster.
 
 A head knows nothing of the strategy, so a strategy trains each backbone once, with heads in turn: with every head, and
-each backbone has every head with some strategy. What takes long to trace is left to `--exhaustive`, MobileFaceNet, and to
-`FACESIM_TEST_LARGE=1`, ResNet-50 and EfficientNet (in one process: `tests/unit/test_models.py`).
+each backbone has every head with some strategy. What takes long to trace is left to `--exhaustive` (MobileFaceNet) and
+to `FACESIM_TEST_LARGE=1` (ResNet-50, EfficientNet): in one process `tests/unit/test_models.py` trains all.
 """
 
 from __future__ import annotations
