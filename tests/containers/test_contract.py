@@ -29,7 +29,7 @@ from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
 from facesim.study.result import finish
 from facesim.util.errors import InputError
-from tests.conftest import facesim, pids_of, still_running
+from tests.conftest import facesim_here, pids_of, still_running
 from tests.containers.conftest import left
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _name() -> str:
 def test_a_dry_run_shows_what_is_run_and_starts_nothing(place, faces, tmp_path):
     options = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", value)]
 
-    shown = facesim("run", "--backend", place.name, "--data", faces, *options, "--output", tmp_path, "--dry-run")
+    shown = facesim_here("run", "--backend", place.name, "--data", faces, *options, "--output", tmp_path, "--dry-run")
 
     assert shown.code == 0, shown.errors
     (run,) = json.loads(shown.output)["runs"]
@@ -279,7 +279,7 @@ def test_metrics_tell_host_role_and_source(completed, place):
 
 
 def test_the_report_shows_it_like_any_other_run(completed, tmp_path):
-    shown = facesim("report", completed.run.directory, "--output", tmp_path / "report.html")
+    shown = facesim_here("report", completed.run.directory, "--output", tmp_path / "report.html")
 
     assert shown.code == 0, shown.errors
     assert "together" in shown.output
