@@ -30,12 +30,8 @@ from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.util.files import write_json
 
-
-@pytest.fixture(autouse=True)
-def nothing_learnt(cache):
-    """Each test begins as a user who has calibrated nothing."""
-    for file in (residuals_file(), instances_file(), outside_file()):
-        file.unlink(missing_ok=True)
+#: Each test begins as a user who has calibrated nothing.
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
