@@ -17,7 +17,7 @@ from facesim.backends.kubernetes.storage import pod_of
 from facesim.spec.job import make_job
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
-from tests.conftest import facesim
+from tests.conftest import facesim_here
 from tests.kubernetes.schemas import validate
 
 
@@ -137,7 +137,7 @@ def test_names_are_checked_before_anything_is_sent(options, message):
 
 
 def test_a_dry_run_prints_what_kubectl_applies(faces, tmp_path):
-    shown = facesim(
+    shown = facesim_here(
         "--backend", "kubernetes", "--data", faces, "--image-size", 32, "--network-isolation", "--namespace", "team",
         "--output", tmp_path, "--dry-run",
     )  # fmt: skip
