@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import threading
@@ -80,4 +81,7 @@ class _PodContainer(StartedContainer):
         return super().wait()[0]
 
     def close(self) -> None:
-        self._container.remove(force=True, v=True)
+        from docker.errors import APIError
+
+        with contextlib.suppress(APIError):  # it has been removed
+            self._container.remove(force=True, v=True)
