@@ -41,6 +41,21 @@ class People(NamedTuple):
     notes: list[str]
 
 
+def label_of_value(value: object, where: str) -> Label:
+    """The label that one value is, of a table's cell or of JSON: a text, a whole number, or a one-hot vector.
+
+    Raises:
+        InputError: it is something else; the message begins with `where` and says what.
+    """
+    if isinstance(value, str):
+        return Label(value)
+    if isinstance(value, (int, float)):
+        return Label(whole(value, where))
+    if isinstance(value, list) and value and all(isinstance(one, (int, float)) for one in value):
+        return label_of_numbers(value, where)
+    raise InputError(f"{where} has a label of type {type(value).__name__}. {_REMEDY}")
+
+
 def label_of_numbers(values: Sequence[float], where: str) -> Label:
     """The label that one image's numbers are: a single whole number, or the place of the 1 in a one-hot vector.
 

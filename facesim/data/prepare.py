@@ -256,8 +256,15 @@ def _write(
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    unused, notes = tally.counted, [*notes, *content.notes]
+    unused, notes = tally.counted, [*notes, *_notes_on_frames(wanted.first_frames), *content.notes]
     _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
+
+
+def _notes_on_frames(several: Sequence[str]) -> list[str]:
+    if not several:
+        return []
+    shown = some(sorted(several, key=natural_key), 3)
+    return [f"{len(several):,} images have several frames or pages, of which the first is read ({shown})."]
 
 
 def _write_facts(
