@@ -151,5 +151,20 @@ def notes_on_names(written: Iterable[str]) -> list[str]:
     return [f"{shown}: written in composed and in decomposed Unicode, and taken as one person each."]
 
 
+def notes_on_alike(names: Iterable[str]) -> list[str]:
+    """A note on names that differ in nothing but capitals, blanks or a number's zeros, and are people of their own."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        plain = re.sub(r"[\s\u200b-\u200f\u2060\ufeff]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
+        alike.setdefault(plain.lstrip("0") or "0" if plain.isdecimal() else plain, []).append(name)
+    several = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
+    if not several:
+        return []
+    return [
+        f"{some(several)}: names that differ in capitals, blanks or a number's zeros alone are people of their own. "
+        f"Rename them if they are not."
+    ]
+
+
 def _kind(value: int | str) -> str:
     return "a text" if isinstance(value, str) else "a number"

@@ -37,6 +37,7 @@ from facesim.data.cache import made_once, room_for
 from facesim.data.content import Content, tested_with
 from facesim.data.decode import BadFile, Wanted
 from facesim.data.duplicates import notes_across
+from facesim.data.labels import notes_on_alike
 from facesim.data.layouts import natural_key, some
 from facesim.data.parts import TRAIN, kept_split, split_note
 from facesim.data.prepared import FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
@@ -256,7 +257,10 @@ def _write(
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    unused, notes = tally.counted, [*notes, *_notes_on_frames(wanted.first_frames), *content.notes]
+    unused, notes = (
+        tally.counted,
+        [*notes, *_notes_on_frames(wanted.first_frames), *notes_on_alike(names), *content.notes],
+    )
     _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
 
 

@@ -100,7 +100,8 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
                     if label is not None:
                         labels.setdefault(field, {})[number, sample] = label
                 elif not member.isdir():
-                    tally.add(f"no image and no label (.{field})" if field else "no image and no label", name)
+                    what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
+                    tally.add(f"{what} (.{field})" if field else what, name)
         wanted.progress("reading labels", number + 1, len(files))
     if not images:
         unused = f": {'; '.join(map(str, tally.counted))}" if tally.counted else ""

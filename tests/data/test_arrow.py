@@ -112,7 +112,7 @@ def test_a_shard_that_is_missing(ready, written, tmp_path):
 
 
 def test_rows_without_a_label_or_an_image_are_counted(ready, written):
-    rows = table([0, 1, None, 0, -1, 1, 0])
+    rows = table([0, 1, None, 0, -1, 1, 0, 1])
     images = rows["image"].to_pylist()
     images[0], images[1] = None, {"bytes": None, "path": "/etc/hostname"}
 
@@ -124,7 +124,7 @@ def test_rows_without_a_label_or_an_image_are_counted(ready, written):
         "1 file: a row with an image's path and not the image; save the set with the images in it "
         "(faces.parquet row 1)",
     ]
-    np.testing.assert_array_equal(data.images, [picture(number) for number in (3, 5, 6)])
+    np.testing.assert_array_equal(data.images, [picture(number) for number in (3, 5, 6, 7)])
 
 
 def test_the_column_that_is_named(ready, written):
@@ -142,7 +142,7 @@ def test_the_column_that_is_named(ready, written):
         (pyarrow.table({"a": [b""], "b": [b""], "label": [1]}), "no column that is clearly the image"),
         (table([0, 1, 2, 3, 0, 1, 2]), r"row 3 has the label 3, and there are names for 0 to 2"),
         (table([0.5] * 7, names=None), "has the label 0.5; it must be a whole number"),
-        (table([{"a": 1}] * 7, names=None), "row 0: label has a label of type dict"),
+        (table([{"a": 1}] * 7, names=None), "row 0 has a label of type dict"),
         (table([None] * 7), "holds no rows with a label: 7 rows: a row without a label"),
     ],
 )

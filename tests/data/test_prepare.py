@@ -485,7 +485,7 @@ class TestSourcesThatAreNone:
             ready(tmp_path / "olivety")
 
     def test_another_kind_of_file(self, ready, photo):
-        with pytest.raises(InputError, match="neither a folder nor a .npz, .csv, .zip, .rec or .tfrecord"):
+        with pytest.raises(InputError, match="neither a folder nor a .npz, .csv, .zip, .tar, .rec, .tfrecord or"):
             ready(photo("1.png"))
 
     def test_a_cache_that_cannot_be_written(self, ready, tmp_path):

@@ -115,7 +115,10 @@ def test_several_images_and_labels_of_a_sample(ready, packed):
     data = ready(packed(members), image_feature="png", label_feature="label")
 
     assert_is_all(data)
-    assert data.unused[0].reason == "an image that --image-feature does not name"
+    assert {one.reason: one.count for one in data.unused} == {
+        "an image that --image-feature does not name": 7,
+        "a label that is not read (.cls)": 7,
+    }
     assert ".cls is taken as the label" in ready(packed(members), image_feature="png").notes[0]
 
 
