@@ -197,6 +197,8 @@ def _plain(image: Image.Image, wanted: Wanted) -> Image.Image:
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257 + 0.5).astype(np.uint8))
     elif image.mode == "F":
         raise Unusable("floating-point pixels have no fixed range; convert the image to 8 bits")
+    if image.mode == "LAB":  # which Pillow makes no grey of
+        image = image.convert("RGB")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
