@@ -21,11 +21,11 @@ from facesim.data.arrays import read_npz
 from facesim.data.content import Content, Source, each_in_parallel, fingerprint, from_arrays, in_parallel
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, decode_member, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, look_through, people_like_splits, some
+from facesim.data.layouts import Example, Listing, look_through, people_like_splits, some
 from facesim.data.parts import part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
-from facesim.data.tables import read_table
-from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
+from facesim.data.tables import METADATA, is_listed, read_table
+from facesim.data.walk import beside, files_in, instead_of, list_images, real_path, walk
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, why_unread
 from facesim.util.registry import Registry
@@ -87,9 +87,27 @@ def _csv(path: Path, wanted: Wanted) -> Source:
 
 
 def _folder(path: Path, wanted: Wanted) -> Source:
-    root, listing = Path(os.path.realpath(path)), look_through(path)
+    root, listing = Path(os.path.realpath(path)), listing_of(path)
     notes = (*listing.notes, *people_like_splits(listing.examples))
     return _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
+
+
+def listing_of(folder: Path) -> Listing:
+    """The images of a folder: those that its `metadata.csv` lists, if it says whom they show, or else by its folders.
+
+    Raises:
+        InputError: as `read_table` and `look_through` do.
+    """
+    folder = Path(os.path.realpath(folder))
+    if not is_listed(folder):
+        return look_through(folder)
+    table, walked = read_table(folder / METADATA), walk(folder)
+    listed, tally = {real_path(example.path) for example in table.examples}, Tally(walked.unused)
+    for image in walked.images:
+        if image not in listed:
+            tally.add(f"an image that {METADATA} does not list", image.relative_to(folder).as_posix())
+    counted = [one for one in tally.counted if METADATA not in one.examples]
+    return Listing(table.examples, tuple(counted), table.notes)
 
 
 def _zip(path: Path, wanted: Wanted) -> Source:
@@ -289,6 +307,8 @@ def _in_folder(folder: Path) -> tuple[str, Path]:
     """The kind of data set that a folder is or holds, and where that lies."""
     if arrow.is_saved(folder):
         return "arrow", folder
+    if is_listed(folder):
+        return "folder", folder
     kind_of = {file: kind for file in files_in(folder) if (kind := _kind_of_file(file))}
     nested = not kind_of and next(folder.rglob("*.parquet"), None)  # as on Hugging Face's hub
     if not (kind_of or nested) or list_images(folder):

@@ -12,7 +12,7 @@ pytest.importorskip("botocore")
 
 from facesim.backends.sagemaker.rules import broken_rules
 from facesim.backends.sagemaker.validation import problems
-from facesim.backends.training_job import Site, job_json, job_name, job_of, TrainingJob, training_job_request
+from facesim.backends.training_job import Site, TrainingJob, job_json, job_name, job_of, training_job_request
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
