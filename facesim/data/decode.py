@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facesim.data.opening import Unusable, decoding_bytes, has_more, opened, orientation_of, upright
+from facesim.data.opening import Unusable, check_size, decoding_bytes, has_more, opened, orientation_of, upright
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.util.errors import InputError
 from facesim.util.files import NotAFile, why_unread
@@ -80,6 +80,18 @@ def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
 def decode(path: Path, root: Path, wanted: Wanted) -> np.ndarray | BadFile:
     """uint8 (size, size, channels), upright, or why this file is no usable image."""
     return _decode(path, path, shown_path(path, root), wanted)
+
+
+def whole_picture(path: Path, root: Path) -> Image.Image | BadFile:
+    """A file's picture at its own size, upright, RGB; or why it is no usable image."""
+    colour = Wanted(0, 3, None, RenderSpec(), lambda *_: None)
+    try:
+        with opened(path) as image:
+            check_size(image)
+            image.load()
+            return upright(_plain(image, colour), orientation_of(image))
+    except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever they trip over in a damaged file
+        return BadFile(shown_path(path, root), _reason(path, error))
 
 
 def decode_bytes(encoded: bytes, origin: str, wanted: Wanted) -> np.ndarray | BadFile:

@@ -64,7 +64,7 @@ def opened(source: Path | BinaryIO, enough: int | None = None) -> Iterator[Image
         image.info["stored_size"] = image.size
         if enough:
             image.draft(None, (enough, enough))
-            _check_size(image)
+            check_size(image)
         yield image
 
 
@@ -185,7 +185,7 @@ def has_more(image: Image.Image) -> bool:
     return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
 
 
-def _check_size(image: Image.Image) -> None:
+def check_size(image: Image.Image) -> None:
     """Raise Unusable if decoding `image` takes too much."""
     width, height = image.info["stored_size"]
     size = f"too large: {width} x {height} pixels are more than"
