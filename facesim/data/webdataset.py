@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,8 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
         seen = set[str]()
         with _reading(file, notes) as members:
             for place, (member, read) in enumerate(members):
+                if member.isdir():
+                    continue
                 name = member.name.strip("/")
                 sample, field = _parts(name)
                 if reason := _why_unused(member, name, seen):
@@ -99,7 +101,7 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
                         label = error
                     if label is not None:
                         labels.setdefault(field, {})[number, sample] = label
-                elif not member.isdir():
+                else:
                     what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
                     tally.add(f"{what} (.{field})" if field else what, name)
         wanted.progress("reading labels", number + 1, len(files))
@@ -162,8 +164,6 @@ def _why_unused(member: tarfile.TarInfo, name: str, seen: set[str]) -> str | Non
     for part in filter(None, name.split("/")):
         if part not in (".", "..") and (reason := system_name(part)):
             return reason
-    if member.isdir():
-        return None
     if not member.isfile():
         return "a link in an archive" if member.issym() or member.islnk() else "a device or a pipe in an archive"
     if member.size > _MOST_BYTES:
@@ -199,8 +199,8 @@ def _one_a_sample(images: Sequence[_Image], named: str | None, root: Path, tally
         for image in others:
             tally.add("an image that --image-feature does not name", f"{image.sample}.{image.field}", "image")
         if not chosen:
-            fields = Counter(image.field for image in images)
-            raise InputError(f"{root}: no sample has {named}; there are {some(list(fields), 20)}. Name one of these.")
+            there = list(dict.fromkeys(image.field for image in images))
+            raise InputError(f"{root}: no sample has {named}; there are {some(there, 20)}. Name one of these.")
         return chosen
     several = [key for key, count in Counter((image.file, image.sample) for image in images).items() if count > 1]
     if several:
@@ -331,6 +331,6 @@ def _members(
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    content: BinaryIO | None = archive.extractfile(member)
+    content = archive.extractfile(member)
     assert content is not None  # it is a file
     return content.read(most)

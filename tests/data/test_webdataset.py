@@ -89,7 +89,7 @@ def test_shards_in_a_folder_are_parts_by_their_names(ready, packed, tmp_path):
 
 
 def test_what_is_not_used_is_counted(ready, packed):
-    link, device, folder = (tarfile.TarInfo(name) for name in ("set/0000.jpg", "set/pipe.png", "set"))
+    link, device, folder = (tarfile.TarInfo(name) for name in ("set/0000.jpg", "set/pipe.png", "set.png"))
     link.type, device.type, folder.type = tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE
     link.linkname = "/etc/hostname"
     members = {**samples(), "set/._0000.png": b"", "set/0000.npy": b"", "set/8.png": png(8), "set/9.cls": b"3"}
