@@ -78,33 +78,8 @@ def source(path: Path, wanted: Wanted) -> Source:
 
 
 def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
-    tally, notes, images = Tally(), list[str](), list[_Image]()
-    #: By field, of each sample in each archive.
-    labels: dict[str, dict[tuple[int, str], Label | InputError]] = {}
-    for number, file in enumerate(files):
-        seen = set[str]()
-        with _reading(file, notes) as members:
-            for place, (member, read) in enumerate(members):
-                if member.isdir():
-                    continue
-                name = member.name.strip("/")
-                sample, field = _parts(name)
-                if reason := _why_unused(member, name, seen):
-                    tally.add(reason, f"{file.name}: {name}")
-                elif f".{field}".endswith(tuple(IMAGE_SUFFIXES)):
-                    images.append(_Image(number, place, sample, field))
-                elif field in (_LABEL_FIELDS if wanted.label_feature is None else (wanted.label_feature, "json")):
-                    where = f"{file}: {printable(name)}"
-                    try:
-                        label = _label(field, read(_MOST_LABEL_BYTES), wanted.label_feature, where)
-                    except InputError as error:  # which matters if it turns out to be a sample's
-                        label = error
-                    if label is not None:
-                        labels.setdefault(field, {})[number, sample] = label
-                else:
-                    what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
-                    tally.add(f"{what} (.{field})" if field else what, name)
-        wanted.progress("reading labels", number + 1, len(files))
+    tally, notes = Tally(), list[str]()
+    images, labels = _scan(files, wanted, tally, notes)
     if not images:
         unused = f": {'; '.join(map(str, tally.counted))}" if tally.counted else ""
         raise InputError(
@@ -150,6 +125,39 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
         unused=tally.counted,
         notes=[*notes, *people.notes],
     )
+
+
+def _scan(
+    files: Sequence[Path], wanted: Wanted, tally: Tally, notes: list[str]
+) -> tuple[list[_Image], dict[str, dict[tuple[int, str], Label | InputError]]]:
+    """The images of archives, and their labels: by field, of each sample in each archive."""
+    images = list[_Image]()
+    labels: dict[str, dict[tuple[int, str], Label | InputError]] = {}
+    for number, file in enumerate(files):
+        seen = set[str]()
+        with _reading(file, notes) as members:
+            for place, (member, read) in enumerate(members):
+                if member.isdir():
+                    continue
+                name = member.name.strip("/")
+                sample, field = _parts(name)
+                if reason := _why_unused(member, name, seen):
+                    tally.add(reason, f"{file.name}: {name}")
+                elif f".{field}".endswith(tuple(IMAGE_SUFFIXES)):
+                    images.append(_Image(number, place, sample, field))
+                elif field in (_LABEL_FIELDS if wanted.label_feature is None else (wanted.label_feature, "json")):
+                    where = f"{file}: {printable(name)}"
+                    try:
+                        label = _label(field, read(_MOST_LABEL_BYTES), wanted.label_feature, where)
+                    except InputError as error:  # which matters if it turns out to be a sample's
+                        label = error
+                    if label is not None:
+                        labels.setdefault(field, {})[number, sample] = label
+                else:
+                    what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
+                    tally.add(f"{what} (.{field})" if field else what, name)
+        wanted.progress("reading labels", number + 1, len(files))
+    return images, labels
 
 
 def _parts(name: str) -> tuple[str, str]:
