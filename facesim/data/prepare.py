@@ -75,8 +75,10 @@ def prepare(
     source: "rendered" (described by `render`; its size is set to image_size), "olivetti" or "lfw" (scikit-learn
         downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `tables.read_table`), a .npz with
         `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
-        `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
-        number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
+        `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), a .parquet or .arrow (see `arrow`), a .tar (see
+        `webdataset`), or a folder that holds one of these, or any number of the last three kinds, and no images; or
+        "hf:org/name" of Hugging Face's hub (see `huggingface`). A folder that is called like a built-in source is
+        written ./lfw.
     test: another such source, whose images are tested on; all of `source` is then trained on.
     split: "own" keeps a split that the source makes (`facesim.data.parts`), "random" does not.
     image_size: height and width in pixels of the square images, 8..1024; the aspect ratio is kept, on black.
