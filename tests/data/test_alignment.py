@@ -18,15 +18,17 @@ COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)]
 
 
 def dots(picture: np.ndarray) -> list[Face]:
-    """A detector of one face, made of a dot of each of `COLOURS` on grey; any cyan is a second, larger one."""
+    """A detector of one face, made of a dot of each of `COLOURS` on grey; any cyan is a second, smaller one."""
 
     def centre(colour: tuple[int, ...]) -> np.ndarray | None:
         places = np.argwhere(np.abs(picture.astype(int) - colour).sum(axis=2) < 150)
         return places[:, ::-1].mean(axis=0) if len(places) else None
 
     landmarks = [centre(colour) for colour in COLOURS]
-    faces = [] if any(one is None for one in landmarks) else [Face(np.array(landmarks), 100.0)]
-    return faces + [Face(faces[0].landmarks + 5, 50.0)] * (centre((0, 255, 255)) is not None)
+    if any(one is None for one in landmarks):
+        return []
+    first = Face(np.array(landmarks), 100.0)
+    return [first] if centre((0, 255, 255)) is None else [Face(first.landmarks + 5, 50.0), first]
 
 
 def face(size: tuple[int, int], turn: complex, shift: complex) -> Image.Image:
@@ -63,7 +65,7 @@ def test_landmarks_come_to_lie_on_the_template(size, turn, shift, out):
 
 
 @pytest.fixture
-def people(tmp_path, photo) -> Path:
+def people(tmp_path) -> Path:
     for name in ("Ana/1.png", "Ana/2.png", "Bo/1.png"):
         (tmp_path / "people" / name).parent.mkdir(parents=True, exist_ok=True)
         face((200, 200), 1.2 + 0.3j, 30 + 10j).save(tmp_path / "people" / name)

@@ -23,7 +23,8 @@ def with_orientation(value: int) -> Image.Exif:
     return tags
 
 
-FEW_COLOURS = picture().quantize(8)
+#: Of the size asked for: what is transparent has hard edges, at which scaling would round differently.
+FEW_COLOURS = picture((32, 32)).quantize(8)
 
 
 def sixteen_bits(image: Image.Image) -> Image.Image:
