@@ -89,7 +89,8 @@ def test_a_run_that_began_with_another_network_is_no_run_of_the_job(faces, tmp_p
     job = make_job(data=str(faces), image_size=32, model="compact-cnn", pretrained=str(network))
     for name, state in (("a", "Completed"), ("b", "Stopped")):
         run = leave(tmp_path / name, job, state)
-        TaskOutcome.model_validate({"counted": {}, "pretrained_sha256": sha256}).write(run.outcome_file)
+        counted = {"examples_due": 8, "examples": 8, "updates": 1, "last_version": 1}
+        TaskOutcome.model_validate({"counted": counted, "pretrained_sha256": sha256}).write(run.outcome_file)
     (due,) = plan_study([job], tmp_path, reuse=True).dues
     assert due.fate is Fate.COMPLETE
 
