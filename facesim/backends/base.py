@@ -209,6 +209,14 @@ class Backend(ABC):
 
         return watch(target)
 
+    def can_follow(self, target: Target) -> bool:
+        """Whether a run that has no result goes on there, or has ended there, so that `attach` brings it to its end.
+
+        Raises:
+            FacesimError: it cannot be asked.
+        """
+        return False
+
     def status(self, target: Target) -> Status:
         """How a run is.
 

@@ -89,12 +89,13 @@ class TrainingJob:
     """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder.
 
     `placeholders` says what in it stands for something that cannot be known here: such a request can be shown, and
-    not be sent.
+    not be sent. `notices` has what a user should know of the rest.
     """
 
     request: dict[str, Any]
     uploads: dict[str, Path]
     placeholders: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -204,14 +205,15 @@ def checkpoints_prefix(prefix: str) -> str:
     return f"{prefix}/checkpoints/"
 
 
-def job_name(directory: Path, again: int = 0) -> str:
+def job_name(directory: Path, again: int = 0, attempt: int = 0) -> str:
     """The training job's name for a run directory: SageMaker allows letters, digits and hyphens, 63 at most.
 
-    Directories of different names have jobs of different names, and so has a run each time that it goes on `again`.
+    Directories of different names have jobs of different names, and so has a run each time that it goes on `again`, and
+    each further `attempt` to have instances for it.
     """
     allowed = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in directory.name)
     name = "-".join(word for word in f"facesim-{allowed}".split("-") if word)
-    suffix = f"-again{again}" if again else ""
+    suffix = (f"-again{again}" if again else "") + (f"-try{attempt + 1}" if attempt else "")
     if len(name + suffix) > _LONGEST_NAME:
         suffix = f"-{hashlib.sha256(directory.name.encode()).hexdigest()[:8]}{suffix}"
         name = name[: _LONGEST_NAME - len(suffix)].rstrip("-")

@@ -6,6 +6,7 @@ all checks are reported together. Nothing is started, and nothing is left behind
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,8 @@ def preflight(
                 problems.append(finding)
             else:
                 notices.setdefault(name, []).append(finding)
+    if requested := [text for one in planned for text in getattr(one.request, "notices", ())]:
+        notices["request"] = requested
     placeholders = [text for one in planned for text in getattr(one.request, "placeholders", ())]
     if to_run:
         problems += map(InputError, placeholders)
@@ -184,7 +187,8 @@ def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 def _devices(job: Job) -> Iterator[str | InputError]:
     """What is wrong with the number of GPUs of a host that the job pays for."""
     kind = instance(job.shape.instance_type)
-    here = job.replicas // job.hosts
+    here = math.ceil(job.replicas / job.hosts)
+    named = "--workers-per-host" if job.strategy.distributed else "--workers"
     if kind.gpus and not kind.cuda:
         yield InputError(
             f"{kind.name} has {kind.gpus} {kind.accelerator}, on which facesim does not compute: it would train on the "
@@ -193,12 +197,12 @@ def _devices(job: Job) -> Iterator[str | InputError]:
     elif kind.gpus and here > kind.gpus:
         yield InputError(
             f"--strategy {job.strategy.name} has {here} replicas on a host, and {kind.name} has {kind.gpus} GPUs "
-            f"({kind.accelerator}): give --workers {kind.gpus} or less, or an --instance-type with more"
+            f"({kind.accelerator}): give {named} {kind.gpus} or less, or an --instance-type with more"
         )
     elif here < kind.gpus:
         yield (
             f"{kind.name} has {kind.gpus} GPUs ({kind.accelerator}), and --strategy {job.strategy.name} computes on "
-            f"{here} of them: all are paid for"
+            f"{here} of them: all are paid for; {named} {kind.gpus} uses them"
         )
 
 

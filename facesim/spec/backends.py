@@ -178,7 +178,7 @@ class SageMaker(_TrainingJobs):
         ge=60, le=21_600,
     )  # fmt: skip
     quota_wait_s: float = option(
-        0.0, "seconds to wait where the account's quota has no room for a job, while others run", "AWS", ge=0
+        0.0, "seconds to wait where the account's quota, or AWS itself, has no instances left for a job", "AWS", ge=0
     )
     max_cost: float | None = option(
         None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -117,8 +118,10 @@ class Job(Frozen):
 
     @property
     def hosts(self) -> int:
-        """Hosts of workers, one each. The chief is on one of them, and parameter servers without hosts of their own."""
-        return self.shape.workers if self.strategy.distributed else 1
+        """Hosts of workers, with one each or several. The chief is on one of them, and so are parameter servers without
+        hosts of their own.
+        """
+        return math.ceil(self.shape.workers / self.shape.workers_per_host) if self.strategy.distributed else 1
 
     @property
     def groups(self) -> list[tuple[str, int]]:

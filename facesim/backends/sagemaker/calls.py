@@ -71,15 +71,13 @@ def describe(account: Account, name: str) -> dict[str, Any]:
 
 def cancel(account: Account, name: str) -> bool:
     """Ask AWS to stop the job; False if it had ended already. Harmless when repeated."""
-    from sagemaker.core.resources import TrainingJob
-
     status = describe(account, name)["TrainingJobStatus"]
     if status in OUTCOMES:
         return False
     if status != "Stopping":
         try:
             with asking(f"stop the training job {name}"):
-                TrainingJob.get(name, session=account.session, region=account.region).stop()
+                account.client("sagemaker").stop_training_job(TrainingJobName=name)
         except AwsError:
             # It may have ended since it was looked at.
             return describe(account, name)["TrainingJobStatus"] not in OUTCOMES
