@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
@@ -166,6 +167,14 @@ class Backend(ABC):
     def examine(self, job: Job) -> Iterator[Finding]:
         """Look whether jobs like this one can run here, and yield every finding. Starts nothing."""
         yield from ()
+
+    def look_at_data(self, job: Job) -> UnseenData:
+        """What can be known here of data that hosts read themselves, at an address of one of `BackendSpec.reads`.
+
+        Raises:
+            InputError: there is none, or it cannot be used.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads no addresses")
 
     def estimate(self, requests: Sequence[Any], max_cost_usd: float | None) -> str | None:
         """What these requests can cost together, in words; None where they cost nothing.

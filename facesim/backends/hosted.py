@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,21 @@ from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
 from facesim.metrics.host_identity import HOST
+from facesim.preflight.inputs import DATA, Inputs, data_notices, prepare_data
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
+from facesim.spec.remote import remote
 from facesim.util.disk import release
 from facesim.util.files import append, write_json
 
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
 _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
+
+#: How often a host says how far it is in preparing data.
+_TELL_EVERY_S = 15.0
 
 #: The folder beside the checkpoints that holds each host's samples.
 _KEPT = "recorded"
@@ -65,6 +71,7 @@ def plan(contract: Contract) -> HostWork:
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
+    folders = _folders(job, contract.channels)
     environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
     computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
@@ -72,7 +79,7 @@ def plan(contract: Contract) -> HostWork:
         training_task(
             run,
             job,
-            contract.channels,
+            folders,
             contract.checkpoints,
             topology,
             role,
@@ -125,6 +132,25 @@ def plan(contract: Contract) -> HostWork:
             shutil.copy(run.job_file, contract.model)
 
     return HostWork(work, first_host, record, finish, kept, _ENDED_BEFORE_S if over else _NAMES_S, over)
+
+
+def _folders(job: Job, channels: Mapping[str, Path]) -> dict[str, Path]:
+    """What tasks read, by name: the channels, but data that was given as it is only once it has been prepared."""
+    if not remote(job.experiment.data):
+        return dict(channels)
+    experiment = job.experiment.model_copy(update={"data": str(channels[DATA])})
+    told_s = 0.0
+
+    def tell(phase: str, done: int, due: int) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s > _TELL_EVERY_S:
+            told_s = time.monotonic()
+            print(f"{phase}: {done} of {due}", flush=True)
+
+    data = prepare_data(job.model_copy(update={"experiment": experiment}), tell)
+    for note in data_notices([Inputs(data)]):
+        print(note, flush=True)
+    return {**channels, DATA: data.directory}
 
 
 def _kept_samples(run: Run, kept: Path, host: str) -> Kept:

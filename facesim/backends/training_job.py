@@ -3,7 +3,8 @@
 The container contract (AWS, "How Amazon SageMaker AI Processes Training Output", "... Provides Training Information"):
 
     /opt/ml/input/config/        resourceconfig.json, hyperparameters.json, inputdataconfig.json
-    /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder
+    /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder; or what is at the address
+                                 that --data is, which each host prepares itself
     /opt/ml/input/data/pretrained
                                  the network that training starts from, if it does: the folder of
                                  `facesim.preflight.pretrained`
@@ -33,6 +34,7 @@ from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job, make_job
+from facesim.spec.remote import Remote, remote
 from facesim.util.errors import InputError
 
 #: The hyperparameter that holds the job as JSON.
@@ -42,6 +44,9 @@ JOB = "job"
 SOURCE = "source"
 
 CHECKPOINTS = "/opt/ml/checkpoints"
+
+#: Where a host keeps what it has prepared of data that is given as it is: on its volume, and not with its results.
+PREPARED = "/tmp/facesim"
 
 #: Names of the instance groups of a job whose parameter servers have instances of another type.
 WORKER_GROUP, PS_GROUP = "worker", "ps"
@@ -119,6 +124,7 @@ def training_job_request(
     *,
     checkpoints_uri: str | None = None,
     checkpoint_bytes: int = 0,
+    unseen_bytes: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingJob:
     """The request that runs `job` as the training job `name`.
@@ -129,6 +135,7 @@ def training_job_request(
         folders: what its tasks read, by name, as `facesim.preflight.inputs.Inputs` has it.
         checkpoints_uri: where the job that this one continues has its checkpoints; left out, it begins anew.
         checkpoint_bytes: what a checkpoint takes beyond the room that every job has; its volume is sized for them.
+        unseen_bytes: what hosts keep of data that they read themselves.
         environment: variables of the container, beside those that every job has.
 
     Raises:
@@ -149,6 +156,8 @@ def training_job_request(
     channels = {**folders, **({SOURCE: site.source} if site.source else {})}
     addresses = {channel: f"{home}/{channel}/{_content_key(folder)}/" for channel, folder in channels.items()}
     entrypoint = BOOTSTRAP if site.source else ENTRYPOINT
+    address = remote(job.experiment.data)
+    given = [_given_channel(address, site.input_mode)] if address else []
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": site.role_arn,
@@ -164,19 +173,23 @@ def training_job_request(
             **environment_of(job),
             **kernels.environment(kernels.unmeasured(job)),
             "PYTHONUNBUFFERED": "1",
+            **({"FACESIM_CACHE": PREPARED} if address else {}),
             **(environment or {}),
         },
         "InputDataConfig": [
+            *given,
             # Only data is worth streaming.
-            _channel(channel, uri, site.input_mode if channel == DATA else "File")
-            for channel, uri in addresses.items()
+            *(
+                _channel(channel, uri, site.input_mode if channel == DATA else "File")
+                for channel, uri in addresses.items()
+            ),
         ],
         "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
         "CheckpointConfig": {
             "S3Uri": checkpoints_uri or f"s3://{site.bucket}/{checkpoints_prefix(site.prefix)}{name}/",
             "LocalPath": CHECKPOINTS,
         },
-        "ResourceConfig": _resources(job, channels.values(), checkpoint_bytes),
+        "ResourceConfig": _resources(job, channels.values(), checkpoint_bytes, unseen_bytes),
         "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
         "EnableManagedSpotTraining": job.spot is not None,
         "Tags": [{"Key": key, "Value": value} for key, value in {"facesim": "run", **site.tags}.items()],
@@ -283,13 +296,13 @@ def _takes_key(job: Job) -> bool:
     return not all(disks.values())
 
 
-def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int) -> dict[str, Any]:
+def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int, unseen_bytes: int) -> dict[str, Any]:
     """Instances: all alike, or the parameter servers' of a type of their own."""
     files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
     data_bytes = sum(file.stat().st_size for file in files)
     # A new checkpoint is whole before the oldest goes, and the model is as large as a third of one.
     kept_bytes = checkpoint_bytes * (job.recovery.checkpoint_keep + 2)
-    volume_gb = _VOLUME_GB + math.ceil((data_bytes + kept_bytes) / 1e9)
+    volume_gb = _VOLUME_GB + math.ceil((data_bytes + unseen_bytes + kept_bytes) / 1e9)
     for kind, _ in job.groups:
         disk_gb = instance(kind).local_storage_gb
         if disk_gb is not None and volume_gb > disk_gb:
@@ -313,6 +326,21 @@ def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int) -> dict
 def _channel(name: str, uri: str, input_mode: str) -> dict[str, Any]:
     place = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "InputMode": input_mode, "DataSource": {"S3DataSource": place}}
+
+
+def _given_channel(address: Remote, input_mode: str) -> dict[str, Any]:
+    """Data where it is."""
+    if address.scheme == "s3":
+        # A prefix is a text, not a folder: without its slash faces/ would have faces-of-others/ in it as well.
+        path = address.path if Path(address.path).suffix or address.path.endswith("/") else f"{address.path}/"
+        return _channel(DATA, f"s3://{address.place}/{path}", input_mode)
+    place = {
+        "FileSystemId": address.place,
+        "FileSystemType": {"efs": "EFS", "fsx": "FSxLustre"}[address.scheme],
+        "FileSystemAccessMode": "ro",
+        "DirectoryPath": f"/{address.path.strip('/')}",
+    }
+    return {"ChannelName": DATA, "InputMode": "File", "DataSource": {"FileSystemDataSource": place}}
 
 
 def _content_key(folder: Path) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.billing.catalogue import instance
 from facesim.billing.market import market
+from facesim.data.unseen import UnseenData
 from facesim.preflight.framework import check_framework
 from facesim.preflight.inputs import Inputs, data_notices, prepare_all
 from facesim.preflight.leakage import check_unseen
@@ -149,7 +150,7 @@ def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 def _split(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether there are images to train on and to test on."""
     for one in planned:
-        if one.inputs:
+        if one.inputs and not isinstance(one.inputs.data, UnseenData):
             yield from _refused(
                 lambda inputs, job: inputs.data.split(job.experiment.data_spec) and None, one.inputs, one.job
             )

@@ -25,6 +25,7 @@ from facesim.spec.faults import Fault, make_faults
 from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import NameIn, Option, fields, flag, option
 from facesim.spec.recovery import Recovery
+from facesim.spec.remote import remote
 from facesim.spec.shape import Shape
 from facesim.spec.spot import Spot
 from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
@@ -70,6 +71,12 @@ class Job(Frozen):
         if self.max_wait_s is not None and self.max_run_s is not None and self.max_wait_s < self.max_run_s:
             raise ValueError(
                 f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
+            )
+        address = remote(self.experiment.data)
+        if address and address.scheme not in self.backend.reads:
+            raise ValueError(
+                f"--data {self.experiment.data} is read by hosts at AWS, with --backend sagemaker; for --backend "
+                f"{self.backend.name} copy it to this machine (aws s3 cp --recursive), and give that folder"
             )
         self.strategy.check_framework(self.framework)
         if self.experiment.optimizer != "adam" and self.framework != TENSORFLOW:

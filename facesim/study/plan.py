@@ -196,8 +196,8 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
 
 
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
-    """Whether a run was trained on the images that a job has now."""
-    return result is not None and result.data.content_sha256 == inputs.data.sha256
+    """Whether a run was trained on the images that a job has now, as far as these are known here."""
+    return result is not None and inputs.data.sha256 in (None, result.data.content_sha256)
 
 
 #: What of `facesim.metrics.machine` decides how long a training takes, and with what it was made.
@@ -214,7 +214,7 @@ def _is_from_here(result: Result | None, job: Job) -> bool:
 
 def _may_be_on(result: Result | None, inputs: Inputs) -> bool:
     """Whether nothing says that a run, which has not completed, was trained on other images than a job has now."""
-    return result is None or result.data.content_sha256 in (None, inputs.data.sha256)
+    return result is None or result.data.content_sha256 is None or _is_on(result, inputs)
 
 
 #: What a name of a job says of it in any case.

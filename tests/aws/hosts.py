@@ -40,6 +40,7 @@ class Script:
     """
 
     fails_with: str | None = None
+    given_data: bool = False  # as a user has it, for hosts to prepare
     cpu_percent: float = 50.0
     until: threading.Event | None = None
     training: threading.Event = field(default_factory=threading.Event)
@@ -75,7 +76,8 @@ class ScriptedHosts:
             data = self._directory / f"data-{attempt}"
             data.mkdir(parents=True)
             self._store.download(self._request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"], data)
-            assert (data / "dataset.json").exists(), "the data was uploaded"
+            prepared = self._script.given_data or (data / "dataset.json").exists()
+            assert prepared and any(data.iterdir()), "the data is there"
             yield _state("Training")
             yield from self._train(attempt)
             self._script.training.set()

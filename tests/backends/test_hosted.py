@@ -10,26 +10,29 @@ import pytest
 from cluster.hosted.contract import Contract
 from facesim.backends.hosted import plan
 from facesim.backends.training_job import job_json
+from facesim.data.prepared import PreparedData
 from facesim.spec.job import make_job
 
 
 @pytest.fixture
-def contract(tmp_path, monkeypatch):
+def contract(tmp_path, monkeypatch, faces):
     """A host's contract, as its start finds it: `contract(host, checkpoints, job)`."""
 
-    def contract(host: str, checkpoints: Path, job: str = "one") -> Contract:
+    def contract(host: str, checkpoints: Path, job: str = "one", **options) -> Contract:
         root = tmp_path / f"{host}-{len(list(tmp_path.iterdir()))}"
         (root / "input" / "config").mkdir(parents=True)
         (root / "model").mkdir()
         resources = {"current_host": host, "hosts": ["algo-1", "algo-2"]}
         files = {
             "resourceconfig": resources,
-            "hyperparameters": {"job": job_json(make_job(strategy="allreduce"))},
+            "hyperparameters": {"job": job_json(make_job(strategy="allreduce", **options))},
             "inputdataconfig": {"data": {}},
         }
         for name, content in files.items():
             (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
         (root / "checkpoints").symlink_to(checkpoints)
+        (root / "input" / "data").mkdir()
+        (root / "input" / "data" / "data").symlink_to(faces)
         monkeypatch.setenv("TRAINING_JOB_NAME", job)
         return Contract.read(root)
 
@@ -50,6 +53,34 @@ def test_a_host_knows_whether_the_first_has_ended_before_it_started(contract, tm
     (attending,) = (task for task in late.plan.tasks if task.name == late.plan.leader)
     assert attending.arguments[-1] is over
     assert attending.arguments[1] == (120.0 if over else 600.0)
+
+
+def test_data_that_is_given_as_it_is_is_prepared_by_every_host_alike(contract, tmp_path):
+    options = {"backend": "sagemaker", "data": "s3://a-bucket/faces", "image_size": 32, "subset": "identities=5"}
+    (tmp_path / "checkpoints").mkdir()
+
+    works = [plan(contract(host, tmp_path / "checkpoints", **options)) for host in ("algo-1", "algo-2")]
+
+    data = [
+        PreparedData.load(Path(argument))
+        for work in works
+        for task in work.plan.tasks
+        for argument in task.arguments[2:3]
+        if task.role in ("chief", "worker")
+    ]
+    assert [(len(one.labels), len(one.names)) for one in data] == [(50, 5), (50, 5)]
+    assert data[0].sha256 == data[1].sha256
+
+
+def test_workers_that_share_hosts_take_turns_on_them(contract, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+
+    works = [
+        plan(contract(host, tmp_path / "checkpoints", workers=4, workers_per_host=2)) for host in ("algo-1", "algo-2")
+    ]
+
+    computing = [[task.name for task in work.plan.tasks if task.role in ("chief", "worker")] for work in works]
+    assert computing == [["worker-1", "chief-0"], ["worker-0", "worker-2"]]
 
 
 def test_what_a_host_recorded_before_an_interruption_is_there_again_and_that_of_others_is_not(contract, tmp_path):

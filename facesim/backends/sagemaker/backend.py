@@ -16,6 +16,7 @@ from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
+from facesim.backends.sagemaker.data import look_at
 from facesim.backends.sagemaker.doctor import examine
 from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.logs import LogTail
@@ -26,6 +27,7 @@ from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.preflight.memory import head_memory
 from facesim.runs.directory import Run
@@ -64,7 +66,13 @@ class SageMakerBackend(Backend):
         name = job_name(directory, again=lives)
         checkpoint_bytes = _checkpoint_bytes(job, len(inputs.data.names))
         made = training_job_request(
-            job, name, inputs.folders, site, checkpoints_uri=_checkpoints_of(run), checkpoint_bytes=checkpoint_bytes
+            job,
+            name,
+            inputs.folders,
+            site,
+            checkpoints_uri=_checkpoints_of(run),
+            checkpoint_bytes=checkpoint_bytes,
+            unseen_bytes=_unseen_bytes(inputs, site.input_mode),
         )
         violations = [*broken_rules(made.request), *self._unlike_described(made.request, names)]
         if violations:
@@ -82,6 +90,9 @@ class SageMakerBackend(Backend):
             )
             return []
         return problems("CreateTrainingJob", request)
+
+    def look_at_data(self, job: Job) -> UnseenData:
+        return look_at(job, Account(job.backend.region))
 
     def examine(self, job: Job) -> Iterator[Finding]:
         return examine(job)
@@ -175,6 +186,14 @@ def _checkpoint_bytes(job: Job, identities: int) -> int:
     moments of each.
     """
     return 3 * max(kind.parameters for kind in head_memory(job, identities))
+
+
+def _unseen_bytes(inputs: Inputs, input_mode: str) -> int:
+    """What a host's volume holds of data that is not prepared here: a copy, unless it is streamed, and its images."""
+    data = inputs.data
+    if not isinstance(data, UnseenData):
+        return 0
+    return data.prepared_bytes + (data.bytes or 0 if input_mode == "File" else 0)
 
 
 def _checkpoints_of(run: Run) -> str | None:

@@ -61,6 +61,10 @@ def _resources(request: dict[str, Any]) -> Iterator[str]:
         yield f"InstanceGroups does not go with {' and '.join(sorted(excluded))}"
     if len(groups) > _MOST_GROUPS:
         yield f"{len(groups)} instance groups: a training job has {_MOST_GROUPS} at the most"
+    if "VpcConfig" not in request and any(
+        "FileSystemDataSource" in channel["DataSource"] for channel in request.get("InputDataConfig", [])
+    ):
+        yield "a file system is reached in a network of one's own: give --subnets and --security-groups"
     names = [group["InstanceGroupName"] for group in groups]
     yield from _twice(names, "instance group")
     for channel in request.get("InputDataConfig", []):
