@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -26,13 +27,13 @@ from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
+from facesim.data.prepared import FACTS_FILE
 from facesim.metrics.host_identity import HOST
 from facesim.preflight.inputs import DATA, Inputs, data_notices, prepare_data
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.job import Job
-from facesim.spec.remote import remote
 from facesim.util.disk import release
 from facesim.util.files import append, write_json
 
@@ -40,6 +41,8 @@ from facesim.util.files import append, write_json
 #: for it, and both leave time for what comes after.
 _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
 
+#: Where a host keeps data that it has prepared: on its volume, and not with its results.
+_PREPARED = "/tmp/facesim"
 #: How often a host says how far it is in preparing data.
 _TELL_EVERY_S = 15.0
 
@@ -135,9 +138,12 @@ def plan(contract: Contract) -> HostWork:
 
 
 def _folders(job: Job, channels: Mapping[str, Path]) -> dict[str, Path]:
-    """What tasks read, by name: the channels, but data that was given as it is only once it has been prepared."""
-    if not remote(job.experiment.data):
+    """What tasks read, by name: the channels, but data that is as a user has it only once it has been prepared."""
+    if DATA not in channels:
+        raise ValueError(f"there is no channel {DATA!r}, which has to hold images")
+    if (channels[DATA] / FACTS_FILE).exists():
         return dict(channels)
+    os.environ.setdefault("FACESIM_CACHE", _PREPARED)
     experiment = job.experiment.model_copy(update={"data": str(channels[DATA])})
     told_s = 0.0
 

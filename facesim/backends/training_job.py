@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from facesim.backends import kernels
 from facesim.backends.tasks import environment_of
 from facesim.billing.catalogue import instance
+from facesim.data.prepared import FACTS_FILE
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
@@ -44,9 +45,6 @@ JOB = "job"
 SOURCE = "source"
 
 CHECKPOINTS = "/opt/ml/checkpoints"
-
-#: Where a host keeps what it has prepared of data that is given as it is: on its volume, and not with its results.
-PREPARED = "/tmp/facesim"
 
 #: Names of the instance groups of a job whose parameter servers have instances of another type.
 WORKER_GROUP, PS_GROUP = "worker", "ps"
@@ -173,7 +171,6 @@ def training_job_request(
             **environment_of(job),
             **kernels.environment(kernels.unmeasured(job)),
             "PYTHONUNBUFFERED": "1",
-            **({"FACESIM_CACHE": PREPARED} if address else {}),
             **(environment or {}),
         },
         "InputDataConfig": [
@@ -348,7 +345,7 @@ def _content_key(folder: Path) -> str:
 
     A prepared data set's description holds the checksum of all the rest, so that it alone need be read.
     """
-    description = folder / "dataset.json"
+    description = folder / FACTS_FILE
     files = [description] if description.exists() else sorted(path for path in folder.rglob("*") if path.is_file())
     digest = hashlib.sha256()
     for file in files:

@@ -45,7 +45,6 @@ def test_a_folder_in_s3_is_the_channel_and_what_cannot_be_known_is_told(endpoint
     (channel,) = request["InputDataConfig"]
     assert channel["DataSource"]["S3DataSource"]["S3Uri"] == f"s3://{bucket}/all/faces/"
     assert channel["InputMode"] == mode
-    assert request["Environment"]["FACESIM_CACHE"] == "/tmp/facesim"
     (notice,) = [notice for notice in notices if notice.startswith(f"s3://{bucket}/all/faces")]
     assert "80 files" in notice and "each host prepares it by itself" in notice
 

@@ -10,7 +10,7 @@ import pytest
 from cluster.hosted.contract import Contract
 from facesim.backends.hosted import plan
 from facesim.backends.training_job import job_json
-from facesim.data.prepared import PreparedData
+from facesim.data.prepared import FACTS_FILE, PreparedData
 from facesim.spec.job import make_job
 
 
@@ -31,8 +31,13 @@ def contract(tmp_path, monkeypatch, faces):
         for name, content in files.items():
             (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
         (root / "checkpoints").symlink_to(checkpoints)
-        (root / "input" / "data").mkdir()
-        (root / "input" / "data" / "data").symlink_to(faces)
+        data = root / "input" / "data" / "data"
+        data.parent.mkdir()
+        if "data" in options:
+            data.symlink_to(faces)
+        else:
+            data.mkdir()
+            (data / FACTS_FILE).touch()
         monkeypatch.setenv("TRAINING_JOB_NAME", job)
         return Contract.read(root)
 
@@ -55,9 +60,10 @@ def test_a_host_knows_whether_the_first_has_ended_before_it_started(contract, tm
     assert attending.arguments[1] == (120.0 if over else 600.0)
 
 
-def test_data_that_is_given_as_it_is_is_prepared_by_every_host_alike(contract, tmp_path):
+def test_data_that_is_given_as_it_is_is_prepared_by_every_host_alike(contract, tmp_path, monkeypatch):
     options = {"backend": "sagemaker", "data": "s3://a-bucket/faces", "image_size": 32, "subset": "identities=5"}
     (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
 
     works = [plan(contract(host, tmp_path / "checkpoints", **options)) for host in ("algo-1", "algo-2")]
 
