@@ -95,7 +95,7 @@ class Creation:
         made, region = self.made, self._account.region
         owner, due = self._run.job().backend.bucket_owner or self._account.id, Due()
         s3, key = self._account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
-        due("upload", _UPLOAD_EVERY_S)  # what is done sooner need not be told before
+        due("upload", _UPLOAD_EVERY_S)  # what is done sooner needs no event before
         with asking(f"use the S3 bucket {made.bucket}"):
             have_bucket(s3, made.bucket, region, owner)
         for uri, folder in made.uploads.items():

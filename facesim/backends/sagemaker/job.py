@@ -192,7 +192,7 @@ class SageMakerJob:
         while True:
             to_stop = self._is_ending and not stopping and (due("stop", _DESCRIBE_EVERY_S) or self._killed)
             if to_stop and self._decide():
-                self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be told now
+                self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be reached now
                 try:
                     cancel(self._account, self._name)
                     stopping = True
@@ -327,7 +327,7 @@ class SageMakerJob:
 
     def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[Event | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
-        if not description:  # it was killed, and told so
+        if not description:  # it was killed, and an event said so
             return
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)
