@@ -44,7 +44,7 @@ _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
 #: Where a host keeps data that it has prepared: on its volume, and not with its results.
 _PREPARED = "/tmp/facesim"
 #: How often a host says how far it is in preparing data.
-_TELL_EVERY_S = 15.0
+_PROGRESS_EVERY_S = 15.0
 
 #: The folder beside the checkpoints that holds each host's samples.
 _KEPT = "recorded"
@@ -131,6 +131,7 @@ def plan(contract: Contract) -> HostWork:
         if host == first_host and outcome != STOPPED:
             write_json(ended, {"job": contract.job_name, "outcome": outcome})
         if run.model_file.exists():
+            contract.model.mkdir(parents=True, exist_ok=True)
             shutil.move(run.model_file, contract.model / run.model_file.name)
             shutil.copy(run.job_file, contract.model)
 
@@ -145,15 +146,15 @@ def _folders(job: Job, channels: Mapping[str, Path]) -> dict[str, Path]:
         return dict(channels)
     os.environ.setdefault("FACESIM_CACHE", _PREPARED)
     experiment = job.experiment.model_copy(update={"data": str(channels[DATA])})
-    told_s = 0.0
+    reported_s = 0.0
 
-    def tell(phase: str, done: int, due: int) -> None:
-        nonlocal told_s
-        if time.monotonic() - told_s > _TELL_EVERY_S:
-            told_s = time.monotonic()
+    def progress(phase: str, done: int, due: int) -> None:
+        nonlocal reported_s
+        if time.monotonic() - reported_s > _PROGRESS_EVERY_S:
+            reported_s = time.monotonic()
             print(f"{phase}: {done} of {due}", flush=True)
 
-    data = prepare_data(job.model_copy(update={"experiment": experiment}), tell)
+    data = prepare_data(job.model_copy(update={"experiment": experiment}), progress)
     for note in data_notices([Inputs(data)]):
         print(note, flush=True)
     return {**channels, DATA: data.directory}

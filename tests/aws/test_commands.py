@@ -174,9 +174,7 @@ def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended,
     assert main(["attach", str(tmp_path)]) == 0  # all have ended: that is reported
 
 
-def test_jobs_of_a_study_run_at_the_same_time_as_far_as_the_quota_goes(
-    endpoint, options, tmp_path, monkeypatch, script
-):
+def test_jobs_of_a_study_run_together_as_far_as_the_quota_goes(endpoint, options, tmp_path, monkeypatch, script):
     monkeypatch.setattr("facesim.backends.sagemaker.calls._ROOM_EVERY_S", 0.05)
     endpoint.quotas["ml.m5.xlarge for training job usage"] = 2
     script.until = threading.Event()
@@ -189,7 +187,7 @@ def test_jobs_of_a_study_run_at_the_same_time_as_far_as_the_quota_goes(
     watcher = threading.Thread(target=once_two_train)
     watcher.start()
 
-    assert main(["run", *options, "--seeds", "3", "--parallel", "3", "--quota-wait-s", "60"]) == 0
+    assert main(["run", *options, "--seeds", "3", "--parallel", "3"]) == 0
 
     watcher.join()
     runs = find_runs([tmp_path / "runs"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.sagemaker.advice import QuotaError
@@ -34,8 +34,11 @@ _ROOM_EVERY_S = 30.0
 _TICK_S = 0.5
 
 
-def create_when_there_is_room(account: Account, request: dict[str, Any], wait_s: float) -> Iterator[QuotaError | None]:
-    """Send a CreateTrainingJob request; for `wait_s` again and again where the account's quota has no room for it.
+def create_when_there_is_room(
+    account: Account, request: dict[str, Any], may_wait: Callable[[], bool]
+) -> Iterator[QuotaError | None]:
+    """Send a CreateTrainingJob request; again and again, as long as it `may_wait`, where the account's quota has no
+    room for it.
 
     Yields why there is none after each attempt, and None while time passes; to stop waiting, close the iterator.
 
@@ -43,16 +46,15 @@ def create_when_there_is_room(account: Account, request: dict[str, Any], wait_s:
         InputError: AWS does not allow it.
         AwsError: AWS refuses it, or there was no room in time.
     """
-    until = time.monotonic() + wait_s
     while True:
         try:
             return create(account, request)
         except QuotaError as error:
-            if time.monotonic() >= until:
+            if not may_wait():
                 raise
             yield error
-        again = min(until, time.monotonic() + _ROOM_EVERY_S)
-        while time.monotonic() < again:
+        again_s = time.monotonic() + _ROOM_EVERY_S
+        while time.monotonic() < again_s:
             time.sleep(min(_TICK_S, _ROOM_EVERY_S))
             yield None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,20 @@ _TICK_S = 0.25
 _NO_CAPACITY = "CapacityError"
 
 
+#: Training jobs that this process follows.
+_AT_WORK: set[str] = set()
+
+
+@contextmanager
+def at_work(name: str) -> Iterator[None]:
+    """For as long as a training job goes on."""
+    _AT_WORK.add(name)
+    try:
+        yield
+    finally:
+        _AT_WORK.discard(name)
+
+
 class Creation:
     """Makes the training job of a run; `is_ending` says that the user does not want it any more.
 
@@ -46,8 +61,7 @@ class Creation:
         self._run, self._account, self._reach, self._is_ending = run, account, reach, is_ending
         self.made = made
         self.exists = False
-        self._wait_s = run.job().backend.quota_wait_s
-        self._until = time.monotonic() + self._wait_s
+        self._until_s = time.monotonic() + run.job().backend.quota_wait_s
         self._attempt = 0
 
     def events(self) -> Iterator[Event | None]:
@@ -60,7 +74,7 @@ class Creation:
     def had_no_capacity(self, description: dict[str, Any]) -> bool:
         """Whether AWS had no instances for the job, and may have some in the time that there is."""
         had_none = str(description.get("FailureReason", "")).startswith(_NO_CAPACITY)
-        return had_none and time.monotonic() < self._until and not self._is_ending()
+        return had_none and time.monotonic() < self._until_s and not self._is_ending()
 
     def again(self) -> None:
         """The same job once more: AWS asks for another name."""
@@ -77,12 +91,12 @@ class Creation:
         while not self._is_ending():
             try:
                 yield from attempt()
-                return self._reach.found(what)
+                return self._reach.reached(what)
             except (BusyError, ExpiredError) as error:
                 patience_s = _PATIENCE_S if isinstance(error, BusyError) else _SIGN_IN_S
                 if time.monotonic() - begin_s > patience_s:
                     raise
-                yield from self._reach.missed(what, error)
+                yield from self._reach.failed(what, error)
             yield from self._wait(_TRY_AGAIN_S)
 
     def _wait(self, seconds: float) -> Iterator[None]:
@@ -113,8 +127,8 @@ class Creation:
     def _send(self) -> Iterator[Event | None]:
         request = self.made.request
         try:
-            for full in create_when_there_is_room(self._account, request, self._wait_s):
-                yield from self._reach.missed("quota", full) if full else [None]
+            for full in create_when_there_is_room(self._account, request, self._may_wait):
+                yield from self._reach.failed("quota", full) if full else [None]
                 if self._is_ending():
                     return
         except AwsError:
@@ -124,11 +138,15 @@ class Creation:
         self.exists = True
         yield TrainingJobCreated(name=self.made.name, region=self._account.region)
 
+    def _may_wait(self) -> bool:
+        """Whether the quota may have room in a while: other jobs of this process, which have some of it, will end."""
+        return time.monotonic() < self._until_s or bool(_AT_WORK)
+
     def _was_created(self) -> bool:
         """Whether there is the training job that was asked for."""
         request = self.made.request
         try:
-            there = describe(self._account, request["TrainingJobName"]).get("HyperParameters")
+            hyperparameters = describe(self._account, request["TrainingJobName"]).get("HyperParameters")
         except FacesimError:
             return False
-        return there == request["HyperParameters"]
+        return hyperparameters == request["HyperParameters"]

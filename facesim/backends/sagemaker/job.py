@@ -17,7 +17,7 @@ from facesim.backends.base import LeftRunning
 from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe
-from facesim.backends.sagemaker.creation import Creation
+from facesim.backends.sagemaker.creation import Creation, at_work
 from facesim.backends.sagemaker.due import Due
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
@@ -134,7 +134,8 @@ class SageMakerJob:
                     yield NodeEnded(outcome=Outcome.STOPPED)
                     return
             try:
-                description = yield from self._follow(tick_s)
+                with at_work(self._name):
+                    description = yield from self._follow(tick_s)
                 if self._creation and self._creation.had_no_capacity(description):
                     yield from self._not_reached("capacity", AwsError(description["FailureReason"]))
                     self._creation.again()
@@ -207,7 +208,7 @@ class SageMakerJob:
             if due("describe", _DESCRIBE_EVERY_S):
                 try:
                     description = describe(self._account, self._name)
-                    self._reach.found("describe")
+                    self._reach.reached("describe")
                 except FacesimError as error:
                     yield from self._not_reached("describe", error)
                 else:
@@ -242,17 +243,17 @@ class SageMakerJob:
         """What reading `what` tells; where it fails, that."""
         try:
             yield from read() or ()
-            self._reach.found(what)
+            self._reach.reached(what)
         except FacesimError as error:
             yield from self._not_reached(what, error)
 
     def _not_reached(self, what: str, error: FacesimError) -> Iterator[Event]:
-        """As `Reach.missed`.
+        """As `Reach.failed`.
 
         Raises:
             LostSight: AWS has denied for long what nothing goes without.
         """
-        yield from self._reach.missed(what, error)
+        yield from self._reach.failed(what, error)
         if what in ("describe", "results") and self._reach.denied_s(what) > _DENIED_S:
             raise self._lost(str(error))
 

@@ -57,9 +57,9 @@ def register(run: Run, saved_model: Path, group: str, account: Account) -> str:
     client = account.client("sagemaker")
     with asking(f"look for the model package group {group}"):
         pages = client.get_paginator("list_model_package_groups").paginate(NameContains=group)
-        known = {one["ModelPackageGroupName"] for page in pages for one in page["ModelPackageGroupSummaryList"]}
+        groups = {one["ModelPackageGroupName"] for page in pages for one in page["ModelPackageGroupSummaryList"]}
     tags = [{"Key": key, "Value": value} for key, value in {"facesim": "model", **aws.tags}.items()]
-    if group not in known:
+    if group not in groups:
         with asking(f"make the model package group {group}"):
             client.create_model_package_group(ModelPackageGroupName=group, Tags=tags)
     image = aws_image(names, "inference", _TYPES[0])

@@ -53,16 +53,17 @@ def layered(aws: SageMaker) -> Layered:
     Raises:
         InputError: a file cannot be read, or has what is not allowed.
     """
-    given, notices = aws.model_dump(), []
-    for file in reversed(_files()):  # the user's first
-        for option, value in _values(file, given).items():
-            chosen = _joined(option, given[option], value)
-            if chosen == given[option]:
-                continue
-            given[option] = chosen
+    options, notices = aws.model_dump(), []
+    defaults: dict[str, tuple[Any, Path]] = {}
+    for file in _files():
+        defaults |= {option: (value, file) for option, value in _values(file, options).items()}
+    for option, (value, file) in defaults.items():
+        chosen = _joined(option, options[option], value)
+        if chosen != options[option]:
+            options[option] = chosen
             notices.append(f"{flag(option)} {_in_words(value)} is from {file}")
     try:
-        return Layered(type(aws).model_validate(given), tuple(notices))
+        return Layered(type(aws).model_validate(options), tuple(notices))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = " and ".join(map(str, _files()))
@@ -109,12 +110,12 @@ def _files() -> list[Path]:
     return files
 
 
-def _values(file: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def _values(file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a defaults file says of options, a key apart that is given."""
     content = _read(file)
     values: dict[str, Any] = {}
     for option, places in _PLACES.items():
-        for place in places if not (option == "kms_key" and given[option]) else ():
+        for place in places if not (option == "kms_key" and options[option]) else ():
             value: Any = content
             for name in place:
                 value = value.get(name) if isinstance(value, Mapping) else None

@@ -27,19 +27,19 @@ class Reach:
         """Whether AWS could be asked for it the last time, or has not been asked yet."""
         return what not in self._failures
 
-    def found(self, what: str) -> None:
+    def reached(self, what: str) -> None:
         self._failures.pop(what, None)
 
-    def missed(self, what: str, error: FacesimError) -> Iterator[Event]:
+    def failed(self, what: str, error: FacesimError) -> Iterator[Event]:
         """Tell now and then that it failed. Credentials are read again, for the user may have signed in."""
         now, why = time.monotonic(), str(error)
-        since, told_s, before = self._failures.get(what, (now, -math.inf, ""))
-        if now - told_s > _TELL_AGAIN_S or why != before:
-            told_s = now
+        since, reported_s, previous = self._failures.get(what, (now, -math.inf, ""))
+        if now - reported_s > _TELL_AGAIN_S or why != previous:
+            reported_s = now
             yield OutOfReach(what=what, why=why)
         if not isinstance(error, (DeniedError, RefusedError)):
             since = now  # it may still go well
-        self._failures[what] = (since, told_s, why)
+        self._failures[what] = (since, reported_s, why)
         if isinstance(error, CredentialsError):
             with suppress(FacesimError):  # the next attempt tells
                 self._account.renew()
