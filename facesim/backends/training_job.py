@@ -328,9 +328,7 @@ def _channel(name: str, uri: str, input_mode: str) -> dict[str, Any]:
 def _given_channel(address: Remote, input_mode: str) -> dict[str, Any]:
     """Data where it is."""
     if address.scheme == "s3":
-        # A prefix is a text, not a folder: without its slash faces/ would have faces-of-others/ in it as well.
-        path = address.path if Path(address.path).suffix or address.path.endswith("/") else f"{address.path}/"
-        return _channel(DATA, f"s3://{address.place}/{path}", input_mode)
+        return _channel(DATA, f"s3://{address.place}/{address.prefix}", input_mode)
     place = {
         "FileSystemId": address.place,
         "FileSystemType": {"efs": "EFS", "fsx": "FSxLustre"}[address.scheme],

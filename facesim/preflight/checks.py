@@ -203,7 +203,8 @@ def _devices(job: Job) -> Iterator[str | InputError]:
     elif here < kind.gpus:
         yield (
             f"{kind.name} has {kind.gpus} GPUs ({kind.accelerator}), and --strategy {job.strategy.name} computes on "
-            f"{here} of them: all are paid for; {named} {kind.gpus} uses them"
+            f"{here} of them: all are paid for"
+            + (f"; {named} {kind.gpus} uses them" if job.strategy.replicated else "")
         )
 
 

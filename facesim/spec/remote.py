@@ -14,6 +14,9 @@ from facesim.spec import aws_names
 _ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<place>[^/]*)/?(?P<path>.*)", re.DOTALL)
 _FILE_SYSTEM = re.compile(r"fs-[0-9a-f]{8,40}")
 
+#: Ends of names of files that are a data set by themselves.
+_FILES = (".npz", ".csv", ".tsv", ".zip", ".rec", ".tfrecord", ".tfrecords")
+
 SCHEMES = ("s3", "efs", "fsx")
 
 
@@ -23,6 +26,12 @@ class Remote(NamedTuple):
     scheme: str
     place: str
     path: str
+
+    @property
+    def prefix(self) -> str:
+        """What keys begin with: without its slash that of faces/ would be that of faces-of-others/ as well."""
+        is_file = self.path.lower().endswith(_FILES)
+        return self.path if is_file or self.path.endswith("/") else f"{self.path}/"
 
 
 def remote(data: str) -> Remote | None:

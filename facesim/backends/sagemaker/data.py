@@ -43,7 +43,7 @@ def _listed(account: Account, address: Remote, shown: str) -> tuple[int, int]:
     files = size = 0
     with asking(f"list {shown}"):
         pages = (
-            account.client("s3").get_paginator("list_objects_v2").paginate(Bucket=address.place, Prefix=address.path)
+            account.client("s3").get_paginator("list_objects_v2").paginate(Bucket=address.place, Prefix=address.prefix)
         )
         for page in pages:
             for entry in page.get("Contents", []):
