@@ -99,3 +99,36 @@ def test_what_a_host_recorded_before_an_interruption_is_there_again_and_that_of_
 
     assert (work.kept.source / "sockets.jsonl").read_text() == '{"host": "algo-2"}\n'
     assert [path.name for path in (checkpoints / "recorded").iterdir()] == ["algo-2"]
+
+
+def test_what_the_sdks_local_mode_lays_out_is_a_contract(tmp_path, faces, monkeypatch):
+    local = pytest.importorskip("sagemaker.core.modules.local_core.local_container")
+    from sagemaker.core.modules.configs import Channel
+    from sagemaker.core.shapes import DataSource, FileSystemDataSource
+
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    place = FileSystemDataSource(
+        file_system_id="local", file_system_access_mode="ro", file_system_type="EFS", directory_path=str(faces)
+    )
+    options = {"strategy": "allreduce", "epochs": 1, "image_size": 32, "sagemaker_region": "us-east-1"}
+    job = local._LocalContainer(
+        training_job_name="facesim-local",
+        instance_type="local_cpu",
+        instance_count=2,
+        image="facesim",
+        container_root=str(tmp_path),
+        input_data_config=[Channel(channel_name="data", data_source=DataSource(file_system_data_source=place))],
+        hyper_parameters={name: json.dumps(value) for name, value in options.items()},
+        environment={},
+    )
+    for host in job.hosts:
+        job._create_config_file_directories(host)
+        job._write_config_files(host, job.input_data_config, job.hyper_parameters)
+    (tmp_path / "algo-2" / "input" / "data").mkdir()
+    (tmp_path / "algo-2" / "input" / "data" / "data").symlink_to(faces)
+
+    work = plan(Contract.read(tmp_path / "algo-2"))
+
+    (worker,) = [task for task in work.plan.tasks if task.role == "worker"]
+    assert len(PreparedData.load(Path(worker.arguments[2])).names) == 8  # images as a user has them were prepared
+    assert (tmp_path / "algo-2" / "checkpoints").is_dir()  # which the local mode does not have
