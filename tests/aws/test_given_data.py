@@ -46,7 +46,7 @@ def test_a_folder_in_s3_is_the_channel_and_what_cannot_be_known_is_told(endpoint
     assert channel["DataSource"]["S3DataSource"]["S3Uri"] == f"s3://{bucket}/all/faces/"
     assert channel["InputMode"] == mode
     (notice,) = [notice for notice in notices if notice.startswith(f"s3://{bucket}/all/faces")]
-    assert "80 files" in notice and "each host prepares it by itself" in notice
+    assert "80 files" in notice and "each host prepares them by itself" in notice
 
 
 def test_a_run_on_data_in_s3_uploads_none_of_it(endpoint, account, bucket, tmp_path, script, capsys):
@@ -95,6 +95,17 @@ def test_what_is_exported_has_the_file_system(endpoint, capsys):
     assert main(["export-job", *SMALL[2:], *data, *NETWORK, "--format", "modeltrainer"]) == 0
 
     assert "FileSystemDataSource(file_system_id='fs-0123456789abcdef0'" in capsys.readouterr().out
+
+
+def test_a_dry_run_on_data_in_s3_needs_no_account(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    _, notices = dry_run(capsys, "--data", "s3://a-bucket/faces", "--region", "us-east-1")
+
+    assert any("how much there is cannot be asked: there are no AWS credentials" in notice for notice in notices)
 
 
 def test_an_empty_folder_is_refused_before_anything_is_started(endpoint, bucket, capsys):

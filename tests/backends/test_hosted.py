@@ -120,6 +120,8 @@ def test_what_the_sdks_local_mode_lays_out_is_a_contract(tmp_path, faces, monkey
         input_data_config=[Channel(channel_name="data", data_source=DataSource(file_system_data_source=place))],
         hyper_parameters={name: json.dumps(value) for name, value in options.items()},
         environment={},
+        container_entrypoint=None,
+        container_arguments=None,
     )
     for host in job.hosts:
         job._create_config_file_directories(host)

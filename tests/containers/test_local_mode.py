@@ -66,6 +66,8 @@ def test_the_sdks_local_mode_trains_on_images_as_they_are(containers, compose, f
         input_data_config=[Channel(channel_name="data", data_source=DataSource(file_system_data_source=place))],
         hyper_parameters={name: json.dumps(value) for name, value in options.items()},
         environment={},
+        container_entrypoint=None,
+        container_arguments=None,
     )
 
     artifacts = job.train(wait=True)
