@@ -174,6 +174,7 @@ def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended,
     assert main(["attach", str(tmp_path)]) == 0  # all have ended: that is reported
 
 
+@pytest.mark.slow
 def test_jobs_of_a_study_run_together_as_far_as_the_quota_goes(endpoint, options, tmp_path, monkeypatch, script):
     monkeypatch.setattr("facesim.backends.sagemaker.calls._ROOM_EVERY_S", 0.05)
     endpoint.quotas["ml.m5.xlarge for training job usage"] = 2
@@ -196,6 +197,7 @@ def test_jobs_of_a_study_run_together_as_far_as_the_quota_goes(endpoint, options
     assert {event["what"] for event in waited} == {"quota"}
 
 
+@pytest.mark.slow
 def test_attaching_to_a_study_follows_what_was_submitted_and_runs_the_rest(endpoint, options, tmp_path, script):
     script.until = threading.Event()
     script.training_jobs_due = 2
