@@ -147,7 +147,7 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The answer, as data. `rows` are all shapes, the cheapest first."""
+    """The answer, as data. `rows` are all shapes, the cheapest first; `profile_command` measures the profile again."""
 
     profile: Profile
     epochs: int
@@ -157,6 +157,7 @@ class Plan:
     known: Mapping[str, HostType]
     widths: Widths
     notes: tuple[str, ...] = ()
+    profile_command: str = "facesim profile --fresh"
 
     @cached_property
     def cheapest(self) -> Row | None:
@@ -234,6 +235,7 @@ class Plan:
         """Why a row is not surer, the largest cause first."""
         forecast = row.forecast
         kind, profile = self.known[forecast.shape.instance_type], self.profile
+        measured_again = f"{self.profile_command} on a machine with nothing else to do"
         formulas = float(self.widths.at(forecast.offered_load))
         parts = [
             Doubt(
@@ -252,12 +254,12 @@ class Plan:
             Doubt(
                 "the spread of this machine's own measurements",
                 Z80 * profile.repeats_cv,
-                "facesim profile on a machine with nothing else to do",
+                measured_again,
             ),
             Doubt(
                 "other load on this machine while it was profiled",
                 DISTURBED if profile.disturbed else 0.0,
-                "facesim profile on a machine with nothing else to do",
+                measured_again,
             ),
         ]
         rest = math.sqrt(max(0.0, forecast.half_width**2 - sum(part.half_width**2 for part in parts)))
@@ -290,6 +292,7 @@ def make_plan(
     outside: Mapping[str, float] | None = None,
     spot_risk: SpotRisk | None = None,
     notes: Sequence[str] = (),
+    profile_command: str = Plan.profile_command,
 ) -> Plan:
     """Forecast every shape of `axes`, and judge each by what is wanted.
 
@@ -312,7 +315,8 @@ def make_plan(
     accuracy_of = accuracies or {}
     rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
-    return Plan(profile, epochs, batch or profile.batch, wanted, tuple(rows), known_hosts, widths, tuple(notes))
+    batch = batch or profile.batch
+    return Plan(profile, epochs, batch, wanted, tuple(rows), known_hosts, widths, tuple(notes), profile_command)
 
 
 def _misses(forecast: Forecast, accuracy: Accuracy | None, wanted: Wanted) -> tuple[str, ...]:

@@ -174,6 +174,7 @@ def test_a_shape_is_read_from_words(text, expected):
     assert read_shape(text, hosts(), usual) == usual.model_copy(update=expected)
 
 
+@pytest.mark.slow
 def test_ten_thousand_shapes_are_planned_in_seconds(profile):
     types = tuple(name for name, kind in hosts().items() if kind.relative_speed)
     strategies = ("single", "ps-async", "ps-sync", "allreduce")
