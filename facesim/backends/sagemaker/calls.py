@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 OUTCOMES = {status: outcome_of_sagemaker(status) for status in ("Completed", "Failed", "Stopped")}
 
 
+#: Training jobs that this process has sent, or follows, and that have not ended as far as it knows.
+AT_WORK: set[str] = set()
+
+
 def create(account: Account, request: dict[str, Any]) -> None:
     """Send a CreateTrainingJob request as it stands.
 
@@ -25,8 +29,14 @@ def create(account: Account, request: dict[str, Any]) -> None:
         AwsError: AWS refuses it.
     """
     # Not through SageMaker's package: it adds what the user's configuration of it has, and a dry run would not show it.
-    with asking(f"create the training job {request['TrainingJobName']}"):
-        account.client("sagemaker").create_training_job(**request)
+    name = request["TrainingJobName"]
+    AT_WORK.add(name)  # before: another that is refused for lack of quota has to know of it
+    try:
+        with asking(f"create the training job {name}"):
+            account.client("sagemaker").create_training_job(**request)
+    except BaseException:
+        AT_WORK.discard(name)
+        raise
 
 
 #: How often it is tried again whether the quota has room for a job.

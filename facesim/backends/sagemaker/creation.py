@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.sagemaker.advice import AwsError, BusyError, ExpiredError
-from facesim.backends.sagemaker.calls import create_when_there_is_room, describe
+from facesim.backends.sagemaker.calls import AT_WORK, create_when_there_is_room, describe
 from facesim.backends.sagemaker.due import Due
 from facesim.backends.sagemaker.session import asking
 from facesim.backends.sagemaker.storage import have_bucket, upload
@@ -33,20 +32,6 @@ _TICK_S = 0.25
 
 #: How FailureReason begins where there were none.
 _NO_CAPACITY = "CapacityError"
-
-
-#: Training jobs that this process follows.
-_AT_WORK: set[str] = set()
-
-
-@contextmanager
-def at_work(name: str) -> Iterator[None]:
-    """For as long as a training job goes on."""
-    _AT_WORK.add(name)
-    try:
-        yield
-    finally:
-        _AT_WORK.discard(name)
 
 
 class Creation:
@@ -140,7 +125,7 @@ class Creation:
 
     def _may_wait(self) -> bool:
         """Whether the quota may have room in a while: other jobs of this process, which have some of it, will end."""
-        return time.monotonic() < self._until_s or bool(_AT_WORK)
+        return time.monotonic() < self._until_s or bool(AT_WORK)
 
     def _was_created(self) -> bool:
         """Whether there is the training job that was asked for."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from facesim.backends.base import LeftRunning
 from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.bill import reported
-from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe
-from facesim.backends.sagemaker.creation import Creation, at_work
+from facesim.backends.sagemaker.calls import AT_WORK, OUTCOMES, cancel, describe
+from facesim.backends.sagemaker.creation import Creation
 from facesim.backends.sagemaker.due import Due
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
@@ -112,6 +112,7 @@ class SageMakerJob:
             restarts=sum(isinstance(event, Recovering) and event.host is None for event in before),
         )
         if request is None:
+            AT_WORK.add(name)
             for log in run.logs.glob("algo-*.log"):
                 log.unlink()  # read again from the beginning
 
@@ -134,10 +135,10 @@ class SageMakerJob:
                     yield NodeEnded(outcome=Outcome.STOPPED)
                     return
             try:
-                with at_work(self._name):
-                    description = yield from self._follow(tick_s)
+                description = yield from self._follow(tick_s)
                 if self._creation and self._creation.had_no_capacity(description):
                     yield from self._not_reached("capacity", AwsError(description["FailureReason"]))
+                    AT_WORK.discard(self._name)
                     self._creation.again()
                     self._logs, self._states = LogTail(self._account, self._name), 0
                     continue
@@ -172,6 +173,7 @@ class SageMakerJob:
 
     def close(self) -> None:
         """Unless it has ended, or is to be left, the job is stopped: what nobody follows must not go on costing."""
+        AT_WORK.discard(self._name)
         if self._exists and not self._over and (self._on_interrupt != "leave" or self._killed):
             self._over = True
             try:
