@@ -46,7 +46,7 @@ class LocalBackend(Backend):
                 index,
                 host=strategy.host_of(role, index, job.hosts),
                 cores=cores,
-                neighbours=job.hosts,
+                neighbours=job.shape.workers if strategy.distributed else 1,
             )
             for role, index in topology.tasks()
         ]

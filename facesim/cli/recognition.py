@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,16 +171,33 @@ def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_jso
     echo("\n  ".join([f"cannot tell: {why_not}" if why_not else "how far to rely on that:", *notes]))
 
 
+def _register(run_directory: Path, group: str, region: str | None) -> None:
+    from facesim.backends.sagemaker.model_registry import register
+    from facesim.backends.sagemaker.session import Account
+    from facesim.runs.directory import Run
+
+    run = Run.open(run_directory)
+    account = Account(region or getattr(run.job().backend, "region", None))
+    with tempfile.TemporaryDirectory() as folder:
+        _recognizer(run_directory).export(saved_model := Path(folder, "model"), "savedmodel")
+        echo(register(run, saved_model, group, account))
+
+
 @command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=Choice(list(EXPORTERS)), default="keras", show_default=True,
               help="one file for Keras, or a folder for TensorFlow and its servers")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
-def export(run_directory: Path, kind: str, output: Path | None) -> None:
+@click.option("--registry", metavar="GROUP", help="register it at AWS, as a version of this group of SageMaker's Model "
+              "Registry, in place of writing it here")  # fmt: skip
+@click.option("--region", help="AWS region of the registry  [default: as the run, or AWS' own tools are configured]")
+def export(run_directory: Path, kind: str, output: Path | None, registry: str | None, region: str | None) -> None:
     """Write the model of RUN for use without facesim: images in, embedding, logits and probabilities out.
 
     The names of the people, in the order of the logits, are written with it.
     """
+    if registry is not None:
+        return _register(run_directory, registry, region)
     written = _recognizer(run_directory).export(output or f"face-model{EXPORTERS[kind].suffix}", kind)
     height, width, channels = written.image_shape
     echo(

@@ -40,7 +40,7 @@ from facesim.data.duplicates import notes_across
 from facesim.data.labels import notes_on_alike
 from facesim.data.layouts import natural_key, some
 from facesim.data.parts import TRAIN, kept_split, split_note
-from facesim.data.prepared import FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
+from facesim.data.prepared import FACTS_FILE, FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import DATASETS, find_source
 from facesim.data.stored import StoredImages, store, write_index
@@ -310,7 +310,7 @@ def _write_facts(
         "own_split": parts is not None,
         "decoded": (directory / "images.u8").exists(),
     }
-    (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    (directory / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _by_kind(bad_files: Sequence[BadFile]) -> str:

@@ -56,6 +56,8 @@ def shape_of(job: Job) -> ClusterShape:
         raise InputError(
             f"there is no forecast of --strategy {name}: there are formulas for {', '.join(forecast_strategies())}"
         )
+    if job.shape.workers_per_host > 1 and job.strategy.distributed:
+        raise InputError("there is no forecast of workers that share hosts (--workers-per-host)")
     strategy_options = job.strategy.options
     return ClusterShape(
         strategy=name,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from facesim.backends.base import Target
 from facesim.metrics.machine import machine
 from facesim.planning.expectations import Expected, expected, forecast_lines
 from facesim.planning.quantities import dollars_text, time_text
@@ -32,6 +33,7 @@ class Fate(str, Enum):
 
     NEW = "to run"
     GOES_ON = "continues"
+    FOLLOWED = "to follow"  # it was submitted, and goes on, or has ended, without the command that submitted it
     COMPLETE = "complete"
 
 
@@ -90,7 +92,7 @@ def plan_study(
     for name, job in zip(names, jobs, strict=True):
         directory, fate = earlier.get(job_sha256(job), (output / f"{stamp}-{name}", Fate.NEW))
         drafts.append(Due(name, job, directory, fate))
-    waiting = [due for due in drafts if due.fate is not Fate.COMPLETE]
+    waiting = [due for due in drafts if due.fate in (Fate.NEW, Fate.GOES_ON)]
     cleared = preflight([due.job for due in waiting], [due.directory for due in waiting], progress, to_run=to_run)
     ready = {planned.directory: planned for planned in cleared.planned}
     dues = []
@@ -110,7 +112,8 @@ _LISTED = 40
 
 def plan_lines(plan: StudyPlan) -> list[str]:
     """What a study has to do, in lines: the number of jobs, time and cost where these are forecast, and each job."""
-    counts = {fate: sum(due.fate is fate for due in plan.dues) for fate in (Fate.COMPLETE, Fate.GOES_ON, Fate.NEW)}
+    order = (Fate.COMPLETE, Fate.FOLLOWED, Fate.GOES_ON, Fate.NEW)
+    counts = {fate: sum(due.fate is fate for due in plan.dues) for fate in order}
     parts = [f"{number} {fate.value}" for fate, number in counts.items() if number]
     expectations = [due.expected for due in plan.to_do if due.expected]
     if expectations:
@@ -158,21 +161,26 @@ def _earlier(
             and _is_from_here(result, by_key[key])
         ]
         unfinished = [
-            run
+            (run, result)
             for run, result in runs
             if run not in complete and _may_be_on(result, inputs[key]) and _began_with(run, inputs[key], unknown=True)
         ]
         if same:
             chosen[key] = same[-1].directory, Fate.COMPLETE
         elif unfinished:
-            run = unfinished[-1]
-            chosen[key] = run.directory, Fate.GOES_ON
+            run, result = unfinished[-1]
             if (look := run.claim.look()).held:
                 raise InputError(
                     f"{run.directory} is of this study, and is being run by {look.names()}: wait for it, or stop it "
                     f"(facesim cancel {run.directory})"
                 )
+            chosen[key] = run.directory, Fate.FOLLOWED if result is None and _can_be_followed(run) else Fate.GOES_ON
     return chosen
+
+
+def _can_be_followed(run: Run) -> bool:
+    backend = run.job().backend
+    return backend.can_attach and backend.open().can_follow(Target(backend, run.id, run))
 
 
 def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
@@ -196,8 +204,8 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
 
 
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
-    """Whether a run was trained on the images that a job has now."""
-    return result is not None and result.data.content_sha256 == inputs.data.sha256
+    """Whether a run was trained on the images that a job has now, as far as these are known here."""
+    return result is not None and inputs.data.sha256 in (None, result.data.content_sha256)
 
 
 def _began_with(run: Run, inputs: Inputs, unknown: bool = False) -> bool:
@@ -225,7 +233,7 @@ def _is_from_here(result: Result | None, job: Job) -> bool:
 
 def _may_be_on(result: Result | None, inputs: Inputs) -> bool:
     """Whether nothing says that a run, which has not completed, was trained on other images than a job has now."""
-    return result is None or result.data.content_sha256 in (None, inputs.data.sha256)
+    return result is None or result.data.content_sha256 is None or _is_on(result, inputs)
 
 
 #: What a name of a job says of it in any case.

@@ -71,11 +71,14 @@ def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, 
         for planned in (due.cleared for due in plan.to_do)
         if planned and planned.inputs and planned.request
     ]
-    complete = [str(due.directory) for due in plan.dues if due.fate is Fate.COMPLETE]
+    complete, followed = (
+        [str(due.directory) for due in plan.dues if due.fate is fate] for fate in (Fate.COMPLETE, Fate.FOLLOWED)
+    )
     return {
         "runs": runs,
         "notices": list(plan.notices),
         **({"complete": complete} if complete else {}),
+        **({"followed": followed} if followed else {}),
         **({"estimate": plan.estimate} if plan.estimate else {}),
         **({"forecast": list(plan.forecasts)} if plan.forecasts else {}),
     }
@@ -139,8 +142,8 @@ class _Job:
 
     def _begin(self, observer: Observer) -> Run:
         due = self._due
-        assert due.cleared is not None and due.cleared.inputs is not None, "what is to be run was cleared"
         if due.fate is Fate.NEW:
+            assert due.cleared is not None and due.cleared.inputs is not None, "what is to be run was cleared"
             run = Run.create(due.directory, due.job)
             keep_forecast(run, due.job, due.cleared.inputs)  # before it begins: what it then takes is held against that
             return run
@@ -151,15 +154,12 @@ class _Job:
 
     def _to_its_end(self, run: Run, observer: Observer) -> Result:
         due, planned = self._due, self._due.cleared
-        assert planned is not None and planned.inputs is not None
         backend = due.job.backend.open()
+        if due.fate is Fate.FOLLOWED:
+            attached = backend.attach(Target(due.job.backend, run.id, run), run.directory.parent)
+            return attach(attached, [observer], self._position, self._jobs, self._pool)
+        assert planned is not None and planned.inputs is not None, "what is to be run was cleared"
         if due.fate is Fate.GOES_ON:
-            if due.job.backend.can_attach and run.result() is None:
-                try:
-                    attached = backend.attach(Target(due.job.backend, run.id, run), run.directory.parent)
-                    return attach(attached, [observer], self._position, self._jobs, self._pool)
-                except InputError:  # nothing of it goes on there
-                    pass
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
         request = backend.render(due.job, due.directory, planned.inputs) if self._again else planned.request

@@ -174,6 +174,50 @@ def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended,
     assert main(["attach", str(tmp_path)]) == 0  # all have ended: that is reported
 
 
+@pytest.mark.slow
+def test_jobs_of_a_study_run_together_as_far_as_the_quota_goes(endpoint, options, tmp_path, monkeypatch, script):
+    monkeypatch.setattr("facesim.backends.sagemaker.calls._ROOM_EVERY_S", 0.05)
+    endpoint.quotas["ml.m5.xlarge for training job usage"] = 2
+    script.until = threading.Event()
+    script.training_jobs_due = 2
+
+    def once_two_train() -> None:
+        assert script.all_training.wait(60)
+        script.until.set()
+
+    watcher = threading.Thread(target=once_two_train)
+    watcher.start()
+
+    assert main(["run", *options, "--seeds", "3", "--parallel", "3"]) == 0
+
+    watcher.join()
+    runs = find_runs([tmp_path / "runs"])
+    assert [run.result()["state"] for run in runs] == ["Completed"] * 3
+    waited = [event for run in runs for event in run.events() if event["event"] == "out_of_reach"]
+    assert {event["what"] for event in waited} == {"quota"}
+
+
+@pytest.mark.slow
+def test_attaching_to_a_study_follows_what_was_submitted_and_runs_the_rest(endpoint, options, tmp_path, script):
+    script.until = threading.Event()
+    script.training_jobs_due = 2
+    study = [sys.executable, "-m", "facesim", "run", *options, "--seeds", "3", "--parallel", "2"]
+    command = subprocess.Popen(study, stdout=subprocess.DEVNULL)
+    assert script.all_training.wait(60)
+    command.kill()  # as when a laptop's battery is empty
+    command.wait()
+    script.until.set()
+    (file,) = (tmp_path / "runs" / "studies").glob("*.json")
+
+    assert main(["attach", str(file)]) == 0
+
+    runs = find_runs([tmp_path / "runs"])
+    assert [run.result()["state"] for run in runs] == ["Completed"] * 3
+    assert sorted(job.name for job in endpoint.training_jobs("123456789012", "us-east-1").all()) == sorted(
+        f"facesim-{run.id}" for run in runs
+    )  # none was started twice
+
+
 def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):
     assert main(["status", "facesim-nobody"]) == 1
 
