@@ -24,8 +24,6 @@ class Face(NamedTuple):
 #: Finds the faces of a picture, uint8 (height, width, 3), RGB.
 Detector = Callable[[np.ndarray], list[Face]]
 
-_LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-
 
 def _mtcnn() -> Detector:
     """MTCNN (Zhang et al., 2016), with the weights that come with the package mtcnn, under the MIT licence."""
@@ -38,12 +36,9 @@ def _mtcnn() -> Detector:
     network = MTCNN(device="CPU:0")
 
     def detect(picture: np.ndarray) -> list[Face]:
-        faces = []
-        for found in network.detect_faces(picture) or []:
-            _, _, width, height = found["box"]
-            landmarks = np.array([found["keypoints"][name] for name in _LANDMARKS], float)
-            faces.append(Face(landmarks, float(width * height)))
-        return faces
+        # A row a face: the picture's number, two corners, the confidence, and the landmarks in the order of `Face`.
+        rows = np.asarray(network.detect_faces(picture, box_format="xyxy", output_type="numpy"), float).reshape(-1, 16)
+        return [Face(row[6:].reshape(5, 2), (row[3] - row[1]) * (row[4] - row[2])) for row in rows]
 
     return detect
 
