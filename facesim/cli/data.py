@@ -11,6 +11,7 @@ import click
 from facesim.cli.options import DATA, job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Number, group
+from facesim.cli.quiet import hush_tensorflow
 from facesim.util.errors import doing
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def align(source: Path, out: Path, detector: str, size: int, as_json: bool) -> N
     from facesim.data.alignment import align_folder, in_lines
     from facesim.data.detectors import detector_called
 
+    hush_tensorflow()
     detect = detector_called(detector)
     with (
         doing(f"write images into {out}", "name a folder with room for them"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,7 +26,6 @@ Detector = Callable[[np.ndarray], list[Face]]
 
 def _mtcnn() -> Detector:
     """MTCNN (Zhang et al., 2016), with the weights that come with the package mtcnn, under the MIT licence."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from mtcnn import MTCNN
     except ModuleNotFoundError:
