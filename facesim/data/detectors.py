@@ -34,9 +34,10 @@ def _mtcnn() -> Detector:
     network = MTCNN(device="CPU:0")
 
     def detect(picture: np.ndarray) -> list[Face]:
-        # A row a face: the picture's number, two corners, the confidence, and the landmarks in the order of `Face`.
+        # A row a face: the picture's number, two corners, the confidence, and of the landmarks, in the order of `Face`,
+        # all x and then all y.
         rows = np.asarray(network.detect_faces(picture, box_format="xyxy", output_type="numpy"), float).reshape(-1, 16)
-        return [Face(row[6:].reshape(5, 2), (row[3] - row[1]) * (row[4] - row[2])) for row in rows]
+        return [Face(row[6:].reshape(2, 5).T, (row[3] - row[1]) * (row[4] - row[2])) for row in rows]
 
     return detect
 
