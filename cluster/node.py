@@ -16,11 +16,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cluster import clock
 from cluster.failure import why_failed
@@ -197,17 +197,30 @@ def _reason(plan: Plan, failed: list[dict[str, Any]], reasons: dict[str, str]) -
     return why_failed(last, reasons.get(last["task"]), Path(log))
 
 
-if __name__ == "__main__":
+def prepare() -> None:
+    """What a process does first that is a node, or forks nodes."""
     allow_open_files()
     set_environment(without_proxies(os.environ))  # a container has those of its engine's configuration, or of its image
+
+
+def run(work: Callable[[], int]) -> NoReturn:
+    """Do a node's work, and end this process with the exit code that it returns."""
     code = 1
     try:
-        if sys.argv[1] in ("--contract", "train"):  # SageMaker's own word; what to do is then the image's to say
-            code = main_hosted(os.environ["CLUSTER_CONTRACT"] if sys.argv[1] == "train" else sys.argv[2])
-        else:
-            code = main(sys.argv[1], int(sys.argv[2]))
+        code = work()
     except BaseException:
         traceback.print_exc()
     # Not sys.exit: unloading what was preloaded for the tasks takes longer than a second and changes nothing, and a
     # task that an error has left behind would be waited for.
     os._exit(code)
+
+
+def _by_arguments() -> int:
+    if sys.argv[1] in ("--contract", "train"):  # SageMaker's own word; what to do is then the image's to say
+        return main_hosted(os.environ["CLUSTER_CONTRACT"] if sys.argv[1] == "train" else sys.argv[2])
+    return main(sys.argv[1], int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    prepare()
+    run(_by_arguments)

@@ -102,7 +102,7 @@ def run_study(
     observer.planned(plan)
     again = _choose_kernels([due.job for due in plan.to_do], observer)
     pool = JobPool(places)
-    with _Interrupts(pool) if parallel > 1 else nullcontext():
+    with _Interrupts(pool) if parallel > 1 else nullcontext(), pool.kept:
         ended = pool.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), pool, again).run(observer))
     if not any(ended) and pool.problems:
         raise pool.problems[0]
@@ -123,6 +123,8 @@ class _Job:
         if due.fate is Fate.COMPLETE or pool.stopped:
             return Run(due.directory) if due.fate is not Fate.NEW else None
         try:
+            request = self._request()
+            pool.kept.enter_context(due.job.backend.open().loaded(due.job, request))  # before the run's time begins
             run = self._begin(observer)
         except FacesimError as error:
             pool.problems.append(error)
@@ -130,12 +132,19 @@ class _Job:
             return None
         observer = pool.turns(observer, run)
         try:
-            result = self._to_its_end(run, observer)
+            result = self._to_its_end(run, request, observer)
         except Lost as lost:
             observer.noticed(str(lost))
             return run
         pool.stopped = pool.stopped or result.state is RunState.STOPPED
         return run
+
+    def _request(self) -> Request | None:
+        due, planned = self._due, self._due.cleared
+        assert planned is not None and planned.inputs is not None, "what is to be run was cleared"
+        if self._again:
+            return due.job.backend.open().render(due.job, due.directory, planned.inputs)
+        return planned.request
 
     def _begin(self, observer: Observer) -> Run:
         due = self._due
@@ -149,20 +158,17 @@ class _Job:
             self._pool.turns(observer).noticed(gone)
         return run
 
-    def _to_its_end(self, run: Run, observer: Observer) -> Result:
-        due, planned = self._due, self._due.cleared
-        assert planned is not None and planned.inputs is not None
-        backend = due.job.backend.open()
+    def _to_its_end(self, run: Run, request: Request | None, observer: Observer) -> Result:
+        due = self._due
         if due.fate is Fate.GOES_ON:
             if due.job.backend.can_attach and run.result() is None:
                 try:
-                    attached = backend.attach(Target(due.job.backend, run.id, run), run.directory.parent)
+                    attached = due.job.backend.open().attach(Target(due.job.backend, run.id, run), run.directory.parent)
                     return attach(attached, [observer], self._position, self._jobs, self._pool)
                 except InputError:  # nothing of it goes on there
                     pass
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
-        request = backend.render(due.job, due.directory, planned.inputs) if self._again else planned.request
         result = _execute(run, request, observer, self._pool)
         observer.ended(run, result)
         return result
@@ -192,13 +198,14 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     cleared = preflight([job], [run.directory], observer.preparing)
     for notice in cleared.all_notices():
         observer.noticed(notice)
-    run.reopen(job)
-    observer.started(run, 1, 1)
     (planned,) = cleared.planned
     request = planned.request
     if _choose_kernels([job], observer) and planned.inputs:
         request = job.backend.open().render(job, run.directory, planned.inputs)
-    observer.ended(run, _execute(run, request, observer))
+    with job.backend.open().loaded(job, request):
+        run.reopen(job)
+        observer.started(run, 1, 1)
+        observer.ended(run, _execute(run, request, observer))
     return run
 
 
