@@ -118,8 +118,8 @@ class Run:
 
         >>> import facesim
         >>> model = facesim.load("runs").model()
-        >>> found = model.evaluate()
-        >>> 0 <= found["closed_set"]["accuracy"] <= 1
+        >>> scores = model.evaluate()
+        >>> 0 <= scores["closed_set"]["accuracy"] <= 1
         True
         """
         options = {} if notice is None else {"notice": notice}

@@ -241,7 +241,7 @@ class Backend(ABC):
         """Have a run saved and ended. Harmless when repeated.
 
         Raises:
-            InputError: nothing of it runs, though it has not ended; or who runs it cannot be told from here.
+            InputError: nothing of it runs, though it has not ended; or who runs it cannot be known from here.
             FacesimError: it does not end in time.
         """
         from facesim.backends.watching import cancel

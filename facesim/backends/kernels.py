@@ -117,8 +117,8 @@ def chosen() -> Choice | None:
 
 def choose() -> Choice:
     """The same, measured now, in some ten seconds, if it was not before."""
-    if (found := chosen()) is not None:
-        return found
+    if (earlier := chosen()) is not None:
+        return earlier
     file, step_s = _file(), measure()
     choice = _chosen[file] = Choice(fastest(step_s), step_s, _machine())
     if step_s:  # where nothing could be measured it is tried again next time

@@ -1,7 +1,7 @@
 """Runs of this machine, looked at by another command than the one that runs them.
 
 All that is known of them is in their directories: the claim says who runs a run and whether anybody does, its events
-and samples say how far it is. What cannot be told from there is not guessed.
+and samples say how far it is. What cannot be known from there is not guessed.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def _why_unfinished(run: Run, look: Look) -> str:
     elsewhere: tuple[Holder, ...] = tuple(holder for holder in look.holders if not holder.is_here)
     if elsewhere:
         return (
-            f"{run.directory} was begun by {names(elsewhere[:1])}; whether that still runs can be told there alone, "
+            f"{run.directory} was begun by {names(elsewhere[:1])}; whether that still runs can be seen only there, "
             "and here it has no result yet"
         )
     who = f"{names(look.holders[:1])} is gone and" if look.holders else "who ran it is gone and"

@@ -49,7 +49,7 @@ def policy(
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
     jobs run as, the `trust` of that role, or of the one who runs `aws setup` and `image push`.
 
-    Where no account can be asked, placeholders stand for its number and region, which is said beside.
+    Where no account can be asked, placeholders stand for its number and region, and a notice says so.
     """
     from facesim.backends.sagemaker.names import Names
     from facesim.backends.sagemaker.policies import policy as written

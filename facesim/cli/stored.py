@@ -130,7 +130,7 @@ def _word(value: Any) -> str:
 def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -> None:
     """Remove runs, or studies with all their runs; or every run of the folder --in with a --tag.
 
-    What is being run is not removed. A run that belongs to another study, too, goes with the one that is removed.
+    What is being run is not removed. A run that belongs to another study, too, is removed nevertheless.
     """
     if bool(named) == bool(tags):
         raise click.UsageError("name what is to be removed, or give --tag")

@@ -50,7 +50,7 @@ def tune(
 ) -> int:
     """Find settings by trying: each trial is a run, tested on a part of the training images, never on held-out ones.
 
-    Trials that fall behind are ended early. A search that was stopped, in any way, goes on when the command is
+    Trials that fall behind are ended early. A search that was stopped, in any way, continues when the command is
     repeated.
     """
     from facesim import api

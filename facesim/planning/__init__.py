@@ -9,7 +9,7 @@ explain     the arithmetic of one shape, step by step
 plots, page the plan as one HTML file
 described   the jobs that run directories, TOML files and options describe
 jobs        from a job to its forecast, and to a run directory whose numbers are all forecast
-beside      the forecast beside what is about to be run
+expectations  what jobs that are about to run are forecast to take
 profiles    which profile a forecast is made from
 learning    what forecasts learn from runs
 saved       what was learnt, kept for later forecasts

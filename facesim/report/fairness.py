@@ -92,7 +92,7 @@ def _validated(rows: Sequence[Row]) -> Iterator[str]:
         if share := row.records[0].job.data_spec.validation:
             yield (
                 f"not the held-out images: {row.label} was tested on a validation part, {share:.0%} of the training "
-                "images, to choose settings by; how well it recognises is told by a run without --validation"
+                "images, to choose settings by; how well it recognises is shown by a run without --validation"
             )
 
 

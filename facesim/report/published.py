@@ -65,10 +65,10 @@ class Published(_Closed):
     def beside(self, rows: tuple[Row, ...]) -> list[tuple[str, ...]]:
         """The table with a column for each row of a comparison: its heading, and its lines."""
         heading = ("", *self.columns, *(f"here: {row.label}" for row in rows))
-        return [heading, *((line.label, *line.values, *(_own(row, line) for row in rows)) for line in self.lines)]
+        return [heading, *((line.label, *line.values, *(_measured(row, line) for row in rows)) for line in self.lines)]
 
 
-def _own(row: Row, line: PublishedLine) -> str:
+def _measured(row: Row, line: PublishedLine) -> str:
     if line.measure == _AUDIT:
         return AUDIT_WORDS.get(row.audit, row.audit or NOTHING)
     estimate = row.estimate(line.measure) if line.measure else None

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from facesim.metrics.machine import machine
-from facesim.planning.beside import Expected, expected, forecast_lines
+from facesim.planning.expectations import Expected, expected, forecast_lines
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.preflight.checks import Planned, preflight
 from facesim.preflight.inputs import Inputs, prepare_all

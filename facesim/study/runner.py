@@ -17,7 +17,7 @@ from cluster.processes import NODE
 from facesim.backends.base import Attached, Execution, Request, Target
 from facesim.backends.lifecycle import lifecycle_of
 from facesim.billing.bill import submitted
-from facesim.planning.beside import keep_forecast
+from facesim.planning.expectations import keep_forecast
 from facesim.preflight.checks import preflight
 from facesim.runs.accounting import spent_s
 from facesim.runs.directory import Run

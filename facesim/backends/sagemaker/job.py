@@ -192,7 +192,7 @@ class SageMakerJob:
     def _upload(self, made: TrainingJob) -> Iterator[Event | None]:
         s3, key = self._account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
         owner, due = self._run.job().backend.bucket_owner or self._account.id, Due()
-        due("upload", _UPLOAD_EVERY_S)  # what is done sooner need not be told before
+        due("upload", _UPLOAD_EVERY_S)  # what is done sooner needs no event before
         with asking(f"use the S3 bucket {made.bucket}"):
             have_bucket(s3, made.bucket, self._account.region, owner)
         for uri, folder in made.uploads.items():
@@ -225,7 +225,7 @@ class SageMakerJob:
         while True:
             asked = self._interrupted or self._killed
             if asked and not stopping and (due("stop", _DESCRIBE_EVERY_S) or self._killed) and self._decide():
-                self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be told now
+                self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be reached now
                 try:
                     cancel(self._account, self._name)
                     stopping = True
@@ -374,7 +374,7 @@ class SageMakerJob:
 
     def _collect_results(self, description: dict[str, Any], tick_s: float) -> Iterator[Event | None]:
         """Logs, results and metrics of a job that has ended, then how it did."""
-        if not description:  # it was killed, and told so
+        if not description:  # it was killed, and an event said so
             return
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)

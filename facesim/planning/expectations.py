@@ -1,4 +1,4 @@
-"""The forecast beside what is about to be run, or paid for; it never keeps anything from running."""
+"""What jobs that are about to be run, or paid for, are forecast to take; it never keeps anything from running."""
 
 from __future__ import annotations
 
