@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NoReturn
@@ -31,9 +30,8 @@ _DESCRIPTORS = 16
 def main(channel: socket.socket, parent: int, modules: Sequence[str]) -> NoReturn:
     """Load `modules`, then fork the nodes that the process `parent` asks for, until it is gone."""
     end_with_parent(parent)
-    for module in modules:
-        with suppress(Exception):  # a node that needs it tries again, and says what is wrong in its log
-            import_module(module)
+    with suppress(Exception):  # a node tries again, and says what is wrong in its log
+        node.load(modules)
     ended, wakeup = socket.socketpair()
     wakeup.setblocking(False)
     signal.set_wakeup_fd(wakeup.fileno())

@@ -53,13 +53,16 @@ def test_nodes_one_after_another_load_once_and_have_session_folder_and_network_o
     with servers.loaded(environment, (LOADS,)):
         (server,) = loaded_by(loads)
         of_nodes = []
-        for name in "ab":
-            folder = tmp_path / name
+        for folder in (tmp_path / "a", tmp_path / "b"):
             node = start(servers, folder, environment, task(tmp_path, "chief", "work", 0.2))
-            process = psutil.Process(node.pid)
-            assert (process.ppid(), os.getsid(node.pid)) == (server, node.pid)
-            assert Path(process.cwd()) == folder
-            of_nodes.append(follow(node))
+
+            def look(event, node=node, folder=folder):
+                if event["event"] == "task_started":
+                    process = psutil.Process(node.pid)
+                    assert (process.ppid(), os.getsid(node.pid)) == (server, node.pid)
+                    assert Path(process.cwd()) == folder
+
+            of_nodes.append(follow(node, look))
         assert psutil.pid_exists(server)
 
     assert not psutil.pid_exists(server)
