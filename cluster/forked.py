@@ -27,7 +27,7 @@ from cluster.surroundings import home, python
 LOADED = b"loaded"
 
 #: How long it may take to load, on a machine that is busy, and to fork.
-_LOADING_S, _FORKING_S = 300.0, 10.0
+_LOADING_S, _FORKING_S = 300.0, 60.0
 
 #: What two nodes must have in common to be forked from one process: variables, modules, processors.
 _Kind = tuple[frozenset[tuple[str, str]], tuple[str, ...], frozenset[int]]

@@ -68,14 +68,14 @@ class JobPool:
     Attributes:
         stopped: no other job may begin.
         problems: why jobs could not begin.
-        kept: what is kept from one job to the next, until the study ends.
+        kept: what is kept from one job to the next.
     """
 
-    def __init__(self, places: Sequence[Place]):
+    def __init__(self, places: Sequence[Place], kept: ExitStack):
         self._places = places
+        self.kept = kept
         self.stopped = False
         self.problems: list[FacesimError] = []
-        self.kept = ExitStack()
         self._killed = False
         self._running: list[Execution] = []
         self._turns = Lock()

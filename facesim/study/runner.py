@@ -8,7 +8,7 @@ import select
 import signal
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,16 @@ def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, 
 
 
 def run_study(
-    jobs: list[Job], output: Path, observers: Iterable[Observer] = (), *, reuse: bool = False, parallel: int = 1
+    jobs: list[Job],
+    output: Path,
+    observers: Iterable[Observer] = (),
+    *,
+    reuse: bool = False,
+    parallel: int = 1,
+    kept: ExitStack | None = None,
 ) -> list[Run]:
     """Run the jobs, `parallel` of them at the same time, and tell the `observers`. The runs in the order of the jobs.
+    What is loaded for them stays until the last has ended or, for further studies, until `kept` is closed.
 
     With `reuse` a job that has completed in `output` before is not run again, and one that began there goes on. A run
     that fails, or cannot begin, does not keep the next from being run; one that is stopped does. A run that cannot be
@@ -101,8 +108,10 @@ def run_study(
         observer.noticed(notice)
     observer.planned(plan)
     again = _choose_kernels([due.job for due in plan.to_do], observer)
-    pool = JobPool(places)
-    with _Interrupts(pool) if parallel > 1 else nullcontext(), pool.kept:
+    with ExitStack() as until_end:
+        pool = JobPool(places, kept or until_end)
+        if parallel > 1:
+            until_end.enter_context(_Interrupts(pool))
         ended = pool.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), pool, again).run(observer))
     if not any(ended) and pool.problems:
         raise pool.problems[0]
