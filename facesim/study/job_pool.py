@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,12 +68,10 @@ class JobPool:
     Attributes:
         stopped: no other job may begin.
         problems: why jobs could not begin.
-        kept: what is kept from one job to the next.
     """
 
-    def __init__(self, places: Sequence[Place], kept: ExitStack):
+    def __init__(self, places: Sequence[Place]):
         self._places = places
-        self.kept = kept
         self.stopped = False
         self.problems: list[FacesimError] = []
         self._killed = False

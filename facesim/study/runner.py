@@ -108,11 +108,15 @@ def run_study(
         observer.noticed(notice)
     observer.planned(plan)
     again = _choose_kernels([due.job for due in plan.to_do], observer)
+    pool = JobPool(places)
     with ExitStack() as until_end:
-        pool = JobPool(places, kept or until_end)
         if parallel > 1:
             until_end.enter_context(_Interrupts(pool))
-        ended = pool.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), pool, again).run(observer))
+
+        def run_job(due: Due, position: int) -> Run | None:
+            return _Job(due, position, len(jobs), pool, again, kept or until_end).run(observer)
+
+        ended = pool.each(plan.dues, run_job)
     if not any(ended) and pool.problems:
         raise pool.problems[0]
     return [run for run in ended if run]
@@ -121,8 +125,8 @@ def run_study(
 class _Job:
     """One job of a study, from its begin to its end."""
 
-    def __init__(self, due: Due, position: int, jobs: int, pool: JobPool, again: bool):
-        self._due, self._position, self._jobs, self._pool = due, position, jobs, pool
+    def __init__(self, due: Due, position: int, jobs: int, pool: JobPool, again: bool, kept: ExitStack):
+        self._due, self._position, self._jobs, self._pool, self._kept = due, position, jobs, pool, kept
         # Rendered again where it has only a part of this machine: how many threads it has follows from that.
         self._again = again or pool.size > 1
 
@@ -133,7 +137,7 @@ class _Job:
             return Run(due.directory) if due.fate is not Fate.NEW else None
         try:
             request = self._request()
-            pool.kept.enter_context(due.job.backend.open().loaded(due.job, request))  # before the run's time begins
+            self._kept.enter_context(due.job.backend.open().loaded(due.job, request))  # before the run's time begins
             run = self._begin(observer)
         except FacesimError as error:
             pool.problems.append(error)

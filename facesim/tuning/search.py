@@ -139,9 +139,7 @@ def run_search(search: Search, output: Path, observers: Iterable[Observer] = ())
     return study
 
 
-def _run(
-    search: Search, study: optuna.Study, output: Path, observers: list[Observer], kept: ExitStack
-) -> None:
+def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer], kept: ExitStack) -> None:
     from optuna.trial import TrialState
 
     observer = Together(observers)
