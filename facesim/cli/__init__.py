@@ -194,6 +194,7 @@ facesim.sections = {
         recognition.evaluate,
         recognition.verify,
         recognition.identify,
+        recognition.sort,
         recognition.embed,
         recognition.export,
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facesim.util.errors import InputError
+from facesim.util.files import check_new
 from facesim.util.registry import Registry
 
 #: Writes a model, of `facesim.models.export.portable`, and the identities' names, in the order of its logits, to a path
@@ -41,10 +42,7 @@ class Exporter:
                 value=str(output),
                 allowed=f"a name that ends in {self.suffix}",
             )
-        if output.exists():
-            raise InputError(f"{output} already exists; name another", field="output", value=str(output))
-        if not (folder := output.absolute().parent).is_dir():
-            raise InputError(f"{folder} is no folder; make it, or name another", field="output", value=str(output))
+        check_new(output)
 
 
 EXPORTERS: Registry[Exporter] = Registry(
