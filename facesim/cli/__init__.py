@@ -197,6 +197,7 @@ facesim.sections = {
         recognition.sort,
         recognition.embed,
         recognition.export,
+        recognition.card,
     ),
     "Runs": (*runs.COMMANDS, *stored.COMMANDS),
     "AWS and containers": (*aws.COMMANDS, image.image, prices.prices, export_job.export_job),

@@ -1,4 +1,4 @@
-"""Commands that use a run's model: `evaluate`, `embed`, `verify`, `identify`, `sort`, `export`."""
+"""Commands that use a run's model: `evaluate`, `embed`, `verify`, `identify`, `sort`, `export`, `card`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facesim.cli.quiet import hush_tensorflow
 from facesim.models.exporters import EXPORTERS
 from facesim.util.disk import writing_to
 from facesim.util.errors import InputError, doing
-from facesim.util.files import write_bytes
+from facesim.util.files import check_new, made_whole, write_bytes
 from facesim.util.unused import printable
 
 if TYPE_CHECKING:
@@ -252,12 +252,13 @@ def sort(
 @command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=Choice(list(EXPORTERS)), default="keras", show_default=True,
-              help="one file for Keras, or a folder for TensorFlow and its servers")  # fmt: skip
+              help="file for Keras, ONNX or LiteRT, or folder for TensorFlow and its servers")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
 def export(run_directory: Path, kind: str, output: Path | None) -> None:
     """Write the model of RUN for use without facesim: images in, embedding, logits and probabilities out.
 
-    The names of the people, in the order of the logits, are written with it.
+    The names of the people, in the order of the logits, are written with it. The model takes pixels as they are; its
+    input is described in the file itself where the format has room for that (onnx, litert).
     """
     written = _recognizer(run_directory).export(output or f"face-model{EXPORTERS[kind].suffix}", kind)
     height, width, channels = written.image_shape
@@ -265,3 +266,34 @@ def export(run_directory: Path, kind: str, output: Path | None) -> None:
         f"{written.path}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
         f"{written.dimensions} dimensions and {len(written.names)} people"
     )
+
+
+@command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("cards"), show_default=True,
+              help="folder that is made; it must not exist")  # fmt: skip
+def card(run_directory: Path, output: Path) -> None:
+    """Write a model card and a data card of RUN in Markdown, as those who get the model need them.
+
+    The model card has the results of every `facesim evaluate RUN`: thresholds, error rates by group of people, limits.
+    It begins as the Hugging Face Hub reads it. What only you can know is left open.
+    """
+    from facesim.data import describe
+    from facesim.preflight.inputs import prepare_data
+    from facesim.report.card import data_card, model_card
+    from facesim.runs.directory import find_run
+
+    check_new(output)
+    run = find_run(run_directory)
+    cards, description = {"model-card.md": model_card(run)}, None
+    try:
+        job = run.job()
+        description = describe(prepare_data(job, lambda *_: None), job.experiment.data_spec)
+    except InputError as error:
+        _notice(f"the data card has only what the run recorded: {error}")
+    cards["data-card.md"] = data_card(run, description)
+    with writing_to(output.parent), doing(f"write {output}", "name another place"), made_whole(output) as new:
+        new.mkdir()
+        for name, text in cards.items():
+            (new / name).write_text(text, encoding="utf-8")
+    echo("\n".join(str(output / name) for name in cards))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,26 @@ Write = Callable[[Any, Sequence[str], Path], None]
 @dataclass(frozen=True)
 class Exporter:
     """A format: one line for listings, how a file's name ends (empty where a folder is written), and what writes it,
-    given itself or by where it is (`module:function`).
+    given itself or by where it is (`module:function`). It needs `packages`, which `extra` of facesim's brings.
     """
 
     summary: str
     suffix: str
     write: str | Write
+    packages: tuple[str, ...] = ()
+    extra: str | None = None
 
     def check(self, output: Path) -> None:
         """Look whether it can write to `output`.
 
         Raises:
-            InputError: the name ends otherwise, there is something already, or its folder is missing.
+            InputError: a package or the folder is missing, the name ends otherwise, or there is something already.
         """
+        if missing := [package for package in self.packages if find_spec(package) is None]:
+            raise InputError(
+                f"{', '.join(missing)} is not installed, which this format needs: python3 -m pip install "
+                f"'facesim[{self.extra}]'"
+            )
         if self.suffix and output.suffix != self.suffix:
             raise InputError(
                 f"{output} must end in {self.suffix}, by which the format is known",
@@ -51,5 +59,15 @@ EXPORTERS: Registry[Exporter] = Registry(
     {
         "keras": Exporter("one file for Keras", ".keras", "facesim.models.export:write_keras"),
         "savedmodel": Exporter("a folder for TensorFlow and its servers", "", "facesim.models.export:write_savedmodel"),
+        "onnx": Exporter(
+            "one file for ONNX Runtime and others",
+            ".onnx",
+            "facesim.models.runtimes:write_onnx",
+            ("onnx", "tf2onnx"),
+            "onnx",
+        ),
+        "litert": Exporter(
+            "one file for LiteRT, on phones and small devices", ".tflite", "facesim.models.runtimes:write_litert"
+        ),
     },
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -69,38 +71,31 @@ def test_a_stranger_is_as_alike_as_the_closest_of_the_others_and_a_wrong_name_is
     assert trials.genuine.tolist() == [True, True, False, False]
 
 
-def rate_of_others(threshold: float, strangers: bool) -> float:
-    """How many of many other people pass a threshold that should not."""
-    embeddings, labels = people(300, 4, seed=99)
+@functools.cache
+def impostors_of_others(strangers: bool) -> np.ndarray:
+    """How alike pairs of many other people are; or, of `strangers`, 60 people at a time, as `trials_of` has them."""
     if not strangers:
-        trials = all_pairs(embeddings, labels, 0)
+        trials = [all_pairs(*people(300, 4, seed=99), 0)]
     else:
-        in_gallery = np.arange(len(labels)) % 4 < 2
-        gallery, probes = embeddings[in_gallery], embeddings[~in_gallery]
-        # 60 people at a time, as the threshold was found.
-        parts = [slice(at, at + 120) for at in range(0, 600, 120)]
-        found = [
-            open_set(similarities(gallery[at], labels[in_gallery][at], probes[at]), labels[~in_gallery][at] % 60)
-            for at in parts
-        ]
-        trials = Trials(
-            *(np.concatenate([getattr(one, name) for one in found]) for name in ("similarity", "genuine")), None
-        )
-    return float(np.mean(trials.similarity[~trials.genuine] >= threshold))
+        trials = [trials_of(seed, strangers) for seed in range(100, 110)]
+    return np.concatenate([one.similarity[~one.genuine] for one in trials])
+
+
+def trials_of(seed: int, strangers: bool) -> Trials:
+    embeddings, labels = people(60, 4, seed)
+    if not strangers:
+        return all_pairs(embeddings, labels, 0)
+    known = np.arange(len(labels)) % 4 < 2
+    return open_set(similarities(embeddings[known], labels[known], embeddings[~known]), labels[~known])
 
 
 @pytest.mark.parametrize("strangers", [False, True])
 def test_the_rate_of_other_people_lies_within_the_interval_for_most_draws(strangers):
     within = 0
     for seed in range(40):
-        embeddings, labels = people(60, 4, seed)
-        if strangers:
-            in_gallery = np.arange(len(labels)) % 4 < 2
-            similarity = similarities(embeddings[in_gallery], labels[in_gallery], embeddings[~in_gallery])
-            (point,) = calibrated(open_set(similarity, labels[~in_gallery]), [0.1]).points
-        else:
-            (point,) = calibrated(all_pairs(embeddings, labels, 0), [0.01]).points
-        within += point.far_low <= rate_of_others(point.threshold, strangers) <= point.far_high
+        (point,) = calibrated(trials_of(seed, strangers), [0.1 if strangers else 0.01]).points
+        rate = np.mean(impostors_of_others(strangers) >= point.threshold)
+        within += point.far_low <= rate <= point.far_high
 
     assert within >= 34  # 95 % of 40 are 38
 
