@@ -164,7 +164,9 @@ def _verification(
         "folds": len(np.unique(pairs.fold)),
         **{name: value for name, value in verified._asdict().items() if name not in ("far", "tar")},
         "lowest_far": verified.lowest_far,
-        "tar_at_far": {f"{point.far:g}": point.true_accept_rate for point in calibration.points},
+        "tar_at_far": {
+            f"{point.far:g}": point.true_accept_rate for point in calibration.points if not fars or point.far in fars
+        },
         "calibration": calibration.model_dump(),
         "roc": _curve(verified),
     }

@@ -21,10 +21,10 @@ from facesim.recognition.protocols import MIN_ERRORS
 from facesim.runs.records import Calibration, OperatingPoint
 from facesim.util.errors import InputError
 
-#: Asked for unless others are; those that the trials cannot tell are left out.
+#: Always asked for; those that the trials cannot tell are left out.
 FARS = (0.1, 0.01, 0.001, 0.0001)
 
-#: Of more images so many are compared, each with each: 4.5 million pairs.
+#: Of more images so many are compared, each with each: 4.5 million pairs. Of one person there are at most a tenth.
 MOST_IMAGES = 3_000
 
 
@@ -41,15 +41,27 @@ class Trials(NamedTuple):
 def all_pairs(embeddings: np.ndarray, labels: np.ndarray, seed: int, most: int = MOST_IMAGES) -> Trials:
     """Each image with each other one: unit embeddings, float (n, dimensions), with integer labels (n,).
 
-    Of more than `most` images so many are drawn by `seed`.
+    Of more than `most` images those of some people are drawn by `seed`.
     """
     if len(labels) > most:
-        drawn = np.random.default_rng(seed).choice(len(labels), most, replace=False)
+        drawn = _of_some_people(labels, seed, most)
         embeddings, labels = embeddings[drawn], labels[drawn]
     _, person = np.unique(labels, return_inverse=True)
     first, second = np.triu_indices(len(labels), 1)
     similarity = (embeddings @ embeddings.T)[first, second]
     return Trials(similarity, person[first] == person[second], np.stack([person[first], person[second]], axis=1))
+
+
+def _of_some_people(labels: np.ndarray, seed: int, most: int) -> np.ndarray:
+    """Indices of `most` images, person by person, so that there are pairs of the same person, too."""
+    random = np.random.default_rng(seed)
+    people, person = np.unique(labels, return_inverse=True)
+    turn = random.permutation(len(people))[person]
+    order = random.permutation(len(labels))
+    order = order[np.argsort(turn[order], kind="stable")]
+    turns = turn[order]
+    nth = np.arange(len(turns)) - np.searchsorted(turns, turns)  # of its person's images
+    return order[nth < most // 10][:most]
 
 
 def open_set(similarity: np.ndarray, truth: np.ndarray) -> Trials:
@@ -71,15 +83,15 @@ def open_set(similarity: np.ndarray, truth: np.ndarray) -> Trials:
 
 
 def calibrated(trials: Trials, fars: Sequence[float] | None = None) -> Calibration:
-    """The thresholds for those of `fars`, or else of `FARS`, that the trials can tell."""
+    """The thresholds for those of `FARS` and `fars` that the trials can tell."""
     impostors = np.sort(trials.similarity[~trials.genuine].astype(np.float64))[::-1]
-    lowest_far = MIN_ERRORS / len(impostors)
+    lowest_far, wanted = MIN_ERRORS / len(impostors), sorted({*FARS, *(fars or ())}, reverse=True)
     return Calibration(
         people=None if trials.people is None else int(np.count_nonzero(np.bincount(trials.people.ravel()))),
         genuine_trials=int(trials.genuine.sum()),
         impostor_trials=len(impostors),
         lowest_far=lowest_far,
-        points=[_point(trials, impostors, far) for far in fars or FARS if lowest_far <= far <= 1],
+        points=[_point(trials, impostors, far) for far in wanted if lowest_far <= far <= 1],
     )
 
 

@@ -158,7 +158,8 @@ class Reliance(NamedTuple):
             passing = "images of people in the gallery, under their right name"
         return (
             f"threshold {point.threshold:.3f} for a false accept rate of {point.far:g}: it took "
-            f"{point.false_accept_rate:.2%} (95 % interval {point.far_low:.2%} to {point.far_high:.2%}) of "
+            f"{100 * point.false_accept_rate:.2g} % (95 % interval {100 * point.far_low:.2g} to "
+            f"{100 * point.far_high:.2g} %) of "
             f"{calibration.impostor_trials:,} {trials} on {self.data}{people}, evaluated "
             f"{_when(self.evaluated_unix_s)}; it lets {point.true_accept_rate:.1%} of {calibration.genuine_trials:,} "
             f"{passing} pass"

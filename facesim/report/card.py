@@ -66,8 +66,8 @@ def model_card(run: Run) -> str:
         "",
         "## Intended use",
         "",
-        "To tell whether two pictures show the same person, or who of a gallery a picture shows, where they are like the "
-        "pictures below, where the people agreed to that, and where a person looks at what follows from it.",
+        "To tell whether two pictures show the same person, or who of a gallery a picture shows, where they are like "
+        "the pictures below, where the people agreed to that, and where a person looks at what follows from it.",
         "",
         "Not for decisions about people that nobody looks at, nor for people who do not know of it. " + _OPEN,
         "",

@@ -120,7 +120,7 @@ def test_a_threshold_for_a_false_accept_rate_comes_with_its_origin(run):
 
     assert (pairs.threshold, strangers.threshold) == (0.51, 0.6)
     origin = pairs.notes[0]
-    assert "threshold 0.510 for a false accept rate of 0.01: it took 0.99% (95 % interval 0.60% to 1.50%)" in origin
+    assert "threshold 0.510 for a false accept rate of 0.01: it took 0.99 % (95 % interval 0.6 to 1.5 %)" in origin
     assert "of 20,000 pairs of different people on others of 40 people, evaluated 20" in origin
     assert "it lets 70.0% of 900 pairs of the same person pass" in origin
     assert "100 looks for a stranger among 40 people on others" in strangers.notes[0]
