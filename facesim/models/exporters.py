@@ -69,5 +69,10 @@ EXPORTERS: Registry[Exporter] = Registry(
         "litert": Exporter(
             "one file for LiteRT, on phones and small devices", ".tflite", "facesim.models.runtimes:write_litert"
         ),
+        "litert-int8": Exporter(
+            "the same with kernels in int8: a quarter of the size",
+            ".tflite",
+            "facesim.models.runtimes:write_litert_int8",
+        ),
     },
 )

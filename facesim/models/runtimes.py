@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -44,8 +45,9 @@ def write_onnx(model: keras.Model, names: Sequence[str], output: Path) -> None:
     """Write one `.onnx` file."""
     import onnx
 
+    images = keras.InputSpec("uint8", (None, *model.input_shape[1:]), name="images")
     with made_whole(output) as new:
-        model.export(str(new), format="onnx", verbose=False)
+        model.export(str(new), format="onnx", verbose=False, input_signature=[images])
         written = onnx.load(new)
         onnx.helper.set_model_props(written, {METADATA: metadata(model, names)})
         onnx.save(written, new)
@@ -53,10 +55,21 @@ def write_onnx(model: keras.Model, names: Sequence[str], output: Path) -> None:
 
 def write_litert(model: keras.Model, names: Sequence[str], output: Path) -> None:
     """Write one `.tflite` file, of LiteRT's own operations alone."""
+    _write_litert(model, names, output)
+
+
+def write_litert_int8(model: keras.Model, names: Sequence[str], output: Path) -> None:
+    """The same with kernels in int8, each channel with a scale of its own, which needs no example images."""
+    import tensorflow as tf
+
+    _write_litert(model, names, output, optimizations=[tf.lite.Optimize.DEFAULT])
+
+
+def _write_litert(model: keras.Model, names: Sequence[str], output: Path, **options: Any) -> None:
     import tensorflow as tf
 
     with made_whole(output) as new:
         own = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-        model.export(str(new), format="litert", verbose=False, target_spec=own)
+        model.export(str(new), format="litert", verbose=False, target_spec=own, **options)
         with zipfile.ZipFile(new, "a") as archive:
             archive.writestr(f"{METADATA}.json", metadata(model, names))

@@ -29,8 +29,10 @@ session = onnxruntime.InferenceSession("m.onnx")
 outputs = [output.name for output in session.get_outputs()]
 onnx = dict(zip(outputs, session.run(outputs, {given.name: images})))
 litert = Interpreter("m.tflite").get_signature_runner()(images=images)
+int8 = Interpreter("int8.tflite").get_signature_runner()(images=images)
 np.savez("onnx.npz", **onnx)
 np.savez("litert.npz", **litert)
+np.savez("int8.npz", **int8)
 open("onnx.json", "w").write(session.get_modelmeta().custom_metadata_map["facesim"])
 open("litert.json", "wb").write(zipfile.ZipFile("m.tflite").read("facesim.json"))
 assert not {"facesim", "keras", "tensorflow"} & {name.split(".")[0] for name in sys.modules}
@@ -49,7 +51,7 @@ def folder(tmp_path_factory, faces):
     keras.utils.set_random_seed(0)
     models.build("resnet-small", (32, 32, 3), 8, head="arcface", augment=True).save(run.model_file)
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8))
-    for kind, name in (("onnx", "m.onnx"), ("litert", "m.tflite")):
+    for kind, name in (("onnx", "m.onnx"), ("litert", "m.tflite"), ("litert-int8", "int8.tflite")):
         assert main(["export", str(run.directory), "--format", kind, "--output", str(folder / name)]) == 0
     subprocess.run([sys.executable, "-c", LOOK], check=True, cwd=folder)
     return folder
@@ -65,6 +67,14 @@ def test_a_runtime_recognises_as_facesim_does(folder, runtime):
     np.testing.assert_allclose(outputs["embedding"], embedder.embed(images), atol=1e-5)
     np.testing.assert_array_equal(outputs["logits"].argmax(axis=1), embedder.predict(images))
     np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_kernels_in_int8_take_less_room_and_change_embeddings_little(folder):
+    exact, rounded = (np.load(folder / f"{name}.npz")["embedding"] for name in ("litert", "int8"))
+
+    assert (folder / "int8.tflite").stat().st_size < 0.5 * (folder / "m.tflite").stat().st_size
+    assert (exact * rounded).sum(axis=1).min() > 0.98
+    assert not np.array_equal(exact, rounded)
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "litert"])

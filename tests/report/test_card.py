@@ -93,7 +93,7 @@ def test_a_data_card_describes_the_data_or_says_that_it_is_not_there(run, tmp_pa
     (run.directory / "job.json").write_text(json.dumps(job))
     assert main(["card", str(run.directory), "--output", str(tmp_path / "again")]) == 0
     assert "was not at hand" in (tmp_path / "again" / "data-card.md").read_text()
-    assert "the data card has only what the run recorded: no such folder" in capsys.readouterr().err
+    assert "the data card has only what the run recorded: no data source" in capsys.readouterr().err
 
 
 def test_a_run_that_was_not_evaluated_says_so(run, tmp_path):
