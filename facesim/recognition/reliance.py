@@ -233,7 +233,7 @@ def basis(run: Run, threshold: float | None, far: float | None, *, gallery: int 
 
 def mark(run: Run, results: dict[str, Any]) -> dict[str, Any]:
     """What an evaluation found, with when it was and of which model."""
-    return {**results, "evaluated_unix_s": time.time(), "model_sha256": _sha256(run.model_file)}
+    return {**results, "evaluated_unix_s": time.time(), "model_sha256": sha256_of(run.model_file)}
 
 
 def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
@@ -259,7 +259,7 @@ def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
         evaluated_unix_s=evaluation.get("evaluated_unix_s"),
         people=evaluation.get("people"),
         seen=evaluation.get("identities_seen_in_training"),
-        same_model=None if evaluated_sha256 is None else evaluated_sha256 == _sha256(run.model_file),
+        same_model=None if evaluated_sha256 is None else evaluated_sha256 == sha256_of(run.model_file),
         threshold=verification["threshold"],
         genuine_pairs=verification["genuine_pairs"],
         impostor_pairs=verification["impostor_pairs"],
@@ -290,5 +290,6 @@ def _when(unix_s: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(unix_s))
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """By what an evaluation knows its model."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from facesim import __version__
 from facesim.recognition.groups import in_words
-from facesim.recognition.reliance import reliance
+from facesim.recognition.reliance import reliance, sha256_of
 from facesim.util.errors import InputError
 from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     from facesim.data import Description
     from facesim.runs.directory import Run
-    from facesim.runs.records import Calibration, Evaluation
+    from facesim.runs.records import Calibration, Evaluation, Result
 
 _OPEN = "**To be completed by those who publish it.**"
 
@@ -36,11 +36,12 @@ def model_card(run: Run) -> str:
     Raises:
         InputError: it has no result, or its files cannot be read.
     """
-    result, experiment, job = run.result(), run.job().experiment, run.job()
-    if result is None:
-        raise InputError(f"{run.directory} has no result yet; name a run that has completed")
-    evaluations = list(run.evaluations().values())
-    data = result.data
+    result, experiment, job = _result(run), run.job().experiment, run.job()
+    if not run.model_file.is_file():
+        raise InputError(f"{run.directory} has no model; name a run that has completed")
+    model, every = sha256_of(run.model_file), list(run.evaluations().values())
+    evaluations = [one for one in every if one.get("model_sha256", model) == model]
+    earlier, data = len(every) - len(evaluations), result.data
     trained = {
         "network": f"{experiment.model}, head {experiment.head}"
         + (f", {result.parameters:,} parameters" if result.parameters else ""),
@@ -54,6 +55,8 @@ def model_card(run: Run) -> str:
         + (", altered at random" if experiment.augment else ""),
         "strategy": f"{job.strategy.name}, {job.framework}; did the replicas train together: "
         f"{result.sync_audit.verdict}",
+        "held-out accuracy": "not measured" if result.held_out_accuracy is None else f"{result.held_out_accuracy:.1%}",
+        "how the run ended": str(result.state),
     }
     lines = [
         *_head(run, evaluations),
@@ -75,10 +78,11 @@ def model_card(run: Run) -> str:
         "",
     ]
     lines += [line for evaluation in evaluations for line in _evaluation(evaluation)] or [
-        "It was not evaluated (`facesim evaluate`). Held-out accuracy in training: "
-        + (f"{result.held_out_accuracy:.1%}." if result.held_out_accuracy is not None else "not measured."),
+        "It was not evaluated (`facesim evaluate`).",
         "",
     ]
+    if earlier:
+        lines += [f"Left out, because the model has changed since: evaluations on {earlier} data sets.", ""]
     lines += ["## Limits", "", *(f"- {_escaped(limit)}" for limit in _limits(run, evaluations)), ""]
     lines += ["## Licence", "", _OPEN, "", f"Written by facesim {__version__} from the run's own records.", ""]
     return "\n".join(lines)
@@ -90,17 +94,15 @@ def data_card(run: Run, description: Description | None) -> str:
     Raises:
         InputError: the run has no result, or its files cannot be read.
     """
-    result, experiment = run.result(), run.job().experiment
-    if result is None:
-        raise InputError(f"{run.directory} has no result yet; name a run that has completed")
-    data = result.data
+    data, experiment = _result(run).data, run.job().experiment
+    by_seed = f"{experiment.held_out:.0%} of each person's images, by seed {experiment.seed}"
+    if experiment.split == "own":
+        by_seed = f"the data's own split if it has one, or else {by_seed}"
     facts: dict[str, Any] = {
         "people": _count(data.identities),
         "images trained on": _count(data.training_examples),
         "images held out": _count(data.held_out_examples),
-        "held out": f"{experiment.held_out:.0%} of each person's images, split by seed {experiment.seed}"
-        if experiment.test is None
-        else experiment.test,
+        "what is held out": f"other data, {Path(experiment.test).name}" if experiment.test else by_seed,
         "not used": "; ".join(map(str, data.not_used)) or "nothing is left out",
         "sha256": data.content_sha256 or "not recorded",
     }
@@ -128,6 +130,13 @@ def data_card(run: Run, description: Description | None) -> str:
         lines += [f"## {title}", "", _OPEN, ""]
     lines += [f"Written by facesim {__version__} from the run {_escaped(run.id)}.", ""]
     return "\n".join(lines)
+
+
+def _result(run: Run) -> Result:
+    result = run.result()
+    if result is None:
+        raise InputError(f"{run.directory} has no result yet; name a run that has completed")
+    return result
 
 
 def _head(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:

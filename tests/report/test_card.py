@@ -96,10 +96,17 @@ def test_a_data_card_describes_the_data_or_says_that_it_is_not_there(run, tmp_pa
     assert "the data card has only what the run recorded: no data source" in capsys.readouterr().err
 
 
+def test_evaluations_of_an_earlier_model_are_left_out_and_counted(run, tmp_path):
+    model, _ = cards(run, tmp_path, evaluation("now"), evaluation("before", model_sha256="of another model"))
+
+    assert "### On now" in model and "### On before" not in model
+    assert "because the model has changed since: evaluations on 1 data sets" in model
+
+
 def test_a_run_that_was_not_evaluated_says_so(run, tmp_path):
     model, _ = cards(run, tmp_path)
 
-    assert "It was not evaluated" in model and "Held-out accuracy in training: 87.5%" in model
+    assert "It was not evaluated" in model and "| held-out accuracy | 87.5% |" in model
     assert "How often it errs is not known." in model
 
 
