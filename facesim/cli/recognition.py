@@ -31,8 +31,8 @@ _threshold = click.option(
 )
 
 
-def _far(help: str, **options: Any) -> Callable[[Any], Any]:
-    return click.option("--far", type=Number(0, 1, min_open=True), help=help, **options)
+def _far(help: str) -> Callable[[Any], Any]:
+    return click.option("--far", type=Number(0, 1, min_open=True), help=help)
 
 
 def _recognizer(path: Path) -> Recognizer:
@@ -253,7 +253,7 @@ def sort(
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=Choice(list(EXPORTERS)), default="keras", show_default=True,
               help="file for Keras, ONNX or LiteRT, or folder for TensorFlow and its servers")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
+@click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, face-model.onnx, ...]")
 def export(run_directory: Path, kind: str, output: Path | None) -> None:
     """Write the model of RUN for use without facesim: images in, embedding, logits and probabilities out.
 

@@ -84,14 +84,40 @@ def open_set(similarity: np.ndarray, truth: np.ndarray) -> Trials:
 
 def calibrated(trials: Trials, fars: Sequence[float] | None = None) -> Calibration:
     """The thresholds for those of `FARS` and `fars` that the trials can tell."""
-    impostors = np.sort(trials.similarity[~trials.genuine].astype(np.float64))[::-1]
+    genuine = trials.similarity[trials.genuine].astype(np.float64)
+    impostors = trials.similarity[~trials.genuine].astype(np.float64)
+    order = np.argsort(-impostors)
+    impostors = impostors[order]
+    people = None if trials.people is None else trials.people[~trials.genuine][order]
+    own_trials = None if people is None else np.bincount(people.ravel())
     lowest_far, wanted = MIN_ERRORS / len(impostors), sorted({*FARS, *(fars or ())}, reverse=True)
+    points = []
+    for far in wanted:
+        if not lowest_far <= far <= 1:
+            continue
+        threshold = _threshold(genuine, impostors, far)
+        accepted = int(np.searchsorted(-impostors, -threshold, side="right"))
+        by_person = None
+        if people is not None and own_trials is not None:
+            own_errors = np.bincount(people[:accepted].ravel(), minlength=len(own_trials))
+            by_person = own_errors[own_trials > 0], own_trials[own_trials > 0]
+        low, high = _interval(accepted, len(impostors), by_person)
+        points.append(
+            OperatingPoint(
+                far=far,
+                threshold=threshold,
+                false_accept_rate=accepted / len(impostors),
+                far_low=low,
+                far_high=high,
+                true_accept_rate=float((genuine >= threshold).mean()),
+            )
+        )
     return Calibration(
-        people=None if trials.people is None else int(np.count_nonzero(np.bincount(trials.people.ravel()))),
-        genuine_trials=int(trials.genuine.sum()),
+        people=None if own_trials is None else int(np.count_nonzero(own_trials)),
+        genuine_trials=len(genuine),
         impostor_trials=len(impostors),
         lowest_far=lowest_far,
-        points=[_point(trials, impostors, far) for far in wanted if lowest_far <= far <= 1],
+        points=points,
     )
 
 
@@ -107,44 +133,32 @@ def check_told(far: float, calibration: Calibration, trials: str = "impostor pai
         )
 
 
-def _point(trials: Trials, impostors: np.ndarray, far: float) -> OperatingPoint:
-    """`impostors`: their similarities, falling."""
-    similarity = trials.similarity.astype(np.float64)
+def _threshold(genuine: np.ndarray, impostors: np.ndarray, far: float) -> float:
+    """The lowest threshold that accepts at most `far` of the impostors, whose similarities fall: midway between the
+    first that is refused and what comes next above it, of whatever kind.
+    """
     allowed = int(far * len(impostors) + 1e-9)
     if allowed == len(impostors):
-        threshold = float(impostors[-1])
-    else:  # midway between the first that is not accepted and what comes next above it, of whatever kind
-        refused = impostors[allowed]
-        above = similarity[similarity > refused]
-        threshold = float((refused + above.min()) / 2 if len(above) else np.nextafter(refused, np.inf))
-    accepted = similarity >= threshold
-    low, high = _interval(accepted[~trials.genuine], None if trials.people is None else trials.people[~trials.genuine])
-    return OperatingPoint(
-        far=far,
-        threshold=threshold,
-        false_accept_rate=float(accepted[~trials.genuine].mean()),
-        far_low=low,
-        far_high=high,
-        true_accept_rate=float(accepted[trials.genuine].mean()),
-    )
+        return float(impostors[-1])
+    refused = impostors[allowed]
+    above = np.concatenate([impostors[:allowed], genuine])
+    above = above[above > refused]
+    return float((refused + above.min()) / 2 if len(above) else np.nextafter(refused, np.inf))
 
 
-def _interval(errors: np.ndarray, people: np.ndarray | None) -> tuple[float, float]:
-    """The 95 % interval of a rate: errors bool (n,), people as of `Trials`."""
+def _interval(errors: int, trials: int, by_person: tuple[np.ndarray, np.ndarray] | None) -> tuple[float, float]:
+    """The 95 % interval of a rate, by the errors and trials in which each person takes part, integers (people,)."""
     from scipy.stats import binomtest
 
-    count, trials = int(errors.sum()), len(errors)
-    wilson = binomtest(count, trials).proportion_ci(method="wilson")
+    wilson = binomtest(errors, trials).proportion_ci(method="wilson")
     low, high = float(wilson.low), float(wilson.high)
-    if people is None or count == 0:
+    if by_person is None or errors == 0:
         return low, high
-    own_trials = np.bincount(people.ravel())
-    own_errors = np.bincount(people[errors].ravel(), minlength=len(own_trials))[own_trials > 0]
-    left = trials - own_trials[own_trials > 0]
-    if (left == 0).any():  # without some person nothing is left, so nothing is known about other people
+    own_errors, own_trials = by_person
+    if (own_trials == trials).any():  # without some person nothing is left, so nothing is known about other people
         return 0.0, 1.0
-    without = (count - own_errors) / left
+    without = (errors - own_errors) / (trials - own_trials)
     deviation = float(np.sqrt((len(without) - 1) * np.var(without)))
-    rate = count / trials
+    rate = errors / trials
     factor = float(np.exp(1.96 * deviation / rate))
     return min(low, rate / factor), max(high, min(1.0, rate * factor))
