@@ -121,16 +121,16 @@ class Gallery:
     names: tuple[str, ...]
 
     @classmethod
-    def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn) -> Gallery:
+    def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn, least: int = 2) -> Gallery:
         """A folder for each person. `notice` is called with what of it is not used.
 
         Raises:
-            InputError: the folder cannot be used, or shows only one person.
+            InputError: the folder cannot be used, or shows fewer than `least` people.
         """
         listing = look_through(Path(folder))
         _tell(Path(folder), listing.unused, listing.notes, notice)
         names = sorted({example.identity for example in listing.examples})
-        if len(names) < 2:
+        if len(names) < least:
             raise InputError(
                 f"the gallery {folder} shows only {names[0]}; it takes two people to tell one from the other",
                 field="gallery",
@@ -270,7 +270,7 @@ class Recognizer:
         """
         if threshold is None and far is None:
             raise InputError("sorting needs a false accept rate or a threshold; give one of them", field="far")
-        known = gallery if isinstance(gallery, Gallery) else Gallery.read(gallery, self._notice)
+        known = gallery if isinstance(gallery, Gallery) else Gallery.read(gallery, self._notice, least=1)
         by = self._basis_of(known, threshold, far)
         if by.cannot_tell and threshold is None:
             raise InputError(f"photographs cannot be sorted: {by.cannot_tell}; with a threshold they are nevertheless")

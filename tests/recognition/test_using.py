@@ -149,6 +149,11 @@ def test_photographs_are_sorted_by_person_with_a_threshold_for_strangers(run, st
     again = facesim_here(*sort)
     assert (again.code, "already exists" in again.errors) == (2, True)
 
+    shutil.copytree(people[1], tmp_path / "one" / people[1].name)
+    of_one = facesim_here("sort", run, tmp_path / "one", tmp_path / "new", "--threshold", 0.999, "--dry-run")
+    assert of_one.code == 0 and "how often the given threshold errs is not known" in of_one.output, of_one.errors
+    assert f"     1  people/{people[1].name}" in of_one.output
+
     probes = sorted((tmp_path / "new").glob("*.png"))
     (known, *others) = parse(facesim_here("identify", run, tmp_path / "gallery", *probes, "--far", 0.1, "--json"))
     (threshold,) = [point["threshold"] for point in looks["points"] if point["far"] == 0.1]
