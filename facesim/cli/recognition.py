@@ -49,7 +49,9 @@ def _notice(text: str) -> None:
 @command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[DATA]", required=False)
-@click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
+@click.option("--pairs", type=click.Path(path_type=Path), 
+              help="list of pairs: LFW's pairs.txt, a folder of CFP's (Protocol/Split/FP), or a CSV of "
+              "first,second,same; DATA is then the folder of their images")  # fmt: skip
 @click.option("--far", type=Number(0, 1), multiple=True,
               help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),

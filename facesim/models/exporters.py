@@ -32,17 +32,24 @@ class Exporter:
     packages: tuple[str, ...] = ()
     extra: str | None = None
 
-    def check(self, output: Path) -> None:
-        """Look whether it can write to `output`.
+    def check_installed(self) -> None:
+        """Look whether what it needs is installed; imports nothing.
 
         Raises:
-            InputError: a package or the folder is missing, the name ends otherwise, or there is something already.
+            InputError: it is not.
         """
         if missing := [package for package in self.packages if find_spec(package) is None]:
             raise InputError(
                 f"{', '.join(missing)} is not installed, which this format needs: python3 -m pip install "
                 f"'facesim[{self.extra}]'"
             )
+
+    def check(self, output: Path) -> None:
+        """Look whether it can write to `output`.
+
+        Raises:
+            InputError: the name ends otherwise, there is something already, or its folder is missing.
+        """
         if self.suffix and output.suffix != self.suffix:
             raise InputError(
                 f"{output} must end in {self.suffix}, by which the format is known",

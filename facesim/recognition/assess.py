@@ -13,7 +13,8 @@ from facesim.data.splits import stratified_split
 from facesim.recognition.calibration import Trials, all_pairs, calibrated, check_told, open_set
 from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
-from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
+from facesim.recognition.pair_lists import find_pairs
+from facesim.recognition.pairs import Pairs, disjoint_pairs
 from facesim.recognition.protocols import Verification, closed_set, identification, similarities, verification
 from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
@@ -67,21 +68,19 @@ def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] 
     }
 
 
-def assess_lfw(
-    embedder: Embedder, pairs_file: Path, folder: Path, fars: Sequence[float] | None = None
-) -> dict[str, Any]:
-    """Verification on the pairs of a file of LFW's, images below `folder`.
+def assess_pairs(embedder: Embedder, path: Path, folder: Path, fars: Sequence[float] | None = None) -> dict[str, Any]:
+    """Verification on the pairs of a list, with images below `folder` (`facesim.recognition.pair_lists`).
 
     Raises:
-        InputError: the file is not that, an image is missing or cannot be read, or the pairs cannot tell one of `fars`.
+        InputError: it is no such list, an image is missing or cannot be read, or the pairs cannot tell one of `fars`.
     """
-    files, pairs = find_lfw_images(read_lfw_pairs(pairs_file), folder)
-    embeddings = embedder.embed(embedder.read(files))
+    listed = find_pairs(path, folder)
+    embeddings = embedder.embed(embedder.read(listed.files))
     return {
         "data": str(folder),
-        "pairs": pairs_file.name,
-        "people": len({file.stem.rsplit("_", 1)[0] for file in files}),
-        "verification": _verification(embeddings, pairs, fars),
+        "pairs": f"{path.name}, cut into folds in which a person can be in several" if listed.cut else path.name,
+        **({} if listed.people is None else {"people": listed.people}),
+        "verification": _verification(embeddings, listed.pairs, fars),
     }
 
 

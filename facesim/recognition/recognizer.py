@@ -312,7 +312,8 @@ class Recognizer:
         Args:
             data: a data set of other people, as `data` of a job, or a verification set of InsightFace's (.bin); left
                 out, the run's own held-out images.
-            pairs: a pairs file of LFW's; `data` is then the folder of the images that it names.
+            pairs: a list of pairs (`facesim.recognition.pair_lists`); `data` is then the folder of the images that it
+                names.
             fars: false accept rates at which to tell the true accept rate.
             groups: a CSV of label,group, for error rates by group; left out, the data's own groups.
 
@@ -320,14 +321,14 @@ class Recognizer:
             InputError: something of this cannot be used.
         """
         if pairs and not data:
-            raise InputError(f"pairs {pairs} needs DATA, the folder of LFW's images that it names", field="pairs")
+            raise InputError(f"pairs {pairs} needs DATA, the folder of the images that it names", field="pairs")
         if pairs and groups:
             raise InputError(f"groups {groups} does not go with pairs, whose people it does not know", field="groups")
         embedder, job = self._embedder, self._run.job()
-        from facesim.recognition.assess import assess_lfw, assess_others, assess_own, assess_verification_set
+        from facesim.recognition.assess import assess_others, assess_own, assess_pairs, assess_verification_set
 
         if pairs and data:
-            results = assess_lfw(embedder, Path(pairs), Path(data), fars)
+            results = assess_pairs(embedder, Path(pairs), Path(data), fars)
         elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
             if groups:
                 raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
@@ -364,6 +365,7 @@ class Recognizer:
             raise InputError(message, field="format", value=format, allowed=list(EXPORTERS)) from None
         output = Path(output)
         exporter.check(output)
+        exporter.check_installed()
         embedder = self._embedder
         from facesim.models.export import portable
 

@@ -99,10 +99,14 @@ class Experiment(Frozen):
     max_bad_files: float = option(0.05, "share of files that may be unreadable", "Data", ge=0, le=1)
     min_images: int | None = option(None, "leave out identities with fewer images", "Data", shown="none; lfw: 15", ge=2)
     image_feature: str | None = option(
-        None, "what TFRecord files call the image", "Data", shown="the usual names", commas=True
+        None,
+        "what files of many images call the image: a feature, a column, a suffix in a tar",
+        "Data",
+        shown="the usual names",
+        commas=True,
     )
     label_feature: str | None = option(
-        None, "what TFRecord files call the identity", "Data", shown="the usual names", commas=True
+        None, "what files of many images call the identity", "Data", shown="the usual names", commas=True
     )
     epochs: int = option(50, "times that every training example is seen", "Training", common=True, ge=1)
     batch: int = option(32, "examples in one update", "Training", common=True, ge=1)

@@ -1,7 +1,8 @@
 """What a study has to do: a job that has completed before is not repeated, and one that began goes on.
 
-A run is that of a job if both say the same (`facesim.spec.job.job_sha256`) and it was trained on the same images; one
-that has completed on another machine says nothing about times on this one, and is not taken for it.
+A run is that of a job if both say the same (`facesim.spec.job.job_sha256`), it was trained on the same images, and it
+began with the same network, if with one; one that has completed on another machine says nothing about times on this
+one, and is not taken for it.
 """
 
 from __future__ import annotations
@@ -151,9 +152,16 @@ def _earlier(
         same = [
             run
             for run, result in runs
-            if run in complete and _is_on(result, inputs[key]) and _is_from_here(result, by_key[key])
+            if run in complete
+            and _is_on(result, inputs[key])
+            and _began_with(run, inputs[key])
+            and _is_from_here(result, by_key[key])
         ]
-        unfinished = [run for run, result in runs if run not in complete and _may_be_on(result, inputs[key])]
+        unfinished = [
+            run
+            for run, result in runs
+            if run not in complete and _may_be_on(result, inputs[key]) and _began_with(run, inputs[key], unknown=True)
+        ]
         if same:
             chosen[key] = same[-1].directory, Fate.COMPLETE
         elif unfinished:
@@ -190,6 +198,17 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
     """Whether a run was trained on the images that a job has now."""
     return result is not None and result.data.content_sha256 == inputs.data.sha256
+
+
+def _began_with(run: Run, inputs: Inputs, unknown: bool = False) -> bool:
+    """Whether a run began with the network that `--pretrained` names now; `unknown` where it did not record that."""
+    if inputs.pretrained is None:
+        return True
+    try:
+        outcome = run.outcome()
+    except InputError:
+        return False
+    return unknown if outcome is None else outcome.pretrained_sha256 == inputs.pretrained.name
 
 
 #: What of `facesim.metrics.machine` decides how long a training takes, and with what it was made.

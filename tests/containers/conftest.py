@@ -30,7 +30,7 @@ def _base(client) -> str:
 
 
 @pytest.fixture(scope="session")
-def containers() -> str:
+def containers(takes_long) -> str:
     """The name of the image, up to date."""
     try:
         client = engine.connect()
