@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -203,6 +204,12 @@ class Backend(ABC):
         Raises:
             InputError: this backend cannot run the job here.
         """
+
+    def loaded(self, job: Job, request: Any) -> AbstractContextManager[None]:
+        """Within it what all runs of this kind begin with is loaded, where this backend can load it once for several:
+        a study keeps it from before the time of its first such run until its end. Starts nothing of the job.
+        """
+        return nullcontext()
 
     @abstractmethod
     def submit(self, run: Run, request: Any) -> Execution:

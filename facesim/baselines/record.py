@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from facesim.baselines import MAX_IMAGES, Score
-from facesim.runs.records import Record, read_json, validated
+from facesim.runs.record import Record, read_json, validated
 from facesim.spec.data import DataSpec
 from facesim.spec.job import Job
 from facesim.util.disk import writing_to

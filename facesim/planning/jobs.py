@@ -213,7 +213,7 @@ def record_of(forecast: Forecast, profile: Profile, kind: HostType) -> ForecastR
 
 def first_step_s_of(forecast: Forecast, profile: Profile) -> float:
     """Of the seconds to the first step, those that it takes itself."""
-    start_s = profile.fixed.start_s + profile.fixed.first_step_s
+    start_s = profile.fixed.to_first_step_s(forecast.shape.one_host)
     return forecast.phases.start_s * profile.fixed.first_step_s / start_s if start_s else 0.0
 
 

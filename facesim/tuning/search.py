@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,13 +147,14 @@ def run_search(search: Search, output: Path, observers: Iterable[Observer] = ())
     if gone := claim.take():
         Together(shown).noticed(gone)
     try:
-        _run(search, study, output, shown)
+        with ExitStack() as kept:
+            _run(search, study, output, shown, kept)
     finally:
         claim.release()
     return study
 
 
-def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer]) -> None:
+def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer], kept: ExitStack) -> None:
     from optuna.trial import TrialState
 
     observer = Together(observers)
@@ -169,7 +171,7 @@ def _run(search: Search, study: optuna.Study, output: Path, observers: list[Obse
         observer.noticed(f"trial {trial.number + 1} of {search.trials}: {in_words(trial.params)}")
         follower = _Follower(trial)
         try:
-            (run,) = run_study([job], output, [*observers, follower])
+            (run,) = run_study([job], output, [*observers, follower], kept=kept)
         except InputError as error:  # what these values need is not there
             study.tell(trial, state=TrialState.FAIL)
             if not done:

@@ -128,6 +128,7 @@ def test_a_failed_job_is_a_failed_run_with_the_reason_of_its_host(endpoint, opti
     assert run.result()["failure"] == "AlgorithmError: the loss became nan"
 
 
+@pytest.mark.slow
 def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
     for target in (str(ended.directory), f"facesim-{ended.id}"):
         assert main(["status", target]) == 0
@@ -140,6 +141,7 @@ def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
     assert f"facesim-{ended.id} " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, refuse, capsys, monkeypatch):
     monkeypatch.setattr("facesim.backends.sagemaker.backend._LOGS_EVERY_S", 0.05)
     refuse(LogsResponse, "get_log_events", "ServiceUnavailableException", times=8)
@@ -164,6 +166,7 @@ def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_pa
         assert again.result()[name] == ended.result()[name]
 
 
+@pytest.mark.slow
 def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended, tmp_path, capsys):
     ended.result_file.unlink()  # as if the command that followed it had been killed
 

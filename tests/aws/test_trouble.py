@@ -51,6 +51,7 @@ def test_logs_that_may_not_be_read_stop_nothing(endpoint, refuse, job, inputs, t
     assert "facesim policy" in why
 
 
+@pytest.mark.slow
 def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint, refuse, job, inputs, tmp_path):
     run, execution = submit(job, tmp_path / "one", inputs)
     before = execution._account.session
@@ -115,6 +116,7 @@ def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint
     assert first["cost_usd"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, faces, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.01)
     output = tmp_path / "runs"
