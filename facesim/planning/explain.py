@@ -11,7 +11,7 @@ import pydantic
 
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
-from facesim.forecast.model import Forecast, forecast_job
+from facesim.forecast.model import Forecast
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
@@ -74,14 +74,7 @@ def row_of(plan: Plan, text: str) -> Row:
     named = {"cheapest": cheapest, "fastest": fastest}
     if text.strip() in named:
         return named[text.strip()]
-    wanted = read_shape(text, plan.known, cheapest.forecast.shape)
-    for row in plan.rows:
-        if row.forecast.shape == wanted:
-            return row
-    forecast = forecast_job(
-        plan.profile, wanted, epochs=plan.epochs, batch=plan.batch, known_hosts=plan.known, widths=plan.widths
-    )
-    return Row(forecast, None, ())
+    return plan.row(read_shape(text, plan.known, cheapest.forecast.shape))
 
 
 def explain(plan: Plan, row: Row) -> list[Step]:

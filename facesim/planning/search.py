@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from facesim.forecast.hosts import HostType
 from facesim.forecast.intervals import Z80, Widths, published_widths
-from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_jobs
+from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_job, forecast_jobs
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.quantities import dollars_text, time_text
@@ -158,6 +158,31 @@ class Plan:
     widths: Widths
     notes: tuple[str, ...] = ()
     profile_command: str = "facesim profile --fresh"
+    evaluations: int | None = None
+    outside: Mapping[str, float] | None = None
+    spot_risk: SpotRisk = SpotRisk()
+
+    def row(self, shape: ClusterShape) -> Row:
+        """The row of a shape, which is forecast now, as the others were, where it is none of the plan's.
+
+        Raises:
+            InputError: an instance type is not known, or nobody knows how fast it is.
+        """
+        for row in self.rows:
+            if row.forecast.shape == shape:
+                return row
+        forecast = forecast_job(
+            self.profile,
+            shape,
+            epochs=self.epochs,
+            batch=self.batch,
+            evaluations=self.evaluations,
+            known_hosts=self.known,
+            widths=self.widths,
+            outside=self.outside,
+            spot_risk=self.spot_risk,
+        )
+        return Row(forecast, None, _misses(forecast, None, self.wanted))
 
     @cached_property
     def cheapest(self) -> Row | None:
@@ -300,7 +325,7 @@ def make_plan(
         InputError: an instance type is not known, or nobody knows how fast it is; there are too many shapes.
     """
     shapes = axes.shapes()
-    widths = widths or published_widths()
+    widths, spot_risk = widths or published_widths(), spot_risk or SpotRisk()
     forecasts = forecast_jobs(
         profile,
         shapes,
@@ -310,13 +335,26 @@ def make_plan(
         known_hosts=known_hosts,
         widths=widths,
         outside=outside,
-        spot_risk=spot_risk or SpotRisk(),
+        spot_risk=spot_risk,
     )
     accuracy_of = accuracies or {}
     rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
     batch = batch or profile.batch
-    return Plan(profile, epochs, batch, wanted, tuple(rows), known_hosts, widths, tuple(notes), profile_command)
+    return Plan(
+        profile,
+        epochs,
+        batch,
+        wanted,
+        tuple(rows),
+        known_hosts,
+        widths,
+        tuple(notes),
+        profile_command,
+        evaluations,
+        outside,
+        spot_risk,
+    )
 
 
 def _misses(forecast: Forecast, accuracy: Accuracy | None, wanted: Wanted) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from facesim.forecast.hosts import hosts
 from facesim.forecast.model import forecast_job
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.answer import answer, notes, table, to_json
-from facesim.planning.explain import explain, numbered_lines, read_shape
+from facesim.planning.explain import explain, numbered_lines, read_shape, row_of
 from facesim.planning.quantities import dollars_text
 from facesim.planning.search import FLAT, Accuracy, Axes, Wanted, clustered, make_plan
 from facesim.util.errors import InputError
@@ -150,6 +150,16 @@ def test_the_arithmetic_ends_with_the_numbers_of_the_forecast(profile, strategy)
     assert update_ms == pytest.approx(1000 * row.forecast.update_s, rel=0.05)
     assert all(step.title and step.lines for step in steps.values())
     assert numbered_lines(list(steps.values()))[0].startswith("1. Computing one step")
+
+
+def test_a_shape_that_is_no_row_is_forecast_as_the_rows_are(profile):
+    everything = {"evaluations": 3, "outside": {"starting_s": 500.0, "download_s": 60.0, "upload_s": 30.0}}
+    one, both = (
+        plan_of(profile, axes=Axes(("ps-async",), TYPES[:1], workers, (1,)), **everything) for workers in ((2,), (2, 4))
+    )
+    (other,) = (row for row in both.rows if row.forecast.shape.workers == 4)
+
+    assert row_of(one, "ps-async:4w").forecast == other.forecast
 
 
 @pytest.mark.parametrize(
