@@ -11,7 +11,7 @@ from facesim.models.framework import without
 from facesim.preflight.framework import check_framework
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW, Framework
 from facesim.spec.job import changed_job, make_job
-from facesim.spec.strategies import STRATEGIES
+from facesim.spec.strategies import STRATEGIES, Single
 from facesim.util.errors import InputError
 from tests.support.plugins import write_metadata
 
@@ -46,13 +46,14 @@ def test_the_framework_of_a_run_may_change_and_its_experiment_may_not():
 
 
 @pytest.mark.parametrize("backend", ["docker", "sagemaker"])
-def test_a_framework_that_is_in_no_image_is_refused(backend):
-    options = (
-        {"role_arn": "arn:aws:iam::123456789012:role/r", "bucket": "some-bucket"} if backend == "sagemaker" else {}
-    )
+def test_a_framework_that_is_in_no_image_is_refused(backend, monkeypatch):
+    framework = Framework("of another package", "none:train", (), ("numpy",))
+    monkeypatch.setattr(FRAMEWORKS, "_builtin", {**FRAMEWORKS._builtin, "caffe": framework})
+    monkeypatch.setattr(Single, "trainers", {**Single.trainers, "caffe": "none:train"})
 
-    with pytest.raises(InputError, match="is not in the image"):
-        make_job(framework="torch", backend=backend, **options)
+    assert make_job(framework="caffe").framework == "caffe"
+    with pytest.raises(InputError, match="no image with --framework caffe for --backend .*, torch, jax: use one of"):
+        make_job(framework="caffe", backend=backend)
 
 
 def test_what_is_not_installed_is_told_with_how_to_install_it():

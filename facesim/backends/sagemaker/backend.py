@@ -54,7 +54,7 @@ class SageMakerBackend(Backend):
                 "leave it out, or try it with --backend docker"
             )
         names, run = Names(job.backend.region), Run(directory)
-        site = site_of(job.backend, names, [kind for kind, _ in job.groups])
+        site = site_of(job.backend, names, [kind for kind, _ in job.groups], job.framework)
         # A run that goes on is another training job, with the checkpoints of the first.
         lives = sum(isinstance(event, Submitted) for event in run.events())
         if lives:
