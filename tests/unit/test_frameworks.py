@@ -13,6 +13,7 @@ from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW, Framework
 from facesim.spec.job import changed_job, make_job
 from facesim.spec.strategies import STRATEGIES, Single
 from facesim.util.errors import InputError
+from tests.conftest import facesim_here
 from tests.support.plugins import write_metadata
 
 #: A module with a network that calls TensorFlow itself.
@@ -84,3 +85,11 @@ def test_a_network_with_a_layer_that_the_framework_has_not_is_refused_before_it_
 def test_the_default_framework_is_the_one_that_comes_with_facesim():
     assert make_job().framework == TENSORFLOW
     FRAMEWORKS[TENSORFLOW].check()
+
+
+@pytest.mark.parametrize("command", [("profile",), ("plan",), ("forecast", "--strategy", "allreduce")])
+def test_what_is_forecast_with_tensorflow_only_says_so_before_anything_is_measured(command):
+    refused = facesim_here(*command, "--framework", "torch")
+
+    assert refused.code == 2
+    assert "with tensorflow, not with --framework torch: leave --framework out, or run the job" in refused.errors
