@@ -126,16 +126,17 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
     # As it was when this process began: facesim's own has no settings for other programs.
     reports_to = str(folder.resolve())
     environment = {**psutil.Process().environ(), FOLDER: reports_to}
+    watcher = _Watcher(reports_to)  # before the command, of which it would miss the beginning
     begin = time.monotonic()
     try:
         started = subprocess.Popen(command, env=environment)
     except OSError as error:
         raise InputError(f"cannot run {command[0]}: {reason(error)}; give a command as in a shell, after --") from None
-    watcher = _Watcher(started.pid, reports_to)
+    watcher.root = psutil.Process(started.pid)
     with _asked_to_end() as asked:
         while True:
-            watcher.sample()
             has_ended = started.poll() is not None
+            watcher.sample()
             if has_ended and not watcher.lives(ranks_only=not asked):
                 break
             if asked:
@@ -170,8 +171,12 @@ def _asked_to_end() -> Iterator[list[float]]:
 
 
 class _Watcher:
-    def __init__(self, root: int, folder: str):
-        self._root, self._folder = psutil.Process(root), folder
+    """Looks at `root`, a process, and all that it starts, which report to `folder`."""
+
+    root: psutil.Process
+
+    def __init__(self, folder: str):
+        self._folder = folder
         self.processes: dict[int, Process] = {}
         self._alive: dict[int, psutil.Process] = {}
         self._signalled: set[tuple[int, int]] = set()
@@ -207,9 +212,9 @@ class _Watcher:
 
     def _family(self) -> list[psutil.Process]:
         """All that the command has started; what outlives the command is found by its environment."""
-        if self._root.is_running():
+        if self.root.is_running():
             with suppress(psutil.Error):
-                return [self._root, *self._root.children(recursive=True)]
+                return [self.root, *self.root.children(recursive=True)]
         return [process for process in psutil.process_iter() if self._is_audited(process)]
 
     def _is_audited(self, process: psutil.Process) -> bool:

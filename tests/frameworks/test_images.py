@@ -18,6 +18,7 @@ from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.spec.job import Job, make_job
+from facesim.study.result import packages_here
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
 
@@ -109,6 +110,12 @@ def test_sagemaker_takes_the_image_with_the_framework_and_with_cuda_where_there_
     assert image_for("ml.g5.xlarge").endswith(variant(framework, cuda=True))
     with pytest.raises(InputError, match=rf"AWS' image for TensorFlow.*facesim image build --framework {framework}"):
         site_of(SageMaker(image="aws"), names, ["ml.m5.large"], framework)
+
+
+@pytest.mark.parametrize("framework", OTHERS)
+def test_a_run_of_hosts_records_no_version_of_what_this_machine_has(framework, faces):
+    assert packages_here(job_of(framework, faces)) == ()
+    assert framework in packages_here(job_of(framework, faces, backend="local"))
 
 
 def test_a_framework_that_no_image_can_have_is_told_before_an_engine_is_asked():

@@ -17,7 +17,7 @@ import pytest
 
 from facesim.audit.verdict import Rank, judge
 from facesim.audit.watch import watch
-from tests.conftest import facesim_here
+from tests.conftest import facesim_here, still_running
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -81,14 +81,14 @@ def test_asked_to_end_it_ends_all_and_writes_what_was_seen(tmp_path, signals, wo
     end = time.monotonic() + 60
     while len(list(tmp_path.glob("started-*"))) < 2 and time.monotonic() < end:
         time.sleep(0.05)
-    processes = psutil.Process(audit.pid).children(recursive=True)
-    assert len(processes) == 3
+    pids = [process.pid for process in psutil.Process(audit.pid).children(recursive=True)]
+    assert len(pids) == 3
 
     for number in signals:
         os.killpg(audit.pid, number) if number == signal.SIGINT else audit.send_signal(number)
     output, errors = audit.communicate(timeout=30)
 
-    assert not [process for process in processes if process.is_running()]
+    assert not still_running(pids, within_s=1)
     written = json.loads((tmp_path / "audit.json").read_text())
     assert written["interrupted"] and audit.returncode not in (0, 1), output + errors
     assert {process["rank"] for process in written["processes"]} >= {"rank 0", "rank 1"}
@@ -163,6 +163,7 @@ def _rank(process: psutil.Process) -> str | None:
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "verdict"), [((), "together"), (("apart",), "apart")])
 def test_ranks_of_mpirun_that_exchange_through_shared_memory_are_judged_by_all_that_they_say(tmp_path, words, verdict):
     mpirun = shutil.which("mpirun")
