@@ -101,18 +101,19 @@ def main(plan_file: str, parent: int) -> int:
     """Run a plan for the process `parent`; 0 when it completed."""
     end_with_parent(parent)
     plan = Plan.read(Path(plan_file))
-    commands = _InputAndSignals()
+    commands, private = _InputAndSignals(), False
     with commands.without_tasks():  # from the first word on: who hears it may want this to stop
         report("node_started", pid=os.getpid())
         if plan.private_network:
-            report("network", private=enter_private_network())
+            private = enter_private_network()
+            report("network", private=private)
             end_with_parent(parent)  # a new user namespace changes the credentials
         os.environ.update(plan.environment)
         for module in plan.preload:
             import_module(module)
     outcome = FAILED
     try:
-        outcome = Supervisor(plan, report, commands).run()
+        outcome = Supervisor(plan, report, commands, private=private).run()
     finally:
         report("node_ended", outcome=outcome)
     return 0 if outcome == COMPLETED else 1

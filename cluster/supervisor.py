@@ -72,10 +72,19 @@ class Supervisor:
     """Runs one plan once.
 
     `report(event, **details)` is called with what happens as it happens; `commands` is asked what to do; `others` are
-    given where this host is the one whose steps count for them.
+    given where this host is the one whose steps count for them; `private` says that the tasks have a network of their
+    own.
     """
 
-    def __init__(self, plan: Plan, report: Callable[..., None], commands: Commands, others: Others | None = None):
+    def __init__(
+        self,
+        plan: Plan,
+        report: Callable[..., None],
+        commands: Commands,
+        others: Others | None = None,
+        *,
+        private: bool = False,
+    ):
         self._plan = plan
         self._report = report
         self._commands = commands
@@ -96,6 +105,8 @@ class Supervisor:
         self._to_be_ended = False  # those tasks, from outside
         self._connecting: set[str] = set()  # tasks that wait for others to answer
         self._unconnected: set[str] = set()  # those that did so for too long
+        # Where nobody else is in between, servers that did not find each other may do so the next time: once.
+        self._may_connect_again = private
         self._restarts = 0
         self._starting: set[str] = set()  # tasks that failed and wait to be started again
         self._stopping = self._at_once = False
@@ -289,9 +300,15 @@ class Supervisor:
 
     def _recover(self, failed: list[str]) -> None:
         """Have the tasks that failed started again, or all of them, unless it is hopeless."""
+        unconnected = self._unconnected.intersection(failed)
         hopeless = [
-            name for name in failed if name in self._unconnected or not _worth_another_try(self._processes[name])
+            name
+            for name in failed
+            if not (self._may_connect_again if name in unconnected else _worth_another_try(self._processes[name]))
         ]
+        if unconnected:
+            self._may_connect_again = False
+            self._unconnected.clear()
         if hopeless or self._restarts >= self._plan.max_restarts:
             if self._plan.max_restarts and not hopeless:
                 self._report("gave_up", task=failed[0], restarts=self._restarts)

@@ -178,6 +178,8 @@ class ContainerJob:
     def _run(self) -> None:
         try:
             state, reason = self._course()
+        except EngineError as error:
+            state, reason = FAILED, str(error)
         except Exception as error:
             traceback.print_exc()
             state, reason = FAILED, f"{type(error).__name__}: {error}"
@@ -312,6 +314,7 @@ class ContainerJob:
             thread.join()
         self._threads.clear()
         self._containers.clear()
+        self._transfer.check_kept()
 
     def _wait_for_capacity(self, seconds: float) -> _Command | None:
         """Wait until there is capacity again; the command if the job is ended meanwhile."""

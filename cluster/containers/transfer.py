@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.containers.engine import EngineError
 from cluster.containers.opt_ml import Host
 
 _SYNC_S = 2.0
@@ -33,6 +34,7 @@ class Transfer:
     def __init__(self, request: dict[str, Any], store: Store, directory: Path, hosts: Sequence[Host]):
         self._request, self._store, self._directory, self._hosts = request, store, directory, hosts
         self._kept: dict[str, Any] = {}  # of each host's checkpoint folder, what the store has
+        self._failures: dict[str, Exception] = {}  # by host, why the store has not what its folder has
 
     @property
     def has_checkpoints(self) -> bool:
@@ -63,11 +65,22 @@ class Transfer:
                 folder = host.place / "checkpoints"
                 now = _snapshot(folder)
                 if now != self._kept[host.name]:
-                    with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile: next time
+                    try:
                         self._store.upload(folder, uri)
-                        self._kept[host.name] = now
+                    except FileNotFoundError:
+                        continue  # renamed or removed meanwhile: next time
+                    except Exception as error:
+                        self._failures[host.name] = error  # such as a full disk, which may have room next time
+                        continue
+                    self._kept[host.name] = now
+                    self._failures.pop(host.name, None)
             if last:
                 return
+
+    def check_kept(self) -> None:
+        """Raise EngineError if the store has not the last checkpoints: `keep_checkpoints` has returned."""
+        for host, error in self._failures.items():
+            raise EngineError(f"the checkpoints of {host} could not be stored: {type(error).__name__}: {error}")
 
     def upload_results(self) -> None:
         """Put `model.tar.gz` and `output.tar.gz`, of all hosts, where SageMaker puts them."""

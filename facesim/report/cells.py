@@ -25,10 +25,11 @@ AUDIT_WORDS = {
 
 
 class Cell(NamedTuple):
-    """A text; `alarm` asks for red."""
+    """A text; `alarm` asks for red; `value` is what it is sorted by, None where it is no number."""
 
     text: str
     alarm: bool = False
+    value: float | None = None
 
 
 class Line(NamedTuple):
@@ -71,7 +72,7 @@ def lines(comparison: Comparison) -> list[Line]:
     for name, measure in comparison.measures.items():
         if name == "target_accuracy" and len(targets) < 2:
             continue
-        cells = tuple(Cell(_text(row, name, measure)) for row in rows)
+        cells = tuple(Cell(_text(row, name, measure), value=_mean(row, name)) for row in rows)
         if any(cell.text != NOTHING for cell in cells):
             table.append(Line(measure.section, measure.label, cells))
         if name == "total_s" and any(row.is_forecast for row in rows):
@@ -89,6 +90,11 @@ def lines(comparison: Comparison) -> list[Line]:
                 )
             )
     return table
+
+
+def _mean(row: Row, name: str) -> float | None:
+    estimate = row.estimate(name)
+    return estimate and estimate.mean
 
 
 def _p_cell(p: float | None) -> str:

@@ -1,12 +1,18 @@
-"""The report as one HTML file that needs nothing else: no script, no font, no request."""
+"""The report as one HTML file that needs nothing else: no font, no request, and one small script, without which all can
+be read, too.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from facesim.billing import assumed_spot_discount, instances
+from facesim.report.answer import answer, question
 from facesim.report.cells import AUDIT_WORDS, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord, since_launch_s
@@ -14,18 +20,28 @@ from facesim.report.measures import instance_s
 from facesim.report.plots import plots
 from facesim.report.plots.drawing import colours
 from facesim.report.rows import shape_in_words
+from facesim.report.verdict import Finding
 from facesim.report.words import estimated, quantity
 from facesim.runs.records import MAX_FOREIGN_CPU_PERCENT, MAX_STEAL_PERCENT, Data
+from facesim.spec.command_line import as_command
 from facesim.util.disk import is_full, no_room
 from facesim.util.errors import DiskFull, InputError, reason
 from facesim.util.files import check_replaceable, write_text
 from facesim.util.pages import page_environment
 
-_TEMPLATE = "template.html"
+_TEMPLATE, _SCRIPT = "template.html", "page.js"
+
+#: Of more rows than this, tables have a line each and columns of measures, and statements are folded.
+_FEW = 4
+
+#: What a reader sees first.
+_FIRST_PLOTS = ("pareto", "accuracies")
 
 PLOT_TITLES = {
+    "pareto": "Time and cost",
+    "accuracies": "Held-out accuracy, and whether replicas trained together",
     "curve": "Learning curves",
-    "accuracy": "Held-out accuracy",
+    "accuracy": "Held-out accuracy against time",
     "loss": "Training loss",
     "time": "Where the time went",
     "cost": "What it cost",
@@ -33,7 +49,6 @@ PLOT_TITLES = {
     "memory": "Memory by role",
     "wire": "Bytes on the wire",
     "scaling": "Scaling",
-    "pareto": "Time and cost",
     "staleness": "Staleness by worker",
     "interruptions": "Interruptions",
     "tasks": "Tasks, and what they receive",
@@ -46,23 +61,38 @@ def render(comparison: Comparison) -> str:
     """`comparison` as an HTML page. Whatever comes from data is escaped."""
     from markupsafe import Markup
 
+    from facesim.report.page import summary
+
+    drawn = [(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()]
+    groups, commands = _groups(comparison), list(_commands(comparison))
+    script = (Path(__file__).parent / _SCRIPT).read_text(encoding="utf-8")
     return (
         page_environment(Path(__file__).parent)
         .get_template(_TEMPLATE)
         .render(
             comparison=comparison,
+            question=question(comparison),
+            answer=answer(comparison),
+            first_plots=[plot for plot in drawn if plot[0] in _FIRST_PLOTS],
+            contents=_contents(comparison, len(drawn), groups, commands),
+            findings_by_topic=_by_topic(comparison.findings),
+            few=_FEW,
+            commands=commands,
+            markdown=summary(comparison),
+            script=Markup(script),
+            script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             sections=_sections(lines(comparison)),
             rows=list(zip(comparison.rows, colours(comparison), strict=True)),
             audit_words=AUDIT_WORDS,
             curve_lines=curve_lines(comparison),
             published_lines=comparison.published.beside(comparison.rows) if comparison.published else [],
-            plots=[(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()],
+            plots=[plot for plot in drawn if plot[0] not in _FIRST_PLOTS],
             experiment=_by_row(
                 comparison, lambda record: {k: v for k, v in record.job.experiment.items() if k != "seed"}
             ),
             data=_by_row(comparison, lambda record: _data(record.result.data)),
             machine=_by_row(comparison, lambda record: _machine(record.result.machine)),
-            groups=_groups(comparison),
+            groups=groups,
             timeline=_timeline,
             quantity=quantity,
             estimated=estimated,
@@ -102,6 +132,52 @@ def write_html(comparison: Comparison, output: Path) -> None:
         raise InputError(
             f"cannot write the report {output}: {reason(error)}; choose another file with --output"
         ) from None
+
+
+def _contents(
+    comparison: Comparison, drawn: int, groups: Sequence[Any], commands: Sequence[Any]
+) -> list[tuple[str, str]]:
+    """The sections of this page: the identifier and the title of each."""
+    sections = (
+        ("compare", "Before you compare", comparison.warnings),
+        ("words", "In words", True),
+        ("numbers", "Numbers", True),
+        ("published", "Beside what was published", comparison.published),
+        ("classical", "Without a network", comparison.baselines),
+        ("curves", "Learning curves", comparison.curves),
+        ("scaling", "Scaling", comparison.scales),
+        ("groups", "Errors by group", groups),
+        ("forecasts", "Forecast against run", comparison.forecast_checks),
+        ("plots", "Plots", drawn > len(_FIRST_PLOTS)),
+        ("bills", "Bills", any(record.result.billing for record in comparison.records)),
+        ("experiment", "Experiment, data, machine", True),
+        ("repeat", "Run it again", commands),
+        ("runs", "Runs", True),
+        ("reading", "How to read this", True),
+    )
+    return [(name, title) for name, title, there in sections if there]
+
+
+def _by_topic(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Statements of one topic and tone together."""
+    grouped: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault((finding.topic, finding.tone), []).append(finding)
+    return [(topic, statements) for (topic, _), statements in grouped.items()]
+
+
+def _commands(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """The command that runs each row again, where the job is one that this facesim knows."""
+    for row in comparison.rows:
+        if row.counted and not row.is_forecast:
+            try:
+                job = row.counted[0].run.job()
+            except InputError:
+                continue
+            seeds = row.seeds
+            consecutive = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+            each = [seeds] if consecutive else [[seed] for seed in seeds]
+            yield row.label, "\n".join(as_command(job, some) for some in each)
 
 
 def _sections(table: list[Line]) -> dict[str, list[Line]]:

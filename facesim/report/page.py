@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from facesim.report.answer import answer, question
 from facesim.report.cells import AUDIT_WORDS, NOTHING
 from facesim.report.comparison import Comparison
 from facesim.report.html import PLOT_TITLES
@@ -23,7 +24,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 #: The pictures of a page, where there are data for them.
-_PICTURES = ("scaling", "pareto", "staleness", "curve", "accuracy", "time")
+_PICTURES = ("pareto", "accuracies", "scaling", "staleness", "curve", "accuracy", "time")
 
 #: Of the warnings these say what a study varies.
 _OF_THE_STUDY = ("not the same experiment", "not the same work")
@@ -81,6 +82,19 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
         yield "\n".join(f"- {text}" for text in warnings)
     yield "## Runs"
     yield "\n".join(f"- {name}: {', '.join(values)}" for name, values in _machines(comparison).items())
+
+
+def summary(comparison: Comparison) -> str:
+    """The first screen of a report in Markdown: question, answer and the most important numbers."""
+    parts = [
+        f"# {question(comparison)}",
+        "\n".join(f"- {sentence.text}" for sentence in answer(comparison)),
+        _table(
+            [("", "trained together?", *_headings(comparison)), *(_line(comparison, row) for row in comparison.rows)]
+        ),
+        f"Numbers are {_marks(comparison)}: means over seeds; ± is half of a 95 % interval.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _marks(comparison: Comparison) -> str:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def page_environment(folder: Path) -> jinja2.Environment:
-    """What fills in the templates of `folder`. They may extend `page.html` here, whose blocks are `title`, `style`,
-    which adds to the shared style, and `content`. Whatever comes from data or the user is escaped; a name that a
-    template misses is an error.
+    """What fills in the templates of `folder`. They may extend `page.html` here, whose blocks are `head`, `title`,
+    `style`, which adds to the shared style, `content` and `script`. Whatever comes from data or the user is escaped; a
+    name that a template misses is an error.
     """
     import jinja2
 

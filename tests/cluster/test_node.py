@@ -292,6 +292,18 @@ def test_a_task_that_cannot_connect_is_ended_with_address_and_reason(tmp_path, l
     assert told["why"] in (tmp_path / "chief-0.log").read_text()
 
 
+def test_in_a_network_of_its_own_a_cluster_that_does_not_form_is_tried_once_more(tmp_path):
+    node = start(tmp_path, task(tmp_path, "chief", "connect", "127.0.0.1:9", 0.3, 600), max_restarts=3, backoff_s=0.05)
+
+    events = follow(node)
+
+    if not named(events, "network")[0]["private"]:
+        pytest.skip("this system does not allow network namespaces")
+    assert events[-1]["outcome"] == "failed"
+    assert len(named(events, "not_connected")) == 2
+    assert len(named(events, "recovering")) == 1
+
+
 def test_a_task_that_connects_in_time_works_as_long_as_it_likes(tmp_path):
     chief = task(tmp_path, "chief", "connect", "127.0.0.1:9", 0.5, 0.0)
     watched = task(tmp_path, "worker", "work", 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facesim.report.comparison import Comparison
-from facesim.report.plots.drawing import colours, drawing, folded, legend
+from facesim.report.plots.drawing import colours, drawing, folded, legend, tip
 from facesim.report.rows import Row
 from facesim.report.words import quantity
 
@@ -32,9 +32,11 @@ def phase_bars(comparison: Comparison) -> str | None:
         for name, label, colour in PHASES:
             widths = [phase.get(name, 0.0) for phase in phases]
             if any(widths):
-                axes.barh(
+                bars = axes.barh(
                     [folded(row.label) for row in rows], widths, left=left, color=colour, label=label, height=0.62
                 )
+                for row, bar, seconds in zip(rows, bars, widths, strict=True):
+                    tip(bar, f"{row.label}, {label}: {quantity(seconds, 's')}")
                 left = [start + width for start, width in zip(left, widths, strict=True)]
         for index, end in enumerate(left):
             axes.annotate(quantity(end, "s"), (end, index), (5, 0), va="center", textcoords="offset points", fontsize=9)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING
 
 from facesim.report.comparison import Comparison
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -77,14 +79,37 @@ def drawing(name: str, title: str, size_inches: tuple[float, float]) -> Iterator
         matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
         figure = Figure(figsize=size_inches, layout="constrained")
         yield figure, svg
+        tips = _number_tips(figure)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg.append(_embeddable(text.getvalue(), name, title))
+    svg.append(_embeddable(text.getvalue(), name, title, tips))
 
 
-def _embeddable(svg: str, name: str, title: str) -> str:
+#: Begins the group identifier of what has a tip, until it is numbered.
+_TIP = "tip:"
+
+
+def tip(artist: Artist, text: str) -> None:
+    """What a reader sees who points at a part of a plot, and hears where the page is read out."""
+    artist.set_gid(f"{_TIP}{text}")
+
+
+def _number_tips(figure: Figure) -> list[str]:
+    """The texts of all tips of a figure, whose artists then have `tip-0`, ... as group identifiers."""
+    artists = figure.findobj(lambda artist: (artist.get_gid() or "").startswith(_TIP))
+    tips = []
+    for artist in artists:
+        tips.append(artist.get_gid().removeprefix(_TIP))
+        artist.set_gid(f"tip-{len(tips) - 1}")
+    return tips
+
+
+def _embeddable(svg: str, name: str, title: str, tips: Sequence[str]) -> str:
     """Without the XML prolog, with identifiers of its own, in the page's text colour, as wide as the page allows."""
     svg = svg[svg.index("<svg") :]
+    for number, text in enumerate(tips):
+        group = f'<g id="tip-{number}">'
+        svg = svg.replace(group, f"{group}<title>{escape(text)}</title>", 1)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)

@@ -1,4 +1,4 @@
-"""How training scales, what time costs, how stale gradients were, and when a run was interrupted."""
+"""How training scales, how stale gradients were, and when a run was interrupted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
-from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, colours, drawing, folded, legend
+from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, drawing, folded, legend, tip
 from facesim.report.rows import Row
 from facesim.runs.events import Interruption, Recovering, StateEntered
 from facesim.runs.states import RunState
@@ -40,7 +40,8 @@ def scaling(comparison: Comparison) -> str | None:
                 )
                 for point, value in zip(scale.points, values, strict=True):
                     face = "none" if point.disturbed else colour
-                    axes.plot(point.workers, value, "o", color=colour, markerfacecolor=face, markersize=6)
+                    (mark,) = axes.plot(point.workers, value, "o", color=colour, markerfacecolor=face, markersize=6)
+                    tip(mark, f"{scale.label}, {point.workers} workers: {value:.2f}, bound by {point.bound}")
         ideal: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (5, 4)), "alpha": 0.55}
         speed.plot([1, most], [1, most], label="ideal", **ideal)
         efficiency.axhline(1.0, **ideal)
@@ -50,32 +51,6 @@ def scaling(comparison: Comparison) -> str | None:
             axes.set_ylabel(label)
             axes.set_ylim(bottom=0)
         legend(speed)
-    return svg[0]
-
-
-def pareto(comparison: Comparison) -> str | None:
-    """Time against cost, a point a row; the line joins those that no other row beats in both."""
-    rows = [row for row in comparison.rows if row.counted]
-    cost = "cost_usd" if all(row.priced for row in rows) else "instance_s"
-    points = [(t.mean, c.mean, row) for row in rows if (t := row.estimate("total_s")) and (c := row.estimate(cost))]
-    if len(points) < 3:
-        return None
-    front: list[tuple[float, float]] = []
-    for time_s, paid, _ in sorted(points, key=lambda point: point[:2]):
-        if not front or paid < front[-1][1]:
-            front.append((time_s, paid))
-    shades = dict(zip(comparison.rows, colours(comparison), strict=True))
-    with drawing("pareto-plot", "time against cost", (6.2, 3.7)) as (figure, svg):
-        axes = figure.subplots()
-        axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
-        for time_s, paid, row in points:
-            axes.plot(time_s, paid, "o", color=shades[row], markersize=7)
-            place = (time_s, paid)
-            axes.annotate(folded(row.label), place, (6, 4), textcoords="offset points", fontsize=7.5)
-        axes.set_xlabel("seconds from launch to end, mean over seeds")
-        axes.set_ylabel("US dollars" if cost == "cost_usd" else "instance-seconds, emulated")
-        axes.set_xlim(0, max(point[0] for point in points) * 1.25)
-        axes.set_ylim(0, max(point[1] for point in points) * 1.15)
     return svg[0]
 
 

@@ -1,0 +1,199 @@
+"""The first lines of a report: the question that its rows answer, and the answer in at most three sentences, each with
+what it holds for.
+
+A sentence claims no more than `verdict` does, which says the same at length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from facesim.report.rows import Row
+from facesim.report.statistics import Outcome
+from facesim.report.verdict import (
+    ALARM,
+    Finding,
+    accuracy_in_short,
+    accuracy_of,
+    as_long_or_fast,
+    disturbed_side,
+    headlines,
+    points_text,
+)
+from facesim.report.words import percent, quantity, times
+from facesim.runs.states import Measurement
+
+if TYPE_CHECKING:
+    from facesim.report.comparison import Comparison, Contrast
+
+#: So many sentences at the most.
+_SENTENCES = 3
+#: More contrasts than this are summed up; so many are stated one by one.
+_ONE_BY_ONE = 2
+
+
+def question(comparison: Comparison) -> str:
+    """What a reader wants to know of these rows."""
+    rows = [row for row in comparison.rows if row.counted]
+    if not rows:
+        return "What happened?"
+    if len(rows) == 1:
+        return "How long does this training take, and how well does the network recognise?"
+    if comparison.curves:
+        return "How many images are enough?"
+    if len({row.distributed for row in rows}) == 2:
+        return "One machine or a cluster?"
+    if comparison.scales and len({row.records[0].job.strategy for row in rows}) == 1:
+        return "How many workers?"
+    best = "fastest, cheapest and most accurate" if len(comparison.tests) == 1 else "fastest and cheapest"
+    return f"Which of these {len(rows)} is {best}?"
+
+
+def answer(comparison: Comparison) -> tuple[Finding, ...]:
+    """At most three sentences; alarms first."""
+    rows, contrasts = comparison.rows, comparison.contrasts
+    if not contrasts:
+        return headlines(rows, contrasts, comparison.curves)[:_SENTENCES]
+    one_by_one = len(contrasts) <= _ONE_BY_ONE
+    calm = [contrast for contrast in contrasts if contrast.row.audit != "apart"]
+    sentences = [
+        *_alarms(rows),
+        *(
+            headlines(rows, (), comparison.curves)[:1]
+            if comparison.curves
+            else map(_time, calm)
+            if one_by_one
+            else _fastest(rows)
+        ),
+        *([] if comparison.curves else map(_accuracy, calm) if one_by_one else _accuracies(contrasts)),
+        *_cluster(rows),
+    ]
+    return tuple(sentences[:_SENTENCES])
+
+
+def _alarms(rows: Sequence[Row]) -> Iterator[Finding]:
+    apart = [row.label for row in rows if row.audit == "apart"]
+    if apart:
+        whose = "its" if len(apart) == 1 else "their"
+        text = f"{_listed(apart)} did not train together: {whose} replicas trained apart."
+        yield Finding("trained together?", text, ALARM)
+    idle = [row.label for row in rows if row.idle_accelerators]
+    if idle:
+        yield Finding("computed on what was paid for?", f"{_listed(idle)} did not use what was paid for.", ALARM)
+
+
+def _time(contrast: Contrast) -> Finding:
+    row, reference = contrast.row, contrast.reference
+    if contrast.training is None:
+        side = disturbed_side(contrast)
+        why = f"other load disturbed {side.label}" if side else "it was not recorded"
+        return Finding("training time", f"No statement about the time of {row.label} is possible: {why}.")
+    if contrast.training.undecided:
+        took = f"there is no evidence that {row.label} and {reference.label} differ in training time"
+    else:
+        took = f"{row.label} {as_long_or_fast(contrast.training, reference.label)}"
+    if contrast.training.n == 1:
+        took += " (one seed)"
+    if contrast.instance_s:
+        took += f", with {times(contrast.instance_s.ratio)} times the instance-seconds"
+    if row.experiment != reference.experiment:
+        took += " (not the same experiment)"
+    scope, meaning = _scope([row, reference])
+    return Finding("training time", f"{scope}, {took}{meaning}.")
+
+
+def _scope(rows: Sequence[Row]) -> tuple[str, str]:
+    """What times of these rows hold for: the begin of a sentence, and its end."""
+    kinds = {kind for row in rows for kind in row.measurements}
+    if Measurement.FORECAST in kinds:
+        return ("As forecast", "") if len(kinds) == 1 else ("As forecast for one, and run for the other", "")
+    if Measurement.EMULATED in kinds:
+        cost = ": that is what the strategy costs here, not how long a cluster would take"
+        on_one = any(row.on_one_machine and row.distributed for row in rows)
+        return "Emulated on one machine", cost if on_one else ": not a measurement of instances"
+    types = dict.fromkeys(row.counted[0].result.instance_type for row in rows if row.counted)
+    return f"Measured on {_listed([name or 'instances' for name in types])}", ""
+
+
+def _fastest(rows: Sequence[Row]) -> Iterator[Finding]:
+    """The ends of many rows' training times: those of runs that nothing disturbed."""
+    timed = [row for row in rows if row.counted and row.values("training_s") and row.audit != "apart"]
+    calm = [row for row in timed if len(row.disturbed) < len(row.counted)]
+    if len(calm) < 2:
+        if timed:
+            yield Finding("training time", "No statement about time is possible: other load disturbed these runs.")
+        return
+    mean_s = {row: estimate.mean for row in calm if (estimate := row.estimate("training_s"))}
+    ends = [pick(mean_s, key=mean_s.__getitem__) for pick in (min, max)]
+    scope, meaning = _scope(calm)
+    texts = [f"{row.label} ({quantity(mean_s[row], 's')})" for row in ends]
+    yield Finding(
+        "training time",
+        f"{scope}, {texts[0]} trained fastest and {texts[1]} slowest of {len(calm)}{meaning}.",
+    )
+
+
+def _accuracy(contrast: Contrast) -> Finding:
+    row, reference = contrast.row, contrast.reference
+    if row.is_forecast or reference.is_forecast:
+        return Finding("held-out accuracy", "A forecast is of time and cost: it says nothing about accuracy.")
+    if contrast.accuracy is None:
+        return Finding("held-out accuracy", f"{_capital(accuracy_in_short(None))}.")
+    both = f"{row.label} {accuracy_of(row)}, {reference.label} {accuracy_of(reference)}"
+    return Finding("held-out accuracy", f"Held-out accuracy: {both}; {accuracy_in_short(contrast.accuracy)}.")
+
+
+def _accuracies(contrasts: Sequence[Contrast]) -> Iterator[Finding]:
+    means = [
+        estimate.mean
+        for row in dict.fromkeys(side for contrast in contrasts for side in (contrast.reference, contrast.row))
+        if (estimate := row.estimate("held_out_accuracy"))
+    ]
+    compared = [contrast for contrast in contrasts if contrast.accuracy is not None]
+    if not means:
+        return
+    text = f"Held-out accuracies are {percent(min(means))} to {percent(max(means))}"
+    differ = [
+        (contrast, contrast.accuracy.mean or 0.0)
+        for contrast in compared
+        if contrast.accuracy and contrast.accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE)
+    ]
+    few = [c for c in compared if c.accuracy and c.accuracy.outcome is Outcome.TOO_FEW_SEEDS]
+    if not compared:
+        text += ": not compared, the test images differ"
+    elif len(few) == len(compared):
+        text += ": too few seeds to tell them apart"
+    elif not differ:
+        text += f": no evidence of a difference from {_listed(sorted({c.reference.label for c in compared}))}"
+    else:
+        contrast, mean = max(differ, key=lambda pair: abs(pair[1]))
+        direction = "more" if mean > 0 else "less"
+        text += (
+            f": {len(differ)} of {len(compared)} differ from {contrast.reference.label}, most of all "
+            f"{contrast.row.label}, {points_text(abs(mean))} {direction}"
+        )
+    yield Finding("held-out accuracy", f"{text}.")
+
+
+def _cluster(rows: Sequence[Row]) -> Iterator[Finding]:
+    """The fastest of the forecast rows, beside what ran."""
+    forecasts = [(row, record) for row in rows if row.is_forecast and (record := row.records[0].forecast)]
+    if not forecasts or len(forecasts) == len(rows):
+        return
+    row, record = min(forecasts, key=lambda pair: pair[1].total_s)
+    yield Finding(
+        "forecast",
+        f"As forecast, {row.label} takes {quantity(record.total_s, 's')} "
+        f"({quantity(record.low_s, 's')} to {quantity(record.high_s, 's')}, 8 times in 10)"
+        + (f" and costs {quantity(record.cost_usd, 'USD')}" if row.priced else "")
+        + ".",
+    )
+
+
+def _capital(clause: str) -> str:
+    return clause[0].upper() + clause[1:]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,162 @@
+"""The first picture of a report: what time costs, and how accurate it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from facesim.report.cells import AUDIT_WORDS
+from facesim.report.comparison import Comparison
+from facesim.report.plots.drawing import INK, colours, drawing, folded, legend, tip
+from facesim.report.rows import Row
+from facesim.report.words import percent, percent_interval, quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_CHANCE = "chance"
+
+#: Names of so many points find room beside them.
+_NAMED = 4
+
+
+class _Amount(NamedTuple):
+    """A value and its interval, which is of no width where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def error(self) -> list[list[float]]:
+        """As Matplotlib has it: below and above, (2, 1)."""
+        return [[max(0.0, self.value - self.low)], [max(0.0, self.high - self.value)]]
+
+
+def time_and_cost(comparison: Comparison) -> str | None:
+    """Time against cost, a point a row, hollow where it is a forecast; the line joins those that no other row beats in
+    both. Bars are 95 % intervals over seeds, of a forecast its 80 % interval.
+    """
+    rows = [row for row in comparison.rows if row.counted]
+    priced = all(row.priced for row in rows)
+    points = [(row, t, c) for row in rows if (t := _time(row)) and (c := _cost(row, priced))]
+    if len(points) < 2:
+        return None
+    front: list[tuple[float, float]] = []
+    for time_s, paid in sorted((t.value, c.value) for _, t, c in points):
+        if not front or paid < front[-1][1]:
+            front.append((time_s, paid))
+    shades = dict(zip(comparison.rows, colours(comparison), strict=True))
+    with drawing("pareto-plot", "time against cost", (6.2, 3.7)) as (figure, svg):
+        axes = figure.subplots()
+        axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
+        for row, time_s, paid in points:
+            axes.errorbar(
+                time_s.value, paid.value, paid.error, time_s.error, color=shades[row], capsize=3, elinewidth=0.9
+            )
+            face = "none" if row.is_forecast else shades[row]
+            place = (time_s.value, paid.value)
+            label = row.label + (" (forecast)" if row.is_forecast and "forecast" not in row.label else "")
+            (mark,) = axes.plot(*place, "o", color=shades[row], markerfacecolor=face, markersize=8, label=label)
+            unit = "USD" if priced else "s"
+            paid_text = quantity(paid.value, unit) + ("" if priced else " of instances")
+            tip(mark, f"{row.label} ({row.measurement}): {quantity(time_s.value, 's')}, {paid_text}")
+            if len(points) <= _NAMED:
+                axes.annotate(label, place, (7, 5), textcoords="offset points", fontsize=8.5)
+        axes.set_xlabel("seconds from launch to end, mean over seeds")
+        axes.set_ylabel("US dollars a run" if priced else "instance-seconds a run")
+        axes.set_xlim(0, max(time_s.high for _, time_s, _ in points) * 1.25)
+        axes.set_ylim(0, max(paid.high for _, _, paid in points) * 1.2)
+        if len(points) > _NAMED:
+            legend(axes)
+    return svg[0]
+
+
+def _time(row: Row) -> _Amount | None:
+    if row.is_forecast and (record := row.records[0].forecast):
+        return _Amount(record.total_s, record.low_s, record.high_s)
+    return _estimated(row, "total_s")
+
+
+def _cost(row: Row, priced: bool) -> _Amount | None:
+    if priced and row.is_forecast and (record := row.records[0].forecast):
+        return _Amount(record.cost_usd, record.low_usd, record.high_usd)
+    return _estimated(row, "cost_usd" if priced else "instance_s")
+
+
+def _estimated(row: Row, name: str) -> _Amount | None:
+    estimate = row.estimate(name)
+    if estimate is None:
+        return None
+    low, high = (estimate.mean if bound is None else bound for bound in (estimate.low, estimate.high))
+    return _Amount(estimate.mean, max(0.0, low), high)
+
+
+def accuracies(comparison: Comparison) -> str | None:
+    """Held-out accuracy of each row with its 95 % interval, and whether its replicas trained together; lines mark
+    chance and the best method without a network. Rows that were not tested on the same images have panels of their own.
+    """
+    panels = [rows for test in comparison.tests if (rows := [r for r in test if r.estimate("held_out_accuracy")])]
+    if not panels:
+        return None
+    lines = sum(map(len, panels))
+    shades = dict(zip(comparison.rows, colours(comparison), strict=True))
+    with drawing("accuracies-plot", "held-out accuracy by row", (6.2, 0.8 * len(panels) + 0.5 + 0.55 * lines)) as (
+        figure,
+        svg,
+    ):
+        heights = {"height_ratios": [len(rows) + 1 for rows in panels]}
+        grid = figure.subplots(len(panels), squeeze=False, gridspec_kw=heights)[:, 0]
+        for axes, rows in zip(grid, panels, strict=True):
+            _draw_accuracies(axes, rows, shades, _levels(comparison))
+            letter = comparison.test_of(rows[0])
+            axes.set_xlabel("held-out accuracy (%)" + (f" on images {letter}" if letter else ""))
+    return svg[0]
+
+
+def _draw_accuracies(
+    axes: Axes, rows: Sequence[Row], shades: Mapping[Row, str], levels: Sequence[tuple[float, str, Any]]
+) -> None:
+    for place, row in enumerate(rows):
+        value, low, high = amount = _accuracy(row)
+        axes.errorbar(value, place, xerr=amount.error, color=shades[row], capsize=4, elinewidth=1.6)
+        (mark,) = axes.plot(value, place, "o", color=shades[row], markersize=8)
+        tip(mark, f"{row.label}: {percent(value)} ({percent_interval((low, high))})")
+    least = min([_accuracy(row).low for row in rows] + [level for level, label, _ in levels if label != _CHANCE])
+    begin = max(0.0, math.floor(20 * least - 1) / 20)  # at a twentieth below what there is to see
+    for level, label, style in levels:
+        if level >= begin:
+            axes.axvline(level, color=INK, linewidth=0.9, linestyle=style, alpha=0.55)
+            place, across = (level, 1.0), axes.get_xaxis_transform()
+            axes.annotate(
+                f"{label} {percent(level)}", place, (3, 2), xycoords=across, textcoords="offset points", fontsize=8
+            )
+    axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
+    axes.set_xlim(begin, 1)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+    axes.grid(visible=False, axis="y")
+
+
+def _accuracy(row: Row) -> _Amount:
+    estimate, interval = row.estimate("held_out_accuracy"), row.accuracy_interval()
+    assert estimate is not None
+    return _Amount(estimate.mean, *(interval or (estimate.mean, estimate.mean)))
+
+
+def _named(row: Row) -> str:
+    verdict = AUDIT_WORDS.get(row.audit, row.audit) if row.replicated and row.audit else None
+    return folded(row.label) + (f"\n{verdict}" if verdict else "")
+
+
+def _levels(comparison: Comparison) -> list[tuple[float, str, Any]]:
+    """What accuracies are to be seen beside, where all rows were tested on the same images."""
+    if len(comparison.tests) != 1:
+        return []
+    chance = comparison.tests[0][0].estimate("chance_accuracy")
+    levels: list[tuple[float, str, Any]] = [(chance.mean, _CHANCE, (0, (1, 2)))] if chance else []
+    if comparison.baselines:
+        best = max(comparison.baselines, key=lambda method: method.accuracy.mean)
+        levels.append((best.accuracy.mean, best.method, (0, (5, 4))))
+    return levels

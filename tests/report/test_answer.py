@@ -1,0 +1,136 @@
+"""The first screen of a report: a question, at most three sentences that say what they hold for, two pictures."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+
+from facesim.report import compare, write_report
+from facesim.report.answer import answer, question
+from facesim.report.plots import plots
+from facesim.spec.command_line import as_command
+from facesim.spec.job import make_job
+
+APART = {"verdict": "apart", "evidence": ["the replicas' variables differ"]}
+#: A hypervisor that gave a third of the processors to others.
+DISTURBED = {"load": {"steal_percent": 33.0}}
+
+
+def sentences(runs):
+    return [sentence.text for sentence in answer(compare(runs))]
+
+
+def many(make_run, strategies, seeds=3, **options):
+    return [
+        make_run(name, seed, accuracy=90 + (seed + place) % 3, training_s=40 + 5 * place + seed, **options)
+        for place, name in enumerate(strategies)
+        for seed in range(seeds)
+    ]
+
+
+def test_a_cluster_on_one_machine_is_no_cluster(study):
+    assert question(compare(study)) == "One machine or a cluster?"
+    time, accuracy = sentences(study)
+    assert time.startswith("Emulated on one machine, ps-async takes 1.43 times as long to train as single")
+    assert time.endswith("that is what the strategy costs here, not how long a cluster would take.")
+    assert "no evidence of a difference in accuracy" in accuracy
+
+
+def test_one_seed_says_nothing_about_accuracy(make_run):
+    time, accuracy = sentences([make_run("single"), make_run("ps-async", training_s=60)])
+
+    assert "(one seed)" in time
+    assert "no accuracy statement from 1 paired seed" in accuracy
+
+
+def test_replicas_that_trained_apart_come_first_and_have_no_time(make_run):
+    texts = sentences([make_run("single"), make_run("independent", audit=APART), make_run("ps-async", audit=APART)])
+
+    assert texts == ["ps-async and independent did not train together: their replicas trained apart."]
+
+
+def test_disturbed_times_are_not_compared(make_run):
+    assert sentences([make_run("single"), make_run("ps-async", result=DISTURBED)])[0] == (
+        "No statement about the time of ps-async is possible: other load disturbed ps-async."
+    )
+
+
+def test_many_rows_are_three_sentences(make_run):
+    runs = many(make_run, ["single", "mirrored", "ps-async", "ps-sync", "allreduce"])
+    runs += many(make_run, ["independent"], audit=APART)
+
+    texts = sentences(runs)
+
+    assert len(texts) == 3
+    assert texts[0] == "independent did not train together: its replicas trained apart."
+    assert "single (41.0 s) trained fastest and allreduce (61.0 s) slowest of 5" in texts[1]
+    assert texts[2].startswith("Held-out accuracies are ")
+
+
+def test_one_row_is_not_compared(make_run):
+    assert question(compare([make_run("single")])).startswith("How long does this training take")
+
+
+def test_workers_are_counted(make_run):
+    runs = [make_run("ps-async", workers=number, name=f"{number}") for number in (1, 2)]
+
+    assert question(compare(runs)) == "How many workers?"
+
+
+def test_points_of_the_first_pictures_say_what_they_are(study):
+    drawn = plots(compare(study))
+
+    assert "<title>single (emulated): " in drawn["pareto"]
+    assert re.search(r"<title>ps-async: 92\.1 % \(\d", drawn["accuracies"])
+
+
+def test_a_page_of_many_rows_has_a_line_for_each(make_run, tmp_path):
+    write_report(
+        many(make_run, ["single", "mirrored", "ps-async", "ps-sync", "allreduce", "local-sgd"], seeds=1),
+        tmp_path / "page.html",
+    )
+
+    page = (tmp_path / "page.html").read_text()
+    assert 'class="numbers sortable" aria-label="Time"' in page
+    assert re.search(r'data-value="45\.0"[^>]*>45\.0 s<', page)
+    assert "<details><summary>5 statements</summary>" in page
+
+
+def test_only_the_page_s_own_script_may_run(study, tmp_path):
+    write_report(study, tmp_path / "page.html")
+
+    page = (tmp_path / "page.html").read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'" in page
+
+
+def test_every_entry_of_the_contents_leads_somewhere(study, tmp_path):
+    write_report(study, tmp_path / "page.html")
+
+    page = (tmp_path / "page.html").read_text()
+    entries = re.findall(r'<a href="#([a-z]+)">', page)
+    assert len(entries) > 5
+    assert all(f'id="{entry}"' in page for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds", "command"),
+    [
+        ({"strategy": "single"}, [0], "facesim run --strategy single --backend local --recipe paper"),
+        (
+            {"strategy": "ps-async", "workers": 3, "recipe": "modern", "epochs": 5, "tags": {"who": "a class"}},
+            [0, 1, 2],
+            "facesim run --strategy ps-async --backend local --recipe modern --epochs 5 --workers 3 "
+            "--tags 'who=a class' --seeds 3",
+        ),
+        (
+            {"strategy": "single", "spot": True, "data": "my photos", "augment": True},
+            [4],
+            "facesim run --strategy single --backend local --recipe paper --spot --data 'my photos' --augment --seed 4",
+        ),
+    ],
+)
+def test_a_job_as_a_command(options, seeds, command):
+    assert as_command(make_job(**options), seeds) == command
