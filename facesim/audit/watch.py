@@ -128,12 +128,9 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
     environment = {**psutil.Process().environ(), FOLDER: reports_to}
     watcher = _Watcher(reports_to)  # before the command, of which it would miss the beginning
     begin = time.monotonic()
-    try:
-        started = subprocess.Popen(command, env=environment)
-    except OSError as error:
-        raise InputError(f"cannot run {command[0]}: {reason(error)}; give a command as in a shell, after --") from None
-    watcher.root = psutil.Process(started.pid)
     with _asked_to_end() as asked:
+        started = _start(command, environment)
+        watcher.root = psutil.Process(started.pid)
         while True:
             has_ended = started.poll() is not None
             watcher.sample()
@@ -149,6 +146,13 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
     reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
     processes = list(watcher.processes.values())
     return Watched(started.returncode, bool(asked), time.monotonic() - begin, processes, reports, watcher.counts)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command, env=environment)
+    except OSError as error:
+        raise InputError(f"cannot run {command[0]}: {reason(error)}; give a command as in a shell, after --") from None
 
 
 @contextmanager
@@ -238,7 +242,10 @@ class _Watcher:
                         process.send_signal(number)
 
     def _look_at_gpus(self, gpus: Gpus, seconds: float) -> None:
-        memory, percent = gpus.memory_by_process(), gpus.percent_by_process()
+        try:
+            memory, percent = gpus.memory_by_process(), gpus.percent_by_process()
+        except gpus.nvml.NVMLError:  # not every GPU says who uses it
+            return
         for pid in self._alive:
             process = self.processes[pid]
             process.uses_gpu = process.uses_gpu or pid in memory
@@ -252,7 +259,8 @@ class _Watcher:
             for piece in linux.shared_memory(pid, LEAST_BYTES):
                 holders.setdefault(piece, set()).add(pid)
         for pids in holders.values():
-            if len({self.processes[pid].rank or pid for pid in pids}) > 1:
+            ranks = {self.processes[pid].rank for pid in pids} - {None}
+            if len(ranks or pids) > 1:
                 for pid in pids:
                     self.processes[pid].shares_memory = True
 
