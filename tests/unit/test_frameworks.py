@@ -14,6 +14,7 @@ from facesim.spec.job import changed_job, make_job
 from facesim.spec.strategies import STRATEGIES, Single
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
+from tests.frameworks.conftest import need
 from tests.support.plugins import write_metadata
 
 #: A module with a network that calls TensorFlow itself.
@@ -22,7 +23,16 @@ from facesim.models import Model
 
 def features(images):
     import keras, tensorflow as tf
-    return keras.layers.Flatten()(tf.image.rgb_to_hsv(keras.ops.cast(images, "float32")))
+
+    class Saturated(keras.layers.Layer):
+        def call(self, images):
+            return tf.image.rgb_to_hsv(tf.cast(images, "float32"))
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    layer = keras.layers.Conv2D(3, 1)
+    return keras.layers.Flatten()(Saturated()(layer(images)))
 
 MODEL = Model(features, "needs TensorFlow", lambda image_size: 3 * image_size**2)
 """
@@ -71,15 +81,18 @@ def test_with_a_framework_that_is_hidden_a_job_is_refused_before_it_starts():
 
 @pytest.mark.frameworks
 @pytest.mark.slow
-def test_a_network_with_a_layer_that_the_framework_has_not_is_refused_before_it_starts(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="PyTorch is not installed")
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_network_with_a_layer_that_the_framework_has_not_is_refused_before_it_starts(
+    tmp_path, monkeypatch, framework
+):
+    need(framework)
     (tmp_path / "tf_only.py").write_text(NEEDS_TENSORFLOW)
     write_metadata(tmp_path, "tf-only", "1.0", {"facesim.models": {"tf-only": "tf_only:MODEL"}})
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(MODELS, "_plugins", {point.name: point for point in entry_points(group=MODELS.group)})
 
-    with pytest.raises(InputError, match="--framework torch cannot train the network tf-only.*use --framework"):
-        check_framework(make_job(framework="torch", model="tf-only"))
+    with pytest.raises(InputError, match=f"--framework {framework} cannot train the network tf-only.*use --framework"):
+        check_framework(make_job(framework=framework, model="tf-only"))
 
 
 def test_the_default_framework_is_the_one_that_comes_with_facesim():
