@@ -33,6 +33,7 @@ from facesim.training.order import read_orders
 @click.option("--image-size", default=32, show_default=True)
 @click.option("--batch", default=16, show_default=True)
 @click.option("--learning-rate", default=0.002, show_default=True)
+@click.option("--schedule", default="constant", show_default=True, help="cosine: runs end where accuracy has settled")
 @click.option("--epochs", default=15, show_default=True)
 @click.option("--held-out", default=0.5, show_default=True)
 @click.option("--workers", multiple=True, type=int, default=[4, 8], show_default=True)

@@ -1,6 +1,7 @@
 """How right the forecast is on clusters that this machine plays: forecast against docker runs, by time dilation.
 
-    python -m benchmarks.forecast_docker [--output DIR] [--shapes FILE] [--rounds N] [--resume] [--json FILE]
+    python -m benchmarks.forecast_docker [--output DIR] [--shapes FILE] [--rounds N] [--resume] [--minutes M]
+                                         [--json FILE]
 
 For each shape the forecast is made from this machine's profile and written to DIR/forecasts with the time; only then
 the job is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
@@ -19,9 +20,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -277,6 +280,7 @@ def _given(files: tuple[Path, ...]) -> dict[str, Profile]:
 @click.option("--seconds", default=40.0, show_default=True, help="of training of each run, about")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--resume", is_flag=True, help="do not run again what DIR/results has already")
+@click.option("--minutes", type=float, help="after so many begin no further run: --resume goes on  [default: no end]")
 @click.option("--json", "as_json", is_flag=False, flag_value="-", help="also as JSON: to this file, or printed alone")
 def main(
     output: Path,
@@ -286,10 +290,12 @@ def main(
     seconds: float,
     rounds: int,
     resume: bool,
+    minutes: float | None,
     as_json: str | None,
 ) -> None:
     try:
-        report = _report(output, shapes, profiles, data, seconds, rounds, resume, quiet=as_json == "-")
+        until = time.monotonic() + 60 * (math.inf if minutes is None else minutes)
+        report = _report(output, shapes, profiles, data, seconds, rounds, resume, until, quiet=as_json == "-")
     except (FacesimError, EngineError) as error:
         raise click.ClickException(str(error)) from None
     if as_json == "-":
@@ -307,6 +313,7 @@ def _report(
     seconds: float,
     rounds: int,
     resume: bool,
+    until_s: float,
     quiet: bool,
 ) -> dict[str, Any]:
     chosen, given = shapes_of(shapes), _given(profiles)
@@ -314,11 +321,14 @@ def _report(
     (output / "results").mkdir(parents=True, exist_ok=True)
     data = data or _rendered(output / "people", max(shape.image_size for shape in chosen))
     tell = (lambda text: click.echo(text, err=True)) if quiet else click.echo
-    results = []
+    results, left = [], 0
     for round_ in range(1, rounds + 1):
         for number, shape in enumerate(chosen, 1):
             file = output / "results" / f"{shape.name}-{round_}.json"
             if not (resume and file.exists()):
+                if time.monotonic() > until_s:
+                    left += 1
+                    continue
                 tell(f"[round {round_}, {number}/{len(chosen)}] {shape.name}")
                 try:
                     own = profile_of(shape, data, output / "profiles", given)
@@ -327,6 +337,8 @@ def _report(
                     tell(f"  left out: {error}")
                     continue
             results.append(json.loads(file.read_text(encoding="utf-8")))
+    if left:
+        tell(f"{left} runs are left: --resume goes on with them")
     report = summary(results)
     lines = list(table(report))
     write_json(output / "report.json", report)
@@ -341,9 +353,12 @@ def _rendered(folder: Path, size: int) -> str:
     """A folder of rendered faces, made once: enough for epochs that are longer than their ends."""
     if not folder.exists():
         arguments = ["--identities", "40", "--images", "40", "--size", str(size)]
-        command = [sys.executable, "-m", "facesim", "data", "render", str(folder), *arguments]
+        begun = folder.with_name(f"{folder.name}.part")  # whose rendering may have been interrupted
+        shutil.rmtree(begun, ignore_errors=True)
+        command = [sys.executable, "-m", "facesim", "data", "render", str(begun), *arguments]
         if subprocess.run(command, stdout=sys.stderr).returncode != 0:
             raise FacesimError("the images could not be rendered; what was said is above")
+        begun.rename(folder)
     return str(folder)
 
 

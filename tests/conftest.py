@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,10 @@ from facesim.cli import main
 from facesim.data import RenderSpec, render_folder
 from facesim.runs.directory import Run, find_runs
 from tests.support.events import pids
+
+# What tests start finds facesim compiled, also where this is set to keep other folders clean.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 ORL = Path(__file__).resolve().parents[2] / "shared" / "data" / "orl"
 
@@ -42,7 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="also tests that take long and show little that is new")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "takes_long" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
     if not config.getoption("--exhaustive"):
         more = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=more)
@@ -50,12 +60,42 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_turn)
 
 
+@pytest.fixture(scope="session")
+def takes_long() -> None:
+    """Fixtures that train, or start containers, need this: what uses them is marked `slow`."""
+
+
+@pytest.fixture(scope="session")
+def shared(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if hasattr(pytestconfig, "workerinput") else base  # a process of several: pytest-xdist's
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """A folder in `shared`, made by the first process that needs it; the others wait for that."""
+    done = folder.with_name(f"{folder.name}.done")
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed to make it
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared data goes to a folder of this test session's, not to the user's."""
-    directory = tmp_path_factory.mktemp("cache")
-    os.environ["FACESIM_CACHE"] = str(directory)
-    return directory
+def cache(shared: Path) -> Path:
+    """Prepared data, and what is measured once on a machine, go to a folder of this test session's, not the user's."""
+    os.environ["FACESIM_CACHE"] = str(shared / "cache")
+    return shared / "cache"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, with nothing in it."""
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,11 +107,10 @@ def heeds_signals() -> None:
 
 
 @pytest.fixture(scope="session")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def faces(shared: Path) -> Path:
     """An image folder of 8 easy people with 10 images each."""
-    out = tmp_path_factory.mktemp("data") / "faces"
-    render_folder(RenderSpec(identities=8, images=10, size=32, difficulty=0.2), out)
-    return out
+    spec = RenderSpec(identities=8, images=10, size=32, difficulty=0.2)
+    return made_once(shared / "faces", lambda folder: render_folder(spec, folder))
 
 
 @pytest.fixture
@@ -139,12 +178,22 @@ QUICK = ("--model", "compact-cnn", "--image-size", 32, "--batch", 8, "--learning
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Study:
-    """`python -m facesim` with no command, on small data."""
-    output = tmp_path_factory.mktemp("study")
-    command = facesim("--data", faces, "--epochs", 12, *QUICK, "--output", output)
-    assert command.code == 0, command.errors + command.output
-    return Study(output, command.output, {run.job().strategy.name: run for run in find_runs([output])})
+def study(tmp_path_factory: pytest.TempPathFactory, shared: Path, faces: Path, takes_long: None) -> Study:
+    """`python -m facesim` with no command, on small data. Each process has a copy, for tests evaluate its runs."""
+    shown = shared / "study.shown"
+
+    def make(folder: Path) -> None:
+        command = facesim("--data", faces, "--epochs", 12, *QUICK, "--output", folder)
+        assert command.code == 0, command.errors + command.output
+        shown.write_text(command.output)
+
+    made = made_once(shared / "study", make)
+    copy = Path(shutil.copytree(made, tmp_path_factory.mktemp("study") / "study"))
+    return Study(
+        copy,
+        shown.read_text().replace(str(made), str(copy)),
+        {run.job().strategy.name: run for run in find_runs([copy])},
+    )
 
 
 def pids_of(run: Run) -> list[int]:

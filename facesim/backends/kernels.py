@@ -11,6 +11,7 @@ Hosts of a job in containers do not measure: it would be paid for, and two hosts
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -59,6 +60,8 @@ _FASTER = 1.05
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 #: How long a process may take to load TensorFlow, to compile or to answer, on a machine that is busy.
 _PATIENCE_S = 120.0
+#: How often it is looked whether another process has measured.
+_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,43 @@ def choose() -> Choice:
     """The same, measured now, in some ten seconds, if it was not before."""
     if (earlier := chosen()) is not None:
         return earlier
-    file, step_s = _file(), measure()
+    file = _file()
+    with _alone(file):
+        return chosen() or _measured(file)
+
+
+def _measured(file: Path) -> Choice:
+    step_s = measure()
     choice = _chosen[file] = Choice(fastest(step_s), step_s, _machine())
     if step_s:  # where nothing could be measured it is tried again next time
         with suppress(OSError):  # a cache that takes nothing costs the time to measure again
             make_own_folder(file.parent)
             write_json(file, asdict(choice))
     return choice
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Let one process at a time measure what is kept in a file, for two would disturb each other. One that has waited
+    as long as measuring may take goes on; so does one whose file system has no locks.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            make_own_folder(file.parent)
+            lock = held.enter_context(file.with_suffix(".lock").open("wb"))
+            until_s = time.monotonic() + _PATIENCE_S
+            while not _locked(lock) and time.monotonic() < until_s:
+                time.sleep(_PAUSE_S)
+        yield
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Whether this process has the lock of the file now. The system takes it back when the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def fastest(step_s: Mapping[str, Mapping[str, float]]) -> str:

@@ -185,6 +185,8 @@ def _print_learnt(learnt: Learnt, files: list[str], as_json: bool) -> None:
             for name, width, was in zip(("little", "half", "full"), learnt.widths, before, strict=True)
         )
     )
+    for name, burst_s in learnt.bursts_s.items():
+        echo(f"the network of {name} bursts for {burst_s:.0f} s, measured")
     _print_measured(learnt.speeds, learnt.outside_s, files)
 
 

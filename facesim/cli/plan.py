@@ -133,8 +133,13 @@ def plan(
     but, where there is no profile yet, the measurements of one.
     """
     from facesim.planning.explain import row_of
+    from facesim.planning.page import check_output, write_page
     from facesim.planning.planner import plan_training
     from facesim.planning.search import Axes, Wanted
+
+    page = output or runs / f"plan-{time.strftime('%Y%m%d-%H%M%S')}.html"
+    if not as_json and explain is None:
+        check_output(page)
 
     wanted = Wanted(
         None if deadline is None else quantities.seconds(deadline, "--deadline"),
@@ -176,9 +181,6 @@ def plan(
             echo(line)
         return
     _print_plan(made, everything)
-    from facesim.planning.page import write_page
-
-    page = output or runs / f"plan-{time.strftime('%Y%m%d-%H%M%S')}.html"
     write_page(made, page)
     echo(f"\nplan: {page}")
 
@@ -212,11 +214,14 @@ def _print_json(made: Plan, chosen: Row | None) -> None:
 
 
 def _print_plan(made: Plan, everything: bool) -> None:
-    from facesim.planning.answer import answer, notes, table
+    from facesim.planning.answer import answer, notes, table, words
 
     for sentence in answer(made):
         echo(sentence)
-    echo("\nAll numbers are forecast; in brackets the 80 % interval.")
+    echo(
+        f"\n{made.profile.model} on {made.profile.examples:,} training images, {made.epochs} epochs, batch "
+        f"{made.batch}: {len(made.rows):,} shapes. All numbers are forecast; in brackets the 80 % interval."
+    )
     rows = table(made, everything)
     headings = ("shape", "time", "dollars", "accuracy", "bound by", "")
     cells = [headings, *((row.shape, row.time, row.cost, row.accuracy, row.bound, row.marks) for row in rows)]
@@ -227,5 +232,5 @@ def _print_plan(made: Plan, everything: bool) -> None:
     if left:
         echo(f"and {left:,} more shapes: --all prints them")
     echo()
-    for topic, text in notes(made):
+    for topic, text in (*words(rows), *notes(made)):
         echo(f"{topic:12}{text}")

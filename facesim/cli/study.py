@@ -293,8 +293,14 @@ def _result(run: Run) -> Result | None:
 @click.option("--margin-points", type=Number(0, 100, min_open=True), default=1.0, show_default=True,
               help="percentage points: accuracies closer than this count as the same")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines in place of the table")
+@click.option("--open", "in_browser", is_flag=True, help="show the file in the browser")
 def report(
-    runs: tuple[Path, ...], output: Path, target_accuracy: str | None, margin_points: float, as_json: bool
+    runs: tuple[Path, ...],
+    output: Path,
+    target_accuracy: str | None,
+    margin_points: float,
+    as_json: bool,
+    in_browser: bool,
 ) -> None:
     """Make the report again from run directories alone: RUNS are run directories, or folders of them."""
     from facesim import api
@@ -302,6 +308,8 @@ def report(
 
     target = None if target_accuracy is None else share(target_accuracy, "--target-accuracy")
     show_report(api.compare(runs, target, margin_points / 100), output, as_json)
+    if in_browser and click.launch(str(output.resolve())) != 0:
+        echo(f"no browser could be started: open {output} yourself", err=True)
 
 
 @command()

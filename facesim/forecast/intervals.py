@@ -56,13 +56,20 @@ def fitted_width(values: Mapping[str, float]) -> float:
     return float(values.get("half_width", published_widths().high))
 
 
+def covering(sizes: ArrayLike) -> float:
+    """The size that a further one of its kind does not exceed, 8 times in 10: the ceil(0.8 (n+1))-th of the n `sizes`;
+    the largest, where that would be one more than there are.
+
+    Source: split conformal prediction (Lei et al., "Distribution-free predictive inference for regression", 2018).
+    """
+    ordered = np.sort(np.asarray(sizes, dtype=float))
+    return float(ordered[min(len(ordered), math.ceil(0.8 * (len(ordered) + 1))) - 1])
+
+
 def widths_from_runs(offered_load: Sequence[float], residuals: Sequence[float]) -> Widths:
     """The half-widths that a user's own runs give: the 80 % quantile of |forecast / measured - 1| in each class.
 
     A class with fewer than four runs keeps the published width, or the widest of the user's own if that is wider.
-
-    Source: split conformal prediction (Lei et al., "Distribution-free predictive inference for regression", 2018),
-    whose (n+1)-corrected quantile it is.
     """
     published = published_widths()
     classes = np.searchsorted(CLASSES, np.asarray(offered_load, dtype=float), side="left")
@@ -70,11 +77,11 @@ def widths_from_runs(offered_load: Sequence[float], residuals: Sequence[float]) 
     widths = []
     for number, published_width in enumerate(published):
         width = published_width
-        class_sizes = np.sort(sizes[classes == number])
+        class_sizes = sizes[classes == number]
         if len(class_sizes) >= _LEAST_RESIDUALS:
-            width = float(class_sizes[min(len(class_sizes), math.ceil(0.8 * (len(class_sizes) + 1))) - 1])
+            width = covering(class_sizes)
         elif len(class_sizes):
-            width = max(width, float(class_sizes[-1]))
+            width = max(width, covering(class_sizes))
         widths.append(width)
     return Widths(*widths)
 

@@ -214,6 +214,7 @@ def _forecasts_of(
         key = (
             shape.strategy,
             shape.instance_type,
+            shape.other_workers,
             shape.ps_instance_type,
             shape.spot,
             paid[place] > 1,
@@ -247,7 +248,7 @@ def _half_widths(table: Table, offered: Array, phase: Array, widths: Widths) -> 
 
     Where the network's bucket is assumed, time may be anything between all burst and all base.
     """
-    speed = np.array([kind.speed_half_width for kind in table.worker_host])
+    speed = np.array([kind.speed_half_width for kind in table.doubted_host])
     profile = table.profile
     disturbed = DISTURBED if profile.disturbed else 0.0
     return quadrature(widths.at(offered), speed, np.minimum(phase, 1.0), Z80 * profile.repeats_cv, disturbed)

@@ -77,7 +77,9 @@ class Server(_Frozen):
 
 
 class Ring(_Frozen):
-    """Summing over this machine's own ring: `alpha_s` a round, `byte_s` a byte sent: copies and additions, no link."""
+    """Summing over this machine's own ring: `alpha_s` a round, `byte_s` a byte sent: copies and additions, no link.
+    `overlap` is the p of `laws.allreduce_step_s`: 1 where sums begin when the backward pass has ended.
+    """
 
     alpha_s: float = Field(ge=0)
     byte_s: float = Field(ge=0)

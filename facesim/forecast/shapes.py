@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facesim.spec.strategies import STRATEGIES, Layout, Strategy
 from facesim.util.errors import InputError
+
+#: More of them are a slip of the finger.
+MOST_HOSTS = 10_000
 
 
 def forecast_strategies() -> list[str]:
@@ -15,15 +20,17 @@ def forecast_strategies() -> list[str]:
 
 class ClusterShape(BaseModel):
     """What a job would run on. Servers are beside the workers, or on hosts of `ps_instance_type`; with `one_host` all
-    tasks share one host, as they do in a local run.
+    tasks share one host, as they do in a local run. Of the `workers`, `other_workers` are on other types than the rest,
+    as (type, how many); servers then have hosts of their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     strategy: str = "single"
     instance_type: str = "ml.m5.2xlarge"
-    workers: int = Field(1, ge=1)
-    ps: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=MOST_HOSTS)
+    other_workers: tuple[tuple[str, Annotated[int, Field(ge=1)]], ...] = ()
+    ps: int = Field(1, ge=1, le=MOST_HOSTS)
     ps_instance_type: str | None = None
     backup_workers: int = Field(0, ge=0)
     local_steps: int = Field(8, ge=1)
@@ -42,7 +49,17 @@ class ClusterShape(BaseModel):
             )
         if self.backup_workers >= self.workers:
             raise ValueError(f"backup_workers {self.backup_workers} must be fewer than workers {self.workers}")
+        if self.other_workers:
+            self._check_other_workers()
         return self
+
+    def _check_other_workers(self) -> None:
+        if self.one_host or not (self.served or self.summed):
+            raise ValueError(f"other_workers: the replicas of {self.strategy} on one host are all of its type")
+        if (count := sum(count for _, count in self.other_workers)) >= self.workers:
+            raise ValueError(f"other_workers are {count}; they must be fewer than workers {self.workers}")
+        if self.served and self.ps_instance_type is None:
+            raise ValueError("other_workers: servers need hosts of their own beside them; give ps_instance_type")
 
     @property
     def kind(self) -> type[Strategy]:
@@ -72,9 +89,14 @@ class ClusterShape(BaseModel):
         """Hosts that are paid for, as (type, count)."""
         if self.one_host:
             return [(self.instance_type, 1)]
-        workers = 1 if self.kind.layout is Layout.SINGLE_PROCESS else self.workers
         servers = [(self.ps_instance_type, self.ps)] if self.served and self.ps_instance_type else []
-        return [(self.instance_type, workers), *servers]
+        return [*self.worker_hosts, *servers]
+
+    @property
+    def worker_hosts(self) -> list[tuple[str, int]]:
+        """Those of the workers; the first has the chief."""
+        hosts = 1 if self.kind.layout is Layout.SINGLE_PROCESS else self.workers
+        return [(self.instance_type, hosts - sum(count for _, count in self.other_workers)), *self.other_workers]
 
     def __str__(self) -> str:
         servers = f", {self.ps} ps" if self.served else ""
@@ -83,4 +105,6 @@ class ClusterShape(BaseModel):
             f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
         )
         where = f"one {self.instance_type}" if self.one_host else self.instance_type
+        if self.other_workers:
+            where = " and ".join(f"{count} {name}" for name, count in self.worker_hosts)
         return f"{self.strategy}{workers}{servers}{server_hosts} on {where}{', spot' if self.spot else ''}"

@@ -13,6 +13,7 @@ from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile, Server
 from facesim.forecast.shapes import ClusterShape
+from facesim.forecast.simulate import simulate_barriers
 from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
@@ -21,6 +22,9 @@ Array = NDArray[np.float64]
 Bound = Literal["compute", "server CPU", "host CPU", "network in", "network out", "start-up"]
 BOUNDS: tuple[Bound, ...] = get_args(Bound)
 COMPUTE, SERVER_CPU, HOST_CPU, NETWORK_IN, NETWORK_OUT, START_UP = range(len(BOUNDS))
+
+#: So many synchronous updates are simulated where workers are not alike: their mean is within 0.1 %.
+_BARRIERS = 4000
 
 #: How often a server's speed and that of the worker beside it, which depend on each other, are found from each other.
 _ROUNDS = 3
@@ -41,10 +45,16 @@ class Table:
                 )
         self.kinds = kinds
         self.worker_host = [kinds[shape.instance_type] for shape in shapes]
+        # Of workers on hosts of several types the slowest link, or the speed that is least known, counts.
+        self.linked_host, self.doubted_host = self.worker_host.copy(), self.worker_host.copy()
+        for row in self.where(lambda shape: bool(shape.other_workers)):
+            used = [kinds[name] for name, _ in shapes[row].worker_hosts]
+            self.linked_host[row] = min(used, key=lambda kind: kind.base_bytes_per_s)
+            self.doubted_host[row] = max(used, key=lambda kind: kind.speed_half_width)
         self.own_hosts = np.array([shape.served and shape.ps_instance_type is not None for shape in shapes])
         self.server_host = [
-            kinds[shape.ps_instance_type] if shape.served and shape.ps_instance_type else kinds[shape.instance_type]
-            for shape in shapes
+            kinds[shape.ps_instance_type] if shape.served and shape.ps_instance_type else self.linked_host[row]
+            for row, shape in enumerate(shapes)
         ]
         self.workers = np.array([shape.replicas for shape in shapes], dtype=float)
         self.servers = np.array([shape.ps if shape.served else 0 for shape in shapes])
@@ -61,6 +71,34 @@ class Table:
         self.dispatch_s = max(profile.dispatch_s, chief_s) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
         self.asynchronous = np.array([shape.kind.asynchronous for shape in shapes])
+        for row in self.where(lambda shape: bool(shape.other_workers)):
+            slower = self._slower(row)
+            self.compute_s[row] *= slower
+            self.served_s[row] *= slower
+
+    def _slower(self, row: int) -> float:
+        """For workers on hosts of several types: how many times as long as the first's a step would be of workers that,
+        all alike, are as fast as these together. What holds for workers that are alike holds for such.
+        """
+        shape, profile = self.shapes[row], self.profile
+        names, counts = zip(*shape.worker_hosts)
+        times = self.ratio[row] / self._ratio([self.kinds[name] for name in names])
+        if not self.asynchronous[row]:
+            local = shape.local_steps if shape.kind.averaging else 1
+            updates_s = simulate_barriers(
+                np.repeat(times, counts), 0.0, _BARRIERS * local,
+                cv=profile.cv, backup_workers=shape.backup_workers, local_steps=local,
+            )  # fmt: skip
+            needed, cv = shape.workers - shape.backup_workers, profile.cv / local**0.5
+            return float(updates_s.mean() / local / laws.slowest_s(1.0, cv, shape.workers, needed))
+        server, dispatch_s = profile.server, self.dispatch_s[row]
+        demands_s = [each / self.server_core[row] for each in profile.service_s(shape.ps)]
+        constants_of_step = (*demands_s, server.overlap, server.latency)
+        per_s = laws.mixed_updates_per_s(self.served_s[row] * times + dispatch_s, counts, *constants_of_step)
+        alike_s = laws.compute_from_step_s(
+            shape.workers / per_s, *demands_s, shape.workers, server.overlap, server.latency
+        )
+        return max(alike_s - dispatch_s, 0.0) / self.served_s[row]
 
     @staticmethod
     def served_of(profile: Profile, batch: Array) -> Array:
@@ -79,11 +117,11 @@ class Table:
 
     def link(self, *, base: bool, servers: bool) -> Array:
         """Bytes a second that the links of the servers' (else the workers') hosts carry, in one of two phases."""
-        kinds = self.server_host if servers else self.worker_host
+        kinds = self.server_host if servers else self.linked_host
         return np.array([kind.base_bytes_per_s if base else kind.peak_bytes_per_s for kind in kinds])
 
     def flow(self) -> Array:
-        return np.array([kind.flow_bytes_per_s for kind in self.worker_host])
+        return np.array([kind.flow_bytes_per_s for kind in self.linked_host])
 
     def where(self, wanted: Callable[[ClusterShape], bool]) -> NDArray[np.intp]:
         """The places of the shapes that are `wanted`."""

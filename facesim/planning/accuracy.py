@@ -122,7 +122,8 @@ def learns_like(strategy: str, shape: Mapping[str, object], normalises: bool) ->
     if kind and (not kind.replicated or (kind.joint and not kind.averaging)) and not shape.get("backup_workers"):
         workers = shape.get("workers", 1) if kind.replicated else 1
         return ("updates made together", workers) if normalises and workers != 1 else _ONE_PROCESS
-    return strategy, shape.get("workers"), shape.get("local_steps") if kind and kind.averaging else None
+    alike = None if not shape.get("other_workers") else str(shape["other_workers"])
+    return strategy, shape.get("workers"), shape.get("local_steps") if kind and kind.averaging else None, alike
 
 
 def _experiment(fields: dict[str, object]) -> dict[str, object]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from facesim.planning.explain import bound_in_words
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.planning.search import FLAT, Plan, Row, clustered
+from facesim.spec.strategies import STRATEGIES
 
 #: More rows than these are for `--all` and for JSON.
 SHOWN = 12
@@ -16,6 +18,7 @@ class TableRow(NamedTuple):
     """A row of the table, as text."""
 
     marks: str
+    strategy: str
     shape: str
     time: str
     cost: str
@@ -40,7 +43,7 @@ def answer(plan: Plan) -> list[str]:
         sentences.append(f"The fastest{' that does' if wanted else ''}: {figures(fastest)}: {_against(fastest, best)}.")
         nearly = plan.nearly_fastest
         if nearly is not fastest and nearly is not best:
-            sentences.append(f"Within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
+            sentences.append(f"The cheapest within {100 * FLAT:.0f} % of that: {figures(nearly)}.")
     elif len(plan.rows) > 1:
         sentences.append(f"Nothing {'that keeps it ' if wanted else ''}is faster.")
     alone = plan.one_machine
@@ -83,6 +86,7 @@ def table(plan: Plan, everything: bool = False) -> list[TableRow]:
     return [
         TableRow(
             _marks(plan, row, id(row) in on_front),
+            row.forecast.shape.strategy,
             str(row.forecast.shape),
             f"{time_text(row.forecast.time_s)} ({time_text(row.forecast.low_s)} to {time_text(row.forecast.high_s)})",
             f"{dollars_text(row.forecast.cost_usd)} ({dollars_text(row.forecast.low_usd)} to "
@@ -92,6 +96,16 @@ def table(plan: Plan, everything: bool = False) -> list[TableRow]:
         )
         for row in sorted(chosen.values(), key=lambda row: row.forecast.time_s)
     ]
+
+
+def words(rows: Sequence[TableRow]) -> Iterator[tuple[str, str]]:
+    """(word, meaning) of what the table's `rows` say in a word: strategies, what bounds them, the front."""
+    for name in dict.fromkeys(row.strategy for row in rows):
+        yield name, STRATEGIES[name].summary
+    for bound in dict.fromkeys(row.bound for row in rows):
+        yield bound, bound_in_words(bound)
+    if any("front" in row.marks for row in rows):
+        yield "front", "no other shape is both faster and cheaper"
 
 
 def notes(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -114,8 +128,11 @@ def notes(plan: Plan) -> Iterator[tuple[str, str]]:
     else:
         for text in dict.fromkeys(row.accuracy.origin for row in plan.rows if row.accuracy):
             yield "accuracy", text
+    causes: dict[str, list[str]] = {}
     for doubt in plan.doubts(described):
-        yield "surer with", f"{doubt.remedy} (now ± {100 * doubt.half_width:.0f} % for {doubt.cause})"
+        causes.setdefault(doubt.remedy, []).append(f"± {100 * doubt.half_width:.0f} % for {doubt.cause}")
+    for remedy, doubted in causes.items():
+        yield "surer with", f"{remedy} (now {', '.join(doubted)})"
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

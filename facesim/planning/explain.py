@@ -11,7 +11,7 @@ import pydantic
 
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
-from facesim.forecast.model import Forecast, forecast_job
+from facesim.forecast.model import Forecast
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.forecast.speeds import Speeds, Table
@@ -58,8 +58,9 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) ->
     try:
         return ClusterShape.model_validate({**usual.model_dump(), **fields})
     except pydantic.ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"--explain {text!r}: {why}") from None
+        first = error.errors()[0]
+        field = f"{first['loc'][0]} {first['input']}: " if first["loc"] else ""
+        raise InputError(f"--explain {text!r}: {field}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def row_of(plan: Plan, text: str) -> Row:
@@ -73,14 +74,7 @@ def row_of(plan: Plan, text: str) -> Row:
     named = {"cheapest": cheapest, "fastest": fastest}
     if text.strip() in named:
         return named[text.strip()]
-    wanted = read_shape(text, plan.known, cheapest.forecast.shape)
-    for row in plan.rows:
-        if row.forecast.shape == wanted:
-            return row
-    forecast = forecast_job(
-        plan.profile, wanted, epochs=plan.epochs, batch=plan.batch, known_hosts=plan.known, widths=plan.widths
-    )
-    return Row(forecast, None, ())
+    return plan.row(read_shape(text, plan.known, cheapest.forecast.shape))
 
 
 def explain(plan: Plan, row: Row) -> list[Step]:
@@ -112,7 +106,7 @@ def _steps(plan: Plan, row: Row) -> Iterator[Step]:
     yield _of_the_phases(forecast)
     yield _of_the_bill(forecast, plan.known)
     yield _of_the_interval(plan, row)
-    yield Step("What bounds it", (_bound_in_words(forecast.bound),))
+    yield Step("What bounds it", (bound_in_words(forecast.bound),))
 
 
 def _of_computing(
@@ -150,7 +144,9 @@ def _of_computing(
             f"({kind.speed_origin}{', ' + kind.speed_date if kind.speed_date else ''})",
             f"so it is {kind.relative_speed:.4g} x {reference.values['sgemm_gflops']:g} / "
             f"{profile.machine.sgemm_gflops:.4g} = {ratio:.3g} times as fast: {here_s * 1000:.4g} ms / {ratio:.3g} = "
-            f"{compute_s * 1000:.4g} ms",
+            f"{here_s / ratio * 1000:.4g} ms",
+            *(f"with {count} of {shape.workers} workers on {name}" for name, count in shape.other_workers),
+            *([f"all alike would be as fast with {compute_s * 1000:.4g} ms each"] if shape.other_workers else []),
         ),
         kind.speed_source or reference.source,
     )
@@ -205,15 +201,17 @@ def _of_the_ring(profile: Profile, table: Table, shape: ClusterShape) -> Step:
     rate = min(link, core / max(profile.ring.byte_s, 1e-15))
     alpha_s = profile.ring.alpha_s / core
     exchange_s = 2 * (workers - 1) / workers * size / rate + 2 * (workers - 1) * alpha_s
-    lines = (
+    lines = [
         f"{size / 1e6:.3g} MB of gradients; over a link of {link * 8 / 1e9:.3g} Gbit/s, copied and added by a core at "
         f"{core / max(profile.ring.byte_s, 1e-15) * 8 / 1e9:.3g} Gbit/s: the slower, {rate * 8 / 1e9:.3g} Gbit/s, sets "
         "the pace",
         f"2 (w-1)/w S / B + 2 (w-1) alpha = 2 x {workers - 1}/{workers} x {size / 1e6:.3g} MB / {rate / 1e6:.4g} MB/s "
         f"+ {2 * (workers - 1)} x {alpha_s * 1000:.3g} ms = {exchange_s * 1000:.4g} ms",
-    )
+    ]
+    if not shape.kind.averaging:
+        lines.append(f"of it computing hides what p = {profile.ring.overlap:.2f} of the profile says (1: nothing)")
     return Step(
-        "Summing over the ring", lines, "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
+        "Summing over the ring", tuple(lines), "Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, JPDC 2009"
     )
 
 
@@ -273,7 +271,8 @@ def _of_the_interval(plan: Plan, row: Row) -> Step:
     return Step("How sure", tuple(lines), constants("residuals").source)
 
 
-def _bound_in_words(bound: str) -> str:
+def bound_in_words(bound: str) -> str:
+    """What a bound is, and what helps."""
     return {
         "compute": "computing: more workers, or faster ones, help",
         "server CPU": "the servers' processors: another --ps helps, more workers do not",

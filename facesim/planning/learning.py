@@ -1,13 +1,25 @@
-"""What forecasts learn from runs: how far off they were, how fast instances are, how long jobs take around training."""
+"""What forecasts learn from runs: how far off they were, how fast instances are and for how long their networks burst,
+how long jobs take around training.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from facesim.forecast import laws
 from facesim.forecast.intervals import Widths, save_residuals, widths_from_runs
-from facesim.planning.saved import instances_file, outside_file, residuals_file, save_outside, save_speeds
+from facesim.metrics.files import samples_in
+from facesim.planning.saved import (
+    instances_file,
+    outside_file,
+    residuals_file,
+    save_outside,
+    save_speeds,
+    save_types,
+    saved_hosts,
+)
 from facesim.runs.directory import Run
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Result
@@ -17,7 +29,9 @@ from facesim.util.errors import InputError
 
 
 class Lesson(NamedTuple):
-    """One run against its forecast: forecast / measured - 1 of the seconds of an update, and of the whole."""
+    """One run against its forecast: forecast / measured - 1 of the seconds of an update, and of the whole. `bursts_s`
+    are those of its hosts' networks that were seen to end.
+    """
 
     run_id: str
     measurement: Measurement
@@ -26,6 +40,7 @@ class Lesson(NamedTuple):
     update_s: float
     residual: float
     total_residual: float | None
+    bursts_s: tuple[float, ...] = ()
 
     @property
     def within(self) -> bool:
@@ -39,6 +54,7 @@ class Learnt(NamedTuple):
     lessons: tuple[Lesson, ...]
     widths: Widths
     speeds: dict[str, float]
+    bursts_s: dict[str, float]
     outside_s: dict[str, float]
     left_out: tuple[str, ...]
 
@@ -61,6 +77,7 @@ class Learnt(NamedTuple):
             ],
             "widths": self.widths._asdict(),
             "speeds": self.speeds,
+            "bursts_s": self.bursts_s,
             "outside_s": self.outside_s,
             "left_out": list(self.left_out),
         }
@@ -95,7 +112,7 @@ def learn(runs: Sequence[Run]) -> Learnt:
         )
     widths = widths_from_runs([each.record.offered_load for each in lessons], [each.residual for each in lessons])
     measured = [each.result for each in lessons if each.measurement is Measurement.MEASURED]
-    return Learnt(tuple(lessons), widths, _speeds(lessons), outside_of(measured), tuple(left_out))
+    return Learnt(tuple(lessons), widths, _speeds(lessons), _bursts_s(lessons), outside_of(measured), tuple(left_out))
 
 
 def keep(learnt: Learnt) -> list[str]:
@@ -108,6 +125,9 @@ def keep(learnt: Learnt) -> list[str]:
     files = [file]
     if learnt.speeds:
         save_speeds(learnt.speeds, "facesim calibrate, from runs at AWS")
+    if learnt.bursts_s:
+        save_types({name: {"network_burst_s": round(burst_s)} for name, burst_s in learnt.bursts_s.items()})
+    if learnt.speeds or learnt.bursts_s:
         files.append(instances_file())
     if learnt.outside_s:
         save_outside(learnt.outside_s)
@@ -137,7 +157,26 @@ def _lesson(run: Run) -> Lesson | str:
         return why or ""
     total = None if not result.total_s else record.total_s / result.total_s - 1
     measurement = result.measurement or Measurement.EMULATED
-    return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total)
+    bursts_s = tuple(_bursts_seen_s(run, record)) if measurement is Measurement.MEASURED else ()
+    return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total, bursts_s)
+
+
+def _bursts_seen_s(run: Run, record: ForecastRecord) -> Iterator[float]:
+    """For how long the bucket of each host's network would last at peak, where a run of one type of hosts spent it."""
+    kind = saved_hosts().get(record.instance_type)
+    if kind is None or not kind.network_burst_s or {name for name, _ in run.job().groups} != {record.instance_type}:
+        return
+    base, peak = (1e9 / 8 * gbps for gbps in (kind.network_base_gbps, kind.network_peak_gbps))
+    samples = samples_in(run.metrics)
+    for _, of_host in samples[(samples["source"] == "psutil") & (samples["role"] == "host")].groupby("host"):
+        spent = []
+        for name in ("net_sent_bytes", "net_received_bytes"):
+            counted = of_host[of_host["name"] == name].sort_values("time_unix_s")
+            if len(counted) > 1:
+                spent.append(laws.bucket_spent_bytes(counted["time_unix_s"], counted["value"], base))
+        # Each direction has a bucket; one that is spent keeps the other from sending more than its base rate, too.
+        if seen := [each for each in spent if each]:
+            yield max(seen) / (peak - base)
 
 
 def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
@@ -150,6 +189,13 @@ def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
             faster = each.record.update_s / each.update_s
             speeds_of.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)
     return {name: statistics.median(speeds) for name, speeds in speeds_of.items()}
+
+
+def _bursts_s(lessons: Sequence[Lesson]) -> dict[str, float]:
+    bursts_of: dict[str, list[float]] = {}
+    for each in lessons:
+        bursts_of.setdefault(each.record.instance_type, []).extend(each.bursts_s)
+    return {name: statistics.median(bursts_s) for name, bursts_s in bursts_of.items() if bursts_s}
 
 
 def outside_of(results: Sequence[Result]) -> dict[str, float]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from facesim.planning.answer import answer, notes, table
+from facesim.planning.answer import answer, notes, table, words
 from facesim.planning.explain import explain
 from facesim.planning.jobs import profile_text
 from facesim.planning.plots import speed_up, time_against_cost
 from facesim.planning.search import Plan
-from facesim.util.disk import writing_to
-from facesim.util.errors import doing
-from facesim.util.files import write_text
+from facesim.util.disk import probe, writing_to
+from facesim.util.errors import InputError, doing, reason
+from facesim.util.files import check_replaceable, write_text
 from facesim.util.pages import page_environment
 
 _TEMPLATE = "plan.html"
@@ -24,21 +24,37 @@ def render(plan: Plan) -> str:
 
     environment = page_environment(Path(__file__).parent)
     plots = {"Time against cost": time_against_cost(plan), "Speed-up": speed_up(plan)}
-    described = plan.cheapest or plan.fastest_of_all
+    described, rows = plan.cheapest or plan.fastest_of_all, table(plan)
     return environment.get_template(_TEMPLATE).render(
         answer=answer(plan),
         plots=[(title, Markup(svg)) for title, svg in plots.items() if svg],
-        rows=table(plan),
+        rows=rows,
+        words=list(words(rows)),
         shapes=len(plan.rows),
         wanted=str(plan.wanted),
         notes=list(notes(plan)),
         explained=described.forecast.shape,
         steps=explain(plan, described),
         profile=profile_text(plan.profile),
+        model=plan.profile.model,
+        examples=plan.profile.examples,
         epochs=plan.epochs,
         batch=plan.batch,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def check_output(output: Path) -> None:
+    """Look whether a page can be written, before the work for it.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        check_replaceable(output)
+        probe(output.parent, 0)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {output}: {reason(error)}; choose another file with --output") from None
 
 
 def write_page(plan: Plan, output: Path) -> None:

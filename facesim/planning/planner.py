@@ -15,7 +15,7 @@ from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape
 from facesim.planning.jobs import check_profile, profile_notes
-from facesim.planning.profiles import have_profile
+from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
 from facesim.runs.directory import Run, find_runs
@@ -79,6 +79,7 @@ def plan_training(
         widths=saved_widths(),
         outside=saved_outside(),
         notes=notes,
+        profile_command=f"{how_to_have_one(job)} --fresh",
     )
     if replays:
         first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, profile, shapes))

@@ -21,11 +21,17 @@ _MARKERS = {
 }
 
 
+def _colours(plan: Plan) -> dict[str, str]:
+    """The colour of each strategy, the same in all plots."""
+    names = dict.fromkeys(row.forecast.shape.strategy for row in plan.rows)
+    return {name: STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)] for nth, name in enumerate(names)}
+
+
 def time_against_cost(plan: Plan) -> str:
     """Every shape by dollars and minutes, the Pareto front joined, with the 80 % intervals of its shapes."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    names = list(dict.fromkeys(row.forecast.shape.strategy for row in plan.rows))
+    colours = _colours(plan)
     on_front = {id(row) for row in plan.front}
     shown = [row for row in plan.rows if id(row) not in on_front]
     if len(shown) > _MOST_POINTS:
@@ -35,8 +41,7 @@ def time_against_cost(plan: Plan) -> str:
         shown = shown[:_MOST_POINTS]
     with drawing("plan-front", "time against cost", (6.4, 4.2)) as (figure, svg):
         axes = figure.subplots()
-        for nth, name in enumerate(names):
-            colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
+        for name, colour in colours.items():
             off_front = [row.forecast for row in shown if row.forecast.shape.strategy == name]
             axes.scatter(
                 [each.cost_usd for each in off_front], [each.time_s / 60 for each in off_front],
@@ -110,17 +115,17 @@ def speed_up(plan: Plan) -> str | None:
     }
     with drawing("plan-speed-up", "speed-up by workers, and what bounds it", (6.4, 4.2)) as (figure, svg):
         axes = figure.subplots()
-        most, used = 1, set()
-        for nth, rows in enumerate(list(chosen.values())[:_MOST_CURVES]):
+        most, used, colours = 1, set(), _colours(plan)
+        for name, rows in list(chosen.items())[:_MOST_CURVES]:
             rows.sort(key=lambda row: row.forecast.shape.workers)
             first = rows[0].forecast
             alone_images_per_s = alone.get(first.shape.instance_type, first.images_per_s / first.shape.workers)
             workers = [row.forecast.shape.workers for row in rows]
             speeds = [row.forecast.images_per_s / alone_images_per_s for row in rows]
             joined = [1, *workers] if first.shape.instance_type in alone and workers[0] > 1 else workers
-            colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
+            colour = colours[name]
             servers = f", {first.shape.ps} ps" if first.shape.served else ""
-            label = f"{first.shape.strategy}{servers}, {first.shape.instance_type}"
+            label = f"{name}{servers}, {first.shape.instance_type}"
             axes.plot(joined, [1.0] * (len(joined) - len(speeds)) + speeds, color=colour, linewidth=1.8, label=label)
             for row, count, speed in zip(rows, workers, speeds, strict=True):
                 bound = row.forecast.training_bound
@@ -131,7 +136,7 @@ def speed_up(plan: Plan) -> str | None:
         for bound in sorted(used):
             axes.plot([], [], linestyle="none", marker=_MARKERS[bound], color=INK, label=f"bound by {bound}")
         axes.set_xlabel("workers")
-        axes.set_ylabel("training speed, one process of the type = 1")
+        axes.set_ylabel("times as fast as one process")
         axes.set_ylim(bottom=0)
         legend(axes)
     return svg[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from facesim.forecast.hosts import HostType, hosts
 from facesim.forecast.intervals import Widths, published_widths, read_residuals
 from facesim.util.errors import InputError
-from facesim.util.files import write_json, write_text
+from facesim.util.files import read_toml, write_json, write_text
 from facesim.util.folders import state_folder
 
 #: Seconds outside of the script that a forecast can be given: `model.forecast_jobs`.
@@ -72,26 +72,34 @@ def saved_outside() -> dict[str, float]:
 
 
 def save_speeds(speeds: Mapping[str, float], source: str) -> None:
-    """Keep speeds of instance types, in cores of the catalogue's reference, beside those that are kept already."""
-    file = instances_file()
-    before = hosts(file) if file.exists() else {}
+    """Keep speeds of instance types, in cores of the catalogue's reference."""
     today = time.strftime("%Y-%m-%d")
-    entries = {
-        name: (kind.relative_speed, kind.speed_source, kind.speed_date)
-        for name, kind in before.items()
-        if kind.speed_origin == "measured"
-    }
-    entries |= {name: (speed, source, today) for name, speed in speeds.items()}
+    save_types(
+        {
+            name: {"relative_speed": float(f"{speed:.6g}"), "speed_source": source, "speed_date": today}
+            for name, speed in speeds.items()
+        }
+    )
+
+
+def save_types(learnt: Mapping[str, Mapping[str, str | float]]) -> None:
+    """Keep what is known better than the catalogue has it: fields of `HostType`, beside those that are kept already.
+
+    Raises:
+        InputError: the file of those cannot be used.
+    """
+    file = instances_file()
+    if file.exists():
+        hosts(file)  # looks at it
+        tables = read_toml(file, "--instances")["instances"]
+    else:
+        tables = {}
+    for name, fields in learnt.items():
+        tables[name] = tables.get(name, {}) | dict(fields)
     lines = ["# Written by facesim calibrate; delete a table to have the catalogue's assumption again."]
-    for name, (speed, origin, date) in sorted(entries.items()):
-        quoted_origin = json.dumps(origin)  # a TOML basic string of what is printable
-        lines += [
-            "",
-            f'[instances."{name}"]',
-            f"relative_speed = {speed:.6g}",
-            f"speed_source = {quoted_origin}",
-            f'speed_date = "{date}"',
-        ]
+    for name, fields in sorted(tables.items()):
+        lines += ["", f'[instances."{name}"]']
+        lines += [f"{field} = {json.dumps(value)}" for field, value in fields.items()]  # as TOML has it, too
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, "\n".join(lines) + "\n")
 

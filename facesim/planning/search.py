@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from facesim.forecast.hosts import HostType
 from facesim.forecast.intervals import Z80, Widths, published_widths
-from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_jobs
+from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_job, forecast_jobs
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.quantities import dollars_text, time_text
@@ -147,7 +147,7 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The answer, as data. `rows` are all shapes, the cheapest first."""
+    """The answer, as data. `rows` are all shapes, the cheapest first; `profile_command` measures the profile again."""
 
     profile: Profile
     epochs: int
@@ -157,6 +157,32 @@ class Plan:
     known: Mapping[str, HostType]
     widths: Widths
     notes: tuple[str, ...] = ()
+    profile_command: str = "facesim profile --fresh"
+    evaluations: int | None = None
+    outside: Mapping[str, float] | None = None
+    spot_risk: SpotRisk = SpotRisk()
+
+    def row(self, shape: ClusterShape) -> Row:
+        """The row of a shape, which is forecast now, as the others were, where it is none of the plan's.
+
+        Raises:
+            InputError: an instance type is not known, or nobody knows how fast it is.
+        """
+        for row in self.rows:
+            if row.forecast.shape == shape:
+                return row
+        forecast = forecast_job(
+            self.profile,
+            shape,
+            epochs=self.epochs,
+            batch=self.batch,
+            evaluations=self.evaluations,
+            known_hosts=self.known,
+            widths=self.widths,
+            outside=self.outside,
+            spot_risk=self.spot_risk,
+        )
+        return Row(forecast, None, _misses(forecast, None, self.wanted))
 
     @cached_property
     def cheapest(self) -> Row | None:
@@ -234,6 +260,7 @@ class Plan:
         """Why a row is not surer, the largest cause first."""
         forecast = row.forecast
         kind, profile = self.known[forecast.shape.instance_type], self.profile
+        measured_again = f"{self.profile_command} on a machine with nothing else to do"
         formulas = float(self.widths.at(forecast.offered_load))
         parts = [
             Doubt(
@@ -252,12 +279,12 @@ class Plan:
             Doubt(
                 "the spread of this machine's own measurements",
                 Z80 * profile.repeats_cv,
-                "facesim profile on a machine with nothing else to do",
+                measured_again,
             ),
             Doubt(
                 "other load on this machine while it was profiled",
                 DISTURBED if profile.disturbed else 0.0,
-                "facesim profile on a machine with nothing else to do",
+                measured_again,
             ),
         ]
         rest = math.sqrt(max(0.0, forecast.half_width**2 - sum(part.half_width**2 for part in parts)))
@@ -290,6 +317,7 @@ def make_plan(
     outside: Mapping[str, float] | None = None,
     spot_risk: SpotRisk | None = None,
     notes: Sequence[str] = (),
+    profile_command: str = Plan.profile_command,
 ) -> Plan:
     """Forecast every shape of `axes`, and judge each by what is wanted.
 
@@ -297,7 +325,7 @@ def make_plan(
         InputError: an instance type is not known, or nobody knows how fast it is; there are too many shapes.
     """
     shapes = axes.shapes()
-    widths = widths or published_widths()
+    widths, spot_risk = widths or published_widths(), spot_risk or SpotRisk()
     forecasts = forecast_jobs(
         profile,
         shapes,
@@ -307,12 +335,26 @@ def make_plan(
         known_hosts=known_hosts,
         widths=widths,
         outside=outside,
-        spot_risk=spot_risk or SpotRisk(),
+        spot_risk=spot_risk,
     )
     accuracy_of = accuracies or {}
     rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
-    return Plan(profile, epochs, batch or profile.batch, wanted, tuple(rows), known_hosts, widths, tuple(notes))
+    batch = batch or profile.batch
+    return Plan(
+        profile,
+        epochs,
+        batch,
+        wanted,
+        tuple(rows),
+        known_hosts,
+        widths,
+        tuple(notes),
+        profile_command,
+        evaluations,
+        outside,
+        spot_risk,
+    )
 
 
 def _misses(forecast: Forecast, accuracy: Accuracy | None, wanted: Wanted) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before 
 import numpy as np
 import tensorflow as tf
 
+from facesim.profiling import fits
 from facesim.profiling.parts import median_s, timed
 from facesim.profiling.stages import leave
 from facesim.runs.directory import Run
@@ -18,9 +21,11 @@ from facesim.training.checkpoint_manager import CheckpointManager
 from facesim.training.context import Context, open_context
 from facesim.training.loop import save_network
 from facesim.training.protocols import StepResult
+from facesim.training.tensorflow.collectives import summed_by_ring
 from facesim.training.tensorflow.forward import forward_of, sent_dtypes
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.replicated import Replicated
 from facesim.training.tensorflow.single import Alone
 from facesim.training.tensorflow.step import compiled, compute_step
 from facesim.training.tensorflow.task import work_in
@@ -28,6 +33,8 @@ from facesim.training.train_state import TrainState
 
 #: For how long a step, and a part of it, is repeated.
 _STEPS_S, _PARTS_S = 2.5, 0.8
+#: How often what overlaps is measured.
+_OVERLAPS = 3
 #: Images that one is evaluated from.
 _EVALUATED = 256
 _SGEMM = 1024
@@ -54,6 +61,7 @@ def measure(
     if whole:
         figures |= {"parts_s": [_parts(context, replica, batch) for batch in batches]}
         figures |= {"optimizer_s": _optimizer_s(replica), "variables": _variables(replica)}
+        figures |= {"ring_overlap": _ring_overlap(context, batches[-1])}
         figures |= {"sgemm_gflops": _sgemm_gflops(), "convolution_gflops": _convolution_gflops()}
         figures |= _surroundings(context, replica, first)
         figures |= {"examples": len(context.train_indices), "held_out": len(context.held_out_indices)}
@@ -96,6 +104,42 @@ def _parts(context: Context, replica: Alone, batch: int) -> dict[str, float]:
         "forward_s": median_s(lambda: forwards(images, labels).numpy(), _PARTS_S),
         "both_s": median_s(lambda: both(images, labels)[0].numpy(), _PARTS_S),  # noqa: PLW0108  calls both each time
     }
+
+
+class _Link:
+    """In a ring's place, its link of `bytes_per_s`: a sum waits for as long as sending takes, and does not work."""
+
+    def __init__(self) -> None:
+        self.bytes_per_s, self.places = math.inf, set[int]()
+
+    def sum(self, array: np.ndarray, place: int = 0) -> np.ndarray:
+        self.places.add(place)
+        time.sleep(array.nbytes / self.bytes_per_s)
+        return array
+
+
+def _ring_overlap(context: Context, batch: int) -> float:
+    """How sums over a network overlap with the backward pass: the p of `laws.allreduce_step_s`, from a real step whose
+    sums take as long as the two thirds of it that are its backward pass. The median of a few measurements.
+    """
+    link, indices = _Link(), _examples(context, batch)
+    replicas = Replicated(context, tf.distribute.get_strategy(), summed_by_ring(link))
+
+    def step() -> None:
+        (_,) = replicas.train([indices])
+
+    step()
+    if len(link.places) == 1:
+        return 1.0  # all is summed at once, when the last gradient is there
+
+    def once() -> float:
+        link.bytes_per_s = math.inf
+        step_s = median_s(step, _PARTS_S)
+        exchange_s = step_s * 2 / 3
+        link.bytes_per_s = replicas.exchange_bytes / exchange_s
+        return fits.overlap(median_s(step, _PARTS_S), step_s, 0.0, exchange_s)
+
+    return statistics.median(once() for _ in range(_OVERLAPS))
 
 
 def _optimizer_s(replica: Alone) -> float:

@@ -111,7 +111,10 @@ def lines_of(profile: Profile) -> Iterator[str]:
     yield "CPU of an update: " + ", ".join(
         f"{role} {1e3 * seconds:.0f} ms" for role, seconds in profile.cpu_s_per_update.items()
     )
-    yield f"ring: {1e6 * profile.ring.alpha_s:.0f} us a round, {1e9 * profile.ring.byte_s:.2f} ms a MB"
+    yield (
+        f"ring: {1e6 * profile.ring.alpha_s:.0f} us a round, {1e9 * profile.ring.byte_s:.2f} ms a MB, overlap p "
+        f"{profile.ring.overlap:.2f}"
+    )
     yield (
         f"fixed: start {fixed.start_s:.1f} s, first step {fixed.first_step_s:.1f} s, an evaluation "
         f"{fixed.evaluation_s:.2f} s, a checkpoint {fixed.checkpoint_s:.2f} s, the end {fixed.upload_s:.2f} s"

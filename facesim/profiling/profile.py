@@ -314,7 +314,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         dispatch_s=cluster["parts_s"]["dispatch"],
         variables=variables,
         server=server,
-        ring=Ring(alpha_s=alpha_s, byte_s=byte_s),
+        ring=Ring(alpha_s=alpha_s, byte_s=byte_s, overlap=first["ring_overlap"]),
         fixed=fixed.model_copy(update=_evaluations_s(fixed, train, held_out)),
         drain_steps=cluster["together"]["drain_steps"],
         cpu_s_per_update=cluster["together"]["cpu_s"],

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+from facesim.report.answer import answer, question
 from facesim.report.comparison import Comparison, Contrast
 from facesim.report.rows import Row
 
@@ -17,6 +18,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     is in percent.
     """
     content = {
+        "question": question(comparison),
+        "answer": [sentence._asdict() for sentence in answer(comparison)],
         "rows": [_row(row) for row in comparison.rows],
         "contrasts": [_contrast(contrast) for contrast in comparison.contrasts],
         "target_accuracy": comparison.target_accuracy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from facesim.report.answer import answer
 from facesim.report.cells import Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.verdict import ALARM, CAUTION, PLAIN
@@ -31,9 +32,14 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         chosen = range(start, min(start + across, len(comparison.rows)))
         console.print(_table(comparison, table, chosen, plain=not console.is_terminal))
     console.print()
-    for headline in comparison.headlines:
-        console.print(Text(headline.text, style="bold red" if headline.tone == ALARM else "bold"))
+    sentences = answer(comparison)
+    for sentence in sentences:
+        console.print(Text(sentence.text, style="bold red" if sentence.tone == ALARM else "bold"))
     console.print()
+    if len(comparison.headlines) > len(sentences):
+        for headline in comparison.headlines:
+            console.print(Text(headline.text, style="red" if headline.tone == ALARM else ""))
+        console.print()
     if comparison.curves:
         console.print(_curves(comparison, plain=not console.is_terminal))
         console.print()

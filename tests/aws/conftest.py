@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("moto")
 
+from botocore.loaders import JSONFileLoader
 from moto.core.exceptions import JsonRESTError
 
 from facesim.backends.sagemaker.job import SageMakerJob
@@ -31,6 +33,15 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the endpoint more often than one would ask AWS."""
     for name in ("_DESCRIBE_EVERY_S", "_LOGS_EVERY_S"):
         monkeypatch.setattr(f"facesim.backends.sagemaker.job.{name}", 0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def descriptions_of_services_are_read_once() -> Iterator[None]:
+    """And not by the account of each test: to parse them was half of what these tests did."""
+    read = functools.cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda self, file_path: read(file_path))
+        yield
 
 
 @pytest.fixture

@@ -199,6 +199,7 @@ def test_jobs_at_aws_are_listed_and_told_in_the_words_of_every_backend(ended, ca
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ctrl_c_can_leave_the_job_and_attach_takes_it_up(endpoint, options, tmp_path, script):
     script.until = threading.Event()
     command = subprocess.Popen(
@@ -223,6 +224,7 @@ def test_ctrl_c_can_leave_the_job_and_attach_takes_it_up(endpoint, options, tmp_
     assert run.result()["state"] == "Completed"
 
 
+@pytest.mark.slow
 def test_ctrl_c_without_a_terminal_stops_the_job_and_brings_it_home(endpoint, options, tmp_path, script):
     script.until = threading.Event()
     command = subprocess.Popen([sys.executable, "-m", "facesim", "run", *options], stdout=subprocess.DEVNULL)

@@ -16,6 +16,9 @@ from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.profile import profile_file
 from facesim.runs.directory import find_runs
 from facesim.spec.job import make_job
+from tests.support.kernels import keep
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 SMALL = ("--image-size", "32")
 
@@ -26,7 +29,7 @@ def variable(number: int, shape: tuple[int, ...]) -> Variable:
 
 
 @pytest.fixture
-def profiled(faces: Path) -> Profile:
+def profiled(faces: Path, own_cache: Path) -> Profile:
     """This machine has a profile of the paper's network on the small faces."""
     profile = Profile(
         created="2026-11-26T00:00:00Z",
@@ -41,11 +44,11 @@ def profiled(faces: Path) -> Profile:
         fixed=FixedTimes(start_s=5, first_step_s=2, evaluation_s=0.3),
     )
     job = make_job(data=str(faces), image_size=32)
+    keep()  # the profile is of a machine and its kernels
     file = profile_file(job, prepare_inputs(job, lambda *_: None))
     file.parent.mkdir(parents=True, exist_ok=True)
     profile.save(file)
-    yield profile
-    file.unlink()
+    return profile
 
 
 @pytest.fixture

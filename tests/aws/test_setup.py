@@ -29,7 +29,7 @@ def told(capsys) -> dict[str, list[dict]]:
 @pytest.fixture
 def quick(monkeypatch):
     """Doctor without its checks of this machine, which others test."""
-    for name in ("_python", "_machine", "_tensorflow", "_network", "_containers", "_disk"):
+    for name in ("_python", "_machine", "_tensorflow", "_kernels", "_network", "_containers", "_disk"):
         monkeypatch.setattr(f"facesim.cli.doctor.{name}", lambda: iter(()))
 
 

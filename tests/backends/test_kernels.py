@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import fcntl
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -15,6 +16,7 @@ from facesim.runs.events import Submitted
 from facesim.spec.job import make_job
 from facesim.study.observers import Observer
 from facesim.study.runner import run_study
+from tests.support.kernels import keep
 
 
 @pytest.fixture
@@ -22,14 +24,6 @@ def unchosen(tmp_path, monkeypatch):
     """A user's cache folder in which nothing has been chosen, and a process that has not chosen either."""
     monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kernels, "_chosen", {})
-
-
-def keep(**changed) -> None:
-    """Leave a choice for this machine where it is looked for."""
-    choice = {"kernels": "eigen", "step_s": {"float32": {"eigen": 1.0, "onednn": 2.0}}, "machine": kernels._machine()}
-    file = kernels._file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(choice | changed))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +48,19 @@ def test_a_choice_is_kept_for_this_machine(unchosen):
 
     assert kernels.chosen() == kernels.choose()
     assert str(kernels.choose()) == "eigen: 2.00 times as fast as the others in float32"
+
+
+def test_a_start_while_another_measures_waits_for_what_that_finds(unchosen):
+    file = kernels._file()
+    file.parent.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with file.with_suffix(".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            chosen = pool.submit(kernels.choose)
+            wait([chosen], timeout=0.3)
+            keep()
+
+        assert chosen.result().step_s == {"float32": {"eigen": 1.0, "onednn": 2.0}}
 
 
 @pytest.mark.parametrize("damage", [{"kernels": "abacus"}, {"machine": {"cpu_model": "another"}}, {"colour": "red"}])

@@ -12,7 +12,7 @@ from facesim.baselines.record import FILE, read_baselines, record_baselines
 from facesim.data import prepare
 from facesim.report import compare, to_json, write_report
 from facesim.spec.job import make_job
-from tests.conftest import ORL, facesim, parse
+from tests.conftest import ORL, facesim_here, parse
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def test_every_method_recognises_easy_faces_and_tells_its_time(easy, faces, tmp_
 
 
 @pytest.mark.skipif(not ORL.exists(), reason="the ORL faces are not here")
+@pytest.mark.slow
 def test_on_orl_the_methods_reach_what_is_known_of_them(cache, tmp_path):
     data = prepare(str(ORL), image_size=64, cache_dir=cache)
 
@@ -76,7 +77,7 @@ def test_means_are_over_seeds():
 
 
 def test_the_command_prints_and_keeps_them(faces, tmp_path):
-    table = parse(facesim("baselines", faces, "--image-size", 32, "--output", tmp_path, "--json"))
+    table = parse(facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path, "--json"))
 
     assert list(table) == list(BASELINES)
     (entry,) = json.loads((tmp_path / FILE).read_text())["entries"]

@@ -34,10 +34,12 @@ cheap = settings(
 )
 
 
-def some_and_many(holds: Callable[..., None], *strategies: st.SearchStrategy) -> tuple[Callable, Callable]:
-    """Two tests of one property: of some cases, and, among the slow tests, of many."""
-    some = settings(cheap, max_examples=25)(given(*strategies)(holds))
-    return some, pytest.mark.slow(settings(cheap, max_examples=300)(given(*strategies)(holds)))
+def some_and_many(
+    holds: Callable[..., None], *strategies: st.SearchStrategy, some: int = 25, many: int = 300
+) -> tuple[Callable, Callable]:
+    """Two tests of one property: of some cases, and, among the exhaustive tests, of many."""
+    few, more = (settings(cheap, max_examples=count)(given(*strategies)(holds)) for count in (some, many))
+    return few, pytest.mark.slow(pytest.mark.exhaustive(more))
 
 
 SCALARS = st.one_of(
@@ -151,10 +153,7 @@ def fresh(tmp_path: Path):
     return make
 
 
-@pytest.mark.slow
-@settings(cheap, max_examples=100)
-@given(damages())
-def test_a_damaged_run_does_not_keep_others_from_being_compared(fresh, tmp_path, how):
+def a_damaged_run_does_not_keep_others_from_being_compared(fresh, tmp_path, how):
     run = fresh()
     damage(run, *how)
 
@@ -167,14 +166,21 @@ def test_a_damaged_run_does_not_keep_others_from_being_compared(fresh, tmp_path,
     print_report(comparison, Console(file=io.StringIO()))
 
 
-@pytest.mark.slow
-@settings(cheap, max_examples=10)
-@given(damages())
-def test_a_report_with_its_plots_is_made_of_damaged_runs(fresh, tmp_path, how):
+test_others_are_compared, test_others_are_compared_often = some_and_many(
+    a_damaged_run_does_not_keep_others_from_being_compared, damages()
+)
+
+
+def a_report_with_its_plots_is_made_of_damaged_runs(fresh, tmp_path, how):
     run = fresh()
     damage(run, *how)
 
     assert told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html", "--json")).code == 0
+
+
+test_a_report_with_its_plots_is_made, test_a_report_with_its_plots_is_made_often = some_and_many(
+    a_report_with_its_plots_is_made_of_damaged_runs, damages(), some=3, many=30
+)
 
 
 def test_a_run_that_cannot_be_read_is_named_and_left_out(fresh, tmp_path):
@@ -217,14 +223,16 @@ test_a_command_ends_in_words, test_a_command_ends_in_words_often = some_and_many
 )
 
 
-@pytest.mark.slow
-@settings(cheap, max_examples=10)
-@given(damages())
-def test_attaching_to_a_damaged_run_ends_in_words(fresh, how):
+def attaching_to_a_damaged_run_ends_in_words(fresh, how):
     run = fresh()
     damage(run, *how)
 
     told(facesim_here("attach", run))  # it has ended: its report is made, if it can be
+
+
+test_attaching_ends_in_words, test_attaching_ends_in_words_often = some_and_many(
+    attaching_to_a_damaged_run_ends_in_words, damages(), some=3, many=30
+)
 
 
 OPTIONS = sorted(option.name for option in group.commands["compare"].params if option.name not in ("config",))

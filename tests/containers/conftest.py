@@ -31,7 +31,7 @@ def _base(client) -> str:
 
 
 @pytest.fixture(scope="session")
-def containers() -> str:
+def containers(takes_long) -> str:
     """The name of the image, up to date."""
     return up_to_date(TENSORFLOW)
 

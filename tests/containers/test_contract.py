@@ -29,14 +29,14 @@ from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
 from facesim.study.result import finish
 from facesim.util.errors import InputError
-from tests.conftest import facesim, pids_of, still_running
+from tests.conftest import facesim_here, pids_of, still_running
 from tests.containers.conftest import left
 
 if TYPE_CHECKING:
     from facesim.testing.emulator.endpoint import Emulator
 
 #: The first of them may have to wait for the image to be made.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: Small and quick, but a real cluster that learns: two workers and a parameter server.
 OPTIONS: dict[str, Any] = {
@@ -189,6 +189,19 @@ class Executed:
 
 
 @pytest.fixture
+def shown_by(pytestconfig) -> Callable[[str, bool], None]:
+    """Skip what takes long and what another backend shows as well, unless all cases are asked for. (Hosts of the
+    endpoint are containers as docker's are.)
+    """
+
+    def shown_by(other: str, same: bool) -> None:
+        if same and not pytestconfig.getoption("--exhaustive"):
+            pytest.skip(f"{other} shows it; --exhaustive does it here as well")
+
+    return shown_by
+
+
+@pytest.fixture
 def execute(place, faces, tmp_path):
     def execute(act=None, **options: Any) -> Executed:
         job = make_job(backend=place.name, data=str(faces), **{**OPTIONS, **place.options, **options})
@@ -214,7 +227,7 @@ def _name() -> str:
 def test_a_dry_run_shows_what_is_run_and_starts_nothing(place, faces, tmp_path):
     options = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", value)]
 
-    shown = facesim("run", "--backend", place.name, "--data", faces, *options, "--output", tmp_path, "--dry-run")
+    shown = facesim_here("run", "--backend", place.name, "--data", faces, *options, "--output", tmp_path, "--dry-run")
 
     assert shown.code == 0, shown.errors
     (run,) = json.loads(shown.output)["runs"]
@@ -266,16 +279,15 @@ def test_metrics_tell_host_role_and_source(completed, place):
 
 
 def test_the_report_shows_it_like_any_other_run(completed, tmp_path):
-    shown = facesim("report", completed.run.directory, "--output", tmp_path / "report.html")
+    shown = facesim_here("report", completed.run.directory, "--output", tmp_path / "report.html")
 
     assert shown.code == 0, shown.errors
     assert "together" in shown.output
     assert (tmp_path / "report.html").exists()
 
 
-def test_training_starts_from_the_network_that_is_named(execute, study, place):
-    if place.name == "docker":
-        pytest.skip(SAME_HOSTS)
+def test_training_starts_from_the_network_that_is_named(execute, study, place, shown_by):
+    shown_by("sagemaker", place.name == "docker")
     source = study.runs["single"]
 
     run = execute(strategy="single", epochs=1, pretrained=str(source.directory))
@@ -286,7 +298,8 @@ def test_training_starts_from_the_network_that_is_named(execute, study, place):
     assert network in run.request.to_json()  # where it is found, wherever that is
 
 
-def test_a_failure_comes_with_its_reason(execute):
+def test_a_failure_comes_with_its_reason(execute, place, shown_by):
+    shown_by("sagemaker", place.name == "docker")
     failed = execute(learning_rate=1e18, epochs=20, model="plain-cnn", strategy="single")
 
     assert failed.end["outcome"] == "failed"
@@ -316,11 +329,10 @@ def lose_a_host(execution: Execution, run: Run) -> None:
 
 
 @pytest.mark.parametrize("how", ["its capacity is taken away", "a host is lost"])
-def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how):
+def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how, shown_by):
     if how == "a host is lost" and len(place.hosts) == 1:
         pytest.skip("all its tasks are on one host")
-    if how == "a host is lost" and place.name == "docker":
-        pytest.skip(SAME_HOSTS)
+    shown_by("sagemaker", place.name == "docker")
     interrupt = lose_a_host if how == "a host is lost" else place.interrupt
     # It trains no further than the freeze before it is interrupted, however quick or slow all this is.
     frozen = {"kind": "freeze", "target": "chief-0", "at_step": 60, "for_s": 100}
@@ -338,7 +350,8 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how):
     assert set(epochs["value"]) == set(range(1, 13))
 
 
-def test_capacity_is_taken_away_as_a_script_says(execute, place):
+def test_capacity_is_taken_away_as_a_script_says(execute, place, shown_by):
+    shown_by("docker", place.name == "local")
     faults = [{"kind": "interrupt", "target": "algo-2", "at_step": 30, "notice_s": 5.0}]
     if not place.plays_capacity:
         with pytest.raises(InputError, match="cannot be played at AWS"):
@@ -353,13 +366,8 @@ def test_capacity_is_taken_away_as_a_script_says(execute, place):
     assert played.result["examples_seen"] == 12 * played.result["data"]["training_examples"]
 
 
-#: What is long and does not differ between the two is tried once.
-SAME_HOSTS = "hosts of the endpoint are these containers, too: sagemaker shows it"
-
-
-def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place):
-    if place.name == "docker":
-        pytest.skip(SAME_HOSTS)
+def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place, shown_by):
+    shown_by("sagemaker", place.name == "docker")
     faults = [
         {"kind": "kill", "target": "worker-1", "at_step": 20},
         {"kind": "freeze", "target": "worker-1", "at_step": 50, "for_s": 0.3},
@@ -377,9 +385,12 @@ def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place):
     assert disturbed.result["sync_audit"]["verdict"] == "together"
 
 
-def test_a_parameter_server_that_is_killed_on_a_host_of_its_own_costs_the_work_since_the_checkpoint(execute, place):
-    if place.name != "sagemaker":
-        pytest.skip("all its tasks are on one host" if place.name == "local" else SAME_HOSTS)
+def test_a_parameter_server_that_is_killed_on_a_host_of_its_own_costs_the_work_since_the_checkpoint(
+    execute, place, shown_by
+):
+    if len(place.hosts) == 1:
+        pytest.skip("all its tasks are on one host")
+    shown_by("sagemaker", place.name == "docker")
     faults = [{"kind": "kill", "target": "ps-0", "at_step": 45}]
 
     disturbed = execute(epochs=12, checkpoint_steps=10, ps_instance_type="ml.m5.large", faults=faults)

@@ -14,7 +14,7 @@ from facesim.data import RenderSpec, describe, prepare, render, render_folder
 from facesim.data.describe import Sizes, original_sizes
 from facesim.data.duplicates import NEAR, near_pairs
 from facesim.data.splits import stratified_split
-from tests.conftest import ORL, facesim, parse
+from tests.conftest import ORL, facesim_here, parse
 
 
 def as_jpeg(image: Image.Image) -> Image.Image:
@@ -82,6 +82,7 @@ def test_a_copy_is_told_with_where_it_lies_and_what_it_does(tmp_path, cache):
     assert all(0 < pair.distance <= NEAR and pair.across_identities for pair in found.suspects[1:])
 
 
+@pytest.mark.slow
 def test_ten_thousand_images_take_seconds():
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (10_000, 64, 64, 3), np.uint8)
@@ -103,7 +104,7 @@ def test_the_files_own_sizes_are_told(photo, tmp_path):
 
     assert sizes == Sizes(4, (40, 75.0, 90), (60, 85.0, 200), scaled_up=1)
     assert original_sizes("rendered", 64) is None
-    assert "40 x 60 to 90 x 200 pixels" in facesim("data", "describe", tmp_path / "people").output
+    assert "40 x 60 to 90 x 200 pixels" in facesim_here("data", "describe", tmp_path / "people").output
 
 
 def test_the_command_tells_pairs_and_json_has_them_all(faces, tmp_path):
@@ -112,8 +113,8 @@ def test_the_command_tells_pairs_and_json_has_them_all(faces, tmp_path):
     first, second = sorted(folder.iterdir())[:2]
     shutil.copy(first / "0001.png", second / "0002.png")
 
-    shown = facesim("data", "describe", folder)
-    told = parse(facesim("data", "describe", folder, "--json"))
+    shown = facesim_here("data", "describe", folder)
+    told = parse(facesim_here("data", "describe", folder, "--json"))
 
     assert shown.code == 0, shown.errors
     assert "exact duplicates          1\n" in shown.output

@@ -52,6 +52,7 @@ def test_the_same_person_is_closer_than_another_at_any_difficulty():
     assert np.array_equal(distance.argmin(axis=1), np.arange(6))
 
 
+@pytest.mark.slow
 def test_the_same_scene_at_every_size():
     small = render(replace(SMALL, size=32))[0]
     large = render(replace(SMALL, size=128))[0]

@@ -155,3 +155,15 @@ def test_a_wrong_profile_is_told_in_a_sentence(tmp_path):
 
     assert ended.exit_code == 1
     assert "cannot be read" in ended.output and "Traceback" not in ended.output
+
+
+def test_a_benchmark_that_has_no_time_left_begins_nothing_and_says_what_is_left(tmp_path):
+    options = ["--output", str(tmp_path / "out"), "--data", "rendered", "--minutes", "0", "--rounds", "2"]
+
+    ended = CliRunner().invoke(forecast_docker.main, options)
+
+    if ended.exit_code:  # neither containers nor namespaces are possible here
+        assert "Traceback" not in ended.output
+        pytest.skip(ended.output)
+    assert f"{2 * len(DEFAULT_SHAPES)} runs are left: --resume goes on with them" in ended.output
+    assert not (tmp_path / "out" / "runs").exists()

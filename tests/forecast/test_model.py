@@ -10,6 +10,7 @@ import pydantic
 import pytest
 
 from benchmarks.forecast_speed import shapes
+from facesim.forecast import laws
 from facesim.forecast.hosts import hosts
 from facesim.forecast.model import SpotRisk, forecast_job, forecast_jobs
 from facesim.forecast.profile_data import Machine, Profile, Server
@@ -101,6 +102,69 @@ def test_tasks_beside_each_other_share_the_hosts_cores(profile, this_machine):
 
     assert forecast.update_s == pytest.approx(0.4 / 2)
     assert forecast.bound == "host CPU"
+
+
+@pytest.fixture(scope="session")
+def two_types(this_machine):
+    """The machine of the profile, and one that is a quarter as fast."""
+    here = this_machine["here"]
+    slow = here.model_copy(update={"name": "slow", "relative_speed": here.relative_speed / 4})
+    return this_machine | {"slow": slow}
+
+
+@pytest.mark.parametrize(("fast", "slow"), [(1, 1), (6, 2)])
+def test_asynchronous_workers_of_two_types_are_as_fast_as_they_are_when_simulated(profile, two_types, fast, slow):
+    shape = ClusterShape(
+        strategy="ps-async", workers=fast + slow, other_workers=(("slow", slow),), instance_type="here",
+        ps_instance_type="here",
+    )  # fmt: skip
+
+    forecast = forecast_job(changed(profile, cpu_s_per_update={}), shape, known_hosts=two_types)
+
+    pull_s, push_s = profile.service_s(1)
+    simulated = simulate_async([0.06] * fast + [0.24] * slow, pull_s, push_s, 4000, cv=profile.cv)
+    assert forecast.update_s == pytest.approx(1 / simulated.updates_per_s, rel=0.04)
+
+
+@pytest.mark.parametrize("strategy", ["ps-sync", "allreduce", "local-sgd"])
+def test_workers_that_wait_for_each_other_wait_for_the_slowest_type(profile, two_types, strategy):
+    mixed = ClusterShape(
+        strategy=strategy, workers=2, other_workers=(("slow", 1),), instance_type="here", ps_instance_type="here"
+    )
+    alike = mixed.model_copy(update={"other_workers": ()})
+
+    free = changed(profile, cpu_s_per_update={})
+    update_s, without_s = (forecast_job(free, shape, known_hosts=two_types).update_s for shape in (mixed, alike))
+
+    # Half a batch takes 0.033 s, or 0.133 s; only who is alike varies about the same mean.
+    half_s = float(profile.step_s(16))
+    lead_s = 4 * half_s - laws.slowest_s(half_s, profile.cv / (8**0.5 if strategy == "local-sgd" else 1), 2)
+    assert update_s - without_s == pytest.approx(lead_s, rel=0.01)
+
+
+def test_each_type_of_host_is_paid_for(profile, two_types):
+    types = two_types | {"slow": two_types["slow"].model_copy(update={"price_usd_per_hour": 1.0})}
+    shape = ClusterShape(strategy="allreduce", workers=3, other_workers=(("slow", 2),), instance_type="here")
+
+    forecast = forecast_job(profile, shape, known_hosts=types)
+
+    usd_per_hour = types["here"].price_usd_per_hour + 2 * 1.0
+    assert forecast.cost_usd == pytest.approx(usd_per_hour * round(forecast.phases.billed_s) / 3600)
+    assert str(shape) == "allreduce, 3 workers on 1 here and 2 slow"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"strategy": "single"}, "the replicas of single on one host"),
+        ({"strategy": "allreduce", "workers": 2}, "fewer than workers 2"),
+        ({"strategy": "ps-async", "workers": 4}, "give ps_instance_type"),
+        ({"strategy": "ps-async", "workers": 4, "one_host": True, "ps_instance_type": "slow"}, "on one host"),
+    ],
+)
+def test_workers_of_other_types_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(pydantic.ValidationError, match=message):
+        ClusterShape(**fields, other_workers=(("slow", 2),))
 
 
 def test_a_slow_network_bounds_and_a_bucket_delays_that(profile):

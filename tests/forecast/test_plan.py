@@ -11,7 +11,7 @@ from facesim.forecast.hosts import hosts
 from facesim.forecast.model import forecast_job
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.answer import answer, notes, table, to_json
-from facesim.planning.explain import explain, numbered_lines, read_shape
+from facesim.planning.explain import explain, numbered_lines, read_shape, row_of
 from facesim.planning.quantities import dollars_text
 from facesim.planning.search import FLAT, Accuracy, Axes, Wanted, clustered, make_plan
 from facesim.util.errors import InputError
@@ -152,6 +152,16 @@ def test_the_arithmetic_ends_with_the_numbers_of_the_forecast(profile, strategy)
     assert numbered_lines(list(steps.values()))[0].startswith("1. Computing one step")
 
 
+def test_a_shape_that_is_no_row_is_forecast_as_the_rows_are(profile):
+    everything = {"evaluations": 3, "outside": {"starting_s": 500.0, "download_s": 60.0, "upload_s": 30.0}}
+    one, both = (
+        plan_of(profile, axes=Axes(("ps-async",), TYPES[:1], workers, (1,)), **everything) for workers in ((2,), (2, 4))
+    )
+    (other,) = (row for row in both.rows if row.forecast.shape.workers == 4)
+
+    assert row_of(one, "ps-async:4w").forecast == other.forecast
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -174,6 +184,7 @@ def test_a_shape_is_read_from_words(text, expected):
     assert read_shape(text, hosts(), usual) == usual.model_copy(update=expected)
 
 
+@pytest.mark.slow
 def test_ten_thousand_shapes_are_planned_in_seconds(profile):
     types = tuple(name for name, kind in hosts().items() if kind.relative_speed)
     strategies = ("single", "ps-async", "ps-sync", "allreduce")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from facesim.cli import main
+from facesim.metrics.files import SampleWriter
 from facesim.planning import TRIED
 from facesim.planning.answer import to_json
 from facesim.planning.calibration import calibration_job, learn_type
@@ -29,12 +30,8 @@ from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.util.files import write_json
 
-
-@pytest.fixture(autouse=True)
-def nothing_learnt(cache):
-    """Each test begins as a user who has calibrated nothing."""
-    for file in (residuals_file(), instances_file(), outside_file()):
-        file.unlink(missing_ok=True)
+#: Each test begins as a user who has calibrated nothing.
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -101,6 +98,8 @@ def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
     assert re.match(r"(One machine|A cluster): .+ on ml\.\w+\.\w+, .+ \(.+ to .+\), \$", first)
     assert "also at the bad end of its interval" in said and "How sure: " in said
     assert "All numbers are forecast" in said and "not known" in said and "assumed " in said
+    # A newcomer reads what the table's words mean.
+    assert "single      one process" in said and "front       no other shape is both faster and cheaper" in said
     (page,) = (tmp_path / "runs").glob("plan-*.html")
     html = page.read_text()
     assert (
@@ -196,6 +195,8 @@ def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, cap
         (["--precision", "bfloat16"], "is of float32, and nothing about bfloat16 follows"),
         (["--region", "mars"], "--region 'mars' is not allowed"),
         (["--explain", "somewhere/else"], "--explain"),
+        (["--explain", "ps-async:4000000w"], "workers 4000000: Input should be less than or equal to 10000"),
+        (["--output", f"{__file__}/plan.html"], "cannot write"),
         (["--strategy", "ps-asnc"], "did you mean ps-async?"),
     ],
 )
@@ -375,6 +376,33 @@ def test_calibrating_learns_from_runs_and_later_plans_know(profile, plan, tmp_pa
     row = json.loads(plan(*options)[1])["rows"][0]
     assert row["half_width"] != half_before
     assert not any("the speed of ml.m5.xlarge is assumed" in text for text in row["assumptions"])
+
+
+@pytest.mark.parametrize(("asked", "burst_s"), [(4.0, 200), (1.1, None), (0.3, None)])
+def test_a_run_that_spends_its_network_s_credit_shows_how_long_it_bursts(profile, tmp_path, capsys, asked, burst_s):
+    kind = saved_hosts()["ml.m5.xlarge"]
+    base, peak = (1e9 / 8 * gbps for gbps in (kind.network_base_gbps, kind.network_peak_gbps))
+    job = make_job(strategy="allreduce", backend="sagemaker", instance_type="ml.m5.xlarge", epochs=200)
+    run = ran(tmp_path / "runs" / "0", job, forecast_for(job, profile), 1.0, "measured")
+    writer = SampleWriter(run.metrics / "monitor.jsonl", run_id=run.id, host="algo-1", source="psutil")
+    credit = full = 200 * (peak - base)
+    sent = 0.0
+    for second in range(2400):
+        wanted = 0.0 if second % 240 < 10 else asked * base  # an evaluation now and then
+        rate = wanted if credit > 0 else min(wanted, base)
+        sent, credit = sent + rate, min(full, credit + base - rate)
+        writer.write(1e9 + second, "host", 0, {"net_sent_bytes": sent, "net_received_bytes": sent})
+    writer.close()
+
+    assert main(["calibrate", str(tmp_path / "runs")]) == 0
+
+    after, said = saved_hosts()["ml.m5.xlarge"], capsys.readouterr().out
+    if burst_s is None:
+        assert after == kind and "bursts for" not in said
+    else:
+        assert after.network_burst_s == pytest.approx(burst_s, rel=0.05) and not after.network_assumed
+        assert "the network of ml.m5.xlarge bursts for" in said
+        assert after.relative_speed == kind.relative_speed and after.speed_origin == kind.speed_origin
 
 
 def test_a_measured_type_is_known_from_then_on_also_one_that_nobody_knew(profile, plan, tmp_path):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from facesim.runs.directory import Run
-from facesim.spec.frameworks import FRAMEWORKS
+from facesim.metrics.files import read_samples
+from facesim.runs.directory import Run, find_runs
+from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.util.errors import InputError
-from tests.conftest import completed_run
+from tests.conftest import completed_run, made_once
 
 #: A network with nothing random, and all that an optimiser and a loss can have: from the same parameters and batches it
 #: ends in the same place, to rounding.
@@ -21,6 +21,8 @@ PLAIN = (
     "--mirror-test",
 )  # fmt: skip
 QUIETLY = ("--sampling-s", 0.2)
+#: All frameworks but the first, which the others are compared with.
+OTHERS = [name for name in FRAMEWORKS if name != TENSORFLOW]
 
 
 def need(*frameworks: str) -> None:
@@ -32,16 +34,20 @@ def need(*frameworks: str) -> None:
             pytest.skip(str(error))
 
 
+def curve(run: Run) -> list[float]:
+    """The training loss of each epoch."""
+    samples = read_samples(run.metrics)
+    return samples[(samples["name"] == "loss") & (samples["role"] == "chief")]["value"].tolist()
+
+
 @pytest.fixture(scope="session")
-def plain(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Run]:
+def plain(shared: Path, faces: Path) -> Callable[[str, str], Run]:
     """The run of the plain network by a framework and a strategy, two workers."""
 
-    @cache
     def trained(framework: str, strategy: str) -> Run:
         need(framework)
-        output = tmp_path_factory.mktemp(f"{framework}-{strategy}")
-        return completed_run(
-            output, "--framework", framework, "--strategy", strategy, "--data", faces, *PLAIN, *QUIETLY
-        )
+        options = ("--framework", framework, "--strategy", strategy, "--data", faces, *PLAIN, *QUIETLY)
+        (run,) = find_runs([made_once(shared / f"{framework} {strategy}", lambda to: completed_run(to, *options))])
+        return run
 
     return trained

@@ -21,8 +21,7 @@ from facesim.spec.job import Job, make_job
 from facesim.study.result import packages_here
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
-
-OTHERS = [name for name in FRAMEWORKS if name != TENSORFLOW]
+from tests.frameworks.conftest import OTHERS
 
 
 def job_of(framework: str, faces: Path, **options: object) -> Job:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from facesim.runs.directory import Run
-from tests.conftest import QUICK
-from tests.integration.cells import train_cells
+from tests.conftest import QUICK, made_once
+from tests.integration.cells import CELLS, train_cells
 
 #: A network and a training of which a synchronous strategy must end with the parameters of a single process.
 PLAIN = {"model": "plain-cnn", "epochs": 3, "batch": 9, "learning_rate": 0.003, "image_size": 32}
@@ -63,18 +63,22 @@ TRAINED = {
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, faces) -> Callable[[str], dict[str, Run]]:
+def trained(shared, faces, takes_long) -> Callable[[str], dict[str, Run]]:
     """The runs of one of `TRAINED`, by their names; trained once for all tests."""
 
     @cache
     def train(which: str) -> dict[str, Run]:
         strategy, shape, trainings = TRAINED[which]
-        directory = tmp_path_factory.mktemp(strategy) / "whole"
-        own = {name: options | {"data": str(faces)} for name, options in trainings.items()}
-        for options in own.values():
-            if "pretrained" in options:
-                another, name = options["pretrained"]
-                options["pretrained"] = str(train(another)[name].directory)
-        return train_cells(directory, strategy, shape, own)
+
+        def make(folder: Path) -> None:
+            own = {name: options | {"data": str(faces)} for name, options in trainings.items()}
+            for options in own.values():
+                if "pretrained" in options:
+                    another, name = options["pretrained"]
+                    options["pretrained"] = str(train(another)[name].directory)
+            train_cells(folder, strategy, shape, own)
+
+        folder = made_once(shared / f"trained {which}", make)
+        return {name: Run(folder / CELLS / name) for name in trainings}
 
     return train

@@ -1,9 +1,9 @@
 """A small cluster, forked from one process: prints the numbers that two workers' updates got, a line each.
 
-    python -m tests.integration.late_gradient REAL REAL REAL SEEN SEEN
+    python -m tests.integration.late_gradient SIZE REAL REAL REAL SEEN SEEN
 
-REAL are ports for a parameter server and two workers; all others know the workers by the ports SEEN. One worker begins
-an update; the other makes its own when a line is read.
+SIZE is how many numbers their variable has. REAL are ports for a parameter server and two workers; all others know the
+workers by the ports SEEN. One worker begins an update; the other makes its own when a line is read.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ import tensorflow as tf
 
 from facesim.training.tensorflow.optimizer import FusedAdam
 
-#: Numbers in the variable: its gradient is much more than all else that a worker answers.
-SIZE = 4_000_000
 
-
-def main(*ports: int) -> None:
+def main(size: int, *ports: int) -> None:
     server, *addresses = (f"127.0.0.1:{port}" for port in ports)
     cluster = tf.train.ClusterSpec({"ps": [server], "worker": addresses[:2]})
     for role, index in (("ps", 0), ("worker", 0), ("worker", 1)):
@@ -34,12 +31,12 @@ def main(*ports: int) -> None:
     strategy = tf.distribute.ParameterServerStrategy(resolver)
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
     with strategy.scope():
-        variable, optimizer = keras.Variable(np.zeros(SIZE, np.float32)), FusedAdam(0.1)
+        variable, optimizer = keras.Variable(np.zeros(size, np.float32)), FusedAdam(0.1)
         optimizer.build([variable])
 
     @tf.function(autograph=False)
     def step() -> tf.Tensor:
-        return optimizer.apply([tf.fill([SIZE], tf.random.uniform([]))], [variable])
+        return optimizer.apply([tf.fill([size], tf.random.uniform([]))], [variable])
 
     late = coordinator.schedule(step)
     sys.stdin.readline()

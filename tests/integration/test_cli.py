@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from tests.conftest import facesim, parse
+from tests.conftest import facesim, facesim_here, parse
 
 
 def test_a_dry_run_prints_the_exact_processes_and_starts_nothing(faces, tmp_path):
-    shown = parse(facesim("--data", faces, "--workers", 3, "--ps", 2, "--output", tmp_path / "runs", "--dry-run"))
+    shown = parse(facesim_here("--data", faces, "--workers", 3, "--ps", 2, "--output", tmp_path / "runs", "--dry-run"))
 
     single, cluster = shown["runs"]
     assert [task["role"] for task in single["request"]["tasks"]] == ["chief"]
@@ -36,7 +36,7 @@ def test_what_is_submitted_is_what_the_dry_run_prints(study):
     options = {"data": job.experiment.data, "model": job.experiment.model, "image-size": job.experiment.image_size}
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
 
-    shown = parse(facesim("run", "--strategy", "ps-async", *flags, "--dry-run"))["runs"][0]["request"]
+    shown = parse(facesim_here("run", "--strategy", "ps-async", *flags, "--dry-run"))["runs"][0]["request"]
 
     submitted = json.loads(run.plan_file.read_text())
     for request in (shown, submitted):
@@ -54,7 +54,7 @@ def test_a_configuration_file_gives_defaults_and_flags_win(faces, tmp_path):
     config = tmp_path / "study.toml"
     config.write_text(f'data = "{faces}"\nstrategy = ["ps-async"]\nworkers = 4\nlearning-rate = 0.01\nepochs = 7\n')
 
-    (shown,) = parse(facesim("--config", config, "--epochs", 3, "--dry-run"))["runs"]
+    (shown,) = parse(facesim_here("--config", config, "--epochs", 3, "--dry-run"))["runs"]
 
     job = shown["job"]
     assert (job["strategy"]["name"], job["shape"]["workers"]) == ("ps-async", 4)
@@ -72,14 +72,14 @@ def test_a_configuration_file_gives_defaults_and_flags_win(faces, tmp_path):
 def test_a_configuration_file_that_is_wrong_is_told(tmp_path, content, told):
     (tmp_path / "study.toml").write_text(content)
 
-    command = facesim("--config", tmp_path / "study.toml", "--dry-run")
+    command = facesim_here("--config", tmp_path / "study.toml", "--dry-run")
 
     assert command.code == 2
     assert told in command.errors
 
 
 def test_seeds_make_a_run_of_each_strategy_each(faces):
-    shown = parse(facesim("--data", faces, "--seeds", 3, "--dry-run"))
+    shown = parse(facesim_here("--data", faces, "--seeds", 3, "--dry-run"))
 
     assert [(run["job"]["strategy"]["name"], run["job"]["experiment"]["seed"]) for run in shown["runs"]] == [
         (strategy, seed) for seed in range(3) for strategy in ("single", "ps-async")
@@ -87,14 +87,15 @@ def test_seeds_make_a_run_of_each_strategy_each(faces):
 
 
 def test_rendered_faces_become_an_image_folder(tmp_path):
-    command = facesim("data", "render", tmp_path / "people", "--identities", 3, "--images", 4, "--size", 32)
+    command = facesim_here("data", "render", tmp_path / "people", "--identities", 3, "--images", 4, "--size", 32)
 
     assert command.code == 0, command.errors
     assert len(list((tmp_path / "people").glob("*/*.png"))) == 12
-    facts = parse(facesim("data", "describe", tmp_path / "people", "--json"))
+    facts = parse(facesim_here("data", "describe", tmp_path / "people", "--json"))
     assert (facts["identities"], facts["images"]) == (3, 12)
 
 
+@pytest.mark.slow
 def test_doctor_finds_this_machine_able():
     command = facesim("doctor", "--json")
 

@@ -18,7 +18,7 @@ from tests.integration.running import Running
 
 
 @pytest.fixture
-def cluster(faces, tmp_path, request):
+def cluster(faces, tmp_path, request, takes_long):
     """A cluster that would train for very long, of parameter servers unless the test says otherwise."""
     strategy = getattr(request, "param", "ps-async")
     options = ("--epochs", 100_000, "--max-restarts", 0)
@@ -81,7 +81,7 @@ def test_nothing_is_left_when_facesim_is_killed(cluster):
     assert "Unfinished" in shown.output
 
 
-@pytest.mark.parametrize("task", ["ps-0", "worker-1"])
+@pytest.mark.parametrize("task", ["ps-0", pytest.param("worker-1", marks=pytest.mark.exhaustive)])
 def test_a_task_that_crashes_ends_the_run_and_is_named_with_its_last_lines(cluster, task):
     run = cluster.run_that_trains()
     with run.log_file(task).open("a") as log:
@@ -99,6 +99,7 @@ def test_a_task_that_crashes_ends_the_run_and_is_named_with_its_last_lines(clust
     assert not still_running(pids_of(run), within_s=1)
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_fails_and_says_what_to_do(faces, tmp_path):
     options = ("--model", "plain-cnn", "--image-size", 32, "--epochs", 20, "--learning-rate", "1e18")
 
@@ -170,7 +171,7 @@ def test_unreadable_files_within_the_limit_are_named_and_skipped(tmp_path):
     ],
 )
 def test_wrong_usage_is_told_with_exit_code_2(arguments, told):
-    command = facesim(*arguments)
+    command = facesim_here(*arguments)
 
     assert command.code == 2
     assert told in command.errors

@@ -13,7 +13,9 @@ import threading
 import pytest
 
 from cluster.topology import free_ports
-from tests.integration.late_gradient import SIZE
+
+#: Numbers in the variable: its gradient is much more than all else that a worker answers.
+SIZE = 4_000_000
 
 
 class HoldingRelay:
@@ -55,7 +57,7 @@ class HoldingRelay:
 def test_a_gradient_that_is_long_under_way_is_numbered_when_it_has_arrived(tmp_path):
     ports = free_ports(3)
     relay = HoldingRelay(ports[1:], most=4 * SIZE - 500_000)
-    command = [sys.executable, "-m", "tests.integration.late_gradient", *map(str, [*ports, *relay.ports])]
+    command = [sys.executable, "-m", "tests.integration.late_gradient", *map(str, [SIZE, *ports, *relay.ports])]
     errors = tmp_path / "errors"
     with (
         errors.open("w") as told,

@@ -18,6 +18,8 @@ from facesim.training.checkpoints import Checkpoints
 from tests.conftest import QUICK, completed_run, facesim, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
+pytestmark = pytest.mark.slow
+
 #: 8 updates an epoch.
 SHORT = ("--epochs", 6, "--checkpoint-steps", 10, *QUICK)
 
@@ -190,7 +192,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
 
     with going_on(run, "--workers", 3) as running:
         wait_until_it_trains_again(run, records)
-        meanwhile = facesim("run", "--resume", run.directory)
+        meanwhile = facesim_here("run", "--resume", run.directory)
         running.process.send_signal(signal.SIGTERM)
         _, shown = running.end(within_s=20)
 
@@ -233,7 +235,7 @@ def test_what_cannot_be_gone_on_with_is_told(tmp_path, faces, study):
         (("--resume", completed, "--output", tmp_path), "--output has no meaning with --resume"),
         (("--resume", tmp_path), "is not a run directory"),
     ):
-        command = facesim("run", *options)
+        command = facesim_here("run", *options)
         assert (command.code, told in command.errors) == (2, True), command.errors
 
 

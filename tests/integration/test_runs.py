@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.conftest import QUICK, facesim, pids_of, still_running, wait_until
+from tests.conftest import QUICK, facesim_here, pids_of, still_running, wait_until
 from tests.integration.running import Running
 
 
@@ -18,10 +18,10 @@ def test_a_run_of_another_terminal_is_shown_and_ended(tmp_path, faces):
         watching = Running(tmp_path, "attach", run.directory, output=False)
         assert "starting in" in watching.process.stdout.readline()
 
-        known = json.loads(facesim("list", tmp_path / "runs", "--json").output)
-        wait_until(lambda: json.loads(facesim("status", run.directory, "--json").output)["epoch"] > 0, within_s=60)
-        told = json.loads(facesim("status", run.directory, "--json").output)
-        cancelled = facesim("cancel", run.directory)
+        known = json.loads(facesim_here("list", tmp_path / "runs", "--json").output)
+        wait_until(lambda: json.loads(facesim_here("status", run.directory, "--json").output)["epoch"] > 0, within_s=60)
+        told = json.loads(facesim_here("status", run.directory, "--json").output)
+        cancelled = facesim_here("cancel", run.directory)
 
         assert [(one["name"], one["running"]) for one in known] == [(run.id, True)]
         assert (told["state"], told["running"], told["epochs"]) == ("Training", True, 100_000)
@@ -33,6 +33,6 @@ def test_a_run_of_another_terminal_is_shown_and_ended(tmp_path, faces):
         assert "Stopped after" in shown and "report: " in shown
         assert list(run.checkpoints.glob("checkpoint-*.npz"))
         assert not still_running(pids_of(run), within_s=1)
-        assert "had ended already (Stopped)" in facesim("cancel", run.directory).output
+        assert "had ended already (Stopped)" in facesim_here("cancel", run.directory).output
     finally:
         command.process.kill()

@@ -92,6 +92,7 @@ def test_training_goes_on_after_each_of_three_interruptions_and_the_bill_adds_up
     assert not still_running(pids_of(run), within_s=1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting_for_capacity_ends_at_once_and_costs_nothing(faces, tmp_path):
     (tmp_path / "trace.csv").write_text("600000,add,a\n900000,remove,a\n")
     process = subprocess.Popen(

@@ -21,6 +21,8 @@ from tests.conftest import QUICK, Command, completed_run, facesim
 from tests.integration.conftest import LARGE, TRAINED
 from tests.support.events import values_of
 
+pytestmark = pytest.mark.slow
+
 TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
 
 

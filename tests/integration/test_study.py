@@ -10,7 +10,7 @@ import pytest
 
 from facesim.metrics.files import read_samples
 from facesim.runs.states import RunState
-from tests.conftest import facesim, parse, pids_of, still_running
+from tests.conftest import facesim_here, parse, pids_of, still_running
 
 STRATEGIES = ["single", "ps-async"]
 
@@ -131,7 +131,7 @@ def test_the_terminal_shows_the_comparison_and_where_the_report_is(study):
 
 
 def test_the_report_is_made_again_from_run_directories_alone(study, tmp_path):
-    command = facesim("report", study.directory, "--output", tmp_path / "again.html", "--json")
+    command = facesim_here("report", study.directory, "--output", tmp_path / "again.html", "--json")
 
     shown = parse(command)
     assert {result["strategy"] for result in shown["results"]} == set(STRATEGIES)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from facesim.runs.directory import find_runs
 from tests.conftest import QUICK, facesim, facesim_here, parse
 
 
+@pytest.mark.slow
 def test_several_subsets_are_one_study_with_a_learning_curve(faces, tmp_path):
     sizes = ("--subset", "identities=4,images=5", "--subset", "identities=4,images=10")
     options = ("--data", faces, "--strategy", "single", "--epochs", 1, *QUICK, "--seeds", 2)
@@ -29,14 +32,16 @@ def test_a_configuration_file_names_one_subset_or_several(faces, tmp_path):
     (tmp_path / "curve.toml").write_text(f'data = "{faces}"\nsubset = ["images=5", "all"]\nstrategy = "single"\n')
 
     for name, asked in (("study.toml", ["images=5"]), ("curve.toml", ["images=5", None])):
-        shown = parse(facesim("run", "--config", tmp_path / name, "--output", tmp_path / "runs", "--dry-run"))
+        shown = parse(facesim_here("run", "--config", tmp_path / name, "--output", tmp_path / "runs", "--dry-run"))
 
         assert [run["job"]["experiment"]["subset"] for run in shown["runs"]] == asked
         assert len({run["data"] for run in shown["runs"]}) == len(asked)
 
 
 def test_a_subset_larger_than_the_data_starts_nothing(faces, tmp_path):
-    command = facesim("run", "--data", faces, "--subset", "images=4", "--subset", "images=99", "--output", tmp_path)
+    command = facesim_here(
+        "run", "--data", faces, "--subset", "images=4", "--subset", "images=99", "--output", tmp_path
+    )
 
     assert command.code == 2
     assert "--subset images=99 is more than there is: the data has no identity with more than 10" in command.errors

@@ -60,6 +60,7 @@ def test_every_part_is_in_its_registry(site):
     assert {path: name in listed[path] for path, name in PARTS.items()} == dict.fromkeys(PARTS, True)
 
 
+@pytest.mark.slow
 def test_its_options_are_on_the_command_line_and_checked(site):
     shown = facesim(site, "compare", "--help-all").stdout
 

@@ -12,7 +12,7 @@ import pytest
 from facesim.cli import main
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
-from tests.conftest import facesim
+from tests.conftest import facesim_here
 
 MODELS = {"plain": ("compact-cnn", "softmax", False), "modern": ("resnet-small", "arcface", True)}
 
@@ -35,7 +35,7 @@ assert not any(name.split(".")[0] == "facesim" for name in sys.modules)
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, faces):
+def folders(tmp_path_factory, faces, takes_long):
     """For each of `MODELS` a run with a model of random weights, its two exports, and what they say elsewhere."""
     keras = pytest.importorskip("keras")
     from facesim import models
@@ -106,7 +106,7 @@ def test_an_output_that_cannot_be_written_is_told(folders, options, told, monkey
     folder = folders["plain"]
     monkeypatch.chdir(folder)
 
-    command = facesim("export", folder / "run", *options)
+    command = facesim_here("export", folder / "run", *options)
 
     assert command.code == 2
     assert told in command.errors

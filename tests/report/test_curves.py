@@ -70,6 +70,7 @@ def test_the_verdict_and_the_table_tell_the_curve(sizes):
     assert "41.0 % (38.5 to 43.5)" in shown
 
 
+@pytest.mark.slow
 def test_the_page_has_the_curves_as_table_and_plot_and_json_has_their_points(sizes):
     comparison = compare(sizes)
 

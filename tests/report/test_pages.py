@@ -185,6 +185,7 @@ def test_runs_without_metrics_make_a_page_without_curves(make_run, tmp_path):
     assert Page((tmp_path / "report.html").read_text()).tags.count("svg") == 4  # time and cost, accuracies
 
 
+@pytest.mark.slow
 def test_the_same_runs_make_the_same_page(study, tmp_path):
     for name in ("a", "b"):
         write_report(study, tmp_path / name)

@@ -83,6 +83,7 @@ def test_a_disturbed_run_says_so_and_its_point_is_hollow(make_run):
     assert (point.bound, point.disturbed) == ("disturbed", True)
 
 
+@pytest.mark.slow
 def test_the_report_has_the_scaling_and_its_pictures(grid):
     run = next(run for run in grid if run.id == "ps-2-0")
     lines = ["epoch,batch,worker,version_read,version", "1,0,0,0,0", "1,1,1,0,1", "1,2,0,1,2"]

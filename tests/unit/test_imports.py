@@ -136,6 +136,7 @@ def test_importing_it_loads_nothing_heavy(module):
     assert not loaded & SLOW
 
 
+@pytest.mark.slow
 def test_what_a_node_loads_for_its_tasks_has_nothing_to_draw_with_and_leaves_it_to_be_had():
     preload = ", ".join(frameworks.FRAMEWORKS["tensorflow"].preload)
     look = f"import sys, {preload}; print(*sys.modules); import pandas, matplotlib.figure, sklearn.svm"

@@ -13,18 +13,28 @@ from facesim.spec.experiment import Experiment
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
-tf = pytest.importorskip("tensorflow")
-keras = pytest.importorskip("keras")
-
 #: The published ones: the paper's log, and about 1 M of MobileFaceNet's; 29 identities, 64x64x3.
 PARAMETERS = {"paper-cnn": 4_842_589, "compact-cnn": 283_549, "resnet-small": 719_613, "mobilefacenet": 1_009_565}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """When the first test runs: every process of a test session collects all files."""
+    global keras, tf  # noqa: PLW0603
+    tf, keras = (pytest.importorskip(name) for name in ("tensorflow", "keras"))
+
+
+def networks(*marks: pytest.MarkDecorator) -> list:
+    """All networks; those that take long to build have the marks."""
+    large = ("mobilefacenet", "resnet50", "efficientnet-b0")
+    return [pytest.param(name, marks=marks) if name in large else name for name in MODELS]
 
 
 def pictures(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (count, size, size, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", networks(pytest.mark.slow))
 def test_a_network_takes_pixels_as_stored_and_gives_logits(name):
     from facesim.models.size import size
 
@@ -35,7 +45,7 @@ def test_a_network_takes_pixels_as_stored_and_gives_logits(name):
     assert size(name, "softmax", (64, 64, 3), 29, 32).parameters == model.count_params()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", networks(pytest.mark.slow, pytest.mark.exhaustive))
 def test_a_network_takes_everything_but_the_head_of_another(name, tmp_path):
     model = models.build(name, (32, 32, 3), 7)
     source = backbone(model)
@@ -206,10 +216,17 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     assert loss[0] >= plain[0] - 1e-4
 
 
-@pytest.mark.parametrize(
-    ("model", "head"), [(name, "arcface") for name in MODELS] + [("compact-cnn", h) for h in HEADS]
-)
-def test_every_network_and_every_head_can_be_trained(model, head):
+@pytest.mark.parametrize("model", networks(pytest.mark.slow))
+def test_every_network_can_be_trained(model):
+    assert_can_be_trained(model, "arcface")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_can_be_trained(head):
+    assert_can_be_trained("compact-cnn", head)
+
+
+def assert_can_be_trained(model: str, head: str) -> None:
     from facesim.training.keras.optimizer import make_optimizer
     from facesim.training.protocols import StepResult
     from facesim.training.tensorflow.forward import forward_of

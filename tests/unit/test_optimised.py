@@ -51,6 +51,7 @@ def optimised(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_works_without_them(faces, tmp_path):
     planned = optimised("--data", faces, "--image-size", 32, "--dry-run", "--output", tmp_path / "runs")
     refused = optimised("run", "--learning-rate", -1)

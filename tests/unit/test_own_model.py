@@ -46,6 +46,7 @@ def test_what_is_neither_a_name_nor_a_file_is_refused(given):
     assert error.value.field == "model"
 
 
+@pytest.mark.slow
 def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
     job = make_job(model=f"{file}:build", image_size=32, channels=1)
 

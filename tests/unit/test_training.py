@@ -266,3 +266,20 @@ def test_what_workers_add_to_moving_statistics_at_the_same_time_is_all_kept(tf):
     for value, other in zip(served.non_trainable_variables, alone.non_trainable_variables, strict=True):
         np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
     assert sum(not np.allclose(old, new) for old, new in zip(before, served.non_trainable_variables)) == 4
+
+
+def test_a_step_that_fails_while_its_result_is_on_the_way_fails_with_its_error(tf):
+    from tensorflow.python.distribute.coordinator.values import RemoteValueImpl
+
+    from facesim.training.tensorflow.parameter_server import fetched
+
+    class Failing(RemoteValueImpl):
+        def _copy_to_local(self):
+            self._set_error(tf.errors.UnavailableError(None, None, "gone"))  # which the coordinator's thread does
+            return super()._copy_to_local()
+
+    result = Failing(None, None)
+    result._set_values(tf.constant(1))
+
+    with pytest.raises(tf.errors.UnavailableError, match="gone"):
+        fetched(result)

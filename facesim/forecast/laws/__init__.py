@@ -24,7 +24,7 @@ from facesim.forecast.laws.asynchronous import (
     shared_hosts_updates_per_s,
     stretch,
 )
-from facesim.forecast.laws.cloud import burst_transfer_s, spot_stretch, two_phase_s
+from facesim.forecast.laws.cloud import bucket_spent_bytes, burst_transfer_s, spot_stretch, two_phase_s
 from facesim.forecast.laws.overlap import overlapped
 from facesim.forecast.laws.synchronous import (
     allreduce_s,
@@ -40,7 +40,8 @@ from facesim.forecast.laws.synchronous import (
 )
 
 __all__ = [
-    "allreduce_s", "allreduce_step_s", "barrier_transfer_s", "burst_transfer_s", "capacity_updates_per_s",
+    "allreduce_s", "allreduce_step_s", "barrier_transfer_s", "bucket_spent_bytes", "burst_transfer_s",
+    "capacity_updates_per_s",
     "compute_from_step_s", "drain_s", "exact_mva", "knee_updates_per_s", "local_sgd_step_s", "mean_staleness",
     "mirrored_step_s", "mixed_updates_per_s", "order_statistic", "overlapped", "ps_async_step_s", "ps_sync_step_s",
     "ring_s", "sequential_step_s", "service_s", "shared_hosts_updates_per_s", "slowest_s", "spot_stretch",

@@ -25,6 +25,34 @@ def burst_transfer_s(
     return np.minimum(sent, burst) / peak + np.maximum(sent - burst, 0.0) / base
 
 
+def bucket_spent_bytes(
+    times_s: ArrayLike, sent_bytes: ArrayLike, base_bytes_per_s: float, bin_s: float = 60.0, least_s: float = 300.0
+) -> float | None:
+    """Credit that a link's token bucket held, if it was spent: from counters of `sent_bytes` (n,) at `times_s` (n,).
+
+    What is sent above the base rate spends credit, what is sent below it gives some back. It has been spent when the
+    link, faster before, is at its base rate for good: for `least_s` at least, and within 20 %, because one that nobody
+    asks for more may be anywhere. None where that was not seen. A bucket that was not full at first held less.
+
+    Bins are so long that what a pause gives back, as for an evaluation, does not make a later one look faster.
+
+    Source: leaky bucket (Turner, 1986), as `burst_transfer_s`.
+    """
+    times = np.asarray(times_s, dtype=float)
+    edges = np.arange(times[0], times[-1], bin_s)
+    rates = np.diff(np.interp(edges, times, np.asarray(sent_bytes, dtype=float))) / bin_s
+    faster = np.flatnonzero(rates > 1.25 * base_bytes_per_s)
+    if not len(faster):
+        return None
+    later = rates[faster[-1] + 1 :]
+    if len(later) * bin_s < least_s or np.median(later) < 0.8 * base_bytes_per_s:
+        return None
+    spent = 0.0
+    for rate in rates[: faster[-1] + 1]:
+        spent = max(0.0, spent + (rate - base_bytes_per_s) * bin_s)
+    return spent
+
+
 def two_phase_s(
     updates: ArrayLike,
     burst_step_s: ArrayLike,

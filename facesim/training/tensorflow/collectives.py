@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,7 @@ Summing = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 def sums_over(strategy: tf.distribute.MultiWorkerMirroredStrategy, rank: int) -> Summing:
     """How the processes of a strategy sum, of which this is number `rank`; all of them call this."""
     on_cpus = not tf.config.list_physical_devices("GPU") and strategy.num_replicas_in_sync > 1
-    return _summed_by(_ring(rank, strategy)) if on_cpus else summed_by_strategy
+    return summed_by_ring(_ring(rank, strategy)) if on_cpus else summed_by_strategy
 
 
 def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -74,7 +75,15 @@ def _ring(rank: int, strategy: tf.distribute.MultiWorkerMirroredStrategy) -> Rin
     return Ring(rank, addresses, listener, token=heard[0, 1:].tobytes())  # the chief's
 
 
-def _summed_by(ring: Ring) -> Summing:
+class SumsArrays(Protocol):
+    """What sums float32 (n,) arrays over all replicas, as `Ring` does."""
+
+    def sum(self, array: np.ndarray, place: int = 0) -> np.ndarray: ...
+
+
+def summed_by_ring(ring: SumsArrays) -> Summing:
+    """A `Summing` by a ring, one bucket after another: the first while the backward pass goes on to earlier layers."""
+
     def summed(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         sums: dict[int, tf.Tensor] = {}
         before: list[tf.Tensor] = []  # all workers must send in the same order

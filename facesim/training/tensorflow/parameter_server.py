@@ -60,7 +60,7 @@ class ParameterServerReplicas(KerasReplicas):
     def schedule_bare(self, function: Any, *args: Any) -> Future[np.ndarray]:
         """The same of a function that needs no data."""
         self._local_is_current = False
-        return self._waiters.submit(self.coordinator.schedule(function, args=args).fetch)
+        return self._waiters.submit(fetched, self.coordinator.schedule(function, args=args))
 
     def heard_of(self, worker: int, owing: int) -> None:
         """A worker has answered; others owe so many answers."""
@@ -75,6 +75,16 @@ class ParameterServerReplicas(KerasReplicas):
             self._local_model.set_weights(self.model.get_weights())
             self._local_is_current = True
         return self._local_model
+
+
+def fetched(result: tf.distribute.experimental.coordinator.RemoteValue) -> np.ndarray:
+    """What a scheduled function returned, which is something, or the error that it failed with.
+
+    Where it fails while its value is on the way, the coordinator has dropped the value before a fetch that waited for
+    it looks, which then is of nothing; the next one raises the error.
+    """
+    value = result.fetch()
+    return result.fetch() if value is None else value
 
 
 def _task(worker: int) -> str:
