@@ -103,7 +103,7 @@ def build(
         shutil.copy(_PACKAGES / "cluster" / "Dockerfile", context)
         tell(f"image {image}")
         arguments = {"BASE": base, "FRAMEWORK": framework}
-        labels = {SOURCE_LABEL: source_key(), BASE_LABEL: base, FRAMEWORK_LABEL: framework}
+        labels = {SOURCE_LABEL: source_key(context / "source"), BASE_LABEL: base, FRAMEWORK_LABEL: framework}
         stage = _build(client, context, arguments, target=_STAGE)
         built = _build(client, context, arguments, tag=image, labels=labels)
     _remove_replaced(client, stage)
@@ -156,13 +156,13 @@ def _labels(image: str, remedy: str) -> dict[str, str]:
         raise InputError(f"the image {image} cannot be used: {error.explanation}; {remedy}") from None
 
 
-def source_key() -> str:
-    """Tells the packages that are installed here from any other."""
+def source_key(folder: Path = _PACKAGES) -> str:
+    """Tells the packages in a folder, by default those that are installed here, from any other."""
     digest = hashlib.sha256()
     for package in ("cluster", "facesim"):
-        for path in sorted((_PACKAGES / package).rglob("*")):
+        for path in sorted((folder / package).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(str(path.relative_to(_PACKAGES)).encode() + b"\0" + path.read_bytes() + b"\0")
+                digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
