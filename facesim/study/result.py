@@ -91,7 +91,7 @@ def _audited(
         outcomes,
         job.replicas,
         _received_by_worker(job, samples),
-        over_wire=job.hosts > 1,
+        over_wire=job.hosts > 1 and job.shape.workers_per_host == 1,  # on one host they have other ways
         replaced=replaced_workers(events),
         steps_at_a_time=job.strategy.steps_at_a_time,
         outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import Finding
 from facesim.backends.sagemaker.names import Names
+from facesim.backends.sagemaker.organisation import layered
 from facesim.backends.sagemaker.session import Account, asking
 from facesim.backends.sagemaker.setup import REPOSITORY
 from facesim.backends.sagemaker.site import site_of
@@ -37,9 +38,12 @@ def examine(job: Job, account: Account | None = None) -> Iterator[Finding]:
     where = f"{number} in {account.region}" + (f", emulated by {account.emulator}" if account.emulator else "")
     yield Finding("AWS account", "ok", where)
     try:
+        aws, notices = layered(aws)
+        for notice in notices:
+            yield Finding("defaults", "ok", notice)
         site = site_of(aws, Names(aws.region), [kind for kind, _ in job.groups], job.framework)
     except InputError as error:
-        yield Finding("image", "fail", str(error))
+        yield Finding("options", "fail", str(error))
         return
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("role", lambda: _role(account, site)),

@@ -28,7 +28,7 @@ ROLE = "facesim-training"
 
 #: The account of AWS' images in most regions, and the repository of those for TensorFlow.
 _AWS_NUMBER, AWS_REPOSITORY = "763104351884", "tensorflow-training"
-_TENSORFLOW = "2.21"
+_TENSORFLOW = {"training": "2.21", "inference": "2.20"}
 _PYTHON = "py312"
 
 
@@ -67,7 +67,6 @@ def site_of(
 
 def _image(name: str | None, account: Names, instance_types: Sequence[str], framework: str) -> str:
     with_gpu = [kind for kind in instance_types if instance(kind).accelerator]
-    suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     if name == AWS_IMAGE:
         if framework != TENSORFLOW:
             raise InputError(
@@ -75,10 +74,10 @@ def _image(name: str | None, account: Names, instance_types: Sequence[str], fram
                 f"--image out for facesim's own (facesim image build --framework {framework})"
             )
         # There is one image with CUDA, and one without.
-        return _aws_image(account, [*with_gpu, *instance_types][0], suffix)
+        return aws_image(account, "training", [*with_gpu, *instance_types][0])
     if name is None or "/" not in name:
         name = name or f"facesim:{__version__}" + variant(framework, cuda=bool(with_gpu))
-        return f"{account.id}.dkr.ecr.{account.region}.{suffix}/{name}"
+        return f"{account.id}.dkr.ecr.{account.region}.{_suffix(account)}/{name}"
     region = aws_names.ecr_region(name)
     if region is None:
         raise InputError(
@@ -93,8 +92,8 @@ def _image(name: str | None, account: Names, instance_types: Sequence[str], fram
     return name
 
 
-def _aws_image(account: Names, instance_type: str, suffix: str) -> str:
-    """AWS' own TensorFlow image for an instance type."""
+def aws_image(account: Names, scope: str, instance_type: str) -> str:
+    """AWS' own TensorFlow image for an instance type: for `training`, or for `inference`."""
     try:
         # AWS' account and DNS suffix differ between regions; SageMaker's package has the list.
         from sagemaker.core import image_uris
@@ -104,16 +103,20 @@ def _aws_image(account: Names, instance_type: str, suffix: str) -> str:
             "that are not installed (pip install 'facesim[aws]')"
         )
         kind = "gpu" if instance(instance_type).accelerator else "cpu"
-        registry = f"{_AWS_NUMBER}.dkr.ecr.{account.region}.{suffix}"
-        return f"{registry}/{AWS_REPOSITORY}:{_TENSORFLOW}-{kind}-{_PYTHON}"
+        registry = f"{_AWS_NUMBER}.dkr.ecr.{account.region}.{_suffix(account)}"
+        return f"{registry}/{AWS_REPOSITORY}:{_TENSORFLOW[scope]}-{kind}-{_PYTHON}"
     return image_uris.retrieve(
         "tensorflow",
         account.region,
-        version=_TENSORFLOW,
-        py_version=_PYTHON,
+        version=_TENSORFLOW[scope],
+        py_version=_PYTHON if scope == "training" else None,
         instance_type=instance_type,
-        image_scope="training",
+        image_scope=scope,
     )
+
+
+def _suffix(account: Names) -> str:
+    return "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
 
 
 def stage_source() -> Path:
