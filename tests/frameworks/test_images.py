@@ -14,7 +14,7 @@ from facesim.backends import hosted
 from facesim.backends.image import IMAGE, requirements, variant
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of
-from facesim.preflight.inputs import Inputs, prepare_inputs
+from facesim.preflight.inputs import DATA, Inputs, prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.spec.job import Job, make_job
@@ -88,6 +88,8 @@ def test_hosts_train_with_the_framework_and_have_the_same_places(framework, face
             "inputdataconfig": {"data": {}},
         }.items():
             (config / f"{name}.json").write_text(json.dumps(content))
+        (tmp_path / host / "input" / "data").mkdir()
+        (tmp_path / host / "input" / "data" / DATA).symlink_to(inputs.folders[DATA])
         work = hosted.plan(Contract.read(tmp_path / host)).plan
         (task,) = [task for task in work.tasks if "TF_CONFIG" in task.environment]
         assert task.target == f"facesim.training.{framework}.task:train"
