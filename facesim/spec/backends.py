@@ -52,7 +52,7 @@ class BackendSpec(Frozen):
         disturbs_networks: whether faults can disturb the network between tasks.
         can_attach: whether a job outlives the command that submitted it and can be followed again.
         reads: schemes of addresses (`facesim.spec.remote`) that its hosts read data from themselves.
-        frameworks: those that its hosts have installed; None: what this machine has.
+        frameworks: those that its hosts can have, by the image that they run; None: what this machine has.
     """
 
     summary: ClassVar[str]
@@ -101,7 +101,7 @@ class _TrainingJobs(BackendSpec):
     """
 
     own_hosts = True
-    frameworks = (TENSORFLOW,)
+    frameworks = (TENSORFLOW, "torch", "jax")
 
     image: Annotated[str | None, _named(aws_names.image)] = option(
         None, "container image, or `aws` for AWS' TensorFlow image", "AWS", shown="facesim's own", metavar="IMAGE"

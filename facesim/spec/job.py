@@ -86,8 +86,8 @@ class Job(Frozen):
         installed = self.backend.frameworks
         if installed is not None and self.framework not in installed:
             raise ValueError(
-                f"--framework {self.framework} is not in the image of --backend {self.backend.name}, which has "
-                f"{', '.join(installed)}: use that, or --backend local"
+                f"there is no image with --framework {self.framework} for --backend {self.backend.name}, only with "
+                f"{', '.join(installed)}: use one of these, or --backend local"
             )
         self.strategy.check(self.shape)
         return self

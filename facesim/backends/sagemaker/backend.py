@@ -58,7 +58,7 @@ class SageMakerBackend(Backend):
             )
         names, run = Names(job.backend.region), Run(directory)
         settings = layered(job.backend)
-        site = site_of(settings.aws, names, [kind for kind, _ in job.groups])
+        site = site_of(settings.aws, names, [kind for kind, _ in job.groups], job.framework)
         # A run that goes on is another training job, with the checkpoints of the first.
         lives = sum(isinstance(event, Submitted) for event in run.events())
         if lives:
