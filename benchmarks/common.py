@@ -65,6 +65,21 @@ def watched(measure: Callable[[], float]) -> tuple[float, bool]:
     return value, bool(load.disturbances)
 
 
+def in_rounds(programs: Mapping[str, Callable[[], float]], rounds: int) -> tuple[dict[str, list[float]], list[bool]]:
+    """What each program returns in each round, and which rounds were disturbed."""
+    figures: dict[str, list[float]] = {name: [] for name in programs}
+    disturbed = []
+    for number in range(rounds):
+        marks = []
+        # Every other round the other way round: what follows what is then not always the same.
+        for name in list(programs)[:: -1 if number % 2 else 1]:
+            value, mark = watched(programs[name])
+            figures[name].append(value)
+            marks.append(mark)
+        disturbed.append(any(marks))
+    return figures, disturbed
+
+
 def _own_cpu_s() -> float:
     """CPU seconds of this process and of all that it started and that have ended."""
     return sum(os.times()[:4])

@@ -8,13 +8,16 @@ within a round. The hand-written loops are the paper's network, so they are comp
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.common import run_job, show, write
+from benchmarks.common import in_rounds, markdown, run_job, show, write
 from benchmarks.throughput import printed
 from facesim.preflight.inputs import prepare_data
 from facesim.spec.frameworks import FRAMEWORKS
@@ -22,6 +25,7 @@ from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
 _STRATEGIES = ["single", "allreduce", "local-sgd"]
+_BY_HAND = {"torch": "PyTorch, by hand", "jax": "JAX, by hand"}
 
 
 @click.command()
@@ -40,26 +44,39 @@ def main(
     prepared = str(prepare_data(make_job(data=data), lambda *_: None).directory)
     summaries = []
     for way in strategy:
-        speed, memory, start = (defaultdict[str, list[float]](list) for _ in range(3))
-        for _ in range(rounds):
-            for name in installed:
-                result: dict[str, Any] = run_job(framework=name, strategy=way, workers=2, **options)
-                speed[name].append(result["images_per_s"])
-                memory[name].append(result["resources"]["chief"]["memory_peak_bytes"] / 2**20)
-                start[name].append(result["phases"]["launch_to_first_step_s"])
-            processes = 1 if way == "single" else 2
-            if model == "paper-cnn" and "torch" in installed and way != "local-sgd":
-                by_hand = printed("benchmarks.torch_ddp", prepared, batch, epochs, processes, "float32")
-                speed["PyTorch, by hand"].append(by_hand)
-            if model == "paper-cnn" and "jax" in installed and way == "single":
-                speed["JAX, by hand"].append(printed("benchmarks.jax_loop", prepared, batch, epochs))
+        memory, start = (defaultdict[str, list[float]](list) for _ in range(2))
+        programs: dict[str, Callable[[], float]] = {
+            name: partial(_trained, memory[name], start[name], framework=name, strategy=way, workers=2, **options)
+            for name in installed
+        }
+        processes = 1 if way == "single" else 2
+        if model == "paper-cnn" and "torch" in installed and way != "local-sgd":
+            loop = ("benchmarks.torch_ddp", prepared, batch, epochs, processes, "float32")
+            programs[_BY_HAND["torch"]] = partial(printed, *loop)
+        if model == "paper-cnn" and "jax" in installed and way == "single":
+            programs[_BY_HAND["jax"]] = partial(printed, "benchmarks.jax_loop", prepared, batch, epochs)
+        speed, disturbed = in_rounds(programs, rounds)
         title = f"{way}, {model}, batch {batch}, {data}"
+        speeds = show(f"{title}: speed", speed, "tensorflow", "images/s", disturbed=disturbed)
         summaries += [
-            show(f"{title}: speed", speed, "tensorflow", "images/s"),
-            show(f"{title}: memory of the chief", memory, "tensorflow", "MiB"),
-            show(f"{title}: launch to first step", start, "tensorflow", "s"),
+            speeds,
+            show(f"{title}: memory of the chief", memory, "tensorflow", "MiB", disturbed=disturbed),
+            show(f"{title}: launch to first step", start, "tensorflow", "s", disturbed=disturbed),
         ]
+        for name, by_hand in _BY_HAND.items():
+            if by_hand in speed:
+                both = {by_hand: speed[by_hand], name: speed[name]}
+                summaries.append(show(f"{title}: {name}", both, by_hand, "images/s", disturbed=disturbed))
+        click.echo("\n" + markdown(speeds, "python -m benchmarks." + " ".join(["frameworks", *sys.argv[1:]])))
     write(summaries, path)
+
+
+def _trained(memory_mib: list[float], start_s: list[float], **options: Any) -> float:
+    """Images a second of a job; peak memory of its chief and seconds to its first step are added to the lists."""
+    result: dict[str, Any] = run_job(**options)
+    memory_mib.append(result["resources"]["chief"]["memory_peak_bytes"] / 2**20)
+    start_s.append(result["phases"]["launch_to_first_step_s"])
+    return result["images_per_s"]
 
 
 def _is_installed(name: str) -> bool:

@@ -18,14 +18,13 @@ import os
 import statistics
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from benchmarks.common import markdown, run_job, show, watched, write
+from benchmarks.common import in_rounds, markdown, run_job, show, write
 from facesim.preflight.inputs import prepare_data
 from facesim.spec.job import make_job
 from facesim.spec.strategies import STRATEGIES
@@ -83,21 +82,11 @@ def main(
         peers = dict(_peers(prepared, model, batch, epochs, kind))
         wanted = peers if all_peers else {name: run for name, run in peers.items() if peer and name == DDP}
         programs |= {f"{name}, {kind}": run for name, run in wanted.items()}
-    figures: dict[str, list[float]] = defaultdict(list)
-    disturbed = []
-    for number in range(rounds):
-        marks = []
-        # Every other round the other way round: what follows what is then not always the same.
-        for name in list(programs)[:: -1 if number % 2 else 1]:
-            value, mark = watched(programs[name])
-            figures[name].append(value)
-            marks.append(mark)
-        disturbed.append(any(marks))
-    ordered = {name: figures[name] for name in programs}
-    summary = show(f"{model}, batch {batch}, {data}", ordered, FIT, "images/s", disturbed=disturbed)
+    figures, disturbed = in_rounds(programs, rounds)
+    summary = show(f"{model}, batch {batch}, {data}", figures, FIT, "images/s", disturbed=disturbed)
     if all_peers:
         for kind in precision:
-            _tell_goals(ordered, disturbed, kind)
+            _tell_goals(figures, disturbed, kind)
         click.echo("\n" + markdown(summary, "python -m benchmarks." + " ".join(["throughput", *sys.argv[1:]])))
     write([summary], path)
 

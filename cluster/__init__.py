@@ -9,6 +9,7 @@ surroundings  what a process finds around it: its environment, where it imports 
 failure     why a task failed, in words
 isolation   a private network namespace where the system allows one
 processes   starts a node on this machine and follows it
+forked      nodes that fork_server, a process that has loaded what they need, forks
 lifeline    a process ends with its parent; pulse: what hangs is noticed
 timers      what is to be done when; faults, network: what is done to tasks on purpose
 clock       time that only goes forward

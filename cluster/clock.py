@@ -24,6 +24,12 @@ def time_unix_s() -> float:
     return _offset_s() + time.clock_gettime(_STEADY)
 
 
+def environment() -> dict[str, str]:
+    """What processes find that this one starts, to have its clock."""
+    _offset_s()
+    return {_VARIABLE: os.environ[_VARIABLE]}
+
+
 @functools.cache
 def _offset_s() -> float:
     which, _, offset = os.environ.get(_VARIABLE, "").rpartition("=")

@@ -9,6 +9,7 @@ once. SIGTERM, SIGINT and SIGHUP drain as `stop` does. It ends with the process 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -16,11 +17,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cluster import clock
 from cluster.failure import why_failed
@@ -97,6 +98,19 @@ def report(event: str, **details: Any) -> None:
         print(json.dumps({"time_unix_s": clock.time_unix_s(), "event": event, **details}), flush=True)
 
 
+def load(modules: Sequence[str]) -> None:
+    """Import what tasks need that are forked then. It stays: collecting garbage meanwhile would take a fifth of the
+    time, and each task that does so later would look at all of it, and get a copy of its memory.
+    """
+    gc.disable()
+    try:
+        for module in modules:
+            import_module(module)
+    finally:
+        gc.enable()
+    gc.freeze()
+
+
 def main(plan_file: str, parent: int) -> int:
     """Run a plan for the process `parent`; 0 when it completed."""
     end_with_parent(parent)
@@ -109,8 +123,7 @@ def main(plan_file: str, parent: int) -> int:
             report("network", private=private)
             end_with_parent(parent)  # a new user namespace changes the credentials
         os.environ.update(plan.environment)
-        for module in plan.preload:
-            import_module(module)
+        load(plan.preload)
     outcome = FAILED
     try:
         outcome = Supervisor(plan, report, commands, private=private).run()
@@ -147,8 +160,7 @@ def main_hosted(function: str) -> int:
         there = _await_names(contract.hosts, commands, work.patience_s)
         if there is None and not work.over:
             raise TimeoutError(f"not all of {', '.join(contract.hosts)} are known after {work.patience_s:.0f} s")
-        for module in work.plan.preload if there else ():
-            import_module(module)
+        load(work.plan.preload if there else ())
         if there is None:
             outcome = COMPLETED  # this host is late: the first has ended, and is gone
         elif not there or commands.read(wait(commands.files(), 0)):
@@ -198,17 +210,30 @@ def _reason(plan: Plan, failed: list[dict[str, Any]], reasons: dict[str, str]) -
     return why_failed(last, reasons.get(last["task"]), Path(log))
 
 
-if __name__ == "__main__":
+def prepare() -> None:
+    """What a process does first that is a node, or forks nodes."""
     allow_open_files()
     set_environment(without_proxies(os.environ))  # a container has those of its engine's configuration, or of its image
+
+
+def run(work: Callable[[], int]) -> NoReturn:
+    """Do a node's work, and end this process with the exit code that it returns."""
     code = 1
     try:
-        if sys.argv[1] in ("--contract", "train"):  # SageMaker's own word; what to do is then the image's to say
-            code = main_hosted(os.environ["CLUSTER_CONTRACT"] if sys.argv[1] == "train" else sys.argv[2])
-        else:
-            code = main(sys.argv[1], int(sys.argv[2]))
+        code = work()
     except BaseException:
         traceback.print_exc()
     # Not sys.exit: unloading what was preloaded for the tasks takes longer than a second and changes nothing, and a
     # task that an error has left behind would be waited for.
     os._exit(code)
+
+
+def _by_arguments() -> int:
+    if sys.argv[1] in ("--contract", "train"):  # SageMaker's own word; what to do is then the image's to say
+        return main_hosted(os.environ["CLUSTER_CONTRACT"] if sys.argv[1] == "train" else sys.argv[2])
+    return main(sys.argv[1], int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    prepare()
+    run(_by_arguments)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from cluster import clock
+from cluster.forked import ForkedNode, ForkServers
 from cluster.lifeline import start_child
 from cluster.plan import Plan
 from cluster.supervisor import PONG
@@ -47,11 +48,21 @@ class LocalNode:
 
     Args:
         hold: descriptors that are open in the node and in its tasks for as long as any of them lives.
+        fork_servers: where it is forked from, if they have loaded what its plan needs; else it is a new process.
     """
 
-    def __init__(self, plan_file: Path, log: Path, environment: dict[str, str], hold: Sequence[int] = ()):
-        self._plan_file, self._log, self._environment, self._hold = plan_file, log, environment, hold
+    def __init__(
+        self,
+        plan_file: Path,
+        log: Path,
+        environment: dict[str, str],
+        hold: Sequence[int] = (),
+        fork_servers: ForkServers | None = None,
+    ):
+        self._plan_file, self._log, self._environment, self._hold = plan_file.absolute(), log, environment, hold
+        self._fork_servers = fork_servers or ForkServers()
         self._plan = Plan.read(plan_file)
+        self._process: subprocess.Popen[bytes] | ForkedNode
         self._restarts = 0
         self._ending = False  # to stop, or to end
         self._start()
@@ -59,16 +70,18 @@ class LocalNode:
     def _start(self) -> None:
         """Start the node. `_alive` ends when nothing of it lives any more: it and its tasks hold the other end."""
         self._alive, others = os.pipe()
+        hold = (others, *self._hold)
         with self._log.open("ab") as errors:
-            self._process = start_child(
-                python("cluster.node", str(self._plan_file.absolute()), str(os.getpid())),
+            kind = ({**self._environment, **self._plan.environment}, self._plan.preload)
+            self._process = self._fork_servers.fork(*kind, self._plan_file, errors.fileno(), hold) or start_child(
+                python("cluster.node", str(self._plan_file), str(os.getpid())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=self._environment,
                 cwd=self._plan_file.parent,  # what lies in the user's folder is not for the tasks
                 start_new_session=True,
-                pass_fds=(others, *self._hold),
+                pass_fds=hold,
                 bufsize=0,
             )
         os.close(others)

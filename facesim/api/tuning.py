@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def tune(
     search: Mapping[str, str | Sequence[Any]] | None = None,
     *,
     trials: int = 20,
-    validation: float = 0.2,
+    validation: float | None = None,
     budget_s: float | None = None,
     budget_usd: float | None = None,
     output: Path | str = OUTPUT / "tune",
@@ -85,7 +86,8 @@ def tune(
     Args:
         search: values to try, by option: `{"learning_rate": "1e-5..1e-2", "batch": [16, 32]}`, which is the default.
         trials: how many, those of earlier calls included.
-        validation: share of the training images that trials are tested on; the held-out ones are left alone.
+        validation: share of the training images that trials are tested on; the held-out ones are left alone. None: the
+            part `val` of the data's own split, or where it has none, 0.2.
         budget_s, budget_usd: what all trials together may take.
         output: the folder of the search, in which each run gets a directory.
         observers: they hear how it goes; left out, it is printed.
@@ -100,9 +102,12 @@ def tune(
     facesim.util.errors.InputError: ...seed cannot be searched, ...
     """
     from facesim.tuning.findings import find
-    from facesim.tuning.search import Search
+    from facesim.tuning.search import Search, has_own_val
     from facesim.tuning.space import DEFAULT, read_space
 
     with as_in_python():
-        wanted = Search(given, read_space(search or DEFAULT), validation, trials, budget_s, budget_usd)
+        share = 0.2 if validation is None else validation
+        wanted = Search(given, read_space(search or DEFAULT), share, trials, budget_s, budget_usd)
+        if validation is None and has_own_val(wanted.job({})):
+            wanted = replace(wanted, own_val=True)
         return Tuning(find(wanted, Path(output), list(observers_or_display(observers))))

@@ -21,6 +21,7 @@ def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: 
     content: dict[str, Any] = {
         "command": list(command),
         "exit_code": watched.exit_code,
+        "interrupted": watched.interrupted,
         "seconds": watched.seconds,
         "counted": watched.counted,
         "verdict": judgement.verdict,

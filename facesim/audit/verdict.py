@@ -16,7 +16,7 @@ TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 
 #: A process that never received as much at a time did not exchange gradients or parameters: those of a network of 8,000
 #: parameters are larger. Numbers such as a loss, and signs of life, are less.
-_LEAST_BYTES = 32_000
+LEAST_BYTES = 32_000
 #: Less CPU time is no training: it is spent on imports alone.
 _LEAST_CPU_S = 5.0
 #: Of a process' first pass over its examples, the share that another may have, too: samplers repeat some, to give
@@ -32,6 +32,7 @@ class Rank:
 
     received_bytes: from other processes, here and on other hosts; None where they could not be counted.
     most_at_a_time_bytes: of these, between two looks at it.
+    gpu_s: in which its kernels ran. shares_memory: with another rank, which may be how they exchange.
     steps: that it reported; None if it reported none.
     examples: of these steps. first_pass: what identifies its examples, until one came again; None if unknown.
     repeated: examples that came again. hashed: whether examples are identified by their content.
@@ -43,6 +44,9 @@ class Rank:
     received_bytes: float | None = None
     most_at_a_time_bytes: float = 0.0
     uses_gpu: bool = False
+    gpu_s: float = 0.0
+    gpu_memory_bytes: float = 0.0
+    shares_memory: bool = False
     steps: int | None = None
     examples: int = 0
     first_pass: frozenset[str] | None = None
@@ -57,8 +61,10 @@ class Verdict(NamedTuple):
     evidence: list[str]
 
 
-def judge(ranks: Sequence[Rank]) -> Verdict:
-    """The verdict on some ranks, and its evidence in sentences."""
+def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
+    """The verdict on some ranks, and its evidence in sentences. `failure` says why the training did not come to its
+    end, where it did not: ranks may then differ in what they did.
+    """
     if not ranks:
         why = (
             "No process says which rank it is: none has RANK, TF_CONFIG or an MPI rank in its environment, and none "
@@ -68,8 +74,18 @@ def judge(ranks: Sequence[Rank]) -> Verdict:
     if len(ranks) == 1:
         return Verdict(SINGLE, [f"One process trained, {ranks[0].name}: there is nobody to train together with."])
     evidence = ["CPU time by rank: " + "; ".join(f"{rank.name}: {rank.cpu_s:.1f} s" for rank in ranks) + "."]
-    findings = [find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters)]
-    wire, steps, examples, parameters = findings
+    if any(rank.uses_gpu for rank in ranks):
+        evidence.append(
+            "GPU time and memory by rank: "
+            + "; ".join(f"{rank.name}: {rank.gpu_s:.1f} s, {_size(rank.gpu_memory_bytes)}" for rank in ranks)
+            + "."
+        )
+    wire, steps, examples, parameters = (find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters))
+    if failure:
+        steps, parameters = steps or None, parameters or None
+        evidence.append(
+            f"{failure}: what ranks did by then may differ, so steps and parameters say nothing against it."
+        )
     if False in (steps, examples, parameters) or (wire is False and parameters is None):
         return Verdict(APART, evidence)
     missing = list(_missing(wire, steps, examples, parameters))
@@ -97,8 +113,9 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         + "; ".join(f"{rank.name}: {_size(rank.received_bytes or 0)}" for rank in ranks)
         + "."
     )
-    if any(rank.uses_gpu for rank in ranks):
-        evidence.append("They use GPUs, which exchange by other ways, too: these bytes are not all.")
+    if any(rank.uses_gpu or rank.shares_memory for rank in ranks):
+        way = "use GPUs" if any(rank.uses_gpu for rank in ranks) else "have memory in common"
+        evidence.append(f"They {way}, by which they may exchange, too: these bytes are not all.")
         return None
     least = min(rank.received_bytes or 0 for rank in ranks)
     sizes = [rank.parameter_bytes for rank in ranks if rank.parameter_bytes]
@@ -108,7 +125,7 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         evidence.append(f"That is less than half of their parameters, {_size(min(sizes))}, once in a whole training.")
         return False
     at_a_time = min(rank.most_at_a_time_bytes for rank in ranks)
-    if not sizes and at_a_time < _LEAST_BYTES and min(rank.cpu_s for rank in ranks) >= _LEAST_CPU_S:
+    if not sizes and at_a_time < LEAST_BYTES and min(rank.cpu_s for rank in ranks) >= _LEAST_CPU_S:
         evidence.append(
             f"One never received more than {_size(at_a_time)} at a time, less than the gradients of a small network."
         )

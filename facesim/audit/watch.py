@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from facesim.audit import FOLDER
-from facesim.audit.verdict import Rank
+from facesim.audit import FOLDER, linux
+from facesim.audit.verdict import LEAST_BYTES, Rank
+from facesim.metrics.collectors import NotHere
+from facesim.metrics.collectors.nvml import Gpus
 from facesim.util.errors import InputError, reason
 
 #: What stands for the pid of a process that is none of the command's, such as a rank on another host.
@@ -25,14 +28,19 @@ ELSEWHERE = 0
 _RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 #: Tasks of TF_CONFIG that train; a parameter server is a process like others.
 _TRAINING_ROLES = {"chief", "master", "worker"}
+#: Between two comparisons of the memory that processes have.
+_MEMORY_S = 1.0
+#: For so long processes may end by themselves after Ctrl-C; for so long again when they were asked.
+_GRACE_S = 10.0
 #: How an address of IPv4 begins at an end of a connection that takes both kinds.
 _V4_IN_V6 = "::ffff:"
 
 
 @dataclass
 class Process:
-    """A process that was seen. `rank` as its launcher says, None if it does not. `received_bytes` by the sender's pid,
-    or by `ELSEWHERE`; `most_at_a_time_bytes` between two looks at it.
+    """A process that was seen. `rank` as its launcher says, None if it does not. `gpu_s`: seconds in which its kernels
+    ran, of all GPUs. `received_bytes` by the sender's pid, or by `ELSEWHERE`; `most_at_a_time_bytes` between two looks
+    at it. `shares_memory`: with another rank.
     """
 
     pid: int
@@ -41,19 +49,32 @@ class Process:
     cpu_s: float = 0.0
     memory_bytes: int = 0
     uses_gpu: bool = False
+    gpu_s: float = 0.0
+    gpu_memory_bytes: float = 0.0
+    shares_memory: bool = False
     received_bytes: dict[int, float] = field(default_factory=dict)
     most_at_a_time_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen of a command. counted: whether bytes between processes could be counted."""
+    """What was seen of a command. interrupted: whether it was asked to end. counted: whether bytes between processes
+    could be counted.
+    """
 
     exit_code: int
+    interrupted: bool
     seconds: float
     processes: Sequence[Process]
     reports: Mapping[int, Sequence[dict[str, Any]]]
     counted: bool
+
+    @property
+    def failure(self) -> str | None:
+        """Why the command did not come to its end, in words; None where it did."""
+        if self.interrupted:
+            return "The command was interrupted"
+        return f"The command failed with exit code {self.exit_code}" if self.exit_code else None
 
     def ranks(self) -> list[Rank]:
         """The training processes: those that say which rank they are, or that reported a step."""
@@ -80,6 +101,9 @@ class Watched:
             received_bytes=received if self.counted else None,
             most_at_a_time_bytes=max(process.most_at_a_time_bytes for process in group),
             uses_gpu=any(process.uses_gpu for process in group),
+            gpu_s=sum(process.gpu_s for process in group),
+            gpu_memory_bytes=sum(process.gpu_memory_bytes for process in group),
+            shares_memory=any(process.shares_memory for process in group),
             steps=len(steps) if reports else None,
             examples=sum(report["step"] for report in steps),
             first_pass=frozenset(name for report in steps for name in report.get("first", ())) if known else None,
@@ -92,35 +116,75 @@ class Watched:
 
 def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watched:
     """Run a command to its end, in the environment and the folder of this process; reports of processes go to
-    `folder`.
+    `folder`. Ranks that it leaves behind are waited for.
+
+    Asked to end, by Ctrl-C, which the command's processes hear themselves, or by SIGTERM or SIGHUP, it ends them all.
 
     Raises:
         InputError: there is no such command.
     """
     # As it was when this process began: facesim's own has no settings for other programs.
-    environment = {**psutil.Process().environ(), FOLDER: str(folder.resolve())}
+    reports_to = str(folder.resolve())
+    environment = {**psutil.Process().environ(), FOLDER: reports_to}
+    watcher = _Watcher(reports_to)  # before the command, of which it would miss the beginning
     begin = time.monotonic()
+    with _asked_to_end() as asked:
+        started = _start(command, environment)
+        watcher.root = psutil.Process(started.pid)
+        while True:
+            has_ended = started.poll() is not None
+            watcher.sample()
+            if has_ended and not watcher.lives(ranks_only=not asked):
+                break
+            if asked:
+                watcher.end_all(time.monotonic() - asked[0], again=len(asked) > 1)
+            if has_ended:
+                time.sleep(sampling_s)
+            else:
+                with suppress(subprocess.TimeoutExpired):
+                    started.wait(sampling_s)
+    reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
+    processes = list(watcher.processes.values())
+    return Watched(started.returncode, bool(asked), time.monotonic() - begin, processes, reports, watcher.counts)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
-        started = subprocess.Popen(command, env=environment)
+        return subprocess.Popen(command, env=environment)
     except OSError as error:
         raise InputError(f"cannot run {command[0]}: {reason(error)}; give a command as in a shell, after --") from None
-    watcher = _Watcher(started.pid)
-    while True:
-        try:
-            watcher.sample()
-            code = started.wait(sampling_s)
-            break
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # of which the command's processes hear, too
-            continue
-    reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
-    return Watched(code, time.monotonic() - begin, list(watcher.processes.values()), reports, watcher.counts)
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[list[float]]:
+    """When this process was asked to end: of SIGTERM and SIGHUP its children have not heard, so they are not waited
+    for.
+    """
+    asked: list[float] = []
+    waits_s = {signal.SIGINT: 0.0, signal.SIGTERM: _GRACE_S, signal.SIGHUP: _GRACE_S}
+    before = {
+        number: signal.signal(number, lambda number, _: asked.append(time.monotonic() - waits_s[number]))
+        for number in waits_s
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Watcher:
-    def __init__(self, root: int):
-        self._root = psutil.Process(root)
+    """Looks at `root`, a process, and all that it starts, which report to `folder`."""
+
+    root: psutil.Process
+
+    def __init__(self, folder: str):
+        self._folder = folder
         self.processes: dict[int, Process] = {}
         self._alive: dict[int, psutil.Process] = {}
+        self._signalled: set[tuple[int, int]] = set()
+        self._sampled_s = self._mapped_s = time.monotonic()
         self._owner: dict[int, int] = {}  # socket -> pid
         self._received: dict[int, tuple[int, int, float]] = {}  # socket -> receiver, sender, bytes
         self.counts = sys.platform == "linux"
@@ -128,20 +192,77 @@ class _Watcher:
             from facesim.metrics.collectors.sockets import Connections
 
             self._connections = Connections()
+        try:
+            self._gpus: Gpus | None = Gpus()
+        except NotHere:
+            self._gpus = None
 
     def sample(self) -> None:
         """Look at every process, and at every connection, once."""
-        try:
-            family = [self._root, *self._root.children(recursive=True)]
-        except psutil.Error:
-            family = []
-        for process in [*family, *self._alive.values()]:
+        for process in {*self._family(), *self._alive.values()}:
             try:
                 self._look(process)
             except psutil.Error:
                 self._alive.pop(process.pid, None)
+        now = time.monotonic()
+        if self._gpus:
+            self._look_at_gpus(self._gpus, now - self._sampled_s)
+        self._sampled_s = now
+        if now - self._mapped_s > _MEMORY_S:
+            self._mapped_s = now
+            self._compare_memory()
         if self.counts:
             self._count()
+
+    def _family(self) -> list[psutil.Process]:
+        """All that the command has started; what outlives the command is found by its environment."""
+        if self.root.is_running():
+            with suppress(psutil.Error):
+                return [self.root, *self.root.children(recursive=True)]
+        return [process for process in psutil.process_iter() if self._is_audited(process)]
+
+    def _is_audited(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(FOLDER) == self._folder
+        except psutil.Error:  # another user's, or it has ended
+            return False
+
+    def lives(self, ranks_only: bool) -> bool:
+        """Whether a process that was seen has not ended, or one that says which rank it is."""
+        return any(not ranks_only or self.processes[pid].rank for pid in self._alive)
+
+    def end_all(self, asked_s_ago: float, again: bool) -> None:
+        """End what has not ended by itself, each process asked once, and killed when that did not help."""
+        if asked_s_ago > _GRACE_S or again:
+            number = signal.SIGKILL if again or asked_s_ago > 2 * _GRACE_S else signal.SIGTERM
+            for pid, process in self._alive.items():
+                if (pid, number) not in self._signalled:
+                    self._signalled.add((pid, number))
+                    with suppress(psutil.Error):
+                        process.send_signal(number)
+
+    def _look_at_gpus(self, gpus: Gpus, seconds: float) -> None:
+        try:
+            memory, percent = gpus.memory_by_process(), gpus.percent_by_process()
+        except gpus.nvml.NVMLError:  # not every GPU says who uses it
+            return
+        for pid in self._alive:
+            process = self.processes[pid]
+            process.uses_gpu = process.uses_gpu or pid in memory
+            process.gpu_memory_bytes = max(process.gpu_memory_bytes, memory.get(pid, 0.0))
+            process.gpu_s += percent.get(pid, 0.0) / 100 * seconds
+
+    def _compare_memory(self) -> None:
+        """Find ranks that can write to the same memory: MPI, for one, exchanges through it on one machine."""
+        holders: dict[tuple[str, str], set[int]] = {}
+        for pid in self._alive:
+            for piece in linux.shared_memory(pid, LEAST_BYTES):
+                holders.setdefault(piece, set()).add(pid)
+        for pids in holders.values():
+            ranks = {self.processes[pid].rank for pid in pids} - {None}
+            if len(ranks or pids) > 1:
+                for pid in pids:
+                    self.processes[pid].shares_memory = True
 
     def _look(self, process: psutil.Process) -> None:
         with process.oneshot():
@@ -159,7 +280,7 @@ class _Watcher:
             spent = process.cpu_times()
             known.cpu_s = spent.user + spent.system
             known.memory_bytes = max(known.memory_bytes, process.memory_info().rss)
-            known.uses_gpu = known.uses_gpu or _has_gpu(process.pid)
+            known.uses_gpu = known.uses_gpu or linux.has_gpu(process.pid)
 
     def _count(self) -> None:
         from facesim.metrics.collectors.sockets import sockets_of
@@ -194,14 +315,6 @@ def rank_of(environment: Mapping[str, str]) -> str | None:
         return f"{task['type']}-{task['index']}" if task.get("type") in _TRAINING_ROLES else None
     except (ValueError, AttributeError, KeyError, TypeError):
         return None
-
-
-def _has_gpu(pid: int) -> bool:
-    """Whether a process has a GPU of NVIDIA's open."""
-    try:
-        return any(os.readlink(entry.path).startswith("/dev/nvidia") for entry in os.scandir(f"/proc/{pid}/fd"))
-    except OSError:
-        return False
 
 
 def _plain(end: tuple[str, int]) -> tuple[str, int]:

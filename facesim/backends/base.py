@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Event
@@ -167,6 +169,14 @@ class Backend(ABC):
         """Look whether jobs like this one can run here, and yield every finding. Starts nothing."""
         yield from ()
 
+    def look_at_data(self, job: Job) -> UnseenData:
+        """What can be known here of data that hosts read themselves, at an address of one of `BackendSpec.reads`.
+
+        Raises:
+            InputError: there is none, or it cannot be used.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads no addresses")
+
     def estimate(self, requests: Sequence[Any], max_cost_usd: float | None) -> str | None:
         """What these requests can cost together, in words; None where they cost nothing.
 
@@ -201,6 +211,12 @@ class Backend(ABC):
         """
         return None
 
+    def loaded(self, job: Job, request: Any) -> AbstractContextManager[None]:
+        """Within it what all runs of this kind begin with is loaded, where this backend can load it once for several:
+        a study keeps it from before the time of its first such run until its end. Starts nothing of the job.
+        """
+        return nullcontext()
+
     @abstractmethod
     def submit(self, run: Run, request: Any) -> Execution:
         """Start what was rendered and return at once."""
@@ -214,6 +230,14 @@ class Backend(ABC):
         from facesim.backends.watching import watch
 
         return watch(target)
+
+    def can_follow(self, target: Target) -> bool:
+        """Whether a run that has no result goes on there, or has ended there, so that `attach` brings it to its end.
+
+        Raises:
+            FacesimError: it cannot be asked.
+        """
+        return False
 
     def status(self, target: Target) -> Status:
         """How a run is.

@@ -42,7 +42,7 @@ class DockerBackend(Backend):
         """The request as SageMaker would get it, but for the account's names."""
         site = Site(
             role_arn=_ROLE,
-            image=job.backend.image or image.IMAGE,
+            image=job.backend.image or image.IMAGE + image.variant(job.framework),
             bucket=_BUCKET,
             prefix=job.backend.prefix,
             input_mode=job.backend.input_mode,
@@ -57,9 +57,9 @@ class DockerBackend(Backend):
 
     def check(self, job: Job) -> None:
         if job.backend.image is None:
-            image.check()
+            image.check(image.IMAGE + image.variant(job.framework), job.framework)
         else:
-            image.check_present(job.backend.image)
+            image.check_present(job.backend.image, job.framework)
 
     def submit(self, run: Run, request: TrainingJob) -> DockerExecution:
         run.plan_file.write_text(request.to_json(), encoding="utf-8")

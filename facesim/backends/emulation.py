@@ -6,6 +6,7 @@ the hosts are to each other, and how computing compares with communicating, stay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -71,7 +72,7 @@ def hosts_of_study(job: Job) -> dict[str, int]:
     """The hosts of the largest job of a study with this shape, whose hosts all its jobs are given: a single process
     then has what each worker of the cluster has.
     """
-    hosts = {job.shape.instance_type: job.shape.workers}
+    hosts = {job.shape.instance_type: math.ceil(job.shape.workers / job.shape.workers_per_host)}
     servers = job.shape.ps_instance_type
     if servers:
         hosts[servers] = hosts.get(servers, 0) + job.shape.ps

@@ -7,9 +7,11 @@ them.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import monitor_task, training_task
 from facesim.backends.training_job import PS_GROUP, job_of
+from facesim.data.prepared import FACTS_FILE
 from facesim.metrics.host_identity import HOST
+from facesim.preflight.inputs import DATA, Inputs, data_notices, prepare_data
 from facesim.runs.directory import Run
 from facesim.spec.faults import Fault
 from facesim.spec.frameworks import FRAMEWORKS
@@ -36,6 +40,11 @@ from facesim.util.files import append, write_json
 #: SageMaker gives 120 s between SIGTERM and SIGKILL. The chief's host saves within the first of these; the others wait
 #: for it, and both leave time for what comes after.
 _GRACE_S, _OTHERS_GRACE_S = 90.0, 105.0
+
+#: Where a host keeps data that it has prepared: on its volume, and not with its results.
+_PREPARED = "/tmp/facesim"
+#: How often a host says how far it is in preparing data.
+_PROGRESS_EVERY_S = 15.0
 
 #: The folder beside the checkpoints that holds each host's samples.
 KEPT = "recorded"
@@ -65,6 +74,7 @@ def plan(contract: Contract) -> HostWork:
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
+    folders = _folders(job, contract.channels)
     environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
     computing = [role for role, _ in mine if not strategy.coordinated or role == "worker"]
@@ -72,7 +82,7 @@ def plan(contract: Contract) -> HostWork:
         training_task(
             run,
             job,
-            contract.channels,
+            folders,
             contract.checkpoints,
             topology,
             role,
@@ -121,10 +131,33 @@ def plan(contract: Contract) -> HostWork:
         if host == first_host and outcome != STOPPED:
             write_json(ended, {"job": contract.job_name, "outcome": outcome})
         if run.model_file.exists():
+            contract.model.mkdir(parents=True, exist_ok=True)
             shutil.move(run.model_file, contract.model / run.model_file.name)
             shutil.copy(run.job_file, contract.model)
 
     return HostWork(work, first_host, record, finish, kept, _ENDED_BEFORE_S if over else _NAMES_S, over)
+
+
+def _folders(job: Job, channels: Mapping[str, Path]) -> dict[str, Path]:
+    """What tasks read, by name: the channels, but data that is as a user has it only once it has been prepared."""
+    if DATA not in channels:
+        raise ValueError(f"there is no channel {DATA!r}, which has to hold images")
+    if (channels[DATA] / FACTS_FILE).exists():
+        return dict(channels)
+    os.environ.setdefault("FACESIM_CACHE", _PREPARED)
+    experiment = job.experiment.model_copy(update={"data": str(channels[DATA])})
+    reported_s = 0.0
+
+    def progress(phase: str, done: int, due: int) -> None:
+        nonlocal reported_s
+        if time.monotonic() - reported_s > _PROGRESS_EVERY_S:
+            reported_s = time.monotonic()
+            print(f"{phase}: {done} of {due}", flush=True)
+
+    data = prepare_data(job.model_copy(update={"experiment": experiment}), progress)
+    for note in data_notices([Inputs(data)]):
+        print(note, flush=True)
+    return {**channels, DATA: data.directory}
 
 
 def _kept_samples(run: Run, kept: Path, host: str) -> Kept:

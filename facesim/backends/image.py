@@ -24,6 +24,7 @@ import platformdirs
 
 from cluster.containers.engine import EngineError, connect
 from facesim import __version__
+from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,23 +32,18 @@ if TYPE_CHECKING:
 
 #: The image's name; FACESIM_IMAGE gives it another, such as one of a registry.
 IMAGE = os.environ.get("FACESIM_IMAGE") or f"facesim:{__version__}"
-#: The same with CUDA, for instances with GPUs.
-CUDA_IMAGE = f"{IMAGE}-cuda"
 BASE = "python:3.12-slim"
 
 #: Holds `source_key`: which facesim is in an image.
 SOURCE_LABEL = "facesim.source"
 
-#: Holds the image that it was built on.
-BASE_LABEL = "facesim.base"
+#: Holds the image that it was built on, and the framework that is in it.
+BASE_LABEL, FRAMEWORK_LABEL = "facesim.base", "facesim.framework"
 
 #: Of the Dockerfile: the first stage, which the engine keeps so that dependencies are installed once, and its label.
 _STAGE, _STAGE_LABEL = "installed", "facesim.stage"
 
-#: TensorFlow as the image gets it: the CPU's is a third of the size of the one that can use GPUs.
-TENSORFLOW = "tensorflow-cpu"
-CUDA_TENSORFLOW = "tensorflow[and-cuda]"
-#: Beside a TensorFlow with CUDA: what measures GPUs.
+#: Beside a framework with CUDA: what measures GPUs.
 _WITH_CUDA = "nvidia-ml-py>=12"
 
 #: What facesim needs and a host of a cluster does not: reports and baselines are made at home.
@@ -57,56 +53,96 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 _LEFT_OUT = ("__pycache__", "*.pyc")
 
 
+def variant(framework: str, cuda: bool = False) -> str:
+    """The end of the tag of facesim's own image with a framework; CUDA, for instances with GPUs, makes it six times as
+    large.
+    """
+    return ("" if framework == TENSORFLOW else f"-{framework}") + ("-cuda" if cuda else "")
+
+
+def package_of(framework: str, cuda: bool = False) -> str:
+    """What an image gets of a framework.
+
+    Raises:
+        InputError: there is no image with it.
+    """
+    known = FRAMEWORKS[framework]
+    package = known.cuda_package if cuda else known.cpu_package
+    if package is None:
+        raise InputError(f"facesim makes no image with --framework {framework}; make one that has it, for --image")
+    return package
+
+
 def build(
-    image: str = IMAGE, base: str = BASE, tensorflow: str = TENSORFLOW, tell: Callable[[str], None] = print
+    image: str = IMAGE,
+    base: str = BASE,
+    tell: Callable[[str], None] = print,
+    *,
+    framework: str = TENSORFLOW,
+    cuda: bool = False,
+    package: str | None = None,
 ) -> str:
-    """Make the image and return its id. `tell` is called with a line for each step.
+    """Make the image with a framework, which is installed from `package`, and return its id. `tell` is called with a
+    line for each step.
 
     Raises:
         InputError: no engine answers, or the base image or a dependency is not available.
     """
+    wanted = requirements(package, framework, cuda)
     client = _engine()
     tell(f"base image {base}")
     python, architecture = _python_of(client, base)
-    wanted = requirements(tensorflow)
     tell(f"dependencies for Python {python}, {architecture}")
     wheels = _wheels(wanted, python, architecture)
     with tempfile.TemporaryDirectory(prefix="facesim-image-") as made:
         context = Path(made)
         shutil.copytree(wheels, context / "wheels", copy_function=_link_or_copy)
         (context / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
-        for package in ("cluster", "facesim"):
-            shutil.copytree(
-                _PACKAGES / package, context / "source" / package, ignore=shutil.ignore_patterns(*_LEFT_OUT)
-            )
+        for part in ("cluster", "facesim"):
+            shutil.copytree(_PACKAGES / part, context / "source" / part, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         shutil.copy(_PACKAGES / "cluster" / "Dockerfile", context)
         tell(f"image {image}")
-        stage = _build(client, context, base, target=_STAGE)
-        built = _build(client, context, base, tag=image, labels={SOURCE_LABEL: source_key(), BASE_LABEL: base})
+        arguments = {"BASE": base, "FRAMEWORK": framework}
+        labels = {SOURCE_LABEL: source_key(context / "source"), BASE_LABEL: base, FRAMEWORK_LABEL: framework}
+        stage = _build(client, context, arguments, target=_STAGE)
+        built = _build(client, context, arguments, tag=image, labels=labels)
     _remove_replaced(client, stage)
     return built
 
 
-def check(image: str = IMAGE) -> None:
-    """That `image` is here and holds this facesim.
+def check(image: str = IMAGE, framework: str = TENSORFLOW) -> None:
+    """That `image` is here and holds this facesim and a framework.
 
     Raises:
-        InputError: no engine answers, the image is missing, or it was made from another facesim.
+        InputError: no engine answers, the image is missing, or it was made from another facesim or with another
+            framework.
     """
-    labels = _labels(image, "make it with `facesim image build`")
+    make = "`facesim image build" + ("`" if framework == TENSORFLOW else f" --framework {framework}`")
+    labels = _labels(image, f"make it with {make}")
     if labels.get(SOURCE_LABEL) != source_key():
-        raise InputError(
-            f"the image {image} was made from another facesim than this; make it again with `facesim image build`"
-        )
+        raise InputError(f"the image {image} was made from another facesim than this; make it again with {make}")
+    _check_framework(image, labels, framework)
 
 
-def check_present(image: str) -> None:
+def check_present(image: str, framework: str | None = None) -> None:
     """That an image that a user named is here: containers are made of it as it is.
 
     Raises:
-        InputError: no engine answers, or the image is missing.
+        InputError: no engine answers, the image is missing, or it was made with another framework than `framework`.
     """
-    _labels(image, "pull it, or leave --image out for facesim's own")
+    labels = _labels(image, "pull it, or leave --image out for facesim's own")
+    if framework is not None:
+        _check_framework(image, labels, framework)
+
+
+def _check_framework(image: str, labels: dict[str, str], framework: str) -> None:
+    """What others made has no such label, and may have any framework."""
+    held = labels.get(FRAMEWORK_LABEL, framework)
+    if held != framework:
+        raise InputError(
+            f"the image {image} has {held}, and the job is for --framework {framework}: use --framework {held}, or "
+            f"an image from `facesim image build --framework {framework}`"
+        )
 
 
 def _labels(image: str, remedy: str) -> dict[str, str]:
@@ -120,26 +156,31 @@ def _labels(image: str, remedy: str) -> dict[str, str]:
         raise InputError(f"the image {image} cannot be used: {error.explanation}; {remedy}") from None
 
 
-def source_key() -> str:
-    """Tells the packages that are installed here from any other."""
+def source_key(folder: Path = _PACKAGES) -> str:
+    """Tells the packages in a folder, by default those that are installed here, from any other."""
     digest = hashlib.sha256()
     for package in ("cluster", "facesim"):
-        for path in sorted((_PACKAGES / package).rglob("*")):
+        for path in sorted((folder / package).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(str(path.relative_to(_PACKAGES)).encode() + b"\0" + path.read_bytes() + b"\0")
+                digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def requirements(tensorflow: str = TENSORFLOW) -> list[str]:
-    """What a host needs, as facesim's own metadata has it."""
+def requirements(package: str | None = None, framework: str = TENSORFLOW, cuda: bool = False) -> list[str]:
+    """What a host needs, as facesim's own metadata has it: of the frameworks the one that the host trains with, from
+    `package`.
+    """
+    package = package or package_of(framework, cuda)
+    extra = FRAMEWORKS[framework].extra
     wanted = []
     for line in importlib.metadata.requires("facesim") or ():
-        name = re.match(r"[\w.-]+", line)
+        name, of_extra = re.match(r"[\w.-]+", line), re.search(r"extra == [\"'](.+)[\"']", line)
         assert name is not None
-        if name[0] in _AT_HOME or "extra ==" in line:
+        if name[0] in {*_AT_HOME, *({TENSORFLOW} - {framework})} or (of_extra and of_extra[1] != extra):
             continue
-        wanted.append(line.replace("tensorflow", tensorflow, 1) if name[0] == "tensorflow" else line)
-    return [*wanted, _WITH_CUDA] if "and-cuda" in tensorflow else wanted
+        needed = _without_marker(line) if of_extra else line
+        wanted.append(needed.replace(framework, package, 1) if name[0] == framework else needed)
+    return [*wanted, _WITH_CUDA] if cuda or "cuda" in package else wanted
 
 
 def _engine() -> DockerClient:
@@ -211,11 +252,11 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _build(client: DockerClient, context: Path, base: str, **options: Any) -> str:
+def _build(client: DockerClient, context: Path, arguments: dict[str, str], **options: Any) -> str:
     from docker.errors import APIError, BuildError
 
     try:
-        built, _ = client.images.build(path=str(context), buildargs={"BASE": base}, rm=True, forcerm=True, **options)
+        built, _ = client.images.build(path=str(context), buildargs=arguments, rm=True, forcerm=True, **options)
     except BuildError as error:
         lines = [_line(entry) for entry in error.build_log]
         raise InputError(f"the image cannot be made: {error}\n" + "".join(lines[-15:])) from None
@@ -247,7 +288,7 @@ def push(image: str, address: str, user: str, password: str, tell: Callable[[str
     """
     from docker.errors import APIError
 
-    check(image) if image in (IMAGE, CUDA_IMAGE) else check_present(image)
+    check_present(image)
     client = _engine()
     client.images.get(image).tag(address)
     reported: set[str] = set()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+from cluster import clock
+from cluster.forked import ForkServers
 from cluster.hosted.cgroup import available_cpus
 from cluster.limits import too_tight
 from cluster.plan import Plan
@@ -29,6 +32,9 @@ _GRACE_S = 8.0
 class LocalBackend(Backend):
     """Runs a job under one `cluster.node` on this machine."""
 
+    def __init__(self) -> None:
+        self._fork_servers = ForkServers()
+
     def render(self, job: Job, directory: Path, inputs: Inputs) -> Plan:
         """The process table: each task with its TF_CONFIG, and the monitor beside them."""
         run = Run(directory.resolve())
@@ -46,7 +52,7 @@ class LocalBackend(Backend):
                 index,
                 host=strategy.host_of(role, index, job.hosts),
                 cores=cores,
-                neighbours=job.hosts,
+                neighbours=job.shape.workers if strategy.distributed else 1,
             )
             for role, index in topology.tasks()
         ]
@@ -81,13 +87,25 @@ class LocalBackend(Backend):
         if why := too_tight(len(job.tasks) + 2):
             raise InputError(f"{job.strategy.name} cannot run on this machine: {why}")
 
+    def loaded(self, job: Job, request: Plan) -> AbstractContextManager[None]:
+        return self._fork_servers.loaded({**_environment(job), **request.environment}, request.preload)
+
     def submit(self, run: Run, request: Plan) -> LocalNode:
         run.plan_file.write_text(request.to_json(), encoding="utf-8")
-        # Several tasks share this machine's GPUs.
-        environment = cluster_environment(os.environ, environment_of(run.job()) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"})
-        node = LocalNode(run.plan_file, run.log_file("node"), environment, hold=[run.claim.descriptor])
+        node = LocalNode(
+            run.plan_file,
+            run.log_file("node"),
+            _environment(run.job()),
+            hold=[run.claim.descriptor],
+            fork_servers=self._fork_servers,
+        )
         run.claim.add(node.pid)
         return node
+
+
+def _environment(job: Job) -> dict[str, str]:
+    shared_gpus = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # by several tasks of this machine
+    return cluster_environment(os.environ, {**environment_of(job), **shared_gpus, **clock.environment()})
 
 
 BACKEND = LocalBackend()

@@ -3,7 +3,8 @@
 The container contract (AWS, "How Amazon SageMaker AI Processes Training Output", "... Provides Training Information"):
 
     /opt/ml/input/config/        resourceconfig.json, hyperparameters.json, inputdataconfig.json
-    /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder
+    /opt/ml/input/data/data      the prepared data, `facesim.data.prepare`'s folder; or what is at the address
+                                 that --data is, which each host prepares itself
     /opt/ml/input/data/pretrained
                                  the network that training starts from, if it does: the folder of
                                  `facesim.preflight.pretrained`
@@ -29,10 +30,12 @@ from urllib.parse import urlsplit
 from facesim.backends import kernels
 from facesim.backends.tasks import environment_of
 from facesim.billing.catalogue import instance
+from facesim.data.prepared import FACTS_FILE
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job, make_job
+from facesim.spec.remote import Remote, remote
 from facesim.util.errors import InputError
 
 #: The hyperparameter that holds the job as JSON.
@@ -89,12 +92,13 @@ class TrainingJob:
     """A request and what must be at its addresses before it can run: `s3://bucket/folder/` -> local folder.
 
     `placeholders` says what in it stands for something that cannot be known here: such a request can be shown, and
-    not be sent.
+    not be sent. `notices` has what a user should know of the rest.
     """
 
     request: dict[str, Any]
     uploads: dict[str, Path]
     placeholders: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,6 +122,7 @@ def training_job_request(
     *,
     checkpoints_uri: str | None = None,
     checkpoint_bytes: int = 0,
+    unseen_bytes: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingJob:
     """The request that runs `job` as the training job `name`.
@@ -128,6 +133,7 @@ def training_job_request(
         folders: what its tasks read, by name, as `facesim.preflight.inputs.Inputs` has it.
         checkpoints_uri: where the job that this one continues has its checkpoints; left out, it begins anew.
         checkpoint_bytes: what a checkpoint takes beyond the room that every job has; its volume is sized for them.
+        unseen_bytes: what hosts keep of data that they read themselves.
         environment: variables of the container, beside those that every job has.
 
     Raises:
@@ -144,6 +150,8 @@ def training_job_request(
     channels = {**folders, **({SOURCE: site.source} if site.source else {})}
     addresses = {channel: f"{home}/{channel}/{content_key(folder)}/" for channel, folder in channels.items()}
     entrypoint = BOOTSTRAP if site.source else ENTRYPOINT
+    address = remote(job.experiment.data)
+    given = [_given_channel(address, site.input_mode)] if address else []
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": site.role_arn,
@@ -162,16 +170,19 @@ def training_job_request(
             **(environment or {}),
         },
         "InputDataConfig": [
+            *given,
             # Only data is worth streaming.
-            _channel(channel, uri, site.input_mode if channel == DATA else "File")
-            for channel, uri in addresses.items()
+            *(
+                _channel(channel, uri, site.input_mode if channel == DATA else "File")
+                for channel, uri in addresses.items()
+            ),
         ],
         "OutputDataConfig": {"S3OutputPath": f"{home}/jobs/", "CompressionType": "GZIP"},
         "CheckpointConfig": {
             "S3Uri": checkpoints_uri or f"s3://{site.bucket}/{checkpoints_prefix(site.prefix)}{name}/",
             "LocalPath": CHECKPOINTS,
         },
-        "ResourceConfig": _resources(job, channels.values(), checkpoint_bytes),
+        "ResourceConfig": _resources(job, channels.values(), checkpoint_bytes, unseen_bytes),
         "StoppingCondition": {"MaxRuntimeInSeconds": math.ceil(max_run_s)},
         "EnableManagedSpotTraining": job.spot is not None,
         "Tags": [{"Key": key, "Value": value} for key, value in {"facesim": "run", **site.tags}.items()],
@@ -209,14 +220,15 @@ def checkpoints_prefix(prefix: str) -> str:
     return f"{prefix}/checkpoints/"
 
 
-def job_name(directory: Path, again: int = 0, longest: int = _LONGEST_NAME) -> str:
+def job_name(directory: Path, again: int = 0, attempt: int = 0, longest: int = _LONGEST_NAME) -> str:
     """The training job's name for a run directory: SageMaker allows letters, digits and hyphens, 63 at most.
 
-    Directories of different names have jobs of different names, and so has a run each time that it goes on `again`.
+    Directories of different names have jobs of different names, and so has a run each time that it goes on `again`, and
+    each further `attempt` to have instances for it.
     """
     allowed = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in directory.name)
     name = "-".join(word for word in f"facesim-{allowed}".split("-") if word)
-    suffix = f"-again{again}" if again else ""
+    suffix = (f"-again{again}" if again else "") + (f"-try{attempt + 1}" if attempt else "")
     if len(name + suffix) > longest:
         suffix = f"-{hashlib.sha256(directory.name.encode()).hexdigest()[:8]}{suffix}"
         name = name[: longest - len(suffix)].rstrip("-")
@@ -286,13 +298,13 @@ def _takes_key(job: Job) -> bool:
     return not all(disks.values())
 
 
-def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int) -> dict[str, Any]:
+def _resources(job: Job, folders: Iterable[Path], checkpoint_bytes: int, unseen_bytes: int) -> dict[str, Any]:
     """Instances: all alike, or the parameter servers' of a type of their own."""
     files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
     data_bytes = sum(file.stat().st_size for file in files)
     # A new checkpoint is whole before the oldest goes, and the model is as large as a third of one.
     kept_bytes = checkpoint_bytes * (job.recovery.checkpoint_keep + 2)
-    volume_gb = _VOLUME_GB + math.ceil((data_bytes + kept_bytes) / 1e9)
+    volume_gb = _VOLUME_GB + math.ceil((data_bytes + unseen_bytes + kept_bytes) / 1e9)
     for kind, _ in job.groups:
         disk_gb = instance(kind).local_storage_gb
         if disk_gb is not None and volume_gb > disk_gb:
@@ -318,12 +330,25 @@ def _channel(name: str, uri: str, input_mode: str) -> dict[str, Any]:
     return {"ChannelName": name, "InputMode": input_mode, "DataSource": {"S3DataSource": place}}
 
 
+def _given_channel(address: Remote, input_mode: str) -> dict[str, Any]:
+    """Data where it is."""
+    if address.scheme == "s3":
+        return _channel(DATA, f"s3://{address.place}/{address.prefix}", input_mode)
+    place = {
+        "FileSystemId": address.place,
+        "FileSystemType": {"efs": "EFS", "fsx": "FSxLustre"}[address.scheme],
+        "FileSystemAccessMode": "ro",
+        "DirectoryPath": f"/{address.path.strip('/')}",
+    }
+    return {"ChannelName": DATA, "InputMode": "File", "DataSource": {"FileSystemDataSource": place}}
+
+
 def content_key(folder: Path) -> str:
     """A name that tells this content from any other.
 
     A prepared data set's description holds the checksum of all the rest, so that it alone need be read.
     """
-    description = folder / "dataset.json"
+    description = folder / FACTS_FILE
     files = [description] if description.exists() else sorted(path for path in folder.rglob("*") if path.is_file())
     digest = hashlib.sha256()
     for file in files:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from facesim.baselines import MAX_IMAGES, Score
-from facesim.runs.records import Record, read_json, validated
+from facesim.runs.record import Record, read_json, validated
 from facesim.spec.data import DataSpec
 from facesim.spec.job import Job
 from facesim.util.disk import writing_to
@@ -100,6 +100,7 @@ def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], lis
     Raises:
         InputError: the data cannot be used.
     """
+    from facesim.data.unseen import UnseenData
     from facesim.preflight.inputs import prepare_all
 
     scores: dict[DataSpec, list[Score]] = {}
@@ -107,7 +108,9 @@ def study_baselines(jobs: Iterable[Job], folder: Path) -> tuple[list[Score], lis
     jobs = list(jobs)
     for job, inputs in zip(jobs, prepare_all(jobs, lambda *_: None), strict=True):
         data, spec = inputs.data, job.experiment.data_spec
-        if (images := len(data.labels)) > MAX_IMAGES:
+        if isinstance(data, UnseenData):
+            left_out[f"no classical baselines: {data.name} is not on this machine"] = None
+        elif (images := len(data.labels)) > MAX_IMAGES:
             reason = f"{data.name} has {images:,} images, and they take too long on more than {MAX_IMAGES:,}"
             left_out[f"no classical baselines: {reason}"] = None
         elif spec not in scores:

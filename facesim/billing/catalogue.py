@@ -167,7 +167,7 @@ def _instances(refreshed: tuple[Path, int | None], own_prices: tuple[Path, int |
                 row |= origin | {"price_usd_per_hour": price, "price_verified": True}
         for name, spot in content.get("spot", {}).items():
             if name in rows:
-                rows[name] |= {key: spot[key] for key in ("spot_discount", "interruptions_percent")}
+                rows[name] |= {key: spot[key] for key in ("spot_discount", "interruptions_percent") if key in spot}
     if own_prices[1] is not None:
         for name, fields in read_own(own_prices[0]).items():
             row = {"name": name, **types().get(name, {}), **rows.get(name, {}), **fields}
@@ -189,7 +189,7 @@ def _read_refreshed(file: Path) -> dict[str, Any]:
         prices = content["usd_per_hour"].values()
         whole = all(isinstance(text, str) for text in texts) and all(math.isfinite(p) and p > 0 for p in prices)
         for spot in content.get("spot", {}).values():
-            whole = whole and 0 <= spot["spot_discount"] < 1 and 0 < spot["interruptions_percent"] <= 100
+            whole = whole and 0 <= spot["spot_discount"] < 1 and 0 < spot.get("interruptions_percent", 1) <= 100
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:

@@ -11,11 +11,12 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from facesim.billing.catalogue import refreshed_file, types
+from facesim.billing.spot_prices import spot_discounts
 from facesim.util.errors import FacesimError, InputError
 from facesim.util.files import write_json
 
@@ -72,11 +73,16 @@ def refresh(region: str, progress: Callable[[int], None] = lambda products: None
             f"AWS lists no training price for --region {region!r} of an instance type that facesim knows; "
             f"regions with SageMaker are {', '.join(_regions())}"
         )
-    spot: Mapping[str, Any] = {}
+    spot: dict[str, dict[str, float]] = {}
     try:
         spot = _spot(region)
     except _Unreadable as error:
-        notices.append(f"{error}; what spot capacity saves stays an assumption")
+        notices.append(f"{error}; what spot capacity saves stays an assumption where AWS does not say its price now")
+    try:
+        unknown = [name for name in usd_per_hour if name not in spot]
+        spot |= {name: {"spot_discount": saved} for name, saved in _spot_now(region, unknown).items()}
+    except _Unreadable as error:
+        notices.append(str(error))
     file = refreshed_file()
     content = {
         "region": region,
@@ -139,6 +145,29 @@ def _spot(region: str) -> dict[str, dict[str, float]]:
     return spot_facts
 
 
+def _spot_now(region: str, types: Sequence[str]) -> dict[str, float]:
+    """What spot capacity of types saves now; nothing where there is no account to ask with."""
+    try:
+        boto3 = _boto3()
+    except InputError:
+        return {}
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+    configuration = Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 1})
+
+    def client(service: str, of_region: str | None) -> Any:
+        return boto3.client(service, of_region or _ENDPOINT_REGION, config=configuration)
+
+    try:
+        return spot_discounts(region, types, client, _prices) if types else {}
+    except (NoCredentialsError, PartialCredentialsError):
+        return {}
+    except (ClientError, BotoCoreError, ValueError) as error:
+        permissions = "ec2:DescribeSpotPriceHistory and pricing:GetProducts"
+        raise _Unreadable(f"what spot capacity costs now is not known: {error} (it needs {permissions})") from None
+
+
 def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str, Any]]:
     """Every product that is SageMaker training in `region`, page after page."""
     boto3 = _boto3()
@@ -183,11 +212,11 @@ def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str
         raise PricesUnavailable(f"AWS' Pricing API did not answer: {error}. The prices are as they were") from None
 
 
-def _prices(products: Iterator[dict[str, Any]]) -> dict[str, set[float]]:
-    """Dollars an hour by instance type: several where products of one type disagree."""
+def _prices(products: Iterator[dict[str, Any]], attribute: str = "instanceName") -> dict[str, set[float]]:
+    """Dollars an hour by instance type, an attribute: several where products of one type disagree."""
     prices: dict[str, set[float]] = {}
     for product in products:
-        name = product["product"]["attributes"].get("instanceName")
+        name = product["product"]["attributes"].get(attribute)
         for term in product.get("terms", {}).get("OnDemand", {}).values():
             for dimension in term["priceDimensions"].values():
                 price = float(dimension["pricePerUnit"].get("USD", 0))

@@ -27,7 +27,8 @@ def audit(script: tuple[str, ...], output: Path | None) -> int:
     facesim.audit.step(examples=indices) after every step and facesim.audit.parameters(model) at the end, it also knows
     whether they divided the data and ended with the same parameters.
 
-    The exit code is the command's; where that is 0, it is 1 if the processes trained apart.
+    The exit code is the command's; where that is 0, it is 1 if the processes trained apart. Ctrl-C ends the command and
+    all that it started; the report is then of what was seen until then.
     """
     from facesim.audit.page import write
     from facesim.audit.verdict import APART, judge
@@ -41,9 +42,11 @@ def audit(script: tuple[str, ...], output: Path | None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="facesim-audit-") as reports:
         watched = watch(script, Path(reports))
-    judgement = judge(watched.ranks())
+    judgement = judge(watched.ranks(), failure=watched.failure)
     with doing(f"write {folder}", "choose another folder with --output"):
         page = write(script, watched, judgement, folder)
+    if watched.failure:
+        echo(f"{watched.failure}.")
     echo(
         click.style(
             f"trained together? {judgement.verdict}", fg="red" if judgement.verdict == APART else None, bold=True

@@ -43,9 +43,11 @@ def _check_names(**given: str | None) -> None:
 @command()
 @click.argument("name", type=Choice(["user", "role", "trust", "setup"]), default="user")
 @_with_places
+@click.option("--data", metavar="S3-ADDRESS", help="for jobs that read s3://BUCKET/FOLDER themselves")
 def policy(
-    name: str, region: str | None, role: str, bucket: str | None, prefix: str, kms_key: str | None, vpc: bool
-) -> None:
+    name: str, region: str | None, role: str, bucket: str | None, prefix: str, kms_key: str | None, vpc: bool,
+    data: str | None,
+) -> None:  # fmt: skip
     """Print the least that has to be allowed, as an IAM policy: of the `user` of facesim, of the `role` that training
     jobs run as, the `trust` of that role, or of the one who runs `aws setup` and `image push`.
 
@@ -55,6 +57,8 @@ def policy(
     from facesim.backends.sagemaker.policies import policy as written
 
     _check_names(region=region, role=role, bucket=bucket, prefix=prefix, kms_key=kms_key)
+    if data and (not data.startswith("s3://") or "*" in data):
+        raise InputError(f"--data {data} is not allowed: it has to be s3://BUCKET/FOLDER")
     names = Names(region)
     places = {
         "PARTITION": names.partition,
@@ -64,7 +68,7 @@ def policy(
         "PREFIX": prefix,
         "ROLE": role,
     }
-    echo(written(name, places, kms_key=kms_key, vpc=vpc))
+    echo(written(name, places, kms_key=kms_key, vpc=vpc, data=data))
     for text in names.placeholders:
         echo(f"notice: {text}", err=True)
 

@@ -1,4 +1,4 @@
-"""Commands about images: `data render`, `data describe`."""
+"""Commands about images: `data render`, `data align`, `data describe`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from facesim.cli.options import DATA, job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Number, group
+from facesim.cli.quiet import hush_tensorflow
 from facesim.util.errors import doing
 
 if TYPE_CHECKING:
@@ -46,6 +47,42 @@ def render(out: Path, **options: Any) -> None:
         click.progressbar(length=spec.identities * spec.images, label=f"rendering into {out}", file=sys.stderr) as bar,
     ):
         render_folder(spec, out, lambda _, done, __: bar.update(done - bar.pos))
+
+
+@data.command("align")
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--detector", default="mtcnn", show_default=True, help="what finds faces")
+@click.option("--size", type=click.IntRange(32, 512), default=112, show_default=True, help="height and width in pixels")
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def align(source: Path, out: Path, detector: str, size: int, as_json: bool) -> None:
+    """Cut the faces out of a folder of people IN, all alike, into the same folders in OUT.
+
+    Eyes, nose and mouth are found, and each picture is turned, scaled and shifted so that they lie where ArcFace's
+    template has them. Images without a face that is found are left out, and listed.
+    """
+    from dataclasses import asdict
+
+    from facesim.data.alignment import align_folder, in_lines
+    from facesim.data.detectors import detector_called
+
+    hush_tensorflow()
+    detect = detector_called(detector)
+    with (
+        doing(f"write images into {out}", "name a folder with room for them"),
+        click.progressbar(length=1, label=f"aligning into {out}", file=sys.stderr) as bar,
+    ):
+
+        def progress(_: str, done: int, due: int) -> None:
+            bar.length = due
+            bar.update(done - bar.pos)
+
+        aligned = align_folder(source, out, detect, size, progress)
+    if as_json:
+        echo_json(asdict(aligned))
+        return
+    for line in in_lines(aligned):
+        echo(line)
 
 
 @data.command("describe")

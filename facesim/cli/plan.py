@@ -25,7 +25,7 @@ OF_THE_EXPERIMENT = (
     "recipe", "data", "test", "split", "test_part", "subset", "model", "head", "image_size", "channels", "held_out",
     "min_images", "image_feature", "label_feature", "epochs", "batch", "precision", "cache", "augment", "mirror_test",
     "evaluate_every", "seed", "learning_rate", "schedule", "warmup", "weight_decay", "clip_norm", "label_smoothing",
-    "optimizer", "momentum", "margin", "margin_scale",
+    "optimizer", "momentum", "margin", "margin_scale", "framework",
 )  # fmt: skip
 
 FILE = click.Path(path_type=Path)

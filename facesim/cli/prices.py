@@ -39,7 +39,9 @@ def prices(ctx: click.Context, as_json: bool) -> None:
     for date, source in dict.fromkeys((row.price_date, row.price_source) for row in rows):
         echo(f"{date}: {source}")
     for row in rows:
-        if row.spot_discount is not None and row.interruptions_percent is not None:
+        if row.spot_discount is not None and row.interruptions_percent is None:
+            echo(f"{row.name} as spot capacity: {row.spot_discount:.0%} less")
+        elif row.spot_discount is not None and row.interruptions_percent is not None:
             # A month has 730 hours; of a host that is reclaimed with probability p in it, -ln(1 - p) / 730 an hour.
             rate = -math.log(1 - min(row.interruptions_percent, 99.0) / 100) / 730
             echo(f"{row.name} as spot capacity: {row.spot_discount:.0%} less, up to {row.interruptions_percent:g} % "
@@ -78,7 +80,7 @@ def refresh(region: str, as_json: bool) -> None:
         return
     echo(f"{len(refreshed.usd_per_hour)} prices of {region}, verified today: {refreshed.file}")
     if refreshed.spot:
-        echo(f"{refreshed.spot} types with what spot capacity saves, and how often it goes")
+        echo(f"{refreshed.spot} types with what spot capacity saves, and, as far as it is known, how often it goes")
     for notice in refreshed.notices:
         echo(f"notice: {notice}", err=True)
     if refreshed.missing:

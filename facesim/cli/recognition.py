@@ -1,9 +1,11 @@
-"""Commands that use a run's model: `evaluate`, `embed`, `verify`, `identify`, `export`."""
+"""Commands that use a run's model: `evaluate`, `embed`, `verify`, `identify`, `sort`, `export`, `card`."""
 
 from __future__ import annotations
 
 import io
 import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,23 @@ from facesim.cli.quiet import hush_tensorflow
 from facesim.models.exporters import EXPORTERS
 from facesim.util.disk import writing_to
 from facesim.util.errors import InputError, doing
-from facesim.util.files import write_bytes
+from facesim.util.files import check_new, made_whole, write_bytes
 from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     from facesim.recognition.recognizer import Recognizer
+
+
+#: Of so many strangers `sort` takes one for somebody of the gallery, unless told otherwise.
+_SORTING_FAR = 0.01
+
+_threshold = click.option(
+    "--threshold", type=Number(-1, 1), help="cosine from which on it is one person  [default: of facesim evaluate]"
+)
+
+
+def _far(help: str) -> Callable[[Any], Any]:
+    return click.option("--far", type=Number(0, 1, min_open=True), help=help)
 
 
 def _recognizer(path: Path) -> Recognizer:
@@ -36,7 +50,9 @@ def _notice(text: str) -> None:
 @command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[DATA]", required=False)
-@click.option("--pairs", type=click.Path(path_type=Path), help="pairs file of LFW's; DATA is then LFW's folder")
+@click.option("--pairs", type=click.Path(path_type=Path), 
+              help="list of pairs: LFW's pairs.txt, a folder of CFP's (Protocol/Split/FP), or a CSV of "
+              "first,second,same; DATA is then the folder of their images")  # fmt: skip
 @click.option("--far", type=Number(0, 1), multiple=True,
               help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),
@@ -78,6 +94,9 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
             f"identification   {scores['rank_1']:7.1%}  of {scores['probes']} probes among "
             f"{scores['gallery_identities']} people" + (f"; {ranks}" if ranks else "")
         )
+        lines += [f"  DIR at {text}" for text in _points(scores["open_set"])] or [
+            f"  too few images ({scores['probes']}) to tell how many strangers would be taken for somebody"
+        ]
     scores = evaluation["verification"]
     lines.append(
         f"verification     {scores['accuracy']:7.1%}  ± {scores['accuracy_se']:.1%} (standard error, "
@@ -86,7 +105,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
         f"threshold {scores['threshold']:.3f}"
     )
     lines.append(f"                 {scores['genuine_pairs']} genuine and {scores['impostor_pairs']} impostor pairs")
-    lines += [f"  TAR at FAR {far:5}{tar:8.1%}" for far, tar in scores["tar_at_far"].items()]
+    lines += [f"  TAR at {text}" for text in _points(scores["calibration"])]
     if by_group := evaluation.get("groups"):
         from facesim.recognition.groups import in_words
 
@@ -95,6 +114,14 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
             lines += [f"  {rate['group']:20}{in_words(rate)}" for rate in rates]
         lines += [by_group["warning"]] if by_group["warning"] else []
     return lines
+
+
+def _points(calibration: dict[str, Any]) -> list[str]:
+    return [
+        f"FAR {point['far']:<6g}{point['true_accept_rate']:7.1%}, threshold {point['threshold']:.3f} (FAR "
+        f"{point['far_low']:.2g} to {point['far_high']:.2g} by {calibration['impostor_trials']:,} trials)"
+        for point in calibration["points"]
+    ]
 
 
 @command()
@@ -125,17 +152,19 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option(
-    "--threshold", type=Number(-1, 1), help="cosine from which on it is one person  [default: of facesim evaluate]"
-)
+@_far("take the threshold for this false accept rate: so many of different people pass for the same one")
+@_threshold
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def verify(run_directory: Path, first: Path, second: Path, threshold: float | None, as_json: bool) -> None:
+def verify(
+    run_directory: Path, first: Path, second: Path, far: float | None, threshold: float | None, as_json: bool
+) -> None:
     """Decide whether the images A and B show the same person, by the model of RUN.
 
     Without --threshold by the one of the newest `facesim evaluate RUN` on people whom the model was not trained on, or
-    else of the newest. There is no answer where the model was not found to tell people apart.
+    else of the newest: the best one, or that for --far. There is no answer where the model was not found to tell
+    people apart.
     """
-    answer = _recognizer(run_directory).verify(first, second, threshold)
+    answer = _recognizer(run_directory).verify(first, second, threshold, far)
     if as_json:
         echo(json.dumps(answer.to_json()))
         return
@@ -147,40 +176,144 @@ def verify(run_directory: Path, first: Path, second: Path, threshold: float | No
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("gallery", type=click.Path(path_type=Path))
 @click.argument("probe", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_far("it may be nobody of the gallery: so many strangers are taken for somebody of it")
+@_threshold
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def identify(run_directory: Path, gallery: Path, probe: tuple[Path, ...], as_json: bool) -> None:
+def identify(
+    run_directory: Path,
+    gallery: Path,
+    probe: tuple[Path, ...],
+    far: float | None,
+    threshold: float | None,
+    as_json: bool,
+) -> None:
     """Name the person of the GALLERY, a folder for each person, that each PROBE image shows, by the model of RUN.
 
-    How often it is right is taken from `facesim evaluate RUN`, as for `verify`.
+    How often it is right, and the threshold for --far, is taken from `facesim evaluate RUN`, as for `verify`.
     """
     from facesim.recognition.recognizer import Gallery, image_files
 
     known, files = Gallery.read(gallery, _notice), image_files(probe, _notice)
-    answers = _recognizer(run_directory).identify(known, files)
+    answers = _recognizer(run_directory).identify(known, files, threshold, far)
     if as_json:
         echo_json([answer.to_json() for answer in answers])
         return
     for answer in answers:
         people = ", ".join(f"{name} {similarity:.3f}" for name, similarity in answer.closest)
-        stranger = "; less than the threshold, so perhaps none of them" if answer.like_enough is False else ""
-        echo(f"{answer.probe}: {people}{stranger}")
+        if answer.identity is None:
+            people = f"nobody of the gallery; closest are {people}; threshold {answer.threshold:.3f}"
+        elif answer.like_enough is False:
+            people += "; less than the threshold, so perhaps none of them"
+        echo(f"{answer.probe}: {people}")
     why_not, notes = answers[0].cannot_tell, answers[0].notes  # the same for all
     echo("\n  ".join([f"cannot tell: {why_not}" if why_not else "how far to rely on that:", *notes]))
+
+
+def _register(run_directory: Path, group: str, region: str | None) -> None:
+    from facesim.backends.sagemaker.model_registry import register
+    from facesim.backends.sagemaker.session import Account
+    from facesim.runs.directory import Run
+
+    run = Run.open(run_directory)
+    account = Account(region or getattr(run.job().backend, "region", None))
+    with tempfile.TemporaryDirectory() as folder:
+        _recognizer(run_directory).export(saved_model := Path(folder, "model"), "savedmodel")
+        echo(register(run, saved_model, group, account))
+
+
+@command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("gallery", type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("sorted"), show_default=True,
+              help="folder that is made; it must not exist")  # fmt: skip
+@_far("so many strangers are taken for somebody of the gallery  [default: 0.01]")
+@_threshold
+@click.option("--links", is_flag=True, help="make links to the photographs in place of copies")
+@click.option("--dry-run", is_flag=True, help="show each decision and write nothing")
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def sort(
+    run_directory: Path,
+    gallery: Path,
+    photos: tuple[Path, ...],
+    output: Path,
+    far: float | None,
+    threshold: float | None,
+    links: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Sort PHOTOS, files or folders of them, by person of the GALLERY, a folder for each, by the model of RUN.
+
+    Each person has a folder in OUTPUT/people. Who is nobody of the gallery is in OUTPUT/unknown, in a folder of its own
+    where there are several photographs. OUTPUT/decisions.csv has each decision. The photographs themselves stay where
+    they are. The threshold is from `facesim evaluate RUN`, as for `identify`. Let each photograph show one face, cut
+    out as those that the model was trained on.
+    """
+    far = _SORTING_FAR if far is None and threshold is None else far
+    sorting = _recognizer(run_directory).sort(gallery, photos, None if dry_run else output, threshold, far, links)
+    if as_json:
+        echo_json([decision.to_json() for decision in sorting.decisions])
+        return
+    for decision in sorting.decisions if dry_run else sorting.left_out:
+        similarity = "" if decision.similarity is None else f" ({decision.closest} {decision.similarity:.3f})"
+        echo(f"{printable(str(decision.photo))}: {decision.verdict}{similarity}")
+    for folder, count in sorting.counts.items():
+        echo(f"{count:6,}  {folder}")
+    where = "nothing is written" if dry_run else f"{output / 'decisions.csv'} has each decision"
+    echo("\n  ".join([f"{where}; how far to rely on that:", *sorting.basis.notes]))
 
 
 @command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=Choice(list(EXPORTERS)), default="keras", show_default=True,
-              help="one file for Keras, or a folder for TensorFlow and its servers")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, or face-model]")
-def export(run_directory: Path, kind: str, output: Path | None) -> None:
+              help="file for Keras, ONNX or LiteRT, or folder for TensorFlow and its servers")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), help="[default: face-model.keras, face-model.onnx, ...]")
+@click.option("--registry", metavar="GROUP", help="register it at AWS, as a version of this group of SageMaker's Model "
+              "Registry, in place of writing it here")  # fmt: skip
+@click.option("--region", help="AWS region of the registry  [default: as the run, or AWS' own tools are configured]")
+def export(run_directory: Path, kind: str, output: Path | None, registry: str | None, region: str | None) -> None:
     """Write the model of RUN for use without facesim: images in, embedding, logits and probabilities out.
 
-    The names of the people, in the order of the logits, are written with it.
+    The names of the people, in the order of the logits, are written with it. The model takes pixels as they are; its
+    input is described in the file itself where the format has room for that (onnx, litert).
     """
+    if registry is not None:
+        return _register(run_directory, registry, region)
     written = _recognizer(run_directory).export(output or f"face-model{EXPORTERS[kind].suffix}", kind)
     height, width, channels = written.image_shape
     echo(
         f"{written.path}: {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, uint8, to embeddings of "
         f"{written.dimensions} dimensions and {len(written.names)} people"
     )
+
+
+@command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("cards"), show_default=True,
+              help="folder that is made; it must not exist")  # fmt: skip
+def card(run_directory: Path, output: Path) -> None:
+    """Write a model card and a data card of RUN in Markdown, as those who get the model need them.
+
+    The model card has the results of every `facesim evaluate RUN`: thresholds, error rates by group of people, limits.
+    It begins as the Hugging Face Hub reads it. What only you can know is left open.
+    """
+    from facesim.data import describe
+    from facesim.preflight.inputs import prepare_data
+    from facesim.report.card import data_card, model_card
+    from facesim.runs.directory import find_run
+
+    check_new(output)
+    run = find_run(run_directory)
+    cards, description = {"model-card.md": model_card(run)}, None
+    try:
+        job = run.job()
+        description = describe(prepare_data(job, lambda *_: None), job.experiment.data_spec)
+    except InputError as error:
+        _notice(f"the data card has only what the run recorded: {error}")
+    cards["data-card.md"] = data_card(run, description)
+    with writing_to(output.parent), doing(f"write {output}", "name another place"), made_whole(output) as new:
+        new.mkdir()
+        for name, text in cards.items():
+            (new / name).write_text(text, encoding="utf-8")
+    echo("\n".join(str(output / name) for name in cards))

@@ -189,20 +189,30 @@ def logs(named: str, source: str | None, follow: bool, region: str | None, as_js
 
 @command()
 @_run
-@click.option("--output", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
-              help="folder for the run directory, if RUN is the name of a training job")  # fmt: skip
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="folder for the run directory, if RUN is the name of a training job; of the study, if it is one's",
+)
 @_region
 @_json
 def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     """Follow a run that another command started, to its end, and report on it.
 
     RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded; or a folder of
-    runs, such as a study's: all of them that have not ended are followed, one after another. Ctrl-C ends the following
-    of a run on this machine; elsewhere it does what --on-interrupt of the run says.
+    runs: all of them that have not ended are followed, one after another; or a study, by its file or its name (facesim
+    list --studies): what was submitted is followed, what did not complete continues, and the rest is run. Ctrl-C ends
+    the following of a run on this machine; elsewhere it does what --on-interrupt of the run says.
     """
     from facesim import api
+    from facesim.cli.stored import find_study
+    from facesim.cli.studies import run as study_run
     from facesim.cli.study import resuming, show_report
 
+    if study := find_study(named, output):
+        return study_run.main([str(study.file), *(["--json"] if as_json else [])], standalone_mode=False)
     if runs := _runs_in(Path(named)):
         return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)

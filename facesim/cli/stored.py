@@ -66,7 +66,7 @@ def _in_words(states: Mapping[str, int]) -> str:
 @_JSON
 def show(named: str, folder: Path, as_json: bool) -> None:
     """Show a run, its options where they are not the default and what came of it; or a study and its jobs."""
-    study_file = _study_file(named, folder)
+    study_file = find_study(named, folder)
     if study_file is None:
         content = _facts(_run(named))
     else:
@@ -137,7 +137,7 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     runs: dict[Path, Run] = {}
     files: list[Path] = []
     for name in named:
-        study_file = _study_file(name, folder)
+        study_file = find_study(name, folder)
         chosen = [_run(name)] if study_file is None else [run for _, run, _ in study_file.runs() if run is not None]
         runs |= {run.directory: run for run in chosen}
         files += [study_file.file] if study_file else []
@@ -167,7 +167,8 @@ def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
     return [run for run in find_runs([folder]) if has_tags(run.job().backend.tags, tags)]
 
 
-def _study_file(named: str, folder: Path) -> StudyFile | None:
+def find_study(named: str, folder: Path) -> StudyFile | None:
+    """The study that is named; None where it is a run, or nothing is called so."""
     from facesim.study.study_file import find_study_file
 
     try:

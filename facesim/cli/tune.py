@@ -23,8 +23,9 @@ _FILE = click.Path(path_type=Path)
      "factor of ten is searched by its logarithm  [default: these two]")  # fmt: skip
 @own("--trials", type=click.IntRange(1, 10_000), default=20, show_default=True, group="Training",
      help="how many, those of earlier commands in --output included")  # fmt: skip
-@own("--validation", type=Number(0, 1, min_open=True, max_open=True), default=0.2, show_default=True, group="Data",
-     help="share of the training images to test trials on; the held-out ones are left alone")  # fmt: skip
+@own("--validation", type=Number(0, 1, min_open=True, max_open=True), group="Data",
+     help="share of the training images to test trials on; the held-out ones are left alone  [default: the part val of "
+     "the data's own split, or 0.2]")  # fmt: skip
 @own("--deadline", group="Cost and spot", help="how long all trials together may take, such as 2h or 90m")
 @own("--budget", metavar="DOLLARS", group="Cost and spot", help="US dollars that all trials may cost, such as 5")
 @job_options(without=("validation",))
@@ -40,7 +41,7 @@ _FILE = click.Path(path_type=Path)
 def tune(
     search: tuple[str, ...],
     trials: int,
-    validation: float,
+    validation: float | None,
     deadline: str | None,
     budget: str | None,
     output: Path,

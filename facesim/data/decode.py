@@ -8,13 +8,13 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facesim.data.opening import Unusable, decoding_bytes, opened, orientation_of, upright
+from facesim.data.opening import Unusable, check_size, decoding_bytes, has_more, opened, orientation_of, upright
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.util.errors import InputError
 from facesim.util.files import NotAFile, why_unread
@@ -51,7 +51,8 @@ class Wanted:
     """What is asked of a source: the images' size and channels, what to render, whom to leave out, and where to report
     progress.
 
-    `image_feature` and `label_feature` name them in TFRecord files; None looks for the usual names.
+    `image_feature` and `label_feature` name them in files of many images; None looks for the usual names. To
+    `first_frames` is added where each image is that has more than the one frame, or page, which is read of it.
     """
 
     image_size: int
@@ -61,6 +62,7 @@ class Wanted:
     progress: Progress
     image_feature: str | None = None
     label_feature: str | None = None
+    first_frames: list[str] = field(default_factory=list)
 
 
 def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
@@ -78,6 +80,18 @@ def read_image(path: Path, image_size: int, channels: int) -> np.ndarray:
 def decode(path: Path, root: Path, wanted: Wanted) -> np.ndarray | BadFile:
     """uint8 (size, size, channels), upright, or why this file is no usable image."""
     return _decode(path, path, shown_path(path, root), wanted)
+
+
+def whole_picture(path: Path, root: Path) -> Image.Image | BadFile:
+    """A file's picture at its own size, upright, RGB; or why it is no usable image."""
+    colour = Wanted(0, 3, None, RenderSpec(), lambda *_: None)
+    try:
+        with opened(path) as image:
+            check_size(image)
+            image.load()
+            return upright(_plain(image, colour), orientation_of(image))
+    except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever they trip over in a damaged file
+        return BadFile(shown_path(path, root), _reason(path, error))
 
 
 def decode_bytes(encoded: bytes, origin: str, wanted: Wanted) -> np.ndarray | BadFile:
@@ -98,6 +112,8 @@ def _decode(source: Path | io.BytesIO, path: Path | None, shown: str, wanted: Wa
     try:
         # A JPEG is decoded at a part of its size; twice the size asked for is enough to resample from.
         with opened(source, 2 * wanted.image_size) as image:
+            if has_more(image):
+                wanted.first_frames.append(shown)
             if decoding_bytes(image) <= _ALONE_BYTES:
                 return _pixels(image, wanted)
             # One at a time, each in a thread of its own: what a thread has freed, the allocator keeps for it.
@@ -187,9 +203,14 @@ def _plain(image: Image.Image, wanted: Wanted) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16 bits a pixel, in whatever byte order; Pillow's own conversion would clip
-        image = Image.fromarray((np.asarray(image).astype(np.float64).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
+        low, high = (int(end) for end in (np.min(image), np.max(image)))
+        if low < 0 or high > 65535:
+            raise Unusable("pixels of 32 bits have no fixed range; convert the image to 8 or 16 bits")
+        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257 + 0.5).astype(np.uint8))
     elif image.mode == "F":
         raise Unusable("floating-point pixels have no fixed range; convert the image to 8 bits")
+    if image.mode == "LAB":  # which Pillow makes no grey of
+        image = image.convert("RGB")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

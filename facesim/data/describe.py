@@ -12,10 +12,9 @@ import numpy as np
 
 from facesim.data.decode import BadFile
 from facesim.data.duplicates import NEAR, Pair, cropped_pairs, near_pairs
-from facesim.data.layouts import find_examples
 from facesim.data.opening import opened
 from facesim.data.prepared import PreparedData
-from facesim.data.sources import resolve
+from facesim.data.sources import listing_of, resolve
 from facesim.data.tables import read_csv
 from facesim.spec.data import DataSpec
 from facesim.util.unused import Unused
@@ -66,7 +65,7 @@ def original_sizes(source: str, image_size: int) -> Sizes | None:
         InputError: `source` cannot be used.
     """
     kind, location = resolve(source)
-    listed = {"folder": find_examples, "csv": read_csv}.get(kind)
+    listed = {"folder": lambda folder: listing_of(folder).examples, "csv": read_csv}.get(kind)
     if listed is None or location is None:
         return None
     sizes = []

@@ -41,6 +41,21 @@ class People(NamedTuple):
     notes: list[str]
 
 
+def label_of_value(value: object, where: str) -> Label:
+    """The label that one value is, of a table's cell or of JSON: a text, a whole number, or a one-hot vector.
+
+    Raises:
+        InputError: it is something else; the message begins with `where` and says what.
+    """
+    if isinstance(value, str):
+        return Label(value)
+    if isinstance(value, (int, float)):
+        return Label(whole(value, where))
+    if isinstance(value, list) and value and all(isinstance(one, (int, float)) for one in value):
+        return label_of_numbers(value, where)
+    raise InputError(f"{where} has a label of type {type(value).__name__}. {_REMEDY}")
+
+
 def label_of_numbers(values: Sequence[float], where: str) -> Label:
     """The label that one image's numbers are: a single whole number, or the place of the 1 in a one-hot vector.
 
@@ -134,6 +149,21 @@ def notes_on_names(written: Iterable[str]) -> list[str]:
         return []
     shown = some([printable(name) for name in several])
     return [f"{shown}: written in composed and in decomposed Unicode, and taken as one person each."]
+
+
+def notes_on_alike(names: Iterable[str]) -> list[str]:
+    """A note on names that differ in nothing but capitals, blanks or a number's zeros, and are people of their own."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        plain = re.sub(r"[\s\u200b-\u200f\u2060\ufeff]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
+        alike.setdefault(plain.lstrip("0") or "0" if plain.isdecimal() else plain, []).append(name)
+    several = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
+    if not several:
+        return []
+    return [
+        f"{some(several)}: names that differ in capitals, blanks or a number's zeros alone are people of their own. "
+        f"Rename them if they are not."
+    ]
 
 
 def _kind(value: int | str) -> str:

@@ -14,6 +14,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 #: As Pillow names them. Others are rare, or Pillow starts another program for them (EPS).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
 
 #: So many pixels are decoded of one image at most: Pillow's own limit, 0.36 GB.
 MAX_PIXELS = 89_478_485
@@ -63,7 +64,7 @@ def opened(source: Path | BinaryIO, enough: int | None = None) -> Iterator[Image
         image.info["stored_size"] = image.size
         if enough:
             image.draft(None, (enough, enough))
-            _check_size(image)
+            check_size(image)
         yield image
 
 
@@ -75,6 +76,7 @@ def _recognised(file: BinaryIO) -> Image.Image:
     for name in FORMATS:
         if name not in Image.OPEN:
             Image.init()
+            _add_heif()
         factory, accepts = Image.OPEN.get(name, (None, None))
         # An answer in words says that this Pillow was built without the kind.
         if factory is None or (accepts and accepts(start) is not True):
@@ -89,6 +91,16 @@ def _recognised(file: BinaryIO) -> Image.Image:
                 raise
             return factory(_without_texts(file), "")
     raise Unusable("empty file" if not start else _unknown(file, start))
+
+
+@cache
+def _add_heif() -> None:
+    """Let Pillow open HEIC, where the package for that is installed."""
+    try:
+        from pi_heif import register_heif_opener
+    except ModuleNotFoundError:
+        return
+    register_heif_opener()
 
 
 def _without_texts(file: BinaryIO) -> io.BytesIO:
@@ -109,7 +121,9 @@ def _without_texts(file: BinaryIO) -> io.BytesIO:
 
 #: What is in place of an image, by how it begins.
 _OTHERS = {
-    rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": "HEIC is not supported; convert it to JPEG",
+    rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": (
+        "HEIC, and facesim[heic] is not installed or the file is damaged; convert it to JPEG"
+    ),
     rb"....ftypavi[fs]": "AVIF is not supported by this Pillow; convert it to JPEG",
     rb"....ftyp": "a film, not an image; save a picture of it as JPEG or PNG",
     rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not supported; convert it to JPEG",
@@ -166,7 +180,12 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == 1 else image.transpose(turns[orientation - 2])
 
 
-def _check_size(image: Image.Image) -> None:
+def has_more(image: Image.Image) -> bool:
+    """Whether an image is animated, or has several pages. A camera's MPO has, and what it shows is its first one."""
+    return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+
+
+def check_size(image: Image.Image) -> None:
     """Raise Unusable if decoding `image` takes too much."""
     width, height = image.info["stored_size"]
     size = f"too large: {width} x {height} pixels are more than"

@@ -37,9 +37,10 @@ from facesim.data.cache import made_once, room_for
 from facesim.data.content import Content, tested_with
 from facesim.data.decode import BadFile, Wanted
 from facesim.data.duplicates import notes_across
+from facesim.data.labels import notes_on_alike
 from facesim.data.layouts import natural_key, some
 from facesim.data.parts import TRAIN, kept_split, split_note
-from facesim.data.prepared import FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
+from facesim.data.prepared import FACTS_FILE, FORMAT_VERSION, PARTS_FILE, PreparedData, mapped
 from facesim.data.rendering import Progress, RenderSpec
 from facesim.data.sources import DATASETS, find_source
 from facesim.data.stored import StoredImages, store, write_index
@@ -74,8 +75,10 @@ def prepare(
     source: "rendered" (described by `render`; its size is set to image_size), "olivetti" or "lfw" (scikit-learn
         downloads them), a folder of images (see `layouts.find_examples`), a .csv (see `tables.read_table`), a .npz with
         `images` uint8 (n, h, w) or (n, h, w, 3), `labels` integers (n,) and optionally `names`, InsightFace's .rec (see
-        `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), or a folder that holds one of these, or any
-        number of .tfrecord files, and no images. A folder that is called like a built-in source is written ./lfw.
+        `recordio`), a .tfrecord of `tf.train.Example` (see `tfrecord`), a .parquet or .arrow (see `arrow`), a .tar (see
+        `webdataset`), or a folder that holds one of these, or any number of the last three kinds, and no images; or
+        "hf:org/name" of Hugging Face's hub (see `huggingface`). A folder that is called like a built-in source is
+        written ./lfw.
     test: another such source, whose images are tested on; all of `source` is then trained on.
     split: "own" keeps a split that the source makes (`facesim.data.parts`), "random" does not.
     image_size: height and width in pixels of the square images, 8..1024; the aspect ratio is kept, on black.
@@ -256,8 +259,18 @@ def _write(
 
     labels = np.searchsorted(np.flatnonzero(kept), labels).astype(np.int32)
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
-    unused, notes = tally.counted, [*notes, *content.notes]
+    unused, notes = (
+        tally.counted,
+        [*notes, *_notes_on_frames(wanted.first_frames), *notes_on_alike(names), *content.notes],
+    )
     _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
+
+
+def _notes_on_frames(several: Sequence[str]) -> list[str]:
+    if not several:
+        return []
+    shown = some(sorted(several, key=natural_key), 3)
+    return [f"{len(several):,} images have several frames or pages, of which the first is read ({shown})."]
 
 
 def _write_facts(
@@ -297,7 +310,7 @@ def _write_facts(
         "own_split": parts is not None,
         "decoded": (directory / "images.u8").exists(),
     }
-    (directory / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    (directory / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _by_kind(bad_files: Sequence[BadFile]) -> str:

@@ -18,10 +18,12 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text
 from facesim.util.unused import Unused
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Raised whenever the folder's format, or the way images are decoded, changes."""
 
 PARTS_FILE = "parts.i1"
+#: What a prepared folder is, and that it is one.
+FACTS_FILE = "dataset.json"
 
 _MOST_LABEL_BYTES = 1 << 34  # of four thousand million images
 
@@ -80,7 +82,7 @@ class PreparedData:
         try:
             if (directory / "labels.npy").stat().st_size > _MOST_LABEL_BYTES:
                 raise ValueError("labels.npy is too large for labels")
-            facts = json.loads(read_text(directory / "dataset.json"))
+            facts = json.loads(read_text(directory / FACTS_FILE))
             if facts["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"its format is {facts['format_version']}, this facesim reads {FORMAT_VERSION}")
             data = cls(

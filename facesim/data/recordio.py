@@ -64,6 +64,11 @@ class _Head(NamedTuple):
     image: bool
 
 
+def files_of(path: Path) -> list[Path]:
+    """The record file `path` and what may lie beside it."""
+    return [path, path.with_suffix(".idx"), path.with_name("property")]
+
+
 def read_index(path: Path, progress: Progress) -> Index:
     """Find every image of the record file `path`; images are not read. An `.idx` beside it is compared with it.
 

@@ -10,22 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import URLError
 
 import numpy as np
 
-from facesim.data import recordio, tfrecord
+from facesim.data import arrow, huggingface, recordio, tfrecord, webdataset
 from facesim.data.archives import open_zip
 from facesim.data.arrays import read_npz
 from facesim.data.content import Content, Source, each_in_parallel, fingerprint, from_arrays, in_parallel
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, decode_member, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, look_through, people_like_splits, some
+from facesim.data.layouts import Example, Listing, look_through, people_like_splits, some
 from facesim.data.parts import part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
-from facesim.data.tables import read_table
-from facesim.data.walk import beside, files_in, instead_of, list_images, real_path
+from facesim.data.tables import METADATA, is_listed, read_table
+from facesim.data.walk import beside, files_in, instead_of, list_images, real_path, walk
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, why_unread
 from facesim.util.registry import Registry
@@ -87,9 +87,27 @@ def _csv(path: Path, wanted: Wanted) -> Source:
 
 
 def _folder(path: Path, wanted: Wanted) -> Source:
-    root, listing = Path(os.path.realpath(path)), look_through(path)
+    root, listing = Path(os.path.realpath(path)), listing_of(path)
     notes = (*listing.notes, *people_like_splits(listing.examples))
     return _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
+
+
+def listing_of(folder: Path) -> Listing:
+    """The images of a folder: those that its `metadata.csv` lists, if it says whom they show, or else by its folders.
+
+    Raises:
+        InputError: as `read_table` and `look_through` do.
+    """
+    folder = Path(os.path.realpath(folder))
+    if not is_listed(folder):
+        return look_through(folder)
+    table, walked = read_table(folder / METADATA), walk(folder)
+    listed, tally = {real_path(example.path) for example in table.examples}, Tally(walked.unused)
+    for image in walked.images:
+        if image not in listed:
+            tally.add(f"an image that {METADATA} does not list", image.relative_to(folder).as_posix())
+    counted = [one for one in tally.counted if METADATA not in one.examples]
+    return Listing(table.examples, tuple(counted), table.notes)
 
 
 def _zip(path: Path, wanted: Wanted) -> Source:
@@ -107,8 +125,6 @@ def _zip(path: Path, wanted: Wanted) -> Source:
 
 
 def _recordio(path: Path, wanted: Wanted) -> Source:
-    beside = [path, path.with_suffix(".idx"), path.with_name("property")]
-
     def open_content() -> Content:
         index = recordio.read_index(path, wanted.progress)
 
@@ -131,7 +147,7 @@ def _recordio(path: Path, wanted: Wanted) -> Source:
             notes=index.notes,
         )
 
-    return Source(path.resolve().parent.name, fingerprint(path.parent, beside), open_content)
+    return Source(path.resolve().parent.name, fingerprint(path.parent, recordio.files_of(path)), open_content)
 
 
 def _tfrecord(path: Path, wanted: Wanted) -> Source:
@@ -205,14 +221,33 @@ DATASETS: Registry[Callable[[Wanted], Source]] = Registry(
     "data set", "facesim.datasets", {"rendered": _rendered, "olivetti": _olivetti, "lfw": _lfw}
 )
 
-#: Kinds of files and folders: from a path and what is wanted to the source of its images.
-FORMATS: dict[str, Callable[[Path, Wanted], Source]] = {
-    "npz": _npz,
-    "csv": _csv,
-    "folder": _folder,
-    "zip": _zip,
-    "recordio": _recordio,
-    "tfrecord": _tfrecord,
+
+class Format(NamedTuple):
+    """A kind of file, known by its name; `source` opens what lies at a path, a file or a folder of several.
+
+    `files_of` are those that are read of such a path; `several`: a folder of several of them is one data set.
+    """
+
+    called: Callable[[Path], bool]
+    source: Callable[[Path, Wanted], Source]
+    files_of: Callable[[Path], Sequence[Path]] = lambda path: [path]
+    several: bool = False
+
+
+def _ends(*suffixes: str) -> Callable[[Path], bool]:
+    return lambda path: path.name.lower().endswith(suffixes)
+
+
+#: Kinds of files, and folders of images. The first that fits is taken.
+FORMATS: dict[str, Format] = {
+    "tfrecord": Format(tfrecord.is_record_file, _tfrecord, tfrecord.shards, several=True),
+    "npz": Format(_ends(".npz"), _npz),
+    "csv": Format(_ends(".csv", ".tsv"), _csv),
+    "zip": Format(_ends(".zip"), _zip),
+    "recordio": Format(_ends(".rec"), _recordio, recordio.files_of),
+    "arrow": Format(_ends(*arrow.SUFFIXES), arrow.source, arrow.used_of, several=True),
+    "webdataset": Format(_ends(*webdataset.SUFFIXES), webdataset.source, webdataset.files_of, several=True),
+    "folder": Format(lambda _: False, _folder),
 }
 
 
@@ -225,14 +260,11 @@ def find_source(source: str, wanted: Wanted) -> tuple[str, Source]:
     """
     kind, path = resolve(source)
     if path is None:
-        return kind, DATASETS[kind](wanted)
-    image_source, folder = FORMATS[kind](path, wanted), Path(source).expanduser()
+        return kind, huggingface.source(source, wanted) if kind == "hf" else DATASETS[kind](wanted)
+    image_source, folder = FORMATS[kind].source(path, wanted), Path(source).expanduser()
     if kind == "folder" or not folder.is_dir():
         return kind, image_source
-    used = tfrecord.shards(path) if kind == "tfrecord" else [path]
-    if kind == "recordio":
-        used += [path.with_suffix(".idx"), path.with_name("property")]
-    left_out = beside(folder, used)
+    left_out = beside(folder, FORMATS[kind].files_of(path))
 
     def open_content() -> Content:
         content = image_source.open()
@@ -247,13 +279,16 @@ def resolve(source: str) -> tuple[str, Path | None]:
     """Which data set or format `source` names, and where it lies; None for a data set."""
     if source in DATASETS:
         return source, None
+    if source.startswith(huggingface.PREFIX):
+        return "hf", None
     path = Path(source).expanduser()
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         why = "" if isinstance(error, FileNotFoundError) else f" ({why_unread(error)})"
         raise InputError(
-            f"no data source {source!r}{why}. Give {', '.join(DATASETS)}, or an existing folder or {_FILES} file.",
+            f"no data source {source!r}{why}. Give {', '.join(DATASETS)}, or an existing folder or {_FILES} file, "
+            f"or hf:org/name.",
             field="data",
             value=source,
             allowed=[*DATASETS, f"a folder or {_FILES} file"],
@@ -265,25 +300,35 @@ def resolve(source: str) -> tuple[str, Path | None]:
         what = "" if stat.S_ISREG(mode) else f" ({kind_of_file(mode)})"
         remedy = instead_of(path) or "Give one of these."
         raise InputError(f"{printable(source)}{what} is neither a folder nor a {_FILES} file. {remedy}")
-    tables = [file for file in files_in(path) if _kind_of_file(file)]
-    if not tables or list_images(path):
-        return "folder", path
-    if all(tfrecord.is_record_file(table) for table in tables):
-        return "tfrecord", path
-    if len(tables) > 1:
-        names = ", ".join(table.name for table in tables)
-        raise InputError(f"{path} holds no images but {len(tables)} data sets ({names}). Give one of these files.")
-    return _kind_of_file(tables[0]), tables[0]
+    return _in_folder(path)
 
 
-_FILES = ".npz, .csv, .zip, .rec or .tfrecord"
+def _in_folder(folder: Path) -> tuple[str, Path]:
+    """The kind of data set that a folder is or holds, and where that lies."""
+    if arrow.is_saved(folder):
+        return "arrow", folder
+    if is_listed(folder):
+        return "folder", folder
+    kind_of = {file: kind for file in files_in(folder) if (kind := _kind_of_file(file))}
+    nested = not kind_of and next(folder.rglob("*.parquet"), None)  # as on Hugging Face's hub
+    if not (kind_of or nested) or list_images(folder):
+        return "folder", folder
+    kinds = set(kind_of.values()) or {"arrow"}
+    if len(kinds) == 1 and FORMATS[kind := kinds.pop()].several:
+        return kind, folder
+    if len(kind_of) > 1:
+        names = ", ".join(file.name for file in kind_of)
+        raise InputError(f"{folder} holds no images but {len(kind_of)} data sets ({names}). Give one of these files.")
+    ((file, kind),) = kind_of.items()
+    return kind, file
+
+
+_FILES = ".npz, .csv, .zip, .tar, .rec, .tfrecord or .parquet"
 
 
 def _kind_of_file(path: Path) -> str | None:
     """The kind of source that a file is, by its name."""
-    if tfrecord.is_record_file(path):
-        return "tfrecord"
-    return {".npz": "npz", ".csv": "csv", ".tsv": "csv", ".rec": "recordio", ".zip": "zip"}.get(path.suffix.lower())
+    return next((kind for kind, known in FORMATS.items() if known.called(path)), None)
 
 
 def _files(

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from facesim.data.decode import Wanted, read_image
-from facesim.data.opening import opened, orientation_of
+from facesim.data.opening import has_more, opened, orientation_of
 from facesim.data.rendering import RenderSpec
 
 FILES, TURNS = "files", "turns.u8"
@@ -50,6 +50,7 @@ def turns_of(path: Path) -> tuple[int, int, int, int] | None:
         if (
             image.mode not in _AS_IT_IS.get(image.format, ())
             or (transparent and image.format != "PNG")
+            or has_more(image)  # TensorFlow refuses some films
             or image.width * image.height > _MAX_PIXELS
         ):
             return None

@@ -8,7 +8,7 @@ import io
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -28,6 +28,13 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = (",", ";", "\t", "|")
+#: What else the columns are called; the first that there is.
+_ALSO = {
+    "path": ("file_name", "filename", "file_path", "filepath", "file", "image_path", "image"),
+    "label": ("identity", "person", "name", "class", "class_name", "subject", "identity_id", "person_id"),
+}
+#: What Hugging Face's `imagefolder` has beside images.
+METADATA = "metadata.csv"
 _SPLIT_COLUMNS = ("split", "subset", "partition", "set", "fold", "usage", "phase")
 _NO_WIDTH = "\ufeff\u200b\u2060"
 _REMEDY = "Save it as CSV UTF-8, with the first line"
@@ -47,7 +54,8 @@ def read_csv(path: Path) -> list[Example]:
 
 
 def read_table(path: Path) -> Table:
-    """The examples that a CSV file lists: a header with `path` and `label`, optionally `group`.
+    """The examples that a CSV file lists: a header with `path` and `label`, or as these are also called (`file_name`,
+    `identity`), optionally `group`.
 
     Cells are separated by commas, semicolons, tabs or bars, as the header is. The text is UTF-8, or UTF-16 or UTF-32 as
     its beginning tells. The header's columns are in any order and case; a column `split` (also subset, usage and
@@ -65,7 +73,7 @@ def read_table(path: Path) -> Table:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such file: {printable(str(path))}. Give an existing .csv with the columns path,label.")
-    columns, rows = read_rows(path, ("path", "label"))
+    columns, rows = read_rows(path, ("path", "label"), _ALSO)
     if not {"path", "label"} <= set(columns):
         raise InputError(
             f"{path} has the columns {printable(some(columns, 20)) or '(none)'}; path and label are needed. "
@@ -112,8 +120,17 @@ def read_table(path: Path) -> Table:
     return Table(in_order(examples), tuple(notes))
 
 
-def read_rows(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns of a CSV file, however a spreadsheet wrote it, and each row's line and cells by column.
+def is_listed(folder: Path) -> bool:
+    """Whether a folder has a `metadata.csv` that lists its images and says whom they show."""
+    path = folder / METADATA
+    return path.is_file() and {"path", "label"} <= set(read_rows(path, ("path", "label"), _ALSO)[0])
+
+
+def read_rows(
+    path: Path, needed: Sequence[str], also: Mapping[str, Sequence[str]] | None = None
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV file, however a spreadsheet wrote it, and each row's line and cells by column; `also` is
+    what else columns that are needed may be called.
 
     Raises:
         InputError: it is none, has one of the columns twice, or a row has more cells than there are columns. Whether
@@ -121,7 +138,7 @@ def read_rows(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[
     """
     header = ",".join(needed)
     try:
-        columns, rows = _rows(_text(path, header), frozenset(needed))
+        columns, rows = _rows(_text(path, header), frozenset(needed), also or {})
     except (UnicodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV in UTF-8: {error}. {_REMEDY} {header}.") from error
     for column, count in Counter(columns).items():
@@ -160,7 +177,9 @@ def _text(path: Path, header: str) -> str:
     return text
 
 
-def _rows(text: str, needed: frozenset[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _rows(
+    text: str, needed: frozenset[str], also: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns of the header, in lower case, and every row that is not empty, with its line; where the columns that
     are needed are missing, the header as it is, and no rows.
     """
@@ -170,20 +189,30 @@ def _rows(text: str, needed: frozenset[str]) -> tuple[list[str], list[tuple[int,
         lines.readline()
         begin = 1
     at = lines.tell()
-    headers = {}
+    headers, plain = {}, list[str]()
     for delimiter in _DELIMITERS:
         lines.seek(at)
-        headers[delimiter] = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
-    delimiter = next((one for one, cells in headers.items() if needed <= set(map(_column, cells))), None)
+        cells = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
+        plain = plain or [cell.strip() for cell in cells]
+        headers[delimiter] = _named([_column(cell) for cell in cells], also)
+    delimiter = next((one for one, columns in headers.items() if needed <= set(columns)), None)
     if delimiter is None:
-        return [cell.strip() for cell in headers[","]], []
+        return plain, []
     lines.seek(at)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
-    header = [_column(cell) for cell in next(reader)]
+    next(reader)
+    header = headers[delimiter]
     rows = [(begin + reader.line_num, row) for row in reader if any(map(str.strip, row))]
     while header and not header[-1]:  # a spreadsheet's empty columns
         header.pop()
     return header, rows
+
+
+def _named(columns: list[str], also: Mapping[str, Sequence[str]]) -> list[str]:
+    """The columns by the names that are asked for, where they are called otherwise."""
+    names = dict.fromkeys(columns)
+    called = {next((name for name in also[one] if name in names), None): one for one in also if one not in names}
+    return [called.get(column, column) for column in columns]
 
 
 def _column(cell: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import google_crc32c
 
 from facesim.data.labels import Label, label_of_numbers
+from facesim.data.shards import check_complete
 from facesim.util.errors import InputError
 
 #: Where an image and a label are looked for unless they are named; the first that a record has.
@@ -33,7 +34,6 @@ _HEAD = _LENGTH.size + _SUM.size
 _MOST_BYTES = 1 << 30
 
 _REMEDY = "Copy or download the file again."
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 _NAME = re.compile(r"\.tfrecords?(?=[-.]|$)|-\d{5}-of-\d{5}$", re.IGNORECASE)
 
 
@@ -289,17 +289,10 @@ def shards(path: Path) -> list[Path]:
     Raises:
         InputError: by their names there are more.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if is_record_file(file))
-    sets: dict[tuple[str, int], set[int]] = {}
-    for file in files if path.is_dir() else []:
-        if numbered := _SHARD.search(file.name):
-            sets.setdefault((file.name[: numbered.start()], int(numbered[2])), set()).add(int(numbered[1]))
-    for (name, count), numbers in sets.items():
-        if missing := sorted(set(range(count)) - numbers):
-            raise InputError(
-                f"{path}: {name} has {count} files and {len(missing)} are missing, among them number {missing[0]}. "
-                f"Copy or download them."
-            )
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if is_record_file(file))
+    check_complete(path, files)
     return files
 
 

@@ -141,7 +141,7 @@ def files_in(folder: Path) -> list[Path]:
 
 def beside(folder: Path, used: Iterable[Path]) -> tuple[Unused, ...]:
     """What lies directly in a folder beside the files that are used of it."""
-    tally, names = Tally(), {path.name for path in used}
+    tally, names = Tally(), {path.relative_to(folder).parts[0] for path in used}
     for name in _names_in(folder):
         if name not in names:
             unit = "folder" if os.path.isdir(folder / name) else "file"
@@ -301,9 +301,9 @@ def _why_no_image(path: Path) -> str | None:
     return f"no image ({suffix})" if _SUFFIX.fullmatch(suffix) else "no image, by name and content"
 
 
-_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-_TABLES = (".npy", ".h5", ".hdf5", ".mat", ".parquet", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".lmdb", ".feather")
+_TABLES = (".npy", ".h5", ".hdf5", ".mat", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".lmdb", ".feather")
 
 
 def instead_of(path: Path) -> str | None:

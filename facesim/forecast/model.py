@@ -172,12 +172,12 @@ def _forecasts_of(
     bucket = np.array([kind.bucket_bytes for kind in table.server_host])
     burst_s, base_s = laws.two_phase_s(updates, burst.update_s, base.update_s, burst.link_bytes, base_rate, bucket)
     steps = np.where(table.asynchronous, (table.workers - 1) / 2, 0.0)
+    one_host = np.array([shape.one_host for shape in table.shapes])
     if profile.drain_steps is not None:  # those that share cores: who is left has more of them
-        one_host = np.array([shape.one_host for shape in table.shapes])
         steps = np.where(one_host, steps * profile.drain_steps / ((WORKERS - 1) / 2), steps)
     update_s = (burst_s + base_s) / updates
     drain_s = steps * update_s * epochs
-    start_s = (fixed.start_s + fixed.first_step_s) / table.ratio
+    start_s = np.where(one_host, fixed.to_first_step_s(True), fixed.to_first_step_s(False)) / table.ratio
     evaluation_s = evaluations * fixed.evaluation_s / table.ratio
     trained_s = burst_s + base_s + drain_s + evaluation_s
     spot = np.array([shape.spot for shape in table.shapes])

@@ -87,18 +87,26 @@ class Ring(_Frozen):
 
 
 class FixedTimes(_Frozen):
-    """Seconds that do not depend on how long training is: `start_s` until the model is built, `first_step_s` of
-    tracing, `evaluation_s` of one evaluation and `evaluation_image_s` of an image of it, `checkpoint_s` of writing one,
-    `save_s` of writing the model, `upload_s` of what comes last: the accuracy on the training images, and the model.
+    """Seconds that do not depend on how long training is: `start_s` until the model is built, of which `load_s` is the
+    loading of TensorFlow, `first_step_s` of tracing, `evaluation_s` of one evaluation and `evaluation_image_s` of an
+    image of it, `checkpoint_s` of writing one, `save_s` of writing the model, `upload_s` of what comes last: the
+    accuracy on the training images, and the model.
     """
 
     start_s: float = Field(0.0, ge=0)
+    load_s: float = Field(0.0, ge=0)
     first_step_s: float = Field(0.0, ge=0)
     evaluation_s: float = Field(0.0, ge=0)
     evaluation_image_s: float = Field(0.0, ge=0)
     checkpoint_s: float = Field(0.0, ge=0)
     save_s: float = Field(0.0, ge=0)
     upload_s: float = Field(0.0, ge=0)
+
+    def to_first_step_s(self, loaded: bool) -> float:
+        """From launch until the first step is done; `loaded`: TensorFlow was loaded before, as for runs of one
+        machine.
+        """
+        return self.start_s + self.first_step_s - (self.load_s if loaded else 0.0)
 
 
 class Profile(_Frozen):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from facesim.forecast.laws import sequential_step_s
 from facesim.forecast.profile_data import Profile
@@ -148,7 +148,7 @@ def accuracy_forecast(accuracies: Sequence[ArrayLike], epochs: int, confidence: 
     mean, count = values.mean(axis=0), len(values)
     half = np.zeros(epochs)
     if count > 1:
-        half = t.ppf(0.5 + confidence / 2, count - 1) * values.std(axis=0, ddof=1) * np.sqrt(1 + 1 / count)
+        half = stdtrit(count - 1, 0.5 + confidence / 2) * values.std(axis=0, ddof=1) * np.sqrt(1 + 1 / count)
     low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
     return AccuracyForecast(mean, low, high, count, known)
 

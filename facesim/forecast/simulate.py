@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facesim.billing.bill import billable_s
-from facesim.billing.catalogue import assumed_spot_discount
+from facesim.billing.bill import Groups, billable_s, discount_of
 from facesim.billing.market import market
 from facesim.forecast.laws import drain_s
 from facesim.spec.spot import Spot
@@ -283,6 +282,7 @@ def simulate_spot(
     upload_s: float = 0.0,
     checkpoint_s: float = 30.0,
     write_s: float = 0.0,
+    groups: Groups = (),
     jobs: int = 1000,
     seed: int = 0,
 ) -> SpotRuns:
@@ -290,12 +290,13 @@ def simulate_spot(
 
     Each life begins with `start_s` of download and starting, goes on from the newest checkpoint, which is due every
     `checkpoint_s` seconds of training (0: never) and takes `write_s`, and ends with `upload_s`. Hosts that get
-    notice before they go write one more.
+    notice before they go write one more. What capacity of `groups`, as (instance type, count), saves is `discount_of`
+    them, assumed where it is not known.
 
     Raises:
         InputError: the market's files are not what they should be, or never have so many hosts.
     """
-    discount = assumed_spot_discount() if spot.discount is None else spot.discount
+    discount = discount_of(spot, groups)
     rows = np.empty((jobs, 5))
     for number in range(jobs):
         rows[number] = _spot_job(

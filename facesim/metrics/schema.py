@@ -85,7 +85,7 @@ METRICS: dict[str, Metric] = {
     "held_out_accuracy": Metric("1", GAUGE, "accuracy, 0-1, on the held-out split, evaluation mode"),
     "held_out_loss": Metric("1", GAUGE, "mean loss on the held-out split, evaluation mode"),
     # Phases, in the order in which a run goes through them
-    "startup_s": Metric("s", DURATION, "from launch until the training task runs, TensorFlow loaded"),
+    "startup_s": Metric("s", DURATION, "from launch until the training task runs; `local` loads TensorFlow before"),
     "connect_s": Metric("s", DURATION, "from there until the cluster's tasks answer"),
     "build_s": Metric("s", DURATION, "building data pipeline, model and optimiser"),
     "first_step_s": Metric("s", DURATION, "the first training step, compilation included"),

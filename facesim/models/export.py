@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -16,6 +13,7 @@ from keras import layers, ops
 from facesim import models
 from facesim.models.augmentation import Augmentation
 from facesim.models.heads import CosineLogits
+from facesim.util.files import made_whole
 
 
 def portable(model: keras.Model, backbone: str, mirror: bool) -> keras.Model:
@@ -60,7 +58,7 @@ def _head(head: keras.Layer) -> layers.Dense:
 
 def write_keras(model: keras.Model, names: Sequence[str], output: Path) -> None:
     """Write one `.keras` file, which `keras.saving.load_model` loads, and beside it the identities' names."""
-    with _whole(output) as new:
+    with made_whole(output) as new:
         model.save(new)
     _write_names(names, output.with_suffix(".identities.json"))
 
@@ -82,7 +80,7 @@ def write_savedmodel(model: keras.Model, names: Sequence[str], output: Path) -> 
     archive.add_endpoint("embed", only("embedding"), images)
     archive.add_endpoint("classify", only("logits", "probabilities"), images)
     archive.add_endpoint("serving_default", only("embedding", "logits", "probabilities"), images)
-    with _whole(output) as new:
+    with made_whole(output) as new:
         try:
             archive.write_out(new, verbose=False)
         except tf.errors.OpError as error:  # the system's refusal in TensorFlow's words
@@ -91,21 +89,6 @@ def write_savedmodel(model: keras.Model, names: Sequence[str], output: Path) -> 
         extra = new / "assets.extra"  # where TensorFlow has a model's own files
         extra.mkdir()
         _write_names(names, extra / "identities.json")
-
-
-@contextmanager
-def _whole(output: Path) -> Iterator[Path]:
-    """Where to write a file or folder that gets its name once it is whole; else nothing of it is left."""
-    new = output.with_name(f".{os.getpid()}-{output.name}")
-    try:
-        yield new
-        os.replace(new, output)
-    finally:
-        if new.is_dir():
-            shutil.rmtree(new, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
 
 
 def _write_names(names: Sequence[str], path: Path) -> None:

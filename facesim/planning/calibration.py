@@ -37,9 +37,7 @@ def calibration_job(job: Job, profile: Profile) -> Job:
     epoch_s = math.ceil(profile.examples / job.update_batch) * _step_s(job.update_batch, profile) / ratio
     epochs = max(1, round(TRAINING_S / epoch_s))
     outside = constants("sagemaker_phases").values
-    around_s = (
-        (profile.fixed.start_s + profile.fixed.first_step_s) / ratio + outside["download_s"] + outside["upload_s"]
-    )
+    around_s = profile.fixed.to_first_step_s(False) / ratio + outside["download_s"] + outside["upload_s"]
     limit_s = math.ceil(_MOST_TIMES * (epochs * epoch_s + around_s) / 60) * 60
     experiment = job.experiment.model_copy(update={"epochs": epochs, "evaluate_every": epochs})
     changes = {"strategy": Single(), "experiment": experiment, "max_run_s": float(limit_s)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from facesim.data.unseen import UnseenData
 from facesim.planning.quantities import dollars_text, time_text
 from facesim.util.errors import InputError
 
@@ -27,6 +28,9 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
             forecast = _forecast(job, job_inputs)
         except InputError as error:
             lines[f"no forecast of {job.strategy.name}: {error}"] = None
+            continue
+        if forecast is None and isinstance(job_inputs.data, UnseenData):
+            lines[f"no forecast: how much is to be trained is not known of {job_inputs.data.name}"] = None
             continue
         if forecast is None:
             lines[f"no forecast: {_how(job)} measures this machine for it, in five minutes at the most"] = None

@@ -56,6 +56,8 @@ def shape_of(job: Job) -> ClusterShape:
         raise InputError(
             f"there is no forecast of --strategy {name}: there are formulas for {', '.join(forecast_strategies())}"
         )
+    if job.shape.workers_per_host > 1 and job.strategy.distributed:
+        raise InputError("there is no forecast of workers that share hosts (--workers-per-host)")
     strategy_options = job.strategy.options
     return ClusterShape(
         strategy=name,
@@ -211,7 +213,7 @@ def record_of(forecast: Forecast, profile: Profile, kind: HostType) -> ForecastR
 
 def first_step_s_of(forecast: Forecast, profile: Profile) -> float:
     """Of the seconds to the first step, those that it takes itself."""
-    start_s = profile.fixed.start_s + profile.fixed.first_step_s
+    start_s = profile.fixed.to_first_step_s(forecast.shape.one_host)
     return forecast.phases.start_s * profile.fixed.first_step_s / start_s if start_s else 0.0
 
 

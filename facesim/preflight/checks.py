@@ -6,6 +6,7 @@ all checks are reported together. Nothing is started, and nothing is left behind
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.billing.catalogue import instance
 from facesim.billing.market import market
+from facesim.data.unseen import UnseenData
 from facesim.preflight.framework import check_framework
 from facesim.preflight.inputs import Inputs, data_notices, prepare_all
 from facesim.preflight.leakage import check_unseen
@@ -82,6 +84,8 @@ def preflight(
                 problems.append(finding)
             else:
                 notices.setdefault(name, []).append(finding)
+    if requested := [text for one in planned for text in getattr(one.request, "notices", ())]:
+        notices["request"] = requested
     placeholders = [text for one in planned for text in getattr(one.request, "placeholders", ())]
     if to_run:
         problems += map(InputError, placeholders)
@@ -146,7 +150,7 @@ def _data(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 def _split(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether there are images to train on and to test on."""
     for one in planned:
-        if one.inputs:
+        if one.inputs and not isinstance(one.inputs.data, UnseenData):
             yield from _refused(
                 lambda inputs, job: inputs.data.split(job.experiment.data_spec) and None, one.inputs, one.job
             )
@@ -184,7 +188,8 @@ def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 def _devices(job: Job) -> Iterator[str | InputError]:
     """What is wrong with the number of GPUs of a host that the job pays for."""
     kind = instance(job.shape.instance_type)
-    here = job.replicas // job.hosts
+    here = math.ceil(job.replicas / job.hosts)
+    named = "--workers-per-host" if job.strategy.distributed else "--workers"
     if kind.gpus and not kind.cuda:
         yield InputError(
             f"{kind.name} has {kind.gpus} {kind.accelerator}, on which facesim does not compute: it would train on the "
@@ -193,12 +198,13 @@ def _devices(job: Job) -> Iterator[str | InputError]:
     elif kind.gpus and here > kind.gpus:
         yield InputError(
             f"--strategy {job.strategy.name} has {here} replicas on a host, and {kind.name} has {kind.gpus} GPUs "
-            f"({kind.accelerator}): give --workers {kind.gpus} or less, or an --instance-type with more"
+            f"({kind.accelerator}): give {named} {kind.gpus} or less, or an --instance-type with more"
         )
     elif here < kind.gpus:
         yield (
             f"{kind.name} has {kind.gpus} GPUs ({kind.accelerator}), and --strategy {job.strategy.name} computes on "
             f"{here} of them: all are paid for"
+            + (f"; {named} {kind.gpus} uses them" if job.strategy.replicated else "")
         )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 from cluster.surroundings import python
 from facesim.models import HEADS, MODELS
@@ -51,7 +52,16 @@ def _try(framework: str, model: str, head: str, image_size: str, channels: str) 
     from facesim import models
 
     shape = (int(image_size), int(image_size), int(channels))
-    models.build(model, shape, 2, head=head)(np.zeros((1, *shape), np.uint8), training=True)
+    network, images = models.build(model, shape, 2, head=head), np.zeros((1, *shape), np.uint8)
+    if framework == "jax":  # which compiles what it trains
+        import jax
+
+        variables = (
+            [each.value for each in some] for some in (network.trainable_variables, network.non_trainable_variables)
+        )
+        jax.eval_shape(partial(network.stateless_call, training=True), *variables, images)
+    else:
+        network(images, training=True)
 
 
 if __name__ == "__main__":

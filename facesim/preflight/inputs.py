@@ -9,9 +9,11 @@ from pathlib import Path
 from facesim.data.prepare import prepare
 from facesim.data.prepared import PreparedData
 from facesim.data.subsets import take_subset
+from facesim.data.unseen import UnseenData
 from facesim.preflight.own_model import keep_own_model
 from facesim.preflight.pretrained import keep_pretrained
 from facesim.spec.job import Job
+from facesim.spec.remote import remote
 from facesim.spec.subset import Subset
 from facesim.util import unused
 from facesim.util.folders import cache_folder
@@ -27,14 +29,15 @@ class Inputs:
     network is the user's own, the folder of `facesim.models.own` with its code.
     """
 
-    data: PreparedData
+    data: PreparedData | UnseenData
     pretrained: Path | None = None
     network: Path | None = None
 
     @property
     def folders(self) -> dict[str, Path]:
-        """The folders that training tasks read, by what they hold."""
-        folders = {DATA: self.data.directory, PRETRAINED: self.pretrained, NETWORK: self.network}
+        """The folders here that training tasks read, by what they hold."""
+        data = None if isinstance(self.data, UnseenData) else self.data.directory
+        folders = {DATA: data, PRETRAINED: self.pretrained, NETWORK: self.network}
         return {name: folder.resolve() for name, folder in folders.items() if folder}
 
 
@@ -44,7 +47,7 @@ def prepare_inputs(job: Job, progress: Callable[[str, int, int], None]) -> Input
     Raises:
         InputError: the data or the network cannot be used.
     """
-    return _with_network(job, prepare_data(job, progress))
+    return _with_network(job, _data_of(job, progress))
 
 
 def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> list[Inputs]:
@@ -53,17 +56,21 @@ def prepare_all(jobs: list[Job], progress: Callable[[str, int, int], None]) -> l
     Raises:
         InputError: the data or the network cannot be used.
     """
-    ready: dict[Hashable, PreparedData] = {}
+    ready: dict[Hashable, PreparedData | UnseenData] = {}
     inputs = []
     for job in jobs:
         data_key = (job.experiment.data_spec.images, job.experiment.cache != "none")
         if data_key not in ready:
-            ready[data_key] = prepare_data(job, progress)
+            ready[data_key] = _data_of(job, progress)
         inputs.append(_with_network(job, ready[data_key]))
     return inputs
 
 
-def _with_network(job: Job, data: PreparedData) -> Inputs:
+def _data_of(job: Job, progress: Callable[[str, int, int], None]) -> PreparedData | UnseenData:
+    return job.backend.open().look_at_data(job) if remote(job.experiment.data) else prepare_data(job, progress)
+
+
+def _with_network(job: Job, data: PreparedData | UnseenData) -> Inputs:
     network = keep_own_model(job.experiment, len(data.names))
     return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()), network)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from facesim.data.duplicates import HASH_BYTES, hashes_of, near_across
 from facesim.data.identity import image_digests
+from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs, prepare_data
 from facesim.preflight.pretrained import find_pretrained
 from facesim.spec.job import Job
@@ -40,6 +41,9 @@ def check_unseen(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
     for job, job_inputs in zip(jobs, inputs, strict=True):
         source = job.experiment.pretrained
         if source is None:
+            continue
+        if isinstance(job_inputs.data, UnseenData):
+            doubts[f"{job_inputs.data.name} cannot be looked at{_CONSEQUENCE}"] = None
             continue
         seen = _seen(source)
         trained, held_out = job_inputs.data.split(job.experiment.data_spec)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
+from facesim.training.tensorflow import preload  # isort: skip  before TensorFlow imports Keras
 import numpy as np
 import tensorflow as tf
 
@@ -65,6 +65,7 @@ def measure(
         figures |= {"sgemm_gflops": _sgemm_gflops(), "convolution_gflops": _convolution_gflops()}
         figures |= _surroundings(context, replica, first)
         figures |= {"examples": len(context.train_indices), "held_out": len(context.held_out_indices)}
+    figures["load_s"] = preload.LOADING_S
     figures["start_s"] = context.recorder.phases["startup_s"] + context.recorder.phases["build_s"]
     leave(run, figures)
 

@@ -285,6 +285,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
     variables = tuple(Variable(**each) for each in first["variables"])
     fixed = FixedTimes(
         start_s=statistics.median(each["start_s"] for each in (first, *others)),
+        load_s=statistics.median(each["load_s"] for each in (first, *others)),
         first_step_s=statistics.median(each["first_step_s"] for each in (first, *others)) + first["first_evaluation_s"],
         evaluation_image_s=first["evaluation_image_s"],
         checkpoint_s=first["checkpoint_s"],

@@ -10,15 +10,14 @@ import numpy as np
 
 from facesim.data.prepared import PreparedData
 from facesim.data.splits import stratified_split
+from facesim.recognition.calibration import Trials, all_pairs, calibrated, check_told, open_set
 from facesim.recognition.embedding import Embedder
 from facesim.recognition.groups import GroupRate, error_rates, warning
-from facesim.recognition.pairs import Pairs, disjoint_pairs, find_lfw_images, read_lfw_pairs
-from facesim.recognition.protocols import Verification, closed_set, identification, supported, verification
+from facesim.recognition.pair_lists import find_pairs
+from facesim.recognition.pairs import Pairs, disjoint_pairs
+from facesim.recognition.protocols import Verification, closed_set, identification, similarities, verification
 from facesim.recognition.verification_set import read_verification_set
 from facesim.util.errors import InputError
-
-#: Asked for unless others are; those that the pairs cannot tell are left out.
-FARS = (0.1, 0.01, 0.001, 0.0001)
 
 _CURVE_POINTS = 400
 
@@ -69,21 +68,19 @@ def assess_others(embedder: Embedder, data: PreparedData, fars: Sequence[float] 
     }
 
 
-def assess_lfw(
-    embedder: Embedder, pairs_file: Path, folder: Path, fars: Sequence[float] | None = None
-) -> dict[str, Any]:
-    """Verification on the pairs of a file of LFW's, images below `folder`.
+def assess_pairs(embedder: Embedder, path: Path, folder: Path, fars: Sequence[float] | None = None) -> dict[str, Any]:
+    """Verification on the pairs of a list, with images below `folder` (`facesim.recognition.pair_lists`).
 
     Raises:
-        InputError: the file is not that, an image is missing or cannot be read, or the pairs cannot tell one of `fars`.
+        InputError: it is no such list, an image is missing or cannot be read, or the pairs cannot tell one of `fars`.
     """
-    files, pairs = find_lfw_images(read_lfw_pairs(pairs_file), folder)
-    embeddings = embedder.embed(embedder.read(files))
+    listed = find_pairs(path, folder)
+    embeddings = embedder.embed(embedder.read(listed.files))
     return {
         "data": str(folder),
-        "pairs": pairs_file.name,
-        "people": len({file.stem.rsplit("_", 1)[0] for file in files}),
-        "verification": _verification(embeddings, pairs, fars),
+        "pairs": f"{path.name}, cut into folds in which a person can be in several" if listed.cut else path.name,
+        **({} if listed.people is None else {"people": listed.people}),
+        "verification": _verification(embeddings, listed.pairs, fars),
     }
 
 
@@ -114,7 +111,11 @@ def _by_embedding(
     labels = data.labels
     ranked = identification(embeddings[gallery], labels[gallery], embeddings[probes], labels[probes])
     pairs = disjoint_pairs(labels[compared], seed)
-    verified = _verification(embeddings[compared], pairs, fars)
+    verified = _verification(embeddings[compared], pairs, fars, all_pairs(embeddings[compared], labels[compared], seed))
+    strangers = open_set(
+        similarities(embeddings[gallery], labels[gallery], embeddings[probes]),
+        np.searchsorted(np.unique(labels[gallery]), labels[probes]),
+    )
     assessed = {
         "people": len(np.unique(labels[compared])),
         "identification": {
@@ -123,6 +124,7 @@ def _by_embedding(
             "probes": ranked.probes,
             "rank_1": ranked.rank_1,
             "cmc": ranked.cmc.tolist(),
+            "open_set": calibrated(strangers, fars).model_dump(),
         },
         "verification": verified,
     }
@@ -148,15 +150,23 @@ def _plain(rates: list[GroupRate]) -> list[dict[str, Any]]:
     return [rate._asdict() for rate in rates]
 
 
-def _verification(embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | None) -> dict[str, Any]:
-    verified = verification(similarity(embeddings, pairs), pairs.same, pairs.fold)
+def _verification(
+    embeddings: np.ndarray, pairs: Pairs, fars: Sequence[float] | None, trials: Trials | None = None
+) -> dict[str, Any]:
+    """On `pairs`; thresholds by false accept rate are from `trials`, which are the same pairs unless given."""
+    alike = similarity(embeddings, pairs)
+    verified = verification(alike, pairs.same, pairs.fold)
+    calibration = calibrated(trials or Trials(alike, pairs.same, None), fars)
+    for far in fars or ():
+        check_told(far, calibration)
     return {
         "folds": len(np.unique(pairs.fold)),
         **{name: value for name, value in verified._asdict().items() if name not in ("far", "tar")},
         "lowest_far": verified.lowest_far,
         "tar_at_far": {
-            f"{far:g}": verified.tar_at(far) for far in (supported(FARS, verified) if fars is None else fars)
+            f"{point.far:g}": point.true_accept_rate for point in calibration.points if not fars or point.far in fars
         },
+        "calibration": calibration.model_dump(),
         "roc": _curve(verified),
     }
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facesim import models
-from facesim.data.decode import BadFile, Wanted, decode_bytes, read_image
+from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, read_image
 from facesim.data.rendering import RenderSpec
 from facesim.runs.directory import Run
 from facesim.util.errors import InputError
+from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     import keras
@@ -39,6 +40,7 @@ class Embedder:
                 f"{self.experiment.model} on {size}x{size}x{channels}; name the run that saved it"
             )
         self._network = models.embedder(self.model)
+        self._wanted = Wanted(size, channels, None, RenderSpec(), lambda *_: None)
 
     @property
     def identities(self) -> int:
@@ -71,16 +73,37 @@ class Embedder:
         experiment = self.experiment
         return np.stack([read_image(path, experiment.image_size, experiment.channels) for path in paths])
 
+    def embed_readable(self, paths: list[Path]) -> tuple[np.ndarray, dict[Path, str]]:
+        """Unit embeddings of the image files that can be read, in order, and why the others cannot.
+
+        Raises:
+            InputError: none can be read.
+        """
+        embeddings, unread = [], {}
+        for at in range(0, len(paths), _BATCH):
+            pictures = []
+            for path in paths[at : at + _BATCH]:
+                picture = decode(path, path.parent, self._wanted)
+                if isinstance(picture, BadFile):
+                    unread[path] = picture.reason
+                else:
+                    pictures.append(picture)
+            if pictures:
+                embeddings.append(self.embed(np.stack(pictures)))
+        if not embeddings:
+            path, reason = next(iter(unread.items()))
+            raise InputError(f"none of {len(paths)} files can be read as an image, {printable(str(path))}: {reason}")
+        return np.concatenate(embeddings), unread
+
     def decoded(self, images: list[bytes], name: str) -> np.ndarray:
         """The same of encoded images, out of a file called `name`.
 
         Raises:
             InputError: one is no image that can be read.
         """
-        wanted = Wanted(self.experiment.image_size, self.experiment.channels, None, RenderSpec(), lambda *_: None)
         pictures = []
         for number, image in enumerate(images):
-            picture = decode_bytes(image, f"{name} image {number}", wanted)
+            picture = decode_bytes(image, f"{name} image {number}", self._wanted)
             if isinstance(picture, BadFile):
                 raise InputError(f"{picture.path} cannot be read: {picture.reason}; get the file again")
             pictures.append(picture)

@@ -110,19 +110,6 @@ class Verification(NamedTuple):
         """The lowest false accept rate that so many impostor pairs can tell."""
         return MIN_ERRORS / self.impostor_pairs
 
-    def tar_at(self, far: float) -> float:
-        """The true accept rate at the most lenient threshold that accepts at most `far` of the impostors.
-
-        Raises:
-            InputError: there are too few impostor pairs to tell so low a rate.
-        """
-        if not self.lowest_far <= far <= 1:
-            raise InputError(
-                f"a false accept rate of {far:g} cannot be told from {self.impostor_pairs:,} impostor pairs: allowed is"
-                f" {self.lowest_far:.2g} ({MIN_ERRORS} errors) to 1; ask for a higher rate or bring more people"
-            )
-        return float(self.tar[np.flatnonzero(self.far <= far)[-1]])
-
 
 def verification(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verification:
     """Measure verification on pairs: similarity float (n,), whether of the same person, bool (n,), fold, int (n,).
@@ -199,8 +186,3 @@ def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
         return float(far[0])
     share = -excess[after - 1] / (excess[after] - excess[after - 1])
     return float(far[after - 1] + share * (far[after] - far[after - 1]))
-
-
-def supported(fars: Sequence[float], verified: Verification) -> list[float]:
-    """Those of `fars` that the impostor pairs can tell."""
-    return [far for far in fars if verified.lowest_far <= far]

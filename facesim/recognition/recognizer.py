@@ -1,4 +1,4 @@
-"""What a run's model is used for: embedding, verification, identification, evaluation, export."""
+"""What a run's model is used for: embedding, verification, identification, sorting, evaluation, export."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import prepare_data
 from facesim.recognition.groups import with_groups
 from facesim.recognition.protocols import similarities
-from facesim.recognition.reliance import Reliance, mark, reliance
+from facesim.recognition.reliance import Basis, Reliance, basis, mark
+from facesim.recognition.sorting import Sorting, sort_photos
 from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
 from facesim.runs.records import Evaluation
 from facesim.util.disk import writing_to
 from facesim.util.errors import FacesimError, InputError, doing
-from facesim.util.files import open_regular, why_unread
+from facesim.util.files import check_new, open_regular, why_unread
 from facesim.util.registry import loaded
 from facesim.util.unused import Unused, printable
 from facesim.util.unused import in_words as unused_in_words
@@ -70,25 +71,31 @@ class Verified:
 class Identified:
     """Whom one image shows, of a gallery.
 
-    closest: the three most similar people with their similarities, the first the most. like_enough: whether that one
-    passes the threshold; None where that is not known. cannot_tell: why the model's answers say nothing.
+    closest: the three most similar people with their similarities, the first the most. threshold: the similarity from
+    which on it is the closest one; `chosen` says whether it, or its false accept rate, was asked for. like_enough:
+    whether the closest passes it; None where that is not known. cannot_tell: why the model's answers say nothing.
     """
 
     probe: str
     closest: tuple[tuple[str, float], ...]
+    threshold: float | None
+    chosen: bool
     like_enough: bool | None
     cannot_tell: str | None
     evaluation: Reliance | None
     notes: tuple[str, ...]
 
     @property
-    def identity(self) -> str:
-        """The closest of the gallery's people."""
-        return self.closest[0][0]
+    def identity(self) -> str | None:
+        """The closest of the gallery's people; None, nobody of the gallery, if that one does not pass a threshold that
+        was asked for.
+        """
+        return None if self.chosen and self.like_enough is False else self.closest[0][0]
 
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
+            "identity": self.identity,
             "closest": [{"identity": name, "similarity": similarity} for name, similarity in self.closest],
             "evaluation": self.evaluation and self.evaluation.to_json(),
         }
@@ -114,16 +121,16 @@ class Gallery:
     names: tuple[str, ...]
 
     @classmethod
-    def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn) -> Gallery:
+    def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn, least: int = 2) -> Gallery:
         """A folder for each person. `notice` is called with what of it is not used.
 
         Raises:
-            InputError: the folder cannot be used, or shows only one person.
+            InputError: the folder cannot be used, or shows fewer than `least` people.
         """
         listing = look_through(Path(folder))
         _tell(Path(folder), listing.unused, listing.notes, notice)
         names = sorted({example.identity for example in listing.examples})
-        if len(names) < 2:
+        if len(names) < least:
             raise InputError(
                 f"the gallery {folder} shows only {names[0]}; it takes two people to tell one from the other",
                 field="gallery",
@@ -183,60 +190,113 @@ class Recognizer:
             )
         return self._embedder.embed(images)
 
-    def verify(self, first: Path | str, second: Path | str, threshold: float | None = None) -> Verified:
+    def verify(
+        self, first: Path | str, second: Path | str, threshold: float | None = None, far: float | None = None
+    ) -> Verified:
         """Whether two image files show the same person.
 
-        Without `threshold` by that of the newest evaluation on people whom the model was not trained on, or else of the
-        newest. There is no answer where the model was not found to tell people apart.
+        By `threshold`, or by that for the false accept rate `far`, or else by the best one: of the newest evaluation on
+        people whom the model was not trained on, or else of the newest. Without `threshold` there is no answer where
+        the model was not found to tell people apart.
 
         Raises:
-            InputError: a file is missing or is no image.
+            InputError: a file is missing or is no image, or there is no threshold for `far`.
         """
+        by = basis(self._run, threshold, far)
         one, other = self._embedder.embed(self._embedder.read([Path(first), Path(second)]))
-        similarity, evaluation = float(one @ other), reliance(self._run)
-        why_not = evaluation.cannot_tell if evaluation else None
-        notes = [f"{self._run.directory} was not evaluated: run facesim evaluate {self._run.directory} DATA"]
-        same: bool | None = None
+        similarity = float(one @ other)
+        same = None if by.threshold is None or (by.cannot_tell and threshold is None) else similarity >= by.threshold
         if threshold is not None:
-            same = similarity >= threshold
-            verdict = f"{_answer(same)}, if the threshold that was given is right"
-            notes = ["how often the given threshold errs is not known", *([why_not] if why_not else [])]
-        elif evaluation is None:
-            verdict = "for an answer give a threshold or evaluate the model"
+            verdict = f"{_answer(similarity >= threshold)}, if the threshold that was given is right"
+        elif same is None:
+            unknown = "for an answer give a threshold or evaluate the model"
+            verdict = f"cannot tell: {by.cannot_tell}" if by.cannot_tell else unknown
         else:
-            threshold, notes = evaluation.threshold, [evaluation.origin, *evaluation.cautions]
-            same = None if why_not else similarity >= threshold
-            verdict = f"cannot tell: {why_not}" if same is None else _answer(same)
-        return Verified(similarity, threshold, same, verdict, why_not, evaluation, tuple(notes))
+            verdict = _answer(same)
+        return Verified(similarity, by.threshold, same, verdict, by.cannot_tell, by.evaluation, by.notes)
 
-    def identify(self, gallery: Gallery | Path | str, probes: Path | str | Iterable[Path | str]) -> list[Identified]:
+    def identify(
+        self,
+        gallery: Gallery | Path | str,
+        probes: Path | str | Iterable[Path | str],
+        threshold: float | None = None,
+        far: float | None = None,
+    ) -> list[Identified]:
         """Who of the gallery, a folder for each person, each of the probes shows: image files, or folders of them.
 
+        With `threshold`, or with that for `far`, it may be nobody of the gallery: `far` is the rate at which strangers
+        are taken for somebody of it.
+
         Raises:
-            InputError: the gallery or a file cannot be used.
+            InputError: the gallery or a file cannot be used, or there is no threshold for `far`.
         """
         known = gallery if isinstance(gallery, Gallery) else Gallery.read(gallery, self._notice)
+        by = self._basis_of(known, threshold, far)
         files = image_files(probes, self._notice)
-        embedder = self._embedder
-        labels = np.array([known.names.index(example.identity) for example in known.examples])
-        of_gallery = embedder.embed(embedder.read([example.path for example in known.examples]))
-        scores_of_probes = similarities(of_gallery, labels, embedder.embed(embedder.read(files)))
-        evaluation = reliance(self._run)
-        why_not = evaluation.cannot_identify if evaluation else None
-        notes = [f"how often that is right is not known: run facesim evaluate {self._run.directory} DATA"]
-        if evaluation:
-            notes = [*([evaluation.right] if evaluation.right else []), evaluation.origin, *evaluation.cautions]
+        scores_of_probes = self._similarities(known, self._embedder.embed(self._embedder.read(files)))
+        answers = by.threshold is not None and (threshold is not None or not by.cannot_tell)
         return [
             Identified(
                 probe=printable(str(file)),
                 closest=tuple((known.names[at], float(scores[at])) for at in np.argsort(-scores)[:3]),
-                like_enough=None if evaluation is None or why_not else bool(scores.max() >= evaluation.threshold),
-                cannot_tell=why_not,
-                evaluation=evaluation,
-                notes=tuple(notes),
+                threshold=by.threshold,
+                chosen=by.chosen,
+                like_enough=bool(scores.max() >= by.threshold) if answers else None,
+                cannot_tell=by.cannot_tell,
+                evaluation=by.evaluation,
+                notes=by.notes,
             )
             for file, scores in zip(files, scores_of_probes, strict=True)
         ]
+
+    def sort(
+        self,
+        gallery: Gallery | Path | str,
+        photos: Path | str | Iterable[Path | str],
+        output: Path | str | None,
+        threshold: float | None = None,
+        far: float | None = None,
+        links: bool = False,
+    ) -> Sorting:
+        """Sort photographs, files or folders of them, by whom of the gallery they show (`facesim.recognition.sorting`).
+
+        Args:
+            output: the folder that is made for it, of copies, or of `links`; None makes none.
+            threshold, far: as for `identify`; one of them is needed.
+
+        Raises:
+            InputError: something of this cannot be used, the model was not found to tell people apart, or `output` is
+                there already.
+        """
+        if threshold is None and far is None:
+            raise InputError("sorting needs a false accept rate or a threshold; give one of them", field="far")
+        known = gallery if isinstance(gallery, Gallery) else Gallery.read(gallery, self._notice, least=1)
+        by = self._basis_of(known, threshold, far)
+        if by.cannot_tell and threshold is None:
+            raise InputError(f"photographs cannot be sorted: {by.cannot_tell}; with a threshold they are nevertheless")
+        output = None if output is None else Path(output)
+        if output is not None:
+            check_new(output)
+        files = list(dict.fromkeys(image_files(photos, self._notice)))
+        embeddings, unread = self._embedder.embed_readable(files)
+        readable = [file for file in files if file not in unread]
+        scores = self._similarities(known, embeddings)
+        sorting = sort_photos(known.names, readable, embeddings, scores, by, unread)
+        if output is not None:
+            sorting.write(output, links)
+        return sorting
+
+    def _basis_of(self, gallery: Gallery, threshold: float | None, far: float | None) -> Basis:
+        by = basis(self._run, threshold, far, gallery=len(gallery.names))
+        right = by.evaluation and by.evaluation.right
+        return by._replace(notes=(right, *by.notes)) if right else by
+
+    def _similarities(self, gallery: Gallery, embeddings: np.ndarray) -> np.ndarray:
+        """Of each embedding and each person of the gallery, (n, people)."""
+        number = {name: place for place, name in enumerate(gallery.names)}
+        labels = np.array([number[example.identity] for example in gallery.examples])
+        images = self._embedder.read([example.path for example in gallery.examples])
+        return similarities(self._embedder.embed(images), labels, embeddings)
 
     def evaluate(
         self,
@@ -252,7 +312,8 @@ class Recognizer:
         Args:
             data: a data set of other people, as `data` of a job, or a verification set of InsightFace's (.bin); left
                 out, the run's own held-out images.
-            pairs: a pairs file of LFW's; `data` is then the folder of the images that it names.
+            pairs: a list of pairs (`facesim.recognition.pair_lists`); `data` is then the folder of the images that it
+                names.
             fars: false accept rates at which to tell the true accept rate.
             groups: a CSV of label,group, for error rates by group; left out, the data's own groups.
 
@@ -260,14 +321,14 @@ class Recognizer:
             InputError: something of this cannot be used.
         """
         if pairs and not data:
-            raise InputError(f"pairs {pairs} needs DATA, the folder of LFW's images that it names", field="pairs")
+            raise InputError(f"pairs {pairs} needs DATA, the folder of the images that it names", field="pairs")
         if pairs and groups:
             raise InputError(f"groups {groups} does not go with pairs, whose people it does not know", field="groups")
         embedder, job = self._embedder, self._run.job()
-        from facesim.recognition.assess import assess_lfw, assess_others, assess_own, assess_verification_set
+        from facesim.recognition.assess import assess_others, assess_own, assess_pairs, assess_verification_set
 
         if pairs and data:
-            results = assess_lfw(embedder, Path(pairs), Path(data), fars)
+            results = assess_pairs(embedder, Path(pairs), Path(data), fars)
         elif data and Path(data).suffix.lower() == VERIFICATION_SUFFIX:
             if groups:
                 raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
@@ -304,6 +365,7 @@ class Recognizer:
             raise InputError(message, field="format", value=format, allowed=list(EXPORTERS)) from None
         output = Path(output)
         exporter.check(output)
+        exporter.check_installed()
         embedder = self._embedder
         from facesim.models.export import portable
 

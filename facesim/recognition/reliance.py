@@ -2,19 +2,26 @@
 
 A threshold is of the model and of the images that it was chosen on. So an answer names where its threshold is from and
 how often it errs there, and there is none where the model was not found to tell people apart.
+
+A threshold is the best one, or one for a false accept rate that is asked for: of pairs of images, or of looks into a
+gallery for somebody who is not in it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from facesim.recognition.calibration import check_told
 from facesim.recognition.groups import MIN_PEOPLE
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.runs.directory import Run
+    from facesim.runs.records import Calibration, OperatingPoint
 
 #: A model whose AUC may, by its 95 % interval, be no more than this tells little more than a coin, which has 0.5.
 LEAST_AUC = 0.6
@@ -43,6 +50,8 @@ class Reliance(NamedTuple):
     rank_1: float | None
     probes: int | None
     gallery_identities: int | None
+    calibration: Calibration | None
+    open_set: Calibration | None
 
     @property
     def cannot_tell(self) -> str | None:
@@ -110,24 +119,136 @@ class Reliance(NamedTuple):
             reasons.append("it is not on record whether the model has changed since")
         return tuple(reasons)
 
+    def point(self, far: float, run: Run, *, strangers: bool) -> OperatingPoint:
+        """The threshold for a false accept rate: of strangers who are looked for in a gallery, or else of pairs.
+
+        Raises:
+            InputError: none is kept, and the message says how to get one, or why there is none.
+        """
+        calibration, trials = (
+            (self.open_set, "images of strangers") if strangers else (self.calibration, "impostor pairs")
+        )
+        if calibration is None:
+            raise InputError(
+                f"the evaluation on {self.data} has no threshold for a false accept rate of {trials}: run facesim "
+                f"evaluate {run.directory} DATA, with images of people",
+                field="far",
+                value=far,
+            )
+        check_told(far, calibration, f"{trials} of {self.data}")
+        point = next((point for point in calibration.points if math.isclose(point.far, far)), None)
+        if point is None:
+            kept = ", ".join(f"{point.far:g}" for point in calibration.points)
+            raise InputError(
+                f"no threshold is kept for a false accept rate of {far:g}, but for {kept or 'none'}: run facesim "
+                f"evaluate on {self.data} again with --far {far:g}",
+                field="far",
+                value=far,
+            )
+        return point
+
+    def origin_of(self, point: OperatingPoint, *, strangers: bool) -> str:
+        """Where the threshold for a false accept rate is from, and how sure that rate is, in words."""
+        calibration = self.open_set if strangers else self.calibration
+        assert calibration is not None
+        people = "" if calibration.people is None else f" of {calibration.people} people"
+        trials, passing = ("pairs of different people", "pairs of the same person")
+        if strangers:
+            trials = f"looks for a stranger among {self.gallery_identities} people"
+            passing = "images of people in the gallery, under their right name"
+        return (
+            f"threshold {point.threshold:.3f} for a false accept rate of {point.far:g}: it took "
+            f"{100 * point.false_accept_rate:.2g} % (95 % interval {100 * point.far_low:.2g} to "
+            f"{100 * point.far_high:.2g} %) of "
+            f"{calibration.impostor_trials:,} {trials} on {self.data}{people}, evaluated "
+            f"{_when(self.evaluated_unix_s)}; it lets {point.true_accept_rate:.1%} of {calibration.genuine_trials:,} "
+            f"{passing} pass"
+        )
+
     def to_json(self) -> dict[str, Any]:
-        return self._asdict()
+        calibrations = {name: getattr(self, name) for name in ("calibration", "open_set")}
+        return {**self._asdict(), **{name: one and one.model_dump() for name, one in calibrations.items()}}
+
+
+class Basis(NamedTuple):
+    """What an answer stands on.
+
+    threshold: the similarity from which on it is one person; None where there is none. chosen: whether the threshold,
+    or its false accept rate, was asked for. cannot_tell: why the model's answers say nothing. notes: where the
+    threshold is from, and how far to rely on the answer.
+    """
+
+    threshold: float | None
+    chosen: bool
+    cannot_tell: str | None
+    evaluation: Reliance | None
+    notes: tuple[str, ...]
+
+
+def basis(run: Run, threshold: float | None, far: float | None, *, gallery: int | None = None) -> Basis:
+    """On what an answer stands: the given threshold, that for a false accept rate, or else the best of the evaluation.
+
+    gallery: among how many people somebody is looked for who may be none of them; None of a pair of images.
+
+    Raises:
+        InputError: both are given, or there is no threshold for `far`.
+    """
+    if threshold is not None and far is not None:
+        raise InputError(
+            f"a threshold ({threshold:g}) and a false accept rate ({far:g}) cannot both be given: one follows from the "
+            f"other; leave one out",
+            field="far",
+            value=far,
+        )
+    strangers = gallery is not None
+    evaluation = reliance(run, identifying=strangers)
+    if threshold is not None:
+        why_not = evaluation and evaluation.cannot_tell
+        notes = ["how often the given threshold errs is not known", *([why_not] if why_not else [])]
+        return Basis(threshold, True, why_not, evaluation, tuple(notes))
+    if evaluation is None:
+        remedy = f"run facesim evaluate {run.directory} DATA"
+        if far is not None:
+            raise InputError(
+                f"{run.directory} was not evaluated, so no threshold is known for a false accept rate of {far:g}: "
+                f"{remedy} --far {far:g}",
+                field="far",
+                value=far,
+            )
+        return Basis(None, False, None, None, (f"{run.directory} was not evaluated: {remedy}",))
+    why_not = evaluation.cannot_identify if strangers else evaluation.cannot_tell
+    if far is None:
+        notes = [evaluation.origin, *evaluation.cautions]
+        return Basis(evaluation.threshold, False, why_not, evaluation, tuple(notes))
+    point = evaluation.point(far, run, strangers=strangers)
+    notes = [evaluation.origin_of(point, strangers=strangers), *evaluation.cautions]
+    evaluated = evaluation.gallery_identities
+    if gallery is not None and evaluated and gallery > evaluated:
+        notes.append(
+            f"of a larger gallery, such as yours of {gallery} people, more strangers pass: about "
+            f"{1 - (1 - far) ** (gallery / evaluated):.1%} if people are alike there"
+        )
+    return Basis(point.threshold, True, why_not, evaluation, tuple(notes))
 
 
 def mark(run: Run, results: dict[str, Any]) -> dict[str, Any]:
     """What an evaluation found, with when it was and of which model."""
-    return {**results, "evaluated_unix_s": time.time(), "model_sha256": _sha256(run.model_file)}
+    return {**results, "evaluated_unix_s": time.time(), "model_sha256": sha256_of(run.model_file)}
 
 
-def reliance(run: Run) -> Reliance | None:
+def reliance(run: Run, *, identifying: bool = False) -> Reliance | None:
     """By the newest evaluation on people whom the model was not trained on; if there is none, by the newest at all.
     None where the run was not evaluated.
+
+    For `identifying`, those with a gallery come before others, such as those on pairs that a file names.
     """
     evaluations = list(run.evaluations().values())
     if not evaluations:
         return None
-    unseen = [evaluation for evaluation in evaluations if not evaluation.get("identities_seen_in_training")]
-    evaluation = (unseen or evaluations)[-1]
+    evaluation = max(
+        reversed(evaluations),
+        key=lambda one: (not one.identities_seen_in_training, identifying and one.identification is not None),
+    )
     verification, identification = evaluation.verification, evaluation.identification or {}
     evaluated_sha256 = evaluation.get("model_sha256")
     low, high = (verification.get("auc_low"), verification.get("auc_high"))
@@ -138,7 +259,7 @@ def reliance(run: Run) -> Reliance | None:
         evaluated_unix_s=evaluation.get("evaluated_unix_s"),
         people=evaluation.get("people"),
         seen=evaluation.get("identities_seen_in_training"),
-        same_model=None if evaluated_sha256 is None else evaluated_sha256 == _sha256(run.model_file),
+        same_model=None if evaluated_sha256 is None else evaluated_sha256 == sha256_of(run.model_file),
         threshold=verification["threshold"],
         genuine_pairs=verification["genuine_pairs"],
         impostor_pairs=verification["impostor_pairs"],
@@ -150,6 +271,8 @@ def reliance(run: Run) -> Reliance | None:
         rank_1=identification.get("rank_1"),
         probes=identification.get("probes"),
         gallery_identities=identification.get("gallery_identities"),
+        calibration=verification.calibration,
+        open_set=identification.get("open_set"),
     )
 
 
@@ -167,5 +290,6 @@ def _when(unix_s: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(unix_s))
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """By what an evaluation knows its model."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -24,6 +24,7 @@ from facesim.report.scaling import Scale, scales
 from facesim.report.statistics import MARGIN, Difference, Ratio, paired_differences, paired_ratios
 from facesim.report.verdict import Finding, findings, headlines
 from facesim.report.words import percent
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.spec.strategies import STRATEGIES, known_strategy, options_without_meaning
 from facesim.util.errors import InputError
 
@@ -198,10 +199,13 @@ def _by_size(rows: Sequence[Row]) -> list[list[Row]]:
 def _grouped(records: Sequence[RunRecord], content: Mapping[RunRecord, str]) -> dict[str, list[RunRecord]]:
     """Records by what was run, seed apart; `single` first, then in the order of `STRATEGIES`, what has less first."""
     order = list(STRATEGIES)
+    listed = {name: number for number, name in enumerate(FRAMEWORKS)}
 
     def place(record: RunRecord) -> tuple[Any, ...]:
         strategy, size = record.job.strategy, by_size(parse(record.job.experiment.get("subset")))
-        facets = [(name, _in_order(value)) for name, value in _facets(record).items()]
+        facets = _facets(record)
+        facets["framework"] = listed.get(facets["framework"], facets["framework"])
+        facets = [(name, _in_order(value)) for name, value in facets.items()]
         return (order.index(strategy) if strategy in order else len(order), strategy, size, facets)
 
     groups: dict[str, list[RunRecord]] = {}

@@ -13,11 +13,15 @@ from facesim.report.plots import plots
 from facesim.report.rows import Row
 from facesim.report.verdict import PLAIN
 from facesim.report.words import estimated
+from facesim.spec.frameworks import FRAMEWORKS
 from facesim.util.errors import doing
 from facesim.util.files import write_text
 
 #: The measures of a page's table.
-_COLUMNS = ("held_out_accuracy", "training_accuracy", "training_s", "time_to_accuracy_s", "images_per_s", "instance_s")
+_COLUMNS = (
+    "held_out_accuracy", "training_accuracy", "training_s", "time_to_accuracy_s", "images_per_s",
+    "launch_to_first_step_s", "memory_peak_task_bytes", "instance_s",
+)  # fmt: skip
 
 #: The pictures of a page, where there are data for them.
 _PICTURES = ("pareto", "accuracies", "scaling", "staleness", "curve", "accuracy", "time")
@@ -117,7 +121,7 @@ def _machines(comparison: Comparison) -> dict[str, list[str]]:
     """Where and with what it was run: each value once."""
     machines: dict[str, dict[str, None]] = {}
     for record in comparison.records:
-        for name in ("cpu_model", "cpu_count", "tensorflow", "facesim"):
+        for name in ("cpu_model", "cpu_count", *FRAMEWORKS, "facesim"):
             if (value := record.result.machine.get(name)) is not None:
                 machines.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None
     return {name: list(values) for name, values in machines.items()}

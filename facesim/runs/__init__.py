@@ -1,6 +1,7 @@
 """What a run leaves on disk, each file written and read by one definition.
 
 states     where a run is in its life, how it can end, and SageMaker's words for both
+record     what every record is read and written by
 records    outcome.json, result.json, evaluation.json
 forecasts  forecast.json: what was forecast of a run before it began
 events     events.jsonl: a type for each kind of event

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from facesim.runs.claim import Claim
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, events_in
 from facesim.runs.forecasts import ForecastRecord
-from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, read_json, write_evaluations
+from facesim.runs.record import read_json
+from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, write_evaluations
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
 from facesim.util.disk import is_full, no_room, reserve, writing_to

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import ConfigDict, Field, ValidationError
 
 from cluster import clock
-from facesim.runs.records import Record
+from facesim.runs.record import Record
 from facesim.runs.states import Outcome, RunState
 
 

@@ -5,7 +5,8 @@ A run directory whose numbers are all forecast has one, too, beside a result tha
 
 from __future__ import annotations
 
-from facesim.runs.records import SCHEMA_VERSION, Record
+from facesim.runs.record import Record
+from facesim.runs.records import SCHEMA_VERSION
 
 
 class ForecastRecord(Record):

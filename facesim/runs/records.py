@@ -8,67 +8,25 @@ Accuracies are shares, 0-1; times are seconds; sizes are bytes.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, Union
+from typing import Any, Union
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, model_validator
 
+from facesim.runs.record import REMEDY, Record, read_json, validated
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
-from facesim.util.files import read_text, write_json
+from facesim.util.files import write_json
 from facesim.util.unused import Unused
 
 #: The version of the files that this facesim writes. It grows when an earlier facesim could misunderstand them.
 SCHEMA_VERSION = 1
 
-_REMEDY = "leave this run out of the report, or run the job again"
-
 #: A value of a job's, or a fact about a machine.
 Scalar = Union[str, int, float, bool, None]  # noqa: UP007 - pydantic reads it while Python 3.10 runs, too
-
-AnyRecord = TypeVar("AnyRecord", bound="Record")
-
-
-class Record(BaseModel):
-    """Something that a run left. Its fields can also be read by their names in the file: `result["state"]`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, content: Any) -> Any:
-        return {k: v for k, v in content.items() if v is not None} if isinstance(content, dict) else content
-
-    def __getitem__(self, name: str) -> Any:
-        if name in type(self).model_fields or name in (self.model_extra or {}):
-            return getattr(self, name)
-        raise KeyError(name)
-
-    def __contains__(self, name: str) -> bool:
-        return self.get(name) is not None
-
-    def get(self, name: str, default: Any = None) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-    @classmethod
-    def read(cls: type[AnyRecord], path: Path) -> AnyRecord:
-        """The record that the file `path` holds.
-
-        Raises:
-            InputError: it cannot be read, or is not what facesim writes.
-        """
-        return validated(cls, path, read_json(path))
-
-    def write(self, path: Path) -> None:
-        """Write it whole or not at all."""
-        write_json(path, self.model_dump(mode="json"))
 
 
 class JobFields(Record):
@@ -341,14 +299,41 @@ class ClosedSet(Record):
     balanced_accuracy: float
 
 
+class OperatingPoint(Record):
+    """A threshold for a false accept rate, `far`; that rate as it was measured, with its 95 % interval."""
+
+    far: float
+    threshold: float
+    false_accept_rate: float
+    far_low: float
+    far_high: float
+    true_accept_rate: float
+
+
+class Calibration(Record):
+    """Thresholds by false accept rate, and the trials (pairs of images, or looks into a gallery) that they are from.
+
+    With fewer errors than ten a rate is not told: `lowest_far`.
+    """
+
+    people: int | None = None
+    genuine_trials: int
+    impostor_trials: int
+    lowest_far: float
+    points: list[OperatingPoint]
+
+
 class Identification(Record):
-    """Finding a probe's person in a gallery: `cmc[k - 1]` is the share of probes found among the first k."""
+    """Finding a probe's person in a gallery: `cmc[k - 1]` is the share of probes found among the first k. `open_set`:
+    of probes who may be nobody of the gallery.
+    """
 
     gallery_identities: int
     gallery_images: int | None = None
     probes: int
     rank_1: float
     cmc: list[float] = []
+    open_set: Calibration | None = None
 
 
 class Roc(Record):
@@ -366,7 +351,7 @@ class Roc(Record):
 
 class Verification(Record):
     """Telling whether two images show one person. `threshold` is a cosine; `tar_at_far` is by the false accept rate as
-    it is written.
+    it is written; `lowest_far` is that of the `roc`.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -381,6 +366,7 @@ class Verification(Record):
     impostor_pairs: int
     lowest_far: float | None = None
     tar_at_far: dict[str, float | None] = {}
+    calibration: Calibration | None = None
     roc: Roc | None = None
 
 
@@ -407,7 +393,7 @@ def read_evaluations(path: Path) -> dict[str, Evaluation]:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} is not what facesim writes: it holds no evaluations by data; {_REMEDY}")
+        raise InputError(f"{path} is not what facesim writes: it holds no evaluations by data; {REMEDY}")
     return {name: validated(Evaluation, path, evaluation) for name, evaluation in content.items()}
 
 
@@ -415,31 +401,3 @@ def write_evaluations(path: Path, evaluations: dict[str, Evaluation]) -> None:
     """Write `evaluation.json` whole or not at all."""
     content = {name: evaluation.model_dump(mode="json", exclude_none=True) for name, evaluation in evaluations.items()}
     write_json(path, content)
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file of a run holds.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return json.loads(read_text(path))
-    except RecursionError:
-        raise InputError(f"cannot read {path}: it is nested too deep to be JSON of facesim's; {_REMEDY}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; {_REMEDY}") from None
-
-
-def validated(model: type[AnyRecord], path: Path, content: Any) -> AnyRecord:
-    """`content`, which is from `path`, as a record.
-
-    Raises:
-        InputError: it is not what facesim writes; the message names the first field that is wrong.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"]) or "its content"
-        raise InputError(f"{path} is not what facesim writes: {field}: {problem['msg']}; {_REMEDY}") from None

@@ -15,6 +15,7 @@ from facesim.spec import aws_names, kubernetes_names
 from facesim.spec.base import Frozen, named_part
 from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import OneOf, option
+from facesim.spec.remote import SCHEMES
 from facesim.util.registry import Registry, resolve
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class BackendSpec(Frozen):
             machine's.
         disturbs_networks: whether faults can disturb the network between tasks.
         can_attach: whether a job outlives the command that submitted it and can be followed again.
-        frameworks: those that its hosts have installed; None: what this machine has.
+        reads: schemes of addresses (`facesim.spec.remote`) that its hosts read data from themselves.
+        frameworks: those that its hosts can have, by the image that they run; None: what this machine has.
     """
 
     summary: ClassVar[str]
@@ -64,6 +66,7 @@ class BackendSpec(Frozen):
     own_hosts: ClassVar[bool] = False
     disturbs_networks: ClassVar[bool] = False
     can_attach: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
     frameworks: ClassVar[tuple[str, ...] | None] = None
 
     name: str
@@ -98,7 +101,7 @@ class _Containers(BackendSpec):
     """
 
     own_hosts = True
-    frameworks = (TENSORFLOW,)
+    frameworks = (TENSORFLOW, "torch", "jax")
 
     image: Annotated[str | None, _named(aws_names.image)] = option(
         None,
@@ -177,6 +180,7 @@ class SageMaker(_TrainingJobs, _Remote):
     measurement = "measured"
     implementation = "facesim.backends.sagemaker.backend:BACKEND"
     costs_money = True
+    reads = SCHEMES
 
     name: Literal["sagemaker"] = "sagemaker"
     region: Annotated[str | None, _named(aws_names.region)] = option(
@@ -205,7 +209,7 @@ class SageMaker(_TrainingJobs, _Remote):
         ge=60, le=21_600,
     )  # fmt: skip
     quota_wait_s: float = option(
-        0.0, "seconds to wait where the account's quota has no room for a job, while others run", "AWS", ge=0
+        0.0, "seconds to wait where the account's quota, or AWS itself, has no instances left for a job", "AWS", ge=0
     )
     max_cost: float | None = option(
         None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0

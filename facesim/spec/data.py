@@ -55,7 +55,7 @@ class DataSpec(BaseModel):
     @property
     def tested_in_words(self) -> str:
         """What the images that are tested are, in words."""
-        return "validation" if self.validation else "held-out"
+        return "validation" if self.validation or self.test_part == "val" else "held-out"
 
     @property
     def images(self) -> Hashable:

@@ -11,6 +11,7 @@ from facesim.spec.data import DataSpec
 from facesim.spec.options import NameIn, option
 from facesim.spec.own_model import NameOrFile
 from facesim.spec.recipes import RECIPES
+from facesim.spec.remote import remote
 from facesim.spec.subset import Subset
 from facesim.util.errors import InputError
 
@@ -22,6 +23,11 @@ def _subset(text: str) -> str | None:
     except InputError as error:
         raise ValueError(str(error)) from None
     return None if subset == (None, None) else str(subset)
+
+
+def _readable(data: str) -> str:
+    remote(data)
+    return data
 
 
 class Experiment(Frozen):
@@ -45,9 +51,10 @@ class Experiment(Frozen):
     recipe: Annotated[str, NameIn("facesim.spec.recipes:RECIPES")] = option(
         "paper", "defaults of model, head, optimiser and more (facesim recipes)", "Model", common=True
     )
-    data: str = option(
+    data: Annotated[str, AfterValidator(_readable)] = option(
         "rendered",
-        "rendered, olivetti, lfw, or a folder, .zip, .npz, .csv, .rec or .tfrecord",
+        "rendered, olivetti, lfw, or a folder, .zip, .npz, .csv, .rec or .tfrecord; with --backend sagemaker also "
+        "s3://BUCKET/FOLDER, efs://FILE-SYSTEM/FOLDER, fsx://...",
         "Data",
         common=True,
         metavar="DATA",
@@ -99,10 +106,14 @@ class Experiment(Frozen):
     max_bad_files: float = option(0.05, "share of files that may be unreadable", "Data", ge=0, le=1)
     min_images: int | None = option(None, "leave out identities with fewer images", "Data", shown="none; lfw: 15", ge=2)
     image_feature: str | None = option(
-        None, "what TFRecord files call the image", "Data", shown="the usual names", commas=True
+        None,
+        "what files of many images call the image: a feature, a column, a suffix in a tar",
+        "Data",
+        shown="the usual names",
+        commas=True,
     )
     label_feature: str | None = option(
-        None, "what TFRecord files call the identity", "Data", shown="the usual names", commas=True
+        None, "what files of many images call the identity", "Data", shown="the usual names", commas=True
     )
     epochs: int = option(50, "times that every training example is seen", "Training", common=True, ge=1)
     batch: int = option(32, "examples in one update", "Training", common=True, ge=1)

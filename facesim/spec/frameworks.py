@@ -28,6 +28,8 @@ class Framework:
     packages: what must be installed, as it is imported.
     extra: the extra of facesim that brings them; None: facesim itself does.
     environment: what must be set before it is imported.
+    cpu_package, cuda_package: what facesim's images of hosts get of it, without CUDA and with it; None: there is no
+        such image.
     """
 
     summary: str
@@ -36,6 +38,8 @@ class Framework:
     packages: tuple[str, ...]
     extra: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    cpu_package: str | None = None
+    cuda_package: str | None = None
 
     def check(self) -> None:
         """Look whether it is installed here; imports nothing.
@@ -69,6 +73,8 @@ FRAMEWORKS: Registry[Framework] = Registry(
                     "tcp_frame_size_tuning,tcp_rcv_lowat,unconstrained_max_quota_buffer_size,free_large_allocator"
                 ),
             },
+            cpu_package="tensorflow-cpu",  # a third of the size of the one that can use GPUs
+            cuda_package="tensorflow[and-cuda]",
         ),
         "torch": Framework(
             "PyTorch: single, allreduce and local-sgd",
@@ -77,6 +83,8 @@ FRAMEWORKS: Registry[Framework] = Registry(
             ("torch",),
             "torch",
             {"KERAS_BACKEND": "torch"},
+            cpu_package="torch",  # PyPI's has CUDA all the same; PyTorch's own index has one without
+            cuda_package="torch",
         ),
         "jax": Framework(
             "JAX: single, allreduce and local-sgd",
@@ -85,6 +93,8 @@ FRAMEWORKS: Registry[Framework] = Registry(
             ("jax", "jaxlib"),
             "jax",
             {"KERAS_BACKEND": "jax"},
+            cpu_package="jax",
+            cuda_package="jax[cuda12]",
         ),
     },
 )

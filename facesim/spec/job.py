@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -24,6 +25,7 @@ from facesim.spec.faults import Fault, make_faults
 from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import NameIn, Option, fields, flag, option
 from facesim.spec.recovery import Recovery
+from facesim.spec.remote import remote
 from facesim.spec.shape import Shape
 from facesim.spec.spot import Spot
 from facesim.spec.strategies import STRATEGIES, AnyStrategy, Single
@@ -70,6 +72,12 @@ class Job(Frozen):
             raise ValueError(
                 f"--max-wait {self.max_wait_s:g} must be at least --max-run {self.max_run_s:g}: it counts running, too"
             )
+        address = remote(self.experiment.data)
+        if address and address.scheme not in self.backend.reads:
+            raise ValueError(
+                f"--data {self.experiment.data} is read by hosts at AWS, with --backend sagemaker; for --backend "
+                f"{self.backend.name} copy it to this machine (aws s3 cp --recursive), and give that folder"
+            )
         self.strategy.check_framework(self.framework)
         if self.experiment.optimizer != "adam" and self.framework != TENSORFLOW:
             raise ValueError(
@@ -78,8 +86,8 @@ class Job(Frozen):
         installed = self.backend.frameworks
         if installed is not None and self.framework not in installed:
             raise ValueError(
-                f"--framework {self.framework} is not in the image of --backend {self.backend.name}, which has "
-                f"{', '.join(installed)}: use that, or --backend local"
+                f"there is no image with --framework {self.framework} for --backend {self.backend.name}, only with "
+                f"{', '.join(installed)}: use one of these, or --backend local"
             )
         self.strategy.check(self.shape)
         return self
@@ -117,8 +125,10 @@ class Job(Frozen):
 
     @property
     def hosts(self) -> int:
-        """Hosts of workers, one each. The chief is on one of them, and parameter servers without hosts of their own."""
-        return self.shape.workers if self.strategy.distributed else 1
+        """Hosts of workers, with one each or several. The chief is on one of them, and so are parameter servers without
+        hosts of their own.
+        """
+        return math.ceil(self.shape.workers / self.shape.workers_per_host) if self.strategy.distributed else 1
 
     @property
     def groups(self) -> list[tuple[str, int]]:

@@ -17,6 +17,13 @@ class Shape(Frozen):
     """
 
     workers: int = option(2, "workers of a distributed strategy", "Cluster", common=True, ge=1, le=64)
+    workers_per_host: int = option(
+        1,
+        "workers that share a host: as many as the instance type has GPUs, one for each",
+        "Cluster",
+        ge=1,
+        le=64,
+    )
     ps: int = option(1, "parameter servers", "Cluster", common=True, ge=1, le=64)
     threads: int | None = option(None, "threads of a task for one operation", "Cluster", shown="a fair share", ge=1)
     kernels: Kernels = option(

@@ -1,7 +1,8 @@
 """What a study has to do: a job that has completed before is not repeated, and one that began goes on.
 
-A run is that of a job if both say the same (`facesim.spec.job.job_sha256`) and it was trained on the same images; one
-that has completed on another machine says nothing about times on this one, and is not taken for it.
+A run is that of a job if both say the same (`facesim.spec.job.job_sha256`), it was trained on the same images, and it
+began with the same network, if with one; one that has completed on another machine says nothing about times on this
+one, and is not taken for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from facesim.backends.base import Target
 from facesim.metrics.machine import machine
 from facesim.planning.expectations import Expected, expected, forecast_lines
 from facesim.planning.quantities import dollars_text, time_text
@@ -31,6 +33,7 @@ class Fate(str, Enum):
 
     NEW = "to run"
     GOES_ON = "continues"
+    FOLLOWED = "to follow"  # it was submitted, and goes on, or has ended, without the command that submitted it
     COMPLETE = "complete"
 
 
@@ -89,7 +92,7 @@ def plan_study(
     for name, job in zip(names, jobs, strict=True):
         directory, fate = earlier.get(job_sha256(job), (output / f"{stamp}-{name}", Fate.NEW))
         drafts.append(Due(name, job, directory, fate))
-    waiting = [due for due in drafts if due.fate is not Fate.COMPLETE]
+    waiting = [due for due in drafts if due.fate in (Fate.NEW, Fate.GOES_ON)]
     cleared = preflight([due.job for due in waiting], [due.directory for due in waiting], progress, to_run=to_run)
     ready = {planned.directory: planned for planned in cleared.planned}
     dues = []
@@ -109,7 +112,8 @@ _LISTED = 40
 
 def plan_lines(plan: StudyPlan) -> list[str]:
     """What a study has to do, in lines: the number of jobs, time and cost where these are forecast, and each job."""
-    counts = {fate: sum(due.fate is fate for due in plan.dues) for fate in (Fate.COMPLETE, Fate.GOES_ON, Fate.NEW)}
+    order = (Fate.COMPLETE, Fate.FOLLOWED, Fate.GOES_ON, Fate.NEW)
+    counts = {fate: sum(due.fate is fate for due in plan.dues) for fate in order}
     parts = [f"{number} {fate.value}" for fate, number in counts.items() if number]
     expectations = [due.expected for due in plan.to_do if due.expected]
     if expectations:
@@ -151,20 +155,32 @@ def _earlier(
         same = [
             run
             for run, result in runs
-            if run in complete and _is_on(result, inputs[key]) and _is_from_here(result, by_key[key])
+            if run in complete
+            and _is_on(result, inputs[key])
+            and _began_with(run, inputs[key])
+            and _is_from_here(result, by_key[key])
         ]
-        unfinished = [run for run, result in runs if run not in complete and _may_be_on(result, inputs[key])]
+        unfinished = [
+            (run, result)
+            for run, result in runs
+            if run not in complete and _may_be_on(result, inputs[key]) and _began_with(run, inputs[key], unknown=True)
+        ]
         if same:
             chosen[key] = same[-1].directory, Fate.COMPLETE
         elif unfinished:
-            run = unfinished[-1]
-            chosen[key] = run.directory, Fate.GOES_ON
+            run, result = unfinished[-1]
             if (look := run.claim.look()).held:
                 raise InputError(
                     f"{run.directory} is of this study, and is being run by {look.names()}: wait for it, or stop it "
                     f"(facesim cancel {run.directory})"
                 )
+            chosen[key] = run.directory, Fate.FOLLOWED if result is None and _can_be_followed(run) else Fate.GOES_ON
     return chosen
+
+
+def _can_be_followed(run: Run) -> bool:
+    backend = run.job().backend
+    return backend.can_attach and backend.open().can_follow(Target(backend, run.id, run))
 
 
 def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
@@ -188,8 +204,19 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
 
 
 def _is_on(result: Result | None, inputs: Inputs) -> bool:
-    """Whether a run was trained on the images that a job has now."""
-    return result is not None and result.data.content_sha256 == inputs.data.sha256
+    """Whether a run was trained on the images that a job has now, as far as these are known here."""
+    return result is not None and inputs.data.sha256 in (None, result.data.content_sha256)
+
+
+def _began_with(run: Run, inputs: Inputs, unknown: bool = False) -> bool:
+    """Whether a run began with the network that `--pretrained` names now; `unknown` where it did not record that."""
+    if inputs.pretrained is None:
+        return True
+    try:
+        outcome = run.outcome()
+    except InputError:
+        return False
+    return unknown if outcome is None else outcome.pretrained_sha256 == inputs.pretrained.name
 
 
 #: What of `facesim.metrics.machine` decides how long a training takes, and with what it was made.
@@ -206,7 +233,7 @@ def _is_from_here(result: Result | None, job: Job) -> bool:
 
 def _may_be_on(result: Result | None, inputs: Inputs) -> bool:
     """Whether nothing says that a run, which has not completed, was trained on other images than a job has now."""
-    return result is None or result.data.content_sha256 in (None, inputs.data.sha256)
+    return result is None or result.data.content_sha256 is None or _is_on(result, inputs)
 
 
 #: What a name of a job says of it in any case.

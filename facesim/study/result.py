@@ -59,12 +59,17 @@ def finish(run: Run, state: RunState, failure: str | None, measurement: Measurem
         "wire_bytes": _wire_bytes(job, samples),
         "collector_errors": _total(samples, "collector_errors").groupby("source").sum().to_dict(),
         "sync_audit": _audited(job, outcome, run, samples, events),
-        "machine": machine(FRAMEWORKS[job.framework].packages) | {"kernels": _kernels(events)},
+        "machine": machine(packages_here(job)) | {"kernels": _kernels(events)},
         "load": load.model_dump() | {"beside": _beside(events)},
     }
     result = Result.model_validate(content)
     result.write(run.result_file)
     return result
+
+
+def packages_here(job: Job) -> tuple[str, ...]:
+    """Those of this machine that the job computes with: none where hosts have their own, other versions perhaps."""
+    return FRAMEWORKS[job.framework].packages if job.backend.frameworks is None else ()
 
 
 def _kernels(events: list[Event]) -> str | None:
@@ -86,7 +91,7 @@ def _audited(
         outcomes,
         job.replicas,
         _received_by_worker(job, samples),
-        over_wire=job.hosts > 1,
+        over_wire=job.hosts > 1 and job.shape.workers_per_host == 1,  # on one host they have other ways
         replaced=replaced_workers(events),
         steps_at_a_time=job.strategy.steps_at_a_time,
         outcomes_due=job.shape.workers if job.strategy.layout is Layout.PEERS else 1,

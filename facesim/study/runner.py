@@ -8,7 +8,7 @@ import select
 import signal
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +71,30 @@ def dry_run(jobs: list[Job], output: Path, *, reuse: bool = False) -> dict[str, 
         for planned in (due.cleared for due in plan.to_do)
         if planned and planned.inputs and planned.request
     ]
-    complete = [str(due.directory) for due in plan.dues if due.fate is Fate.COMPLETE]
+    complete, followed = (
+        [str(due.directory) for due in plan.dues if due.fate is fate] for fate in (Fate.COMPLETE, Fate.FOLLOWED)
+    )
     return {
         "runs": runs,
         "notices": list(plan.notices),
         **({"complete": complete} if complete else {}),
+        **({"followed": followed} if followed else {}),
         **({"estimate": plan.estimate} if plan.estimate else {}),
         **({"forecast": list(plan.forecasts)} if plan.forecasts else {}),
     }
 
 
 def run_study(
-    jobs: list[Job], output: Path, observers: Iterable[Observer] = (), *, reuse: bool = False, parallel: int = 1
+    jobs: list[Job],
+    output: Path,
+    observers: Iterable[Observer] = (),
+    *,
+    reuse: bool = False,
+    parallel: int = 1,
+    kept: ExitStack | None = None,
 ) -> list[Run]:
     """Run the jobs, `parallel` of them at the same time, and tell the `observers`. The runs in the order of the jobs.
+    What is loaded for them stays until the last has ended or, for further studies, until `kept` is closed.
 
     With `reuse` a job that has completed in `output` before is not run again, and one that began there goes on. A run
     that fails, or cannot begin, does not keep the next from being run; one that is stopped does. A run that cannot be
@@ -102,8 +112,14 @@ def run_study(
     observer.planned(plan)
     again = _choose_kernels([due.job for due in plan.to_do], observer)
     pool = JobPool(places)
-    with _Interrupts(pool) if parallel > 1 else nullcontext():
-        ended = pool.each(plan.dues, lambda due, position: _Job(due, position, len(jobs), pool, again).run(observer))
+    with ExitStack() as until_end:
+        if parallel > 1:
+            until_end.enter_context(_Interrupts(pool))
+
+        def run_job(due: Due, position: int) -> Run | None:
+            return _Job(due, position, len(jobs), pool, again, kept or until_end).run(observer)
+
+        ended = pool.each(plan.dues, run_job)
     if not any(ended) and pool.problems:
         raise pool.problems[0]
     return [run for run in ended if run]
@@ -112,8 +128,8 @@ def run_study(
 class _Job:
     """One job of a study, from its begin to its end."""
 
-    def __init__(self, due: Due, position: int, jobs: int, pool: JobPool, again: bool):
-        self._due, self._position, self._jobs, self._pool = due, position, jobs, pool
+    def __init__(self, due: Due, position: int, jobs: int, pool: JobPool, again: bool, kept: ExitStack):
+        self._due, self._position, self._jobs, self._pool, self._kept = due, position, jobs, pool, kept
         # Rendered again where it has only a part of this machine: how many threads it has follows from that.
         self._again = again or pool.size > 1
 
@@ -123,6 +139,10 @@ class _Job:
         if due.fate is Fate.COMPLETE or pool.stopped:
             return Run(due.directory) if due.fate is not Fate.NEW else None
         try:
+            request = self._request()
+            if due.fate is not Fate.FOLLOWED:
+                loaded = due.job.backend.open().loaded(due.job, request)
+                self._kept.enter_context(loaded)  # before the run's time begins
             run = self._begin(observer)
         except FacesimError as error:
             pool.problems.append(error)
@@ -130,17 +150,26 @@ class _Job:
             return None
         observer = pool.turns(observer, run)
         try:
-            result = self._to_its_end(run, observer)
+            result = self._to_its_end(run, request, observer)
         except Lost as lost:
             observer.noticed(str(lost))
             return run
         pool.stopped = pool.stopped or result.state is RunState.STOPPED
         return run
 
+    def _request(self) -> Request | None:
+        due, planned = self._due, self._due.cleared
+        if due.fate is Fate.FOLLOWED:
+            return None
+        assert planned is not None and planned.inputs is not None, "what is to be run was cleared"
+        if self._again:
+            return due.job.backend.open().render(due.job, due.directory, planned.inputs)
+        return planned.request
+
     def _begin(self, observer: Observer) -> Run:
         due = self._due
-        assert due.cleared is not None and due.cleared.inputs is not None, "what is to be run was cleared"
         if due.fate is Fate.NEW:
+            assert due.cleared is not None and due.cleared.inputs is not None, "what is to be run was cleared"
             run = Run.create(due.directory, due.job)
             keep_forecast(run, due.job, due.cleared.inputs)  # before it begins: what it then takes is held against that
             return run
@@ -149,20 +178,14 @@ class _Job:
             self._pool.turns(observer).noticed(gone)
         return run
 
-    def _to_its_end(self, run: Run, observer: Observer) -> Result:
-        due, planned = self._due, self._due.cleared
-        assert planned is not None and planned.inputs is not None
-        backend = due.job.backend.open()
+    def _to_its_end(self, run: Run, request: Request | None, observer: Observer) -> Result:
+        due = self._due
+        if due.fate is Fate.FOLLOWED:
+            attached = due.job.backend.open().attach(Target(due.job.backend, run.id, run), run.directory.parent)
+            return attach(attached, [observer], self._position, self._jobs, self._pool)
         if due.fate is Fate.GOES_ON:
-            if due.job.backend.can_attach and run.result() is None:
-                try:
-                    attached = backend.attach(Target(due.job.backend, run.id, run), run.directory.parent)
-                    return attach(attached, [observer], self._position, self._jobs, self._pool)
-                except InputError:  # nothing of it goes on there
-                    pass
             run.reopen(due.job)
         observer.started(run, self._position, self._jobs)
-        request = backend.render(due.job, due.directory, planned.inputs) if self._again else planned.request
         result = _execute(run, request, observer, self._pool)
         observer.ended(run, result)
         return result
@@ -192,13 +215,14 @@ def _resume(run: Run, changes: dict[str, Any], observer: Observer) -> Run:
     cleared = preflight([job], [run.directory], observer.preparing)
     for notice in cleared.all_notices():
         observer.noticed(notice)
-    run.reopen(job)
-    observer.started(run, 1, 1)
     (planned,) = cleared.planned
     request = planned.request
     if _choose_kernels([job], observer) and planned.inputs:
         request = job.backend.open().render(job, run.directory, planned.inputs)
-    observer.ended(run, _execute(run, request, observer))
+    with job.backend.open().loaded(job, request):
+        run.reopen(job)
+        observer.started(run, 1, 1)
+        observer.ended(run, _execute(run, request, observer))
     return run
 
 

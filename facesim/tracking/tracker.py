@@ -14,7 +14,8 @@ from cluster import clock
 from facesim.metrics.files import SampleTail
 from facesim.metrics.schema import Sample
 from facesim.runs.directory import Run
-from facesim.runs.records import JobFields, Result, Scalar, read_json
+from facesim.runs.record import read_json
+from facesim.runs.records import JobFields, Result, Scalar
 from facesim.runs.states import RunState
 from facesim.tracking import TRACKERS, needing_packages
 from facesim.util.errors import FacesimError, InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -43,6 +43,12 @@ class Peers:
         address = socket.gethostbyname(self.addresses[rank].rsplit(":", 1)[0])
         interfaces = psutil.net_if_addrs().items()
         return next((name for name, addresses in interfaces if address in {each.address for each in addresses}), None)
+
+
+def number_on_host(addresses: Sequence[str], rank: int) -> int:
+    """How many of the tasks at `addresses`, `host:port`, are before number `rank` on its host; one alone has none."""
+    hosts = [address.rsplit(":", 1)[0] for address in addresses]
+    return hosts[:rank].count(hosts[rank]) if hosts else 0
 
 
 def connecting_to_all(addresses: Iterable[str]) -> AbstractContextManager[None]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.billing.bill import price_usd
+from facesim.data.parts import TEST, TRAIN, VAL
 from facesim.metrics.progress import Progress
 from facesim.planning.quantities import dollars_text, time_text
+from facesim.preflight.inputs import prepare_data
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
@@ -42,6 +45,7 @@ class Search:
         given: options of every trial, as `make_job` takes them.
         space: what is searched, by option.
         validation: share of the training images that trials are tested on.
+        own_val: trials are tested on the part `val` of the data's own split, in place of such a share.
         trials: how many, those of earlier commands included.
         budget_s, budget_usd: what all trials together may take, None for no limit. Dollars of a run on this machine are
             those of the instances that it stands for.
@@ -53,6 +57,7 @@ class Search:
     trials: int = 20
     budget_s: float | None = None
     budget_usd: float | None = None
+    own_val: bool = False
 
     def __post_init__(self) -> None:
         if searched_and_set := sorted(self.space.keys() & self.given.keys()):
@@ -67,7 +72,8 @@ class Search:
 
     def job(self, chosen: Mapping[str, Any], max_run_s: float | None = None) -> Job:
         """The job of a trial with these values."""
-        given = {**self.given, **chosen, "validation": self.validation}
+        tested = {"test_part": "val"} if self.own_val else {"validation": self.validation}
+        given = {**self.given, **chosen, **tested}
         limits = [limit for limit in (max_run_s, given.pop("max_run", None)) if limit is not None]
         job = make_job(**given, max_run=min(limits, default=None))
         if getattr(job.backend, "on_interrupt", None) == "ask":  # who would answer when a trial is ended early?
@@ -78,6 +84,16 @@ class Search:
         """What makes trials comparable with each other."""
         base = self.job({}).model_dump(mode="json", exclude={"max_run_s"})
         return json.dumps({"base": base, "space": [axis.facts() for axis in self.space.values()]}, sort_keys=True)
+
+
+def has_own_val(job: Job, progress: Callable[[str, int, int], None] = lambda *_: None) -> bool:
+    """Whether the data of a job has a part `val` of its own that is kept beside what it is trained and tested on.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    parts = prepare_data(job, progress).parts
+    return parts is not None and {TRAIN, VAL, TEST} <= set(parts.tolist())
 
 
 def open_study(search: Search, output: Path) -> optuna.Study:
@@ -131,13 +147,14 @@ def run_search(search: Search, output: Path, observers: Iterable[Observer] = ())
     if gone := claim.take():
         Together(shown).noticed(gone)
     try:
-        _run(search, study, output, shown)
+        with ExitStack() as kept:
+            _run(search, study, output, shown, kept)
     finally:
         claim.release()
     return study
 
 
-def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer]) -> None:
+def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer], kept: ExitStack) -> None:
     from optuna.trial import TrialState
 
     observer = Together(observers)
@@ -154,7 +171,7 @@ def _run(search: Search, study: optuna.Study, output: Path, observers: list[Obse
         observer.noticed(f"trial {trial.number + 1} of {search.trials}: {in_words(trial.params)}")
         follower = _Follower(trial)
         try:
-            (run,) = run_study([job], output, [*observers, follower])
+            (run,) = run_study([job], output, [*observers, follower], kept=kept)
         except InputError as error:  # what these values need is not there
             study.tell(trial, state=TrialState.FAIL)
             if not done:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 import sys
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -118,6 +120,14 @@ def check_replaceable(path: Path) -> None:
         _check_regular(os.stat(path).st_mode)
 
 
+def check_new(output: Path) -> None:
+    """Raise InputError if there is something called `output`, or no folder for it."""
+    if os.path.lexists(output):
+        raise InputError(f"{output} already exists; name another", field="output", value=str(output))
+    if not (folder := output.absolute().parent).is_dir():
+        raise InputError(f"{folder} is no folder; make it, or name another", field="output", value=str(output))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")
@@ -142,6 +152,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def made_whole(output: Path) -> Iterator[Path]:
+    """Where to write a file or folder that gets its name once it is whole; else nothing of it is left."""
+    new = output.with_name(f".{os.getpid()}-{output.name}")
+    try:
+        yield new
+        os.replace(new, output)
+    finally:
+        if new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
 
 
 def append(path: Path, content: bytes, *, fresh_line: bool = False) -> bytes:

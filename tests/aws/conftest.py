@@ -15,6 +15,7 @@ pytest.importorskip("moto")
 from botocore.loaders import JSONFileLoader
 from moto.core.exceptions import JsonRESTError
 
+from facesim.backends.sagemaker.calls import AT_WORK
 from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.session import Account
 from facesim.preflight.inputs import Inputs, prepare_inputs
@@ -33,6 +34,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the endpoint more often than one would ask AWS."""
     for name in ("_DESCRIBE_EVERY_S", "_LOGS_EVERY_S"):
         monkeypatch.setattr(f"facesim.backends.sagemaker.job.{name}", 0.1)
+    AT_WORK.clear()  # of tests that leave their jobs
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,12 +35,18 @@ OUTCOME = {
 
 @dataclass
 class Script:
-    """What the hosts do. With `until` they train until it is set, the job is stopped, or its capacity goes."""
+    """What the hosts do. With `until` they train until it is set, the job is stopped, or its capacity goes. Once as
+    many jobs train as are due, `all_training` is set.
+    """
 
     fails_with: str | None = None
+    given_data: bool = False  # as a user has it, for hosts to prepare
     cpu_percent: float = 50.0
     until: threading.Event | None = None
     training: threading.Event = field(default_factory=threading.Event)
+    training_jobs_due: int = 1
+    all_training: threading.Event = field(default_factory=threading.Event)
+    started: list[str] = field(default_factory=list)
     prints: tuple[str, ...] = ()
     resumed_from: list[bytes] = field(default_factory=list)
 
@@ -70,10 +76,14 @@ class ScriptedHosts:
             data = self._directory / f"data-{attempt}"
             data.mkdir(parents=True)
             self._store.download(self._request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"], data)
-            assert (data / "dataset.json").exists(), "the data was uploaded"
+            prepared = self._script.given_data or (data / "dataset.json").exists()
+            assert prepared and any(data.iterdir()), "the data is there"
             yield _state("Training")
             yield from self._train(attempt)
             self._script.training.set()
+            self._script.started.append(self._request["TrainingJobName"])
+            if len(self._script.started) >= self._script.training_jobs_due:
+                self._script.all_training.set()
             while self._script.until and not (
                 self._script.until.is_set() or self._stop.is_set() or self._interrupt.is_set()
             ):

@@ -61,13 +61,8 @@ def permissions(service: str, operation: str, given: Mapping[str, Any], account:
         # As AccessDenied says it: what is asked of a group has an empty stream at its end.
         group = f"arn:aws:logs:{here}:log-group:{given['logGroupName']}"
         return [(action, f"{group}:log-stream:{given.get('logStreamName', '')}", nothing)]
-    if service == "sagemaker" and "TrainingJobName" in given:
-        job = f"arn:aws:sagemaker:{here}:training-job/{given['TrainingJobName']}"
-        needed = [(action, job, nothing)]
-        if operation == "CreateTrainingJob":
-            passing = frozenset({("iam:PassedToService", "sagemaker.amazonaws.com")})
-            needed += [("sagemaker:AddTags", job, nothing), ("iam:PassRole", given["RoleArn"], passing)]
-        return needed
+    if service == "sagemaker":
+        return _of_sagemaker(operation, given, here)
     if service == "iam":
         return [(action, f"arn:aws:iam::{account}:role/{given['RoleName']}", nothing)] + (
             [("iam:TagRole", f"arn:aws:iam::{account}:role/{given['RoleName']}", nothing)] if "Tags" in given else []
@@ -77,3 +72,23 @@ def permissions(service: str, operation: str, given: Mapping[str, Any], account:
         repository = f"arn:aws:ecr:{here}:repository/{name}"
         return [(action, repository, nothing)] + ([("ecr:TagResource", repository, nothing)] if "tags" in given else [])
     return [(action, "*", nothing)]
+
+
+def _of_sagemaker(operation: str, given: Mapping[str, Any], here: str) -> list[Needed]:
+    nothing: frozenset[tuple[str, str]] = frozenset()
+    if "TrainingJobName" in given:
+        place = f"training-job/{given['TrainingJobName']}"
+    elif operation == "CreateModelPackage":
+        place = f"model-package/{given['ModelPackageGroupName']}/1"
+    elif "ModelPackageGroupName" in given:
+        place = f"model-package-group/{given['ModelPackageGroupName']}"
+    else:
+        return [(f"sagemaker:{operation}", "*", nothing)]
+    arn = f"arn:aws:sagemaker:{here}:{place}"
+    needed = [(f"sagemaker:{operation}", arn, nothing)]
+    if "Tags" in given:
+        needed.append(("sagemaker:AddTags", arn, nothing))
+    if operation == "CreateTrainingJob":
+        passing = frozenset({("iam:PassedToService", "sagemaker.amazonaws.com")})
+        needed.append(("iam:PassRole", given["RoleArn"], passing))
+    return needed

@@ -128,6 +128,7 @@ def test_a_failed_job_is_a_failed_run_with_the_reason_of_its_host(endpoint, opti
     assert run.result()["failure"] == "AlgorithmError: the loss became nan"
 
 
+@pytest.mark.slow
 def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
     for target in (str(ended.directory), f"facesim-{ended.id}"):
         assert main(["status", target]) == 0
@@ -140,6 +141,7 @@ def test_status_logs_and_cancel_take_a_run_or_the_name_of_a_job(ended, capsys):
     assert f"facesim-{ended.id} " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, refuse, capsys, monkeypatch):
     monkeypatch.setattr("facesim.backends.sagemaker.backend._LOGS_EVERY_S", 0.05)
     refuse(LogsResponse, "get_log_events", "ServiceUnavailableException", times=8)
@@ -164,6 +166,7 @@ def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_pa
         assert again.result()[name] == ended.result()[name]
 
 
+@pytest.mark.slow
 def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended, tmp_path, capsys):
     ended.result_file.unlink()  # as if the command that followed it had been killed
 
@@ -172,6 +175,50 @@ def test_attaching_to_a_folder_follows_every_run_of_it_that_has_not_ended(ended,
     assert ended.result()["state"] == "Completed"
     assert (tmp_path / "runs" / "report.html").exists()
     assert main(["attach", str(tmp_path)]) == 0  # all have ended: that is reported
+
+
+@pytest.mark.slow
+def test_jobs_of_a_study_run_together_as_far_as_the_quota_goes(endpoint, options, tmp_path, monkeypatch, script):
+    monkeypatch.setattr("facesim.backends.sagemaker.calls._ROOM_EVERY_S", 0.05)
+    endpoint.quotas["ml.m5.xlarge for training job usage"] = 2
+    script.until = threading.Event()
+    script.training_jobs_due = 2
+
+    def once_two_train() -> None:
+        assert script.all_training.wait(60)
+        script.until.set()
+
+    watcher = threading.Thread(target=once_two_train)
+    watcher.start()
+
+    assert main(["run", *options, "--seeds", "3", "--parallel", "3"]) == 0
+
+    watcher.join()
+    runs = find_runs([tmp_path / "runs"])
+    assert [run.result()["state"] for run in runs] == ["Completed"] * 3
+    waited = [event for run in runs for event in run.events() if event["event"] == "out_of_reach"]
+    assert {event["what"] for event in waited} == {"quota"}
+
+
+@pytest.mark.slow
+def test_attaching_to_a_study_follows_what_was_submitted_and_runs_the_rest(endpoint, options, tmp_path, script):
+    script.until = threading.Event()
+    script.training_jobs_due = 2
+    study = [sys.executable, "-m", "facesim", "run", *options, "--seeds", "3", "--parallel", "2"]
+    command = subprocess.Popen(study, stdout=subprocess.DEVNULL)
+    assert script.all_training.wait(60)
+    command.kill()  # as when a laptop's battery is empty
+    command.wait()
+    script.until.set()
+    (file,) = (tmp_path / "runs" / "studies").glob("*.json")
+
+    assert main(["attach", str(file)]) == 0
+
+    runs = find_runs([tmp_path / "runs"])
+    assert [run.result()["state"] for run in runs] == ["Completed"] * 3
+    assert sorted(job.name for job in endpoint.training_jobs("123456789012", "us-east-1").all()) == sorted(
+        f"facesim-{run.id}" for run in runs
+    )  # none was started twice
 
 
 def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):

@@ -16,6 +16,7 @@ from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.calls import cancel, newest
 from facesim.backends.sagemaker.doctor import examine
 from facesim.backends.sagemaker.job import SageMakerJob
+from facesim.backends.sagemaker.model_registry import register
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.policies import POLICIES, policy
 from facesim.backends.sagemaker.session import Account
@@ -23,6 +24,8 @@ from facesim.backends.sagemaker.setup import Wanted, missing
 from facesim.backends.sagemaker.site import ROLE, site_of
 from facesim.backends.training_job import training_job_request
 from facesim.runs.directory import Run
+from facesim.runs.states import Measurement, RunState
+from facesim.study.result import finish
 from tests.aws.conftest import follow
 from tests.aws.iam import Needed, allows, permissions
 
@@ -44,7 +47,8 @@ FREE = {"sts:GetCallerIdentity"}
 FOR_TROUBLE = {"s3:AbortMultipartUpload"}
 #: Actions that AWS cannot restrict to a resource (AWS, Service Authorization Reference).
 UNRESTRICTED = {
-    "sagemaker:ListTrainingJobs", "cloudwatch:GetMetricData", "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken",
+    "sagemaker:ListTrainingJobs", "sagemaker:ListModelPackageGroups",
+    "cloudwatch:GetMetricData", "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken",
     "servicequotas:ListServiceQuotas", "ec2:CreateNetworkInterface", "ec2:CreateNetworkInterfacePermission",
     "ec2:DeleteNetworkInterface", "ec2:DeleteNetworkInterfacePermission", "ec2:DescribeDhcpOptions",
     "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
@@ -121,8 +125,17 @@ def user_calls(endpoint, account, job, inputs, tmp_path, script) -> Calls:
     attached = open_run(account, "facesim-two", tmp_path / "attached")
     follow(attached, SageMakerJob(attached, account, "facesim-two"))
     newest(account)
+    for _ in range(2):  # the second time there is the group
+        (tmp_path / "model").mkdir(exist_ok=True)
+        register(leave_result(Run.open(tmp_path / "one")), tmp_path / "model", "faces", account)
     list(examine(job, account))
     return calls
+
+
+def leave_result(run: Run) -> Run:
+    """The run, ended, as a study ends it."""
+    finish(run, RunState.COMPLETED, None, Measurement.EMULATED, 1.0)
+    return run
 
 
 def calls_in_the_code() -> set[str]:
@@ -140,6 +153,21 @@ def calls_in_the_code() -> set[str]:
                 words = [one.value for one in node.args if isinstance(one, ast.Constant)]
                 called |= {known[word] for word in (words if node.args else [node.func.attr]) if word in known}
     return called
+
+
+def test_a_registered_model_says_how_well_it_recognises_and_waits_for_approval(user_calls, account):
+    client = account.client("sagemaker")
+    versions = client.list_model_packages(ModelPackageGroupName="faces")["ModelPackageSummaryList"]
+
+    version = client.describe_model_package(ModelPackageName=versions[0]["ModelPackageArn"])
+
+    assert [one["ModelPackageVersion"] for one in versions] in ([1, 2], [2, 1])
+    assert version["ModelApprovalStatus"] == "PendingManualApproval"
+    assert version["CustomerMetadataProperties"]["held_out_accuracy"] == "0.75"
+    (container,) = version["InferenceSpecification"]["Containers"]
+    assert "tensorflow-inference:2.20" in container["Image"]
+    bucket, _, key = container["ModelDataUrl"].removeprefix("s3://").partition("/")
+    assert account.client("s3").head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
 
 
 @pytest.mark.slow

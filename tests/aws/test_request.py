@@ -12,7 +12,7 @@ pytest.importorskip("botocore")
 
 from facesim.backends.sagemaker.rules import broken_rules
 from facesim.backends.sagemaker.validation import problems
-from facesim.backends.training_job import Site, job_json, job_name, job_of, training_job_request
+from facesim.backends.training_job import Site, TrainingJob, job_json, job_name, job_of, training_job_request
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -208,17 +208,25 @@ def test_aws_own_image_gets_facesim_as_a_channel(folder, tmp_path):
     assert problems("CreateTrainingJob", made.request) == []
 
 
-def test_the_network_to_start_from_is_a_channel_that_is_copied_also_where_data_is_streamed(folder, tmp_path):
+@pytest.mark.parametrize(("channel", "file"), [("pretrained", "model.keras"), ("network", "net.py")])
+def test_a_network_is_a_channel_known_by_its_content_and_copied_also_where_data_is_streamed(
+    folder, tmp_path, channel, file
+):
+    """The network to start from, and the code of the user's own."""
     network = tmp_path / "network"
     network.mkdir()
-    (network / "model.keras").write_bytes(b"1")
 
-    made = training_job_request(make_job(), "facesim-one", {"data": folder, "pretrained": network}, PLACES["streaming"])
+    def made(content: bytes) -> TrainingJob:
+        (network / file).write_bytes(content)
+        return training_job_request(make_job(), "facesim-one", {"data": folder, channel: network}, PLACES["streaming"])
 
-    modes = {channel["ChannelName"]: channel["InputMode"] for channel in made.request["InputDataConfig"]}
-    assert modes == {"data": "FastFile", "pretrained": "File"}
-    assert set(made.uploads.values()) == {folder, network}
-    assert problems("CreateTrainingJob", made.request) == []
+    first, other = made(b"1"), made(b"2")
+
+    modes = {channel["ChannelName"]: channel["InputMode"] for channel in first.request["InputDataConfig"]}
+    assert modes == {"data": "FastFile", channel: "File"}
+    assert set(first.uploads.values()) == {folder, network}
+    assert len(first.uploads.keys() & other.uploads.keys()) == 1, "that of the data"
+    assert problems("CreateTrainingJob", first.request) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
 
-from facesim.backends.sagemaker.advice import RefusedError
+from facesim.backends.sagemaker.advice import BusyError, ExpiredError, RefusedError
 from facesim.backends.sagemaker.job import LostSight, SageMakerJob
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.session import Account, AwsError, CredentialsError, DeniedError, asking
@@ -51,6 +51,7 @@ def test_logs_that_may_not_be_read_stop_nothing(endpoint, refuse, job, inputs, t
     assert "facesim policy" in why
 
 
+@pytest.mark.slow
 def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint, refuse, job, inputs, tmp_path):
     run, execution = submit(job, tmp_path / "one", inputs)
     before = execution._account.session
@@ -66,7 +67,7 @@ def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint
 def test_a_job_that_may_not_be_described_for_good_is_left_alone(
     endpoint, refuse, job, inputs, tmp_path, script, monkeypatch
 ):
-    monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.3)
+    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.3)
     script.until = threading.Event()
     run, execution = submit(job, tmp_path / "one", inputs)
     refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException")
@@ -115,8 +116,9 @@ def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint
     assert first["cost_usd"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.01)
+    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.01)
     output = tmp_path / "runs"
     refused = refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
 
@@ -193,7 +195,7 @@ def refused_with(code: str, message: str = "no", **response) -> Exception:
     ("error", "kind", "advice"),
     [
         (refused_with("ResourceLimitExceeded", QUOTA), AwsError, "“ml.m5.xlarge for training job usage”"),
-        (refused_with("ExpiredToken"), CredentialsError, "sign in again"),
+        (refused_with("ExpiredToken"), ExpiredError, "sign in again"),
         (refused_with("SignatureDoesNotMatch"), CredentialsError, "does not belong to the access key id"),
         (
             refused_with("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than"),
@@ -211,8 +213,8 @@ def refused_with(code: str, message: str = "no", **response) -> Exception:
         (refused_with("TooManyBuckets"), InputError, "name one of them"),
         (refused_with("MissingAuthenticationToken"), CredentialsError, "sign in again"),
         (refused_with("KMS.DisabledException"), InputError, "another --kms-key"),
-        (refused_with("ThrottlingException"), AwsError, "in a minute"),
-        (refused_with("503"), AwsError, "AWS itself has trouble"),
+        (refused_with("ThrottlingException"), BusyError, "in a minute"),
+        (refused_with("503"), BusyError, "AWS itself has trouble"),
         (
             refused_with("ValidationException", "Could not assume role arn:aws:iam::1:role/x"),
             RefusedError,
@@ -222,7 +224,7 @@ def refused_with(code: str, message: str = "no", **response) -> Exception:
         (refused_with("ValidationException", "The subnet ID 'subnet-0' does not exist"), RefusedError, "one VPC"),
         (SSLError(endpoint_url="https://x", error="CERTIFICATE_VERIFY_FAILED"), AwsError, "AWS_CA_BUNDLE"),
         (ProxyConnectionError(proxy_url="http://127.0.0.1:9"), AwsError, "HTTPS_PROXY"),
-        (ConnectTimeoutError(endpoint_url="https://x"), AwsError, "is the network there"),
+        (ConnectTimeoutError(endpoint_url="https://x"), BusyError, "is the network there"),
     ],
     ids=lambda value: getattr(value, "__name__", None) or str(value)[:40],
 )
@@ -308,3 +310,66 @@ def test_a_job_waits_until_the_quota_has_room_for_it(endpoint, faces, inputs, tm
 
     assert quota in told(events, "quota")[0]
     assert events[-1]["outcome"] == "completed"
+
+
+def test_a_job_that_aws_has_no_instances_for_is_made_again_until_there_are(
+    endpoint, faces, inputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._CAPACITY_EVERY_S", 0.05)
+    endpoint.capacity["ml.m5.xlarge"] = 1
+    options = {"backend": "sagemaker", "data": str(faces), "image_size": 32, "strategy": "ps-async"}
+    job = make_job(**options, instance_type="ml.m5.xlarge", quota_wait_s=60)
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def once_it_waits(event: dict) -> None:
+        if event["event"] == "out_of_reach":
+            endpoint.capacity.clear()
+
+    events = follow(run, execution, on=once_it_waits)
+
+    assert told(events, "capacity")[0].startswith("CapacityError")
+    assert [event["name"] for event in events if event["event"] == "training_job"] == [
+        "facesim-one",
+        "facesim-one-try2",
+    ]
+    assert states(events) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert run.plan()["CreateTrainingJob"]["TrainingJobName"] == "facesim-one-try2"  # which `facesim attach` reads
+
+
+def test_a_job_that_does_not_wait_for_instances_fails_with_the_reason(endpoint, job, inputs, tmp_path):
+    endpoint.capacity["ml.m5.xlarge"] = 1
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    events = follow(run, execution)
+
+    assert events[-1]["outcome"] == "failed"
+    assert events[-1]["reason"].startswith("CapacityError: Unable to provision")
+
+
+@pytest.mark.parametrize(
+    ("response", "operation"), [(S3Response, "head_bucket"), (SageMakerResponse, "create_training_job")]
+)
+def test_a_job_that_cannot_be_made_as_credentials_have_expired_waits_for_new_ones(
+    endpoint, refuse, job, inputs, tmp_path, monkeypatch, response, operation
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    run, execution = submit(job, tmp_path / "one", inputs)
+    before = execution._account.session
+    refused = refuse(response, operation, "ExpiredToken", times=3)
+
+    events = follow(run, execution)
+
+    assert len(refused) == 3
+    assert [event["what"] for event in events if event["event"] == "out_of_reach"]
+    assert events[-1]["outcome"] == "completed"
+    assert execution._account.session is not before
+
+
+def test_an_interrupt_ends_the_waiting_for_new_credentials(endpoint, refuse, job, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    run, execution = submit(job, tmp_path / "one", inputs)
+    refuse(SageMakerResponse, "create_training_job", "ExpiredTokenException")
+
+    events = follow(run, execution, lambda event: execution.stop() if event["event"] == "out_of_reach" else None)
+
+    assert events[-1]["outcome"] == "stopped"

@@ -10,26 +10,34 @@ import pytest
 from cluster.hosted.contract import Contract
 from facesim.backends.hosted import plan
 from facesim.backends.training_job import job_json
+from facesim.data.prepared import FACTS_FILE, PreparedData
 from facesim.spec.job import make_job
 
 
 @pytest.fixture
-def contract(tmp_path, monkeypatch):
+def contract(tmp_path, monkeypatch, faces):
     """A host's contract, as its start finds it: `contract(host, checkpoints, job)`."""
 
-    def contract(host: str, checkpoints: Path, job: str = "one") -> Contract:
+    def contract(host: str, checkpoints: Path, job: str = "one", **options) -> Contract:
         root = tmp_path / f"{host}-{len(list(tmp_path.iterdir()))}"
         (root / "input" / "config").mkdir(parents=True)
         (root / "model").mkdir()
         resources = {"current_host": host, "hosts": ["algo-1", "algo-2"]}
         files = {
             "resourceconfig": resources,
-            "hyperparameters": {"job": job_json(make_job(strategy="allreduce"))},
+            "hyperparameters": {"job": job_json(make_job(strategy="allreduce", **options))},
             "inputdataconfig": {"data": {}},
         }
         for name, content in files.items():
             (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
         (root / "checkpoints").symlink_to(checkpoints)
+        data = root / "input" / "data" / "data"
+        data.parent.mkdir()
+        if "data" in options:
+            data.symlink_to(faces)
+        else:
+            data.mkdir()
+            (data / FACTS_FILE).touch()
         monkeypatch.setenv("TRAINING_JOB_NAME", job)
         return Contract.read(root)
 
@@ -52,6 +60,35 @@ def test_a_host_knows_whether_the_first_has_ended_before_it_started(contract, tm
     assert attending.arguments[1] == (120.0 if over else 600.0)
 
 
+def test_data_that_is_given_as_it_is_is_prepared_by_every_host_alike(contract, tmp_path, monkeypatch):
+    options = {"backend": "sagemaker", "data": "s3://a-bucket/faces", "image_size": 32, "subset": "identities=5"}
+    (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+
+    works = [plan(contract(host, tmp_path / "checkpoints", **options)) for host in ("algo-1", "algo-2")]
+
+    data = [
+        PreparedData.load(Path(argument))
+        for work in works
+        for task in work.plan.tasks
+        for argument in task.arguments[2:3]
+        if task.role in ("chief", "worker")
+    ]
+    assert [(len(one.labels), len(one.names)) for one in data] == [(50, 5), (50, 5)]
+    assert data[0].sha256 == data[1].sha256
+
+
+def test_workers_that_share_hosts_take_turns_on_them(contract, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+
+    works = [
+        plan(contract(host, tmp_path / "checkpoints", workers=4, workers_per_host=2)) for host in ("algo-1", "algo-2")
+    ]
+
+    computing = [[task.name for task in work.plan.tasks if task.role in ("chief", "worker")] for work in works]
+    assert computing == [["worker-1", "chief-0"], ["worker-0", "worker-2"]]
+
+
 def test_what_a_host_recorded_before_an_interruption_is_there_again_and_that_of_others_is_not(contract, tmp_path):
     checkpoints = tmp_path / "checkpoints"
     for host in ("algo-1", "algo-2"):
@@ -71,3 +108,38 @@ def test_a_variable_names_the_host_where_all_hosts_are_given_the_same_files(cont
     host = contract("algo-1", tmp_path)
 
     assert (host.current_host, host.stopped_exit_code) == ("algo-2", 143)
+
+
+def test_what_the_sdks_local_mode_lays_out_is_a_contract(tmp_path, faces, monkeypatch):
+    local = pytest.importorskip("sagemaker.core.modules.local_core.local_container")
+    from sagemaker.core.modules.configs import Channel
+    from sagemaker.core.shapes import DataSource, FileSystemDataSource
+
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path / "cache"))
+    place = FileSystemDataSource(
+        file_system_id="local", file_system_access_mode="ro", file_system_type="EFS", directory_path=str(faces)
+    )
+    options = {"strategy": "allreduce", "epochs": 1, "image_size": 32, "sagemaker_region": "us-east-1"}
+    job = local._LocalContainer(
+        training_job_name="facesim-local",
+        instance_type="local_cpu",
+        instance_count=2,
+        image="facesim",
+        container_root=str(tmp_path),
+        input_data_config=[Channel(channel_name="data", data_source=DataSource(file_system_data_source=place))],
+        hyper_parameters={name: json.dumps(value) for name, value in options.items()},
+        environment={},
+        container_entrypoint=None,
+        container_arguments=None,
+    )
+    for host in job.hosts:
+        job._create_config_file_directories(host)
+        job._write_config_files(host, job.input_data_config, job.hyper_parameters)
+    (tmp_path / "algo-2" / "input" / "data").mkdir()
+    (tmp_path / "algo-2" / "input" / "data" / "data").symlink_to(faces)
+
+    work = plan(Contract.read(tmp_path / "algo-2"))
+
+    (worker,) = [task for task in work.plan.tasks if task.role == "worker"]
+    assert len(PreparedData.load(Path(worker.arguments[2])).names) == 8  # images as a user has them were prepared
+    assert (tmp_path / "algo-2" / "checkpoints").is_dir()  # which the local mode does not have

@@ -185,6 +185,7 @@ def test_logs_are_followed_until_the_run_has_ended(held):
 # attach
 
 
+@pytest.mark.slow
 def test_attaching_shows_a_run_to_its_end_as_run_does(held):
     command = started("attach", held.run.directory)
     assert "starting in" in command.stdout.readline()
@@ -197,6 +198,7 @@ def test_attaching_shows_a_run_to_its_end_as_run_does(held):
     assert f"report: {held.run.directory / 'report.html'}" in shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_looking_and_not_the_run(held):
     command = started("attach", held.run.directory)
     assert "starting in" in command.stdout.readline()
@@ -221,6 +223,7 @@ def test_attaching_to_a_run_that_was_killed_is_refused(dead, capsys):
     assert f"nothing of {dead.directory} runs any more" in told and "--resume" in told
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_is_watched_is_told(held):
     command = started("attach", held.run.directory)
     assert "starting in" in command.stdout.readline()

@@ -21,7 +21,7 @@ from facesim.billing.bill import discount_of
 from facesim.billing.catalogue import refreshed_file, types
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
-from tests.billing.pricing_api import PAGE, pricing_api, product
+from tests.billing.pricing_api import PAGE, pricing_api, product, virtual_machine
 from tests.conftest import Command, parse
 
 M5, C5 = "ml.m5.2xlarge", "ml.c5.xlarge"
@@ -51,9 +51,16 @@ def prices(*arguments: str, how: tuple[str, ...] = COMMAND, **environment: str) 
     return Command(ended.returncode, ended.stdout, ended.stderr)
 
 
-def refresh(products: list[dict], *arguments: str, refusal: str | None = None) -> Command:
-    with pricing_api(products, refusal) as server:
-        return prices("refresh", *arguments, AWS_ENDPOINT_URL_PRICING=server.url, **KEYS)
+def refresh(
+    products: list[dict],
+    *arguments: str,
+    refusal: str | None = None,
+    spot_usd: dict[str, list[float]] | None = None,
+    **environment: str,
+) -> Command:
+    with pricing_api(products, refusal, spot_usd) as server:
+        where = {"AWS_ENDPOINT_URL_PRICING": server.url, "AWS_ENDPOINT_URL_EC2": server.url}
+        return prices("refresh", *arguments, **where, **KEYS, **environment)
 
 
 def test_the_table_shows_shape_price_and_whether_and_since_when_it_is_verified(folder):
@@ -265,6 +272,25 @@ def own(tmp_path, monkeypatch, text: str) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(text)
     monkeypatch.setenv("FACESIM_PRICES", str(file))
+
+
+def test_what_the_advisor_does_not_know_of_spot_capacity_is_asked_of_ec2(folder, public):
+    root, where = public
+    (root / "advisor.json").write_text(json.dumps({**ADVISOR, "spot_advisor": {}}))
+    machines = [
+        virtual_machine("m5.2xlarge", "0.4", "eu-west-1"),
+        virtual_machine("m5.2xlarge", "0.9", "eu-west-1", operatingSystem="Windows"),
+        virtual_machine("g6.xlarge", "0.8", "eu-west-1"),
+    ]
+    spot_usd = {"m5.2xlarge": [0.1, 0.2], "g6.xlarge": [0.9]}  # the second costs more than on demand
+
+    told = parse(refresh(machines, "--region", "eu-west-1", "--json", spot_usd=spot_usd, **where))
+
+    assert told["notices"] == []
+    assert instance(M5).spot_discount == 0.625
+    assert instance(M5).interruptions_percent is None
+    assert instance("ml.g6.xlarge").spot_discount is None
+    assert f"{M5} as spot capacity: 62% less" in prices().output
 
 
 def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ def test_a_table_for_a_full_output_is_told_in_one_line_and_the_report_is_there(f
     assert (tmp_path / "report.html").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["prices"], ["--help"], ["report", GOLDEN]])
 def test_a_reader_that_has_gone_ends_a_command_without_a_word(tmp_path, arguments):
     reading, writing = os.pipe()

@@ -171,6 +171,7 @@ test_others_are_compared, test_others_are_compared_often = some_and_many(
 )
 
 
+@pytest.mark.slow
 def a_report_with_its_plots_is_made_of_damaged_runs(fresh, tmp_path, how):
     run = fresh()
     damage(run, *how)
@@ -223,6 +224,7 @@ test_a_command_ends_in_words, test_a_command_ends_in_words_often = some_and_many
 )
 
 
+@pytest.mark.slow
 def attaching_to_a_damaged_run_ends_in_words(fresh, how):
     run = fresh()
     damage(run, *how)

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.containers import engine
 from facesim.backends import image
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.util.errors import InputError
 from tests.containers.jobs import NAME, SHAPES, Played, request_for
 
@@ -32,20 +33,26 @@ def _base(client) -> str:
 @pytest.fixture(scope="session")
 def containers(takes_long) -> str:
     """The name of the image, up to date."""
+    return up_to_date(TENSORFLOW)
+
+
+def up_to_date(framework: str) -> str:
+    """The name of the image with a framework, made if need be; where it cannot be made, the test is skipped."""
+    name = image.IMAGE + image.variant(framework)
     try:
         client = engine.connect()
     except engine.EngineError as error:
         pytest.skip(str(error))
     try:
-        image.check()
+        image.check(name, framework)
     except InputError:
         # In a process of its own, with the user's cache: the tests' own would have all wheels downloaded again.
         environment = {name: value for name, value in os.environ.items() if name != "FACESIM_CACHE"}
-        build = [sys.executable, "-m", "facesim", "image", "build", "--base", _base(client)]
+        build = [sys.executable, "-m", "facesim", "image", "build", "--base", _base(client), "--framework", framework]
         built = subprocess.run(build, env=environment, capture_output=True, text=True)
         if built.returncode != 0:
             pytest.skip(f"the image cannot be made here: {built.stderr.strip()[-500:]}")
-    return image.IMAGE
+    return name
 
 
 @pytest.fixture

@@ -28,10 +28,12 @@ from facesim.runs.events import event_of
 from facesim.runs.states import Outcome, RunState
 from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
+from facesim.spec.own_model import OwnModel
 from facesim.study.result import finish
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here, pids_of, still_running
 from tests.containers.conftest import left
+from tests.integration.conftest import OWN_FILE
 
 if TYPE_CHECKING:
     from facesim.testing.emulator.endpoint import Emulator
@@ -354,6 +356,17 @@ def test_training_starts_from_the_network_that_is_named(execute, study, place, s
     assert run.result["state"] == RunState.COMPLETED
     assert run.run.outcome()["pretrained_sha256"] == network
     assert network in run.request.to_json()  # where it is found, wherever that is
+
+
+def test_a_network_of_the_user_s_own_goes_along(execute, place, shown_by):
+    """By its content: the image has nothing at the path that the job names."""
+    shown_by("docker", place.name != "docker")
+
+    run = execute(strategy="single", epochs=1, model=f"{OWN_FILE}:build")
+
+    assert run.result["state"] == RunState.COMPLETED
+    assert run.result["held_out_accuracy"] is not None
+    assert run.run.job().experiment.model == str(OwnModel.find(f"{OWN_FILE}:build"))
 
 
 def test_a_failure_comes_with_its_reason(execute, place, shown_by):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import struct
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
+from facesim.data import opening
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, fit, read_image
 from facesim.data.rendering import RenderSpec
 from tests.data.exif import BROKEN, exif, picture
@@ -205,6 +207,53 @@ def as_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+#: 16 x 16 pixels, red on the left and blue on the right, by libheif.
+_HEIC = (
+    "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<0004eZDn*}000000000XXk=`10000000000aA{+700000000000000000000B57=IV*mgE07O6l"
+    "0RRC200001pa1~?00000002J#001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F#rGn01j|zbZr0t000010002|X>f9I0002oX>en20001WX"
+    "m(>m0RwOV0058x000009`FGC{rLC*01pFT0096PKmiN^|NjGU00093kN^M!000939=ZZRVE_RDDMA4O18@KU0|1Z!00RI30{|YNAb|yz>aLpR;31"
+    "&EfB*mtfB*mk0EA)y0RRR>0l{;@i2wiq6Ju{|a&BX6cmM$a4FCp!0000KX>)L8000000000$0000$0000eV{Bn?0000G000010000G00001|NsBc"
+    "00002|NsBc000020000GaA|mH000000|*ER0000OX>e^}0000000001009Mo0s{qv0000-ZDe6|0000xC;_h%A#{^K<uLpGr%j%GIBHdC(G<Uu_8"
+    "Rqq3h4djLtsDyLMI>O;loNbK;_()iGM^Is^|C6g6+T"
+)
+
+
+def test_a_phone_s_heic():
+    pytest.importorskip("pi_heif")
+
+    seen = decode_bytes(base64.b85decode(_HEIC), "a.heic", wanted()).astype(int)
+
+    assert np.abs(seen[8, [2, 13]] - [(200, 40, 60), (20, 160, 220)]).max() < 30
+
+
+class TestFrames:
+    """Of what is animated, or has pages, the first is read; where that is so is kept, to be told."""
+
+    @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+    def test_the_first_is_read_and_told(self, kind):
+        if kind == "AVIF" and not features.check("avif"):
+            pytest.skip("this Pillow has no AVIF")
+        asked, file = wanted(), io.BytesIO()
+        Image.new("RGB", (16, 16), "red").save(
+            file, kind, save_all=True, append_images=[Image.new("RGB", (16, 16), "blue")]
+        )
+
+        seen = decode_bytes(file.getvalue(), "a", asked).astype(int)
+
+        assert np.abs(seen - (255, 0, 0)).max() < 8
+        assert asked.first_frames == ["a"]
+
+    @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
+    def test_a_photograph_has_one(self, kind):
+        """Also one of a camera with a second, smaller or later one in it (MPO)."""
+        asked, file = wanted(), io.BytesIO()
+        options = {"save_all": True, "append_images": [picture((20, 20))]} if kind == "MPO" else {}
+        picture().save(file, kind, **options)
+
+        assert not isinstance(decode_bytes(file.getvalue(), "a", asked), BadFile)
+        assert asked.first_frames == []
+
+
 class TestReasons:
     def test_what_is_there_instead_of_a_missing_file(self, tmp_path):
         picture().save(tmp_path / "Photo.png")
@@ -227,7 +276,6 @@ class TestReasons:
             (b"not an image", "not an image that Pillow can read"),
             (bytes(64 * 64 * 3), "perhaps raw pixels"),
             (bytes(range(256)) * 16, "perhaps raw pixels"),
-            (b"\0\0\0\x18ftypheic", "HEIC is not supported"),
             (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image that Pillow can read"),
             (b"<!DOCTYPE html><html><body>404", "a web page"),
             (b"\n <?xml version='1.0'?><svg></svg>", "a web page, or another text in HTML or XML"),
@@ -243,6 +291,25 @@ class TestReasons:
 
         assert told in reason(tmp_path / "a.png")
         assert told in decode_bytes(content, "record 7", wanted()).reason
+
+    def test_heic_without_its_package(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pi_heif", None)
+        monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+        opening._add_heif.cache_clear()
+
+        assert decode_bytes(b"\0\0\0\x18ftypheic", "record 7", wanted()).reason == (
+            "HEIC, and facesim[heic] is not installed or the file is damaged; convert it to JPEG"
+        )
+        opening._add_heif.cache_clear()
+
+    def test_numbers_without_a_range(self, tmp_path):
+        Image.fromarray(np.full((8, 8), 1 << 20, np.int32)).save(tmp_path / "deep.tif")
+        Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tif")
+
+        assert (
+            reason(tmp_path / "deep.tif") == "pixels of 32 bits have no fixed range; convert the image to 8 or 16 bits"
+        )
+        assert "floating-point pixels have no fixed range" in reason(tmp_path / "float.tif")
 
     def test_damage_is_one_kind_whatever_pillow_says_of_it(self, tmp_path):
         for name, rest in (("a", b"short"), ("b", b"a little longer")):

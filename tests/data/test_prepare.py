@@ -220,7 +220,7 @@ class TestBadFiles:
         ("name", "content", "reason"),
         [
             ("a.png", b"", "empty file"),
-            ("a.heic", b"\0\0\0\x18ftypheic", "HEIC is not supported"),
+            ("a.heic", b"\0\0\0\x18ftypheic", "HEIC, and facesim.heic. is not installed or"),
             ("a.pgm", b"P5 20000 20000 255\n", "DecompressionBomb|pixels are more than|exceeds limit"),
             ("a.pgm", b"P5 10000 10000 255\n", "pixels are more than"),
             ("a.pgm", b"P5 20 20 255\nshort", "OSError|ValueError"),
@@ -485,7 +485,7 @@ class TestSourcesThatAreNone:
             ready(tmp_path / "olivety")
 
     def test_another_kind_of_file(self, ready, photo):
-        with pytest.raises(InputError, match="neither a folder nor a .npz, .csv, .zip, .rec or .tfrecord"):
+        with pytest.raises(InputError, match="neither a folder nor a .npz, .csv, .zip, .tar, .rec, .tfrecord or"):
             ready(photo("1.png"))
 
     def test_a_cache_that_cannot_be_written(self, ready, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from facesim.data import PreparedData, prepare, stratified_split
 from facesim.util.errors import InputError
@@ -23,8 +23,17 @@ def with_orientation(value: int) -> Image.Exif:
     return tags
 
 
+#: Of the size asked for: what is transparent has hard edges, at which scaling would round differently.
+FEW_COLOURS = picture((32, 32)).quantize(8)
+
+
 def sixteen_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+
+
+def lab(image: Image.Image) -> Image.Image:
+    profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
+    return ImageCms.profileToProfile(image, *profiles, outputMode="LAB")
 
 
 #: File names, what is in them, and how it is saved: every kind of file that people have.
@@ -55,7 +64,21 @@ FILES = [
     ("gif_without_extension", picture().convert("L"), {"format": "GIF"}),
     ("colours.gif", picture(), {}),
     ("several.gif", picture(), {"save_all": True, "append_images": [picture((50, 40)).rotate(90)]}),
+    ("several.webp", picture(), {"save_all": True, "append_images": [picture().rotate(90)], "lossless": True}),
+    ("several.png", picture(), {"save_all": True, "append_images": [picture().rotate(90)]}),
+    ("camera.jpg", picture(), {"format": "MPO", "save_all": True, "append_images": [picture()], "quality": 95}),
+    *(
+        (f"key-{mode}.png", FEW_COLOURS.convert(mode), {"transparency": FEW_COLOURS.convert(mode).getpixel((9, 9))})
+        for mode in ("L", "RGB")
+    ),
+    ("half-colour.png", picture().convert("P"), {"transparency": bytes(range(256))}),
+    ("see-through.gif", FEW_COLOURS, {"transparency": 3}),
     ("a.tif", picture(), {}),
+    ("lab.tif", lab(picture()), {}),
+    ("cmyk.tif", picture().convert("CMYK"), {}),
+    ("32-bits.tif", sixteen_bits(picture()).convert("I"), {}),
+    ("big-endian.tif", Image.fromarray(np.asarray(sixteen_bits(picture())).astype(">u2")), {}),
+    ("palette-and-alpha.tif", picture().convert("P").convert("PA"), {}),
     ("16-bits.tif", sixteen_bits(picture()), {}),
     ("see-through.tif", see_through(picture()), {"compression": "tiff_lzw"}),
     ("turned.tif", picture(), {"exif": with_orientation(6)}),

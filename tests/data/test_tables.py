@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from facesim.data import prepare
+from facesim.data.describe import original_sizes
 from facesim.data.parts import NO_PART, TEST, TRAIN, VAL
 from facesim.data.tables import read_table
 from facesim.util.errors import InputError
@@ -117,7 +119,7 @@ def test_other_columns_that_are_not_used_are_told(table):
         ('path,label\na.png,"Ana\nb.png,Bo\n', "not a CSV in UTF-8: unexpected end of data"),
         ('path,label\n"a.png"x,Ana\n', "not a CSV in UTF-8"),
         ("path,label,Label\na.png,Ana,Bo\n", "has the column label 2 times"),
-        ("file,label\na.png,Ana\n", "has the columns file, label; path and label are needed"),
+        ("place,label\na.png,Ana\n", "has the columns place, label; path and label are needed"),
         ("path label\na.png Ana\n", "has the columns path label; path and label are needed"),
         (
             "path,label\nC:\\faces\\Ana\\1.png,Ana\n",
@@ -162,3 +164,29 @@ def test_files_that_are_missing_are_named_also_when_any_may_be_bad(tmp_path):
         InputError, match=r"4 files: no such file \(a/1.png.*2 of 2 identities have fewer than 2 usable images"
     ):
         prepare(str(path), image_size=8, max_bad_files=1.0, cache_dir=tmp_path / "cache")
+
+
+def test_other_names_of_the_columns(table, tmp_path):
+    found = table("File_Name,identity,name\n" + "".join(f"{path},{label},x\n" for path, label in ROWS))
+
+    assert [(example.path, example.identity) for example in found.examples] == [
+        (tmp_path / path, label) for path, label in ROWS
+    ]
+    assert found.notes == ("columns that are not used: name.",)
+
+
+def test_a_folder_of_hugging_face_s_with_metadata(photo, tmp_path, cache):
+    """`imagefolder`: images anywhere below the folder, and whom they show in `metadata.csv`."""
+    rows = ["file_name,label,split"]
+    for number in range(8):
+        photo(f"faces/images/{number}.png")
+        if number < 7:
+            rows.append(f"images/{number}.png,{'Ana' if number % 2 else 'Bo'},{'train' if number < 4 else 'test'}")
+    (tmp_path / "faces/metadata.csv").write_text("\n".join(rows))
+
+    data = prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+    assert (data.names, len(data.labels)) == (("Ana", "Bo"), 7)
+    assert np.bincount(data.parts).tolist() == [4, 0, 3]
+    assert [str(one) for one in data.unused] == ["1 file: an image that metadata.csv does not list (images/7.png)"]
+    assert original_sizes(str(tmp_path / "faces"), 64).files == 7

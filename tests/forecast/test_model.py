@@ -45,6 +45,16 @@ def test_one_machine_like_the_profiles_takes_the_steps_that_were_measured(profil
     assert forecast.images_per_s == pytest.approx(32 / 0.06)
 
 
+def test_runs_of_this_machine_load_nothing_in_their_time(profile, this_machine):
+    loads = changed(profile, fixed={**profile.fixed.model_dump(), "load_s": 3.0})
+    launched = [ClusterShape(instance_type="here", one_host=one_host) for one_host in (True, False)]
+
+    here, hosted = forecast_jobs(loads, launched, known_hosts=this_machine)
+
+    assert here.phases.start_s == pytest.approx(5 + 2 - 3)
+    assert hosted.phases.start_s == pytest.approx(5 + 2)
+
+
 def test_dollars_are_the_billed_seconds_of_all_hosts(profile):
     forecast = forecast_job(profile, ClusterShape(strategy="allreduce", workers=3, instance_type="ml.m5.xlarge"))
 
@@ -252,7 +262,7 @@ def test_a_shape_that_cannot_be_is_refused(values):
         ClusterShape(**values)
 
 
-def test_many_shapes_together_are_as_each_alone_and_quick(profile):
+def test_many_launchedtogether_are_as_each_alone_and_quick(profile):
     many = shapes(2000)
 
     begin = time.process_time()

@@ -296,7 +296,7 @@ def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys)
     assert main(["report", str(tmp_path / "runs"), "--output", str(page)]) == 0
     told = capsys.readouterr().out
     assert "80 % interval of the forecast" in told and "1 forecast" in told
-    assert "ps-async against single (forecast)" in told and "no forecast of accuracy" in told
+    assert "As forecast, " in told and "it says nothing about accuracy" in told
     assert "not known whether the replicas" not in told
 
 

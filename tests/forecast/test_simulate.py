@@ -131,3 +131,17 @@ def test_told_before_they_go_hosts_lose_nothing():
 
     assert untold.lost_s.mean() > 0
     assert not told.lost_s.any()
+
+
+def test_capacity_saves_what_prices_say_where_these_are_known(monkeypatch, tmp_path):
+    prices = tmp_path / "prices.toml"
+    prices.write_text('["ml.m5.xlarge"]\nusd_per_hour = 0.2\nspot_usd_per_hour = 0.05\n')
+    monkeypatch.setenv("FACESIM_PRICES", str(prices))
+
+    known, assumed = (
+        simulate_spot(1000, 2, Spot(rate=0), groups=groups, jobs=1).billable_s[0]
+        for groups in ([("ml.m5.xlarge", 2)], [("ml.m5.2xlarge", 2)])
+    )
+
+    assert known == 250
+    assert assumed == 430

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,6 +70,28 @@ def test_the_modern_recipe_is_trained_together_with_its_random_and_moving_parts(
 
     assert run.result()["sync_audit"]["verdict"] == TOGETHER, run.result()["sync_audit"]
     assert np.isfinite(run.result()["held_out_loss"])
+
+
+#: Prints the shapes of what a step of PyTorch's copies into another order in memory.
+COPIES = """
+import facesim.training.torch.preload, numpy, torch
+from facesim import models
+from torch.profiler import profile
+model = models.build("compact-cnn", (32, 32, 3), 4, head="softmax")
+images = torch.zeros((7, 32, 32, 3), dtype=torch.uint8)
+with profile(record_shapes=True) as step:
+    model(images, training=True).sum().backward()
+print([event.input_shapes[0] for event in step.events() if event.name == "aten::contiguous"])
+"""
+
+
+def test_pytorch_does_not_copy_images_from_layer_to_layer():
+    need("torch")
+
+    ended = subprocess.run([sys.executable, "-c", COPIES], capture_output=True, text=True, check=True)
+
+    copied = json.loads(ended.stdout.splitlines()[-1])
+    assert not [shape for shape in copied if len(shape) == 4 and shape[0] == 7], copied
 
 
 @pytest.mark.parametrize("framework", OTHERS)

@@ -11,7 +11,7 @@ import pytest
 from facesim.data import RenderSpec, render_folder
 from facesim.report import write_report
 from facesim.runs.directory import Run, find_runs
-from facesim.runs.records import read_json
+from facesim.runs.record import read_json
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.util import disk

@@ -9,9 +9,10 @@ import pytest
 
 from facesim.recognition.pairs import disjoint_pairs
 from facesim.recognition.protocols import verification
-from facesim.recognition.reliance import hanley_mcneil, mark, reliance
+from facesim.recognition.reliance import basis, hanley_mcneil, mark, reliance
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 
 SEEN, UNSEEN = {"identities_seen_in_training": True}, {"identities_seen_in_training": False}
 
@@ -96,6 +97,72 @@ def test_what_an_earlier_facesim_evaluated_is_used_with_what_it_lacks_told(run):
     assert "error rates are not on record" in own.origin
     assert own.auc_low == pytest.approx(hanley_mcneil(0.49, 300, 290)[0]) and own.cannot_tell
     assert any("whether the model has changed" in caution for caution in own.cautions)
+
+
+def calibration(*fars, trials=20_000):
+    point = {"false_accept_rate": 0.0099, "far_low": 0.006, "far_high": 0.015, "true_accept_rate": 0.7}
+    points = [{"far": far, "threshold": 0.5 + far, **point} for far in fars]
+    counts = {"genuine_trials": 900, "impostor_trials": trials, "lowest_far": 10 / trials}
+    return {"people": 40, **counts, "points": points}
+
+
+def calibrated_evaluation(data="others"):
+    content = found(data)
+    content["verification"]["calibration"] = calibration(0.1, 0.01)
+    content["identification"]["open_set"] = calibration(0.1, trials=100)
+    return content
+
+
+def test_a_threshold_for_a_false_accept_rate_comes_with_its_origin(run):
+    evaluated(run, mark(run, calibrated_evaluation()))
+
+    pairs, strangers = basis(run, None, 0.01), basis(run, None, 0.1, gallery=60)
+
+    assert (pairs.threshold, strangers.threshold) == (0.51, 0.6)
+    origin = pairs.notes[0]
+    assert "threshold 0.510 for a false accept rate of 0.01: it took 0.99 % (95 % interval 0.6 to 1.5 %)" in origin
+    assert "of 20,000 pairs of different people on others of 40 people, evaluated 20" in origin
+    assert "it lets 70.0% of 900 pairs of the same person pass" in origin
+    assert "100 looks for a stranger among 40 people on others" in strangers.notes[0]
+    assert "such as yours of 60 people, more strangers pass: about 14.6%" in strangers.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "far", "gallery", "told"),
+    [
+        (0.4, 0.01, None, "cannot both be given"),
+        (
+            None,
+            0.001,
+            None,
+            "no threshold is kept for a false accept rate of 0.001, but for 0.1, 0.01: run facesim eval",
+        ),
+        (None, 0.0001, None, "0.0001 cannot be told from 20,000 impostor pairs of others: allowed is 0.0005"),
+        (None, 0.01, 40, "0.01 cannot be told from 100 images of strangers of others: allowed is 0.1"),
+    ],
+)
+def test_a_false_accept_rate_without_a_threshold_is_refused(run, threshold, far, gallery, told):
+    evaluated(run, mark(run, calibrated_evaluation()))
+
+    with pytest.raises(InputError, match=told):
+        basis(run, threshold, far, gallery=gallery)
+
+
+def test_what_was_evaluated_without_thresholds_for_rates_is_told(run):
+    with pytest.raises(InputError, match="was not evaluated, so no threshold is known"):
+        basis(run, None, 0.01)
+    evaluated(run, mark(run, found("others")))
+    with pytest.raises(InputError, match="the evaluation on others has no threshold for a false accept rate"):
+        basis(run, None, 0.01)
+
+
+def test_who_is_looked_for_in_a_gallery_is_judged_by_an_evaluation_with_one(run):
+    pairs_alone = found("lfw.bin", identification=None)
+
+    evaluated(run, mark(run, calibrated_evaluation()), mark(run, pairs_alone))
+
+    assert reliance(run).data == "lfw.bin"
+    assert reliance(run, identifying=True).data == "others"
 
 
 def test_few_people_are_a_caution(run):

@@ -112,6 +112,62 @@ def test_a_probe_that_is_in_the_gallery_is_found(run, faces):
     assert found["closest"][0]["similarity"] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory):
+    """An image folder of 25 easy people, none of them trained on."""
+    out = tmp_path_factory.mktemp("strangers") / "people"
+    render_folder(RenderSpec(identities=25, images=8, size=32, difficulty=0.1, seed=31), out)
+    return out
+
+
+@pytest.mark.slow
+def test_photographs_are_sorted_by_person_with_a_threshold_for_strangers(run, strangers, tmp_path):
+    run = shutil.copytree(run, tmp_path / "run")  # the evaluation is this test's own
+    evaluated = parse(facesim_here("evaluate", run, strangers, "--json"))
+    pairs, looks = evaluated["verification"]["calibration"], evaluated["identification"]["open_set"]
+    assert pairs["impostor_trials"] + pairs["genuine_trials"] == 200 * 199 // 2
+    assert (looks["impostor_trials"], looks["genuine_trials"], looks["people"]) == (100, 100, 25)
+    people = sorted(strangers.iterdir())
+    for person in people[:5]:
+        shutil.copytree(person, tmp_path / "gallery" / person.name)
+    (tmp_path / "new").mkdir()
+    shutil.copy(sorted(people[1].iterdir())[0], tmp_path / "new" / "known.png")  # an image of the gallery itself
+    (tmp_path / "new" / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    for at, image in enumerate(sorted(people[20].iterdir())):
+        shutil.copy(image, tmp_path / "new" / f"stranger{at}.png")
+    sort = ("sort", run, tmp_path / "gallery", tmp_path / "new", "--far", 0.1, "--output", tmp_path / "out")
+
+    planned = facesim_here(*sort, "--dry-run")
+    assert (planned.code, (tmp_path / "out").exists()) == (0, False), planned.errors
+    command = facesim_here(*sort)
+
+    assert command.code == 0, command.errors
+    assert f"{tmp_path}/new/known.png: {people[1].name} ({people[1].name} 1.000)" in planned.output
+    assert "broken.jpg: left out: " in command.output
+    assert "for a false accept rate of 0.1: it took" in command.output
+    assert (tmp_path / "out" / "people" / people[1].name / "known.png").is_file()
+    sorted_files = [path for path in (tmp_path / "out").rglob("*.png")]
+    assert len(sorted_files) == 9 and len((tmp_path / "out" / "decisions.csv").read_text().splitlines()) == 11
+    again = facesim_here(*sort)
+    assert (again.code, "already exists" in again.errors) == (2, True)
+
+    shutil.copytree(people[1], tmp_path / "one" / people[1].name)
+    of_one = facesim_here("sort", run, tmp_path / "one", tmp_path / "new", "--threshold", 0.999, "--dry-run")
+    assert of_one.code == 0 and "how often the given threshold errs is not known" in of_one.output, of_one.errors
+    assert f"     1  people/{people[1].name}" in of_one.output
+
+    probes = sorted((tmp_path / "new").glob("*.png"))
+    (known, *others) = parse(facesim_here("identify", run, tmp_path / "gallery", *probes, "--far", 0.1, "--json"))
+    (threshold,) = [point["threshold"] for point in looks["points"] if point["far"] == 0.1]
+    assert known["identity"] == people[1].name and known["threshold"] == threshold
+    for one in others:
+        assert (one["identity"] is None) == (one["closest"][0]["similarity"] < threshold)
+    verified = facesim_here("verify", run, *probes[1:3], "--far", 0.01)
+    assert "for a false accept rate of 0.01: it took" in verified.output
+    refused = facesim_here("identify", run, tmp_path / "gallery", probes[0], "--far", 0.01)
+    assert (refused.code, "cannot be told from 100 images of strangers" in refused.errors) == (2, True)
+
+
 def test_what_cannot_be_used_is_told(run, study, faces, tmp_path):
     (tmp_path / "one" / "Ana").mkdir(parents=True)
     probe = sorted(faces.rglob("*.png"))[0]

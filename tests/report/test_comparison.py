@@ -23,6 +23,18 @@ def test_seeds_of_a_strategy_are_one_row_and_single_comes_first(study):
     assert comparison.warnings == ()
 
 
+def test_frameworks_stand_in_the_order_in_which_they_are_listed_and_others_are_compared_with_tensorflow(make_run):
+    runs = [make_run(seed=seed, name=f"{name}-{seed}", framework=name)
+            for name in ("jax", "torch", "tensorflow") for seed in range(3)]  # fmt: skip
+
+    comparison = compare(runs)
+
+    assert [row.label for row in comparison.rows] == [
+        f"single (framework {name})" for name in ("tensorflow", "torch", "jax")
+    ]
+    assert "against single (framework tensorflow)" in comparison.headlines[0].text
+
+
 def test_the_verdict_says_who_is_slower_what_it_costs_and_that_accuracy_was_not_told_apart(study):
     comparison = compare(study)
 

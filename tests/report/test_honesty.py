@@ -35,6 +35,7 @@ def priced(make_run, measurement, strategies=("single", "ps-async"), **options):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"spot": True}, {"backend": "docker"}, {"backend": "sagemaker"}])
 def test_an_emulated_run_has_instance_seconds_and_no_dollars(make_run, options):
     comparison = compare(priced(make_run, "emulated", **options))
@@ -52,6 +53,7 @@ def test_an_emulated_run_has_instance_seconds_and_no_dollars(make_run, options):
     assert {row["dollars"].split(":")[0] for row in to_json(comparison)["rows"]} == {"hypothetical"}
 
 
+@pytest.mark.slow
 def test_a_run_on_real_instances_has_dollars(make_run):
     comparison = compare(priced(make_run, "measured", backend="sagemaker"))
 
@@ -80,6 +82,7 @@ def loaded(foreign, steal=0.0):
 QUIET, BUSY = loaded(1.5), loaded(32.5)
 
 
+@pytest.mark.slow
 def test_runs_that_others_disturbed_are_in_no_statement_about_time(make_run):
     runs = [make_run("single", seed, result=QUIET) for seed in range(3)]
     runs += [make_run("ps-async", seed, result=BUSY, training_s=57 + seed) for seed in range(3)]
@@ -160,6 +163,7 @@ def test_the_time_between_two_lives_is_not_the_run_s(make_run):
     assert row.estimate("time_to_accuracy_since_launch_s").mean <= spent_s
 
 
+@pytest.mark.slow
 def test_a_resume_and_the_shape_before_it_are_shown(make_run):
     comparison = compare([resumed(make_run), make_run("ps-async", workers=4, name="whole"), make_run("single")])
 

@@ -129,6 +129,7 @@ def test_each_row_is_compared_with_the_first_that_was_tested_on_its_images(make_
     assert [comparison.test_of(row) for row in comparison.rows] == ["A", "B", "A", "B"]
 
 
+@pytest.mark.slow
 def test_each_test_has_a_target_of_its_own_and_a_panel_of_its_own(make_run):
     runs = [*three(make_run, "a", accuracy=90.0), *three(make_run, "bb", accuracy=60.0, held_out=0.5)]
 
@@ -148,6 +149,7 @@ def test_each_test_has_a_target_of_its_own_and_a_panel_of_its_own(make_run):
     assert len(Page(page).ids) == len(set(Page(page).ids))
 
 
+@pytest.mark.slow
 def test_rows_tested_alike_are_one_panel_without_letters(study):
     comparison = compare(study)
 

@@ -40,6 +40,7 @@ def test_without_one_process_the_fewest_workers_are_the_reference(grid):
     assert scale.points[0].speed_up.ratio == 1.0
 
 
+@pytest.mark.slow
 def test_one_number_of_workers_is_no_scaling(study):
     comparison = compare(study)
 
@@ -99,6 +100,7 @@ def test_the_report_has_the_scaling_and_its_pictures(grid):
     assert "<h2>Scaling</h2>" in page and "76 %" in page
 
 
+@pytest.mark.slow
 def test_interruptions_are_drawn_on_the_clock_with_gaps(make_run):
     run = make_run("single")
     interrupted = '{"time_unix_s": 1790000020.0, "event": "interruption", "number": 1, "notice_s": 0.0}\n'

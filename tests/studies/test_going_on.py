@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from facesim.preflight.inputs import prepare_all
 from facesim.runs.directory import Run, find_runs
-from facesim.runs.records import Result
+from facesim.runs.records import Result, TaskOutcome
 from facesim.runs.states import RunState
 from facesim.spec.job import job_sha256, make_job
 from facesim.spec.study import Study
@@ -70,6 +72,31 @@ def test_a_run_on_other_images_or_another_machine_or_a_forecast_is_no_run_of_the
     leave(tmp_path / "a", study.jobs()[0], **facts)
 
     assert fates(study, tmp_path) == [Fate.NEW, Fate.NEW]
+
+
+def test_a_run_that_began_with_another_network_is_no_run_of_the_job(faces, tmp_path):
+    """`--pretrained` names a path, and what lies there may be another network by now."""
+    network = tmp_path / "start.keras"
+    described = {"config": {"name": "compact_cnn", "layers": [{"config": {"batch_shape": [None, 32, 32, 3]}}]}}
+
+    def trained_again(seed: int) -> str:
+        with zipfile.ZipFile(network, "w") as archive:
+            archive.writestr("config.json", json.dumps(described))
+            archive.writestr("seed", str(seed))
+        return hashlib.sha256(network.read_bytes()).hexdigest()
+
+    sha256 = trained_again(1)
+    job = make_job(data=str(faces), image_size=32, model="compact-cnn", pretrained=str(network))
+    for name, state in (("a", "Completed"), ("b", "Stopped")):
+        run = leave(tmp_path / name, job, state)
+        counted = {"examples_due": 8, "examples": 8, "updates": 1, "last_version": 1}
+        TaskOutcome.model_validate({"counted": counted, "pretrained_sha256": sha256}).write(run.outcome_file)
+    (due,) = plan_study([job], tmp_path, reuse=True).dues
+    assert due.fate is Fate.COMPLETE
+
+    trained_again(2)
+
+    assert [due.fate for due in plan_study([job], tmp_path, reuse=True).dues] == [Fate.NEW]
 
 
 def test_a_run_without_a_result_goes_on_unless_somebody_has_it(study, tmp_path):

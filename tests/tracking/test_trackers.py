@@ -68,6 +68,7 @@ def test_tensorboard_has_nodes_as_folders_and_hparams(growing, tmp_path, monkeyp
     assert "<html" in (tmp_path / "tensorboard" / growing.run.id / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_mlflow_has_nodes_as_systems_parameters_tags_and_the_report(growing, tmp_path, monkeypatch):
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     from mlflow import MlflowClient
@@ -93,6 +94,7 @@ def test_mlflow_has_nodes_as_systems_parameters_tags_and_the_report(growing, tmp
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_wandb_has_every_sample_offline(growing, tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     from wandb.proto import wandb_internal_pb2 as proto

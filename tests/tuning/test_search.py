@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from facesim.runs.records import Result
+from facesim.spec.job import make_job
 from facesim.study.observers import EndRun
 from facesim.tuning.findings import Findings, importance_of
 from facesim.tuning.page import write_page
-from facesim.tuning.search import Search, Trial, _Follower, _left_s, open_study
+from facesim.tuning.search import Search, Trial, _Follower, _left_s, has_own_val, open_study
 from facesim.tuning.space import read_space, read_texts
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
@@ -59,6 +61,17 @@ def test_what_cannot_be_searched_is_told_before_anything_starts(text, told, tmp_
 
 def search(**options) -> Search:
     return Search({"epochs": 8}, read_space({"learning_rate": "1e-4..1e-2"}), **options)
+
+
+def test_the_part_val_of_the_data_is_what_trials_are_tested_on(faces, tmp_path, cache):
+    for part in ("train", "val", "test"):
+        shutil.copytree(faces, tmp_path / "faces" / part)
+    own, pooled = ({"data": str(data), "image_size": 32} for data in (tmp_path / "faces", faces))
+
+    assert has_own_val(make_job(**own)) and not has_own_val(make_job(**pooled))
+    assert not has_own_val(make_job(**own, split="random"))
+    spec = Search(own, search().space, own_val=True).job({}).experiment.data_spec
+    assert (spec.test_part, spec.validation, spec.tested_in_words) == ("val", 0, "validation")
 
 
 def test_a_folder_holds_one_search(tmp_path):

@@ -11,6 +11,7 @@ from facesim.metrics.collectors import make_collectors
 from facesim.preflight.checks import Planned, _accelerators
 from facesim.runs.audit import idle_accelerators
 from facesim.spec.job import make_job
+from facesim.training.peers import number_on_host
 from facesim.util.errors import InputError
 
 PAID = "2 A10G of 2 ml.g5.xlarge"
@@ -43,6 +44,25 @@ def test_a_host_whose_gpu_stood_still_is_named():
 
     assert "those of algo-2 computed nothing" in told
     assert "90 %" in evidence
+
+
+def test_workers_of_a_host_have_a_gpu_each_and_more_than_it_has_are_refused():
+    options = {"strategy": "allreduce", "workers": 8, "instance_type": "ml.g5.12xlarge"}  # of four GPUs
+    job = make_job(backend="sagemaker", workers_per_host=4, **options)
+
+    assert job.hosts == 2
+    assert job.groups == [("ml.g5.12xlarge", 2)]
+    assert checked(workers_per_host=4, **options) == []
+    assert "--workers-per-host 4 uses them" in str(checked(**options))
+    (told,) = checked(workers_per_host=8, **options)
+    assert isinstance(told, InputError)
+    assert "8 replicas on a host, and ml.g5.12xlarge has 4 GPUs (A10G): give --workers-per-host 4 or less" in str(told)
+
+
+def test_each_worker_of_a_host_has_a_number_of_its_own():
+    addresses = ["algo-1:2222", "algo-2:2222", "algo-1:2223", "algo-2:2223", "algo-1:2224"]
+
+    assert [number_on_host(addresses, rank) for rank in range(5)] == [0, 0, 1, 1, 2]
 
 
 def checked(**options) -> list:

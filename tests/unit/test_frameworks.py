@@ -11,8 +11,10 @@ from facesim.models.framework import without
 from facesim.preflight.framework import check_framework
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW, Framework
 from facesim.spec.job import changed_job, make_job
-from facesim.spec.strategies import STRATEGIES
+from facesim.spec.strategies import STRATEGIES, Single
 from facesim.util.errors import InputError
+from tests.conftest import facesim_here
+from tests.frameworks.conftest import need
 from tests.support.plugins import write_metadata
 
 #: A module with a network that calls TensorFlow itself.
@@ -21,7 +23,16 @@ from facesim.models import Model
 
 def features(images):
     import keras, tensorflow as tf
-    return keras.layers.Flatten()(tf.image.rgb_to_hsv(keras.ops.cast(images, "float32")))
+
+    class Saturated(keras.layers.Layer):
+        def call(self, images):
+            return tf.image.rgb_to_hsv(tf.cast(images, "float32"))
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    layer = keras.layers.Conv2D(3, 1)
+    return keras.layers.Flatten()(Saturated()(layer(images)))
 
 MODEL = Model(features, "needs TensorFlow", lambda image_size: 3 * image_size**2)
 """
@@ -46,13 +57,14 @@ def test_the_framework_of_a_run_may_change_and_its_experiment_may_not():
 
 
 @pytest.mark.parametrize("backend", ["docker", "sagemaker"])
-def test_a_framework_that_is_in_no_image_is_refused(backend):
-    options = (
-        {"role_arn": "arn:aws:iam::123456789012:role/r", "bucket": "some-bucket"} if backend == "sagemaker" else {}
-    )
+def test_a_framework_that_is_in_no_image_is_refused(backend, monkeypatch):
+    framework = Framework("of another package", "none:train", (), ("numpy",))
+    monkeypatch.setattr(FRAMEWORKS, "_builtin", {**FRAMEWORKS._builtin, "caffe": framework})
+    monkeypatch.setattr(Single, "trainers", {**Single.trainers, "caffe": "none:train"})
 
-    with pytest.raises(InputError, match="is not in the image"):
-        make_job(framework="torch", backend=backend, **options)
+    assert make_job(framework="caffe").framework == "caffe"
+    with pytest.raises(InputError, match="no image with --framework caffe for --backend .*, torch, jax: use one of"):
+        make_job(framework="caffe", backend=backend)
 
 
 def test_what_is_not_installed_is_told_with_how_to_install_it():
@@ -69,17 +81,28 @@ def test_with_a_framework_that_is_hidden_a_job_is_refused_before_it_starts():
 
 @pytest.mark.frameworks
 @pytest.mark.slow
-def test_a_network_with_a_layer_that_the_framework_has_not_is_refused_before_it_starts(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="PyTorch is not installed")
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_network_with_a_layer_that_the_framework_has_not_is_refused_before_it_starts(
+    tmp_path, monkeypatch, framework
+):
+    need(framework)
     (tmp_path / "tf_only.py").write_text(NEEDS_TENSORFLOW)
     write_metadata(tmp_path, "tf-only", "1.0", {"facesim.models": {"tf-only": "tf_only:MODEL"}})
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(MODELS, "_plugins", {point.name: point for point in entry_points(group=MODELS.group)})
 
-    with pytest.raises(InputError, match="--framework torch cannot train the network tf-only.*use --framework"):
-        check_framework(make_job(framework="torch", model="tf-only"))
+    with pytest.raises(InputError, match=f"--framework {framework} cannot train the network tf-only.*use --framework"):
+        check_framework(make_job(framework=framework, model="tf-only"))
 
 
 def test_the_default_framework_is_the_one_that_comes_with_facesim():
     assert make_job().framework == TENSORFLOW
     FRAMEWORKS[TENSORFLOW].check()
+
+
+@pytest.mark.parametrize("command", [("profile",), ("plan",), ("forecast", "--strategy", "allreduce")])
+def test_what_is_forecast_with_tensorflow_only_says_so_before_anything_is_measured(command):
+    refused = facesim_here(*command, "--framework", "torch")
+
+    assert refused.code == 2
+    assert "with tensorflow, not with --framework torch: leave --framework out, or run the job" in refused.errors

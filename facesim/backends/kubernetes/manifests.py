@@ -167,7 +167,7 @@ def jobset_name(directory: Path, again: int = 0) -> str:
     lower = directory.name.lower()
     if lower != directory.name:
         lower += f"-{hashlib.sha256(directory.name.encode()).hexdigest()[:8]}"
-    return job_name(Path(lower), again, _LONGEST_NAME)
+    return job_name(Path(lower), again, longest=_LONGEST_NAME)
 
 
 def hosts_of(job: Job, name: str) -> dict[str, list[str]]:

@@ -16,6 +16,10 @@ class QuotaError(AwsError):
     """The account may not have so many instances, or not now, while other jobs have them."""
 
 
+class BusyError(AwsError):
+    """AWS was not reached, or has too much to do, or trouble: the same may go well in a while."""
+
+
 class RefusedError(AwsError):
     """AWS finds the request itself wrong, such as a name that it does not know: it will be no better the next time."""
 
@@ -26,6 +30,10 @@ class DeniedError(InputError):
 
 class CredentialsError(InputError):
     """There are no credentials, or they are wrong, or have expired: with new ones the same may go well."""
+
+
+class ExpiredError(CredentialsError):
+    """The credentials were right, and are not valid any more."""
 
 
 class _Meaning(NamedTuple):
@@ -47,10 +55,19 @@ _MEANINGS = (
         "the secret access key does not belong to the access key id: copy both again (`aws configure`)",
     ),
     _Meaning(
+        frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}),
+        ExpiredError,
+        "the AWS credentials have expired: sign in again",
+    ),
+    _Meaning(
+        frozenset({"400"}),  # what asks S3 for a head alone gets no reason
+        ExpiredError,
+        "the AWS credentials may have expired: sign in again",
+    ),
+    _Meaning(
         frozenset({
-            "AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
-            "InvalidToken", "MissingAuthenticationToken", "MissingAuthenticationTokenException", "TokenRefreshRequired",
-            "UnrecognizedClientException",
+            "AuthFailure", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "MissingAuthenticationToken",
+            "MissingAuthenticationTokenException", "UnrecognizedClientException",
         }),
         CredentialsError,
         "the AWS credentials are wrong or have expired: sign in again",
@@ -98,7 +115,7 @@ _MEANINGS = (
             "Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded",
             "TooManyRequestsException", "SlowDown", "RequestThrottled", "RequestThrottledException",
         }),
-        AwsError,
+        BusyError,
         "AWS takes only so many requests at a time: try again in a minute",
     ),
     _Meaning(
@@ -106,7 +123,7 @@ _MEANINGS = (
             "InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable",
             "ServiceUnavailableException", "500", "502", "503", "504",
         }),
-        AwsError,
+        BusyError,
         "AWS itself has trouble: try again later, or look at https://health.aws.amazon.com",
     ),
     _Meaning(
@@ -157,6 +174,12 @@ _UNREACHED = (
 )
 
 
+#: Names of botocore's errors of a connection that may be there again in a while.
+_LOST = {"EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"}
+#: And of a sign-in that has expired.
+_EXPIRED = {"TokenRetrievalError", "UnauthorizedSSOTokenError", "LoginRefreshRequired"}
+
+
 def explained(error: Exception, what: str) -> FacesimError:
     """Botocore's or boto3's `error`, met in an attempt to `what`, as an error in words for a user."""
     from botocore import exceptions
@@ -167,13 +190,15 @@ def explained(error: Exception, what: str) -> FacesimError:
             "there are no AWS credentials; run `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if isinstance(error, _credentials()):
-        return CredentialsError(f"{text}; sign in again, or complete the credentials that AWS' own tools use")
+        kind = ExpiredError if type(error).__name__ in _EXPIRED else CredentialsError
+        return kind(f"{text}; sign in again, or complete the credentials that AWS' own tools use")
     if isinstance(error, exceptions.ConfigParseError):
         return InputError(f"{text}; mend that file, or name another in AWS_CONFIG_FILE")
     if isinstance(error, exceptions.ClientError):
         return _refused(error, text)
     advice = next((advice for names, advice in _UNREACHED if type(error).__name__ in names), None)
-    return AwsError(f"{text}; {advice}" if advice else text)
+    kind = BusyError if type(error).__name__ in _LOST else AwsError
+    return kind(f"{text}; {advice}" if advice else text)
 
 
 def _credentials() -> tuple[type[Exception], ...]:

@@ -65,7 +65,7 @@ def modeltrainer_code(made: TrainingJob, region: str) -> str:
         },
     }
     channels = [
-        f"InputData(channel_name={one['ChannelName']!r}, data_source={one['DataSource']['S3DataSource']['S3Uri']!r})"
+        f"InputData(channel_name={one['ChannelName']!r}, data_source={_source(one['DataSource'])})"
         for one in request["InputDataConfig"]
     ]
     metrics = [f"MetricDefinition({_arguments(one)})" for one in request["AlgorithmSpecification"]["MetricDefinitions"]]
@@ -98,8 +98,8 @@ def modeltrainer_code(made: TrainingJob, region: str) -> str:
 import boto3
 from sagemaker.core.helper.session_helper import Session
 from sagemaker.core.training.configs import (
-    CheckpointConfig, Compute, InputData, InstanceGroup, MetricDefinition, Networking, OutputDataConfig, RetryStrategy,
-    StoppingCondition, Tag,
+    CheckpointConfig, Compute, FileSystemDataSource, InputData, InstanceGroup, MetricDefinition, Networking,
+    OutputDataConfig, RetryStrategy, StoppingCondition, Tag,
 )
 from sagemaker.train import ModelTrainer
 
@@ -118,6 +118,13 @@ FORMATS: Mapping[str, Callable[[TrainingJob, str], str]] = {
     "modeltrainer": modeltrainer_code,
     "cli": cli_code,
 }
+
+
+def _source(given: Mapping[str, Any]) -> str:
+    """A channel's data as the SDK takes it: the address in S3, or a file system."""
+    if "S3DataSource" in given:
+        return repr(given["S3DataSource"]["S3Uri"])
+    return f"FileSystemDataSource({_arguments(given['FileSystemDataSource'])})"
 
 
 def _python(value: Any) -> str:

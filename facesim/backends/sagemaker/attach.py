@@ -30,7 +30,6 @@ def open_run(account: Account, name: str, place: Path) -> Run:
         except InputError:
             continue  # a damaged run, which is not this one as far as one can tell
         if isinstance(request, dict) and request.get("TrainingJobName") == name:
-            run.claim.take()
             return run
     description = describe(account, name)
     hyperparameters = description.get("HyperParameters", {})

@@ -16,15 +16,18 @@ from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
+from facesim.backends.sagemaker.data import look_at
 from facesim.backends.sagemaker.doctor import examine
 from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.names import Names
+from facesim.backends.sagemaker.organisation import layered
 from facesim.backends.sagemaker.rules import broken_rules
 from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
 from facesim.backends.training_job import TrainingJob, job_name, training_job_request
+from facesim.data.unseen import UnseenData
 from facesim.preflight.inputs import Inputs
 from facesim.preflight.memory import head_memory
 from facesim.runs.directory import Run
@@ -54,7 +57,8 @@ class SageMakerBackend(Backend):
                 "leave it out, or try it with --backend docker"
             )
         names, run = Names(job.backend.region), Run(directory)
-        site = site_of(job.backend, names, [kind for kind, _ in job.groups])
+        settings = layered(job.backend)
+        site = site_of(settings.aws, names, [kind for kind, _ in job.groups], job.framework)
         # A run that goes on is another training job, with the checkpoints of the first.
         lives = sum(isinstance(event, Submitted) for event in run.events())
         if lives:
@@ -62,12 +66,18 @@ class SageMakerBackend(Backend):
         name = job_name(directory, again=lives)
         checkpoint_bytes = _checkpoint_bytes(job, len(inputs.data.names))
         made = training_job_request(
-            job, name, inputs.folders, site, checkpoints_uri=_checkpoints_of(run), checkpoint_bytes=checkpoint_bytes
+            job,
+            name,
+            inputs.folders,
+            site,
+            checkpoints_uri=_checkpoints_of(run),
+            checkpoint_bytes=checkpoint_bytes,
+            unseen_bytes=_unseen_bytes(inputs, site.input_mode),
         )
         violations = [*broken_rules(made.request), *self._unlike_described(made.request, names)]
         if violations:
             raise InputError(f"SageMaker does not take this training job: {'; '.join(violations)}")
-        return replace(made, placeholders=tuple(names.placeholders))
+        return replace(made, placeholders=tuple(names.placeholders), notices=settings.notices)
 
     def _unlike_described(self, request: dict[str, Any], names: Names) -> list[str]:
         """What is not as AWS' own description of requests, which comes with boto3, has it."""
@@ -80,6 +90,9 @@ class SageMakerBackend(Backend):
             )
             return []
         return problems("CreateTrainingJob", request)
+
+    def look_at_data(self, job: Job) -> UnseenData:
+        return look_at(job)
 
     def examine(self, job: Job) -> Iterator[Finding]:
         return examine(job)
@@ -97,10 +110,22 @@ class SageMakerBackend(Backend):
     def attach(self, target: Target, output: Path) -> Attached:
         """A job that has ended is followed, too, until its results are here."""
         account, name = Account(target.backend.region), _name(target)
-        run = open_run(account, name, target.run.directory if target.run else output)
+        run = target.run or open_run(account, name, output)
+        run.claim.take()
         if run.result() is not None:
             return Attached(run)
         return Attached(run, SageMakerJob(run, account, name, on_interrupt=run.job().backend.on_interrupt))
+
+    def can_follow(self, target: Target) -> bool:
+        try:
+            name = _name(target)
+        except InputError:  # the command ended before it was made
+            return False
+        try:
+            describe(Account(target.backend.region), name)
+        except RefusedError:  # the same
+            return False
+        return True
 
     def status(self, target: Target) -> Status:
         account = Account(target.backend.region)
@@ -108,7 +133,7 @@ class SageMakerBackend(Backend):
 
     def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
         account, name = Account(target.backend.region), _name(target)
-        tail, last_error, ended = LogTail(account.client("logs"), name), "", False
+        tail, last_error, ended = LogTail(account, name), "", False
         while not ended:
             try:
                 over = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
@@ -122,7 +147,6 @@ class SageMakerBackend(Backend):
                     yield Line("AWS", f"{last_error}; it is asked again", time.time())
                 with suppress(FacesimError):  # the user may have signed in again
                     account.renew()
-                    tail.logs = account.client("logs")
             else:
                 for line in lines:
                     if source in (None, line.host):
@@ -162,6 +186,14 @@ def _checkpoint_bytes(job: Job, identities: int) -> int:
     moments of each.
     """
     return 3 * max(kind.parameters for kind in head_memory(job, identities))
+
+
+def _unseen_bytes(inputs: Inputs, input_mode: str) -> int:
+    """What a host's volume holds of data that is not prepared here: a copy, unless it is streamed, and its images."""
+    data = inputs.data
+    if not isinstance(data, UnseenData):
+        return 0
+    return data.prepared_bytes + (data.bytes or 0 if input_mode == "File" else 0)
 
 
 def _checkpoints_of(run: Run) -> str | None:

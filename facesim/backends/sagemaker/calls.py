@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.sagemaker.advice import QuotaError
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 OUTCOMES = {status: outcome_of_sagemaker(status) for status in ("Completed", "Failed", "Stopped")}
 
 
+#: Training jobs that this process has sent, or follows, and that have not ended as far as it knows.
+AT_WORK: set[str] = set()
+
+
 def create(account: Account, request: dict[str, Any]) -> None:
     """Send a CreateTrainingJob request as it stands.
 
@@ -25,8 +29,14 @@ def create(account: Account, request: dict[str, Any]) -> None:
         AwsError: AWS refuses it.
     """
     # Not through SageMaker's package: it adds what the user's configuration of it has, and a dry run would not show it.
-    with asking(f"create the training job {request['TrainingJobName']}"):
-        account.client("sagemaker").create_training_job(**request)
+    name = request["TrainingJobName"]
+    AT_WORK.add(name)  # before: another that is refused for lack of quota has to know of it
+    try:
+        with asking(f"create the training job {name}"):
+            account.client("sagemaker").create_training_job(**request)
+    except BaseException:
+        AT_WORK.discard(name)
+        raise
 
 
 #: How often it is tried again whether the quota has room for a job.
@@ -34,8 +44,11 @@ _ROOM_EVERY_S = 30.0
 _TICK_S = 0.5
 
 
-def create_when_there_is_room(account: Account, request: dict[str, Any], wait_s: float) -> Iterator[QuotaError | None]:
-    """Send a CreateTrainingJob request; for `wait_s` again and again where the account's quota has no room for it.
+def create_when_there_is_room(
+    account: Account, request: dict[str, Any], may_wait: Callable[[], bool]
+) -> Iterator[QuotaError | None]:
+    """Send a CreateTrainingJob request; again and again, as long as it `may_wait`, where the account's quota has no
+    room for it.
 
     Yields why there is none after each attempt, and None while time passes; to stop waiting, close the iterator.
 
@@ -43,16 +56,15 @@ def create_when_there_is_room(account: Account, request: dict[str, Any], wait_s:
         InputError: AWS does not allow it.
         AwsError: AWS refuses it, or there was no room in time.
     """
-    until = time.monotonic() + wait_s
     while True:
         try:
             return create(account, request)
         except QuotaError as error:
-            if time.monotonic() >= until:
+            if not may_wait():
                 raise
             yield error
-        again = min(until, time.monotonic() + _ROOM_EVERY_S)
-        while time.monotonic() < again:
+        again_s = time.monotonic() + _ROOM_EVERY_S
+        while time.monotonic() < again_s:
             time.sleep(min(_TICK_S, _ROOM_EVERY_S))
             yield None
 
@@ -71,15 +83,13 @@ def describe(account: Account, name: str) -> dict[str, Any]:
 
 def cancel(account: Account, name: str) -> bool:
     """Ask AWS to stop the job; False if it had ended already. Harmless when repeated."""
-    from sagemaker.core.resources import TrainingJob
-
     status = describe(account, name)["TrainingJobStatus"]
     if status in OUTCOMES:
         return False
     if status != "Stopping":
         try:
             with asking(f"stop the training job {name}"):
-                TrainingJob.get(name, session=account.session, region=account.region).stop()
+                account.client("sagemaker").stop_training_job(TrainingJobName=name)
         except AwsError:
             # It may have ended since it was looked at.
             return describe(account, name)["TrainingJobStatus"] not in OUTCOMES

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import Finding
 from facesim.backends.sagemaker.names import Names
+from facesim.backends.sagemaker.organisation import layered
 from facesim.backends.sagemaker.session import Account, asking
 from facesim.backends.sagemaker.setup import REPOSITORY
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.storage import has_bucket
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.util.errors import FacesimError, InputError
 
 if TYPE_CHECKING:
@@ -36,14 +38,17 @@ def examine(job: Job, account: Account | None = None) -> Iterator[Finding]:
     where = f"{number} in {account.region}" + (f", emulated by {account.emulator}" if account.emulator else "")
     yield Finding("AWS account", "ok", where)
     try:
-        site = site_of(aws, Names(aws.region), [kind for kind, _ in job.groups])
+        aws, notices = layered(aws)
+        for notice in notices:
+            yield Finding("defaults", "ok", notice)
+        site = site_of(aws, Names(aws.region), [kind for kind, _ in job.groups], job.framework)
     except InputError as error:
-        yield Finding("image", "fail", str(error))
+        yield Finding("options", "fail", str(error))
         return
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("role", lambda: _role(account, site)),
         ("bucket", lambda: _bucket(account, site, aws.bucket_owner)),
-        ("image", lambda: _image(account, site)),
+        ("image", lambda: _image(account, site, job.framework)),
         ("quotas", lambda: _quotas(account, job)),
     )
     for name, check in checks:
@@ -81,7 +86,7 @@ def _bucket(account: Account, site: Site, owner: str | None) -> Iterator[Finding
                       "with a lifecycle that removes old checkpoints")  # fmt: skip
 
 
-def _image(account: Account, site: Site) -> Iterator[Finding]:
+def _image(account: Account, site: Site, framework: str) -> Iterator[Finding]:
     registry, _, name = site.image.partition("/")
     number = registry.partition(".")[0]
     if number != account.id:
@@ -90,7 +95,8 @@ def _image(account: Account, site: Site) -> Iterator[Finding]:
     repository, _, version = name.partition("@") if "@" in name else name.partition(":")
     wanted = {"imageDigest": version} if "@" in name else {"imageTag": version or "latest"}
     ecr = account.client("ecr")
-    push = "`facesim image build` and `facesim image push` bring it there"
+    which = "" if framework == TENSORFLOW else f" --framework {framework}"
+    push = f"`facesim image build{which}` and `facesim image push{which}` bring it there"
     try:
         ecr.describe_images(repositoryName=repository, registryId=number, imageIds=[wanted])
         yield Finding("image", "ok", site.image)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from facesim.backends.sagemaker.session import Account
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 
@@ -22,8 +25,8 @@ class Line(NamedTuple):
 class LogTail:
     """Reads the streams of one job, `JOB/algo-N-EPOCH`; each time what is new."""
 
-    def __init__(self, logs: Any, job: str):
-        self.logs = logs
+    def __init__(self, account: Account, job: str):
+        self._account = account
         self._job = job
         self._tokens: dict[str, str] = {}  # by stream: where to go on
 
@@ -34,22 +37,24 @@ class LogTail:
 
     def _streams(self) -> list[str]:
         # Asked each time: a job that was interrupted prints to new streams.
+        logs = self._account.client("logs")  # each time, for the account may have been renewed
         try:
             pages = list(
-                self.logs.get_paginator("describe_log_streams").paginate(
+                logs.get_paginator("describe_log_streams").paginate(
                     logGroupName=GROUP, logStreamNamePrefix=f"{self._job}/"
                 )
             )
-        except self.logs.exceptions.ResourceNotFoundException:
+        except logs.exceptions.ResourceNotFoundException:
             return []  # the account's first job has not printed yet
         return sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
 
     def _lines(self, stream: str) -> Iterator[Line]:
         match = _HOST.search(stream)
         host = match[1] if match else stream.rpartition("/")[2]
+        logs = self._account.client("logs")
         while True:
             known = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
-            page = self.logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
+            page = logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
             for event in page["events"]:
                 yield Line(host, event["timestamp"] / 1000, event["message"].rstrip("\n"))
             token = page["nextForwardToken"]

@@ -102,10 +102,16 @@ def _names(request: dict[str, Any]) -> Iterator[str]:
             yield f"the tag {key!r}: AWS keeps what begins with aws: for itself; give it another name in --tags"
 
 
+def _network(request: dict[str, Any]) -> Iterator[str]:
+    sources = [channel["DataSource"] for channel in request.get("InputDataConfig", [])]
+    if "VpcConfig" not in request and any("FileSystemDataSource" in source for source in sources):
+        yield "a file system is reached in a network of one's own: give --subnets and --security-groups"
+
+
 def _twice(names: Iterable[str], what: str) -> Iterator[str]:
     for name, count in Counter(names).items():
         if count > 1:
             yield f"the {what} {name!r} is there {count} times, and may be there once"
 
 
-_RULES: tuple[Callable[[dict[str, Any]], Iterator[str]], ...] = (_times, _resources, _texts, _names)
+_RULES: tuple[Callable[[dict[str, Any]], Iterator[str]], ...] = (_times, _resources, _texts, _names, _network)

@@ -98,7 +98,8 @@ class Account:
         from botocore.config import Config
 
         if service not in self._clients:
-            configuration = Config(connect_timeout=10, retries={"total_max_attempts": 5, "mode": "standard"})
+            # `adaptive` sends more slowly once AWS says that it is too much, as many jobs at the same time may be.
+            configuration = Config(connect_timeout=10, retries={"total_max_attempts": 5, "mode": "adaptive"})
             with asking(f"use AWS' {service}"):
                 try:
                     self._clients[service] = self.session.client(service, config=configuration)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from facesim import __version__
-from facesim.backends.image import requirements
+from facesim.backends.image import requirements, variant
 from facesim.backends.training_job import Site
 from facesim.billing.catalogue import instance
 from facesim.spec import aws_names
 from facesim.spec.backends import AWS_IMAGE
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,24 +28,29 @@ ROLE = "facesim-training"
 
 #: The account of AWS' images in most regions, and the repository of those for TensorFlow.
 _AWS_NUMBER, AWS_REPOSITORY = "763104351884", "tensorflow-training"
-_TENSORFLOW = "2.21"
+_TENSORFLOW = {"training": "2.21", "inference": "2.20"}
 _PYTHON = "py312"
 
 
-def site_of(aws: SageMaker, account: Names, instance_types: Sequence[str] = ("ml.m5.2xlarge",)) -> Site:
-    """Where a job with these settings runs, on instances of these types.
+def site_of(
+    aws: SageMaker,
+    account: Names,
+    instance_types: Sequence[str] = ("ml.m5.2xlarge",),
+    framework: str = TENSORFLOW,
+) -> Site:
+    """Where a job of a framework with these settings runs, on instances of these types.
 
     The account is asked for its number only if that is needed: with role, bucket and image given nothing is asked.
 
     Raises:
-        InputError: the image is none for the instances, or not one that SageMaker takes.
+        InputError: the image is none for the instances or the framework, or not one that SageMaker takes.
     """
     role = aws.role or f"arn:{account.partition}:iam::{account.id}:role/{ROLE}"
     if not role.startswith("arn:"):
         role = f"arn:{account.partition}:iam::{account.id}:role/{role}"
     return Site(
         role_arn=role,
-        image=_image(aws.image, account, instance_types),
+        image=_image(aws.image, account, instance_types, framework),
         bucket=aws.bucket or account.bucket,
         prefix=aws.prefix,
         input_mode=aws.input_mode,
@@ -59,16 +65,19 @@ def site_of(aws: SageMaker, account: Names, instance_types: Sequence[str] = ("ml
     )
 
 
-def _image(name: str | None, account: Names, instance_types: Sequence[str]) -> str:
+def _image(name: str | None, account: Names, instance_types: Sequence[str], framework: str) -> str:
     with_gpu = [kind for kind in instance_types if instance(kind).accelerator]
-    suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
     if name == AWS_IMAGE:
+        if framework != TENSORFLOW:
+            raise InputError(
+                f"--image {AWS_IMAGE} is AWS' image for TensorFlow, and the job is for --framework {framework}: leave "
+                f"--image out for facesim's own (facesim image build --framework {framework})"
+            )
         # There is one image with CUDA, and one without.
-        return _aws_image(account, [*with_gpu, *instance_types][0], suffix)
+        return aws_image(account, "training", [*with_gpu, *instance_types][0])
     if name is None or "/" not in name:
-        # facesim's own image is there twice: CUDA makes it six times as large.
-        name = name or f"facesim:{__version__}" + ("-cuda" if with_gpu else "")
-        return f"{account.id}.dkr.ecr.{account.region}.{suffix}/{name}"
+        name = name or f"facesim:{__version__}" + variant(framework, cuda=bool(with_gpu))
+        return f"{account.id}.dkr.ecr.{account.region}.{_suffix(account)}/{name}"
     region = aws_names.ecr_region(name)
     if region is None:
         raise InputError(
@@ -83,8 +92,8 @@ def _image(name: str | None, account: Names, instance_types: Sequence[str]) -> s
     return name
 
 
-def _aws_image(account: Names, instance_type: str, suffix: str) -> str:
-    """AWS' own TensorFlow image for an instance type."""
+def aws_image(account: Names, scope: str, instance_type: str) -> str:
+    """AWS' own TensorFlow image for an instance type: for `training`, or for `inference`."""
     try:
         # AWS' account and DNS suffix differ between regions; SageMaker's package has the list.
         from sagemaker.core import image_uris
@@ -94,16 +103,20 @@ def _aws_image(account: Names, instance_type: str, suffix: str) -> str:
             "that are not installed (pip install 'facesim[aws]')"
         )
         kind = "gpu" if instance(instance_type).accelerator else "cpu"
-        registry = f"{_AWS_NUMBER}.dkr.ecr.{account.region}.{suffix}"
-        return f"{registry}/{AWS_REPOSITORY}:{_TENSORFLOW}-{kind}-{_PYTHON}"
+        registry = f"{_AWS_NUMBER}.dkr.ecr.{account.region}.{_suffix(account)}"
+        return f"{registry}/{AWS_REPOSITORY}:{_TENSORFLOW[scope]}-{kind}-{_PYTHON}"
     return image_uris.retrieve(
         "tensorflow",
         account.region,
-        version=_TENSORFLOW,
-        py_version=_PYTHON,
+        version=_TENSORFLOW[scope],
+        py_version=_PYTHON if scope == "training" else None,
         instance_type=instance_type,
-        image_scope="training",
+        image_scope=scope,
     )
+
+
+def _suffix(account: Names) -> str:
+    return "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
 
 
 def stage_source() -> Path:

@@ -136,7 +136,9 @@ def download(s3: Any, uri: str, file: Path, owner: str | None = None) -> bool:
     return True
 
 
+#: A checkpoint; and one that was being written when SageMaker copied it, which is whole under its own name by now.
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.npz")
+_UNFINISHED = re.compile(r"\.checkpoint-(\d+)\.npz\.\d+")
 
 
 def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) -> int:
@@ -146,8 +148,12 @@ def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) ->
     bucket, prefix = split(uri)
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
     keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    numbered = {key: int(name[1]) for key in keys if (name := _CHECKPOINT.fullmatch(key.rpartition("/")[2]))}
+    numbered, unfinished = (
+        {key: int(name[1]) for key in keys if (name := pattern.fullmatch(key.rpartition("/")[2]))}
+        for pattern in (_CHECKPOINT, _UNFINISHED)
+    )
     old = sorted(numbered, key=numbered.__getitem__, reverse=True)[keep:]
+    old += [key for key, number in unfinished.items() if number <= max(numbered.values(), default=-1)]
     for begin in range(0, len(old), _MOST_AT_ONCE):
         removal = {"Objects": [{"Key": key} for key in old[begin : begin + _MOST_AT_ONCE]], "Quiet": True}
         s3.delete_objects(Bucket=bucket, Delete=removal, **_expected(owner))

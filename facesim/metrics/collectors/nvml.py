@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,56 @@ from facesim.metrics.host_identity import host_index
 
 #: Of a process whose memory the driver does not tell: NVML_VALUE_NOT_AVAILABLE.
 _UNKNOWN = 2**64 - 1
+
+
+class Gpus:
+    """This machine's GPUs, by NVIDIA's management library.
+
+    Raises:
+        NotHere: there is no nvidia-ml-py, no driver, or no GPU.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import pynvml
+        except ImportError:
+            raise NotHere("nvidia-ml-py is not installed") from None
+        self.nvml: Any = pynvml
+        try:
+            pynvml.nvmlInit()
+            self.all = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        except pynvml.NVMLError as error:
+            raise NotHere(f"no GPU is seen: {error}") from None
+        if not self.all:
+            raise NotHere("there is no GPU")
+        self._asked_us = time.time_ns() // 1000
+
+    def memory_by_process(self) -> dict[int, float]:
+        """Bytes of GPU memory by pid, over all GPUs; in a container the driver may not tell whose they are. 0 where it
+        does not tell how many.
+        """
+        used: dict[int, float] = {}
+        for gpu in self.all:
+            for process in self.nvml.nvmlDeviceGetComputeRunningProcesses(gpu):
+                known = process.usedGpuMemory not in (None, _UNKNOWN)
+                used[process.pid] = used.get(process.pid, 0.0) + (process.usedGpuMemory if known else 0)
+        return used
+
+    def percent_by_process(self) -> dict[int, float]:
+        """Percent of the time since this was asked last in which a process' kernels ran, by pid, added over all GPUs.
+        Empty where the driver does not tell.
+        """
+        since_us, self._asked_us = self._asked_us, time.time_ns() // 1000
+        percent: dict[int, float] = {}
+        for gpu in self.all:
+            try:
+                samples = self.nvml.nvmlDeviceGetProcessUtilization(gpu, since_us)
+            except self.nvml.NVMLError:  # not every GPU can, and none has samples when nothing ran
+                continue
+            newest = {sample.pid: sample.smUtil for sample in sorted(samples, key=lambda sample: sample.timeStamp)}
+            for pid, share in newest.items():
+                percent[pid] = percent.get(pid, 0.0) + share
+        return percent
 
 
 class NvmlCollector:
@@ -22,22 +73,12 @@ class NvmlCollector:
     source = "nvml"
 
     def __init__(self, pids: dict[str, int]):
-        try:
-            import pynvml
-        except ImportError:
-            raise NotHere("nvidia-ml-py is not installed") from None
-        self._nvml: Any = pynvml
-        try:
-            pynvml.nvmlInit()
-            self._gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        except pynvml.NVMLError as error:
-            raise NotHere(f"no GPU is seen: {error}") from None
-        if not self._gpus:
-            raise NotHere("there is no GPU")
+        self._gpus = Gpus()
+        self._nvml = self._gpus.nvml
         self._tasks = {pid: name for name, pid in pids.items()}
 
     def collect(self) -> Iterator[Reading]:
-        each = [self._gpu(gpu) for gpu in self._gpus]
+        each = [self._gpu(gpu) for gpu in self._gpus.all]
         mean = {name: sum(one[name] for one in each) / len(each) for name in ("gpu_percent", "gpu_memory_percent")}
         yield "host", host_index(), mean
         for index, values in enumerate(each):
@@ -59,11 +100,6 @@ class NvmlCollector:
         return values
 
     def _memory_by_task(self) -> dict[str, float]:
-        """Bytes of GPU memory by task, over all GPUs; in a container the driver may not tell whose they are."""
-        used: dict[str, float] = {}
-        for gpu in self._gpus:
-            for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu):
-                if process.pid in self._tasks and process.usedGpuMemory not in (None, _UNKNOWN):
-                    name = self._tasks[process.pid]
-                    used[name] = used.get(name, 0.0) + process.usedGpuMemory
-        return used
+        """Bytes of GPU memory by task, where they are known."""
+        used = self._gpus.memory_by_process()
+        return {self._tasks[pid]: count for pid, count in used.items() if pid in self._tasks and count}

@@ -37,6 +37,7 @@ class Emulator:
         image: runs in place of every job's image; left out, a job's image is looked for by its name without registry.
         hosts: this machine is divided among so many hosts, also while a job has fewer.
         quotas: how many instances there may be, by Service Quotas' name, `ml.m5.large for training job usage`.
+        capacity: how many instances a job can have, by their type, `ml.m5.large`; of others there are enough.
         start: what executes a job's request; left out, containers.
     """
 
@@ -50,12 +51,14 @@ class Emulator:
         image: str | None = None,
         hosts: int = 2,
         quotas: Mapping[str, float] | None = None,
+        capacity: Mapping[str, int] | None = None,
         start: Start | None = None,
     ):
         self._server = _Server(host, port, verbose=False)
-        self.quotas = dict(quotas or {})
+        self.quotas, self.capacity = dict(quotas or {}), dict(capacity or {})
         self._options = {
             "interruptions_s": interruptions_s, "metrics_period_s": metrics_period_s, "quotas": self.quotas,
+            "capacity": self.capacity,
         }  # fmt: skip
         self._image = image
         self._hosts = hosts

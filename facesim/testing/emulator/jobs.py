@@ -58,6 +58,10 @@ class RequestError(Exception):
         self.code = code
 
 
+class NoCapacityError(Exception):
+    """There are not as many instances as a job asks for."""
+
+
 class TrainingJob:
     """One job, from its creation to its end. A thread follows it; everything else may be asked at any time."""
 
@@ -166,6 +170,9 @@ class TrainingJob:
                 self._follow(containers)
             finally:
                 containers.close()
+        except NoCapacityError as error:
+            self._failure = f"CapacityError: {error}"
+            self._end("Failed")
         except Exception as error:  # the job's end is the only place where a client sees it
             self._failure = f"InternalServerError: {type(error).__name__}: {error}"
             self._end("Failed")
@@ -245,6 +252,7 @@ class TrainingJobs:
         self._start = start
         self._options = options
         self._jobs: dict[str, TrainingJob] = {}
+        self._creating = threading.Lock()
 
     def create(self, request: dict[str, Any]) -> str:
         """Start a job and return its ARN.
@@ -259,6 +267,10 @@ class TrainingJobs:
                 violations = ["MaxWaitTimeInSeconds must be present and at least MaxRuntimeInSeconds for a spot job"]
         if violations:
             raise RequestError("; ".join(violations))
+        with self._creating:  # of two at the same time the second finds what the first has taken
+            return self._create(request)
+
+    def _create(self, request: dict[str, Any]) -> str:
         name = request["TrainingJobName"]
         if name in self._jobs:
             raise RequestError(f"Job name must be unique: {name}", "ResourceInUse")
@@ -267,7 +279,7 @@ class TrainingJobs:
         self._jobs[name] = TrainingJob(
             request,
             arn,
-            lambda job, directory: self._start(job, S3Store(self._clients("s3", self._region)), directory),
+            self._start_where_there_is_capacity,
             Logs(self._clients("logs", self._region), name),
             Metrics(
                 self._clients("cloudwatch", self._region),
@@ -279,6 +291,15 @@ class TrainingJobs:
             self._options["interruptions_s"],
         )
         return arn
+
+    def _start_where_there_is_capacity(self, request: dict[str, Any], directory: Path) -> Containers:
+        for name, needed in _instances(request).items():
+            kind = name.partition(" ")[0]
+            if needed > self._options["capacity"].get(kind, math.inf):
+                raise NoCapacityError(
+                    "Unable to provision requested ML compute capacity. Please retry using a different instance type."
+                )
+        return self._start(request, S3Store(self._clients("s3", self._region)), directory)
 
     def _check_quotas(self, request: dict[str, Any]) -> None:
         """Raise RequestError, as SageMaker words it, if instances of a type would be more than there may be."""

@@ -58,7 +58,7 @@ class _Copies(JaxReplicas):
             others = [next(means) if is_statistic(each) else each for each in state.others]
             return state._replace(parameters=parameters, others=others), rows
 
-        self._local_update = jax.jit(local_update, donate_argnums=0)
+        self._local_update = self.compiled(local_update)
         self._join, self._average = jax.jit(join), jax.jit(average)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:

@@ -29,7 +29,7 @@ class Alone(JaxReplicas):
             gradients, others, sums = self.gradients(state, images, labels)
             return self.applied(state, others, gradients), sums
 
-        self._update = jax.jit(update, donate_argnums=0)
+        self._update = self.compiled(update)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         number = int(self.state.updates)

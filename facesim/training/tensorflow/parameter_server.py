@@ -14,7 +14,7 @@ import tensorflow as tf
 from cluster.pulse import expects, progressed
 from facesim.training.context import Context
 from facesim.training.keras.network import build_model
-from facesim.training.tensorflow.connecting import connecting_to
+from facesim.training.tensorflow.connecting import connecting_to, use_gpu
 from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes, served_forward_of
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
@@ -32,6 +32,7 @@ class ParameterServerReplicas(KerasReplicas):
 
     def __init__(self, context: Context):
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        use_gpu(0)  # it evaluates, beside a worker
         with context.recorder.timed("connect_s"), connecting_to(resolver, "ps", "worker"):
             _wait_for_servers(resolver.cluster_spec())
             self.strategy = tf.distribute.ParameterServerStrategy(resolver)

@@ -3,8 +3,14 @@
 A node loads this first. Who needs one of those packages imports it as ever.
 """
 
+import time
+
 from facesim.models.framework import load_keras, without
 
+_begin_s = time.perf_counter()
 with without("torch", "jax", "sklearn", "pandas", "matplotlib"):
     load_keras()  # before TensorFlow, which imports Keras, too
     import tensorflow  # noqa: F401
+
+#: How long it took, in seconds.
+LOADING_S = time.perf_counter() - _begin_s

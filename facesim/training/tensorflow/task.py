@@ -12,7 +12,9 @@ from cluster.failure import in_short
 from cluster.task import AGAIN
 from facesim.runs.directory import Run
 from facesim.training import task
+from facesim.training.peers import number_on_host
 from facesim.training.tensorflow import network  # noqa: F401  loaded once, before tasks are forked
+from facesim.training.tensorflow.connecting import use_gpu
 from facesim.training.tensorflow.pipeline import TASK_INDEX_FILE
 
 # A server with one of these hangs; two are enough for it to answer while it computes.
@@ -48,6 +50,7 @@ def serve(run_directory: str, threads: int) -> None:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     role, index = resolver.task_type, resolver.task_id
     work_in(run.task_directory(f"{role}-{index}"), index)
+    use_gpu(number_on_host(resolver.cluster_spec().job_tasks(role), index))
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads, inter_op_parallelism_threads=_INTER_OP_THREADS
     )

@@ -5,3 +5,7 @@ from facesim.models.framework import load_keras, without
 with without("tensorflow", "jax", "sklearn", "pandas", "matplotlib"):
     load_keras("torch")
     import torch  # noqa: F401
+
+    from facesim.training.torch.layout import keep_channels_last
+
+    keep_channels_last()

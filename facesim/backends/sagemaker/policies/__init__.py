@@ -5,7 +5,8 @@ role.json   of the role that training jobs run as
 trust.json  who may take that role: SageMaker, for this account
 setup.json  of the one who runs `facesim aws setup` and `facesim image push`
 
-A statement with `Only` is for jobs that need it: with a `key` of one's own, or in a `network` of one's own.
+A statement with `Only` is for jobs that need it: with a `key` of one's own, in a `network` of one's own, or on `data`
+that is in a bucket of one's own.
 """
 
 from __future__ import annotations
@@ -23,18 +24,22 @@ POLICIES = ("user", "role", "trust", "setup")
 _ONLY = "Only"
 
 
-def policy(name: str, places: Mapping[str, str], *, kms_key: str | None = None, vpc: bool = False) -> str:
+def policy(
+    name: str, places: Mapping[str, str], *, kms_key: str | None = None, vpc: bool = False, data: str | None = None
+) -> str:
     """The policy called `name`.
 
     Args:
         places: gives PARTITION, ACCOUNT, REGION, BUCKET, PREFIX and ROLE (its name).
         kms_key: the id, alias or ARN of the key that data, volumes and results are encrypted with.
         vpc: whether jobs run in subnets of their own.
+        data: an address in S3 that hosts read, s3://BUCKET/FOLDER.
     """
     text = Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8")
     key, alias = _key(kms_key or "", places)
-    content = json.loads(Template(text).substitute({**places, "KEY": key}))
-    wanted = {None, *(["key"] if kms_key else []), *(["network"] if vpc else [])}
+    bucket, _, folder = (data or "").removeprefix("s3://").partition("/")
+    content = json.loads(Template(text).substitute({**places, "KEY": key, "DATA_BUCKET": bucket, "DATA": folder}))
+    wanted = {None, *(["key"] if kms_key else []), *(["network"] if vpc else []), *(["data"] if data else [])}
     content["Statement"] = [statement for statement in content["Statement"] if statement.pop(_ONLY, None) in wanted]
     if alias:
         for statement in content["Statement"]:

@@ -1,6 +1,7 @@
 """A backend with an option of its own: this machine, politely."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from cluster.plan import Plan
@@ -8,6 +9,7 @@ from cluster.processes import LocalNode
 from facesim.backends.local import LocalBackend
 from facesim.runs.directory import Run
 from facesim.spec.backends import BackendSpec
+from facesim.spec.job import Job
 from facesim.spec.options import option
 
 
@@ -21,6 +23,10 @@ class NiceLocal(BackendSpec):
 
 class NiceBackend(LocalBackend):
     """The local backend; its processes inherit the priority of the node that starts them."""
+
+    def loaded(self, job: Job, request: Plan) -> AbstractContextManager[None]:
+        """Nothing is loaded before: while a node loads there is time to set its priority."""
+        return nullcontext()
 
     def submit(self, run: Run, request: Plan) -> LocalNode:
         node = super().submit(run, request)

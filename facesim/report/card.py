@@ -1,0 +1,246 @@
+"""A model card and a data card in Markdown, of what a run, its evaluations and its data say themselves.
+
+The model card begins as the Hugging Face Hub reads it (YAML: https://huggingface.co/docs/hub/model-cards); its sections
+are those of Mitchell et al., 2019, "Model cards for model reporting", the data card's of Gebru et al., 2021,
+"Datasheets for datasets". What facesim cannot know (who may use it for what, who agreed) is left open and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facesim import __version__
+from facesim.recognition.groups import in_words
+from facesim.recognition.reliance import reliance, sha256_of
+from facesim.util.errors import InputError
+from facesim.util.unused import printable
+
+if TYPE_CHECKING:
+    from facesim.data import Description
+    from facesim.runs.directory import Run
+    from facesim.runs.records import Calibration, Evaluation, Result
+
+_OPEN = "**To be completed by those who publish it.**"
+
+#: What Markdown, or the HTML in it, would not show as it is.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!&~])")
+
+
+def model_card(run: Run) -> str:
+    """The model card of a run that has ended.
+
+    Raises:
+        InputError: it has no result, or its files cannot be read.
+    """
+    result, experiment, job = _result(run), run.job().experiment, run.job()
+    if not run.model_file.is_file():
+        raise InputError(f"{run.directory} has no model; name a run that has completed")
+    model, every = sha256_of(run.model_file), list(run.evaluations().values())
+    evaluations = [one for one in every if one.get("model_sha256", model) == model]
+    earlier, data = len(every) - len(evaluations), result.data
+    trained = {
+        "network": f"{experiment.model}, head {experiment.head}"
+        + (f", {result.parameters:,} parameters" if result.parameters else ""),
+        "takes": f"{experiment.image_size} x {experiment.image_size} pixels, 0 to 255, "
+        f"{'grey' if experiment.channels == 1 else 'RGB'}: one face, upright",
+        "trained on": f"{data.name or experiment.data}: {_count(data.identities)} people, "
+        f"{_count(data.training_examples)} images",
+        "started from": Path(experiment.pretrained).name if experiment.pretrained else "random parameters",
+        "optimiser": f"{experiment.optimizer}, learning rate {experiment.learning_rate:g}, {experiment.schedule}",
+        "examples": f"{experiment.epochs} epochs, batch {experiment.batch}, seed {experiment.seed}"
+        + (", altered at random" if experiment.augment else ""),
+        "strategy": f"{job.strategy.name}, {job.framework}; did the replicas train together: "
+        f"{result.sync_audit.verdict}",
+        "held-out accuracy": "not measured" if result.held_out_accuracy is None else f"{result.held_out_accuracy:.1%}",
+        "how the run ended": str(result.state),
+    }
+    lines = [
+        *_head(run, evaluations),
+        f"# {_escaped(run.id)}",
+        "",
+        "A face recognition network: a picture of a face becomes an embedding, and pictures of one person have similar "
+        "ones.",
+        "",
+        *_table(("", ""), trained.items()),
+        "",
+        "## Intended use",
+        "",
+        "To tell whether two pictures show the same person, or who of a gallery a picture shows, where they are like "
+        "the pictures below, where the people agreed to that, and where a person looks at what follows from it.",
+        "",
+        "Not for decisions about people that nobody looks at, nor for people who do not know of it. " + _OPEN,
+        "",
+        "## How well it recognises",
+        "",
+    ]
+    lines += [line for evaluation in evaluations for line in _evaluation(evaluation)] or [
+        "It was not evaluated (`facesim evaluate`).",
+        "",
+    ]
+    if earlier:
+        lines += [f"Left out, because the model has changed since: evaluations on {earlier} data sets.", ""]
+    lines += ["## Limits", "", *(f"- {_escaped(limit)}" for limit in _limits(run, evaluations)), ""]
+    lines += ["## Licence", "", _OPEN, "", f"Written by facesim {__version__} from the run's own records.", ""]
+    return "\n".join(lines)
+
+
+def data_card(run: Run, description: Description | None) -> str:
+    """The card of the data that a run was trained on; `description` is None where the data is not there any more.
+
+    Raises:
+        InputError: the run has no result, or its files cannot be read.
+    """
+    data, experiment = _result(run).data, run.job().experiment
+    by_seed = f"{experiment.held_out:.0%} of each person's images, by seed {experiment.seed}"
+    if experiment.split == "own":
+        by_seed = f"the data's own split if it has one, or else {by_seed}"
+    facts: dict[str, Any] = {
+        "people": _count(data.identities),
+        "images trained on": _count(data.training_examples),
+        "images held out": _count(data.held_out_examples),
+        "what is held out": f"other data, {Path(experiment.test).name}" if experiment.test else by_seed,
+        "not used": "; ".join(map(str, data.not_used)) or "nothing is left out",
+        "sha256": data.content_sha256 or "not recorded",
+    }
+    if description is not None:
+        height, width, channels = description.image_shape
+        median = f"{description.images_per_identity_median:g}"
+        groups = ", ".join(f"{group} {count}" for group, count in description.identities_of_group.items())
+        facts |= {
+            "images of a person": f"{description.images_per_identity_min} to {description.images_per_identity_max}, "
+            f"median {median}",
+            "prepared as": f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}",
+            "people by group": groups or "no groups are named",
+            "exact duplicates": f"{description.duplicate_images:,}",
+            "pairs that look the same": f"{description.near_duplicate_pairs:,}, of them trained on and tested "
+            f"{description.near_duplicate_pairs_across_split:,}, of two people "
+            f"{description.near_duplicate_pairs_across_identities:,}",
+        }
+    name = data.name or experiment.data
+    lines = ["---", f"pretty_name: {_yaml(name)}", "tags:", "- face-recognition", "---", "", f"# {_escaped(name)}", ""]
+    lines += [*_table(("", ""), facts.items()), ""]
+    lines += [f"- {_escaped(note)}" for note in data.notes] + [""] * bool(data.notes)
+    if description is None:
+        lines += ["The data itself was not at hand when this was written: this is what the run recorded of it.", ""]
+    for title in ("Where the images are from", "Who agreed to what", "Licence", "Intended use"):
+        lines += [f"## {title}", "", _OPEN, ""]
+    lines += [f"Written by facesim {__version__} from the run {_escaped(run.id)}.", ""]
+    return "\n".join(lines)
+
+
+def _result(run: Run) -> Result:
+    result = run.result()
+    if result is None:
+        raise InputError(f"{run.directory} has no result yet; name a run that has completed")
+    return result
+
+
+def _head(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
+    lines = ["---", "library_name: keras", "pipeline_tag: image-feature-extraction", "tags:"]
+    lines += ["- face-recognition", "- face-verification", "- facesim"]
+    if evaluations:
+        lines += ["model-index:", f"- name: {_yaml(run.id)}", "  results:"]
+    for evaluation in evaluations:
+        lines += [
+            "  - task:",
+            "      type: image-feature-extraction",
+            "      name: face verification",
+            "    dataset:",
+            f"      type: {_yaml(evaluation.data)}",
+            f"      name: {_yaml(evaluation.data)}",
+            "    metrics:",
+        ]
+        for kind, value in (("accuracy", evaluation.verification.accuracy), ("roc_auc", evaluation.verification.auc)):
+            lines += [f"    - type: {kind}", f"      value: {value:.4f}"]
+    return [*lines, "---", ""]
+
+
+def _evaluation(evaluation: Evaluation) -> list[str]:
+    seen = evaluation.identities_seen_in_training
+    whom = "people trained on" if seen else "people not trained on"
+    if seen is None:
+        whom = "whether they were trained on is not known"
+    scores, ranked = evaluation.verification, evaluation.identification
+    lines = [
+        f"### On {_escaped(evaluation.data)} ({whom})",
+        "",
+        f"- Same person or not: right for {scores.accuracy:.1%} of pairs; AUC {scores.auc:.3f}; "
+        f"{scores.genuine_pairs:,} pairs of the same and {scores.impostor_pairs:,} of different people.",
+    ]
+    if closed := evaluation.closed_set:
+        lines.append(
+            f"- Which of the people trained on: right for {closed.accuracy:.1%} of {closed.examples:,} images."
+        )
+    if ranked:
+        lines.append(
+            f"- Who of {ranked.gallery_identities:,} people: the first name is right for {ranked.rank_1:.1%} of "
+            f"{ranked.probes:,} images."
+        )
+    lines.append("")
+    strangers = ranked.open_set if ranked else None
+    lines += _thresholds("two pictures", "of the same person pass", scores.calibration)
+    lines += _thresholds("a stranger looked for in a gallery", "of its people are found", strangers)
+    return lines + _groups(evaluation)
+
+
+def _thresholds(what: str, passing: str, calibration: Calibration | None) -> list[str]:
+    if calibration is None:
+        return []
+    if not calibration.points:
+        return [f"For {what} there are too few trials ({calibration.impostor_trials:,}) for a false accept rate.", ""]
+    rows = [
+        (f"{point.far:g}", f"{point.threshold:.3f}", f"{point.far_low:.2g} to {point.far_high:.2g}",
+         f"{point.true_accept_rate:.1%}")
+        for point in calibration.points
+    ]  # fmt: skip
+    header = (f"false accept rate, {what}", "threshold", "95 % interval of the rate", passing)
+    return [*_table(header, rows), "", f"By {calibration.impostor_trials:,} trials that should not pass.", ""]
+
+
+def _groups(evaluation: Evaluation) -> list[str]:
+    groups = evaluation.groups
+    if not groups:
+        return ["Error rates by group of people are not known: the data names no groups.", ""]
+    rows = [(what, rate["group"], in_words(rate)) for what, rates in groups["rates"].items() for rate in rates]
+    warning = groups.get("warning")
+    return [
+        *_table(("errors", "group", "rate (95 % interval)"), rows),
+        "",
+        *([_escaped(warning), ""] if warning else []),
+    ]
+
+
+def _limits(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
+    limits = ["It finds no faces: a picture must show one, cut out as those that it was trained on."]
+    if not evaluations:
+        return [*limits, "How often it errs is not known."]
+    found = reliance(run)
+    assert found is not None
+    if found.cannot_tell:
+        limits.append(f"Do not use it: {found.cannot_tell}.")
+    limits += [f"{caution[0].upper()}{caution[1:]}." for caution in found.cautions]
+    if found.right:
+        limits.append(f"{found.right[0].upper()}{found.right[1:]}.")
+    return [*limits, "Thresholds are of the images that they were found on; with others evaluate it again."]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    lines = [f"| {' | '.join(_escaped(str(cell)) for cell in cells)} |" for cells in (header, *rows)]
+    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
+
+
+def _count(number: int | None) -> str:
+    return "an unknown number of" if number is None else f"{number:,}"
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", printable(text))
+
+
+def _yaml(text: str) -> str:
+    """A text as YAML has it: JSON is YAML."""
+    return json.dumps(printable(text), ensure_ascii=False)

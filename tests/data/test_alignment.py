@@ -1,0 +1,124 @@
+"""Faces cut out alike: the geometry, by a detector of coloured dots, and a real face, by the real detector."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from facesim.data.alignment import TEMPLATE, align_folder, cut, find_faces, in_lines, similarity
+from facesim.data.detectors import Face, detector_called
+from facesim.util.errors import InputError
+from tests.conftest import facesim
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)]
+
+
+def dots(picture: np.ndarray) -> list[Face]:
+    """A detector of one face, made of a dot of each of `COLOURS` on grey; any cyan is a second, smaller one."""
+
+    def centre(colour: tuple[int, ...]) -> np.ndarray | None:
+        places = np.argwhere(np.abs(picture.astype(int) - colour).sum(axis=2) < 150)
+        return places[:, ::-1].mean(axis=0) if len(places) else None
+
+    landmarks = [centre(colour) for colour in COLOURS]
+    if any(one is None for one in landmarks):
+        return []
+    first = Face(np.array(landmarks), 100.0)
+    return [first] if centre((0, 255, 255)) is None else [Face(first.landmarks + 5, 50.0), first]
+
+
+def face(size: tuple[int, int], turn: complex, shift: complex) -> Image.Image:
+    """A picture with the template's points, turned, scaled and shifted."""
+    picture = Image.new("RGB", size, (128, 128, 128))
+    pencil, radius = ImageDraw.Draw(picture), 3 * abs(turn)
+    for (x, y), colour in zip(TEMPLATE, COLOURS):
+        at = turn * complex(x, y) + shift
+        pencil.ellipse((at.real - radius, at.imag - radius, at.real + radius, at.imag + radius), colour)
+    return picture
+
+
+@pytest.mark.parametrize(("turn", "shift"), [(1, 0), (2.5 + 1j, 90 - 30j), (0.4 - 0.1j, 30 + 40j), (9j, 1100 + 10j)])
+def test_the_similarity_is_the_one_that_was_undone(turn, shift):
+    there = turn * (TEMPLATE @ (1, 1j)) + shift
+
+    found, moved = similarity(np.stack([there.real, there.imag], axis=1), TEMPLATE)
+
+    assert found == pytest.approx(1 / turn) and moved == pytest.approx(-shift / turn)
+
+
+@pytest.mark.parametrize(
+    ("size", "turn", "shift"),
+    [((120, 120), 1, 4 + 4j), ((900, 700), 4 + 1.5j, 250 + 20j), ((1800, 1700), 9j, 1300 + 200j), ((90, 90), 0.6, 10)],
+)
+@pytest.mark.parametrize("out", [112, 224])
+def test_landmarks_come_to_lie_on_the_template(size, turn, shift, out):
+    picture = face(size, turn, shift)
+    (found,) = find_faces(picture, dots)
+
+    (again,) = dots(np.asarray(cut(picture, found.landmarks, out)))
+
+    assert np.abs(again.landmarks - TEMPLATE * out / 112).max() < 1.5 * out / 112
+
+
+@pytest.fixture
+def people(tmp_path) -> Path:
+    for name in ("Ana/1.png", "Ana/2.png", "Bo/1.png"):
+        (tmp_path / "people" / name).parent.mkdir(parents=True, exist_ok=True)
+        face((200, 200), 1.2 + 0.3j, 30 + 10j).save(tmp_path / "people" / name)
+    two = face((200, 200), 1.2, 30)
+    two.putpixel((199, 199), (0, 255, 255))
+    two.save(tmp_path / "people/Ana/two.png")
+    Image.new("RGB", (90, 90)).save(tmp_path / "people/Bo/none.jpg")
+    (tmp_path / "people/Bo/damaged.png").write_bytes(b"\x89PNG\r\n")
+    return tmp_path / "people"
+
+
+def test_a_folder_is_aligned_and_nothing_is_left_out_without_a_word(people, tmp_path):
+    aligned = align_folder(people, tmp_path / "out", dots, 64)
+
+    written = sorted(file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*.png"))
+    assert written == ["Ana/1.png.png", "Ana/2.png.png", "Ana/two.png.png", "Bo/1.png.png"]
+    assert Image.open(tmp_path / "out/Bo/1.png.png").size == (64, 64)
+    assert (aligned.written, aligned.several, aligned.without) == (4, ("Ana/two.png",), ("Bo/none.jpg",))
+    assert [bad.path for bad in aligned.unreadable] == ["Bo/damaged.png"]
+    assert in_lines(aligned)[1:3] == ["several faces, of which the largest is taken: 1", "  Ana/two.png"]
+
+
+@pytest.mark.parametrize(("out", "message"), [("people/out", "lies in"), ("people", "already exists")])
+def test_a_folder_that_cannot_be_written_to(people, tmp_path, out, message):
+    with pytest.raises(InputError, match=message):
+        align_folder(people, tmp_path / out, dots)
+
+
+def test_a_detector_that_there_is_not():
+    with pytest.raises(InputError, match="--detector mtcn is not allowed.*mtcnn"):
+        detector_called("mtcn")
+
+
+@pytest.mark.slow
+def test_a_real_face(tmp_path):
+    """Of scikit-image's photograph of Eileen Collins, also turned: its landmarks lie on the template afterwards."""
+    pytest.importorskip("mtcnn")
+    from skimage.data import astronaut
+
+    photograph = Image.fromarray(astronaut())
+    for name, picture in {
+        "1.png": photograph,
+        "2.png": photograph.rotate(20),
+        "3.jpg": photograph.crop((150, 0, 300, 220)),
+    }.items():
+        (tmp_path / "in/Eileen").mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "in/Eileen" / name)
+
+    command = facesim("data", "align", tmp_path / "in", tmp_path / "out", "--json")
+
+    assert command.code == 0, command.errors
+    facts = json.loads(command.output)
+    assert (facts["written"], facts["without"]) == (3, [])
+    detector = detector_called("mtcnn")
+    for file in (tmp_path / "out").rglob("*.png"):
+        assert np.abs(find_faces(Image.open(file), detector)[0].landmarks - TEMPLATE).max() < 6

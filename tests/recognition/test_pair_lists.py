@@ -1,0 +1,128 @@
+"""Lists of pairs as LFW and CFP publish them, and as people write them, with the images that they name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from facesim.recognition.pair_lists import find_pairs
+from facesim.recognition.protocols import verification
+from facesim.util.errors import InputError
+
+CFP_FOLDS = {"01": ("1,1\n2,2\n", "1,3\n2,4\n"), "02": ("3,3\n4,4\n", "3,1\n4,2\n"), "10": ("3,4\n1,2\n", "1,4\n2,3\n")}
+
+
+@pytest.fixture
+def cfp(tmp_path, photo):
+    """Two people of CFP's, two frontal images and two profiles each, and folds of both protocols."""
+    root = tmp_path / "cfp"
+    for kind, folder in (("F", "frontal"), ("P", "profile")):
+        lines = []
+        for number in range(1, 5):
+            place = f"Data/Images/{(number + 1) // 2:03}/{folder}/{2 - number % 2:02}.png"
+            photo(f"cfp/{place}")
+            lines.append(f"{number} ../{place}")
+        (root / "Protocol").mkdir(exist_ok=True)
+        (root / f"Protocol/Pair_list_{kind}.txt").write_text("\n".join(lines))
+    for protocol in ("FF", "FP"):
+        for fold, (same, different) in CFP_FOLDS.items():
+            (root / "Protocol/Split" / protocol / fold).mkdir(parents=True)
+            (root / "Protocol/Split" / protocol / fold / "same.txt").write_text(same)
+            (root / "Protocol/Split" / protocol / fold / "diff.txt").write_text(different)
+    return root
+
+
+def named(listed, root) -> list[tuple[str, str, bool, int]]:
+    files, pairs = [file.relative_to(root).as_posix() for file in listed.files], listed.pairs
+    columns = (pairs.first, pairs.second, pairs.same.tolist(), pairs.fold.tolist())
+    return [(files[one], files[two], same, fold) for one, two, same, fold in zip(*columns)]
+
+
+def test_cfp_s_folds_of_frontal_images_and_profiles(cfp):
+    profile = find_pairs(cfp / "Protocol/Split/FP", cfp)
+    frontal = find_pairs(cfp / "Protocol/Split/FF", cfp)
+
+    assert named(profile, cfp / "Data/Images")[:3] == [
+        ("001/frontal/01.png", "001/profile/01.png", True, 0),
+        ("001/frontal/02.png", "001/profile/02.png", True, 0),
+        ("001/frontal/01.png", "002/profile/01.png", False, 0),
+    ]
+    assert named(frontal, cfp / "Data/Images")[3] == ("001/frontal/02.png", "002/frontal/02.png", False, 0)
+    assert profile.pairs.fold.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert (profile.people, profile.cut) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("Split/FP/02/diff.txt", "3,9", r"02/diff.txt line 1: '3,9' does not name two images"),
+        ("Split/FP/02/diff.txt", "3;1", "does not name two images"),
+        ("Pair_list_P.txt", "one ../Data", "Pair_list_P.txt line 1: 'one ../Data' is not a number and a path"),
+        ("Pair_list_P.txt", "\n".join(f"{k} ../Data/{k}.png" for k in range(1, 5)), "names 8 images and 4 of them are"),
+    ],
+)
+def test_damaged_files_of_cfp(cfp, file, content, message):
+    (cfp / "Protocol" / file).write_text(content)
+
+    with pytest.raises(InputError, match=message):
+        find_pairs(cfp / "Protocol/Split/FP", cfp)
+
+
+def test_a_folder_that_is_not_cfp_s(tmp_path):
+    with pytest.raises(InputError, match="is no folder of CFP's folds.*Give Protocol/Split/FP"):
+        find_pairs(tmp_path, tmp_path)
+
+
+@pytest.fixture
+def pair_table(tmp_path, photo):
+    def write(rows: list[str], header: str = "first,second,same") -> object:
+        for number in range(4):
+            photo(f"faces/{number}.png")
+        (tmp_path / "pairs.csv").write_text("\n".join([header, *rows]))
+        return find_pairs(tmp_path / "pairs.csv", tmp_path / "faces")
+
+    return write
+
+
+def test_a_table_of_pairs_with_folds_or_without(pair_table, tmp_path):
+    folded = pair_table(["0.png,1.png,yes,a", "2.png,0.png,0,a", "2.png,3.png,TRUE,b"], "first,second,same,fold")
+    plain = pair_table(["0.png;1.png;1", "2.png;0.png;0", "2.png;3.png;same", "3.png;1.png;no"], "First;Second;Same")
+
+    assert named(folded, tmp_path / "faces") == [
+        ("0.png", "1.png", True, 0), ("2.png", "0.png", False, 0), ("2.png", "3.png", True, 1),
+    ]  # fmt: skip
+    assert (folded.cut, plain.cut, plain.people) == (False, True, None)
+    assert plain.pairs.fold.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (["0.png,1.png,1"], "a,b,same", "has the columns a, b, same; first, second, same are needed"),
+        (["0.png,1.png,maybe"], "first,second,same", "line 2: .* same is 'maybe'"),
+        (["0.png,,1"], "first,second,same", "line 2: first and second must be paths"),
+        (["0.png,9.png,1"], "first,second,same", "names 2 images and 1 of them are missing, such as .*9.png"),
+        ([], "first,second,same", "names no pairs"),
+    ],
+)
+def test_a_table_that_is_none(pair_table, rows, header, message):
+    with pytest.raises(InputError, match=message):
+        pair_table(rows, header)
+
+
+def test_lfw_s_list_without_folds_is_cut_into_ten(tmp_path, photo):
+    """`pairsDevTest.txt` has one number in its first line; verification needs folds to choose a threshold on others."""
+    people = [f"Person_{letter}" for letter in "ABCDEFGHIJKL"]
+    for name in people:
+        for number in (1, 2):
+            photo(f"lfw/{name}/{name}_{number:04}.png")
+    same = [f"{name}\t1\t2" for name in people]
+    other = [f"{name}\t1\t{people[at - 1]}\t2" for at, name in enumerate(people)]
+    (tmp_path / "pairsDevTest.txt").write_text("\n".join(["12", *same, *other]))
+
+    listed = find_pairs(tmp_path / "pairsDevTest.txt", tmp_path / "lfw")
+
+    pairs = listed.pairs
+    assert listed.cut and listed.people == 12
+    assert all(set(pairs.same[pairs.fold == fold]) == {True, False} for fold in range(10))
+    assert verification(np.where(pairs.same, 0.9, 0.1), pairs.same, pairs.fold).accuracy == 1

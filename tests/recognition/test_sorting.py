@@ -1,0 +1,114 @@
+"""Photographs sorted by person: what is decided, what is made, and that no name does harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facesim.recognition.reliance import Basis
+from facesim.recognition.sorting import met_again, sort_photos
+from facesim.util.errors import InputError
+
+
+def at(*degrees: float) -> np.ndarray:
+    """Unit vectors in the plane."""
+    return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1)
+
+
+def sorted_at(photos, degrees, names=("Ana", "Bo"), threshold=0.9, unread=None):
+    """The people of the gallery look to 0 and 90 degrees."""
+    gallery, embeddings = at(*np.linspace(0, 90, len(names))), at(*degrees)
+    basis = Basis(threshold, True, None, None, ())
+    return sort_photos(names, photos, embeddings, embeddings @ gallery.T, basis, unread or {})
+
+
+def places(sorting):
+    return [str(one.place) for one in sorting.decisions]
+
+
+def test_known_people_have_a_folder_and_strangers_one_where_they_are_met_twice():
+    photos = [Path(f"in/{number}.jpg") for number in range(7)]
+
+    sorting = sorted_at(photos, [5, 100, 200, 205, 300, 202, 45])
+
+    assert places(sorting) == [
+        "people/Ana/0.jpg", "people/Bo/1.jpg", "unknown/1/2.jpg", "unknown/1/3.jpg", "unknown/4.jpg",
+        "unknown/1/5.jpg", "unknown/6.jpg",
+    ]  # fmt: skip
+    assert [one.person for one in sorting.decisions] == ["Ana", "Bo", None, None, None, None, None]
+    assert sorting.counts == {"people/Ana": 1, "people/Bo": 1, "unknown/1": 3, "unknown": 2}
+
+
+def test_the_stranger_with_the_most_photographs_is_first_and_too_many_are_not_grouped():
+    embeddings = at(0, 2, 100, 101, 102, 200)
+
+    assert met_again(embeddings, 0.9).tolist() == [2, 2, 1, 1, 1, 0]
+    assert met_again(embeddings, 0.9, most=5).tolist() == [0] * 6
+    assert met_again(embeddings[:1], 0.9).tolist() == [0]
+
+
+def test_nothing_overwrites_anything(tmp_path):
+    photos = []
+    for folder, name in (("a", "1.png"), ("b", "1.png"), ("c", "1.PNG")):
+        photos.append(tmp_path / folder / name)
+        photos[-1].parent.mkdir()
+        photos[-1].write_text(folder)
+
+    sorting = sorted_at(photos, [0, 1, 2])
+    sorting.write(tmp_path / "out", links=False)
+
+    made = {path.relative_to(tmp_path / "out").as_posix(): path for path in (tmp_path / "out").rglob("*.*")}
+    assert set(made) == {"decisions.csv", "people/Ana/1.png", "people/Ana/1-2.png", "people/Ana/1-3.PNG"}
+    assert [path.read_text() for name, path in sorted(made.items()) if "Ana" in name] == ["b", "c", "a"]
+    with pytest.raises(InputError, match="out already exists; name another"):
+        sorting.write(tmp_path / "out", links=False)
+    sorting.write(tmp_path / "linked", links=True)
+    assert (tmp_path / "linked/people/Ana/1-2.png").resolve() == photos[1].resolve()
+
+
+def test_a_folder_that_cannot_be_made_whole_is_not_there(tmp_path):
+    with pytest.raises(Exception, match="No such file"):
+        sorted_at([tmp_path / "gone.png"], [0]).write(tmp_path / "out", links=False)
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("../../etc", "_.._etc"),
+        ("a/b", "a_b"),
+        (".hidden ", "hidden"),
+        ("..", "_"),
+        ("x" * 300, "x" * 200),
+        ("n\nl", "n_nl"),
+    ],
+)
+def test_a_name_becomes_a_folder_below_people(name, folder):
+    (place,) = places(sorted_at([Path("1.jpg")], [0], names=(name, "Bo")))
+
+    assert place == f"people/{folder}/1.jpg"
+
+
+def test_names_that_differ_in_case_alone_have_two_folders():
+    assert places(sorted_at([Path("1.jpg"), Path("2.jpg")], [0, 90], names=("ana", "Ana"))) == [
+        "people/ana/1.jpg",
+        "people/Ana-2/2.jpg",
+    ]
+
+
+def test_the_table_has_every_decision_and_no_formula():
+    unread = {Path("bad.jpg"): "not an image"}
+
+    sorting = sorted_at([Path("=1+1.jpg"), Path("a\nb.jpg")], [0, 200], names=("@SUM(A1)", "Bo"), unread=unread)
+
+    known, stranger, left_out = csv.DictReader(io.StringIO(sorting.csv()))
+    assert (known["photo"], known["decision"], known["place"]) == ("'=1+1.jpg", "'@SUM(A1)", "people/@SUM(A1)/=1+1.jpg")
+    assert (known["similarity"], known["threshold"]) == ("1.0000", "0.9000")
+    assert (stranger["photo"], stranger["decision"]) == ("a\\nb.jpg", "nobody of the gallery")
+    assert (left_out["decision"], left_out["place"]) == ("left out: not an image", "")
+    assert [one.photo for one in sorting.left_out] == [Path("bad.jpg")]
