@@ -170,7 +170,9 @@ def test_a_job_that_is_left_is_followed_again_by_another_command(cluster, faces,
     run.claim.release()
     script.until.set()
 
-    attached = BACKENDS["kubernetes"]().open().attach(Target(job.backend, run.id, Run.open(run.directory)), tmp_path)
+    where, target = BACKENDS["kubernetes"]().open(), Target(job.backend, run.id, Run.open(run.directory))
+    assert where.can_follow(target)
+    attached = where.attach(target, tmp_path)
     events = follow(run, attached.execution)
 
     assert events[-1]["outcome"] == "completed"

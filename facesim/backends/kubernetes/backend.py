@@ -101,6 +101,16 @@ class KubernetesBackend(Backend):
             ) from None
         return Attached(run, JobSetJob(run, cluster, name, on_interrupt=run.job().backend.on_interrupt))
 
+    def can_follow(self, target: Target) -> bool:
+        documents = target.run.plan().get("documents") if target.run else None
+        if not documents:
+            return False  # it ended before a JobSet was made
+        try:
+            _cluster(target.backend).jobset(_name(target))
+        except MissingError:
+            return False
+        return True
+
     def status(self, target: Target) -> Status:
         """As the cluster has it; by the run's directory alone where the JobSet is gone."""
         cluster, name = _cluster(target.backend), _name(target)
