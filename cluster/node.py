@@ -133,7 +133,7 @@ def main(plan_file: str, parent: int) -> int:
 
 
 def main_hosted(function: str) -> int:
-    """Be one host of a SageMaker job; 0 when its work was done or stopped."""
+    """Be one host of a job; 0 when its work was done, the contract's `stopped_exit_code` when it was stopped."""
     commands = _Signals()
     report("node_started", pid=os.getpid())
     contract = Contract.read()
@@ -180,7 +180,7 @@ def main_hosted(function: str) -> int:
     if relay:
         relay.end()
     report("node_ended", host=contract.current_host, outcome=outcome)
-    return 1 if outcome == FAILED else 0
+    return {COMPLETED: 0, STOPPED: contract.stopped_exit_code}.get(outcome, 1)
 
 
 def _await_names(hosts: tuple[str, ...], commands: _Signals, patience_s: float) -> bool | None:

@@ -17,6 +17,7 @@ from cluster.containers.opt_ml import INTERFACE, Host
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
     from docker.models.networks import Network
 
 #: Where SageMaker has checkpoints unless the request says otherwise.
@@ -78,44 +79,11 @@ def give(folder: Path, user: tuple[int, int]) -> None:
             os.chown(path, *user, follow_symlinks=False)
 
 
-class HostContainer:
-    """The container of one host. Making one starts it.
+class StartedContainer:
+    """A container that runs, or has run."""
 
-    Raises:
-        EngineError: its bandwidth cannot be limited.
-    """
-
-    def __init__(self, host: Host, shape: HostShape, request: dict[str, Any], around: Surroundings):
-        from docker.types import EndpointConfig
-
-        self._name, self._around = f"{around.prefix}-{host.name}", around
-        self._cpus = min(shape.cpus, around.cpus)
-        algorithm, network = request["AlgorithmSpecification"], around.network.name
-        give(host.place, around.user)
-        self._container = around.client.containers.create(
-            algorithm["TrainingImage"],
-            entrypoint=algorithm.get("ContainerEntrypoint"),
-            command=algorithm.get("ContainerArguments") or (None if "ContainerEntrypoint" in algorithm else _TRAIN),
-            name=self._name,
-            hostname=host.name,
-            environment={
-                "HOME": "/tmp",
-                **request.get("Environment", {}),
-                "TRAINING_JOB_NAME": request["TrainingJobName"],
-            },
-            labels=around.labels,
-            volumes=_mounts(host, request, around.channels),
-            user=f"{around.user[0]}:{around.user[1]}",
-            **_CONFINED,
-            **quota(self._cpus),
-            mem_limit=shape.memory_bytes,
-            memswap_limit=shape.memory_bytes,
-            network=network,
-            networking_config={network: EndpointConfig(around.client.api._version, aliases=[host.name])},
-        )
-        self._container.start()
-        if shape.bandwidth_bits_per_s:
-            self._limit_bandwidth(host.name, algorithm["TrainingImage"], shape.bandwidth_bits_per_s)
+    def __init__(self, container: Container):
+        self._container = container
 
     def signal(self, name: str) -> None:
         """Send a signal, such as SIGTERM, to its process 1. Without effect if it has ended."""
@@ -139,6 +107,47 @@ class HostContainer:
         code = self._container.wait()["StatusCode"]
         self._container.reload()
         return code, self._container.attrs["State"]["OOMKilled"]
+
+
+class HostContainer(StartedContainer):
+    """The container of one host. Making one starts it.
+
+    Raises:
+        EngineError: its bandwidth cannot be limited.
+    """
+
+    def __init__(self, host: Host, shape: HostShape, request: dict[str, Any], around: Surroundings):
+        from docker.types import EndpointConfig
+
+        self._name, self._around = f"{around.prefix}-{host.name}", around
+        self._cpus = min(shape.cpus, around.cpus)
+        algorithm, network = request["AlgorithmSpecification"], around.network.name
+        give(host.place, around.user)
+        container = around.client.containers.create(
+            algorithm["TrainingImage"],
+            entrypoint=algorithm.get("ContainerEntrypoint"),
+            command=algorithm.get("ContainerArguments") or (None if "ContainerEntrypoint" in algorithm else _TRAIN),
+            name=self._name,
+            hostname=host.name,
+            environment={
+                "HOME": "/tmp",
+                **request.get("Environment", {}),
+                "TRAINING_JOB_NAME": request["TrainingJobName"],
+            },
+            labels=around.labels,
+            volumes=_mounts(host, request, around.channels),
+            user=f"{around.user[0]}:{around.user[1]}",
+            **_CONFINED,
+            **quota(self._cpus),
+            mem_limit=shape.memory_bytes,
+            memswap_limit=shape.memory_bytes,
+            network=network,
+            networking_config={network: EndpointConfig(around.client.api._version, aliases=[host.name])},
+        )
+        container.start()
+        super().__init__(container)
+        if shape.bandwidth_bits_per_s:
+            self._limit_bandwidth(host.name, algorithm["TrainingImage"], shape.bandwidth_bits_per_s)
 
     def measurements(self, ended: threading.Event, every_s: float) -> Iterator[dict[str, float]]:
         """What the engine measures of it, which it does once a second at the most, until `ended` or it is gone."""

@@ -20,6 +20,18 @@ def limited_to_a_share(cgroup: Path = _CGROUP) -> bool:
     return _quota(cgroup) is not None
 
 
+def used_cpu_s(cgroup: Path = _CGROUP) -> float | None:
+    """CPU seconds of all processes of this container since it was started; None where they are not counted."""
+    try:
+        usage = dict(line.split() for line in (cgroup / "cpu.stat").read_text(encoding="utf-8").splitlines())
+        return int(usage["usage_usec"]) / 1e6  # version 2
+    except (OSError, ValueError, KeyError):
+        try:
+            return int((cgroup / "cpuacct" / "cpuacct.usage").read_text(encoding="utf-8")) / 1e9
+        except (OSError, ValueError):
+            return None
+
+
 def _quota(cgroup: Path) -> float | None:
     try:
         quota, period = (cgroup / "cpu.max").read_text(encoding="utf-8").split()  # version 2

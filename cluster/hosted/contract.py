@@ -1,7 +1,8 @@
 """The files under /opt/ml by which SageMaker tells a host what it is part of, and by which a host answers.
 
-AWS: "How Amazon SageMaker AI Provides Training Information" and "... Processes Training Output". Only the files are
-read: variables such as SM_HOSTS exist only where one of AWS' toolkits set them.
+AWS: "How Amazon SageMaker AI Provides Training Information" and "... Processes Training Output". Of SageMaker only the
+files are read: variables such as SM_HOSTS exist only where one of AWS' toolkits set them. Where all hosts of a job are
+given the same files, as Kubernetes' pods are, a variable says which of them a host is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from cluster.hosted.log_relay import Kept
 from cluster.plan import Plan
 
 ROOT = Path("/opt/ml")
+
+#: The variable that names this host where `resourceconfig.json` does not.
+CURRENT_HOST = "CLUSTER_CURRENT_HOST"
+#: The variable with the exit code of a host that was asked to stop, where that has to be told from work that is done.
+STOPPED_EXIT_CODE = "CLUSTER_STOPPED_EXIT_CODE"
 
 #: SageMaker keeps this much of what a host leaves in /opt/ml/output/failure.
 FAILURE_CHARACTERS = 1024
@@ -38,6 +44,7 @@ class Contract:
     hyperparameters: dict[str, str]
     channels: dict[str, Path]
     root: Path = ROOT
+    stopped_exit_code: int = 0
 
     @property
     def checkpoints(self) -> Path:
@@ -66,7 +73,7 @@ class Contract:
         groups = resources.get("instance_groups") or []
         return cls(
             job_name=os.environ.get("TRAINING_JOB_NAME", ""),
-            current_host=resources["current_host"],
+            current_host=os.environ.get(CURRENT_HOST) or resources["current_host"],
             hosts=by_number(resources["hosts"]),
             groups={group["instance_group_name"]: by_number(group["hosts"]) for group in groups},
             instance_type=resources.get("current_instance_type", ""),
@@ -74,6 +81,7 @@ class Contract:
             hyperparameters=_json(config / "hyperparameters.json"),
             channels={name: root / "input" / "data" / name for name in _json(config / "inputdataconfig.json")},
             root=root,
+            stopped_exit_code=int(os.environ.get(STOPPED_EXIT_CODE, "0")),
         )
 
     def tell_failure(self, reason: str) -> None:

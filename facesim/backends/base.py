@@ -205,6 +205,12 @@ class Backend(ABC):
             InputError: this backend cannot run the job here.
         """
 
+    def manifest(self, request: Mapping[str, Any]) -> str | None:
+        """A request, as its JSON has it, in a form that another tool takes: what a dry run prints unless it is asked
+        for JSON. None where there is no such form.
+        """
+        return None
+
     def loaded(self, job: Job, request: Any) -> AbstractContextManager[None]:
         """Within it what all runs of this kind begin with is loaded, where this backend can load it once for several:
         a study keeps it from before the time of its first such run until its end. Starts nothing of the job.

@@ -47,7 +47,7 @@ _PREPARED = "/tmp/facesim"
 _PROGRESS_EVERY_S = 15.0
 
 #: The folder beside the checkpoints that holds each host's samples.
-_KEPT = "recorded"
+KEPT = "recorded"
 
 #: The file beside them that says that the first host of a job has ended, which a host that starts later can find.
 _ENDED = "first_host_ended.json"
@@ -94,12 +94,12 @@ def plan(contract: Contract) -> HostWork:
         )
         for role, index in mine
     ]
-    kept = _kept_samples(run, contract.checkpoints / _KEPT, host)
-    done = _Done(contract.checkpoints / _KEPT / host / "faults.txt")
+    kept = _kept_samples(run, contract.checkpoints / KEPT, host)
+    done = _Done(contract.checkpoints / KEPT / host / "faults.txt")
     number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
-    ended = contract.checkpoints / _KEPT / _ENDED
+    ended = contract.checkpoints / KEPT / _ENDED
     over = (
         host != first_host
         and ended.exists()

@@ -139,11 +139,7 @@ def training_job_request(
     Raises:
         InputError: SageMaker could not run this job.
     """
-    if job.spot and not (job.recovery.checkpoint_s or job.recovery.checkpoint_steps):
-        raise InputError(
-            "--spot without checkpoints would begin again after each interruption, for money; give --checkpoint-s or "
-            "--checkpoint-steps, or leave --spot out"
-        )
+    check_spot(job)
     max_run_s = job.max_run_s or min(_DAY_S, job.max_wait_s or _DAY_S)
     if max_run_s > _LONGEST_RUN_S:
         raise InputError(
@@ -152,7 +148,7 @@ def training_job_request(
         )
     home = f"s3://{site.bucket}/{site.prefix}"
     channels = {**folders, **({SOURCE: site.source} if site.source else {})}
-    addresses = {channel: f"{home}/{channel}/{_content_key(folder)}/" for channel, folder in channels.items()}
+    addresses = {channel: f"{home}/{channel}/{content_key(folder)}/" for channel, folder in channels.items()}
     entrypoint = BOOTSTRAP if site.source else ENTRYPOINT
     address = remote(job.experiment.data)
     given = [_given_channel(address, site.input_mode)] if address else []
@@ -210,12 +206,21 @@ def training_job_request(
     return TrainingJob(request, {addresses[channel]: folder for channel, folder in channels.items()})
 
 
+def check_spot(job: Job) -> None:
+    """Raise InputError for spot capacity without checkpoints."""
+    if job.spot and not (job.recovery.checkpoint_s or job.recovery.checkpoint_steps):
+        raise InputError(
+            "--spot without checkpoints would begin again after each interruption, for money; give --checkpoint-s or "
+            "--checkpoint-steps, or leave --spot out"
+        )
+
+
 def checkpoints_prefix(prefix: str) -> str:
     """The folder of all checkpoints: one of their own, so that a bucket's lifecycle can remove old ones."""
     return f"{prefix}/checkpoints/"
 
 
-def job_name(directory: Path, again: int = 0, attempt: int = 0) -> str:
+def job_name(directory: Path, again: int = 0, attempt: int = 0, longest: int = _LONGEST_NAME) -> str:
     """The training job's name for a run directory: SageMaker allows letters, digits and hyphens, 63 at most.
 
     Directories of different names have jobs of different names, and so has a run each time that it goes on `again`, and
@@ -224,9 +229,9 @@ def job_name(directory: Path, again: int = 0, attempt: int = 0) -> str:
     allowed = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in directory.name)
     name = "-".join(word for word in f"facesim-{allowed}".split("-") if word)
     suffix = (f"-again{again}" if again else "") + (f"-try{attempt + 1}" if attempt else "")
-    if len(name + suffix) > _LONGEST_NAME:
+    if len(name + suffix) > longest:
         suffix = f"-{hashlib.sha256(directory.name.encode()).hexdigest()[:8]}{suffix}"
-        name = name[: _LONGEST_NAME - len(suffix)].rstrip("-")
+        name = name[: longest - len(suffix)].rstrip("-")
     return name + suffix
 
 
@@ -338,7 +343,7 @@ def _given_channel(address: Remote, input_mode: str) -> dict[str, Any]:
     return {"ChannelName": DATA, "InputMode": "File", "DataSource": {"FileSystemDataSource": place}}
 
 
-def _content_key(folder: Path) -> str:
+def content_key(folder: Path) -> str:
     """A name that tells this content from any other.
 
     A prepared data set's description holds the checksum of all the rest, so that it alone need be read.

@@ -204,7 +204,7 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded; or a folder of
     runs: all of them that have not ended are followed, one after another; or a study, by its file or its name (facesim
     list --studies): what was submitted is followed, what did not complete continues, and the rest is run. Ctrl-C ends
-    the following of a run on this machine; at AWS it does what --on-interrupt of the run says.
+    the following of a run on this machine; elsewhere it does what --on-interrupt of the run says.
     """
     from facesim import api
     from facesim.cli.stored import find_study

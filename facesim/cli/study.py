@@ -14,6 +14,7 @@ import click
 from facesim.cli.options import DATA, GroupedCommand, help_all, job_options, one_or_several, own
 from facesim.cli.output import console, echo, echo_json, unread, writing
 from facesim.cli.parsing import Choice, Choices, Flag, Number, Values, command, flattened, listed, read_config
+from facesim.spec.backends import BACKENDS
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.spec.study import COMPARED, varies
@@ -146,6 +147,19 @@ def compare(**options: Any) -> int:
     return run_study(**options)
 
 
+def _show(planned: dict[str, Any], as_json: bool) -> None:
+    """Print what would run: in the form of another tool where all of it has one, else as JSON."""
+    backends = [BACKENDS[run["job"]["backend"]["name"]]().open() for run in planned["runs"]]
+    manifests = [backend.manifest(run["request"]) for backend, run in zip(backends, planned["runs"], strict=True)]
+    texts = [text for text in manifests if text is not None]
+    if as_json or not texts or len(texts) < len(manifests):
+        echo_json(planned)
+        return
+    echo("---\n".join(texts))
+    for notice in planned["notices"]:
+        echo(notice, err=True)
+
+
 def run_study(
     *,
     seeds: int | list[int],
@@ -176,7 +190,7 @@ def run_study(
     resumable = resumable or len(study) > 1
     reuse = not again and resumable
     if dry_run:
-        echo_json(study.dry_run(output, reuse=reuse))
+        _show(study.dry_run(output, reuse=reuse), as_json)
         return 0
     extra_settings = {"baselines": baselines, "parallel": parallel if parallel > 1 else None, **(about or {})}
     writer = study.keeping(output, name, **extra_settings) if resumable else None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,9 @@ from facesim.data.content import Content, Source, each_in_parallel, fingerprint
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes
 from facesim.data.labels import Label, label_of_value, people_of
 from facesim.data.layouts import some
+from facesim.data.parts import NO_PART, part_called
 from facesim.data.shards import check_complete, part_of
+from facesim.data.tables import SPLIT_COLUMNS, notes_on_splits
 from facesim.data.tfrecord import IMAGE_FEATURES, LABEL_FEATURES
 from facesim.data.walk import system_name
 from facesim.util.errors import InputError
@@ -43,12 +46,13 @@ _REMEDY = "Copy or download it again."
 
 class Columns(NamedTuple):
     """Which columns of a table are read: the image's, the label's with the names of its numbers, if it has these, and
-    others that are called as labels usually are.
+    that of texts which says the part of a split, if there is one; and others that are called as labels usually are.
     """
 
     image: str
     label: str
     names: Sequence[str] | None
+    split: str | None
     others: tuple[str, ...]
 
 
@@ -122,24 +126,26 @@ def content_of(
     """
     tally, labels, image_parts, others = Tally(), list[Label](), list[int](), dict[str, None]()
     files, rows = array("i"), array("q")  # of each image the number of its file, and its row there
-    of_file = list[Columns]()
+    of_file, splits = list[Columns](), dict[str, Counter[str]]()
     for number, (file, part) in enumerate(parts):
         with _reading(file) as (schema, batches):
             columns = _columns(schema, file, wanted)
             of_file.append(columns)
             others |= dict.fromkeys(columns.others)
             row = 0
-            for values in (batch.column(0).to_pylist() for batch in batches([columns.label])):
-                for value in values:
-                    label = _label(value, columns, f"{file}: row {row:,}")
-                    if label is None:
-                        tally.add("a row without a label", f"{_shown(file, root)} row {row}", "row")
-                    else:
-                        labels.append(label)
-                        files.append(number)
-                        rows.append(row)
-                    row += 1
-        image_parts += [part] * (len(labels) - len(image_parts))
+            for value, split in _labels_and_splits(batches, columns):
+                label = _label(value, columns, f"{file}: row {row:,}")
+                if label is None:
+                    tally.add("a row without a label", f"{_shown(file, root)} row {row}", "row")
+                else:
+                    labels.append(label)
+                    files.append(number)
+                    rows.append(row)
+                    named = part_called(split)
+                    image_parts.append(part if named == NO_PART else named)
+                    if columns.split is not None:
+                        splits.setdefault(columns.split, Counter())[split] += 1
+                row += 1
         if not row:
             tally.add("a file without a row", _shown(file, root))
         wanted.progress("reading labels", number + 1, len(parts))
@@ -174,8 +180,16 @@ def content_of(
         origin,
         parts=image_parts,
         unused=tally.counted,
-        notes=[*notes, *people.notes],
+        notes=[*notes, *chain.from_iterable(notes_on_splits(*counted) for counted in splits.items()), *people.notes],
     )
+
+
+def _labels_and_splits(batches: Any, columns: Columns) -> Iterator[tuple[Any, str]]:
+    """Of each row the label's cell, and what its split is called, empty where it has none."""
+    for batch in batches([columns.label, *([columns.split] if columns.split else [])]):
+        labels = batch.column(columns.label).to_pylist()
+        splits = batch.column(columns.split).to_pylist() if columns.split else [None] * len(labels)
+        yield from ((label, split or "") for label, split in zip(labels, splits, strict=True))
 
 
 def _shown(file: Path, root: Path) -> str:
@@ -228,7 +242,9 @@ def _columns(schema: pyarrow.Schema, file: Path, wanted: Wanted) -> Columns:
         )
     names = features.get(label, {}).get("names")
     others = () if wanted.label_feature else tuple(name for name in (*LABEL_FEATURES, *classes) if name in able)
-    return Columns(image, label, names, tuple(dict.fromkeys(name for name in others if name != label)))
+    texts = {field.name.lower(): field.name for field in schema if str(field.type) in ("string", "large_string")}
+    split = next((texts[name] for name in SPLIT_COLUMNS if name in texts and texts[name] not in (image, label)), None)
+    return Columns(image, label, names, split, tuple(dict.fromkeys(name for name in others if name != label)))
 
 
 def _chosen(named: str | None, able: Sequence[str], usual: Iterable[str]) -> str | None:

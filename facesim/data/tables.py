@@ -35,7 +35,8 @@ _ALSO = {
 }
 #: What Hugging Face's `imagefolder` has beside images.
 METADATA = "metadata.csv"
-_SPLIT_COLUMNS = ("split", "subset", "partition", "set", "fold", "usage", "phase")
+#: What a column is called that says which part of a split an image is; the first that there is.
+SPLIT_COLUMNS = ("split", "subset", "partition", "set", "fold", "usage", "phase")
 _NO_WIDTH = "\ufeff\u200b\u2060"
 _REMEDY = "Save it as CSV UTF-8, with the first line"
 
@@ -83,7 +84,7 @@ def read_table(path: Path) -> Table:
     examples, group_of, labels, backslashes = [], {}, set(), 0
     line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
-    split_column = next((column for column in _SPLIT_COLUMNS if column in columns), "")
+    split_column = next((column for column in SPLIT_COLUMNS if column in columns), "")
     for line, row in rows:
         listed, label = row.get("path", ""), row.get("label", "")
         group = unicodedata.normalize("NFC", row.get("group", "")) or None
@@ -244,13 +245,19 @@ def _place(listed: str, folder: Path, where: str) -> str:
     return listed
 
 
-def _notes_on_columns(columns: Sequence[str], split_column: str, splits: Counter[str]) -> Iterator[str]:
-    if split_column and all(part_called(name) == NO_PART for name in splits):
+def notes_on_splits(column: str, splits: Counter[str]) -> Iterator[str]:
+    """A note where a column that is called as one of a split names none of its parts; `splits` counts what it says."""
+    if all(part_called(name) == NO_PART for name in splits):
         counts = ", ".join(f"{printable(name) or '(empty)'} {count:,}" for name, count in splits.most_common(5))
         yield (
-            f"the column {split_column} ({counts}) is not used, as it does not say {', '.join(PARTS)}: all are "
-            f"pooled, and facesim makes its own split (--held-out)."
+            f"the column {column} ({counts}) is not used, as it does not say {', '.join(PARTS)}: all are pooled, and "
+            f"facesim makes its own split (--held-out)."
         )
+
+
+def _notes_on_columns(columns: Sequence[str], split_column: str, splits: Counter[str]) -> Iterator[str]:
+    if split_column:
+        yield from notes_on_splits(split_column, splits)
     others = [column or "(without a name)" for column in columns if column not in {"path", "label", "group"}]
     others = [printable(column) for column in others if column != split_column]
     if others:

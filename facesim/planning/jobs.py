@@ -131,7 +131,7 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
         evaluations=math.ceil(experiment.epochs / experiment.evaluate_every),
         known_hosts=known,
         widths=saved_widths(),
-        outside=saved_outside() if job.backend.costs_money else _AT_HOME,
+        outside=saved_outside() if job.backend.elsewhere else _AT_HOME,
         spot_risk=spot_risk(job),
     )
     return forecast, known[shape.instance_type]
@@ -146,7 +146,7 @@ def spot_risk(job: Job) -> SpotRisk:
 
 
 def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[str, HostType]:
-    if job.backend.costs_money:
+    if job.backend.elsewhere:
         return known
     here = profile.machine.sgemm_gflops / constants("reference_core").values["sgemm_gflops"]
     cores = profile.machine.cores

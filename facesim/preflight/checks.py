@@ -171,13 +171,13 @@ def _frameworks(planned: Sequence[Planned]) -> Iterator[str | InputError]:
 
 
 def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
-    """Whether instances have as many GPUs as replicas are to compute on, and whether these are there at all: elsewhere
-    than at AWS jobs train with what this machine has.
+    """Whether instances have as many GPUs as replicas are to compute on, and whether these are there at all: jobs on
+    this machine train with what it has.
     """
     for one in planned:
-        if one.job.backend.costs_money:
+        if one.job.backend.elsewhere:
             yield from _devices(one.job)
-        for name, _ in one.job.groups if not one.job.backend.costs_money else ():
+        for name, _ in one.job.groups if not one.job.backend.elsewhere else ():
             if gpu := instance(name).accelerator:
                 yield (
                     f"{name} has a GPU ({gpu}), which --backend {one.job.backend.name} does not emulate: it trains "

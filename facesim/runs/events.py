@@ -273,6 +273,22 @@ class TrainingJobCreated(Event):
     region: str
 
 
+class JobSetCreated(Event):
+    """The run is a JobSet of a Kubernetes cluster from now on."""
+
+    event: Literal["jobset"] = "jobset"
+    name: str
+    namespace: str
+
+
+class PodPending(Event):
+    """A pod does not start, for now."""
+
+    event: Literal["pod_pending"] = "pod_pending"
+    pod: str
+    why: str
+
+
 class OutOfReach(Event):
     event: Literal["out_of_reach"] = "out_of_reach"
     what: str | None = None

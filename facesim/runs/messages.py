@@ -121,6 +121,16 @@ def _(event: events.TrainingJobCreated) -> str:
 
 
 @in_words.register
+def _(event: events.JobSetCreated) -> str:
+    return f"JobSet {event.name} in the namespace {event.namespace}"
+
+
+@in_words.register
+def _(event: events.PodPending) -> str:
+    return f"the pod {event.pod} does not start: {event.why}"
+
+
+@in_words.register
 def _(event: events.OutOfReach) -> str:
     what = {
         "logs": "the job's logs cannot be read",
@@ -129,7 +139,7 @@ def _(event: events.OutOfReach) -> str:
         "checkpoints": "the job's old checkpoints cannot be removed",
         "results": "the job's results cannot be downloaded yet",
         "stop": "the job cannot be stopped yet",
-    }.get(event.what or "", "AWS is out of reach, the job continues there")
+    }.get(event.what or "", "the job is out of reach, and continues")
     return f"{what}: {event.why}"
 
 

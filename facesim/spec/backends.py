@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
 
-from facesim.spec import aws_names
+from facesim.spec import aws_names, kubernetes_names
 from facesim.spec.base import Frozen, named_part
 from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import OneOf, option
@@ -28,12 +28,12 @@ def _pairs(given: Any) -> Any:
         return given
     wrong = [text for text in given if "=" not in text[1:]]
     if wrong:
-        raise ValueError(f"a tag is written KEY=VALUE, not {wrong[0]}")
+        raise ValueError(f"must be KEY=VALUE, not {wrong[0]}")
     return dict(text.split("=", 1) for text in given)
 
 
 def _named(check: Callable[[Any], Any]) -> AfterValidator:
-    """Check a value, unless it is None, by AWS' rules."""
+    """Check a value, unless it is None, by the rules of the place that gets it."""
     return AfterValidator(lambda value: value if value is None else check(value))
 
 
@@ -44,7 +44,8 @@ class BackendSpec(Frozen):
         summary: one line for listings.
         measurement: how its numbers are marked wherever they are shown: `emulated` or `measured`.
         implementation: where the `facesim.backends.base.Backend` is, `module:attribute`.
-        costs_money: whether its jobs are paid for.
+        costs_money: whether its jobs are paid for, by prices that facesim knows.
+        elsewhere: whether its jobs run on other machines than this one.
         owns_capacity: whether it takes spot capacity away and brings it back itself; elsewhere facesim plays it.
         owns_limits: whether it ends a job at --max-run and --max-wait itself.
         own_hosts: whether each host of a job has memory and processors of its own; elsewhere all tasks share this
@@ -59,6 +60,7 @@ class BackendSpec(Frozen):
     measurement: ClassVar[Literal["emulated", "measured"]] = "emulated"
     implementation: ClassVar[str]
     costs_money: ClassVar[bool] = False
+    elsewhere: ClassVar[bool] = False
     owns_capacity: ClassVar[bool] = False
     owns_limits: ClassVar[bool] = False
     own_hosts: ClassVar[bool] = False
@@ -91,24 +93,53 @@ AWS_IMAGE = "aws"
 _PREFIX = r"^[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*$"
 
 
-class _TrainingJobs(BackendSpec):
-    """What docker, which executes a CreateTrainingJob request, and sagemaker, which sends it, have in common.
+class _Containers(BackendSpec):
+    """Backends whose hosts are containers.
 
-    image: of a container registry; `aws` is AWS' own TensorFlow image, into which facesim is brought as a channel.
-    input_mode: `File` copies the data before training, `FastFile` streams it as it is read.
+    image: of a container registry.
     network_isolation: containers reach each other and nothing else.
-    encrypt_traffic: at AWS, what containers tell each other is encrypted, which takes time.
     """
 
     own_hosts = True
     frameworks = (TENSORFLOW, "torch", "jax")
 
     image: Annotated[str | None, _named(aws_names.image)] = option(
-        None, "container image, or `aws` for AWS' TensorFlow image", "AWS", shown="facesim's own", metavar="IMAGE"
+        None,
+        "container image; at AWS `aws` is AWS' TensorFlow image",
+        "Cluster",
+        shown="facesim's own",
+        metavar="IMAGE",
     )
+    network_isolation: bool = option(False, "containers reach each other and nothing else", "Cluster")
+
+
+class _Remote(BackendSpec):
+    """Backends whose jobs run on other machines, and go on without the command that submitted them.
+
+    on_interrupt: what Ctrl-C does to such a job.
+    """
+
+    elsewhere = True
+    owns_capacity = True
+    owns_limits = True
+    can_attach = True
+
+    on_interrupt: Literal["ask", "stop", "leave"] = option(
+        "ask", "what Ctrl-C does to a job that runs on other machines", "Cluster"
+    )
+
+
+class _TrainingJobs(_Containers):
+    """What docker, which executes a CreateTrainingJob request, and sagemaker, which sends it, have in common.
+
+    Of `image`, `aws` is AWS' own TensorFlow image, into which facesim is brought as a channel.
+
+    input_mode: `File` copies the data before training, `FastFile` streams it as it is read.
+    encrypt_traffic: at AWS, what containers tell each other is encrypted, which takes time.
+    """
+
     prefix: Annotated[str, _named(aws_names.prefix)] = option("facesim", "folder in the bucket", "AWS", pattern=_PREFIX)
     input_mode: Literal["File", "FastFile"] = option("File", "copy or stream the data", "AWS")
-    network_isolation: bool = option(False, "containers reach each other and nothing else", "AWS")
     encrypt_traffic: bool = option(False, "encrypt traffic between containers", "AWS")
 
     @model_validator(mode="after")
@@ -138,21 +169,17 @@ class Docker(_TrainingJobs):
     )
 
 
-class SageMaker(_TrainingJobs):
+class SageMaker(_TrainingJobs, _Remote):
     """What is None has a default that depends on the account: `facesim.backends.sagemaker.site`.
 
     bucket_owner: the number of the account that owns the bucket, if that is not the one that runs the job.
     max_cost: dollars that the study may cost at the most; it is refused if it could cost more.
-    on_interrupt: what Ctrl-C does to the job at AWS.
     """
 
     summary = "AWS SageMaker, each host an instance"
     measurement = "measured"
     implementation = "facesim.backends.sagemaker.backend:BACKEND"
     costs_money = True
-    owns_capacity = True
-    owns_limits = True
-    can_attach = True
     reads = SCHEMES
 
     name: Literal["sagemaker"] = "sagemaker"
@@ -187,7 +214,6 @@ class SageMaker(_TrainingJobs):
     max_cost: float | None = option(
         None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0
     )
-    on_interrupt: Literal["ask", "stop", "leave"] = option("ask", "what Ctrl-C does to a training job at AWS", "AWS")
 
     @model_validator(mode="after")
     def _whole_network(self) -> SageMaker:
@@ -197,9 +223,62 @@ class SageMaker(_TrainingJobs):
         return self
 
 
+class Kubernetes(_Containers, _Remote):
+    """Pods have the CPUs and the memory of an instance type on whatever nodes there are, so numbers are `emulated`.
+
+    storage_claim: a persistent volume claim with room for the data, checkpoints and results; pods on several nodes need
+        one that many can write to (ReadWriteMany).
+    pod_cpus, pod_memory_gib: what every pod asks for, and gets, in place of what its instance type has.
+    retention_s: for how long the cluster keeps a JobSet that has ended, with its pods and their logs.
+    """
+
+    summary = "a Kubernetes cluster, each host a pod of a JobSet"
+    implementation = "facesim.backends.kubernetes.backend:BACKEND"
+
+    name: Literal["kubernetes"] = "kubernetes"
+    kube_context: str | None = option(None, "context of the kubeconfig file", "Kubernetes", shown="the current one")
+    namespace: Annotated[str, _named(kubernetes_names.label)] = option(
+        "default", "namespace of the job", "Kubernetes", common=True
+    )
+    storage_claim: Annotated[str, _named(kubernetes_names.subdomain)] = option(
+        "facesim",
+        "persistent volume claim for data, checkpoints and results",
+        "Kubernetes",
+        common=True,
+        metavar="CLAIM",
+    )
+    service_account: Annotated[str | None, _named(kubernetes_names.subdomain)] = option(
+        None, "service account of the pods, whose token they do not get", "Kubernetes", shown="the namespace's default"
+    )
+    node_selector: Annotated[
+        dict[str, str], BeforeValidator(_pairs), _named(kubernetes_names.node_labels)
+    ] = option({}, "label of the nodes to run on; repeatable", "Kubernetes", metavar="KEY=VALUE")  # fmt: skip
+    pod_cpus: float | None = option(None, "CPUs of a pod", "Kubernetes", shown="as its instance type has", ge=0.001)
+    pod_memory_gib: float | None = option(
+        None, "GiB of memory of a pod", "Kubernetes", shown="as its instance type has", gt=0
+    )
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = option(
+        "IfNotPresent", "when nodes pull the image", "Kubernetes"
+    )
+    retention_s: int = option(
+        86_400, "seconds for which the cluster keeps a job that has ended", "Kubernetes", ge=0, le=2**31 - 1
+    )
+
+    @model_validator(mode="after")
+    def _image_that_nodes_can_pull(self) -> Kubernetes:
+        if self.image == AWS_IMAGE:
+            raise ValueError(
+                f"--image {AWS_IMAGE} is for --backend sagemaker: name facesim's image (facesim image build) in a "
+                "registry that the cluster's nodes can pull from"
+            )
+        return self
+
+
 #: Backend classes by name.
 BACKENDS: Registry[type[BackendSpec]] = Registry(
-    "backend", "facesim.backends", {"local": Local, "docker": Docker, "sagemaker": SageMaker}
+    "backend",
+    "facesim.backends",
+    {"local": Local, "docker": Docker, "sagemaker": SageMaker, "kubernetes": Kubernetes},
 )
 
 

@@ -22,7 +22,7 @@ from facesim.util.errors import InputError
 from facesim.util.registry import Registry, resolve
 
 #: Groups in the order in which help shows them.
-GROUPS = ("Data", "Model", "Training", "Cluster", "Cost and spot", "Recovery", "AWS", "Output")
+GROUPS = ("Data", "Model", "Training", "Cluster", "Cost and spot", "Recovery", "AWS", "Kubernetes", "Output")
 
 
 @dataclass(frozen=True)

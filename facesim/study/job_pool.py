@@ -31,10 +31,10 @@ def places_for(jobs: Sequence[Job], parallel: int) -> list[Place]:
         InputError: the jobs cannot run at the same time here.
     """
     flag = f"--parallel {parallel}"
-    if parallel <= 1 or all(job.backend.costs_money for job in jobs):
+    if parallel <= 1 or all(job.backend.elsewhere for job in jobs):
         return [Place()] * max(1, parallel)
     if emulated := next(
-        (job.backend.name for job in jobs if job.backend.own_hosts and not job.backend.costs_money), None
+        (job.backend.name for job in jobs if job.backend.own_hosts and not job.backend.elsewhere), None
     ):
         raise InputError(
             f"{flag} is not possible with --backend {emulated}: its containers share all of this machine; leave it out",

@@ -98,7 +98,7 @@ def _audited(
         measured=_measured_by_worker(job, samples, events),
     )
     kind = instance(job.shape.instance_type)
-    if kind.gpus and job.backend.costs_money and outcomes:
+    if kind.gpus and job.backend.elsewhere and outcomes:
         use = samples[(samples["name"] == "gpu_percent") & (samples["role"] == "host")]
         idle, evidence = idle_accelerators(
             f"{job.hosts * kind.gpus} {kind.accelerator} of {job.hosts} {kind.name}",

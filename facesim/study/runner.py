@@ -244,7 +244,7 @@ def _execute(run: Run, request: Request | None, observer: Observer, pool: JobPoo
     """Submit, follow to the end, and write the result, whatever happens on the way."""
     job = run.job()
     assert request is not None, "what was cleared has a request"
-    beside = pool.size - 1 if pool and not job.backend.costs_money else 0
+    beside = pool.size - 1 if pool and not job.backend.elsewhere else 0
     backend = job.backend.open()
     begin = {"shape": job.shape.model_dump(), "framework": job.framework, "beside": beside or None}
     run.record(Submitted(**begin, kernels=backend.kernels(job), **submitted(job.groups, job.spot)))

@@ -95,9 +95,9 @@ def test_what_the_image_lacks_is_named_and_tensorflow_is_not():
 
 
 def test_staging_twice_gives_the_same_content():
-    from facesim.backends.training_job import _content_key
+    from facesim.backends.training_job import content_key
 
-    assert _content_key(stage_source()) == _content_key(stage_source())
+    assert content_key(stage_source()) == content_key(stage_source())
 
 
 def test_the_bootstrap_becomes_the_node_with_the_source_that_came_with_it(tmp_path):

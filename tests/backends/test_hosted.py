@@ -101,6 +101,15 @@ def test_what_a_host_recorded_before_an_interruption_is_there_again_and_that_of_
     assert [path.name for path in (checkpoints / "recorded").iterdir()] == ["algo-2"]
 
 
+def test_a_variable_names_the_host_where_all_hosts_are_given_the_same_files(contract, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTER_CURRENT_HOST", "algo-2")
+    monkeypatch.setenv("CLUSTER_STOPPED_EXIT_CODE", "143")
+
+    host = contract("algo-1", tmp_path)
+
+    assert (host.current_host, host.stopped_exit_code) == ("algo-2", 143)
+
+
 def test_what_the_sdks_local_mode_lays_out_is_a_contract(tmp_path, faces, monkeypatch):
     local = pytest.importorskip("sagemaker.core.modules.local_core.local_container")
     from sagemaker.core.modules.configs import Channel

@@ -144,7 +144,7 @@ def test_whether_a_run_of_another_machine_goes_on_is_not_guessed(dead, capsys):
     told = facts(capsys, "status", dead.directory)
 
     assert "running" not in told
-    assert "on elsewhere" in told["notes"][0] and "there alone" in told["notes"][0]
+    assert "on elsewhere" in told["notes"][0] and "only there" in told["notes"][0]
 
 
 # logs

@@ -20,7 +20,7 @@ import pytest
 
 from cluster.faults import Fault
 from cluster.hosted import host_watch
-from cluster.hosted.cgroup import available_cpus, limited_to_a_share
+from cluster.hosted.cgroup import available_cpus, limited_to_a_share, used_cpu_s
 from cluster.hosted.contract import FAILURE_CHARACTERS, Contract
 from cluster.hosted.log_relay import Kept
 from cluster.plan import Plan, Task
@@ -334,3 +334,15 @@ def test_a_late_host_ends_well_where_the_first_is_known_to_have_ended():
     assert late.returncode == 0
     assert "had ended before" in told
     assert lost.returncode == 1
+
+
+def test_a_container_is_told_the_processor_time_that_it_has_used(tmp_path):
+    second, first = tmp_path / "2", tmp_path / "1" / "cpuacct"
+    second.mkdir()
+    first.mkdir(parents=True)
+    (second / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 2000000\n")
+    (first / "cpuacct.usage").write_text("1500000000\n")
+
+    assert used_cpu_s(second) == 2.5
+    assert used_cpu_s(first.parent) == 1.5
+    assert used_cpu_s(tmp_path / "nothing") is None

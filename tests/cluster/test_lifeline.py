@@ -75,7 +75,7 @@ def test_a_stopped_node_and_its_tasks_end_with_the_parent(tmp_path):
     parent.kill()
     parent.wait()
 
-    wait_until(lambda: not carrying(token), within_s=5)
+    wait_until(lambda: not carrying(token), within_s=30)
 
 
 def test_a_node_that_is_still_being_loaded_stops_at_once(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from tests.integration.conftest import OWN_FILE
 
 if TYPE_CHECKING:
     from facesim.testing.emulator.endpoint import Emulator
+    from tests.kubernetes.cluster import TestCluster
 
 #: The first of them may have to wait for the image to be made.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -129,6 +131,53 @@ class SageMaker:
         return left(name) + ([] if self.endpoint.job(name).ended.wait(10) else [name])
 
 
+class Kubernetes:
+    """A JobSet, in a cluster of this machine whose pods really run."""
+
+    name = "kubernetes"
+    hosts = ["worker-0-0", "worker-0-1"]
+    measurement = "emulated"
+    options = {"on_interrupt": "stop"}
+    plays_capacity = False
+
+    def __init__(self, cluster: TestCluster):
+        self.cluster = cluster
+
+    def interrupt(self, execution: Execution, run: Run) -> None:
+        """Its nodes are gone."""
+        for index in range(len(self.hosts)):
+            self.cluster.jobsets[f"facesim-{run.id}"].evict(index, "the node does not answer", grace_s=0)
+
+    def kept(self, run: Run) -> bool:
+        return any(self.cluster.claim.glob(f"facesim/checkpoints/facesim-{run.id}/checkpoint-*.npz"))
+
+    def left(self, run: Run) -> list[Any]:
+        running = [pod.name for pod in self.cluster.pods_of(f"facesim-{run.id}") if pod.exit_code is None]
+        return left(f"facesim-{run.id}") + running
+
+
+def within_its_job(host: str) -> str:
+    """The name of a host without that of its job, which pods have in theirs."""
+    return re.sub(r"^.*-(\w+-0-\d+)\..*$", r"\1", host)
+
+
+@pytest.fixture(scope="module")
+def kubernetes(containers: str, tmp_path_factory) -> Iterator[Kubernetes]:
+    for package in ("kubernetes", "kubernetes_validate", "simple_websocket"):
+        pytest.importorskip(package)
+    from tests.kubernetes.cluster import TestCluster
+    from tests.kubernetes.containers import ContainerNode
+
+    node = ContainerNode(containers)
+    cluster = TestCluster(tmp_path_factory.mktemp("kubernetes") / "cluster", node)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        environment.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield Kubernetes(cluster)
+        cluster.stop()
+        node.close()
+
+
 @pytest.fixture(scope="module")
 def sagemaker(containers: str) -> Iterator[SageMaker]:
     pytest.importorskip("moto")
@@ -148,6 +197,7 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest], Any]] = {
     "local": lambda request: Local(),
     "docker": lambda request: Docker(request.getfixturevalue("containers")),
     "sagemaker": lambda request: request.getfixturevalue("sagemaker"),
+    "kubernetes": lambda request: request.getfixturevalue("kubernetes"),
 }
 
 
@@ -190,6 +240,10 @@ class Executed:
         return [event for event in self.run.events() if event["event"] == name]
 
 
+#: Tests with a run of their own that are tried in a cluster each time; with --exhaustive all are.
+IN_A_CLUSTER = ("test_an_interrupted_job_goes_on_from_its_checkpoint[kubernetes-its capacity is taken away]",)
+
+
 @pytest.fixture
 def shown_by(pytestconfig) -> Callable[[str, bool], None]:
     """Skip what takes long and what another backend shows as well, unless all cases are asked for. (Hosts of the
@@ -204,7 +258,9 @@ def shown_by(pytestconfig) -> Callable[[str, bool], None]:
 
 
 @pytest.fixture
-def execute(place, faces, tmp_path):
+def execute(request, place, faces, tmp_path, shown_by):
+    shown_by("docker", place.name == "kubernetes" and request.node.name not in IN_A_CLUSTER)
+
     def execute(act=None, **options: Any) -> Executed:
         job = make_job(backend=place.name, data=str(faces), **{**OPTIONS, **place.options, **options})
         executed = Executed(place, job, tmp_path / _name(), act)
@@ -229,7 +285,9 @@ def _name() -> str:
 def test_a_dry_run_shows_what_is_run_and_starts_nothing(place, faces, tmp_path):
     options = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", value)]
 
-    shown = facesim_here("run", "--backend", place.name, "--data", faces, *options, "--output", tmp_path, "--dry-run")
+    shown = facesim_here(
+        "run", "--backend", place.name, "--data", faces, *options, "--output", tmp_path, "--dry-run", "--json"
+    )
 
     assert shown.code == 0, shown.errors
     (run,) = json.loads(shown.output)["runs"]
@@ -271,7 +329,7 @@ def test_metrics_tell_host_role_and_source(completed, place):
     assert {"chief", "worker", "ps", "host", "monitor"} <= set(samples["role"])
     assert {"psutil", "sockets", "training"} <= set(samples["source"])
     if len(place.hosts) > 1:
-        assert set(samples["host"]) == set(place.hosts)
+        assert {within_its_job(host) for host in samples["host"].unique()} == set(place.hosts)
     workers = samples[(samples["role"] == "worker") & (samples["source"] == "psutil")]
     assert set(workers["task_index"]) == {0, 1}
     assert workers[workers["name"] == "cpu_percent"]["value"].between(0, 100).all()
@@ -345,6 +403,8 @@ def lose_a_host(execution: Execution, run: Run) -> None:
 def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how, shown_by):
     if how == "a host is lost" and len(place.hosts) == 1:
         pytest.skip("all its tasks are on one host")
+    if how == "a host is lost" and place.name == "kubernetes":
+        pytest.skip("a node that is lost is capacity that is taken away")
     shown_by("sagemaker", place.name == "docker")
     interrupt = lose_a_host if how == "a host is lost" else place.interrupt
     # It trains no further than the freeze before it is interrupted, however quick or slow all this is.
@@ -367,7 +427,7 @@ def test_capacity_is_taken_away_as_a_script_says(execute, place, shown_by):
     shown_by("docker", place.name == "local")
     faults = [{"kind": "interrupt", "target": "algo-2", "at_step": 30, "notice_s": 5.0}]
     if not place.plays_capacity:
-        with pytest.raises(InputError, match="cannot be played at AWS"):
+        with pytest.raises(InputError, match="cannot be played"):
             execute(epochs=12, faults=faults)
         return
 
@@ -393,7 +453,7 @@ def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place, shown_by
         ("kill", "worker-1"),
         ("freeze", "worker-1"),
     ]
-    assert {event.get("host") or "" for event in disturbed.events("fault")} == {place.hosts[-1]}
+    assert {within_its_job(event.get("host") or "") for event in disturbed.events("fault")} == {place.hosts[-1]}
     assert len([event for event in disturbed.events("task_started") if event["task"] == "worker-1"]) == 2
     assert disturbed.result["sync_audit"]["verdict"] == "together"
 

@@ -104,6 +104,19 @@ def test_shards_of_parts_in_a_folder_as_on_the_hub(ready, written, tmp_path):
     assert [str(one) for one in data.unused] == ["1 file: beside the data set, and no part of it (README.md)"]
 
 
+def test_a_column_says_the_part_of_a_split(ready, written):
+    data = ready(written(table(Split=["train", "train", "train", "test", "train", "test", "train"])))
+
+    assert data.parts.tolist() == [0, 0, 0, 2, 0, 2, 0]
+
+
+def test_a_column_that_only_looks_like_a_split_is_not_used_and_that_is_said(ready, written):
+    data = ready(written(table(subset=["frontal", "profile", "profile", "frontal", "profile", "profile", "frontal"])))
+
+    assert data.parts is None
+    assert data.notes[0].startswith("the column subset (profile 4, frontal 3) is not used")
+
+
 def test_a_shard_that_is_missing(ready, written, tmp_path):
     written(table(), "faces/train-00000-of-00002.parquet")
 

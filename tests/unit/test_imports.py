@@ -13,7 +13,7 @@ import pytest
 from facesim.spec import frameworks
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"tensorflow", "keras", "boto3", "botocore", "sagemaker", "docker"}
+HEAVY = {"tensorflow", "keras", "boto3", "botocore", "sagemaker", "docker", "kubernetes"}
 NETWORKS = {"tensorflow", "keras"}
 FRAMEWORKS = NETWORKS | {"torch", "jax"}
 #: Also loaded only where they are used, by whoever uses them.

@@ -37,7 +37,7 @@ def test_none_means_the_default():
         (
             "backend",
             "sagemakr",
-            "--backend 'sagemakr' is not allowed: must be one of local, docker, sagemaker; did you",
+            "--backend 'sagemakr' is not allowed: must be one of local, docker, sagemaker, kubernetes; did you",
         ),
         ("workers", 0, "--workers 0 is not allowed"),
         ("ps", 1000, "--ps 1000 is not allowed: less than or equal to 64"),

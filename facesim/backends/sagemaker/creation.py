@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from facesim.backends.due import Due
 from facesim.backends.sagemaker.advice import AwsError, BusyError, ExpiredError
 from facesim.backends.sagemaker.calls import AT_WORK, create_when_there_is_room, describe
-from facesim.backends.sagemaker.due import Due
 from facesim.backends.sagemaker.session import asking
 from facesim.backends.sagemaker.storage import have_bucket, upload
 from facesim.backends.training_job import job_name

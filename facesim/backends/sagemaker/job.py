@@ -14,11 +14,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import LeftRunning
+from facesim.backends.due import Due
 from facesim.backends.followed_job import FollowedJob
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import AT_WORK, OUTCOMES, cancel, describe
 from facesim.backends.sagemaker.creation import Creation
-from facesim.backends.sagemaker.due import Due
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
 from facesim.backends.sagemaker.reach import Reach

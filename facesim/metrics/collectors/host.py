@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import psutil
 
-from cluster.hosted.cgroup import available_cpus, limited_to_a_share
+from cluster.hosted.cgroup import available_cpus, limited_to_a_share, used_cpu_s
 from facesim.metrics.collectors import Reading, role_and_index
 from facesim.metrics.host_identity import has_own_network, host_index
 
@@ -20,6 +21,7 @@ class PsutilCollector:
         self._tasks = {name: psutil.Process(pid) for name, pid in pids.items()}
         self._cpus = available_cpus()
         self._machine = psutil.cpu_times()
+        self._container = time.monotonic(), used_cpu_s()
         psutil.cpu_percent()  # the first call only sets the beginning of the interval
         for process in self._tasks.values():
             process.cpu_percent()
@@ -42,7 +44,8 @@ class PsutilCollector:
             **self._load(),
         }
         if limited_to_a_share():
-            return values  # the rest is the whole machine's, of which this host is a part; its engine measures it
+            # The rest is the whole machine's, of which this host is a part; its engine measures it, where one does.
+            return values | self._of_container()
         memory, disk = psutil.virtual_memory(), psutil.disk_io_counters()
         values |= {
             "cpu_percent": psutil.cpu_percent(),
@@ -52,6 +55,14 @@ class PsutilCollector:
         if disk:
             values |= {"disk_read_bytes": disk.read_bytes, "disk_written_bytes": disk.write_bytes}
         return values
+
+    def _of_container(self) -> dict[str, float]:
+        """What this container did since the last time, in percent of what it may use."""
+        (then_s, before_s), self._container = self._container, (time.monotonic(), used_cpu_s())
+        now_s, used_s = self._container
+        if used_s is None or before_s is None or now_s <= then_s:
+            return {}
+        return {"cpu_percent": min(100.0, max(0.0, 100 * (used_s - before_s) / ((now_s - then_s) * self._cpus)))}
 
     def _load(self) -> dict[str, float]:
         """What the whole machine did since the last time, also where this host is a part of it.

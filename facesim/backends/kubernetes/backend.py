@@ -1,0 +1,263 @@
+"""`kubernetes`: a cluster runs the job as a JobSet, each host a pod."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
+from facesim.backends.kernels import unmeasured
+from facesim.backends.kubernetes.client import Cluster, MissingError
+from facesim.backends.kubernetes.job import JobSetJob, end_state, is_stopped
+from facesim.backends.kubernetes.manifests import (
+    LABELS,
+    TAGS,
+    KubernetesJob,
+    checkpoints_folder,
+    jobset_name,
+    kubernetes_job,
+)
+from facesim.backends.kubernetes.pods import PodLogs, disruption_of, end_of, lines_of, nanoseconds, trouble_of
+from facesim.preflight.inputs import Inputs
+from facesim.runs.directory import Run
+from facesim.runs.events import Submitted
+from facesim.runs.states import RunState
+from facesim.spec.backends import Kubernetes
+from facesim.spec.job import Job
+from facesim.util.errors import FacesimError, InputError
+
+#: How often what hosts print is asked for.
+_LOGS_EVERY_S = 1.0
+
+
+class KubernetesBackend(Backend):
+    """Sends the documents and follows the JobSet until its results are home."""
+
+    def kernels(self, job: Job) -> str | None:
+        return unmeasured(job)
+
+    def render(self, job: Job, directory: Path, inputs: Inputs) -> KubernetesJob:
+        """The documents. The cluster is asked nothing, but of a run that goes on: whether its JobSet has ended."""
+        run = Run(directory)
+        # A run that goes on is another JobSet, with the checkpoints of the first.
+        lives = sum(isinstance(event, Submitted) for event in run.events())
+        before = run.plan() if lives else {}
+        if before.get("documents"):
+            _check_ended(run, _cluster(job.backend))
+        checkpoints = checkpoints_folder(before) if before.get("documents") else None
+        return kubernetes_job(job, jobset_name(directory, again=lives), inputs.folders, checkpoints=checkpoints)
+
+    def manifest(self, request: Mapping[str, Any]) -> str:
+        yaml = _yaml()
+        head = [
+            f"# Before: copy {path} to facesim/{folder} of the storage claim, as facesim itself does."
+            for folder, path in request["uploads"].items()
+        ]
+        documents = [yaml.safe_dump(document, sort_keys=False, width=100_000) for document in request["documents"]]
+        return "\n".join([*head, "---\n".join(documents)])
+
+    def submit(self, run: Run, request: KubernetesJob) -> JobSetJob:
+        run.plan_file.write_text(request.to_json(), encoding="utf-8")
+        where = run.job().backend
+        return JobSetJob(run, _cluster(where), request.name, request, where.on_interrupt)
+
+    def examine(self, job: Job) -> Iterator[Finding]:
+        """What there is of what `job` needs in the cluster."""
+        where = job.backend
+        try:
+            cluster = _cluster(where)
+            cluster.jobsets("app.kubernetes.io/name=facesim")
+            yield Finding("cluster", "ok", f"{cluster.address}, namespace {cluster.namespace}, with JobSets")
+            claim = cluster.claim(where.storage_claim)
+        except FacesimError as error:
+            yield Finding("cluster", "fail", str(error))
+            return
+        modes, hosts = claim["spec"].get("accessModes", []), sum(count for _, count in job.groups)
+        if hosts > 1 and "ReadWriteMany" not in modes:
+            yield Finding(
+                "claim",
+                "note",
+                f"{where.storage_claim} is {', '.join(modes)}: the {hosts} pods of a job have to be on one node, where "
+                "ReadWriteMany lets them be on several",
+            )
+        else:
+            yield Finding("claim", "ok", f"{where.storage_claim}, {claim.get('status', {}).get('phase', 'unknown')}")
+
+    def attach(self, target: Target, output: Path) -> Attached:
+        """A JobSet that has ended is followed, too, until its results are here."""
+        run, name = _run(target), _name(target)
+        run.claim.take()
+        if run.result() is not None:
+            return Attached(run)
+        cluster = _cluster(target.backend)
+        try:
+            cluster.jobset(name)
+        except MissingError as error:
+            raise InputError(
+                f"{run.directory} cannot be followed any more: {error}; continue it with `facesim run --resume "
+                f"{run.directory}`"
+            ) from None
+        return Attached(run, JobSetJob(run, cluster, name, on_interrupt=run.job().backend.on_interrupt))
+
+    def can_follow(self, target: Target) -> bool:
+        documents = target.run.plan().get("documents") if target.run else None
+        if not documents:
+            return False  # it ended before a JobSet was made
+        try:
+            _cluster(target.backend).jobset(_name(target))
+        except MissingError:
+            return False
+        return True
+
+    def status(self, target: Target) -> Status:
+        """As the cluster has it; by the run's directory alone where the JobSet is gone."""
+        cluster, name = _cluster(target.backend), _name(target)
+        try:
+            jobset, pods = cluster.jobset(name), cluster.pods(name)
+        except MissingError:
+            return super().status(target)
+        troubles = [trouble.why for pod in pods if (trouble := trouble_of(pod))]
+        disruptions = [why for pod in pods if (why := disruption_of(pod))]
+        facts = _status(jobset, target.backend)
+        job = _run(target).job()
+        return Status(
+            **facts,
+            directory=str(_run(target).directory),
+            strategy=job.strategy.name,
+            seed=job.experiment.seed,
+            notes=tuple(dict.fromkeys([*troubles, *disruptions])),
+            description=jobset,
+        )
+
+    def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
+        cluster, name = _cluster(target.backend), _name(target)
+        try:
+            pods = cluster.pods(name)
+            over = end_state(cluster.jobset(name)) is not None
+        except MissingError:
+            yield from super().logs(target, source, follow)
+            return
+        if not follow or over:
+            for pod in pods:
+                yield from (line for line in lines_of(cluster, pod) if source in (None, line.source))
+            return
+        logs = PodLogs(cluster)
+        while True:
+            ended = end_state(cluster.jobset(name)) is not None  # before the lines are read: none is missed
+            logs.follow(cluster.pods(name))
+            for line in logs.new(_LOGS_EVERY_S):
+                if source in (None, line.source):
+                    yield line
+            if ended and logs.settled():
+                return
+
+    def cancel(self, target: Target) -> Cancelled:
+        """Have the JobSet's pods save and end, which is not waited for: who follows it brings the results home."""
+        cluster, name = _cluster(target.backend), _name(target)
+        try:
+            outcome = end_state(jobset := cluster.jobset(name))
+        except MissingError:
+            result = _run(target).result()
+            return Cancelled(name, (result.state if result else RunState.STOPPED).value, ended=True)
+        if outcome is not None or is_stopped(jobset):
+            return Cancelled(name, _state(jobset).value, ended=True)
+        cluster.stop(name)
+        return Cancelled(name, RunState.STOPPING.value, ended=False)
+
+    def jobs(self, backend: Any) -> list[Status]:
+        selector = ",".join(f"{key}={value}" for key, value in LABELS.items())
+        jobsets = _cluster(backend).jobsets(selector)
+        jobsets.sort(key=lambda jobset: jobset["metadata"]["creationTimestamp"], reverse=True)
+        return [Status(**_status(jobset, backend)) for jobset in jobsets]
+
+
+def _cluster(where: Any) -> Cluster:
+    assert isinstance(where, Kubernetes)
+    return Cluster(where)
+
+
+def _run(target: Target) -> Run:
+    """The run directory of a target.
+
+    Raises:
+        InputError: there is none.
+    """
+    if target.run is None:
+        raise InputError(f"a run in a cluster is named by its directory, and {target.name} is none")
+    return target.run
+
+
+def _name(target: Target) -> str:
+    """The JobSet's.
+
+    Raises:
+        InputError: the run has not become one.
+    """
+    run = _run(target)
+    documents = run.plan().get("documents")
+    if not documents:
+        raise InputError(f"{run.directory} did not become a JobSet: it ended before one was made")
+    return documents[0]["metadata"]["name"]
+
+
+def _state(jobset: dict[str, Any]) -> RunState:
+    outcome = end_state(jobset)
+    if outcome is not None:
+        return outcome.state
+    if is_stopped(jobset):
+        active = sum(group.get("active", 0) for group in jobset.get("status", {}).get("replicatedJobsStatus", []))
+        return RunState.STOPPING if active else RunState.STOPPED
+    ready = jobset.get("status", {}).get("replicatedJobsStatus", [])
+    all_ready = ready and all(group.get("ready", 0) + group.get("succeeded", 0) for group in ready)
+    return RunState.TRAINING if all_ready else RunState.STARTING
+
+
+def _status(jobset: dict[str, Any], backend: Any) -> dict[str, Any]:
+    metadata, state = jobset["metadata"], _state(jobset)
+    return {
+        "name": metadata["name"],
+        "backend": backend.name,
+        "state": state.value,
+        "running": not state.terminal,
+        "began_unix_s": nanoseconds(metadata["creationTimestamp"]) / 1e9,
+        "tags": json.loads(metadata.get("annotations", {}).get(TAGS, "{}")),
+    }
+
+
+def _check_ended(run: Run, cluster: Cluster) -> None:
+    """Look whether the JobSet that a run had before is over, for two would train with the same checkpoints.
+
+    Raises:
+        InputError: it continues in the cluster, or has completed there and its results are not downloaded.
+        ClusterError: the cluster cannot be asked.
+    """
+    name = run.plan()["documents"][0]["metadata"]["name"]
+    try:
+        jobset, pods = cluster.jobset(name), cluster.pods(name)
+    except MissingError:
+        return
+    if end_state(jobset) is None and not (is_stopped(jobset) and all(map(end_of, pods))):
+        raise InputError(
+            f"the JobSet {name} of {run.directory} continues in the cluster: `facesim attach {run.directory}` follows "
+            f"it, `facesim cancel {run.directory}` ends it"
+        )
+    if _state(jobset) is RunState.COMPLETED and run.result() is None:
+        raise InputError(
+            f"the JobSet {name} of {run.directory} has completed in the cluster: `facesim attach {run.directory}` "
+            "brings home what it left"
+        )
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise InputError(
+            "to print YAML needs more packages: pip install 'facesim[kubernetes]', or add --json"
+        ) from None
+    return yaml
+
+
+BACKEND = KubernetesBackend()

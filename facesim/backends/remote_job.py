@@ -1,0 +1,197 @@
+"""A job that runs on other machines: followed over a connection that is lost for a while, stopped or left by Ctrl-C.
+
+It goes on without the process that follows it, and another can take that up again: `facesim attach`.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from facesim.backends.base import LeftRunning
+from facesim.backends.due import Due
+from facesim.backends.followed_job import FollowedJob
+from facesim.runs.directory import Run
+from facesim.runs.events import Event, OutOfReach, Recovering, StateEntered, Stopping, Submitted
+from facesim.util.errors import FacesimError, Lost
+
+#: Between SIGTERM and SIGKILL.
+GRACE_S = 120.0
+#: How often it is tried again to stop a job.
+_STOP_EVERY_S = 3.0
+#: How long it may be denied to describe the job, or to give its results, before following is given up. That nobody
+#: answers, or that credentials have expired, may last as long as it does.
+_DENIED_S = 900.0
+#: How often an event says that the job cannot be asked about, while the reason stays the same.
+_TELL_AGAIN_S = 300.0
+
+
+class LostSight(Lost):
+    """The job cannot be followed any more. It continues, for nobody asked to stop it."""
+
+
+class RemoteJob(ABC):
+    """What executions of remote jobs have in common.
+
+    Attributes:
+        place: where the job is, in words: `at AWS`.
+        denials: errors that will be the same the next time.
+        bad_credentials: errors that new credentials may end.
+
+    Args:
+        run: the directory that it comes home to.
+        name: the job's, there.
+        exists: whether it has been made.
+        on_interrupt: what `stop` does: `stop` the job, `leave` it running, or `ask` the user.
+    """
+
+    place: ClassVar[str]
+    denials: ClassVar[tuple[type[FacesimError], ...]]
+    bad_credentials: ClassVar[tuple[type[FacesimError], ...]]
+
+    def __init__(self, run: Run, name: str, exists: bool, on_interrupt: str):
+        self._run = run
+        self._name = name
+        self._exists = exists
+        self._on_interrupt = on_interrupt
+        self._interrupted = self._killed = self._stopping = False
+        self._over = False  # ended, or left: nothing more is done to it
+        #: By what cannot be asked for: since when for good, when an event last said so, and why.
+        self._unreached: dict[str, tuple[float, float, str]] = {}
+        # An earlier follower of the job has recorded its first states, and the events of its hosts.
+        before = _of_this_life(run.events())
+        self._states_before = [event for event in before if isinstance(event, StateEntered) and event.at is not None]
+        self._followed = FollowedJob(
+            run,
+            known_until_unix_s=max((event.time_unix_s for event in before if event.host is not None), default=0.0),
+            restarts=sum(isinstance(event, Recovering) and event.host is None for event in before),
+        )
+
+    @abstractmethod
+    def _cancel(self) -> None:
+        """Have the job saved and ended. Harmless when repeated.
+
+        Raises:
+            FacesimError: it cannot be asked for now.
+        """
+
+    def _renew(self) -> None:  # noqa: B027 - not everywhere
+        """Use the credentials that there are now: the user may have signed in again."""
+
+    def stop(self) -> None:
+        self._interrupted = True
+
+    def kill(self) -> None:
+        if self._on_interrupt == "ask" and not self._interrupted:
+            self._interrupted = True  # the user was asked before, and went on
+        else:
+            self._killed = True
+
+    def close(self) -> None:
+        """Unless it has ended, or is to be left, the job is stopped: what nobody follows must not go on costing."""
+        if self._exists and not self._over and (self._on_interrupt != "leave" or self._killed):
+            self._over = True
+            try:
+                self._cancel()
+            except FacesimError as error:
+                raise FacesimError(
+                    f"{self._name} continues {self.place}, and costs, for it could not be stopped: {error}; "
+                    f"`facesim cancel {self._run.directory}` ends it"
+                ) from None
+
+    def _stop_as_asked(self, due: Due) -> Iterator[Event]:
+        """Stop the job where the user asked for that; tell it, or why it cannot be stopped now.
+
+        Raises:
+            LeftRunning: the user leaves it.
+            LostSight: it is to end at once, and cannot be stopped.
+        """
+        asked = self._killed or (self._interrupted and not self._stopping and due("stop", _STOP_EVERY_S))
+        if self._stopping or not asked or not self._decide():
+            return
+        self._on_interrupt = "stop"  # the user need not be asked again if it cannot be stopped now
+        try:
+            self._cancel()
+        except FacesimError as error:
+            if self._killed:
+                raise self._lost(f"could not be stopped: {error}") from None
+            yield from self._not_reached("stop", error)
+            return
+        self._stopping = True
+        yield Stopping(grace_s=GRACE_S)
+
+    def _tried(self, what: str, read: Callable[[], Iterator[Event] | None]) -> Iterator[Event]:
+        """What reading `what` tells; where it fails, that."""
+        try:
+            yield from read() or ()
+            self._unreached.pop(what, None)
+        except FacesimError as error:
+            yield from self._not_reached(what, error)
+
+    def _not_reached(self, what: str, error: FacesimError) -> Iterator[Event]:
+        """Tell, now and then, that nobody can be asked for `what`, and see to it that it may go well the next time.
+
+        Raises:
+            LostSight: what nothing goes without has been denied for long.
+        """
+        now, why = time.monotonic(), str(error)
+        since, reported_s, before = self._unreached.get(what, (now, -math.inf, ""))
+        if now - reported_s > _TELL_AGAIN_S or why != before:
+            reported_s = now
+            yield OutOfReach(what=what, why=why)
+        if not isinstance(error, self.denials):
+            since = now  # it may still go well
+        self._unreached[what] = (since, reported_s, why)
+        if isinstance(error, self.bad_credentials):
+            self._renew()
+        if what in ("describe", "results") and now - since > _DENIED_S:
+            raise self._lost(why)
+
+    def _lost(self, why: str) -> LostSight:
+        self._over = True
+        return LostSight(
+            f"{self._name} is not followed any more: {why}; it continues {self.place}, and costs, unless it has ended; "
+            f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._run.directory}` ends it"
+        )
+
+    def _decide(self) -> bool:
+        """Whether the interrupt means to stop the job.
+
+        Raises:
+            LeftRunning: it means to leave it.
+        """
+        choice = self._on_interrupt
+        if choice == "ask" and not self._killed:
+            choice = self._ask() if sys.stdin is not None and sys.stdin.isatty() else "stop"
+        if choice == "leave" and not self._killed:
+            self._over = True
+            raise LeftRunning(
+                f"{self._name} continues {self.place}, and costs; `facesim attach {self._run.directory}` follows it "
+                f"again, `facesim cancel {self._run.directory}` ends it"
+            )
+        self._interrupted = choice == "stop"
+        return self._interrupted or self._killed
+
+    def _ask(self) -> str:
+        print(
+            f"\n{self._name}: stop it [s], leave it running {self.place} [l], or continue to follow it [Enter]? ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+        # Not input(): it would not notice another Ctrl-C, which ends all this at once.
+        while not self._killed:
+            if select.select([sys.stdin], [], [], 0.2)[0]:
+                return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
+        return "stop"
+
+
+def _of_this_life(events: list[Event]) -> list[Event]:
+    """The events since the run was submitted for the last time: each time is another job."""
+    begins = [position for position, event in enumerate(events) if isinstance(event, Submitted)]
+    return events[begins[-1] :] if begins else events

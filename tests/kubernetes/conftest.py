@@ -1,0 +1,84 @@
+"""A cluster for each test, and a job ready to be sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("kubernetes")
+pytest.importorskip("kubernetes_validate")
+pytest.importorskip("simple_websocket")
+
+from facesim.backends.kubernetes.job import JobSetJob
+from facesim.preflight.inputs import Inputs, prepare_inputs
+from facesim.runs.directory import Run
+from facesim.runs.events import event_of
+from facesim.spec.backends import BACKENDS
+from facesim.spec.job import Job, make_job
+from tests.kubernetes.cluster import TestCluster
+from tests.kubernetes.hosts import Script
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the cluster more often than one would ask another."""
+    for name in ("job._LOOK_EVERY_S", "job._RESULTS_EVERY_S", "storage._LOOK_EVERY_S", "pods._AGAIN_S"):
+        monkeypatch.setattr(f"facesim.backends.kubernetes.{name}", 0.05)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def cluster(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestCluster]:
+    """A cluster with scripted hosts; the client finds it by KUBECONFIG, as any client would."""
+    cluster = TestCluster(tmp_path / "cluster", script)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    yield cluster
+    cluster.stop()
+
+
+def a_job(faces: Path, **options: Any) -> Job:
+    return make_job(
+        **{"backend": "kubernetes", "data": str(faces), "image_size": 32, "strategy": "ps-async", **options}
+    )
+
+
+@pytest.fixture
+def job(faces: Path) -> Job:
+    return a_job(faces)
+
+
+@pytest.fixture
+def inputs(job: Job) -> Inputs:
+    """What the job reads, prepared."""
+    return prepare_inputs(job, lambda *_: None)
+
+
+def submit(job: Job, directory: Path, inputs: Inputs) -> tuple[Run, JobSetJob]:
+    """Render and submit a job, as a study does."""
+    where = BACKENDS["kubernetes"]().open()
+    request = where.render(job, directory, inputs)
+    run = Run.create(directory, job)
+    run.record("submitted")
+    return run, where.submit(run, request)
+
+
+def follow(run: Run, execution: JobSetJob, on: Callable[[dict[str, Any]], None] = lambda event: None) -> list[Any]:
+    """Everything that happens until the end, also recorded in the run."""
+    events = []
+    try:
+        for event in execution.events(0.02):
+            if event is not None:
+                run.record(event_of(event))
+                events.append(event)
+                on(event)
+    finally:
+        execution.close()
+    return events

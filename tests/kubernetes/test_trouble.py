@@ -1,0 +1,184 @@
+"""What a cluster refuses, and what keeps pods from starting, told with advice."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from facesim.runs.directory import Run
+from facesim.spec.backends import BACKENDS
+from facesim.util.errors import FacesimError, InputError
+from tests.conftest import facesim_here
+from tests.kubernetes.conftest import a_job, follow, submit
+from tests.support.events import named, states
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        ((403, 'pods is forbidden: User "me" cannot create'), "admin has to allow it: docs/backends.md"),
+        ((403, "exceeded quota: team, requested: cpu=1"), "quota has no room .* --pod-cpus"),
+        ((403, 'violates PodSecurity "restricted:latest"'), "does not take such pods"),
+        ((401, "Unauthorized"), "sign in to the cluster again"),
+        ((500, "etcdserver: leader changed"), "try again later"),
+    ],
+)
+def test_what_the_cluster_refuses_is_told_with_advice_and_nothing_is_left(
+    cluster, job, inputs, tmp_path, refusal, message
+):
+    cluster.refusals[("POST", "pods")] = refusal
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    with pytest.raises(FacesimError, match=message):
+        follow(run, execution)
+
+    assert (cluster.jobsets, cluster.pods) == ({}, {})
+
+
+def test_a_cluster_without_jobsets_is_told_how_to_get_them(cluster, job, inputs, tmp_path):
+    cluster.refusals[("POST", "jobsets")] = (404, "404 page not found")
+
+    with pytest.raises(FacesimError, match=r"has no JobSets: .*jobset\.sigs\.k8s\.io"):
+        follow(*submit(job, tmp_path / "one", inputs))
+    assert cluster.pods == {}
+
+
+def test_a_namespace_that_is_missing_is_named(cluster, faces, inputs, tmp_path):
+    with pytest.raises(FacesimError, match="kubectl create namespace team"):
+        follow(*submit(a_job(faces, namespace="team"), tmp_path / "one", inputs))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"kube_context": "other"}, "--kube-context names one"), ({}, "no cluster is configured")],
+)
+def test_without_a_configuration_it_is_told_where_one_is_looked_for(
+    cluster, faces, inputs, tmp_path, monkeypatch, setting, message
+):
+    if not setting:
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+
+    with pytest.raises(InputError, match=message):
+        submit(a_job(faces, **setting), tmp_path / "one", inputs)
+
+
+def test_a_cluster_that_does_not_answer_is_told(cluster, job, inputs, tmp_path):
+    run, execution = submit(job, tmp_path / "one", inputs)
+    cluster.kubeconfig.write_text(cluster.kubeconfig.read_text().replace(cluster.url, "http://127.0.0.1:1"))
+    execution._cluster.renew()
+
+    with pytest.raises(FacesimError, match="refused.*is it the right cluster"):
+        follow(run, execution)
+
+
+def when(name: str, act, **details):
+    """Do it at the first event of a name with these details."""
+    done = []
+
+    def on(event):
+        if event["event"] == name and not done and all(event[key] == value for key, value in details.items()):
+            done.append(event)
+            act()
+
+    return on
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_job_before_anything_is_uploaded(cluster, job, inputs, tmp_path):
+    cluster.trouble = ("InvalidImageName", 'couldn\'t parse image name "facesim"')
+
+    with pytest.raises(FacesimError, match="InvalidImageName.*--image.*imagePullSecrets"):
+        follow(*submit(job, tmp_path / "one", inputs))
+    assert (cluster.jobsets, cluster.pods) == ({}, {})
+
+
+def test_pods_that_cannot_start_are_told_and_what_never_will_ends_the_job(cluster, job, inputs, tmp_path):
+    def act():
+        cluster.trouble = ("ErrImageNeverPull", "Container image is not present with pull policy of Never")
+
+    def on(event):
+        when("uploaded", act)(event)
+        if event["event"] == "pod_pending":
+            cluster.trouble = None
+
+    events = follow(*submit(job, tmp_path / "one", inputs), on)
+
+    assert events[-1]["outcome"] == "failed"
+    assert "does not start: ErrImageNeverPull" in events[-1]["reason"]
+    assert len(named(events, "pod_pending")) == 1  # not for each pod again
+
+
+def test_pods_for_which_there_is_no_room_wait_and_can_be_stopped(cluster, job, inputs, tmp_path):
+    def act():
+        cluster.trouble = ("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
+
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def on(event):
+        when("uploaded", act)(event)
+        if event["event"] == "pod_pending":
+            assert "3 Insufficient cpu.; it starts when nodes have so much free" in event["why"]
+            cluster.trouble = None
+            execution.stop()
+
+    events = follow(run, execution, on)
+
+    assert (events[-1]["outcome"], states(events)) == ("stopped", ["Starting", "Stopping", "Uploading", "Stopped"])
+
+
+def test_a_cluster_that_cannot_be_asked_for_a_while_is_no_reason_to_stop(cluster, job, inputs, tmp_path, script):
+    script.until = threading.Event()
+
+    def on(event):
+        if event["event"] == "state" and event["state"] == "Training":
+            cluster.refusals[("GET", "jobsets")] = (503, "the server is currently unable to handle the request")
+        elif event["event"] == "out_of_reach":
+            cluster.refusals.clear()
+            script.until.set()
+
+    events = follow(*submit(job, tmp_path / "one", inputs), on)
+
+    assert [event["what"] for event in named(events, "out_of_reach")] == ["describe"]
+    assert events[-1]["outcome"] == "completed"
+
+
+def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, script):
+    """From another terminal: status, logs, list, cancel; then the follower brings home what was saved."""
+    script.until = threading.Event()
+    run, execution = submit(a_job(faces, tags={"team": "faces"}), tmp_path / "one", inputs)
+    shown = {}
+
+    def ask():
+        shown["status"] = facesim_here("status", run.directory)
+        shown["logs"] = facesim_here("logs", run.directory)
+        shown["list"] = facesim_here("list", "--backend", "kubernetes")
+        shown["cancel"] = facesim_here("cancel", run.directory)
+        shown["again"] = facesim_here("cancel", run.directory)
+
+    events = follow(run, execution, when("state", ask, state="Training"))
+
+    assert all(command.code == 0 for command in shown.values()), [command.errors for command in shown.values()]
+    assert "facesim-one: Training" in shown["status"].output
+    assert "facesim-one-worker-0-1.facesim-one  hello from" in shown["logs"].output
+    assert "team=faces" in shown["list"].output
+    assert (events[-1]["outcome"], run.model_file.exists()) == ("stopped", True)
+
+
+def test_a_run_whose_jobset_continues_is_not_started_again_beside_it(cluster, job, inputs, tmp_path, script):
+    script.until = threading.Event()
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    def render():
+        with pytest.raises(InputError, match="continues in the cluster: `facesim attach"):
+            BACKENDS["kubernetes"]().open().render(job, Run(run.directory).directory, inputs)
+        script.until.set()
+
+    follow(run, execution, when("state", render, state="Training"))
+
+
+def test_a_doctor_looks_at_the_cluster_and_the_claim(cluster, faces):
+    findings = {finding.name: finding for finding in BACKENDS["kubernetes"]().open().examine(a_job(faces))}
+    missing = list(BACKENDS["kubernetes"]().open().examine(a_job(faces, storage_claim="other")))
+
+    assert (findings["cluster"].level, findings["claim"].level) == ("ok", "ok")
+    assert (missing[-1].level, '"other" not found' in missing[-1].finding) == ("fail", True)
