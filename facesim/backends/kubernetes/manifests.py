@@ -245,7 +245,7 @@ def _pod(
             "containers": [
                 {
                     "name": CONTAINER,
-                    "image": image_of(where, kind),
+                    "image": image_of(where, kind, job.framework),
                     "imagePullPolicy": where.pull_policy,
                     "command": ENTRYPOINT,
                     "args": ARGUMENTS,
@@ -301,9 +301,9 @@ CONTAINER_SECURITY = {
 }
 
 
-def image_of(where: Kubernetes, kind: str) -> str:
-    """The image of hosts of an instance type."""
-    return where.image or (image.CUDA_IMAGE if instance(kind).cuda else image.IMAGE)
+def image_of(where: Kubernetes, kind: str, framework: str) -> str:
+    """The image of hosts of an instance type that train with a framework."""
+    return where.image or image.IMAGE + image.variant(framework, cuda=bool(instance(kind).cuda))
 
 
 def storage_volume(where: Kubernetes) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def pod_of(name: str, job: Job) -> dict[str, Any]:
             "containers": [
                 {
                     "name": CONTAINER,
-                    "image": image_of(where, job.shape.instance_type),
+                    "image": image_of(where, job.shape.instance_type, job.framework),
                     "imagePullPolicy": where.pull_policy,
                     "command": ["sleep", str(_LONGEST_S)],
                     "resources": {"requests": resources, "limits": resources},
