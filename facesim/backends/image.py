@@ -40,7 +40,8 @@ SOURCE_LABEL = "facesim.source"
 #: Holds the image that it was built on, and the framework that is in it.
 BASE_LABEL, FRAMEWORK_LABEL = "facesim.base", "facesim.framework"
 
-#: Of the Dockerfile: the first stage, which the engine keeps so that dependencies are installed once, and its label.
+#: Of the Dockerfile: the first stage, which the engine keeps so that dependencies are installed once, and its label, by
+#: framework.
 _STAGE, _STAGE_LABEL = "installed", "facesim.stage"
 
 #: Beside a framework with CUDA: what measures GPUs.
@@ -106,7 +107,7 @@ def build(
         labels = {SOURCE_LABEL: source_key(context / "source"), BASE_LABEL: base, FRAMEWORK_LABEL: framework}
         stage = _build(client, context, arguments, target=_STAGE)
         built = _build(client, context, arguments, tag=image, labels=labels)
-    _remove_replaced(client, stage)
+    _remove_replaced(client, stage, framework)
     return built
 
 
@@ -265,11 +266,11 @@ def _build(client: DockerClient, context: Path, arguments: dict[str, str], **opt
     return built.id
 
 
-def _remove_replaced(client: DockerClient, stage: str) -> None:
-    """Remove the images without a name that earlier builds left, but for the present stage and what is in use."""
+def _remove_replaced(client: DockerClient, stage: str, framework: str) -> None:
+    """Remove the images without a name that earlier builds left, but for stages that are kept and what is in use."""
     from docker.errors import APIError
 
-    for label in (SOURCE_LABEL, _STAGE_LABEL):
+    for label in (SOURCE_LABEL, f"{_STAGE_LABEL}={_STAGE}-{framework}"):
         for old in client.images.list(filters={"dangling": True, "label": label}):
             if old.id != stage:
                 with contextlib.suppress(APIError):  # a container is made of it, or somebody else removes it
