@@ -5,19 +5,19 @@ It goes on without the process that follows it, and another can take that up aga
 
 from __future__ import annotations
 
-import math
 import select
 import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from threading import Lock
 from typing import ClassVar
 
 from facesim.backends.base import LeftRunning
 from facesim.backends.due import Due
 from facesim.backends.followed_job import FollowedJob
+from facesim.backends.reach import Reach
 from facesim.runs.directory import Run
-from facesim.runs.events import Event, OutOfReach, Recovering, StateEntered, Stopping, Submitted
+from facesim.runs.events import Event, Recovering, StateEntered, Stopping, Submitted
 from facesim.util.errors import FacesimError, Lost
 
 #: Between SIGTERM and SIGKILL.
@@ -27,8 +27,9 @@ _STOP_EVERY_S = 3.0
 #: How long it may be denied to describe the job, or to give its results, before following is given up. That nobody
 #: answers, or that credentials have expired, may last as long as it does.
 _DENIED_S = 900.0
-#: How often an event says that the job cannot be asked about, while the reason stays the same.
-_TELL_AGAIN_S = 300.0
+
+#: Of several jobs at the same time one at a time asks the user.
+_ASKING = Lock()
 
 
 class LostSight(Lost):
@@ -40,29 +41,25 @@ class RemoteJob(ABC):
 
     Attributes:
         place: where the job is, in words: `at AWS`.
-        denials: errors that will be the same the next time.
-        bad_credentials: errors that new credentials may end.
+        _name: the job's, there.
+        _exists: whether it has been made.
 
     Args:
         run: the directory that it comes home to.
-        name: the job's, there.
-        exists: whether it has been made.
+        reach: what is known of asking for it.
         on_interrupt: what `stop` does: `stop` the job, `leave` it running, or `ask` the user.
     """
 
     place: ClassVar[str]
-    denials: ClassVar[tuple[type[FacesimError], ...]]
-    bad_credentials: ClassVar[tuple[type[FacesimError], ...]]
+    _name: str
+    _exists: bool
 
-    def __init__(self, run: Run, name: str, exists: bool, on_interrupt: str):
+    def __init__(self, run: Run, reach: Reach, on_interrupt: str):
         self._run = run
-        self._name = name
-        self._exists = exists
+        self._reach = reach
         self._on_interrupt = on_interrupt
         self._interrupted = self._killed = self._stopping = False
         self._over = False  # ended, or left: nothing more is done to it
-        #: By what cannot be asked for: since when for good, when an event last said so, and why.
-        self._unreached: dict[str, tuple[float, float, str]] = {}
         # An earlier follower of the job has recorded its first states, and the events of its hosts.
         before = _of_this_life(run.events())
         self._states_before = [event for event in before if isinstance(event, StateEntered) and event.at is not None]
@@ -80,8 +77,10 @@ class RemoteJob(ABC):
             FacesimError: it cannot be asked for now.
         """
 
-    def _renew(self) -> None:  # noqa: B027 - not everywhere
-        """Use the credentials that there are now: the user may have signed in again."""
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the user does not want it any more."""
+        return self._interrupted or self._killed
 
     def stop(self) -> None:
         self._interrupted = True
@@ -129,28 +128,19 @@ class RemoteJob(ABC):
         """What reading `what` tells; where it fails, that."""
         try:
             yield from read() or ()
-            self._unreached.pop(what, None)
+            self._reach.reached(what)
         except FacesimError as error:
             yield from self._not_reached(what, error)
 
     def _not_reached(self, what: str, error: FacesimError) -> Iterator[Event]:
-        """Tell, now and then, that nobody can be asked for `what`, and see to it that it may go well the next time.
+        """As `Reach.failed`.
 
         Raises:
             LostSight: what nothing goes without has been denied for long.
         """
-        now, why = time.monotonic(), str(error)
-        since, reported_s, before = self._unreached.get(what, (now, -math.inf, ""))
-        if now - reported_s > _TELL_AGAIN_S or why != before:
-            reported_s = now
-            yield OutOfReach(what=what, why=why)
-        if not isinstance(error, self.denials):
-            since = now  # it may still go well
-        self._unreached[what] = (since, reported_s, why)
-        if isinstance(error, self.bad_credentials):
-            self._renew()
-        if what in ("describe", "results") and now - since > _DENIED_S:
-            raise self._lost(why)
+        yield from self._reach.failed(what, error)
+        if what in ("describe", "results") and self._reach.denied_s(what) > _DENIED_S:
+            raise self._lost(str(error))
 
     def _lost(self, why: str) -> LostSight:
         self._over = True
@@ -167,7 +157,8 @@ class RemoteJob(ABC):
         """
         choice = self._on_interrupt
         if choice == "ask" and not self._killed:
-            choice = self._ask() if sys.stdin is not None and sys.stdin.isatty() else "stop"
+            with _ASKING:
+                choice = self._ask() if sys.stdin is not None and sys.stdin.isatty() else "stop"
         if choice == "leave" and not self._killed:
             self._over = True
             raise LeftRunning(
@@ -175,7 +166,7 @@ class RemoteJob(ABC):
                 f"again, `facesim cancel {self._run.directory}` ends it"
             )
         self._interrupted = choice == "stop"
-        return self._interrupted or self._killed
+        return self._is_ending
 
     def _ask(self) -> str:
         print(

@@ -67,7 +67,7 @@ def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint
 def test_a_job_that_may_not_be_described_for_good_is_left_alone(
     endpoint, refuse, job, inputs, tmp_path, script, monkeypatch
 ):
-    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.3)
+    monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.3)
     script.until = threading.Event()
     run, execution = submit(job, tmp_path / "one", inputs)
     refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException")
@@ -118,7 +118,7 @@ def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint
 
 @pytest.mark.slow
 def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("facesim.backends.sagemaker.job._DENIED_S", 0.01)
+    monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.01)
     output = tmp_path / "runs"
     refused = refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
 

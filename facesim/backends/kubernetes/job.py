@@ -23,6 +23,7 @@ from facesim.backends.kubernetes.client import (
 from facesim.backends.kubernetes.manifests import ATTEMPT_LABEL, STOPPED, KubernetesJob, checkpoints_folder
 from facesim.backends.kubernetes.pods import End, PodLogs, disruption_of, end_of, has_started, host_of, trouble_of
 from facesim.backends.kubernetes.storage import StoppedError, Storage
+from facesim.backends.reach import Reach
 from facesim.backends.remote_job import LostSight, RemoteJob
 from facesim.backends.sagemaker.storage import unpack
 from facesim.runs.directory import Run
@@ -37,6 +38,9 @@ _LATE_S = 10.0
 
 #: Where a state was reported.
 _AT = "the cluster"
+
+#: Errors that will be the same the next time.
+_DENIALS = (DeniedError, RefusedError, MissingError)
 
 
 class JobSetEnd(NamedTuple):
@@ -54,13 +58,12 @@ class JobSetJob(RemoteJob):
     """
 
     place = "in the cluster"
-    denials = (DeniedError, RefusedError, MissingError)
-    bad_credentials = (CredentialsError,)
 
     def __init__(
         self, run: Run, cluster: Cluster, name: str, request: KubernetesJob | None = None, on_interrupt: str = "stop"
     ):
-        super().__init__(run, name, request is None, on_interrupt)
+        super().__init__(run, Reach(_DENIALS, CredentialsError, cluster.renew), on_interrupt)
+        self._name, self._exists = name, request is None
         self._cluster = cluster
         self._request = request
         self._job = run.job()
@@ -105,24 +108,17 @@ class JobSetJob(RemoteJob):
     def _cancel(self) -> None:
         self._cluster.stop(self._name)
 
-    def _renew(self) -> None:
-        with suppress(FacesimError):  # the next attempt tells
-            self._cluster.renew()
-
-    def _asked(self) -> bool:
-        return self._interrupted or self._killed
-
     def _create(self, made: KubernetesJob) -> Iterator[Event | None]:
         """Put what the pods read into the claim, then make the JobSet, unless an interrupt comes before."""
         storage = Storage(self._cluster, self._job, self._name)
         try:
             for event in storage.start():
                 yield event
-                if self._asked():
+                if self._is_ending:
                     return
             for folder, source in made.uploads.items():
                 if not storage.has(folder):
-                    yield from storage.upload(source, folder, self._asked)
+                    yield from storage.upload(source, folder, lambda: self._is_ending)
         except StoppedError:
             return
         finally:
@@ -133,7 +129,7 @@ class JobSetJob(RemoteJob):
         self._exists = True  # it may, even if the answer is lost
         try:
             created = self._cluster.create(jobset)
-        except (*self.denials, CredentialsError):
+        except (*_DENIALS, CredentialsError):
             self._exists = False
             raise
         for policy in policies:
@@ -155,7 +151,7 @@ class JobSetJob(RemoteJob):
             if due("describe", _LOOK_EVERY_S):
                 try:
                     jobset, pods = self._cluster.jobset(self._name), self._cluster.pods(self._name)
-                    self._unreached.pop("describe", None)
+                    self._reach.reached("describe")
                     yield from self._look(jobset, pods)
                     if end := self._end(jobset, pods):
                         return end

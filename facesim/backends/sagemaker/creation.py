@@ -17,7 +17,7 @@ from facesim.runs.events import Event, Submitted, TrainingJobCreated, Uploaded, 
 from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
-    from facesim.backends.sagemaker.reach import Reach
+    from facesim.backends.reach import Reach
     from facesim.backends.sagemaker.session import Account
     from facesim.backends.training_job import TrainingJob
     from facesim.runs.directory import Run

@@ -6,26 +6,26 @@ It is followed over a connection that is lost for a while, and another process c
 from __future__ import annotations
 
 import json
-import select
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import LeftRunning
 from facesim.backends.due import Due
-from facesim.backends.followed_job import FollowedJob
+from facesim.backends.reach import Reach
+from facesim.backends.remote_job import LostSight, RemoteJob
 from facesim.backends.sagemaker.bill import reported
 from facesim.backends.sagemaker.calls import AT_WORK, OUTCOMES, cancel, describe
 from facesim.backends.sagemaker.creation import Creation
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.measured import PointWriter, hosts_of
-from facesim.backends.sagemaker.reach import Reach
 from facesim.backends.sagemaker.results import fetch_results
 from facesim.backends.sagemaker.session import (
     Account,
     AwsError,
+    CredentialsError,
+    DeniedError,
+    RefusedError,
     asking,
     redacted,
 )
@@ -38,13 +38,10 @@ from facesim.runs.events import (
     Event,
     LimitExceeded,
     NodeEnded,
-    Recovering,
     StateEntered,
-    Stopping,
-    Submitted,
 )
 from facesim.runs.states import Outcome, outcome_of_sagemaker, state_of_sagemaker
-from facesim.util.errors import FacesimError, Lost
+from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
     from facesim.backends.training_job import TrainingJob
@@ -55,19 +52,11 @@ _METRICS_EVERY_S = 60.0
 _PRUNE_EVERY_S = 60.0
 #: How long the last minute's points and lines are waited for once a job has ended.
 _LATE_S = 90.0
-#: Between SIGTERM and SIGKILL, at SageMaker.
-_GRACE_S = 120.0
-#: How long AWS may deny to describe the job, or to give its results, before following is given up. That it cannot be
-#: reached, or that credentials have expired, may last as long as it does.
-_DENIED_S = 900.0
 #: What ended a job by its own limits: the limit, and AWS' name for it.
 _LIMITS = {
     Outcome.MAX_RUNTIME_EXCEEDED: ("max_run_s", "MaxRuntimeInSeconds"),
     Outcome.MAX_WAIT_TIME_EXCEEDED: ("max_wait_s", "MaxWaitTimeInSeconds"),
 }
-
-#: Of several jobs at the same time one at a time asks the user.
-_ASKING = Lock()
 
 #: Where a state was reported.
 _AWS = "AWS"
@@ -76,11 +65,7 @@ _AWS = "AWS"
 DESCRIPTION = "training_job.json"
 
 
-class LostSight(Lost):
-    """The job cannot be followed any more. It goes on at AWS, for nobody asked to stop it."""
-
-
-class SageMakerJob:
+class SageMakerJob(RemoteJob):
     """A training job, from here: an `Execution` of facesim.backends.base.
 
     Args:
@@ -90,27 +75,18 @@ class SageMakerJob:
         on_interrupt: what `stop` does: `stop` the job, `leave` it running, or `ask` the user.
     """
 
+    place = "at AWS"
+
     def __init__(
         self, run: Run, account: Account, name: str, request: TrainingJob | None = None, on_interrupt: str = "stop"
     ):
-        self._run = run
+        super().__init__(run, Reach((DeniedError, RefusedError), CredentialsError, account.renew), on_interrupt)
         self._account = account
         self._known_name = name
-        self._on_interrupt = on_interrupt
-        self._interrupted = self._killed = False
-        self._over = False  # ended, or left: nothing more is done to it
         self._logs = LogTail(account, name)
         self._recorder = PointWriter(run)
-        self._reach = Reach(account)
         self._creation = request and Creation(run, account, request, self._reach, lambda: self._is_ending)
-        # An earlier follower of the job has recorded its first states, and the events of its hosts.
-        before = _of_this_life(run.events())
-        self._states = sum(isinstance(event, StateEntered) and event.at == _AWS for event in before)
-        self._followed = FollowedJob(
-            run,
-            known_until_unix_s=max((event.time_unix_s for event in before if event.host is not None), default=0.0),
-            restarts=sum(isinstance(event, Recovering) and event.host is None for event in before),
-        )
+        self._states = len(self._states_before)
         if request is None:
             AT_WORK.add(name)
             for log in run.logs.glob("algo-*.log"):
@@ -151,38 +127,19 @@ class SageMakerJob:
                 raise self._lost(str(error)) from error
 
     @property
-    def _name(self) -> str:
+    def _name(self) -> str:  # type: ignore[override]
         return self._creation.made.name if self._creation else self._known_name
 
     @property
-    def _exists(self) -> bool:
+    def _exists(self) -> bool:  # type: ignore[override]
         return self._creation is None or self._creation.exists
 
-    @property
-    def _is_ending(self) -> bool:
-        return self._interrupted or self._killed
-
-    def stop(self) -> None:
-        self._interrupted = True
-
-    def kill(self) -> None:
-        if self._on_interrupt == "ask" and not self._interrupted:
-            self._interrupted = True  # the user was asked before, and went on
-        else:
-            self._killed = True
+    def _cancel(self) -> None:
+        cancel(self._account, self._name)
 
     def close(self) -> None:
-        """Unless it has ended, or is to be left, the job is stopped: what nobody follows must not go on costing."""
         AT_WORK.discard(self._name)
-        if self._exists and not self._over and (self._on_interrupt != "leave" or self._killed):
-            self._over = True
-            try:
-                cancel(self._account, self._name)
-            except FacesimError as error:
-                raise AwsError(
-                    f"{self._name} continues at AWS, and costs, for it could not be stopped: {error}; "
-                    f"`facesim cancel {self._name}` ends it"
-                ) from None
+        super().close()
 
     def _follow(self, tick_s: float) -> Generator[Event | dict[str, Any] | None, None, dict[str, Any]]:
         """Yield what happens until the job has ended; return what AWS says of it then.
@@ -191,20 +148,9 @@ class SageMakerJob:
         """
         due = Due()
         description: dict[str, Any] = {}
-        stopping = False
         while True:
-            to_stop = self._is_ending and not stopping and (due("stop", _DESCRIBE_EVERY_S) or self._killed)
-            if to_stop and self._decide():
-                self._on_interrupt = "stop"  # the user need not be asked again if AWS cannot be reached now
-                try:
-                    cancel(self._account, self._name)
-                    stopping = True
-                    yield Stopping(grace_s=_GRACE_S)
-                except FacesimError as error:
-                    if self._killed:
-                        raise self._lost(f"could not be stopped: {error}") from None
-                    yield from self._not_reached("stop", error)
-            if self._killed and stopping:
+            yield from self._stop_as_asked(due)
+            if self._killed and self._stopping:
                 yield NodeEnded(outcome=Outcome.STOPPED)
                 return {}
             if due("describe", _DESCRIBE_EVERY_S):
@@ -240,63 +186,6 @@ class SageMakerJob:
         for transition in transitions[self._states :]:
             self._states += 1
             yield from self._followed.entered(_state(transition))
-
-    def _tried(self, what: str, read: Callable[[], Iterator[dict[str, Any]] | None]) -> Iterator[dict[str, Any]]:
-        """What reading `what` tells; where it fails, that."""
-        try:
-            yield from read() or ()
-            self._reach.reached(what)
-        except FacesimError as error:
-            yield from self._not_reached(what, error)
-
-    def _not_reached(self, what: str, error: FacesimError) -> Iterator[Event]:
-        """As `Reach.failed`.
-
-        Raises:
-            LostSight: AWS has denied for long what nothing goes without.
-        """
-        yield from self._reach.failed(what, error)
-        if what in ("describe", "results") and self._reach.denied_s(what) > _DENIED_S:
-            raise self._lost(str(error))
-
-    def _lost(self, why: str) -> LostSight:
-        self._over = True
-        return LostSight(
-            f"{self._name} is not followed any more: {why}; it continues at AWS, and costs, unless it has ended; "
-            f"`facesim attach {self._run.directory}` follows it again, `facesim cancel {self._name}` ends it"
-        )
-
-    def _decide(self) -> bool:
-        """Whether the interrupt means to stop the job.
-
-        Raises:
-            LeftRunning: it means to leave it.
-        """
-        choice = self._on_interrupt
-        if choice == "ask" and not self._killed:
-            with _ASKING:
-                choice = self._ask() if sys.stdin is not None and sys.stdin.isatty() else "stop"
-        if choice == "leave" and not self._killed:
-            self._over = True
-            raise LeftRunning(
-                f"{self._name} continues at AWS, and costs; `facesim attach {self._run.directory}` follows it again, "
-                f"`facesim cancel {self._name}` ends it"
-            )
-        self._interrupted = choice == "stop"
-        return self._interrupted or self._killed
-
-    def _ask(self) -> str:
-        print(
-            f"\n{self._name}: stop it [s], leave it running at AWS [l], or continue to follow it [Enter]? ",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
-        # Not input(): it would not notice another Ctrl-C, which ends all this at once.
-        while not self._killed:
-            if select.select([sys.stdin], [], [], 0.2)[0]:
-                return {"s": "stop", "l": "leave"}.get(sys.stdin.readline().strip().lower()[:1], "go on")
-        return "stop"
 
     def _read_logs(self) -> Iterator[Event]:
         """Take what hosts printed since the last time; yield the events of the run that it tells."""
@@ -383,12 +272,6 @@ class SageMakerJob:
 def _state(transition: dict[str, Any]) -> StateEntered:
     state = state_of_sagemaker(transition["Status"])
     return StateEntered(state=state, at=_AWS, time_unix_s=_unix(transition["StartTime"]))
-
-
-def _of_this_life(events: list[Event]) -> list[Event]:
-    """The events since the run was submitted for the last time: each time is another training job."""
-    begins = [position for position, event in enumerate(events) if isinstance(event, Submitted)]
-    return events[begins[-1] :] if begins else events
 
 
 def _unix(when: Any) -> float:
