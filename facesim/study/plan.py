@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -25,6 +25,7 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.job import Job, flat, job_sha256
+from facesim.spec.remote import remote
 from facesim.util.errors import InputError
 
 
@@ -103,7 +104,18 @@ def plan_study(
     ready_inputs = [planned.inputs for planned in cleared.planned if planned.inputs]
     forecasts = forecast_lines([planned.job for planned in cleared.planned], ready_inputs)
     estimate = "; ".join(cleared.notices.pop("cost", []))
-    return StudyPlan(tuple(dues), tuple(cleared.all_notices()), estimate, tuple(forecasts))
+    notices = (*cleared.all_notices(), *_notices_on_unseen(dues))
+    return StudyPlan(tuple(dues), notices, estimate, tuple(forecasts))
+
+
+def _notices_on_unseen(dues: Sequence[Due]) -> Iterator[str]:
+    """What is not run again although nobody looked whether its data is still the same."""
+    data = (due.job.experiment.data for due in dues if due.fate is Fate.COMPLETE)
+    for address in dict.fromkeys(text for text in data if remote(text)):
+        yield (
+            f"{address}: whether the images have changed since runs on it completed cannot be known here; they are not "
+            "run again without --again"
+        )
 
 
 #: More jobs are not listed.
