@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from facesim.backends import image
+from facesim.runs.directory import find_runs
 from facesim.util.errors import InputError
-from tests.conftest import completed_run
+from tests.conftest import facesim
 from tests.containers.conftest import up_to_date
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -20,8 +21,12 @@ def torch_image() -> str:
 def test_two_containers_train_together_with_pytorch(torch_image, faces, tmp_path):
     options = ("--strategy", "allreduce", "--workers", 2, "--data", faces, "--image-size", 32, "--model", "compact-cnn")
 
-    run = completed_run(tmp_path, "--backend", "docker", "--framework", "torch", *options, "--epochs", 2)
+    command = facesim(
+        "run", "--backend", "docker", "--framework", "torch", *options, "--epochs", 2, "--output", tmp_path
+    )
 
+    assert command.code == 0, command.errors + command.output
+    (run,) = find_runs([tmp_path])
     audit = run.result()["sync_audit"]
     assert audit["verdict"] == "together", audit["evidence"]
 

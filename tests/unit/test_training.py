@@ -283,3 +283,24 @@ def test_a_step_that_fails_while_its_result_is_on_the_way_fails_with_its_error(t
 
     with pytest.raises(tf.errors.UnavailableError, match="gone"):
         fetched(result)
+
+
+def test_a_result_whose_worker_is_lost_while_it_is_on_the_way_is_that_of_another_worker(tf):
+    from tensorflow.python.distribute.coordinator.values import RemoteValueImpl
+
+    from facesim.training.tensorflow.parameter_server import fetched
+
+    class Lost(RemoteValueImpl):
+        lost = True
+
+        def _copy_to_local(self):
+            if self.lost:
+                self.lost = False
+                self._set_values(tf.constant(2))  # which the coordinator's thread does, from another worker
+                raise tf.errors.UnavailableError(None, None, "failed to connect to all addresses")
+            return self._values
+
+    result = Lost(None, None)
+    result._set_values(tf.constant(1))
+
+    assert fetched(result) == 2

@@ -25,6 +25,10 @@ from facesim.training.tensorflow.pipeline import ExampleSource
 _SCHEDULED_A_WORKER = 2
 
 
+#: How long the coordinator is given to see that a worker is lost, before a value is fetched again.
+_FETCH_AGAIN_S = 0.05
+
+
 class ParameterServerReplicas(KerasReplicas):
     """A model and optimiser on parameter servers, and each worker's data. Built by the chief, which coordinates."""
 
@@ -81,11 +85,22 @@ class ParameterServerReplicas(KerasReplicas):
 def fetched(result: tf.distribute.experimental.coordinator.RemoteValue) -> np.ndarray:
     """What a scheduled function returned, which is something, or the error that it failed with.
 
-    Where it fails while its value is on the way, the coordinator has dropped the value before a fetch that waited for
-    it looks, which then is of nothing; the next one raises the error.
+    A value may be on the way when its worker is lost, or the function fails. Then a fetch that waits for it sees an
+    error of the connection, or, because the coordinator has dropped the value meanwhile, nothing. The coordinator has
+    another worker run the function, or keeps the error, which is then the same object at each fetch.
     """
-    value = result.fetch()
-    return result.fetch() if value is None else value
+    before = None
+    while True:
+        try:
+            value = result.fetch()
+        except tf.errors.OpError as error:
+            if error is before:
+                raise
+            before = error
+        else:
+            if value is not None:
+                return value
+        time.sleep(_FETCH_AGAIN_S)
 
 
 def _task(worker: int) -> str:
