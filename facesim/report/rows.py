@@ -53,12 +53,13 @@ class Row:
     def accuracy_interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the held-out accuracy, 0-1.
 
-        Over seeds if there are several, else that of one model tested on so many examples (Wilson).
+        Over seeds if there are several that differ, else that of one model tested on so many examples (Wilson): of
+        seeds without spread nobody knows how much others would differ.
         """
         estimate = self.estimate("held_out_accuracy")
         if estimate is None:
             return None
-        if estimate.low is not None and estimate.high is not None:
+        if estimate.low is not None and estimate.high is not None and estimate.low < estimate.high:
             return max(0.0, estimate.low), min(1.0, estimate.high)
         examples = self.counted[0].result.data.held_out_examples
         return wilson_interval(estimate.mean, examples) if examples else None
