@@ -71,8 +71,8 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     if is_saved(path):
         return _saved(path)
-    found = sorted(file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file())
-    files = [file for file in found if not any(map(system_name, file.relative_to(path).parts))]
+    candidates = sorted(file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file())
+    files = [file for file in candidates if not any(map(system_name, file.relative_to(path).parts))]
     check_complete(path, files)
     return files
 

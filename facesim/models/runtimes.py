@@ -69,7 +69,7 @@ def _write_litert(model: keras.Model, names: Sequence[str], output: Path, **opti
     import tensorflow as tf
 
     with made_whole(output) as new:
-        own = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-        model.export(str(new), format="litert", verbose=False, target_spec=own, **options)
+        target_spec = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
+        model.export(str(new), format="litert", verbose=False, target_spec=target_spec, **options)
         with zipfile.ZipFile(new, "a") as archive:
             archive.writestr(f"{METADATA}.json", metadata(model, names))

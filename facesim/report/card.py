@@ -218,13 +218,13 @@ def _limits(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
     limits = ["It finds no faces: a picture must show one, cut out as those that it was trained on."]
     if not evaluations:
         return [*limits, "How often it errs is not known."]
-    found = reliance(run)
-    assert found is not None
-    if found.cannot_tell:
-        limits.append(f"Do not use it: {found.cannot_tell}.")
-    limits += [f"{caution[0].upper()}{caution[1:]}." for caution in found.cautions]
-    if found.right:
-        limits.append(f"{found.right[0].upper()}{found.right[1:]}.")
+    verdict = reliance(run)
+    assert verdict is not None
+    if verdict.cannot_tell:
+        limits.append(f"Do not use it: {verdict.cannot_tell}.")
+    limits += [f"{caution[0].upper()}{caution[1:]}." for caution in verdict.cautions]
+    if verdict.right:
+        limits.append(f"{verdict.right[0].upper()}{verdict.right[1:]}.")
     return [*limits, "Thresholds are of the images that they were found on; with others evaluate it again."]
 
 
