@@ -346,6 +346,7 @@ def test_a_job_that_does_not_wait_for_instances_fails_with_the_reason(endpoint, 
     assert events[-1]["reason"].startswith("CapacityError: Unable to provision")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("response", "operation"), [(S3Response, "head_bucket"), (SageMakerResponse, "create_training_job")]
 )

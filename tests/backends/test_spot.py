@@ -21,6 +21,8 @@ from facesim.spec.spot import Spot
 from tests.conftest import still_running
 from tests.support.events import named, pids, states
 
+pytestmark = pytest.mark.slow
+
 TICK_S = 0.05
 M5 = "ml.m5.2xlarge"
 

@@ -78,6 +78,7 @@ def test_what_is_no_step_may_take_longer_and_so_may_those_who_wait_for_it(tmp_pa
     assert events[-1]["outcome"] == "completed"
 
 
+@pytest.mark.slow
 def test_without_a_limit_a_stopped_task_is_waited_for(tmp_path):
     node = start(tmp_path, task(tmp_path, "chief", "stall_once", str(tmp_path), 3.0))
 

@@ -63,6 +63,7 @@ def test_nothing_is_left_whenever_in_the_start_the_parent_is_killed(tmp_path):
     assert left == {}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux' kernel ends a stopped process when its parent is gone")
 def test_a_stopped_node_and_its_tasks_end_with_the_parent(tmp_path):
     token = uuid.uuid4().hex

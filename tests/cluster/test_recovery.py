@@ -20,6 +20,8 @@ from tests.cluster.test_node import follow, start, task
 from tests.conftest import still_running, wait_until
 from tests.support.events import named, pids
 
+pytestmark = pytest.mark.slow
+
 
 def starts(events: list[dict], task: str) -> int:
     return len([one for one in named(events, "task_started") if one["task"] == task])

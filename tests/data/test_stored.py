@@ -10,6 +10,8 @@ from facesim.data import PreparedData, prepare, stratified_split
 from facesim.util.errors import InputError
 from tests.data.exif import BROKEN, picture
 
+pytestmark = pytest.mark.slow
+
 
 def see_through(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")

@@ -201,6 +201,7 @@ def test_runs_that_go_on_at_the_same_time_are_kept_apart(tmp_path, monkeypatch):
     assert one.Scalars("result/held_out_accuracy") and other.Scalars("result/held_out_accuracy")
 
 
+@pytest.mark.slow
 def test_a_run_whose_parameter_server_was_killed_is_sent_with_every_sample(golden: Run, tmp_path, monkeypatch):
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     from mlflow import MlflowClient

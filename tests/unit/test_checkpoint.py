@@ -177,6 +177,7 @@ def is_whole(found, variables=MANY):
     return len(found.variables) == len(variables) and all(map(np.array_equal, found.variables, variables))
 
 
+@pytest.mark.slow
 def test_whatever_is_damaged_the_one_before_is_used(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     before = checkpoints.save(10, MANY, {"epoch": 1})
@@ -191,6 +192,7 @@ def test_whatever_is_damaged_the_one_before_is_used(tmp_path):
         assert list(told) == [newest] and told[newest]
 
 
+@pytest.mark.slow
 def test_one_without_checksum_is_read_and_no_damage_of_it_ends_anything(tmp_path):
     def check(found):
         if not is_whole(found):
