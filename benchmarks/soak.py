@@ -126,9 +126,10 @@ class Disturbed:
             process.kill()
         else:
             nodes = [e["pid"] for e in self.run.events() if e["event"] == "node_started"] if self.run else []
-            if not nodes:
+            try:
+                os.kill(nodes[-1], signal.SIGKILL)
+            except (IndexError, ProcessLookupError):  # there is none yet, or it has just ended
                 return False
-            os.kill(nodes[-1], signal.SIGKILL)
         self.happened[f"kill {role}"] += 1
         return True
 
