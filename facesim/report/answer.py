@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: So many sentences at the most.
 _SENTENCES = 3
-#: More contrasts than this are summed up; so many are stated one by one.
-_ONE_BY_ONE = 2
 
 
 def question(comparison: Comparison) -> str:
@@ -55,18 +53,17 @@ def answer(comparison: Comparison) -> tuple[Finding, ...]:
     rows, contrasts = comparison.rows, comparison.contrasts
     if not contrasts:
         return headlines(rows, contrasts, comparison.curves)[:_SENTENCES]
-    one_by_one = len(contrasts) <= _ONE_BY_ONE
     calm = [contrast for contrast in contrasts if contrast.row.audit != "apart"]
+    if comparison.curves:
+        grown = headlines(rows, (), comparison.curves)
+        stated = [sentence for sentence in grown if sentence.tone != ALARM][:1]
+    elif len(contrasts) == 1:
+        stated = [*map(_time, calm), *map(_accuracy, calm)]
+    else:
+        stated = [*_fastest(rows), *_accuracies(calm)]
     sentences = [
         *_alarms(rows),
-        *(
-            headlines(rows, (), comparison.curves)[:1]
-            if comparison.curves
-            else map(_time, calm)
-            if one_by_one
-            else _fastest(rows)
-        ),
-        *([] if comparison.curves else map(_accuracy, calm) if one_by_one else _accuracies(contrasts)),
+        *stated,
         *_cluster(rows),
     ]
     return tuple(sentences[:_SENTENCES])
@@ -121,7 +118,7 @@ def _fastest(rows: Sequence[Row]) -> Iterator[Finding]:
     timed = [row for row in rows if row.counted and row.values("training_s") and row.audit != "apart"]
     calm = [row for row in timed if len(row.disturbed) < len(row.counted)]
     if len(calm) < 2:
-        if timed:
+        if len(timed) > 1:
             yield Finding("training time", "No statement about time is possible: other load disturbed these runs.")
         return
     mean_s = {row: estimate.mean for row in calm if (estimate := row.estimate("training_s"))}

@@ -56,6 +56,13 @@ def test_disturbed_times_are_not_compared(make_run):
     )
 
 
+def test_three_rows_are_summed_up(make_run):
+    time, accuracy = sentences(many(make_run, ["single", "ps-async", "allreduce"]))
+
+    assert "single (41.0 s) trained fastest and allreduce (51.0 s) slowest of 3" in time
+    assert accuracy.startswith("Held-out accuracies are ")
+
+
 def test_many_rows_are_three_sentences(make_run):
     runs = many(make_run, ["single", "mirrored", "ps-async", "ps-sync", "allreduce"])
     runs += many(make_run, ["independent"], audit=APART)
