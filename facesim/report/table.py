@@ -32,11 +32,10 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         chosen = range(start, min(start + across, len(comparison.rows)))
         console.print(_table(comparison, table, chosen, plain=not console.is_terminal))
     console.print()
-    sentences = answer(comparison)
-    for sentence in sentences:
+    for sentence in answer(comparison):
         console.print(Text(sentence.text, style="bold red" if sentence.tone == ALARM else "bold"))
     console.print()
-    if len(comparison.headlines) > len(sentences):
+    if len(comparison.contrasts) > 1 or comparison.curves:
         for headline in comparison.headlines:
             console.print(Text(headline.text, style="red" if headline.tone == ALARM else ""))
         console.print()

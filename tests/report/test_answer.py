@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from facesim.report import compare, write_report
+from facesim.report import compare, print_report, write_report
 from facesim.report.answer import answer, question
 from facesim.report.plots import plots
 from facesim.spec.command_line import as_command
@@ -56,8 +56,14 @@ def test_disturbed_times_are_not_compared(make_run):
     )
 
 
-def test_three_rows_are_summed_up(make_run):
-    time, accuracy = sentences(many(make_run, ["single", "ps-async", "allreduce"]))
+def test_three_rows_are_summed_up_and_each_is_compared_below(make_run, capsys):
+    runs = many(make_run, ["single", "ps-async", "allreduce"])
+
+    time, accuracy = sentences(runs)
+    print_report(compare(runs))
+
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "ps-async against single (emulated): 1.12 times" in shown and "allreduce against single" in shown
 
     assert "single (41.0 s) trained fastest and allreduce (51.0 s) slowest of 3" in time
     assert accuracy.startswith("Held-out accuracies are ")
