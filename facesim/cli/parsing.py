@@ -17,6 +17,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from facesim.cli.output import writing
+from facesim.spec.study import OF_THE_FILE
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 
@@ -176,9 +177,6 @@ _TOML_TYPES = {
 
 #: Options that say what a command does this time: no file has them.
 OF_THE_COMMAND = {"config", "dry_run", "as_json", "help_all", "resumed", "again"}
-
-#: What the file of a study may say of itself: see `docs/studies/index.md`.
-OF_THE_FILE = ("title", "about", "published")
 
 
 def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:

@@ -10,9 +10,9 @@ import click
 
 from facesim.cli.options import GroupedCommand
 from facesim.cli.output import echo
-from facesim.cli.parsing import OF_THE_FILE, group, read_config
+from facesim.cli.parsing import group, read_config
 from facesim.cli.study import baselines_option, run_study, study_options
-from facesim.spec.study import COMPARED
+from facesim.spec.study import COMPARED, OF_THE_FILE
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 

@@ -172,16 +172,8 @@ def content_of(
     if others:
         columns_left = f"rows have {some(list(others))} beside the label that is read"
         notes = [*notes, f"{columns_left}; --label-feature names the one to read."]
-    return Content(
-        np.array(people.labels, np.int32),
-        people.names,
-        [None] * len(people.names),
-        pictures,
-        origin,
-        parts=image_parts,
-        unused=tally.counted,
-        notes=[*notes, *chain.from_iterable(notes_on_splits(*counted) for counted in splits.items()), *people.notes],
-    )
+    notes = [*notes, *chain.from_iterable(notes_on_splits(*counted) for counted in splits.items())]
+    return Content.of(people, pictures, origin, parts=image_parts, unused=tally.counted, notes=notes)
 
 
 def _labels_and_splits(batches: Any, columns: Columns) -> Iterator[tuple[Any, str]]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from facesim.data.decode import BadFile, Wanted, fit
+from facesim.data.labels import People
 from facesim.data.parts import TEST, TRAIN, VAL
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused
@@ -43,6 +44,22 @@ class Content:
     parts: Sequence[int] | None = None
     unused: Sequence[Unused] = ()
     notes: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls,
+        people: People,
+        pictures: Callable[[np.ndarray], Iterator[np.ndarray | BadFile]],
+        origin: Callable[[int], str],
+        *,
+        parts: Sequence[int],
+        unused: Sequence[Unused],
+        notes: Sequence[str],
+    ) -> Content:
+        """That of files of many images, whose people are in no groups; notes on people come last."""
+        labels, groups = np.array(people.labels, np.int32), [None] * len(people.names)
+        all_notes = [*notes, *people.notes]
+        return cls(labels, people.names, groups, pictures, origin, parts=parts, unused=unused, notes=all_notes)
 
 
 @dataclass(frozen=True)

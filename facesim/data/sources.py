@@ -195,17 +195,8 @@ def _tfrecord(path: Path, wanted: Wanted) -> Source:
 
             return each_in_parallel(decoded, contents(), len(indices), wanted)
 
-        labels = np.array(people.labels, np.int32)
-        return Content(
-            labels,
-            people.names,
-            [None] * len(people.names),
-            pictures,
-            origin,
-            parts=parts,
-            unused=tally.counted,
-            notes=[*_notes_on_labels(list(others)), *people.notes],
-        )
+        notes = _notes_on_labels(list(others))
+        return Content.of(people, pictures, origin, parts=parts, unused=tally.counted, notes=notes)
 
     return Source(path.resolve().stem, [fingerprint(files[0].parent, files), features], open_content)
 

@@ -115,16 +115,7 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
             lambda one: decode_bytes(one[1], origin(one[0]), wanted), contents(), len(indices), wanted
         )
 
-    return Content(
-        np.array(people.labels, np.int32),
-        people.names,
-        [None] * len(people.names),
-        pictures,
-        origin,
-        parts=parts,
-        unused=tally.counted,
-        notes=[*notes, *people.notes],
-    )
+    return Content.of(people, pictures, origin, parts=parts, unused=tally.counted, notes=notes)
 
 
 def _scan(

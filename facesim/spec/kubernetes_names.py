@@ -29,7 +29,7 @@ def label(name: str) -> str:
 
 def subdomain(name: str) -> str:
     """Return the name of a claim or a service account if it is one; raise ValueError if not."""
-    if len(name) > _LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(name):
+    if not _is_subdomain(name):
         raise ValueError(
             f"such a name has up to {_LONGEST_SUBDOMAIN} lower case letters, digits, hyphens and dots, with a letter "
             "or a digit at both ends and beside each dot"

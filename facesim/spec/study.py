@@ -15,6 +15,9 @@ from facesim.util.errors import InputError
 #: What is compared where nobody says what.
 COMPARED = ("single", "ps-async")
 
+#: What the file of a study may say of itself, for its page and its report: see `docs/studies/index.md`.
+OF_THE_FILE = ("title", "about", "published")
+
 #: What the parts of a job are where that is left out.
 _DEFAULTS = {"strategy": "single", "backend": "local"}
 

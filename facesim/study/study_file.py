@@ -19,7 +19,7 @@ from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.faults import read_faults
 from facesim.spec.job import Job, job_sha256
-from facesim.spec.study import COMPARED, Study
+from facesim.spec.study import COMPARED, OF_THE_FILE, Study
 from facesim.study.observers import Observer
 from facesim.study.plan import StudyPlan, job_names, runs_by_job
 from facesim.util.errors import doing
@@ -30,9 +30,6 @@ FOLDER = "studies"
 
 #: What a study file may have in addition to the options of its jobs.
 OF_THE_STUDY = ("seeds", "faults", "output", "baselines", "parallel", "json_lines", "track")
-
-#: What a study file may say of itself for its page and its report.
-ABOUT = ("title", "about", "published")
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class StudyFile:
         Raises:
             InputError: this facesim does not understand them.
         """
-        of_the_file = (*OF_THE_STUDY, *ABOUT)
+        of_the_file = (*OF_THE_STUDY, *OF_THE_FILE)
         faults = self.settings.get("faults")
         options = {name.replace("-", "_"): value for name, value in self.settings.items() if name not in of_the_file}
         options.setdefault("strategy", COMPARED)
