@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,12 +15,8 @@ from botocore.loaders import JSONFileLoader
 from moto.core.exceptions import JsonRESTError
 
 from facesim.backends.sagemaker.calls import AT_WORK
-from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.session import Account
 from facesim.preflight.inputs import Inputs, prepare_inputs
-from facesim.runs.directory import Run
-from facesim.runs.events import event_of
-from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
 from facesim.testing.emulator.endpoint import Emulator
 from tests.aws.hosts import Script
@@ -80,27 +75,6 @@ def job(faces: Path) -> Job:
 def inputs(job: Job) -> Inputs:
     """What the job reads, prepared."""
     return prepare_inputs(job, lambda *_: None)
-
-
-def submit(job: Job, directory: Path, inputs: Inputs) -> tuple[Run, SageMakerJob]:
-    """Render and submit a job, as a study does."""
-    where = BACKENDS["sagemaker"]().open()
-    request = where.render(job, directory, inputs)
-    run = Run.create(directory, job)
-    run.record("submitted")
-    return run, where.submit(run, request)
-
-
-def follow(run: Run, execution: SageMakerJob, on: Callable[[dict[str, Any]], None] = lambda event: None) -> list[dict]:
-    """Everything that happens until the end, also recorded in the run."""
-    events = []
-    for event in execution.events(0.05):
-        if event is not None:
-            run.record(event_of(event))
-            events.append(event)
-            on(event)
-    execution.close()
-    return events
 
 
 @pytest.fixture

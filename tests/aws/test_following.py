@@ -18,10 +18,11 @@ from facesim.spec.backends import BACKENDS
 from facesim.spec.job import make_job
 from facesim.spec.spot import Spot
 from facesim.util.errors import InputError
-from tests.aws.conftest import SECRET, follow, submit
+from tests.aws.conftest import SECRET
 from tests.aws.hosts import OUTCOME
 from tests.aws.relay import Relay
 from tests.support.events import states
+from tests.support.executions import follow, submit
 
 
 def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, inputs, tmp_path):

@@ -26,8 +26,8 @@ from facesim.backends.training_job import training_job_request
 from facesim.runs.directory import Run
 from facesim.runs.states import Measurement, RunState
 from facesim.study.result import finish
-from tests.aws.conftest import follow
 from tests.aws.iam import Needed, allows, permissions
+from tests.support.executions import follow
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUCKET = f"sagemaker-{REGION}-{ACCOUNT}"

@@ -22,8 +22,8 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
-from tests.aws.conftest import follow, submit
 from tests.support.events import states
+from tests.support.executions import follow, submit
 
 SMALL = ("--backend", "sagemaker", "--image-size", "32", "--instance-type", "ml.m5.xlarge")
 QUOTA = (

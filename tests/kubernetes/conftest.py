@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,7 @@ pytest.importorskip("kubernetes")
 pytest.importorskip("kubernetes_validate")
 pytest.importorskip("simple_websocket")
 
-from facesim.backends.kubernetes.job import JobSetJob
 from facesim.preflight.inputs import Inputs, prepare_inputs
-from facesim.runs.directory import Run
-from facesim.runs.events import event_of
-from facesim.spec.backends import BACKENDS
 from facesim.spec.job import Job, make_job
 from tests.kubernetes.cluster import TestCluster
 from tests.kubernetes.hosts import Script
@@ -59,26 +55,3 @@ def job(faces: Path) -> Job:
 def inputs(job: Job) -> Inputs:
     """What the job reads, prepared."""
     return prepare_inputs(job, lambda *_: None)
-
-
-def submit(job: Job, directory: Path, inputs: Inputs) -> tuple[Run, JobSetJob]:
-    """Render and submit a job, as a study does."""
-    where = BACKENDS["kubernetes"]().open()
-    request = where.render(job, directory, inputs)
-    run = Run.create(directory, job)
-    run.record("submitted")
-    return run, where.submit(run, request)
-
-
-def follow(run: Run, execution: JobSetJob, on: Callable[[dict[str, Any]], None] = lambda event: None) -> list[Any]:
-    """Everything that happens until the end, also recorded in the run."""
-    events = []
-    try:
-        for event in execution.events(0.02):
-            if event is not None:
-                run.record(event_of(event))
-                events.append(event)
-                on(event)
-    finally:
-        execution.close()
-    return events

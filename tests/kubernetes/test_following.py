@@ -12,8 +12,9 @@ from facesim.runs.directory import Run
 from facesim.runs.records import TaskOutcome
 from facesim.spec.backends import BACKENDS
 from tests.aws.hosts import OUTCOME
-from tests.kubernetes.conftest import a_job, follow, submit
+from tests.kubernetes.conftest import a_job
 from tests.support.events import named, states
+from tests.support.executions import follow, submit
 
 
 def test_a_job_goes_through_its_states_and_its_results_come_home(cluster, job, inputs, tmp_path):

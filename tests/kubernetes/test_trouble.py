@@ -10,8 +10,9 @@ from facesim.runs.directory import Run
 from facesim.spec.backends import BACKENDS
 from facesim.util.errors import FacesimError, InputError
 from tests.conftest import facesim_here
-from tests.kubernetes.conftest import a_job, follow, submit
+from tests.kubernetes.conftest import a_job
 from tests.support.events import named, states
+from tests.support.executions import follow, submit
 
 
 @pytest.mark.parametrize(
