@@ -158,6 +158,7 @@ class Pulses:
     def __init__(self, hang_s: float, tasks: set[str], leader: str):
         self._hang_s, self._tasks, self._leader = hang_s, tasks, leader
         self._pulses: dict[str, _Pulse] = {}
+        self._ended_s = -math.inf  # when the last one ended; others may have to wait for its successor
         self._there_s = math.inf  # when this process last looked or heard
         self._since_s = -math.inf  # since when it has done so all the time
 
@@ -170,7 +171,8 @@ class Pulses:
             self._pulses[task].heard_s, self._pulses[task].last_beat = self._now_s(), beat
 
     def ended(self, task: str) -> None:
-        self._pulses.pop(task, None)
+        if self._pulses.pop(task, None):
+            self._ended_s = self._now_s()
 
     def hung(self) -> list[Hung]:
         """The tasks to be taken for dead now. To be asked again and again."""
@@ -224,9 +226,9 @@ class Pulses:
         return self._late(leader, now_s) if leader and self._idle_s(leader, now_s) < self._hang_s / 2 else []
 
     def _limit_s(self, pulse: _Pulse, now_s: float) -> float:
-        """How long there may be no step: long, if a task has been started since the last."""
-        newest_s = max(each.started_s for each in self._pulses.values())
-        if newest_s > now_s - self._idle_s(pulse, now_s):
+        """How long there may be no step: long, if a task has ended or been started since the last."""
+        changed_s = max(self._ended_s, *(each.started_s for each in self._pulses.values()))
+        if changed_s > now_s - self._idle_s(pulse, now_s):
             return max(self._hang_s, _LONG_S)
         return max(self._hang_s, _STEPS * pulse.last_beat["step_s"])
 

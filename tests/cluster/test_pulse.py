@@ -111,6 +111,20 @@ def test_a_fellow_that_was_started_again_is_given_time(clock):
         assert [hung.task for hung in found] == expected
 
 
+def test_who_waits_for_one_that_ended_is_given_time_until_its_successor_is_there(clock):
+    pulses = Pulses(10, {"chief-0"}, "chief-0")
+    for name in ("chief-0", "worker-0"):
+        pulses.started(name)
+    look_on(clock, pulses, 1000)
+    pulses.ended("worker-0")
+    pulses.heard("chief-0", beat(idle_s=11))
+    assert pulses.hung() == []
+
+    pulses.started("worker-0")
+    pulses.heard("chief-0", beat(idle_s=12))
+    assert pulses.hung() == []
+
+
 def test_who_is_silent_is_named_before_those_who_wait_for_it(clock):
     pulses = Pulses(10, {"chief-0"}, "chief-0")
     for name in ("chief-0", "ps-0"):

@@ -40,7 +40,7 @@ def test_what_is_stopped_is_named_and_started_again(tmp_path, faces, strategy, t
     code, shown = running.end(within_s=200)
 
     assert code == 0, shown
-    assert f"{task} has not answered for" in shown
+    assert f"{task} has not answered for" in shown, [*run.events()]
     assert [event["task"] for event in events(run, "hung")] == [task]
     assert sorted(events(run, "recovering")[0]["starting"]) == again
     assert run.result()["state"] == RunState.COMPLETED
