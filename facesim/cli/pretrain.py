@@ -1,0 +1,36 @@
+"""The command `pretrain`: a network to start from, made of rendered people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.output import echo, echo_json
+from facesim.cli.parsing import Number
+from facesim.cli.study import observers
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("out", type=click.Path(path_type=Path))
+@own("--minutes", type=Number(0, 10_000, min_open=True), default=10.0, show_default=True,
+     help="time that it may take, about: more people, and more of each")  # fmt: skip
+@job_options(only=("model", "image_size"))
+@own("--json", "as_json", is_flag=True, help="print JSON for machines")
+@help_all()
+def pretrain(out: Path, minutes: float, as_json: bool, **options: Any) -> None:
+    """Make a network OUT, a .keras file, for --pretrained: it has learned from rendered people what tells faces apart.
+
+    Trained by the recipe wild, for use with it. Interrupted, it goes on with the same command.
+    """
+    from facesim.study.pretraining import pretrain as make
+
+    record = make(out, minutes, observers(as_json), **options)
+    if as_json:
+        echo_json(record.model_dump(mode="json"))
+        return
+    echo(f"{out}: from {record.images:,} images of {record.identities:,} rendered people, {record.epochs} epochs, "
+         f"{record.held_out_accuracy:.1%} of held-out images; see {out}.json")  # fmt: skip
+    echo(f"use it: facesim run --recipe {record.recipe} --pretrained {out} --data PHOTOS")
