@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import GroupedCommand, own
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Number
 from facesim.cli.study import observers
@@ -17,20 +16,21 @@ from facesim.cli.study import observers
 @click.argument("out", type=click.Path(path_type=Path))
 @own("--minutes", type=Number(0, 10_000, min_open=True), default=10.0, show_default=True,
      help="time that it may take, about: more people, and more of each")  # fmt: skip
-@job_options(only=("model", "image_size"))
 @own("--json", "as_json", is_flag=True, help="print JSON for machines")
-@help_all()
-def pretrain(out: Path, minutes: float, as_json: bool, **options: Any) -> None:
+def pretrain(out: Path, minutes: float, as_json: bool) -> None:
     """Make a network OUT, a .keras file, for --pretrained: it has learned from rendered people what tells faces apart.
 
     Trained by the recipe wild, for use with it. Interrupted, it goes on with the same command.
     """
     from facesim.study.pretraining import pretrain as make
 
-    record = make(out, minutes, observers(as_json), **options)
+    record = make(out, minutes, observers(as_json))
     if as_json:
         echo_json(record.model_dump(mode="json"))
         return
-    echo(f"{out}: from {record.images:,} images of {record.identities:,} rendered people, {record.epochs} epochs, "
-         f"{record.held_out_accuracy:.1%} of held-out images; see {out}.json")  # fmt: skip
-    echo(f"use it: facesim run --recipe {record.recipe} --pretrained {out} --data PHOTOS")
+    plan = record.plan
+    echo(
+        f"{out}: {plan.epochs} epochs on {plan.people.count:,} images of {plan.identities:,} rendered people; of those "
+        f"held out {record.held_out_accuracy:.1%} are recognised. How it was made: {out}.json"
+    )
+    echo(f"use it: facesim run --data PHOTOS --recipe {record.recipe} --pretrained {out}")

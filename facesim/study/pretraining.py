@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,32 @@ from facesim.study.runner import run_study
 from facesim.util.errors import FacesimError, InputError, doing
 from facesim.util.files import made_whole
 
+RECIPE = "wild"
+_PLAN = "plan.json"
+
 #: Of each person; two of them are held out, to see whether anything is learned.
-IMAGES, _HELD_OUT = 12, 2
+_IMAGES, _HELD_OUT = 12, 2
 #: More pose, light and expression than photographs show, and a camera as poor as theirs.
-_HOW = {"difficulty": 0.7, "wild": 0.7, "seed": 777}
-#: The share of the time that is for rendering: then every image is seen about ten times.
+_LOOKS: dict[str, Any] = {"difficulty": 0.7, "wild": 0.7, "seed": 777}
+_TRAINING: dict[str, Any] = {"batch": 64, "learning_rate": 0.002, "held_out": _HELD_OUT / _IMAGES}
+
+#: The share of the time that is for rendering: then every image is seen about ten times on two processors.
 _RENDERING = 0.3
 _FEWEST, _MOST = 24, 4000
-#: What a larger batch learns well with, and short of what it would take until nothing more is learned.
-_TRAINING = {"batch": 64, "learning_rate": 0.002, "held_out": _HELD_OUT / IMAGES, "strategy": "single"}
+_REMEDY = "name a file in a folder where you may write, on a disk with room"
 
 
-class PretrainingPlan(Record):
-    """What is made. `epochs` is None until it is known how many the time is enough for."""
+class Plan(Record):
+    """What is made. `epochs` is None until it is known how many there is time for."""
 
     identities: int
+    model: str
     image_size: int
-    recipe: str
     epochs: int | None = None
+
+    @property
+    def people(self) -> RenderSpec:
+        return RenderSpec(self.identities, _IMAGES, self.image_size, **_LOOKS)
 
 
 class Pretraining(Record):
@@ -53,94 +62,92 @@ class Pretraining(Record):
 
     sha256: str
     recipe: str
-    model: str
-    image_size: int
-    identities: int
-    images: int
-    difficulty: float
-    wild: float
-    seed: int
-    epochs: int
+    plan: Plan
+    rendered: dict[str, Any]
+    training: dict[str, Any]
     examples_seen: int
     held_out_accuracy: float
     seconds: float
     facesim: str
 
 
-def pretrain(
-    out: Path, minutes: float, observers: Sequence[Observer], recipe: str = "wild", **given: Any
-) -> Pretraining:
+def pretrain(out: Path, minutes: float, observers: Sequence[Observer], **given: Any) -> Pretraining:
     """Make the network `out`, a .keras file, in about so many minutes, and `out` + ".json", the record. `given` are
-    other options of the training. Where an earlier call was interrupted, it goes on with what that had decided.
+    options of the recipe `RECIPE` that win over it. Where an earlier call was interrupted, it goes on with what that
+    had decided; only rendering begins anew.
 
     Raises:
-        InputError: `out` exists, is no such name, or cannot be written.
-        FacesimError: the training did not complete.
+        InputError: `out` exists, is no such name, or was begun with other options.
+        FacesimError: the training did not complete, or something cannot be written.
     """
     begin = time.monotonic()
     if out.suffix != ".keras":
         raise InputError(f"{out} is not a name of a network: give one that ends in .keras")
     if out.exists():
-        raise InputError(f"{out} already exists: name another file, or remove it")
+        raise InputError(f"{out} exists already: name another file, or remove it")
+    given = {"recipe": RECIPE, "strategy": "single", **_TRAINING, **given}
     parts = out.with_name(out.name + ".parts")
-    with doing(f"write into {parts}", "name a file in a folder where you may write, on a disk with room"):
-        parts.mkdir(parents=True, exist_ok=True)
-        plan_file, people = parts / "plan.json", parts / "rendered"
-        size = make_job(recipe=recipe, **given).experiment.image_size
-        if plan_file.exists():
-            plan = PretrainingPlan.read(plan_file)
-            if (plan.recipe, plan.image_size) != (recipe, size):
-                raise InputError(f"{parts} was begun with other options: give the same again, or remove it")
-        else:
-            affordable = int(60 * minutes * _RENDERING / (IMAGES * _seconds_an_image(size)))
-            plan = PretrainingPlan(identities=min(max(affordable, _FEWEST), _MOST), image_size=size, recipe=recipe)
-            plan.write(plan_file)
-        spec = RenderSpec(plan.identities, IMAGES, size, **_HOW)
-        if not people.exists():
-            with made_whole(people) as new:
-                render_folder(spec, new, Together(observers).preparing)
+    plan = _begun(parts, minutes, given)
+    rendered = parts / "rendered"
+    if not rendered.exists():
+        with doing(f"write into {rendered}", _REMEDY), made_whole(rendered) as new:
+            render_folder(plan.people, new, Together(observers).preparing)
 
-    options = {"recipe": recipe, "data": str(people), **_TRAINING, **given}
+    def train(name: str, epochs: int, observers: Sequence[Observer], **options: Any) -> Run:
+        budget = {"epochs": epochs, "evaluate_every": epochs}
+        return _completed({**given, **budget, **options, "data": str(rendered)}, parts / name, observers)
+
     if plan.epochs is None:
-        short = _completed(
-            {**options, "epochs": 2, "evaluate_every": 2, "subset": "identities=100"}, parts / "speed", ()
-        )
-        speed = short.result()
+        speed = train("speed", 2, (), subset=f"identities={min(plan.identities, 100)}").result()
         left_s = 60 * minutes - (time.monotonic() - begin)
-        an_epoch = plan.identities * (IMAGES - _HELD_OUT)
-        # The last evaluation, of all images, takes about as long as half an epoch.
-        epochs = max(1, round(left_s * speed["images_per_s"] / an_epoch - 0.5))
-        plan = plan.model_copy(update={"epochs": epochs})
-        plan.write(plan_file)
-    run = _completed({**options, "epochs": plan.epochs, "evaluate_every": plan.epochs}, parts / "runs", observers)
-    result, job = run.result(), run.job()
-    with doing(f"write {out}", "name a file in a folder where you may write, on a disk with room"):
+        an_epoch = plan.identities * (_IMAGES - _HELD_OUT)
+        # In the end all images are evaluated, which takes about half as long as an epoch.
+        plan = plan.model_copy(update={"epochs": max(1, int(left_s * speed["images_per_s"] / an_epoch - 0.5))})
+        plan.write(parts / _PLAN)
+    run = train("runs", plan.epochs, observers)
+    with doing(f"write {out}", _REMEDY):
         with made_whole(out) as new:
             shutil.copyfile(run.model_file, new)
+        result = run.result()
         record = Pretraining(
             sha256=hashlib.sha256(out.read_bytes()).hexdigest(),
-            recipe=recipe,
-            model=job.experiment.model,
-            image_size=size,
-            identities=plan.identities,
-            images=spec.count,
-            difficulty=spec.difficulty,
-            wild=spec.wild,
-            seed=spec.seed,
-            epochs=plan.epochs,
+            recipe=RECIPE,
+            plan=plan,
+            rendered=asdict(plan.people),
+            training=_TRAINING,
             examples_seen=result["examples_seen"],
             held_out_accuracy=result["held_out_accuracy"],
             seconds=time.monotonic() - begin,
             facesim=__version__,
         )
         record.write(out.with_name(out.name + ".json"))
-        shutil.rmtree(parts)
+    shutil.rmtree(parts, ignore_errors=True)
     return record
+
+
+def _begun(parts: Path, minutes: float, given: dict[str, Any]) -> Plan:
+    """What an earlier call has decided; else what this machine can do in so many minutes."""
+    experiment = make_job(**given).experiment
+    file = parts / _PLAN
+    if file.exists():
+        plan = Plan.read(file)
+        if (plan.model, plan.image_size) != (experiment.model, experiment.image_size):
+            raise InputError(
+                f"{parts} was begun with --model {plan.model} --image-size {plan.image_size}: give these, or remove it"
+            )
+        return plan
+    affordable = int(60 * minutes * _RENDERING / (_IMAGES * _seconds_an_image(experiment.image_size)))
+    identities = min(max(affordable, _FEWEST), _MOST)
+    plan = Plan(identities=identities, model=experiment.model, image_size=experiment.image_size)
+    with doing(f"write into {parts}", _REMEDY):
+        parts.mkdir(parents=True, exist_ok=True)
+        plan.write(file)
+    return plan
 
 
 def _seconds_an_image(size: int) -> float:
     """What rendering one, and writing it, takes here."""
-    few = RenderSpec(4, IMAGES, size, **_HOW)
+    few = RenderSpec(4, _IMAGES, size, **_LOOKS)
     with tempfile.TemporaryDirectory(prefix="facesim-") as folder:
         begin = time.monotonic()
         render_folder(few, Path(folder))

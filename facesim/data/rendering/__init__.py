@@ -42,8 +42,9 @@ class RenderSpec:
     """What to render: how many people, how many images of each, and how hard they are to tell apart.
 
     size: height and width in pixels. difficulty: 0 passport photographs .. 1 anything goes; near 0.65 recognition is
-    about as hard as on photographs from the web. wild: 0 .. 1 pose, light, expression, place in the image and what is in
-    front of the face go half as far again, and the camera is poor (`camera`). spread: how much people differ from each other, 1 as usual.
+    about as hard as on photographs from the web. spread: how much people differ from each other, 1 as usual. wild: at 1
+    pose, light, expression, place in the image and what is in front of the face go half as far again, and the camera is
+    poor (`camera`); at 0 neither.
     Raises InputError for a value outside its range.
     """
 
