@@ -1,12 +1,12 @@
-"""Local binary patterns in a network: what neighbouring pixels have of light more or less, which light leaves alone.
+"""Local binary patterns in a network: which neighbours of a pixel are brighter, whatever the light.
 
 Of each pixel eight bits, whether its neighbours are at least as bright (Ojala et al., 2002), and of each part of the
-image how often each pattern is there (Ahonen et al., 2006). Nothing of it is learned, so few photographs are enough.
+image how often each pattern is there (Ahonen et al., 2006). Nothing of that is learned, so few photographs are enough.
 """
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from facesim.models.heads import embedding
 
@@ -19,55 +19,44 @@ _LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 def features(images: keras.KerasTensor) -> keras.KerasTensor:
     """A 128-d embedding of the patterns in images (batch, height, width, channels), pixels 0..255."""
-    return embedding(LocalPatterns(dtype="float32")(images), 128)
+    return embedding(patterns(images), 128)
 
 
-@keras.saving.register_keras_serializable("facesim")
-class LocalPatterns(layers.Layer):
-    """From images (batch, height, width, channels) to square roots of shares (batch, radii * parts^2 * 59): between
-    them the scalar product is Hellinger's kernel.
+def patterns(images: keras.KerasTensor) -> keras.KerasTensor:
+    """Square roots of the patterns' shares in each part (batch, radii * parts^2 * 59): between them the scalar product
+    is Hellinger's kernel. Keras' own operations, so that whatever loads a network of Keras loads this.
 
     59: patterns with at most two changes around the circle, and all others.
     """
-
-    def call(self, images):
-        images = ops.cast(images, self.compute_dtype)
-        grey = ops.sum(images * _LUMA, axis=-1) if images.shape[-1] == 3 else images[..., 0]
-        return ops.concatenate([self._shares(grey, radius) for radius in RADII], axis=1)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], len(RADII) * PARTS**2 * _UNIFORM.shape[1])
-
-    def _shares(self, grey, radius):
-        height, width = ((side - 2 * radius) // PARTS * PARTS for side in grey.shape[1:])
-        top, left = ((side - even) // 2 for side, even in zip(grey.shape[1:], (height, width)))
-
-        def moved(down, right):
-            return grey[:, top + down : top + down + height, left + right : left + right + width]
-
-        centre = moved(0, 0)
-        bits = [ops.cast(moved(radius * y, radius * x) >= centre, self.compute_dtype) for y, x in _AROUND]
-        # A pattern is a pair of halves: counted so, as products of 16 numbers by 16, it takes little memory.
-        halves = [self._parted(sum(2**place * bit for place, bit in enumerate(half))) for half in (bits[:4], bits[4:])]
-        first, second = (ops.one_hot(ops.cast(half, "int32"), 16, dtype=self.compute_dtype) for half in halves)
-        counts = ops.reshape(ops.matmul(ops.swapaxes(second, -1, -2), first), (-1, PARTS**2, 256))
-        shares = ops.matmul(counts, ops.convert_to_tensor(_UNIFORM)) * (PARTS**2 / (height * width))
-        return ops.reshape(ops.sqrt(shares), (-1, PARTS**2 * _UNIFORM.shape[1]))
-
-    @staticmethod
-    def _parted(plane):
-        """(batch, height, width) as (batch, parts^2, pixels of a part)."""
-        height, width = plane.shape[1] // PARTS, plane.shape[2] // PARTS
-        parts = ops.reshape(plane, (-1, PARTS, height, PARTS, width))
-        return ops.reshape(ops.transpose(parts, (0, 1, 3, 2, 4)), (-1, PARTS**2, height * width))
+    grey = ops.cast(images, "float32")
+    grey = ops.sum(grey * np.array(_LUMA, np.float32), axis=-1) if images.shape[-1] == 3 else grey[..., 0]
+    shares = ops.matmul(ops.concatenate([_shares(grey, radius) for radius in RADII], axis=1), _kinds())
+    return ops.reshape(ops.sqrt(shares), (-1, shares.shape[1] * shares.shape[2]))
 
 
-def _uniform() -> np.ndarray:
+def _shares(grey: keras.KerasTensor, radius: int) -> keras.KerasTensor:
+    """Of each of the 256 patterns, in each part: (batch, parts^2, 256)."""
+    height, width = ((side - 2 * radius) // PARTS for side in grey.shape[1:])
+    top, left = ((side - PARTS * part) // 2 for side, part in zip(grey.shape[1:], (height, width)))
+
+    def moved(down: int, right: int) -> keras.KerasTensor:
+        rows, columns = top + radius * down, left + radius * right
+        return grey[:, rows : rows + PARTS * height, columns : columns + PARTS * width]
+
+    around = ops.stack([moved(*place) for place in _AROUND], axis=-1)
+    bits = ops.cast(ops.greater_equal(around, ops.expand_dims(moved(0, 0), -1)), "int32")
+    # A pattern is a pair of halves: counted so, as 16 numbers by 16, it takes little memory.
+    bits = ops.reshape(bits, (-1, PARTS, height, PARTS, width, 2, 4))
+    halves = ops.sum(bits * np.array([1, 2, 4, 8], np.int32), axis=-1)
+    halves = ops.reshape(ops.transpose(halves, (0, 1, 3, 5, 2, 4)), (-1, PARTS**2, 2, height * width))
+    ones = ops.one_hot(halves, 16, dtype="float32")
+    counts = ops.matmul(ops.transpose(ones[:, :, 1], (0, 1, 3, 2)), ones[:, :, 0])
+    return ops.reshape(counts / (height * width), (-1, PARTS**2, 256))
+
+
+def _kinds() -> np.ndarray:
     """(256, 59): 1 where a pattern is of a kind."""
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
     even = (bits != np.roll(bits, 1, axis=1)).sum(axis=1) <= 2
     kinds = np.where(even, np.cumsum(even) - 1, even.sum())
     return np.eye(even.sum() + 1, dtype=np.float32)[kinds]
-
-
-_UNIFORM = _uniform()

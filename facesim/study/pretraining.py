@@ -23,6 +23,7 @@ from facesim import __version__
 from facesim.data.rendering import RenderSpec, render_folder
 from facesim.runs.directory import Run
 from facesim.runs.record import Record
+from facesim.runs.states import RunState
 from facesim.spec.job import make_job
 from facesim.study.observers import Observer, Together
 from facesim.study.runner import run_study
@@ -155,10 +156,17 @@ def _seconds_an_image(size: int) -> float:
 
 
 def _completed(options: dict[str, Any], output: Path, observers: Sequence[Observer]) -> Run:
-    """The run of these options in `output`, where one that was begun goes on."""
+    """The run of these options in `output`, where one that was begun goes on.
+
+    Raises:
+        FacesimError: it did not complete.
+        KeyboardInterrupt: it was stopped, as Ctrl-C does it.
+    """
     (run,) = run_study([make_job(**options)], output, observers, reuse=True)
     result = run.result()
-    if result is None or result.state != "Completed":
-        why = (result and result.failure) or "it was stopped"
+    if result is not None and result.state == RunState.STOPPED:
+        raise KeyboardInterrupt
+    if result is None or result.state != RunState.COMPLETED:
+        why = (result and result.failure) or "it cannot be followed any more"
         raise FacesimError(f"the training did not complete: {why}; the same command goes on with it")
     return run

@@ -1,4 +1,4 @@
-"""Local binary patterns as a layer: against patterns that are counted one by one, and what light does to them."""
+"""Local binary patterns in a network: against patterns that are counted one by one, and what light does to them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_patterns_are_counted_in_each_part_of_the_image():
             bits = [int(grey[y + 1 + down, x + 1 + right] >= grey[y + 1, x + 1]) for down, right in around]
             expected[y // 5, x // 5, kind(bits)] += 1 / 25
 
-    shares = np.asarray(texture.LocalPatterns()(image)).reshape(len(texture.RADII), 6, 6, 59)
+    shares = np.asarray(texture.patterns(image)).reshape(len(texture.RADII), 6, 6, 59)
 
     np.testing.assert_allclose(shares[0] ** 2, expected, atol=1e-6)
     np.testing.assert_allclose((shares**2).sum(axis=-1), 1, atol=1e-5)
@@ -46,7 +46,6 @@ def test_patterns_are_counted_in_each_part_of_the_image():
 
 def test_light_changes_no_pattern():
     images = pictures(48)
-    layer = texture.LocalPatterns()
 
-    np.testing.assert_array_equal(layer(images), layer(2 * images + 10))
-    assert np.abs(np.asarray(layer(images)) - layer(images[:, ::-1])).max() > 0.1
+    np.testing.assert_array_equal(texture.patterns(images), texture.patterns(2 * images + 10))
+    assert np.abs(np.asarray(texture.patterns(images)) - texture.patterns(images[:, ::-1])).max() > 0.1
