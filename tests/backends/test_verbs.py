@@ -104,12 +104,12 @@ def started(*arguments: object) -> subprocess.Popen:
 
 
 def test_the_status_of_a_run_that_goes_on_says_how_far_it_is_and_who_runs_it(held, backend, capsys):
-    told = facts(capsys, "status", held.run.directory)
+    status = facts(capsys, "status", held.run.directory)
 
-    assert (told["state"], told["running"], told["backend"]) == ("Training", True, backend)
-    assert (told["epoch"], told["epochs"], told["loss"], told["held_out_accuracy"]) == (3, 10, 0.5, 0.75)
-    assert f"process {held.process.pid}" in told["process"]
-    assert told["spans"][-1][0] == "Training" and told["spans"][-1][2] is None
+    assert (status["state"], status["running"], status["backend"]) == ("Training", True, backend)
+    assert (status["epoch"], status["epochs"], status["loss"], status["held_out_accuracy"]) == (3, 10, 0.5, 0.75)
+    assert f"process {held.process.pid}" in status["process"]
+    assert status["spans"][-1][0] == "Training" and status["spans"][-1][2] is None
     assert main(["status", str(held.run.directory)]) == 0
     assert f"{held.run.id}: Training, run by process {held.process.pid}" in capsys.readouterr().out
 
@@ -123,28 +123,28 @@ def test_looking_takes_nothing_from_who_runs_it(held, capsys):
 
 
 def test_the_status_of_a_run_that_has_ended_is_that_of_its_result(ended, capsys):
-    told = facts(capsys, "status", ended.directory)
+    status = facts(capsys, "status", ended.directory)
 
-    assert (told["state"], told["running"], told["held_out_accuracy"]) == ("Completed", False, 0.875)
-    assert "process" not in told
+    assert (status["state"], status["running"], status["held_out_accuracy"]) == ("Completed", False, 0.875)
+    assert "process" not in status
 
 
 def test_the_status_of_a_run_that_was_killed_says_so_and_what_to_do(dead, capsys):
-    told = facts(capsys, "status", dead.directory)
+    status = facts(capsys, "status", dead.directory)
 
-    assert (told["state"], told["running"], told["epoch"]) == ("Unfinished", False, 3)
-    assert "is gone and did not end it" in told["notes"][0]
-    assert f"facesim run --resume {dead.directory}" in told["notes"][0]
+    assert (status["state"], status["running"], status["epoch"]) == ("Unfinished", False, 3)
+    assert "is gone and did not end it" in status["notes"][0]
+    assert f"facesim run --resume {dead.directory}" in status["notes"][0]
 
 
 def test_whether_a_run_of_another_machine_goes_on_is_not_guessed(dead, capsys):
     (holder,) = json.loads((dead.directory / ".lock").read_text())
     (dead.directory / ".lock").write_text(json.dumps([{**holder, "host": "elsewhere"}]))
 
-    told = facts(capsys, "status", dead.directory)
+    status = facts(capsys, "status", dead.directory)
 
-    assert "running" not in told
-    assert "on elsewhere" in told["notes"][0] and "only there" in told["notes"][0]
+    assert "running" not in status
+    assert "on elsewhere" in status["notes"][0] and "only there" in status["notes"][0]
 
 
 # logs
@@ -218,9 +218,9 @@ def test_attaching_to_a_run_that_has_ended_shows_its_report(ended, capsys):
 
 
 def test_attaching_to_a_run_that_was_killed_is_refused(dead, capsys):
-    told = refused(capsys, "attach", dead.directory)
+    refusal = refused(capsys, "attach", dead.directory)
 
-    assert f"nothing of {dead.directory} runs any more" in told and "--resume" in told
+    assert f"nothing of {dead.directory} runs any more" in refusal and "--resume" in refusal
 
 
 @pytest.mark.slow
@@ -239,12 +239,12 @@ def test_a_run_that_is_killed_while_it_is_watched_is_told(held):
 
 
 def test_cancelling_drains_a_run_and_may_be_repeated(held, capsys):
-    told = facts(capsys, "cancel", held.run.directory)
+    status = facts(capsys, "cancel", held.run.directory)
 
-    assert told == {"name": held.run.id, "state": "Stopped", "ended_before": False}
+    assert status == {"name": held.run.id, "state": "Stopped", "ended_before": False}
     assert held.process.wait(10) == 0
     assert [event.event for event in held.run.events()][-3:] == ["stopping", "node_ended", "state"]
-    assert facts(capsys, "cancel", held.run.directory) == {**told, "ended_before": True}
+    assert facts(capsys, "cancel", held.run.directory) == {**status, "ended_before": True}
     assert main(["cancel", str(held.run.directory)]) == 0
     assert "had ended already (Stopped)" in capsys.readouterr().out
 
@@ -259,9 +259,9 @@ def test_a_process_that_does_not_have_the_run_is_not_ended(held, capsys):
         now = {"pid": bystander.pid, "host": socket.gethostname(), "since_unix_s": time.time()}
         (held.run.directory / ".lock").write_text(json.dumps([now]))
 
-        told = refused(capsys, "cancel", held.run.directory)
+        refusal = refused(capsys, "cancel", held.run.directory)
 
-        assert f"process {bystander.pid}" in told and "does not have it open" in told
+        assert f"process {bystander.pid}" in refusal and "does not have it open" in refusal
         assert bystander.poll() is None and held.process.poll() is None
     finally:
         bystander.kill()
@@ -300,11 +300,11 @@ def test_a_folder_of_runs_is_listed(hold, tmp_path, capsys):
 
     assert main(["list", str(tmp_path / "runs"), "--json"]) == 0
     shown = capsys.readouterr()
-    told = {one["name"]: one for one in json.loads(shown.out)}
+    by_name = {one["name"]: one for one in json.loads(shown.out)}
     assert f"left out: cannot read {broken / 'job.json'}" in shown.err
-    assert told.keys() == {done.run.id, going_on.run.id}
-    assert (told[done.run.id]["state"], told[done.run.id]["held_out_accuracy"]) == ("Completed", 0.875)
-    assert (told[going_on.run.id]["state"], told[going_on.run.id]["running"]) == ("Training", True)
+    assert by_name.keys() == {done.run.id, going_on.run.id}
+    assert (by_name[done.run.id]["state"], by_name[done.run.id]["held_out_accuracy"]) == ("Completed", 0.875)
+    assert (by_name[going_on.run.id]["state"], by_name[going_on.run.id]["running"]) == ("Training", True)
 
     assert main(["list", str(tmp_path / "runs"), "--backend", "docker"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()

@@ -22,7 +22,7 @@ SLOW = HEAVY | {"sklearn", "skimage"}
 
 def imports(path: Path, *, everywhere: bool, types: bool = True) -> set[str]:
     """Modules that a file imports: everywhere in it, or only when it is itself imported; with those for `types`."""
-    found: set[str] = set()
+    names: set[str] = set()
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
@@ -34,10 +34,10 @@ def imports(path: Path, *, everywhere: bool, types: bool = True) -> set[str]:
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+            names.add(node.module)
+    return names
 
 
 def modules(*places: str) -> list[Path]:
@@ -90,13 +90,13 @@ def part_of(module: str) -> str:
 
 def edges() -> set[tuple[str, str, str]]:
     """(part, part that it imports, where) for every import between parts, those inside functions included."""
-    found = set()
+    pairs = set()
     for path in modules("facesim"):
         here = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for name in imports(path, everywhere=True, types=False):
             if name.split(".")[0] == "facesim" and part_of(name) != part_of(here):
-                found.add((part_of(here), part_of(name), f"{here} imports {name}"))
-    return found
+                pairs.add((part_of(here), part_of(name), f"{here} imports {name}"))
+    return pairs
 
 
 def test_every_part_is_on_a_floor():
