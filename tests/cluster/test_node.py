@@ -65,7 +65,7 @@ def test_a_tick_between_the_last_word_of_a_node_and_its_end_does_not_make_it_fai
         folder = tmp_path / str(attempt)
         folder.mkdir()
         node = start(folder, task(folder, "chief", "work", 0.0))
-        events = list(node.events(tick_s=0.0))
+        events = list(node.events(tick_s=0.001))
         node.close()
 
         words = [event for event in events if event]
@@ -94,7 +94,7 @@ def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(
 def test_ticks_after_the_last_event_do_not_change_how_the_work_ended(tmp_path):
     node = start(tmp_path, task(tmp_path, "chief", "work", 0.1))
 
-    *_, ended = (event for event in node.events(tick_s=0.0001) if event)
+    *_, ended = (event for event in node.events(tick_s=0.001) if event)
     node.close()
 
     assert ended["outcome"] == "completed"
