@@ -23,6 +23,18 @@ def pieces(variables: Iterable[keras.Variable]) -> list[tf.Variable]:
     return [piece for variable in variables for piece in _pieces_of(variable.value)]
 
 
+def rows_of(variable: keras.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """Some rows of a variable, `rows` int32 (k,) ascending: each read from the piece that it is in, no other is."""
+    held = pieces([variable])
+    ends = [sum(piece.shape[0] for piece in held[: number + 1]) for number in range(len(held))]
+    places = tf.searchsorted(rows, [0, *ends])
+    taken = [
+        tf.gather(piece, rows[places[number] : places[number + 1]] - (end - piece.shape[0]))
+        for number, (piece, end) in enumerate(zip(held, ends))
+    ]
+    return tf.ensure_shape(tf.concat(taken, axis=0), (rows.shape[0], *variable.shape[1:]))
+
+
 def _pieces_of(held: tf.Variable | _Sharded) -> list[tf.Variable]:
     return list(held.variables) if isinstance(held, _Sharded) else [held]
 

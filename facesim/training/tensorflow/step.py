@@ -1,5 +1,6 @@
 """The training step that every strategy shares, and what it reports about itself."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import keras
@@ -8,7 +9,8 @@ import tensorflow as tf
 from facesim.training.tensorflow.forward import Average, Forward
 from facesim.training.tensorflow.objective import Loss
 
-Gradients = list[tf.Tensor]
+#: A gradient for each variable; as `tf.IndexedSlices` where it is of some of its rows alone, each of them once.
+Gradients = list[tf.Tensor | tf.IndexedSlices]
 
 #: Compiles a function once for all sizes of a batch. What it does is written in TensorFlow's operations: autograph has
 #: nothing to translate, which it would take most of a second for whenever a task starts.
@@ -23,13 +25,14 @@ def training_step(
     labels: tf.Tensor,
     worker: tf.Tensor,
     share: tf.Tensor | float = 1.0,
+    classes: Sequence[tf.Tensor] = (),
 ) -> tf.Tensor:
     """Update the parameters from one batch by itself: `compute_step`, then apply.
 
     Returns a packed `facesim.training.protocols.StepResult`, float64 (6,): one tensor, because each one that is
     returned is a message.
     """
-    packed, gradients, averages = compute_step(forward, optimizer, loss_of, images, labels, worker, share)
+    packed, gradients, averages = compute_step(forward, optimizer, loss_of, images, labels, worker, share, classes)
     for average in averages:
         average.apply()
     version = optimizer.apply(gradients)
@@ -44,8 +47,10 @@ def compute_step(
     labels: tf.Tensor,
     worker: tf.Tensor,
     share: tf.Tensor | float = 1.0,
+    classes: Sequence[tf.Tensor] = (),
 ) -> tuple[tf.Tensor, Gradients, list[Average]]:
-    """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,).
+    """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,); with the `classes`
+    of a sampled head, as `pipeline.index_batch` has both.
 
     It is that of the batch's mean loss times `share`: the part of the update's examples, 0-1, that this batch stands
     for, so that the gradients of all its parts add up to that of the mean over all examples. A batch with a share of 0
@@ -58,7 +63,7 @@ def compute_step(
     # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
     version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
-        logits, sources, averages = forward(images)
+        logits, sources, averages = forward(images, *classes)
         losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses) * share
     gradients = tape.gradient(loss, sources)
@@ -67,3 +72,13 @@ def compute_step(
     sums = [tf.cast(some, tf.float64) * counted for some in (tf.reduce_sum(losses), correct, tf.shape(labels)[0])]
     unknown = tf.constant(-1, tf.int64)
     return tf.stack(sums + [tf.cast(fact, tf.float64) for fact in (worker, version_read, unknown)]), gradients, averages
+
+
+def values_of(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
+    """The numbers of a gradient, whether of a whole variable or of some of its rows."""
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+
+
+def with_values(gradient: tf.Tensor | tf.IndexedSlices, values: tf.Tensor) -> tf.Tensor | tf.IndexedSlices:
+    """A gradient of the same rows with other numbers."""
+    return tf.IndexedSlices(values, gradient.indices) if isinstance(gradient, tf.IndexedSlices) else values
