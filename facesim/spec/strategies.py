@@ -211,6 +211,7 @@ class PsSync(Strategy):
     layout = Layout.PARAMETER_SERVER
     joint = True
     replaceable_roles = ("worker",)
+    sampled_heads = True
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_sync:train"}
     formula = Formula(
         "T = E[slowest worker] + pulling and pushing by all",

@@ -76,6 +76,11 @@ class KerasReplicas:
         self.parameter_bytes = 4 * sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
     @property
+    def samples(self) -> bool:
+        """Whether the head is one of which an update computes some identities alone."""
+        return self._sampler is not None
+
+    @property
     def unsent_bytes(self) -> int:
         """Bytes of the head that an exchange of gradients leaves out, because its update is of a sample alone."""
         sampler = self._sampler

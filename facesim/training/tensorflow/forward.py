@@ -19,7 +19,8 @@ import keras
 import tensorflow as tf
 
 from facesim.models import embedder
-from facesim.training.tensorflow.partition import pieces, rows_of
+from facesim.training.tensorflow.gradients import Gradient
+from facesim.training.tensorflow.partition import pieces, rows_by_piece, rows_of
 
 
 class Average(NamedTuple):
@@ -138,14 +139,21 @@ def moving_statistics(model: keras.Model) -> list[tuple[keras.Variable, float]]:
     ]
 
 
-def pulled(model: keras.Model) -> list[tf.Tensor]:
-    """What a worker reads of a served model for a step: the trainable variables, piece by piece, as they are sent."""
-    dtypes = _dtypes(model)
-    return [
-        _rounded(piece, dtypes[id(variable)]) if id(variable) in dtypes else piece.read_value()
-        for variable in model.trainable_variables
-        for piece in pieces([variable])
-    ]
+def pulled(model: keras.Model, *classes: tf.Tensor) -> list[Gradient]:
+    """What a worker reads of a served model for a step, and sends gradients of: the trainable variables, piece by
+    piece, as they are sent; of a sampled head the rows of the `classes` alone.
+    """
+    dtypes, read = _dtypes(model), list[Gradient]()
+    for variable in model.trainable_variables:
+        held = pieces([variable])
+        if classes and variable is model.layers[-1].kernel:
+            by_piece = zip(held, rows_by_piece(variable, *classes))
+            read += [tf.IndexedSlices(tf.gather(piece, rows), rows) for piece, rows in by_piece]
+        elif id(variable) in dtypes:
+            read += [_rounded(piece, dtypes[id(variable)]) for piece in held]
+        else:
+            read += [piece.read_value() for piece in held]
+    return read
 
 
 def sent_dtypes(model: keras.Model) -> list[tf.DType]:

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from facesim.spec.experiment import Experiment
 from facesim.training.keras.optimizer import decays
+from facesim.training.tensorflow.gradients import values_of
 from facesim.training.tensorflow.partition import pieces
-from facesim.training.tensorflow.step import values_of
 
 #: Updates a variable, or a piece of one, and what is kept beside it, by a gradient of the variable's dtype.
 Update = Callable[[tf.Variable, Sequence[tf.Variable], tf.Tensor], None]

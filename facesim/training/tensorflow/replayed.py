@@ -27,12 +27,13 @@ from facesim.training.loop import fit
 from facesim.training.order import Order, load_orders
 from facesim.training.protocols import Replicas, StepResult
 from facesim.training.tensorflow.forward import Average, forward_of, logits_with, served_forward_of
+from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
 from facesim.training.tensorflow.replicated import slice_of_batch
 from facesim.training.tensorflow.single import Alone
-from facesim.training.tensorflow.step import compiled, compute_step, training_step, values_of, with_values
+from facesim.training.tensorflow.step import compiled, compute_step, training_step
 from facesim.training.tensorflow.task import work_in
 from facesim.util.errors import InputError
 

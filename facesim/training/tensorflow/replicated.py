@@ -16,10 +16,11 @@ from facesim.training.keras.network import vary_dropout
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
 from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
-from facesim.training.tensorflow.step import compiled, compute_step, values_of, with_values
+from facesim.training.tensorflow.step import compiled, compute_step
 
 
 class Replicated(KerasReplicas):

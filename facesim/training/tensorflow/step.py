@@ -7,10 +7,8 @@ import keras
 import tensorflow as tf
 
 from facesim.training.tensorflow.forward import Average, Forward
+from facesim.training.tensorflow.gradients import Gradient
 from facesim.training.tensorflow.objective import Loss
-
-#: A gradient for each variable; as `tf.IndexedSlices` where it is of some of its rows alone, each of them once.
-Gradients = list[tf.Tensor | tf.IndexedSlices]
 
 #: Compiles a function once for all sizes of a batch. What it does is written in TensorFlow's operations: autograph has
 #: nothing to translate, which it would take most of a second for whenever a task starts.
@@ -48,7 +46,7 @@ def compute_step(
     worker: tf.Tensor,
     share: tf.Tensor | float = 1.0,
     classes: Sequence[tf.Tensor] = (),
-) -> tuple[tf.Tensor, Gradients, list[Average]]:
+) -> tuple[tf.Tensor, list[Gradient], list[Average]]:
     """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,); with the `classes`
     of a sampled head, as `pipeline.index_batch` has both.
 
@@ -72,13 +70,3 @@ def compute_step(
     sums = [tf.cast(some, tf.float64) * counted for some in (tf.reduce_sum(losses), correct, tf.shape(labels)[0])]
     unknown = tf.constant(-1, tf.int64)
     return tf.stack(sums + [tf.cast(fact, tf.float64) for fact in (worker, version_read, unknown)]), gradients, averages
-
-
-def values_of(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
-    """The numbers of a gradient, whether of a whole variable or of some of its rows."""
-    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
-
-
-def with_values(gradient: tf.Tensor | tf.IndexedSlices, values: tf.Tensor) -> tf.Tensor | tf.IndexedSlices:
-    """A gradient of the same rows with other numbers."""
-    return tf.IndexedSlices(values, gradient.indices) if isinstance(gradient, tf.IndexedSlices) else values
