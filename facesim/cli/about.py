@@ -48,7 +48,7 @@ def models(image_size: int, head: str, identities: int, batch: int, sample_rate:
         warning = f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n"
         echo(click.style(warning, fg="red"))
     for name, about in HEADS.available():
-        echo(f"--head {name:10}{about.summary}")
+        echo(f"--head {name:12}{about.summary}")
 
 
 @command()
