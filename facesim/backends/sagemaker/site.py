@@ -61,6 +61,7 @@ def site_of(
         tags=aws.tags,
         source=stage_source() if aws.image == AWS_IMAGE else None,
         keep_alive_s=aws.keep_alive_s,
+        tensorboard=aws.tensorboard,
     )
 
 
@@ -119,8 +120,8 @@ def _suffix(account: Names) -> str:
 
 
 def stage_source() -> Path:
-    """A folder with what AWS' image lacks: facesim's packages, the names of those that they need, and a bootstrap. It is
-    named by its content: what an earlier job uploads, and another command makes, stays as it is.
+    """A folder with what AWS' image lacks: facesim's packages, the names of those that they need, and a bootstrap. It
+    is named by its content: what an earlier job uploads, and another command makes, stays as it is.
     """
     import cluster
     import facesim
