@@ -112,7 +112,7 @@ class SageMaker:
     name = "sagemaker"
     hosts = ["algo-1", "algo-2"]
     measurement = "measured"
-    options = {"spot": True}  # what is on demand is not interrupted
+    options = {"spot": True, "tensorboard": True}  # what is on demand is not interrupted
     plays_capacity = False
 
     def __init__(self, endpoint: Emulator):
@@ -320,6 +320,19 @@ def test_logs_of_every_task_come_home(completed):
     for task in ("chief-0", "worker-0", "worker-1", "ps-0", "monitor-0"):
         assert completed.run.log_file(task).exists()
     assert f"facesim: epoch={EPOCHS};" in completed.run.log_file("chief-0").read_text()
+
+
+def test_tensorboards_files_of_every_host_are_in_the_bucket(completed, place):
+    if place.name != "sagemaker":
+        pytest.skip("elsewhere there is no bucket")
+    config = completed.run.plan()["CreateTrainingJob"]["TensorBoardOutputConfig"]
+    bucket, prefix = split(config["S3OutputPath"])
+
+    listed = Account().client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}facesim-{completed.run.id}/")
+
+    folders = {one["Key"].partition("/tensorboard-output/")[2].rpartition("/")[0] for one in listed["Contents"]}
+    assert {"", "algo-1", "algo-2", "algo-1/worker-0", "algo-2/worker-1"} <= folders
+    assert all(one["Size"] > 0 for one in listed["Contents"])
 
 
 def test_metrics_tell_host_role_and_source(completed, place):
