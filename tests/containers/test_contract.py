@@ -436,6 +436,23 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how, sho
     assert set(epochs["value"]) == set(range(1, 13))
 
 
+def test_a_drained_host_has_a_synchronous_job_saved_and_started_again(place, faces, tmp_path):
+    if place.name != "kubernetes":
+        pytest.skip("elsewhere hosts are not stopped one by one")
+    job = make_job(
+        backend=place.name, data=str(faces), **{**OPTIONS, "strategy": "allreduce"}, **place.options,
+        epochs=100, checkpoint_steps=10,
+    )  # fmt: skip
+
+    resumed = Executed(
+        place, job, tmp_path / _name(), lambda _, run: place.cluster.jobsets[f"facesim-{run.id}"].evict(1)
+    )
+
+    assert resumed.end["outcome"] == "completed"
+    assert [event["state"] for event in resumed.events("state")].count("Interrupted") == 1
+    assert resumed.events("restored")[-1]["examples"] > 0
+
+
 def test_capacity_is_taken_away_as_a_script_says(execute, place, shown_by):
     shown_by("docker", place.name == "local")
     faults = [{"kind": "interrupt", "target": "algo-2", "at_step": 30, "notice_s": 5.0}]
