@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import jinja2
 
+_FROM_RIGHT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+_RUN_FROM_RIGHT = re.compile(f"[{_FROM_RIGHT}](?:[ '.-]*[{_FROM_RIGHT}])*")
+
 
 def page_environment(folder: Path) -> jinja2.Environment:
     """What fills in the templates of `folder`. They may extend `page.html` here, whose blocks are `head`, `title`,
-    `style`, which adds to the shared style, `content` and `script`. Whatever comes from data or the user is escaped; a
-    name that a template misses is an error.
+    `style`, which adds to the shared style, `content` and `script`. Whatever comes from data or the user is escaped,
+    and isolated where it is written from right to left; a name that a template misses is an error.
     """
     import jinja2
 
@@ -22,4 +26,14 @@ def page_environment(folder: Path) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_isolated,
     )
+
+
+def _isolated(value: Any) -> Any:
+    """A text as HTML in which names that are written from right to left turn nothing beside them around."""
+    from markupsafe import Markup, escape
+
+    if type(value) is not str or not _RUN_FROM_RIGHT.search(value):
+        return value
+    return Markup(_RUN_FROM_RIGHT.sub(r"<bdi>\g<0></bdi>", str(escape(value))))
