@@ -6,17 +6,16 @@ from pathlib import Path
 
 import click
 
-from facesim.cli.options import GroupedCommand, own
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Number
+from facesim.cli.parsing import Number, command
 from facesim.cli.study import observers
 
 
-@click.command(cls=GroupedCommand)
+@command()
 @click.argument("out", type=click.Path(path_type=Path))
-@own("--minutes", type=Number(0, 10_000, min_open=True), default=10.0, show_default=True,
+@click.option("--minutes", type=Number(0, 10_000, min_open=True), default=10.0, show_default=True,
      help="time that it may take, about: more people, and more of each")  # fmt: skip
-@own("--json", "as_json", is_flag=True, help="print JSON for machines")
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def pretrain(out: Path, minutes: float, as_json: bool) -> None:
     """Make a network OUT, a .keras file, for --pretrained: it has learned from rendered people what tells faces apart.
 
