@@ -14,7 +14,7 @@ from facesim.cli.study import observers
 @command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--minutes", type=Number(0, 10_000, min_open=True), default=10.0, show_default=True,
-     help="time that it may take, about: more people, and more of each")  # fmt: skip
+              help="how long it may take, about: the longer, the more people are rendered")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def pretrain(out: Path, minutes: float, as_json: bool) -> None:
     """Make a network OUT, a .keras file, for --pretrained: it has learned from rendered people what tells faces apart.

@@ -44,12 +44,12 @@ def _shares(grey: keras.KerasTensor, radius: int) -> keras.KerasTensor:
         return grey[:, rows : rows + PARTS * height, columns : columns + PARTS * width]
 
     around = ops.stack([moved(*place) for place in _AROUND], axis=-1)
-    bits = ops.cast(ops.greater_equal(around, ops.expand_dims(moved(0, 0), -1)), "int32")
+    bits = ops.cast(ops.greater_equal(around, ops.expand_dims(moved(0, 0), -1)), "float32")
     # A pattern is a pair of halves: counted so, as 16 numbers by 16, it takes little memory.
     bits = ops.reshape(bits, (-1, PARTS, height, PARTS, width, 2, 4))
-    halves = ops.sum(bits * np.array([1, 2, 4, 8], np.int32), axis=-1)
+    halves = ops.sum(bits * np.array([1, 2, 4, 8], np.float32), axis=-1)
     halves = ops.reshape(ops.transpose(halves, (0, 1, 3, 5, 2, 4)), (-1, PARTS**2, 2, height * width))
-    ones = ops.one_hot(halves, 16, dtype="float32")
+    ones = ops.one_hot(ops.cast(halves, "int32"), 16, dtype="float32")
     counts = ops.matmul(ops.transpose(ones[:, :, 1], (0, 1, 3, 2)), ones[:, :, 0])
     return ops.reshape(counts / (height * width), (-1, PARTS**2, 256))
 

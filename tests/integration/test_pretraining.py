@@ -36,14 +36,16 @@ def begun(folder, plan: Plan) -> None:
 
 @pytest.mark.slow
 def test_rendered_people_teach_what_one_image_of_each_person_does_not(tmp_path):
-    """As decided before an interruption, so that the machine's speed decides nothing here."""
-    plan, start = Plan(identities=150, model="texture-resnet", image_size=32, epochs=6), tmp_path / "start.keras"
+    """As decided before an interruption, so that the machine's speed decides nothing here. Few updates are left to both:
+    twenty, with the residual half of the network alone.
+    """
+    plan, start = Plan(identities=150, model="resnet-small", image_size=32, epochs=8), tmp_path / "start.keras"
     begun(tmp_path, plan)
-    render_folder(RenderSpec(20, 5, 32, difficulty=0.4, seed=5, wild=0.3), tmp_path / "others")
+    render_folder(RenderSpec(20, 5, 32, difficulty=0.3, seed=5), tmp_path / "others")
 
-    record = pretrain(start, 1, [], image_size=32)
+    record = pretrain(start, 1, [], model="resnet-small", image_size=32)
     runs = [
-        facesim.run(data=str(tmp_path / "others"), recipe="wild", image_size=32, held_out=0.8, epochs=10,
+        facesim.run(data=str(tmp_path / "others"), recipe="wild", model="resnet-small", image_size=32, held_out=0.8, epochs=10,
                     evaluate_every=10, pretrained=pretrained, output=tmp_path / "runs", observers=[])
         for pretrained in (None, str(start))
     ]  # fmt: skip
@@ -51,7 +53,6 @@ def test_rendered_people_teach_what_one_image_of_each_person_does_not(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("start*")) == ["start.keras", "start.keras.json"]
     assert record == Pretraining.read(tmp_path / "start.keras.json") and record.plan == plan
     assert record.sha256 == hashlib.sha256(start.read_bytes()).hexdigest()
-    assert record.examples_seen == 6 * 150 * 10
+    assert record.examples_seen == 8 * 150 * 10
     from_nothing, pretrained = (run.held_out_accuracy for run in runs)
-    print(f"held out of those rendered {record.held_out_accuracy:.3f}; {from_nothing:.3f} -> {pretrained:.3f}")
     assert pretrained > from_nothing + 0.1
