@@ -100,6 +100,7 @@ def test_staging_twice_gives_the_same_content():
     assert content_key(stage_source()) == content_key(stage_source())
 
 
+@pytest.mark.slow
 def test_the_bootstrap_becomes_the_node_with_the_source_that_came_with_it(tmp_path):
     source = stage_source()
     (source / "requirements.txt").write_text("")
