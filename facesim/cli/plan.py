@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 #: Options of a job that say what is trained, and are the same for every shape of a plan.
 OF_THE_EXPERIMENT = (
-    "recipe", "data", "test", "split", "test_part", "subset", "model", "head", "image_size", "channels", "held_out",
-    "min_images", "image_feature", "label_feature", "epochs", "batch", "precision", "cache", "augment", "mirror_test",
-    "evaluate_every", "seed", "learning_rate", "schedule", "warmup", "weight_decay", "clip_norm", "label_smoothing",
-    "optimizer", "momentum", "margin", "margin_scale", "framework",
+    "recipe", "data", "test", "split", "test_part", "subset", "model", "head", "sample_rate", "image_size", "channels",
+    "held_out", "min_images", "image_feature", "label_feature", "epochs", "batch", "precision", "cache", "augment",
+    "mirror_test", "evaluate_every", "seed", "learning_rate", "schedule", "warmup", "weight_decay", "clip_norm",
+    "label_smoothing", "optimizer", "momentum", "margin", "margin_scale", "framework",
 )  # fmt: skip
 
 FILE = click.Path(path_type=Path)

@@ -12,8 +12,8 @@ from facesim.cli.output import console, echo, echo_json
 #: Options of an experiment on which its speed depends, and those that say what its data is.
 EXPERIMENT = (
     "recipe", "data", "test", "split", "test_part", "subset", "min_images", "image_size", "channels", "image_feature",
-    "label_feature", "held_out", "cache", "model", "head", "batch", "augment", "mirror_test", "precision", "optimizer",
-    "momentum", "weight_decay", "clip_norm", "seed", "framework",
+    "label_feature", "held_out", "cache", "model", "head", "sample_rate", "batch", "augment", "mirror_test",
+    "precision", "optimizer", "momentum", "weight_decay", "clip_norm", "seed", "framework",
 )  # fmt: skip
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +14,7 @@ from facesim import __version__
 from facesim.backends.image import requirements
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of, stage_source
+from facesim.backends.training_job import content_key
 from facesim.preflight.inputs import prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.job import make_job
@@ -94,15 +97,22 @@ def test_what_the_image_lacks_is_named_and_tensorflow_is_not():
     assert not any("extra ==" in line for line in requirements)
 
 
-def test_staging_twice_gives_the_same_content():
-    from facesim.backends.training_job import content_key
+def test_several_that_stage_at_once_share_what_is_whole_and_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        staged = set(pool.map(lambda _: stage_source(), range(4)))
+    (folder,) = staged
+    before = (folder / "bootstrap.py").stat().st_ino
 
-    assert content_key(stage_source()) == content_key(stage_source())
+    assert stage_source() == folder
+    assert (folder / "bootstrap.py").stat().st_ino == before  # another job may be uploading it
+    assert [path.name for path in folder.parent.iterdir()] == [content_key(folder)]
 
 
 @pytest.mark.slow
 def test_the_bootstrap_becomes_the_node_with_the_source_that_came_with_it(tmp_path):
-    source = stage_source()
+    source = tmp_path / "source"
+    shutil.copytree(stage_source(), source)
     (source / "requirements.txt").write_text("")
     (source / "cluster" / "node.py").write_text(
         "import cluster, os, sys; print(os.getpid(), cluster.__file__, sys.argv[1:])"

@@ -39,6 +39,7 @@ PLACES = {
     "network": replace(SITE, subnets=("subnet-0a1",), security_groups=("sg-0a1",)),
     "key": replace(SITE, kms_key="arn:aws:kms:us-east-1:123456789012:key/1"),
     "tags": replace(SITE, tags={"team": "faces", "größe": "x y"}),
+    "tensorboard": replace(SITE, tensorboard=True),
     "streaming": replace(SITE, input_mode="FastFile"),
 }
 

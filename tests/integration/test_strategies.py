@@ -149,6 +149,7 @@ def all_trained(trained) -> dict[str, dict[str, Run]]:
         ("ps-async, alone in groups", "mixed"),
         *((name, "own") for name in ("mirrored", "ps-sync", "allreduce", "ps-async, alone in groups")),
         ("ps-async, alone in groups", "own, by signs"),
+        *((name, "sampled") for name in ("mirrored", "ps-sync, split", "allreduce", "ps-async, alone in groups")),
     ],
 )
 def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, which, training):

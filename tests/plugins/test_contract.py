@@ -98,6 +98,7 @@ def test_a_margin_is_of_cosines(name):
 
     assert head.summary
     assert head.margin is None or (head.cosine and is_there(head.margin))
+    assert head.cosine or not head.sampled
 
 
 @pytest.mark.parametrize("name", [name for name, _ in DATASETS.available() if name not in DOWNLOADED])
