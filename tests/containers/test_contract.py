@@ -128,7 +128,7 @@ class SageMaker:
 
     def left(self, run: Run) -> list[Any]:
         name = f"facesim-{run.id}"
-        return left(name) + ([] if self.endpoint.job(name).ended.wait(10) else [name])
+        return left(name) + ([] if self.endpoint.job(name).ended.wait(60) else [name])
 
 
 class Kubernetes:

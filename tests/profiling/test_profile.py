@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 
 import pytest
@@ -19,7 +18,7 @@ from facesim.profiling.profile import profile_of
 from facesim.profiling.stages import measure_peers
 from facesim.spec.job import make_job
 from facesim.util.errors import FacesimError
-from tests.conftest import carrying, facesim_here, wait_until
+from tests.conftest import PATIENCE_S, carrying, facesim_here, wait_until
 
 SMALL = {"model": "plain-cnn", "image_size": 32, "batch": 8}
 
@@ -126,12 +125,10 @@ def test_ctrl_c_leaves_nothing_behind(faces, cache, tmp_path):
     wait_until(lambda: list(temporary.glob("facesim-profile-*/*/logs/worker-0.log")))
 
     process.send_signal(signal.SIGINT)
-    begin = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 130
     assert "interrupted" in errors
-    assert time.monotonic() - begin < 20
     assert not carrying(token)
     assert list(temporary.iterdir()) == []
     assert set(cache.glob("profiles/*")) == kept
