@@ -63,7 +63,7 @@ def main(
     same = {"recipe": "modern", "strategy": "single", "batch": 64, "learning_rate": 0.002, "held_out": 2 / images}
     with tempfile.TemporaryDirectory(prefix="facesim-rendered-") as rendered:
         render_folder(RenderSpec(identities, images, image_size, difficulty, seed=777), Path(rendered))
-        found: dict[str, list[float]] = {name: [] for name in heads}
+        accuracies: dict[str, list[float]] = {name: [] for name in heads}
         for seed in range(seeds):
             for name, options in heads.items():
                 result = run_job(
@@ -75,8 +75,8 @@ def main(
                     evaluate_every=epochs,
                     seed=seed,
                 )
-                found[name].append(100 * result["held_out_accuracy"])
-    write([show(f"{identities:,} rendered people: held-out accuracy", found, _WHOLE, "%")], path)
+                accuracies[name].append(100 * result["held_out_accuracy"])
+    write([show(f"{identities:,} rendered people: held-out accuracy", accuracies, _WHOLE, "%")], path)
 
 
 def _size(sizes: Sequence[int], rate: float) -> None:
