@@ -123,8 +123,8 @@ def describe(source: str, near: float, detector: str | None, as_json: bool, **op
     sizes = original_sizes(source, job.experiment.image_size)
     faces = None if detector is None else _faces(source, detector)
     if as_json:
-        found = {} if faces is None else {"faces": asdict(faces)}
-        echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes), **found})
+        face_counts = {} if faces is None else {"faces": asdict(faces)}
+        echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes), **face_counts})
         return
     for line in [*_description(description, sizes), *(_faces_in_lines(faces) if faces else [])]:
         echo(line)
