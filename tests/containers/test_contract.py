@@ -321,7 +321,7 @@ def test_a_drained_host_has_a_synchronous_job_saved_and_started_again(place, fac
         pytest.skip("elsewhere hosts are not stopped one by one")
     job = make_job(
         backend=place.name, data=str(faces), **{**OPTIONS, "strategy": "allreduce"}, **place.options,
-        epochs=100, checkpoint_steps=10,
+        epochs=60, checkpoint_steps=10,
     )  # fmt: skip
 
     resumed = Executed(
