@@ -74,12 +74,12 @@ def trained(shared, faces, takes_long) -> Callable[[str], dict[str, Run]]:
         strategy, shape, trainings = TRAINED[which]
 
         def make(folder: Path) -> None:
-            own = {name: options | {"data": str(faces)} for name, options in trainings.items()}
-            for options in own.values():
+            cells = {name: options | {"data": str(faces)} for name, options in trainings.items()}
+            for options in cells.values():
                 if "pretrained" in options:
                     another, name = options["pretrained"]
                     options["pretrained"] = str(train(another)[name].directory)
-            train_cells(folder, strategy, shape, own)
+            train_cells(folder, strategy, shape, cells)
 
         folder = made_once(shared / f"trained {which}", make)
         return {name: Run(folder / CELLS / name) for name in trainings}
