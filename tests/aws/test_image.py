@@ -124,10 +124,10 @@ def test_the_bootstrap_becomes_the_node_with_the_source_that_came_with_it(tmp_pa
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
-    told, _ = started.communicate(timeout=60)
+    output, _ = started.communicate(timeout=60)
 
     assert started.returncode == 0
-    assert told.split(maxsplit=2) == [
+    assert output.split(maxsplit=2) == [
         str(started.pid),
         str(source / "cluster" / "__init__.py"),
         "['--contract', 'a:b']\n",

@@ -122,10 +122,10 @@ def bucket(account):
 def test_a_large_file_tells_how_far_it_is(bucket, tmp_path):
     (tmp_path / "large").write_bytes(os.urandom(30_000_000))
 
-    told = list(upload(bucket, tmp_path, "s3://a-bucket/there/"))
+    progress = list(upload(bucket, tmp_path, "s3://a-bucket/there/"))
 
-    assert told[-1] == Sent(tmp_path / "large", 30_000_000, 30_000_000, True)
-    assert [sent.sent_bytes for sent in told] == sorted(sent.sent_bytes for sent in told)
+    assert progress[-1] == Sent(tmp_path / "large", 30_000_000, 30_000_000, True)
+    assert [sent.sent_bytes for sent in progress] == sorted(sent.sent_bytes for sent in progress)
     assert bucket.head_object(Bucket="a-bucket", Key="there/large")["ContentLength"] == 30_000_000
 
 

@@ -78,10 +78,10 @@ def test_a_reason_fits_what_sagemaker_keeps_with_its_beginning_and_end(tmp_path,
 
     Contract.read(tmp_path).tell_failure(reason)
 
-    told = (tmp_path / "output" / "failure").read_text(encoding="utf-8")
-    assert len(told) <= FAILURE_CHARACTERS
-    assert told.startswith("first")
-    assert told.endswith("last")
+    failure = (tmp_path / "output" / "failure").read_text(encoding="utf-8")
+    assert len(failure) <= FAILURE_CHARACTERS
+    assert failure.startswith("first")
+    assert failure.endswith("last")
 
 
 FIRST_HOST = """
@@ -346,11 +346,11 @@ def test_a_late_host_ends_well_where_the_first_is_known_to_have_ended():
     port = free_ports(1)[0]
 
     late, lost = python(OTHER_HOST, port, 0.2, "over"), python(OTHER_HOST, port, 0.2)
-    told, _ = late.communicate(timeout=30)
+    output, _ = late.communicate(timeout=30)
     lost.communicate(timeout=30)
 
     assert late.returncode == 0
-    assert "had ended before" in told
+    assert "had ended before" in output
     assert lost.returncode == 1
 
 

@@ -387,8 +387,8 @@ def test_a_failure_comes_with_its_reason(execute, place, shown_by):
     failed = execute(learning_rate=1e18, epochs=20, model="plain-cnn", strategy="single")
 
     assert failed.end["outcome"] == "failed"
-    told = str(failed.end.get("reason")) + failed.run.log_tail("chief-0")
-    assert "lower --learning-rate" in told
+    texts = str(failed.end.get("reason")) + failed.run.log_tail("chief-0")
+    assert "lower --learning-rate" in texts
     assert failed.result["state"] == RunState.FAILED
 
 

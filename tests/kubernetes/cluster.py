@@ -118,7 +118,7 @@ class TestCluster:
 
     def _answer(self, request: Request) -> Response:
         try:
-            match = next((found for route in _ROUTES if (found := re.fullmatch(route, request.path))), None)
+            match = next((one for route in _ROUTES if (one := re.fullmatch(route, request.path))), None)
             if match is None:
                 return Response("404 page not found\n", 404)
             if request.headers.get("Authorization") != f"Bearer {TOKEN}":
