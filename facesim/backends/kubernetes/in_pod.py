@@ -89,7 +89,10 @@ def main(command: str, address: str, place: str, *arguments: str) -> None:
 
     s3 = boto3.client("s3")
     if command == "fetch":
-        fetch(s3, address, Path(place), list(arguments))
+        try:
+            fetch(s3, address, Path(place), list(arguments))
+        except Exception as error:  # whatever it is, it becomes the reason of the pod's failure
+            sys.exit(f"{address} cannot be read: {type(error).__name__}: {error}")
     else:
         checkpoints, number, results = arguments
         keep(s3, address, Path(place), checkpoints, int(number), results)

@@ -244,14 +244,12 @@ def _pod(
         "HOME": "/tmp",
         "TRAINING_JOB_NAME": name,
         STOPPED_EXIT_CODE: str(_STOPPED_CODE),
-        CURRENT_HOST: _host(name, group, "$(POD_INDEX)"),
     }
-    # Before what refers to them.
-    numbered = [
+    numbers = [  # before what refers to them
         _field("POD_INDEX", f"metadata.annotations['{_INDEX}']"),
         _field("ATTEMPT", f"metadata.labels['{ATTEMPT_LABEL}']"),
+        {"name": CURRENT_HOST, "value": _host(name, group, "$(POD_INDEX)")},
     ]
-    variables = [*numbered, *({"name": variable, "value": value} for variable, value in environment.items())]
     account = {"serviceAccountName": where.service_account} if where.service_account else {}
     selector = {"nodeSelector": where.node_selector} if where.node_selector else {}
     return {
@@ -267,7 +265,7 @@ def _pod(
             **account,
             **selector,
             "securityContext": POD_SECURITY,
-            **_with_storage(job, name, kind, variables, [*channels.values()], checkpoints),
+            **_with_storage(job, name, kind, numbers, [*channels.values()], checkpoints),
             "containers": [
                 {
                     "name": CONTAINER,
@@ -275,7 +273,7 @@ def _pod(
                     "imagePullPolicy": where.pull_policy,
                     "command": ENTRYPOINT,
                     "args": ARGUMENTS,
-                    "env": variables,
+                    "env": [*numbers, *({"name": variable, "value": value} for variable, value in environment.items())],
                     "resources": _resources(where, kind),
                     "securityContext": CONTAINER_SECURITY,
                     "terminationMessagePath": f"{ROOT}/output/failure",
@@ -307,7 +305,7 @@ def _pod(
 
 
 def _with_storage(
-    job: Job, name: str, kind: str, variables: list[dict[str, Any]], data: list[str], checkpoints: str
+    job: Job, name: str, kind: str, numbers: list[dict[str, Any]], data: list[str], checkpoints: str
 ) -> dict[str, Any]:
     """The containers that stand between a host and S3: one fetches before it starts, one uploads beside it, and ends
     after it. Neither has more of AWS than the pod's service account, or a secret, gives.
@@ -321,7 +319,7 @@ def _with_storage(
     container = {
         "image": image_of(job, kind),
         "imagePullPolicy": where.pull_policy,
-        "env": variables,
+        "env": numbers,
         **({"envFrom": [{"secretRef": {"name": where.storage_secret}}]} if where.storage_secret else {}),
         "resources": {"requests": FILES_RESOURCES, "limits": FILES_RESOURCES},
         "securityContext": CONTAINER_SECURITY,
