@@ -115,7 +115,7 @@ def test_what_one_may_not_look_at_is_no_failure(endpoint, quick, refuse, capsys)
 
     main([*DOCTOR])
 
-    (quotas,) = told(capsys)["quotas"]
+    (quotas,) = doctor_checks(capsys)["quotas"]
     assert (quotas["level"], "facesim policy" in quotas["finding"]) == ("note", True)
 
 

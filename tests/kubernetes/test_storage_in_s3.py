@@ -71,7 +71,7 @@ def test_a_bucket_that_is_missing_is_told_before_anything_is_made(cluster, s3, f
 
     with pytest.raises(InputError, match="there is no bucket for --storage s3://another-bucket/team/"):
         follow(*submit(job, tmp_path / "one", inputs))
-    found = list(BACKENDS["kubernetes"]().open().examine(job))
+    findings = list(BACKENDS["kubernetes"]().open().examine(job))
 
     assert cluster.jobsets == {}
-    assert [finding.level for finding in found] == ["ok", "fail"]
+    assert [finding.level for finding in findings] == ["ok", "fail"]

@@ -50,9 +50,9 @@ class S3Storage:
 
     def fetch(self, folder: str, place: Path) -> list[str]:
         with asking(f"download {self.address}{folder}"):
-            found = list(objects(self._s3, f"{self.address}{folder}/", Path()))
-            attempts = {int(file.parts[0]) for _, file in found if file.parts[0].isdigit()}
-            for key, file in found:
+            entries = list(objects(self._s3, f"{self.address}{folder}/", Path()))
+            attempts = {int(file.parts[0]) for _, file in entries if file.parts[0].isdigit()}
+            for key, file in entries:
                 if file.parts[0] == str(max(attempts, default="")):
                     there = place.joinpath(*file.parts[1:])
                     there.parent.mkdir(parents=True, exist_ok=True)
