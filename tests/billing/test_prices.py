@@ -167,7 +167,7 @@ def test_without_boto3_it_says_what_to_install(folder):
     command = prices("refresh", how=("-c", absent), **KEYS)
 
     assert command.code == 2
-    assert "pip install 'facesim[aws]'" in command.errors
+    assert "pip install 'facesim-cluster[aws]'" in command.errors
 
 
 def test_prices_that_cannot_be_written_are_told(folder):
