@@ -1,4 +1,4 @@
-"""What is released: an sdist and a wheel, built from a tagged commit, and installed where nothing else of facesim is."""
+"""What is released: an sdist and a wheel of a tagged commit, which are installed where nothing else of facesim is."""
 
 from __future__ import annotations
 
