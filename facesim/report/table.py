@@ -98,13 +98,18 @@ def _columns(comparison: Comparison, table: list[Line], width: int) -> Iterator[
     room = begin = width - _names_width(comparison, width) - _PADDING
     for line in table:
         if line.label in main | {"shape", "runs", "trained together?", "times disturbed", "tested on"}:
-            needed = max(map(len, [*(cell.text for cell in line.cells), *line.label.split()])) + _PADDING
+            needed = _width(line) + _PADDING
             if columns and needed > room:
                 yield columns
                 columns, room = [], begin
             columns.append(line)
             room -= needed
     yield columns
+
+
+def _width(line: Line) -> int:
+    """How wide it is as a column, whose name may be in several lines."""
+    return max(map(len, [*(cell.text for cell in line.cells), *line.label.split()]))
 
 
 def _names_width(comparison: Comparison, width: int) -> int:
@@ -120,7 +125,7 @@ def _turned(comparison: Comparison, columns: Sequence[Line], width: int, *, plai
     shown = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, show_edge=plain)
     shown.add_column("", width=_names_width(comparison, width), overflow="fold")
     for line in columns:
-        shown.add_column(Text(line.label), justify="right", overflow="fold")
+        shown.add_column(Text(line.label), justify="right", width=_width(line))
     for row, *cells in zip(comparison.rows, *(line.cells for line in columns), strict=True):
         shown.add_row(Text(row.label), *(Text(cell.text, style="bold red" if cell.alarm else "") for cell in cells))
     return shown
