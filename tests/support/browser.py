@@ -127,10 +127,6 @@ class Page:
         events = self._browser.of(self._session)
         return [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
 
-    def picture(self) -> bytes:
-        """All of the page as PNG."""
-        return base64.b64decode(self.command("Page.captureScreenshot", captureBeyondViewport=True)["data"])
-
     def printed(self) -> bytes:
         """The page as PDF, on A4."""
         paper = {"paperWidth": 8.27, "paperHeight": 11.69}
