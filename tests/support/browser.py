@@ -60,7 +60,7 @@ class Browser:
 
     def wait(self, method: str, session: str) -> None:
         """Wait for an event, if it has not come yet."""
-        while not any(event["method"] == method and event["sessionId"] == session for event in self.of(session)):
+        while not any(event["method"] == method for event in self.of(session)):
             self._receive()
 
     def of(self, session: str) -> list[dict[str, Any]]:
