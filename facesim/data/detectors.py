@@ -33,7 +33,7 @@ def _mtcnn() -> Detector:
     try:
         from mtcnn import MTCNN
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[align]'"
+        remedy = "pip install 'facesim-cluster[align]'"
         raise InputError(f"the detector mtcnn is not installed: {remedy}", remedy=remedy) from None
     network = MTCNN(device="CPU:0")
 

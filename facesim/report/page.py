@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from facesim.report.answer import answer, question
-from facesim.report.cells import AUDIT_WORDS, NOTHING
+from facesim.report.cells import AUDIT_WORDS, MAIN_MEASURES, NOTHING
 from facesim.report.comparison import Comparison
 from facesim.report.html import PLOT_TITLES
 from facesim.report.plots import plots
@@ -16,12 +16,6 @@ from facesim.report.words import estimated
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.util.errors import doing
 from facesim.util.files import write_text
-
-#: The measures of a page's table.
-_COLUMNS = (
-    "held_out_accuracy", "training_accuracy", "training_s", "time_to_accuracy_s", "images_per_s",
-    "launch_to_first_step_s", "memory_peak_task_bytes", "instance_s",
-)  # fmt: skip
 
 #: The pictures of a page, where there are data for them.
 _PICTURES = ("pareto", "accuracies", "scaling", "staleness", "curve", "accuracy", "time")
@@ -104,7 +98,7 @@ def _marks(comparison: Comparison) -> str:
 
 
 def _shown(comparison: Comparison) -> list[str]:
-    return [name for name in _COLUMNS if any(row.estimate(name) for row in comparison.rows)]
+    return [name for name in MAIN_MEASURES if any(row.estimate(name) for row in comparison.rows)]
 
 
 def _headings(comparison: Comparison) -> list[str]:
