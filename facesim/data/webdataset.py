@@ -88,10 +88,10 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
     samples = {(image.file, image.sample) for image in images}
     if wanted.label_feature or any(samples & of_field.keys() for of_field in labels.values()):
         images = _one_a_sample(images, wanted.image_feature, root, tally)
-        images, found, parts = _labelled(images, labels, files, root, wanted, tally, notes)
+        images, names, parts = _labelled(images, labels, files, root, wanted, tally, notes)
     else:
         try:
-            found, parts, more = _by_folder(images, files, root)
+            names, parts, more = _by_folder(images, files, root)
         except InputError as error:
             if not unread:
                 raise
@@ -102,7 +102,7 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
         notes += more
         for field, of_field in labels.items():
             tally.add(f"no image (.{field})", None, "file", len(of_field))
-    people = people_of(found, str(root))
+    people = people_of(names, str(root))
 
     def origin(index: int) -> str:
         image = images[index]
@@ -246,7 +246,7 @@ def _labelled(
             f"names the one to read."
         )
     label_of = dict(labels[able[0]])
-    kept, found = [], []
+    kept, names = [], []
     for image in images:
         label = label_of.pop((image.file, image.sample), None)
         name = f"{files[image.file].name}: {image.sample}.{image.field}"
@@ -256,10 +256,10 @@ def _labelled(
             raise label
         else:
             kept.append(image)
-            found.append(label)
+            names.append(label)
     for number, sample in label_of:
         tally.add("a label without its image", f"{files[number].name}: {sample}.{able[0]}")
-    return kept, found, [part_of(files[image.file], root) for image in kept]
+    return kept, names, [part_of(files[image.file], root) for image in kept]
 
 
 def _by_folder(
