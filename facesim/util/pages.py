@@ -18,7 +18,8 @@ _RUN_FROM_RIGHT = re.compile(f"[{_FROM_RIGHT}](?:[ '.-]*[{_FROM_RIGHT}])*")
 def page_environment(folder: Path) -> jinja2.Environment:
     """What fills in the templates of `folder`. They extend `page.html` here, whose blocks are `title`, `style`, which
     adds to the shared style, and `content`; its script is the only one that runs on a page. Whatever comes from data or
-    the user is escaped, and isolated where it is written from right to left; a name that a template misses is an error.
+    the user is escaped, and isolated where it is written from right to left; a name that a template misses is an
+    error.
     """
     import jinja2
     from markupsafe import Markup
