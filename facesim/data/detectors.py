@@ -70,7 +70,7 @@ def _of_onnx(file: Path) -> Detector:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[detector]'"
+        remedy = "pip install 'facesim-cluster[detector]'"
         raise InputError(f"{file} is run by onnxruntime, which is not installed: {remedy}", remedy=remedy) from None
     try:
         open_regular(file).close()
