@@ -52,6 +52,8 @@ def data() -> None:
 @click.option("--images", default=15, show_default=True, help="images of each")
 @click.option("--size", default=64, show_default=True, help="height and width in pixels")
 @click.option("--difficulty", default=0.65, show_default=True, help="0 passport photographs .. 1 anything goes")
+@click.option("--wild", default=0.0, show_default=True,
+              help="0 .. 1 more pose, light, misplacement; a poor camera: colours, blur, grain, JPEG")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="which people")
 def render(out: Path, **options: Any) -> None:
     """Write rendered faces as an image folder OUT, a folder of PNG files for each person."""
