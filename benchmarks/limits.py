@@ -2,7 +2,7 @@
 
     python -m benchmarks.limits [--model NAME] [--batch N] [--json FILE]
 
-Run it on a quiet machine; it takes about a minute. A step cannot be shorter than its arithmetic at the speed of
+Run it on a quiet machine; it takes some four minutes. A step cannot be shorter than its arithmetic at the speed of
 convolutions and matrix products alone, nor than its bytes at the memory's bandwidth. What a step moves is reckoned:
 
 - the network reads its kernels forward and backward, and writes their gradients: three times the parameters;
