@@ -88,13 +88,13 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
     samples = {(image.file, image.sample) for image in images}
     if wanted.label_feature or any(samples & of_field.keys() for of_field in labels.values()):
         images = _one_a_sample(images, wanted.image_feature, root, tally)
-        images, found, parts = _labelled(images, labels, files, root, wanted, tally, notes)
+        images, names, parts = _labelled(images, labels, files, root, wanted, tally, notes)
     else:
-        found, parts, more = _by_folder(images, files, root)
+        names, parts, more = _by_folder(images, files, root)
         notes += more
         for field, of_field in labels.items():
             tally.add(f"no image (.{field})", None, "file", len(of_field))
-    people = people_of(found, str(root))
+    people = people_of(names, str(root))
 
     def origin(index: int) -> str:
         image = images[index]
@@ -233,7 +233,7 @@ def _labelled(
             f"names the one to read."
         )
     label_of = dict(labels[able[0]])
-    kept, found = [], []
+    kept, names = [], []
     for image in images:
         label = label_of.pop((image.file, image.sample), None)
         name = f"{files[image.file].name}: {image.sample}.{image.field}"
@@ -243,10 +243,10 @@ def _labelled(
             raise label
         else:
             kept.append(image)
-            found.append(label)
+            names.append(label)
     for number, sample in label_of:
         tally.add("a label without its image", f"{files[number].name}: {sample}.{able[0]}")
-    return kept, found, [part_of(files[image.file], root) for image in kept]
+    return kept, names, [part_of(files[image.file], root) for image in kept]
 
 
 def _by_folder(

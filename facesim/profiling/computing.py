@@ -22,7 +22,8 @@ from facesim.training.context import Context, open_context
 from facesim.training.loop import save_network
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import summed_by_ring
-from facesim.training.tensorflow.forward import forward_of, sent_dtypes
+from facesim.training.tensorflow.forward import forward_of, pulled, sent_dtypes
+from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import index_batch
 from facesim.training.tensorflow.replicated import Replicated
@@ -60,7 +61,7 @@ def measure(
     figures["steps_s"] = [_steps(context, replica, batch) for batch in batches]
     if whole:
         figures |= {"parts_s": [_parts(context, replica, batch) for batch in batches]}
-        figures |= {"optimizer_s": _optimizer_s(replica), "variables": _variables(replica)}
+        figures |= {"optimizer_s": _optimizer_s(context, replica), "variables": _variables(replica)}
         figures |= {"ring_overlap": _ring_overlap(context, batches[-1])}
         figures |= {"sgemm_gflops": _sgemm_gflops(), "convolution_gflops": _convolution_gflops()}
         figures |= _surroundings(context, replica, first)
@@ -89,17 +90,18 @@ def _steps(context: Context, replica: Alone, batch: int) -> list[float]:
 def _parts(context: Context, replica: Alone, batch: int) -> dict[str, float]:
     """Seconds of the forward pass, and of the forward and the backward pass, of a batch."""
     forward, loss_of, optimizer = forward_of(replica.model), loss_for(context.experiment), replica.optimizer
-    _, labels = index_batch(_examples(context, batch), context.data.labels)
-    images = tf.constant(context.data.images[_examples(context, batch)])
+    ((indices, classes),) = replica.with_classes([_examples(context, batch)])
+    _, labels, *classes = index_batch(indices, context.data.labels, *classes)
+    images = tf.constant(context.data.images[indices])
 
     @compiled
     def forwards(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(loss_of(labels, forward(images)[0]))
+        return tf.reduce_mean(loss_of(labels, forward(images, *classes)[0]))
 
     @compiled
     def both(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         # The gradients are returned because a backward pass that nobody uses would be left out.
-        return compute_step(forward, optimizer, loss_of, images, labels, tf.constant(0))
+        return compute_step(forward, optimizer, loss_of, images, labels, tf.constant(0), classes=classes)
 
     return {
         "forward_s": median_s(lambda: forwards(images, labels).numpy(), _PARTS_S),
@@ -143,9 +145,12 @@ def _ring_overlap(context: Context, batch: int) -> float:
     return statistics.median(once() for _ in range(_OVERLAPS))
 
 
-def _optimizer_s(replica: Alone) -> float:
+def _optimizer_s(context: Context, replica: Alone) -> float:
     variables = replica.model.trainable_variables
-    gradients = [tf.fill(variable.shape, tf.cast(1e-12, variable.dtype)) for variable in variables]
+    ((_, classes),) = replica.with_classes([_examples(context, context.experiment.batch)])
+    gradients = []
+    for variable, read in zip(variables, pulled(replica.model, *map(tf.constant, classes)), strict=True):
+        gradients.append(with_values(read, tf.fill(values_of(read).shape, tf.cast(1e-12, variable.dtype))))
 
     @tf.function(autograph=False)
     def apply() -> tf.Tensor:
@@ -158,7 +163,7 @@ def _variables(replica: Alone) -> list[dict[str, Any]]:
     """The model's variables in order, as `facesim.forecast.profile_data.Variable`; all lie on the one server."""
     model = replica.model
     sent = {id(variable): dtype.size for variable, dtype in zip(model.trainable_variables, sent_dtypes(model))}
-    variables = []
+    variables, kernel = [], model.layers[-1].kernel
     for variable in model.variables:
         size, each = int(np.prod(variable.shape)), tf.as_dtype(variable.dtype).size
         variables.append(
@@ -166,7 +171,7 @@ def _variables(replica: Alone) -> list[dict[str, Any]]:
                 "name": variable.path,
                 "shape": list(variable.shape),
                 "held_bytes": size * each,
-                "sent_bytes": size * sent.get(id(variable), each),
+                "sent_bytes": size * sent.get(id(variable), each) - (replica.unsent_bytes if variable is kernel else 0),
                 "trainable": id(variable) in sent,
                 "server": 0,
             }

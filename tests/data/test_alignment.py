@@ -45,9 +45,9 @@ def face(size: tuple[int, int], turn: complex, shift: complex) -> Image.Image:
 def test_the_similarity_is_the_one_that_was_undone(turn, shift):
     there = turn * (TEMPLATE @ (1, 1j)) + shift
 
-    found, moved = similarity(np.stack([there.real, there.imag], axis=1), TEMPLATE)
+    scale, moved = similarity(np.stack([there.real, there.imag], axis=1), TEMPLATE)
 
-    assert found == pytest.approx(1 / turn) and moved == pytest.approx(-shift / turn)
+    assert scale == pytest.approx(1 / turn) and moved == pytest.approx(-shift / turn)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_the_similarity_is_the_one_that_was_undone(turn, shift):
 @pytest.mark.parametrize("out", [112, 224])
 def test_landmarks_come_to_lie_on_the_template(size, turn, shift, out):
     picture = face(size, turn, shift)
-    (found,) = find_faces(picture, dots)
+    (detection,) = find_faces(picture, dots)
 
-    (again,) = dots(np.asarray(cut(picture, found.landmarks, out)))
+    (again,) = dots(np.asarray(cut(picture, detection.landmarks, out)))
 
     assert np.abs(again.landmarks - TEMPLATE * out / 112).max() < 1.5 * out / 112
 

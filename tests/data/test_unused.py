@@ -102,10 +102,10 @@ def test_describe_tells_it(partly_used, tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     text = capsys.readouterr().out
     assert main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    facts = json.loads(capsys.readouterr().out)
 
     assert "not used: 1 file: empty file (Ana/empty.png)" in text
-    assert found["unused"][1] == {
+    assert facts["unused"][1] == {
         "reason": "empty file",
         "count": 1,
         "examples": ["Ana/empty.png"],

@@ -105,13 +105,13 @@ def test_processes_of_a_ring_are_measured_and_one_that_fails_is_named(faces, tmp
     arguments = [(rank, ports, summing.new_token()) for rank in range(4)]
     same = summing.new_token()
 
-    found = measure_peers(
+    ring = measure_peers(
         job, tmp_path / "ring", "facesim.profiling.summing:measure", [(r, ports, same) for r in range(4)], lambda: None
     ).figures
 
-    assert sorted({row["peers"] for row in found}) == [2, 3, 4]
-    assert len(found) == 9
-    assert all(row["seconds"] > 0 for row in found)
+    assert sorted({row["peers"] for row in ring}) == [2, 3, 4]
+    assert len(ring) == 9
+    assert all(row["seconds"] > 0 for row in ring)
     with pytest.raises(FacesimError, match=r"could not be profiled: worker-\d: ValueError: no ruler"):
         measure_peers(job, tmp_path / "bad", "tests.profiling.failing:measure", arguments, lambda: None)
 

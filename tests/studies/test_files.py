@@ -45,7 +45,7 @@ def test_the_published_comparison_is_made_as_it_was_and_as_it_was_meant():
 
 
 @pytest.mark.parametrize(
-    ("published", "said"),
+    ("published", "message"),
     [
         ({"columns": ["a"], "lines": []}, "published.source: Field required"),
         ({"source": "s", "columns": ["a"], "lines": [{"label": "x", "values": ["1", "2"]}]}, "'x' has 2 values"),
@@ -55,8 +55,8 @@ def test_the_published_comparison_is_made_as_it_was_and_as_it_was_meant():
         ),
     ],
 )
-def test_a_published_table_that_is_none_is_refused_before_anything_runs(published, said):
-    with pytest.raises(InputError, match=said):
+def test_a_published_table_that_is_none_is_refused_before_anything_runs(published, message):
+    with pytest.raises(InputError, match=message):
         Published.read(published, "study.toml")
 
 
