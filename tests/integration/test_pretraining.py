@@ -36,19 +36,20 @@ def begun(folder, plan: Plan) -> None:
 
 @pytest.mark.slow
 def test_rendered_people_teach_what_one_image_of_each_person_does_not(tmp_path):
-    """As decided before an interruption, so that the machine's speed decides nothing here. Few updates are left to both:
-    twenty, with the residual half of the network alone.
+    """As decided before an interruption, so that the machine's speed decides nothing here. Both have the residual half of
+    the network alone, and twenty updates.
     """
-    plan, start = Plan(identities=150, model="resnet-small", image_size=32, epochs=8), tmp_path / "start.keras"
+    net = {"model": "resnet-small", "image_size": 32}
+    plan, start, others = Plan(identities=150, epochs=8, **net), tmp_path / "start.keras", tmp_path / "others"
     begun(tmp_path, plan)
-    render_folder(RenderSpec(20, 5, 32, difficulty=0.3, seed=5), tmp_path / "others")
+    render_folder(RenderSpec(20, 5, 32, difficulty=0.3, seed=5), others)
 
-    record = pretrain(start, 1, [], model="resnet-small", image_size=32)
+    record = pretrain(start, 1, [], **net)
+    few = {"recipe": "wild", "data": str(others), "held_out": 0.8, "epochs": 10, "evaluate_every": 10, **net}
     runs = [
-        facesim.run(data=str(tmp_path / "others"), recipe="wild", model="resnet-small", image_size=32, held_out=0.8, epochs=10,
-                    evaluate_every=10, pretrained=pretrained, output=tmp_path / "runs", observers=[])
+        facesim.run(pretrained=pretrained, output=tmp_path / "runs", observers=[], **few)
         for pretrained in (None, str(start))
-    ]  # fmt: skip
+    ]
 
     assert sorted(path.name for path in tmp_path.glob("start*")) == ["start.keras", "start.keras.json"]
     assert record == Pretraining.read(tmp_path / "start.keras.json") and record.plan == plan
