@@ -12,11 +12,13 @@ from facesim.study.pretraining import Plan, Pretraining, pretrain
 from facesim.util.errors import InputError
 
 
-@pytest.mark.parametrize(("name", "told"), [("start.h5", "one that ends in .keras"), ("there.keras", "exists already")])
-def test_a_name_that_cannot_be_taken_is_refused_before_anything_is_made(tmp_path, name, told):
+@pytest.mark.parametrize(
+    ("name", "message"), [("start.h5", "one that ends in .keras"), ("there.keras", "exists already")]
+)
+def test_a_name_that_cannot_be_taken_is_refused_before_anything_is_made(tmp_path, name, message):
     (tmp_path / "there.keras").write_text("mine")
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         pretrain(tmp_path / name, 1, [])
 
     assert [path.name for path in tmp_path.iterdir()] == ["there.keras"]

@@ -201,7 +201,7 @@ def test_one_failure_loses_nothing_else_and_the_study_goes_on(faces, tmp_path):
     chief = next(e["pid"] for e in broken.events() if e["event"] == "task_started" and e["task"] == "chief-0")
     os.kill(chief, signal.SIGKILL)
 
-    code, shown = running.end(within_s=120)
+    code, shown = running.end()
 
     assert code == 1
     assert "2 jobs: 2 to run" in shown
