@@ -59,13 +59,13 @@ class HostWatch:
                 self._send(connection)
         for connection in [one for one in self._owing if one in ready]:
             try:
-                message = connection.recv(1024)
+                received = connection.recv(1024)
             except OSError:
-                message = b""
-            if _STOP in message:
+                received = b""
+            if _STOP in received:
                 signal.raise_signal(signal.SIGTERM)  # as if this host were stopped itself
-            if message:
-                self._owing[connection] -= message.count(_DONE)
+            if received:
+                self._owing[connection] -= received.count(_DONE)
             else:  # its tasks are being started again: it will be back, and be notified again
                 del self._owing[connection]
                 connection.close()

@@ -180,6 +180,16 @@ def test_a_replay_makes_of_moving_statistics_what_the_cluster_did(trained, faces
         np.testing.assert_allclose(value, other, rtol=0.05, atol=0.02 * np.abs(other).max())
 
 
+def test_a_replay_has_the_sample_of_the_cluster_and_an_exchange_is_of_that_alone(trained, tmp_path):
+    run = trained("ps-async, alone in groups")["sampled"]
+
+    replay(run.job(), read_orders(run.order_file), tmp_path, prepare_inputs(run.job(), lambda *_: None), lambda: None)
+
+    assert_same_parameters(Run.open(tmp_path), run, atol=1e-6)
+    outcome = run.outcome()
+    assert outcome["counted"]["exchange_bytes"] == outcome["parameter_bytes"] - 4 * (8 - 4) * 14400
+
+
 def moving(run: Run) -> list[np.ndarray]:
     """The moving means and variances of a saved network: the third and fourth variable of a normalisation."""
     return [value for name, value in weights(run).items() if "norm" in name and name[-1] in "23"]

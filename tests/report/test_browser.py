@@ -25,7 +25,7 @@ from tests.tuning.test_search import search, trial
 pytestmark = pytest.mark.slow
 
 #: axe-core looks for what keeps people from reading a page. The package that has it needs others to be imported.
-AXE = Path((spec := find_spec("axe_core_python")) and spec.origin or "").with_name("axe.min.js")
+AXE = Path((spec := find_spec("axe_core_python")) and spec.origin or __file__).with_name("axe.min.js")
 
 PAGES = ("few", "many", "plan", "tuning", "audit")
 
