@@ -176,7 +176,7 @@ def requirements(package: str | None = None, framework: str = TENSORFLOW, cuda: 
     package = package or package_of(framework, cuda)
     extra = FRAMEWORKS[framework].extra
     wanted = []
-    for line in importlib.metadata.requires("facesim") or ():
+    for line in importlib.metadata.requires("facesim-cluster") or ():
         name, of_extra = re.match(r"[\w.-]+", line), re.search(r"extra == [\"'](.+)[\"']", line)
         assert name is not None
         if name[0] in {*_AT_HOME, *({TENSORFLOW} - {framework})} or (of_extra and of_extra[1] != extra):

@@ -229,7 +229,9 @@ def _boto3() -> Any:
     try:
         import boto3
     except ImportError:
-        raise InputError("fetching prices needs boto3, which is not installed: pip install 'facesim[aws]'") from None
+        raise InputError(
+            "fetching prices needs boto3, which is not installed: pip install 'facesim-cluster[aws]'"
+        ) from None
     return boto3
 
 

@@ -33,7 +33,7 @@ def _mtcnn() -> Detector:
     try:
         from mtcnn import MTCNN
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[align]'"
+        remedy = "pip install 'facesim-cluster[align]'"
         raise InputError(f"the detector mtcnn is not installed: {remedy}", remedy=remedy) from None
     network = MTCNN(device="CPU:0")
 
@@ -70,7 +70,7 @@ def _of_onnx(file: Path) -> Detector:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[detector]'"
+        remedy = "pip install 'facesim-cluster[detector]'"
         raise InputError(f"{file} is run by onnxruntime, which is not installed: {remedy}", remedy=remedy) from None
     try:
         open_regular(file).close()

@@ -165,7 +165,7 @@ def test_without_boto3_it_says_what_to_install(folder, without_boto3):
     command = prices("refresh", **KEYS)
 
     assert command.code == 2
-    assert "pip install 'facesim[aws]'" in command.errors
+    assert "pip install 'facesim-cluster[aws]'" in command.errors
 
 
 def test_prices_that_cannot_be_written_are_told(folder):

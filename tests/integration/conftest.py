@@ -53,14 +53,14 @@ TRAINED = {
     "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "statistics": STATISTICS}),
     "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED}),  # halves of a batch would be rounded otherwise
     "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM, "sampled": SAMPLED}),
-    "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "sampled": SAMPLED}),
+    "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "sampled": SAMPLED, "mixed": MIXED}),
     "ps-async, many": ("ps-async", {"workers": 4, "ps": 2}, {"statistics": STATISTICS}),
     "ps-async, alone in groups": (
         "ps-async",
         {"workers": 1, "ps": 2, "steps_per_dispatch": 3},
         CACHES | {"from": FROM, "mixed": MIXED, "own": OWN, "own, by signs": OWN_BY_SIGNS, "sampled": SAMPLED},
     ),
-    "local-sgd": ("local-sgd", {}, {"own": OWN, "own, by signs": OWN_BY_SIGNS}),
+    "local-sgd": ("local-sgd", {}, {"memory": PLAIN, "own": OWN, "own, by signs": OWN_BY_SIGNS, "mixed": MIXED}),
     "independent": ("independent", {}, {"own": OWN}),
 }
 

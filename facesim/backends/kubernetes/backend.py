@@ -261,7 +261,7 @@ def _yaml() -> Any:
         import yaml
     except ImportError:
         raise InputError(
-            "to print YAML needs more packages: pip install 'facesim[kubernetes]', or add --json"
+            "to print YAML needs more packages: pip install 'facesim-cluster[kubernetes]', or add --json"
         ) from None
     return yaml
 
