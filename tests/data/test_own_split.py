@@ -248,3 +248,14 @@ class TestTwins:
         assert len(pairs) >= 0.97 * len(exact) > 40
         everything = np.arange(len(images))
         assert near_across(hashes_of(faces, everything[:40]), hashes_of(images, everything[40:])).all()
+
+
+def test_copies_are_found_among_a_hundred_thousand():
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 256, (100_000, 32), np.uint8)
+    copies = random.choice(60_000, 200, replace=False)
+    hashes[-200:] = hashes[copies] ^ np.packbits(random.random((200, 256)) < 0.02, axis=1)
+
+    close = near_across(hashes[:60_000], hashes[60_000:])
+
+    assert set(np.flatnonzero(close)) == set(copies)

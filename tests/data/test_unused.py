@@ -59,6 +59,7 @@ def test_many_reasons_in_a_line():
         ("a\ud800b", r"a\ud800b"),
         ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
         ("a\u202egnp.exe", r"a\u202egnp.exe"),
+        ("a\ufffe\U0001ffff", r"a\ufffe\U0001ffff"),
     ],
 )
 def test_names_are_safe_to_print(name, shown):

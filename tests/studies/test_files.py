@@ -89,5 +89,12 @@ def test_the_page_of_a_study_is_made_from_its_runs(tmp_path, faces):
     assert command.code == 0, command.errors
     assert "2 of 4 jobs have not ended" in command.errors
     assert "# Small" in (tmp_path / "small.md").read_text()
+
+    file.write_text('title = "Small"\nstrategy = ["single", "ps-async"]\nseeds = 2\nepochs = 20\n')
+    other = ("study", "page", file, "--data", faces, "--in", tmp_path / "runs", "--output", tmp_path / "other.md")
+    command = facesim_here(*other)
+    assert command.code == 0, command.errors
+    assert f"# Small: {faces.name}\n\nMade by `facesim study run {file} --data {faces}`" in other[-1].read_text()
+
     none = facesim_here("study", "page", file, "--in", tmp_path / "nothing")
     assert none.code == 2 and "no run of" in none.errors
