@@ -23,6 +23,7 @@ from facesim.cli import (
     forecast,
     image,
     plan,
+    pretrain,
     prices,
     profile,
     recognition,
@@ -182,6 +183,7 @@ facesim.sections = {
     "Train and compare": (
         study.compare,
         study.run,
+        pretrain.pretrain,
         studies.study,
         tune.tune,
         study.report,

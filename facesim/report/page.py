@@ -114,9 +114,13 @@ def _line(comparison: Comparison, row: Row) -> tuple[str, ...]:
 
 
 def _machines(comparison: Comparison) -> dict[str, list[str]]:
-    """Where and with what it was run: each value once."""
+    """On what, where and with what it was run: each value once."""
     machines: dict[str, dict[str, None]] = {}
     for record in comparison.records:
+        data = record.result.data
+        if None not in (data.name, data.identities, data.training_examples, data.held_out_examples):
+            images = f"{data.training_examples:,} images trained on, {data.held_out_examples:,} held out"
+            machines.setdefault("data", {})[f"{data.name} ({data.identities:,} people, {images})"] = None
         for name in ("cpu_model", "cpu_count", *FRAMEWORKS, "facesim"):
             if (value := record.result.machine.get(name)) is not None:
                 machines.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None

@@ -113,10 +113,7 @@ def test_a_name_with_brackets_is_text_in_a_terminal(make_run):
     assert "[bold]worker[/bold] [/nothing]" in printed(comparison, width=160)
 
 
-def test_the_page_needs_nothing_else_and_has_every_plot(study, tmp_path):
-    write_report(study, tmp_path / "out" / "report.html")
-
-    page = (tmp_path / "out" / "report.html").read_text()
+def test_the_page_needs_nothing_else_and_has_every_plot(page):
     seen = Page(page)
     assert seen.tags.count("svg") == 10
     assert seen.references == []
@@ -126,10 +123,7 @@ def test_the_page_needs_nothing_else_and_has_every_plot(study, tmp_path):
     assert len(page) < 500_000
 
 
-def test_the_page_says_verdict_numbers_evidence_and_how_to_read_them(study, tmp_path):
-    write_report(study, tmp_path / "report.html")
-
-    page = (tmp_path / "report.html").read_text()
+def test_the_page_says_verdict_numbers_evidence_and_how_to_read_them(page):
     for text in (
         "1.43 times as long to train",
         "58.5 ± 3.7 s",

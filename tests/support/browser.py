@@ -20,7 +20,7 @@ _PROGRAMS = (
 
 def chromium() -> str | None:
     """Where Chromium, or a browser made from it, is installed."""
-    return next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
+    return next((program for name in _PROGRAMS if (program := shutil.which(name))), None)
 
 
 class Browser:
