@@ -8,6 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from facesim.spec.base import Frozen
 from facesim.spec.data import DataSpec
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import NameIn, option
 from facesim.spec.own_model import NameOrFile
 from facesim.spec.recipes import RECIPES
@@ -120,7 +121,14 @@ class Experiment(Frozen):
     optimizer: Literal["adam", "sgd", "lion"] = option(
         "adam", "how gradients change the parameters; each has learning rates of its own", "Training", common=True
     )
-    momentum: float = option(0.9, "momentum of --optimizer sgd; 0 is plain gradient descent", "Training", ge=0, lt=1)
+    momentum: float = option(
+        0.9,
+        "momentum of --optimizer sgd; 0 is plain gradient descent",
+        "Training",
+        ge=0,
+        lt=1,
+        frameworks=(TENSORFLOW,),
+    )
     learning_rate: float = option(1e-4, "learning rate of the optimiser", "Training", common=True, gt=0)
     schedule: Literal["constant", "cosine"] = option("constant", "how the learning rate changes", "Training")
     warmup: float = option(0.05, "share of updates in which a cosine rate rises", "Training", ge=0, lt=1)
