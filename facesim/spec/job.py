@@ -321,8 +321,8 @@ def changed_job(job: Job, changes: dict[str, Any]) -> Job:
     current = flat(job)
     named = {name: value for name in ("strategy", "backend") if (value := changes.get(name)) is not None}
     _check_same(current, named)  # first: the options of another strategy would mean nothing here
-    parts, table = {part: changes.get(part) or current[part] for part in DEFAULTS}, options()
-    kept = {name: value for name, value in current.items() if table[name].is_of(parts)}
+    asked, table = {part: changes.get(part) or current[part] for part in DEFAULTS}, options()
+    kept = {name: value for name, value in current.items() if table[name].is_of(asked)}
     other = make_job(**{**kept, **changes})
     parts = ("experiment", "strategy")
     fixed = {name for name, one in options().items() if one.path[0] in parts and not one.about.resumable}

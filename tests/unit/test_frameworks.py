@@ -10,6 +10,7 @@ import pytest
 from facesim.models import MODELS
 from facesim.models.framework import without
 from facesim.preflight.framework import check_framework
+from facesim.profiling.profile import check_measurable
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW, Framework
 from facesim.spec.job import changed_job, flat, make_job, options
 from facesim.spec.strategies import STRATEGIES, Single
@@ -102,12 +103,22 @@ def test_the_default_framework_is_the_one_that_comes_with_facesim():
     FRAMEWORKS[TENSORFLOW].check()
 
 
-@pytest.mark.parametrize("command", [("profile",), ("plan",), ("forecast", "--strategy", "allreduce")])
-def test_what_is_forecast_with_tensorflow_only_says_so_before_anything_is_measured(command):
-    refused = facesim_here(*command, "--framework", "torch")
+@pytest.mark.parametrize("command", [("profile",), ("plan",), ("forecast",)])
+def test_a_framework_that_is_not_installed_is_not_measured(command):
+    with without("torch"):
+        refused = facesim_here(*command, "--framework", "torch")
 
     assert refused.code == 2
-    assert "with tensorflow, not with --framework torch: leave --framework out, or run the job" in refused.errors
+    assert "--framework torch: torch is not installed" in refused.errors
+
+
+def test_forecasts_are_of_frameworks_that_are_measured(monkeypatch):
+    framework = Framework("of another package", "none:train", (), ("numpy",))
+    monkeypatch.setattr(FRAMEWORKS, "_builtin", {**FRAMEWORKS._builtin, "caffe": framework})
+    monkeypatch.setattr(Single, "trainers", {**Single.trainers, "caffe": "none:train"})
+
+    with pytest.raises(InputError, match="no forecasts, of --framework caffe: give one of tensorflow, torch, jax"):
+        check_measurable(make_job(framework="caffe"))
 
 
 #: Values of options that are not their defaults, where these cannot be made from the default or the choices.
