@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from facesim.runs import messages
 from facesim.runs.directory import Run
 from facesim.runs.states import RunState
 from tests.conftest import QUICK, pids_of, still_running
@@ -32,7 +33,7 @@ def pid_of(run: Run, task: str) -> int:
 ])  # fmt: skip
 def test_what_is_stopped_is_named_and_started_again(tmp_path, faces, strategy, task, again):
     running = Running(
-        tmp_path, "run", "--strategy", strategy, "--data", faces, "--epochs", 40, "--hang-s", 4,
+        tmp_path, "run", "--strategy", strategy, "--data", faces, "--epochs", 40, "--hang-s", 6,
         "--checkpoint-steps", 20, *QUICK,
     )  # fmt: skip
     run = running.run_that_trains()
@@ -40,8 +41,9 @@ def test_what_is_stopped_is_named_and_started_again(tmp_path, faces, strategy, t
     code, shown = running.end(within_s=200)
 
     assert code == 0, shown
-    assert f"{task} has not answered for" in shown, [*run.events()]
-    assert [event["task"] for event in events(run, "hung")] == [task]
+    judgements = events(run, "hung")
+    assert [event["task"] for event in judgements] == [task]
+    assert messages.hung(judgements[0]) in shown  # "has not answered", or on a busy machine "has made no progress"
     assert sorted(events(run, "recovering")[0]["starting"]) == again
     assert run.result()["state"] == RunState.COMPLETED
     assert strategy == "independent" or seen_once(run)
