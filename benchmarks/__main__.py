@@ -57,8 +57,8 @@ def main(short: bool, suite: tuple[str, ...], baseline: Path, save: bool, path: 
         for change in changes:
             click.echo(f"  {change.suite:15} {change.series:55} {change}")
     if path:
-        told = [vars(change) | {"verdict": change.verdict.value} for change in changes]
-        path.write_text(json.dumps({**figures, "changes": told, "failed": failed}, indent=1) + "\n", encoding="utf-8")
+        rows = [vars(change) | {"verdict": change.verdict.value} for change in changes]
+        path.write_text(json.dumps({**figures, "changes": rows, "failed": failed}, indent=1) + "\n", encoding="utf-8")
     worse = [change for change in changes if change.verdict is Verdict.WORSE]
     for text in [*failed, *(f"{one.suite}, {one.series}: {one}" for one in worse)]:
         click.echo(f"FAILED: {text}", err=True)

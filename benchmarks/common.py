@@ -124,8 +124,8 @@ def show(
     for name, values in figures.items():
         ratios = [value / reference for value, reference in zip(values, figures[base])]
         ratio, middle = (statistics.median([some[number] for number in counted]) for some in (ratios, values))
-        told = ", ".join(f"{value:.2f}{'*' * mark}" for value, mark in zip(ratios, marks))
-        click.echo(f"  {name:55} {middle:9.2f} {unit:9}  x{ratio:.2f}   (rounds: {told})")
+        text = ", ".join(f"{value:.2f}{'*' * mark}" for value, mark in zip(ratios, marks))
+        click.echo(f"  {name:55} {middle:9.2f} {unit:9}  x{ratio:.2f}   (rounds: {text})")
         summary["series"][name] = {"values": values, "ratio_to_base": ratio}
     if note:
         click.echo(f"  {note}")

@@ -103,8 +103,8 @@ class DilatedShape(BaseModel):
 
 #: One to six workers, one and two servers, 0.2 to 1 Gbit/s, a network that computes much and one that sends much.
 DEFAULT_SHAPES = tuple(
-    DilatedShape(strategy=strategy, workers=workers, ps=ps, ps_hosts=own, gbps=gbps, model=model)
-    for strategy, workers, ps, own, gbps, model in (
+    DilatedShape(strategy=strategy, workers=workers, ps=ps, ps_hosts=ps_host, gbps=gbps, model=model)
+    for strategy, workers, ps, ps_host, gbps, model in (
         ("ps-async", 1, 1, False, 1.0, "compact-cnn"),
         ("ps-async", 2, 1, False, 1.0, "compact-cnn"),
         ("ps-async", 4, 1, False, 1.0, "compact-cnn"),
@@ -134,18 +134,18 @@ def shapes_of(source: str) -> tuple[DilatedShape, ...]:
     rows = read_toml(source, "--shapes").get("shape")
     if not isinstance(rows, list) or not rows:
         raise InputError(f"--shapes {source} must have a table [[shape]] for each shape")
-    found = []
+    shapes = []
     for number, row in enumerate(rows, 1):
         try:
-            found.append(DilatedShape.model_validate(row))
-            assert found[-1].cluster
+            shapes.append(DilatedShape.model_validate(row))
+            assert shapes[-1].cluster
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             # What is not of one field is of the strategy.
             field = ".".join(str(part) for part in first["loc"]) or "strategy"
-            said, seen = first["msg"].removeprefix("Value error, "), row.get(field) if isinstance(row, dict) else row
-            raise InputError(f"--shapes {source}: shape {number}: {field} is {seen!r}: {said}") from None
-    return tuple({shape.name: shape for shape in found}.values())
+            problem, seen = first["msg"].removeprefix("Value error, "), row.get(field) if isinstance(row, dict) else row
+            raise InputError(f"--shapes {source}: shape {number}: {field} is {seen!r}: {problem}") from None
+    return tuple({shape.name: shape for shape in shapes}.values())
 
 
 def host_of(shape: DilatedShape, profile: Profile) -> HostType:
@@ -301,15 +301,19 @@ class Errors:
     staleness: float | None
 
 
-def errors_of(forecast: Figures, found: Figures) -> Errors:
-    def relative(said: float | None, was: float | None) -> float | None:
-        return said / was - 1 if said and was else None
+def errors_of(forecast: Figures, measurement: Figures) -> Errors:
+    def relative(predicted: float | None, was: float | None) -> float | None:
+        return predicted / was - 1 if predicted and was else None
 
-    stale = None if found.staleness is None or forecast.staleness is None else forecast.staleness - found.staleness
+    stale = (
+        None
+        if measurement.staleness is None or forecast.staleness is None
+        else forecast.staleness - measurement.staleness
+    )
     return Errors(
-        relative(forecast.updates_per_s, found.updates_per_s),
-        relative(forecast.training_s, found.training_s),
-        relative(forecast.wire_bytes_per_update, found.wire_bytes_per_update),
+        relative(forecast.updates_per_s, measurement.updates_per_s),
+        relative(forecast.training_s, measurement.training_s),
+        relative(forecast.wire_bytes_per_update, measurement.wire_bytes_per_update),
         stale,
     )
 

@@ -93,9 +93,9 @@ def _is_used_by_others(content: dict[str, Any]) -> bool:
 
 
 def show(report: dict[str, Any]) -> None:
-    for study, told in report["studies"].items():
+    for study, figures in report["studies"].items():
         click.echo(f"\n{study}")
-        for curve in told["curves"]:
+        for curve in figures["curves"]:
             if "reason" in curve:
                 click.echo(f"  {curve['name']:52} no forecast: {curve['reason']}")
                 continue
@@ -105,21 +105,21 @@ def show(report: dict[str, Any]) -> None:
                 f"  {curve['name']:52} mean {100 * curve['mean_error']:5.1f} %, "
                 f"worst {100 * curve['worst_error']:5.1f} %   ({shown})"
             )
-        if told["mean_error"] is not None:
+        if figures["mean_error"] is not None:
             click.echo(
-                f"  {'mean of curves':52} {100 * told['mean_error']:.1f} %; "
-                f"worst curve {100 * told['worst_curve']:.1f} %, worst point {100 * told['worst_point']:.1f} %; "
-                f"{_covered(told)}"
+                f"  {'mean of curves':52} {100 * figures['mean_error']:.1f} %; "
+                f"worst curve {100 * figures['worst_curve']:.1f} %, worst point {100 * figures['worst_point']:.1f} %; "
+                f"{_covered(figures)}"
             )
     click.echo("\nWhat is lost by choosing as forecast, against the best shape")
-    for name, told in report["regret"].items():
-        click.echo(f"  {name:66} " + ", ".join(f"{kind} {100 * lost:.1f} %" for kind, lost in told.items()))
+    for name, figures in report["regret"].items():
+        click.echo(f"  {name:66} " + ", ".join(f"{kind} {100 * lost:.1f} %" for kind, lost in figures.items()))
 
 
-def _covered(told: dict[str, Any]) -> str:
-    if told["coverage"] is None:
-        return f"{told['points']} points without intervals"
-    return f"80 % intervals cover {100 * told['coverage']:.0f} % of {told['points']} points"
+def _covered(report: dict[str, Any]) -> str:
+    if report["coverage"] is None:
+        return f"{report['points']} points without intervals"
+    return f"80 % intervals cover {100 * report['coverage']:.0f} % of {report['points']} points"
 
 
 @click.command()

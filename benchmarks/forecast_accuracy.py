@@ -49,8 +49,10 @@ def main(workers: tuple[int, ...], seeds: int, file: Path | None, path: Path | N
             show_row(rows[-1])
     click.echo("\nheld-out accuracy, mean of the last three epochs, mean over seeds (sd)")
     for count in workers:
-        own = [row for row in rows if row["workers"] == count]
-        real, recorded, forecast = ([row[kind]["final"] for row in own] for kind in ("real", "recorded", "forecast"))
+        same_size = [row for row in rows if row["workers"] == count]
+        real, recorded, forecast = (
+            [row[kind]["final"] for row in same_size] for kind in ("real", "recorded", "forecast")
+        )
         click.echo(
             f"  {count} workers: real {_told(real)}, recorded order replayed {_told(recorded)}, forecast "
             f"{_told(forecast)}: off by {100 * (statistics.fmean(forecast) - statistics.fmean(real)):+.1f} points"

@@ -173,7 +173,7 @@ def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: R
     began = min(event.time_unix_s for event in run.events())
     if began < foreseen["made"]["unix_s"]:
         raise InputError(f"the run {run.directory} began before its forecast was written")
-    found = measured(run)
+    figures = measured(run)
     return {
         "shape": shape.model_dump(),
         "name": shape.name,
@@ -185,8 +185,8 @@ def result_of(shape: DilatedShape, round_: int, foreseen: dict[str, Any], run: R
         "offered_load": foreseen["offered_load"],
         "half_width": foreseen["half_width"],
         "forecast": foreseen["forecast"],
-        "measured": found.to_dict(),
-        "errors": asdict(errors_of(Figures(**foreseen["forecast"]), found.figures)),
+        "measured": figures.to_dict(),
+        "errors": asdict(errors_of(Figures(**foreseen["forecast"]), figures.figures)),
     }
 
 
@@ -195,24 +195,24 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     names = list(dict.fromkeys(result["name"] for result in results))
     rows, sizes = [], {name: [] for name in _FIGURES}
     for name in names:
-        own = [result for result in results if result["name"] == name]
+        same_name = [result for result in results if result["name"] == name]
         errors = {}
         for figure in _FIGURES:
-            values = [result["errors"][figure] for result in own if result["errors"][figure] is not None]
+            values = [result["errors"][figure] for result in same_name if result["errors"][figure] is not None]
             errors[figure] = statistics.median(values) if values else None
             if values:
                 sizes[figure].append(abs(errors[figure]))
         rows.append(
             {
                 "name": name,
-                "rounds": len(own),
-                "bound": own[-1]["bound"],
-                "cpu_factor": own[-1]["measured"]["cpu_factor"],
-                "forecast": own[-1]["forecast"],
-                "measured": own[-1]["measured"]["figures"],
+                "rounds": len(same_name),
+                "bound": same_name[-1]["bound"],
+                "cpu_factor": same_name[-1]["measured"]["cpu_factor"],
+                "forecast": same_name[-1]["forecast"],
+                "measured": same_name[-1]["measured"]["figures"],
                 "errors": errors,
-                "inside_interval": _inside(own),
-                "disturbances": sorted({text for result in own for text in result["measured"]["disturbances"]}),
+                "inside_interval": _inside(same_name),
+                "disturbances": sorted({text for result in same_name for text in result["measured"]["disturbances"]}),
             }
         )
     return {
@@ -225,12 +225,12 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _inside(results: list[dict[str, Any]]) -> bool | None:
     """Whether the training time that was measured lies in the forecast's 80 % interval."""
-    told = [
+    lines = [
         abs(math.log(1 + result["errors"]["training_s"])) <= math.log(1 + result["half_width"])
         for result in results
         if result["errors"]["training_s"] is not None
     ]
-    return sum(told) * 2 > len(told) if told else None
+    return sum(lines) * 2 > len(lines) if lines else None
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:
@@ -238,8 +238,8 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     yield "| shape | bound | factor | updates/s: forecast, measured | error | training | bytes | stale | disturbed |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for row in report["shapes"]:
-        said, was, errors = row["forecast"], row["measured"], row["errors"]
-        speeds = ", ".join(_number(each["updates_per_s"]) for each in (said, was))
+        predicted, was, errors = row["forecast"], row["measured"], row["errors"]
+        speeds = ", ".join(_number(each["updates_per_s"]) for each in (predicted, was))
         yield (
             f"| {row['name']} | {row['bound']} | {row['cpu_factor']:.3g} | {speeds} | "
             f"{_percent(errors['updates_per_s'])} | {_percent(errors['training_s'])} | "
@@ -331,8 +331,8 @@ def _report(
                     continue
                 tell(f"[round {round_}, {number}/{len(chosen)}] {shape.name}")
                 try:
-                    own = profile_of(shape, data, output / "profiles", given)
-                    write_json(file, judge(shape, own, data, seconds, output, round_, played, cpus))
+                    profile = profile_of(shape, data, output / "profiles", given)
+                    write_json(file, judge(shape, profile, data, seconds, output, round_, played, cpus))
                 except FacesimError as error:
                     tell(f"  left out: {error}")
                     continue

@@ -49,8 +49,8 @@ def shapes(count: int = 10_000) -> list[ClusterShape]:
         ("ps-async", "ps-sync"), range(1, 33), range(1, 9), types, (None, *types[:1]), (True, False)
     )
     return [
-        ClusterShape(strategy=name, workers=workers, ps=ps, instance_type=kind, ps_instance_type=own, spot=spot)
-        for name, workers, ps, kind, own, spot in itertools.islice(axes, count)
+        ClusterShape(strategy=name, workers=workers, ps=ps, instance_type=kind, ps_instance_type=ps_type, spot=spot)
+        for name, workers, ps, kind, ps_type, spot in itertools.islice(axes, count)
     ]
 
 

@@ -90,7 +90,9 @@ def _after_first_epoch(run: Run) -> float:
 
 def _peak_bytes(result: dict[str, Any]) -> float:
     """Of the largest task that computes gradients."""
-    return max(own["memory_peak_bytes"] for role, own in result["resources"].items() if role in ("chief", "worker"))
+    return max(
+        resources["memory_peak_bytes"] for role, resources in result["resources"].items() if role in ("chief", "worker")
+    )
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def main(model: str, batch: int, workers: int, epochs: int, rounds: int, path: P
     from facesim.models.size import size  # imports Keras, which finds the environment that the peaks set
 
     network = size(model, make_job().experiment.head, _SHAPE, _IDENTITIES, batch)
-    found = floors_s(network.parameters, network.flops, batch, workers, peak)
+    floors = floors_s(network.parameters, network.flops, batch, workers, peak)
     command = f"python -m benchmarks.limits --model {model} --batch {batch} --workers {workers} --rounds {rounds}"
     click.echo(f"{processor()}, kernels {choose().kernels} (`{command}`):\n")
     click.echo(
@@ -113,7 +113,7 @@ def main(model: str, batch: int, workers: int, epochs: int, rounds: int, path: P
     click.echo("| an update | arithmetic, at the least | bytes, at the least | measured | floor / measured |")
     click.echo("|---|---|---|---|---|")
     summaries = []
-    for name, floor in found.items():
+    for name, floor in floors.items():
         options = {"model": model, "batch": batch, "epochs": epochs, "evaluate_every": epochs, "workers": workers}
         rates = [run_job(strategy=name, **options)["images_per_s"] for _ in range(rounds)]
         measured_s, floor_s = batch / statistics.median(rates), floor["compute_s"] + floor["memory_s"]

@@ -121,8 +121,8 @@ class NamespacesExecution:
                 yield None
                 continue
             if event["event"] == "log":
-                if told := stream.add(event["host"], event["line"], event["time_unix_s"]):
-                    yield told
+                if log_event := stream.add(event["host"], event["line"], event["time_unix_s"]):
+                    yield log_event
             elif event["event"] == "ended":
                 ends[event["host"]] = event["code"]
                 if event["code"] != 0:

@@ -82,8 +82,8 @@ class Disturbed:
 
     @property
     def run(self) -> Run | None:
-        found = list((self._directory / "runs").glob("*/job.json"))
-        return Run(found[0].parent) if found else None
+        files = list((self._directory / "runs").glob("*/job.json"))
+        return Run(files[0].parent) if files else None
 
     def _follow(self, arguments: list[str], outside: dict[str, float]) -> None:
         """Start the command, kill it or its node when it is time, and continue it when it was killed."""
@@ -178,14 +178,14 @@ def _toml(fault: dict[str, Any]) -> str:
 
 def _carrying(token: str) -> list[psutil.Process]:
     """Processes that run with `token` in their environment."""
-    found = []
+    problems = []
     for process in psutil.process_iter(["name"]):
         try:
             if process.environ().get("FACESIM_SOAK") == token and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                problems.append(process)
         except psutil.Error:
             continue
-    return found
+    return problems
 
 
 def _roles(strategy: str, draw: random.Random) -> itertools.cycle[str]:

@@ -120,8 +120,8 @@ def _tell_goals(figures: Mapping[str, Sequence[float]], disturbed: Sequence[bool
             continue
         ratios = [mine[number] / max(some[number] for some in peers) for number in counted]
         ratio = statistics.median(ratios)
-        told = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) x {' and '.join(against)}"
-        click.echo(f"  {name:10} {told}; wanted {goal:g}: {'met' if ratio >= goal else 'NOT MET'}")
+        text = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) x {' and '.join(against)}"
+        click.echo(f"  {name:10} {text}; wanted {goal:g}: {'met' if ratio >= goal else 'NOT MET'}")
 
 
 def printed(module: str, *arguments: object, **environment: str) -> float:

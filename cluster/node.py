@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from cluster import clock
 from cluster.failure import why_failed
 from cluster.hosted.contract import Contract, HostWork
-from cluster.hosted.host_watch import HostWatch
+from cluster.hosted.host_watch import HostWatch, stop_first_host
 from cluster.hosted.log_relay import LogRelay
 from cluster.isolation import enter_private_network
 from cluster.lifeline import end_with_parent
@@ -38,6 +38,9 @@ _INPUT = 0
 
 #: How long the name of another host may take to be known.
 _NAMES_S = 300.0
+
+#: How long a cluster may take to notice that a host was taken away.
+_TAKEN_AWAY_S = 10.0
 
 
 class _Signals:
@@ -151,6 +154,8 @@ def main_hosted(function: str) -> int:
         elif event == "recovering":
             failed.clear()
             reasons.clear()
+        elif event == "stopping" and watch is None:
+            stop_first_host(work.first_host)
 
     try:
         module, name = function.split(":")
@@ -175,6 +180,9 @@ def main_hosted(function: str) -> int:
         outcome, reason = FAILED, f"{type(error).__name__}: {error}"
     if outcome == FAILED:
         contract.tell_failure(f"{contract.current_host}: {reason}")
+        if contract.stopped_exit_code and len(contract.hosts) > 1:
+            # Perhaps for want of a host that was taken away: of that the cluster hears first, and stops this one.
+            wait(commands.files(), _TAKEN_AWAY_S)
     if watch:
         watch.end()
     if relay:

@@ -46,8 +46,8 @@ def horovod_step_s(nodes: float, node_s: float, sum_bytes: float, values: Mappin
 
 def base_of(rows: Rows) -> tuple[dict[str, Any] | None, float]:
     """The row of one whole host, and how many GPUs that has."""
-    told = [size for row in rows if (size := counted(row, "gpus_per_node"))]
-    size = max(told, default=4.0)
+    sizes = [size for row in rows if (size := counted(row, "gpus_per_node"))]
+    size = max(sizes, default=4.0)
     return next((row for row in rows if counted(row, "gpus") == size), None), size
 
 

@@ -59,8 +59,8 @@ def fit(priors: Priors, residuals: Residuals) -> dict[str, float]:
         return np.concatenate([softened, place])
 
     least = [-mean[place] / spread[place] if name in _AT_LEAST_ONE else -4 for place, name in enumerate(names)]
-    found = least_squares(all_residuals, np.zeros(len(names)), bounds=(least, 4), xtol=1e-10, ftol=1e-10)
-    return {name: float(f"{value:.4g}") for name, value in zip(names, np.exp(mean + spread * found.x))}
+    solution = least_squares(all_residuals, np.zeros(len(names)), bounds=(least, 4), xtol=1e-10, ftol=1e-10)
+    return {name: float(f"{value:.4g}") for name, value in zip(names, np.exp(mean + spread * solution.x))}
 
 
 def with_and_without(priors: Priors, members: Mapping[str, Sequence[Any]], residuals: Callable) -> dict[str, Any]:
@@ -73,14 +73,14 @@ def with_and_without(priors: Priors, members: Mapping[str, Sequence[Any]], resid
         chosen = [member for name in names for member in members[name]]
         return fit(priors, lambda values: residuals(values, chosen))
 
-    found: dict[str, Any] = {"values": fitted(members), "without": {}}
+    result: dict[str, Any] = {"values": fitted(members), "without": {}}
     if len(members) > 1:
-        found["without"] = {left_out: fitted(name for name in members if name != left_out) for left_out in members}
-        off = [each for name, values in found["without"].items() for each in residuals(values, members[name])]
+        result["without"] = {left_out: fitted(name for name in members if name != left_out) for left_out in members}
+        off = [each for name, values in result["without"].items() for each in residuals(values, members[name])]
         half_width = float(f"{np.expm1(covering(np.abs(off))):.3g}")  # of residuals in natural logarithms
-        for values in (found["values"], *found["without"].values()):
+        for values in (result["values"], *result["without"].values()):
             values["half_width"] = half_width
-    return found
+    return result
 
 
 def servers(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -120,10 +120,10 @@ def sync_servers(rows: list[dict[str, Any]]) -> dict[str, Any]:
             step_s = synchronous.served_update_s(row, host_s, {**values, "overlap": _SYNC_OVERLAP})
             yield np.log(step_s / synchronous.update_s(row))
 
-    found = with_and_without(SYNC, cases, residuals)
-    for values in (found["values"], *found["without"].values()):
+    result = with_and_without(SYNC, cases, residuals)
+    for values in (result["values"], *result["without"].values()):
         values["overlap"] = _SYNC_OVERLAP
-    return found
+    return result
 
 
 def one_host(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def sums(rows: list[dict[str, Any]], which: str) -> dict[str, Any]:
 
 def calibrated(files: list[dict[str, Any]]) -> dict[str, Any]:
     """All sets of constants that the files allow to fit, in the form of `constants.json`."""
-    found: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
     for content in files:
         rows = content.get("rows")
         source = f"fitted by benchmarks.forecast to: {content.get('name', '?')} ({content.get('source', '?')})"
@@ -181,5 +181,5 @@ def calibrated(files: list[dict[str, Any]]) -> dict[str, Any]:
         elif "mpi" in rows[0]:
             sets |= {which: sums(rows, which) for which in ("horovod_mpi", "horovod_nccl")}
         today = datetime.date.today().isoformat()
-        found |= {name: each | {"source": source, "date": today, "assumed": False} for name, each in sets.items()}
-    return found
+        constants |= {name: each | {"source": source, "date": today, "assumed": False} for name, each in sets.items()}
+    return constants

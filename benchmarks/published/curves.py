@@ -70,14 +70,14 @@ def regrets(curves: Iterable[Curve]) -> dict[str, dict[str, float]]:
     for curve in curves:
         if curve.choice:
             groups.setdefault(f"{curve.study}: {curve.choice}", []).extend((curve.speed, each) for each in curve.points)
-    found = {}
+    choices = {}
     for name, members in groups.items():
         if len(members) > 1:
-            found[name] = {"fastest": _regret([(_slowness(speed, each), 1.0) for speed, each in members])}
+            choices[name] = {"fastest": _regret([(_slowness(speed, each), 1.0) for speed, each in members])}
             if all(each.usd_per_h for _, each in members):
                 priced = [(_slowness(speed, each), each.usd_per_h) for speed, each in members]
-                found[name]["cheapest"] = _regret(priced)
-    return found
+                choices[name]["cheapest"] = _regret(priced)
+    return choices
 
 
 def _slowness(speed: bool, point: Point) -> tuple[float, float]:
@@ -113,12 +113,12 @@ def _study(curves: Sequence[Curve]) -> dict[str, Any]:
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": curve.name}
+    record: dict[str, Any] = {"name": curve.name}
     if curve.note:
-        told["note"] = curve.note
+        record["note"] = curve.note
     if not curve.judged:
-        return told | {"reason": curve.reason or "nothing but the inputs was measured"}
-    return told | {
+        return record | {"reason": curve.reason or "nothing but the inputs was measured"}
+    return record | {
         "mean_error": curve.mean_error,
         "worst_error": curve.worst_error,
         "points": [

@@ -14,8 +14,8 @@ FLOAT_BYTES = 4
 def param_bytes(row: dict[str, Any]) -> float | None:
     """The parameter bytes of the model of a row, as the row or else the table tells; None: neither does."""
     for name, unit in (("params_millions", 1e6), ("parameters", 1.0), ("params_MB", 1e6 / FLOAT_BYTES)):
-        if told := positive(row, name):
-            return told * unit * FLOAT_BYTES
+        if size := positive(row, name):
+            return size * unit * FLOAT_BYTES
     millions = constants("model_parameters_millions").values
     known = next((millions[each] for each in _spellings(str(row.get("model", ""))) if each in millions), None)
     return None if known is None else known * 1e6 * FLOAT_BYTES
@@ -24,8 +24,8 @@ def param_bytes(row: dict[str, Any]) -> float | None:
 def _spellings(model: str) -> list[str]:
     """`ResNet-18, CIFAR-10` is resnet18; `resnet50_v1.5` is resnet50; InceptionV3 is inception3."""
     name = model.split(",", maxsplit=1)[0].strip()
-    found = []
+    names = []
     for part in (model, name, re.sub(r"[-_ ]?v\d+(\.\d+)?$", "", name, flags=re.IGNORECASE)):
         plain = re.sub(r"[^a-z0-9]", "", part.lower())
-        found += [plain, re.sub(r"v(?=\d)", "", plain)]
-    return found
+        names += [plain, re.sub(r"v(?=\d)", "", plain)]
+    return names

@@ -43,10 +43,10 @@ class Cluster(NamedTuple):
 def cluster_of(experiment: str, config: str) -> Cluster | str:
     """The cluster that a row ran on, or in words why that cannot be told."""
     text = str(config).strip().lower()
-    if found := re.fullmatch(r"(\d+)-(?:demand|spot)", text):
-        return Cluster(((_gpu_of(experiment), int(found[1])),), 1)
-    if found := re.fullmatch(r"(k80|p100|v100)-(?:demand|spot)", text):
-        return Cluster(((found[1].upper(), 1),), 1)
+    if match := re.fullmatch(r"(\d+)-(?:demand|spot)", text):
+        return Cluster(((_gpu_of(experiment), int(match[1])),), 1)
+    if match := re.fullmatch(r"(k80|p100|v100)-(?:demand|spot)", text):
+        return Cluster(((match[1].upper(), 1),), 1)
     if re.fullmatch(r"(?:\d+[ecwa])+", text):
         return "workers in several regions: how long messages take between them is not in the file"
     if re.fullmatch(r"(?:\d+ps)?(?:\d+[kpv])+", text):
@@ -113,12 +113,12 @@ def curves(files: list[dict[str, Any]], content: dict[str, Any]) -> Iterator[Cur
 
 def _one_worker(files: list[dict[str, Any]]) -> dict[str, float]:
     """Steps a second of one worker of each GPU: packaged ones, under those that another study of the files measured."""
-    found = dict(constants("resnet32_one_worker").values)
+    values = dict(constants("resnet32_one_worker").values)
     for content in files:
         for measured in measured_of(_rows(content)):
             if model_key(measured.model) == model_key(MODEL) and measured.servers == 1 and 1 in measured.speeds:
-                found[measured.gpu] = measured.speeds[1]
-    return found
+                values[measured.gpu] = measured.speeds[1]
+    return values
 
 
 def _rows(content: dict[str, Any]) -> Rows:
@@ -275,10 +275,10 @@ def _size(group: Group) -> tuple[int, int]:
 
 
 def _by_experiment(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    found: dict[str, list[Group]] = {}
+    experiments: dict[str, list[Group]] = {}
     for group in groups:
-        found.setdefault(group.experiment, []).append(group)
-    return found
+        experiments.setdefault(group.experiment, []).append(group)
+    return experiments
 
 
 def plans(files: list[dict[str, Any]], content: dict[str, Any]) -> Iterator[Curve]:

@@ -93,6 +93,10 @@ class Transfer:
                         archive.add(path, path.name)
         address = f"{self._request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self._request['TrainingJobName']}"
         self._store.upload(results, f"{address}/output")
+        if shown := self._request.get("TensorBoardOutputConfig"):  # which SageMaker uploads while the job runs, too
+            address = f"{shown['S3OutputPath'].rstrip('/')}/{self._request['TrainingJobName']}/tensorboard-output"
+            for host in self._hosts:
+                self._store.upload(host.place / "output" / "tensorboard", address)
 
 
 def _snapshot(folder: Path) -> list[tuple[str, int, int]]:

@@ -7,6 +7,9 @@ the work is to stop; it continues all the same, for parameters live on these hos
 
 Over the connection the first host's node sends a line with each step that a fault waits for, on whatever host; the
 other host answers with one byte when its own supervisor has done what it has to do there.
+
+Where hosts are stopped one by one, as nodes of a cluster are drained, one that is stopped has the first host save
+(`stop_first_host`): the work cannot go on without it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,11 @@ PORT = 2221
 #: The role of the task that runs `watch_first_host`.
 WATCHER = "watcher"
 
+#: What another host says: that it has done what it has to do at a step, and that it is being stopped.
+_DONE, _STOP = b".", b"!"
+
 _RETRY_S = 0.2
+_STOP_S = 2.0
 _KEEPALIVE_S = 5  # between probes, of which three unanswered ones mean that the host is gone
 
 
@@ -52,11 +59,13 @@ class HostWatch:
                 self._send(connection)
         for connection in [one for one in self._owing if one in ready]:
             try:
-                answers = len(connection.recv(1024))
+                said = connection.recv(1024)
             except OSError:
-                answers = 0
-            if answers:
-                self._owing[connection] -= answers
+                said = b""
+            if _STOP in said:
+                signal.raise_signal(signal.SIGTERM)  # as if this host were stopped itself
+            if said:
+                self._owing[connection] -= said.count(_DONE)
             else:  # its tasks are being started again: it will be back, and be notified again
                 del self._owing[connection]
                 connection.close()
@@ -82,6 +91,12 @@ class HostWatch:
         self._owing[connection] += 1
         with contextlib.suppress(OSError):  # it has ended: the next reading tells
             connection.sendall(b"%d\n" % self._step)
+
+
+def stop_first_host(host: str, port: int = PORT) -> None:
+    """Let the first host of a job stop; where it cannot be reached it has ended, or will find this host gone."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=_STOP_S) as connection:
+        connection.sendall(_STOP)
 
 
 @phase(WAITING)
@@ -115,5 +130,5 @@ def watch_first_host(host: str, patience_s: float, port: int = PORT, over: bool 
     with contextlib.suppress(OSError):  # reset, or the host is gone: it has ended, too
         for line in connection.makefile("rb"):
             reached(int(line))
-            connection.sendall(b".")
+            connection.sendall(_DONE)
     print(f"{host} has ended")

@@ -12,7 +12,7 @@ from facesim.audit.watch import Watched
 from facesim.util.files import write_json, write_text
 from facesim.util.pages import page_environment
 
-_TEMPLATE = "page.html"
+_TEMPLATE = "audit.html"
 
 
 def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: Path) -> Path:

@@ -10,6 +10,7 @@ from facesim.backends.base import Status, Target
 from facesim.backends.watching import status
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.backends import BACKENDS, BackendSpec
+from facesim.spec.job import make_job
 from facesim.util.errors import FacesimError, InputError
 
 #: What a backend with a list of its own calls a run: SageMaker's rule, and many others'.
@@ -27,7 +28,7 @@ def find_target(named: str, options: dict[str, str] | None = None) -> Target:
     if _is_run(named):
         folder = Path(named)
         run = Run.open(folder if folder.name not in ("", "..") else folder.resolve())
-        return Target(_with(run.job().backend, options or {}), run.id, run)
+        return Target(with_options(run.job().backend, options or {}), run.id, run)
     if not _NAME.fullmatch(named) or os.path.lexists(named):
         raise InputError(
             f"{named!r} is not a run directory: it has no job.json; `facesim list` shows the runs of a folder"
@@ -39,7 +40,7 @@ def keeper(options: dict[str, str] | None = None) -> BackendSpec:
     """The backend that is asked for what has no run directory here: the first that keeps a list of its own."""
     for name in BACKENDS:
         if BACKENDS[name].can_attach:
-            return _with(BACKENDS[name](), options or {})
+            return with_options(BACKENDS[name](), options or {})
     raise InputError("there is no backend that keeps a list of its own; name a run directory")
 
 
@@ -84,8 +85,16 @@ def _is_run(named: str) -> bool:
         return False
 
 
-def _with(backend: BackendSpec, options: dict[str, str]) -> BackendSpec:
+def with_options(backend: BackendSpec, options: dict[str, str]) -> BackendSpec:
+    """A backend with other options.
+
+    Raises:
+        InputError: it does not have such an option, or the value is not allowed.
+    """
     for name in options:
         if name not in type(backend).model_fields:
             raise InputError(f"--{name.replace('_', '-')} means nothing to --backend {backend.name}; leave it out")
-    return type(backend).model_validate({**backend.model_dump(), **options}) if options else backend
+    if not options:
+        return backend
+    own = backend.model_dump(exclude={"name"}, exclude_defaults=True)
+    return make_job(backend=backend.name, **{**own, **options}).backend

@@ -13,6 +13,8 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
     /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
     /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
                                  output/data/algo-1, and what it writes there is a run directory
+    /opt/ml/output/tensorboard   uploaded while the job runs, to tensorboard/JOB/tensorboard-output: TensorBoard's event
+                                 files, where they are wanted
     /opt/ml/output/failure       why it failed
 """
 
@@ -31,6 +33,7 @@ from facesim.backends import kernels
 from facesim.backends.tasks import environment_of
 from facesim.billing.catalogue import instance
 from facesim.data.prepared import FACTS_FILE
+from facesim.metrics import event_files
 from facesim.metrics.announced import METRIC_DEFINITIONS
 from facesim.preflight.inputs import DATA
 from facesim.spec.experiment import Experiment
@@ -45,6 +48,7 @@ JOB = "job"
 SOURCE = "source"
 
 CHECKPOINTS = "/opt/ml/checkpoints"
+TENSORBOARD = "/opt/ml/output/tensorboard"
 
 #: Names of the instance groups of a job whose parameter servers have instances of another type.
 WORKER_GROUP, PS_GROUP = "worker", "ps"
@@ -70,6 +74,7 @@ class Site:
     source: a folder with facesim's packages, for an image that lacks them: it is uploaded and becomes a channel, and
         its `bootstrap.py` is what the container executes.
     keep_alive_s: for how long instances are kept after the job, for the next that needs the same.
+    tensorboard: hosts write what they measure as TensorBoard reads it, too, which SageMaker uploads as it comes.
     """
 
     role_arn: str
@@ -85,6 +90,7 @@ class Site:
     tags: Mapping[str, str] = field(default_factory=dict)
     source: Path | None = None
     keep_alive_s: int | None = None
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,9 @@ def training_job_request(
         request["OutputDataConfig"]["KmsKeyId"] = site.kms_key
         if _takes_key(job):
             request["ResourceConfig"]["VolumeKmsKeyId"] = site.kms_key
+    if site.tensorboard:
+        request["TensorBoardOutputConfig"] = {"LocalPath": TENSORBOARD, "S3OutputPath": f"{home}/tensorboard/"}
+        request["Environment"][event_files.FOLDER] = TENSORBOARD
     if site.keep_alive_s:
         request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = site.keep_alive_s
     if site.network_isolation:

@@ -19,8 +19,9 @@ from facesim.spec.recipes import RECIPES
 @click.option("--head", type=Choice(list(HEADS)), default="softmax", show_default=True, help="classifier")
 @click.option("--identities", default=29, show_default=True, help="people that the classifier knows")
 @click.option("--batch", default=32, show_default=True, help="examples in one update")
+@click.option("--sample-rate", default=0.1, show_default=True, help="share of the people in one, with a sampled head")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def models(image_size: int, head: str, identities: int, batch: int, as_json: bool) -> None:
+def models(image_size: int, head: str, identities: int, batch: int, sample_rate: float, as_json: bool) -> None:
     """List the networks and heads: parameters, operations an image, memory that the classifier takes in training."""
     hush_tensorflow()
     import psutil
@@ -28,7 +29,7 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
     from facesim.models.size import size
 
     sizes = {
-        name: size(name, head, (image_size, image_size, 3), identities, batch)._asdict()
+        name: size(name, head, (image_size, image_size, 3), identities, batch, sample_rate)._asdict()
         for name, _ in MODELS.available()
     }
     if as_json:
@@ -47,7 +48,7 @@ def models(image_size: int, head: str, identities: int, batch: int, as_json: boo
         warning = f"Too large for the {memory / 2**30:.1f} GiB of this machine: {', '.join(large)}.\n"
         echo(click.style(warning, fg="red"))
     for name, about in HEADS.available():
-        echo(f"--head {name:10}{about.summary}")
+        echo(f"--head {name:12}{about.summary}")
 
 
 @command()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,27 @@ from facesim.util.errors import doing
 
 if TYPE_CHECKING:
     from facesim.data import Description
+    from facesim.data.alignment import Faces
     from facesim.data.describe import Sizes
+    from facesim.data.rendering import Progress
 
 #: Fewer images are done before one would look at a progress bar.
 _MANY = 20_000
 
 #: Suspected pairs, and unreadable files, that are shown as text.
 _SHOWN = 20
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Progress]:
+    """A bar on standard error, and what moves it."""
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def progress(_: str, done: int, due: int) -> None:
+            bar.length = due
+            bar.update(done - bar.pos)
+
+        yield progress
 
 
 @group()
@@ -52,7 +68,7 @@ def render(out: Path, **options: Any) -> None:
 @data.command("align")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--detector", default="mtcnn", show_default=True, help="what finds faces")
+@click.option("--detector", default="mtcnn", show_default=True, help="what finds faces; also a file, detector.onnx")
 @click.option("--size", type=click.IntRange(32, 512), default=112, show_default=True, help="height and width in pixels")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def align(source: Path, out: Path, detector: str, size: int, as_json: bool) -> None:
@@ -70,13 +86,8 @@ def align(source: Path, out: Path, detector: str, size: int, as_json: bool) -> N
     detect = detector_called(detector)
     with (
         doing(f"write images into {out}", "name a folder with room for them"),
-        click.progressbar(length=1, label=f"aligning into {out}", file=sys.stderr) as bar,
+        _bar(f"aligning into {out}") as progress,
     ):
-
-        def progress(_: str, done: int, due: int) -> None:
-            bar.length = due
-            bar.update(done - bar.pos)
-
         aligned = align_folder(source, out, detect, size, progress)
     if as_json:
         echo_json(asdict(aligned))
@@ -90,8 +101,9 @@ def align(source: Path, out: Path, detector: str, size: int, as_json: bool) -> N
 @job_options(only=(*DATA, "seed"))
 @click.option("--near", default=0.09, show_default=True, type=Number(0, 0.5),
               help="share of a perceptual hash in which images that look the same may differ")  # fmt: skip
+@click.option("--detector", help="also count faces in the images of a folder, found by this, such as mtcnn")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
+def describe(source: str, near: float, detector: str | None, as_json: bool, **options: Any) -> None:
     """Describe the data set SOURCE: identities, images of each, unreadable files, suspected duplicates."""
     from dataclasses import asdict
 
@@ -109,11 +121,30 @@ def describe(source: str, near: float, as_json: bool, **options: Any) -> None:
         with click.progressbar(length=len(prepared.labels), label="looking for duplicates", file=sys.stderr) as bar:
             description = describe_data(prepared, spec, near, lambda done, _: bar.update(done - bar.pos))
     sizes = original_sizes(source, job.experiment.image_size)
+    faces = None if detector is None else _faces(source, detector)
     if as_json:
-        echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes)})
+        found = {} if faces is None else {"faces": asdict(faces)}
+        echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes), **found})
         return
-    for line in _description(description, sizes):
+    for line in [*_description(description, sizes), *(_faces_in_lines(faces) if faces else [])]:
         echo(line)
+
+
+def _faces(source: str, detector: str) -> Faces:
+    from facesim.data.alignment import count_faces
+    from facesim.data.detectors import detector_called
+
+    hush_tensorflow()
+    with _bar("looking for faces") as progress:
+        return count_faces(Path(source), detector_called(detector), progress)
+
+
+def _faces_in_lines(faces: Faces) -> list[str]:
+    counts = f"one in {faces.one:,} images, several in {len(faces.several):,}, none in {len(faces.without):,}"
+    lines = [f"{'faces':26}{counts}"]
+    for what, paths in (("several faces", faces.several), ("no face", faces.without)):
+        lines += [f"{what}: {path}" for path in paths[:_SHOWN]]
+    return lines
 
 
 def _description(description: Description, sizes: Sizes | None) -> list[str]:

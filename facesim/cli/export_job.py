@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo
 from facesim.cli.parsing import Choice
 
 
 @click.command("export-job", cls=GroupedCommand)
 @job_options(without=("backend",))
-@own("--spot/--no-spot", default=None, group="Cost and spot", help="managed spot training")
-@own("--format", "form", type=Choice(["boto3", "modeltrainer", "cli"]), default="boto3", show_default=True,
+@command_option("--spot/--no-spot", default=None, group="Cost and spot", help="managed spot training")
+@command_option("--format", "form", type=Choice(["boto3", "modeltrainer", "cli"]), default="boto3", show_default=True,
      help="for boto3, for ModelTrainer of SageMaker's SDK, or for AWS' command line")  # fmt: skip
 @help_all()
 def export_job(form: str, **options: Any) -> None:

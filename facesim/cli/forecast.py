@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice
 from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 @click.command(cls=GroupedCommand)
 @click.argument("jobs", nargs=-1, type=FILE, metavar="[RUN|TOML]...")
-@own("--strategy", "strategies", type=Choice(list(STRATEGIES)), multiple=True, group="Training",
+@command_option("--strategy", "strategies", type=Choice(list(STRATEGIES)), multiple=True, group="Training",
      help="how replicas train together; repeatable  [default: single]")  # fmt: skip
 @job_options(without=("strategy",))
-@own("--spot/--no-spot", default=None, group="Cost and spot", help="spot capacity")
-@own("--profile", "profile_file", type=FILE, group="Output", help="the profile  [default: this machine's]")
-@own("--instances", "own_instances", type=FILE, group="Cost and spot",
+@command_option("--spot/--no-spot", default=None, group="Cost and spot", help="spot capacity")
+@command_option("--profile", "profile_file", type=FILE, group="Output", help="the profile  [default: this machine's]")
+@command_option("--instances", "own_instances", type=FILE, group="Cost and spot",
      help="TOML file of instance types and prices of your own")  # fmt: skip
-@own("--output", type=FILE, default=Path("runs"), show_default=True, help="folder for the forecasts' run directories")
-@own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
+@command_option(
+    "--output", type=FILE, default=Path("runs"), show_default=True, help="folder for the forecasts' run directories"
+)
+@command_option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
 @help_all()
 def forecast(
     jobs: tuple[Path, ...],
@@ -57,7 +59,7 @@ def forecast(
     for job, profile in profiles:
         check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
     if profile_file:
-        for note in dict.fromkeys(note for job, own in profiles for note in profile_notes(own, job, profile_file)):
+        for note in dict.fromkeys(note for job, each in profiles for note in profile_notes(each, job, profile_file)):
             echo(note, err=True)
     _print_forecasts(write_forecasts(profiles, output, own_instances), as_json)
 
@@ -99,17 +101,21 @@ def _print_forecasts(runs: list[Run], as_json: bool) -> None:
 
 @click.command(cls=GroupedCommand)
 @click.argument("runs", nargs=-1, type=FILE, metavar="[RUN]...")
-@own("--instance-type", help="measure this type with a job of about three minutes", group="Cost and spot")
-@own("--backend", type=Choice(["sagemaker"]), default="sagemaker", show_default=True, group="Cluster",
+@command_option("--instance-type", help="measure this type with a job of about three minutes", group="Cost and spot")
+@command_option("--backend", type=Choice(["sagemaker"]), default="sagemaker", show_default=True, group="Cluster",
      help="where to measure --instance-type")  # fmt: skip
 @job_options(only=(
     *OF_THE_EXPERIMENT, "region", "role", "bucket", "bucket_owner", "subnets", "security_groups", "kms_key", "image",
     "prefix", "tags", "max_cost", "on_interrupt",
 ), without=("epochs", "evaluate_every", "seed"))  # fmt: skip
-@own("--profile", "profile_file", type=FILE, group="Output", help="the profile  [default: this machine's]")
-@own("--output", type=FILE, default=Path("runs"), show_default=True, help="folder for the job's run directory")
-@own("--dry-run", is_flag=True, help="print the request and what it may cost; start nothing, or keep nothing")
-@own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
+@command_option("--profile", "profile_file", type=FILE, group="Output", help="the profile  [default: this machine's]")
+@command_option(
+    "--output", type=FILE, default=Path("runs"), show_default=True, help="folder for the job's run directory"
+)
+@command_option(
+    "--dry-run", is_flag=True, help="print the request and what it may cost; start nothing, or keep nothing"
+)
+@command_option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
 @help_all()
 def calibrate(
     runs: tuple[Path, ...],

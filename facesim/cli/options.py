@@ -65,14 +65,14 @@ def _show_all(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 _COMPLETED = {"FILE": paths, "RUN": paths, "DATA": data_sets}
 
 
-def own(*names: str, group: str = "Output", common: bool = True, **attributes: Any) -> Decorator:
+def command_option(*names: str, group: str = "Output", common: bool = True, **attributes: Any) -> Decorator:
     """An option of a command's own, in a group of its help."""
     return click.option(*names, cls=GroupedOption, about=About(group, common), **attributes)
 
 
 def help_all() -> Decorator:
     """`--help-all`, for a `GroupedCommand`."""
-    return own("--help-all", is_flag=True, is_eager=True, expose_value=False, callback=_show_all,
+    return command_option("--help-all", is_flag=True, is_eager=True, expose_value=False, callback=_show_all,
                help="show every option and exit")  # fmt: skip
 
 

@@ -61,6 +61,13 @@ def echo_json(content: Any) -> None:
     echo(json.dumps(content, indent=1, default=str))
 
 
+def padded(text: str, cells: int) -> str:
+    """`text` with blanks behind it until it is so wide on a terminal, where a letter takes one cell, two or none."""
+    from rich.cells import cell_len
+
+    return text + " " * (cells - cell_len(text))
+
+
 def console() -> Console:
     """Standard output for tables and live displays."""
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, read_config
 from facesim.planning import TRIED, quantities
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 #: Options of a job that say what is trained, and are the same for every shape of a plan.
 OF_THE_EXPERIMENT = (
-    "recipe", "data", "test", "split", "test_part", "subset", "model", "head", "image_size", "channels", "held_out",
-    "min_images", "image_feature", "label_feature", "epochs", "batch", "precision", "cache", "augment", "mirror_test",
-    "evaluate_every", "seed", "learning_rate", "schedule", "warmup", "weight_decay", "clip_norm", "label_smoothing",
-    "optimizer", "momentum", "margin", "margin_scale", "framework",
+    "recipe", "data", "test", "split", "test_part", "subset", "model", "head", "sample_rate", "image_size", "channels",
+    "held_out", "min_images", "image_feature", "label_feature", "epochs", "batch", "precision", "cache", "augment",
+    "mirror_test", "evaluate_every", "seed", "learning_rate", "schedule", "warmup", "weight_decay", "clip_norm",
+    "label_smoothing", "optimizer", "momentum", "margin", "margin_scale", "framework",
 )  # fmt: skip
 
 FILE = click.Path(path_type=Path)
@@ -53,12 +53,12 @@ class _Counts(click.types.IntParamType):
 
 
 @click.command(cls=GroupedCommand)
-@own("--strategy", type=Choice(list(STRATEGIES)), multiple=True, group="Training",
+@command_option("--strategy", type=Choice(list(STRATEGIES)), multiple=True, group="Training",
      help=f"what to try; repeatable  [default: {', '.join(TRIED)}]")  # fmt: skip
 @job_options(only=OF_THE_EXPERIMENT)
-@own("--instance-type", multiple=True, group="Cluster",
+@command_option("--instance-type", multiple=True, group="Cluster",
      help="what to try; repeatable  [default: every type whose speed is known]")  # fmt: skip
-@own(
+@command_option(
     "--workers",
     type=_Counts("--workers", 1024),
     default="1..8",
@@ -66,7 +66,7 @@ class _Counts(click.types.IntParamType):
     group="Cluster",
     help="how many: 4, 1,2,4 or 1..16",
 )
-@own(
+@command_option(
     "--ps",
     type=_Counts("--ps", 64),
     default="1..2",
@@ -74,38 +74,42 @@ class _Counts(click.types.IntParamType):
     group="Cluster",
     help="how many parameter servers",
 )
-@own("--ps-instance-type", group="Cluster", help="hosts of their own for parameter servers  [default: the workers']")
-@own("--backup-workers", type=click.IntRange(0, 64), default=0, show_default=True, group="Cluster", common=False,
-     help="ps-sync: workers that may come too late")  # fmt: skip
-@own("--local-steps", type=click.IntRange(1, 10_000), default=8, show_default=True, group="Cluster", common=False,
-     help="local-sgd: steps between averagings")  # fmt: skip
-@own("--deadline", group="Cost and spot", help="how long it may take, such as 2h or 90m")
-@own("--budget", type=_Dollars(), group="Cost and spot", help="US dollars that it may cost, such as 5")
-@own("--min-accuracy", group="Training", help="held-out accuracy that it must reach, such as 0.95 or 95 %")
-@own("--spot/--no-spot", default=False, show_default=True, group="Cost and spot",
+@command_option(
+    "--ps-instance-type", group="Cluster", help="hosts of their own for parameter servers  [default: the workers']"
+)
+@command_option("--backup-workers", type=click.IntRange(0, 64), default=0, show_default=True, group="Cluster",
+     common=False, help="ps-sync: workers that may come too late")  # fmt: skip
+@command_option("--local-steps", type=click.IntRange(1, 10_000), default=8, show_default=True, group="Cluster",
+     common=False, help="local-sgd: steps between averagings")  # fmt: skip
+@command_option("--deadline", group="Cost and spot", help="how long it may take, such as 2h or 90m")
+@command_option("--budget", type=_Dollars(), group="Cost and spot", help="US dollars that it may cost, such as 5")
+@command_option("--min-accuracy", group="Training", help="held-out accuracy that it must reach, such as 0.95 or 95 %")
+@command_option("--spot/--no-spot", default=False, show_default=True, group="Cost and spot",
      help="try spot capacity, too, beside on demand")  # fmt: skip
-@own("--region", group="AWS", help="AWS region whose prices are meant")
-@own(
+@command_option("--region", group="AWS", help="AWS region whose prices are meant")
+@command_option(
     "--profile",
     type=FILE,
     group="Output",
     help="the profile  [default: this machine's, measured if there is none]",
 )
-@own("--instances", type=FILE, group="Cost and spot",
+@command_option("--instances", type=FILE, group="Cost and spot",
      help="TOML file of instance types and prices of your own")  # fmt: skip
-@own("--runs", type=FILE, default=Path("runs"), show_default=True, help="folder of runs whose accuracies are used")
-@own(
+@command_option(
+    "--runs", type=FILE, default=Path("runs"), show_default=True, help="folder of runs whose accuracies are used"
+)
+@command_option(
     "--explain",
     metavar="SHAPE",
     help="the arithmetic of one shape in words: cheapest, fastest, or ps-async:ml.m5.xlarge:4w:1ps",
 )
-@own("--replay", type=click.IntRange(0, 20), default=0, show_default=True,
+@command_option("--replay", type=click.IntRange(0, 20), default=0, show_default=True,
      help="seeds with which to train here what the recommended shapes would, for their accuracy")  # fmt: skip
-@own("--all", "everything", is_flag=True, common=False, help="print every shape")
-@own("--output", type=FILE, help="HTML file with the plots  [default: in --runs]")
-@own("--config", type=FILE, is_eager=True, expose_value=False, callback=read_config,
+@command_option("--all", "everything", is_flag=True, common=False, help="print every shape")
+@command_option("--output", type=FILE, help="HTML file with the plots  [default: in --runs]")
+@command_option("--config", type=FILE, is_eager=True, expose_value=False, callback=read_config,
      help="TOML file with any of these options; flags win over it")  # fmt: skip
-@own("--json", "as_json", is_flag=True, help="print JSON for machines, every shape, in place of text")
+@command_option("--json", "as_json", is_flag=True, help="print JSON for machines, every shape, in place of text")
 @help_all()
 def plan(
     strategy: tuple[str, ...],

@@ -6,21 +6,21 @@ from typing import Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import console, echo, echo_json
 
 #: Options of an experiment on which its speed depends, and those that say what its data is.
 EXPERIMENT = (
     "recipe", "data", "test", "split", "test_part", "subset", "min_images", "image_size", "channels", "image_feature",
-    "label_feature", "held_out", "cache", "model", "head", "batch", "augment", "mirror_test", "precision", "optimizer",
-    "momentum", "weight_decay", "clip_norm", "seed", "framework",
+    "label_feature", "held_out", "cache", "model", "head", "sample_rate", "batch", "augment", "mirror_test",
+    "precision", "optimizer", "momentum", "weight_decay", "clip_norm", "seed", "framework",
 )  # fmt: skip
 
 
 @click.command(cls=GroupedCommand)
 @job_options(only=EXPERIMENT)
-@own("--fresh", is_flag=True, help="measure again where there is a profile already")
-@own("--json", "as_json", is_flag=True, help="print JSON for machines")
+@command_option("--fresh", is_flag=True, help="measure again where there is a profile already")
+@command_option("--json", "as_json", is_flag=True, help="print JSON for machines")
 @help_all()
 def profile(fresh: bool, as_json: bool, **options: Any) -> None:
     """Measure what this machine needs for a training, in a few minutes: what a forecast is made from.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.output import echo, echo_json
+from facesim.cli.output import echo, echo_json, padded
 from facesim.cli.parsing import Choice, Number, command
 from facesim.cli.quiet import hush_tensorflow
 from facesim.models.exporters import EXPORTERS
@@ -51,8 +51,8 @@ def _notice(text: str) -> None:
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("source", metavar="[DATA]", required=False)
 @click.option("--pairs", type=click.Path(path_type=Path), 
-              help="list of pairs: LFW's pairs.txt, a folder of CFP's (Protocol/Split/FP), or a CSV of "
-              "first,second,same; DATA is then the folder of their images")  # fmt: skip
+              help="list of pairs: LFW's pairs.txt, CALFW's, CPLFW's, a folder of CFP's (Protocol/Split/FP), or a CSV "
+              "of first,second,same; DATA is then the folder of their images")  # fmt: skip
 @click.option("--far", type=Number(0, 1), multiple=True,
               help="false accept rate at which to report the true accept rate; repeatable")  # fmt: skip
 @click.option("--groups", type=click.Path(path_type=Path),
@@ -111,7 +111,7 @@ def _evaluation(evaluation: dict[str, Any]) -> list[str]:
 
         for what, rates in by_group["rates"].items():
             lines.append(f"errors by group, {what}")
-            lines += [f"  {rate['group']:20}{in_words(rate)}" for rate in rates]
+            lines += [f"  {padded(rate['group'], 20)}{in_words(rate)}" for rate in rates]
         lines += [by_group["warning"]] if by_group["warning"] else []
     return lines
 

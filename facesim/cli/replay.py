@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import console, echo, echo_json
 from facesim.cli.parsing import Choice
 from facesim.cli.plan import FILE, OF_THE_EXPERIMENT, measured_profile
@@ -23,17 +23,21 @@ _CLUSTER = ("workers", "ps", "local_steps", "scale_lr", "warmup_epochs", "instan
 
 
 @click.command(cls=GroupedCommand)
-@own("--strategy", type=Choice(list(STRATEGIES)), default="ps-async", show_default=True, group="Training",
+@command_option("--strategy", type=Choice(list(STRATEGIES)), default="ps-async", show_default=True, group="Training",
      help="how replicas train together")  # fmt: skip
 @job_options(only=(*(name for name in OF_THE_EXPERIMENT if name != "seed"), *_CLUSTER))
-@own("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, group="Training",
+@command_option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, group="Training",
      help="replays, with seeds 0, 1, ...; the interval is over them")  # fmt: skip
-@own("--replayed-epochs", type=click.IntRange(4), group="Training",
+@command_option("--replayed-epochs", type=click.IntRange(4), group="Training",
      help="replay only so many epochs and extrapolate the rest  [default: all]")  # fmt: skip
-@own("--to-accuracy", help="also say when this held-out accuracy is reached, such as 0.95 or 95 %")
-@own("--here", is_flag=True, help="forecast --backend local, whose workers share this machine's cores, not AWS")
-@own("--profile", "profile_file", type=FILE, help="the profile  [default: this machine's, measured if there is none]")
-@own("--json", "as_json", is_flag=True, help="print JSON for machines")
+@command_option("--to-accuracy", help="also say when this held-out accuracy is reached, such as 0.95 or 95 %")
+@command_option(
+    "--here", is_flag=True, help="forecast --backend local, whose workers share this machine's cores, not AWS"
+)
+@command_option(
+    "--profile", "profile_file", type=FILE, help="the profile  [default: this machine's, measured if there is none]"
+)
+@command_option("--json", "as_json", is_flag=True, help="print JSON for machines")
 @help_all()
 def replay(
     strategy: str,

@@ -36,8 +36,8 @@ def has_tags(tags: Mapping[str, str], wanted: Iterable[str]) -> bool:
     return all(tags.get(key) == value if equals else key in tags for key, equals, value in pairs)
 
 
-def _options(region: str | None) -> dict[str, str]:
-    return {} if region is None else {"region": region}
+def _options(**given: str | None) -> dict[str, str]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def _asking(named: str, region: str | None) -> Iterator[Target]:
     """The run that a user names, while its backend is asked about it."""
     from facesim.backends.targets import find_target, in_words
 
-    target = find_target(named, _options(region))
+    target = find_target(named, _options(region=region))
     try:
         yield target
     except FacesimError as error:
@@ -58,11 +58,20 @@ def _asking(named: str, region: str | None) -> Iterator[Target]:
 @tag_option
 @click.option("--studies", is_flag=True, help="the studies that were begun in FOLDER, in place of runs")
 @_region
+@click.option("--namespace", help="of a Kubernetes cluster  [default: default]")
+@click.option("--kube-context", help="of the kubeconfig file  [default: the current one]")
 @_json
 def list_(
-    folder: Path, backend: str | None, tags: tuple[str, ...], studies: bool, region: str | None, as_json: bool
+    folder: Path,
+    backend: str | None,
+    tags: tuple[str, ...],
+    studies: bool,
+    region: str | None,
+    namespace: str | None,
+    kube_context: str | None,
+    as_json: bool,
 ) -> None:
-    """Show the runs in and below FOLDER, its studies, or the training jobs at AWS."""
+    """Show the runs in and below FOLDER, its studies, the training jobs at AWS, or the jobs in a cluster."""
     from facesim.backends.targets import runs_of
 
     if studies:
@@ -72,9 +81,13 @@ def list_(
             raise click.UsageError("--studies has no meaning with --backend, --tag or --region: leave these out")
         return list_studies(folder, as_json)
     if backend is not None and BACKENDS[backend].can_attach:
-        return _list_of(backend, region, as_json)
+        return _list_of(backend, _options(region=region, namespace=namespace, kube_context=kube_context), as_json)
     if region is not None:
         raise click.UsageError("--region is of the list that AWS has: give --backend sagemaker, too")
+    if namespace is not None or kube_context is not None:
+        raise click.UsageError(
+            "--namespace and --kube-context are of the list that a cluster has: give --backend kubernetes, too"
+        )
     statuses, damaged = runs_of(folder, backend)
     tagged = [run_status for run_status in statuses if has_tags(run_status.tags, tags)]
     _show_list(tagged, f"no runs in {folder}" + (f" with {' '.join(tags)}" if tags else ""), as_json)
@@ -82,9 +95,11 @@ def list_(
         echo(f"left out: {text}", err=True)
 
 
-def _list_of(backend: str, region: str | None, as_json: bool) -> None:
+def _list_of(backend: str, options: dict[str, str], as_json: bool) -> None:
     """Show the runs that a backend itself has a list of."""
-    spec = BACKENDS[backend].model_validate({"name": backend, **_options(region)})
+    from facesim.backends.targets import with_options
+
+    spec = with_options(BACKENDS[backend](), options)
     _show_list(spec.open().jobs(spec), f"no runs of facesim's at {backend}", as_json)
 
 
@@ -131,7 +146,7 @@ def status(named: str | None, region: str | None, as_json: bool) -> None:
     RUN is a run directory, or the name of a training job at AWS; without it, the newest of facesim's jobs there.
     """
     if named is None:
-        return _list_of("sagemaker", region, as_json)
+        return _list_of("sagemaker", _options(region=region), as_json)
     with _asking(named, region) as target:
         run_status = target.backend.open().status(target)
     if as_json:

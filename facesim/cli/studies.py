@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,11 @@ def run(file: Path, **options: Any) -> int:
 
 @study.command("page")
 @click.argument("file", type=_FILE)
+@click.option("--data", metavar="DATA", help="that the study was run on, in place of the file's: its --data")
 @click.option("--output", type=_FILE, metavar="FILE", help="Markdown file  [default: docs/studies/NAME.md]")
 @click.option("--in", "folder", type=_FILE, help="folder of the study's runs  [default: the study's --output]")
 @click.option("--with", "beside", type=_FILE, multiple=True, help="runs, or forecasts, to show beside; repeatable")
-def page(file: Path, output: Path | None, folder: Path | None, beside: tuple[Path, ...]) -> None:
+def page(file: Path, data: str | None, output: Path | None, folder: Path | None, beside: tuple[Path, ...]) -> None:
     """Write the page of the study that FILE describes: a table, the verdict and pictures, from its runs alone.
 
     FILE is what `facesim study run` was given, or what facesim keeps of the study.
@@ -52,24 +54,28 @@ def page(file: Path, output: Path | None, folder: Path | None, beside: tuple[Pat
     from facesim.report.published import Published
     from facesim.study.study_file import StudyFile
 
-    settings, about = read_toml(file, "the study"), _about(file)
+    settings, about, name = read_toml(file, "the study"), _about(file), _name(file)
+    command, title = ["facesim", "study", "run", str(file)], about.get("title", name)
+    if data is not None:
+        settings = {**settings, "data": data}
+        name, title = f"{name}-{Path(data).stem}", f"{title}: {Path(data).stem}"
+        command += ["--data", data]
     runs = folder or Path(settings.get("output", "runs"))
     study_file = StudyFile(file, runs, settings)
     ended = [run for _, run, result in study_file.runs() if result is not None and run is not None]
     if not ended:
         raise InputError(
-            f"no run of {file} has ended in {runs}: run it (facesim study run {file}), or name its runs' --in"
+            f"no run of {file} has ended in {runs}: run it ({shlex.join(command)}), or name its runs' --in"
         )
     comparison = api.compare([*(run.directory for run in ended), *beside]).report
     if "published" in about:
         comparison = replace(comparison, published=Published.read(about["published"], str(file)))
-    name = _name(file)
     files = write_page(
         comparison,
         output or Path("docs/studies") / f"{name}.md",
-        title=about.get("title", name),
+        title=title,
         about=about.get("about", ""),
-        command=f"facesim study run {file}",
+        command=shlex.join(command),
     )
     left = len(study_file.jobs) - len(ended)
     if left:

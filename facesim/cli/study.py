@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facesim.cli.options import DATA, GroupedCommand, help_all, job_options, one_or_several, own
+from facesim.cli.options import DATA, GroupedCommand, command_option, help_all, job_options, one_or_several
 from facesim.cli.output import console, echo, echo_json, unread, writing
 from facesim.cli.parsing import Choice, Choices, Flag, Number, Values, command, flattened, listed, read_config
 from facesim.spec.backends import BACKENDS
@@ -50,29 +50,31 @@ def study_options(
     """The options of commands that run studies. What is left out is the job's default."""
     file = click.Path(path_type=Path)
     options = [
-        own("--strategy", type=Values(Choice(list(STRATEGIES))), multiple=True, default=default_strategies,
+        command_option("--strategy", type=Values(Choice(list(STRATEGIES))), multiple=True, default=default_strategies,
             show_default=True, group="Training", callback=one_or_several,
             help="how replicas train together; repeatable"),
         job_options(without=("strategy", "seed"), lists=True),
-        own("--seeds", type=Seeds(), default=1, show_default=True, group="Training",
+        command_option("--seeds", type=Seeds(), default=1, show_default=True, group="Training",
             help="runs of each strategy, with seeds 0, 1, ..., or with these: 3,5,7; an accuracy statement needs 3"),
-        own("--spot/--no-spot", default=None, type=Flag(), group="Cost and spot",
+        command_option("--spot/--no-spot", default=None, type=Flag(), group="Cost and spot",
             help="simulate managed spot training; any other option that begins with --spot asks for it, too"),
-        own("--faults", group="Recovery", common=False,
+        command_option("--faults", group="Recovery", common=False,
             help="disturb the run: a TOML file of faults, or random:SEED:PER_MINUTE"),
-        own("--output", type=file, default=Path("runs"), show_default=True,
+        command_option("--output", type=file, default=Path("runs"), show_default=True,
             help="folder for run directories and report"),
-        own("--parallel", type=click.IntRange(1, 64), default=1, show_default=True, group="Cluster", common=False,
+        command_option(
+            "--parallel", type=click.IntRange(1, 64), default=1, show_default=True, group="Cluster", common=False,
             help="jobs that run at the same time; on this machine each on CPUs of its own, and its times are marked"),
-        own("--again", is_flag=True, common=False,
+        command_option("--again", is_flag=True, common=False,
             help="run every job of a study again, also those that have completed in --output"),
-        *([own("--config", type=file, is_eager=True, expose_value=False, callback=read_config,
+        *([command_option("--config", type=file, is_eager=True, expose_value=False, callback=read_config,
                help="TOML file with any of these options; flags win over it")] if config else []),
-        own("--dry-run", is_flag=True, help="print the exact processes, TF_CONFIGs and files; start nothing"),
-        own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
-        own("--json-lines", type=file, metavar="FILE", common=False,
+        command_option("--dry-run", is_flag=True,
+            help="print the exact processes, TF_CONFIGs and files; start nothing"),
+        command_option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text"),
+        command_option("--json-lines", type=file, metavar="FILE", common=False,
             help="also write to this file what happens as it happens, a JSON object a line"),
-        own("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
+        command_option("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
             help="also send what is measured, as it is measured; repeatable, or with commas"),
         help_all(),
     ]  # fmt: skip
@@ -85,13 +87,13 @@ def study_options(
     return decorate
 
 
-baselines_option = own("--baselines/--no-baselines", default=True, show_default=True,
-                       help="also recognise with classical methods, the bar for any network")  # fmt: skip
+baselines_option = command_option("--baselines/--no-baselines", default=True, show_default=True,
+    help="also recognise with classical methods, the bar for any network")  # fmt: skip
 
 
 @click.command(cls=GroupedCommand)
 @study_options(["single"])
-@own("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
+@command_option("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), group="Recovery",
      help="continue a run that did not complete, with its options except for those given")  # fmt: skip
 @click.pass_context
 def run(ctx: click.Context, resumed: Path | None, **options: Any) -> int:

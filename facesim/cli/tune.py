@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from facesim.cli.options import GroupedCommand, help_all, job_options, own
+from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choices, Number, flattened, read_config
 from facesim.cli.study import INTERRUPTED, observers
@@ -18,25 +18,27 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command(cls=GroupedCommand)
-@own("--search", multiple=True, metavar="NAME=VALUES", group="Training",
+@command_option("--search", multiple=True, metavar="NAME=VALUES", group="Training",
      help="an option with the values to try: learning-rate=1e-5..1e-2 or batch=16,32,64; repeatable; a range over a "
      "factor of ten is searched by its logarithm  [default: these two]")  # fmt: skip
-@own("--trials", type=click.IntRange(1, 10_000), default=20, show_default=True, group="Training",
+@command_option("--trials", type=click.IntRange(1, 10_000), default=20, show_default=True, group="Training",
      help="how many, those of earlier commands in --output included")  # fmt: skip
-@own("--validation", type=Number(0, 1, min_open=True, max_open=True), group="Data",
+@command_option("--validation", type=Number(0, 1, min_open=True, max_open=True), group="Data",
      help="share of the training images to test trials on; the held-out ones are left alone  [default: the part val of "
      "the data's own split, or 0.2]")  # fmt: skip
-@own("--deadline", group="Cost and spot", help="how long all trials together may take, such as 2h or 90m")
-@own("--budget", metavar="DOLLARS", group="Cost and spot", help="US dollars that all trials may cost, such as 5")
+@command_option("--deadline", group="Cost and spot", help="how long all trials together may take, such as 2h or 90m")
+@command_option(
+    "--budget", metavar="DOLLARS", group="Cost and spot", help="US dollars that all trials may cost, such as 5"
+)
 @job_options(without=("validation",))
-@own("--spot/--no-spot", default=None, group="Cost and spot", help="play managed spot training")
-@own("--output", type=_FILE, default=Path("runs/tune"), show_default=True,
+@command_option("--spot/--no-spot", default=None, group="Cost and spot", help="play managed spot training")
+@command_option("--output", type=_FILE, default=Path("runs/tune"), show_default=True,
      help="folder of the search: the same folder again continues it")  # fmt: skip
-@own("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
+@command_option("--track", type=Choices(list(TRACKERS)), multiple=True, common=False, callback=flattened,
      help="also send what is measured, as it is measured; repeatable, or with commas")  # fmt: skip
-@own("--config", type=_FILE, is_eager=True, expose_value=False, callback=read_config,
+@command_option("--config", type=_FILE, is_eager=True, expose_value=False, callback=read_config,
      help="TOML file with any of these options; flags win over it")  # fmt: skip
-@own("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
+@command_option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
 @help_all()
 def tune(
     search: tuple[str, ...],

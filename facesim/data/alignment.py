@@ -6,7 +6,7 @@ networks and verification sets are cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import numpy as np
 
 from facesim.data.decode import BadFile, whole_picture
 from facesim.data.detectors import Detector, Face
-from facesim.data.layouts import look_through
+from facesim.data.layouts import Listing, look_through
 from facesim.data.rendering import Progress
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused, printable
@@ -32,6 +32,18 @@ TEMPLATE_SIZE = 112
 #: Faces are looked for in a picture of at most so many pixels a side, around which there is so much of a margin: a face
 #: that fills its picture is hardly found without.
 _DETECTED, _MARGIN = 640, 0.25
+
+
+@dataclass(frozen=True)
+class Faces:
+    """How many images of a folder show one face, and which of them several or none, or cannot be read, by their paths
+    in the folder.
+    """
+
+    one: int
+    several: tuple[str, ...]
+    without: tuple[str, ...]
+    unreadable: tuple[BadFile, ...]
 
 
 @dataclass(frozen=True)
@@ -100,12 +112,10 @@ def align_folder(
             f"{printable(str(out))} lies in {printable(str(source))}, and would be part of it. Name another."
         )
     written, several, without, unreadable = 0, list[str](), list[str](), list[BadFile]()
-    for done, example in enumerate(listing.examples, 1):
-        path = example.path.relative_to(root)
-        picture = whole_picture(example.path, root)
+    for path, picture, faces in _looked_at(listing, root, detector, "aligning", progress):
         if isinstance(picture, BadFile):
             unreadable.append(picture)
-        elif faces := find_faces(picture, detector):
+        elif faces:
             several += [printable(path.as_posix())] if len(faces) > 1 else []
             file = out / path.with_name(f"{path.name}.png")
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -113,8 +123,35 @@ def align_folder(
             written += 1
         else:
             without.append(printable(path.as_posix()))
-        progress("aligning", done, len(listing.examples))
     return Aligned(written, *map(tuple, (several, without, unreadable)), listing.unused)
+
+
+def count_faces(source: Path, detector: Detector, progress: Progress = lambda *_: None) -> Faces:
+    """How many faces the images of the folder `source` show.
+
+    Raises:
+        InputError: it is no folder of people.
+    """
+    one, several, without, unreadable = 0, list[str](), list[str](), list[BadFile]()
+    for path, picture, faces in _looked_at(look_through(source), source.resolve(), detector, "looking", progress):
+        if isinstance(picture, BadFile):
+            unreadable.append(picture)
+        elif len(faces) == 1:
+            one += 1
+        else:
+            (several if faces else without).append(printable(path.as_posix()))
+    return Faces(one, tuple(several), tuple(without), tuple(unreadable))
+
+
+def _looked_at(
+    listing: Listing, root: Path, detector: Detector, phase: str, progress: Progress
+) -> Iterator[tuple[Path, Image.Image | BadFile, list[Face]]]:
+    """Each image's path in the folder `root`, its picture, and the faces there, the largest first."""
+    for done, example in enumerate(listing.examples, 1):
+        picture = whole_picture(example.path, root)
+        faces = [] if isinstance(picture, BadFile) else find_faces(picture, detector)
+        yield example.path.relative_to(root), picture, faces
+        progress(phase, done, len(listing.examples))
 
 
 def in_lines(aligned: Aligned, shown: int = 20) -> Sequence[str]:

@@ -13,7 +13,7 @@ from facesim.data.opening import Unusable
 from facesim.data.walk import IMAGE_SUFFIXES, system_name
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular, why_unread
-from facesim.util.unused import Tally, printable
+from facesim.util.unused import Tally, in_words, printable
 
 #: No image that is decoded is larger, so what claims to be is not unpacked.
 _MOST_BYTES = 1 << 29
@@ -72,9 +72,10 @@ def open_zip(path: Path) -> Archive:
         else:
             members[path.joinpath(*parts)] = member
     if not members:
+        found = f" (not used: {in_words(tally.counted)})" if tally.counted else ""
         raise InputError(
-            f"no images in {printable(str(path))}. Give an archive with one folder of images an identity, such as of a "
-            f"folder that facesim reads."
+            f"no images in {printable(str(path))}{found}. Give an archive with one folder of images an identity, such "
+            f"as of a folder that facesim reads."
         )
     return Archive(path, understood(path, sorted(members), tally.counted), archive, members)
 

@@ -136,7 +136,7 @@ def describe(
 
     def counted() -> Iterator[Pair]:
         seen = set()
-        for pair in chain(near_pairs(images, near, progress), cropped_pairs(images, data.labels, part)):
+        for pair in chain(near_pairs(images, near), cropped_pairs(images, data.labels, part, progress=progress)):
             if pair[:2] in seen:
                 continue
             seen.add(pair[:2])

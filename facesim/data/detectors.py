@@ -1,13 +1,17 @@
-"""Who finds faces in a picture, by name. Another package adds one by an entry point of `facesim.detectors`."""
+"""Who finds faces in a picture: by name, which another package may add by an entry point of `facesim.detectors`, or an
+ONNX file of the user's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from facesim.util.errors import InputError
+from facesim.util.files import open_regular, why_unread
 from facesim.util.registry import Registry
 
 
@@ -45,13 +49,72 @@ def _mtcnn() -> Detector:
 DETECTORS: Registry[Callable[[], Detector]] = Registry("detector", "facesim.detectors", {"mtcnn": _mtcnn})
 
 
-def detector_called(name: str) -> Detector:
-    """The detector of that name, ready.
+_SUFFIX = ".onnx"
+
+#: What a file's outputs are called, and the shape that each has for a face.
+_OUTPUTS = {"landmarks": (5, 2), "boxes": (4,)}
+_PIXELS = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+_CONTRACT = (
+    "A detector takes one picture, uint8 or float32 (1, height, width, 3) of any size, RGB from 0 to 255, and gives "
+    "landmarks (faces, 5, 2) and boxes (faces, 4), in pixels."
+)
+
+
+def _of_onnx(file: Path) -> Detector:
+    """A network in a file: of a face it gives the landmarks, in the order of `Face`, and the box: left, top, right and
+    bottom.
 
     Raises:
-        InputError: there is none, or its package is not installed.
+        InputError: it cannot be read, or is not that.
     """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        remedy = "pip install 'facesim[detector]'"
+        raise InputError(f"{file} is run by onnxruntime, which is not installed: {remedy}", remedy=remedy) from None
+    try:
+        open_regular(file).close()
+        network = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except (OSError, ValueError) as error:
+        raise InputError(f"--detector {file}: {why_unread(error)}. Name a file that you may read.") from None
+    except Exception as error:  # of ONNX Runtime's own kinds
+        raise InputError(f"--detector {file} is no ONNX file that can be run: {_first_line(error)}") from None
+    inputs, outputs = network.get_inputs(), [output.name for output in network.get_outputs()]
+    pixels = _PIXELS.get(inputs[0].type) if len(inputs) == 1 else None
+    if pixels is None or not set(_OUTPUTS) <= set(outputs):
+        takes = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        raise InputError(f"--detector {file} takes {takes} and gives {', '.join(outputs)}. {_CONTRACT}")
+
+    def detect(picture: np.ndarray) -> list[Face]:
+        try:
+            given = network.run(list(_OUTPUTS), {inputs[0].name: picture[None].astype(pixels)})
+        except Exception as error:  # as above
+            size = f"{picture.shape[1]} x {picture.shape[0]}"
+            why = _first_line(error)
+            raise InputError(f"--detector {file} fails with a picture of {size} pixels: {why}. {_CONTRACT}") from None
+        found = [np.asarray(one, float) for one in given]
+        if any(one.shape != (len(found[0]), *shape) for one, shape in zip(found, _OUTPUTS.values(), strict=True)):
+            shapes = " and ".join(f"{name} {one.shape}" for name, one in zip(_OUTPUTS, found, strict=True))
+            raise InputError(f"--detector {file} gives {shapes}. {_CONTRACT}")
+        return [Face(points, (box[2] - box[0]) * (box[3] - box[1])) for points, box in zip(*found, strict=True)]
+
+    detect(np.full((96, 128, 3), 128, np.uint8))  # what is wrong with it is said before anything is written
+    return detect
+
+
+def _first_line(error: Any) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def detector_called(name: str) -> Detector:
+    """The detector of that name, or of that ONNX file, ready.
+
+    Raises:
+        InputError: there is none, it is no detector, or its package is not installed.
+    """
+    if name.lower().endswith(_SUFFIX):
+        return _of_onnx(Path(name))
     try:
         return DETECTORS[DETECTORS.check(name)]()
     except ValueError as error:
-        raise InputError(f"--detector {name} is not allowed: {error}") from None
+        raise InputError(f"--detector {name} is not allowed: {error}; or name an ONNX file") from None

@@ -40,8 +40,8 @@ NEAR_CROP = 0.11
 #: The shares of each side to which images are cropped for a comparison, at every place.
 _CROPS = tuple(1 - step / 40 for step in range(9))
 
-#: Where there are more images, crops are looked for only when asked: at so many it takes a minute or two.
-_MOST_CROPPED = 20_000
+#: Crops are looked for in pictures of at most so many pixels a side.
+_SIDE = 64
 
 #: Widths in heights that are distinguished: from 2:1 upright to 2:1 across, 6 % between neighbours.
 _SHAPES = tuple(2 ** (step / 12) for step in range(-12, 13))
@@ -51,6 +51,9 @@ _SHAPES = tuple(2 ** (step / 12) for step in range(-12, 13))
 _ALL_PAIRS, _BANDS = 20_000, 16
 
 _CHUNK = 2048
+
+#: How many bits of a number of 16 are 1.
+_ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1, dtype=np.uint16)
 
 
 class Pair(NamedTuple):
@@ -96,7 +99,7 @@ def cropped_pairs(
     """Pairs of images of one person, `labels` (n,), on two sides of a split, of which one looks like a crop of the
     other, each once; `part` (n,) is 1 for images on the one side, -1 on the other, and 0 for what is left aside.
 
-    It takes some 6 ms an image of 64 pixels on one core.
+    It takes some 6 ms an image on one core, whatever its size.
     """
     from threadpoolctl import threadpool_limits
 
@@ -105,17 +108,19 @@ def cropped_pairs(
     done, due = 0, sum(map(len, groups))
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor() as pool:
         for group in groups:
-            pictures = [_content(picture) for picture in _grey(images[group])]
+            pictures = [_at_most(_content(picture), _SIDE) for picture in _grey(images[group])]
             whole = np.concatenate([_signs(picture[None]) for picture in pictures])
             # Crops have the shapes of the pictures that they are compared with.
             shapes = {min(_SHAPES, key=partial(_unlike, picture)) for picture in pictures}
-            distances = np.array(list(pool.map(partial(_nearest_crop, whole=whole, shapes=shapes), pictures)))
-            distances = np.minimum(distances, distances.T)
-            for row, column in np.argwhere(np.triu(distances <= near, k=1)):
-                if part[group[row]] * part[group[column]] < 0:
-                    yield Pair(int(group[row]), int(group[column]), float(distances[row, column]), False, True)
-            done += len(group)
-            progress(done, due)
+            closest: dict[tuple[int, int], float] = {}
+            for one, distances in zip(group, pool.map(partial(_nearest_crop, whole=whole, shapes=shapes), pictures)):
+                for place in np.flatnonzero((distances <= near) & (part[group] == -part[one])):
+                    pair = min(one, group[place]), max(one, group[place])
+                    closest[pair] = min(distances[place], closest.get(pair, 1.0))
+                done += 1
+                progress(done, due)
+            for (first, second), distance in sorted(closest.items()):
+                yield Pair(int(first), int(second), float(distance), False, True)
 
 
 def notes_across(
@@ -131,21 +136,13 @@ def notes_across(
     part = np.where(parts == TRAIN, 1, -1)
     compared = partial(progress, "comparing images")
     pairs = [pair for pair in near_pairs(images, progress=compared) if part[pair.first] * part[pair.second] < 0]
-    notes = []
-    if len(images) <= _MOST_CROPPED:
-        pairs += cropped_pairs(images, labels, part, progress=compared)
-    else:
-        notes.append(
-            f"there are more than {_MOST_CROPPED:,} images: whether some that are not to train on are crops of others "
-            f"was not looked at; facesim data describe does."
-        )
+    pairs += cropped_pairs(images, labels, part, progress=compared)
     twins = {pair.second if part[pair.first] > 0 else pair.first for pair in pairs}
     if not twins:
-        return notes
+        return []
     cropped = len({pair[:2] for pair in pairs if pair.cropped} - {pair[:2] for pair in pairs if not pair.cropped})
     shown = "; ".join(f"{origins[pair.first]} and {origins[pair.second]}" for pair in pairs[:3])
     return [
-        *notes,
         f"{len(twins):,} of the {int(np.sum(part < 0)):,} images that are not to train on look the same as images "
         f"to train on ({len(pairs):,} pairs, {cropped:,} of them crops; such as {shown}): what is reached on them "
         f"flatters. facesim data describe lists them.",
@@ -163,39 +160,46 @@ def hashes_of(images: Images, indices: np.ndarray) -> np.ndarray:
 
 def _near(hashes: np.ndarray, near: float, progress: Callable[[int, int], None]) -> Iterator[tuple[int, int, float]]:
     """Two indices, the smaller one first, and the share of bits that differ, of hashes (n, 32) that are that close."""
-    everything = np.arange(len(hashes))
     if len(hashes) <= _ALL_PAIRS:
-        yield from _near_among(hashes, everything, near, progress)
+        yield from _all_near(hashes, near, progress)
         return
     # Neighbouring frequencies are alike in faces, so a part takes them from all over: else parts would seldom differ.
     scattered = np.unpackbits(hashes, axis=1).reshape(-1, _BITS // _BANDS, _BANDS).transpose(0, 2, 1)
     keys = np.packbits(scattered, axis=2).reshape(len(hashes), _BANDS, -1).view(np.uint16)[:, :, 0]
     for band in range(_BANDS):
         order = np.argsort(keys[:, band], kind="stable")
-        ends = np.flatnonzero(np.diff(keys[order, band])) + 1
-        for members in np.split(order, ends):
-            if len(members) > 1:
-                for first, second, distance in _near_among(hashes, members, near, lambda *_: None):
-                    if not np.any(keys[first, :band] == keys[second, :band]):  # found with an earlier part already
-                        yield first, second, distance
+        in_order = keys[order, band]
+        # Each with the next of the same key, then with the one after that, for as long as any has one.
+        places, ahead = np.arange(len(order)), 1
+        while len(places := places[: np.searchsorted(places, len(order) - ahead)]):
+            places = places[in_order[places] == in_order[places + ahead]]
+            first, second = order[places], order[places + ahead]
+            differing = np.zeros(len(places), np.uint16)
+            for other in range(_BANDS):
+                differing += _ONES[keys[first, other] ^ keys[second, other]]
+            close = np.flatnonzero(differing <= near * _BITS)
+            earlier = (keys[first[close], :band] == keys[second[close], :band]).any(axis=1)  # found by then
+            for one in close[~earlier]:
+                yield int(first[one]), int(second[one]), float(differing[one]) / _BITS
+            ahead += 1
         progress((band + 1) * len(hashes) // _BANDS, len(hashes))
 
 
-def _near_among(
-    hashes: np.ndarray, members: np.ndarray, near: float, progress: Callable[[int, int], None]
+def _all_near(
+    hashes: np.ndarray, near: float, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[int, int, float]]:
-    """The same among the hashes at `members`, ascending indices: all pairs, as matrix products."""
-    count = len(members)
+    """The same of all pairs, as matrix products."""
+    count = len(hashes)
     for start in range(0, count, _CHUNK):
-        bits = _plus_minus(hashes[members[start : start + _CHUNK]])
+        bits = _plus_minus(hashes[start : start + _CHUNK])
         for other in range(start, count, _CHUNK):
-            other_bits = bits if other == start else _plus_minus(hashes[members[other : other + _CHUNK]])
+            other_bits = bits if other == start else _plus_minus(hashes[other : other + _CHUNK])
             # The product counts the bits that agree less those that differ.
             agreement = bits @ other_bits.T
             close = agreement >= _BITS * (1 - 2 * near)
             for row, column in np.argwhere(np.triu(close, k=1) if other == start else close):
                 distance = (_BITS - float(agreement[row, column])) / (2 * _BITS)
-                yield int(members[start + row]), int(members[other + column]), distance
+                yield start + int(row), other + int(column), distance
         progress(min(start + _CHUNK, count), count)
 
 
@@ -235,6 +239,17 @@ def _content(picture: np.ndarray) -> np.ndarray:
     """A grey picture without the black that it was padded with."""
     rows, columns = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
     return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else picture
+
+
+def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
+    """A grey picture, scaled so that no side of it is longer."""
+    from PIL import Image
+
+    scale = side / max(picture.shape)
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(length * scale)) for length in picture.shape)
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _unlike(picture: np.ndarray, shape: float) -> float:

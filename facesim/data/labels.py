@@ -47,6 +47,11 @@ def label_of_value(value: object, where: str) -> Label:
     Raises:
         InputError: it is something else; the message begins with `where` and says what.
     """
+    if isinstance(value, bytes):  # a text, as some programs write it
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where} has a label that is no UTF-8: {error}. {_REMEDY}") from None
     if isinstance(value, str):
         return Label(value)
     if isinstance(value, (int, float)):

@@ -79,7 +79,7 @@ def source(path: Path, wanted: Wanted) -> Source:
 
 def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
     tally, notes = Tally(), list[str]()
-    images, labels = _scan(files, wanted, tally, notes)
+    images, labels, unread = _scan(files, wanted, tally, notes)
     if not images:
         unused = f": {'; '.join(map(str, tally.counted))}" if tally.counted else ""
         raise InputError(
@@ -88,13 +88,21 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
     samples = {(image.file, image.sample) for image in images}
     if wanted.label_feature or any(samples & of_field.keys() for of_field in labels.values()):
         images = _one_a_sample(images, wanted.image_feature, root, tally)
-        images, found, parts = _labelled(images, labels, files, root, wanted, tally, notes)
+        images, names, parts = _labelled(images, labels, files, root, wanted, tally, notes)
     else:
-        found, parts, more = _by_folder(images, files, root)
+        try:
+            names, parts, more = _by_folder(images, files, root)
+        except InputError as error:
+            if not unread:
+                raise
+            raise InputError(
+                f"{error} If they are samples, name what says whom an image shows with --label-feature: the end of a "
+                f"member's name, or a key of its .json. There are also {some(unread)}."
+            ) from None
         notes += more
         for field, of_field in labels.items():
             tally.add(f"no image (.{field})", None, "file", len(of_field))
-    people = people_of(found, str(root))
+    people = people_of(names, str(root))
 
     def origin(index: int) -> str:
         image = images[index]
@@ -120,9 +128,11 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
 
 def _scan(
     files: Sequence[Path], wanted: Wanted, tally: Tally, notes: list[str]
-) -> tuple[list[_Image], dict[str, dict[tuple[int, str], Label | InputError]]]:
-    """The images of archives, and their labels: by field, of each sample in each archive."""
-    images = list[_Image]()
+) -> tuple[list[_Image], dict[str, dict[tuple[int, str], Label | InputError]], list[str]]:
+    """The images of archives, their labels, by field, of each sample in each archive, and how the names of members end
+    that say nothing.
+    """
+    images, unread = list[_Image](), dict[str, None]()
     labels: dict[str, dict[tuple[int, str], Label | InputError]] = {}
     for number, file in enumerate(files):
         seen = set[str]()
@@ -144,11 +154,14 @@ def _scan(
                         label = error
                     if label is not None:
                         labels.setdefault(field, {})[number, sample] = label
+                    else:
+                        unread[f".{field}"] = None
                 else:
+                    unread |= {f".{field}": None} if field else {}
                     what = "a label that is not read" if field in _LABEL_FIELDS else "no image and no label"
                     tally.add(f"{what} (.{field})" if field else what, name)
         wanted.progress("reading labels", number + 1, len(files))
-    return images, labels
+    return images, labels, list(unread)
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -233,7 +246,7 @@ def _labelled(
             f"names the one to read."
         )
     label_of = dict(labels[able[0]])
-    kept, found = [], []
+    kept, names = [], []
     for image in images:
         label = label_of.pop((image.file, image.sample), None)
         name = f"{files[image.file].name}: {image.sample}.{image.field}"
@@ -243,10 +256,10 @@ def _labelled(
             raise label
         else:
             kept.append(image)
-            found.append(label)
+            names.append(label)
     for number, sample in label_of:
         tally.add("a label without its image", f"{files[number].name}: {sample}.{able[0]}")
-    return kept, found, [part_of(files[image.file], root) for image in kept]
+    return kept, names, [part_of(files[image.file], root) for image in kept]
 
 
 def _by_folder(

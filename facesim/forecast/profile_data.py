@@ -196,6 +196,11 @@ class Profile(_Frozen):
         """What one worker pulls for a step, and pushes after it but for what is not trained."""
         return sum(each.sent_bytes for each in self.variables if each.trainable)
 
+    @property
+    def trained_bytes(self) -> int:
+        """What the parameters take: what workers exchange that average them."""
+        return sum(each.held_bytes for each in self.variables if each.trainable)
+
     def step_s(self, batch: np.ndarray) -> np.ndarray:
         """Seconds of computing at a worker's batch, on the machine of the profile: straight lines between what was
         measured; beyond it the first and the last line go on.

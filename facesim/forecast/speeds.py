@@ -227,13 +227,14 @@ class Speeds:
         link = np.minimum(table.link(base=base, servers=False), table.flow())[rows]
         # Every byte is copied and added by a core, and sent; the slower of the two sets the pace.
         rate = np.minimum(link, core / max(profile.ring.byte_s, 1e-15))
-        exchange_s = laws.ring_s(profile.param_bytes, workers, rate, profile.ring.alpha_s / core)
         averaged = np.array([table.shapes[row].kind.averaging for row in rows])
+        size_bytes = np.where(averaged, profile.trained_bytes, profile.param_bytes)
+        exchange_s = laws.ring_s(size_bytes, workers, rate, profile.ring.alpha_s / core)
         local = np.where(averaged, [table.shapes[row].local_steps for row in rows], 1)
         summed_s = laws.allreduce_step_s(compute_s, profile.cv, workers, exchange_s, profile.ring.overlap)
         local_s = laws.local_sgd_step_s(compute_s, profile.cv, workers, exchange_s, local)
         self.update_s[rows] = np.where(averaged, local_s, summed_s)
-        self.link_bytes[rows] = 2 * (workers - 1) / workers * profile.param_bytes / local
+        self.link_bytes[rows] = 2 * (workers - 1) / workers * size_bytes / local
         self.wire_bytes[rows] = workers * self.link_bytes[rows]
         self.offered[rows] = exchange_s / local / (compute_s + exchange_s / local)
         slow = exchange_s / local > self.update_s[rows] / 2

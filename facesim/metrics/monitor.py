@@ -12,6 +12,7 @@ from pathlib import Path
 from cluster import clock
 from cluster.hosted.host_watch import WATCHER
 from facesim.metrics.collectors import Collector, make_collectors
+from facesim.metrics.event_files import FOLDER, EventFiles
 from facesim.metrics.files import SampleWriter
 from facesim.metrics.host_identity import host_index, host_name
 from facesim.runs.directory import Run
@@ -25,13 +26,27 @@ def main(run_directory: str, pids: dict[str, int]) -> None:
     tasks = {task: pid for task, pid in pids.items() if not task.startswith(WATCHER)}
     watched = tasks | {f"monitor-{host_index()}": os.getpid()}  # what watching costs belongs in the record, too
     recorders = [Recorder(run, collector, collector.source) for collector in make_collectors(watched)]
+    shown = _event_files(run)
     sampling_s = run.job().sampling_s
     while True:
         last = ended.wait(sampling_s)
         for recorder in recorders:
             recorder.record()
+        if shown:
+            try:
+                shown.update()
+            except OSError:
+                traceback.print_exc()
+                shown = None  # a torn file is read up to there; what it lacks is in the samples
         if last:
             return
+
+
+def _event_files(run: Run) -> EventFiles | None:
+    """What TensorBoard reads of this host, where it is to be written."""
+    if FOLDER not in os.environ:
+        return None
+    return EventFiles(run.metrics, Path(os.environ[FOLDER]), host_name())
 
 
 def record_connections(run: Run, task: str) -> None:

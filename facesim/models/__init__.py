@@ -42,11 +42,13 @@ class Head:
 
     margin: from the true identity's cosine (n,) and the margin to the cosine that training uses in its place, in
         `keras.ops`; or where that function is, `module:function`.
+    sampled: whether each update is made of some identities alone (`facesim.models.sampling`); for cosines only.
     """
 
     cosine: bool
     summary: str
     margin: str | Callable[[Any, float], Any] | None = None
+    sampled: bool = False
 
 
 def _always(dimensions: int) -> Callable[[int], int]:
@@ -112,6 +114,12 @@ HEADS: Registry[Head] = Registry(
         "arcface": Head(
             True, "cosines, with a margin on the angle in training (Deng et al., 2019)", "facesim.models.heads:arcface"
         ),
+        "partial-fc": Head(
+            True,
+            "arcface for very many people: an update is of a sample of them, --sample-rate (An et al., 2022)",
+            "facesim.models.heads:arcface",
+            sampled=True,
+        ),
     },
 )
 
@@ -147,7 +155,8 @@ def build(
             features = own.features(own_model, pixels, identities)
         else:
             features = loaded(MODELS[name].features)(pixels)
-        logits = heads.logits(features, identities, margin_scale if HEADS[head].cosine else None)
+        kind = HEADS[head]
+        logits = heads.logits(features, identities, margin_scale if kind.cosine else None, kind.sampled)
         return keras.Model(images, logits, name=network_name(name))
 
 

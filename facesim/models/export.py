@@ -51,8 +51,8 @@ def _head(head: keras.Layer) -> layers.Dense:
     """The head as a dense layer: the centres of a cosine head, of length 1 and times its scale, are one's kernel."""
     cosine = isinstance(head, CosineLogits)
     dense = layers.Dense(head.units, use_bias=not cosine, name="head")
-    dense.build((None, head.kernel.shape[0]))
-    dense.set_weights([head.scale * ops.normalize(head.kernel, axis=0)] if cosine else head.get_weights())
+    dense.build(head.input.shape)
+    dense.set_weights([head.scale * ops.normalize(head.centres(), axis=0)] if cosine else head.get_weights())
     return dense
 
 

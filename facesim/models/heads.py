@@ -23,7 +23,15 @@ class CosineLogits(layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units), initializer="glorot_uniform")
 
     def call(self, inputs):
-        return self.scale * ops.matmul(ops.normalize(inputs, axis=-1), ops.normalize(self.kernel, axis=0))
+        return self.cosines(inputs, self.centres())
+
+    def centres(self) -> keras.KerasTensor:
+        """The centres, (dimensions, units)."""
+        return self.kernel
+
+    def cosines(self, inputs: keras.KerasTensor, centres: keras.KerasTensor) -> keras.KerasTensor:
+        """`scale` times the cosines between inputs (batch, dimensions) and centres (dimensions, any)."""
+        return self.scale * ops.matmul(ops.normalize(inputs, axis=-1), ops.normalize(centres, axis=0))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -32,12 +40,32 @@ class CosineLogits(layers.Layer):
         return {**super().get_config(), "units": self.units, "scale": self.scale}
 
 
-def logits(features: keras.KerasTensor, identities: int, cosine_scale: float | None) -> keras.KerasTensor:
+@keras.saving.register_keras_serializable("facesim")
+class SampledCosineLogits(CosineLogits):
+    """The same, made so that a step of training reads and changes the centres of some identities alone: Partial FC
+    (An et al., 2022). Each centre is a row of `kernel`, (units, dimensions).
+    """
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(name="kernel", shape=(self.units, input_shape[-1]), initializer="glorot_uniform")
+
+    def call(self, inputs, rows=None):
+        """The logits of all identities; or in training, of those whose `rows` of `kernel`, (k, dimensions), come."""
+        return self.cosines(inputs, self.centres() if rows is None else ops.transpose(rows))
+
+    def centres(self):
+        return ops.transpose(self.kernel)
+
+
+def logits(
+    features: keras.KerasTensor, identities: int, cosine_scale: float | None, sampled: bool = False
+) -> keras.KerasTensor:
     """The head on `features` (batch, dimensions): cosines times `cosine_scale`; where that is None, linear."""
     if cosine_scale is None:
         # The published softmax is part of the loss, which is the stable way to compute the same thing.
         return layers.Dense(identities, dtype="float32")(features)
-    return CosineLogits(identities, cosine_scale, dtype="float32")(features)
+    cosine_logits = SampledCosineLogits if sampled else CosineLogits
+    return cosine_logits(identities, cosine_scale, dtype="float32")(features)
 
 
 def embedding(features: keras.KerasTensor, dimensions: int) -> keras.KerasTensor:

@@ -8,9 +8,15 @@ from typing import NamedTuple
 import keras
 
 from facesim import models
+from facesim.models.sampling import sample_size
 
-#: A parameter in training: itself, its gradient and Adam's two moments, in float32.
-_BYTES_A_PARAMETER = 4 * 4
+_FLOAT = 4
+
+#: Of each parameter in training: itself and Adam's two moments; its gradient comes beside them.
+_HELD = 3
+
+#: Examples that are evaluated at a time.
+_EVALUATED = 256
 
 
 class Size(NamedTuple):
@@ -21,19 +27,25 @@ class Size(NamedTuple):
     head_bytes: int
 
 
-def size(name: str, head: str, image_shape: tuple[int, int, int], identities: int, batch: int) -> Size:
+def size(
+    name: str, head: str, image_shape: tuple[int, int, int], identities: int, batch: int, sample_rate: float = 1.0
+) -> Size:
     """The size of network `name` with `head`, for images of (height, width, channels).
 
-    The head is reckoned, not built, so that any number of identities can be asked for.
+    The head is reckoned, not built, so that any number of identities can be asked for. A sampled one computes the share
+    `sample_rate` of them in an update; evaluating, it computes all.
     """
     network = models.build(name, image_shape, 1, head=head)
     dimensions = network.layers[-1].input.shape[-1]
-    head_parameters = identities * (dimensions if models.HEADS[head].cosine else dimensions + 1)
+    kind = models.HEADS[head]
+    weights = dimensions if kind.cosine else dimensions + 1
+    computed = sample_size(identities, sample_rate, batch) if kind.sampled else identities
+    logits = max(3 * batch * computed, _EVALUATED * identities if kind.sampled else 0)
     return Size(
-        parameters=models.embedder(network).count_params() + head_parameters,
+        parameters=models.embedder(network).count_params() + identities * weights,
         flops=sum(_flops(layer) for layer in network.layers[:-1]) + 2 * dimensions * identities,
         # The logits, their softmax and their gradient beside the parameters.
-        head_bytes=_BYTES_A_PARAMETER * head_parameters + 3 * 4 * batch * identities,
+        head_bytes=_FLOAT * (_HELD * identities * weights + computed * weights + logits),
     )
 
 

@@ -303,6 +303,6 @@ def _result(run: Run, job: Job, profile: Profile, forecast: Forecast, record: Fo
         spot_cost_usd=bill.spot_usd(discount),
         billing=Billing.model_validate(bill.to_dict(discount)),
         wire_bytes=forecast.wire_bytes_per_update * forecast.updates,
-        parameter_bytes=profile.param_bytes,
+        parameter_bytes=profile.trained_bytes,
         sync_audit=Audit(verdict="unknown", evidence=("a forecast: nothing was trained, so nothing can be audited",)),
     )

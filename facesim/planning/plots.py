@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facesim.planning.search import Plan, Row, clustered
-from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, drawing, legend
+from facesim.report.plots.drawing import HALF_PAGE_IN, INK, STRATEGY_COLOURS, drawing, legend
 
 #: More points than these are one cloud, and a page that is slow to open.
 _MOST_POINTS = 800
@@ -39,7 +39,7 @@ def time_against_cost(plan: Plan) -> str:
         fastest, cheapest = plan.fastest_of_all.forecast.time_s, plan.cheapest_of_all.forecast.cost_usd
         shown.sort(key=lambda row: row.forecast.time_s / fastest * row.forecast.cost_usd / max(cheapest, 1e-9))
         shown = shown[:_MOST_POINTS]
-    with drawing("plan-front", "time against cost", (6.4, 4.2)) as (figure, svg):
+    with drawing("plan-front", "time against cost", (HALF_PAGE_IN, 3.4)) as (figure, svg):
         axes = figure.subplots()
         for name, colour in colours.items():
             off_front = [row.forecast for row in shown if row.forecast.shape.strategy == name]
@@ -80,7 +80,6 @@ def time_against_cost(plan: Plan) -> str:
             if row is not None:
                 axes.annotate(
                     text, (row.forecast.cost_usd, row.forecast.time_s / 60), (7, 7), textcoords="offset points",
-                    fontsize=9,
                 )  # fmt: skip
         axes.set_xlim(limits[0])
         axes.set_ylim(limits[1])
@@ -113,7 +112,7 @@ def speed_up(plan: Plan) -> str | None:
         for row in plan.rows
         if not row.forecast.shape.kind.replicated
     }
-    with drawing("plan-speed-up", "speed-up by workers, and what bounds it", (6.4, 4.2)) as (figure, svg):
+    with drawing("plan-speed-up", "speed-up by workers, and what bounds it", (HALF_PAGE_IN, 3.4)) as (figure, svg):
         axes = figure.subplots()
         most, used, colours = 1, set(), _colours(plan)
         for name, rows in list(chosen.items())[:_MOST_CURVES]:

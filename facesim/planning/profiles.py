@@ -43,4 +43,4 @@ def how_to_have_one(job: Job) -> str:
 
 
 #: Options that a profile depends on and that its command names where they are not the default.
-OF_THE_PROFILE = ("data", "framework", "recipe", "model", "head", "image_size", "batch", "precision")
+OF_THE_PROFILE = ("data", "framework", "recipe", "model", "head", "sample_rate", "image_size", "batch", "precision")

@@ -16,6 +16,7 @@ from facesim.billing.catalogue import instance
 from facesim.billing.market import market
 from facesim.data.unseen import UnseenData
 from facesim.preflight.framework import check_framework
+from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, data_notices, prepare_all
 from facesim.preflight.leakage import check_unseen
 from facesim.preflight.memory import check_memory, head_memory, moments_of
@@ -170,6 +171,12 @@ def _frameworks(planned: Sequence[Planned]) -> Iterator[str | InputError]:
         yield from _refused(check_framework, job)
 
 
+def _heads(planned: Sequence[Planned]) -> Iterator[str | InputError]:
+    """Whether strategies and frameworks can train the heads."""
+    for one in planned:
+        yield from _refused(check_head, one.job)
+
+
 def _accelerators(planned: Sequence[Planned]) -> Iterator[str | InputError]:
     """Whether instances have as many GPUs as replicas are to compute on, and whether these are there at all: jobs on
     this machine train with what it has.
@@ -298,6 +305,7 @@ CHECKS: dict[str, Check] = {
     "split": _split,
     "memory": _memory,
     "frameworks": _frameworks,
+    "heads": _heads,
     "accelerators": _accelerators,
     "leakage": _leakage,
     "writable": _writable,

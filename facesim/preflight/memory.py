@@ -12,6 +12,7 @@ import psutil
 
 from facesim.billing.catalogue import instance
 from facesim.models import HEADS, MODELS
+from facesim.models.sampling import sample_size
 from facesim.preflight.own_model import own_model_dimensions
 from facesim.spec.experiment import Experiment
 from facesim.spec.job import Job
@@ -52,19 +53,23 @@ def head_memory(job: Job, identities: int) -> list[HeadMemory]:
         if experiment.model in MODELS
         else own_model_dimensions(experiment, identities)
     )
-    parameters = _FLOAT * identities * (dimensions + (0 if head.cosine else 1))
+    weights = dimensions + (0 if head.cosine else 1)
+    computed = sample_size(identities, experiment.sample_rate, job.update_batch) if head.sampled else identities
+    parameters, gradients = _FLOAT * identities * weights, _FLOAT * computed * weights
     examples = -(-job.update_batch // job.replicas) if job.joint_workers > 1 else job.update_batch
-    logits = 3 * _FLOAT * examples * identities  # themselves, their softmax, their gradient
+    logits = 3 * _FLOAT * examples * computed  # themselves, their softmax, their gradient
     moments = moments_of(experiment) * parameters
-    strategy = job.strategy
-    if strategy.coordinated:
+    evaluated = _FLOAT * _EVALUATED * identities  # by all of a head, which may be more than training takes of a sample
+    if job.strategy.coordinated:
         # Servers share the parameters; workers read them and send gradients; the chief evaluates with a copy.
         return [
-            HeadMemory(parameters, parameters, moments, 0, 1),
-            HeadMemory(parameters, parameters, 0, logits, job.shape.workers),
-            HeadMemory(2 * parameters, 0, 0, _FLOAT * _EVALUATED * identities, 1),
+            HeadMemory(parameters, gradients, moments, 0, 1),
+            HeadMemory(gradients, gradients, 0, logits, job.shape.workers),
+            HeadMemory(2 * parameters, 0, 0, evaluated, 1),
         ]
-    return [HeadMemory(parameters, parameters, moments, logits, job.replicas)]
+    return [
+        HeadMemory(parameters, gradients, moments, max(logits, evaluated) if head.sampled else logits, job.replicas)
+    ]
 
 
 def moments_of(experiment: Experiment) -> int:
@@ -96,8 +101,8 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
         )
         if need > have:
             raise InputError(
-                f"{text}: it cannot fit. Use fewer people (--subset identities=N, --min-images), fewer --workers, a "
-                f"--model with a smaller embedding (facesim models), or a larger machine."
+                f"{text}: it cannot fit. Use fewer people (--subset identities=N, --min-images), --head partial-fc, "
+                f"fewer --workers, a --model with a smaller embedding (facesim models), or a larger machine."
             )
         if text not in warned:
             warned.add(text)

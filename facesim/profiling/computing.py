@@ -60,7 +60,7 @@ class Measurable(Protocol):
     #: A replica that trains alone.
     replica: Replicas
 
-    #: Bytes of a number of each trained variable as it is sent.
+    #: Bytes of each trained variable as it is sent.
     sent_bytes: Sequence[int]
 
     def parts(self, indices: np.ndarray) -> tuple[Part, Part]:
@@ -94,13 +94,13 @@ def measure(
         measured = make(context)
     replica = measured.replica
     begin = time.perf_counter()
-    (first,) = replica.train([_examples(context, batches[-1])])
+    (first,) = replica.train([examples(context, batches[-1])])
     figures: dict[str, Any] = {"first_step_s": time.perf_counter() - begin}
     figures["steps_s"] = [_steps(context, replica, batch) for batch in batches]
     if whole:
-        figures |= {"parts_s": [_parts(measured, _examples(context, batch)) for batch in batches]}
+        figures |= {"parts_s": [_parts(measured, examples(context, batch)) for batch in batches]}
         figures |= {"optimizer_s": median_s(measured.optimizer(), _PARTS_S), "variables": [*_variables(measured)]}
-        figures |= {"ring_overlap": _overlap(measured.summed(_examples(context, batches[-1])))}
+        figures |= {"ring_overlap": _overlap(measured.summed(examples(context, batches[-1])))}
         figures |= _surroundings(context, replica, first)
         figures |= {"examples": len(context.train_indices), "held_out": len(context.held_out_indices)}
     figures["load_s"] = load_s
@@ -108,13 +108,13 @@ def measure(
     leave(run, figures)
 
 
-def _examples(context: Context, batch: int) -> np.ndarray:
+def examples(context: Context, batch: int) -> np.ndarray:
     """The indices of a batch, of which some come again where there are too few."""
     return np.resize(context.train_indices, batch)
 
 
 def _steps(context: Context, replica: Replicas, batch: int) -> list[float]:
-    indices = _examples(context, batch)
+    indices = examples(context, batch)
 
     def step() -> None:
         (_,) = replica.train([indices])
@@ -164,7 +164,7 @@ def _variables(measured: Measurable) -> Iterator[dict[str, Any]]:
             "name": variable.path,
             "shape": list(variable.shape),
             "held_bytes": size * each,
-            "sent_bytes": size * sent.get(id(variable), each),
+            "sent_bytes": sent.get(id(variable), size * each),
             "trainable": id(variable) in sent,
             "server": 0,
         }
@@ -172,7 +172,7 @@ def _variables(measured: Measurable) -> Iterator[dict[str, Any]]:
 
 def _surroundings(context: Context, replica: Replicas, first: StepResult) -> dict[str, float]:
     """Seconds of what surrounds training: evaluating an image, a checkpoint, writing the model."""
-    indices, evaluate = _examples(context, _EVALUATED), replica.evaluator(context.experiment.mirror_test)
+    indices, evaluate = examples(context, _EVALUATED), replica.evaluator(context.experiment.mirror_test)
 
     def evaluating() -> None:
         evaluate(context.data.images, context.data.labels, indices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,7 @@ class _Measured:
 
     def __init__(self, context: Context):
         self.replica = Alone(context)
-        self.sent_bytes = [4] * len(self.replica.model.trainable_variables)
+        self.sent_bytes = [4 * math.prod(each.shape) for each in self.replica.model.trainable_variables]
 
     def parts(self, indices: np.ndarray) -> tuple[Part, Part]:
         replica, state = self.replica, self.replica.state

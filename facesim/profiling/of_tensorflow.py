@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from facesim.runs.directory import Run
 from facesim.training.context import Context
 from facesim.training.tensorflow import task
 from facesim.training.tensorflow.collectives import summed_by_ring
-from facesim.training.tensorflow.forward import forward_of, sent_dtypes
+from facesim.training.tensorflow.forward import forward_of, pulled, sent_dtypes
+from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import index_batch
 from facesim.training.tensorflow.replicated import Replicated
@@ -46,22 +48,27 @@ class _Measured:
 
     def __init__(self, context: Context):
         self.replica, self._context = Alone(context), context
-        self.sent_bytes = [dtype.size for dtype in sent_dtypes(self.replica.model)]
+        model, head = self.replica.model, self.replica.model.layers[-1].kernel
+        self.sent_bytes = [
+            dtype.size * math.prod(variable.shape) - (self.replica.unsent_bytes if variable is head else 0)
+            for variable, dtype in zip(model.trainable_variables, sent_dtypes(model), strict=True)
+        ]
 
     def parts(self, indices: np.ndarray) -> tuple[Part, Part]:
         context, optimizer = self._context, self.replica.optimizer
         forward, loss_of = forward_of(self.replica.model), loss_for(context.experiment)
-        _, labels = index_batch(indices, context.data.labels)
+        ((indices, classes),) = self.replica.with_classes([indices])
+        _, labels, *classes = index_batch(indices, context.data.labels, *classes)
         images = tf.constant(context.data.images[indices])
 
         @compiled
         def forwards(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_mean(loss_of(labels, forward(images)[0]))
+            return tf.reduce_mean(loss_of(labels, forward(images, *classes)[0]))
 
         @compiled
         def both(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
             # The gradients are returned because a backward pass that nobody uses would be left out.
-            return compute_step(forward, optimizer, loss_of, images, labels, tf.constant(0))
+            return compute_step(forward, optimizer, loss_of, images, labels, tf.constant(0), classes=classes)
 
         return (
             lambda: forwards(images, labels).numpy(),
@@ -70,7 +77,11 @@ class _Measured:
 
     def optimizer(self) -> Part:
         optimizer, variables = self.replica.optimizer, self.replica.model.trainable_variables
-        gradients = [tf.fill(variable.shape, tf.cast(1e-12, variable.dtype)) for variable in variables]
+        some = computing.examples(self._context, self._context.experiment.batch)
+        ((_, classes),) = self.replica.with_classes([some])
+        gradients = []
+        for variable, read in zip(variables, pulled(self.replica.model, *map(tf.constant, classes)), strict=True):
+            gradients.append(with_values(read, tf.fill(values_of(read).shape, tf.cast(1e-12, variable.dtype))))
 
         @tf.function(autograph=False)
         def apply() -> tf.Tensor:

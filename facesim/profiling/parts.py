@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from facesim.training.context import Context
 from facesim.training.tensorflow.forward import Average, forward_of, moving_statistics, pulled
+from facesim.training.tensorflow.gradients import Gradient, values_of, with_values
 from facesim.training.tensorflow.network import build
 from facesim.training.tensorflow.optimizer import Fused
 from facesim.training.tensorflow.partition import pieces
@@ -33,15 +34,16 @@ class Parts:
         self._served = served
         model, optimizer = served.model, served.optimizer
         held = pieces(model.trainable_variables)
-        scratch = []
+        ((some, classes),) = served.with_classes([context.train_indices[: context.experiment.batch]])
+        self._batch = index_batch(some, served.labels, *classes)
+        _, labels, *chosen = self._batch
+        sent, scratch = pulled(model, *chosen), []
         with served.strategy.scope():
-            for piece in held:
+            for piece, each in zip(held, sent, strict=True):
                 with served.strategy.extended.colocate_vars_with(piece):
-                    scratch.append(tf.Variable(tf.zeros_like(piece), trainable=False))
+                    scratch.append(tf.Variable(tf.zeros(values_of(each).shape, piece.dtype), trainable=False))
         local_model, local_optimizer = build(context)
-        some = context.train_indices[: context.experiment.batch]
-        self._batch = index_batch(some, served.labels)
-        images, labels, forward = tf.constant(context.data.images[some]), self._batch[1], forward_of(local_model)
+        images, forward = tf.constant(context.data.images[some]), forward_of(local_model)
 
         @tf.function
         def nothing() -> tf.Tensor:
@@ -50,7 +52,7 @@ class Parts:
         @tf.function
         def pull() -> tf.Tensor:
             # One element of each is used: the whole of it has to come for that.
-            return tf.add_n([tf.cast(_one(value), tf.float32) for value in pulled(model)])
+            return tf.add_n([tf.cast(_one(values_of(value)), tf.float32) for value in pulled(model, *chosen)])
 
         @tf.function
         def push() -> tf.Tensor:
@@ -61,19 +63,19 @@ class Parts:
         @tf.function
         def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
             # The gradients are returned because a backward pass that nobody uses would be left out.
-            return compute_step(forward, local_optimizer, served.loss, images, labels, tf.constant(0))
+            return compute_step(forward, local_optimizer, served.loss, images, labels, tf.constant(0), classes=chosen)
 
         @tf.function
         def optimise() -> tf.Tensor:
             gradients = []
-            for piece in held:
+            for piece, each in zip(held, sent, strict=True):
                 with tf.device(piece.device):
-                    gradients.append(tf.fill(piece.shape, 1e-3))
+                    gradients.append(with_values(each, tf.fill(values_of(each).shape, 1e-3)))
             return optimizer.apply(gradients, model.trainable_variables)
 
         self._nothing, self._pull, self._push, self._compute, self._optimise = nothing, pull, push, compute, optimise
         moving = pieces(variable for variable, _ in moving_statistics(model))
-        self.null_step = null_step(lambda: pulled(model), optimizer, model.trainable_variables, moving)
+        self.null_step = null_step(lambda: pulled(model, *chosen), optimizer, model.trainable_variables, moving)
 
     def all(self) -> dict[str, Callable[[], object]]:
         """The parts by name, and the whole step."""
@@ -93,7 +95,7 @@ class Parts:
 
 
 def null_step(
-    read: Callable[[], list[tf.Tensor]],
+    read: Callable[[], list[Gradient]],
     optimizer: Fused,
     variables: list[keras.Variable],
     moving: Sequence[tf.Variable] = (),
@@ -105,9 +107,12 @@ def null_step(
     @tf.function
     def step() -> tf.Tensor:
         # Every gradient has to wait for its own parameter, as in a step, and is made where the worker is.
-        gradients = [tf.fill(value.shape, tf.cast(_one(value), value.dtype) * _LITTLE) for value in read()]
+        gradients = []
+        for sent in read():
+            value = values_of(sent)
+            gradients.append(with_values(sent, tf.fill(value.shape, tf.cast(_one(value), value.dtype) * _LITTLE)))
         for statistic in moving:
-            little = tf.cast(_one(gradients[0]), statistic.dtype)
+            little = tf.cast(_one(values_of(gradients[0])), statistic.dtype)
             Average(statistic, 1.0, tf.fill(statistic.shape, little)).apply()
         return optimizer.apply(gradients, variables)
 

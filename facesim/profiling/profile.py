@@ -43,8 +43,9 @@ from facesim.forecast.profile_data import (
     Variable,
 )
 from facesim.metrics.machine import machine
-from facesim.models import network_name
+from facesim.models import HEADS, network_name
 from facesim.preflight.framework import check_framework
+from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job
@@ -142,7 +143,7 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
 
 
 def check_measurable(job: Job) -> None:
-    """Look whether profiles, and forecasts from them, are of a job's framework.
+    """Look whether profiles, and forecasts from them, are of a job's framework, and its strategy can train its head.
 
     Raises:
         InputError: they are not.
@@ -157,6 +158,7 @@ def check_measurable(job: Job) -> None:
             allowed=allowed,
             remedy=remedy,
         )
+    check_head(job)
 
 
 def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
@@ -171,7 +173,7 @@ def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
 
 def profile_file(job: Job, inputs: Inputs) -> Path:
     """Where the profile of an experiment on this machine is kept."""
-    experiment = job.experiment.model_dump(include=set(_MATTERS))
+    experiment = job.experiment.model_dump(include=_matters(job))
     data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}
     key = {
         "schema": SCHEMA_VERSION, "machine": _machine(job), "framework": job.framework, "experiment": experiment,
@@ -179,6 +181,11 @@ def profile_file(job: Job, inputs: Inputs) -> Path:
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "profiles" / f"{network_name(job.experiment.model)}-{digest[:16]}.json"
+
+
+def _matters(job: Job) -> set[str]:
+    """The part of the experiment that speed depends on."""
+    return set(_MATTERS) & flat(job).keys() | ({"sample_rate"} if HEADS[job.experiment.head].sampled else set())
 
 
 def _machine(job: Job) -> dict[str, Any]:
@@ -312,7 +319,6 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
     server, notes = _server(variables, cluster) if cluster else (None, [])
     alpha_s, byte_s = fits.ring_constants(*zip(*((row["peers"], row["bytes"], row["seconds"]) for row in ring)), cores)
     facts = machine(framework.packages)
-    experiment = job.experiment.model_dump(include=set(_MATTERS + _OF_IMAGES) - {"model", "batch", "precision"})
     return Profile(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         versions={name: facts[name] for name in dict.fromkeys(("python", *framework.packages, "keras", "facesim"))},
@@ -327,7 +333,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         batch=job.experiment.batch,
         examples=train,
         identities=len(inputs.data.names),
-        options={name: value for name, value in experiment.items() if name in flat(job)},
+        options=job.experiment.model_dump(include=_matters(job).union(_OF_IMAGES) - {"model", "batch", "precision"}),
         compute=tuple(_compute(batch, place, first, others) for place, batch in enumerate(batches)),
         optimizer_s=first["optimizer_s"],
         variables=variables,

@@ -1,4 +1,6 @@
-"""Lists of pairs to verify, as data sets publish them: LFW's `pairs.txt`, CFP's folders of folds, and CSV files."""
+"""Lists of pairs to verify, as data sets publish them: LFW's `pairs.txt`, CALFW's and CPLFW's lists, CFP's folders of
+folds, and CSV files.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from facesim.data.layouts import natural_key
 from facesim.data.tables import read_rows
+from facesim.data.walk import IMAGE_SUFFIXES, list_images
 from facesim.recognition.pairs import FOLDS, Pairs, find_lfw_images, read_lfw_pairs
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread
@@ -46,8 +49,9 @@ class PairList(NamedTuple):
 def find_pairs(path: Path, folder: Path) -> PairList:
     """The pairs that a list names, with images below `folder`.
 
-    path: a `pairs.txt` or `pairsDev*.txt` of LFW's; a folder of CFP's folds, `Protocol/Split/FP` or `FF`; or a CSV with
-        the columns `first,second,same`, paths from `folder` on, and maybe `fold`.
+    path: a `pairs.txt` or `pairsDev*.txt` of LFW's; `pairs_CALFW.txt` or `pairs_CPLFW.txt`; a folder of CFP's folds,
+        `Protocol/Split/FP` or `FF`; or a CSV with the columns `first,second,same`, paths from `folder` on, and maybe
+        `fold`.
 
     Raises:
         InputError: it is none of these, or an image is missing; the message names the first and counts the others.
@@ -56,11 +60,40 @@ def find_pairs(path: Path, folder: Path) -> PairList:
         files, pairs, people = _cfp(path, folder)
     elif path.suffix.lower() in (".csv", ".tsv"):
         files, pairs, people = _csv(path, folder)
+    elif _names_an_image(path):
+        files, pairs, people = _two_lines_a_pair(path, folder)
     else:
         files, pairs = find_lfw_images(read_lfw_pairs(path), folder)
         people = len({file.stem.rsplit("_", 1)[0] for file in files})
     cut = len(np.unique(pairs.fold)) < 2
     return PairList(files, pairs._replace(fold=_folds(pairs.same)) if cut else pairs, people, cut)
+
+
+def _names_an_image(path: Path) -> bool:
+    """Whether a list begins with an image, as CALFW's and CPLFW's do; LFW's begin with numbers."""
+    first = next((text for _, text in _lines(path)), "")
+    return Path(first.split()[0]).suffix.lower() in IMAGE_SUFFIXES if first else False
+
+
+def _two_lines_a_pair(path: Path, folder: Path) -> tuple[list[Path], Pairs, int]:
+    """CALFW's and CPLFW's lists (Zheng et al., 2017; Zheng and Deng, 2018): an image and a number a line, two lines a
+    pair; 0 says that they show different people.
+    """
+    file_of = {file.name: file for file in list_images(folder)}
+    listed = []
+    for line, text in _lines(path):
+        name, _, number = text.rpartition(" ")
+        if not name or not number.isdecimal() or (len(listed) % 2 and bool(int(number)) != listed[-1][1]):
+            raise InputError(
+                f"{path} line {line}: {printable(text)!r} is not an image and a number, 0 in both lines of a pair of "
+                f"different people; get the file again"
+            )
+        listed.append((file_of.get(name.strip(), folder / name.strip()), bool(int(number))))
+    if len(listed) % 2:
+        raise InputError(f"{path} has {len(listed):,} lines, and a pair has two; get the file again")
+    rows = [(one[0], other[0], one[1], 0) for one, other in zip(listed[::2], listed[1::2])]
+    files, pairs = _indexed(rows, path)
+    return files, pairs, len({file.stem.rpartition("_")[0] for file in files})
 
 
 def _folds(same: np.ndarray) -> np.ndarray:

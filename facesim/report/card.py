@@ -238,7 +238,7 @@ def _count(number: int | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", printable(text))
+    return _SPECIAL.sub(lambda match: "&lt;" if match[0] == "<" else f"\\{match[0]}", printable(text))
 
 
 def _yaml(text: str) -> str:

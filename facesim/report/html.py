@@ -4,8 +4,6 @@ be read, too.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,7 +27,7 @@ from facesim.util.errors import DiskFull, InputError, reason
 from facesim.util.files import check_replaceable, write_text
 from facesim.util.pages import page_environment
 
-_TEMPLATE, _SCRIPT = "template.html", "page.js"
+_TEMPLATE = "template.html"
 
 #: Of more rows than this, tables have a line each and columns of measures, and statements are folded.
 _FEW = 4
@@ -65,7 +63,6 @@ def render(comparison: Comparison) -> str:
 
     drawn = [(name, PLOT_TITLES[name], Markup(svg)) for name, svg in plots(comparison).items()]
     groups, commands = _groups(comparison), list(_commands(comparison))
-    script = (Path(__file__).parent / _SCRIPT).read_text(encoding="utf-8")
     return (
         page_environment(Path(__file__).parent)
         .get_template(_TEMPLATE)
@@ -79,8 +76,6 @@ def render(comparison: Comparison) -> str:
             few=_FEW,
             commands=commands,
             markdown=summary(comparison),
-            script=Markup(script),
-            script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             sections=_sections(lines(comparison)),
             rows=list(zip(comparison.rows, colours(comparison), strict=True)),
             audit_words=AUDIT_WORDS,

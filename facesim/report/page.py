@@ -56,6 +56,8 @@ def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about:
         yield about.strip()
     yield f"Made by `{command}`, from {len(comparison.records)} runs. Numbers are {_marks(comparison)}."
     yield "## What it shows"
+    yield "\n".join(f"- {sentence.text}" for sentence in answer(comparison))
+    yield "## In detail"
     yield "\n".join(f"- {headline.text}" for headline in comparison.headlines)
     cautions = [f"- *{finding.topic}*: {finding.text}" for finding in comparison.findings if finding.tone != PLAIN]
     if cautions:

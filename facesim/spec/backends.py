@@ -211,6 +211,9 @@ class SageMaker(_TrainingJobs, _Remote):
     quota_wait_s: float = option(
         0.0, "seconds to wait where the account's quota, or AWS itself, has no instances left for a job", "AWS", ge=0
     )
+    tensorboard: bool = option(
+        False, "hosts also write what they measure to the bucket, while they run, as TensorBoard reads it", "AWS"
+    )
     max_cost: float | None = option(
         None, "dollars: refuse a study that could cost more at AWS", "AWS", common=True, gt=0
     )

@@ -94,6 +94,14 @@ class Experiment(Frozen):
     )
     margin: float = option(0.2, "margin of the head: a cosine for cosface, radians for arcface", "Model", ge=0, le=1)
     margin_scale: float = option(30.0, "what cosines are multiplied with", "Model", gt=0)
+    sample_rate: float = option(
+        0.1,
+        "share of the identities that each update is made of with --head partial-fc",
+        "Model",
+        gt=0,
+        le=1,
+        frameworks=(TENSORFLOW,),
+    )
     label_smoothing: float = option(
         0.0, "share of the truth that is spread over all identities", "Training", ge=0, lt=1
     )

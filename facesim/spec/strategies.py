@@ -54,6 +54,7 @@ class Strategy(Frozen):
         joint: whether all workers make an update together.
         asynchronous: whether other updates may come between a worker's reading of the parameters and its update.
         averaging: whether workers train by themselves in between, and what is joined is their parameters.
+        sampled_heads: whether it trains heads of which an update computes a sample of the identities alone.
         replaceable_roles: roles of which a task may fail and come back while the others go on.
         trainers: by framework, where the function is that a training task calls with its context, `module:function`.
         formula: by which `facesim.forecast` forecasts it; None where it cannot be forecast.
@@ -65,6 +66,7 @@ class Strategy(Frozen):
     joint: ClassVar[bool] = False
     asynchronous: ClassVar[bool] = False
     averaging: ClassVar[bool] = False
+    sampled_heads: ClassVar[bool] = False
     replaceable_roles: ClassVar[tuple[str, ...]] = ()
     trainers: ClassVar[Mapping[str, str]] = {}
     formula: ClassVar[Formula | None] = None
@@ -164,6 +166,7 @@ class Single(Strategy):
     summary = "one process, the reference"
     layout = Layout.SINGLE_PROCESS
     replicated = False
+    sampled_heads = True
     trainers = _in_all("single")
     formula = Formula("an update is one step")
 
@@ -174,6 +177,7 @@ class Mirrored(Strategy):
     summary = "one process with a replica on each device; every step sums their gradients"
     layout = Layout.SINGLE_PROCESS
     joint = True
+    sampled_heads = True
     trainers = {TENSORFLOW: "facesim.training.tensorflow.mirrored:train"}
     formula = Formula("all replicas share the host's cores: w C, and 2 (w-1) copies of the parameters")
 
@@ -185,6 +189,7 @@ class PsAsync(Strategy):
     layout = Layout.PARAMETER_SERVER
     asynchronous = True
     replaceable_roles = ("worker",)
+    sampled_heads = True
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_async:train"}
     formula = Formula(
         "T = computing, then pulling and pushing, each stretched by the other workers in the queue; X = w / T updates "
@@ -206,6 +211,7 @@ class PsSync(Strategy):
     layout = Layout.PARAMETER_SERVER
     joint = True
     replaceable_roles = ("worker",)
+    sampled_heads = True
     trainers = {TENSORFLOW: "facesim.training.tensorflow.ps_sync:train"}
     formula = Formula(
         "T = E[slowest worker] + pulling and pushing by all",
@@ -228,6 +234,7 @@ class AllReduce(Strategy):
     summary = "every worker holds the parameters; every step sums the workers' gradients"
     layout = Layout.PEERS
     joint = True
+    sampled_heads = True
     trainers = _in_all("allreduce")
     formula = Formula(
         "T = E/3 + |2E/3, summing|_p, E = the slowest worker's computing: summing may overlap the backward pass",
@@ -242,6 +249,7 @@ class LocalSgd(Strategy):
     layout = Layout.PEERS
     joint = True
     averaging = True
+    sampled_heads = True
     trainers = _in_all("local_sgd")
     formula = Formula(
         "T = (E[slowest sum of H steps] + averaging) / H",
@@ -256,6 +264,7 @@ class Independent(Strategy):
     summary = "every worker trains by itself on everything: the paper's mistake, kept to show what it costs"
     layout = Layout.PEERS
     replaceable_roles = ("chief", "worker")
+    sampled_heads = True
     trainers = {TENSORFLOW: "facesim.training.tensorflow.independent:train"}
     formula = Formula("every worker trains by itself")
 

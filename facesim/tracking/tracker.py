@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 from cluster import clock
 from facesim.metrics.files import SampleTail
-from facesim.metrics.schema import Sample
+from facesim.metrics.points import Point, Points
 from facesim.runs.directory import Run
 from facesim.runs.record import read_json
 from facesim.runs.records import JobFields, Result, Scalar
@@ -25,29 +25,6 @@ _RESULTS = (
     "held_out_accuracy", "held_out_loss", "training_accuracy", "images_per_s", "training_s", "total_s", "examples_seen",
     "updates", "wire_bytes", "cost_usd", "spot_cost_usd",
 )  # fmt: skip
-
-
-class Point(NamedTuple):
-    """A sample as a tracker takes it.
-
-    Attributes:
-        node: the host and task that it is of, `algo-1/worker-0`; the host alone, `algo-1`, of what concerns all of it;
-            empty for the course of the training.
-        metric: what measured it and its name in the schema, `psutil/cpu_percent`.
-        step: updates applied by then for the course of the training, else milliseconds since the run was launched.
-    """
-
-    node: str
-    metric: str
-    value: float
-    time_unix_s: float
-    since_launch_s: float
-    step: int
-
-    @property
-    def name(self) -> str:
-        """Node and metric in one."""
-        return f"{self.node}/{self.metric}" if self.node else self.metric
 
 
 @dataclass(frozen=True)
@@ -179,8 +156,7 @@ class Feed:
     def __init__(self, run: Run, tracker: Tracker, name: str):
         self._run, self._tracker, self._name = run, tracker, name
         self._tail = SampleTail(run.metrics)
-        self._launched_unix_s: float | None = None
-        self._updates = 0
+        self._points: Points | None = None
 
     def begin(self) -> None:
         with _sending(self._name):
@@ -190,7 +166,10 @@ class Feed:
         """Tell what has been measured since the last time."""
         with _sending(self._name):
             if samples := self._tail.new():
-                self._tracker.log(list(self._points(samples)))
+                if self._points is None:
+                    first_unix_s = min(sample.time_unix_s for sample in samples)
+                    self._points = Points(min(first_unix_s, TrackedRun.of(self._run).launched_unix_s))
+                self._tracker.log(list(self._points.of(samples)))
 
     def finish(self) -> None:
         """Tell the rest, and the end, with a report of this run alone."""
@@ -204,25 +183,6 @@ class Feed:
 
         write_html(compare([self._run]), file)
         return file
-
-    def _points(self, samples: Iterable[Sample]) -> Iterator[Point]:
-        ordered = sorted(samples, key=lambda sample: sample.time_unix_s)
-        if self._launched_unix_s is None:
-            self._launched_unix_s = min(ordered[0].time_unix_s, TrackedRun.of(self._run).launched_unix_s)
-        updates = {one.time_unix_s: int(one.value) for one in ordered if _of_training(one) and one.name == "updates"}
-        for one in ordered:
-            since_launch_s = one.time_unix_s - self._launched_unix_s
-            if _of_training(one):
-                node, step = "", updates.get(one.time_unix_s, self._updates)
-                self._updates = step
-            else:
-                task = "" if one.role == "host" else f"/{one.role}-{one.task_index}"
-                node, step = f"{one.host}{task}", round(1000 * since_launch_s)
-            yield Point(node, f"{one.source}/{one.name}", float(one.value), one.time_unix_s, since_launch_s, step)
-
-
-def _of_training(sample: Sample) -> bool:
-    return sample.source == "training" and sample.role == "chief"
 
 
 def rows_by_time(points: Sequence[Point]) -> Iterator[tuple[float, dict[str, float]]]:

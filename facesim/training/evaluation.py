@@ -11,6 +11,9 @@ from facesim.training.protocols import Evaluation
 
 _BATCH = 256
 
+#: Logits that are widened at a time: of very many identities those of one batch would take more than the network.
+_NUMBERS = 2**22
+
 
 def evaluate(
     logits_of: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray, indices: np.ndarray
@@ -21,10 +24,13 @@ def evaluate(
     """
     correct, loss = 0, 0.0
     for some in np.split(indices, range(_BATCH, len(indices), _BATCH)):
-        logits, truth = logits_of(images[some]).astype(np.float64), labels[some]
+        found, truths = logits_of(images[some]), labels[some]
         progressed()
-        highest = logits.max(axis=1)
-        spread = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
-        loss += float(np.sum(spread - logits[np.arange(len(some)), truth]))
-        correct += int(np.count_nonzero(np.argmax(logits, axis=1) == truth))
+        rows = max(1, _NUMBERS // found.shape[1])
+        for first in range(0, len(some), rows):
+            logits, truth = found[first : first + rows].astype(np.float64), truths[first : first + rows]
+            highest = logits.max(axis=1)
+            spread = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
+            loss += float(np.sum(spread - logits[np.arange(len(truth)), truth]))
+            correct += int(np.count_nonzero(np.argmax(logits, axis=1) == truth))
     return Evaluation(correct / len(indices), loss / len(indices))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim.planning.quantities import dollars_text, time_text
-from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, drawing, legend
+from facesim.report.plots.drawing import HALF_PAGE_IN, INK, STRATEGY_COLOURS, drawing, legend
 from facesim.spec.options import flag
 from facesim.tuning.findings import Findings
 from facesim.tuning.search import Trial, in_words
@@ -83,7 +83,7 @@ def plots(findings: Findings) -> list[tuple[str, str]]:
         drawn.append(("What mattered", _importance))
     rendered = []
     for number, (title, draw) in enumerate(drawn):
-        with drawing(f"tuning-{number}", title, (6.4, 4.0)) as (figure, svg):
+        with drawing(f"tuning-{number}", title, (HALF_PAGE_IN, 3.2)) as (figure, svg):
             draw(figure.subplots(), findings)
         rendered.append((title, svg[0]))
     return rendered
@@ -98,7 +98,7 @@ def _front(axes: Axes, findings: Findings) -> None:
         marker="o", color=STRATEGY_COLOURS[0], drawstyle="steps-post", label="front",
     )  # fmt: skip
     for one in front:
-        axes.annotate(str(one.number + 1), (one.total_s, _percent(one)), (5, 5), textcoords="offset points", fontsize=8)
+        axes.annotate(str(one.number + 1), (one.total_s, _percent(one)), (5, 5), textcoords="offset points")
     axes.set_xlabel("seconds of the trial")
     axes.set_ylabel("validation accuracy, %")
     legend(axes)

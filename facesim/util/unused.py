@@ -86,7 +86,8 @@ def printable(text: str) -> str:
 
 def _hidden(letter: str) -> bool:
     category = unicodedata.category(letter)
-    return category in ("Cc", "Cs", "Zl", "Zp") or "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
+    turns = "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
+    return category in ("Cc", "Cs", "Zl", "Zp") or turns or ord(letter) & 0xFFFE == 0xFFFE  # the last: not in XML
 
 
 def _shown(letter: str) -> str:

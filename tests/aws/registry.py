@@ -56,10 +56,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != self.server.wanted:
             return self._answer(401, WWW_Authenticate='Basic realm="registry"')
         address = urlsplit(self.path)
-        found = re.fullmatch(r"/v2/(?:(.+)/(manifests|blobs)/(.+))?", address.path)
-        if not found or not found[1]:
+        match = re.fullmatch(r"/v2/(?:(.+)/(manifests|blobs)/(.+))?", address.path)
+        if not match or not match[1]:
             return self._answer(200)
-        name, kind, what = found.groups()
+        name, kind, what = match.groups()
         if kind == "manifests" and self.command == "PUT":
             self.server.manifests[f"{name}:{what}"] = content
             digest = hashlib.sha256(content).hexdigest()

@@ -75,10 +75,10 @@ def test_what_costs_as_much_as_allowed_is_not_refused():
 def test_what_could_cost_more_is_refused_and_it_is_said_what_would_fit():
     with pytest.raises(
         InputError, match=r"up to \$1\.97.*more than --max-cost 1; it fits with --max-run (\d+) "
-    ) as told:
+    ) as refusal:
         refuse_above(1.0, [request(), request()])
 
-    fits = int(re.search(r"--max-run (\d+) ", str(told.value))[1])
+    fits = int(re.search(r"--max-run (\d+) ", str(refusal.value))[1])
     assert refuse_above(1.0, [request(fits), request(fits)])
     with pytest.raises(InputError):
         refuse_above(1.0, [request(fits + 2), request(fits + 2)])
@@ -87,14 +87,14 @@ def test_what_could_cost_more_is_refused_and_it_is_said_what_would_fit():
 
 
 def test_the_bill_multiplies_wall_clock_by_instances():
-    told = {
+    description = {
         "TrainingTimeInSeconds": 292,
         "BillableTimeInSeconds": 119,
         "EnableManagedSpotTraining": True,
         "ResourceConfig": GROUPS,
     }
 
-    bill = reported(told)
+    bill = reported(description)
 
     assert bill["instance_s"] == 3 * 119
     assert bill["cost_usd"] == pytest.approx((2 * 0.461 + 0.115) * 119 / 3600)
@@ -102,13 +102,13 @@ def test_the_bill_multiplies_wall_clock_by_instances():
 
 
 def test_the_volumes_of_a_job_are_in_its_bill():
-    told = {
+    description = {
         "TrainingTimeInSeconds": 3600,
         "BillableTimeInSeconds": 3600,
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 50},
     }
 
-    assert reported(told)["volume_usd"] == pytest.approx(2 * 50 * 0.14 / 730)
+    assert reported(description)["volume_usd"] == pytest.approx(2 * 50 * 0.14 / 730)
 
 
 def test_a_job_that_never_trained_costs_nothing():

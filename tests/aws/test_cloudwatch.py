@@ -96,9 +96,9 @@ def test_every_page_is_read(cloudwatch, page):
         put(cloudwatch, "CPUUtilization", minute, minute)
         put(cloudwatch, "MemoryUtilization", minute, minute)
 
-    found = read(cloudwatch, {"algo-1": Host(1, 0)}, minutes=7, page=page)
+    samples = read(cloudwatch, {"algo-1": Host(1, 0)}, minutes=7, page=page)
 
-    assert sorted(found) == sorted(
+    assert sorted(samples) == sorted(
         (minute, "algo-1", "host", name, float(minute))
         for minute in range(7)
         for name in ("cpu_percent", "memory_percent")

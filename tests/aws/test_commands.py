@@ -40,11 +40,11 @@ def test_a_dry_run_prints_a_request_that_aws_would_take_and_starts_nothing(
 ):
     assert main(["compare", *options, "--dry-run"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
-    requests = [run["request"]["CreateTrainingJob"] for run in told["runs"]]
+    output = json.loads(capsys.readouterr().out)
+    requests = [run["request"]["CreateTrainingJob"] for run in output["runs"]]
     assert [problems("CreateTrainingJob", request) for request in requests] == [[], []]
     assert [request["ResourceConfig"]["InstanceCount"] for request in requests] == [1, 2]
-    assert "can cost up to $18.33" in told["estimate"]
+    assert "can cost up to $18.33" in output["estimate"]
     assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
     assert not (tmp_path / "runs").exists()
 
@@ -85,14 +85,14 @@ def test_a_run_ends_in_table_report_and_the_bill_that_aws_told(endpoint, options
     shown = capsys.readouterr().out
     (run,) = find_runs([tmp_path / "runs"])
     result = run.result()
-    told = json.loads((run.directory / "training_job.json").read_text())
+    job = json.loads((run.directory / "training_job.json").read_text())
     assert "can cost up to $6.25" in shown
     assert f"{endpoint.url} is not AWS: what runs there is emulated" in shown
     assert "numbers are" in shown and "measured" not in shown
     assert (result["state"], result["measurement"], result["backend"]) == ("Completed", "emulated", "sagemaker")
     assert result["held_out_accuracy"] == 0.75
-    assert result["billing"]["billable_s"] == told["BillableTimeInSeconds"]
-    assert result["cost_usd"] == pytest.approx(0.230 * told["BillableTimeInSeconds"] / 3600)
+    assert result["billing"]["billable_s"] == job["BillableTimeInSeconds"]
+    assert result["cost_usd"] == pytest.approx(0.230 * job["BillableTimeInSeconds"] / 3600)
     (report,) = (tmp_path / "runs").glob("report-*.html")
     assert "sagemaker" in report.read_text()
 
@@ -149,10 +149,10 @@ def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, ref
 
     assert main(["logs", str(ended.directory), "--follow"]) == 0
 
-    told = capsys.readouterr().out
-    assert "algo-1  hello from algo-1, attempt 1" in told
-    assert "sign in again; it is asked again" in told
-    assert "AWS itself has trouble" in told
+    output = capsys.readouterr().out
+    assert "algo-1  hello from algo-1, attempt 1" in output
+    assert "sign in again; it is asked again" in output
+    assert "AWS itself has trouble" in output
     refuse(LogsResponse, "get_log_events", "AccessDeniedException")
     assert main(["logs", str(ended.directory), "--follow"]) != 0
 
@@ -231,12 +231,12 @@ def test_jobs_at_aws_are_listed_and_told_in_the_words_of_every_backend(ended, ca
     assert main(["list", "--backend", "sagemaker", "--json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)
     assert main(["status", str(ended.directory), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
 
     assert (listed["name"], listed["state"], listed["running"]) == (f"facesim-{ended.id}", "Completed", False)
-    assert (told["state"], told["running"], told["strategy"]) == ("Completed", False, "single")
-    assert [name for name, _, _ in told["spans"]][-1] == "Completed"
-    assert told["description"]["TrainingJobStatus"] == "Completed"
+    assert (output["state"], output["running"], output["strategy"]) == ("Completed", False, "single")
+    assert [name for name, _, _ in output["spans"]][-1] == "Completed"
+    assert output["description"]["TrainingJobStatus"] == "Completed"
     assert main(["logs", str(ended.directory), "--host", "algo-1", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {line["source"] for line in lines} == {"algo-1"}
@@ -257,9 +257,9 @@ def test_ctrl_c_can_leave_the_job_and_attach_takes_it_up(endpoint, options, tmp_
     )
     assert script.training.wait(60)
     command.send_signal(signal.SIGINT)
-    _, told = command.communicate(timeout=60)
+    _, output = command.communicate(timeout=60)
     assert command.returncode == 130
-    assert "facesim attach" in told
+    assert "facesim attach" in output
     (run,) = find_runs([tmp_path / "runs"])
     assert run.result() is None
     assert endpoint.job(f"facesim-{run.id}").status == "InProgress"
@@ -292,8 +292,8 @@ def test_the_emulator_is_an_endpoint_that_any_aws_client_finds_by_one_variable(t
         [sys.executable, "-m", "facesim", "emulator", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
-        told = command.stdout.readline()
-        settings = dict(word.split("=", 1) for word in told.split()[1:])
+        line = command.stdout.readline()
+        settings = dict(word.split("=", 1) for word in line.split()[1:])
         client = boto3.client(
             "sts",
             settings["AWS_REGION"],

@@ -45,20 +45,20 @@ def test_sagemakers_own_package_follows_a_job_to_its_end(endpoint, account, sage
 def test_describe_repeats_the_request(endpoint, sagemaker, request_):
     sagemaker.create_training_job(**request_)
 
-    told = sagemaker.describe_training_job(TrainingJobName="facesim-one")
+    description = sagemaker.describe_training_job(TrainingJobName="facesim-one")
 
     for name, value in request_.items():
         if name != "Tags":
-            assert told[name] == value
+            assert description[name] == value
 
 
 def test_times_of_the_states_follow_on_each_other(endpoint, sagemaker, request_):
     sagemaker.create_training_job(**request_)
     assert endpoint.job("facesim-one").ended.wait(30)
 
-    told = sagemaker.describe_training_job(TrainingJobName="facesim-one")["SecondaryStatusTransitions"]
+    transitions = sagemaker.describe_training_job(TrainingJobName="facesim-one")["SecondaryStatusTransitions"]
 
-    for one, next_one in zip(told, told[1:]):
+    for one, next_one in zip(transitions, transitions[1:]):
         assert one["StartTime"] <= one["EndTime"] == next_one["StartTime"]
 
 
@@ -70,15 +70,15 @@ def test_a_name_is_taken_once(endpoint, sagemaker, request_):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"TrainingJobName": "no spaces please"}, "does not match"),
         ({"EnableManagedSpotTraining": True}, "MaxWaitTimeInSeconds"),
         ({"HyperParameters": {"job": "x" * 2501}}, "2501 is not within"),
     ],
 )
-def test_what_aws_would_refuse_is_refused(endpoint, sagemaker, request_, change, told):
-    with pytest.raises(ClientError, match=told) as refused:
+def test_what_aws_would_refuse_is_refused(endpoint, sagemaker, request_, change, message):
+    with pytest.raises(ClientError, match=message) as refused:
         sagemaker.create_training_job(**{**request_, **change})
 
     assert refused.value.response["Error"]["Code"] == "ValidationException"
@@ -118,8 +118,8 @@ def test_interruptions_are_of_spot_jobs_only(endpoint, sagemaker, request_, scri
     script.until.set()
 
     assert endpoint.job("facesim-one").ended.wait(30)
-    told = sagemaker.describe_training_job(TrainingJobName="facesim-one")["SecondaryStatusTransitions"]
-    assert "Interrupted" not in [one["Status"] for one in told]
+    transitions = sagemaker.describe_training_job(TrainingJobName="facesim-one")["SecondaryStatusTransitions"]
+    assert "Interrupted" not in [one["Status"] for one in transitions]
 
 
 def test_ending_the_emulator_ends_its_jobs(endpoint, sagemaker, request_, script):

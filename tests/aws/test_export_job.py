@@ -16,7 +16,16 @@ def exported(endpoint, faces, capsys):
     """What the command prints for a job that has most of what a request can have."""
 
     def export(form: str) -> str:
-        options = ["--strategy", "ps-async", "--ps-instance-type", "ml.c5.xlarge", "--image-size", "32", "--spot"]
+        options = [
+            "--strategy",
+            "ps-async",
+            "--ps-instance-type",
+            "ml.c5.xlarge",
+            "--image-size",
+            "32",
+            "--spot",
+            "--tensorboard",
+        ]
         options += [
             "--max-run",
             "600",
@@ -70,3 +79,4 @@ def test_code_for_the_sdk_has_arguments_that_the_sdk_knows(exported):
     assert made["Networking"].subnets == ["subnet-0a1"]
     assert made["InputData"].channel_name == "data"
     assert made["RetryStrategy"].maximum_retry_attempts == 3
+    assert made["TensorBoardOutputConfig"].local_path == "/opt/ml/output/tensorboard"

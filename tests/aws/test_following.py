@@ -82,8 +82,8 @@ def test_what_training_printed_is_a_metric_of_the_job(endpoint, job, inputs, tmp
     follow(run, execution)
 
     samples = read_samples(run.metrics)
-    told = samples[(samples["source"] == "cloudwatch") & (samples["role"] == "chief")]
-    assert dict(zip(told["name"], told["value"])) == {"epoch": 1.0, "loss": 0.5, "held_out_accuracy": 0.75}
+    points = samples[(samples["source"] == "cloudwatch") & (samples["role"] == "chief")]
+    assert dict(zip(points["name"], points["value"])) == {"epoch": 1.0, "loss": 0.5, "held_out_accuracy": 0.75}
 
 
 def test_while_it_trains_metrics_and_logs_of_every_host_are_here_already(endpoint, job, inputs, tmp_path, script):
@@ -145,10 +145,10 @@ def test_the_bill_is_what_aws_says(endpoint, account, job, inputs, tmp_path):
     events = follow(run, execution)
 
     bill = next(event for event in events if event["event"] == "billed")
-    told = describe(account, "facesim-one")
-    assert bill["billable_s"] == told["BillableTimeInSeconds"]
-    assert bill["instance_s"] == 2 * told["BillableTimeInSeconds"]
-    assert bill["cost_usd"] == pytest.approx(2 * 0.230 * told["BillableTimeInSeconds"] / 3600)
+    description = describe(account, "facesim-one")
+    assert bill["billable_s"] == description["BillableTimeInSeconds"]
+    assert bill["instance_s"] == 2 * description["BillableTimeInSeconds"]
+    assert bill["cost_usd"] == pytest.approx(2 * 0.230 * description["BillableTimeInSeconds"] / 3600)
 
 
 def test_stopping_drains_the_job_and_brings_it_home(endpoint, job, inputs, tmp_path, script):
@@ -275,10 +275,10 @@ def test_spot_is_billed_for_less_than_its_time_and_says_what_it_saved(endpoint, 
     events = follow(run, execution)
 
     bill = next(event for event in events if event["event"] == "billed")
-    told = json.loads((run.directory / "training_job.json").read_text())
+    description = json.loads((run.directory / "training_job.json").read_text())
     assert bill["spot"]
-    assert bill["billable_s"] == told["BillableTimeInSeconds"] <= told["TrainingTimeInSeconds"]
-    assert make_bill(run.events(), job.groups).billable_s == told["BillableTimeInSeconds"]
+    assert bill["billable_s"] == description["BillableTimeInSeconds"] <= description["TrainingTimeInSeconds"]
+    assert make_bill(run.events(), job.groups).billable_s == description["BillableTimeInSeconds"]
 
 
 def test_a_run_that_goes_on_is_another_job_with_the_checkpoints_of_the_first(endpoint, job, inputs, tmp_path, script):

@@ -61,9 +61,9 @@ def test_a_dry_run_shows_the_forecast_beside_what_it_can_cost(endpoint, profiled
 
     assert main(["compare", *options, *kind, "--workers", "3", "--dry-run"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
-    assert "can cost up to $" in told["estimate"]
-    single, cluster, both = told["forecast"]
+    output = json.loads(capsys.readouterr().out)
+    assert "can cost up to $" in output["estimate"]
+    single, cluster, both = output["forecast"]
     assert single.startswith("forecast: single on ml.m5.xlarge: ") and "8 times in 10; bound by " in single
     assert cluster.startswith("forecast: ps-async, 3 workers, 1 ps on ml.m5.xlarge: ")
     assert both.startswith("forecast of all 2 jobs: $")
@@ -72,8 +72,8 @@ def test_a_dry_run_shows_the_forecast_beside_what_it_can_cost(endpoint, profiled
 def test_without_a_profile_a_dry_run_says_how_to_have_a_forecast(endpoint, options, faces, capsys):
     assert main(["run", *options, "--backend", "sagemaker", "--dry-run"]) == 0
 
-    (told,) = json.loads(capsys.readouterr().out)["forecast"]
-    assert told.startswith(f"no forecast: facesim profile --data {faces} --image-size 32 measures this machine")
+    (forecast,) = json.loads(capsys.readouterr().out)["forecast"]
+    assert forecast.startswith(f"no forecast: facesim profile --data {faces} --image-size 32 measures this machine")
 
 
 def test_a_dry_run_that_costs_nothing_needs_no_forecast(options, capsys):
@@ -85,27 +85,27 @@ def test_a_dry_run_that_costs_nothing_needs_no_forecast(options, capsys):
 def test_a_paid_run_begins_with_its_forecast_and_ends_against_it(endpoint, profiled, options, tmp_path, capsys):
     assert main(["run", *options, "--backend", "sagemaker", "--instance-type", "ml.m5.xlarge"]) == 0
 
-    told = capsys.readouterr().out
-    assert told.index("can cost up to $") < told.index("notice: forecast: single on ml.m5.xlarge: ")
+    output = capsys.readouterr().out
+    assert output.index("can cost up to $") < output.index("notice: forecast: single on ml.m5.xlarge: ")
     (run,) = find_runs([tmp_path / "runs"])
     forecast = run.forecast()
     assert forecast.instance_type == "ml.m5.xlarge" and forecast.total_s > 100
-    assert "its 80 % interval" in " ".join(told.split())
+    assert "its 80 % interval" in " ".join(output.split())
 
 
 def test_the_job_that_measures_a_type_is_short_and_has_a_limit(endpoint, account, profiled, options, tmp_path, capsys):
     assert main(["calibrate", "--instance-type", "ml.c5.2xlarge", *options, "--dry-run"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
-    (run,) = told["runs"]
+    output = json.loads(capsys.readouterr().out)
+    (run,) = output["runs"]
     request = run["request"]["CreateTrainingJob"]
     assert request["ResourceConfig"]["InstanceType"] == "ml.c5.2xlarge"
     assert request["ResourceConfig"]["InstanceCount"] == 1
     limit_s = request["StoppingCondition"]["MaxRuntimeInSeconds"]
     assert 180 < limit_s < 1800
-    assert f"${0.408 * (limit_s + AFTER_S) / 3600:.2f} instances" in told["estimate"]
+    assert f"${0.408 * (limit_s + AFTER_S) / 3600:.2f} instances" in output["estimate"]
     # A little more than two minutes of training, and what is around it.
-    (forecast,) = told["forecast"]
+    (forecast,) = output["forecast"]
     assert forecast.startswith("forecast: single on ml.c5.2xlarge: ") and " min " in forecast
     assert account.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +14,7 @@ from facesim import __version__
 from facesim.backends.image import requirements
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of, stage_source
+from facesim.backends.training_job import content_key
 from facesim.preflight.inputs import prepare_inputs
 from facesim.spec.backends import SageMaker
 from facesim.spec.job import make_job
@@ -94,14 +97,21 @@ def test_what_the_image_lacks_is_named_and_tensorflow_is_not():
     assert not any("extra ==" in line for line in requirements)
 
 
-def test_staging_twice_gives_the_same_content():
-    from facesim.backends.training_job import content_key
+def test_several_that_stage_at_once_share_what_is_whole_and_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACESIM_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        staged = set(pool.map(lambda _: stage_source(), range(4)))
+    (folder,) = staged
+    before = (folder / "bootstrap.py").stat().st_ino
 
-    assert content_key(stage_source()) == content_key(stage_source())
+    assert stage_source() == folder
+    assert (folder / "bootstrap.py").stat().st_ino == before  # another job may be uploading it
+    assert [path.name for path in folder.parent.iterdir()] == [content_key(folder)]
 
 
 def test_the_bootstrap_becomes_the_node_with_the_source_that_came_with_it(tmp_path):
-    source = stage_source()
+    source = tmp_path / "source"
+    shutil.copytree(stage_source(), source)
     (source / "requirements.txt").write_text("")
     (source / "cluster" / "node.py").write_text(
         "import cluster, os, sys; print(os.getpid(), cluster.__file__, sys.argv[1:])"
@@ -114,10 +124,10 @@ def test_the_bootstrap_becomes_the_node_with_the_source_that_came_with_it(tmp_pa
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
-    told, _ = started.communicate(timeout=60)
+    output, _ = started.communicate(timeout=60)
 
     assert started.returncode == 0
-    assert told.split(maxsplit=2) == [
+    assert output.split(maxsplit=2) == [
         str(started.pid),
         str(source / "cluster" / "__init__.py"),
         "['--contract', 'a:b']\n",

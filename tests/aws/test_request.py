@@ -39,6 +39,7 @@ PLACES = {
     "network": replace(SITE, subnets=("subnet-0a1",), security_groups=("sg-0a1",)),
     "key": replace(SITE, kms_key="arn:aws:kms:us-east-1:123456789012:key/1"),
     "tags": replace(SITE, tags={"team": "faces", "größe": "x y"}),
+    "tensorboard": replace(SITE, tensorboard=True),
     "streaming": replace(SITE, input_mode="FastFile"),
 }
 
@@ -52,7 +53,7 @@ def test_a_request_is_one_that_aws_describes(folder, place, options):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"TrainingJobName": "two words"}, "TrainingJobName: 'two words' does not match"),
         ({"RoleArn": "arn:aws:iam::1:role/too-short-a-number"}, "RoleArn: "),
@@ -61,10 +62,10 @@ def test_a_request_is_one_that_aws_describes(folder, place, options):
         ({"Epochs": 3}, 'Unknown parameter in input: "Epochs"'),
     ],
 )
-def test_a_request_that_is_wrong_is_found_to_be(folder, change, told):
-    (found,) = problems("CreateTrainingJob", {**request(folder), **change})
+def test_a_request_that_is_wrong_is_found_to_be(folder, change, message):
+    (problem,) = problems("CreateTrainingJob", {**request(folder), **change})
 
-    assert told in found
+    assert message in problem
 
 
 def test_all_hosts_compute_with_the_same_kernels(folder):
@@ -87,11 +88,11 @@ def test_every_hyperparameter_is_text(folder):
 
 def test_hosts_are_alike_unless_parameter_servers_have_instances_of_their_own(folder):
     alike = request(folder, strategy="ps-async", workers=3)
-    own = request(folder, strategy="ps-async", workers=3, ps=2, ps_instance_type="ml.c5.xlarge")
+    apart = request(folder, strategy="ps-async", workers=3, ps=2, ps_instance_type="ml.c5.xlarge")
     without_servers = request(folder, strategy="allreduce", ps_instance_type="ml.c5.xlarge")
 
     assert alike["ResourceConfig"]["InstanceCount"] == 3
-    assert own["ResourceConfig"]["InstanceGroups"] == [
+    assert apart["ResourceConfig"]["InstanceGroups"] == [
         {"InstanceGroupName": "worker", "InstanceType": "ml.m5.2xlarge", "InstanceCount": 3},
         {"InstanceGroupName": "ps", "InstanceType": "ml.c5.xlarge", "InstanceCount": 2},
     ]
@@ -230,7 +231,7 @@ def test_a_network_is_a_channel_known_by_its_content_and_copied_also_where_data_
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         ({"subnets": ["subnet-1"]}, "--subnets needs --security-groups"),
         ({"tags": ["nothing"]}, "KEY=VALUE"),
@@ -239,13 +240,13 @@ def test_a_network_is_a_channel_known_by_its_content_and_copied_also_where_data_
         ({"prefix": "/a/"}, "--prefix"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(options, told):
-    with pytest.raises(InputError, match=told.replace("?", r"\?")):
+def test_settings_that_cannot_be_are_refused(options, message):
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
         make_job(backend="sagemaker", **options)
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("bucket", "s3://mine/", "--bucket mine"),
         ("bucket", "s3://mine/some/folder", "--bucket mine --prefix some/folder"),
@@ -279,24 +280,24 @@ def test_settings_that_cannot_be_are_refused(options, told):
         ("instance_type", "m5.large", "ml.m5.large"),
     ],
 )
-def test_names_that_aws_does_not_take_are_refused_before_anything_is_sent(option, value, told):
+def test_names_that_aws_does_not_take_are_refused_before_anything_is_sent(option, value, message):
     with pytest.raises(InputError) as refused:
         make_job(backend="sagemaker", **{option: value})
 
     assert f"--{option.replace('_', '-')}" in str(refused.value)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("subnets", "groups", "told"),
+    ("subnets", "groups", "message"),
     [
         (["mine"], ["sg-0a1"], "a subnet is given by its id"),
         (["subnet-0a1"], ["default"], "a security group is given by its id"),
         (["subnet-0a1"], [f"sg-{number}" for number in range(6)], "takes 5"),
     ],
 )
-def test_a_network_is_given_by_ids(subnets, groups, told):
-    with pytest.raises(InputError, match=told):
+def test_a_network_is_given_by_ids(subnets, groups, message):
+    with pytest.raises(InputError, match=message):
         make_job(backend="sagemaker", subnets=subnets, security_groups=groups)
 
 
@@ -385,7 +386,7 @@ ONE_GROUP = {"InstanceGroupName": "worker", "InstanceType": "ml.m5.large", "Inst
 
 
 @pytest.mark.parametrize(
-    ("part", "change", "told"),
+    ("part", "change", "message"),
     [
         ("StoppingCondition", {"MaxRuntimeInSeconds": 28 * 86400 + 1}, "28 days"),
         ("StoppingCondition", {"MaxWaitTimeInSeconds": 10**6}, "--max-wait, is for spot capacity"),
@@ -401,38 +402,38 @@ ONE_GROUP = {"InstanceGroupName": "worker", "InstanceType": "ml.m5.large", "Inst
         ("Environment", {str(number): "" for number in range(101)}, "environment variables"),
     ],
 )
-def test_rules_that_aws_describes_in_words_only_are_kept(folder, part, change, told):
+def test_rules_that_aws_describes_in_words_only_are_kept(folder, part, change, message):
     made = request(folder)
     assert broken_rules(made) == []
 
-    assert told in "; ".join(broken_rules({**made, part: {**made[part], **change}}))
+    assert message in "; ".join(broken_rules({**made, part: {**made[part], **change}}))
 
 
 @pytest.mark.parametrize(
-    ("part", "added", "told"),
+    ("part", "added", "message"),
     [
         ("Tags", {"Key": "facesim", "Value": "x"}, "the tag 'facesim' is there 2 times"),
         ("Tags", {"Key": "AWS:x", "Value": "x"}, "AWS keeps what begins with aws:"),
         ("InputDataConfig", {"ChannelName": "data", "DataSource": {}}, "the channel 'data' is there 2 times"),
     ],
 )
-def test_names_of_tags_and_channels_are_checked(folder, part, added, told):
+def test_names_of_tags_and_channels_are_checked(folder, part, added, message):
     made = request(folder)
 
-    assert told in "; ".join(broken_rules({**made, part: [*made[part], added]}))
+    assert message in "; ".join(broken_rules({**made, part: [*made[part], added]}))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"keep_alive_s": 600, "spot": True}, "leave out one of --spot and --keep-alive-s"),
         ({"keep_alive_s": 600, "strategy": "ps-sync", "ps_instance_type": "ml.c5.xlarge"}, "--ps-instance-type"),
     ],
 )
-def test_instances_are_not_kept_where_sagemaker_does_not_keep_them(folder, options, told):
+def test_instances_are_not_kept_where_sagemaker_does_not_keep_them(folder, options, message):
     made = request(folder, replace(SITE, keep_alive_s=600), **options)
 
-    assert told in "; ".join(broken_rules(made))
+    assert message in "; ".join(broken_rules(made))
     kept = request(folder, replace(SITE, keep_alive_s=600))
     assert kept["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
     assert broken_rules(kept) == [] == problems("CreateTrainingJob", kept)

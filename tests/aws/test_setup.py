@@ -18,12 +18,12 @@ BUCKET = "sagemaker-us-east-1-123456789012"
 DOCTOR = ("doctor", "--backend", "sagemaker", "--json")
 
 
-def told(capsys) -> dict[str, list[dict]]:
+def doctor_checks(capsys) -> dict[str, list[dict]]:
     """What doctor found at AWS, by the name of the check."""
-    found: dict[str, list[dict]] = {}
+    checks: dict[str, list[dict]] = {}
     for one in json.loads(capsys.readouterr().out):
-        found.setdefault(one["name"], []).append(one)
-    return found
+        checks.setdefault(one["name"], []).append(one)
+    return checks
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_setup_shows_what_is_missing_makes_it_and_is_content_the_next_time(endpo
 def test_setup_keeps_rules_that_others_gave_the_bucket(endpoint, account, capsys):
     s3 = account.client("s3")
     s3.create_bucket(Bucket=BUCKET)
-    own = {"ID": "mine", "Status": "Enabled", "Filter": {"Prefix": "x/"}, "Expiration": {"Days": 1}}
-    s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [own]})
+    rule_of_others = {"ID": "mine", "Status": "Enabled", "Filter": {"Prefix": "x/"}, "Expiration": {"Days": 1}}
+    s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [rule_of_others]})
 
     assert main(["aws", "setup", "--yes", "--kms-key", "alias/faces"]) == 0
 
@@ -100,13 +100,13 @@ def test_doctor_says_what_is_missing_and_what_to_do(endpoint, quick, capsys):
 
     assert main([*DOCTOR]) == 1
 
-    found = told(capsys)
-    assert [one["level"] for one in found["AWS account"]] == ["ok"]
-    assert "`facesim aws setup` makes it" in found["role"][0]["finding"]
-    assert "the first job makes it" in found["bucket"][0]["finding"]
-    assert "there is no repository facesim" in found["image"][0]["finding"]
-    assert "ml.m5.2xlarge for training job usage: 1, 2 needed" in found["quota"][0]["finding"]
-    assert "request-service-quota-increase --service-code sagemaker" in found["quota"][0]["finding"]
+    checks = doctor_checks(capsys)
+    assert [one["level"] for one in checks["AWS account"]] == ["ok"]
+    assert "`facesim aws setup` makes it" in checks["role"][0]["finding"]
+    assert "the first job makes it" in checks["bucket"][0]["finding"]
+    assert "there is no repository facesim" in checks["image"][0]["finding"]
+    assert "ml.m5.2xlarge for training job usage: 1, 2 needed" in checks["quota"][0]["finding"]
+    assert "request-service-quota-increase --service-code sagemaker" in checks["quota"][0]["finding"]
 
 
 def test_doctor_finds_all_well_once_it_is(endpoint, account, quick, capsys):
@@ -122,10 +122,10 @@ def test_doctor_finds_all_well_once_it_is(endpoint, account, quick, capsys):
     capsys.readouterr()
 
     assert main([*DOCTOR, "--spot"]) == 0
-    found = told(capsys)
-    assert {one["level"] for checks in found.values() for one in checks} == {"ok"}
+    checks = doctor_checks(capsys)
+    assert {one["level"] for group in checks.values() for one in group} == {"ok"}
     assert main([*DOCTOR, "--spot", "--max-run", "1000000"]) == 1
-    assert "Longest run time for a training job: 432000, 1e+06 needed" in told(capsys)["quota"][-1]["finding"]
+    assert "Longest run time for a training job: 432000, 1e+06 needed" in doctor_checks(capsys)["quota"][-1]["finding"]
 
 
 def test_doctor_without_credentials_says_how_to_have_some(quick, monkeypatch, tmp_path, capsys):
@@ -137,7 +137,7 @@ def test_doctor_without_credentials_says_how_to_have_some(quick, monkeypatch, tm
 
     assert main([*DOCTOR, "--region", "eu-west-1"]) == 1
 
-    assert "aws configure" in told(capsys)["AWS account"][0]["finding"]
+    assert "aws configure" in doctor_checks(capsys)["AWS account"][0]["finding"]
 
 
 def test_more_instances_than_the_quota_are_refused_as_sagemaker_does(endpoint, account, faces, tmp_path, capsys):
@@ -163,9 +163,9 @@ def test_the_image_is_pushed_to_the_registry_of_the_account(endpoint, monkeypatc
     answer = ECRResponse.get_authorization_token
 
     def ours(self):  # moto names AWS' registry, which is not to be pushed to from here
-        told = answer(self)
-        told.result["authorizationData"][0]["proxyEndpoint"] = f"http://{there.address}"
-        return told
+        response = answer(self)
+        response.result["authorizationData"][0]["proxyEndpoint"] = f"http://{there.address}"
+        return response
 
     monkeypatch.setattr(ECRResponse, "get_authorization_token", ours)
     try:

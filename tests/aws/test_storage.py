@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from facesim.backends.sagemaker.session import Account, AwsError
-from facesim.backends.sagemaker.storage import Sent, have_bucket, prune_checkpoints, unpack, upload
+from facesim.backends.sagemaker.storage import Sent, create_bucket, have_bucket, prune_checkpoints, unpack, upload
+from facesim.util.errors import InputError
 
 
 def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"harm") -> Path:
@@ -121,10 +122,10 @@ def bucket(account):
 def test_a_large_file_tells_how_far_it_is(bucket, tmp_path):
     (tmp_path / "large").write_bytes(os.urandom(30_000_000))
 
-    told = list(upload(bucket, tmp_path, "s3://a-bucket/there/"))
+    progress = list(upload(bucket, tmp_path, "s3://a-bucket/there/"))
 
-    assert told[-1] == Sent(tmp_path / "large", 30_000_000, 30_000_000, True)
-    assert [sent.sent_bytes for sent in told] == sorted(sent.sent_bytes for sent in told)
+    assert progress[-1] == Sent(tmp_path / "large", 30_000_000, 30_000_000, True)
+    assert [sent.sent_bytes for sent in progress] == sorted(sent.sent_bytes for sent in progress)
     assert bucket.head_object(Bucket="a-bucket", Key="there/large")["ContentLength"] == 30_000_000
 
 
@@ -161,3 +162,15 @@ def test_checkpoints_are_pruned_in_s3_as_on_a_disk(endpoint, account, monkeypatc
 
     left = [one["Key"].rpartition("/")[2] for one in s3.list_objects_v2(Bucket="a-bucket")["Contents"]]
     assert left == [unfinished[2], *names[12:], "checkpoint-000000001.npz"]  # that is being written now
+
+
+def test_a_bucket_that_another_job_makes_at_the_same_time_is_the_bucket(endpoint):
+    s3 = Account("eu-west-1").client("s3")  # in us-east-1 AWS does not mind
+
+    for _ in range(2):
+        create_bucket(s3, "a-bucket", "eu-west-1")
+
+
+def test_a_bucket_of_another_region_is_refused_before_anything_is_put_there(bucket):
+    with pytest.raises(InputError, match="is in us-east-1 and the job would run in eu-west-1: give --region us-east-1"):
+        have_bucket(Account("eu-west-1").client("s3"), "a-bucket", "eu-west-1", owner=None)

@@ -32,7 +32,7 @@ QUOTA = (
 )
 
 
-def told(events: list[dict], what: str) -> list[str]:
+def messages(events: list[dict], what: str) -> list[str]:
     return [event["why"] for event in events if event["event"] == "out_of_reach" and event["what"] == what]
 
 
@@ -47,7 +47,7 @@ def test_logs_that_may_not_be_read_stop_nothing(endpoint, refuse, job, inputs, t
     assert events[-1]["outcome"] == "completed"
     assert endpoint.job("facesim-one").status == "Completed"
     assert run.model_file.exists()
-    (why,) = told(events, "logs")
+    (why,) = messages(events, "logs")
     assert "facesim policy" in why
 
 
@@ -60,7 +60,7 @@ def test_credentials_that_expire_are_renewed_and_the_job_is_followed_on(endpoint
     events = follow(run, execution)
 
     assert events[-1]["outcome"] == "completed"
-    assert len(told(events, "describe")) == 1
+    assert len(messages(events, "describe")) == 1
     assert execution._account.session is not before
 
 
@@ -308,7 +308,7 @@ def test_a_job_waits_until_the_quota_has_room_for_it(endpoint, faces, inputs, tm
 
     events = follow(run, execution, on=once_it_waits)
 
-    assert quota in told(events, "quota")[0]
+    assert quota in messages(events, "quota")[0]
     assert events[-1]["outcome"] == "completed"
 
 
@@ -327,7 +327,7 @@ def test_a_job_that_aws_has_no_instances_for_is_made_again_until_there_are(
 
     events = follow(run, execution, on=once_it_waits)
 
-    assert told(events, "capacity")[0].startswith("CapacityError")
+    assert messages(events, "capacity")[0].startswith("CapacityError")
     assert [event["name"] for event in events if event["event"] == "training_job"] == [
         "facesim-one",
         "facesim-one-try2",

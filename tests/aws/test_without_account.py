@@ -37,18 +37,18 @@ def nothing(request, monkeypatch, tmp_path) -> str:
 def test_policies_are_printed_with_placeholders_that_say_so(nothing, name, capsys):
     assert main(["policy", name, "--bucket", "mine"]) == 0
 
-    told = capsys.readouterr()
-    assert NUMBER in told.out and json.loads(told.out)["Version"] == "2012-10-17"
-    assert f"{NUMBER} stands for the account's number" in told.err
-    assert ("stands for the region" in told.err) == (nothing != "no credentials")
+    streams = capsys.readouterr()
+    assert NUMBER in streams.out and json.loads(streams.out)["Version"] == "2012-10-17"
+    assert f"{NUMBER} stands for the account's number" in streams.err
+    assert ("stands for the region" in streams.err) == (nothing != "no credentials")
 
 
 def test_a_policy_of_a_named_region_has_its_partition(nothing, capsys):
     assert main(["policy", "user", "--region", "cn-north-1"]) == 0
 
-    told = capsys.readouterr()
-    assert "arn:aws-cn:logs:cn-north-1:" in told.out
-    assert "stands for the region" not in told.err
+    streams = capsys.readouterr()
+    assert "arn:aws-cn:logs:cn-north-1:" in streams.out
+    assert "stands for the region" not in streams.err
 
 
 @pytest.mark.parametrize("image", ["", "aws"])
@@ -57,13 +57,13 @@ def test_a_dry_run_shows_request_cost_and_placeholders(nothing, faces, tmp_path,
 
     assert main(["compare", *options, "--dry-run"]) == 0, capsys.readouterr().err
 
-    told = json.loads(capsys.readouterr().out)
-    request = told["runs"][1]["request"]["CreateTrainingJob"]
+    output = json.loads(capsys.readouterr().out)
+    request = output["runs"][1]["request"]["CreateTrainingJob"]
     assert request["RoleArn"] == f"arn:aws:iam::{NUMBER}:role/facesim-training"
     assert "dkr.ecr.us-east-1.amazonaws.com" in request["AlgorithmSpecification"]["TrainingImage"]
-    assert any(f"{NUMBER} stands for the account's number" in notice for notice in told["notices"])
-    assert ("is not checked against AWS' description" in str(told["notices"])) == (nothing == "no packages")
-    assert "can cost up to $18.33" in told["estimate"]
+    assert any(f"{NUMBER} stands for the account's number" in notice for notice in output["notices"])
+    assert ("is not checked against AWS' description" in str(output["notices"])) == (nothing == "no packages")
+    assert "can cost up to $18.33" in output["estimate"]
 
     assert main(["run", *options, "--max-cost", "1", "--max-run", "36000", "--dry-run"]) == 2
     assert "more than --max-cost 1; it fits with --max-run 13663" in capsys.readouterr().err
@@ -72,7 +72,7 @@ def test_a_dry_run_shows_request_cost_and_placeholders(nothing, faces, tmp_path,
 def test_what_is_to_run_is_refused_before_anything_starts(nothing, faces, tmp_path, capsys):
     assert main(["run", *SMALL, "--data", str(faces), "--output", str(tmp_path / "runs")]) == 2
 
-    told = capsys.readouterr().err
-    assert "stands for the account's number" in told
-    assert ("pip install 'facesim[aws]'" if nothing == "no packages" else "AWS") in told
+    errors = capsys.readouterr().err
+    assert "stands for the account's number" in errors
+    assert ("pip install 'facesim[aws]'" if nothing == "no packages" else "AWS") in errors
     assert not (tmp_path / "runs").exists()

@@ -1,17 +1,11 @@
-"""A run that a process has, made by hand: its events, samples and logs, and an end when it is asked for one.
-
-    python -m tests.backends.held_run DIRECTORY BACKEND
-
-It prints a line once it has begun. A line `end` on its input completes it, any other is printed by worker-0; SIGTERM
-drains it.
-"""
+"""A run that a process has, made by hand: its events, samples and logs, and an end when it is asked for one."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from facesim.metrics.files import SampleWriter
@@ -24,10 +18,13 @@ from facesim.spec.job import make_job
 FIGURES = {"epoch": 3.0, "examples": 240.0, "images_per_s": 120.0, "loss": 0.5, "held_out_accuracy": 0.75}
 
 
-def main(directory: str, backend: str) -> None:
+def hold(directory: Path, backend: str, test: Connection) -> None:
+    """Have a run until its end, which the text `end` from the test or SIGTERM brings; any other text is printed by
+    worker-0. The test is told once the run has begun, and what was printed.
+    """
     options = {"tags": {"team": "faces"}} if backend == "docker" else {}
     job = make_job(strategy="ps-async", backend=backend, epochs=10, **options)
-    run = Run.create(Path(directory), job)
+    run = Run.create(directory, job)
     run.record(Submitted())
     run.record(StateEntered(state=RunState.TRAINING))
     run.record(TaskStarted(task="chief-0"))
@@ -43,8 +40,8 @@ def main(directory: str, backend: str) -> None:
         over.set()
 
     signal.signal(signal.SIGTERM, stop)
-    print("begun", flush=True)
-    threading.Thread(target=_obey, args=(run, over), daemon=True).start()
+    test.send("begun")
+    threading.Thread(target=_obey, args=(run, test, over), daemon=True).start()
     over.wait()
     state = asked[0] if asked else RunState.COMPLETED
     if asked:
@@ -65,15 +62,9 @@ def main(directory: str, backend: str) -> None:
     run.claim.release()
 
 
-def _obey(run: Run, over: threading.Event) -> None:
-    for line in sys.stdin:
-        if line == "end\n":
-            over.set()
-            return
+def _obey(run: Run, test: Connection, over: threading.Event) -> None:
+    while (text := test.recv()) != "end":
         with run.log_file("worker-0").open("a") as log:
-            log.write(line)
-        print("printed", flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+            log.write(text)
+        test.send("printed")
+    over.set()

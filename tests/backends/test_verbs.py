@@ -6,6 +6,7 @@ The run is made by hand (`tests.backends.held_run`), the process that has it is 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -21,9 +22,15 @@ from facesim.cli import main
 from facesim.runs.claim import Claim
 from facesim.runs.directory import Run
 from facesim.spec.backends import BACKENDS
+from tests.backends import held_run
 from tests.conftest import wait_until
 
 BACKENDS_HERE = [name for name in BACKENDS if not BACKENDS[name].can_attach]
+
+
+#: Forks of a process that has loaded what they need: to load it is most of what these tests would do.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([held_run.__name__])
 
 
 class Held:
@@ -31,19 +38,29 @@ class Held:
 
     def __init__(self, directory: Path, backend: str):
         self.run = Run(directory)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.backends.held_run", str(directory), backend],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self.process.stdout.readline() == "begun\n"
+        self._run, other_end = _FORKS.Pipe()
+        self.process = _FORKS.Process(target=held_run.hold, args=(directory, backend, other_end))
+        self.process.start()
+        assert self._run.recv() == "begun"
 
-    def tell(self, line: str) -> None:
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+    def print(self, text: str) -> None:
+        """Have worker-0 print."""
+        self._run.send(text)
+        assert self._run.recv() == "printed"
+
+    def end(self) -> None:
+        """Complete the run."""
+        self._run.send("end")
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the process has ended as it should."""
+        self.process.join(30)
+        assert self.process.exitcode == 0
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 @pytest.fixture(params=BACKENDS_HERE)
@@ -71,8 +88,7 @@ def held(hold, backend) -> Held:
 
 @pytest.fixture
 def ended(held) -> Run:
-    held.tell("end")
-    assert held.process.wait(10) == 0
+    held.end()
     return held.run
 
 
@@ -104,12 +120,12 @@ def started(*arguments: object) -> subprocess.Popen:
 
 
 def test_the_status_of_a_run_that_goes_on_says_how_far_it_is_and_who_runs_it(held, backend, capsys):
-    told = facts(capsys, "status", held.run.directory)
+    status = facts(capsys, "status", held.run.directory)
 
-    assert (told["state"], told["running"], told["backend"]) == ("Training", True, backend)
-    assert (told["epoch"], told["epochs"], told["loss"], told["held_out_accuracy"]) == (3, 10, 0.5, 0.75)
-    assert f"process {held.process.pid}" in told["process"]
-    assert told["spans"][-1][0] == "Training" and told["spans"][-1][2] is None
+    assert (status["state"], status["running"], status["backend"]) == ("Training", True, backend)
+    assert (status["epoch"], status["epochs"], status["loss"], status["held_out_accuracy"]) == (3, 10, 0.5, 0.75)
+    assert f"process {held.process.pid}" in status["process"]
+    assert status["spans"][-1][0] == "Training" and status["spans"][-1][2] is None
     assert main(["status", str(held.run.directory)]) == 0
     assert f"{held.run.id}: Training, run by process {held.process.pid}" in capsys.readouterr().out
 
@@ -119,32 +135,32 @@ def test_looking_takes_nothing_from_who_runs_it(held, capsys):
         facts(capsys, "status", held.run.directory)
 
     assert held.run.claim.look().held
-    assert held.process.poll() is None
+    assert held.process.is_alive()
 
 
 def test_the_status_of_a_run_that_has_ended_is_that_of_its_result(ended, capsys):
-    told = facts(capsys, "status", ended.directory)
+    status = facts(capsys, "status", ended.directory)
 
-    assert (told["state"], told["running"], told["held_out_accuracy"]) == ("Completed", False, 0.875)
-    assert "process" not in told
+    assert (status["state"], status["running"], status["held_out_accuracy"]) == ("Completed", False, 0.875)
+    assert "process" not in status
 
 
 def test_the_status_of_a_run_that_was_killed_says_so_and_what_to_do(dead, capsys):
-    told = facts(capsys, "status", dead.directory)
+    status = facts(capsys, "status", dead.directory)
 
-    assert (told["state"], told["running"], told["epoch"]) == ("Unfinished", False, 3)
-    assert "is gone and did not end it" in told["notes"][0]
-    assert f"facesim run --resume {dead.directory}" in told["notes"][0]
+    assert (status["state"], status["running"], status["epoch"]) == ("Unfinished", False, 3)
+    assert "is gone and did not end it" in status["notes"][0]
+    assert f"facesim run --resume {dead.directory}" in status["notes"][0]
 
 
 def test_whether_a_run_of_another_machine_goes_on_is_not_guessed(dead, capsys):
     (holder,) = json.loads((dead.directory / ".lock").read_text())
     (dead.directory / ".lock").write_text(json.dumps([{**holder, "host": "elsewhere"}]))
 
-    told = facts(capsys, "status", dead.directory)
+    status = facts(capsys, "status", dead.directory)
 
-    assert "running" not in told
-    assert "on elsewhere" in told["notes"][0] and "only there" in told["notes"][0]
+    assert "running" not in status
+    assert "on elsewhere" in status["notes"][0] and "only there" in status["notes"][0]
 
 
 # logs
@@ -171,11 +187,10 @@ def test_logs_are_followed_until_the_run_has_ended(held):
     command = started("logs", held.run.directory, "--task", "worker-0", "--follow", "--json")
     first = json.loads(command.stdout.readline())
 
-    held.tell("ne")
-    held.tell("last")
-    assert [held.process.stdout.readline() for _ in range(2)] == ["printed\n"] * 2
+    held.print("ne\n")
+    held.print("last\n")
     more = [json.loads(command.stdout.readline()) for _ in range(2)]
-    held.tell("end")
+    held.end()
     rest, _ = command.communicate(timeout=20)
 
     assert [line["line"] for line in (first, *more)] == ["first", "and part of a line", "last"]
@@ -190,7 +205,7 @@ def test_attaching_shows_a_run_to_its_end_as_run_does(held):
     command = started("attach", held.run.directory)
     assert "starting in" in command.stdout.readline()
 
-    held.tell("end")
+    held.end()
     shown, _ = command.communicate(timeout=60)
 
     assert command.returncode == 0, shown
@@ -208,7 +223,7 @@ def test_ctrl_c_ends_the_looking_and_not_the_run(held):
 
     assert command.returncode == 130
     assert f"is still run by process {held.process.pid}" in " ".join(shown.split())
-    assert held.process.poll() is None
+    assert held.process.is_alive()
 
 
 def test_attaching_to_a_run_that_has_ended_shows_its_report(ended, capsys):
@@ -218,9 +233,9 @@ def test_attaching_to_a_run_that_has_ended_shows_its_report(ended, capsys):
 
 
 def test_attaching_to_a_run_that_was_killed_is_refused(dead, capsys):
-    told = refused(capsys, "attach", dead.directory)
+    refusal = refused(capsys, "attach", dead.directory)
 
-    assert f"nothing of {dead.directory} runs any more" in told and "--resume" in told
+    assert f"nothing of {dead.directory} runs any more" in refusal and "--resume" in refusal
 
 
 @pytest.mark.slow
@@ -239,12 +254,12 @@ def test_a_run_that_is_killed_while_it_is_watched_is_told(held):
 
 
 def test_cancelling_drains_a_run_and_may_be_repeated(held, capsys):
-    told = facts(capsys, "cancel", held.run.directory)
+    status = facts(capsys, "cancel", held.run.directory)
 
-    assert told == {"name": held.run.id, "state": "Stopped", "ended_before": False}
-    assert held.process.wait(10) == 0
+    assert status == {"name": held.run.id, "state": "Stopped", "ended_before": False}
+    held.wait()
     assert [event.event for event in held.run.events()][-3:] == ["stopping", "node_ended", "state"]
-    assert facts(capsys, "cancel", held.run.directory) == {**told, "ended_before": True}
+    assert facts(capsys, "cancel", held.run.directory) == {**status, "ended_before": True}
     assert main(["cancel", str(held.run.directory)]) == 0
     assert "had ended already (Stopped)" in capsys.readouterr().out
 
@@ -259,10 +274,10 @@ def test_a_process_that_does_not_have_the_run_is_not_ended(held, capsys):
         now = {"pid": bystander.pid, "host": socket.gethostname(), "since_unix_s": time.time()}
         (held.run.directory / ".lock").write_text(json.dumps([now]))
 
-        told = refused(capsys, "cancel", held.run.directory)
+        refusal = refused(capsys, "cancel", held.run.directory)
 
-        assert f"process {bystander.pid}" in told and "does not have it open" in told
-        assert bystander.poll() is None and held.process.poll() is None
+        assert f"process {bystander.pid}" in refusal and "does not have it open" in refusal
+        assert bystander.poll() is None and held.process.is_alive()
     finally:
         bystander.kill()
         bystander.wait()
@@ -273,7 +288,7 @@ def test_a_run_of_another_machine_is_cancelled_there(held, capsys):
     (held.run.directory / ".lock").write_text(json.dumps([{**holder, "host": "elsewhere"}]))
 
     assert "on elsewhere" in refused(capsys, "cancel", held.run.directory)
-    assert held.process.poll() is None
+    assert held.process.is_alive()
 
 
 def test_a_run_that_does_not_end_in_time_is_told(held, monkeypatch, capsys):
@@ -292,19 +307,18 @@ def test_a_run_that_does_not_end_in_time_is_told(held, monkeypatch, capsys):
 def test_a_folder_of_runs_is_listed(hold, tmp_path, capsys):
     runs = [hold(name) for name in BACKENDS_HERE]
     done, going_on = runs[0], runs[1]
-    done.tell("end")
-    done.process.wait(10)
+    done.end()
     broken = tmp_path / "runs" / "broken"
     broken.mkdir()
     (broken / "job.json").write_text("{")
 
     assert main(["list", str(tmp_path / "runs"), "--json"]) == 0
     shown = capsys.readouterr()
-    told = {one["name"]: one for one in json.loads(shown.out)}
+    by_name = {one["name"]: one for one in json.loads(shown.out)}
     assert f"left out: cannot read {broken / 'job.json'}" in shown.err
-    assert told.keys() == {done.run.id, going_on.run.id}
-    assert (told[done.run.id]["state"], told[done.run.id]["held_out_accuracy"]) == ("Completed", 0.875)
-    assert (told[going_on.run.id]["state"], told[going_on.run.id]["running"]) == ("Training", True)
+    assert by_name.keys() == {done.run.id, going_on.run.id}
+    assert (by_name[done.run.id]["state"], by_name[done.run.id]["held_out_accuracy"]) == ("Completed", 0.875)
+    assert (by_name[going_on.run.id]["state"], by_name[going_on.run.id]["running"]) == ("Training", True)
 
     assert main(["list", str(tmp_path / "runs"), "--backend", "docker"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()

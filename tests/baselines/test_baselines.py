@@ -36,7 +36,7 @@ def test_on_orl_the_methods_reach_what_is_known_of_them(cache, tmp_path):
 
     scores = record_baselines(data, make_job(data=str(ORL), held_out=0.5).experiment.model_dump(), range(2), tmp_path)
 
-    reached = {name: own["accuracy"] for name, own in means(scores).items()}
+    reached = {name: scores_of["accuracy"] for name, scores_of in means(scores).items()}
     assert reached["lbp-svm"] > 0.95
     assert reached["hog-svm"] > 0.92
     assert reached["eigenfaces"] > 0.87

@@ -187,9 +187,9 @@ def test_each_time_that_a_run_was_submitted_is_billed_with_the_instances_that_it
 
     assert bill.instance_s == 2 * 12 + 3 * 19
     assert bill.on_demand_usd == bill.cost_usd == pytest.approx(0.461 * (2 * 12 + 3 * 19) / 3600)
-    told = bill.to_dict(0.57)
-    assert [life["groups"][0]["count"] for life in told["lives"]] == [2, 3]
-    assert told["instance_s"] == bill.instance_s
+    content = bill.to_dict(0.57)
+    assert [life["groups"][0]["count"] for life in content["lives"]] == [2, 3]
+    assert content["instance_s"] == bill.instance_s
 
 
 def test_a_life_on_demand_is_not_billed_as_the_spot_capacity_of_the_next():

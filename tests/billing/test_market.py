@@ -20,11 +20,11 @@ from facesim.util.errors import InputError
 
 def lives_h(where: Market, count: int) -> list[float]:
     """How long a job had its hosts, again and again, in hours."""
-    found, now_s = [], 0.0
+    changes, now_s = [], 0.0
     for _ in range(count):
         granted_s, now_s = where.grant(now_s)
-        found.append((now_s - granted_s) / 3600)
-    return found
+        changes.append((now_s - granted_s) / 3600)
+    return changes
 
 
 def written(directory: Path, name: str, content: str) -> str:
@@ -168,7 +168,7 @@ def test_the_packaged_trace_suits_the_largest_job():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "no host"),
         ("0,add\n", "line 1: '0,add' is not"),
@@ -179,8 +179,8 @@ def test_the_packaged_trace_suits_the_largest_job():
         ("0,vanish,a\n", "line 1"),
     ],
 )
-def test_a_trace_that_is_none_is_told_with_its_line(tmp_path, content, told):
-    with pytest.raises(InputError, match=told):
+def test_a_trace_that_is_none_is_told_with_its_line(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
         make_job(spot_trace=written(tmp_path, "trace.csv", content))
 
 
@@ -191,7 +191,7 @@ def test_lifetimes_that_are_none_are_told(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"spot_rate": -1}, "--spot-rate -1 is not allowed: greater than or equal to 0"),
         ({"spot_rate": float("nan")}, "--spot-rate nan is not allowed"),
@@ -206,11 +206,11 @@ def test_lifetimes_that_are_none_are_told(tmp_path, content):
         ({"spot": True, "max_wait": 60, "max_run": 90}, "--max-wait 60 must be at least --max-run 90"),
     ],
 )
-def test_what_is_not_allowed_is_told_before_anything_starts(options, told):
+def test_what_is_not_allowed_is_told_before_anything_starts(options, message):
     with pytest.raises(InputError) as error:
         make_job(**options)
 
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_job_with_more_hosts_than_a_trace_ever_has_is_told(tmp_path):

@@ -233,10 +233,10 @@ def public(tmp_path):
 def test_the_public_list_gives_prices_and_spot_discounts_without_an_account(folder, public):
     absent = "import sys; sys.modules['boto3'] = None; from facesim.cli import main; sys.exit(main(sys.argv[1:]))"
 
-    told = parse(prices("refresh", "--region", "eu-west-1", "--json", how=("-c", absent), **public[1]))
+    answer = parse(prices("refresh", "--region", "eu-west-1", "--json", how=("-c", absent), **public[1]))
 
-    assert told["usd_per_hour"] == {M5: 0.514, "ml.g6.xlarge": 1.1267}
-    assert told["spot_types"] == 2 and told["notices"] == []
+    assert answer["usd_per_hour"] == {M5: 0.514, "ml.g6.xlarge": 1.1267}
+    assert answer["spot_types"] == 2 and answer["notices"] == []
     kind = instance("ml.g6.xlarge")  # its price was not known before
     assert (kind.gpus, kind.accelerator, kind.gpu_memory_gib, kind.price_verified) == (1, "L4", 22.4, True)
     assert kind.spot_discount == 0.25
@@ -268,7 +268,7 @@ def test_without_the_advisor_prices_are_taken_and_the_discount_stays_assumed(fol
     assert discount_of(None, [(M5, 1)]) == assumed_spot_discount()
 
 
-def own(tmp_path, monkeypatch, text: str) -> None:
+def write_own_prices(tmp_path, monkeypatch, text: str) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(text)
     monkeypatch.setenv("FACESIM_PRICES", str(file))
@@ -284,9 +284,9 @@ def test_what_the_advisor_does_not_know_of_spot_capacity_is_asked_of_ec2(folder,
     ]
     spot_usd = {"m5.2xlarge": [0.1, 0.2], "g6.xlarge": [0.9]}  # the second costs more than on demand
 
-    told = parse(refresh(machines, "--region", "eu-west-1", "--json", spot_usd=spot_usd, **where))
+    answer = parse(refresh(machines, "--region", "eu-west-1", "--json", spot_usd=spot_usd, **where))
 
-    assert told["notices"] == []
+    assert answer["notices"] == []
     assert instance(M5).spot_discount == 0.625
     assert instance(M5).interruptions_percent is None
     assert instance("ml.g6.xlarge").spot_discount is None
@@ -294,7 +294,7 @@ def test_what_the_advisor_does_not_know_of_spot_capacity_is_asked_of_ec2(folder,
 
 
 def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkeypatch):
-    own(
+    write_own_prices(
         tmp_path,
         monkeypatch,
         f"""
@@ -322,7 +322,7 @@ def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('["ml.z9.48xlarge"]\nusd_per_hour = 9', "must say what is not known of the type: vcpu, memory_gib"),
         ('["ml.g6.xlarge"]\nvcpu = 9', "not known of the type: usd_per_hour"),
@@ -333,10 +333,10 @@ def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkey
         ("[", "cannot be read as TOML"),
     ],
 )
-def test_own_prices_that_cannot_be_are_told(folder, tmp_path, monkeypatch, text, told):
-    own(tmp_path, monkeypatch, text)
+def test_own_prices_that_cannot_be_are_told(folder, tmp_path, monkeypatch, text, message):
+    write_own_prices(tmp_path, monkeypatch, text)
 
-    with pytest.raises(InputError, match=re.escape(told)):
+    with pytest.raises(InputError, match=re.escape(message)):
         instances()
 
 

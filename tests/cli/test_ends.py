@@ -160,7 +160,7 @@ def test_an_option_that_collects_values_is_given_as_often_as_one_likes(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("epocs = 3", "unknown epocs; did you mean epochs?"),
         ("learning-rat = 3", "unknown learning-rat; did you mean learning_rate?"),
@@ -177,14 +177,14 @@ def test_an_option_that_collects_values_is_given_as_often_as_one_likes(tmp_path)
         ("a = " + "[" * 10_000, "nested too deep"),
     ],
 )
-def test_a_configuration_that_is_wrong_says_where_and_what(tmp_path, content, said):
+def test_a_configuration_that_is_wrong_says_where_and_what(tmp_path, content, message):
     file = tmp_path / "study.toml"
     file.write_text(content)
 
     command = facesim_here("--config", file, "--dry-run")
 
     assert command.code == 2
-    assert said in command.errors
+    assert message in command.errors
 
 
 def test_a_configuration_gives_defaults_of_every_type(tmp_path):
@@ -195,12 +195,12 @@ def test_a_configuration_gives_defaults_of_every_type(tmp_path):
 
     command = facesim_here("--config", file, "--dry-run", "--epochs", "4", "--data", "rendered")
 
-    jobs = [own["job"]["experiment"] for own in json.loads(command.output)["runs"]]
+    jobs = [one["job"]["experiment"] for one in json.loads(command.output)["runs"]]
     assert [(job["epochs"], job["learning_rate"], job["augment"]) for job in jobs] == [(4, 1.0, True)] * 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--recipe", "moderne"], "did you mean modern?"),
         (["--backend", "dockr"], "did you mean docker?"),
@@ -209,11 +209,11 @@ def test_a_configuration_gives_defaults_of_every_type(tmp_path):
         (["comparr"], "Did you mean"),
     ],
 )
-def test_what_is_misspelt_is_guessed(arguments, said):
+def test_what_is_misspelt_is_guessed(arguments, message):
     command = facesim_here(*arguments)
 
     assert command.code == 2
-    assert said in command.errors
+    assert message in command.errors
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ def test_what_nothing_foresaw_names_the_command_and_keeps_its_traceback_for_its_
     command = facesim_here("broken")
 
     assert command.code == 1
-    said, place = command.errors.strip().split("; details are in ")
-    assert said == "facesim: broken ended unexpectedly: ZeroDivisionError: division by zero"
+    sentence, place = command.errors.strip().split("; details are in ")
+    assert sentence == "facesim: broken ended unexpectedly: ZeroDivisionError: division by zero"
     file = Path(place.split(",")[0])
     assert file.is_relative_to(cache)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -246,7 +246,7 @@ def test_what_nothing_foresaw_names_the_command_and_keeps_its_traceback_for_its_
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (EOFError("Ran out of input"), 1, "ended before it was complete: Ran out of input"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a/b"), 1, "No space left on device (/a/b)"),
@@ -256,13 +256,13 @@ def test_what_nothing_foresaw_names_the_command_and_keeps_its_traceback_for_its_
         (click.Abort(), 130, "facesim: interrupted"),
     ],
 )
-def test_each_end_has_its_words_and_code(broken, error, code, said):
+def test_each_end_has_its_words_and_code(broken, error, code, message):
     broken(error)
 
     command = facesim_here("broken")
 
     assert command.code == code
-    assert said in command.errors
+    assert message in command.errors
     assert "Traceback" not in command.errors
 
 

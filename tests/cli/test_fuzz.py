@@ -60,12 +60,12 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
 
 
-def told(command: Command) -> Command:
+def orderly_end(command: Command) -> Command:
     """A command that ended as one should: done, or refused in words of our own."""
-    said = command.errors + command.output
-    assert command.code in (0, 1, 2), said
-    assert "Traceback" not in said, said
-    assert "details are in" not in said, said  # the last handler's: nothing here may need it
+    output = command.errors + command.output
+    assert command.code in (0, 1, 2), output
+    assert "Traceback" not in output, output
+    assert "details are in" not in output, output  # the last handler's: nothing here may need it
     assert command.code == 0 or command.errors.strip(), "it failed without a word"
     return command
 
@@ -88,7 +88,7 @@ def replaced(content: object, path: tuple, value: object) -> object:
     first, *rest = path
     if isinstance(content, dict):
         return {**content, first: replaced(content[first], tuple(rest), value)}
-    return [replaced(own, tuple(rest), value) if at == first else own for at, own in enumerate(content)]
+    return [replaced(part, tuple(rest), value) if at == first else part for at, part in enumerate(content)]
 
 
 @st.composite
@@ -176,7 +176,9 @@ def a_report_with_its_plots_is_made_of_damaged_runs(fresh, tmp_path, how):
     run = fresh()
     damage(run, *how)
 
-    assert told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html", "--json")).code == 0
+    assert (
+        orderly_end(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html", "--json")).code == 0
+    )
 
 
 test_a_report_with_its_plots_is_made, test_a_report_with_its_plots_is_made_often = some_and_many(
@@ -188,12 +190,12 @@ def test_a_run_that_cannot_be_read_is_named_and_left_out(fresh, tmp_path):
     run = fresh()
     (run / "result.json").write_text("{")
 
-    command = told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
+    command = orderly_end(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
 
     assert command.code == 0
     assert "left out: damaged: cannot read" in " ".join(command.output.split())
     (tmp_path / "runs" / "whole" / "result.json").write_text("[]")
-    refused = told(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
+    refused = orderly_end(facesim_here("report", tmp_path / "runs", "--output", tmp_path / "report.html"))
     assert refused.code == 2
     assert "none of the runs can be read" in refused.errors
 
@@ -212,7 +214,7 @@ def a_command_on_a_damaged_run_ends_in_words(fresh, tmp_path, how, name):
     else:
         arguments = [name, run]
 
-    code = told(facesim_here(*arguments)).code
+    code = orderly_end(facesim_here(*arguments)).code
     if name not in ("logs", "status", "cancel"):  # these can be answered where the damage is elsewhere
         assert code != 0
 
@@ -229,7 +231,7 @@ def attaching_to_a_damaged_run_ends_in_words(fresh, how):
     run = fresh()
     damage(run, *how)
 
-    told(facesim_here("attach", run))  # it has ended: its report is made, if it can be
+    orderly_end(facesim_here("attach", run))  # it has ended: its report is made, if it can be
 
 
 test_attaching_ends_in_words, test_attaching_ends_in_words_often = some_and_many(
@@ -244,7 +246,7 @@ def toml(value: object) -> str:
     if value is None:
         return "1979-05-27"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {toml(own)}" for key, own in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, float):
@@ -260,7 +262,7 @@ def a_toml_file_of_any_values_is_taken_or_refused_in_words(tmp_path, values):
 
     # A folder without images: what is taken is refused then, before anything starts.
     (tmp_path / "empty").mkdir(exist_ok=True)
-    told(facesim_here("compare", "--config", file, "--data", tmp_path / "empty", "--dry-run"))
+    orderly_end(facesim_here("compare", "--config", file, "--data", tmp_path / "empty", "--dry-run"))
 
 
 test_toml_of_any_values, test_toml_of_any_values_often = some_and_many(
@@ -273,7 +275,7 @@ def a_toml_file_of_any_bytes_is_taken_or_refused_in_words(tmp_path, content):
     file = tmp_path / "study.toml"
     file.write_bytes(content)
 
-    told(facesim_here("compare", "--config", file, "--data", tmp_path / "none", "--dry-run"))
+    orderly_end(facesim_here("compare", "--config", file, "--data", tmp_path / "none", "--dry-run"))
 
 
 test_toml_of_any_bytes, test_toml_of_any_bytes_often = some_and_many(
@@ -294,7 +296,7 @@ def any_words_end_in_words(tmp_path, words):
     if not words or words[0] in ("compare", "run") or words[0].startswith("-"):
         words = [*words, "--dry-run", "--data", str(tmp_path / "none")]
 
-    told(facesim_here(*words))
+    orderly_end(facesim_here(*words))
 
 
 test_any_words, test_any_words_often = some_and_many(any_words_end_in_words, st.lists(WORDS, max_size=6))
@@ -307,7 +309,7 @@ def test_a_path_that_is_no_run_is_refused_in_words(tmp_path, monkeypatch, comman
     more = {"embed": ["a"], "verify": ["a", "b"], "identify": ["a", "b"]}.get(command, [])
     output = ["--output", str(tmp_path / "out.keras")] if command in ("embed", "export") else []
 
-    assert told(facesim_here(command, path, *more, *output)).code in (1, 2)
+    assert orderly_end(facesim_here(command, path, *more, *output)).code in (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -321,8 +323,8 @@ def test_a_pipe_in_a_run_is_not_waited_for(fresh, tmp_path, file):
     comparison = compare(find_runs([tmp_path / "runs"]))
 
     assert [record.run.id for record in comparison.records] == ["whole"]
-    (told,) = [warning for warning in comparison.warnings if "left out" in warning]
-    assert "a named pipe (FIFO), not a file" in told
+    (sentence,) = [warning for warning in comparison.warnings if "left out" in warning]
+    assert "a named pipe (FIFO), not a file" in sentence
 
 
 @pytest.mark.parametrize("option", ["--config", "--faults", "--spot-trace"])
@@ -330,7 +332,7 @@ def test_a_pipe_or_a_device_as_settings_is_refused(tmp_path, option):
     os.mkfifo(tmp_path / "pipe")
 
     for place in (tmp_path / "pipe", "/dev/zero"):
-        command = told(facesim_here("compare", option, place, "--dry-run", "--data", tmp_path / "none"))
+        command = orderly_end(facesim_here("compare", option, place, "--dry-run", "--data", tmp_path / "none"))
 
         assert command.code == 2
         assert "not a file" in command.errors
@@ -347,7 +349,7 @@ def test_a_report_does_not_take_the_place_of_what_is_no_file(tmp_path, kind):
         place = Path("/dev/null")
     before = os.stat(place) if kind != "nameless" else None
 
-    command = told(facesim_here("report", GOLDEN, "--output", "" if kind == "nameless" else place))
+    command = orderly_end(facesim_here("report", GOLDEN, "--output", "" if kind == "nameless" else place))
 
     assert command.code == 2
     assert "cannot write the report" in command.errors
@@ -379,14 +381,14 @@ def test_damaged_scores_of_classical_methods_keep_no_report_from_being_made(fres
 def test_damaged_scores_of_classical_methods_are_made_again(tmp_path, faces):
     (tmp_path / "baselines.json").write_text("{")
 
-    assert told(facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path)).code == 0
+    assert orderly_end(facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path)).code == 0
     assert len(json.loads((tmp_path / "baselines.json").read_text())["entries"]) == 1
 
 
 def test_scores_that_cannot_be_written_are_told(tmp_path, faces):
     (tmp_path / "file").write_text("")
 
-    command = told(facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path / "file"))
+    command = orderly_end(facesim_here("baselines", faces, "--image-size", 32, "--output", tmp_path / "file"))
 
     assert command.code == 1
     assert "cannot write" in command.errors and "--output" in command.errors
@@ -402,14 +404,14 @@ def test_scores_that_cannot_be_written_are_told(tmp_path, faces):
     ],
 )
 def test_what_is_no_number_is_refused(arguments):
-    command = told(facesim_here(*arguments))
+    command = orderly_end(facesim_here(*arguments))
 
     assert command.code == 2
     assert arguments[-2] in command.errors
 
 
 def test_an_error_does_not_move_the_terminal_s_cursor(tmp_path):
-    command = told(facesim_here("data", "describe", tmp_path / "\x1b[2J.csv"))
+    command = orderly_end(facesim_here("data", "describe", tmp_path / "\x1b[2J.csv"))
 
     assert "\x1b" not in command.errors
 
@@ -425,12 +427,12 @@ def test_a_folder_of_runs_that_cannot_be_listed_is_told(fresh, tmp_path, monkeyp
 
     monkeypatch.setattr(os, "scandir", refusing)  # root, who often runs tests, may list everything
 
-    assert [found.id for found in find_runs([tmp_path / "runs"])] == ["damaged", "whole"]
+    assert [one.id for one in find_runs([tmp_path / "runs"])] == ["damaged", "whole"]
 
 
 def test_embeddings_are_written_under_the_name_that_is_told(tmp_path):
-    for output, said in (("embeddings", "must end in .npz"), ("none/embeddings.npz", "is no folder")):
-        command = told(facesim_here("embed", GOLDEN, tmp_path / "a.jpg", "--output", tmp_path / output))
+    for output, message in (("embeddings", "must end in .npz"), ("none/embeddings.npz", "is no folder")):
+        command = orderly_end(facesim_here("embed", GOLDEN, tmp_path / "a.jpg", "--output", tmp_path / output))
 
         assert command.code == 2
-        assert said in command.errors
+        assert message in command.errors

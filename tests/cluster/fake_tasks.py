@@ -193,12 +193,12 @@ def note_surroundings(directory: str) -> None:
     import tempfile
 
     assert queue and tempfile
-    found = {
+    surroundings = {
         "environment": dict(os.environ),
         "path": sys.path,
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     }
-    (Path(directory) / "surroundings.json").write_text(json.dumps(found))
+    (Path(directory) / "surroundings.json").write_text(json.dumps(surroundings))
 
 
 def stall_once(directory: str, stall_s: float) -> None:
@@ -254,8 +254,8 @@ def serve_echo(port: int) -> None:
     with socket.create_server(("127.0.0.1", port)) as listener:
         tell("listening", port=port)
         connection, _ = listener.accept()
-        while said := connection.recv(1024):
-            connection.sendall(said)
+        while received := connection.recv(1024):
+            connection.sendall(received)
     time.sleep(600)
 
 

@@ -78,10 +78,10 @@ def test_a_reason_fits_what_sagemaker_keeps_with_its_beginning_and_end(tmp_path,
 
     Contract.read(tmp_path).tell_failure(reason)
 
-    told = (tmp_path / "output" / "failure").read_text(encoding="utf-8")
-    assert len(told) <= FAILURE_CHARACTERS
-    assert told.startswith("first")
-    assert told.endswith("last")
+    failure = (tmp_path / "output" / "failure").read_text(encoding="utf-8")
+    assert len(failure) <= FAILURE_CHARACTERS
+    assert failure.startswith("first")
+    assert failure.endswith("last")
 
 
 FIRST_HOST = """
@@ -217,6 +217,24 @@ def test_who_watches_outlives_sigterm_as_long_as_the_first_host_is_there(watch):
     assert watching.wait(10) == 0
 
 
+def test_a_host_that_is_stopped_has_the_first_one_stop(monkeypatch):
+    monkeypatch.setattr(host_watch, "PORT", free_ports(1)[0])
+    stopped = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    watch = host_watch.HostWatch(hosts=2)
+    try:
+        host_watch.stop_first_host("127.0.0.1", host_watch.PORT)
+        for _ in range(2):  # it connects, and says so
+            watch.read(wait(watch.files(), 5))
+        assert stopped == [signal.SIGTERM]
+        watch.read(wait(watch.files(), 5))
+        assert len(watch.files()) == 1  # it is not counted as a host that attends
+    finally:
+        watch.end()
+        signal.signal(signal.SIGTERM, before)
+    host_watch.stop_first_host("127.0.0.1", host_watch.PORT)  # which has ended: no error
+
+
 def test_who_watches_gives_up_on_a_first_host_that_does_not_come():
     watching = python(OTHER_HOST, free_ports(1)[0], 0.5)
 
@@ -328,11 +346,11 @@ def test_a_late_host_ends_well_where_the_first_is_known_to_have_ended():
     port = free_ports(1)[0]
 
     late, lost = python(OTHER_HOST, port, 0.2, "over"), python(OTHER_HOST, port, 0.2)
-    told, _ = late.communicate(timeout=30)
+    output, _ = late.communicate(timeout=30)
     lost.communicate(timeout=30)
 
     assert late.returncode == 0
-    assert "had ended before" in told
+    assert "had ended before" in output
     assert lost.returncode == 1
 
 

@@ -65,12 +65,12 @@ def test_a_tick_between_the_last_word_of_a_node_and_its_end_does_not_make_it_fai
         folder = tmp_path / str(attempt)
         folder.mkdir()
         node = start(folder, task(folder, "chief", "work", 0.0))
-        told = list(node.events(tick_s=0.0))
+        events = list(node.events(tick_s=0.001))
         node.close()
 
-        words = [event for event in told if event]
+        words = [event for event in events if event]
         assert values_of(words, "node_ended", "outcome") == ["completed"]
-        if None in told[told.index(words[-1]) :]:
+        if None in events[events.index(words[-1]) :]:
             return
     raise AssertionError("there was no tick after the last word: nothing was tried")
 
@@ -94,7 +94,7 @@ def test_when_the_leader_is_done_the_work_is_completed_and_the_others_are_ended(
 def test_ticks_after_the_last_event_do_not_change_how_the_work_ended(tmp_path):
     node = start(tmp_path, task(tmp_path, "chief", "work", 0.1))
 
-    *_, ended = (event for event in node.events(tick_s=0.0001) if event)
+    *_, ended = (event for event in node.events(tick_s=0.001) if event)
     node.close()
 
     assert ended["outcome"] == "completed"
@@ -285,11 +285,11 @@ def test_a_task_that_cannot_connect_is_ended_with_address_and_reason(tmp_path, l
 
     assert events[-1]["outcome"] == "failed"
     assert "recovering" not in [event["event"] for event in events]  # it would wait as long again
-    (told,) = named(events, "not_connected")
-    assert told["task"] == "chief-0"
-    assert address in told["why"]
-    assert ("no TensorFlow server answers" if listens else "Connection refused") in told["why"]
-    assert told["why"] in (tmp_path / "chief-0.log").read_text()
+    (failure,) = named(events, "not_connected")
+    assert failure["task"] == "chief-0"
+    assert address in failure["why"]
+    assert ("no TensorFlow server answers" if listens else "Connection refused") in failure["why"]
+    assert failure["why"] in (tmp_path / "chief-0.log").read_text()
 
 
 def test_in_a_network_of_its_own_a_cluster_that_does_not_form_is_tried_once_more(tmp_path):
@@ -328,10 +328,12 @@ def test_tasks_see_neither_proxies_nor_settings_nor_files_of_the_folder_they_wer
     events = follow(LocalNode(Path("plan.json"), tmp_path / "node.log", cluster_environment(around, {"OUR": "own"})))
 
     assert events[-1]["outcome"] == "completed", (tmp_path / "node.log").read_text()
-    found = json.loads((tmp_path / "surroundings.json").read_text())
-    assert not [name for name in found["environment"] if "proxy" in name.lower() or name in ("TF_CONFIG", "PYTHONPATH")]
-    assert found["environment"]["OUR"] == "own"
-    assert not {"", ".", str(tmp_path)} & set(found["path"])
+    surroundings = json.loads((tmp_path / "surroundings.json").read_text())
+    assert not [
+        name for name in surroundings["environment"] if "proxy" in name.lower() or name in ("TF_CONFIG", "PYTHONPATH")
+    ]
+    assert surroundings["environment"]["OUR"] == "own"
+    assert not {"", ".", str(tmp_path)} & set(surroundings["path"])
 
 
 def test_tasks_may_have_more_files_open_than_the_shell_allows_at_first(tmp_path):

@@ -40,7 +40,7 @@ def test_what_is_not_known_is_left_out_and_what_is_missing_has_its_default(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ([], "holds no plan"),
         ({}, "no plan that can be run: .*tasks"),
@@ -49,6 +49,6 @@ def test_what_is_not_known_is_left_out_and_what_is_missing_has_its_default(tmp_p
         ({**json.loads(PLAN.to_json()), "schema_version": SCHEMA_VERSION + 1}, "version 2, and 1 is the latest"),
     ],
 )
-def test_what_is_no_plan_is_told(tmp_path, content, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_plan_is_told(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
         read(tmp_path, content)

@@ -39,8 +39,8 @@ def judged(clock: Clock, beats: dict[str, dict], *, hang_s: float = 10, after_s:
     for name in beats:
         pulses.started(name)
     look_on(clock, pulses, after_s)
-    for name, told in beats.items():
-        pulses.heard(name, told)
+    for name, report in beats.items():
+        pulses.heard(name, report)
     return [(hung.task, hung.silent) for hung in pulses.hung()]
 
 
@@ -49,8 +49,8 @@ def test_who_takes_a_step_now_and_then_does_not_hang(clock):
     assert judged(clock, {"chief-0": beat(idle_s=11)}) == [("chief-0", False)]
 
 
-@pytest.mark.parametrize("told", [beat(), beat(idle_s=70)], ids=["only who looks was stopped", "all were"])
-def test_what_happened_while_nobody_looked_is_held_against_nobody(clock, told):
+@pytest.mark.parametrize("report", [beat(), beat(idle_s=70)], ids=["only who looks was stopped", "all were"])
+def test_what_happened_while_nobody_looked_is_held_against_nobody(clock, report):
     pulses = Pulses(10, {"chief-0"}, "chief-0")
     pulses.started("chief-0")
     pulses.heard("chief-0", beat())
@@ -58,14 +58,14 @@ def test_what_happened_while_nobody_looked_is_held_against_nobody(clock, told):
 
     clock.now_s += 70
     assert pulses.hung() == []  # before it could hear of them
-    pulses.heard("chief-0", told)
+    pulses.heard("chief-0", report)
     clock.now_s += 1
     assert pulses.hung() == []
 
     for _ in range(11):
         clock.now_s += 1
-        found = pulses.hung()
-    assert [hung.task for hung in found] == ["chief-0"]
+        victims = pulses.hung()
+    assert [hung.task for hung in victims] == ["chief-0"]
 
 
 def test_who_is_slow_may_take_twenty_of_its_steps(clock):
@@ -107,8 +107,8 @@ def test_a_fellow_that_was_started_again_is_given_time(clock):
             for name in ("worker-0", "worker-1"):
                 pulses.heard(name, beat())
             pulses.heard("chief-0", beat(**{"worker-0": 0.1, "worker-1": 900.0}))
-            found = pulses.hung()
-        assert [hung.task for hung in found] == expected
+            victims = pulses.hung()
+        assert [hung.task for hung in victims] == expected
 
 
 def test_who_waits_for_one_that_ended_is_given_time_until_its_successor_is_there(clock):

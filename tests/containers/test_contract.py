@@ -112,7 +112,7 @@ class SageMaker:
     name = "sagemaker"
     hosts = ["algo-1", "algo-2"]
     measurement = "measured"
-    options = {"spot": True}  # what is on demand is not interrupted
+    options = {"spot": True, "tensorboard": True}  # what is on demand is not interrupted
     plays_capacity = False
 
     def __init__(self, endpoint: Emulator):
@@ -322,6 +322,19 @@ def test_logs_of_every_task_come_home(completed):
     assert f"facesim: epoch={EPOCHS};" in completed.run.log_file("chief-0").read_text()
 
 
+def test_tensorboards_files_of_every_host_are_in_the_bucket(completed, place):
+    if place.name != "sagemaker":
+        pytest.skip("elsewhere there is no bucket")
+    config = completed.run.plan()["CreateTrainingJob"]["TensorBoardOutputConfig"]
+    bucket, prefix = split(config["S3OutputPath"])
+
+    listed = Account().client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}facesim-{completed.run.id}/")
+
+    folders = {one["Key"].partition("/tensorboard-output/")[2].rpartition("/")[0] for one in listed["Contents"]}
+    assert {"", "algo-1", "algo-2", "algo-1/worker-0", "algo-2/worker-1"} <= folders
+    assert all(one["Size"] > 0 for one in listed["Contents"])
+
+
 def test_metrics_tell_host_role_and_source(completed, place):
     samples = read_samples(completed.run.metrics)
 
@@ -374,8 +387,8 @@ def test_a_failure_comes_with_its_reason(execute, place, shown_by):
     failed = execute(learning_rate=1e18, epochs=20, model="plain-cnn", strategy="single")
 
     assert failed.end["outcome"] == "failed"
-    told = str(failed.end.get("reason")) + failed.run.log_tail("chief-0")
-    assert "lower --learning-rate" in told
+    texts = str(failed.end.get("reason")) + failed.run.log_tail("chief-0")
+    assert "lower --learning-rate" in texts
     assert failed.result["state"] == RunState.FAILED
 
 
@@ -421,6 +434,23 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how, sho
     samples = read_samples(resumed.run.metrics)
     epochs = samples[(samples["role"] == "chief") & (samples["name"] == "epoch")]
     assert set(epochs["value"]) == set(range(1, 13))
+
+
+def test_a_drained_host_has_a_synchronous_job_saved_and_started_again(place, faces, tmp_path):
+    if place.name != "kubernetes":
+        pytest.skip("elsewhere hosts are not stopped one by one")
+    job = make_job(
+        backend=place.name, data=str(faces), **{**OPTIONS, "strategy": "allreduce"}, **place.options,
+        epochs=100, checkpoint_steps=10,
+    )  # fmt: skip
+
+    resumed = Executed(
+        place, job, tmp_path / _name(), lambda _, run: place.cluster.jobsets[f"facesim-{run.id}"].evict(1)
+    )
+
+    assert resumed.end["outcome"] == "completed"
+    assert [event["state"] for event in resumed.events("state")].count("Interrupted") == 1
+    assert resumed.events("restored")[-1]["examples"] > 0
 
 
 def test_capacity_is_taken_away_as_a_script_says(execute, place, shown_by):

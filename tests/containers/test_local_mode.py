@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sagemaker.core.modules.local_core")
-
 #: In place of docker-compose, which the SDK calls: runs what its file describes by the engine's own command.
 COMPOSE = """\
     #!{python}
@@ -38,6 +36,7 @@ COMPOSE = """\
 
 @pytest.fixture
 def compose(tmp_path, monkeypatch):
+    pytest.importorskip("sagemaker.core.modules.local_core")
     program = tmp_path / "bin" / "docker-compose"
     program.parent.mkdir()
     program.write_text(textwrap.dedent(COMPOSE).format(python=sys.executable))

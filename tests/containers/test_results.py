@@ -18,14 +18,14 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize(
-    ("told", "left"),
+    ("state", "left"),
     [
         ("the chief left no outcome.json", "print('nothing')"),
         ("the chief left no outcome.json", "open('/opt/ml/output/data/notes.txt', 'w').write('something else')"),
     ],
     ids=["nothing", "something else"],
 )
-def test_a_job_that_completed_and_left_no_findings_is_a_failed_run(containers, faces, tmp_path, told, left):
+def test_a_job_that_completed_and_left_no_findings_is_a_failed_run(containers, faces, tmp_path, state, left):
     job = make_job(backend="docker", data=str(faces), image_size=32, instance_type="ml.m5.large")
     where = BACKENDS["docker"]().open()
     made = where.render(job, tmp_path / "one", prepare_inputs(job, lambda *_: None))
@@ -40,4 +40,4 @@ def test_a_job_that_completed_and_left_no_findings_is_a_failed_run(containers, f
 
     assert result.state == "Failed"
     assert "completed, but some of its results are missing" in result.failure
-    assert told in result.failure
+    assert state in result.failure

@@ -49,8 +49,8 @@ def hub(name: str, folder: Path) -> Iterator[str]:
             path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
             if path.startswith(f"/api/datasets/{name}/tree/{COMMIT}"):
                 below = folder / path.partition(COMMIT)[2].strip("/")
-                found = below.rglob("*") if query.get("recursive") == ["true"] else below.glob("*")
-                self.answer([entry(one) for one in sorted(found)])
+                entries = below.rglob("*") if query.get("recursive") == ["true"] else below.glob("*")
+                self.answer([entry(one) for one in sorted(entries)])
             elif path.startswith(f"/api/datasets/{name}"):
                 files = [{"rfilename": entry(one)["path"]} for one in sorted(folder.rglob("*")) if one.is_file()]
                 self.answer({"id": name, "sha": COMMIT, "siblings": files, "tags": [], "downloads": 0, "likes": 0})

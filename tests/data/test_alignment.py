@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from facesim.data.alignment import TEMPLATE, align_folder, cut, find_faces, in_lines, similarity
+from facesim.data.alignment import TEMPLATE, align_folder, count_faces, cut, find_faces, in_lines, similarity
 from facesim.data.detectors import Face, detector_called
 from facesim.util.errors import InputError
-from tests.conftest import facesim
+from tests.conftest import facesim, facesim_here
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)]
 
@@ -45,9 +45,9 @@ def face(size: tuple[int, int], turn: complex, shift: complex) -> Image.Image:
 def test_the_similarity_is_the_one_that_was_undone(turn, shift):
     there = turn * (TEMPLATE @ (1, 1j)) + shift
 
-    found, moved = similarity(np.stack([there.real, there.imag], axis=1), TEMPLATE)
+    scale, moved = similarity(np.stack([there.real, there.imag], axis=1), TEMPLATE)
 
-    assert found == pytest.approx(1 / turn) and moved == pytest.approx(-shift / turn)
+    assert scale == pytest.approx(1 / turn) and moved == pytest.approx(-shift / turn)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_the_similarity_is_the_one_that_was_undone(turn, shift):
 @pytest.mark.parametrize("out", [112, 224])
 def test_landmarks_come_to_lie_on_the_template(size, turn, shift, out):
     picture = face(size, turn, shift)
-    (found,) = find_faces(picture, dots)
+    (detection,) = find_faces(picture, dots)
 
-    (again,) = dots(np.asarray(cut(picture, found.landmarks, out)))
+    (again,) = dots(np.asarray(cut(picture, detection.landmarks, out)))
 
     assert np.abs(again.landmarks - TEMPLATE * out / 112).max() < 1.5 * out / 112
 
@@ -88,6 +88,13 @@ def test_a_folder_is_aligned_and_nothing_is_left_out_without_a_word(people, tmp_
     assert in_lines(aligned)[1:3] == ["several faces, of which the largest is taken: 1", "  Ana/two.png"]
 
 
+def test_faces_are_counted_without_writing_anything(people):
+    faces = count_faces(people, dots)
+
+    assert (faces.one, faces.several, faces.without) == (3, ("Ana/two.png",), ("Bo/none.jpg",))
+    assert [bad.path for bad in faces.unreadable] == ["Bo/damaged.png"]
+
+
 @pytest.mark.parametrize(("out", "message"), [("people/out", "lies in"), ("people", "already exists")])
 def test_a_folder_that_cannot_be_written_to(people, tmp_path, out, message):
     with pytest.raises(InputError, match=message):
@@ -97,6 +104,77 @@ def test_a_folder_that_cannot_be_written_to(people, tmp_path, out, message):
 def test_a_detector_that_there_is_not():
     with pytest.raises(InputError, match="--detector mtcn is not allowed.*mtcnn"):
         detector_called("mtcn")
+
+
+#: Where `onnx_file`'s detector finds a face in every picture, and the box about it.
+FOUND, BOX = np.float32(TEMPLATE + 60), np.float32((70, 80, 170, 180))
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    """A detector in a file, which gives what it is told to whatever the picture."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    def write(pixels="UINT8", **outputs: np.ndarray) -> Path:
+        picture = onnx.helper.make_tensor_value_info(
+            "picture", getattr(onnx.TensorProto, pixels), [1, "height", "width", 3]
+        )
+        nodes, values = [], []
+        for name, value in outputs.items():
+            tensor = onnx.numpy_helper.from_array(value)
+            nodes.append(onnx.helper.make_node("Constant", [], [name], value=tensor))
+            values.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape))
+        model = onnx.helper.make_model(
+            onnx.helper.make_graph(nodes, "detector", [picture], values),
+            opset_imports=[onnx.helper.make_opsetid("", 17)],
+            ir_version=8,
+        )
+        onnx.save(model, tmp_path / "found.onnx")
+        return tmp_path / "found.onnx"
+
+    return write
+
+
+@pytest.mark.parametrize("pixels", ["UINT8", "FLOAT"])
+def test_a_detector_in_an_onnx_file(onnx_file, people, tmp_path, pixels):
+    file = onnx_file(pixels, landmarks=FOUND[None], boxes=BOX[None])
+
+    command = facesim_here("data", "align", people, tmp_path / "out", "--detector", file)
+    shown = facesim_here("data", "describe", people, "--image-size", 32, "--detector", file)
+
+    assert command.code == 0 and "faces written: 5" in command.output, command.errors
+    margin = 50  # of a picture of 200 pixels, around which the detector is given a margin
+    expected = cut(Image.open(people / "Ana/1.png"), FOUND - margin)
+    made = np.asarray(Image.open(tmp_path / "out/Ana/1.png.png"), int)
+    assert np.abs(made - np.asarray(expected)).max() <= 1
+    assert "one in 5 images, several in 0, none in 0" in shown.output, shown.errors
+
+
+@pytest.mark.parametrize(
+    ("pixels", "outputs", "message"),
+    [
+        ("UINT8", {"boxes": BOX[None]}, r"takes picture tensor\(uint8\) .* and gives boxes. A detector takes"),
+        ("INT64", {"landmarks": FOUND[None], "boxes": BOX[None]}, r"takes picture tensor\(int64\)"),
+        (
+            "UINT8",
+            {"landmarks": FOUND[None], "boxes": BOX[None, :3]},
+            r"gives landmarks \(1, 5, 2\) and boxes \(1, 3\)",
+        ),
+    ],
+)
+def test_a_network_that_is_no_detector(onnx_file, pixels, outputs, message):
+    with pytest.raises(InputError, match=message):
+        detector_called(str(onnx_file(pixels, **outputs)))
+
+
+def test_files_that_are_no_network(onnx_file, tmp_path):
+    (tmp_path / "text.onnx").write_text("no network")
+
+    with pytest.raises(InputError, match="is no ONNX file that can be run"):
+        detector_called(str(tmp_path / "text.onnx"))
+    with pytest.raises(InputError, match="Name a file that you may read"):
+        detector_called(str(tmp_path / "none.onnx"))
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_arrays_that_are_not_needed_are_counted(saved):
 
 
 @pytest.mark.parametrize(
-    ("named", "told"),
+    ("named", "message"),
     [
         ({"images": PIXELS / 127.5 - 1, "labels": LABELS}, "images runs from -1 to 1, so it is unclear"),
         ({"images": PIXELS / 100, "labels": LABELS}, "images runs from 0 to 2.55, so it is unclear"),
@@ -159,8 +159,8 @@ def test_arrays_that_are_not_needed_are_counted(saved):
         ({"x_train": PIXELS, "y_train": LABELS, "x_test": PIXELS}, "has no images and no labels; it holds"),
     ],
 )
-def test_what_could_mean_two_things_is_refused_by_what_it_is(saved, named, told):
-    with pytest.raises(InputError, match=told):
+def test_what_could_mean_two_things_is_refused_by_what_it_is(saved, named, message):
+    with pytest.raises(InputError, match=message):
         read_npz(saved(**named))
 
 

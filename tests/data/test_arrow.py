@@ -82,6 +82,8 @@ def test_bytes_and_texts_of_another_program(ready, written):
     )
 
     assert_is_all(ready(written(rows)))
+    as_bytes = pyarrow.table({"photo": images, "person": [PEOPLE[one].encode() for one in LABELS]})
+    assert_is_all(ready(written(as_bytes), image_feature="photo"))
 
 
 @pytest.mark.parametrize("open_writer", [ipc.new_stream, ipc.new_file])
@@ -156,6 +158,7 @@ def test_the_column_that_is_named(ready, written):
         (table([0, 1, 2, 3, 0, 1, 2]), r"row 3 has the label 3, and there are names for 0 to 2"),
         (table([0.5] * 7, names=None), "has the label 0.5; it must be a whole number"),
         (table([{"a": 1}] * 7, names=None), "row 0 has a label of type dict"),
+        (table([b"\xff"] * 7, names=None), "row 0 has a label that is no UTF-8"),
         (table([None] * 7), "holds no rows with a label: 7 rows: a row without a label"),
     ],
 )

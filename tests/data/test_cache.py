@@ -104,10 +104,10 @@ def test_a_preparation_that_is_ended_leaves_nothing(tmp_path, number):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
-        _, told = process.communicate(timeout=100)
+        _, output = process.communicate(timeout=100)
 
     assert process.returncode == 130
-    assert "interrupted" in told and "Traceback" not in told
+    assert "interrupted" in output and "Traceback" not in output
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -146,11 +146,11 @@ def test_any_label_of_a_record_is_a_whole_number_or_told(tmp_path, labels):
     path.write_bytes(rec_of(labels))
 
     try:
-        found = read_index(path, lambda *_: None).labels
+        result = read_index(path, lambda *_: None).labels
     except InputError as error:
         assert "has the label" in str(error)
     else:
-        assert found.tolist() == labels
+        assert result.tolist() == labels
 
 
 @given(lines=st.lists(st.text("0123456789\t -\n.x", max_size=12), max_size=8))
@@ -161,11 +161,11 @@ def test_whatever_the_index_says_every_record_is_read_or_it_is_told(tmp_path, li
     path.with_suffix(".idx").write_text("\n".join(lines))
 
     try:
-        found = read_index(path, lambda *_: None)
+        index = read_index(path, lambda *_: None)
     except InputError as error:
         assert "a.idx line" in str(error)
     else:
-        assert sorted(found.labels.tolist()) == [1, 1, 2, 2]
+        assert sorted(index.labels.tolist()) == [1, 1, 2, 2]
 
 
 @given(

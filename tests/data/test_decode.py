@@ -32,9 +32,9 @@ def wanted(size: int = 16, channels: int = 3) -> Wanted:
 
 
 def reason(path: Path) -> str:
-    found = decode(path, path.parent, wanted())
-    assert isinstance(found, BadFile)
-    return found.reason
+    image = decode(path, path.parent, wanted())
+    assert isinstance(image, BadFile)
+    return image.reason
 
 
 class TestExif:
@@ -270,7 +270,7 @@ class TestReasons:
             assert "NFC or NFD" in reason(tmp_path / unicodedata.normalize("NFC", "José.png"))
 
     @pytest.mark.parametrize(
-        ("content", "told"),
+        ("content", "message"),
         [
             (b"", "empty file"),
             (b"not an image", "not an image that Pillow can read"),
@@ -286,11 +286,11 @@ class TestReasons:
             (bytes(5000), "nothing but zeros"),
         ],
     )
-    def test_what_content_is_instead_of_an_image(self, tmp_path, content, told):
+    def test_what_content_is_instead_of_an_image(self, tmp_path, content, message):
         (tmp_path / "a.png").write_bytes(content)
 
-        assert told in reason(tmp_path / "a.png")
-        assert told in decode_bytes(content, "record 7", wanted()).reason
+        assert message in reason(tmp_path / "a.png")
+        assert message in decode_bytes(content, "record 7", wanted()).reason
 
     def test_heic_without_its_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pi_heif", None)
@@ -315,9 +315,9 @@ class TestReasons:
         for name, rest in (("a", b"short"), ("b", b"a little longer")):
             (tmp_path / f"{name}.pgm").write_bytes(b"P5 20 20 255\n" + rest)
 
-        found = [decode(tmp_path / f"{name}.pgm", tmp_path, wanted()) for name in "ab"]
+        images = [decode(tmp_path / f"{name}.pgm", tmp_path, wanted()) for name in "ab"]
 
-        assert [bad.kind for bad in found] == ["damaged", "damaged"]
+        assert [bad.kind for bad in images] == ["damaged", "damaged"]
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_no_permission(self, tmp_path):
@@ -361,12 +361,12 @@ def test_any_bytes_are_a_picture_or_a_reason(content, changes, cut, channels):
         if damaged:
             damaged[at % len(damaged)] = value
 
-    found = decode_bytes(bytes(damaged), "record", wanted(16, channels))
+    image = decode_bytes(bytes(damaged), "record", wanted(16, channels))
 
-    if isinstance(found, BadFile):
-        assert found.reason and found.kind
+    if isinstance(image, BadFile):
+        assert image.reason and image.kind
     else:
-        assert found.shape == (16, 16, channels) and found.dtype == np.uint8
+        assert image.shape == (16, 16, channels) and image.dtype == np.uint8
 
 
 @settings(max_examples=200, deadline=None)
@@ -377,6 +377,6 @@ def test_any_bytes_are_a_picture_or_a_reason(content, changes, cut, channels):
     format_=st.sampled_from(["JPEG", "PNG", "WEBP"]),
 )
 def test_any_exif_leaves_a_picture_readable(kind, count, value, format_):
-    found = decode_bytes(encoded(format_, exif=exif(kind, count, value)), "record", wanted())
+    image = decode_bytes(encoded(format_, exif=exif(kind, count, value)), "record", wanted())
 
-    assert not isinstance(found, BadFile)
+    assert not isinstance(image, BadFile)

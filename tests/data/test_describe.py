@@ -41,9 +41,9 @@ def people():
 def test_an_altered_copy_looks_the_same(people, how):
     copies = np.stack([np.asarray(ALTERED[how](Image.fromarray(image)).convert("RGB")) for image in people])
 
-    found = {(pair.first, pair.second) for pair in near_pairs(np.concatenate([people, copies]))}
+    pairs = {(pair.first, pair.second) for pair in near_pairs(np.concatenate([people, copies]))}
 
-    assert np.mean([(index, index + len(people)) in found for index in range(len(people))]) > 0.97
+    assert np.mean([(index, index + len(people)) in pairs for index in range(len(people))]) > 0.97
 
 
 def test_different_photographs_do_not_look_the_same(people):
@@ -71,15 +71,15 @@ def test_a_copy_is_told_with_where_it_lies_and_what_it_does(tmp_path, cache):
     shutil.copy(tested, trained)
     as_jpeg(Image.open(tested)).save(other / "0001.png")
 
-    found = describe(prepare(str(folder), cache_dir=cache))
+    facts = describe(prepare(str(folder), cache_dir=cache))
 
-    assert found.duplicate_images == 1
-    assert found.near_duplicate_pairs == 3
-    assert found.near_duplicate_pairs_across_identities == 2
-    first = found.suspects[0]
+    assert facts.duplicate_images == 1
+    assert facts.near_duplicate_pairs == 3
+    assert facts.near_duplicate_pairs_across_identities == 2
+    first = facts.suspects[0]
     assert {first.first, first.second} == {file.relative_to(folder).as_posix() for file in (tested, trained)}
     assert (first.identical, first.across_split, first.across_identities) == (True, True, False)
-    assert all(0 < pair.distance <= NEAR and pair.across_identities for pair in found.suspects[1:])
+    assert all(0 < pair.distance <= NEAR and pair.across_identities for pair in facts.suspects[1:])
 
 
 @pytest.mark.slow
@@ -114,10 +114,10 @@ def test_the_command_tells_pairs_and_json_has_them_all(faces, tmp_path):
     shutil.copy(first / "0001.png", second / "0002.png")
 
     shown = facesim_here("data", "describe", folder)
-    told = parse(facesim_here("data", "describe", folder, "--json"))
+    facts = parse(facesim_here("data", "describe", folder, "--json"))
 
     assert shown.code == 0, shown.errors
     assert "exact duplicates          1\n" in shown.output
     assert f"one labelled {first.name}, the other {second.name}" in shown.output
-    assert told["suspects"][0]["second"] == f"{second.name}/0002.png"
-    assert told["near_duplicate_pairs_across_identities"] == 1
+    assert facts["suspects"][0]["second"] == f"{second.name}/0002.png"
+    assert facts["near_duplicate_pairs_across_identities"] == 1

@@ -15,10 +15,10 @@ from facesim.util.errors import InputError
 
 def who(root: Path) -> dict[str, list[str]]:
     """identity -> its paths relative to root, in the order in which they were found."""
-    found: dict[str, list[str]] = {}
+    people: dict[str, list[str]] = {}
     for example in find_examples(root):
-        found.setdefault(example.identity, []).append(example.path.relative_to(root.resolve()).as_posix())
-    return found
+        people.setdefault(example.identity, []).append(example.path.relative_to(root.resolve()).as_posix())
+    return people
 
 
 def test_one_folder_an_identity(photo, tmp_path):
@@ -42,10 +42,10 @@ def test_orl_counts_as_people_do(photo, tmp_path):
         for k in (1, 10, 2):
             photo(f"s{person}/{k}.pgm")
 
-    found = who(tmp_path)
+    people = who(tmp_path)
 
-    assert list(found) == ["s1", "s2", "s10"]
-    assert found["s2"] == ["s2/1.pgm", "s2/2.pgm", "s2/10.pgm"]
+    assert list(people) == ["s1", "s2", "s10"]
+    assert people["s2"] == ["s2/1.pgm", "s2/2.pgm", "s2/10.pgm"]
 
 
 def test_yale_gifs_without_an_image_suffix(photo, tmp_path):
@@ -53,10 +53,10 @@ def test_yale_gifs_without_an_image_suffix(photo, tmp_path):
         photo(f"yalefaces/{name}", file_format="GIF")
     (tmp_path / "yalefaces/Readme.txt").write_text("about the data")
 
-    found = who(tmp_path)
+    people = who(tmp_path)
 
-    assert {name: len(paths) for name, paths in found.items()} == {"subject01": 3, "subject02": 2}
-    assert who(tmp_path / "yalefaces").keys() == found.keys()
+    assert {name: len(paths) for name, paths in people.items()} == {"subject01": 3, "subject02": 2}
+    assert who(tmp_path / "yalefaces").keys() == people.keys()
 
 
 def test_vggface2_splits_are_parts(photo, tmp_path):
@@ -90,9 +90,9 @@ class TestSelfiesAndIdImages:
             for name in ("ID_1.jpg", "Selfie_1.jpg"):
                 photo(f"{folder}/{name}")
 
-        found = {(example.identity, example.group) for example in find_examples(tmp_path)}
+        groups = {(example.identity, example.group) for example in find_examples(tmp_path)}
 
-        assert found == {("Ana", "Hispanics"), ("Kasia", "Caucasians")}
+        assert groups == {("Ana", "Hispanics"), ("Kasia", "Caucasians")}
 
     def test_people_of_one_first_name_stay_distinct(self, photo, tmp_path):
         for person in ("Hispanics/1_x_name_Ana", "Hispanics/2_x_name_Ana", " Caucasians/1_name_Ana"):
@@ -113,7 +113,7 @@ class TestSelfiesAndIdImages:
 
         examples = find_examples(tmp_path / "11_sets_Hispanics")
 
-        assert [(found.identity, found.group) for found in examples] == [("Ana", "Hispanics"), ("Bo", "Hispanics")]
+        assert [(one.identity, one.group) for one in examples] == [("Ana", "Hispanics"), ("Bo", "Hispanics")]
 
     def test_an_image_of_nobody_is_refused(self, photo, tmp_path):
         photo(self.HISPANICS + "1_name_Ana/ID_1.jpg")

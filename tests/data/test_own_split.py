@@ -85,9 +85,9 @@ def test_val_can_be_tested_on_to_choose_settings(ready, tree):
     assert folders(data, data.split(DataSpec(test_part="val"))[1]) == {"val"}
 
 
-@pytest.mark.parametrize("own", [TRAINED | TESTED, {"Ana": range(4), "Bo": range(4)}])
-def test_a_part_that_there_is_not_is_refused(ready, tree, own):
-    data = ready(tree(own))
+@pytest.mark.parametrize("part", [TRAINED | TESTED, {"Ana": range(4), "Bo": range(4)}])
+def test_a_part_that_there_is_not_is_refused(ready, tree, part):
+    data = ready(tree(part))
 
     with pytest.raises(InputError, match="--test-part val") as error:
         data.split(DataSpec(test_part="val"))
@@ -150,11 +150,11 @@ def test_another_data_set_is_tested_on(ready, tree):
 
 
 def test_a_data_set_with_a_part_to_test_on_takes_no_other_unless_pooled(ready, tree):
-    own, other = tree(TRAINED | TESTED), tree({"Ana": range(9, 10)}, "other")
+    data, other = tree(TRAINED | TESTED), tree({"Ana": range(9, 10)}, "other")
 
     with pytest.raises(InputError, match="leave out --test"):
-        ready(own, test=str(other))
-    assert [len(one) for one in ready(own, test=str(other), split="random").split(OWN)] == [11, 1]
+        ready(data, test=str(other))
+    assert [len(one) for one in ready(data, test=str(other), split="random").split(OWN)] == [11, 1]
 
 
 def test_a_subset_chooses_among_what_is_trained_on_and_keeps_what_is_tested(ready, tree):
@@ -229,11 +229,11 @@ class TestTwins:
         crop = Image.fromarray(faces[0]).crop((4, 4, 60, 60)).resize((64, 64))
         images = np.concatenate([faces[:3], np.asarray(crop)[None]])
 
-        def found(labels, part):
+        def crops(labels, part):
             return [pair[:2] for pair in cropped_pairs(images, np.array(labels), np.array(part))]
 
-        assert found([0, 0, 0, 0], [1, 1, 1, -1]) == [(0, 3)]
-        assert found([0, 0, 0, 0], [1, 1, 1, 0]) == found([0, 0, 0, 1], [1, 1, 1, -1]) == []
+        assert crops([0, 0, 0, 0], [1, 1, 1, -1]) == [(0, 3)]
+        assert crops([0, 0, 0, 0], [1, 1, 1, 0]) == crops([0, 0, 0, 1], [1, 1, 1, -1]) == []
 
     def test_of_very_many_images_the_same_pairs_are_found(self, faces, monkeypatch):
         rng = np.random.default_rng(0)
@@ -243,8 +243,19 @@ class TestTwins:
 
         monkeypatch.setattr(duplicates, "_ALL_PAIRS", 0)
 
-        found = [pair[:2] for pair in near_pairs(images)]
-        assert len(found) == len(set(found)) and set(found) <= exact
-        assert len(found) >= 0.97 * len(exact) > 40
+        pairs = [pair[:2] for pair in near_pairs(images)]
+        assert len(pairs) == len(set(pairs)) and set(pairs) <= exact
+        assert len(pairs) >= 0.97 * len(exact) > 40
         everything = np.arange(len(images))
         assert near_across(hashes_of(faces, everything[:40]), hashes_of(images, everything[40:])).all()
+
+
+def test_copies_are_found_among_a_hundred_thousand():
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 256, (100_000, 32), np.uint8)
+    copies = random.choice(60_000, 200, replace=False)
+    hashes[-200:] = hashes[copies] ^ np.packbits(random.random((200, 256)) < 0.02, axis=1)
+
+    close = near_across(hashes[:60_000], hashes[60_000:])
+
+    assert set(np.flatnonzero(close)) == set(copies)

@@ -107,9 +107,9 @@ def test_a_record_that_was_cut_at_its_magic_numbers_is_joined(tmp_path):
     path = write_rec(tmp_path, records)
 
     with path.open("rb") as file:
-        found = read_record(file, path, len(records[0]))
+        content = read_record(file, path, len(records[0]))
 
-    assert found == ((2.0,), image)
+    assert content == ((2.0,), image)
 
 
 def damaged(content: bytes, at: int, by: bytes) -> bytes:
@@ -136,7 +136,7 @@ def test_a_damaged_record_is_told_with_its_byte(tmp_path, ready):
 
 
 @pytest.mark.parametrize(
-    ("label", "told"),
+    ("label", "message"),
     [
         (-1.0, "has the label -1.0"),
         (2.5, "has the label 2.5"),
@@ -145,15 +145,15 @@ def test_a_damaged_record_is_told_with_its_byte(tmp_path, ready):
         (3e38, r"has the label 3e\+38, too large to number people; above 16,777,216"),
     ],
 )
-def test_a_label_that_is_no_whole_number_is_told(tmp_path, ready, label, told):
+def test_a_label_that_is_no_whole_number_is_told(tmp_path, ready, label, message):
     records = [record(packed(float(one), at, png(at))) for at, one in enumerate([*LABELS[:-1], label])]
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         ready(write_rec(tmp_path, records))
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "message"),
     [
         ("train.idx", "0\t0\nnonsense\n", "train.idx line 2: b'nonsense.*Without it, facesim finds the records"),
         ("train.idx", "0\t999999\n", "train.idx line 1: record 0 is said to begin at byte 999,999"),
@@ -161,11 +161,11 @@ def test_a_label_that_is_no_whole_number_is_told(tmp_path, ready, label, told):
         ("property", "5,16,16", "property says 5 identities and the records have labels up to 11"),
     ],
 )
-def test_files_that_do_not_belong_together_are_told(tmp_path, ready, file, content, told):
+def test_files_that_do_not_belong_together_are_told(tmp_path, ready, file, content, message):
     path = write_rec(tmp_path, insightface())
     (tmp_path / file).write_text(content)
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         ready(path)
 
 
@@ -194,7 +194,7 @@ def lines_of(records: list[bytes], numbers: list[int] | None = None) -> list[str
 
 
 @pytest.mark.parametrize(
-    ("index", "told"),
+    ("index", "message"),
     [
         (lambda lines: "".join(lines[:4]), r"train.idx leaves out 4 of the 8 records\. All 8 records were read"),
         (lambda lines: "".join(lines)[:-2], r"train.idx (leaves out 1 of the 8 records|points|is cut off)"),
@@ -204,7 +204,7 @@ def lines_of(records: list[bytes], numbers: list[int] | None = None) -> list[str
         (lambda lines: "".join([*lines, "8\t1\n"]), "points 1 times to where no record begins"),
     ],
 )
-def test_what_an_index_leaves_out_or_names_twice_is_told_and_all_records_are_read(tmp_path, ready, index, told):
+def test_what_an_index_leaves_out_or_names_twice_is_told_and_all_records_are_read(tmp_path, ready, index, message):
     records = plain()
     path = write_rec(tmp_path, records, people=None)
     path.with_suffix(".idx").write_text(index(lines_of(records)))
@@ -213,7 +213,7 @@ def test_what_an_index_leaves_out_or_names_twice_is_told_and_all_records_are_rea
 
     assert_holds_what_was_written(data)
     assert len(data.notes) == 1
-    assert re.search(told, data.notes[0])
+    assert re.search(message, data.notes[0])
 
 
 def test_two_numberings_joined_hide_no_image(tmp_path, ready):
@@ -360,13 +360,13 @@ def test_compressed_files_are_read_also_in_several_parts(tmp_path, ready, write_
 
 
 @pytest.mark.parametrize("compression", ["GZIP", "ZLIB"])
-@pytest.mark.parametrize(("damage", "told"), [(lambda c: c[:-100], "compressed and cut off"),
+@pytest.mark.parametrize(("damage", "message"), [(lambda c: c[:-100], "compressed and cut off"),
                                               (lambda c: damaged(c, 500, b"abcdefgh"), "damaged")])  # fmt: skip
-def test_a_damaged_compressed_file_is_told(tmp_path, ready, write_tfrecord, compression, damage, told):  # noqa: PLR0917
+def test_a_damaged_compressed_file_is_told(tmp_path, ready, write_tfrecord, compression, damage, message):  # noqa: PLR0917
     path = write_tfrecord(tmp_path / "a.tfrecord", usual, None, compression)
     path.write_bytes(damage(path.read_bytes()))
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         ready(path)
 
 
@@ -388,7 +388,7 @@ def test_labels_that_are_unambiguous_are_read(tmp_path, ready, write_tfrecord, o
 
 
 @pytest.mark.parametrize(
-    ("of", "told"),
+    ("of", "message"),
     [
         (lambda label: label + 0.5, "has the label 5.5; it must be a whole number"),
         (lambda label: float("nan"), "has the label nan"),
@@ -404,10 +404,10 @@ def test_labels_that_are_unambiguous_are_read(tmp_path, ready, write_tfrecord, o
         (lambda label: [0, 1] if label == 2 else [0, 0, 1], "different kinds: a one-hot vector of 2 and a one-hot vec"),
     ],
 )
-def test_any_other_label_is_refused_by_what_it_is(tmp_path, ready, write_tfrecord, of, told):
+def test_any_other_label_is_refused_by_what_it_is(tmp_path, ready, write_tfrecord, of, message):
     path = write_tfrecord(tmp_path / "f.tfrecord", lambda n, label: {"image": png(n), "label": of(label)})
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         ready(path)
 
 
@@ -431,7 +431,7 @@ def test_names_in_composed_and_decomposed_unicode_are_one_person(tmp_path, ready
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda content: content[:-100], "cut off"),
         (lambda content: damaged(content, 300, b"\xff\x00\xff"), r"record at byte 0 does not have its checksum"),
@@ -440,11 +440,11 @@ def test_names_in_composed_and_decomposed_unicode_are_one_person(tmp_path, ready
         (lambda content: b"\x1f\x8b" + content, "is compressed and damaged after byte 0"),
     ],
 )
-def test_a_damaged_tfrecord_file_is_told_with_the_byte(tmp_path, ready, write_tfrecord, damage, told):
+def test_a_damaged_tfrecord_file_is_told_with_the_byte(tmp_path, ready, write_tfrecord, damage, message):
     path = write_tfrecord(tmp_path / "faces.tfrecord", usual)
     path.write_bytes(damage(path.read_bytes()))
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         ready(path)
 
 

@@ -42,8 +42,8 @@ def test_who_else_is_there_does_not_matter(images_of, held_out, seed):
     _, test = stratified_split(labels, held_out, seed)
     _, test_alone = stratified_split(alone, held_out, seed)
 
-    own = np.flatnonzero(labels == 0)
-    assert np.array_equal(test[labels[test] == 0], own[test_alone])
+    images = np.flatnonzero(labels == 0)
+    assert np.array_equal(test[labels[test] == 0], images[test_alone])
 
 
 def test_the_paper_s_size():

@@ -110,7 +110,7 @@ def by_cache(request, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
         file.parent.mkdir(parents=True, exist_ok=True)
         image.save(file, **options)
     (folder / TASK_INDEX_FILE).write_text("0")
-    found = {}
+    sizes = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for cache in ("memory", "disk", "none"):
@@ -119,8 +119,8 @@ def by_cache(request, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
             images, _ = source.take(next(iter(source.dataset())), np.arange(len(data.labels)))
             names = [origin.split("/")[-1] for origin in data.origins]
             assert sorted(names) == sorted(name for name, *_ in FILES) and not data.bad_files
-            found[cache] = dict(zip(names, images.numpy().astype(int)))
-    return found
+            sizes[cache] = dict(zip(names, images.numpy().astype(int)))
+    return sizes
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -43,19 +43,19 @@ def test_the_seed_chooses_and_nothing_else_does():
 
 
 @pytest.mark.parametrize(
-    ("subset", "told"),
+    ("subset", "message"),
     [
         (Subset(21, None), "identities=21 is more than there is: the data has 20 identities"),
         (Subset(None, 6), "images=6 is more than there is: the data has no identity with more than 5"),
     ],
 )
-def test_a_subset_larger_than_the_data_is_told_with_what_there_is(subset, told):
-    with pytest.raises(InputError, match=told):
+def test_a_subset_larger_than_the_data_is_told_with_what_there_is(subset, message):
+    with pytest.raises(InputError, match=message):
         choose(np.repeat(np.arange(20), 5), subset, 0)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("identities=1", "identities=1 is too few: two or more"),
         ("images=1", "images=1 is too few: two or more, one to train on and one to test on"),
@@ -65,8 +65,8 @@ def test_a_subset_larger_than_the_data_is_told_with_what_there_is(subset, told):
         ("images=-5", "must be identities=N,images=M"),
     ],
 )
-def test_a_text_that_is_no_subset_is_told_with_the_option(text, told):
-    with pytest.raises(InputError, match=f"--subset '{text}' is not allowed: {told}"):
+def test_a_text_that_is_no_subset_is_told_with_the_option(text, message):
+    with pytest.raises(InputError, match=f"--subset '{text}' is not allowed: {message}"):
         make_job(subset=text)
 
 

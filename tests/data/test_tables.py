@@ -38,19 +38,19 @@ def table(tmp_path):
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_spreadsheet_s_file_is_read_however_it_was_saved(tmp_path, table, encoding, delimiter, header, end):  # noqa: PLR0917
-    found = table(text_of(header=header, delimiter=delimiter, end=end), encoding)
+    examples = table(text_of(header=header, delimiter=delimiter, end=end), encoding)
 
-    assert [(example.path, example.identity) for example in found.examples] == [
+    assert [(example.path, example.identity) for example in examples.examples] == [
         (tmp_path / place, label) for place, label in ROWS
     ]
-    assert found.notes == ()
+    assert examples.notes == ()
 
 
 def test_excel_s_line_about_the_separator_and_its_empty_cells_do_no_harm(table):
-    found = table("sep=;\r\npath;label;;\r\na/1.png;Ana;;\r\n;;;\r\nb/1.png;Bo;;\r\n\r\n")
+    examples = table("sep=;\r\npath;label;;\r\na/1.png;Ana;;\r\n;;;\r\nb/1.png;Bo;;\r\n\r\n")
 
-    assert [example.identity for example in found.examples] == ["Ana", "Bo"]
-    assert found.notes == ()
+    assert [example.identity for example in examples.examples] == ["Ana", "Bo"]
+    assert examples.notes == ()
 
 
 def test_quotes_keep_separators_and_the_line_is_right_after_them(table):
@@ -65,10 +65,10 @@ def test_labels_stay_texts(table, label):
 
 
 def test_windows_backslashes_are_read_as_slashes_and_told(tmp_path, table):
-    found = table(text_of([(r"a\b\1.png", "Ana"), (r".\a\2.png", "Ana")]))
+    examples = table(text_of([(r"a\b\1.png", "Ana"), (r".\a\2.png", "Ana")]))
 
-    assert [example.path for example in found.examples] == [tmp_path / "a/2.png", tmp_path / "a/b/1.png"]
-    assert found.notes == ("2 paths are written with backslashes, which are read as slashes.",)
+    assert [example.path for example in examples.examples] == [tmp_path / "a/2.png", tmp_path / "a/b/1.png"]
+    assert examples.notes == ("2 paths are written with backslashes, which are read as slashes.",)
 
 
 def test_a_file_whose_name_has_a_backslash_is_found(tmp_path, table):
@@ -78,10 +78,12 @@ def test_a_file_whose_name_has_a_backslash_is_found(tmp_path, table):
 
 
 def test_one_name_in_two_forms_of_unicode_is_one_person_and_told(table):
-    found = table(text_of([("1.png", "Jos\u00e9"), ("2.png", "Jose\u0301")]))
+    examples = table(text_of([("1.png", "Jos\u00e9"), ("2.png", "Jose\u0301")]))
 
-    assert {example.identity for example in found.examples} == {"Jos\u00e9"}
-    assert found.notes == ("Jos\u00e9: written in composed and in decomposed Unicode, and taken as one person each.",)
+    assert {example.identity for example in examples.examples} == {"Jos\u00e9"}
+    assert examples.notes == (
+        "Jos\u00e9: written in composed and in decomposed Unicode, and taken as one person each.",
+    )
 
 
 @pytest.mark.parametrize("column", ["split", "Subset", "SET", "partition", "Usage"])
@@ -113,7 +115,7 @@ def test_other_columns_that_are_not_used_are_told(table):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("path,label\na.png,Li, Ana\n", "line 2 has 3 cells and the header 2 columns. Put quotes around"),
         ('path,label\na.png,"Ana\nb.png,Bo\n', "not a CSV in UTF-8: unexpected end of data"),
@@ -132,8 +134,8 @@ def test_other_columns_that_are_not_used_are_told(table):
         ("path,label\n" + "a" * 200_000 + ",Ana\n", "not a CSV in UTF-8: field larger than field limit"),
     ],
 )
-def test_what_cannot_be_read_is_told_as_what_it_is(table, text, told):
-    with pytest.raises(InputError, match=told):
+def test_what_cannot_be_read_is_told_as_what_it_is(table, text, message):
+    with pytest.raises(InputError, match=message):
         table(text)
 
 
@@ -167,12 +169,12 @@ def test_files_that_are_missing_are_named_also_when_any_may_be_bad(tmp_path):
 
 
 def test_other_names_of_the_columns(table, tmp_path):
-    found = table("File_Name,identity,name\n" + "".join(f"{path},{label},x\n" for path, label in ROWS))
+    examples = table("File_Name,identity,name\n" + "".join(f"{path},{label},x\n" for path, label in ROWS))
 
-    assert [(example.path, example.identity) for example in found.examples] == [
+    assert [(example.path, example.identity) for example in examples.examples] == [
         (tmp_path / path, label) for path, label in ROWS
     ]
-    assert found.notes == ("columns that are not used: name.",)
+    assert examples.notes == ("columns that are not used: name.",)
 
 
 def test_a_folder_of_hugging_face_s_with_metadata(photo, tmp_path, cache):

@@ -59,6 +59,7 @@ def test_many_reasons_in_a_line():
         ("a\ud800b", r"a\ud800b"),
         ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
         ("a\u202egnp.exe", r"a\u202egnp.exe"),
+        ("a\ufffe\U0001ffff", r"a\ufffe\U0001ffff"),
     ],
 )
 def test_names_are_safe_to_print(name, shown):
@@ -102,10 +103,10 @@ def test_describe_tells_it(partly_used, tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     text = capsys.readouterr().out
     assert main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    facts = json.loads(capsys.readouterr().out)
 
     assert "not used: 1 file: empty file (Ana/empty.png)" in text
-    assert found["unused"][1] == {
+    assert facts["unused"][1] == {
         "reason": "empty file",
         "count": 1,
         "examples": ["Ana/empty.png"],

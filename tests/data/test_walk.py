@@ -105,10 +105,10 @@ def test_a_person_whose_files_are_of_a_kind_that_is_not_read_is_told(faces, suff
     for k in range(4):
         (faces / f"Cy/{k}.{suffix}").write_bytes(b"\x00\x00\x00\x0cjP  \r\n\x87\n")
 
-    told = reasons(faces)
+    causes = reasons(faces)
 
-    assert told[f".{suffix.lower()} is not read, convert it to JPEG or PNG"][0] == 4
-    assert told["a folder without an image that can be read"] == (1, ("Cy",))
+    assert causes[f".{suffix.lower()} is not read, convert it to JPEG or PNG"][0] == 4
+    assert causes["a folder without an image that can be read"] == (1, ("Cy",))
 
 
 def test_every_other_file_is_counted_by_what_it_is(faces):
@@ -324,10 +324,10 @@ class TestNames:
         if len(os.listdir(tmp_path / "faces")) < 3:
             pytest.skip("this file system takes both for one name")
 
-        found = look_through(tmp_path / "faces")
+        result = look_through(tmp_path / "faces")
 
-        assert Counter(example.identity for example in found.examples) == {"Bo": 1, composed: 2}
-        assert found.notes == (
+        assert Counter(example.identity for example in result.examples) == {"Bo": 1, composed: 2}
+        assert result.notes == (
             "folders whose names differ only in how accents are stored (Unicode NFC or NFD) are one identity each: "
             "José.",
         )
@@ -342,11 +342,11 @@ class TestSplits:
             for name in ("Ana", "Bo"):
                 photo(f"faces/{folder}/{name}/{folder}.png")
 
-        found = look_through(tmp_path / "faces")
+        result = look_through(tmp_path / "faces")
 
-        assert Counter(example.identity for example in found.examples) == {"Ana": 2, "Bo": 2}
+        assert Counter(example.identity for example in result.examples) == {"Ana": 2, "Bo": 2}
         other = TEST if "test" in folders[1] else VAL
-        assert {example.path.parent.parent.name: example.part for example in found.examples} == {
+        assert {example.path.parent.parent.name: example.part for example in result.examples} == {
             folders[0]: TRAIN,
             folders[1]: other,
         }
@@ -447,12 +447,12 @@ def test_any_tree_is_understood_or_refused_and_everything_is_accounted_for(tmp_p
     folders = sum(one.count for one in walked.unused if one.reason in _ABOUT_FOLDERS)
     assert len(walked.images) + sum(one.count for one in walked.unused) - folders == due
     try:
-        found = look_through(root)
+        result = look_through(root)
     except InputError as error:
         str(error).encode("utf-8")
     else:
-        assert sorted(example.path for example in found.examples) == sorted(walked.images)
-        json.dumps([example.identity for example in found.examples], ensure_ascii=False).encode("utf-8")
+        assert sorted(example.path for example in result.examples) == sorted(walked.images)
+        json.dumps([example.identity for example in result.examples], ensure_ascii=False).encode("utf-8")
 
 
 _ABOUT_FOLDERS = ("a folder without an image that can be read", "an empty folder")

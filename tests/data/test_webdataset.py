@@ -180,6 +180,8 @@ def test_what_claims_to_be_huge_is_not_unpacked(ready, tmp_path):
         ({"a.png": png(0), "a.json": b"{"}, {}, "a.json cannot be read as JSON"),
         ({"a.png": png(0), "a.txt": b"\xff"}, {}, "a.txt cannot be read as UTF-8"),
         ({"a.png": png(0), "a.json": b'{"label": {}}'}, {}, "a.json: label has a label of type dict"),
+        ({"a.png": png(0), "a.who": b"Ana"}, {}, r"name what says .* --label-feature.* There are also \.who"),
+        ({"a.png": png(0), "a.json": b'{"who": "Ana"}'}, {}, r"There are also \.json"),
         (samples(), {"label_feature": "who"}, "no sample says whom it shows by who"),
         (samples(), {"image_feature": "jpg"}, "no sample has jpg; there are png"),
     ],

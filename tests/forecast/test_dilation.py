@@ -42,7 +42,7 @@ def test_the_default_shapes_are_as_different_as_they_are_said_to_be():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", r"a table \[\[shape\]\] for each"),
         ('[[shape]]\nstrategy = "ps-async"\nworkers = 0\ngbps = 1\nmodel = "m"', "shape 1: workers"),
@@ -50,11 +50,11 @@ def test_the_default_shapes_are_as_different_as_they_are_said_to_be():
         ('[[shape]]\nstrategy = "magic"\nworkers = 1\ngbps = 1\nmodel = "m"', "shape 1: .*magic"),
     ],
 )
-def test_a_wrong_file_of_shapes_is_told_before_anything_runs(tmp_path, text, said):
+def test_a_wrong_file_of_shapes_is_told_before_anything_runs(tmp_path, text, message):
     file = tmp_path / "shapes.toml"
     file.write_text(text)
 
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         shapes_of(str(file))
 
 
@@ -102,8 +102,8 @@ def run(tmp_path) -> Run:
         if updates and second < 30:
             training.write(begin + second, "chief", 0, {"updates": updates, "examples": 32 * updates})
     for epoch, seconds in ((1, 20.0), (2, 10.0)):
-        told = {"epoch": epoch, "updates": 40 * epoch, "examples": 1280 * epoch, "images_per_s": 1280 / seconds}
-        training.write(begin + 10 * (1 + epoch) + 0.5, "chief", 0, told)
+        values = {"epoch": epoch, "updates": 40 * epoch, "examples": 1280 * epoch, "images_per_s": 1280 / seconds}
+        training.write(begin + 10 * (1 + epoch) + 0.5, "chief", 0, values)
     Result(
         strategy="ps-async",
         backend="docker",
@@ -121,14 +121,14 @@ def run(tmp_path) -> Run:
 
 
 def test_a_run_is_measured_without_its_start_and_without_dilation(run):
-    found = measured(run)
+    figures = measured(run)
 
-    assert found.cpu_factor == 0.5
-    assert found.figures.updates_per_s == pytest.approx(4 / 0.5)
-    assert found.figures.training_s == pytest.approx(2 * 10 * 0.5)  # as the second epoch
-    assert found.figures.wire_bytes_per_update == pytest.approx(1e6, rel=0.001)
-    assert found.figures.staleness == 1
-    assert found.disturbances and "50 %" in found.disturbances[0]
+    assert figures.cpu_factor == 0.5
+    assert figures.figures.updates_per_s == pytest.approx(4 / 0.5)
+    assert figures.figures.training_s == pytest.approx(2 * 10 * 0.5)  # as the second epoch
+    assert figures.figures.wire_bytes_per_update == pytest.approx(1e6, rel=0.001)
+    assert figures.figures.staleness == 1
+    assert figures.disturbances and "50 %" in figures.disturbances[0]
 
 
 def test_a_run_proves_nothing_that_began_before_its_forecast(run):

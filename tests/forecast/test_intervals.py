@@ -53,6 +53,6 @@ def test_every_constant_says_where_it_is_from():
     import json
 
     for name in json.loads(FILE.read_text()):
-        told = constants(name)
-        assert told.source and told.date and told.values
-        assert isinstance(told.assumed, bool)
+        published = constants(name)
+        assert published.source and published.date and published.values
+        assert isinstance(published.assumed, bool)

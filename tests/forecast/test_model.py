@@ -30,8 +30,8 @@ def this_machine(profile):
     reference = hosts()["ml.m5.large"]
     speed = profile.machine.sgemm_gflops / 75.0
     fast = {"network_base_gbps": 1000, "network_peak_gbps": 1000, "network_burst_s": None, "single_flow_gbps": None}
-    told = {"name": "here", "relative_speed": speed, "cores": 2, "speed_origin": "measured"}
-    return {"here": reference.model_copy(update={**told, **fast})}
+    machine = {"name": "here", "relative_speed": speed, "cores": 2, "speed_origin": "measured"}
+    return {"here": reference.model_copy(update={**machine, **fast})}
 
 
 def test_one_machine_like_the_profiles_takes_the_steps_that_were_measured(profile, this_machine):
@@ -64,11 +64,11 @@ def test_dollars_are_the_billed_seconds_of_all_hosts(profile):
 
 def test_servers_with_hosts_of_their_own_are_paid_for(profile):
     shape = ClusterShape(strategy="ps-async", workers=2, ps=2, instance_type="ml.m5.xlarge")
-    own = shape.model_copy(update={"ps_instance_type": "ml.m5.large"})
+    separate = shape.model_copy(update={"ps_instance_type": "ml.m5.large"})
 
-    beside, apart = forecast_jobs(profile, [shape, own])
+    beside, apart = forecast_jobs(profile, [shape, separate])
 
-    assert own.groups == [("ml.m5.xlarge", 2), ("ml.m5.large", 2)]
+    assert separate.groups == [("ml.m5.xlarge", 2), ("ml.m5.large", 2)]
     assert apart.cost_usd / apart.phases.billed_s > beside.cost_usd / beside.phases.billed_s
 
 
@@ -91,16 +91,16 @@ def test_asynchronous_workers_get_faster_until_the_servers_are_busy(profile, thi
     cluster = [ClusterShape(strategy="ps-async", workers=count, instance_type="here") for count in counts]
     free = changed(profile, cpu_s_per_update={})
 
-    found = forecast_jobs(free, cluster, known_hosts=this_machine)
+    forecasts = forecast_jobs(free, cluster, known_hosts=this_machine)
 
-    speeds = [each.images_per_s for each in found]
+    speeds = [each.images_per_s for each in forecasts]
     assert speeds == sorted(speeds)
     assert speeds[-1] == pytest.approx(32 / 0.02, rel=0.01)  # the saturation test's 20 ms an update
     # An epoch of 28 updates begins with all reading the same.
     counted = [statistics.fmean(min(update, count - 1) for update in range(28)) for count in counts]
-    assert [each.staleness for each in found] == pytest.approx(counted)
-    assert found[-1].offered_load > 1 > found[0].offered_load
-    assert found[0].bound != "server CPU"
+    assert [each.staleness for each in forecasts] == pytest.approx(counted)
+    assert forecasts[-1].offered_load > 1 > forecasts[0].offered_load
+    assert forecasts[0].bound != "server CPU"
     assert forecast_job(free, cluster[-1], epochs=500, known_hosts=this_machine).bound == "server CPU"
 
 
@@ -308,11 +308,11 @@ def test_the_event_simulation_of_a_shape_is_as_fast_as_its_forecast(profile, thi
 
 def test_what_a_worker_waits_for_its_next_batch_makes_nothing_stale(profile, this_machine):
     shape = ClusterShape(strategy="ps-async", workers=4, instance_type="here")
-    told = changed(profile, cpu_s_per_update={}, examples=320_000)
+    changes = changed(profile, cpu_s_per_update={}, examples=320_000)
 
-    prompt = forecast_job(told, shape, known_hosts=this_machine)
+    prompt = forecast_job(changes, shape, known_hosts=this_machine)
     idle_s = 0.1 * 4 * prompt.update_s
-    slow = forecast_job(changed(told, dispatch_s=idle_s), shape, known_hosts=this_machine)
+    slow = forecast_job(changed(changes, dispatch_s=idle_s), shape, known_hosts=this_machine)
 
     assert prompt.staleness == pytest.approx(3, abs=0.01)
     assert slow.staleness == pytest.approx(3 * (1 - idle_s / (4 * slow.update_s)), abs=0.01)
@@ -322,14 +322,16 @@ def test_what_a_worker_waits_for_its_next_batch_makes_nothing_stale(profile, thi
 def test_free_workers_make_up_for_one_that_shares_its_host_with_the_server(profile, this_machine):
     one_core = this_machine["here"].model_copy(update={"cores": 1, "vcpu": 1, "relative_speed": 1.0})
     known = {"here": one_core.model_copy(update={"network_base_gbps": 1000.0, "network_peak_gbps": 1000.0})}
-    told = changed(
+    changes = changed(
         profile,
         machine=Machine(cores=1, sgemm_gflops=75),
         server=Server(message_s=0, byte_s=1e-12, saturation_s=1e-6),
         cpu_s_per_update={"worker": 0.06, "ps": 0.01, "chief": 0.0},
     )
 
-    forecast = forecast_job(told, ClusterShape(strategy="ps-async", workers=4, instance_type="here"), known_hosts=known)
+    forecast = forecast_job(
+        changes, ClusterShape(strategy="ps-async", workers=4, instance_type="here"), known_hosts=known
+    )
 
     # Three are free, 16.7 updates a second each; the fourth has of its core what 10 ms for each update leave.
     free = 1 / 0.06
@@ -360,11 +362,11 @@ def test_the_worker_beside_the_only_server_does_not_wait_for_the_network(profile
     slow = this_machine["here"].model_copy(update={"network_base_gbps": 0.1, "network_peak_gbps": 0.1})
     beside = ClusterShape(strategy="ps-async", workers=4, instance_type="here")
     apart = beside.model_copy(update={"ps_instance_type": "here"})
-    told = changed(profile, cpu_s_per_update={"worker": 0.12, "ps": 0.02, "chief": 0.0})
+    changes = changed(profile, cpu_s_per_update={"worker": 0.12, "ps": 0.02, "chief": 0.0})
 
-    found = forecast_jobs(told, [beside, apart], known_hosts={"here": slow})
+    forecasts = forecast_jobs(changes, [beside, apart], known_hosts={"here": slow})
 
     link_per_s = slow.base_bytes_per_s / profile.param_bytes
-    assert 1 / found[1].update_s < link_per_s
+    assert 1 / forecasts[1].update_s < link_per_s
     # One worker computes for 60 ms and waits for its server; three share the link.
-    assert 1 / found[0].update_s > link_per_s + 0.5 / 0.06
+    assert 1 / forecasts[0].update_s > link_per_s + 0.5 / 0.06

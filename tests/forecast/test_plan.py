@@ -90,27 +90,27 @@ def test_an_accuracy_that_nobody_knows_is_not_kept(profile):
     known = {shape: Accuracy(0.97, 0.96, 0.98, "from 3 runs of one process")}
 
     unknown = plan_of(profile, Wanted(min_accuracy=0.95))
-    found = plan_of(profile, Wanted(min_accuracy=0.95), accuracies=known)
+    plan = plan_of(profile, Wanted(min_accuracy=0.95), accuracies=known)
     short = plan_of(profile, Wanted(min_accuracy=0.965), accuracies=known)
 
     assert unknown.cheapest is None and "facesim run" in " ".join(answer(unknown))
-    assert found.cheapest.forecast.shape == shape and "accuracy 97.0 % (96.0 to 98.0)" in answer(found)[0]
+    assert plan.cheapest.forecast.shape == shape and "accuracy 97.0 % (96.0 to 98.0)" in answer(plan)[0]
     assert short.cheapest is None and "accuracy" in short.rows[0].misses[0]
 
 
 def test_the_answer_says_what_how_long_how_much_and_how_sure(profile):
     plan = plan_of(profile)
 
-    said = answer(plan)
+    text = answer(plan)
 
     best = plan.cheapest.forecast
     nearly = plan.nearly_fastest.forecast
     assert nearly.cost_usd <= plan.fastest.forecast.cost_usd
     assert nearly.time_s <= plan.fastest.forecast.time_s * (1 + FLAT)
-    assert said[0].startswith("A cluster: " if clustered(best.shape) else "One machine: ")
-    assert str(best.shape) in said[0] and "$" in said[0]
-    assert said[-1].startswith(f"How sure: {100 * best.half_width:.0f} % either way holds 8 times in 10")
-    assert "facesim calibrate --instance-type" in said[-1]
+    assert text[0].startswith("A cluster: " if clustered(best.shape) else "One machine: ")
+    assert str(best.shape) in text[0] and "$" in text[0]
+    assert text[-1].startswith(f"How sure: {100 * best.half_width:.0f} % either way holds 8 times in 10")
+    assert "facesim calibrate --instance-type" in text[-1]
 
 
 def test_more_workers_that_gain_nothing_are_told(profile):

@@ -58,7 +58,7 @@ def ran(directory: Path, job, forecast, factor: float, measurement: str, **chang
     run = Run.create(directory, job)
     run.claim.release()
     forecast.write(run.forecast_file)
-    said = forecast.phases
+    phases = forecast.phases
     fields = {
         "run_id": run.id,
         "job": job.model_dump(mode="json"),
@@ -69,13 +69,13 @@ def ran(directory: Path, job, forecast, factor: float, measurement: str, **chang
         "measurement": measurement,
         "held_out_accuracy": 0.9,
         "data": {"held_out_examples": 200, "training_examples": 870},
-        "training_s": said["first_step_s"] + factor * forecast.update_s * (forecast.updates - 1),
+        "training_s": phases["first_step_s"] + factor * forecast.update_s * (forecast.updates - 1),
         "images_per_s": forecast.images_per_s / factor,
         "updates": forecast.updates,
         "phases": {
-            "first_step_s": said["first_step_s"],
-            "launch_to_first_step_s": said["start_s"],
-            "evaluation_s": said["evaluation_s"],
+            "first_step_s": phases["first_step_s"],
+            "launch_to_first_step_s": phases["start_s"],
+            "evaluation_s": phases["evaluation_s"],
         },
         "total_s": factor * forecast.total_s,
         "instance_type": job.shape.instance_type,
@@ -87,20 +87,20 @@ def ran(directory: Path, job, forecast, factor: float, measurement: str, **chang
 
 
 def forecast_for(job, profile):
-    found, kind = forecast_of(job, profile)
-    return record_of(found, profile, kind)
+    forecast, kind = forecast_of(job, profile)
+    return record_of(forecast, profile, kind)
 
 
 def test_the_plan_answers_first_and_leaves_a_page(plan, tmp_path):
-    code, said, _ = plan("--deadline", "2h", "--budget", "$5")
+    code, output, _ = plan("--deadline", "2h", "--budget", "$5")
 
     assert code == 0
-    first = said.splitlines()[0]
+    first = output.splitlines()[0]
     assert re.match(r"(One machine|A cluster): .+ on ml\.\w+\.\w+, .+ \(.+ to .+\), \$", first)
-    assert "also at the bad end of its interval" in said and "How sure: " in said
-    assert "All numbers are forecast" in said and "not known" in said and "assumed " in said
+    assert "also at the bad end of its interval" in output and "How sure: " in output
+    assert "All numbers are forecast" in output and "not known" in output and "assumed " in output
     # A newcomer reads what the table's words mean.
-    assert "single      one process" in said and "front       no other shape is both faster and cheaper" in said
+    assert "single      one process" in output and "front       no other shape is both faster and cheaper" in output
     (page,) = (tmp_path / "runs").glob("plan-*.html")
     html = page.read_text()
     assert (
@@ -116,18 +116,18 @@ def test_the_options_of_a_plan_may_stand_in_a_file(plan, tmp_path):
         'deadline = "2h"\nbudget = 5\n'
     )
 
-    code, said, errors = plan("--config", str(file), "--json")
+    code, output, errors = plan("--config", str(file), "--json")
 
     assert code == 0, errors
-    content = json.loads(said)
+    content = json.loads(output)
     assert len(content["rows"]) == 3 and content["wanted"] == {"deadline_s": 7200, "budget_usd": 5}
 
 
 def test_the_plan_as_json_has_every_row_and_marks_them(plan):
-    code, said, _ = plan("--json", "--workers", "1..4", "--instance-type", "ml.m5.xlarge", "--strategy", "ps-async",
+    code, output, _ = plan("--json", "--workers", "1..4", "--instance-type", "ml.m5.xlarge", "--strategy", "ps-async",
                          "--strategy", "single")  # fmt: skip
 
-    content = json.loads(said)
+    content = json.loads(output)
     assert code == 0 and content["measurement"] == "forecast"
     assert len(content["rows"]) == 1 + 3 * 2
     cheapest = content["rows"][content["cheapest"]]
@@ -141,26 +141,26 @@ def test_the_plan_from_python_is_the_same(plan, file, tmp_path):
         axes, Wanted(budget_usd=5), given={"epochs": 20}, profile_file=file, region="eu-west-1", runs=tmp_path / "none"
     )
 
-    _, said, _ = plan("--instance-type", "ml.m5.xlarge", "--workers", "1,2", "--ps", "1", "--budget", "5",
+    _, output, _ = plan("--instance-type", "ml.m5.xlarge", "--workers", "1,2", "--ps", "1", "--budget", "5",
                       "--epochs", "20", "--region", "eu-west-1", "--json")  # fmt: skip
 
-    assert json.loads(json.dumps(to_json(made))) == json.loads(said)
+    assert json.loads(json.dumps(to_json(made))) == json.loads(output)
 
 
 def test_one_shape_is_explained_in_words(plan):
-    code, said, _ = plan("--explain", "ps-async:ml.m5.xlarge:4w:2ps")
+    code, output, _ = plan("--explain", "ps-async:ml.m5.xlarge:4w:2ps")
 
     assert code == 0
-    assert said.startswith("forecast of ps-async, 4 workers, 2 ps on ml.m5.xlarge, step by step:\n1. Computing")
-    assert "Reiser and Lavenberg" in said and "The bill" in said and "8 times in 10" in said
+    assert output.startswith("forecast of ps-async, 4 workers, 2 ps on ml.m5.xlarge, step by step:\n1. Computing")
+    assert "Reiser and Lavenberg" in output and "The bill" in output and "8 times in 10" in output
 
 
 @pytest.fixture
 def told_of(profile, file):
     """Has the saved profile say what it was measured with."""
     options = {"head": "softmax", "image_size": 32, "channels": 3, "clip_norm": None}
-    own = profile.machine.model_copy(update={"processor": "Another Processor"})
-    profile.model_copy(update={"identities": 40, "options": options, "machine": own}).save(file)
+    another = profile.machine.model_copy(update={"processor": "Another Processor"})
+    profile.model_copy(update={"identities": 40, "options": options, "machine": another}).save(file)
 
 
 def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
@@ -175,10 +175,10 @@ def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
 
 
 def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, capsys):
-    code, said, _ = plan("--clip-norm", "1", "--data", "olivetti")
+    code, output, _ = plan("--clip-norm", "1", "--data", "olivetti")
 
     assert code == 0
-    flat = " ".join(said.split())
+    flat = " ".join(output.split())
     assert "another machine, Another Processor" in flat
     assert "with clip_norm = None, not 1.0" in flat
     assert "870 training examples of 40 identities are taken from" in flat
@@ -217,29 +217,31 @@ def test_no_profile_file_and_a_damaged_one_are_told(tmp_path, capsys):
 
 
 def test_other_batches_than_were_measured_are_said_to_be(plan):
-    _, said, _ = plan("--batch", "1024", "--strategy", "single")
+    _, output, _ = plan("--batch", "1024", "--strategy", "single")
 
-    assert "It goes beyond what was measured." in said
-    assert "outside of what was measured, 8 to 128" in said
+    assert "It goes beyond what was measured." in output
+    assert "outside of what was measured, 8 to 128" in output
 
 
 def test_prices_of_another_region_are_said_to_be(plan):
-    _, said, _ = plan("--region", "eu-west-1")
+    _, output, _ = plan("--region", "eu-west-1")
 
-    assert "not of eu-west-1: facesim prices refresh --region eu-west-1" in said
+    assert "not of eu-west-1: facesim prices refresh --region eu-west-1" in output
 
 
 def test_own_instance_types_and_prices_come_from_a_file(plan, tmp_path):
-    own = tmp_path / "own.toml"
-    own.write_text(
+    definitions = tmp_path / "own.toml"
+    definitions.write_text(
         '[instances."lab"]\nvcpu = 16\ncores = 8\nmemory_gib = 64\nrelative_speed = 9\nnetwork_base_gbps = 1\n'
         "network_peak_gbps = 1\nprice_usd_per_hour = 0.05\n"
     )
 
-    code, said, errors = plan("--instances", str(own), "--instance-type", "lab", "--instance-type", "ml.m5.xlarge")
+    code, output, errors = plan(
+        "--instances", str(definitions), "--instance-type", "lab", "--instance-type", "ml.m5.xlarge"
+    )
 
     assert code == 0, errors
-    assert said.splitlines()[0].startswith("One machine: single on lab, ")
+    assert output.splitlines()[0].startswith("One machine: single on lab, ")
 
 
 def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(plan, profile, file, tmp_path):
@@ -271,11 +273,11 @@ def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):
     forecast = forecast_for(job, profile)
     ran(tmp_path / "runs" / "one", job, forecast, 1.0, "emulated")
 
-    _, said, _ = plan("--epochs", "20", "--min-accuracy", "0.8", "--strategy", "single", "--strategy", "ps-async")
+    _, output, _ = plan("--epochs", "20", "--min-accuracy", "0.8", "--strategy", "single", "--strategy", "ps-async")
     _, other, _ = plan("--epochs", "21", "--min-accuracy", "0.8")
 
-    assert "accuracy 90.0 % (8" in said.splitlines()[0]
-    assert "from 1 run of one process" in said
+    assert "accuracy 90.0 % (8" in output.splitlines()[0]
+    assert "from 1 run of one process" in output
     assert other.startswith("Nothing of ")
 
 
@@ -284,8 +286,8 @@ def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys)
 
     assert main(["forecast", "--strategy", "single", "--strategy", "ps-async", "--workers", "4", *options]) == 0
 
-    said = capsys.readouterr().out
-    assert "ps-async, 4 workers, 1 ps on ml.m5.2xlarge (sagemaker): forecast, 80 % intervals" in said
+    output = capsys.readouterr().out
+    assert "ps-async, 4 workers, 1 ps on ml.m5.2xlarge (sagemaker): forecast, 80 % intervals" in output
     runs = find_runs([tmp_path / "runs"])
     assert [run.result().measurement for run in runs] == ["forecast", "forecast"]
     for run in runs:
@@ -295,10 +297,10 @@ def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys)
         assert result.training_s == pytest.approx(forecast.phases["training_s"] + forecast.phases["first_step_s"])
     page = tmp_path / "report.html"
     assert main(["report", str(tmp_path / "runs"), "--output", str(page)]) == 0
-    told = capsys.readouterr().out
-    assert "80 % interval of the forecast" in told and "1 forecast" in told
-    assert "As forecast, " in told and "it says nothing about accuracy" in told
-    assert "not known whether the replicas" not in told
+    output = capsys.readouterr().out
+    assert "80 % interval of the forecast" in output and "1 forecast" in output
+    assert "As forecast, " in output and "it says nothing about accuracy" in output
+    assert "not known whether the replicas" not in output
 
 
 def test_a_forecast_never_stands_among_what_was_run(file, profile, tmp_path, capsys):
@@ -420,12 +422,12 @@ def test_calibrating_learns_from_runs_and_later_plans_know(profile, plan, tmp_pa
 
     assert main(["calibrate", str(tmp_path / "runs")]) == 0
 
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     after = saved_hosts()["ml.m5.xlarge"]
     assert after.relative_speed == pytest.approx(before.relative_speed / 1.235, rel=0.01)
     assert (after.speed_origin, after.speed_source) == ("measured", "facesim calibrate, from runs at AWS")
     assert saved_widths().low == pytest.approx(1 - 1 / 1.3, rel=0.01)
-    assert "trains like" in told and str(residuals_file()) in told
+    assert "trains like" in output and str(residuals_file()) in output
     row = json.loads(plan(*options)[1])["rows"][0]
     assert row["half_width"] != half_before
     assert not any("the speed of ml.m5.xlarge is assumed" in text for text in row["assumptions"])
@@ -449,12 +451,12 @@ def test_a_run_that_spends_its_network_s_credit_shows_how_long_it_bursts(profile
 
     assert main(["calibrate", str(tmp_path / "runs")]) == 0
 
-    after, said = saved_hosts()["ml.m5.xlarge"], capsys.readouterr().out
+    after, output = saved_hosts()["ml.m5.xlarge"], capsys.readouterr().out
     if burst_s is None:
-        assert after == kind and "bursts for" not in said
+        assert after == kind and "bursts for" not in output
     else:
         assert after.network_burst_s == pytest.approx(burst_s, rel=0.05) and not after.network_assumed
-        assert "the network of ml.m5.xlarge bursts for" in said
+        assert "the network of ml.m5.xlarge bursts for" in output
         assert after.relative_speed == kind.relative_speed and after.speed_origin == kind.speed_origin
 
 
@@ -507,10 +509,10 @@ def test_runs_that_teach_nothing_say_why(file, profile, tmp_path, capsys):
 
     assert main(["calibrate", str(tmp_path / "runs")]) == 2
 
-    told = capsys.readouterr().err
-    assert "said: it is a forecast itself" in told
-    assert f"{failed.id}: it did not complete" in told
-    assert "bare: nothing was forecast of it" in told and "facesim profile" in told
+    errors = capsys.readouterr().err
+    assert "said: it is a forecast itself" in errors
+    assert f"{failed.id}: it did not complete" in errors
+    assert "bare: nothing was forecast of it" in errors and "facesim profile" in errors
 
 
 def test_calibrating_from_nothing_or_from_both_is_refused(capsys):

@@ -42,16 +42,16 @@ def report(truth):
     ],
 )
 def test_forecasts_of_published_measurements_are_as_right_as_is_claimed(report, study, mean, worst_curve):
-    told = report["studies"][study]
+    figures = report["studies"][study]
 
-    assert told["mean_error"] <= mean
-    assert told["worst_curve"] <= worst_curve
+    assert figures["mean_error"] <= mean
+    assert figures["worst_curve"] <= worst_curve
 
 
 def test_intervals_cover_what_they_promise(report):
     studies = [report["studies"][study] for study in ("async ps", "async ps, servers added", "allreduce, PyTorch DDP")]
 
-    covered = sum(told["coverage"] * told["points"] for told in studies) / sum(told["points"] for told in studies)
+    covered = sum(one["coverage"] * one["points"] for one in studies) / sum(one["points"] for one in studies)
     assert 0.7 <= covered <= 0.95
     assert 0.75 <= studies[0]["coverage"] <= 0.9
 
@@ -123,11 +123,11 @@ def test_rows_with_missing_or_odd_fields_are_listed_or_left_out_never_a_tracebac
             content["rows"] = rng.sample(content["rows"], 150)
         (tmp_path / file.name).write_text(json.dumps(spoilt(content, rng)))
 
-    told = summary(judge(tmp_path))
+    figures = summary(judge(tmp_path))
 
-    json.dumps(told)
-    assert told["studies"]
-    for study in told["studies"].values():
+    json.dumps(figures)
+    assert figures["studies"]
+    for study in figures["studies"].values():
         for curve in study["curves"]:
             assert ("reason" in curve) != ("points" in curve)
 
@@ -209,6 +209,6 @@ def test_regret_is_what_the_choice_loses():
 def test_the_command_prints_json_alone(truth):
     command = [sys.executable, "-m", "benchmarks.forecast", "--truth", str(truth), "--json"]
 
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert set(told) == {"studies", "regret"}
+    assert set(answer) == {"studies", "regret"}

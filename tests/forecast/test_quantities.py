@@ -70,7 +70,7 @@ def test_what_is_no_range_is_refused(text, why):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (4.25, "4.2 s"),
         (45, "45 s"),
@@ -81,12 +81,12 @@ def test_what_is_no_range_is_refused(text, why):
         (273600, "3 d 4 h"),
     ],
 )
-def test_times_are_told_as_people_say_them(seconds, told):
-    assert quantities.time_text(seconds) == told
+def test_times_are_told_as_people_say_them(seconds, text):
+    assert quantities.time_text(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("usd", "told"), [(0, "$0.00"), (0.0042, "$0.0042"), (0.26, "$0.26"), (12.4, "$12.40"), (1240, "$1,240")]
+    ("usd", "text"), [(0, "$0.00"), (0.0042, "$0.0042"), (0.26, "$0.26"), (12.4, "$12.40"), (1240, "$1,240")]
 )
-def test_dollars_are_told_as_people_say_them(usd, told):
-    assert quantities.dollars_text(usd) == told
+def test_dollars_are_told_as_people_say_them(usd, text):
+    assert quantities.dollars_text(usd) == text

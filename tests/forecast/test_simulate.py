@@ -124,13 +124,13 @@ def test_without_checkpoints_an_interruption_loses_everything_and_a_long_job_nev
 
 
 def test_told_before_they_go_hosts_lose_nothing():
-    untold, told = (
+    untold, with_hint = (
         simulate_spot(7200, 2, Spot(rate=1, notice_s=notice), checkpoint_s=600, write_s=1, jobs=200)
         for notice in (0, 60)
     )
 
     assert untold.lost_s.mean() > 0
-    assert not told.lost_s.any()
+    assert not with_hint.lost_s.any()
 
 
 def test_capacity_saves_what_prices_say_where_these_are_known(monkeypatch, tmp_path):

@@ -28,11 +28,11 @@ def audit(output: Path, *command: object, **variables: str) -> tuple[int, dict]:
     arguments = [sys.executable, "-m", "facesim", "audit", "--output", output, "--", *command]
     ended = subprocess.run([*map(str, arguments)], capture_output=True, text=True, env=around, timeout=200)
     assert (output / "audit.json").exists(), ended.stderr + ended.stdout
-    found = json.loads((output / "audit.json").read_text())
-    assert found["exit_code"] == 0, ended.stderr + ended.stdout
-    assert f"trained together? {found['verdict']}" in ended.stdout
-    assert found["verdict"] in (output / "audit.html").read_text()
-    return ended.returncode, found
+    answer = json.loads((output / "audit.json").read_text())
+    assert answer["exit_code"] == 0, ended.stderr + ended.stdout
+    assert f"trained together? {answer['verdict']}" in ended.stdout
+    assert answer["verdict"] in (output / "audit.html").read_text()
+    return ended.returncode, answer
 
 
 @pytest.mark.frameworks
@@ -51,12 +51,12 @@ def test_a_script_with_ddp(tmp_path, words, verdict, because):
     need("torch")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2)
 
-    code, found = audit(tmp_path, *launcher, HERE / "ddp.py", *words)
+    code, answer = audit(tmp_path, *launcher, HERE / "ddp.py", *words)
 
-    assert found["verdict"] == verdict, found["evidence"]
-    assert any(because in sentence for sentence in found["evidence"]), found["evidence"]
+    assert answer["verdict"] == verdict, answer["evidence"]
+    assert any(because in sentence for sentence in answer["evidence"]), answer["evidence"]
     assert code == int(verdict == "apart")
-    ranks = [process["rank"] for process in found["processes"] if process["rank"]]
+    ranks = [process["rank"] for process in answer["processes"] if process["rank"]]
     assert {"rank 0", "rank 1"} == set(ranks)
 
 
@@ -70,13 +70,13 @@ def under_tf_config(script: Path, tasks: list[tuple[str, int]]) -> tuple[str, st
 
 
 def test_the_paper_s_model_fit_under_tf_config_trains_apart(tmp_path):
-    code, found = audit(tmp_path, *under_tf_config(HERE / "fit.py", [("chief", 0), ("worker", 0)]))
+    code, answer = audit(tmp_path, *under_tf_config(HERE / "fit.py", [("chief", 0), ("worker", 0)]))
 
-    assert (code, found["verdict"]) == (1, "apart"), found["evidence"]
-    assert {process["rank"] for process in found["processes"]} == {None, "chief-0", "worker-0"}
+    assert (code, answer["verdict"]) == (1, "apart"), answer["evidence"]
+    assert {process["rank"] for process in answer["processes"]} == {None, "chief-0", "worker-0"}
 
 
 def test_a_strategy_of_tensorflow_s_trains_together(tmp_path):
-    code, found = audit(tmp_path, *under_tf_config(HERE / "mirrored.py", [("worker", 0), ("worker", 1)]))
+    code, answer = audit(tmp_path, *under_tf_config(HERE / "mirrored.py", [("worker", 0), ("worker", 1)]))
 
-    assert (code, found["verdict"]) == (0, "together"), found["evidence"]
+    assert (code, answer["verdict"]) == (0, "together"), answer["evidence"]

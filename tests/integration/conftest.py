@@ -31,6 +31,8 @@ STATISTICS = PLAIN | {"model": "compact-cnn", "batch": 8, "learning_rate": 1e-9}
 OWN_FILE = Path(__file__).with_name("own_network.py")
 OWN = PLAIN | {"model": f"{OWN_FILE}:build", "optimizer": "sgd", "learning_rate": 0.02}
 OWN_BY_SIGNS = OWN | {"optimizer": "lion", "learning_rate": 0.0003}
+#: Half of the people in each update, and a head so large that it is split over servers.
+SAMPLED = LARGE | {"head": "partial-fc", "sample_rate": 0.5, "batch": 4}
 #: Where the images are.
 CACHES = {"memory": PLAIN, "disk": PLAIN | {"cache": "disk"}, "none": PLAIN | {"cache": "none"}}
 #: As commands with `QUICK` train.
@@ -43,19 +45,19 @@ TRAINED = {
         {},
         CACHES
         | {"from": FROM, "mixed": MIXED, "large": LARGE, "large, from": LARGE_FROM}
-        | {"own": OWN, "own, by signs": OWN_BY_SIGNS, "statistics": STATISTICS}
+        | {"own": OWN, "own, by signs": OWN_BY_SIGNS, "statistics": STATISTICS, "sampled": SAMPLED}
         | {"12 epochs": AS_COMMANDS | {"epochs": 12}, "6 epochs": AS_COMMANDS | {"epochs": 6}},
     ),
-    "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
+    "mirrored": ("mirrored", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "sampled": SAMPLED}),
     "ps-sync": ("ps-sync", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "statistics": STATISTICS}),
     "ps-sync, alone": ("ps-sync", {"workers": 1}, {"mixed": MIXED}),  # halves of a batch would be rounded otherwise
-    "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM}),
-    "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM, "own": OWN}),
+    "ps-sync, split": ("ps-sync", {"ps": 2}, {"large": LARGE, "large, from": LARGE_FROM, "sampled": SAMPLED}),
+    "allreduce": ("allreduce", {}, {"memory": PLAIN, "from": FROM, "own": OWN, "sampled": SAMPLED}),
     "ps-async, many": ("ps-async", {"workers": 4, "ps": 2}, {"statistics": STATISTICS}),
     "ps-async, alone in groups": (
         "ps-async",
         {"workers": 1, "ps": 2, "steps_per_dispatch": 3},
-        CACHES | {"from": FROM, "mixed": MIXED, "own": OWN, "own, by signs": OWN_BY_SIGNS},
+        CACHES | {"from": FROM, "mixed": MIXED, "own": OWN, "own, by signs": OWN_BY_SIGNS, "sampled": SAMPLED},
     ),
     "local-sgd": ("local-sgd", {}, {"own": OWN, "own, by signs": OWN_BY_SIGNS}),
     "independent": ("independent", {}, {"own": OWN}),
@@ -71,12 +73,12 @@ def trained(shared, faces, takes_long) -> Callable[[str], dict[str, Run]]:
         strategy, shape, trainings = TRAINED[which]
 
         def make(folder: Path) -> None:
-            own = {name: options | {"data": str(faces)} for name, options in trainings.items()}
-            for options in own.values():
+            cells = {name: options | {"data": str(faces)} for name, options in trainings.items()}
+            for options in cells.values():
                 if "pretrained" in options:
                     another, name = options["pretrained"]
                     options["pretrained"] = str(train(another)[name].directory)
-            train_cells(folder, strategy, shape, own)
+            train_cells(folder, strategy, shape, cells)
 
         folder = made_once(shared / f"trained {which}", make)
         return {name: Run(folder / CELLS / name) for name in trainings}

@@ -62,20 +62,20 @@ def test_a_configuration_file_gives_defaults_and_flags_win(faces, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("epoch = 3", "unknown epoch; did you mean epochs?"),
         ("epochs = ", "cannot be read as TOML"),
         ("epochs = 0", "--epochs 0"),
     ],
 )
-def test_a_configuration_file_that_is_wrong_is_told(tmp_path, content, told):
+def test_a_configuration_file_that_is_wrong_is_told(tmp_path, content, message):
     (tmp_path / "study.toml").write_text(content)
 
     command = facesim_here("--config", tmp_path / "study.toml", "--dry-run")
 
     assert command.code == 2
-    assert told in command.errors
+    assert message in command.errors
 
 
 def test_seeds_make_a_run_of_each_strategy_each(faces):

@@ -53,11 +53,11 @@ def test_nothing_is_left_whenever_the_command_is_killed(tmp_path, faces, strateg
 def psutil_left(token: str) -> list:
     """Which processes are left, 3 s after the kill; those are ended."""
     until = time.monotonic() + 3
-    while (found := carrying(token)) and time.monotonic() < until:
+    while (processes := carrying(token)) and time.monotonic() < until:
         time.sleep(0.05)
-    for process in found:
+    for process in processes:
         process.kill()
-    return found
+    return processes
 
 
 @pytest.mark.slow

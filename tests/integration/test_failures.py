@@ -128,7 +128,7 @@ def half_bad(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda d: d / "missing", "no data source"),
         (lambda d: d, "image"),
@@ -138,12 +138,12 @@ def half_bad(directory: Path) -> Path:
     ],
     ids=["missing path", "empty folder", "one class", "too few images", "too many unreadable files"],
 )
-def test_data_that_cannot_be_used_is_told_before_anything_starts(tmp_path, make, told):
+def test_data_that_cannot_be_used_is_told_before_anything_starts(tmp_path, make, message):
     (tmp_path / "data").mkdir()
     command = facesim_here("--data", make(tmp_path / "data"), "--output", tmp_path / "runs")
 
     assert command.code == 2
-    assert told in command.errors
+    assert message in command.errors
     assert not (tmp_path / "runs").exists()
 
 
@@ -158,7 +158,7 @@ def test_unreadable_files_within_the_limit_are_named_and_skipped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--epochs", "0"], "--epochs 0 is not allowed"),
         (["--epochs", "many"], "'many' is not a valid integer"),
@@ -170,11 +170,11 @@ def test_unreadable_files_within_the_limit_are_named_and_skipped(tmp_path):
         (["report", "missing"], "does not exist"),
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2(arguments, told):
+def test_wrong_usage_is_told_with_exit_code_2(arguments, message):
     command = facesim_here(*arguments)
 
     assert command.code == 2
-    assert told in command.errors
+    assert message in command.errors
 
 
 def test_an_output_that_cannot_be_written_is_told(tmp_path, faces):

@@ -81,7 +81,7 @@ def test_a_strategy_trains_every_backbone_and_every_head(training, strategy, pyt
 
     assert len(runs) == len(trained_models(pytestconfig))
     for name, run in runs.items():
-        found = run.outcome()
-        assert found["updates"] == 4, name
-        assert found["examples_seen"] == found["counted"]["examples_due"] == 40, name
-        assert math.isfinite(found["held_out_loss"]), name
+        outcome = run.outcome()
+        assert outcome["updates"] == 4, name
+        assert outcome["examples_seen"] == outcome["counted"]["examples_due"] == 40, name
+        assert math.isfinite(outcome["held_out_loss"]), name

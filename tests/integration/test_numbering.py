@@ -60,9 +60,9 @@ def test_a_gradient_that_is_long_under_way_is_numbered_when_it_has_arrived(tmp_p
     command = [sys.executable, "-m", "tests.integration.late_gradient", *map(str, [SIZE, *ports, *relay.ports])]
     errors = tmp_path / "errors"
     with (
-        errors.open("w") as told,
+        errors.open("w") as error_file,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told, text=True, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=error_file, text=True, start_new_session=True
         ) as process,
     ):
         try:

@@ -228,7 +228,7 @@ def test_a_run_whose_study_was_killed_goes_on_past_a_damaged_checkpoint(tmp_path
 def test_what_cannot_be_gone_on_with_is_told(tmp_path, faces, study):
     completed = study.runs["single"].directory
 
-    for options, told in (
+    for options, message in (
         (("--resume", completed), "has completed"),
         (("--resume", completed, "--epochs", 3), "it has --epochs 12, not 3"),
         (("--resume", completed, "--strategy", "allreduce"), "it has --strategy single, not allreduce"),
@@ -236,7 +236,7 @@ def test_what_cannot_be_gone_on_with_is_told(tmp_path, faces, study):
         (("--resume", tmp_path), "is not a run directory"),
     ):
         command = facesim_here("run", *options)
-        assert (command.code, told in command.errors) == (2, True), command.errors
+        assert (command.code, message in command.errors) == (2, True), command.errors
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, killed):

@@ -20,12 +20,12 @@ def test_a_run_of_another_terminal_is_shown_and_ended(tmp_path, faces):
 
         known = json.loads(facesim_here("list", tmp_path / "runs", "--json").output)
         wait_until(lambda: json.loads(facesim_here("status", run.directory, "--json").output)["epoch"] > 0, within_s=60)
-        told = json.loads(facesim_here("status", run.directory, "--json").output)
+        status = json.loads(facesim_here("status", run.directory, "--json").output)
         cancelled = facesim_here("cancel", run.directory)
 
         assert [(one["name"], one["running"]) for one in known] == [(run.id, True)]
-        assert (told["state"], told["running"], told["epochs"]) == ("Training", True, 100_000)
-        assert f"process {command.process.pid}" in told["process"]
+        assert (status["state"], status["running"], status["epochs"]) == ("Training", True, 100_000)
+        assert f"process {command.process.pid}" in status["process"]
         assert (cancelled.code, cancelled.output) == (0, f"{run.id}: stopped\n")
         assert command.end(60)[0] == 130
         code, shown = watching.end(60)

@@ -21,11 +21,11 @@ LIVES = "0,add,a 60000,remove,a 66000,add,b 126000,remove,b 132000,add,c 192000,
 def adds_up(billing: dict, events: list[dict]) -> bool:
     """Whether the bill's states are the run's life without a gap, and its seconds are theirs."""
     spans = billing["transitions"]
-    told = values_of(events, "state", "time_unix_s")
+    times = values_of(events, "state", "time_unix_s")
     billed = sum(span["end_unix_s"] - span["begin_unix_s"] for span in spans if span["billable"])
     return (
-        [span["begin_unix_s"] for span in spans] == told[:-1]
-        and [span["end_unix_s"] for span in spans] == told[1:]
+        [span["begin_unix_s"] for span in spans] == times[:-1]
+        and [span["end_unix_s"] for span in spans] == times[1:]
         and abs(billed - billing["training_s"]) <= 0.5
     )
 
@@ -120,7 +120,7 @@ def test_ctrl_c_while_waiting_for_capacity_ends_at_once_and_costs_nothing(faces,
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--spot-rate", "-1"], "--spot-rate -1.0 is not allowed"),
         (["--spot-trace", "missing.csv"], "--spot-trace missing.csv cannot be read"),
@@ -128,9 +128,9 @@ def test_ctrl_c_while_waiting_for_capacity_ends_at_once_and_costs_nothing(faces,
         (["--max-wait", "3"], "--max-wait is for spot capacity"),
     ],
 )
-def test_spot_options_that_cannot_be_used_are_told_before_anything_starts(faces, tmp_path, options, told):
+def test_spot_options_that_cannot_be_used_are_told_before_anything_starts(faces, tmp_path, options, message):
     command = facesim_here("run", "--data", faces, *options, "--output", tmp_path / "runs")
 
     assert command.code == 2
-    assert told in command.errors
+    assert message in command.errors
     assert not (tmp_path / "runs").exists()

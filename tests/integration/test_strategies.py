@@ -35,8 +35,8 @@ def output(tmp_path_factory, faces) -> Path:
 
     def study(strategies: list[str]) -> Command:
         chosen = [part for name in strategies for part in ("--strategy", name)]
-        own = ("--local-steps", 3) if "local-sgd" in strategies else ()
-        more = (*own, "--sampling-s", 0.2, "--no-baselines", "--output", directory / strategies[0])
+        local_steps = ("--local-steps", 3) if "local-sgd" in strategies else ()
+        more = (*local_steps, "--sampling-s", 0.2, "--no-baselines", "--output", directory / strategies[0])
         return facesim(*chosen, "--data", faces, *options, *more)
 
     with ThreadPoolExecutor() as pool:
@@ -149,6 +149,7 @@ def all_trained(trained) -> dict[str, dict[str, Run]]:
         ("ps-async, alone in groups", "mixed"),
         *((name, "own") for name in ("mirrored", "ps-sync", "allreduce", "ps-async, alone in groups")),
         ("ps-async, alone in groups", "own, by signs"),
+        *((name, "sampled") for name in ("mirrored", "ps-sync, split", "allreduce", "ps-async, alone in groups")),
     ],
 )
 def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, which, training):
@@ -265,6 +266,6 @@ def weights(run: Run) -> dict[str, np.ndarray]:
     import h5py
 
     with zipfile.ZipFile(run.model_file) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-        found: dict[str, np.ndarray] = {}
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return {name: found[name] for name in sorted(found)}
+        values: dict[str, np.ndarray] = {}
+        file.visititems(lambda name, item: values.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return {name: values[name] for name in sorted(values)}

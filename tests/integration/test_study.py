@@ -56,9 +56,9 @@ def test_both_have_on_record_that_they_were_tested_on_the_same_images(study, fac
     data = prepare_data(study.runs["single"].job(), lambda *_: None)
     held_out = stratified_split(data.labels, experiment.held_out, experiment.seed)[1]
 
-    told = [study.result(strategy)["data"] for strategy in STRATEGIES]
-    assert [facts["tested_sha256"] for facts in told] == [identity_of(data, held_out)] * 2
-    assert [facts["content_sha256"] for facts in told] == [data.sha256] * 2
+    data_facts = [study.result(strategy)["data"] for strategy in STRATEGIES]
+    assert [facts["tested_sha256"] for facts in data_facts] == [identity_of(data, held_out)] * 2
+    assert [facts["content_sha256"] for facts in data_facts] == [data.sha256] * 2
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

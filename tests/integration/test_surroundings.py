@@ -113,14 +113,14 @@ def test_commands_work_in_a_folder_with_files_called_like_modules(user, faces):
 
 
 @pytest.mark.parametrize(
-    ("tight", "told"),
+    ("tight", "message"),
     [
         ((resource.RLIMIT_AS, 1_500_000_000), "may have 1.5 GB of addresses here (ulimit -v)"),
         ((resource.RLIMIT_NPROC, 60), "more processes and threads (ulimit -u 60)"),
     ],
     ids=["addresses", "processes"],
 )
-def test_limits_that_no_cluster_can_run_under_are_told_before_it_is_started(tight, told):
+def test_limits_that_no_cluster_can_run_under_are_told_before_it_is_started(tight, message):
     look = (
         "import os, resource, sys, multiprocessing\n"
         "from cluster.limits import too_tight\n"
@@ -131,7 +131,7 @@ def test_limits_that_no_cluster_can_run_under_are_told_before_it_is_started(tigh
 
     ended = subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, capture_output=True, text=True)
 
-    assert told in ended.stdout, ended.stderr
+    assert message in ended.stdout, ended.stderr
 
 
 def test_a_run_under_such_limits_is_refused(tmp_path, faces):

@@ -50,7 +50,7 @@ class ApiError(Exception):
 
 
 class TestCluster:
-    """A cluster with one namespace, `default`, and one claim, `facesim`, whose folder is `claim`.
+    """A cluster with one namespace, and one claim, `facesim`, whose folder is `claim`.
 
     Attributes:
         refusals: by (method, resource): the status and message of its next answers, while they are there.
@@ -60,6 +60,7 @@ class TestCluster:
     __test__ = False
 
     def __init__(self, directory: Path, node: Node):
+        self.namespace = "default"
         self._directory, self._node = directory, node
         self.claims = directory / "claims"
         self.claim = self.claims / "facesim"
@@ -117,7 +118,7 @@ class TestCluster:
 
     def _answer(self, request: Request) -> Response:
         try:
-            match = next((found for route in _ROUTES if (found := re.fullmatch(route, request.path))), None)
+            match = next((one for route in _ROUTES if (one := re.fullmatch(route, request.path))), None)
             if match is None:
                 return Response("404 page not found\n", 404)
             if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -126,7 +127,7 @@ class TestCluster:
             resource, name, part = given["resource"], given.get("name"), given.get("part")
             if refusal := self.refusals.get((request.method, part or resource)):
                 raise ApiError(*refusal)
-            if given["namespace"] != "default":
+            if given["namespace"] != self.namespace:
                 raise ApiError(404, f'namespaces "{given["namespace"]}" not found')
             if part:
                 return getattr(self, f"_{part}")(request, self._pod(name))
@@ -295,7 +296,7 @@ class JobSet:
             for index in range(spec["completions"]):
                 pod = json.loads(json.dumps(spec["template"]))
                 metadata = pod["metadata"]
-                metadata |= {"name": f"{job}-{index}-{uuid.uuid4().hex[:5]}", "namespace": "default"}
+                metadata |= {"name": f"{job}-{index}-{uuid.uuid4().hex[:5]}", "namespace": self._cluster.namespace}
                 metadata["labels"] |= labels
                 metadata["annotations"] |= {"batch.kubernetes.io/job-completion-index": str(index)}
                 pod["spec"] |= {"hostname": f"{job}-{index}", "subdomain": self.name}

@@ -214,9 +214,9 @@ class Pod:
         return folder
 
     def _field(self, path: str) -> str:
-        found = re.fullmatch(r"metadata\.(labels|annotations)\['([^']+)'\]", path)
-        assert found, path
-        return self.document["metadata"][found[1]][found[2]]
+        match = re.fullmatch(r"metadata\.(labels|annotations)\['([^']+)'\]", path)
+        assert match, path
+        return self.document["metadata"][match[1]][match[2]]
 
 
 def _expanded(text: str, environment: dict[str, str]) -> str:

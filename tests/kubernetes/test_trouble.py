@@ -165,6 +165,20 @@ def test_commands_ask_the_cluster_about_a_run(cluster, faces, inputs, tmp_path, 
     assert (events[-1]["outcome"], run.model_file.exists()) == ("stopped", True)
 
 
+def test_jobs_of_another_namespace_are_listed(cluster, faces, inputs, tmp_path):
+    cluster.namespace = "team"
+    follow(*submit(a_job(faces, namespace="team"), tmp_path / "one", inputs))
+
+    listed = facesim_here("list", "--backend", "kubernetes", "--namespace", "team", "--kube-context", "test")
+    wrong = facesim_here("list", "--backend", "kubernetes", "--namespace", "Team")
+    misplaced = facesim_here("list", "--backend", "sagemaker", "--namespace", "team")
+
+    assert "facesim-one" in listed.output, listed.errors
+    assert (wrong.code, misplaced.code) == (2, 2)
+    assert "--namespace 'Team' is not allowed" in wrong.errors
+    assert "--namespace means nothing to --backend sagemaker" in misplaced.errors
+
+
 def test_a_run_whose_jobset_continues_is_not_started_again_beside_it(cluster, job, inputs, tmp_path, script):
     script.until = threading.Event()
     run, execution = submit(job, tmp_path / "one", inputs)

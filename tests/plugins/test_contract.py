@@ -98,6 +98,7 @@ def test_a_margin_is_of_cosines(name):
 
     assert head.summary
     assert head.margin is None or (head.cosine and is_there(head.margin))
+    assert head.cosine or not head.sampled
 
 
 @pytest.mark.parametrize("name", [name for name, _ in DATASETS.available() if name not in DOWNLOADED])
@@ -146,7 +147,7 @@ def test_a_baseline_names_people_that_it_was_shown(name):
     labels = np.repeat(np.arange(3, dtype=np.int32), 6)
     images = (labels[:, None, None] / 3 + random.uniform(0, 0.2, (18, 32, 32))).astype(np.float32)
 
-    said = loaded(BASELINES[name].function)(images, labels, images[::6], 0)
+    predictions = loaded(BASELINES[name].function)(images, labels, images[::6], 0)
 
-    assert len(said) == 3
-    assert set(said) <= set(labels)
+    assert len(predictions) == 3
+    assert set(predictions) <= set(labels)

@@ -53,10 +53,10 @@ def test_every_part_is_in_its_registry(site):
     look = "import json, sys; from facesim.util.registry import resolve; "
     look += "print(json.dumps({path: list(dict(resolve(path).available())) for path in sys.argv[1:]}))"
 
-    found = python(site, "-c", look, *PARTS)
+    names = python(site, "-c", look, *PARTS)
 
-    assert found.returncode == 0, found.stderr
-    listed = json.loads(found.stdout)
+    assert names.returncode == 0, names.stderr
+    listed = json.loads(names.stdout)
     assert {path: name in listed[path] for path, name in PARTS.items()} == dict.fromkeys(PARTS, True)
 
 
@@ -81,10 +81,10 @@ def test_a_broken_plugin_is_a_warning_with_its_name_and_an_error_for_who_asks_fo
     asked = facesim(tmp_path, "run", "--strategy", "wrecked", "--dry-run")
 
     assert listed.returncode == 0
-    told = "the strategy 'wrecked' of wreck cannot be loaded: RuntimeError: half installed; mend or uninstall wreck"
+    message = "the strategy 'wrecked' of wreck cannot be loaded: RuntimeError: half installed; mend or uninstall wreck"
     name_taken = "the network 'paper-cnn' of wreck is left out: the name is taken"
-    assert listed.stderr == f"facesim: {told}\nfacesim: {name_taken}\n"
-    assert asked.returncode == 2 and "Traceback" not in asked.stderr and told in asked.stderr
+    assert listed.stderr == f"facesim: {message}\nfacesim: {name_taken}\n"
+    assert asked.returncode == 2 and "Traceback" not in asked.stderr and message in asked.stderr
 
 
 @pytest.mark.slow

@@ -18,10 +18,10 @@ def order(workers, read, batches):
 
 
 @pytest.mark.parametrize(
-    ("read", "batches", "told"), [([0, 2], [0, 1], "did not exist"), ([0, 1], [0, 0], "each of 2 batches once")]
+    ("read", "batches", "message"), [([0, 2], [0, 1], "did not exist"), ([0, 1], [0, 0], "each of 2 batches once")]
 )
-def test_what_cannot_have_been_is_refused(read, batches, told):
-    with pytest.raises(InputError, match=told):
+def test_what_cannot_have_been_is_refused(read, batches, message):
+    with pytest.raises(InputError, match=message):
         order([0, 0], read, batches)
 
 
@@ -99,17 +99,17 @@ def test_orders_are_kept_in_a_file(tmp_path):
     seed=st.integers(0, 3),
 )
 def test_a_simulated_epoch_has_every_batch_once_and_ends_with_its_last(speeds, updates, cv, dispatch_s, seed):
-    found, count = None, updates + len(speeds)
-    while found is None:
+    epoch, count = None, updates + len(speeds)
+    while epoch is None:
         run = simulate_async(speeds, [0.02], [0.05], count, cv=cv, dispatch_s=dispatch_s, seed=seed)
-        found, count = order_of(run, updates, len(speeds)), 2 * count
+        epoch, count = order_of(run, updates, len(speeds)), 2 * count
 
-    assert len(found) == updates
-    assert sorted(found.batches) == list(range(updates))
+    assert len(epoch) == updates
+    assert sorted(epoch.batches) == list(range(updates))
     # A worker has one batch at a time: it reads at the earliest after its own last update.
-    for worker in set(found.workers):
-        own = np.flatnonzero(found.workers == worker)
-        since = found.versions_read[own][1:] - (own[:-1] + 1)
+    for worker in set(epoch.workers):
+        batches = np.flatnonzero(epoch.workers == worker)
+        since = epoch.versions_read[batches][1:] - (batches[:-1] + 1)
         assert np.all(since >= 0)
         assert dispatch_s or not since.any()
 
@@ -118,12 +118,12 @@ def test_a_simulated_epoch_has_every_batch_once_and_ends_with_its_last(speeds, u
 @given(read=st.lists(st.integers(0, 9), min_size=1, max_size=12))
 def test_every_gradient_is_computed_after_its_version_is_made_and_before_it_is_applied(read):
     versions = [min(value, place) for place, value in enumerate(read)]
-    found = order([0] * len(read), versions, range(len(read)))
+    epoch = order([0] * len(read), versions, range(len(read)))
 
-    events = found.events()
+    events = epoch.events()
 
     assert [update for update, applies in events if applies] == list(range(len(read)))
-    assert set(np.flatnonzero(found.is_read())) == set(versions)
+    assert set(np.flatnonzero(epoch.is_read())) == set(versions)
     for update, version in enumerate(versions):
         computed = events.index((update, False))
         assert computed < events.index((update, True))
@@ -134,18 +134,18 @@ def test_every_gradient_is_computed_after_its_version_is_made_and_before_it_is_a
 def test_mean_staleness_of_simulated_workers_is_one_less_than_they_are(profile):
     orders = simulated_orders(profile, workers=5, ps=1, updates=300, epochs=2, seed=1)
 
-    for found in orders:
-        assert found.staleness[50:-10].mean() == pytest.approx(4, abs=0.1)
+    for epoch in orders:
+        assert epoch.staleness[50:-10].mean() == pytest.approx(4, abs=0.1)
     assert not np.array_equal(orders[0].workers, orders[1].workers)
     again = simulated_orders(profile, workers=5, ps=1, updates=300, epochs=2, seed=1)
     np.testing.assert_array_equal(orders[1].versions_read, again[1].versions_read)
 
 
 def test_one_worker_is_never_late(profile):
-    (found,) = simulated_orders(profile, workers=1, ps=2, updates=20, epochs=1)
+    (epoch,) = simulated_orders(profile, workers=1, ps=2, updates=20, epochs=1)
 
-    assert list(found.batches) == list(range(20))
-    assert set(found.staleness) == {0}
+    assert list(epoch.batches) == list(range(20))
+    assert set(epoch.staleness) == {0}
 
 
 def test_impossible_clusters_are_refused(profile):
@@ -158,10 +158,10 @@ def test_impossible_clusters_are_refused(profile):
 def test_workers_that_wait_for_their_next_step_are_less_stale(profile):
     waiting = profile.model_copy(update={"in_step_share": 0.5})
 
-    (found,) = simulated_orders(waiting, workers=5, ps=1, updates=400, epochs=1, shared_cores=True)
+    (epoch,) = simulated_orders(waiting, workers=5, ps=1, updates=400, epochs=1, shared_cores=True)
     (busy,) = simulated_orders(waiting, workers=5, ps=1, updates=400, epochs=1)
 
-    assert found.staleness[50:-10].mean() == pytest.approx(0.5 * 4, rel=0.2)
+    assert epoch.staleness[50:-10].mean() == pytest.approx(0.5 * 4, rel=0.2)
     assert busy.staleness[50:-10].mean() == pytest.approx(4, abs=0.1)
 
 
@@ -169,5 +169,5 @@ def test_an_epoch_that_a_simulation_did_not_end_is_none():
     run = simulate_async([0.1, 10.0], [0.001], [0.001], 4, cv=0.1)
 
     assert order_of(run, 2, 2) is None
-    found = order_of(simulate_async([0.1, 10.0], [0.001], [0.001], 400, cv=0.1), 2, 2)
-    assert (list(found.workers), list(found.batches)) == ([0, 1], [0, 1])
+    epoch = order_of(simulate_async([0.1, 10.0], [0.001], [0.001], 400, cv=0.1), 2, 2)
+    assert (list(epoch.workers), list(epoch.batches)) == ([0, 1], [0, 1])

@@ -17,10 +17,10 @@ def curve(epochs, left=0.05, falling=0.6, exponent=0.8):
 def test_a_prefix_of_a_power_law_tells_the_rest():
     whole = curve(60)
 
-    found = extrapolated(whole[:15], 60)
+    extrapolation = extrapolated(whole[:15], 60)
 
-    np.testing.assert_array_equal(found[:15], whole[:15])
-    np.testing.assert_allclose(found[15:], whole[15:], atol=0.01)
+    np.testing.assert_array_equal(extrapolation[:15], whole[:15])
+    np.testing.assert_allclose(extrapolation[15:], whole[15:], atol=0.01)
 
 
 def test_a_continuation_stays_an_accuracy_and_too_short_a_prefix_is_refused():
@@ -32,30 +32,30 @@ def test_a_continuation_stays_an_accuracy_and_too_short_a_prefix_is_refused():
 def test_the_interval_is_for_a_further_run_and_a_single_seed_has_none():
     rows = [curve(10) + shift for shift in (-0.02, 0.0, 0.02)]
 
-    found = accuracy_forecast(rows, 10)
+    forecast = accuracy_forecast(rows, 10)
 
-    np.testing.assert_allclose(found.mean, curve(10))
+    np.testing.assert_allclose(forecast.mean, curve(10))
     # t(2) at 80 % is 1.886, s is 0.02.
-    np.testing.assert_allclose(found.high - found.mean, 1.886 * 0.02 * np.sqrt(4 / 3), atol=1e-4)
-    assert (found.seeds, found.replayed_epochs, found.extrapolated) == (3, 10, False)
+    np.testing.assert_allclose(forecast.high - forecast.mean, 1.886 * 0.02 * np.sqrt(4 / 3), atol=1e-4)
+    assert (forecast.seeds, forecast.replayed_epochs, forecast.extrapolated) == (3, 10, False)
     alone = accuracy_forecast(rows[:1], 10)
     np.testing.assert_array_equal(alone.low, alone.mean)
 
 
 def test_what_was_not_replayed_is_marked():
-    found = accuracy_forecast([curve(8)], 30)
+    forecast = accuracy_forecast([curve(8)], 30)
 
-    assert found.extrapolated
-    assert (found.replayed_epochs, len(found.mean)) == (8, 30)
+    assert forecast.extrapolated
+    assert (forecast.replayed_epochs, len(forecast.mean)) == (8, 30)
 
 
 def test_time_to_an_accuracy_is_epochs_to_it_times_their_seconds():
-    found = accuracy_forecast([[0.2, 0.5, 0.8, 0.9]], 4)
+    forecast = accuracy_forecast([[0.2, 0.5, 0.8, 0.9]], 4)
 
-    assert found.epochs_to(0.75) == 3
-    assert found.time_to_s(0.75, epoch_s=10, start_s=4) == 34
-    assert found.epochs_to(0.95) is None
-    assert found.time_to_s(0.95, epoch_s=10) is None
+    assert forecast.epochs_to(0.75) == 3
+    assert forecast.time_to_s(0.75, epoch_s=10, start_s=4) == 34
+    assert forecast.epochs_to(0.95) is None
+    assert forecast.time_to_s(0.95, epoch_s=10) is None
 
 
 @pytest.mark.parametrize("rows", [[], [[]], [[0.1, 0.2], [0.1]]])
@@ -65,7 +65,7 @@ def test_replays_that_do_not_fit_together_are_refused(rows):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (("--strategy", "independent"), "replay that"),
         (("--to-accuracy", "2000"), "no accuracy"),
@@ -73,7 +73,7 @@ def test_replays_that_do_not_fit_together_are_refused(rows):
         (("--replayed-epochs", "2"), "4"),
     ],
 )
-def test_what_cannot_be_replayed_is_told_before_anything_starts(flags, told, profile, tmp_path, faces):
+def test_what_cannot_be_replayed_is_told_before_anything_starts(flags, message, profile, tmp_path, faces):
     if flags[-1] == "--profile":
         profile.save(tmp_path / "profile.json")
         flags = (*flags, tmp_path / "profile.json")
@@ -81,4 +81,4 @@ def test_what_cannot_be_replayed_is_told_before_anything_starts(flags, told, pro
     command = facesim_here("replay", "--data", faces, *flags)
 
     assert command.code == 2
-    assert told in command.errors
+    assert message in command.errors

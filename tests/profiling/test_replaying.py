@@ -99,12 +99,12 @@ def test_workers_that_make_updates_together_do_so_in_one_process(strategy, shape
 def test_a_forecast_of_accuracy_marks_what_it_did_not_replay(faces, tmp_path, profile):
     job = make_job(**PLAIN | {"data": str(faces), "strategy": "ps-async", "workers": 4, "epochs": 12})
     inputs = prepare_inputs(job, lambda *_: None)
-    own = profile.model_copy(update={"examples": 64})
+    small = profile.model_copy(update={"examples": 64})
 
-    found = forecast_accuracy(job, own, tmp_path, inputs, seeds=2, replayed_epochs=4)
+    forecast = forecast_accuracy(job, small, tmp_path, inputs, seeds=2, replayed_epochs=4)
 
-    assert (found.seeds, found.replayed_epochs, len(found.mean), found.extrapolated) == (2, 4, 12, True)
-    assert np.all((found.low <= found.mean) & (found.mean <= found.high))
+    assert (forecast.seeds, forecast.replayed_epochs, len(forecast.mean), forecast.extrapolated) == (2, 4, 12, True)
+    assert np.all((forecast.low <= forecast.mean) & (forecast.mean <= forecast.high))
 
 
 def test_the_command_forecasts_accuracy_and_when_it_is_reached(faces, tmp_path, profile):
@@ -112,15 +112,15 @@ def test_the_command_forecasts_accuracy_and_when_it_is_reached(faces, tmp_path, 
     profile.model_copy(update={"model": "plain-cnn", "examples": 64, "batch": 4}).save(file)
     flags = ("--data", faces, "--model", "plain-cnn", "--image-size", 32, "--batch", 4, "--learning-rate", 0.002)
 
-    found = parse(
+    forecast = parse(
         facesim(
             "replay", *flags, "--workers", 2, "--epochs", 3, "--seeds", 1, "--to-accuracy", 0.01, "--profile", file,
             "--here", "--json",
         )
     )  # fmt: skip
 
-    assert found["measurement"] == "forecast"
-    assert len(found["held_out_accuracy"]["mean"]) == 3
-    assert (found["seeds"], found["extrapolated"]) == (1, False)
-    assert 1 <= found["epochs_to_accuracy"] <= 3
-    assert found["time_to_accuracy_s"] > 0
+    assert forecast["measurement"] == "forecast"
+    assert len(forecast["held_out_accuracy"]["mean"]) == 3
+    assert (forecast["seeds"], forecast["extrapolated"]) == (1, False)
+    assert 1 <= forecast["epochs_to_accuracy"] <= 3
+    assert forecast["time_to_accuracy_s"] > 0

@@ -43,12 +43,12 @@ def test_equal_similarities_are_all_refused_where_not_all_are_allowed():
 
 def test_a_false_accept_rate_that_the_trials_cannot_tell_is_refused():
     trials = Trials(np.linspace(0, 1, 400), np.arange(400) >= 200, None)
-    found = calibrated(trials, [0.05, 0.049])
+    thresholds = calibrated(trials, [0.05, 0.049])
 
-    assert [point.far for point in found.points] == [0.1, 0.05]
-    check_told(0.05, found)
+    assert [point.far for point in thresholds.points] == [0.1, 0.05]
+    check_told(0.05, thresholds)
     with pytest.raises(InputError, match=r"0.049 cannot be told from 200 impostor pairs: allowed is 0.05"):
-        check_told(0.049, found)
+        check_told(0.049, thresholds)
 
 
 def test_every_pair_of_images_is_a_trial_and_of_too_many_images_some_are_drawn():

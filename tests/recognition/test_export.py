@@ -71,18 +71,18 @@ def exported(request, folders):
 
 
 def test_every_export_embeds_as_facesim_does(exported):
-    _, embeddings, _, found = exported
+    _, embeddings, _, runtime = exported
 
     for name in ("keras.embedding", "embed.embedding", "serving_default.embedding"):
-        np.testing.assert_allclose(found[name], embeddings, atol=1e-4)
+        np.testing.assert_allclose(runtime[name], embeddings, atol=1e-4)
 
 
 def test_every_export_classifies_as_facesim_does(exported):
-    _, _, said, found = exported
+    _, _, record, runtime = exported
 
     for signature in ("keras", "classify", "serving_default"):
-        logits, probabilities = found[f"{signature}.logits"], found[f"{signature}.probabilities"]
-        np.testing.assert_array_equal(logits.argmax(axis=1), said)
+        logits, probabilities = runtime[f"{signature}.logits"], runtime[f"{signature}.probabilities"]
+        np.testing.assert_array_equal(logits.argmax(axis=1), record)
         np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), probabilities, rtol=1e-3)
 
 
@@ -95,18 +95,18 @@ def test_the_people_s_names_are_written_in_the_order_of_the_logits(exported, fac
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--output", "m.h5"), "must end in .keras"),
         (("--output", "m.keras"), "m.keras already exists; name another"),
         (("--output", "nowhere/m.keras"), "nowhere is no folder"),
     ],
 )
-def test_an_output_that_cannot_be_written_is_told(folders, options, told, monkeypatch):
+def test_an_output_that_cannot_be_written_is_told(folders, options, message, monkeypatch):
     folder = folders["plain"]
     monkeypatch.chdir(folder)
 
     command = facesim_here("export", folder / "run", *options)
 
     assert command.code == 2
-    assert told in command.errors
+    assert message in command.errors

@@ -13,9 +13,6 @@ from facesim.cli import main
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("ai_edge_litert")
-pytest.importorskip("tf2onnx")
 pytestmark = pytest.mark.slow
 
 LOOK = """
@@ -42,7 +39,7 @@ assert not {"facesim", "keras", "tensorflow"} & {name.split(".")[0] for name in 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, faces):
     """A run with a model of random weights, some images, and what its exports say of them in their runtimes."""
-    keras = pytest.importorskip("keras")
+    keras, *_ = map(pytest.importorskip, ("keras", "onnxruntime", "ai_edge_litert", "tf2onnx"))
     from facesim import models
 
     folder = tmp_path_factory.mktemp("runtimes")

@@ -69,7 +69,7 @@ def test_the_file_may_be_as_a_spreadsheet_wrote_it(tmp_path, data, separator, en
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "cannot be read as CSV in UTF-8: .*No such file"),
         ("", "holds nothing; the columns label and group are needed"),
@@ -78,11 +78,11 @@ def test_the_file_may_be_as_a_spreadsheet_wrote_it(tmp_path, data, separator, en
         ("label,group\nAna,a\n", "names none of the people of faces .*; it has Ana"),
     ],
 )
-def test_a_file_that_is_no_list_of_groups_is_told(tmp_path, data, content, told):
+def test_a_file_that_is_no_list_of_groups_is_told(tmp_path, data, content, message):
     if content is not None:
         (tmp_path / "groups.csv").write_text(content)
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         with_groups(data, tmp_path / "groups.csv")
 
 

@@ -110,6 +110,40 @@ def test_a_table_that_is_none(pair_table, rows, header, message):
         pair_table(rows, header)
 
 
+@pytest.fixture
+def calfw(tmp_path, photo):
+    def write(*lines: str) -> object:
+        for name in ("Ana_0001", "Ana_0002", "Bo_0001"):
+            photo(f"images/aligned/{name}.jpg")
+        (tmp_path / "pairs_CALFW.txt").write_text("\n".join(lines) + "\n")
+        return find_pairs(tmp_path / "pairs_CALFW.txt", tmp_path / "images")
+
+    return write
+
+
+def test_calfw_s_and_cplfw_s_lists_of_two_lines_a_pair(calfw, tmp_path):
+    listed = calfw("Ana_0001.jpg 3", "Ana_0002.jpg 3", "Ana_0001.jpg 0", "Bo_0001.jpg 0")
+
+    assert named(listed, tmp_path / "images/aligned") == [
+        ("Ana_0001.jpg", "Ana_0002.jpg", True, 0), ("Ana_0001.jpg", "Bo_0001.jpg", False, 0),
+    ]  # fmt: skip
+    assert (listed.cut, listed.people) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["Ana_0001.jpg 1"], "has 1 lines, and a pair has two"),
+        (["Ana_0001.jpg 1", "Ana_0002.jpg 0"], "line 2: 'Ana_0002.jpg 0' is not an image and a number"),
+        (["Ana_0001.jpg 1", "Ana_0002.jpg"], "line 2"),
+        (["Ana_0001.jpg 1", "Cy_0001.jpg 1"], "1 of them are missing, such as .*Cy_0001.jpg"),
+    ],
+)
+def test_damaged_lists_of_two_lines_a_pair(calfw, lines, message):
+    with pytest.raises(InputError, match=message):
+        calfw(*lines)
+
+
 def test_lfw_s_list_without_folds_is_cut_into_ten(tmp_path, photo):
     """`pairsDevTest.txt` has one number in its first line; verification needs folds to choose a threshold on others."""
     people = [f"Person_{letter}" for letter in "ABCDEFGHIJKL"]

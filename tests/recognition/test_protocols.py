@@ -18,9 +18,9 @@ def at(*degrees: float) -> np.ndarray:
 
 
 def test_balanced_accuracy_counts_each_identity_the_same():
-    found = closed_set(np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 0]))
+    result = closed_set(np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 0]))
 
-    assert found == (6, pytest.approx(5 / 6), pytest.approx((1 + 0.5) / 2))
+    assert result == (6, pytest.approx(5 / 6), pytest.approx((1 + 0.5) / 2))
 
 
 def test_cmc_counts_the_ranks_at_which_probes_are_found():
@@ -28,11 +28,11 @@ def test_cmc_counts_the_ranks_at_which_probes_are_found():
     gallery, labels = at(0, 60, 100, 180), np.array([7, 8, 9, 7])
 
     # 10 is nearest to 7; 85 to 9, though of 8; 40 to 8, though of 9, with 7 next.
-    found = identification(gallery, labels, at(10, 85, 40, 175), np.array([7, 8, 9, 7]))
+    result = identification(gallery, labels, at(10, 85, 40, 175), np.array([7, 8, 9, 7]))
 
-    assert found.rank_1 == 2 / 4
-    np.testing.assert_allclose(found.cmc, [2 / 4, 3 / 4, 4 / 4])
-    assert (found.gallery_identities, found.probes) == (3, 4)
+    assert result.rank_1 == 2 / 4
+    np.testing.assert_allclose(result.cmc, [2 / 4, 3 / 4, 4 / 4])
+    assert (result.gallery_identities, result.probes) == (3, 4)
 
 
 def test_a_gallery_with_one_image_is_refused():
@@ -50,13 +50,13 @@ def test_verification_takes_each_fold_s_threshold_from_the_others():
     similarity = np.array([0.6, 0.4, 0.8, 0.6])
     same = np.array([True, False, True, False])
 
-    found = verification(similarity, same, np.array([0, 0, 1, 1]))
+    result = verification(similarity, same, np.array([0, 0, 1, 1]))
 
     # Fold 0 with fold 1's threshold, 0.7: its genuine pair is lost; fold 1 with fold 0's, 0.5: an impostor is accepted.
-    assert found.accuracy == 0.5
-    assert found.accuracy_se == 0
-    assert (found.genuine_pairs, found.impostor_pairs) == (2, 2)
-    assert found.auc == pytest.approx((1 + 1 + 1 + 0.5) / 4)  # of four comparisons three are right, one is a tie
+    assert result.accuracy == 0.5
+    assert result.accuracy_se == 0
+    assert (result.genuine_pairs, result.impostor_pairs) == (2, 2)
+    assert result.auc == pytest.approx((1 + 1 + 1 + 0.5) / 4)  # of four comparisons three are right, one is a tie
 
 
 def test_equal_error_rate_of_a_known_roc():
@@ -65,12 +65,12 @@ def test_equal_error_rate_of_a_known_roc():
     genuine = np.array([0.975, 0.975, 0.875, 0.775])
     similarity, same = np.concatenate([impostors, genuine]), np.arange(24) >= 20
 
-    found = verification(similarity, same, np.arange(24) % 2)
+    result = verification(similarity, same, np.arange(24) % 2)
 
-    np.testing.assert_allclose(np.interp([0.0, 0.1, 0.2], found.far, found.tar), [0.5, 0.75, 1.0])
+    np.testing.assert_allclose(np.interp([0.0, 0.1, 0.2], result.far, result.tar), [0.5, 0.75, 1.0])
     # 3 of 4 genuine pairs are accepted at far 0.1 up to just before 0.2, where the fourth is: far meets 1 - tar there.
-    assert found.eer == pytest.approx(0.2)
-    assert found.auc == pytest.approx((20 + 20 + 18 + 16) / 80)
+    assert result.eer == pytest.approx(0.2)
+    assert result.auc == pytest.approx((20 + 20 + 18 + 16) / 80)
 
 
 def test_pairs_of_one_kind_are_refused():
@@ -105,9 +105,9 @@ def test_folds_share_no_identity_and_pairs_are_what_they_say(identities, images,
         assert 0 < inside.sum() == (~inside).sum() <= 20
 
 
-@pytest.mark.parametrize(("labels", "told"), [([0, 0, 1, 1, 2, 2], "there are 3"), ([0, 1, 2, 3], "two images")])
-def test_too_few_people_or_images_to_verify_are_told(labels, told):
-    with pytest.raises(InputError, match=told):
+@pytest.mark.parametrize(("labels", "message"), [([0, 0, 1, 1, 2, 2], "there are 3"), ([0, 1, 2, 3], "two images")])
+def test_too_few_people_or_images_to_verify_are_told(labels, message):
+    with pytest.raises(InputError, match=message):
         disjoint_pairs(np.array(labels), 0)
 
 
@@ -139,7 +139,7 @@ def test_a_pairs_file_of_one_fold_says_only_how_many(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "is not a pairs file"),
         ("people\n", "is not a pairs file"),
@@ -148,10 +148,10 @@ def test_a_pairs_file_of_one_fold_says_only_how_many(tmp_path):
         (PAIRS.replace("Cy\t1\t3", "Cy\tone\t3"), "line 4: .*'one'"),
     ],
 )
-def test_a_damaged_pairs_file_is_told_with_the_line(tmp_path, content, told):
+def test_a_damaged_pairs_file_is_told_with_the_line(tmp_path, content, message):
     (tmp_path / "pairs.txt").write_text(content)
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_lfw_pairs(tmp_path / "pairs.txt")
 
 

@@ -24,7 +24,7 @@ def run(tmp_path):
     return run
 
 
-def found(data, auc=0.95, **more):
+def record(data, auc=0.95, **more):
     verified = {"threshold": len(data) / 10, "genuine_pairs": 300, "impostor_pairs": 290, "accuracy": 0.9, "auc": auc}
     verified |= {"false_accept_rate": 0.041, "false_reject_rate": 0.062, "auc_low": auc - 0.05, "auc_high": auc + 0.05}
     ranked = {"rank_1": 0.8, "probes": 100, "gallery_identities": 40}
@@ -37,12 +37,12 @@ def evaluated(run, *evaluations):
 
 
 def test_people_not_seen_in_training_count_before_what_was_evaluated_last(run):
-    others, own = mark(run, found("others")), mark(run, found("own", **SEEN))
+    others, figures = mark(run, record("others")), mark(run, record("own", **SEEN))
 
-    assert evaluated(run, others, own).data == "others"
-    assert evaluated(run, own, others, mark(run, found("more"))).data == "more"
-    assert evaluated(run, own).data == "own"
-    assert any("was trained on these people" in caution for caution in evaluated(run, own).cautions)
+    assert evaluated(run, others, figures).data == "others"
+    assert evaluated(run, figures, others, mark(run, record("more"))).data == "more"
+    assert evaluated(run, figures).data == "own"
+    assert any("was trained on these people" in caution for caution in evaluated(run, figures).cautions)
 
 
 def test_without_an_evaluation_there_is_nothing_to_rely_on(run):
@@ -51,25 +51,25 @@ def test_without_an_evaluation_there_is_nothing_to_rely_on(run):
 
 
 def test_the_origin_has_data_time_pairs_and_error_rates(run):
-    told = evaluated(run, mark(run, found("others"))).origin
+    origin = evaluated(run, mark(run, record("others"))).origin
 
-    assert "threshold 0.600, the best on others of 40 people, evaluated 20" in told
-    assert " UTC on 300 pairs of the same and 290 of different people" in told
-    assert "4.1% of different people for the same one, and 6.2% of the same for different ones" in told
-    assert "AUC 0.95 (0.90 to 1.00)" in told
+    assert "threshold 0.600, the best on others of 40 people, evaluated 20" in origin
+    assert " UTC on 300 pairs of the same and 290 of different people" in origin
+    assert "4.1% of different people for the same one, and 6.2% of the same for different ones" in origin
+    assert "AUC 0.95 (0.90 to 1.00)" in origin
 
 
 @pytest.mark.parametrize(("auc", "tells"), [(0.49, False), (0.53, False), (0.62, False), (0.7, True), (0.95, True)])
 def test_a_model_near_a_coin_cannot_tell(run, auc, tells):
-    own = evaluated(run, mark(run, found("others", auc)))
+    figures = evaluated(run, mark(run, record("others", auc)))
 
-    assert (own.cannot_tell is None) == tells
-    assert tells or f"AUC {auc:.2f}, 95 % interval" in own.cannot_tell
-    assert tells or "a coin has 0.5" in own.cannot_tell
+    assert (figures.cannot_tell is None) == tells
+    assert tells or f"AUC {auc:.2f}, 95 % interval" in figures.cannot_tell
+    assert tells or "a coin has 0.5" in figures.cannot_tell
 
 
 def test_another_model_than_the_evaluated_one_has_no_threshold(run):
-    kept = mark(run, found("others"))
+    kept = mark(run, record("others"))
     run.model_file.write_bytes(b"trained on")
 
     assert "is not the one any more" in evaluated(run, kept).cannot_tell
@@ -79,24 +79,24 @@ def test_another_model_than_the_evaluated_one_has_no_threshold(run):
 def test_naming_people_by_chance_is_no_identification(run, rank_1, tells):
     ranked = {"rank_1": rank_1, "probes": 100, "gallery_identities": 40}
 
-    own = evaluated(run, mark(run, found("others", identification=ranked)))
+    figures = evaluated(run, mark(run, record("others", identification=ranked)))
 
-    assert (own.cannot_identify is None) == tells
-    assert tells or "not shown to be more than chance" in own.cannot_identify
+    assert (figures.cannot_identify is None) == tells
+    assert tells or "not shown to be more than chance" in figures.cannot_identify
 
 
 def test_what_an_earlier_facesim_evaluated_is_used_with_what_it_lacks_told(run):
-    old = found("others", auc=0.49)
+    old = record("others", auc=0.49)
     for name in ("false_accept_rate", "false_reject_rate", "auc_low", "auc_high"):
         del old["verification"][name]
     del old["people"]
 
-    own = evaluated(run, old)
+    figures = evaluated(run, old)
 
-    assert "evaluated at an unknown time" in own.origin
-    assert "error rates are not on record" in own.origin
-    assert own.auc_low == pytest.approx(hanley_mcneil(0.49, 300, 290)[0]) and own.cannot_tell
-    assert any("whether the model has changed" in caution for caution in own.cautions)
+    assert "evaluated at an unknown time" in figures.origin
+    assert "error rates are not on record" in figures.origin
+    assert figures.auc_low == pytest.approx(hanley_mcneil(0.49, 300, 290)[0]) and figures.cannot_tell
+    assert any("whether the model has changed" in caution for caution in figures.cautions)
 
 
 def calibration(*fars, trials=20_000):
@@ -107,7 +107,7 @@ def calibration(*fars, trials=20_000):
 
 
 def calibrated_evaluation(data="others"):
-    content = found(data)
+    content = record(data)
     content["verification"]["calibration"] = calibration(0.1, 0.01)
     content["identification"]["open_set"] = calibration(0.1, trials=100)
     return content
@@ -128,7 +128,7 @@ def test_a_threshold_for_a_false_accept_rate_comes_with_its_origin(run):
 
 
 @pytest.mark.parametrize(
-    ("threshold", "far", "gallery", "told"),
+    ("threshold", "far", "gallery", "message"),
     [
         (0.4, 0.01, None, "cannot both be given"),
         (
@@ -141,23 +141,23 @@ def test_a_threshold_for_a_false_accept_rate_comes_with_its_origin(run):
         (None, 0.01, 40, "0.01 cannot be told from 100 images of strangers of others: allowed is 0.1"),
     ],
 )
-def test_a_false_accept_rate_without_a_threshold_is_refused(run, threshold, far, gallery, told):
+def test_a_false_accept_rate_without_a_threshold_is_refused(run, threshold, far, gallery, message):
     evaluated(run, mark(run, calibrated_evaluation()))
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         basis(run, threshold, far, gallery=gallery)
 
 
 def test_what_was_evaluated_without_thresholds_for_rates_is_told(run):
     with pytest.raises(InputError, match="was not evaluated, so no threshold is known"):
         basis(run, None, 0.01)
-    evaluated(run, mark(run, found("others")))
+    evaluated(run, mark(run, record("others")))
     with pytest.raises(InputError, match="the evaluation on others has no threshold for a false accept rate"):
         basis(run, None, 0.01)
 
 
 def test_who_is_looked_for_in_a_gallery_is_judged_by_an_evaluation_with_one(run):
-    pairs_alone = found("lfw.bin", identification=None)
+    pairs_alone = record("lfw.bin", identification=None)
 
     evaluated(run, mark(run, calibrated_evaluation()), mark(run, pairs_alone))
 
@@ -166,7 +166,7 @@ def test_who_is_looked_for_in_a_gallery_is_judged_by_an_evaluation_with_one(run)
 
 
 def test_few_people_are_a_caution(run):
-    assert any("4 people are few" in caution for caution in evaluated(run, mark(run, found("o", people=4))).cautions)
+    assert any("4 people are few" in caution for caution in evaluated(run, mark(run, record("o", people=4))).cautions)
 
 
 def similarities(spread, seed=0):
@@ -182,12 +182,12 @@ def similarities(spread, seed=0):
 def test_error_rates_are_of_thresholds_chosen_on_other_people():
     similarity, pairs = similarities(1.5)
 
-    own = verification(similarity, pairs.same, pairs.fold)
+    figures = verification(similarity, pairs.same, pairs.fold)
 
-    right = 1 - (own.false_accept_rate + own.false_reject_rate) / 2  # as many pairs of each kind
-    assert right == pytest.approx(own.accuracy, abs=0.005)
-    assert own.false_accept_rate > 0 and own.false_reject_rate > 0
-    assert own.auc_low < own.auc < own.auc_high <= 1
+    right = 1 - (figures.false_accept_rate + figures.false_reject_rate) / 2  # as many pairs of each kind
+    assert right == pytest.approx(figures.accuracy, abs=0.005)
+    assert figures.false_accept_rate > 0 and figures.false_reject_rate > 0
+    assert figures.auc_low < figures.auc < figures.auc_high <= 1
 
 
 def test_the_interval_of_the_auc_holds_a_half_where_similarity_says_nothing():
@@ -195,7 +195,7 @@ def test_the_interval_of_the_auc_holds_a_half_where_similarity_says_nothing():
     held = 0
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=len(pairs.same))
-        own = verification(noise, pairs.same, pairs.fold)
-        held += own.auc_low <= 0.5 <= own.auc_high
+        figures = verification(noise, pairs.same, pairs.fold)
+        held += figures.auc_low <= 0.5 <= figures.auc_high
 
     assert held >= 16

@@ -24,15 +24,15 @@ def run(study):
 
 
 def test_evaluation_on_the_run_s_own_held_out_images_agrees_with_training(run, study):
-    found = parse(facesim("evaluate", run, "--json"))
+    evaluation = parse(facesim("evaluate", run, "--json"))
 
-    assert found["closed_set"]["accuracy"] == pytest.approx(study.result("single")["held_out_accuracy"])
-    assert found["closed_set"]["examples"] == found["identification"]["probes"] == 16
-    assert found["identification"]["cmc"][-1] == 1.0
-    assert found["verification"]["folds"] == 4
-    assert found["verification"]["auc"] > 0.5
+    assert evaluation["closed_set"]["accuracy"] == pytest.approx(study.result("single")["held_out_accuracy"])
+    assert evaluation["closed_set"]["examples"] == evaluation["identification"]["probes"] == 16
+    assert evaluation["identification"]["cmc"][-1] == 1.0
+    assert evaluation["verification"]["folds"] == 4
+    assert evaluation["verification"]["auc"] > 0.5
     kept = json.loads((run / "evaluation.json").read_text())
-    assert list(kept.values()) == [found]
+    assert list(kept.values()) == [evaluation]
 
 
 def test_evaluation_on_other_people_needs_no_classifier(run, tmp_path):
@@ -53,11 +53,11 @@ def test_evaluation_on_a_verification_set_of_insightface_s(run, faces, tmp_path)
     images = [image.read_bytes() for *both, _ in pairs for image in both]
     (tmp_path / "faces.bin").write_bytes(pickle.dumps((images, [same for *_, same in pairs])))
 
-    found = parse(facesim_here("evaluate", run, tmp_path / "faces.bin", "--json"))
+    evaluation = parse(facesim_here("evaluate", run, tmp_path / "faces.bin", "--json"))
 
-    assert found["pairs"] == "faces.bin" and found["verification"]["folds"] == 10
-    assert found["verification"]["genuine_pairs"] == len(people)
-    assert found["verification"]["auc"] > 0.6, "the run was trained on some of these images"
+    assert evaluation["pairs"] == "faces.bin" and evaluation["verification"]["folds"] == 10
+    assert evaluation["verification"]["genuine_pairs"] == len(people)
+    assert evaluation["verification"]["auc"] > 0.6, "the run was trained on some of these images"
 
 
 def test_a_false_accept_rate_that_cannot_be_told_ends_with_what_can(run):
@@ -88,16 +88,16 @@ def test_an_answer_names_where_its_threshold_is_from_and_how_often_it_errs(run, 
     evaluated = parse(facesim_here("evaluate", run, "--json"))
 
     shown = facesim_here("verify", run, one, other)
-    told = parse(facesim_here("verify", run, one, other, "--json"))
+    answer = parse(facesim_here("verify", run, one, other, "--json"))
 
     pairs = evaluated["verification"]["genuine_pairs"]
     assert "the best on faces of 8 people, evaluated 20" in shown.output
     assert f"on {pairs} pairs of the same" in shown.output
     assert "of different people for the same one" in shown.output
     assert "trained on these people" in shown.output
-    assert told["threshold"] == evaluated["verification"]["threshold"]
-    assert (told["same"] is None) == bool(told["cannot_tell"])
-    assert told["evaluation"]["same_model"] is True
+    assert answer["threshold"] == evaluated["verification"]["threshold"]
+    assert (answer["same"] is None) == bool(answer["cannot_tell"])
+    assert answer["evaluation"]["same_model"] is True
     ranked = facesim_here("identify", run, faces, one)
     assert "the first name was right for" in ranked.output and "evaluated 20" in ranked.output
 
@@ -106,10 +106,10 @@ def test_a_probe_that_is_in_the_gallery_is_found(run, faces):
     people = sorted(faces.iterdir())
     probe = sorted(people[3].iterdir())[0]
 
-    (found,) = parse(facesim_here("identify", run, faces, probe, "--json"))
+    (answer,) = parse(facesim_here("identify", run, faces, probe, "--json"))
 
-    assert found["closest"][0]["identity"] == people[3].name
-    assert found["closest"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+    assert answer["closest"][0]["identity"] == people[3].name
+    assert answer["closest"][0]["similarity"] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_what_cannot_be_used_is_told(run, study, faces, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_text("no image")
 
-    for arguments, told in {
+    for arguments, message in {
         ("identify", run, tmp_path / "one", probe): "shows only Ana",
         ("verify", run, probe, broken): "broken.png cannot be read as an image: not an image",
         ("verify", run, probe, tmp_path / "none.png"): "none.png cannot be read as an image: no such file",
@@ -183,7 +183,7 @@ def test_what_cannot_be_used_is_told(run, study, faces, tmp_path):
         ("evaluate", run, "--pairs", probe): "needs DATA",
     }.items():
         command = facesim_here(*arguments)
-        assert (command.code, told in command.errors) == (2, True), command.errors
+        assert (command.code, message in command.errors) == (2, True), command.errors
 
 
 def test_the_report_draws_what_was_evaluated(run, study, tmp_path):
@@ -243,10 +243,10 @@ def test_a_model_that_is_not_its_job_s_is_told_as_such(damaged, faces, tmp_path,
 
 
 def test_an_evaluation_that_cannot_be_kept_is_shown(run, small_disk):
-    own = shutil.copytree(run, small_disk / "run")
+    copy = shutil.copytree(run, small_disk / "run")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
 
-    command = facesim_here("evaluate", own)
+    command = facesim_here("evaluate", copy)
 
     assert command.code == 0
     assert "closed set" in command.output

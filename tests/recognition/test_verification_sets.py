@@ -58,7 +58,7 @@ def test_code_in_it_is_never_run(written, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "cannot be read: Ran out of input"),
         (b"no pickle", "cannot be read"),
@@ -71,6 +71,6 @@ def test_code_in_it_is_never_run(written, tmp_path):
         ((IMAGES[:8], SAME[:4]), "4 pairs"),
     ],
 )
-def test_what_is_none_is_refused(written, content, told):
-    with pytest.raises(InputError, match=told):
+def test_what_is_none_is_refused(written, content, message):
+    with pytest.raises(InputError, match=message):
         read_verification_set(written(content))

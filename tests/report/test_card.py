@@ -69,10 +69,10 @@ def test_its_head_is_what_the_hub_reads(run, tmp_path):
     model, data = cards(run, tmp_path, evaluation())
 
     head = yaml.safe_load(model.split("---\n")[1])
-    (found,) = head["model-index"][0]["results"]
+    (result,) = head["model-index"][0]["results"]
     assert (head["library_name"], head["pipeline_tag"]) == ("keras", "image-feature-extraction")
-    assert found["dataset"]["name"] == NAME.replace("\n", "\\n")
-    assert found["metrics"] == [{"type": "accuracy", "value": 0.9123}, {"type": "roc_auc", "value": 0.95}]
+    assert result["dataset"]["name"] == NAME.replace("\n", "\\n")
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.9123}, {"type": "roc_auc", "value": 0.95}]
     assert yaml.safe_load(data.split("---\n")[1])["pretty_name"] == NAME.replace("\n", "\\n")
 
 

@@ -112,7 +112,7 @@ def test_seeds_that_were_not_disturbed_are_still_compared(make_run):
 
 
 @pytest.mark.parametrize(
-    ("result", "told"),
+    ("result", "message"),
     [
         (loaded(MAX_FOREIGN_CPU_PERCENT), None),
         (loaded(MAX_FOREIGN_CPU_PERCENT + 1), "other programs used 11 %"),
@@ -125,11 +125,11 @@ def test_seeds_that_were_not_disturbed_are_still_compared(make_run):
         ({"resources": {"chief": {"cpu_percent_mean": 64.0}}}, None),
     ],
 )
-def test_from_which_share_on_a_run_is_disturbed(make_run, result, told):
+def test_from_which_share_on_a_run_is_disturbed(make_run, result, message):
     (row,) = compare([make_run(result=result)]).rows
 
-    assert bool(row.disturbed) == bool(told)
-    assert (told or "") in " ".join(row.disturbed.get(0, ()))
+    assert bool(row.disturbed) == bool(message)
+    assert (message or "") in " ".join(row.disturbed.get(0, ()))
 
 
 def resumed(make_run, **options):
@@ -222,7 +222,7 @@ def test_the_bill_of_a_resumed_run_has_the_instances_of_each_time(make_run):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "told"),
+    ("strategy", "message"),
     [
         ("single", "1 process"),
         ("mirrored", "1 process, 2 replicas"),
@@ -231,10 +231,10 @@ def test_the_bill_of_a_resumed_run_has_the_instances_of_each_time(make_run):
         ("of a plugin that is gone", "2 workers"),
     ],
 )
-def test_a_shape_is_told_as_its_strategy_uses_it(strategy, told):
+def test_a_shape_is_told_as_its_strategy_uses_it(strategy, message):
     from facesim.report.rows import shape_in_words
 
-    assert shape_in_words(strategy, {"workers": 2, "ps": 1}) == told
+    assert shape_in_words(strategy, {"workers": 2, "ps": 1}) == message
 
 
 def test_rows_that_were_computed_with_different_kernels_are_told(make_run):
@@ -243,8 +243,8 @@ def test_rows_that_were_computed_with_different_kernels_are_told(make_run):
     eigen = make_run("ps-async", result={"machine": machine | {"kernels": "eigen"}})
     before = make_run("allreduce", result={"machine": machine})
 
-    (told,) = [one for one in compare([onednn, eigen, before]).warnings if "kernels" in one]
+    (warning,) = [one for one in compare([onednn, eigen, before]).warnings if "kernels" in one]
 
-    assert told.startswith("not the same kernels, so times compare these, too: ")
-    assert told.endswith("onednn for single; eigen for ps-async; unknown for allreduce")
+    assert warning.startswith("not the same kernels, so times compare these, too: ")
+    assert warning.endswith("onednn for single; eigen for ps-async; unknown for allreduce")
     assert not any("kernels" in one for one in compare([before]).warnings)

@@ -166,12 +166,12 @@ def test_of_several_comparisons_intervals_and_words_agree():
         (reference, by_seed(0.91, 0.91, 0.915, 0.90)),  # noise
     ]
 
-    found = paired_differences(pairs)
+    differences = paired_differences(pairs)
 
-    assert [one.outcome for one in found] == [Outcome.DIFFERENT, Outcome.DIFFERENT, Outcome.NO_EVIDENCE]
-    for one in found:
+    assert [one.outcome for one in differences] == [Outcome.DIFFERENT, Outcome.DIFFERENT, Outcome.NO_EVIDENCE]
+    for one in differences:
         assert (one.low <= 0 <= one.high) == (one.p >= 0.05)
-    assert [one.confidence for one in found] == pytest.approx([1 - 0.05 / 3, 1 - 0.05 / 2, 0.95])
+    assert [one.confidence for one in differences] == pytest.approx([1 - 0.05 / 3, 1 - 0.05 / 2, 0.95])
 
 
 def test_pairs_without_enough_seeds_do_not_count_as_tests():
@@ -187,11 +187,11 @@ def test_the_two_one_sided_tests_decide_on_equivalence():
     # Differences 0.1, 0.2, 0.3 points: t against 0.5 is (0.2 - 0.5) / (0.1 / sqrt(3)) = -5.196, p of 2 degrees 0.0176
     close = (by_seed(0.9, 0.9, 0.9), by_seed(0.901, 0.902, 0.903))
 
-    found = paired_difference(*close, margin=0.005)
+    difference = paired_difference(*close, margin=0.005)
 
-    assert found.p_equivalent == pytest.approx(0.0176, abs=1e-4)
-    assert found.margin == 0.005
-    assert found.outcome is Outcome.EQUIVALENT
+    assert difference.p_equivalent == pytest.approx(0.0176, abs=1e-4)
+    assert difference.margin == 0.005
+    assert difference.outcome is Outcome.EQUIVALENT
     assert paired_difference(*close, margin=0.0025).outcome is Outcome.NO_EVIDENCE
 
 

@@ -45,7 +45,7 @@ def test_the_published_comparison_is_made_as_it_was_and_as_it_was_meant():
 
 
 @pytest.mark.parametrize(
-    ("published", "said"),
+    ("published", "message"),
     [
         ({"columns": ["a"], "lines": []}, "published.source: Field required"),
         ({"source": "s", "columns": ["a"], "lines": [{"label": "x", "values": ["1", "2"]}]}, "'x' has 2 values"),
@@ -55,8 +55,8 @@ def test_the_published_comparison_is_made_as_it_was_and_as_it_was_meant():
         ),
     ],
 )
-def test_a_published_table_that_is_none_is_refused_before_anything_runs(published, said):
-    with pytest.raises(InputError, match=said):
+def test_a_published_table_that_is_none_is_refused_before_anything_runs(published, message):
+    with pytest.raises(InputError, match=message):
         Published.read(published, "study.toml")
 
 
@@ -89,5 +89,12 @@ def test_the_page_of_a_study_is_made_from_its_runs(tmp_path, faces):
     assert command.code == 0, command.errors
     assert "2 of 4 jobs have not ended" in command.errors
     assert "# Small" in (tmp_path / "small.md").read_text()
+
+    file.write_text('title = "Small"\nstrategy = ["single", "ps-async"]\nseeds = 2\nepochs = 20\n')
+    other = ("study", "page", file, "--data", faces, "--in", tmp_path / "runs", "--output", tmp_path / "other.md")
+    command = facesim_here(*other)
+    assert command.code == 0, command.errors
+    assert f"# Small: {faces.name}\n\nMade by `facesim study run {file} --data {faces}`" in other[-1].read_text()
+
     none = facesim_here("study", "page", file, "--in", tmp_path / "nothing")
     assert none.code == 2 and "no run of" in none.errors

@@ -37,8 +37,8 @@ def leave(output, job, state="Completed", **facts):
     if state is not None:
         content = prepare_all([job], lambda *_: None)[0].data.sha256
         known = {"strategy": "single", "backend": "local", "seed": 0, "state": state, "measurement": "emulated"}
-        found = Result.model_validate({**known, "data": {"content_sha256": content}, **facts})
-        found.write(run.result_file)
+        result = Result.model_validate({**known, "data": {"content_sha256": content}, **facts})
+        result.write(run.result_file)
     return run
 
 
@@ -170,8 +170,8 @@ def test_runs_are_found_by_their_tags(faces, tmp_path):
     for number, job in enumerate(jobs):
         leave(tmp_path / str(number), job)
 
-    found = json.loads(facesim_here("list", tmp_path, "--tag", "team=cats", "--json").output)
-    assert [one["tags"] for one in found] == [{"team": "cats"}]
+    runs = json.loads(facesim_here("list", tmp_path, "--tag", "team=cats", "--json").output)
+    assert [one["tags"] for one in runs] == [{"team": "cats"}]
     assert len(json.loads(facesim_here("list", tmp_path, "--tag", "team", "--json").output)) == 2
     assert facesim_here("rm", "--tag", "team=cats", "--in", tmp_path, "--yes").code == 0
     assert len(json.loads(facesim_here("list", tmp_path, "--json").output)) == 1

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="bi
 
 class Going:
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     def stop(self):
-        self.told.append("stop")
+        self.calls.append("stop")
 
     def kill(self):
-        self.told.append("kill")
+        self.calls.append("kill")
 
 
 def test_jobs_at_the_same_time_have_processors_of_their_own():
@@ -49,11 +49,11 @@ def test_jobs_that_run_elsewhere_are_bound_to_no_processor():
 
 
 @pytest.mark.parametrize(
-    ("backend", "parallel", "said"),
+    ("backend", "parallel", "message"),
     [("local", 10_000, "is too many: there are"), ("docker", 2, "is not possible with --backend docker")],
 )
-def test_more_than_this_machine_can_keep_apart_is_refused(backend, parallel, said):
-    with pytest.raises(InputError, match=said) as refused:
+def test_more_than_this_machine_can_keep_apart_is_refused(backend, parallel, message):
+    with pytest.raises(InputError, match=message) as refused:
         places_for([make_job(backend=backend)], parallel)
 
     assert refused.value.field == "parallel"
@@ -67,7 +67,7 @@ def test_what_is_told_to_stop_reaches_all_that_go_on_and_who_comes_later():
     with pool.running(late):
         pool.kill()
 
-    assert (first.told, late.told) == (["stop"], ["stop", "kill"])
+    assert (first.calls, late.calls) == (["stop"], ["stop", "kill"])
     assert pool.stopped
 
 

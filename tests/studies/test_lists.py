@@ -25,8 +25,8 @@ def test_lists_on_the_command_line_are_every_combination(tmp_path):
         tmp_path, "--strategy", "ps-async,single", "--workers", "1,2,4", "--learning-rate", "1e-3, 2e-3", *SMALL
     )
 
-    told = [(job["strategy"]["name"], job["shape"]["workers"], job["experiment"]["learning_rate"]) for job in jobs]
-    assert told == [
+    values = [(job["strategy"]["name"], job["shape"]["workers"], job["experiment"]["learning_rate"]) for job in jobs]
+    assert values == [
         *[("ps-async", workers, rate) for workers in (1, 2, 4) for rate in (1e-3, 2e-3)],
         *[("single", 2, rate) for rate in (1e-3, 2e-3)],
     ]
@@ -55,12 +55,12 @@ def test_a_list_in_a_file_is_one_on_the_command_line(tmp_path):
 
     jobs = jobs_of(tmp_path, "study", "run", file, "--dry-run")
 
-    told = [(job["experiment"]["epochs"], job["experiment"]["augment"], job["experiment"]["seed"]) for job in jobs]
-    assert told == [(1, True, 3), (1, False, 3), (2, True, 3), (2, False, 3)]
+    values = [(job["experiment"]["epochs"], job["experiment"]["augment"], job["experiment"]["seed"]) for job in jobs]
+    assert values == [(1, True, 3), (1, False, 3), (2, True, 3), (2, False, 3)]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("epochs = [1, 2.5]", "epochs is a number (2.5); it has to be a whole number, or a list of them"),
         ("workers = []", "--workers has no values"),
@@ -70,14 +70,14 @@ def test_a_list_in_a_file_is_one_on_the_command_line(tmp_path):
         ('strategy = "single"\nworkers = [1, 2]', "several values of --workers mean nothing to --strategy single"),
     ],
 )
-def test_a_list_that_is_wrong_is_refused_with_what_is_wrong(tmp_path, content, said):
+def test_a_list_that_is_wrong_is_refused_with_what_is_wrong(tmp_path, content, message):
     file = tmp_path / "study.toml"
     file.write_text(content)
 
     command = facesim_here("study", "run", file, "--dry-run")
 
     assert command.code == 2
-    assert said in command.errors
+    assert message in command.errors
 
 
 def test_a_run_that_goes_on_takes_no_list(tmp_path):

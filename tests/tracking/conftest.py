@@ -42,8 +42,8 @@ class Growing:
         for index in (0, 1):
             self._writers[f"algo-{index + 1}"].write(now, "worker", index, {"cpu_percent": 30.0 + 10 * index + number})
             self._writers[f"algo-{index + 1}"].write(now, "host", 0, {"memory_percent": 50.0 + index})
-        told = {"epoch": number, "updates": 10 * number, "loss": 3.0 / number, "held_out_accuracy": 0.4 * number}
-        self._writers["training"].write(now + 0.1, "chief", 0, told)
+        values = {"epoch": number, "updates": 10 * number, "loss": 3.0 / number, "held_out_accuracy": 0.4 * number}
+        self._writers["training"].write(now + 0.1, "chief", 0, values)
 
     def end(self) -> Result:
         for task in ("worker-0", "worker-1", "ps-0"):

@@ -60,9 +60,9 @@ def test_a_trace_keeps_to_the_trace_event_format(golden: Run, tmp_path):
             assert event["s"] == "t"
     assert {(event["pid"], 0) for event in events} == named["process_name"]
     assert {(event["pid"], event["tid"]) for event in events if event["ph"] in "Xi"} == named["thread_name"]
-    for own in slices.values():  # a thread's slices lie in each other or beside each other
+    for spans in slices.values():  # a thread's slices lie in each other or beside each other
         ends: list[int] = []
-        for begin, minus_duration in sorted(own):
+        for begin, minus_duration in sorted(spans):
             while ends and ends[-1] <= begin:
                 ends.pop()
             assert not ends or begin - minus_duration <= ends[-1]

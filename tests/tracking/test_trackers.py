@@ -25,13 +25,13 @@ def told_live(tracker: str, growing: Growing, folder: Path, monkeypatch: pytest.
     noticed: list[str] = []
     listening = Observer()
     listening.noticed = noticed.append
-    told = Together([Tracking(tracker, folder), listening])
-    told.started(growing.run, 1, 1)
+    observers = Together([Tracking(tracker, folder), listening])
+    observers.started(growing.run, 1, 1)
     growing.begin()
     for number in (1, 2):
         growing.epoch(number)
-        told.tick()
-    told.ended(growing.run, growing.end())
+        observers.tick()
+    observers.ended(growing.run, growing.end())
     return noticed
 
 
@@ -184,16 +184,16 @@ def test_runs_that_go_on_at_the_same_time_are_kept_apart(tmp_path, monkeypatch):
     from facesim.tracking import observer as module
 
     monkeypatch.setattr(module, "_EVERY_S", 0.0)
-    told, both = Tracking("tensorboard", tmp_path), [Growing(tmp_path / name) for name in ("one", "other")]
+    tracking, both = Tracking("tensorboard", tmp_path), [Growing(tmp_path / name) for name in ("one", "other")]
     for number, growing in enumerate(both, 1):
-        told.started(growing.run, number, 2)
+        tracking.started(growing.run, number, 2)
         growing.begin()
     for growing, epochs in zip(both, ((1, 2), (1,)), strict=True):
         for epoch in epochs:
             growing.epoch(epoch)
-            told.tick()
+            tracking.tick()
     for growing in both:
-        told.ended(growing.run, growing.end())
+        tracking.ended(growing.run, growing.end())
 
     one, other = (EventAccumulator(str(tmp_path / "tensorboard" / each.run.id)).Reload() for each in both)
     assert [point.value for point in one.Scalars("training/loss")] == [3.0, 1.5]
@@ -223,10 +223,12 @@ def test_a_tracker_that_fails_is_told_of_and_the_study_goes_on(growing, tmp_path
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / growing.run.id).write_text("no folder")
 
-    (told,) = told_live("tensorboard", growing, tmp_path, monkeypatch)
+    (message,) = told_live("tensorboard", growing, tmp_path, monkeypatch)
 
-    assert told.startswith("Tracking failed and is told nothing more: ") and "tensorboard: FileExistsError" in told
-    assert "`facesim export-run --to tensorboard RUN`" in told
+    assert (
+        message.startswith("Tracking failed and is told nothing more: ") and "tensorboard: FileExistsError" in message
+    )
+    assert "`facesim export-run --to tensorboard RUN`" in message
     assert growing.run.result() is not None
 
 

@@ -39,7 +39,7 @@ def test_the_space_is_read_with_the_types_of_the_options():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("learning-rate", "says no values"),
         ("held-out=0.1..0.5", "held-out cannot be searched"),
@@ -52,10 +52,10 @@ def test_the_space_is_read_with_the_types_of_the_options():
         ("model=paper-cnn,papercnn", "did you mean paper-cnn"),
     ],
 )
-def test_what_cannot_be_searched_is_told_before_anything_starts(text, told, tmp_path):
+def test_what_cannot_be_searched_is_told_before_anything_starts(text, message, tmp_path):
     command = facesim_here("tune", "--search", text, "--output", tmp_path / "tune")
 
-    assert command.code == 2 and told in command.errors
+    assert command.code == 2 and message in command.errors
     assert not (tmp_path / "tune").exists()
 
 
@@ -66,11 +66,11 @@ def search(**options) -> Search:
 def test_the_part_val_of_the_data_is_what_trials_are_tested_on(faces, tmp_path, cache):
     for part in ("train", "val", "test"):
         shutil.copytree(faces, tmp_path / "faces" / part)
-    own, pooled = ({"data": str(data), "image_size": 32} for data in (tmp_path / "faces", faces))
+    alone, pooled = ({"data": str(data), "image_size": 32} for data in (tmp_path / "faces", faces))
 
-    assert has_own_val(make_job(**own)) and not has_own_val(make_job(**pooled))
-    assert not has_own_val(make_job(**own, split="random"))
-    spec = Search(own, search().space, own_val=True).job({}).experiment.data_spec
+    assert has_own_val(make_job(**alone)) and not has_own_val(make_job(**pooled))
+    assert not has_own_val(make_job(**alone, split="random"))
+    spec = Search(alone, search().space, own_val=True).job({}).experiment.data_spec
     assert (spec.test_part, spec.validation, spec.tested_in_words) == ("val", 0, "validation")
 
 
@@ -134,10 +134,10 @@ def test_what_was_found_is_said_with_the_front_and_how_sure_it_is(tmp_path):
 
     assert findings.best is trials[0]
     assert findings.front == [trials[1], trials[0]]
-    told = " ".join(findings.sentences())
-    assert "4 trials (3 complete, 1 ended early, 0 failed) took 2 min 5 s and $0.12" in told
-    assert "90.0% on validation images: --learning-rate 0.001" in told
-    assert "1 other trial cannot be told apart" in told  # 88 of 100 beside 90 of 100
+    text = " ".join(findings.sentences())
+    assert "4 trials (3 complete, 1 ended early, 0 failed) took 2 min 5 s and $0.12" in text
+    assert "90.0% on validation images: --learning-rate 0.001" in text
+    assert "1 other trial cannot be told apart" in text  # 88 of 100 beside 90 of 100
     assert findings.command == "facesim run --epochs 8 --learning-rate 0.001 --seeds 3"
     given = {"strategy": "ps-async", "workers": 2, "data": "my faces/", "spot": True}
     clustered = Findings(Search(given, search().space), trials, {})
@@ -158,6 +158,6 @@ def test_importance_is_of_the_option_that_matters(tmp_path):
         rate, _ = one.suggest_float("learning_rate", 0, 1), one.suggest_float("warmup", 0, 1)
         study.tell(one, rate)
 
-    found = importance_of(study)
+    importance = importance_of(study)
 
-    assert list(found) == ["learning_rate", "warmup"] and found["learning_rate"] > 0.9
+    assert list(importance) == ["learning_rate", "warmup"] and importance["learning_rate"] > 0.9

@@ -52,21 +52,21 @@ def test_a_search_goes_on_where_it_was_stopped_and_never_sees_the_held_out_image
 
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     arguments += ["--search=learning-rate=1e-3..1e-2", "--trials=2", "--track=tensorboard", "--json"]
-    told = parse(facesim_here("tune", *arguments))
-    assert [trial["state"] for trial in told["trials"]] == ["complete", "complete"]
-    assert told["trials"][1]["run"] == str(output / Path(told["trials"][1]["run"]).name)
-    assert Path(told["report"]).read_text().count("<svg") >= 2
-    tracked = EventAccumulator(str(output / "tensorboard" / Path(told["trials"][1]["run"]).name)).Reload()
+    report = parse(facesim_here("tune", *arguments))
+    assert [trial["state"] for trial in report["trials"]] == ["complete", "complete"]
+    assert report["trials"][1]["run"] == str(output / Path(report["trials"][1]["run"]).name)
+    assert Path(report["report"]).read_text().count("<svg") >= 2
+    tracked = EventAccumulator(str(output / "tensorboard" / Path(report["trials"][1]["run"]).name)).Reload()
     assert len(tracked.Scalars("training/held_out_accuracy")) >= OPTIONS["epochs"]
     (end,) = tracked.Scalars("result/held_out_accuracy")
-    assert end.value == pytest.approx(told["trials"][1]["validation_accuracy"])
+    assert end.value == pytest.approx(report["trials"][1]["validation_accuracy"])
 
     listening = StopsTheSecond()
     spent = facesim.tune(space, trials=3, budget_s=1.0, observers=[listening], **options)
     assert len(spent.findings.trials) == 2 and listening.begun == 0
     assert "the budget has no room for another trial" in listening.noticed_texts[-1]
 
-    run = facesim.load(told["trials"][0]["run"])
+    run = facesim.load(report["trials"][0]["run"])
     spec = run.job.experiment.data_spec
     data = prepare_data(run.job, lambda *_: None)
     trained, validated = split_of(data.labels, spec)
@@ -82,7 +82,7 @@ def test_a_search_goes_on_where_it_was_stopped_and_never_sees_the_held_out_image
         file = files[index]
         Image.fromarray(noise.integers(0, 255, (32, 32, 3), np.uint8)).save(file)
     again = facesim.run(
-        **{**OPTIONS, "data": str(other), "validation": 0.25, **told["trials"][0]["params"]},
+        **{**OPTIONS, "data": str(other), "validation": 0.25, **report["trials"][0]["params"]},
         output=tmp_path / "again", observers=[],
     )  # fmt: skip
     assert again.result.data.content_sha256 != run.result.data.content_sha256

@@ -34,16 +34,16 @@ GPU = "/physical_device:GPU:0"
     ],
 )
 def test_what_is_paid_for_and_not_computed_on_is_told(devices, percent, idle):
-    told, _ = idle_accelerators(PAID, devices, percent)
+    notice, _ = idle_accelerators(PAID, devices, percent)
 
-    assert (told is not None) == idle
-    assert told is None or told.startswith(f"{PAID} were paid for")
+    assert (notice is not None) == idle
+    assert notice is None or notice.startswith(f"{PAID} were paid for")
 
 
 def test_a_host_whose_gpu_stood_still_is_named():
-    told, evidence = idle_accelerators(PAID, [[GPU]], {"algo-1": 90.0, "algo-2": 0.0})
+    notice, evidence = idle_accelerators(PAID, [[GPU]], {"algo-1": 90.0, "algo-2": 0.0})
 
-    assert "those of algo-2 computed nothing" in told
+    assert "those of algo-2 computed nothing" in notice
     assert "90 %" in evidence
 
 
@@ -55,9 +55,11 @@ def test_workers_of_a_host_have_a_gpu_each_and_more_than_it_has_are_refused():
     assert job.groups == [("ml.g5.12xlarge", 2)]
     assert checked(workers_per_host=4, **options) == []
     assert "--workers-per-host 4 uses them" in str(checked(**options))
-    (told,) = checked(workers_per_host=8, **options)
-    assert isinstance(told, InputError)
-    assert "8 replicas on a host, and ml.g5.12xlarge has 4 GPUs (A10G): give --workers-per-host 4 or less" in str(told)
+    (notice,) = checked(workers_per_host=8, **options)
+    assert isinstance(notice, InputError)
+    assert "8 replicas on a host, and ml.g5.12xlarge has 4 GPUs (A10G): give --workers-per-host 4 or less" in str(
+        notice
+    )
 
 
 def test_each_worker_of_a_host_has_a_number_of_its_own():
@@ -106,24 +108,24 @@ def checked(**options) -> list:
 
 
 def test_more_replicas_than_gpus_are_refused():
-    (told,) = checked(strategy="mirrored", workers=2, instance_type="ml.g5.xlarge")
+    (notice,) = checked(strategy="mirrored", workers=2, instance_type="ml.g5.xlarge")
 
-    assert isinstance(told, InputError)
-    assert "has 2 replicas on a host, and ml.g5.xlarge has 1 GPUs (A10G): give --workers 1 or less" in str(told)
+    assert isinstance(notice, InputError)
+    assert "has 2 replicas on a host, and ml.g5.xlarge has 1 GPUs (A10G): give --workers 1 or less" in str(notice)
     assert checked(strategy="mirrored", workers=4, instance_type="ml.g5.12xlarge") == []
 
 
 def test_gpus_that_nothing_would_compute_on_are_told():
-    (told,) = checked(strategy="single", instance_type="ml.g5.12xlarge")
+    (notice,) = checked(strategy="single", instance_type="ml.g5.12xlarge")
 
-    assert told == "ml.g5.12xlarge has 4 GPUs (A10G), and --strategy single computes on 1 of them: all are paid for"
+    assert notice == "ml.g5.12xlarge has 4 GPUs (A10G), and --strategy single computes on 1 of them: all are paid for"
     assert checked(strategy="allreduce", workers=2, instance_type="ml.g5.xlarge") == []
 
 
 def test_accelerators_that_tensorflow_does_not_compute_on_are_refused():
-    (told,) = checked(strategy="single", instance_type="ml.trn1.32xlarge")
+    (notice,) = checked(strategy="single", instance_type="ml.trn1.32xlarge")
 
-    assert isinstance(told, InputError) and "16 Trainium" in str(told)
+    assert isinstance(notice, InputError) and "16 Trainium" in str(notice)
 
 
 class NVMLError(Exception):

@@ -89,9 +89,9 @@ def test_an_option_that_takes_a_list_does_not_vary():
 def test_a_dry_run_is_data_and_starts_nothing(tmp_path, faces):
     study = facesim.Study(data=str(faces), strategy=["single", "ps-async"], workers=[2, 3], image_size=32)
 
-    told = study.dry_run(tmp_path / "runs")
+    plan = study.dry_run(tmp_path / "runs")
 
-    names = [one["run_directory"].rpartition("/")[2].split("-", 3)[3] for one in told["runs"]]
+    names = [one["run_directory"].rpartition("/")[2].split("-", 3)[3] for one in plan["runs"]]
     assert names == ["single-workers2-seed0", "ps-async-workers2-seed0", "ps-async-workers3-seed0"]
     assert not (tmp_path / "runs").exists()
 

@@ -58,8 +58,8 @@ def test_workers_of_parameter_servers_are_together():
 def test_a_worker_that_died_may_have_taken_with_it_what_it_was_handed_and_no_more():
     def verdict_of(last: int, replaced: int, at_a_time: int) -> str:
         outcomes, received = [outcome({0: 60, 1: 40}, last=last)], {0: 60.0 * MODEL_BYTES, 1: 40.0 * MODEL_BYTES}
-        found = audit(outcomes, 2, received, over_wire=True, replaced=replaced, steps_at_a_time=at_a_time)
-        return found["verdict"]
+        judgement = audit(outcomes, 2, received, over_wire=True, replaced=replaced, steps_at_a_time=at_a_time)
+        return judgement["verdict"]
 
     assert verdict_of(104, 1, 4) == "together"
     assert verdict_of(105, 1, 4) == "apart"
@@ -115,19 +115,19 @@ def test_parameters_that_never_crossed_the_wire_do_not_pass():
 def test_evidence_that_disagrees_with_itself_is_no_verdict_and_says_so():
     received = {0: 50.0 * MODEL_BYTES, 1: 2.0 * MODEL_BYTES}
 
-    found = audit([outcome({0: 50, 1: 50})], 2, received, over_wire=True, measured={0: 1.0, 1: 1.0})
+    judgement = audit([outcome({0: 50, 1: 50})], 2, received, over_wire=True, measured={0: 1.0, 1: 1.0})
 
-    assert found["verdict"] == "unknown"
-    assert "one of them is wrong" in found["evidence"][-1]
+    assert judgement["verdict"] == "unknown"
+    assert "one of them is wrong" in judgement["evidence"][-1]
 
 
 def test_bytes_of_a_part_of_the_training_prove_nothing_against_it():
     received = {0: 50.0 * MODEL_BYTES, 1: 2.0 * MODEL_BYTES}
 
-    found = audit([outcome({0: 50, 1: 50})], 2, received, over_wire=True, measured={0: 1.0, 1: 0.04})
+    judgement = audit([outcome({0: 50, 1: 50})], 2, received, over_wire=True, measured={0: 1.0, 1: 0.04})
 
-    assert found["verdict"] == "unknown"
-    assert "Bytes were measured for a part of the training only: 1: 4%." in found["evidence"]
+    assert judgement["verdict"] == "unknown"
+    assert "Bytes were measured for a part of the training only: 1: 4%." in judgement["evidence"]
 
 
 def test_bytes_of_a_part_of_the_training_that_suffice_are_proof():
@@ -137,20 +137,20 @@ def test_bytes_of_a_part_of_the_training_that_suffice_are_proof():
 
 
 def test_a_worker_whose_bytes_nobody_measured_is_no_evidence_of_anything():
-    found = audit([outcome({0: 50, 1: 50})], 2, {0: 50.0 * MODEL_BYTES}, over_wire=True)
+    judgement = audit([outcome({0: 50, 1: 50})], 2, {0: 50.0 * MODEL_BYTES}, over_wire=True)
 
-    assert found["verdict"] == "unknown"
-    assert "Bytes on the wire of worker 1 were not measured." in found["evidence"]
+    assert judgement["verdict"] == "unknown"
+    assert "Bytes on the wire of worker 1 were not measured." in judgement["evidence"]
 
 
 def test_counts_that_a_peer_did_not_leave_are_no_evidence_that_it_trained_apart():
     mine = outcome({0: 50}, updates=50, due=100 * 32)
 
-    found = audit([mine], 2, {0: 50.0 * MODEL_BYTES}, over_wire=True, outcomes_due=2)
+    judgement = audit([mine], 2, {0: 50.0 * MODEL_BYTES}, over_wire=True, outcomes_due=2)
 
-    assert found["verdict"] == "unknown"
-    assert "Only 1 of 2 training tasks left their counts." in found["evidence"]
-    assert "missing" in found["evidence"][-1]
+    assert judgement["verdict"] == "unknown"
+    assert "Only 1 of 2 training tasks left their counts." in judgement["evidence"]
+    assert "missing" in judgement["evidence"][-1]
 
 
 def test_a_strategy_that_exchanges_nothing_is_apart_whatever_is_missing():
@@ -205,10 +205,10 @@ def test_a_process_that_ended_before_its_bytes_were_read_was_not_measured():
 
 
 def test_a_gap_between_samples_was_not_measured():
-    found = _measured_by_worker(
+    judgement = _measured_by_worker(
         make_job(strategy="ps-async"),
         sampled(0, 1, 2, 99, 100),
         [TaskStarted(task="worker-0", time_unix_s=0), *life("x-0", 1, 100)],
     )
 
-    assert found == {0: 0.03}
+    assert judgement == {0: 0.03}

@@ -98,15 +98,15 @@ def test_every_suite_is_a_module_with_its_options():
 
 @pytest.mark.slow
 def test_a_regression_is_an_exit_code_and_is_not_kept(tmp_path):
-    baseline, told = tmp_path / "baseline.json", tmp_path / "figures.json"
+    baseline, output = tmp_path / "baseline.json", tmp_path / "figures.json"
     instant = {"yardstick": {"values": [1.0, 1.0]}, **{name: {"values": [1e-6, 1e-6]} for name in CASES}}
     summary = {"title": "forecasts, CPU time", "base": "yardstick", "lower_is_better": True, "series": instant}
     before = {"form": "short", "machine": machine(), "suites": {"forecast_speed": [summary]}}
     baseline.write_text(json.dumps(before))
 
     command = [sys.executable, "-m", "benchmarks", "--short", "--suite", "forecast_speed", "--save"]
-    ended = subprocess.run([*command, "--baseline", baseline, "--json", told], capture_output=True, text=True)
+    ended = subprocess.run([*command, "--baseline", baseline, "--json", output], capture_output=True, text=True)
 
     assert ended.returncode == 1 and "FAILED: forecast_speed, 1,000 workers" in ended.stderr
-    assert "WORSE" in {change["verdict"] for change in json.loads(told.read_text())["changes"]}
+    assert "WORSE" in {change["verdict"] for change in json.loads(output.read_text())["changes"]}
     assert json.loads(baseline.read_text()) == before

@@ -25,10 +25,10 @@ def test_what_is_saved_is_read(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     file = checkpoints.save(20, VARIABLES, {"epoch": 3})
 
-    found = checkpoints.newest(never)
+    checkpoint = checkpoints.newest(never)
 
-    assert (found.file, found.state) == (file, {"epoch": 3})
-    for mine, theirs in zip(found.variables, VARIABLES, strict=True):
+    assert (checkpoint.file, checkpoint.state) == (file, {"epoch": 3})
+    for mine, theirs in zip(checkpoint.variables, VARIABLES, strict=True):
         assert mine.dtype == theirs.dtype
         np.testing.assert_array_equal(mine, theirs)
 
@@ -55,9 +55,9 @@ def test_a_damaged_one_is_told_of_and_the_one_before_it_is_used(tmp_path, damage
     newest.write_bytes(damage(newest.read_bytes()))
     damaged = []
 
-    found = checkpoints.newest(lambda file, why: damaged.append((file, why)))
+    checkpoint = checkpoints.newest(lambda file, why: damaged.append((file, why)))
 
-    assert found.state == {"epoch": 1}
+    assert checkpoint.state == {"epoch": 1}
     assert [file for file, _ in damaged] == [newest]
     assert damaged[0][1]
 
@@ -92,8 +92,8 @@ def test_at_any_moment_only_whole_ones_are_seen(tmp_path):
 
     def look():
         while not ended.is_set():
-            found = Checkpoints(tmp_path, keep=2)
-            newest = found.files()[0]
+            checkpoints = Checkpoints(tmp_path, keep=2)
+            newest = checkpoints.files()[0]
             try:
                 with np.load(newest) as archive:
                     seen.append(len(archive["variable_0000"]))
@@ -173,8 +173,8 @@ def damages(content: bytes, seed: int, count: int):
 MANY = [np.random.default_rng(number).random((3, 5), np.float32) for number in range(53)]
 
 
-def is_whole(found, variables=MANY):
-    return len(found.variables) == len(variables) and all(map(np.array_equal, found.variables, variables))
+def is_whole(checkpoint, variables=MANY):
+    return len(checkpoint.variables) == len(variables) and all(map(np.array_equal, checkpoint.variables, variables))
 
 
 @pytest.mark.slow
@@ -185,17 +185,17 @@ def test_whatever_is_damaged_the_one_before_is_used(tmp_path):
 
     for wrong in damages(newest.read_bytes(), seed=1, count=400):
         newest.write_bytes(wrong)
-        told = {}
-        found = checkpoints.newest(told.__setitem__)
+        damaged = {}
+        checkpoint = checkpoints.newest(damaged.__setitem__)
 
-        assert (found.file, found.state, is_whole(found)) == (before, {"epoch": 1}, True)
-        assert list(told) == [newest] and told[newest]
+        assert (checkpoint.file, checkpoint.state, is_whole(checkpoint)) == (before, {"epoch": 1}, True)
+        assert list(damaged) == [newest] and damaged[newest]
 
 
 @pytest.mark.slow
 def test_one_without_checksum_is_read_and_no_damage_of_it_ends_anything(tmp_path):
-    def check(found):
-        if not is_whole(found):
+    def check(checkpoint):
+        if not is_whole(checkpoint):
             raise ValueError("not the network's variables")
 
     checkpoints = Checkpoints(tmp_path, keep=2)
@@ -206,9 +206,9 @@ def test_one_without_checksum_is_read_and_no_damage_of_it_ends_anything(tmp_path
 
     for wrong in damages(newest.read_bytes(), seed=2, count=400):
         newest.write_bytes(wrong)
-        found = checkpoints.newest(lambda *_: None, check)
+        checkpoint = checkpoints.newest(lambda *_: None, check)
 
-        assert found.file in (before, newest) and is_whole(found)
+        assert checkpoint.file in (before, newest) and is_whole(checkpoint)
 
 
 @pytest.mark.parametrize("lost", [b"facesim SHA-256:", b"variables"])
@@ -216,10 +216,10 @@ def test_a_new_one_that_looks_like_an_old_one_is_damaged(tmp_path, lost):
     checkpoints = Checkpoints(tmp_path, keep=2)
     newest = checkpoints.save(20, MANY, {"epoch": 2})
     newest.write_bytes(newest.read_bytes().replace(lost, bytes(len(lost))))
-    told = []
+    messages = []
 
-    assert checkpoints.newest(lambda file, why: told.append(why)) is None
-    assert told
+    assert checkpoints.newest(lambda file, why: messages.append(why)) is None
+    assert messages
 
 
 def test_damaged_ones_take_no_place_of_whole_ones(tmp_path):
@@ -275,8 +275,8 @@ def test_what_is_no_file_but_called_like_a_checkpoint_is_passed_over(tmp_path, w
         else:
             place.symlink_to(place if what == "link to itself" else tmp_path / "nothing")
 
-    found = checkpoints.newest(lambda file, why: checkpoints.put_aside(file))
+    checkpoint = checkpoints.newest(lambda file, why: checkpoints.put_aside(file))
     checkpoints.save(30, VARIABLES, {"epoch": 3})
 
-    assert found.state == {"epoch": 1}
+    assert checkpoint.state == {"epoch": 1}
     assert checkpoints.newest(lambda file, why: checkpoints.put_aside(file)).state == {"epoch": 3}

@@ -15,15 +15,15 @@ from facesim.study.runner import attach, dry_run
 from facesim.util.errors import InputError
 
 
-@pytest.mark.parametrize(("backend", "told"), [("local", True), ("docker", True), ("sagemaker", False)])
-def test_it_is_told_where_a_gpu_that_is_named_is_not_emulated(faces, tmp_path, backend, told):
+@pytest.mark.parametrize(("backend", "message"), [("local", True), ("docker", True), ("sagemaker", False)])
+def test_it_is_told_where_a_gpu_that_is_named_is_not_emulated(faces, tmp_path, backend, message):
     jobs = [
         make_job(backend=backend, data=str(faces), image_size=32, instance_type="ml.g5.xlarge", seed=n) for n in (0, 1)
     ]
 
     notices = set(CHECKS["accelerators"]([Planned(job, tmp_path) for job in jobs]))
 
-    assert len(notices) == told
+    assert len(notices) == message
     assert all(f"--backend {backend} does not emulate" in text for text in notices)
 
 

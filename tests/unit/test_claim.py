@@ -50,18 +50,18 @@ def test_what_a_command_started_has_the_run_for_as_long_as_it_lives(tmp_path):
         Claim(file).take()
     os.kill(child, 9)
 
-    claim, told = Claim(file), []
+    claim, messages = Claim(file), []
 
     def taken() -> bool:
         try:
-            told.append(claim.take())
+            messages.append(claim.take())
         except InputError:
             return False
         return True
 
     wait_until(taken, within_s=5)
-    assert told[0].startswith(f"process {command.pid} (since ")
-    assert told[0].endswith("is gone and did not end the run; its place is taken")
+    assert messages[0].startswith(f"process {command.pid} (since ")
+    assert messages[0].endswith("is gone and did not end the run; its place is taken")
 
 
 def test_a_regular_end_leaves_nothing_to_tell(tmp_path):

@@ -68,14 +68,14 @@ def test_a_process_that_is_started_tells_the_same_time_whatever_the_systems_cloc
     (tmp_path / "sitecustomize.py").write_text("import time; now = time.time; time.time = lambda: now() - 3600\n")
     before = clock.time_unix_s()
 
-    said = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", "from cluster import clock; print(clock.time_unix_s())"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         capture_output=True,
         check=True,
     )
 
-    assert before <= float(said.stdout) <= clock.time_unix_s()
+    assert before <= float(ended.stdout) <= clock.time_unix_s()
 
 
 def test_the_reading_of_another_machines_clock_is_not_taken_over():
@@ -85,15 +85,15 @@ def test_the_reading_of_another_machines_clock_is_not_taken_over():
         print(json.dumps([time.time(), clock.time_unix_s()]))
         """
 
-    said = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         env={**os.environ, "CLUSTER_CLOCK": "another-boot/1=12345.0", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=True,
     )
 
-    own, told = json.loads(said.stdout)
-    assert abs(own - told) < 5
+    mine, events = json.loads(ended.stdout)
+    assert abs(mine - events) < 5
 
 
 def test_a_run_is_for_nobody_else_to_read(run):
@@ -126,9 +126,9 @@ def test_a_folder_that_is_refused_is_left_as_it_is(tmp_path):
 def test_whatever_a_host_prints_is_kept_and_is_no_event_unless_it_is_one(run, line):
     from facesim.backends.log_stream import LogStream
 
-    told = LogStream(run).add("algo-1", line, 1.0)
+    events = LogStream(run).add("algo-1", line, 1.0)
 
-    assert told is None
+    assert events is None
     assert run.log_file("algo-1").read_text(encoding="utf-8") == line + "\n"
 
 
@@ -136,9 +136,9 @@ def test_an_event_that_a_host_prints_is_one_of_its_type(run):
     from facesim.backends.log_stream import LogStream
     from facesim.runs.events import FaultDone
 
-    told = LogStream(run).add(
+    events = LogStream(run).add(
         "algo-2", '{"time_unix_s": 1, "event": "fault", "kind": "interrupt", "target": "host"}', 1
     )
 
-    assert isinstance(told, FaultDone)
-    assert (told.host, told.notice_s) == ("algo-2", None)
+    assert isinstance(events, FaultDone)
+    assert (events.host, events.notice_s) == ("algo-2", None)

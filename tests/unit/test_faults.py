@@ -47,7 +47,7 @@ def test_the_random_mode_draws_from_all_tasks_with_a_seed_for_each_kind():
     assert {f.seed for f in faults}.isdisjoint(f.seed for f in job_with(read_faults("random:4:12")).faults)
 
 
-@pytest.mark.parametrize(("text", "told"), [
+@pytest.mark.parametrize(("text", "message"), [
     ('[[fault]]\nkind = "kill"\ntarget = "worker-9"\nat_s = 1', "there is no 'worker-9'; this job has ps-0, worker-0"),
     ('[[fault]]\nkind = "interrupt"\ntarget = "worker-0"\nat_s = 1', "there is no 'worker-0'; this job has algo-1"),
     ('[[fault]]\nkind = "kill"\ntarget = "ps-0"\nper_minute = -1', "per_minute Input should be greater than 0"),
@@ -58,8 +58,8 @@ def test_the_random_mode_draws_from_all_tasks_with_a_seed_for_each_kind():
     ("[[faults]]\nkind = 1", "unknown faults"),
     ("kill!", "cannot be read as TOML"),
 ])  # fmt: skip
-def test_a_bad_script_is_told(tmp_path, text, told):
-    with pytest.raises(InputError, match=told):
+def test_a_bad_script_is_told(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
         job_with(script(tmp_path, text))
 
 

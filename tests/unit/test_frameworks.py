@@ -160,7 +160,7 @@ def test_an_option_that_a_framework_does_not_heed_is_refused(framework):
         else:
             unread |= set() if f".{one.path[-1]}" in code else {one.name}
 
-    assert refused == {"kernels", "optimizer", "momentum"}
+    assert refused == {"kernels", "optimizer", "momentum", "sample_rate"}
     assert not unread
 
 

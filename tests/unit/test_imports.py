@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import json
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -22,7 +24,7 @@ SLOW = HEAVY | {"sklearn", "skimage"}
 
 def imports(path: Path, *, everywhere: bool, types: bool = True) -> set[str]:
     """Modules that a file imports: everywhere in it, or only when it is itself imported; with those for `types`."""
-    found: set[str] = set()
+    names: set[str] = set()
     tree = ast.parse(path.read_text())
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
@@ -34,10 +36,10 @@ def imports(path: Path, *, everywhere: bool, types: bool = True) -> set[str]:
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+            names.add(node.module)
+    return names
 
 
 def modules(*places: str) -> list[Path]:
@@ -88,15 +90,16 @@ def part_of(module: str) -> str:
     return (module.split(".") + [""])[1]
 
 
+@functools.cache
 def edges() -> set[tuple[str, str, str]]:
     """(part, part that it imports, where) for every import between parts, those inside functions included."""
-    found = set()
+    pairs = set()
     for path in modules("facesim"):
         here = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for name in imports(path, everywhere=True, types=False):
             if name.split(".")[0] == "facesim" and part_of(name) != part_of(here):
-                found.add((part_of(here), part_of(name), f"{here} imports {name}"))
-    return found
+                pairs.add((part_of(here), part_of(name), f"{here} imports {name}"))
+    return pairs
 
 
 def test_every_part_is_on_a_floor():
@@ -127,13 +130,27 @@ facesim.models facesim.forecast.model facesim.forecast.simulate cluster.node
 """
 
 
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str]]:
+    """What each of `LIGHT` loads: imported in a fork of one process, so that what all of them need is loaded once."""
+    script = (
+        "import importlib, json, os, sys\n"
+        "import numpy, psutil, pydantic, click\n"  # light, and what takes longest of what they import
+        "for module in sys.argv[1:]:\n"
+        "    if not os.fork():\n"
+        "        importlib.import_module(module)\n"
+        "        print(json.dumps([module, *sys.modules]), flush=True)\n"
+        "        os._exit(0)\n"
+        "    assert os.wait()[1] == 0, module\n"
+    )
+    lines = subprocess.check_output([sys.executable, "-c", script, *LIGHT.split()], text=True).splitlines()
+    return {module: names for module, *names in map(json.loads, lines)}
+
+
 @pytest.mark.parametrize("module", LIGHT.split())
-def test_importing_it_loads_nothing_heavy(module):
-    look = f"import sys, {module}; print(*sys.modules)"
-
-    loaded = {name.split(".")[0] for name in subprocess.check_output([sys.executable, "-c", look], text=True).split()}
-
-    assert not loaded & SLOW
+def test_importing_it_loads_nothing_heavy(loaded, module):
+    assert module in loaded[module]
+    assert not {name.split(".")[0] for name in loaded[module]} & SLOW
 
 
 @pytest.mark.slow

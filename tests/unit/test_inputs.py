@@ -20,7 +20,7 @@ def quiet(*_: object) -> None:
 
 
 def shapes(*jobs) -> list[tuple[int, ...]]:
-    return [own.data.image_shape for own in prepare_all(list(jobs), quiet)]
+    return [one.data.image_shape for one in prepare_all(list(jobs), quiet)]
 
 
 def test_jobs_of_other_sizes_and_channels_have_their_own_images(faces):
@@ -47,9 +47,9 @@ def test_people_with_few_images_are_left_out_for_the_job_that_says_so(faces, tmp
         image.unlink()
     everybody, fewer = (make_job(data=str(folder), image_size=32, min_images=least) for least in (None, 5))
 
-    found = prepare_all([everybody, fewer], quiet)
+    inputs = prepare_all([everybody, fewer], quiet)
 
-    assert len(found[0].data.names) == len(found[1].data.names) + 1
+    assert len(inputs[0].data.names) == len(inputs[1].data.names) + 1
 
 
 def test_jobs_with_the_same_images_share_them(faces):
@@ -80,8 +80,10 @@ def test_the_images_tested_are_known_by_their_content_and_not_by_their_place(fac
 
     def tested(folder, **options):
         job = make_job(data=str(folder), **{"image_size": 32, **options})
-        (own,) = prepare_all([job], quiet)
-        return identity_of(own.data, stratified_split(own.data.labels, job.experiment.held_out, job.experiment.seed)[1])
+        (inputs,) = prepare_all([job], quiet)
+        return identity_of(
+            inputs.data, stratified_split(inputs.data.labels, job.experiment.held_out, job.experiment.seed)[1]
+        )
 
     assert tested(faces) == tested(copied)
     others = [tested(changed), tested(faces, held_out=0.5), tested(faces, seed=1), tested(faces, image_size=48)]

@@ -23,7 +23,7 @@ def test_none_means_the_default():
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("epochs", 0, "--epochs 0 is not allowed: greater than or equal to 1"),
         ("batch", -1, "--batch -1 is not allowed"),
@@ -47,11 +47,11 @@ def test_none_means_the_default():
         ("recipe", "moderne", "--recipe 'moderne' is not allowed: must be one of paper, modern; did you mean modern?"),
     ],
 )
-def test_a_value_that_is_not_allowed_is_named_with_what_is(option, value, told):
+def test_a_value_that_is_not_allowed_is_named_with_what_is(option, value, message):
     with pytest.raises(InputError) as error:
         make_job(**{option: value})
 
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_backup_workers_are_fewer_than_workers():

@@ -33,26 +33,41 @@ def test_the_dimensions_of_every_embedding_are_known_without_building_it(name, s
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_head_is_its_parameters_gradient_two_moments_and_logits(head):
-    (found,) = head_memory(make_job(model="resnet-small", head=head, batch=64), 1_000_000)
+    (memory,) = head_memory(make_job(model="resnet-small", head=head, batch=512, sample_rate=0.25), 1_000_000)
 
     weights = 128 if HEADS[head].cosine else 129
-    assert found[:4] == (4_000_000 * weights, 4_000_000 * weights, 8_000_000 * weights, 3 * 4 * 64 * 1_000_000)
+    computed = 250_000 if HEADS[head].sampled else 1_000_000
+    assert memory[:4] == (4_000_000 * weights, 4 * computed * weights, 8_000_000 * weights, 3 * 4 * 512 * computed)
 
 
-def test_it_is_what_facesim_models_prints():
+def test_servers_and_workers_of_a_sampled_head_exchange_its_sample_and_the_chief_evaluates_all():
+    job = make_job(model="resnet-small", head="partial-fc", strategy="ps-async", batch=64, sample_rate=0.01)
+
+    server, workers, chief = head_memory(job, 100_000)
+    (alone,) = head_memory(make_job(model="resnet-small", head="partial-fc", batch=64, sample_rate=0.01), 100_000)
+
+    whole, sample = 4 * 128 * 100_000, 4 * 128 * 1000
+    assert server[:4] == (whole, sample, 2 * whole, 0)
+    assert workers[:4] == (sample, sample, 0, 3 * 4 * 64 * 1000)
+    assert (chief.parameters, chief.logits) == (2 * whole, 4 * 256 * 100_000)
+    assert alone.logits == chief.logits
+
+
+@pytest.mark.parametrize("head", ["softmax", "partial-fc"])
+def test_it_is_what_facesim_models_prints(head):
     pytest.importorskip("keras")
     from facesim.models.size import size
 
-    (found,) = head_memory(make_job(model="compact-cnn", batch=64), 1000)
+    (memory,) = head_memory(make_job(model="compact-cnn", head=head, batch=64, sample_rate=0.2), 1000)
 
-    assert found.total == size("compact-cnn", "softmax", (64, 64, 3), 1000, 64).head_bytes
+    assert memory.total == size("compact-cnn", head, (64, 64, 3), 1000, 64, 0.2).head_bytes
 
 
 def test_replicas_hold_it_each_and_servers_keep_the_moments():
-    (found,) = head_memory(make_job(strategy="allreduce", workers=4, batch=64), 1000)
+    (memory,) = head_memory(make_job(strategy="allreduce", workers=4, batch=64), 1000)
     server, workers, _ = head_memory(make_job(strategy="ps-async", workers=4, batch=64), 1000)
 
-    assert (found.copies, found.logits) == (4, 3 * 4 * 16 * 1000)
+    assert (memory.copies, memory.logits) == (4, 3 * 4 * 16 * 1000)
     assert (server.moments, server.logits, server.copies) == (2 * server.parameters, 0, 1)
     assert (workers.moments, workers.logits, workers.copies) == (0, 3 * 4 * 64 * 1000, 4)
 
@@ -64,10 +79,10 @@ def test_a_small_head_is_not_worth_a_word():
 def test_a_large_head_is_told_once_with_its_parts():
     job = make_job(model="resnet-small", head="arcface")
 
-    (told,) = check_memory([job, job], [people_for(NOTABLE_SHARE * 1.1, model="resnet-small", head="arcface")] * 2)
+    (warning,) = check_memory([job, job], [people_for(NOTABLE_SHARE * 1.1, model="resnet-small", head="arcface")] * 2)
 
-    assert told.startswith("single: the arcface head for ")
-    assert f"GiB of the {HERE / 2**30:,.1f} GiB of this machine (parameters " in told
+    assert warning.startswith("single: the arcface head for ")
+    assert f"GiB of the {HERE / 2**30:,.1f} GiB of this machine (parameters " in warning
 
 
 def test_a_head_that_cannot_fit_is_refused_with_what_to_do():

@@ -68,7 +68,7 @@ def test_samples_are_read_from_a_run_or_from_its_metrics(tmp_path, kind, named):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "holds no samples"),
@@ -76,11 +76,11 @@ def test_samples_are_read_from_a_run_or_from_its_metrics(tmp_path, kind, named):
         (lambda path: path.write_text("{}"), "is no folder"),
     ],
 )
-def test_a_place_without_samples_is_an_error_that_says_what_to_name(tmp_path, make, told):
+def test_a_place_without_samples_is_an_error_that_says_what_to_name(tmp_path, make, message):
     make(tmp_path / "run")
 
     for path in (tmp_path / "run", str(tmp_path / "run")):
-        with pytest.raises(InputError, match=f"run {told}; name a run directory"):
+        with pytest.raises(InputError, match=f"run {message}; name a run directory"):
             read_samples(path)
 
 

@@ -52,14 +52,14 @@ def test_a_network_takes_everything_but_the_head_of_another(name, tmp_path):
     model.save(tmp_path / "source.keras")
     for variable in model.variables:
         variable.assign(variable + 1)
-    own = [*model.layers[-1].weights, *(v for v in model.variables if v.path.endswith("seed_generator_state"))]
-    before = [variable.numpy() for variable in own]
+    head = [*model.layers[-1].weights, *(v for v in model.variables if v.path.endswith("seed_generator_state"))]
+    before = [variable.numpy() for variable in head]
 
     models.take_backbone(model, tmp_path / "source.keras")
 
     for one, other in zip(source, backbone(model), strict=True):
         np.testing.assert_array_equal(one, other)
-    for variable, value in zip(own, before, strict=True):
+    for variable, value in zip(head, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 
 

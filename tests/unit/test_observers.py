@@ -34,8 +34,8 @@ def test_everybody_is_told_and_whoever_fails_is_told_nothing_more():
     together.noticed("one")
     together.noticed("two")
 
-    told = "Failing failed and is told nothing more: ValueError: no such tracker"
-    assert first.heard == last.heard == ["one", told, "two"]
+    message = "Failing failed and is told nothing more: ValueError: no such tracker"
+    assert first.heard == last.heard == ["one", message, "two"]
     assert failing.asked == 1
 
 

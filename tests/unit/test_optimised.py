@@ -22,16 +22,16 @@ def sources() -> list[Path]:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: ".".join(path.relative_to(ROOT).with_suffix("").parts))
 def test_no_assert_does_anything(path):
-    found = []
+    places = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assert):
             for part in ast.walk(node.test):
                 does = isinstance(part, (ast.NamedExpr, ast.Await, ast.Yield))
                 calls = isinstance(part, ast.Call) and getattr(part.func, "id", None) not in PURE
                 if does or calls:
-                    found.append(f"line {node.lineno}: {ast.unparse(node)}")
+                    places.append(f"line {node.lineno}: {ast.unparse(node)}")
 
-    assert found == []
+    assert places == []
 
 
 def test_docstrings_are_for_readers_alone():

@@ -60,7 +60,7 @@ def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     {
         "no Python": ("def build(:\n", r"cannot be loaded \(line 1\): SyntaxError"),
         "imports from beside": ("import my_layers\n", r"line 1\): ModuleNotFoundError.*the file alone is sent"),
@@ -81,19 +81,19 @@ def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
     }.values(),
 )
 @pytest.mark.slow
-def test_what_cannot_be_trained_is_refused_with_the_cause(file, source, told):
+def test_what_cannot_be_trained_is_refused_with_the_cause(file, source, message):
     file.write_text(source)
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         keep_own_model(make_job(model=f"{file}:build", image_size=32).experiment, identities=5)
 
 
 def test_code_that_was_never_named_here_is_not_run(file):
-    own = OwnModel.find(f"{file}:build")
-    assert not kept_in(own).exists()
+    network = OwnModel.find(f"{file}:build")
+    assert not kept_in(network).exists()
 
     with pytest.raises(InputError, match=r"was not used on this machine.*if you trust it"):
-        source_file(own)
+        source_file(network)
 
 
 def test_a_changed_file_is_not_what_a_job_has(file):
@@ -106,12 +106,12 @@ def test_a_changed_file_is_not_what_a_job_has(file):
 
 def test_what_is_kept_and_was_changed_there_is_not_run(file):
     job = make_job(model=f"{file}:build")
-    own = OwnModel.find(job.experiment.model)
-    kept_in(own).mkdir(parents=True)
-    (kept_in(own) / "net.py").write_text("raise SystemExit\n")
+    network = OwnModel.find(job.experiment.model)
+    kept_in(network).mkdir(parents=True)
+    (kept_in(network) / "net.py").write_text("raise SystemExit\n")
 
     with pytest.raises(InputError, match="was not used on this machine"):
-        source_file(own)
+        source_file(network)
 
 
 def test_commands_take_it_and_tell_the_closest_of_other_names(file):
@@ -124,7 +124,7 @@ def test_commands_take_it_and_tell_the_closest_of_other_names(file):
 
 
 def test_its_processes_do_without_the_kernels_in_which_tensorflow_overwrites_memory(file):
-    own, known = make_job(model=f"{file}:build"), make_job()
+    network, known = make_job(model=f"{file}:build"), make_job()
 
-    assert environment_of(own) == environment_of(known) | {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert environment_of(network) == environment_of(known) | {"TF_ENABLE_ONEDNN_OPTS": "0"}
     assert "TF_ENABLE_ONEDNN_OPTS" not in environment_of(known)

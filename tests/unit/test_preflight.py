@@ -66,18 +66,18 @@ def test_every_way_to_start_is_refused_for_the_same_reasons_told_together(
         run = resumable(tmp_path / "run", job)
         before = run.job_file.read_text()
 
-        told = refusal(capsys, "run", "--resume", run.directory, *bad)
+        message = refusal(capsys, "run", "--resume", run.directory, *bad)
 
         assert run.job_file.read_text() == before
         assert not run.claim.look().held
     else:
-        told = refusal(capsys, "run", *words, *bad, *(["--dry-run"] if how == "dry run" else []))
+        message = refusal(capsys, "run", *words, *bad, *(["--dry-run"] if how == "dry run" else []))
 
         assert not (tmp_path / "runs").exists()
-    assert "things are wrong" in told
-    assert "it cannot fit" in told
-    assert f"--checkpoint-dir {blocked} cannot be written" in told
-    assert "fill would take" in told
+    assert "things are wrong" in message
+    assert "it cannot fit" in message
+    assert f"--checkpoint-dir {blocked} cannot be written" in message
+    assert "fill would take" in message
 
 
 def test_every_problem_of_every_job_is_told_once(faces, tmp_path, blocked):
@@ -90,10 +90,10 @@ def test_every_problem_of_every_job_is_told_once(faces, tmp_path, blocked):
     with pytest.raises(InputError) as refused:
         preflight([*jobs, network], [tmp_path / "runs" / str(number) for number in range(3)])
 
-    told = str(refused.value)
-    assert told.count("--checkpoint-dir") == 1
-    assert "delay needs the private network" in told
-    assert "there-is-no/such:image" in told or "engine" in told
+    message = str(refused.value)
+    assert message.count("--checkpoint-dir") == 1
+    assert "delay needs the private network" in message
+    assert "there-is-no/such:image" in message or "engine" in message
 
 
 def test_data_that_cannot_be_used_does_not_hide_what_else_is_wrong(tmp_path, blocked):
@@ -109,9 +109,9 @@ def test_one_problem_is_told_as_it_is(faces, tmp_path, blocked):
 
 
 def test_an_output_that_cannot_be_written_is_told_by_a_dry_run(words, blocked, capsys):
-    told = refusal(capsys, "run", *words[:-1], blocked, "--dry-run")
+    message = refusal(capsys, "run", *words[:-1], blocked, "--dry-run")
 
-    assert "cannot write the run directory" in told and "choose another with --output" in told
+    assert "cannot write the run directory" in message and "choose another with --output" in message
 
 
 def test_what_is_looked_at_leaves_nothing(faces, tmp_path):
@@ -142,8 +142,8 @@ def test_a_dry_run_has_the_notices_of_a_run(words, monkeypatch, capsys):
 
     assert main(["run", *words, "--model", "compact-cnn", "--dry-run"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
-    assert any(re.search("head for 8 people takes", notice) for notice in told["notices"])
+    output = json.loads(capsys.readouterr().out)
+    assert any(re.search("head for 8 people takes", notice) for notice in output["notices"])
 
 
 def test_a_disk_without_room_for_heads_is_told(faces, tmp_path, monkeypatch):

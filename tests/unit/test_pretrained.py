@@ -68,7 +68,7 @@ def test_a_run_and_the_file_in_it_are_the_same_network(earlier):
 
 
 @pytest.mark.parametrize(
-    ("network", "told"),
+    ("network", "message"),
     [
         (NETWORK | {"config": NETWORK["config"] | {"name": "resnet_small"}}, "is a resnet-small for images of 32x32x3"),
         ({"config": {"name": "compact_cnn", "layers": [{"config": {"batch_shape": [None, 64, 64, 3]}}]}}, "of 64x64x3"),
@@ -76,10 +76,10 @@ def test_a_run_and_the_file_in_it_are_the_same_network(earlier):
         ({}, "is not a model that facesim saved"),
     ],
 )
-def test_a_network_that_does_not_fit_is_refused(faces, tmp_path, network, told):
+def test_a_network_that_does_not_fit_is_refused(faces, tmp_path, network, message):
     other = trained(tmp_path / "other", job_on(faces), network)
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         prepare_inputs(job_on(faces, other), quiet)
 
 
@@ -87,12 +87,12 @@ def test_what_is_no_network_is_refused(faces, tmp_path):
     (tmp_path / "text.keras").write_text("no archive")
     unfinished = Run.create(tmp_path / "unfinished", job_on(faces)).directory
 
-    for start, told in {
+    for start, message in {
         tmp_path / "nothing": "does not exist",
         tmp_path / "text.keras": "is not a model that facesim saved",
         unfinished: "name a run that has completed",
     }.items():
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             prepare_inputs(job_on(faces, start), quiet)
 
 
@@ -130,9 +130,9 @@ def test_other_forms_of_them_are_told(faces, tmp_path):
         file.unlink()
     start = trained(tmp_path / "start", job_on(others, seed=1))
 
-    (told,) = unseen(job_on(faces, start))
+    (notice,) = unseen(job_on(faces, start))
 
-    assert re.match(rf"\d+ of the 16 images .*look the same as images that --pretrained {start} was trained on", told)
+    assert re.match(rf"\d+ of the 16 images .*look the same as images that --pretrained {start} was trained on", notice)
 
 
 def test_what_cannot_be_known_of_a_network_is_told(earlier, faces, tmp_path):

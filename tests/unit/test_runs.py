@@ -73,14 +73,14 @@ def test_a_record_is_read_as_it_was_written(golden, name, kind):
 
 
 def test_evaluations_are_read_as_they_were_written_and_the_newest_is_last(golden):
-    (found,) = golden.evaluations().values()
-    other = found.model_copy(update={"data": "others"})
+    (evaluation,) = golden.evaluations().values()
+    other = evaluation.model_copy(update={"data": "others"})
 
     golden.keep_evaluation(other)
-    golden.keep_evaluation(found)
+    golden.keep_evaluation(evaluation)
 
-    assert list(golden.evaluations().values()) == [other, found]
-    assert isinstance(found, Evaluation)
+    assert list(golden.evaluations().values()) == [other, evaluation]
+    assert isinstance(evaluation, Evaluation)
 
 
 def test_events_are_read_as_they_were_written(golden):

@@ -10,20 +10,20 @@ from facesim.spec.study import Study
 from facesim.util.errors import InputError
 
 
-def told(job):
+def refusal(job):
     return job.strategy.name, job.shape.workers, job.experiment.seed
 
 
 def test_the_default_study_is_one_job():
     (job,) = Study().jobs()
 
-    assert told(job) == ("single", 2, 0)
+    assert refusal(job) == ("single", 2, 0)
 
 
 def test_every_combination_is_a_job_the_seed_varying_slowest():
     study = Study({"epochs": 2}, {"strategy": ["ps-async", "allreduce"], "workers": [2, 4]}, seeds=2)
 
-    assert [told(job) for job in study.jobs()] == [
+    assert [refusal(job) for job in study.jobs()] == [
         (strategy, workers, seed) for seed in (0, 1) for strategy in ("ps-async", "allreduce") for workers in (2, 4)
     ]
     assert {job.experiment.epochs for job in study.jobs()} == {2}
@@ -81,8 +81,8 @@ def test_every_wrong_option_is_named_with_its_value_and_what_is_allowed():
     with pytest.raises(InputError) as refused:
         Study({"batch": 0, "held_out": 2.0}).jobs()
 
-    told = [(one.field, one.value, one.allowed) for one in refused.value.problems]
-    assert told == [("held_out", 2.0, "less than 1"), ("batch", 0, "greater than or equal to 1")]
+    facts = [(one.field, one.value, one.allowed) for one in refused.value.problems]
+    assert facts == [("held_out", 2.0, "less than 1"), ("batch", 0, "greater than or equal to 1")]
 
 
 def test_a_study_is_frozen():

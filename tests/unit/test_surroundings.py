@@ -31,9 +31,9 @@ def test_a_cluster_computes_as_the_job_says_and_not_as_other_programs_are_set_up
         "SKLEARN_ASSUME_FINITE JOBLIB_START_METHOD SOURCE_DATE_EPOCH JAX_ENABLE_X64 TORCH_LOGS GLOO_SOCKET_IFNAME"
     )
 
-    found = cluster_environment(dict.fromkeys(settings.split(), "the user's"), {"KERAS_BACKEND": "tensorflow"})
+    environment = cluster_environment(dict.fromkeys(settings.split(), "the user's"), {"KERAS_BACKEND": "tensorflow"})
 
-    assert found == {"KERAS_BACKEND": "tensorflow", "PYTHONHASHSEED": "0", "PYTHONUTF8": str(sys.flags.utf8_mode)}
+    assert environment == {"KERAS_BACKEND": "tensorflow", "PYTHONHASHSEED": "0", "PYTHONUTF8": str(sys.flags.utf8_mode)}
 
 
 def test_what_says_where_things_are_stays():
@@ -46,9 +46,9 @@ def test_the_users_folders_are_not_imported_from(tmp_path):
     cwd, script, libraries, installed = (str(tmp_path / name) for name in ("cwd", "script", "libraries", "installed"))
     path = [script, cwd, "", libraries, STANDARD, f"{STANDARD}/lib-dynload", installed]
 
-    found = import_path(path, cwd, script, our_folder=installed)
+    places = import_path(path, cwd, script, our_folder=installed)
 
-    assert found == [STANDARD, f"{STANDARD}/lib-dynload", libraries, installed]
+    assert places == [STANDARD, f"{STANDARD}/lib-dynload", libraries, installed]
 
 
 def test_packages_that_are_only_in_the_current_folder_are_found_last(tmp_path):

@@ -137,8 +137,8 @@ def test_mirrored_evaluation_says_the_same_of_a_mirrored_image(tf):
     images, labels = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8), np.arange(6, dtype=np.int32)
     logits_of = logits_function(models.build("compact-cnn", (32, 32, 3), 6), mirror=True)
 
-    found = [evaluate(logits_of, some, labels, np.arange(6)) for some in (images, images[:, :, ::-1])]
-    assert found[0] == pytest.approx(found[1])
+    evaluations = [evaluate(logits_of, some, labels, np.arange(6)) for some in (images, images[:, :, ::-1])]
+    assert evaluations[0] == pytest.approx(evaluations[1])
 
 
 def test_a_step_learns_and_tells_what_it_was(tf):
@@ -181,7 +181,7 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
     from facesim.training.tensorflow.forward import forward_of, parameter_bytes, sent_dtypes, served_forward_of
 
     images = tf.constant(np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8))
-    found = []
+    results = []
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         for forward_like in (forward_of, served_forward_of):
@@ -194,11 +194,11 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
             for average in averages:
                 average.apply()
             gradients = tape.gradient(loss, sources)
-            found.append(([logits, *gradients], model.non_trainable_variables))
+            results.append(([logits, *gradients], model.non_trainable_variables))
     finally:
         keras.config.set_dtype_policy("float32")
 
-    (values, state), (served_values, served_state) = found
+    (values, state), (served_values, served_state) = results
     for one, other in zip(values, served_values, strict=True):
         np.testing.assert_array_equal(tf.cast(one, tf.float32), tf.cast(other, tf.float32))
     for one, other in zip(state, served_state, strict=True):

@@ -16,7 +16,7 @@ from facesim.audit.watch import rank_of
 
 def ranks(count: int = 2, **differing) -> list[Rank]:
     """Ranks that trained together as they should, but for what differs: a value, or one for each rank."""
-    found = []
+    verdicts = []
     for number in range(count):
         fields = {
             "name": f"rank {number}", "cpu_s": 9.0, "received_bytes": 5e6, "most_at_a_time_bytes": 5e5,
@@ -25,8 +25,8 @@ def ranks(count: int = 2, **differing) -> list[Rank]:
             "parameter_bytes": 1_000_000,
         }  # fmt: skip
         given = {name: value[number] if isinstance(value, list) else value for name, value in differing.items()}
-        found.append(Rank(**{**fields, **given}))
-    return found
+        verdicts.append(Rank(**{**fields, **given}))
+    return verdicts
 
 
 NOTHING_TOLD = {"steps": None, "first_pass": None, "parameters_sha256": None, "parameter_bytes": None}
@@ -55,10 +55,10 @@ NOTHING_TOLD = {"steps": None, "first_pass": None, "parameters_sha256": None, "p
     ],
 )
 def test_a_verdict_needs_evidence(differing, verdict, because):
-    found = judge(ranks(**differing))
+    judgement = judge(ranks(**differing))
 
-    assert found.verdict == verdict, found.evidence
-    assert any(because in sentence for sentence in found.evidence), found.evidence
+    assert judgement.verdict == verdict, judgement.evidence
+    assert any(because in sentence for sentence in judgement.evidence), judgement.evidence
 
 
 def test_one_process_has_nobody_to_train_with_and_of_none_nothing_is_known():
@@ -84,7 +84,7 @@ def test_a_process_is_the_rank_that_its_launcher_says(environment, rank):
     assert rank_of(environment) == rank
 
 
-def told(folder, script: str) -> list[dict]:
+def events(folder, script: str) -> list[dict]:
     """What a process tells an audit that has `folder`."""
     around = {FOLDER: str(folder)} if folder else {}
     subprocess.run([sys.executable, "-c", f"import facesim.audit as audit\n{script}"], check=True, env=around)
@@ -99,7 +99,7 @@ def test_the_two_lines_tell_examples_until_one_comes_again_and_the_parameters(tm
         "audit.parameters([np.ones(3, 'float32')])\n"
     )
 
-    *steps, parameters = told(tmp_path, script)
+    *steps, parameters = events(tmp_path, script)
 
     assert [one["step"] for one in steps] == [2, 2, 2, 1, 7]
     assert [one.get("first") for one in steps] == [["1", "2"], ["3", "4"], ["5"], None, None]
@@ -110,7 +110,7 @@ def test_the_two_lines_tell_examples_until_one_comes_again_and_the_parameters(tm
 def test_a_batch_is_told_by_its_content(tmp_path):
     script = "import numpy as np\nfor row in (0, 1, 0): audit.step(examples=np.full((1, 4), row))"
 
-    first, second, third = told(tmp_path, script)
+    first, second, third = events(tmp_path, script)
 
     assert first["hashed"] and first["first"] != second["first"]
     assert third["repeated"] == 1

@@ -118,7 +118,7 @@ class Cluster:
         with asking(f"delete the JobSet {name}", self.namespace, missing_ok=True):
             self._jobset(self._custom.delete_namespaced_custom_object, name=name, propagation_policy="Background")
 
-    def own(self, policy: str, jobset: dict[str, Any]) -> None:
+    def set_owner(self, policy: str, jobset: dict[str, Any]) -> None:
         """Let a NetworkPolicy go when its JobSet does."""
         metadata = jobset["metadata"]
         owner = {"apiVersion": jobset["apiVersion"], "kind": jobset["kind"], "name": metadata["name"]}

@@ -133,7 +133,7 @@ class JobSetJob(RemoteJob):
             self._exists = False
             raise
         for policy in policies:
-            self._cluster.own(policy["metadata"]["name"], created)
+            self._cluster.set_owner(policy["metadata"]["name"], created)
         yield JobSetCreated(name=self._name, namespace=self._cluster.namespace)
         yield from self._enter(RunState.STARTING)
 

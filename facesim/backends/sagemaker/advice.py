@@ -113,7 +113,7 @@ _MEANINGS = (
     _Meaning(
         frozenset({
             "Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded",
-            "TooManyRequestsException", "SlowDown", "RequestThrottled", "RequestThrottledException",
+            "TooManyRequestsException", "SlowDown", "OperationAborted", "RequestThrottled", "RequestThrottledException",
         }),
         BusyError,
         "AWS takes only so many requests at a time: try again in a minute",

@@ -86,9 +86,12 @@ def modeltrainer_code(made: TrainingJob, region: str) -> str:
         **({"networking": f"Networking({_arguments(network)})"} if network else {}),
     }
     given = "".join(f"    {name}={value},\n" for name, value in options.items())
-    retry = ""
+    further = ""
     if "RetryStrategy" in request:
-        retry = f".with_retry_strategy(RetryStrategy({_arguments(request['RetryStrategy'])}))"
+        further += f".with_retry_strategy(RetryStrategy({_arguments(request['RetryStrategy'])}))"
+    if "TensorBoardOutputConfig" in request:
+        shown = _arguments(request["TensorBoardOutputConfig"])
+        further += f".with_tensorboard_output_config(TensorBoardOutputConfig({shown}))"
     copies = "".join(f"#   aws s3 cp --recursive {folder} {uri}\n" for uri, folder in made.uploads.items())
     return f'''"""Runs the training job {made.name} by SageMaker's SDK (pip install 'sagemaker>=3').
 
@@ -99,7 +102,7 @@ import boto3
 from sagemaker.core.helper.session_helper import Session
 from sagemaker.core.training.configs import (
     CheckpointConfig, Compute, FileSystemDataSource, InputData, InstanceGroup, MetricDefinition, Networking,
-    OutputDataConfig, RetryStrategy, StoppingCondition, Tag,
+    OutputDataConfig, RetryStrategy, StoppingCondition, Tag, TensorBoardOutputConfig,
 )
 from sagemaker.train import ModelTrainer
 
@@ -107,7 +110,7 @@ from sagemaker.train import ModelTrainer
 {copies}
 trainer = ModelTrainer(
 {given})
-trainer = trainer.with_metric_definitions({_list(metrics)}){retry}
+trainer = trainer.with_metric_definitions({_list(metrics)}){further}
 trainer.train(input_data_config={_list(channels)}, wait=False)
 '''
 

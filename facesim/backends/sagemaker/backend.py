@@ -138,7 +138,9 @@ class SageMakerBackend(Backend):
             try:
                 over = describe(account, name)["TrainingJobStatus"] in OUTCOMES  # before the lines: none is missed
                 with asking("read the training job's logs"):
-                    lines = list(tail.new())
+                    for line in tail.new():
+                        if source in (None, line.host):
+                            yield Line(line.host, redacted(line.text), line.time_unix_s)
             except FacesimError as error:
                 if not follow or isinstance(error, (DeniedError, RefusedError)):
                     raise
@@ -148,9 +150,6 @@ class SageMakerBackend(Backend):
                 with suppress(FacesimError):  # the user may have signed in again
                     account.renew()
             else:
-                for line in lines:
-                    if source in (None, line.host):
-                        yield Line(line.host, redacted(line.text), line.time_unix_s)
                 ended, last_error = over or not follow, ""
             if not ended:
                 time.sleep(_LOGS_EVERY_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from facesim.backends.training_job import JOB, job_of
@@ -124,13 +125,16 @@ _SHOWN_USD = 0.005
 
 
 def reported(description: dict[str, Any]) -> dict[str, Any]:
-    """The bill by what DescribeTrainingJob says of an ended job; without its times, of one that never trained, zero.
+    """The bill by what DescribeTrainingJob says of an ended job; of one that never trained, zero. Where AWS does not
+    say what it bills, that is all the time from the start of the training to its end.
 
     Both times are wall clock, so the number of instances multiplies them:
     cost = sum over groups (price x count) x BillableTimeInSeconds / 3600.
     """
-    training_s = description.get("TrainingTimeInSeconds") or 0
-    billable_s = description.get("BillableTimeInSeconds") or 0
+    begin, end = description.get("TrainingStartTime"), description.get("TrainingEndTime")
+    whole_s = math.ceil((end - begin).total_seconds()) if begin and end else 0
+    training_s = description.get("TrainingTimeInSeconds", whole_s)
+    billable_s = description.get("BillableTimeInSeconds", training_s)
     groups = groups_of(description["ResourceConfig"])
     return {
         "training_s": training_s,

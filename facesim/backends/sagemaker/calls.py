@@ -99,7 +99,14 @@ def cancel(account: Account, name: str) -> bool:
 def newest(account: Account, many: int = 20) -> list[dict[str, Any]]:
     """Summaries of facesim's training jobs, the newest first."""
     with asking("list training jobs"):
-        answer = account.client("sagemaker").list_training_jobs(
-            NameContains="facesim-", SortBy="CreationTime", SortOrder="Descending", MaxResults=many
+        pages = (
+            account.client("sagemaker")
+            .get_paginator("list_training_jobs")
+            .paginate(
+                NameContains="facesim-",
+                SortBy="CreationTime",
+                SortOrder="Descending",
+                PaginationConfig={"MaxItems": many, "PageSize": many},
+            )
         )
-    return answer["TrainingJobSummaries"]
+        return [summary for page in pages for summary in page["TrainingJobSummaries"]]

@@ -75,7 +75,9 @@ class Creation:
         begin_s = time.monotonic()
         while not self._is_ending():
             try:
-                yield from attempt()
+                for event in attempt():
+                    begin_s = time.monotonic()  # until now it went well: it may have waited for hours
+                    yield event
                 return self._reach.reached(what)
             except (BusyError, ExpiredError) as error:
                 patience_s = _PATIENCE_S if isinstance(error, BusyError) else _SIGN_IN_S

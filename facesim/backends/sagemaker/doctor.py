@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facesim.backends.base import Finding
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.organisation import layered
-from facesim.backends.sagemaker.session import Account, asking
+from facesim.backends.sagemaker.session import Account, DeniedError, asking
 from facesim.backends.sagemaker.setup import REPOSITORY
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.storage import has_bucket
@@ -55,6 +55,8 @@ def examine(job: Job, account: Account | None = None) -> Iterator[Finding]:
         try:
             with asking(f"look at the {name}"):
                 yield from check()
+        except DeniedError as error:  # the job may go well all the same
+            yield Finding(name, "note", f"it is not known whether it is right: {error}")
         except FacesimError as error:
             yield Finding(name, "fail", str(error))
 

@@ -58,6 +58,9 @@ _LIMITS = {
     Outcome.MAX_WAIT_TIME_EXCEEDED: ("max_wait_s", "MaxWaitTimeInSeconds"),
 }
 
+#: What of its description a bill is made of.
+_BILL = {"TrainingEndTime", "TrainingTimeInSeconds", "BillableTimeInSeconds"}
+
 #: Where a state was reported.
 _AWS = "AWS"
 
@@ -173,7 +176,8 @@ class SageMakerJob(RemoteJob):
         """What hosts printed and measured; let go of old checkpoints. What is due of it, and all at the end."""
         if due("logs", _LOGS_EVERY_S) or ended:
             yield from self._tried("logs", self._read_logs)
-        if due("checkpoints", _PRUNE_EVERY_S) or ended:
+        # In other states SageMaker may be copying to a host what it has listed before.
+        if ended or (description["SecondaryStatus"] == "Training" and due("checkpoints", _PRUNE_EVERY_S)):
             yield from self._tried("checkpoints", lambda: self._prune(description))
         if not ended and due("metrics", _METRICS_EVERY_S) and description.get("TrainingStartTime"):
             yield from self._tried("metrics", self._metrics_of(description, time.time() - 2 * PERIOD_S))
@@ -190,10 +194,9 @@ class SageMakerJob(RemoteJob):
     def _read_logs(self) -> Iterator[Event]:
         """Take what hosts printed since the last time; yield the events of the run that it tells."""
         with asking("read the training job's logs"):
-            lines = list(self._logs.new())
-        for line in lines:
-            if event := self._followed.printed(line.host, redacted(line.text), line.time_unix_s):
-                yield event
+            for line in self._logs.new():  # what came before an error is kept: it does not come again
+                if event := self._followed.printed(line.host, redacted(line.text), line.time_unix_s):
+                    yield event
 
     def _prune(self, description: dict[str, Any]) -> None:
         """Let go of checkpoints in S3 as the job does on its disk."""
@@ -221,6 +224,7 @@ class SageMakerJob(RemoteJob):
         """Logs, results and metrics of a job that has ended, then how it did."""
         if not description:  # it was killed, and an event said so
             return
+        description = yield from self._billed(description, tick_s)
         (self._run.directory / DESCRIPTION).write_text(json.dumps(description, indent=1, default=str), encoding="utf-8")
         missing = yield from self._results(description, tick_s)
         deadline = time.monotonic() + _LATE_S
@@ -232,11 +236,28 @@ class SageMakerJob(RemoteJob):
         outcome = outcome_of_sagemaker(description["TrainingJobStatus"], secondary)
         if outcome in _LIMITS:
             limit, condition = _LIMITS[outcome]
-            yield LimitExceeded(limit=limit, limit_s=description["StoppingCondition"][condition])
+            if limit_s := description.get("StoppingCondition", {}).get(condition):
+                yield LimitExceeded(limit=limit, limit_s=limit_s)
         assert outcome is not None, "a training job that is not followed any more has ended"
         began = description.get("TrainingStartTime") is not None  # what never trained leaves nothing
         reason = redacted(failure) if failure else None
         yield from self._followed.ended(outcome, missing if began else (), reason, state=secondary)
+
+    def _billed(self, description: dict[str, Any], tick_s: float) -> Generator[Event | None, None, dict[str, Any]]:
+        """What AWS says of the job once it says what it bills, which may come some time after the end."""
+        deadline, due = time.monotonic() + _LATE_S, Due()
+        while description.get("TrainingStartTime") and not description.keys() >= _BILL:
+            if time.monotonic() > deadline or self._killed:
+                break
+            if due("describe", _DESCRIBE_EVERY_S):
+                try:
+                    description = describe(self._account, self._name)
+                    self._reach.reached("describe")
+                except FacesimError as error:
+                    yield from self._not_reached("describe", error)
+            yield None
+            time.sleep(tick_s)
+        return description
 
     def _results(self, description: dict[str, Any], tick_s: float) -> Generator[dict[str, Any] | None, None, list[str]]:
         """Bring home what the hosts left; return what is missing of it."""
@@ -259,7 +280,8 @@ class SageMakerJob(RemoteJob):
         while True:
             if due("metrics", _LOGS_EVERY_S):
                 yield from self._tried("metrics", self._metrics_of(description, time.time()))
-                last = _unix(description["TrainingEndTime"]) - 2 * PERIOD_S
+                end = description.get("TrainingEndTime")
+                last = (_unix(end) if end else time.time()) - 2 * PERIOD_S
                 hosts = hosts_of(description, self._run)
                 if all(self._recorder.newest.get(host, 0.0) > last for host in hosts):
                     return

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 
+#: So many pages without an event, one after the other, are read at a time: the next time goes on behind them.
+_EMPTY_PAGES = 10
+
 _HOST = re.compile(r"/(algo-\d+)-\d+$")
 
 
@@ -51,12 +54,13 @@ class LogTail:
     def _lines(self, stream: str) -> Iterator[Line]:
         match = _HOST.search(stream)
         host = match[1] if match else stream.rpartition("/")[2]
-        logs = self._account.client("logs")
-        while True:
+        logs, empty = self._account.client("logs"), 0
+        while empty < _EMPTY_PAGES:
             known = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
             page = logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
             for event in page["events"]:
                 yield Line(host, event["timestamp"] / 1000, event["message"].rstrip("\n"))
+            empty = 0 if page["events"] else empty + 1
             token = page["nextForwardToken"]
             # At the end of a stream comes the same token again; an empty page alone does not mean the end.
             if token == self._tokens.get(stream):

@@ -142,6 +142,7 @@ def _lifecycle(prefix: str) -> list[dict[str, Any]]:
             "Status": "Enabled",
             "Filter": {"Prefix": checkpoints_prefix(prefix)},
             "Expiration": {"Days": _CHECKPOINT_DAYS},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},  # in a bucket that keeps what is removed
         },
         {
             "ID": f"facesim-uploads-to-{prefix}"[:255],
@@ -194,7 +195,11 @@ def template(wanted: Wanted) -> dict[str, Any]:
         {
             "Id": rule["ID"], "Status": rule["Status"], "Prefix": rule["Filter"]["Prefix"],
             **({"ExpirationInDays": rule["Expiration"]["Days"]} if "Expiration" in rule else {}),
-            **{name: rule[name] for name in ("AbortIncompleteMultipartUpload",) if name in rule},
+            **{
+                name: rule[name]
+                for name in ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
+                if name in rule
+            },
         }
         for rule in _lifecycle(wanted.prefix)
     ]  # fmt: skip

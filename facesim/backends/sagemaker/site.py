@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from facesim import __version__
 from facesim.backends.image import requirements, variant
-from facesim.backends.training_job import Site
+from facesim.backends.training_job import Site, content_key
 from facesim.billing.catalogue import instance
 from facesim.spec import aws_names
 from facesim.spec.backends import AWS_IMAGE
 from facesim.spec.frameworks import TENSORFLOW
-from facesim.util.errors import InputError
+from facesim.util.errors import InputError, doing
+from facesim.util.folders import cache_folder
 
 if TYPE_CHECKING:
     from facesim.backends.sagemaker.names import Names
@@ -62,6 +61,7 @@ def site_of(
         tags=aws.tags,
         source=stage_source() if aws.image == AWS_IMAGE else None,
         keep_alive_s=aws.keep_alive_s,
+        tensorboard=aws.tensorboard,
     )
 
 
@@ -120,17 +120,28 @@ def _suffix(account: Names) -> str:
 
 
 def stage_source() -> Path:
-    """A folder with what AWS' image lacks: facesim's packages, the names of those that they need, and a bootstrap."""
+    """A folder with what AWS' image lacks: facesim's packages, the names of those that they need, and a bootstrap. It
+    is named by its content: what an earlier job uploads, and another command makes, stays as it is.
+    """
     import cluster
     import facesim
 
-    folder = Path(os.environ.get("FACESIM_CACHE") or platformdirs.user_cache_path("facesim")) / "source" / __version__
-    shutil.rmtree(folder, ignore_errors=True)
-    for package in (facesim, cluster):
-        here = Path(package.__path__[0])
-        shutil.copytree(here, folder / here.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(__file__).with_name("bootstrap.py"), folder / "bootstrap.py")
-    (folder / "requirements.txt").write_text("\n".join(_requirements()) + "\n", encoding="utf-8")
+    place = cache_folder() / "source"
+    with doing(f"write to {place}", "name another folder with FACESIM_CACHE"):
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=place) as scratch:
+            new = Path(scratch, "new")
+            for package in (facesim, cluster):
+                here = Path(package.__path__[0])
+                shutil.copytree(here, new / here.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(Path(__file__).with_name("bootstrap.py"), new)
+            (new / "requirements.txt").write_text("\n".join(_requirements()) + "\n", encoding="utf-8")
+            folder = place / content_key(new)
+            try:
+                new.rename(folder)
+            except OSError:  # another has made the same
+                if not folder.is_dir():
+                    raise
     return folder
 
 

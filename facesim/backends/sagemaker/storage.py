@@ -9,6 +9,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -37,12 +38,13 @@ def has_bucket(s3: Any, name: str, owner: str | None) -> bool:
     """Whether there is the bucket.
 
     Raises:
-        InputError: it belongs to somebody else than `owner`, an account's number, or may not be used.
+        InputError: it belongs to somebody else than `owner`, an account's number, is in another region than `s3`, or
+            may not be used.
     """
     from botocore.exceptions import ClientError
 
     try:
-        s3.head_bucket(Bucket=name, **_expected(owner))
+        answer = s3.head_bucket(Bucket=name, **_expected(owner))
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code == "403":
@@ -54,13 +56,21 @@ def has_bucket(s3: Any, name: str, owner: str | None) -> bool:
         if code not in ("404", "NoSuchBucket"):
             raise
         return False
+    # boto3 follows to the region of a bucket; training jobs take one of their own region alone.
+    region = answer.get("BucketRegion", s3.meta.region_name)
+    if region != s3.meta.region_name:
+        raise InputError(
+            f"the S3 bucket {name} is in {region} and the job would run in {s3.meta.region_name}: give --region "
+            f"{region}, or another --bucket"
+        )
     return True
 
 
 def create_bucket(s3: Any, name: str, region: str) -> None:
     # us-east-1 is where a bucket is without a constraint, and may not be named as one.
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    s3.create_bucket(Bucket=name, **place)
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):  # another job has made it meanwhile
+        s3.create_bucket(Bucket=name, **place)
 
 
 class Sent(NamedTuple):
@@ -144,6 +154,9 @@ _UNFINISHED = re.compile(r"\.checkpoint-(\d+)\.npz\.\d+")
 def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) -> int:
     """Leave the newest `keep` of the checkpoints under `uri`, and say how many went. What a host removes from its disk
     SageMaker leaves in S3, so a day of checkpoints would be kept, and paid for.
+
+    Raises:
+        AwsError: one may not be removed.
     """
     bucket, prefix = split(uri)
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **_expected(owner))
@@ -156,7 +169,9 @@ def prune_checkpoints(s3: Any, uri: str, keep: int, owner: str | None = None) ->
     old += [key for key, number in unfinished.items() if number <= max(numbered.values(), default=-1)]
     for begin in range(0, len(old), _MOST_AT_ONCE):
         removal = {"Objects": [{"Key": key} for key in old[begin : begin + _MOST_AT_ONCE]], "Quiet": True}
-        s3.delete_objects(Bucket=bucket, Delete=removal, **_expected(owner))
+        answer = s3.delete_objects(Bucket=bucket, Delete=removal, **_expected(owner))
+        for error in answer.get("Errors", []):
+            raise AwsError(f"cannot remove {error.get('Key')} from S3: {error.get('Code')}: {error.get('Message')}")
     return len(old)
 
 

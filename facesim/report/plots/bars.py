@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from facesim.report.comparison import Comparison
-from facesim.report.plots.drawing import colours, drawing, folded, legend, tip
+from facesim.report.plots.drawing import HALF_PAGE_IN, colours, drawing, folded, legend, tip
 from facesim.report.rows import Row
 from facesim.report.words import quantity
 
@@ -25,7 +25,7 @@ def phase_bars(comparison: Comparison) -> str | None:
     rows = [row for row in comparison.rows if row.counted and row.estimate("total_s")]
     if not rows:
         return None
-    with drawing("time-plot", "time by phase", (6.2, 1.5 + 0.55 * len(rows))) as (figure, svg):
+    with drawing("time-plot", "time by phase", (HALF_PAGE_IN, 1.5 + 0.55 * len(rows))) as (figure, svg):
         axes = figure.subplots()
         phases = [_mean_phases(row) for row in rows]
         left = [0.0] * len(rows)
@@ -39,7 +39,7 @@ def phase_bars(comparison: Comparison) -> str | None:
                     tip(bar, f"{row.label}, {label}: {quantity(seconds, 's')}")
                 left = [start + width for start, width in zip(left, widths, strict=True)]
         for index, end in enumerate(left):
-            axes.annotate(quantity(end, "s"), (end, index), (5, 0), va="center", textcoords="offset points", fontsize=9)
+            axes.annotate(quantity(end, "s"), (end, index), (5, 0), va="center", textcoords="offset points")
         axes.set_xlim(0, max(left) * 1.14)
         axes.set_xlabel("seconds since launch, mean over seeds")
         axes.invert_yaxis()
@@ -61,7 +61,7 @@ def cost_bars(comparison: Comparison) -> str | None:
     rows = [row for row in comparison.rows if row.estimate(bars[0][0])]
     if not rows:
         return None
-    with drawing("cost-plot", "cost by strategy", (6.2, 1.3 + 0.7 * len(rows))) as (figure, svg):
+    with drawing("cost-plot", "cost by strategy", (HALF_PAGE_IN, 1.3 + 0.7 * len(rows))) as (figure, svg):
         axes = figure.subplots()
         shades = dict(zip((row.label for row in comparison.rows), colours(comparison), strict=True))
         widest = 0.0
@@ -77,7 +77,6 @@ def cost_bars(comparison: Comparison) -> str | None:
                         (5, 0),
                         va="center",
                         textcoords="offset points",
-                        fontsize=9,
                     )
         axes.set_yticks(range(len(rows)), [folded(row.label) for row in rows])
         axes.set_xlim(0, widest * 1.42 or 1)

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
-from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, apart, colours, drawing, in_percent, legend, thinned
+from facesim.report.plots.drawing import (
+    HALF_PAGE_IN,
+    INK,
+    STRATEGY_COLOURS,
+    apart,
+    colours,
+    drawing,
+    in_percent,
+    legend,
+    thinned,
+)
 from facesim.report.rows import Row
 from facesim.report.words import percent
 
@@ -20,7 +30,7 @@ def learning_curves(comparison: Comparison) -> str | None:
     """Held-out accuracy against the size of the data: networks solid, classical methods dashed."""
     if not comparison.curves:
         return None
-    with drawing("curve-plot", "held-out accuracy against training images", (6.2, 3.7)) as (figure, svg):
+    with drawing("curve-plot", "held-out accuracy against training images", (HALF_PAGE_IN, 3.2)) as (figure, svg):
         axes = figure.subplots()
         for nth, curve in enumerate(comparison.curves):
             sizes = [point.training_examples for point in curve.points]
@@ -79,7 +89,7 @@ def _against_time(
     if not panels:
         return None
     colour_of = dict(zip(comparison.rows, colours(comparison), strict=True))
-    with drawing(f"{metric}-plot", f"{label} against time", (6.2, 3.7 * len(panels))) as (figure, svg):
+    with drawing(f"{metric}-plot", f"{label} against time", (HALF_PAGE_IN, 3.2 * len(panels))) as (figure, svg):
         for axes, rows in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
             for row in rows:
                 _draw(axes, row, metric, colour_of[row])
@@ -118,7 +128,6 @@ def _mark_target(axes: Axes, rows: Sequence[Row]) -> None:
                 (at, level),
                 (0, 3),
                 ha=align,
-                fontsize=8.5,
                 xycoords=axes.get_yaxis_transform(),
                 textcoords="offset points",
             )

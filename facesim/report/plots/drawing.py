@@ -27,6 +27,10 @@ STRATEGY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B
 #: Stands for the page's text colour until the SVG is written.
 INK = "#010203"
 
+#: How wide plots are, beside another and alone. On a phone, where the first fill its width and the others scroll, no
+#: text is smaller than 9 pixels.
+HALF_PAGE_IN, PAGE_IN = 5.1, 12.6
+
 _POINTS = 240  # more than a plot has pixels to show
 
 _STYLE = {
@@ -43,7 +47,7 @@ _STYLE = {
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
@@ -126,7 +130,7 @@ def legend(axes: Axes) -> None:
     """Above the axes, where no curve is; as many names beside each other as fit."""
     labels = axes.get_legend_handles_labels()[1]
     if labels:
-        across = max(1, min(4, 64 // (max(map(len, labels)) + 5)))
+        across = max(1, min(4, 48 // (max(map(len, labels)) + 5)))
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1.0),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from facesim.report.cells import AUDIT_WORDS
 from facesim.report.comparison import Comparison
-from facesim.report.plots.drawing import INK, colours, drawing, folded, legend, tip
+from facesim.report.plots.drawing import HALF_PAGE_IN, INK, colours, drawing, folded, legend, tip
 from facesim.report.rows import Row
 from facesim.report.words import percent, percent_interval, quantity
 
@@ -48,7 +48,7 @@ def time_and_cost(comparison: Comparison) -> str | None:
         if not front or paid < front[-1][1]:
             front.append((time_s, paid))
     shades = dict(zip(comparison.rows, colours(comparison), strict=True))
-    with drawing("pareto-plot", "time against cost", (6.2, 3.7)) as (figure, svg):
+    with drawing("pareto-plot", "time against cost", (HALF_PAGE_IN, 3.2)) as (figure, svg):
         axes = figure.subplots()
         axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.9, linestyle=(0, (5, 4)), alpha=0.55)
         for row, time_s, paid in points:
@@ -63,7 +63,7 @@ def time_and_cost(comparison: Comparison) -> str | None:
             paid_text = quantity(paid.value, unit) + ("" if priced else " of instances")
             tip(mark, f"{row.label} ({row.measurement}): {quantity(time_s.value, 's')}, {paid_text}")
             if len(points) <= _NAMED:
-                axes.annotate(label, place, (7, 5), textcoords="offset points", fontsize=8.5)
+                axes.annotate(label, place, (7, 5), textcoords="offset points")
         axes.set_xlabel("seconds from launch to end, mean over seeds")
         axes.set_ylabel("US dollars a run" if priced else "instance-seconds a run")
         axes.set_xlim(0, max(time_s.high for _, time_s, _ in points) * 1.25)
@@ -102,7 +102,9 @@ def accuracies(comparison: Comparison) -> str | None:
         return None
     lines = sum(map(len, panels))
     shades = dict(zip(comparison.rows, colours(comparison), strict=True))
-    with drawing("accuracies-plot", "held-out accuracy by row", (6.2, 0.8 * len(panels) + 0.5 + 0.55 * lines)) as (
+    with drawing(
+        "accuracies-plot", "held-out accuracy by row", (HALF_PAGE_IN, 0.8 * len(panels) + 0.5 + 0.55 * lines)
+    ) as (
         figure,
         svg,
     ):
@@ -129,9 +131,7 @@ def _draw_accuracies(
         if level >= begin:
             axes.axvline(level, color=INK, linewidth=0.9, linestyle=style, alpha=0.55)
             place, across = (level, 1.0), axes.get_xaxis_transform()
-            axes.annotate(
-                f"{label} {percent(level)}", place, (3, 2), xycoords=across, textcoords="offset points", fontsize=8
-            )
+            axes.annotate(f"{label} {percent(level)}", place, (3, 2), xycoords=across, textcoords="offset points")
     axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
     axes.set_xlim(begin, 1)
     axes.set_ylim(len(rows) - 0.5, -0.5)

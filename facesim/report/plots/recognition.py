@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from facesim.report.comparison import Comparison
-from facesim.report.plots.drawing import colours, drawing, legend
+from facesim.report.plots.drawing import HALF_PAGE_IN, colours, drawing, legend
 
 
 def _evaluated(
@@ -35,7 +35,7 @@ def roc(comparison: Comparison) -> str | None:
     curves = _evaluated(comparison, "verification", ("roc", "eer", "lowest_far"))
     if not curves:
         return None
-    with drawing("roc-plot", "true against false accept rate", (6.2, 3.7 * len(curves))) as (figure, svg):
+    with drawing("roc-plot", "true against false accept rate", (HALF_PAGE_IN, 3.2 * len(curves))) as (figure, svg):
         for axes, of_test in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves, strict=True):
             for label, colour, nth, scores in of_test:
                 axes.step(
@@ -60,7 +60,7 @@ def cmc(comparison: Comparison) -> str | None:
     curves = _evaluated(comparison, "identification", ("cmc",))
     if not curves:
         return None
-    with drawing("cmc-plot", "identification against rank", (6.2, 3.7 * len(curves))) as (figure, svg):
+    with drawing("cmc-plot", "identification against rank", (HALF_PAGE_IN, 3.2 * len(curves))) as (figure, svg):
         for axes, of_test in zip(figure.subplots(len(curves), squeeze=False)[:, 0], curves, strict=True):
             for label, colour, nth, scores in of_test:
                 axes.plot(

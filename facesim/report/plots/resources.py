@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.report.comparison import Comparison
 from facesim.report.measures import ByRole, by_role
-from facesim.report.plots.drawing import INK, apart, colours, drawing, legend, thinned
+from facesim.report.plots.drawing import HALF_PAGE_IN, INK, PAGE_IN, apart, colours, drawing, legend, thinned
 from facesim.report.rows import Row
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def by_role_against_time(
     columns = min(2, len(panels))
     depth = -(-len(panels) // columns)
     with drawing(
-        f"{metric}-plot", f"{label} against time by role", (12.6 if columns == 2 else 6.2, 0.5 + 2.9 * depth)
+        f"{metric}-plot",
+        f"{label} against time by role",
+        (PAGE_IN if columns == 2 else HALF_PAGE_IN, 0.5 + 2.9 * depth),
     ) as (
         figure,
         svg,
@@ -62,7 +64,6 @@ def by_role_against_time(
                     (3, -9),
                     xycoords=axes.get_xaxis_transform(),
                     textcoords="offset points",
-                    fontsize=8.5,
                 )
             axes.set_title(row.label, fontweight="bold", pad=22)
             axes.set_xlabel("time since launch (s)")
@@ -86,7 +87,7 @@ def wire(comparison: Comparison) -> str | None:
             curves.append((row, colour, received))
     if not curves:
         return None
-    with drawing("wire-plot", "bytes on the wire against time", (12.6, 3.2)) as (figure, svg):
+    with drawing("wire-plot", "bytes on the wire against time", (PAGE_IN, 3.2)) as (figure, svg):
         axes = figure.subplots()
         for row, colour, (first, *others) in curves:
             axes.plot(*thinned(*first), color=colour, linewidth=2.2, label=row.label)

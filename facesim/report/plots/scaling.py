@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
-from facesim.report.plots.drawing import INK, STRATEGY_COLOURS, drawing, folded, legend, tip
+from facesim.report.plots.drawing import HALF_PAGE_IN, INK, PAGE_IN, STRATEGY_COLOURS, drawing, folded, legend, tip
 from facesim.report.rows import Row
 from facesim.runs.events import Interruption, Recovering, StateEntered
 from facesim.runs.states import RunState
@@ -22,7 +22,7 @@ def scaling(comparison: Comparison) -> str | None:
     if not comparison.scales:
         return None
     most = max(point.workers for scale in comparison.scales for point in scale.points)
-    with drawing("scaling-plot", "speed-up and efficiency against workers", (12.6, 3.9)) as (figure, svg):
+    with drawing("scaling-plot", "speed-up and efficiency against workers", (PAGE_IN, 3.9)) as (figure, svg):
         speed, efficiency = figure.subplots(1, 2)
         for nth, scale in enumerate(comparison.scales):
             colour = STRATEGY_COLOURS[nth % len(STRATEGY_COLOURS)]
@@ -61,7 +61,7 @@ def staleness_by_worker(comparison: Comparison) -> str | None:
     panels = [(row, by_worker) for row in comparison.rows if len(by_worker := _staleness(row)) > 1]
     if not panels:
         return None
-    with drawing("staleness-plot", "staleness by worker", (6.2, 0.6 + 2.6 * len(panels))) as (figure, svg):
+    with drawing("staleness-plot", "staleness by worker", (HALF_PAGE_IN, 0.6 + 2.6 * len(panels))) as (figure, svg):
         for axes, (row, by_worker) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
             axes.boxplot(list(by_worker.values()), whis=(5, 95), showfliers=False, showmeans=True, patch_artist=False)
             axes.set_xticks(range(1, len(by_worker) + 1), [f"worker-{worker}" for worker in by_worker])
@@ -102,7 +102,7 @@ def interruptions(comparison: Comparison) -> str | None:
     shown = [(row, record) for row in comparison.rows for record in row.records if _is_interrupted(record)]
     if not shown:
         return None
-    with drawing("interruptions-plot", "interruptions", (12.6, 1.2 + 0.5 * len(shown))) as (figure, svg):
+    with drawing("interruptions-plot", "interruptions", (PAGE_IN, 1.2 + 0.5 * len(shown))) as (figure, svg):
         axes = figure.subplots()
         seen: set[RunState] = set()
         for place, (_, record) in enumerate(shown):

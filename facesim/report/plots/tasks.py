@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.report.comparison import Comparison
 from facesim.report.load import RunRecord
-from facesim.report.plots.drawing import INK, drawing
+from facesim.report.plots.drawing import INK, PAGE_IN, drawing
 from facesim.report.rows import Row
 from facesim.report.words import quantity
 from facesim.spec.strategies import Layout, known_strategy
@@ -36,7 +36,7 @@ def tasks(comparison: Comparison) -> str | None:
     panels = [(row, boxes) for row in comparison.rows if len(boxes := _boxes(row)) > 1]
     if not panels:
         return None
-    with drawing("tasks-plot", "tasks and what they receive", (12.6, 0.4 + 3.0 * len(panels))) as (figure, svg):
+    with drawing("tasks-plot", "tasks and what they receive", (PAGE_IN, 0.4 + 3.0 * len(panels))) as (figure, svg):
         for axes, (row, boxes) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
             _draw(axes, boxes)
             axes.set_title(f"{row.label}{_received_an_update(row)}", fontweight="bold")

@@ -5,7 +5,7 @@ their network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -13,6 +13,7 @@ import numpy as np
 
 from facesim import models
 from facesim.models.framework import without
+from facesim.models.sampling import ClassSampler, sample_size
 from facesim.preflight.pretrained import FILE
 from facesim.training.context import Context
 from facesim.training.evaluation import evaluate
@@ -69,9 +70,27 @@ class KerasReplicas:
     def __init__(self, context: Context, model: keras.Model, optimizer: keras.Optimizer):
         self.model, self.optimizer = model, optimizer
         self._number = context.replica
+        self._class_labels, self._sampler = context.data.labels, _sampler(context)
         self._state = [*model.variables, *optimizer.variables]
         self.parameters = model.count_params()
         self.parameter_bytes = 4 * sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+    @property
+    def samples(self) -> bool:
+        """Whether the head is one of which an update computes some identities alone."""
+        return self._sampler is not None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes of the head that an exchange of gradients leaves out, because its update is of a sample alone."""
+        sampler = self._sampler
+        return 4 * (sampler.identities - sampler.size) * self.model.layers[-1].kernel.shape[1] if sampler else 0
+
+    def with_classes(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+        """Each batch of example indices that is to make an update; with it, of a sampled head, the update's classes."""
+        first = int(self.value_of(self.optimizer.iterations)) if self._sampler else 0
+        for update, batch in enumerate(batches, first):
+            yield batch, (self._sampler(self._class_labels[batch], update),) if self._sampler else ()
 
     def variables(self) -> list[np.ndarray]:
         values = [self.value_of(variable) for variable in self._state]
@@ -114,6 +133,15 @@ class KerasReplicas:
         the mean over each image and its mirror image.
         """
         raise NotImplementedError
+
+
+def _sampler(context: Context) -> ClassSampler | None:
+    """What chooses the classes of updates, if the job's head is a sampled one."""
+    experiment, identities = context.experiment, len(context.data.names)
+    if not models.HEADS[experiment.head].sampled:
+        return None
+    size = sample_size(identities, experiment.sample_rate, context.job.update_batch)
+    return ClassSampler(identities, size, context.seed)
 
 
 def _is_seed(variable: keras.Variable) -> bool:

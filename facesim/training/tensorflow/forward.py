@@ -12,13 +12,15 @@ adds, (1-m) x, and v is what it is where it is kept: `Average`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from facesim.training.tensorflow.partition import pieces
+from facesim.models import embedder
+from facesim.training.tensorflow.gradients import Gradient
+from facesim.training.tensorflow.partition import pieces, rows_by_piece, rows_of
 
 
 class Average(NamedTuple):
@@ -40,21 +42,32 @@ class Average(NamedTuple):
             tf.raw_ops.AssignAddVariableOp(resource=self.statistic.handle, value=change)
 
 
-#: From images, uint8 (n, height, width, channels), in training: the logits; for each trainable variable, or piece of
-#: one, in order, what its gradient is taken with respect to; and what is still to be made of the moving statistics.
-Forward = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]]
+#: From images, uint8 (n, height, width, channels), and, of a sampled head, the classes, int32 (k,), to compute, in
+#: training: the logits; for each trainable variable, or piece of one, in order, what its gradient is taken with respect
+#: to; and what is still to be made of the moving statistics.
+Forward = Callable[..., tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]]
 
 
 def forward_of(model: keras.Model) -> Forward:
     """A forward pass that reads the parameters as they are, and changes the moving statistics by itself."""
-    return lambda images: (model(images, training=True), pieces(model.trainable_variables), [])
+    return lambda images, *classes: (_logits(model, images, classes), pieces(model.trainable_variables), [])
+
+
+def _logits(model: keras.Model, images: tf.Tensor, classes: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The logits in training: of all identities, or of a sampled head's classes, of which alone anything is read."""
+    if not classes:
+        return model(images, training=True)
+    head = model.layers[-1]
+    return head(embedder(model)(images, training=True), rows=rows_of(head.kernel, *classes))
 
 
 def served_forward_of(model: keras.Model) -> Forward:
     """A forward pass of a model on parameter servers, which send what `sent_dtypes` says."""
     dtypes = _dtypes(model)
 
-    def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]:
+    def forward(
+        images: tf.Tensor, *classes: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Variable | tf.Tensor], list[Average]]:
         values, sources = list[tuple[keras.Variable, tf.Tensor]](), list[tf.Variable | tf.Tensor]()
         for variable in model.trainable_variables:
             parts = pieces([variable])
@@ -62,14 +75,17 @@ def served_forward_of(model: keras.Model) -> Forward:
                 parts = [_rounded(piece, dtypes[id(variable)]) for piece in parts]
                 values.append((variable, parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)))
             sources += parts
-        logits, averages = logits_with(model, images, values)
+        logits, averages = logits_with(model, images, values, classes)
         return logits, sources, averages
 
     return forward
 
 
 def logits_with(
-    model: keras.Model, images: tf.Tensor, values: list[tuple[keras.Variable, tf.Tensor]]
+    model: keras.Model,
+    images: tf.Tensor,
+    values: list[tuple[keras.Variable, tf.Tensor]],
+    classes: Sequence[tf.Tensor] = (),
 ) -> tuple[tf.Tensor, list[Average]]:
     """The forward pass in training, with other values of some variables than they have, and what it makes of the moving
     statistics, which it does not change. What else it leaves in variables, such as states of random generators, is
@@ -80,7 +96,7 @@ def logits_with(
         # What the layers make of nothing is what the batch adds, and the statistics need not even be read.
         scope = _Scope([*values, *((variable, tf.zeros(variable.shape, variable.dtype)) for variable, _ in momentums)])
         with scope:
-            logits = model(images, training=True)
+            logits = _logits(model, images, classes)
         learning = [(variable, momentum) for variable, momentum in momentums if scope.updates[id(variable)]]
         if len(learning) == len(momentums):
             break
@@ -123,14 +139,21 @@ def moving_statistics(model: keras.Model) -> list[tuple[keras.Variable, float]]:
     ]
 
 
-def pulled(model: keras.Model) -> list[tf.Tensor]:
-    """What a worker reads of a served model for a step: the trainable variables, piece by piece, as they are sent."""
-    dtypes = _dtypes(model)
-    return [
-        _rounded(piece, dtypes[id(variable)]) if id(variable) in dtypes else piece.read_value()
-        for variable in model.trainable_variables
-        for piece in pieces([variable])
-    ]
+def pulled(model: keras.Model, *classes: tf.Tensor) -> list[Gradient]:
+    """What a worker reads of a served model for a step, and sends gradients of: the trainable variables, piece by
+    piece, as they are sent; of a sampled head the rows of the `classes` alone.
+    """
+    dtypes, read = _dtypes(model), list[Gradient]()
+    for variable in model.trainable_variables:
+        held = pieces([variable])
+        if classes and variable is model.layers[-1].kernel:
+            by_piece = zip(held, rows_by_piece(variable, *classes))
+            read += [tf.IndexedSlices(tf.gather(piece, rows), rows) for piece, rows in by_piece]
+        elif id(variable) in dtypes:
+            read += [_rounded(piece, dtypes[id(variable)]) for piece in held]
+        else:
+            read += [piece.read_value() for piece in held]
+    return read
 
 
 def sent_dtypes(model: keras.Model) -> list[tf.DType]:

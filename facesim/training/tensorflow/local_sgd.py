@@ -49,11 +49,13 @@ class _Copies(KerasReplicas):
         forward = forward_of(model)
 
         @compiled
-        def local_update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def local_update(
+            data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, *classes: tf.Tensor
+        ) -> tf.Tensor:
             indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
             weight = tf.cast(share > 0, tf.float32)
             images, _ = examples.take(next(data), indices)
-            return training_step(forward, optimizer, loss, images, labels, tf.constant(number), share=weight)
+            return training_step(forward, optimizer, loss, images, labels, tf.constant(number), weight, classes)
 
         def replica(done: tf.Tensor) -> tf.Tensor:
             # What everybody did travels with the parameters, but for the versions, which are the same everywhere.
@@ -72,8 +74,8 @@ class _Copies(KerasReplicas):
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         done: list[tf.Tensor] = []
-        for batch in batches:
-            done.append(self._local_update(self._data, *index_batch(batch, self._labels)))
+        for batch, classes in self.with_classes(batches):
+            done.append(self._local_update(self._data, *index_batch(batch, self._labels, *classes)))
             if len(done) == self.steps_per_exchange:
                 yield from self._exchange(done)
         if done:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete

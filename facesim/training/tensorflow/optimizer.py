@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from facesim.spec.experiment import Experiment
 from facesim.training.keras.optimizer import decays
+from facesim.training.tensorflow.gradients import values_of
 from facesim.training.tensorflow.partition import pieces
 
 #: Updates a variable, or a piece of one, and what is kept beside it, by a gradient of the variable's dtype.
@@ -33,6 +34,9 @@ class Fused(keras.optimizers.Optimizer):
         """Apply one gradient a variable, or a piece of one, and return the update's number, int64 (), from 0.
 
         A gradient of less precision than its variable is widened where the variable is, unless its norm is asked for.
+        Of a gradient of some rows, `tf.IndexedSlices`, only these rows change, and what is kept beside them, decay
+        included: with Adam that is its lazy form. What is shared by all rows, as the bias correction, counts every
+        update.
 
         The number is taken from `iterations` by an atomic fetch-and-add, so concurrent updates have distinct ones,
         without gaps. The bias correction and the schedule use it. It is taken when all gradients have arrived where
@@ -43,24 +47,53 @@ class Fused(keras.optimizers.Optimizer):
         decaying = [bool(self.weight_decay) and decays(variable) for variable in variables for _ in pieces([variable])]
         indices = [self._get_variable_index(variable) for variable in variables]
         moments = [pieces(kept[index] for index in indices) for kept in self.moments()]
+        rows = [gradient.indices if isinstance(gradient, tf.IndexedSlices) else None for gradient in grads]
+        grads = [values_of(gradient) for gradient in grads]
         if self.global_clipnorm:
             grads = [tf.cast(gradient, tf.float32) for gradient in grads]
         held = pieces(variables)
         gradients = [_at(piece, gradient) for gradient, piece in zip(self._clip_gradients(grads), held, strict=True)]
         with tf.control_dependencies(_by_device(held, gradients)):
             number = tf.raw_ops.ResourceCountUpTo(resource=self.iterations.value.handle, limit=tf.int64.max, T=tf.int64)
-        updates: dict[str, tuple[tf.Tensor, Update]] = {}  # a number is all that each device is sent
-        for gradient, piece, decay, *piece_moments in zip(gradients, held, decaying, *moments, strict=True):
+        updates: dict[str, tuple[tf.Tensor, tf.Tensor, Update]] = {}  # a number is all that each device is sent
+        for gradient, of_rows, piece, decay, *kept in zip(gradients, rows, held, decaying, *moments, strict=True):
             if piece.device not in updates:
                 with tf.device(piece.device):
                     here = tf.identity(number)
                     rate = self._rate(here)
-                    updates[piece.device] = rate, self.updating(rate, tf.cast(here + 1, tf.float32))
-            rate, update = updates[piece.device]
+                    power = tf.cast(here + 1, tf.float32)
+                    updates[piece.device] = rate, power, self.updating(rate, power)
+            rate, power, update = updates[piece.device]
+            if of_rows is not None:
+                self._update_rows(piece, kept, gradient, of_rows, rate, power, decay)
+                continue
             if decay:
                 _shrink(piece, rate * self.weight_decay)
-            update(piece, piece_moments, gradient)
+            update(piece, kept, gradient)
         return number
+
+    def _update_rows(
+        self,
+        piece: tf.Variable,
+        moments: Sequence[tf.Variable],
+        gradient: tf.Tensor,
+        rows: tf.Tensor,
+        rate: tf.Tensor,
+        power: tf.Tensor,
+        decay: bool,
+    ) -> None:
+        """Update some rows of a variable, or of a piece of one, where it is. TensorFlow has no one kernel for it: each
+        row is changed by an atomic addition, so nothing is lost; how much is from the moments as they are read now.
+        """
+        with tf.device(piece.device), tf.control_dependencies([gradient, rate]):
+            kept = [_rows_now(moment, rows) for moment in moments]
+            step, *changes = self.row_changes(rate, power, kept, gradient)
+            if decay:
+                step -= rate * self.weight_decay * _rows_now(piece, rows)
+            for variable, change in zip([piece, *moments], [step, *changes], strict=True):
+                tf.raw_ops.ResourceScatterNdAdd(
+                    ref=variable.handle, indices=rows[:, tf.newaxis], updates=change, use_locking=True
+                )
 
     def _rate(self, number: tf.Tensor) -> tf.Tensor:
         """The learning rate () of an update."""
@@ -74,6 +107,12 @@ class Fused(keras.optimizers.Optimizer):
 
     def updating(self, rate: tf.Tensor, power: tf.Tensor) -> Update:
         """What updates one variable. `rate` () is the learning rate, `power` () the number of the update, from 1."""
+        raise NotImplementedError
+
+    def row_changes(
+        self, rate: tf.Tensor, power: tf.Tensor, kept: Sequence[tf.Tensor], gradient: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """What the same update adds to rows (k, any) of a variable, and to each of their moments, which are `kept`."""
         raise NotImplementedError
 
 
@@ -104,6 +143,14 @@ class FusedAdam(Fused, keras.optimizers.Adam):
 
         return update
 
+    def row_changes(self, rate, power, kept, gradient):
+        momentum, velocity = kept
+        to_momentum = (1 - self.beta_1) * (gradient - momentum)
+        to_velocity = (1 - self.beta_2) * (tf.square(gradient) - velocity)
+        step = rate * tf.sqrt(1 - tf.pow(self.beta_2, power)) / (1 - tf.pow(self.beta_1, power))
+        change = step * (momentum + to_momentum) / (tf.sqrt(velocity + to_velocity) + self.epsilon)
+        return [-change, to_momentum, to_velocity]
+
 
 class FusedSgd(Fused, keras.optimizers.SGD):
     """`keras.optimizers.SGD`, with momentum (Sutskever et al., 2013) or without."""
@@ -127,6 +174,13 @@ class FusedSgd(Fused, keras.optimizers.SGD):
             )
 
         return update
+
+    def row_changes(self, rate, power, kept, gradient):
+        if not kept:
+            return [-rate * gradient]
+        accumulated = self.momentum * kept[0] - rate * gradient
+        change = self.momentum * accumulated - rate * gradient if self.nesterov else accumulated
+        return [change, accumulated - kept[0]]
 
 
 class FusedLion(Fused, keras.optimizers.Lion):
@@ -159,6 +213,11 @@ class FusedLion(Fused, keras.optimizers.Lion):
 
         return update
 
+    def row_changes(self, rate, power, kept, gradient):
+        (momentum,) = kept
+        change = rate * tf.sign(self.beta_1 * momentum + (1 - self.beta_1) * gradient)
+        return [-change, (1 - self.beta_2) * (gradient - momentum)]
+
 
 def _at(variable: tf.Variable, gradient: tf.Tensor) -> tf.Tensor:
     """A gradient as its variable's dtype, on the device that holds it."""
@@ -178,6 +237,10 @@ def _by_device(variables: list[tf.Variable], gradients: list[tf.Tensor]) -> list
         with tf.device(device), tf.control_dependencies(device_gradients):
             arrived.append(tf.no_op())
     return [each for each in arrived if each is not None]  # outside of a graph everything has happened
+
+
+def _rows_now(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.ResourceGather(resource=variable.handle, indices=rows, dtype=variable.dtype)
 
 
 def _shrink(variable: tf.Variable, share: tf.Tensor) -> None:

@@ -47,7 +47,7 @@ class ParameterServerReplicas(KerasReplicas):
             super().__init__(context, model, optimizer)
             self.devices = [name for name in self.devices if "/job:worker/" in name]  # the chief trains nothing
             self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
-            self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes)
+            self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes) - self.unsent_bytes
             self._local_model, self._local_is_current = build_model(context), False
             self.labels, self.loss = context.data.labels, loss_for(context.experiment)
             self.examples = ExampleSource(context.data, context.experiment.cache)

@@ -6,6 +6,7 @@ because its parts are what the servers apply: `pieces` names them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,19 @@ _Sharded = tf.__internal__.distribute.ShardedVariable
 def pieces(variables: Iterable[keras.Variable]) -> list[tf.Variable]:
     """The TensorFlow variables that hold `variables`, in order: one each, or as many as it was split into."""
     return [piece for variable in variables for piece in _pieces_of(variable.value)]
+
+
+def rows_of(variable: keras.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """Some rows of a variable, `rows` int32 (k,) ascending: each read from the piece that it is in, no other is."""
+    taken = [tf.gather(piece, its_rows) for piece, its_rows in zip(pieces([variable]), rows_by_piece(variable, rows))]
+    return tf.ensure_shape(tf.concat(taken, axis=0), (rows.shape[0], *variable.shape[1:]))
+
+
+def rows_by_piece(variable: keras.Variable, rows: tf.Tensor) -> list[tf.Tensor]:
+    """Rows of a variable, int32 (k,) ascending, as rows of each piece of it."""
+    ends = list(itertools.accumulate(piece.shape[0] for piece in pieces([variable])))
+    places = tf.unstack(tf.searchsorted(rows, [0, *ends]))
+    return [rows[first:last] - begin for first, last, begin in zip(places, places[1:], [0, *ends])]
 
 
 def _pieces_of(held: tf.Variable | _Sharded) -> list[tf.Variable]:

@@ -130,6 +130,13 @@ def _fitted(picture: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     return tf.ensure_shape(tf.image.pad_to_bounding_box(pixels, top, left, height, width), shape)
 
 
-def index_batch(indices: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """One batch as a replica takes it: indices, int64 (n,), and their labels, int32 (n,)."""
-    return tf.constant(indices, tf.int64), tf.constant(labels[indices], tf.int32)
+def index_batch(indices: np.ndarray, labels: np.ndarray, *classes: np.ndarray) -> tuple[tf.Tensor, ...]:
+    """One batch as a replica takes it: indices, int64 (n,), and their labels, int32 (n,).
+
+    With the `classes`, ascending (k,), that the update of a sampled head is made of, labels are places among them, and
+    they come last, int32 (k,).
+    """
+    own = labels[indices]
+    for chosen in classes:
+        own = np.searchsorted(chosen, own)
+    return tf.constant(indices, tf.int64), tf.constant(own, tf.int32), *(tf.constant(each) for each in classes)

@@ -34,14 +34,14 @@ class Workers(ParameterServerReplicas):
         super().__init__(context)
 
         @compiled
-        def update(data: tf.data.Iterator, *batches: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            """A step on each (indices, labels), which reads what the one before has left; their packed results, a row
+        def update(data: tf.data.Iterator, *batches: tuple[tf.Tensor, ...]) -> tf.Tensor:
+            """A step on each `index_batch`, which reads what the one before has left; their packed results, a row
             each.
             """
             results = []
-            for indices, labels in batches:
+            for indices, labels, *classes in batches:
                 images, worker = self.examples.take(next(data), indices)
-                step = (self.forward, self.optimizer, self.loss, images, labels, worker)
+                step = (self.forward, self.optimizer, self.loss, images, labels, worker, 1.0, classes)
                 results.append(self.strategy.run(training_step, args=step))
             return tf.stack(results)
 
@@ -49,8 +49,9 @@ class Workers(ParameterServerReplicas):
         self._steps_per_dispatch = context.job.strategy.steps_per_dispatch
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        waiting, at_work = iter(batches), dict[Future[np.ndarray], int]()  # each with its first batch's number
-        ready: deque[np.ndarray] = deque()
+        waiting = self.with_classes(batches)
+        at_work = dict[Future[np.ndarray], int]()  # each with its first batch's number
+        ready: deque[tuple[np.ndarray, tuple[np.ndarray, ...]]] = deque()
         handed_out = 0
         while True:
             while len(at_work) < self.ahead:
@@ -60,7 +61,8 @@ class Workers(ParameterServerReplicas):
                 count = self._steps_per_dispatch if len(ready) == self._steps_per_dispatch else min(1, len(ready))
                 if not count:
                     break
-                group = [index_batch(ready.popleft(), self.labels) for _ in range(count)]
+                some = [ready.popleft() for _ in range(count)]
+                group = [index_batch(batch, self.labels, *classes) for batch, classes in some]
                 at_work[self.schedule(self.update, *group)] = handed_out
                 handed_out += count
             if not at_work:

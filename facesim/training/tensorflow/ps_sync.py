@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from facesim.training.context import Context
 from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.forward import Average
+from facesim.training.tensorflow.gradients import Gradient, values_of, with_values
 from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
@@ -37,10 +38,13 @@ def train(context: Context) -> None:
 
 
 class _Part(NamedTuple):
-    """A worker's part of an update: example indices of a batch of `planned` examples, and where its gradient waits."""
+    """A worker's part of an update: example indices of a batch of `planned` examples, the classes of that batch if the
+    head is a sampled one, and where its gradient waits.
+    """
 
     indices: np.ndarray
     planned: int
+    classes: tuple[np.ndarray, ...]
     ticket: int
 
 
@@ -55,6 +59,9 @@ class _Workers(ParameterServerReplicas):
         store = f"gradients-{uuid.uuid4().hex}"
         parameters = self.model.trainable_variables
         held = pieces(parameters)
+        # The places of what has a gradient of some rows: of a sampled head's kernel, which comes last.
+        last = len(pieces(parameters[-1:])) if self.samples else 0
+        by_rows = range(len(held) - last, len(held))
         averages: list[Average] = []  # as `push` is traced, which comes before all else: only then it is known which
 
         def homes() -> dict[str, list[int]]:
@@ -66,23 +73,28 @@ class _Workers(ParameterServerReplicas):
 
         @compiled
         def push(
-            data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, share: tf.Tensor, ticket: tf.Tensor
+            data: tf.data.Iterator,
+            share: tf.Tensor,
+            ticket: tf.Tensor,
+            indices: tf.Tensor,
+            labels: tf.Tensor,
+            *classes: tf.Tensor,
         ) -> tf.Tensor:
             images, worker = self.examples.take(next(data), indices)
 
             def replica() -> tf.Tensor:
                 packed, gradients, averages[:] = compute_step(
-                    self.forward, self.optimizer, self.loss, images, labels, worker, share=share
+                    self.forward, self.optimizer, self.loss, images, labels, worker, share, classes
                 )
                 sent = [*gradients, *(share * average.added for average in averages)]
                 pushes = []
                 for server, places in homes().items():
                     with tf.device(server):  # which keeps what it receives: nothing is copied
-                        values = [sent[place] for place in places]
+                        values = [part for place in places for part in _parts(sent[place])]
                         pushes.append(
                             tf.raw_ops.MapStage(
                                 key=ticket,
-                                indices=range(len(places)),
+                                indices=range(len(values)),
                                 values=values,
                                 dtypes=[value.dtype for value in values],
                                 shared_name=store,
@@ -93,32 +105,35 @@ class _Workers(ParameterServerReplicas):
 
             return self.strategy.run(replica)
 
-        def taken(server: str, places: list[int], ticket: tf.Tensor) -> list[tf.Tensor]:
+        def taken(server: str, places: list[int], ticket: tf.Tensor) -> list[Gradient]:
             """What waits on a server under a ticket, and waits no more."""
             kinds = [*self.sent_dtypes, *(average.added.dtype for average in averages)]
             variables = [*held, *(average.statistic for average in averages)]
+            dtypes = [[kinds[place], tf.int32] if place in by_rows else [kinds[place]] for place in places]
             with tf.device(server):
                 waiting = tf.raw_ops.MapUnstage(
                     key=ticket,
-                    indices=range(len(places)),
-                    dtypes=[kinds[place] for place in places],
+                    indices=range(sum(map(len, dtypes))),
+                    dtypes=sum(dtypes, []),
                     shared_name=store,
                 )
-                # Widened before they are added up.
+                parts = iter(waiting)
                 return [
-                    tf.cast(tf.ensure_shape(value, variables[place].shape), variables[place].dtype)
-                    for value, place in zip(waiting, places)
+                    _widened(variables[place], *itertools.islice(parts, len(its))) for place, its in zip(places, dtypes)
                 ]
 
         @tf.function(autograph=False)
         def apply(tickets: tuple[tf.Tensor, ...], weights: tuple[tf.Tensor, ...] | None) -> tf.Tensor:
-            sums: dict[int, tf.Tensor] = {}
+            sums: dict[int, Gradient] = {}
             for server, places in homes().items():
                 with tf.device(server):
                     rows = [taken(server, places, ticket) for ticket in tickets]
                     if weights is not None:
-                        rows = [[weight * value for value in row] for row, weight in zip(rows, weights)]
-                    sums |= {place: tf.add_n(parts) for place, parts in zip(places, zip(*rows))}
+                        rows = [
+                            [with_values(each, weight * values_of(each)) for each in row]
+                            for row, weight in zip(rows, weights)
+                        ]
+                    sums |= {place: _sum(parts) for place, parts in zip(places, zip(*rows))}
             for place, average in enumerate(averages, len(held)):
                 average._replace(added=sums[place]).apply()
             return self.optimizer.apply([sums[place] for place in range(len(held))], parameters)
@@ -131,8 +146,13 @@ class _Workers(ParameterServerReplicas):
         self._push, self._apply, self._drop = push, apply, drop
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        parts = ((part, len(batch)) for batch in batches for part in np.array_split(batch, self._needed) if len(part))
-        due = deque[tuple[np.ndarray, int]]()  # parts that came too late, to be done again
+        parts = (
+            (part, len(batch), classes)
+            for batch, classes in self.with_classes(batches)
+            for part in np.array_split(batch, self._needed)
+            if len(part)
+        )
+        due = deque[tuple[np.ndarray, int, tuple[np.ndarray, ...]]]()  # parts that came too late, to be done again
         at_work: dict[Future[np.ndarray], _Part] = {}
         while True:
             late, arrived = set(at_work), list[tuple[_Part, StepResult]]()
@@ -149,7 +169,7 @@ class _Workers(ParameterServerReplicas):
                     result = StepResult.unpack(done.result())
                     self.heard_of(result.worker, owing=len(at_work))
                     if done in late or len(arrived) == self._needed:
-                        due.appendleft((part.indices, part.planned))
+                        due.appendleft(part[:-1])
                         self._drop(tf.constant(part.ticket, tf.int64))
                     else:
                         arrived.append((part, result))
@@ -161,7 +181,7 @@ class _Workers(ParameterServerReplicas):
     def _begin(self, part: _Part) -> Future[np.ndarray]:
         share = tf.constant(len(part.indices) / part.planned, tf.float32)
         ticket = tf.constant(part.ticket, tf.int64)
-        return self.schedule(self._push, *index_batch(part.indices, self.labels), share, ticket)
+        return self.schedule(self._push, share, ticket, *index_batch(part.indices, self.labels, *part.classes))
 
     def _update(self, parts: list[_Part]) -> int:
         """Make an update from the gradients of `parts`; its number."""
@@ -170,3 +190,25 @@ class _Workers(ParameterServerReplicas):
         if any(part.planned != examples for part in parts):  # of several batches: each meant to share in its own
             weights = tuple(tf.constant(part.planned / examples, tf.float32) for part in parts)
         return int(self._apply(tuple(tf.constant(part.ticket, tf.int64) for part in parts), weights))
+
+
+def _parts(gradient: Gradient) -> list[tf.Tensor]:
+    """The tensors of a gradient: its numbers, and of which rows they are if it is of some."""
+    return [gradient.values, gradient.indices] if isinstance(gradient, tf.IndexedSlices) else [gradient]
+
+
+def _widened(variable: tf.Variable, values: tf.Tensor, *rows: tf.Tensor) -> Gradient:
+    """A gradient of a variable from its tensors, in the variable's precision: before it is added to others."""
+    if not rows:
+        return tf.cast(tf.ensure_shape(values, variable.shape), variable.dtype)
+    values = tf.cast(tf.ensure_shape(values, (None, *variable.shape[1:])), variable.dtype)
+    return tf.IndexedSlices(values, tf.ensure_shape(*rows, (None,)))
+
+
+def _sum(gradients: Sequence[Gradient]) -> Gradient:
+    """The sum of gradients of a variable. Those that are of some rows may be of different ones: of two batches."""
+    if not isinstance(gradients[0], tf.IndexedSlices):
+        return tf.add_n(gradients)
+    rows, places = tf.unique(tf.concat([each.indices for each in gradients], axis=0))
+    values = tf.concat([each.values for each in gradients], axis=0)
+    return tf.IndexedSlices(tf.math.unsorted_segment_sum(values, places, tf.size(rows)), rows)

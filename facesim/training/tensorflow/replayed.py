@@ -27,6 +27,7 @@ from facesim.training.loop import fit
 from facesim.training.order import Order, load_orders
 from facesim.training.protocols import Replicas, StepResult
 from facesim.training.tensorflow.forward import Average, forward_of, logits_with, served_forward_of
+from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
@@ -88,17 +89,24 @@ class Stale(KerasReplicas):
 
         @compiled
         def gradient(
-            version: list[tf.Tensor], data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor
+            version: list[tf.Tensor],
+            data: tf.data.Iterator,
+            indices: tf.Tensor,
+            labels: tf.Tensor,
+            *classes: tf.Tensor,
         ) -> tuple[tf.Tensor, list[tf.Tensor]]:
             for held, value in zip(read, version, strict=True):
                 held.assign(value)
 
-            def forward(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable], list[Average]]:
-                logits, averages = logits_with(model, images, [*zip(trained, (each.read_value() for each in read))])
+            def forward(images: tf.Tensor, *classes: tf.Tensor) -> tuple[tf.Tensor, list[tf.Variable], list[Average]]:
+                values = [*zip(trained, (each.read_value() for each in read))]
+                logits, averages = logits_with(model, images, values, classes)
                 return logits, read, averages
 
             images, worker = examples.take(next(data), indices)
-            packed, gradients, averages = compute_step(forward, optimizer, loss, images, labels, worker)
+            packed, gradients, averages = compute_step(
+                forward, optimizer, loss, images, labels, worker, classes=classes
+            )
             for average in averages:
                 average.apply()
             return packed, gradients
@@ -119,7 +127,7 @@ class Stale(KerasReplicas):
             order = next(self._orders)
         except StopIteration:
             raise InputError("there are fewer orders of updates than epochs") from None
-        given, held = iter(batches), list[np.ndarray]()
+        given, held = self.with_classes(batches), list[tuple[np.ndarray, tuple[np.ndarray, ...]]]()
         versions, computed = {0: self._newest()}, dict[int, tuple[np.ndarray, list[tf.Tensor]]]()
         is_read = order.is_read()
         readers = np.bincount(order.versions_read, minlength=len(order) + 1)
@@ -129,8 +137,9 @@ class Stale(KerasReplicas):
                 held += itertools.islice(given, max(0, batch + 1 - len(held)))
                 if len(held) <= batch:  # asked to stop
                     return
+                indices, classes = held[batch]
                 packed, gradients = self._gradient(
-                    versions[version], self._data, *index_batch(held[batch], self._labels)
+                    versions[version], self._data, *index_batch(indices, self._labels, *classes)
                 )
                 computed[number] = packed.numpy(), gradients
                 readers[version] -= 1
@@ -163,14 +172,14 @@ class Together(KerasReplicas):
         self._data, forward = iter(examples.dataset()), served_forward_of(model)
 
         @compiled
-        def update(data: tf.data.Iterator, *parts: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            element, size = next(data), tf.add_n([tf.size(indices) for indices, _ in parts])
+        def update(data: tf.data.Iterator, *parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
+            element, size = next(data), tf.add_n([tf.size(indices) for indices, *_ in parts])
             rows, gradients, averages = [], [], []
-            for worker, (indices, labels) in enumerate(parts):
+            for worker, (indices, labels, *classes) in enumerate(parts):
                 images, _ = examples.take(element, indices)
                 share = tf.cast(tf.size(indices) / size, tf.float32)
                 packed, worker_gradients, worker_averages = compute_step(
-                    forward, optimizer, loss, images, labels, tf.constant(worker), share
+                    forward, optimizer, loss, images, labels, tf.constant(worker), share, classes
                 )
                 rows.append(packed)
                 gradients.append(worker_gradients)
@@ -178,16 +187,19 @@ class Together(KerasReplicas):
             for same in zip(*averages, strict=True):
                 same[0]._replace(added=tf.add_n([average.added for average in same])).apply()
             # Widened before they are added up, as servers do.
-            sums = [tf.add_n([tf.cast(each, tf.float32) for each in same]) for same in zip(*gradients, strict=True)]
+            sums = [
+                with_values(same[0], tf.add_n([tf.cast(values_of(each), tf.float32) for each in same]))
+                for same in zip(*gradients, strict=True)
+            ]
             version = tf.cast(optimizer.apply(sums, model.trainable_variables), tf.float64)
             return tf.stack([tf.concat([row[:5], [version]], axis=0) for row in rows])
 
         self._update = update
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        for batch in batches:
-            parts = [part for part in self._parts(batch) if len(part)]
-            rows = self._update(self._data, *(index_batch(part, self._labels) for part in parts)).numpy()
+        for batch, classes in self.with_classes(batches):
+            parts = [index_batch(part, self._labels, *classes) for part in self._parts(batch) if len(part)]
+            rows = self._update(self._data, *parts).numpy()
             yield from map(StepResult.unpack, rows)
 
     def _parts(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -217,11 +229,11 @@ class Copies(KerasReplicas):
             forward = forward_of(model)
 
             @compiled
-            def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, *classes: tf.Tensor) -> tf.Tensor:
                 indices, labels, share = slice_of_batch(indices, labels, tf.constant(number), count)
                 weight = tf.cast(share > 0, tf.float32)
                 images, _ = examples.take(next(data), indices)
-                return training_step(forward, optimizer, loss, images, labels, tf.constant(number), share=weight)
+                return training_step(forward, optimizer, loss, images, labels, tf.constant(number), weight, classes)
 
             return update
 
@@ -240,9 +252,10 @@ class Copies(KerasReplicas):
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         steps = 0
-        for batch in batches:
+        for batch, classes in self.with_classes(batches):
             for update in self._updates:
-                yield StepResult.unpack(update(self._data, *index_batch(batch, self._labels)).numpy())
+                packed = update(self._data, *index_batch(batch, self._labels, *classes))
+                yield StepResult.unpack(packed.numpy())
             steps += 1
             if steps % self.steps_per_exchange == 0:
                 self._average()

@@ -16,6 +16,7 @@ from facesim.training.keras.network import vary_dropout
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
 from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
@@ -31,7 +32,7 @@ class Replicated(KerasReplicas):
         with strategy.scope():
             model, optimizer = build(context)
         super().__init__(context, model, optimizer)
-        self.exchange_bytes = self.parameter_bytes
+        self.exchange_bytes = self.parameter_bytes - self.unsent_bytes
         self._labels = context.data.labels
         statistics = [v for v in model.non_trainable_variables if v.dtype.startswith("float")]
         vary_dropout(model, context.replica)
@@ -39,34 +40,38 @@ class Replicated(KerasReplicas):
         self._data = iter(examples.dataset())
         count, forward = strategy.num_replicas_in_sync, forward_of(model)
 
-        def replica(element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def replica(
+            element: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, labels: tf.Tensor, *classes: tf.Tensor
+        ) -> tf.Tensor:
             here = tf.distribute.get_replica_context()
             number = tf.convert_to_tensor(here.replica_id_in_sync_group)
             indices, labels, share = slice_of_batch(indices, labels, number, count)
             images, _ = examples.take(element, indices)
-            packed, gradients, _ = compute_step(forward, optimizer, loss, images, labels, number, share)
+            packed, gradients, _ = compute_step(forward, optimizer, loss, images, labels, number, share, classes)
             # What everybody did travels with the gradients, a row each: one more message would have to be waited for.
             # Versions are the same everywhere, and may be too large for a float32.
             own_rows = tf.one_hot(number, count)[:, tf.newaxis] * tf.cast(packed[:4], tf.float32)
             # So do the moving statistics of BatchNorm, of which each replica has seen its slice only.
             seen = [tf.identity(variable.value) * share for variable in statistics]
-            *sums, all_rows = summed([*gradients, *seen, own_rows])
-            version = optimizer.apply(sums[: len(gradients)], model.trainable_variables)
+            # All replicas have the same classes of a sampled head: the rows of their gradients are of the same people.
+            *sums, all_rows = summed([*map(values_of, gradients), *seen, own_rows])
+            total = [with_values(gradient, values) for gradient, values in zip(gradients, sums)]
+            version = optimizer.apply(total, model.trainable_variables)
             for variable, mean in zip(statistics, sums[len(gradients) :], strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=mean)
             versions = tf.fill([count, 2], tf.cast(version, tf.float64))
             return tf.concat([tf.cast(all_rows, tf.float64), versions], axis=1)
 
         @compiled
-        def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            done = strategy.run(replica, args=(next(data), indices, labels))
+        def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, *classes: tf.Tensor) -> tf.Tensor:
+            done = strategy.run(replica, args=(next(data), indices, labels, *classes))
             return strategy.experimental_local_results(done)[0]
 
         self._update = update
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        for batch in batches:
-            rows = self._update(self._data, *index_batch(batch, self._labels)).numpy()
+        for batch, classes in self.with_classes(batches):
+            rows = self._update(self._data, *index_batch(batch, self._labels, *classes)).numpy()
             yield from map(StepResult.unpack, rows)
 
 

@@ -35,13 +35,13 @@ class Alone(KerasReplicas):
         forward = forward_of(model)
 
         @compiled
-        def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def update(data: tf.data.Iterator, indices: tf.Tensor, labels: tf.Tensor, *classes: tf.Tensor) -> tf.Tensor:
             images, worker = examples.take(next(data), indices)
-            return training_step(forward, optimizer, loss, images, labels, worker)
+            return training_step(forward, optimizer, loss, images, labels, worker, classes=classes)
 
         self._update = update
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        for batch in batches:
-            packed = self._update(self._data, *index_batch(batch, self._labels))
+        for batch, classes in self.with_classes(batches):
+            packed = self._update(self._data, *index_batch(batch, self._labels, *classes))
             yield StepResult.unpack(packed.numpy())

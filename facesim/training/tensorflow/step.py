@@ -1,14 +1,14 @@
 """The training step that every strategy shares, and what it reports about itself."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import keras
 import tensorflow as tf
 
 from facesim.training.tensorflow.forward import Average, Forward
+from facesim.training.tensorflow.gradients import Gradient
 from facesim.training.tensorflow.objective import Loss
-
-Gradients = list[tf.Tensor]
 
 #: Compiles a function once for all sizes of a batch. What it does is written in TensorFlow's operations: autograph has
 #: nothing to translate, which it would take most of a second for whenever a task starts.
@@ -23,13 +23,14 @@ def training_step(
     labels: tf.Tensor,
     worker: tf.Tensor,
     share: tf.Tensor | float = 1.0,
+    classes: Sequence[tf.Tensor] = (),
 ) -> tf.Tensor:
     """Update the parameters from one batch by itself: `compute_step`, then apply.
 
     Returns a packed `facesim.training.protocols.StepResult`, float64 (6,): one tensor, because each one that is
     returned is a message.
     """
-    packed, gradients, averages = compute_step(forward, optimizer, loss_of, images, labels, worker, share)
+    packed, gradients, averages = compute_step(forward, optimizer, loss_of, images, labels, worker, share, classes)
     for average in averages:
         average.apply()
     version = optimizer.apply(gradients)
@@ -44,8 +45,10 @@ def compute_step(
     labels: tf.Tensor,
     worker: tf.Tensor,
     share: tf.Tensor | float = 1.0,
-) -> tuple[tf.Tensor, Gradients, list[Average]]:
-    """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,).
+    classes: Sequence[tf.Tensor] = (),
+) -> tuple[tf.Tensor, list[Gradient], list[Average]]:
+    """The gradient of one batch: `images` uint8 (n, height, width, channels), `labels` int32 (n,); with the `classes`
+    of a sampled head, as `pipeline.index_batch` has both.
 
     It is that of the batch's mean loss times `share`: the part of the update's examples, 0-1, that this batch stands
     for, so that the gradients of all its parts add up to that of the mean over all examples. A batch with a share of 0
@@ -58,7 +61,7 @@ def compute_step(
     # The plain operation is placed where the variable is; waiting for it costs no message where parameters are read.
     version_read = tf.raw_ops.ReadVariableOp(resource=optimizer.iterations.value.handle, dtype=tf.int64)
     with tf.control_dependencies([version_read]), tf.GradientTape() as tape:
-        logits, sources, averages = forward(images)
+        logits, sources, averages = forward(images, *classes)
         losses = loss_of(labels, logits)
         loss = tf.reduce_mean(losses) * share
     gradients = tape.gradient(loss, sources)

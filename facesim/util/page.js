@@ -32,7 +32,17 @@
     }
   }
 
+  // What is too wide for the window is scrolled by keyboard, too.
+  const boxes = document.querySelectorAll(".scroll, .plot.wide, pre");
+  const seen = new ResizeObserver(() => {
+    for (const box of boxes)
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+  });
+  for (const box of boxes) seen.observe(box);
+
   const copy = document.querySelector("button.copy");
+  if (copy === null) return;
   const select = (element) => getSelection().selectAllChildren(element);
   copy.hidden = false;
   copy.addEventListener("click", async () => {

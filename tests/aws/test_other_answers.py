@@ -1,0 +1,127 @@
+"""What AWS answers at times and the endpoint of these tests does not by itself: late, in part, in small pages."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from moto.core.responses import ActionResult
+from moto.logs.responses import LogsResponse
+from moto.sagemaker.responses import SageMakerResponse
+
+from facesim.backends.sagemaker.calls import newest
+from facesim.spec.job import make_job
+from tests.support.events import named
+from tests.support.executions import follow, submit
+
+
+@pytest.mark.parametrize("late", [3, 10**9], ids=["late", "never"])
+def test_what_is_billed_is_waited_for_and_is_never_nothing_of_a_job_that_trained(
+    endpoint, job, inputs, tmp_path, monkeypatch, late
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.job._LATE_S", 1.0)
+    describe, count = SageMakerResponse.describe_training_job, itertools.count()
+
+    def described(self):
+        answer = describe(self).result
+        if answer["TrainingJobStatus"] == "Completed" and next(count) < late:
+            for name in ("TrainingTimeInSeconds", "BillableTimeInSeconds"):
+                answer.pop(name)
+            answer["SecondaryStatusTransitions"].pop()
+        return ActionResult(answer)
+
+    monkeypatch.setattr(SageMakerResponse, "describe_training_job", described)
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    events = follow(run, execution)
+
+    (billed,) = named(events, "billed")
+    said = endpoint.job("facesim-one").describe()
+    whole_s = (said["TrainingEndTime"] - said["TrainingStartTime"]).total_seconds()
+    expected = said["BillableTimeInSeconds"] if late == 3 else pytest.approx(whole_s, abs=1)
+    assert (events[-1]["outcome"], billed["billable_s"]) == ("completed", expected)
+    assert late == 3 or billed["billable_s"] > 0
+
+
+def test_an_end_without_its_time_is_an_end(endpoint, job, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("facesim.backends.sagemaker.job._LATE_S", 0.3)
+    describe = SageMakerResponse.describe_training_job
+    monkeypatch.setattr(
+        SageMakerResponse,
+        "describe_training_job",
+        lambda self: ActionResult({name: value for name, value in describe(self).result.items()
+                                   if name not in ("TrainingEndTime", "FinalMetricDataList")}),
+    )  # fmt: skip
+
+    events = follow(*submit(job, tmp_path / "one", inputs))
+
+    assert events[-1]["outcome"] == "completed"
+
+
+def test_lines_that_were_read_before_a_stream_was_denied_are_kept(endpoint, refuse, job, inputs, tmp_path, monkeypatch):
+    get = LogsResponse.get_log_events
+    denied = refuse(LogsResponse, "get_log_events", "AccessDeniedException")
+    refused = LogsResponse.get_log_events
+
+    def answered(self):
+        return refused(self) if "algo-2" in json.loads(self.body)["logStreamName"] else get(self)
+
+    monkeypatch.setattr(LogsResponse, "get_log_events", answered)
+    run, execution = submit(job, tmp_path / "one", inputs)
+
+    events = follow(run, execution)
+
+    assert denied
+    assert events[-1]["outcome"] == "completed"
+    assert run.log_file("algo-1").read_text().count("hello from algo-1") == 1
+
+
+def test_a_stream_that_never_says_that_it_ends_is_not_read_for_ever(endpoint, job, inputs, tmp_path, monkeypatch):
+    count = itertools.count()
+    empty = {"events": [], "nextBackwardToken": "b/0"}
+    monkeypatch.setattr(
+        LogsResponse, "get_log_events", lambda self: json.dumps({**empty, "nextForwardToken": f"f/{next(count)}"})
+    )
+
+    events = follow(*submit(job, tmp_path / "one", inputs))
+
+    assert events[-1]["outcome"] == "completed"
+
+
+def test_the_newest_jobs_are_found_however_small_the_pages_are(endpoint, account, job, inputs, tmp_path, monkeypatch):
+    listed = SageMakerResponse.list_training_jobs
+
+    def in_pages_of_one(self):
+        self.body = json.dumps({**json.loads(self.body), "MaxResults": 1})
+        return listed(self)
+
+    monkeypatch.setattr(SageMakerResponse, "list_training_jobs", in_pages_of_one)
+    for name in ("one", "two", "three"):
+        follow(*submit(job, tmp_path / name, inputs))
+
+    assert [one["TrainingJobName"] for one in newest(account, 2)] == ["facesim-three", "facesim-two"]
+
+
+def test_patience_begins_when_something_fails_and_not_when_waiting_began(
+    endpoint, refuse, faces, inputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("facesim.backends.sagemaker.calls._ROOM_EVERY_S", 1.0)
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._SIGN_IN_S", 0.9)
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    quota = "ml.m5.xlarge for training job usage"
+    endpoint.quotas[quota] = 1
+    options = {"backend": "sagemaker", "data": str(faces), "image_size": 32, "strategy": "ps-async"}
+    job = make_job(**options, instance_type="ml.m5.xlarge", quota_wait_s=60)
+    run, execution = submit(job, tmp_path / "one", inputs)
+    refused = []
+
+    def once_it_waits(event: dict) -> None:
+        if event["event"] == "out_of_reach" and event["what"] == "quota":
+            endpoint.quotas.clear()
+            refused.append(refuse(SageMakerResponse, "create_training_job", "ExpiredTokenException", times=1))
+
+    events = follow(run, execution, on=once_it_waits)
+
+    assert refused == [["ExpiredTokenException"]]
+    assert events[-1]["outcome"] == "completed"
