@@ -36,8 +36,8 @@ def how_to_have_one(job: Job) -> str:
     table, values = options(), flat(job)
     words = ["facesim profile"]
     for name in OF_THE_PROFILE:
-        value = values[name]
-        if name in table and value != table[name].default:
+        value = values.get(name)  # an option that its framework has not is not there
+        if name in values and value != table[name].default:
             words.append(flag(name) if value is True else f"{flag(name)} {value}")
     return " ".join(words)
 

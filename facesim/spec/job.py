@@ -326,7 +326,7 @@ def changed_job(job: Job, changes: dict[str, Any]) -> Job:
     other = make_job(**{**kept, **changes})
     parts = ("experiment", "strategy")
     fixed = {name for name, one in options().items() if one.path[0] in parts and not one.about.resumable}
-    _check_same(current, {name: value for name, value in flat(other).items() if name in fixed})
+    _check_same(current, {name: value for name, value in flat(other).items() if name in fixed & current.keys()})
     return other
 
 

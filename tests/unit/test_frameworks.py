@@ -170,6 +170,7 @@ def test_an_option_of_one_framework_goes_to_its_jobs_of_a_study_and_not_to_a_run
     assert [(job.framework, job.shape.kernels) for job in jobs] == [(TENSORFLOW, "eigen"), ("torch", "auto")]
     assert "kernels" not in flat(jobs[1]) and make_job(**flat(jobs[1])) == jobs[1]
     assert changed_job(jobs[0], {"framework": "torch"}) == jobs[1]
+    assert changed_job(jobs[1], {"framework": TENSORFLOW}).framework == TENSORFLOW
     with pytest.raises(InputError, match="--kernels 'eigen' means nothing to --framework torch or jax"):
         Study({"kernels": "eigen"}, {"framework": ["torch", "jax"]})
     with pytest.raises(InputError, match="--kernels 'eigen' means nothing to --framework torch"):
