@@ -63,7 +63,9 @@ def identities(folder: Path) -> Iterator[Point]:
     for count in (10, 100, 1_000, 10_000, 100_000):
         for strategy in ("single", "ps-async"):
             data = noise(folder, count, max(1_000, 2 * count))
-            yield f"{strategy}, {count:,}", _small(data, strategy=strategy), count > 10_000
+            for head in ("softmax", "partial-fc"):
+                options = {"strategy": strategy, "head": head}
+                yield f"{strategy}, {head}, {count:,}", _small(data, **options), count > 10_000
 
 
 def images(folder: Path) -> Iterator[Point]:

@@ -2,14 +2,15 @@
 
     python -m benchmarks.limits [--model NAME] [--batch N] [--json FILE]
 
-Run it on a quiet machine; it takes about a minute. A step cannot be shorter than its arithmetic at the speed of
+Run it on a quiet machine; it takes some four minutes. A step cannot be shorter than its arithmetic at the speed of
 convolutions and matrix products alone, nor than its bytes at the memory's bandwidth. What a step moves is reckoned:
 
 - the network reads its kernels forward and backward, and writes their gradients: three times the parameters;
 - Adam reads parameters, gradients and two moments and writes all but the gradients: seven times;
 - a parameter server's worker gets parameters and sends gradients. Over loopback each byte is read and written twice,
   into the kernel's buffers and out of them: four times each;
-- a ring of k workers sends 2 (k - 1) / k of the parameters from each, likewise, and reads and writes as much to add up.
+- a ring of k workers sends 2 (k - 1) / k of the parameters from each, likewise, and reads and writes as much to add up;
+- of `allreduce` and `local-sgd` each worker has a network and an optimiser, and makes every update.
 
 Activations are left out: they fit into the caches of most processors, so these floors are low rather than high.
 """
@@ -84,6 +85,7 @@ def floors_s(
         "ps-async": (3 + 7 + 2 * 4) * held,
         "ps-sync": (workers * (3 + 2 * 4) + 7) * held,
         "allreduce": workers * (3 + 7) * held + ring,
+        "local-sgd": workers * (3 + 7) * held + ring / make_job(strategy="local-sgd").strategy.local_steps,
     }
     return {
         name: {"compute_s": compute_s, "memory_s": size / peak["memory_bytes_per_s"]} for name, size in moved.items()

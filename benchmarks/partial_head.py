@@ -63,7 +63,7 @@ def main(
     same = {"recipe": "modern", "strategy": "single", "batch": 64, "learning_rate": 0.002, "held_out": 2 / images}
     with tempfile.TemporaryDirectory(prefix="facesim-rendered-") as rendered:
         render_folder(RenderSpec(identities, images, image_size, difficulty, seed=777), Path(rendered))
-        found: dict[str, list[float]] = {name: [] for name in heads}
+        accuracies: dict[str, list[float]] = {name: [] for name in heads}
         for seed in range(seeds):
             for name, options in heads.items():
                 result = run_job(
@@ -75,8 +75,8 @@ def main(
                     evaluate_every=epochs,
                     seed=seed,
                 )
-                found[name].append(100 * result["held_out_accuracy"])
-    write([show(f"{identities:,} rendered people: held-out accuracy", found, _WHOLE, "%")], path)
+                accuracies[name].append(100 * result["held_out_accuracy"])
+    write([show(f"{identities:,} rendered people: held-out accuracy", accuracies, _WHOLE, "%")], path)
 
 
 def _size(sizes: Sequence[int], rate: float) -> None:
@@ -92,7 +92,9 @@ def _size(sizes: Sequence[int], rate: float) -> None:
 
 def measured(head: str, identities: int, rate: float) -> tuple[float, int]:
     """Seconds of a training step, and bytes that the process held at most beyond those before the network was built."""
-    import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
+    from facesim.cli.quiet import hush_tensorflow
+
+    hush_tensorflow()
     import numpy as np
     import psutil
     import tensorflow as tf
@@ -117,7 +119,7 @@ def measured(head: str, identities: int, rate: float) -> tuple[float, int]:
     sampler = ClassSampler(identities, sample_size(identities, rate, _BATCH), seed=0)
 
     @compiled
-    def step(_: tf.Tensor, labels: tf.Tensor, *classes: tf.Tensor) -> tf.Tensor:
+    def step(indices: tf.Tensor, labels: tf.Tensor, *classes: tf.Tensor) -> tf.Tensor:
         return training_step(forward, optimizer, loss, pixels, labels, tf.constant(0), classes=classes)
 
     times = []

@@ -33,6 +33,8 @@ def _listed(kind: type) -> Any:
 @click.option("--identities", default="250,1000,4000", show_default=True, callback=_listed(int))
 @click.option("--difficulty", default="0.5,0.7,0.9", show_default=True, callback=_listed(float))
 @click.option("--images", default=12, show_default=True, help="of each rendered person")
+@click.option("--wild", default=0.0, show_default=True, help="as `facesim data render` has it")
+@click.option("--recipe", default="modern", show_default=True)
 @click.option("--examples", default=160_000, show_default=True, help="rendered images that a network sees")
 @click.option("--held-out", default=0.9, show_default=True, help="share of the photographs not trained on")
 @click.option("--epochs", default=150, show_default=True, help="on the photographs")
@@ -44,6 +46,8 @@ def main(
     identities: Sequence[int],
     difficulty: Sequence[float],
     images: int,
+    wild: float,
+    recipe: str,
     examples: int,
     held_out: float,
     epochs: int,
@@ -51,7 +55,7 @@ def main(
     seeds: int,
     path: Path | None,
 ) -> None:
-    same = {"recipe": "modern", "strategy": "single", "image_size": image_size}
+    same = {"recipe": recipe, "strategy": "single", "image_size": image_size}
     on_photos = {**same, "data": photos, "held_out": held_out, "epochs": epochs, "evaluate_every": epochs}
     accuracy, auc = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     for seed in range(seeds):
@@ -60,7 +64,8 @@ def main(
         for hardness in difficulty:
             name = f"{people} people, difficulty {hardness:g}"
             with tempfile.TemporaryDirectory(prefix="facesim-rendered-") as rendered:
-                render_folder(RenderSpec(people, images, image_size, hardness, seed=777), Path(rendered))
+                spec = RenderSpec(people, images, image_size, hardness, seed=777, wild=wild)
+                render_folder(spec, Path(rendered))
                 rounds = max(1, round(examples / (people * images * (1 - 2 / images))))
                 learning = {"epochs": rounds, "evaluate_every": rounds, "batch": 64, "learning_rate": 0.002}
                 with run_completed(**same, **learning, data=rendered, held_out=2 / images) as start:

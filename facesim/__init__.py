@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     )
     from facesim.util.errors import FacesimError, InputError
 
-__version__ = "0.1.0"
+try:
+    from facesim._version import __version__  # written when it is built or installed, from the tag
+except ModuleNotFoundError:
+    __version__ = "0.1.dev0"
 
 __all__ = [
     "Comparison",

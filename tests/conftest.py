@@ -227,7 +227,11 @@ def carrying(token: str) -> list[psutil.Process]:
     return processes
 
 
-def wait_until(happened: Callable[[], object], within_s: float = 90) -> None:
+#: For what has to come, however busy the machine is; a test may take 300 s.
+PATIENCE_S = 240.0
+
+
+def wait_until(happened: Callable[[], object], within_s: float = PATIENCE_S) -> None:
     """Wait for what other processes do, that tell nobody."""
     deadline = time.monotonic() + within_s
     while not happened():

@@ -41,7 +41,7 @@ def connect() -> DockerClient:
     try:
         import docker
     except ImportError:
-        raise EngineError("the Python package docker is not installed; pip install 'facesim[docker]'") from None
+        raise EngineError("the Python package docker is not installed; pip install 'facesim-cluster[docker]'") from None
     try:
         client = docker.DockerClient.from_env(timeout=120)
         client.ping()

@@ -59,13 +59,13 @@ class HostWatch:
                 self._send(connection)
         for connection in [one for one in self._owing if one in ready]:
             try:
-                said = connection.recv(1024)
+                message = connection.recv(1024)
             except OSError:
-                said = b""
-            if _STOP in said:
+                message = b""
+            if _STOP in message:
                 signal.raise_signal(signal.SIGTERM)  # as if this host were stopped itself
-            if said:
-                self._owing[connection] -= said.count(_DONE)
+            if message:
+                self._owing[connection] -= message.count(_DONE)
             else:  # its tasks are being started again: it will be back, and be notified again
                 del self._owing[connection]
                 connection.close()

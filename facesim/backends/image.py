@@ -46,6 +46,8 @@ _STAGE, _STAGE_LABEL = "installed", "facesim.stage"
 
 #: Beside a framework with CUDA: what measures GPUs.
 _WITH_CUDA = "nvidia-ml-py>=12"
+#: What pods use whose storage is in S3 (`facesim.backends.kubernetes.in_pod`).
+_FOR_S3 = "boto3>=1.40"
 
 #: What facesim needs and a host of a cluster does not: reports and baselines are made at home.
 _AT_HOME = {"matplotlib", "jinja2", "scikit-learn", "scikit-image", "scipy", "pandas", "msgspec"}
@@ -89,7 +91,7 @@ def build(
     Raises:
         InputError: no engine answers, or the base image or a dependency is not available.
     """
-    wanted = requirements(package, framework, cuda)
+    wanted = [*requirements(package, framework, cuda), _FOR_S3]
     client = _engine()
     tell(f"base image {base}")
     python, architecture = _python_of(client, base)
@@ -174,7 +176,7 @@ def requirements(package: str | None = None, framework: str = TENSORFLOW, cuda: 
     package = package or package_of(framework, cuda)
     extra = FRAMEWORKS[framework].extra
     wanted = []
-    for line in importlib.metadata.requires("facesim") or ():
+    for line in importlib.metadata.requires("facesim-cluster") or ():
         name, of_extra = re.match(r"[\w.-]+", line), re.search(r"extra == [\"'](.+)[\"']", line)
         assert name is not None
         if name[0] in {*_AT_HOME, *({TENSORFLOW} - {framework})} or (of_extra and of_extra[1] != extra):

@@ -96,5 +96,5 @@ def with_options(backend: BackendSpec, options: dict[str, str]) -> BackendSpec:
             raise InputError(f"--{name.replace('_', '-')} means nothing to --backend {backend.name}; leave it out")
     if not options:
         return backend
-    own = backend.model_dump(exclude={"name"}, exclude_defaults=True)
-    return make_job(backend=backend.name, **{**own, **options}).backend
+    settings = backend.model_dump(exclude={"name"}, exclude_defaults=True)
+    return make_job(backend=backend.name, **{**settings, **options}).backend

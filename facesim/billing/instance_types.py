@@ -1,7 +1,7 @@
 """The packaged facts of instance types, `instance_types.json`: `python -m facesim.billing.instance_types > FILE`.
 
-It needs botocore and moto (`pip install 'facesim[emulator]'`): the one lists what SageMaker trains on, the other has a
-copy of what EC2's DescribeInstanceTypes answers. What moto does not have is below, from AWS' pages on these types.
+It needs botocore and moto (the extra `emulator`): the one lists what SageMaker trains on, the other has a copy of what
+EC2's DescribeInstanceTypes answers. What moto does not have is below, from AWS' pages on these types.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def _spot_now(region: str, types: Sequence[str]) -> dict[str, float]:
     configuration = Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 1})
 
     def client(service: str, of_region: str | None) -> Any:
-        return boto3.client(service, of_region or _ENDPOINT_REGION, config=configuration)
+        return boto3.Session().client(service, of_region or _ENDPOINT_REGION, config=configuration)
 
     try:
         return spot_discounts(region, types, client, _prices) if types else {}
@@ -178,7 +178,7 @@ def _products(region: str, progress: Callable[[int], None]) -> Iterator[dict[str
     try:
         configuration = Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 3})
         try:
-            client = boto3.client("pricing", _ENDPOINT_REGION, config=configuration)
+            client = boto3.Session().client("pricing", _ENDPOINT_REGION, config=configuration)
         except ValueError as error:
             raise InputError(
                 f"the Pricing API cannot be asked: {error}; AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config, must "
@@ -229,13 +229,15 @@ def _boto3() -> Any:
     try:
         import boto3
     except ImportError:
-        raise InputError("fetching prices needs boto3, which is not installed: pip install 'facesim[aws]'") from None
+        raise InputError(
+            "fetching prices needs boto3, which is not installed: pip install 'facesim-cluster[aws]'"
+        ) from None
     return boto3
 
 
 def _regions() -> list[str]:
     try:
-        return _boto3().session.Session().get_available_regions("sagemaker")
+        return _boto3().Session().get_available_regions("sagemaker")
     except InputError:
         return ["those of https://aws.amazon.com/about-aws/global-infrastructure"]
 

@@ -23,6 +23,7 @@ from facesim.cli import (
     forecast,
     image,
     plan,
+    pretrain,
     prices,
     profile,
     recognition,
@@ -34,7 +35,7 @@ from facesim.cli import (
     study,
     tune,
 )
-from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, settle
+from facesim.cli.output import OutputError, complain, complain_of_usage, degrade, in_colour, settle
 from facesim.cli.parsing import Group
 from facesim.util.errors import FacesimError, InputError, reason
 
@@ -73,7 +74,7 @@ def _run(args: list[str]) -> int:
 
         return shell_complete(facesim, {}, "facesim", completion.VARIABLE, os.environ[completion.VARIABLE])
     try:
-        with facesim.make_context("facesim", args) as ctx:
+        with facesim.make_context("facesim", args, color=in_colour()) as ctx:
             return facesim.invoke(ctx) or 0
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -182,6 +183,7 @@ facesim.sections = {
     "Train and compare": (
         study.compare,
         study.run,
+        pretrain.pretrain,
         studies.study,
         tune.tune,
         study.report,

@@ -149,7 +149,9 @@ def emulator(
     try:
         from facesim.testing.emulator.endpoint import Emulator
     except ImportError as error:
-        raise InputError(f"the emulator needs more packages ({error.name}): pip install 'facesim[emulator]'") from None
+        raise InputError(
+            f"the emulator needs more packages ({error.name}): pip install 'facesim-cluster[emulator]'"
+        ) from None
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     running = Emulator(

@@ -52,6 +52,8 @@ def data() -> None:
 @click.option("--images", default=15, show_default=True, help="images of each")
 @click.option("--size", default=64, show_default=True, help="height and width in pixels")
 @click.option("--difficulty", default=0.65, show_default=True, help="0 passport photographs .. 1 anything goes")
+@click.option("--wild", default=0.0, show_default=True,
+              help="0 .. 1 more pose, light, misplacement; a poor camera: colours, blur, grain, JPEG")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="which people")
 def render(out: Path, **options: Any) -> None:
     """Write rendered faces as an image folder OUT, a folder of PNG files for each person."""
@@ -108,10 +110,15 @@ def describe(source: str, near: float, detector: str | None, as_json: bool, **op
     from dataclasses import asdict
 
     from facesim.data import describe as describe_data
+    from facesim.data.alignment import count_faces
     from facesim.data.describe import original_sizes
+    from facesim.data.detectors import detector_called
     from facesim.preflight.inputs import prepare_data
     from facesim.spec.job import make_job
 
+    if detector:
+        hush_tensorflow()
+    detect = detector_called(detector) if detector else None
     job = make_job(data=source, max_bad_files=1.0, **options)
     spec = job.experiment.data_spec
     prepared = prepare_data(job, lambda *_: None)
@@ -121,22 +128,16 @@ def describe(source: str, near: float, detector: str | None, as_json: bool, **op
         with click.progressbar(length=len(prepared.labels), label="looking for duplicates", file=sys.stderr) as bar:
             description = describe_data(prepared, spec, near, lambda done, _: bar.update(done - bar.pos))
     sizes = original_sizes(source, job.experiment.image_size)
-    faces = None if detector is None else _faces(source, detector)
+    faces = None
+    if detect:
+        with _bar("looking for faces") as progress:
+            faces = count_faces(Path(source), detect, progress)
     if as_json:
-        found = {} if faces is None else {"faces": asdict(faces)}
-        echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes), **found})
+        face_counts = {} if faces is None else {"faces": asdict(faces)}
+        echo_json({**asdict(description), "original_sizes": sizes and asdict(sizes), **face_counts})
         return
     for line in [*_description(description, sizes), *(_faces_in_lines(faces) if faces else [])]:
         echo(line)
-
-
-def _faces(source: str, detector: str) -> Faces:
-    from facesim.data.alignment import count_faces
-    from facesim.data.detectors import detector_called
-
-    hush_tensorflow()
-    with _bar("looking for faces") as progress:
-        return count_faces(Path(source), detector_called(detector), progress)
 
 
 def _faces_in_lines(faces: Faces) -> list[str]:

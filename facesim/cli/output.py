@@ -79,10 +79,15 @@ def console() -> Console:
     return Output()
 
 
+def in_colour() -> bool | None:
+    """Never, where NO_COLOR says so; None, in a terminal. Rich heeds it by itself, click does not."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def complain(text: str, colour: str = "red") -> None:
     """Print a line for the user on standard error, if that takes it."""
     try:
-        click.secho(f"facesim: {_on_lines(text)}", fg=colour, err=True)
+        click.secho(f"facesim: {_on_lines(text)}", fg=colour, err=True, color=in_colour())
     except OSError:
         pass
 

@@ -72,9 +72,9 @@ def open_zip(path: Path) -> Archive:
         else:
             members[path.joinpath(*parts)] = member
     if not members:
-        found = f" (not used: {in_words(tally.counted)})" if tally.counted else ""
+        unused = f" (not used: {in_words(tally.counted)})" if tally.counted else ""
         raise InputError(
-            f"no images in {printable(str(path))}{found}. Give an archive with one folder of images an identity, such "
+            f"no images in {printable(str(path))}{unused}. Give an archive with one folder of images an identity, such "
             f"as of a folder that facesim reads."
         )
     return Archive(path, understood(path, sorted(members), tally.counted), archive, members)

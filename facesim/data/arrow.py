@@ -2,7 +2,7 @@
 
 An image is a cell of bytes, or of `bytes` and `path` (the feature `Image` of `datasets`). A label is a text, a number,
 a one-hot vector, or a number of the feature `ClassLabel`, whose names are in the schema's metadata. Rows are read some
-at a time. It needs pyarrow (`pip install 'facesim[parquet]'`).
+at a time. It needs pyarrow (`pip install 'facesim-cluster[parquet]'`).
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ def _reading(file: Path) -> Iterator[tuple[pyarrow.Schema, Any]]:
         import pyarrow
         from pyarrow import ipc, parquet
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[parquet]'"
+        remedy = "pip install 'facesim-cluster[parquet]'"
         raise InputError(f"{file} is read by pyarrow, which is not installed: {remedy}", remedy=remedy) from None
     try:
         with open_regular(file) as opened:

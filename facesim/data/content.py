@@ -147,12 +147,16 @@ def from_arrays(
     """`image` gives an image by its number: uint8 (h, w), or (h, w, channels) with 1, 3 or 4 of them."""
     from PIL import Image
 
+    fitting = (wanted.image_size, wanted.image_size, wanted.channels)
+
     def pictures(indices: np.ndarray) -> Iterator[np.ndarray]:
         for done, index in enumerate(indices, 1):
             picture = image(int(index))
-            shown = Image.fromarray(picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
+            if picture.shape != fitting:  # Pillow would copy what fits several times, and leave it as it is
+                shown = Image.fromarray(picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
+                picture = fit(shown, wanted)
             wanted.progress("decoding", done, len(indices))
-            yield fit(shown, wanted)
+            yield picture
 
     labels = np.asarray(labels, np.int32).reshape(-1)
     return Content(labels, names, [None] * len(names), pictures, unused=unused, notes=notes)

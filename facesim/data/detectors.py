@@ -33,7 +33,7 @@ def _mtcnn() -> Detector:
     try:
         from mtcnn import MTCNN
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[align]'"
+        remedy = "pip install 'facesim-cluster[align]'"
         raise InputError(f"the detector mtcnn is not installed: {remedy}", remedy=remedy) from None
     network = MTCNN(device="CPU:0")
 
@@ -70,7 +70,7 @@ def _of_onnx(file: Path) -> Detector:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[detector]'"
+        remedy = "pip install 'facesim-cluster[detector]'"
         raise InputError(f"{file} is run by onnxruntime, which is not installed: {remedy}", remedy=remedy) from None
     try:
         open_regular(file).close()
@@ -92,11 +92,11 @@ def _of_onnx(file: Path) -> Detector:
             size = f"{picture.shape[1]} x {picture.shape[0]}"
             why = _first_line(error)
             raise InputError(f"--detector {file} fails with a picture of {size} pixels: {why}. {_CONTRACT}") from None
-        found = [np.asarray(one, float) for one in given]
-        if any(one.shape != (len(found[0]), *shape) for one, shape in zip(found, _OUTPUTS.values(), strict=True)):
-            shapes = " and ".join(f"{name} {one.shape}" for name, one in zip(_OUTPUTS, found, strict=True))
+        outputs = [np.asarray(one, float) for one in given]
+        if any(one.shape != (len(outputs[0]), *shape) for one, shape in zip(outputs, _OUTPUTS.values(), strict=True)):
+            shapes = " and ".join(f"{name} {one.shape}" for name, one in zip(_OUTPUTS, outputs, strict=True))
             raise InputError(f"--detector {file} gives {shapes}. {_CONTRACT}")
-        return [Face(points, (box[2] - box[0]) * (box[3] - box[1])) for points, box in zip(*found, strict=True)]
+        return [Face(points, (box[2] - box[0]) * (box[3] - box[1])) for points, box in zip(*outputs, strict=True)]
 
     detect(np.full((96, 128, 3), 128, np.uint8))  # what is wrong with it is said before anything is written
     return detect

@@ -1,7 +1,7 @@
 """Data sets of Hugging Face's hub, `hf:org/name`, fetched and kept by its library `datasets`, and read from there.
 
 A configuration and a revision may follow: `hf:org/name:configuration@revision`. The library's own variables hold, such
-as HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. It needs `pip install 'facesim[hf]'`.
+as HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. It needs `pip install 'facesim-cluster[hf]'`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _fetched(name: str, configuration: str | None, revision: str | None, shown: 
     try:
         import datasets
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[hf]'"
+        remedy = "pip install 'facesim-cluster[hf]'"
         raise InputError(f"{shown} is read by datasets, which is not installed: {remedy}", remedy=remedy) from None
     datasets.disable_progress_bars()
     wanted.progress("downloading", 0, 1)

@@ -122,7 +122,7 @@ def _without_texts(file: BinaryIO) -> io.BytesIO:
 #: What is in place of an image, by how it begins.
 _OTHERS = {
     rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": (
-        "HEIC, and facesim[heic] is not installed or the file is damaged; convert it to JPEG"
+        "HEIC, and facesim-cluster[heic] is not installed or the file is damaged; convert it to JPEG"
     ),
     rb"....ftypavi[fs]": "AVIF is not supported by this Pillow; convert it to JPEG",
     rb"....ftyp": "a film, not an image; save a picture of it as JPEG or PNG",

@@ -233,9 +233,10 @@ def _write(
                 tally.add(picture.kind, picture.path)
                 continue
             used.append(index)
-            digest.update(picture.tobytes())
+            pixels = picture.tobytes()
+            digest.update(pixels)
             if decoded:
-                file.write(picture.tobytes())
+                file.write(pixels)
             else:
                 path, turned = store(directory, len(paths), content.files[index], picture)
                 paths.append(path)

@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from facesim import __version__
+
 
 def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
     """What this machine is and which versions ran, also of `packages`, for those who compare results later. No host or
@@ -21,7 +23,8 @@ def machine(packages: Iterable[str] = ()) -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{package: version(package) for package in ("tensorflow", "keras", "facesim", *packages)},
+        **{package: version(package) for package in ("tensorflow", "keras", *packages)},
+        "facesim": __version__,
     }
 
 

@@ -86,6 +86,16 @@ MODELS: Registry[Model] = Registry(
             "3 residual stages, 128-d embedding: few photographs, CPUs",
             _always(128),
         ),
+        "texture": Model(
+            "facesim.models.texture:features",
+            "local binary patterns and one layer that learns, 128-d embedding: few photographs, any light",
+            _always(128),
+        ),
+        "texture-resnet": Model(
+            "facesim.models.texture_resnet:features",
+            "texture and resnet-small side by side, 256-d embedding",
+            _always(256),
+        ),
         "mobilefacenet": Model(
             "facesim.models.mobilefacenet:features", "MobileFaceNet (Chen et al., 2018), 128-d embedding", _always(128)
         ),

@@ -41,7 +41,7 @@ class Exporter:
         if missing := [package for package in self.packages if find_spec(package) is None]:
             raise InputError(
                 f"{', '.join(missing)} is not installed, which this format needs: python3 -m pip install "
-                f"'facesim[{self.extra}]'"
+                f"'facesim-cluster[{self.extra}]'"
             )
 
     def check(self, output: Path) -> None:

@@ -100,9 +100,10 @@ def check_memory(jobs: Sequence[Job], identities: Sequence[int]) -> Iterator[str
             f"{_gib(one.moments)}" + (f", in {job.replicas} replicas)" if job.replicas > 1 else ")")
         )
         if need > have:
+            sampled = "" if HEADS[job.experiment.head].sampled else "--head partial-fc, "
             raise InputError(
-                f"{text}: it cannot fit. Use fewer people (--subset identities=N, --min-images), --head partial-fc, "
-                f"fewer --workers, a --model with a smaller embedding (facesim models), or a larger machine."
+                f"{text}: it cannot fit. Use fewer people (--subset identities=N, --min-images), {sampled}fewer "
+                f"--workers, a --model with a smaller embedding (facesim models), or a larger machine."
             )
         if text not in warned:
             warned.add(text)

@@ -110,7 +110,7 @@ def null_step(
         gradients = []
         for sent in read():
             value = values_of(sent)
-            gradients.append(with_values(sent, tf.fill(value.shape, tf.cast(_one(value), value.dtype) * _LITTLE)))
+            gradients.append(with_values(sent, tf.fill(tf.shape(value), tf.cast(_one(value), value.dtype) * _LITTLE)))
         for statistic in moving:
             little = tf.cast(_one(values_of(gradients[0])), statistic.dtype)
             Average(statistic, 1.0, tf.fill(statistic.shape, little)).apply()

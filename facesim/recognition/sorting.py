@@ -14,6 +14,7 @@ import csv
 import io
 import re
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -163,7 +164,9 @@ def met_again(embeddings: np.ndarray, threshold: float, most: int = MOST_STRANGE
 
 
 class _Names:
-    """Names of files in one folder, also where the file system takes upper and lower case for the same."""
+    """Names of files in one folder, also where the file system takes upper and lower case, or composed and decomposed
+    letters, for the same.
+    """
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -174,11 +177,15 @@ class _Names:
         path = PurePosixPath(safe.strip(". ") or "_")
         stem, suffix = _cut(path.stem, _LONGEST), _cut(path.suffix, 20)
         name, number = stem + suffix, 1
-        while name.casefold() in self._taken:
+        while _alike(name) in self._taken:
             number += 1
             name = f"{stem}-{number}{suffix}"
-        self._taken.add(name.casefold())
+        self._taken.add(_alike(name))
         return name
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _cut(text: str, most_bytes: int) -> str:

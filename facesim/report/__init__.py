@@ -68,9 +68,8 @@ def write_report(runs: Iterable[Run], output: Path, target_accuracy: float | Non
     Raises:
         InputError: there is no run that can be read, or `output` cannot be written.
     """
-    from facesim.report.html import check_output, write_html
+    from facesim.report.html import write_html
 
-    check_output(output)  # before the work of drawing
     comparison = compare(runs, target_accuracy)
     write_html(comparison, output)
     return comparison

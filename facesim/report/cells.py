@@ -14,6 +14,12 @@ from facesim.report.words import estimated, percent, percent_interval, quantity
 
 NOTHING = "–"
 
+#: What is shown of many rows, and on a study's page.
+MAIN_MEASURES = (
+    "held_out_accuracy", "training_accuracy", "training_s", "time_to_accuracy_s", "images_per_s",
+    "launch_to_first_step_s", "memory_peak_task_bytes", "instance_s",
+)  # fmt: skip
+
 #: The audit's verdict as the report has it.
 AUDIT_WORDS = {
     "apart": "APART",

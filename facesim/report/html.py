@@ -117,6 +117,7 @@ def write_html(comparison: Comparison, output: Path) -> None:
     Raises:
         InputError: `output` cannot be written.
     """
+    check_output(output)  # before the work of drawing
     page = render(comparison)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from facesim.report.answer import answer, question
-from facesim.report.cells import AUDIT_WORDS, NOTHING
+from facesim.report.cells import AUDIT_WORDS, MAIN_MEASURES, NOTHING
 from facesim.report.comparison import Comparison
 from facesim.report.html import PLOT_TITLES
 from facesim.report.plots import plots
@@ -16,12 +16,6 @@ from facesim.report.words import estimated
 from facesim.spec.frameworks import FRAMEWORKS
 from facesim.util.errors import doing
 from facesim.util.files import write_text
-
-#: The measures of a page's table.
-_COLUMNS = (
-    "held_out_accuracy", "training_accuracy", "training_s", "time_to_accuracy_s", "images_per_s",
-    "launch_to_first_step_s", "memory_peak_task_bytes", "instance_s",
-)  # fmt: skip
 
 #: The pictures of a page, where there are data for them.
 _PICTURES = ("pareto", "accuracies", "scaling", "staleness", "curve", "accuracy", "time")
@@ -104,7 +98,7 @@ def _marks(comparison: Comparison) -> str:
 
 
 def _shown(comparison: Comparison) -> list[str]:
-    return [name for name in _COLUMNS if any(row.estimate(name) for row in comparison.rows)]
+    return [name for name in MAIN_MEASURES if any(row.estimate(name) for row in comparison.rows)]
 
 
 def _headings(comparison: Comparison) -> list[str]:
@@ -120,9 +114,13 @@ def _line(comparison: Comparison, row: Row) -> tuple[str, ...]:
 
 
 def _machines(comparison: Comparison) -> dict[str, list[str]]:
-    """Where and with what it was run: each value once."""
+    """On what, where and with what it was run: each value once."""
     machines: dict[str, dict[str, None]] = {}
     for record in comparison.records:
+        data = record.result.data
+        if None not in (data.name, data.identities, data.training_examples, data.held_out_examples):
+            images = f"{data.training_examples:,} images trained on, {data.held_out_examples:,} held out"
+            machines.setdefault("data", {})[f"{data.name} ({data.identities:,} people, {images})"] = None
         for name in ("cpu_model", "cpu_count", *FRAMEWORKS, "facesim"):
             if (value := record.result.machine.get(name)) is not None:
                 machines.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from facesim.report.answer import answer
-from facesim.report.cells import Line, curve_lines, lines
+from facesim.report.cells import MAIN_MEASURES, Line, curve_lines, lines
 from facesim.report.comparison import Comparison
 from facesim.report.verdict import ALARM, CAUTION, PLAIN
 
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
 _LABEL_WIDTH = 28
 _COLUMN_WIDTH = 23
 
+#: So much wider than its text is a column.
+_PADDING = 3
+
+#: More rows than these that do not fit beside each other have a line each.
+_FEW = 4
+
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Print `comparison`; strategies that do not fit beside each other follow below.
+    """Print `comparison`; strategies that do not fit beside each other follow below; of many each has a line.
 
     Args:
         console: where to; left out, standard output.
@@ -28,9 +35,13 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     table = lines(comparison)
     across = max(1, (console.width - _LABEL_WIDTH) // _COLUMN_WIDTH)
-    for start in range(0, len(comparison.rows), across):
-        chosen = range(start, min(start + across, len(comparison.rows)))
-        console.print(_table(comparison, table, chosen, plain=not console.is_terminal))
+    if len(comparison.rows) > max(_FEW, across):
+        for columns in _columns(comparison, table, console.width):
+            console.print(_turned(comparison, columns, console.width, plain=not console.is_terminal))
+    else:
+        for start in range(0, len(comparison.rows), across):
+            chosen = range(start, min(start + across, len(comparison.rows)))
+            console.print(_table(comparison, table, chosen, plain=not console.is_terminal))
     console.print()
     for sentence in answer(comparison):
         console.print(Text(sentence.text, style="bold red" if sentence.tone == ALARM else "bold"))
@@ -77,6 +88,46 @@ def _table(comparison: Comparison, table: list[Line], chosen: range, *, plain: b
             shown.add_section()
         cells = [line.cells[index] for index in chosen]
         shown.add_row(Text(line.label), *(Text(cell.text, style="bold red" if cell.alarm else "") for cell in cells))
+    return shown
+
+
+def _columns(comparison: Comparison, table: list[Line], width: int) -> Iterator[list[Line]]:
+    """Of the table's lines the main ones, as many at a time as fit beside each other as columns."""
+    main = {comparison.measures[name].label for name in MAIN_MEASURES if name in comparison.measures}
+    columns: list[Line] = []
+    room = begin = width - _names_width(comparison, width) - _PADDING
+    for line in table:
+        if line.label in main | {"shape", "runs", "trained together?", "times disturbed", "tested on"}:
+            needed = _width(line) + _PADDING
+            if columns and needed > room:
+                yield columns
+                columns, room = [], begin
+            columns.append(line)
+            room -= needed
+    yield columns
+
+
+def _width(line: Line) -> int:
+    """How wide it is as a column, whose name may be in several lines."""
+    return max(map(len, [*(cell.text for cell in line.cells), *line.label.split()]))
+
+
+def _names_width(comparison: Comparison, width: int) -> int:
+    return min(max(len(row.label) for row in comparison.rows), width * 2 // 5)
+
+
+def _turned(comparison: Comparison, columns: Sequence[Line], width: int, *, plain: bool) -> RenderableType:
+    """A line a row of the comparison."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, show_edge=plain)
+    shown.add_column("", width=_names_width(comparison, width), overflow="fold")
+    for line in columns:
+        shown.add_column(Text(line.label), justify="right", width=_width(line))
+    for row, *cells in zip(comparison.rows, *(line.cells for line in columns), strict=True):
+        shown.add_row(Text(row.label), *(Text(cell.text, style="bold red" if cell.alarm else "") for cell in cells))
     return shown
 
 

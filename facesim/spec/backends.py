@@ -231,6 +231,8 @@ class Kubernetes(_Containers, _Remote):
 
     storage_claim: a persistent volume claim with room for the data, checkpoints and results; pods on several nodes need
         one that many can write to (ReadWriteMany).
+    storage: a folder in S3 that pods read from and write to in place of that claim, by the rights of their service
+        account or with the variables of `storage_secret`.
     pod_cpus, pod_memory_gib: what every pod asks for, and gets, in place of what its instance type has.
     retention_s: for how long the cluster keeps a JobSet that has ended, with its pods and their logs.
     """
@@ -249,6 +251,16 @@ class Kubernetes(_Containers, _Remote):
         "Kubernetes",
         common=True,
         metavar="CLAIM",
+    )
+    storage: Annotated[str | None, _named(kubernetes_names.storage)] = option(
+        None, "folder in S3 for data, checkpoints and results, in place of a claim", "Kubernetes", metavar="ADDRESS"
+    )
+    storage_secret: Annotated[str | None, _named(kubernetes_names.subdomain)] = option(
+        None,
+        "secret with AWS_... variables for --storage",
+        "Kubernetes",
+        shown="the service account's own rights",
+        metavar="SECRET",
     )
     service_account: Annotated[str | None, _named(kubernetes_names.subdomain)] = option(
         None, "service account of the pods, whose token they do not get", "Kubernetes", shown="the namespace's default"
@@ -274,6 +286,14 @@ class Kubernetes(_Containers, _Remote):
                 f"--image {AWS_IMAGE} is for --backend sagemaker: name facesim's image (facesim image build) in a "
                 "registry that the cluster's nodes can pull from"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _storage_that_pods_reach(self) -> Kubernetes:
+        if self.storage_secret and not self.storage:
+            raise ValueError("--storage-secret is for --storage: give s3://BUCKET/FOLDER, too, or leave it out")
+        if self.storage and self.network_isolation:
+            raise ValueError("--network-isolation does not go with --storage, which pods reach over the network")
         return self
 
 

@@ -51,7 +51,7 @@ class Framework:
         """
         missing = [package for package in self.packages if find_spec(package) is None]
         if missing:
-            wanted = f"facesim[{self.extra}]" if self.extra else "facesim"
+            wanted = f"facesim-cluster[{self.extra}]" if self.extra else "facesim-cluster"
             raise InputError(
                 f"{', '.join(missing)} is not installed, which this framework needs: python3 -m pip install '{wanted}'"
             )

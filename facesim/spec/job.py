@@ -43,7 +43,7 @@ class Job(Frozen):
     experiment: Experiment = Experiment()
     strategy: AnyStrategy = option(Single(), "how replicas train together; repeatable", "Training", common=True)
     framework: Annotated[str, NameIn("facesim.spec.frameworks:FRAMEWORKS")] = option(
-        "tensorflow", "what computes: tensorflow, or torch or jax where facesim[torch] or facesim[jax] is installed",
+        "tensorflow", "what computes: tensorflow, or torch or jax where facesim-cluster[torch] or [jax] is installed",
         "Training", common=True,
     )  # fmt: skip
     shape: Shape = Shape()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from facesim.spec import aws_names
+
 #: A DNS label (RFC 1123): the name of a namespace, a pod, or a host.
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: A DNS subdomain: the name of most other objects.
@@ -35,6 +37,14 @@ def subdomain(name: str) -> str:
             "or a digit at both ends and beside each dot"
         )
     return name
+
+
+def storage(address: str) -> str:
+    """Return the address of a folder in S3, with / at its end, if it is one; raise ValueError if not."""
+    bucket, _, folder = address.removeprefix("s3://").strip("/").partition("/")
+    if not address.startswith("s3://"):
+        raise ValueError("the storage is a folder in S3, s3://BUCKET/FOLDER")
+    return f"s3://{aws_names.bucket(bucket)}/" + (f"{aws_names.prefix(folder)}/" if folder else "")
 
 
 def node_labels(given: Mapping[str, str]) -> dict[str, str]:

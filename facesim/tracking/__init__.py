@@ -62,7 +62,7 @@ def needing_packages(name: str, option: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        remedy = f"pip install 'facesim[{name}]'"
+        remedy = f"pip install 'facesim-cluster[{name}]'"
         message = f"--{option} {name} needs the package {error.name}, which is not installed: {remedy}"
         raise InputError(message, field=option, value=name, remedy=remedy) from None
 

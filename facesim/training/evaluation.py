@@ -24,11 +24,11 @@ def evaluate(
     """
     correct, loss = 0, 0.0
     for some in np.split(indices, range(_BATCH, len(indices), _BATCH)):
-        found, truths = logits_of(images[some]), labels[some]
+        scores, truths = logits_of(images[some]), labels[some]
         progressed()
-        rows = max(1, _NUMBERS // found.shape[1])
+        rows = max(1, _NUMBERS // scores.shape[1])
         for first in range(0, len(some), rows):
-            logits, truth = found[first : first + rows].astype(np.float64), truths[first : first + rows]
+            logits, truth = scores[first : first + rows].astype(np.float64), truths[first : first + rows]
             highest = logits.max(axis=1)
             spread = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
             loss += float(np.sum(spread - logits[np.arange(len(truth)), truth]))

@@ -31,7 +31,7 @@ class Listener:
 
 
 class Ring:
-    """A place in a ring of processes, all of which call `sum` with arrays of the same sizes in the same order.
+    """A place in a ring of processes, all of which call `sum` with arrays of the same sizes and dtypes, in one order.
 
     `addresses` are those of all listeners, by rank; `token`, the same everywhere and known to nobody else, tells who
     belongs to the ring. A process that does not come within `wait_s` is gone.
@@ -51,17 +51,18 @@ class Ring:
             connection.settimeout(None)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="ring")
-        self._scratch = np.empty(_PIECE_BYTES // 4, np.float32)
+        self._scratch = np.empty(_PIECE_BYTES, np.uint8)
         self._sums: dict[int, np.ndarray] = {}
 
     def sum(self, array: np.ndarray, place: int = 0) -> np.ndarray:
-        """The sum of all processes' float32 (n,) `array`s, the same to the bit in each of them.
+        """The sum of all processes' (n,) `array`s, float32 or bfloat16, the same to the bit in each of them.
 
-        The result is overwritten by the next sum with the same `place`.
+        They are added in float32, and rounded as they are sent on. The result is overwritten by the next sum with the
+        same `place`.
         """
         sums = self._sums.get(place)
-        if sums is None or len(sums) != len(array):
-            sums = self._sums[place] = _aligned(len(array))
+        if sums is None or len(sums) != len(array) or sums.dtype != array.dtype:
+            sums = self._sums[place] = _aligned(len(array), array.dtype)
         bounds = [len(array) * part // self._count for part in range(self._count + 1)]
         parts = [slice(*pair) for pair in zip(bounds, bounds[1:])]
         # First each part goes round, and grows by one process's share at every station ...
@@ -86,11 +87,12 @@ class Ring:
             connection.close()
 
     def _receive_onto(self, mine: np.ndarray, sums: np.ndarray) -> None:
-        for begin in range(0, len(mine), len(self._scratch)):
-            piece = mine[begin : begin + len(self._scratch)]
-            theirs = self._scratch[: len(piece)]
+        scratch = self._scratch.view(mine.dtype)
+        for begin in range(0, len(mine), len(scratch)):
+            piece = mine[begin : begin + len(scratch)]
+            theirs = scratch[: len(piece)]
             self._receive(_bytes(theirs))
-            np.add(piece, theirs, out=sums[begin : begin + len(piece)])
+            np.add(piece, theirs, out=sums[begin : begin + len(piece)], dtype=np.float32, casting="unsafe")
 
     def _receive(self, room: memoryview) -> None:
         while room:
@@ -124,11 +126,11 @@ def _token_of(connection: socket.socket) -> bytes:
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array).cast("B")
+    return memoryview(array.view(np.uint8))
 
 
-def _aligned(size: int) -> np.ndarray:
-    """Room for float32 (size,) at an address that TensorFlow takes as it is, without a copy."""
-    room = np.empty(size * 4 + _ALIGNMENT_BYTES, np.uint8)
+def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """Room for `dtype` (size,) at an address that TensorFlow takes as it is, without a copy."""
+    room = np.empty(size * dtype.itemsize + _ALIGNMENT_BYTES, np.uint8)
     begin = -room.ctypes.data % _ALIGNMENT_BYTES
-    return room[begin : begin + size * 4].view(np.float32)
+    return room[begin : begin + size * dtype.itemsize].view(dtype)

@@ -105,7 +105,7 @@ def open_study(search: Search, output: Path) -> optuna.Study:
     try:
         import optuna
     except ModuleNotFoundError:
-        remedy = "pip install 'facesim[tune]'"
+        remedy = "pip install 'facesim-cluster[tune]'"
         raise InputError(f"tuning needs the package optuna, which is not installed: {remedy}", remedy=remedy) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     output.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 pytest.importorskip("moto")
 
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import Loader, create_loader
 from moto.core.exceptions import JsonRESTError
 
 from facesim.backends.sagemaker.calls import AT_WORK
@@ -34,10 +33,16 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def descriptions_of_services_are_read_once() -> Iterator[None]:
-    """And not by the account of each test: to parse them was half of what these tests did."""
-    read = functools.cache(JSONFileLoader().load_file)
+    """And not by the account of each test: to find and parse them was half of what these tests did."""
+    read: dict[tuple, object] = {}
+
+    def loader(search_path: str | None = None) -> Loader:
+        one = create_loader(search_path)
+        one._cache = read
+        return one
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", lambda self, file_path: read(file_path))
+        patch.setattr("botocore.session.create_loader", loader)
         yield
 
 

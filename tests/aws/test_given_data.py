@@ -49,23 +49,18 @@ def test_a_folder_in_s3_is_the_channel_and_what_cannot_be_known_is_told(endpoint
     assert "80 files" in notice and "each host prepares them by itself" in notice
 
 
-def test_a_run_on_data_in_s3_uploads_none_of_it(endpoint, bucket, tmp_path, script):
+def test_a_study_on_data_in_s3_uploads_none_of_it_and_leaves_the_classical_methods_out(
+    endpoint, bucket, tmp_path, script, capsys
+):
     script.given_data = True
+    data = ("--data", f"s3://{bucket}/all/faces/", "--output", str(tmp_path))
 
-    assert main(["run", *SMALL, "--data", f"s3://{bucket}/all/faces/", "--output", str(tmp_path)]) == 0
+    assert main(["compare", *SMALL, *data, "--strategy", "single"]) == 0
 
     (run,) = find_runs([tmp_path])
     assert [event for event in run.events() if event["event"] == "uploaded"] == []
     assert run.result()["state"] == "Completed"
-
-
-def test_the_classical_methods_are_left_out_where_the_images_are_not_here(endpoint, bucket, tmp_path, script, capsys):
-    script.given_data = True
-    data = ("--data", f"s3://{bucket}/all/faces", "--output", str(tmp_path))
-
-    assert main(["compare", *SMALL, *data, "--strategy", "single"]) == 0
-
-    assert f"no classical baselines: s3://{bucket}/all/faces is not on this machine" in capsys.readouterr().err
+    assert f"no classical baselines: s3://{bucket}/all/faces/ is not on this machine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("scheme", "kind"), [("efs", "EFS"), ("fsx", "FSxLustre")])

@@ -109,6 +109,7 @@ def test_several_that_stage_at_once_share_what_is_whole_and_stays(tmp_path, monk
     assert [path.name for path in folder.parent.iterdir()] == [content_key(folder)]
 
 
+@pytest.mark.slow
 def test_the_bootstrap_becomes_the_node_with_the_source_that_came_with_it(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(stage_source(), source)

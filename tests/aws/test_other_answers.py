@@ -37,9 +37,9 @@ def test_what_is_billed_is_waited_for_and_is_never_nothing_of_a_job_that_trained
     events = follow(run, execution)
 
     (billed,) = named(events, "billed")
-    said = endpoint.job("facesim-one").describe()
-    whole_s = (said["TrainingEndTime"] - said["TrainingStartTime"]).total_seconds()
-    expected = said["BillableTimeInSeconds"] if late == 3 else pytest.approx(whole_s, abs=1)
+    description = endpoint.job("facesim-one").describe()
+    whole_s = (description["TrainingEndTime"] - description["TrainingStartTime"]).total_seconds()
+    expected = description["BillableTimeInSeconds"] if late == 3 else pytest.approx(whole_s, abs=1)
     assert (events[-1]["outcome"], billed["billable_s"]) == ("completed", expected)
     assert late == 3 or billed["billable_s"] > 0
 

@@ -9,6 +9,7 @@ import tarfile
 
 import pytest
 from moto.ecr.responses import ECRResponse
+from moto.servicequotas.responses import ServiceQuotasResponse
 
 from facesim.backends.sagemaker.setup import Wanted, missing
 from facesim.cli import main
@@ -107,6 +108,15 @@ def test_doctor_says_what_is_missing_and_what_to_do(endpoint, quick, capsys):
     assert "there is no repository facesim" in checks["image"][0]["finding"]
     assert "ml.m5.2xlarge for training job usage: 1, 2 needed" in checks["quota"][0]["finding"]
     assert "request-service-quota-increase --service-code sagemaker" in checks["quota"][0]["finding"]
+
+
+def test_what_one_may_not_look_at_is_no_failure(endpoint, quick, refuse, capsys):
+    refuse(ServiceQuotasResponse, "list_service_quotas", "AccessDeniedException")
+
+    main([*DOCTOR])
+
+    (quotas,) = doctor_checks(capsys)["quotas"]
+    assert (quotas["level"], "facesim policy" in quotas["finding"]) == ("note", True)
 
 
 def test_doctor_finds_all_well_once_it_is(endpoint, account, quick, capsys):

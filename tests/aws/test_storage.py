@@ -174,3 +174,17 @@ def test_a_bucket_that_another_job_makes_at_the_same_time_is_the_bucket(endpoint
 def test_a_bucket_of_another_region_is_refused_before_anything_is_put_there(bucket):
     with pytest.raises(InputError, match="is in us-east-1 and the job would run in eu-west-1: give --region us-east-1"):
         have_bucket(Account("eu-west-1").client("s3"), "a-bucket", "eu-west-1", owner=None)
+
+
+def test_a_checkpoint_that_may_not_be_removed_is_told(account):
+    """S3 answers as if all were well, and lists what it did not remove."""
+    from botocore.stub import Stubber
+
+    keys = [f"one/checkpoint-{step:09d}.npz" for step in (1, 2)]
+    s3 = account.client("s3")
+    with Stubber(s3) as answers:
+        answers.add_response("list_objects_v2", {"Contents": [{"Key": key} for key in keys]})
+        answers.add_response("delete_objects", {"Errors": [{"Key": keys[0], "Code": "AccessDenied", "Message": "no"}]})
+
+        with pytest.raises(AwsError, match=f"cannot remove {keys[0]} from S3: AccessDenied"):
+            prune_checkpoints(s3, "s3://a-bucket/one/", keep=1)

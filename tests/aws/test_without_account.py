@@ -74,5 +74,5 @@ def test_what_is_to_run_is_refused_before_anything_starts(nothing, faces, tmp_pa
 
     errors = capsys.readouterr().err
     assert "stands for the account's number" in errors
-    assert ("pip install 'facesim[aws]'" if nothing == "no packages" else "AWS") in errors
+    assert ("pip install 'facesim-cluster[aws]'" if nothing == "no packages" else "AWS") in errors
     assert not (tmp_path / "runs").exists()

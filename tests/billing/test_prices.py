@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,11 +21,10 @@ from facesim.billing.catalogue import refreshed_file, types
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 from tests.billing.pricing_api import PAGE, pricing_api, product, virtual_machine
-from tests.conftest import Command, parse
+from tests.conftest import Command, facesim_here, parse
 
 M5, C5 = "ml.m5.2xlarge", "ml.c5.xlarge"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
-COMMAND = ("-m", "facesim")
 
 
 @pytest.fixture
@@ -36,19 +34,21 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
-def prices(*arguments: str, how: tuple[str, ...] = COMMAND, **environment: str) -> Command:
-    """`facesim prices` in a process that knows of AWS what `environment` tells and nothing else."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+@pytest.fixture
+def without_boto3(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+
+
+def prices(*arguments: str, **environment: str) -> Command:
+    """`facesim prices`, which knows of AWS what `environment` tells and nothing else."""
     nothing = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "none", "AWS_SHARED_CREDENTIALS_FILE": "none"}
     nothing |= dict.fromkeys(("FACESIM_PRICE_LIST", "FACESIM_SPOT_ADVISOR"), "http://127.0.0.1:9")  # nobody is there
-    ended = subprocess.run(
-        [sys.executable, *how, "prices", *arguments],
-        capture_output=True,
-        text=True,
-        env=kept | nothing | environment,
-        timeout=120,
-    )
-    return Command(ended.returncode, ended.stdout, ended.stderr)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in (nothing | environment).items():
+            patch.setenv(name, value)
+        return facesim_here("prices", *arguments)
 
 
 def refresh(
@@ -161,13 +161,11 @@ def test_an_api_that_cannot_be_reached_is_told(folder):
     assert url in command.errors
 
 
-def test_without_boto3_it_says_what_to_install(folder):
-    absent = "import sys; sys.modules['boto3'] = None; from facesim.cli import main; sys.exit(main(sys.argv[1:]))"
-
-    command = prices("refresh", how=("-c", absent), **KEYS)
+def test_without_boto3_it_says_what_to_install(folder, without_boto3):
+    command = prices("refresh", **KEYS)
 
     assert command.code == 2
-    assert "pip install 'facesim[aws]'" in command.errors
+    assert "pip install 'facesim-cluster[aws]'" in command.errors
 
 
 def test_prices_that_cannot_be_written_are_told(folder):
@@ -230,10 +228,8 @@ def public(tmp_path):
     server.server_close()
 
 
-def test_the_public_list_gives_prices_and_spot_discounts_without_an_account(folder, public):
-    absent = "import sys; sys.modules['boto3'] = None; from facesim.cli import main; sys.exit(main(sys.argv[1:]))"
-
-    answer = parse(prices("refresh", "--region", "eu-west-1", "--json", how=("-c", absent), **public[1]))
+def test_the_public_list_gives_prices_and_spot_discounts_without_an_account(folder, without_boto3, public):
+    answer = parse(prices("refresh", "--region", "eu-west-1", "--json", **public[1]))
 
     assert answer["usd_per_hour"] == {M5: 0.514, "ml.g6.xlarge": 1.1267}
     assert answer["spot_types"] == 2 and answer["notices"] == []

@@ -344,3 +344,25 @@ def test_credentials_that_ask_where_nobody_answers_are_no_interrupt(aws, monkeyp
     assert command.code == 2
     assert "MFA" in command.errors
     assert "interrupted" not in command.errors
+
+
+@pytest.mark.parametrize("words", [("report", "nothing"), ("prices",)])
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_shows_colours_but_where_none_are_wanted(words, no_color):
+    ours, terminal = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": no_color}
+    command = [sys.executable, "-m", "facesim", *words]
+
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+
+    os.close(terminal)
+    shown = b""
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError as error:  # Linux says so of a terminal that all have left
+        assert error.errno == errno.EIO
+    os.close(ours)
+    process.wait()
+    assert shown
+    assert (b"\x1b[3" in shown) == (no_color == "")

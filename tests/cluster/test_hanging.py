@@ -48,7 +48,7 @@ def test_a_task_that_is_stopped_is_named_killed_and_started_again(tmp_path, name
 
     (hung,) = named(events, "hung")
     assert (hung["task"], hung["silent"]) == (name, True)
-    assert 2 < hung["for_s"] < 5
+    assert hung["for_s"] > 2
     killed = named(events, "task_ended")[0]
     assert (killed["task"], killed["signal"]) == (name, "SIGKILL")
     assert {each: starts(events, each) for each in again} == again

@@ -224,7 +224,7 @@ def test_a_disk_on_which_others_write_is_filled_whole(tmp_path, small_disk):
     with ThreadPoolExecutor(1) as others:
         writing = others.submit(write_until_it_is_full, small_disk / "of-others")
         events = follow(node)
-        assert writing.result(timeout=10)
+        assert writing.result(timeout=60)
 
     assert not named(events, "fault_failed")
     assert named(events, "wrote")[0]["failures"] >= 5

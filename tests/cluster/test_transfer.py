@@ -42,7 +42,7 @@ def kept(store: Store, place: Path, monkeypatch: pytest.MonkeyPatch, tries: int)
     thread = threading.Thread(target=keeper.keep_checkpoints, args=(ended,))
     thread.start()
     for _ in range(tries):
-        assert store.tried.acquire(timeout=10)
+        assert store.tried.acquire(timeout=60)
     ended.set()
     thread.join(10)
     assert not thread.is_alive()

@@ -1,19 +1,16 @@
 """What every backend has to do, whatever it is: the same tests for all of them.
 
-A backend is put to the test by a `Place`: add one, and a line to `PLACES`.
+A backend is put to the test by a class of `tests.containers.places`: add one, and a line to `PLACES` there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 import secrets
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -31,13 +28,9 @@ from facesim.spec.job import Job, make_job
 from facesim.spec.own_model import OwnModel
 from facesim.study.result import finish
 from facesim.util.errors import InputError
-from tests.conftest import facesim_here, pids_of, still_running
-from tests.containers.conftest import left
+from tests.conftest import facesim_here
+from tests.containers.places import PLACES, Kubernetes, SageMaker, within_its_job
 from tests.integration.conftest import OWN_FILE
-
-if TYPE_CHECKING:
-    from facesim.testing.emulator.endpoint import Emulator
-    from tests.kubernetes.cluster import TestCluster
 
 #: The first of them may have to wait for the image to be made.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -54,111 +47,6 @@ OPTIONS: dict[str, Any] = {
 }
 #: Of the run that completes: enough for an asynchronous cluster to have learnt, whatever the order of its updates.
 EPOCHS = 12
-
-
-class Local:
-    """Everything on this machine, as processes."""
-
-    name = "local"
-    hosts = [""]  # all tasks are on this machine, whatever it is called
-    measurement = "emulated"
-    options: dict[str, Any] = {}
-    plays_capacity = True
-
-    def interrupt(self, execution: Execution, run: Run) -> None:
-        """Take the machine away: the cluster's processes are gone all at once, as far as the node can see."""
-        node, *tasks = pids_of(run)
-        os.kill(node, signal.SIGSTOP)
-        for pid in tasks:
-            os.kill(pid, signal.SIGKILL)
-        assert not still_running(tasks)
-        os.kill(node, signal.SIGCONT)
-
-    def kept(self, run: Run) -> bool:
-        """Whether a checkpoint is where it outlives an interruption."""
-        return any(run.checkpoints.glob("checkpoint-*.npz"))
-
-    def left(self, run: Run) -> list[Any]:
-        """What of the run is still there that should not be."""
-        return still_running(pids_of(run))
-
-
-class Docker:
-    """A container a host."""
-
-    name = "docker"
-    hosts = ["algo-1", "algo-2"]
-    measurement = "emulated"
-    options: dict[str, Any] = {}
-    plays_capacity = True
-
-    def __init__(self, containers: str):
-        self.image = containers
-
-    def interrupt(self, execution: Execution, run: Run) -> None:
-        execution.interrupt(notice_s=0)  # type: ignore[attr-defined]
-
-    def kept(self, run: Run) -> bool:
-        return any(run.checkpoints.glob("checkpoint-*.npz"))
-
-    def left(self, run: Run) -> list[Any]:
-        scratch = [path.name for path in run.directory.iterdir() if path.name == ".hosts"]
-        return left(f"facesim-{run.id}") + scratch
-
-
-class SageMaker:
-    """AWS' training jobs, at an endpoint of this machine in which they really run."""
-
-    name = "sagemaker"
-    hosts = ["algo-1", "algo-2"]
-    measurement = "measured"
-    options = {"spot": True, "tensorboard": True}  # what is on demand is not interrupted
-    plays_capacity = False
-
-    def __init__(self, endpoint: Emulator):
-        self.endpoint = endpoint
-
-    def interrupt(self, execution: Execution, run: Run) -> None:
-        self.endpoint.job(f"facesim-{run.id}").interrupt(notice_s=0)
-
-    def kept(self, run: Run) -> bool:
-        request = json.loads(run.plan_file.read_text())["CreateTrainingJob"]
-        bucket, prefix = split(request["CheckpointConfig"]["S3Uri"])
-        return Account().client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)["KeyCount"] > 0
-
-    def left(self, run: Run) -> list[Any]:
-        name = f"facesim-{run.id}"
-        return left(name) + ([] if self.endpoint.job(name).ended.wait(10) else [name])
-
-
-class Kubernetes:
-    """A JobSet, in a cluster of this machine whose pods really run."""
-
-    name = "kubernetes"
-    hosts = ["worker-0-0", "worker-0-1"]
-    measurement = "emulated"
-    options = {"on_interrupt": "stop"}
-    plays_capacity = False
-
-    def __init__(self, cluster: TestCluster):
-        self.cluster = cluster
-
-    def interrupt(self, execution: Execution, run: Run) -> None:
-        """Its nodes are gone."""
-        for index in range(len(self.hosts)):
-            self.cluster.jobsets[f"facesim-{run.id}"].evict(index, "the node does not answer", grace_s=0)
-
-    def kept(self, run: Run) -> bool:
-        return any(self.cluster.claim.glob(f"facesim/checkpoints/facesim-{run.id}/checkpoint-*.npz"))
-
-    def left(self, run: Run) -> list[Any]:
-        running = [pod.name for pod in self.cluster.pods_of(f"facesim-{run.id}") if pod.exit_code is None]
-        return left(f"facesim-{run.id}") + running
-
-
-def within_its_job(host: str) -> str:
-    """The name of a host without that of its job, which pods have in theirs."""
-    return re.sub(r"^.*-(\w+-0-\d+)\..*$", r"\1", host)
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +79,6 @@ def sagemaker(containers: str) -> Iterator[SageMaker]:
         environment.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
         yield SageMaker(endpoint)
         endpoint.stop()
-
-
-PLACES: dict[str, Callable[[pytest.FixtureRequest], Any]] = {
-    "local": lambda request: Local(),
-    "docker": lambda request: Docker(request.getfixturevalue("containers")),
-    "sagemaker": lambda request: request.getfixturevalue("sagemaker"),
-    "kubernetes": lambda request: request.getfixturevalue("kubernetes"),
-}
 
 
 @pytest.fixture(scope="module", params=PLACES)
@@ -441,7 +321,7 @@ def test_a_drained_host_has_a_synchronous_job_saved_and_started_again(place, fac
         pytest.skip("elsewhere hosts are not stopped one by one")
     job = make_job(
         backend=place.name, data=str(faces), **{**OPTIONS, "strategy": "allreduce"}, **place.options,
-        epochs=100, checkpoint_steps=10,
+        epochs=60, checkpoint_steps=10,
     )  # fmt: skip
 
     resumed = Executed(

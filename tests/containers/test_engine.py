@@ -382,7 +382,7 @@ def follower(image: str, directory: Path) -> subprocess.Popen:
     raise AssertionError("it did not begin")
 
 
-def gone(directory: Path, within_s: float = 20) -> bool:
+def gone(directory: Path, within_s: float = 60) -> bool:
     deadline = time.monotonic() + within_s
     while left(NAME) or directory.exists():
         if time.monotonic() > deadline:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facesim.data.arrays import read_npz
+from facesim.data.content import from_arrays
+from facesim.data.decode import Wanted, fit
 from facesim.data.parts import TEST, TRAIN, VAL
+from facesim.data.rendering import RenderSpec
 from facesim.util.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 12, 3), np.uint8)
@@ -60,6 +64,16 @@ def test_what_is_clear_is_read_with_a_word_on_what_was_assumed(saved, named, exp
     assert npz.labels.tolist() == LABELS.tolist() and npz.names == ["0", "1", "2"]
     assert bool(npz.notes) == bool(note)
     assert not note or any(note in one for one in npz.notes)
+
+
+@pytest.mark.parametrize("pixels", [PIXELS[:, :10, :10], GREY[:, :10, :10, None]], ids=["colour", "grey"])
+def test_images_of_the_size_that_is_wanted_are_what_fitting_makes_of_them(pixels):
+    wanted = Wanted(10, pixels.shape[3], None, RenderSpec(), lambda *_: None)
+
+    taken = from_arrays(pixels.__getitem__, LABELS, ["a", "b", "c"], wanted).pictures(np.arange(6))
+
+    fitted = [fit(Image.fromarray(each.squeeze()), wanted) for each in pixels]
+    np.testing.assert_array_equal(list(taken), fitted)
 
 
 def test_opacity_is_told(saved):

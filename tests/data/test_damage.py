@@ -21,7 +21,7 @@ from facesim.data.tables import read_table
 from facesim.util.errors import InputError
 
 few_hundred = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

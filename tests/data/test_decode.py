@@ -298,7 +298,7 @@ class TestReasons:
         opening._add_heif.cache_clear()
 
         assert decode_bytes(b"\0\0\0\x18ftypheic", "record 7", wanted()).reason == (
-            "HEIC, and facesim[heic] is not installed or the file is damaged; convert it to JPEG"
+            "HEIC, and facesim-cluster[heic] is not installed or the file is damaged; convert it to JPEG"
         )
         opening._add_heif.cache_clear()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from facesim.data import prepare
+from facesim.data.tfrecord import checksum
 
 #: Texts that programs like to read as something else, and letters of all kinds.
 NAMES = [
@@ -88,6 +90,25 @@ def in_parquet(root: Path, names: list[str]) -> Path:
     return root / "a.parquet"
 
 
+def in_tfrecord(root: Path, names: list[str]) -> Path:
+    """By hand, without TensorFlow: an `Example` of a feature each for image and label."""
+
+    def field(content: bytes, number: int = 1) -> bytes:
+        length, digits = len(content), b""
+        while length > 127:
+            digits, length = digits + bytes([length & 127 | 128]), length >> 7
+        return bytes([number << 3 | 2]) + digits + bytes([length]) + content
+
+    with (root / "a.tfrecord").open("wb") as file:
+        for number in range(2 * len(names)):
+            features = {"image": png(number), "label": names[number // 2].encode()}
+            entries = [field(field(name.encode()) + field(field(field(one)), 2)) for name, one in features.items()]
+            example = field(b"".join(entries))
+            size = struct.pack("<Q", len(example))
+            file.write(size + struct.pack("<I", checksum(size)) + example + struct.pack("<I", checksum(example)))
+    return root / "a.tfrecord"
+
+
 _KINDS = {
     in_folders: NAMES + UNSUITED_TO_SHEETS,
     in_zip: NAMES + UNSUITED_TO_SHEETS,
@@ -95,6 +116,7 @@ _KINDS = {
     in_csv: NAMES + UNSUITED_TO_FOLDERS,
     in_npz: NAMES + UNSUITED_TO_FOLDERS + UNSUITED_TO_SHEETS,
     in_parquet: NAMES + UNSUITED_TO_FOLDERS + UNSUITED_TO_SHEETS,
+    in_tfrecord: NAMES + UNSUITED_TO_FOLDERS + UNSUITED_TO_SHEETS,
 }
 
 

@@ -37,6 +37,33 @@ def test_the_same_seed_gives_the_same_images():
     assert not np.array_equal(first, other)
 
 
+#: Of four 32x32 images, every third mean of their 8x8 blocks, as the first version of the renderer had them.
+FIRST_VERSION = [
+    [206.9, 179.9, 142.2, 186.2, 180.6, 194.4, 162.3, 177.3, 189.2, 202.8, 177.6, 180.7, 178.8, 125.4, 130.6, 190.3],
+    [197.9, 159.9, 163.7, 174.9, 165.5, 229.5, 216.7, 191.6, 186.1, 203.3, 187.7, 189.4, 193.5, 168.4, 151.0, 166.7],
+    [97.5, 69.7, 82.6, 86.4, 89.8, 160.4, 155.3, 69.3, 73.3, 102.3, 102.9, 74.1, 73.1, 91.7, 92.1, 96.3],
+    [190.5, 144.6, 122.5, 98.2, 202.8, 157.5, 101.3, 181.0, 189.7, 72.7, 98.0, 207.0, 99.1, 132.8, 159.1, 213.9],
+]
+
+
+def test_images_are_those_of_earlier_versions():
+    images, _, _ = render(RenderSpec(2, 2, 32, difficulty=0.65, seed=1))
+
+    means = images.reshape(4, 4, 8, 4, 8, 3).mean(axis=(2, 4)).reshape(4, -1)[:, ::3]
+
+    np.testing.assert_allclose(means, FIRST_VERSION, atol=1)
+
+
+def test_in_the_wild_the_same_images_are_made_again_and_recognition_is_harder():
+    spec = RenderSpec(20, 10, 32, difficulty=0.4, wild=1.0)
+
+    few = [render(replace(spec, identities=2, images=3))[0] for _ in range(2)]
+
+    assert np.array_equal(*few)
+    assert np.array_equal(few[0], render(spec)[0].reshape(20, 10, 32, 32, 3)[:2, :3].reshape(6, 32, 32, 3))
+    assert nearest_neighbour_accuracy(spec) < nearest_neighbour_accuracy(replace(spec, wild=0.0)) - 0.1
+
+
 def test_an_image_does_not_depend_on_how_many_others_there_are():
     many = render(SMALL)[0].reshape(6, 5, 32, 32, 3)
     few = render(replace(SMALL, identities=2, images=3))[0].reshape(2, 3, 32, 32, 3)
@@ -120,6 +147,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
         ("size", 64.5),
         ("difficulty", 1.1),
         ("difficulty", float("nan")),
+        ("wild", 1.1),
         ("spread", 0),
         ("seed", -1),
     ],

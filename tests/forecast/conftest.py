@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from facesim.cli import main
 from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile, Ring, Server, Variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +60,21 @@ def truth() -> Path:
     if not folder.is_dir():
         pytest.skip(f"published measurements are not at {folder}; FACESIM_TRUTH names another folder")
     return folder
+
+
+@pytest.fixture
+def file(profile, tmp_path) -> Path:
+    file = tmp_path / "profile.json"
+    profile.save(file)
+    return file
+
+
+@pytest.fixture
+def plan(file, tmp_path, capsys):
+    """Runs `facesim plan` from the saved profile, returns its code, output and errors."""
+
+    def run(*options: str) -> tuple[int, str, str]:
+        code = main(["plan", "--profile", str(file), "--runs", str(tmp_path / "runs"), *options])
+        return (code, *capsys.readouterr())
+
+    return run

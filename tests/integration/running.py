@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from facesim.runs.directory import Run
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, wait_until
 
 
 class Running:
@@ -23,7 +23,7 @@ class Running:
             text=True,
         )
 
-    def run_that_trains(self, within_s: float = 90) -> Run:
+    def run_that_trains(self) -> Run:
         """The run, once its chief has applied updates."""
 
         def training() -> list[Path]:
@@ -31,9 +31,10 @@ class Running:
             files = self.output.glob("*/metrics/chief-0.jsonl")
             return [file.parent.parent for file in files if '"updates"' in file.read_text()]
 
-        wait_until(training, within_s)
+        wait_until(training)
         return Run(training()[0])
 
-    def end(self, within_s: float) -> tuple[int, str]:
-        shown, _ = self.process.communicate(timeout=within_s)
+    def end(self) -> tuple[int, str]:
+        """Wait for its end: its exit code and what it printed."""
+        shown, _ = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, shown

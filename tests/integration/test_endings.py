@@ -15,7 +15,7 @@ import pytest
 
 from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
-from tests.conftest import QUICK, carrying, pids_of, wait_until
+from tests.conftest import PATIENCE_S, QUICK, carrying, pids_of, wait_until
 
 
 def command(faces: Path, output: Path, strategy: str, epochs: int = 100_000) -> list[str]:
@@ -34,7 +34,7 @@ def trains(output: Path) -> bool:
     ["ps-async", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("single", "allreduce"))],
 )
 def test_nothing_is_left_whenever_the_command_is_killed(tmp_path, faces, strategy):
-    every_s = float(os.environ.get("FACESIM_KILL_EVERY_S", "1.4"))
+    every_s = float(os.environ.get("FACESIM_KILL_EVERY_S", "2.0"))
     left = []
     for count in range(1, int(6 / every_s) + 1):
         token = uuid.uuid4().hex
@@ -51,8 +51,8 @@ def test_nothing_is_left_whenever_the_command_is_killed(tmp_path, faces, strateg
 
 
 def psutil_left(token: str) -> list:
-    """Which processes are left, 3 s after the kill; those are ended."""
-    until = time.monotonic() + 3
+    """Which processes are left a while after the kill; those are ended."""
+    until = time.monotonic() + 30
     while (processes := carrying(token)) and time.monotonic() < until:
         time.sleep(0.05)
     for process in processes:
@@ -89,7 +89,7 @@ def test_a_node_that_is_hung_up_drains_too(tmp_path, faces):
     wait_until(lambda: trains(tmp_path))
     (run,) = find_runs([tmp_path])
     os.kill(pids_of(run)[0], signal.SIGHUP)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
 
     assert run.result()["state"] == RunState.STOPPED
     assert any(event["event"] == "checkpoint" for event in run.events())
@@ -102,6 +102,6 @@ def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path, faces):
     process.stdout.readline()
     process.stdout.close()
 
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
     (run,) = find_runs([tmp_path])
     assert run.result()["state"] == RunState.COMPLETED

@@ -68,8 +68,8 @@ def training(request, faces, tmp_path_factory) -> Iterator[dict[str, Future[dict
         pool.shutdown(cancel_futures=True)
 
 
-#: The others train one network each elsewhere: `test_strategies.py`.
-ALWAYS = ("single", "ps-async", "allreduce")
+#: One process trains all in `tests/unit/test_models.py`, the others one network each in `test_strategies.py`.
+ALWAYS = ("ps-async", "allreduce")
 
 
 @pytest.mark.slow

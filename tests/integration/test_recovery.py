@@ -158,7 +158,7 @@ def stopped(directory: Path, faces: Path, how: signal.Signals, *options) -> Run:
     run = running.run_that_trains()
     wait_until(lambda: len(Checkpoints(run.checkpoints, 9).files()) == 2)
     running.process.send_signal(how)
-    running.end(within_s=20)
+    running.end()
     assert not still_running(pids_of(run))
     return run
 
@@ -194,7 +194,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path, faces):
         wait_until_it_trains_again(run, records)
         meanwhile = facesim_here("run", "--resume", run.directory)
         running.process.send_signal(signal.SIGTERM)
-        _, shown = running.end(within_s=20)
+        _, shown = running.end()
 
     after = run.result()
     assert meanwhile.code == 2
@@ -217,7 +217,7 @@ def test_a_run_whose_study_was_killed_goes_on_past_a_damaged_checkpoint(tmp_path
     with going_on(run) as running:
         wait_until_it_trains_again(run, records)
         running.process.send_signal(signal.SIGINT)
-        code, shown = running.end(within_s=20)
+        code, shown = running.end()
 
     assert code == 130
     assert "is gone and did not end the run; its place is taken" in shown

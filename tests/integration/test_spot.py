@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from facesim.runs.directory import find_runs
 from facesim.runs.states import RunState
-from tests.conftest import QUICK, facesim, facesim_here, pids_of, still_running
+from tests.conftest import PATIENCE_S, QUICK, facesim, facesim_here, pids_of, still_running
 from tests.support.events import states, values_of
 
 #: Hosts that live for a minute, thrice, with six seconds between; then one that stays.
@@ -105,15 +104,13 @@ def test_ctrl_c_while_waiting_for_capacity_ends_at_once_and_costs_nothing(faces,
     while "waiting for spot capacity" not in line:
         line = process.stdout.readline()
         assert line, "it ended early"
-    begin = time.monotonic()
     process.send_signal(signal.SIGINT)
 
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
 
     (run,) = find_runs([tmp_path / "runs"])
     result = run.result()
     assert process.returncode == 130
-    assert time.monotonic() - begin < 10
     assert result["state"] == RunState.STOPPED
     assert result["billing"]["training_s"] == result["cost_usd"] == 0
     assert states(run.events()) == ["Starting", "Stopped"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facesim.metrics.files import read_samples
+from facesim.metrics.files import read_samples, recorded
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import replay
 from facesim.recognition.recognizer import Recognizer
@@ -23,6 +24,7 @@ from tests.support.events import values_of
 
 pytestmark = pytest.mark.slow
 
+PEERS = ("chief-0", "worker-0")
 TOGETHER = "together" if sys.platform == "linux" else "unknown"  # bytes of each task need Linux' socket diagnostics
 
 
@@ -160,6 +162,19 @@ def test_a_synchronous_strategy_computes_what_one_process_does(all_trained, whic
     assert run.outcome()["counted"]["staleness"].keys() == {0}
 
 
+@pytest.mark.parametrize("which", ["allreduce", "local-sgd"])
+def test_what_peers_send_rounded_teaches_the_same_and_leaves_them_equal(trained, which):
+    plain, mixed = (trained(which)[name] for name in ("memory", "mixed"))
+    sizes = [run.outcome()["counted"]["exchange_bytes"] for run in (plain, mixed)]
+    losses = [recorded(run.metrics / "chief-0.jsonl", "loss") for run in (plain, mixed)]
+    digests = [json.loads(mixed.task_outcome_file(peer).read_text())["parameters_sha256"] for peer in PEERS]
+
+    assert sizes[1] < 0.6 * sizes[0]
+    assert digests[0] == digests[1]
+    for (loss, _), (other, _) in zip(*losses, strict=True):
+        assert other == pytest.approx(loss, rel=0.05)
+
+
 @pytest.mark.parametrize("which", ["ps-sync", "ps-async, many"])
 def test_moving_statistics_learn_from_every_batch_of_every_worker(all_trained, which):
     single, run = (all_trained[name]["statistics"] for name in ("single", which))
@@ -178,6 +193,16 @@ def test_a_replay_makes_of_moving_statistics_what_the_cluster_did(trained, faces
 
     for value, other in zip(moving(Run.open(tmp_path)), moving(run), strict=True):
         np.testing.assert_allclose(value, other, rtol=0.05, atol=0.02 * np.abs(other).max())
+
+
+def test_a_replay_has_the_sample_of_the_cluster_and_an_exchange_is_of_that_alone(trained, tmp_path):
+    run = trained("ps-async, alone in groups")["sampled"]
+
+    replay(run.job(), read_orders(run.order_file), tmp_path, prepare_inputs(run.job(), lambda *_: None), lambda: None)
+
+    assert_same_parameters(Run.open(tmp_path), run, atol=1e-6)
+    outcome = run.outcome()
+    assert outcome["counted"]["exchange_bytes"] == outcome["parameter_bytes"] - 4 * (8 - 4) * 14400
 
 
 def moving(run: Run) -> list[np.ndarray]:

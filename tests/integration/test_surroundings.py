@@ -150,8 +150,7 @@ def test_a_clone_runs_without_installation_and_its_processes_are_its_own(tmp_pat
     clone = tmp_path / "clone"
     for package in ("cluster", "facesim"):
         shutil.copytree(REPOSITORY / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
-    init = clone / "facesim" / "__init__.py"
-    init.write_text(init.read_text().replace("__version__ = ", "__version__ = 'of the clone' or "))
+    (clone / "facesim" / "_version.py").write_text("__version__ = 'of the clone'\n")
     (clone / "queue.py").write_text("raise RuntimeError('the user has a file queue.py')\n")
     (clone / "cluster" / "where.py").write_text(
         "import queue, cluster, facesim; print(cluster.__file__, facesim.__version__)"

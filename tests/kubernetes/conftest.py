@@ -40,6 +40,27 @@ def cluster(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     cluster.stop()
 
 
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """S3 with a bucket, for the client and for what runs in pods."""
+    pytest.importorskip("moto")
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    s3 = boto3.client("s3", "us-east-1")
+    s3.create_bucket(Bucket="a-bucket")
+    yield s3
+    server.stop()
+
+
 def a_job(faces: Path, **options: Any) -> Job:
     return make_job(
         **{"backend": "kubernetes", "data": str(faces), "image_size": 32, "strategy": "ps-async", **options}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.containers.host import give
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Who owns what is made for the pods where this process may give it away: `fsGroup`.
 NOBODY = (65_534, 65_534)
@@ -84,6 +88,7 @@ class Pod:
         self.exit_code: int | None = None
         self._claims, self._scratch, self._trouble = claims, scratch / self.name, trouble
         self._process: Process | None = None
+        self._beside: subprocess.Popen[bytes] | None = None
         self._conditions: list[dict[str, Any]] = []
         self._set_status("Pending", {})
         if trouble and trouble[0] == "Unschedulable":
@@ -92,8 +97,9 @@ class Pod:
             self._set_status("Pending", {"waiting": {"reason": trouble[0], "message": trouble[1]}})
         else:
             self.container = self._container()
-            self._process = node.start(self.container)
-            threading.Thread(target=self._run, daemon=True).start()
+            if self._prepare(document["spec"].get("initContainers", [])):
+                self._process = node.start(self.container)
+                threading.Thread(target=self._run, daemon=True).start()
 
     @property
     def disrupted(self) -> bool:
@@ -103,7 +109,8 @@ class Pod:
         """SIGTERM, and SIGKILL after the grace. Returns at once."""
         self.document["metadata"].setdefault("deletionTimestamp", now())
         if self._process is None:
-            self._end(137)
+            if self.exit_code is None:
+                self._end(137)
         elif self.exit_code is None:
             self._process.signal("SIGTERM" if grace_s else "SIGKILL")
             if grace_s:
@@ -128,6 +135,9 @@ class Pod:
     def remove(self) -> None:
         if self._process:
             self._process.close()
+        if self._beside:
+            self._beside.kill()
+            self._beside.wait()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def log(self, follow: bool) -> Iterator[bytes]:
@@ -152,7 +162,40 @@ class Pod:
                 self.changed.notify_all()
         code = self._process.wait()
         self._process.close()
+        if self._beside:
+            self._beside.terminate()
+            self._beside.wait()
         self._end(code)
+
+    def _prepare(self, containers: list[dict[str, Any]]) -> bool:
+        """Run the containers that come before, here, with the paths of their volumes; one that is always to run goes on
+        beside the others. Whether all is well.
+        """
+        for container in containers:
+            (mount,) = container["volumeMounts"]
+            folder = str(self._volume({"name": mount["name"]}))
+            command = [
+                _expanded(word, self.container.environment).replace(mount["mountPath"], folder)
+                for word in container["command"]
+            ]
+            command[0] = sys.executable
+            if container.get("restartPolicy") == "Always":
+                self._beside = subprocess.Popen(command, cwd=ROOT)
+                probe = [word.replace(mount["mountPath"], folder)
+                         for word in container["startupProbe"]["exec"]["command"]]  # fmt: skip
+                while subprocess.run(probe).returncode:
+                    time.sleep(0.05)
+                continue
+            ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            if ended.returncode:
+                end = {"exitCode": ended.returncode, "reason": "Error", "message": ended.stderr[-2000:]}
+                self._set_status("Failed", {})
+                self.document["status"]["initContainerStatuses"] = [
+                    {"name": container["name"], "state": {"terminated": end}}
+                ]
+                self.exit_code = ended.returncode
+                return False
+        return True
 
     def _end(self, code: int) -> None:
         file, _ = self.container.message if self._process else (Path("nothing"), "")

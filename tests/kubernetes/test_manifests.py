@@ -35,6 +35,12 @@ OPTIONS = [
     {"network_isolation": True, "node_selector": {"disk": "ssd"}, "service_account": "trainer", "max_run": 60},
     {"pod_cpus": 0.5, "pod_memory_gib": 1, "pull_policy": "Never", "tags": {"team": "faces"}, "spot": True},
     {"instance_type": "ml.g5.xlarge", "strategy": "allreduce"},
+    {
+        "storage": "s3://a-bucket/team",
+        "storage_secret": "aws",
+        "strategy": "ps-async",
+        "ps_instance_type": "ml.c5.xlarge",
+    },
 ]
 
 
@@ -129,6 +135,10 @@ def test_what_a_cluster_cannot_do_is_refused(folders, options, message):
         ({"node_selector": ["disk=s s"]}, "'s s'"),
         ({"image": "Facesim"}, "an image is"),
         ({"image": "aws"}, "is for --backend sagemaker"),
+        ({"storage": "a-bucket"}, "s3://BUCKET/FOLDER"),
+        ({"storage": "s3://A_Bucket/x"}, "lower case"),
+        ({"storage": "s3://a-bucket", "network_isolation": True}, "which pods reach over the network"),
+        ({"storage_secret": "aws"}, "is for --storage"),
     ],
 )
 def test_names_are_checked_before_anything_is_sent(options, message):

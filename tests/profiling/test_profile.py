@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 
 import pytest
@@ -20,7 +19,7 @@ from facesim.profiling.profile import profile_of
 from facesim.profiling.stages import measure_job
 from facesim.spec.job import make_job
 from facesim.util.errors import FacesimError
-from tests.conftest import carrying, facesim_here, wait_until
+from tests.conftest import PATIENCE_S, carrying, facesim_here, wait_until
 
 SMALL = {"model": "plain-cnn", "image_size": 32, "batch": 8}
 
@@ -31,6 +30,7 @@ def measured(faces) -> Profile:
     with pytest.MonkeyPatch.context() as hurried:
         # What other tests disturb is not measured again: that would be disturbed as well.
         hurried.setattr("facesim.profiling.profile._WITHIN_S", 0.0)
+        hurried.setattr("facesim.profiling.profile.REPEATS", 2)
         command = facesim_here("profile", "--data", faces, *flags, "--json")
     assert command.code == 0, command.errors
     return Profile.model_validate_json(command.output)
@@ -40,7 +40,7 @@ def measured(faces) -> Profile:
 def test_it_measures_what_a_forecast_needs(measured):
     assert [each.batch for each in measured.compute] == [1, 2, 8]
     for each in measured.compute:
-        assert len(each.repeats_s) == 3
+        assert len(each.repeats_s) == 2
         assert min(each.repeats_s) <= each.step_s <= max(each.repeats_s)
         assert each.forward_s > 0
     assert 1 <= measured.machine.cores <= os.cpu_count()
@@ -125,12 +125,10 @@ def test_ctrl_c_leaves_nothing_behind(faces, cache, tmp_path):
     wait_until(lambda: list(temporary.glob("facesim-profile-*/*/logs/worker-0.log")))
 
     process.send_signal(signal.SIGINT)
-    begin = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 130
     assert "interrupted" in errors
-    assert time.monotonic() - begin < 20
     assert not carrying(token)
     assert list(temporary.iterdir()) == []
     assert set(cache.glob("profiles/*")) == kept

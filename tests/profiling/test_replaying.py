@@ -82,7 +82,7 @@ def test_a_replay_is_the_same_to_the_bit_each_time_and_one_worker_s_is_single(fa
     [
         ("local-sgd", {"workers": 2, "local_steps": 3}, {}),
         ("ps-sync", {"workers": 2}, NORMALISED),
-        ("allreduce", {"workers": 2}, {}),
+        pytest.param("allreduce", {"workers": 2}, {}, marks=pytest.mark.exhaustive),
     ],
 )
 def test_workers_that_make_updates_together_do_so_in_one_process(strategy, shape, network, faces, tmp_path):

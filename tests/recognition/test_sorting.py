@@ -94,6 +94,14 @@ def test_a_name_becomes_a_folder_below_people(name, folder):
     assert place == f"people/{folder}/1.jpg"
 
 
+def test_files_whose_names_differ_in_case_or_form_alone_have_two_names():
+    photos = [Path("a/Jos\u00e9.jpg"), Path("b/Jose\u0301.jpg"), Path("c/jos\u00e9.jpg")]
+
+    names = [place.removeprefix("people/Ana/") for place in places(sorted_at(photos, [0, 0, 0]))]
+
+    assert names == ["Jos\u00e9.jpg", "Jose\u0301-2.jpg", "jos\u00e9-3.jpg"]
+
+
 def test_names_that_differ_in_case_alone_have_two_folders():
     assert places(sorted_at([Path("1.jpg"), Path("2.jpg")], [0, 90], names=("ana", "Ana"))) == [
         "people/ana/1.jpg",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from facesim.metrics.files import SampleWriter
+from facesim.report import write_report
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.util.files import write_json
@@ -230,9 +231,24 @@ def _resources(role: str, tasks: int, distributed: bool) -> dict[str, Any]:
 
 
 @pytest.fixture
-def study(make_run: Callable[..., Run]) -> Iterator[list[Run]]:
+def study(tmp_path: Path) -> list[Run]:
     """single and ps-async, three seeds each: the cluster slower, its accuracy not told apart."""
+    return write_study(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of that study."""
+    folder = tmp_path_factory.mktemp("page")
+    write_report(write_study(folder / "runs"), folder / "out" / "report.html")
+    return (folder / "out" / "report.html").read_text()
+
+
+def write_study(folder: Path) -> list[Run]:
     single, cluster = (91.25, 93.75, 92.5), (92.5, 91.25, 92.5)
-    runs = [make_run("single", seed, accuracy=a, training_s=40 + seed) for seed, a in enumerate(single)]
-    runs += [make_run("ps-async", seed, accuracy=a, training_s=57 + 1.5 * seed) for seed, a in enumerate(cluster)]
-    return runs
+    figures = [("single", seed, accuracy, 40.0 + seed) for seed, accuracy in enumerate(single)]
+    figures += [("ps-async", seed, accuracy, 57 + 1.5 * seed) for seed, accuracy in enumerate(cluster)]
+    return [
+        write_run(folder / f"{strategy}-{seed}", strategy, seed, accuracy=accuracy, training_s=training_s)
+        for strategy, seed, accuracy, training_s in figures
+    ]

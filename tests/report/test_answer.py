@@ -110,10 +110,7 @@ def test_a_page_of_many_rows_has_a_line_for_each(make_run, tmp_path):
     assert "<details><summary>5 statements</summary>" in page
 
 
-def test_only_the_page_s_own_script_may_run_and_its_contents_lead_somewhere(study, tmp_path):
-    write_report(study, tmp_path / "page.html")
-
-    page = (tmp_path / "page.html").read_text()
+def test_only_the_page_s_own_script_may_run_and_its_contents_lead_somewhere(page):
     (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'" in page

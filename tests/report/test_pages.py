@@ -72,6 +72,20 @@ def test_the_table_fits_the_terminal(study, width):
     assert any(re.search(r"training +\|? +41\.0 ± 2\.5 s +\|? +58\.5 ± 3\.7 s", line) for line in lines)
 
 
+@pytest.mark.parametrize("width", [80, 140, 200])
+def test_of_many_rows_each_has_a_line(make_run, width):
+    runs = [make_run("ps-async", workers=workers, name=str(workers), metrics=False) for workers in range(1, 10)]
+    runs.append(make_run("independent", audit=APART, metrics=False))
+
+    text = printed(compare(runs), width=width, terminal=True)
+
+    table = re.sub(r"\x1b\[[\d;]*m", "", text[: text.index("Emulated")]).splitlines()
+    assert max(map(len, table)) <= width
+    assert any(re.search(r"ps-async \(4 workers\).* 92\.0 %", line) for line in table)
+    assert re.search(r"independent.*\x1b\[1;31m *APART", text)
+    assert [line for line in table if "training" in line and "40.0 s" in line] == []
+
+
 def test_strategies_that_do_not_fit_follow_below(make_run):
     runs = [make_run("ps-async", workers=workers, name=str(workers)) for workers in range(1, 7)]
 
@@ -99,10 +113,7 @@ def test_a_name_with_brackets_is_text_in_a_terminal(make_run):
     assert "[bold]worker[/bold] [/nothing]" in printed(comparison, width=160)
 
 
-def test_the_page_needs_nothing_else_and_has_every_plot(study, tmp_path):
-    write_report(study, tmp_path / "out" / "report.html")
-
-    page = (tmp_path / "out" / "report.html").read_text()
+def test_the_page_needs_nothing_else_and_has_every_plot(page):
     seen = Page(page)
     assert seen.tags.count("svg") == 10
     assert seen.references == []
@@ -112,10 +123,7 @@ def test_the_page_needs_nothing_else_and_has_every_plot(study, tmp_path):
     assert len(page) < 500_000
 
 
-def test_the_page_says_verdict_numbers_evidence_and_how_to_read_them(study, tmp_path):
-    write_report(study, tmp_path / "report.html")
-
-    page = (tmp_path / "report.html").read_text()
+def test_the_page_says_verdict_numbers_evidence_and_how_to_read_them(page):
     for text in (
         "1.43 times as long to train",
         "58.5 ± 3.7 s",

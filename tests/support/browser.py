@@ -20,7 +20,7 @@ _PROGRAMS = (
 
 def chromium() -> str | None:
     """Where Chromium, or a browser made from it, is installed."""
-    return next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
+    return next((program for name in _PROGRAMS if (program := shutil.which(name))), None)
 
 
 class Browser:
@@ -60,7 +60,7 @@ class Browser:
 
     def wait(self, method: str, session: str) -> None:
         """Wait for an event, if it has not come yet."""
-        while not any(event["method"] == method and event["sessionId"] == session for event in self.of(session)):
+        while not any(event["method"] == method for event in self.of(session)):
             self._receive()
 
     def of(self, session: str) -> list[dict[str, Any]]:
@@ -126,10 +126,6 @@ class Page:
         """What the page has asked for, itself included."""
         events = self._browser.of(self._session)
         return [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
-
-    def picture(self) -> bytes:
-        """All of the page as PNG."""
-        return base64.b64decode(self.command("Page.captureScreenshot", captureBeyondViewport=True)["data"])
 
     def printed(self) -> bytes:
         """The page as PDF, on A4."""

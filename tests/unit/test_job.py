@@ -44,7 +44,11 @@ def test_none_means_the_default():
         ("image_size", 8, "--image-size 8 is not allowed"),
         ("instance_type", "ml.m5.2xlage", "did you mean ml.m5.2xlarge?"),
         ("head", "arcfase", "did you mean arcface?"),
-        ("recipe", "moderne", "--recipe 'moderne' is not allowed: must be one of paper, modern; did you mean modern?"),
+        (
+            "recipe",
+            "moderne",
+            "--recipe 'moderne' is not allowed: must be one of paper, modern, wild; did you mean modern?",
+        ),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_with_what_is(option, value, message):

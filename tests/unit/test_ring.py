@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from facesim.training.ring import TOKEN_BYTES, Listener, Ring
 
@@ -37,6 +38,21 @@ def test_all_have_the_same_sum(count, size):
     sums = around(count, lambda rank, ring: ring.sum(values(rank, size)))
 
     np.testing.assert_allclose(sums[0], sum(values(rank, size) for rank in range(count)), rtol=1e-5, atol=1e-6)
+    for other in sums[1:]:
+        np.testing.assert_array_equal(other, sums[0])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_is_of_bfloat16_is_added_in_float32_and_rounded_as_it_is_sent(count):
+    arrays = [values(rank, 300_001).astype(bfloat16) for rank in range(count)]
+    exact = sum(array.astype(np.float32) for array in arrays)
+
+    sums = around(count, lambda rank, ring: ring.sum(arrays[rank]))
+
+    largest = sum(np.abs(array.astype(np.float32)) for array in arrays)  # of what is rounded, once at each station
+    assert (np.abs(sums[0].astype(np.float32) - exact) <= (count - 1) * 2**-8 * largest).all()
+    if count == 2:
+        np.testing.assert_array_equal(sums[0], exact.astype(bfloat16))
     for other in sums[1:]:
         np.testing.assert_array_equal(other, sums[0])
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from facesim.models.sampling import ClassSampler, sample_size
+from facesim.preflight.head import check_head
+from facesim.spec.job import make_job
+from facesim.spec.strategies import Single
+from facesim.util.errors import InputError
 
 IDENTITIES, BATCH = 50, 6
 LABELS = np.array([3, 17, 17, 49, 0, 3], np.int32)
@@ -45,6 +51,21 @@ def test_there_is_room_for_everybody_in_a_batch():
     assert set(range(30)) == set(ClassSampler(IDENTITIES, 8, seed=0)(np.arange(30), 0))  # a batch larger than planned
 
 
+def test_what_cannot_train_a_sampled_head_is_refused_with_what_can():
+    class Other(Single):
+        name: Literal["other"] = "other"
+        sampled_heads = False
+
+    job = make_job(head="partial-fc")
+
+    check_head(job)
+    check_head(make_job(framework="torch", head="arcface"))
+    with pytest.raises(InputError, match=r"--framework torch cannot train --head partial-fc.*use --framework tensorf"):
+        check_head(make_job(framework="torch", head="partial-fc"))
+    with pytest.raises(InputError, match=r"--strategy other cannot train --head partial-fc.*single, mirrored, ps-as"):
+        check_head(job.model_copy(update={"strategy": Other()}))
+
+
 def network(sampled: bool):
     """A network without parameters but its head's: images are their own embedding."""
     import keras
@@ -60,7 +81,6 @@ def trained(model, classes_of, updates: int = 3, **options) -> list[np.ndarray]:
     """The centres, a row for each identity, before each update and after the last, and then their moments."""
     import tensorflow as tf
 
-    from facesim.spec.job import make_job
     from facesim.training.keras.optimizer import make_optimizer
     from facesim.training.tensorflow.forward import forward_of
     from facesim.training.tensorflow.objective import loss_for

@@ -19,7 +19,8 @@ from facesim.backends.kubernetes.manifests import (
     jobset_name,
     kubernetes_job,
 )
-from facesim.backends.kubernetes.pods import PodLogs, disruption_of, end_of, lines_of, nanoseconds, trouble_of
+from facesim.backends.kubernetes.pods import PodLogs, disruption_of, is_over, lines_of, nanoseconds, trouble_of
+from facesim.backends.kubernetes.storage_s3 import S3Storage
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
@@ -51,8 +52,9 @@ class KubernetesBackend(Backend):
 
     def manifest(self, request: Mapping[str, Any]) -> str:
         yaml = _yaml()
+        storage = request["storage"] or "facesim/ of the storage claim: "
         head = [
-            f"# Before: copy {path} to facesim/{folder} of the storage claim, as facesim itself does."
+            f"# Before: copy {path} to {storage}{folder}, as facesim itself does."
             for folder, path in request["uploads"].items()
         ]
         documents = [yaml.safe_dump(document, sort_keys=False, width=100_000) for document in request["documents"]]
@@ -70,6 +72,10 @@ class KubernetesBackend(Backend):
             cluster = _cluster(where)
             cluster.jobsets("app.kubernetes.io/name=facesim")
             yield Finding("cluster", "ok", f"{cluster.address}, namespace {cluster.namespace}, with JobSets")
+            if where.storage:
+                next(S3Storage(where.storage).start())
+                yield Finding("storage", "ok", where.storage)
+                return
             claim = cluster.claim(where.storage_claim)
         except FacesimError as error:
             yield Finding("cluster", "fail", str(error))
@@ -238,7 +244,7 @@ def _check_ended(run: Run, cluster: Cluster) -> None:
         jobset, pods = cluster.jobset(name), cluster.pods(name)
     except MissingError:
         return
-    if end_state(jobset) is None and not (is_stopped(jobset) and all(map(end_of, pods))):
+    if end_state(jobset) is None and not (is_stopped(jobset) and all(map(is_over, pods))):
         raise InputError(
             f"the JobSet {name} of {run.directory} continues in the cluster: `facesim attach {run.directory}` follows "
             f"it, `facesim cancel {run.directory}` ends it"
@@ -255,7 +261,7 @@ def _yaml() -> Any:
         import yaml
     except ImportError:
         raise InputError(
-            "to print YAML needs more packages: pip install 'facesim[kubernetes]', or add --json"
+            "to print YAML needs more packages: pip install 'facesim-cluster[kubernetes]', or add --json"
         ) from None
     return yaml
 

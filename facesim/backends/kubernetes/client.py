@@ -68,7 +68,9 @@ class Cluster:
         try:
             from kubernetes import client, config
         except ImportError:
-            raise InputError("the kubernetes backend needs more packages: pip install 'facesim[kubernetes]'") from None
+            raise InputError(
+                "the kubernetes backend needs more packages: pip install 'facesim-cluster[kubernetes]'"
+            ) from None
         configuration = client.Configuration()
         # Not `load_config`, which prints, and reads KUBECONFIG once.
         file = os.environ.get("KUBECONFIG") or "~/.kube/config"

@@ -21,14 +21,25 @@ from facesim.backends.kubernetes.client import (
     RefusedError,
 )
 from facesim.backends.kubernetes.manifests import ATTEMPT_LABEL, STOPPED, KubernetesJob, checkpoints_folder
-from facesim.backends.kubernetes.pods import End, PodLogs, disruption_of, end_of, has_started, host_of, trouble_of
+from facesim.backends.kubernetes.pods import (
+    End,
+    PodLogs,
+    disruption_of,
+    end_of,
+    has_started,
+    host_of,
+    is_over,
+    trouble_of,
+)
 from facesim.backends.kubernetes.storage import StoppedError, Storage
+from facesim.backends.kubernetes.storage_s3 import S3Storage
 from facesim.backends.reach import Reach
 from facesim.backends.remote_job import LostSight, RemoteJob
-from facesim.backends.sagemaker.storage import unpack
+from facesim.backends.sagemaker import advice
 from facesim.runs.directory import Run
 from facesim.runs.events import Event, JobSetCreated, LimitExceeded, NodeEnded, PodPending, StateEntered
 from facesim.runs.states import Outcome, RunState
+from facesim.spec.backends import Kubernetes
 from facesim.util.errors import FacesimError
 
 _LOOK_EVERY_S = 2.0
@@ -40,7 +51,7 @@ _LATE_S = 10.0
 _AT = "the cluster"
 
 #: Errors that will be the same the next time.
-_DENIALS = (DeniedError, RefusedError, MissingError)
+_DENIALS = (DeniedError, RefusedError, MissingError, advice.DeniedError, advice.RefusedError)
 
 
 class JobSetEnd(NamedTuple):
@@ -108,9 +119,14 @@ class JobSetJob(RemoteJob):
     def _cancel(self) -> None:
         self._cluster.stop(self._name)
 
+    def _storage(self) -> Storage | S3Storage:
+        where = self._job.backend
+        assert isinstance(where, Kubernetes)
+        return S3Storage(where.storage) if where.storage else Storage(self._cluster, self._job, self._name)
+
     def _create(self, made: KubernetesJob) -> Iterator[Event | None]:
-        """Put what the pods read into the claim, then make the JobSet, unless an interrupt comes before."""
-        storage = Storage(self._cluster, self._job, self._name)
+        """Put what the pods read into the storage, then make the JobSet, unless an interrupt comes before."""
+        storage = self._storage()
         try:
             for event in storage.start():
                 yield event
@@ -212,7 +228,7 @@ class JobSetJob(RemoteJob):
             if self._job.max_run_s is not None and any(map(_ran_too_long, self._cluster.jobs(self._name))):
                 return JobSetEnd(Outcome.MAX_RUNTIME_EXCEEDED)
             return JobSetEnd(ended, self._why_failed(jobset))
-        if is_stopped(jobset) and all(map(end_of, pods)):
+        if is_stopped(jobset) and all(map(is_over, pods)):
             return JobSetEnd(Outcome.STOPPED)
         for pod in pods:
             trouble = trouble_of(pod)
@@ -267,7 +283,7 @@ class JobSetJob(RemoteJob):
     def _results(self, outcome: Outcome) -> Generator[Event | None, None, list[str]]:
         """Bring home what the hosts left, and let go of what is not needed there any more; return what is missing."""
         while True:
-            storage = Storage(self._cluster, self._job, self._name)
+            storage = self._storage()
             try:
                 yield from storage.start()
                 missing = self._fetch(storage)
@@ -285,24 +301,19 @@ class JobSetJob(RemoteJob):
             yield None
             time.sleep(_RESULTS_EVERY_S)
 
-    def _fetch(self, storage: Storage) -> list[str]:
+    def _fetch(self, storage: Storage | S3Storage) -> list[str]:
         """Put what the hosts left into the run directory; what is missing of it, in words."""
         scratch = Path(tempfile.mkdtemp(prefix=".home-", dir=self._run.directory))
         try:
-            archive, missing = scratch / "results.tar.gz", []
-            storage.fetch(f"jobs/{self._name}", archive)
             for folder in (output := scratch / "results" / "output", model := scratch / "results" / "model"):
                 folder.mkdir(parents=True)
-            try:
-                unpack(archive, scratch / "results")
-            except FacesimError as error:
-                missing.append(str(error))
+            missing = storage.fetch(f"jobs/{self._name}", scratch / "results")
             collect_results(output, model, self._run)
             return missing
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _tidy(self, storage: Storage, outcome: Outcome) -> None:
+    def _tidy(self, storage: Storage | S3Storage, outcome: Outcome) -> None:
         """Remove what is home already. Checkpoints of a run that may go on stay, and so does a JobSet that failed, with
         its pods' logs, for as long as it is to be retained.
         """

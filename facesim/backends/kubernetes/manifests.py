@@ -9,6 +9,9 @@ contract, from these places:
     /opt/ml/model, output/data   facesim/jobs/JOBSET/ATTEMPT: fresh at each start of the job
     /opt/ml/output/failure       the pod's termination message
 
+Where the storage is in S3 in place of a claim, a volume of each pod's own stands for it, which `in_pod` fills, and
+copies to S3.
+
 What a host that is evicted, or whose node is drained, leaves behind is an interruption: the JobSet starts all pods
 again, which go on from the checkpoint. What a job does wrong itself is not tried again.
 """
@@ -18,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from cluster.hosted.contract import CURRENT_HOST, ROOT, STOPPED_EXIT_CODE
 from facesim.backends import image, kernels
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.hosted import KEPT
+from facesim.backends.kubernetes.in_pod import READY
 from facesim.backends.remote_job import GRACE_S
 from facesim.backends.tasks import environment_of
 from facesim.backends.training_job import (
@@ -62,6 +66,11 @@ TAGS, STOPPED = "facesim/tags", "facesim/stopped"
 
 #: The name of the container of each pod.
 CONTAINER = "facesim"
+#: And of the one that brings what it needs from S3.
+FETCH = "fetch"
+#: Where a container has all of the storage, and what it gets that copies files.
+_STORAGE = "/storage"
+FILES_RESOURCES = {"cpu": "250m", "memory": "512Mi"}
 #: The folder of the claim that is facesim's.
 FOLDER = "facesim"
 
@@ -75,13 +84,14 @@ _STOPPED_CODE = 143
 
 @dataclass(frozen=True)
 class KubernetesJob:
-    """The documents that run a job, and what has to be in the claim before: folder of the claim -> local folder.
+    """The documents that run a job, and what has to be in the storage before: folder there -> local folder.
 
-    `documents[0]` is the JobSet.
+    `documents[0]` is the JobSet. `storage` is the address of the storage in S3; without one it is the claim.
     """
 
     documents: tuple[dict[str, Any], ...]
     uploads: dict[str, Path]
+    storage: str | None = None
 
     @property
     def name(self) -> str:
@@ -89,7 +99,7 @@ class KubernetesJob:
 
     def to_json(self) -> str:
         uploads = {folder: str(path) for folder, path in self.uploads.items()}
-        return json.dumps({"documents": self.documents, "uploads": uploads}, indent=1)
+        return json.dumps({"documents": self.documents, "uploads": uploads, "storage": self.storage}, indent=1)
 
 
 def kubernetes_job(
@@ -118,7 +128,8 @@ def kubernetes_job(
     assert isinstance(where, Kubernetes)
     uploads = {f"data/{content_key(folder)}": folder for folder in folders.values()}
     channels = dict(zip(folders, uploads, strict=True))
-    mounts = [*_mounts(name, checkpoints or f"checkpoints/{name}"), *(_channel(*one) for one in channels.items())]
+    checkpoints = checkpoints or f"checkpoints/{name}"
+    mounts = [*_mounts(name, checkpoints), *(_channel(*one) for one in channels.items())]
     jobset = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "JobSet",
@@ -149,14 +160,16 @@ def kubernetes_job(
                 {
                     "name": group,
                     "replicas": 1,
-                    "template": {"spec": _indexed_job(job, count, _pod(job, name, group, kind, channels, mounts))},
+                    "template": {
+                        "spec": _indexed_job(job, count, _pod(job, name, group, kind, channels, mounts, checkpoints))
+                    },
                 }
                 for group, kind, count in _groups(job)
             ],
         },
     }
     isolation = (_isolation(name, where.namespace),) if where.network_isolation else ()
-    return KubernetesJob((jobset, *isolation), uploads)
+    return KubernetesJob((jobset, *isolation), uploads, where.storage)
 
 
 def jobset_name(directory: Path, again: int = 0) -> str:
@@ -203,7 +216,13 @@ def _indexed_job(job: Job, hosts: int, pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pod(
-    job: Job, name: str, group: str, kind: str, channels: Iterable[str], mounts: list[dict[str, Any]]
+    job: Job,
+    name: str,
+    group: str,
+    kind: str,
+    channels: Mapping[str, str],
+    mounts: list[dict[str, Any]],
+    checkpoints: str,
 ) -> dict[str, Any]:
     """The template of a group's pods, whose instance type is `kind`."""
     where = job.backend
@@ -225,8 +244,12 @@ def _pod(
         "HOME": "/tmp",
         "TRAINING_JOB_NAME": name,
         STOPPED_EXIT_CODE: str(_STOPPED_CODE),
-        CURRENT_HOST: _host(name, group, "$(POD_INDEX)"),
     }
+    numbers = [  # before what refers to them
+        _field("POD_INDEX", f"metadata.annotations['{_INDEX}']"),
+        _field("ATTEMPT", f"metadata.labels['{ATTEMPT_LABEL}']"),
+        {"name": CURRENT_HOST, "value": _host(name, group, "$(POD_INDEX)")},
+    ]
     account = {"serviceAccountName": where.service_account} if where.service_account else {}
     selector = {"nodeSelector": where.node_selector} if where.node_selector else {}
     return {
@@ -242,6 +265,7 @@ def _pod(
             **account,
             **selector,
             "securityContext": POD_SECURITY,
+            **_with_storage(job, name, kind, numbers, [*channels.values()], checkpoints),
             "containers": [
                 {
                     "name": CONTAINER,
@@ -249,12 +273,7 @@ def _pod(
                     "imagePullPolicy": where.pull_policy,
                     "command": ENTRYPOINT,
                     "args": ARGUMENTS,
-                    # Before what refers to them.
-                    "env": [
-                        _field("POD_INDEX", f"metadata.annotations['{_INDEX}']"),
-                        _field("ATTEMPT", f"metadata.labels['{ATTEMPT_LABEL}']"),
-                        *({"name": variable, "value": value} for variable, value in environment.items()),
-                    ],
+                    "env": [*numbers, *({"name": variable, "value": value} for variable, value in environment.items())],
                     "resources": _resources(where, kind),
                     "securityContext": CONTAINER_SECURITY,
                     "terminationMessagePath": f"{ROOT}/output/failure",
@@ -285,6 +304,49 @@ def _pod(
     }
 
 
+def _with_storage(
+    job: Job, name: str, kind: str, numbers: list[dict[str, Any]], data: list[str], checkpoints: str
+) -> dict[str, Any]:
+    """The containers that stand between a host and S3: one fetches before it starts, one uploads beside it, and ends
+    after it. Neither has more of AWS than the pod's service account, or a secret, gives.
+    """
+    where = job.backend
+    assert isinstance(where, Kubernetes)
+    if not where.storage:
+        return {}
+    place, results = f"{_STORAGE}/{FOLDER}", f"jobs/{name}/$(ATTEMPT)"
+    recorded = f"{checkpoints}/{KEPT}/$({CURRENT_HOST})"
+    container = {
+        "image": image_of(job, kind),
+        "imagePullPolicy": where.pull_policy,
+        "env": numbers,
+        **({"envFrom": [{"secretRef": {"name": where.storage_secret}}]} if where.storage_secret else {}),
+        "resources": {"requests": FILES_RESOURCES, "limits": FILES_RESOURCES},
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "storage", "mountPath": _STORAGE}],
+    }
+    program = ["python3", "-m", "facesim.backends.kubernetes.in_pod"]
+    folders = [*data, checkpoints, recorded, f"{results}/output", f"{results}/model"]
+    keep = [checkpoints, str(job.recovery.checkpoint_keep), results]
+    return {
+        "initContainers": [
+            {"name": FETCH, "command": [*program, "fetch", where.storage, place, *folders], **container},
+            {
+                "name": "keep",
+                "restartPolicy": "Always",  # which makes it one that runs beside the host, which starts after it
+                "startupProbe": {
+                    "exec": {"command": ["test", "-e", f"{place}/{READY}"]},
+                    "periodSeconds": 1,
+                    "failureThreshold": 300,
+                },
+                "command": [*program, "keep", where.storage, place, *keep],
+                **container,
+            },
+        ]
+    }
+
+
 #: Nothing that only root may, in a form that the strictest of Kubernetes' Pod Security Standards accepts.
 POD_SECURITY = {
     "runAsNonRoot": True,
@@ -307,6 +369,8 @@ def image_of(job: Job, kind: str) -> str:
 
 
 def storage_volume(where: Kubernetes) -> dict[str, Any]:
+    if where.storage:
+        return {"name": "storage", "emptyDir": {}}
     return {"name": "storage", "persistentVolumeClaim": {"claimName": where.storage_claim}}
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from facesim.backends.base import Line
 from facesim.backends.kubernetes.client import MissingError, one_line
+from facesim.backends.kubernetes.manifests import FETCH
 from facesim.util.errors import FacesimError
 
 if TYPE_CHECKING:
@@ -80,11 +81,17 @@ def has_started(pod: dict[str, Any]) -> bool:
 
 def end_of(pod: dict[str, Any]) -> End | None:
     """How it ended, None while it has not."""
-    ended = _state(pod).get("terminated")
+    fetched = _states_before(pod).get(FETCH, {}).get("terminated", {})
+    ended = fetched if fetched.get("exitCode") else _state(pod).get("terminated")
     if ended:
         return End(ended["exitCode"], ended.get("reason", ""), ended.get("message", "").strip())
     status = pod.get("status", {})
     return End(1, status.get("reason", ""), status.get("message", "")) if status.get("phase") == "Failed" else None
+
+
+def is_over(pod: dict[str, Any]) -> bool:
+    """Whether all its containers have ended, that which uploads what its host left, too."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def disruption_of(pod: dict[str, Any]) -> str | None:
@@ -97,9 +104,11 @@ def disruption_of(pod: dict[str, Any]) -> str | None:
 
 def trouble_of(pod: dict[str, Any]) -> Trouble | None:
     """What keeps a pod from starting, with advice; None where nothing is known to."""
-    waiting = _state(pod).get("waiting", {})
-    reason = waiting.get("reason", "")
-    if reason in _WAITING:
+    for state in [*_states_before(pod).values(), _state(pod)]:
+        waiting = state.get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason not in _WAITING:
+            continue
         patience_s, advice = _WAITING[reason]
         image = pod["spec"]["containers"][0]["image"]
         parts = [f"{reason}: {one_line(waiting.get('message', ''))}".rstrip(": "), _ADVICE.get(advice, "")]
@@ -114,6 +123,11 @@ def trouble_of(pod: dict[str, Any]) -> Trouble | None:
 
 def _conditions(pod: dict[str, Any]) -> list[dict[str, Any]]:
     return pod.get("status", {}).get("conditions", [])
+
+
+def _states_before(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The same of the containers that prepare it, or run beside it, by their names."""
+    return {one["name"]: one.get("state", {}) for one in pod.get("status", {}).get("initContainerStatuses", [])}
 
 
 def _state(pod: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from facesim.backends.kubernetes.client import ClusterError, asking
 from facesim.backends.kubernetes.manifests import (
     CONTAINER,
     CONTAINER_SECURITY,
+    FILES_RESOURCES,
     FOLDER,
     LABELS,
     POD_SECURITY,
@@ -24,6 +25,8 @@ from facesim.backends.kubernetes.manifests import (
     storage_volume,
 )
 from facesim.backends.kubernetes.pods import has_started, trouble_of
+from facesim.backends.sagemaker.advice import AwsError
+from facesim.backends.sagemaker.storage import unpack
 from facesim.runs.events import Event, PodPending, Uploaded
 
 if TYPE_CHECKING:
@@ -89,11 +92,17 @@ class Storage:
             finally:
                 socket.close()
 
-    def fetch(self, folder: str, archive: Path) -> None:
-        """Write the newest of a folder's numbered folders to `archive`, a tar.gz."""
+    def fetch(self, folder: str, place: Path) -> list[str]:
+        """Bring the newest of a folder's numbered folders to `place`; returns what is damaged of it, in words."""
         code, output, errors = self._run("send", folder)
         _check(f"download {folder}", code, output, errors)
+        archive = place.with_name(f"{place.name}.tar.gz")
         archive.write_bytes(output)
+        try:
+            unpack(archive, place)
+        except AwsError as error:
+            return [str(error)]
+        return []
 
     def remove(self, folder: str) -> None:
         _check(f"remove {folder}", *self._run("remove", folder))
@@ -118,7 +127,6 @@ class Storage:
 
 def pod_of(name: str, job: Job) -> dict[str, Any]:
     where = job.backend
-    resources = {"cpu": "250m", "memory": "512Mi"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -137,7 +145,7 @@ def pod_of(name: str, job: Job) -> dict[str, Any]:
                     "image": image_of(job, job.shape.instance_type),
                     "imagePullPolicy": where.pull_policy,
                     "command": ["sleep", str(_LONGEST_S)],
-                    "resources": {"requests": resources, "limits": resources},
+                    "resources": {"requests": FILES_RESOURCES, "limits": FILES_RESOURCES},
                     "securityContext": CONTAINER_SECURITY,
                     "volumeMounts": [{"name": "storage", "mountPath": _MOUNT, "subPath": FOLDER}],
                 }

@@ -86,7 +86,7 @@ class SageMakerBackend(Backend):
         except ImportError:
             names.placeholders.append(
                 "the request is not checked against AWS' description of it: that needs more packages "
-                "(pip install 'facesim[aws]')"
+                "(pip install 'facesim-cluster[aws]')"
             )
             return []
         return problems("CreateTrainingJob", request)

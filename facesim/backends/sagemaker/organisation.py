@@ -137,7 +137,7 @@ def _read(file: Path) -> Any:
     try:
         import yaml
     except ImportError:
-        raise InputError(f"{file} is read with more packages: pip install 'facesim[aws]'") from None
+        raise InputError(f"{file} is read with more packages: pip install 'facesim-cluster[aws]'") from None
     try:
         return yaml.safe_load(read_text(file))
     except (OSError, ValueError) as error:

@@ -131,7 +131,7 @@ def _boto3() -> Any:
     try:
         import boto3
     except ImportError:
-        raise NoAccount("the sagemaker backend needs more packages: pip install 'facesim[aws]'") from None
+        raise NoAccount("the sagemaker backend needs more packages: pip install 'facesim-cluster[aws]'") from None
     return boto3
 
 

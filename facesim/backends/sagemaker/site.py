@@ -100,7 +100,7 @@ def aws_image(account: Names, scope: str, instance_type: str) -> str:
     except ImportError:
         account.placeholders.append(
             f"{_AWS_NUMBER} stands for the account of AWS' images in {account.region}: the list of them is in packages "
-            "that are not installed (pip install 'facesim[aws]')"
+            "that are not installed (pip install 'facesim-cluster[aws]')"
         )
         kind = "gpu" if instance(instance_type).accelerator else "cpu"
         registry = f"{_AWS_NUMBER}.dkr.ecr.{account.region}.{_suffix(account)}"

@@ -34,8 +34,8 @@ def have_bucket(s3: Any, name: str, region: str, owner: str | None) -> None:
         create_bucket(s3, name, region)
 
 
-def has_bucket(s3: Any, name: str, owner: str | None) -> bool:
-    """Whether there is the bucket.
+def has_bucket(s3: Any, name: str, owner: str | None, anywhere: bool = False) -> bool:
+    """Whether there is the bucket, in the region of `s3` or `anywhere`.
 
     Raises:
         InputError: it belongs to somebody else than `owner`, an account's number, is in another region than `s3`, or
@@ -58,7 +58,7 @@ def has_bucket(s3: Any, name: str, owner: str | None) -> bool:
         return False
     # boto3 follows to the region of a bucket; training jobs take one of their own region alone.
     region = answer.get("BucketRegion", s3.meta.region_name)
-    if region != s3.meta.region_name:
+    if region != s3.meta.region_name and not anywhere:
         raise InputError(
             f"the S3 bucket {name} is in {region} and the job would run in {s3.meta.region_name}: give --region "
             f"{region}, or another --bucket"

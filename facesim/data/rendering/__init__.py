@@ -22,6 +22,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from facesim.data.rendering.camera import taken
 from facesim.data.rendering.draws import draw_circumstances, draw_traits
 from facesim.data.rendering.painting import photograph
 from facesim.util.disk import is_full, no_room
@@ -41,7 +42,9 @@ class RenderSpec:
     """What to render: how many people, how many images of each, and how hard they are to tell apart.
 
     size: height and width in pixels. difficulty: 0 passport photographs .. 1 anything goes; near 0.65 recognition is
-    about as hard as on photographs from the web. spread: how much people differ from each other, 1 as usual.
+    about as hard as on photographs from the web. spread: how much people differ from each other, 1 as usual. wild: at 1
+    pose, light, expression, place in the image and what is in front of the face go half as far again, and the camera is
+    poor (`camera`); at 0 neither.
     Raises InputError for a value outside its range.
     """
 
@@ -51,6 +54,7 @@ class RenderSpec:
     difficulty: float = 0.65
     spread: float = 1.0
     seed: int = 0
+    wild: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = {
@@ -58,6 +62,7 @@ class RenderSpec:
             "images": (2, 10_000),
             "size": (16, 1024),
             "difficulty": (0, 1),
+            "wild": (0, 1),
             "spread": (0.1, 2),
             "seed": (0, 2**32 - 1),
         }
@@ -65,7 +70,7 @@ class RenderSpec:
             value = getattr(self, field)
             if not lowest <= value <= highest:
                 raise InputError(f"rendered faces: {field} is {value}; it must lie in {lowest}..{highest}.")
-            if field not in ("difficulty", "spread") and not isinstance(value, int):
+            if field not in ("difficulty", "spread", "wild") and not isinstance(value, int):
                 raise InputError(f"rendered faces: {field} is {value}; it must be a whole number.")
 
     @property
@@ -132,13 +137,17 @@ def _render_batch(spec: RenderSpec, indices: range) -> np.ndarray:
     places = [divmod(i, spec.images) for i in indices]  # identity, image
     streams = [np.random.default_rng([spec.seed, 1, identity, image]) for identity, image in places]
     person = _columns([draw_traits(spec.seed, identity, spec.spread) for identity, _ in places])
-    shot = _columns([draw_circumstances(spec.difficulty, stream) for stream in streams])
+    shot = _columns([draw_circumstances(spec.difficulty * (1 + spec.wild / 2), stream) for stream in streams])
     linear = photograph(person, shot, spec.size, spec.difficulty)
     # Noise is drawn last: it alone depends on the size, so an image shows the same scene at every size.
     noise = np.stack([stream.standard_normal(linear.shape[1:], dtype=np.float32) for stream in streams])
     linear += noise * shot.noise[:, None]
     np.clip(linear, 0, 1, out=linear)
-    return np.ascontiguousarray((linear * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))
+    images = np.ascontiguousarray((linear * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))
+    if not spec.wild:
+        return images
+    cameras = (np.random.default_rng([spec.seed, 2, identity, image]) for identity, image in places)
+    return np.stack([taken(image, spec.wild, stream) for image, stream in zip(images, cameras, strict=True)])
 
 
 def _columns(rows: list[dict[str, float]]) -> SimpleNamespace:

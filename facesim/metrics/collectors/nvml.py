@@ -1,4 +1,4 @@
-"""Use, memory and power of NVIDIA's GPUs, of each and of each task, by nvidia-ml-py (`pip install 'facesim[gpu]'`)."""
+"""Use, memory and power of NVIDIA's GPUs, of each and of each task, by nvidia-ml-py (the extra `gpu`)."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -85,7 +86,10 @@ def drawing(name: str, title: str, size_inches: tuple[float, float]) -> Iterator
         yield figure, svg
         tips = _number_tips(figure)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        with warnings.catch_warnings():
+            # Matplotlib measures letters that its font lacks as boxes; it is the page's fonts that show them.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg.append(_embeddable(text.getvalue(), name, title, tips))
 
 

@@ -19,7 +19,8 @@ from facesim.training.ring import TOKEN_BYTES, Listener, Ring
 #: Small gradients are sent together until they come to this; a large one by itself, which saves copying it twice.
 _BUCKET_BYTES = 4 * 2**20
 
-#: The sums of float32 tensors over all replicas, the same on each of them; called in each replica.
+#: The sums of float32 and bfloat16 tensors over all replicas, added in float32, the same on each of them; called in
+#: each replica.
 Summing = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 
 
@@ -30,7 +31,8 @@ def sums_over(strategy: tf.distribute.MultiWorkerMirroredStrategy, rank: int) ->
 
 
 def summed_by_strategy(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """A `Summing` with the strategy's own collectives: NCCL's on GPUs."""
+    """A `Summing` with the strategy's own collectives: NCCL's on GPUs, which would add in what they are given."""
+    tensors = [tf.cast(tensor, tf.float32) for tensor in tensors]
     sums: dict[int, tf.Tensor] = {}
     for places in buckets(tensors):
         some = tf.distribute.get_replica_context().all_reduce(
@@ -46,17 +48,17 @@ def buckets(tensors: list[tf.Tensor]) -> list[list[int]]:
     The gradients of the last layers are known first, and are on their way while the backward pass goes on.
     """
     sizes = [tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors]
-    full, small, held = [], [], 0
+    full: list[list[int]] = []
+    small: dict[tf.DType, list[int]] = {}  # one tensor of each dtype
     for place in reversed(range(len(sizes))):
         if sizes[place] >= _BUCKET_BYTES:
             full.append([place])
             continue
-        small.append(place)
-        held += sizes[place]
-        if held >= _BUCKET_BYTES:
-            full.append(small)
-            small, held = [], 0
-    return [*full, small] if small else full
+        some = small.setdefault(tensors[place].dtype, [])
+        some.append(place)
+        if sum(sizes[each] for each in some) >= _BUCKET_BYTES:
+            full.append(small.pop(tensors[place].dtype))
+    return [*full, *small.values()]
 
 
 def _ring(rank: int, strategy: tf.distribute.MultiWorkerMirroredStrategy) -> Ring:
@@ -76,7 +78,7 @@ def _ring(rank: int, strategy: tf.distribute.MultiWorkerMirroredStrategy) -> Rin
 
 
 class SumsArrays(Protocol):
-    """What sums float32 (n,) arrays over all replicas, as `Ring` does."""
+    """What sums float32 or bfloat16 (n,) arrays over all replicas, as `Ring` does."""
 
     def sum(self, array: np.ndarray, place: int = 0) -> np.ndarray: ...
 
@@ -92,7 +94,7 @@ def summed_by_ring(ring: SumsArrays) -> Summing:
             sizes = [tensor.shape[0] for tensor in flat]
             with tf.control_dependencies(before):
                 joined = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
-                total = tf.numpy_function(partial(ring.sum, place=number), [joined], tf.float32)
+                total = tf.numpy_function(partial(ring.sum, place=number), [joined], joined.dtype)
             before = [total]
             parts = tf.split(tf.ensure_shape(total, [sum(sizes)]), sizes)
             sums |= {place: tf.reshape(part, tensors[place].shape) for place, part in zip(places, parts)}

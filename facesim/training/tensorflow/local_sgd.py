@@ -3,6 +3,9 @@
 A step's batch is divided among the workers as for `allreduce`, but each applies its own gradient to its own parameters
 at once. Only the averaging crosses the network, so the fewer the averagings, the less there is to send, and the further
 the copies drift apart in between. The optimiser's moments stay each worker's own.
+
+In mixed precision kernels are sent in bfloat16: what has changed of them since the last averaging, because what a few
+steps change is too little to be seen in the kernels themselves when these are rounded.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
 from facesim.training.tensorflow.connecting import connected_peers
-from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.forward import forward_of, parameter_bytes, sent_dtypes
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.pipeline import ExampleSource, index_batch
@@ -39,10 +42,18 @@ class _Copies(KerasReplicas):
         # Not in the strategy's scope: these are this worker's variables, which nothing keeps equal but the averaging.
         model, optimizer = build(context)
         super().__init__(context, model, optimizer)
-        self.steps_per_exchange, self.exchange_bytes = context.job.strategy.local_steps, self.parameter_bytes
+        dtypes = {id(variable): dtype for variable, dtype in zip(model.trainable_variables, sent_dtypes(model))}
+        self.steps_per_exchange = context.job.strategy.local_steps
+        self.exchange_bytes = parameter_bytes(model, list(dtypes.values()))
         self._labels = context.data.labels
         vary_dropout(model, context.replica)
-        averaged = [variable.value for variable in model.variables if variable.dtype.startswith("float")]
+        averaged = [variable for variable in model.variables if variable.dtype.startswith("float")]
+        #: By place in `averaged`, kernels that are rounded when they are sent, and what the last averaging left.
+        self._rounded = {
+            place: (variable.value, tf.Variable(variable.value, trainable=False))
+            for place, variable in enumerate(averaged)
+            if dtypes.get(id(variable)) == tf.bfloat16
+        }
         examples, loss = ExampleSource(context.data, context.experiment.cache), loss_for(context.experiment)
         self._data = iter(examples.dataset())
         count, number = strategy.num_replicas_in_sync, context.replica
@@ -60,9 +71,17 @@ class _Copies(KerasReplicas):
         def replica(done: tf.Tensor) -> tf.Tensor:
             # What everybody did travels with the parameters, but for the versions, which are the same everywhere.
             own_rows = tf.one_hot(number, count)[:, tf.newaxis, tf.newaxis] * tf.cast(done[:, :4], tf.float32)
-            *sums, all_rows = summed([*(tf.identity(variable) for variable in averaged), own_rows])
-            for variable, total in zip(averaged, sums, strict=True):
-                tf.raw_ops.AssignVariableOp(resource=variable.handle, value=total / count)
+            sent = [tf.identity(variable.value) for variable in averaged]
+            before = {place: tf.identity(last) for place, (_, last) in self._rounded.items()}
+            for place, value in before.items():
+                sent[place] = tf.cast(sent[place] - value, tf.bfloat16)
+            *sums, all_rows = summed([*sent, own_rows])
+            means = [tf.cast(total, tf.float32) / count for total in sums]
+            for place, (_, last) in self._rounded.items():
+                means[place] += before[place]
+                tf.raw_ops.AssignVariableOp(resource=last.handle, value=means[place])
+            for variable, mean in zip(averaged, means, strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=mean)
             versions = tf.tile(done[tf.newaxis, :, 4:], [count, 1, 1])
             return tf.reshape(tf.concat([tf.cast(all_rows, tf.float64), versions], axis=2), [-1, done.shape[1]])
 
@@ -71,6 +90,11 @@ class _Copies(KerasReplicas):
             return strategy.experimental_local_results(strategy.run(replica, args=(done,)))[0]
 
         self._local_update, self._average = local_update, average
+
+    def assign(self, values: list[np.ndarray]) -> None:
+        super().assign(values)
+        for kernel, last in self._rounded.values():
+            last.assign(kernel)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
         done: list[tf.Tensor] = []

@@ -136,7 +136,7 @@ def index_batch(indices: np.ndarray, labels: np.ndarray, *classes: np.ndarray) -
     With the `classes`, ascending (k,), that the update of a sampled head is made of, labels are places among them, and
     they come last, int32 (k,).
     """
-    own = labels[indices]
+    places = labels[indices]
     for chosen in classes:
-        own = np.searchsorted(chosen, own)
-    return tf.constant(indices, tf.int64), tf.constant(own, tf.int32), *(tf.constant(each) for each in classes)
+        places = np.searchsorted(chosen, places)
+    return tf.constant(indices, tf.int64), tf.constant(places, tf.int32), *(tf.constant(each) for each in classes)

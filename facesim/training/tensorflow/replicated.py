@@ -2,6 +2,9 @@
 
 Every replica takes its slice of the same batch, the gradients are summed over the replicas, and each applies the same
 sum to its own parameters, so these stay equal. An update is then what one process would have made of the whole batch.
+
+In mixed precision gradients of kernels are of bfloat16, widened; so they cross the network as they were, and their sums
+rounded again.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from facesim.training.context import Context
 from facesim.training.keras.network import vary_dropout
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.collectives import Summing
-from facesim.training.tensorflow.forward import forward_of
+from facesim.training.tensorflow.forward import forward_of, parameter_bytes, sent_dtypes
 from facesim.training.tensorflow.gradients import values_of, with_values
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
@@ -32,7 +35,8 @@ class Replicated(KerasReplicas):
         with strategy.scope():
             model, optimizer = build(context)
         super().__init__(context, model, optimizer)
-        self.exchange_bytes = self.parameter_bytes - self.unsent_bytes
+        dtypes = sent_dtypes(model)
+        self.exchange_bytes = parameter_bytes(model, dtypes) - self.unsent_bytes
         self._labels = context.data.labels
         statistics = [v for v in model.non_trainable_variables if v.dtype.startswith("float")]
         vary_dropout(model, context.replica)
@@ -54,7 +58,8 @@ class Replicated(KerasReplicas):
             # So do the moving statistics of BatchNorm, of which each replica has seen its slice only.
             seen = [tf.identity(variable.value) * share for variable in statistics]
             # All replicas have the same classes of a sampled head: the rows of their gradients are of the same people.
-            *sums, all_rows = summed([*map(values_of, gradients), *seen, own_rows])
+            sent = [tf.cast(values_of(gradient), dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)]
+            *sums, all_rows = summed([*sent, *seen, own_rows])
             total = [with_values(gradient, values) for gradient, values in zip(gradients, sums)]
             version = optimizer.apply(total, model.trainable_variables)
             for variable, mean in zip(statistics, sums[len(gradients) :], strict=True):

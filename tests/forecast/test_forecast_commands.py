@@ -1,0 +1,342 @@
+"""The commands `forecast` and `calibrate` from a saved profile, and what reports make of what they leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from facesim.cli import main
+from facesim.metrics.files import SampleWriter
+from facesim.planning.calibration import calibration_job, learn_type
+from facesim.planning.jobs import forecast_of, record_of, write_forecast
+from facesim.planning.saved import (
+    instances_file,
+    outside_file,
+    residuals_file,
+    saved_hosts,
+    saved_outside,
+    saved_widths,
+)
+from facesim.runs.directory import Run, find_runs
+from facesim.runs.records import Result
+from facesim.runs.states import RunState
+from facesim.spec.job import make_job
+from facesim.util.files import write_json
+
+#: Each test begins as a user who has calibrated nothing.
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def ran(directory: Path, job, forecast, factor: float, measurement: str, **changes) -> Run:
+    """A run that took `factor` times as long as was forecast of it, as facesim leaves it."""
+    run = Run.create(directory, job)
+    run.claim.release()
+    forecast.write(run.forecast_file)
+    phases = forecast.phases
+    fields = {
+        "run_id": run.id,
+        "job": job.model_dump(mode="json"),
+        "strategy": job.strategy.name,
+        "backend": job.backend.name,
+        "seed": job.experiment.seed,
+        "state": RunState.COMPLETED,
+        "measurement": measurement,
+        "held_out_accuracy": 0.9,
+        "data": {"held_out_examples": 200, "training_examples": 870},
+        "training_s": phases["first_step_s"] + factor * forecast.update_s * (forecast.updates - 1),
+        "images_per_s": forecast.images_per_s / factor,
+        "updates": forecast.updates,
+        "phases": {
+            "first_step_s": phases["first_step_s"],
+            "launch_to_first_step_s": phases["start_s"],
+            "evaluation_s": phases["evaluation_s"],
+        },
+        "total_s": factor * forecast.total_s,
+        "instance_type": job.shape.instance_type,
+        "hosts": job.hosts,
+        **changes,
+    }
+    Result.model_validate(fields).write(run.result_file)
+    return run
+
+
+def forecast_for(job, profile):
+    forecast, kind = forecast_of(job, profile)
+    return record_of(forecast, profile, kind)
+
+
+def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys):
+    options = ["--profile", str(file), "--output", str(tmp_path / "runs"), "--epochs", "20"]
+
+    assert main(["forecast", "--strategy", "single", "--strategy", "ps-async", "--workers", "4", *options]) == 0
+
+    output = capsys.readouterr().out
+    assert "ps-async, 4 workers, 1 ps on ml.m5.2xlarge (sagemaker): forecast, 80 % intervals" in output
+    runs = find_runs([tmp_path / "runs"])
+    assert [run.result().measurement for run in runs] == ["forecast", "forecast"]
+    for run in runs:
+        result, forecast = run.result(), run.forecast()
+        assert result.total_s == forecast.total_s
+        assert result.billing.cost_usd == pytest.approx(forecast.cost_usd, rel=0.02)
+        assert result.training_s == pytest.approx(forecast.phases["training_s"] + forecast.phases["first_step_s"])
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "runs"), "--output", str(page)]) == 0
+    output = capsys.readouterr().out
+    assert "80 % interval of the forecast" in output and "1 forecast" in output
+    assert "As forecast, " in output and "it says nothing about accuracy" in output
+    assert "not known whether the replicas" not in output
+
+
+def test_a_forecast_never_stands_among_what_was_run(file, profile, tmp_path, capsys):
+    job = make_job(strategy="ps-async", epochs=20)
+    ran(tmp_path / "runs" / "real", job, forecast_for(job, profile), 1.1, "emulated")
+    options = ["--profile", str(file), "--output", str(tmp_path / "runs")]
+    assert main(["forecast", str(tmp_path / "runs" / "real"), *options]) == 0
+    capsys.readouterr()
+
+    assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
+
+    rows = json.loads(capsys.readouterr().out)["comparison"]["rows"]
+    assert [(row["measurement"], len(row["runs"])) for row in sorted(rows, key=lambda row: row["measurement"])] == [
+        ("emulated", 1),
+        ("forecast", 1),
+    ]
+    assert sorted(row["label"] for row in rows) == ["ps-async", "ps-async (forecast)"]
+
+
+def test_a_run_stands_against_what_was_forecast_of_it_phase_by_phase(profile, tmp_path, capsys):
+    job = make_job(strategy="ps-async", epochs=20)
+    ran(tmp_path / "runs" / "as-said", job, forecast_for(job, profile), 1.0, "emulated")
+    late = make_job(strategy="ps-async", epochs=20, seed=1)
+    ran(tmp_path / "runs" / "late", late, forecast_for(late, profile), 2.0, "emulated")
+
+    assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
+
+    first, second = json.loads(capsys.readouterr().out)["comparison"]["against_forecast"]
+    off = {phase["label"]: phase["off"] for phase in second["phases"]}
+    assert first["within"] and not second["within"]
+    assert off["an update"] == pytest.approx(-0.5) and off["total"] == pytest.approx(-0.5)
+    assert off["start-up, to first step"] == pytest.approx(0)
+    html = (tmp_path / "r.html").read_text()
+    assert "Forecast against run" in html and "50.0 % too low" in html
+
+
+def test_a_run_that_other_load_disturbed_is_no_word_against_its_forecast(profile, tmp_path, capsys):
+    job = make_job(epochs=20)
+    run = ran(tmp_path / "run", job, forecast_for(job, profile), 3.0, "emulated", load={"foreign_cpu_percent": 60.0})
+
+    assert main(["report", str(run.directory), "--output", str(tmp_path / "r.html")]) == 0
+
+    assert "other load disturbed the run, so this says nothing" in " ".join(capsys.readouterr().out.split())
+    assert main(["calibrate", str(run.directory)]) == 2
+    assert "it was disturbed: other programs used 60 %" in capsys.readouterr().err
+
+
+def test_a_run_without_a_forecast_of_its_own_stands_against_one_beside_it(file, profile, tmp_path, capsys):
+    job = make_job(epochs=20)
+    run = ran(tmp_path / "runs" / "real", job, forecast_for(job, profile), 1.25, "emulated")
+    run.forecast_file.unlink()
+    write_forecast(job, profile, tmp_path / "runs" / "said")
+
+    assert main(["report", str(tmp_path / "runs"), "--json", "--output", str(tmp_path / "r.html")]) == 0
+
+    (seen,) = json.loads(capsys.readouterr().out)["comparison"]["against_forecast"]
+    assert {phase["label"]: phase["off"] for phase in seen["phases"]}["an update"] == pytest.approx(-0.2)
+
+
+def test_calibrating_learns_from_runs_and_later_plans_know(profile, plan, tmp_path, capsys):
+    for seed, factor in enumerate((1.2, 1.25, 1.3, 1.22)):
+        job = make_job(backend="sagemaker", instance_type="ml.m5.xlarge", epochs=200, seed=seed)
+        ran(tmp_path / "runs" / str(seed), job, forecast_for(job, profile), factor, "measured")
+    before = saved_hosts()["ml.m5.xlarge"]
+    options = ("--instance-type", "ml.m5.xlarge", "--strategy", "single", "--json")
+    half_before = json.loads(plan(*options)[1])["rows"][0]["half_width"]
+
+    assert main(["calibrate", str(tmp_path / "runs")]) == 0
+
+    output = capsys.readouterr().out
+    after = saved_hosts()["ml.m5.xlarge"]
+    assert after.relative_speed == pytest.approx(before.relative_speed / 1.235, rel=0.01)
+    assert (after.speed_origin, after.speed_source) == ("measured", "facesim calibrate, from runs at AWS")
+    assert saved_widths().low == pytest.approx(1 - 1 / 1.3, rel=0.01)
+    assert "trains like" in output and str(residuals_file()) in output
+    row = json.loads(plan(*options)[1])["rows"][0]
+    assert row["half_width"] != half_before
+    assert not any("the speed of ml.m5.xlarge is assumed" in text for text in row["assumptions"])
+
+
+@pytest.mark.parametrize(("asked", "burst_s"), [(4.0, 200), (1.1, None), (0.3, None)])
+def test_a_run_that_spends_its_network_s_credit_shows_how_long_it_bursts(profile, tmp_path, capsys, asked, burst_s):
+    kind = saved_hosts()["ml.m5.xlarge"]
+    base, peak = (1e9 / 8 * gbps for gbps in (kind.network_base_gbps, kind.network_peak_gbps))
+    job = make_job(strategy="allreduce", backend="sagemaker", instance_type="ml.m5.xlarge", epochs=200)
+    run = ran(tmp_path / "runs" / "0", job, forecast_for(job, profile), 1.0, "measured")
+    writer = SampleWriter(run.metrics / "monitor.jsonl", run_id=run.id, host="algo-1", source="psutil")
+    credit = full = 200 * (peak - base)
+    sent = 0.0
+    for second in range(2400):
+        wanted = 0.0 if second % 240 < 10 else asked * base  # an evaluation now and then
+        rate = wanted if credit > 0 else min(wanted, base)
+        sent, credit = sent + rate, min(full, credit + base - rate)
+        writer.write(1e9 + second, "host", 0, {"net_sent_bytes": sent, "net_received_bytes": sent})
+    writer.close()
+
+    assert main(["calibrate", str(tmp_path / "runs")]) == 0
+
+    after, output = saved_hosts()["ml.m5.xlarge"], capsys.readouterr().out
+    if burst_s is None:
+        assert after == kind and "bursts for" not in output
+    else:
+        assert after.network_burst_s == pytest.approx(burst_s, rel=0.05) and not after.network_assumed
+        assert "the network of ml.m5.xlarge bursts for" in output
+        assert after.relative_speed == kind.relative_speed and after.speed_origin == kind.speed_origin
+
+
+def test_a_measured_type_is_known_from_then_on_also_one_that_nobody_knew(profile, plan, tmp_path):
+    plain = make_job(backend="sagemaker", instance_type="ml.g5.xlarge")
+    job = calibration_job(plain, profile)
+    assert job.strategy.name == "single" and job.max_run_s
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 2
+    billing = {
+        "transitions": [
+            {"state": name, "begin_unix_s": begin, "end_unix_s": end, "billable": name != "Starting"}
+            for name, begin, end in (("Starting", 0, 200), ("Downloading", 200, 260), ("Uploading", 400, 405))
+        ],
+        **dict.fromkeys(("hosts", "training_s", "billable_s", "waiting_s", "on_demand_usd", "spot_usd", "cost_usd"), 1),
+    }
+    result = Result(
+        strategy="single", backend="sagemaker", seed=0, state="Completed", measurement="measured", training_s=7.0,
+        updates=1001, phases={"first_step_s": 1.0}, billing=billing,
+    )  # fmt: skip
+
+    speed, outside_s, files = learn_type(result, job, profile)
+
+    # 60 ms a step on this machine, whose kernel is worth two reference cores, and 6 ms there.
+    assert speed == pytest.approx(2 * 10)
+    assert saved_hosts()["ml.g5.xlarge"].relative_speed == pytest.approx(20)
+    assert outside_s == saved_outside() == {"starting_s": 200, "download_s": 60, "upload_s": 5}
+    assert files == [str(instances_file()), str(outside_file())]
+    assert plan("--instance-type", "ml.g5.xlarge")[0] == 0
+
+
+def test_emulated_runs_teach_nothing_about_instances(profile, tmp_path, capsys):
+    job = make_job(strategy="ps-async", epochs=20)
+    ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.5, "emulated")
+
+    assert main(["calibrate", str(tmp_path / "runs"), "--json"]) == 0
+
+    content = json.loads(capsys.readouterr().out)
+    assert content["speeds"] == {} and content["outside_s"] == {}
+    assert content["runs"][0]["residual"] == pytest.approx(1 / 1.5 - 1)
+    assert content["kept"] == [str(residuals_file())]
+    assert saved_outside() == {}
+
+
+def test_runs_that_teach_nothing_say_why(file, profile, tmp_path, capsys):
+    job = make_job(epochs=20)
+    write_forecast(job, profile, tmp_path / "runs" / "said")
+    failed = ran(tmp_path / "runs" / "failed", job, forecast_for(job, profile), 1.0, "emulated", state=RunState.FAILED)
+    bare = ran(tmp_path / "runs" / "bare", job, forecast_for(job, profile), 1.0, "emulated")
+    bare.forecast_file.unlink()
+
+    assert main(["calibrate", str(tmp_path / "runs")]) == 2
+
+    errors = capsys.readouterr().err
+    assert "said: it is a forecast itself" in errors
+    assert f"{failed.id}: it did not complete" in errors
+    assert "bare: nothing was forecast of it" in errors and "facesim profile" in errors
+
+
+def test_calibrating_from_nothing_or_from_both_is_refused(capsys):
+    assert main(["calibrate"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert main(["calibrate", "runs", "--instance-type", "ml.m5.xlarge"]) == 2
+
+
+def test_damage_to_what_was_learnt_is_told(plan):
+    residuals_file().parent.mkdir(parents=True, exist_ok=True)
+    write_json(residuals_file(), {"rows": "none"})
+
+    code, _, errors = plan()
+
+    assert code == 2 and "delete it, or calibrate again" in errors
+
+
+def test_a_docker_run_is_forecast_with_what_its_hosts_are_given(profile):
+    options = {"strategy": "allreduce", "workers": 2, "backend": "docker", "epochs": 20}
+    usual, _ = forecast_of(make_job(**options), profile)
+
+    slower, _ = forecast_of(make_job(host_gbps=0.05, **options), profile)
+
+    assert usual.phases.waiting_s == usual.phases.download_s == 0
+    assert slower.time_s > 2 * usual.time_s
+    assert slower.training_bound in ("network in", "network out")
+
+
+def test_a_local_run_is_forecast_with_the_cores_that_its_tasks_share(profile):
+    two, four = (forecast_of(make_job(strategy="ps-async", workers=count), profile)[0] for count in (2, 4))
+
+    # 0.125 CPU-seconds an update on two cores, whatever the number of workers.
+    assert two.update_s == pytest.approx(0.125 / 2) == four.update_s
+    assert two.training_bound == "host CPU"
+
+
+@pytest.mark.parametrize("backend", ["local", "docker", "sagemaker"])
+def test_a_forecast_of_servers_with_hosts_of_their_own_and_of_spot_capacity(profile, tmp_path, backend):
+    job = make_job(strategy="ps-async", ps_instance_type="ml.c5.xlarge", spot=True, epochs=20, backend=backend)
+
+    run = write_forecast(job, profile, tmp_path / "run")
+
+    result, forecast = run.result(), run.forecast()
+    assert result.billing.spot and result.billing.cost_usd < result.billing.on_demand_usd
+    assert forecast.total_s == result.total_s > 0
+    if backend == "sagemaker":
+        assert result.billing.cost_usd == pytest.approx(forecast.cost_usd, rel=0.02)
+        assert any("spot capacity loses each host" in text for text in forecast.assumptions)
+
+
+def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp_path, capsys):
+    study = tmp_path / "study.toml"
+    study.write_text('strategy = ["single", "ps-sync"]\nworkers = 3\nepochs = 5\ninstance-type = "ml.c5.xlarge"\n')
+
+    assert main(["forecast", str(study), "--profile", str(file), "--output", str(tmp_path / "runs"), "--json"]) == 0
+
+    shapes = [each["shape"] for each in json.loads(capsys.readouterr().out)]
+    assert shapes == ["single on ml.c5.xlarge", "ps-sync, 3 workers, 1 ps on ml.c5.xlarge"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch = 5\n", "unknown option --epoch"),
+        ("epoch = [5, 6]\n", "unknown option --epoch"),
+        ('epochs = "many"\n', "--epochs 'many' is not allowed"),
+        ("epochs = \n", "cannot be read as TOML"),
+        ('strategy = "ps"\n', "'ps' is not allowed"),
+    ],
+)
+def test_a_toml_file_with_something_wrong_is_told(file, tmp_path, capsys, content, message):
+    study = tmp_path / "study.toml"
+    study.write_text(content)
+
+    assert main(["forecast", str(study), "--profile", str(file), "--output", str(tmp_path / "runs")]) == 2
+
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strategy", "ps-async", "--local-steps", "4"], "--local-steps 4 means nothing"),
+        (["--instance-type", "ml.m5.huge"], "--instance-type 'ml.m5.huge' is not allowed"),
+        (["--instance-type", "ml.g5.xlarge"], "nobody knows how fast ml.g5.xlarge trains"),
+        (["--model", "compact-cnn"], "is of paper-cnn"),
+    ],
+)
+def test_a_job_that_cannot_be_forecast_leaves_nothing(file, tmp_path, capsys, options, message):
+    assert main(["forecast", "--profile", str(file), "--output", str(tmp_path / "runs"), *options]) == 2
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,57 @@
+"""A network to start from: made of rendered people, gone on with where it was left, and worth it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+import facesim
+from facesim.data.rendering import RenderSpec, render_folder
+from facesim.study.pretraining import Plan, Pretraining, pretrain
+from facesim.util.errors import InputError
+
+
+@pytest.mark.parametrize(("name", "told"), [("start.h5", "one that ends in .keras"), ("there.keras", "exists already")])
+def test_a_name_that_cannot_be_taken_is_refused_before_anything_is_made(tmp_path, name, told):
+    (tmp_path / "there.keras").write_text("mine")
+
+    with pytest.raises(InputError, match=told):
+        pretrain(tmp_path / name, 1, [])
+
+    assert [path.name for path in tmp_path.iterdir()] == ["there.keras"]
+
+
+def test_what_was_begun_with_another_network_does_not_go_on(tmp_path):
+    begun(tmp_path, Plan(identities=30, model="compact-cnn", image_size=96))
+
+    with pytest.raises(InputError, match="was begun with --model compact-cnn --image-size 96"):
+        pretrain(tmp_path / "start.keras", 1, [])
+
+
+def begun(folder, plan: Plan) -> None:
+    (folder / "start.keras.parts").mkdir()
+    plan.write(folder / "start.keras.parts" / "plan.json")
+
+
+@pytest.mark.slow
+def test_rendered_people_teach_what_one_image_of_each_person_does_not(tmp_path):
+    """As decided before an interruption, so that the machine's speed decides nothing here."""
+    plan, start = Plan(identities=150, model="texture-resnet", image_size=32, epochs=6), tmp_path / "start.keras"
+    begun(tmp_path, plan)
+    render_folder(RenderSpec(20, 5, 32, difficulty=0.4, seed=5, wild=0.3), tmp_path / "others")
+
+    record = pretrain(start, 1, [], image_size=32)
+    runs = [
+        facesim.run(data=str(tmp_path / "others"), recipe="wild", image_size=32, held_out=0.8, epochs=10,
+                    evaluate_every=10, pretrained=pretrained, output=tmp_path / "runs", observers=[])
+        for pretrained in (None, str(start))
+    ]  # fmt: skip
+
+    assert sorted(path.name for path in tmp_path.glob("start*")) == ["start.keras", "start.keras.json"]
+    assert record == Pretraining.read(tmp_path / "start.keras.json") and record.plan == plan
+    assert record.sha256 == hashlib.sha256(start.read_bytes()).hexdigest()
+    assert record.examples_seen == 6 * 150 * 10
+    from_nothing, pretrained = (run.held_out_accuracy for run in runs)
+    print(f"held out of those rendered {record.held_out_accuracy:.3f}; {from_nothing:.3f} -> {pretrained:.3f}")
+    assert pretrained > from_nothing + 0.1
