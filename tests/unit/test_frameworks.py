@@ -73,7 +73,7 @@ def test_a_framework_that_is_in_no_image_is_refused(backend, monkeypatch):
 def test_what_is_not_installed_is_told_with_how_to_install_it():
     framework = Framework("nothing", "none:train", (), ("surely_not_installed",), extra="torch")
 
-    with pytest.raises(InputError, match=r"surely_not_installed is not installed.*facesim\[torch\]"):
+    with pytest.raises(InputError, match=r"surely_not_installed is not installed.*facesim-cluster\[torch\]"):
         framework.check()
 
 
