@@ -44,7 +44,8 @@ def main(model: str, batch: int, rounds: int, path: Path | None) -> None:
 
 def measure(run_directory: str, threads: int, data_directory: str, checkpoint_directory: str) -> None:
     """The chief of the measured cluster."""
-    from facesim.profiling.parts import Parts, median_s
+    from facesim.profiling.parts import Parts
+    from facesim.profiling.timing import median_s
     from facesim.training.context import open_context
     from facesim.training.tensorflow.ps_async import Workers
 

@@ -151,7 +151,7 @@ def plan(
         None if min_accuracy is None else quantities.share(min_accuracy, "--min-accuracy"),
     )
     axes = Axes(
-        strategies=tuple(dict.fromkeys(strategy or TRIED)),
+        strategies=tuple(dict.fromkeys(strategy)),
         instance_types=tuple(dict.fromkeys(instance_type)),
         workers=workers,
         ps=ps,
@@ -223,8 +223,9 @@ def _print_plan(made: Plan, everything: bool) -> None:
     for sentence in answer(made):
         echo(sentence)
     echo(
-        f"\n{made.profile.model} on {made.profile.examples:,} training images, {made.epochs} epochs, batch "
-        f"{made.batch}: {len(made.rows):,} shapes. All numbers are forecast; in brackets the 80 % interval."
+        f"\n{made.profile.model}, {made.profile.framework}, on {made.profile.examples:,} training images, "
+        f"{made.epochs} epochs, batch {made.batch}: {len(made.rows):,} shapes. All numbers are forecast; in brackets "
+        "the 80 % interval."
     )
     rows = table(made, everything)
     headings = ("shape", "time", "dollars", "accuracy", "bound by", "")

@@ -59,13 +59,14 @@ def replay(
     from facesim.planning.accuracy import time_to_accuracy_s
     from facesim.planning.jobs import check_profile, profile_notes
     from facesim.preflight.inputs import prepare_inputs
-    from facesim.profiling.accuracy import forecast_accuracy
+    from facesim.profiling.accuracy import check_replayable, forecast_accuracy
     from facesim.spec.job import make_job
 
     target = None if to_accuracy is None else quantities.share(to_accuracy, "--to-accuracy")
     if not STRATEGIES[strategy].trains_together():
         raise InputError(f"--strategy {strategy} trains nothing together: its accuracy is that of single; replay that")
     job = make_job(strategy=strategy, backend="local" if here else "sagemaker", **options)
+    check_replayable(job)
     inputs = prepare_inputs(job, lambda *_: None)
     profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)
     check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")

@@ -19,7 +19,7 @@ from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType, hosts
 from facesim.forecast.intervals import Z80, Widths, bounds, published_widths, quadrature
 from facesim.forecast.profile_data import WORKERS, Profile
-from facesim.forecast.shapes import ClusterShape
+from facesim.forecast.shapes import ClusterShape, check_strategies
 from facesim.forecast.speeds import BOUNDS, START_UP, Bound, Speeds, Table
 from facesim.util.errors import InputError
 
@@ -139,7 +139,8 @@ def forecast_jobs(
             than the constants `sagemaker_phases`.
 
     Raises:
-        InputError: an instance type is not known, or nobody knows how fast it is; epochs or batch are not positive.
+        InputError: an instance type is not known, or nobody knows how fast it is; epochs or batch are not positive; the
+            framework of the profile cannot train by a shape's strategy.
     """
     batch = profile.batch if batch is None else batch
     for name, value in (("epochs", epochs), ("batch", batch)):
@@ -147,6 +148,7 @@ def forecast_jobs(
             raise InputError(f"{name} is {value}; it must be at least 1")
     if not shapes:
         return []
+    check_strategies(dict.fromkeys(shape.strategy for shape in shapes), profile.framework)
     known = hosts() if known_hosts is None else known_hosts
     table = Table(profile, shapes, known, batch)
     burst, base = Speeds(table, base=False), Speeds(table, base=True)
@@ -282,7 +284,7 @@ def _assumptions(
         )
     if profile.disturbed:
         assumptions.append("the machine was disturbed while it was profiled")
-    if shape.served and profile.server.saturation_s is None:
+    if shape.served and profile.served.saturation_s is None:
         assumptions.append("the servers' speed is not from a saturation test")
     fixed = constants("sagemaker_phases")
     if fixed.assumed and not fixed.values.keys() <= (outside or {}).keys():

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facesim.forecast import placement
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread, write_text
 
@@ -77,7 +78,8 @@ class Server(_Frozen):
 
 
 class Ring(_Frozen):
-    """Summing over this machine's own ring: `alpha_s` a round, `byte_s` a byte sent: copies and additions, no link.
+    """Summing over processes of this machine, by a ring or what its framework has: `alpha_s` a round, `byte_s` a byte
+    sent: copies and additions, no link.
     `overlap` is the p of `laws.allreduce_step_s`: 1 where sums begin when the backward pass has ended.
     """
 
@@ -88,7 +90,7 @@ class Ring(_Frozen):
 
 class FixedTimes(_Frozen):
     """Seconds that do not depend on how long training is: `start_s` until the model is built, of which `load_s` is the
-    loading of TensorFlow, `first_step_s` of tracing, `evaluation_s` of one evaluation and `evaluation_image_s` of an
+    loading of the framework, `first_step_s` of tracing, `evaluation_s` of one evaluation and `evaluation_image_s` of an
     image of it, `checkpoint_s` of writing one, `save_s` of writing the model, `upload_s` of what comes last: the
     accuracy on the training images, and the model.
     """
@@ -103,7 +105,7 @@ class FixedTimes(_Frozen):
     upload_s: float = Field(0.0, ge=0)
 
     def to_first_step_s(self, loaded: bool) -> float:
-        """From launch until the first step is done; `loaded`: TensorFlow was loaded before, as for runs of one
+        """From launch until the first step is done; `loaded`: the framework was loaded before, as for runs of one
         machine.
         """
         return self.start_s + self.first_step_s - (self.load_s if loaded else 0.0)
@@ -119,8 +121,9 @@ class Profile(_Frozen):
     `parts_s` are the parts of a parameter-server step by name, one worker alone.
     `cpu_s_per_update` are CPU-seconds of each role for an update. `disturbed`: something else used the machine, so that
     the figures are less sure. `drain_steps` is what the end of an epoch cost `WORKERS` that share the cores, in steps;
-    None: as the formula says. `options` are those of the experiment, beside the model, that speed depends on, and
-    `identities` how many it tells apart: empty and None in profiles that do not say it.
+    None: as the formula says. `server`, and what else is of parameter servers, is left out where the `framework` has
+    none. `options` are those of the experiment, beside the model, that speed depends on, and `identities` how many it
+    tells apart: empty and None in profiles that do not say it.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -133,12 +136,13 @@ class Profile(_Frozen):
     examples: int = Field(ge=1)
     identities: int | None = Field(None, ge=1)
     options: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    framework: str = TENSORFLOW
     compute: tuple[Compute, ...] = Field(min_length=1)
     optimizer_s: float = Field(0.0, ge=0)
     dispatch_s: float = Field(0.0, ge=0)
     in_step_share: float | None = Field(None, gt=0, le=1)
     variables: tuple[Variable, ...] = Field(min_length=1)
-    server: Server
+    server: Server | None = None
     ring: Ring
     fixed: FixedTimes = FixedTimes()
     cpu_s_per_update: dict[str, float] = Field(default_factory=dict)
@@ -158,12 +162,24 @@ class Profile(_Frozen):
     @property
     def experiment(self) -> dict[str, bool | int | float | str | None]:
         """All options of the experiment that are known of it."""
-        return {**self.options, "model": self.model, "batch": self.batch, "precision": self.precision}
+        named = {"model": self.model, "batch": self.batch, "precision": self.precision, "framework": self.framework}
+        return {**self.options, **named}
 
     @property
     def batches(self) -> tuple[int, int]:
         """The smallest and the largest batch whose step was measured."""
         return self.compute[0].batch, self.compute[-1].batch
+
+    @property
+    def served(self) -> Server:
+        """What updates cost a server.
+
+        Raises:
+            InputError: the framework has no parameter servers.
+        """
+        if self.server is None:
+            raise InputError(f"the profile is of {self.framework}, which has no parameter servers")
+        return self.server
 
     @property
     def cv(self) -> float:
@@ -211,7 +227,7 @@ class Profile(_Frozen):
 
     def service_s(self, servers: int) -> tuple[np.ndarray, np.ndarray]:
         """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""
-        server, (whole,) = self.server, self.loads(1)
+        server, (whole,) = self.served, self.loads(1)
         modelled_s = server.message_s * (whole.pull_messages + whole.push_messages)
         modelled_s += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)
         factor = server.saturation_s / modelled_s if server.saturation_s is not None and modelled_s else 1.0

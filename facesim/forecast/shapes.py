@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +17,19 @@ MOST_HOSTS = 10_000
 def forecast_strategies() -> list[str]:
     """The strategies that can be forecast: those that declare a formula."""
     return [name for name, kind in STRATEGIES.available() if kind.declared_formula()]
+
+
+def check_strategies(names: Iterable[str], framework: str) -> None:
+    """Look whether a framework can train by the strategies called so.
+
+    Raises:
+        InputError: it cannot.
+    """
+    for name in names:
+        try:
+            STRATEGIES[name]().check_framework(framework)
+        except ValueError as error:
+            raise InputError(str(error), field="strategy", value=name) from None
 
 
 class ClusterShape(BaseModel):

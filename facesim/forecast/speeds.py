@@ -91,7 +91,7 @@ class Table:
             )  # fmt: skip
             needed, cv = shape.workers - shape.backup_workers, profile.cv / local**0.5
             return float(updates_s.mean() / local / laws.slowest_s(1.0, cv, shape.workers, needed))
-        server, dispatch_s = profile.server, self.dispatch_s[row]
+        server, dispatch_s = profile.served, self.dispatch_s[row]
         demands_s = [each / self.server_core[row] for each in profile.service_s(shape.ps)]
         constants_of_step = (*demands_s, server.overlap, server.latency)
         per_s = laws.mixed_updates_per_s(self.served_s[row] * times + dispatch_s, counts, *constants_of_step)
@@ -150,7 +150,7 @@ class Speeds:
         self._on_one_host(table)
 
     def _served(self, table: Table, rows: NDArray[np.intp], servers: int, base: bool) -> None:
-        profile, server = table.profile, table.profile.server
+        profile, server = table.profile, table.profile.served
         loads = profile.loads(servers)
         pulls = np.array([[load.pull_messages, load.pull_bytes] for load in loads], dtype=float).T
         pushes = np.array([[load.push_messages, load.push_bytes] for load in loads], dtype=float).T
@@ -308,7 +308,7 @@ def _async_step_s(
 
 def _saturation(profile: Profile) -> float:
     """By what the saturation test corrects the servers' constants."""
-    server = profile.server
+    server = profile.served
     if server.saturation_s is None:
         return 1.0
     (load,) = profile.loads(1)

@@ -146,7 +146,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
     return {
         "answer": answer(plan),
         "measurement": "forecast",
-        "profile": {"model": plan.profile.model, "batch": plan.profile.batch, "created": plan.profile.created},
+        "profile": {name: getattr(plan.profile, name) for name in ("model", "framework", "batch", "created")},
         "epochs": plan.epochs,
         "batch": plan.batch,
         "wanted": {name: value for name, value in vars(plan.wanted).items() if value is not None},

@@ -8,7 +8,7 @@ from typing import Any
 
 from facesim.forecast.profile_data import Profile
 from facesim.runs.directory import find_runs
-from facesim.spec.job import Job, flat, options
+from facesim.spec.job import DEFAULTS, Job, flat, options
 from facesim.spec.study import Study
 from facesim.util.files import read_toml
 
@@ -44,13 +44,13 @@ def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Seq
     """The jobs of a base with the options that are given over it; a list in a TOML file is several jobs."""
     table = options()
     named = strategies or base.get("strategy", "single")
-    names = {"strategy": {named} if isinstance(named, str) else set(named)}
-    names["backend"] = {given.get("backend", base.get("backend", "local"))}
-    # What a run, or a file, has for another strategy or backend than is asked for now.
+    asked = {part: given.get(part, base.get(part, default)) for part, default in DEFAULTS.items()} | {"strategy": named}
+    names = {part: {value} if isinstance(value, str) else set(value) for part, value in asked.items()}
+    # What a run, or a file, has for another strategy, backend or framework than is asked for now.
     fitting = {
         name: value
         for name, value in base.items()
-        if not (name in table and table[name].of and not names[table[name].path[0]] & set(table[name].of))
+        if not (name in table and table[name].of and not names[table[name].part] & set(table[name].of))
     }
     merged = {**fitting, **given, "strategy": named}
     several = {name: value for name, value in merged.items() if isinstance(value, list | tuple) and value}

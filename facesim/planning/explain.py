@@ -153,7 +153,7 @@ def _of_computing(
 
 
 def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
-    server = profile.server
+    server = profile.served
     loads = profile.loads(shape.ps)
     busiest = max(loads, key=lambda load: load.pull_bytes + load.push_bytes)
     messages = busiest.pull_messages + busiest.push_messages

@@ -24,7 +24,7 @@ from facesim.runs.events import StateEntered, Submitted
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
 from facesim.runs.states import Measurement, RunState
-from facesim.spec.job import Job
+from facesim.spec.job import Job, flat
 from facesim.spec.options import flag
 from facesim.util.errors import InputError
 
@@ -41,8 +41,8 @@ _LOOPBACK = {
 _AT_HOME = {"starting_s": 0.0, "download_s": 0.0, "upload_s": 0.0}
 
 
-#: Options of the experiment without which nothing about a step's time is known.
-_OF_THE_NETWORK = ("model", "precision", "head", "image_size", "channels")
+#: Options without which nothing about a step's time is known.
+_OF_THE_NETWORK = ("framework", "model", "precision", "head", "image_size", "channels")
 
 
 def shape_of(job: Job) -> ClusterShape:
@@ -78,8 +78,9 @@ def check_profile(profile: Profile, job: Job, where: str) -> None:
     Raises:
         InputError: it is of another; `where` says which profile.
     """
+    known = flat(job)
     for name in _OF_THE_NETWORK:
-        asked = getattr(job.experiment, name)
+        asked = known[name]
         measured = profile.experiment.get(name, asked)
         if asked != measured:
             raise InputError(
@@ -180,6 +181,7 @@ def record_of(forecast: Forecast, profile: Profile, kind: HostType) -> ForecastR
         made=time.strftime("%Y-%m-%d %H:%M:%S"),
         shape=str(forecast.shape),
         profile=profile_text(profile),
+        framework=profile.framework,
         phases={
             "waiting_s": phases.waiting_s,
             "download_s": phases.download_s,
@@ -221,7 +223,7 @@ def profile_text(profile: Profile) -> str:
     """Of what and when a profile is, in words."""
     when = f", {profile.created}" if profile.created else ""
     where = f" on {profile.machine.processor}" if profile.machine.processor else ""
-    return f"{profile.model}, batch {profile.batch}{where}{when}"
+    return f"{profile.model}, {profile.framework}, batch {profile.batch}{where}{when}"
 
 
 def write_forecast(job: Job, profile: Profile, directory: Path, own_instances: Path | None = None) -> Run:

@@ -149,6 +149,8 @@ def _lesson(run: Run) -> Lesson | str:
         why = "it is a forecast itself"
     elif record is None:
         why = "nothing was forecast of it"
+    elif record.framework != run.job().framework:
+        why = f"its forecast is of {record.framework}, and {run.job().framework} trained it"
     elif result.disturbances:
         why = f"it was disturbed: {' and '.join(result.disturbances)}"
     elif update_s is None:

@@ -13,14 +13,18 @@ from typing import Any
 from facesim.billing import instances
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
+from facesim.forecast.shapes import check_strategies
+from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape
 from facesim.planning.jobs import check_profile, profile_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
+from facesim.profiling.accuracy import check_replayable
 from facesim.runs.directory import Run, find_runs
 from facesim.spec.aws_names import region as checked_region
 from facesim.spec.job import Job, make_job
+from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
 
@@ -40,7 +44,8 @@ def plan_training(
     """The plan of a training on every shape of `axes`, judged by what is wanted.
 
     Args:
-        axes: without instance types, every type whose speed is known is tried.
+        axes: without instance types, every type whose speed is known is tried; without strategies, those of `TRIED`
+            that the framework has.
         given: options of the experiment, as `make_job` takes them; what is left out is as in the profile of
             `profile_file`, if there is one.
         profile_file: the profile; left out, this machine's, which `measure` returns, and measures if there is none.
@@ -58,15 +63,16 @@ def plan_training(
     _check_types(known, (*axes.instance_types, *filter(None, [axes.ps_instance_type])))
     if not axes.instance_types:
         axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
+    of_file = None if profile_file is None else Profile.load(profile_file)
+    job = make_job(**{**(of_file.experiment if of_file and "recipe" not in given else {}), **given})
+    tried = axes.strategies or tuple(name for name in TRIED if job.framework in STRATEGIES[name].trainers)
+    check_strategies(tried, job.framework)
+    axes = replace(axes, strategies=tried)
     shapes = axes.shapes()  # before anything is measured
-    if profile_file is not None:
-        profile = Profile.load(profile_file)
-        job = make_job(**{**(profile.experiment if "recipe" not in given else {}), **given})
-        check_profile(profile, job, f"the profile {profile_file}")
-    else:
-        job = make_job(**given)
-        profile = measure(job)
-        check_profile(profile, job, "the profile of this machine")
+    if replays:
+        check_replayable(job)
+    profile = of_file or measure(job)
+    check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
     notes = [*_profile_notes(profile, job, profile_file, given), *_region_notes(region, known, axes)]
     make = partial(
         make_plan,

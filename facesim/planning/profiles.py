@@ -36,11 +36,11 @@ def how_to_have_one(job: Job) -> str:
     table, values = options(), flat(job)
     words = ["facesim profile"]
     for name in OF_THE_PROFILE:
-        value = values[name]
-        if name in table and value != table[name].default:
+        value = values.get(name)  # an option that its framework has not is not there
+        if name in values and value != table[name].default:
             words.append(flag(name) if value is True else f"{flag(name)} {value}")
     return " ".join(words)
 
 
 #: Options that a profile depends on and that its command names where they are not the default.
-OF_THE_PROFILE = ("data", "recipe", "model", "head", "sample_rate", "image_size", "batch", "precision")
+OF_THE_PROFILE = ("data", "framework", "recipe", "model", "head", "sample_rate", "image_size", "batch", "precision")

@@ -14,6 +14,7 @@ from facesim.metrics.files import read_samples
 from facesim.preflight.inputs import Inputs
 from facesim.profiling.stages import follow
 from facesim.runs.directory import Run
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.job import Job
 from facesim.spec.recovery import Recovery
 from facesim.spec.strategies import Single
@@ -45,15 +46,33 @@ def curve_of(run: Run) -> Curve:
     )
 
 
+def check_replayable(job: Job) -> None:
+    """Look whether what a job would train can be replayed.
+
+    Raises:
+        InputError: another framework than TensorFlow trains it.
+    """
+    if job.framework != TENSORFLOW:
+        raise InputError(
+            f"accuracy is replayed with {TENSORFLOW}, not with --framework {job.framework}: leave --framework out, for "
+            "the accuracy is the experiment's, whatever computes it",
+            field="framework",
+            value=job.framework,
+            allowed=[TENSORFLOW],
+            remedy="leave --framework out",
+        )
+
+
 def replay(job: Job, orders: Sequence[Order] | None, folder: Path, inputs: Inputs, tick: Callable[[], None]) -> Curve:
     """Train in one process what the job would train on its cluster, in `folder`, which becomes its run directory.
 
     `orders` are those of the epochs of asynchronous workers; None for a strategy that needs none.
 
     Raises:
-        InputError: asynchronous workers have no orders, or fewer than epochs.
+        InputError: asynchronous workers have no orders, or fewer than epochs; the framework is not TensorFlow.
         FacesimError: the process failed.
     """
+    check_replayable(job)
     if job.strategy.asynchronous and (orders is None or len(orders) < job.experiment.epochs):
         raise InputError(
             f"{len(orders or ())} orders of updates for {job.experiment.epochs} epochs: a replay needs one for each"

@@ -87,8 +87,8 @@ def lines_of(profile: Profile) -> Iterator[str]:
         f"sgemm{convolution}"
     )
     yield (
-        f"{profile.model}, {profile.precision}: {profile.param_bytes / 1e6:.1f} MB of parameters in "
-        f"{sum(each.trainable for each in profile.variables)} variables"
+        f"{profile.model}, {profile.framework}, {profile.precision}: {profile.param_bytes / 1e6:.1f} MB of parameters "
+        f"in {sum(each.trainable for each in profile.variables)} variables"
     )
     for each in profile.compute:
         parts = ""
@@ -100,17 +100,18 @@ def lines_of(profile: Profile) -> Iterator[str]:
             f"processes: {repeats}{parts})"
         )
     yield f"the optimiser's part of it: {1e3 * profile.optimizer_s:.1f} ms"
-    if server.saturation_s:
+    if server and server.saturation_s:
         yield (
             f"a parameter server needs {1e3 * server.saturation_s:.1f} ms of a core for an update "
             f"({1e6 * server.message_s:.0f} us a message, {1e9 * server.byte_s:.2f} ms a MB)"
         )
-    yield f"overlap p {server.overlap:.2f}, latency m {server.latency:.2f}"
-    for name, seconds in profile.parts_s.items():
-        yield f"    {name:34} {1e3 * seconds:7.1f} ms"
-    yield "CPU of an update: " + ", ".join(
-        f"{role} {1e3 * seconds:.0f} ms" for role, seconds in profile.cpu_s_per_update.items()
-    )
+    if server:
+        yield f"overlap p {server.overlap:.2f}, latency m {server.latency:.2f}"
+        for name, seconds in profile.parts_s.items():
+            yield f"    {name:34} {1e3 * seconds:7.1f} ms"
+        yield "CPU of an update: " + ", ".join(
+            f"{role} {1e3 * seconds:.0f} ms" for role, seconds in profile.cpu_s_per_update.items()
+        )
     yield (
         f"ring: {1e6 * profile.ring.alpha_s:.0f} us a round, {1e9 * profile.ring.byte_s:.2f} ms a MB, overlap p "
         f"{profile.ring.overlap:.2f}"

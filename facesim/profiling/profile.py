@@ -4,10 +4,13 @@
 
 Everything is measured with the code that trains, in processes that are started as those of a run are:
 
-1. a ring of 2, 3 and 4 processes, for strategies whose workers add up;
+1. sums over 2, 3 and 4 processes, for strategies whose workers add up;
 2. three processes one after another, each of which trains alone: steps at three batches, and what surrounds them;
-3. a cluster of a parameter server, on a core of its own where there are two, and four workers: the parts of a step, CPU
-   time of each role, and the saturation test, in which workers compute nothing.
+3. where the framework has them, a cluster of a parameter server, on a core of its own where there are two, and four
+   workers: the parts of a step, CPU time of each role, and the saturation test, in which workers compute nothing;
+4. kernels that compare this machine with others.
+
+What differs between frameworks is in `of_tensorflow`, `of_torch` and `of_jax`.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from cluster.hosted.cgroup import available_cpus
-from cluster.topology import free_ports
 from facesim.backends.local import BACKEND
 from facesim.data.cache import signals_interrupt
 from facesim.forecast.placement import Variable as Placed
@@ -42,13 +44,14 @@ from facesim.forecast.profile_data import (
 )
 from facesim.metrics.machine import machine
 from facesim.models import HEADS, network_name
+from facesim.preflight.framework import check_framework
 from facesim.preflight.head import check_head
 from facesim.preflight.inputs import Inputs, prepare_inputs
 from facesim.profiling import fits, summing
-from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job, measure_peers
+from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, Measured, cores_apart, measure_job
 from facesim.spec.backends import Local
-from facesim.spec.frameworks import TENSORFLOW
-from facesim.spec.job import Job
+from facesim.spec.frameworks import FRAMEWORKS
+from facesim.spec.job import Job, flat
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
@@ -113,10 +116,12 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
     or if it is to be `fresh`.
 
     Raises:
-        InputError: the data cannot be used, the cache folder cannot be written, or the job's framework is not measured.
+        InputError: the data cannot be used, the cache folder cannot be written, or the job's framework is not there or
+            not measured.
         FacesimError: a process that measures failed.
     """
     check_measurable(job)
+    check_framework(job)
     inputs = prepare_inputs(_job(job, Single()), watcher.preparing)
     BACKEND.choose_kernels([job], watcher.noticed)
     file = profile_file(job, inputs)
@@ -143,22 +148,24 @@ def check_measurable(job: Job) -> None:
     Raises:
         InputError: they are not.
     """
-    if job.framework != TENSORFLOW:
+    allowed = [name for name, framework in FRAMEWORKS.available() if framework.measured]
+    if job.framework not in allowed:
+        remedy = f"give one of {', '.join(allowed)}, or run the job"
         raise InputError(
-            f"profiles are measured, and forecasts made, with {TENSORFLOW}, not with --framework {job.framework}: "
-            "leave --framework out, or run the job",
+            f"there are no profiles, and no forecasts, of --framework {job.framework}: {remedy}",
             field="framework",
             value=job.framework,
-            allowed=[TENSORFLOW],
-            remedy="leave --framework out, or run the job",
+            allowed=allowed,
+            remedy=remedy,
         )
     check_head(job)
 
 
 def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
     """The profile of the job's experiment on this machine, if there is one that can be read; nothing is measured."""
-    file = profile_file(job, inputs)
     try:
+        FRAMEWORKS[job.framework].check()  # what is not installed was not measured either
+        file = profile_file(job, inputs)
         return _of_these_images(Profile.load(file), job, inputs) if file.exists() else None
     except InputError:
         return None
@@ -168,19 +175,22 @@ def profile_file(job: Job, inputs: Inputs) -> Path:
     """Where the profile of an experiment on this machine is kept."""
     experiment = job.experiment.model_dump(include=_matters(job))
     data = {"image_shape": list(inputs.data.image_shape), "identities": len(inputs.data.names)}
-    key = {"schema": SCHEMA_VERSION, "machine": _machine(job), "experiment": experiment, "data": data}
+    key = {
+        "schema": SCHEMA_VERSION, "machine": _machine(job), "framework": job.framework, "experiment": experiment,
+        "data": data,
+    }  # fmt: skip
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "profiles" / f"{network_name(job.experiment.model)}-{digest[:16]}.json"
 
 
 def _matters(job: Job) -> set[str]:
     """The part of the experiment that speed depends on."""
-    return set(_MATTERS) | ({"sample_rate"} if HEADS[job.experiment.head].sampled else set())
+    return set(_MATTERS) & flat(job).keys() | ({"sample_rate"} if HEADS[job.experiment.head].sampled else set())
 
 
 def _machine(job: Job) -> dict[str, Any]:
     """What this machine and its software are, as far as a job's speed depends on them."""
-    facts = machine() | {"cores": _cores(), "kernels": BACKEND.kernels(job)}
+    facts = machine(FRAMEWORKS[job.framework].packages) | {"cores": _cores(), "kernels": BACKEND.kernels(job)}
     return {name: value for name, value in facts.items() if name != "memory_bytes"}
 
 
@@ -216,6 +226,7 @@ def _job(job: Job, strategy: Strategy, shape: Shape | None = None) -> Job:
     return Job(
         experiment=experiment,
         strategy=strategy,
+        framework=job.framework,
         shape=(shape or Shape()).model_copy(update={"kernels": job.shape.kernels}),
         recovery=Recovery(),
         backend=Local(),
@@ -263,30 +274,37 @@ class _Stages:
 
 def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profile:
     begin = time.monotonic()
-    stages, batches, cores = _Stages(2 + REPEATS, watcher), batches_of(job.experiment.batch), _cores()
-    alone, served = _job(job, Single()), _job(job, PsAsync(), Shape(workers=WORKERS, ps=1))
+    framework, serves = FRAMEWORKS[job.framework], job.framework in PsAsync.trainers
+    stages, batches, cores = _Stages(2 + REPEATS + serves, watcher), batches_of(job.experiment.batch), _cores()
+    alone, peers = _job(job, Single()), _job(job, AllReduce(), Shape(workers=max(summing.PEERS)))
 
     def sums(name: str) -> Measured:
-        ports, token = free_ports(len(summing.PEERS) * max(summing.PEERS)), summing.new_token()
-        arguments = [(rank, ports, token) for rank in range(max(summing.PEERS))]
-        peers = _job(job, AllReduce(), Shape(workers=max(summing.PEERS)))
-        return measure_peers(peers, folder / name, "facesim.profiling.summing:measure", arguments, watcher.tick)
+        more = dict.fromkeys(peers.strategy.tasks(peers.shape), summing.new_ring())
+        targets = dict.fromkeys(more, f"{framework.measured}:measure_sums")
+        return measure_job(peers, folder / name, inputs, targets, watcher.tick, more)
 
     def computing(name: str, whole: bool) -> Measured:
-        targets, more = {"chief": "facesim.profiling.computing:measure"}, {"chief": (batches, whole)}
+        targets, more = {"chief": f"{framework.measured}:measure"}, {"chief": (batches, whole)}
         return measure_job(alone, folder / name, inputs, targets, watcher.tick, more)
 
+    def kernels(name: str) -> Measured:
+        by_tensorflow = Job(shape=alone.shape, sampling_s=alone.sampling_s)
+        targets = {"chief": "facesim.profiling.comparing:measure"}
+        return measure_job(by_tensorflow, folder / name, inputs, targets, watcher.tick)
+
     def serving(name: str) -> Measured:
+        served = _job(job, PsAsync(), Shape(workers=WORKERS, ps=1))
         server, others = cores_apart()
         serve = "facesim.profiling.serving:serve"
         targets = {"chief": "facesim.profiling.serving:measure", "worker": serve, "ps": serve}
         more = {"chief": (others,), "worker": (others,), "ps": (server,)}
         return measure_job(served, folder / name, inputs, targets, watcher.tick, more)
 
-    ring = stages.run("sums over a ring", sums)
+    ring = stages.run("sums over processes", sums)
     first = stages.run("training alone", lambda name: computing(name, True))
     others = [stages.run("training alone, again", lambda name: computing(name, False)) for _ in range(1, REPEATS)]
-    cluster = stages.run("a parameter server", serving)
+    cluster = stages.run("a parameter server", serving) if serves else None
+    compared = stages.run("kernels", kernels)
 
     train, held_out = first["examples"], first["held_out"]
     variables = tuple(Variable(**each) for each in first["variables"])
@@ -298,17 +316,17 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         checkpoint_s=first["checkpoint_s"],
         save_s=first["save_s"],
     )
-    server, notes = _server(variables, cluster)
+    server, notes = _server(variables, cluster) if cluster else (None, [])
     alpha_s, byte_s = fits.ring_constants(*zip(*((row["peers"], row["bytes"], row["seconds"]) for row in ring)), cores)
-    facts = machine()
+    facts = machine(framework.packages)
     return Profile(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        versions={name: facts[name] for name in ("python", "tensorflow", "keras", "facesim")},
+        versions={name: facts[name] for name in dict.fromkeys(("python", *framework.packages, "keras", "facesim"))},
+        framework=job.framework,
         machine=Machine(
             processor=facts["cpu_model"],
             cores=cores,
-            sgemm_gflops=first["sgemm_gflops"],
-            convolution_gflops=first["convolution_gflops"],
+            **compared,
         ),
         model=job.experiment.model,
         precision=job.experiment.precision,
@@ -318,19 +336,27 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         options=job.experiment.model_dump(include=_matters(job).union(_OF_IMAGES) - {"model", "batch", "precision"}),
         compute=tuple(_compute(batch, place, first, others) for place, batch in enumerate(batches)),
         optimizer_s=first["optimizer_s"],
-        in_step_share=float(np.clip(cluster["together"]["staleness"] / (WORKERS - 1), 0.05, 1)),
-        dispatch_s=cluster["parts_s"]["dispatch"],
         variables=variables,
         server=server,
         ring=Ring(alpha_s=alpha_s, byte_s=byte_s, overlap=first["ring_overlap"]),
         fixed=fixed.model_copy(update=_evaluations_s(fixed, train, held_out)),
-        drain_steps=cluster["together"]["drain_steps"],
-        cpu_s_per_update=cluster["together"]["cpu_s"],
-        parts_s=cluster["parts_s"],
         measured_s=time.monotonic() - begin,
         disturbed=bool(stages.disturbances),
         notes=(*notes, *stages.disturbances),
+        **(_of_cluster(cluster) if cluster else {}),
     )
+
+
+def _of_cluster(cluster: dict[str, Any]) -> dict[str, Any]:
+    """What a cluster of a parameter server shows beside its server."""
+    together, parts_s = cluster["together"], cluster["parts_s"]
+    return {
+        "in_step_share": float(np.clip(together["staleness"] / (WORKERS - 1), 0.05, 1)),
+        "dispatch_s": parts_s["dispatch"],
+        "drain_steps": together["drain_steps"],
+        "cpu_s_per_update": together["cpu_s"],
+        "parts_s": parts_s,
+    }
 
 
 def _compute(batch: int, place: int, first: dict[str, Any], others: list[dict[str, Any]]) -> Compute:

@@ -12,8 +12,9 @@ import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before 
 import psutil
 import tensorflow as tf
 
-from facesim.profiling.parts import Parts, median_s, null_step, rate_per_s, small_variables
+from facesim.profiling.parts import Parts, null_step, rate_per_s, small_variables
 from facesim.profiling.stages import SMALL_COUNT, SMALL_SIZE, leave
+from facesim.profiling.timing import median_s
 from facesim.runs.directory import Run
 from facesim.training.context import open_context
 from facesim.training.tensorflow import task

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.failure import last_lines
-from cluster.plan import Plan, Task
+from cluster.plan import Plan
 from facesim.backends.local import BACKEND
-from facesim.backends.tasks import monitor_task
 from facesim.metrics.disturbance import measured_load
 from facesim.metrics.files import samples_in
 from facesim.preflight.inputs import Inputs
@@ -78,32 +77,7 @@ def measure_job(
         )
         for task in plan.tasks
     ]
-    return _measure(run, replace(plan, tasks=tuple(tasks), max_restarts=0, hang_s=0.0), tick)
-
-
-def measure_peers(
-    job: Job, folder: Path, target: str, arguments: Sequence[Sequence[Any]], tick: Callable[[], None]
-) -> Measured:
-    """The same of processes that load no TensorFlow, one for each of `arguments`.
-
-    Raises:
-        FacesimError: a process failed.
-    """
-    run = Run.create(folder, job)
-    tasks = tuple(
-        Task(
-            role="worker",
-            index=index,
-            target=target,
-            arguments=(str(run.directory), *task_arguments),
-            log=str(run.log_file(f"worker-{index}")),
-        )
-        for index, task_arguments in enumerate(arguments)
-    )
-    return _measure(run, Plan(tasks=tasks, leader="worker-0", monitor=monitor_task(run)), tick)
-
-
-def _measure(run: Run, plan: Plan, tick: Callable[[], None]) -> Measured:
+    plan = replace(plan, tasks=tuple(tasks), max_restarts=0, hang_s=0.0)
     follow(run, plan, tick, "the machine could not be profiled")
     figures = json.loads((run.directory / MEASURED).read_text(encoding="utf-8"))
     return Measured(figures, measured_load(samples_in(run.metrics), one_machine=True))

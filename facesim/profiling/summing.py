@@ -1,16 +1,19 @@
-"""What the ring of `allreduce` shows: seconds of sums of several sizes by two, three and more processes."""
+"""What sums over processes show, the ring's and those of other frameworks: seconds, by size and number of processes."""
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import socket
 import statistics
 import time
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
-from cluster.topology import LOOPBACK
+from cluster.topology import LOOPBACK, free_ports
 from facesim.profiling.stages import leave
 from facesim.runs.directory import Run
 from facesim.training.ring import TOKEN_BYTES, Listener, Ring
@@ -22,9 +25,48 @@ _FOR_S = 0.7
 _WITHIN_S = 60.0
 
 
-def measure(run_directory: str, rank: int, ports: list[int], token: str) -> None:
-    """Number `rank` of the processes; with each number of `PEERS`, so many of them form a ring, the rest wait."""
+class Group(Protocol):
+    """Some processes, this one among them, which sum together."""
+
+    def take(self, array: np.ndarray) -> Any:
+        """An array, float32 (n,), as the group has it."""
+
+    def sum(self, taken: Any) -> Any:
+        """The sum of all that the processes took, when it is there: n numbers."""
+
+
+def measure(run: Run, rank: int, groups: Iterable[tuple[int, Group]]) -> None:
+    """Measure the groups, each with its number of processes, that process `rank` is in; the first one leaves it."""
     rows = []
+    for peers, group in groups:
+        for size in SIZES:
+            array = np.full(size, 1.0, np.float32)
+            rows.append({"peers": peers, "bytes": array.nbytes, "seconds": _seconds(group, array)})
+    if rank == 0:
+        leave(run, rows)
+
+
+def rank() -> int:
+    """This task's number among all workers, of which the chief is the first."""
+    task = json.loads(os.environ["TF_CONFIG"])["task"]
+    return 0 if task["type"] == "chief" else task["index"] + 1
+
+
+class _OfRing:
+    def __init__(self, ring: Ring):
+        self.sum = ring.sum
+
+    def take(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+
+def new_ring() -> tuple[list[int], str]:
+    """Where processes can listen for those of their rings, and what they know each other by."""
+    return free_ports(len(PEERS) * max(PEERS)), secrets.token_hex(TOKEN_BYTES)
+
+
+def rings(rank: int, ports: list[int], token: str) -> Iterator[tuple[int, Group]]:
+    """The rings that process `rank` is in, each with its number of processes, from `new_ring`."""
     for number, peers in enumerate(PEERS):
         if rank >= peers:
             continue
@@ -32,25 +74,23 @@ def measure(run_directory: str, rank: int, ports: list[int], token: str) -> None
         listener = Listener(*addresses[rank])
         _wait_for(addresses[(rank + 1) % peers])
         ring = Ring(rank, addresses, listener, bytes.fromhex(token))
-        for size in SIZES:
-            array = np.full(size, 1.0, np.float32)
-            rows.append({"peers": peers, "bytes": array.nbytes, "seconds": _seconds(ring, array)})
+        yield peers, _OfRing(ring)
         ring.close()
-    if rank == 0:
-        leave(Run(Path(run_directory)), rows)
 
 
-def _seconds(ring: Ring, array: np.ndarray) -> float:
+def _seconds(group: Group, array: np.ndarray) -> float:
     """The median of sums for about `_FOR_S` seconds; how many these are is agreed on, because all must take part."""
+    taken = group.take(array)
+    group.sum(taken)  # the first may connect, or compile
     begin = time.perf_counter()
     for _ in range(2):
-        ring.sum(array)
+        group.sum(taken)
     mine_s = (time.perf_counter() - begin) / 2
-    together = ring.sum(np.array([mine_s, 1.0], np.float32), place=1)
+    all_s, count = (float(each) for each in group.sum(group.take(np.array([mine_s, 1.0], np.float32))))
     times = []
-    for _ in range(int(np.clip(_FOR_S * together[1] / together[0], 5, 200))):
+    for _ in range(int(np.clip(_FOR_S * count / all_s, 5, 200))):
         begin = time.perf_counter()
-        ring.sum(array)
+        group.sum(taken)
         times.append(time.perf_counter() - begin)
     return statistics.median(times)
 
@@ -66,8 +106,3 @@ def _wait_for(address: tuple[str, int]) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.01)
-
-
-def new_token() -> str:
-    """What the processes know each other by."""
-    return secrets.token_hex(TOKEN_BYTES)

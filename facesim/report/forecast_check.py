@@ -77,7 +77,7 @@ class ForecastCheck:
 
 def check_forecasts(rows: Sequence[Row]) -> tuple[ForecastCheck, ...]:
     """Each counted run against the forecast that was made before it began; where there was none, against a forecast of
-    the same job that is among the rows.
+    the same job that is among the rows. One that went on in another framework was not forecast.
     """
     computed = {_job_of(row.records[0]): row.records[0].forecast for row in rows if row.is_forecast}
     forecast_checks = []
@@ -86,7 +86,7 @@ def check_forecasts(rows: Sequence[Row]) -> tuple[ForecastCheck, ...]:
             continue
         for record in row.counted:
             forecast = record.forecast or computed.get(_job_of(record))
-            if forecast is not None:
+            if forecast is not None and record.frameworks == [forecast.framework]:
                 forecast_checks.append(_check(row.label, record, forecast))
     return tuple(forecast_checks)
 
@@ -163,4 +163,6 @@ def _job_of(record: RunRecord) -> str:
     """What was asked for, seed apart."""
     job = record.job
     experiment = {name: value for name, value in job.experiment.items() if name != "seed"}
-    return json.dumps([job.strategy, job.shape, job.backend, bool(job.spot), experiment], sort_keys=True)
+    return json.dumps(
+        [job.strategy, record.frameworks, job.shape, job.backend, bool(job.spot), experiment], sort_keys=True
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from facesim.runs.record import Record
 from facesim.runs.records import SCHEMA_VERSION
+from facesim.spec.frameworks import TENSORFLOW
 
 
 class ForecastRecord(Record):
@@ -15,12 +16,14 @@ class ForecastRecord(Record):
     `phases` are seconds by phase: waiting_s, download_s, start_s (to the first step, that included), training_s
     (without the first step), evaluation_s, interrupted_s, upload_s. `offered_load` says how busy the servers or links
     would be, `relative_speed` which speed of the hosts the forecast took, in cores of the catalogue's reference.
+    `framework` is what computed when the `profile` was measured.
     """
 
     schema_version: int = SCHEMA_VERSION
     made: str
     shape: str
     profile: str = ""
+    framework: str = TENSORFLOW
     phases: dict[str, float]
     updates: int
     update_s: float

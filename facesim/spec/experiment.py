@@ -8,6 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from facesim.spec.base import Frozen
 from facesim.spec.data import DataSpec
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.options import NameIn, option
 from facesim.spec.own_model import NameOrFile
 from facesim.spec.recipes import RECIPES
@@ -94,7 +95,12 @@ class Experiment(Frozen):
     margin: float = option(0.2, "margin of the head: a cosine for cosface, radians for arcface", "Model", ge=0, le=1)
     margin_scale: float = option(30.0, "what cosines are multiplied with", "Model", gt=0)
     sample_rate: float = option(
-        0.1, "share of the identities that each update is made of with --head partial-fc", "Model", gt=0, le=1
+        0.1,
+        "share of the identities that each update is made of with --head partial-fc",
+        "Model",
+        gt=0,
+        le=1,
+        frameworks=(TENSORFLOW,),
     )
     label_smoothing: float = option(
         0.0, "share of the truth that is spread over all identities", "Training", ge=0, lt=1
@@ -123,7 +129,14 @@ class Experiment(Frozen):
     optimizer: Literal["adam", "sgd", "lion"] = option(
         "adam", "how gradients change the parameters; each has learning rates of its own", "Training", common=True
     )
-    momentum: float = option(0.9, "momentum of --optimizer sgd; 0 is plain gradient descent", "Training", ge=0, lt=1)
+    momentum: float = option(
+        0.9,
+        "momentum of --optimizer sgd; 0 is plain gradient descent",
+        "Training",
+        ge=0,
+        lt=1,
+        frameworks=(TENSORFLOW,),
+    )
     learning_rate: float = option(1e-4, "learning rate of the optimiser", "Training", common=True, gt=0)
     schedule: Literal["constant", "cosine"] = option("constant", "how the learning rate changes", "Training")
     warmup: float = option(0.05, "share of updates in which a cosine rate rises", "Training", ge=0, lt=1)

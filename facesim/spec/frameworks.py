@@ -28,6 +28,7 @@ class Framework:
     packages: what must be installed, as it is imported.
     extra: the extra of facesim that brings them; None: facesim itself does.
     environment: what must be set before it is imported.
+    measured: the module that measures its training for forecasts, as `facesim.profiling` has it; None: there are none.
     cpu_package, cuda_package: what facesim's images of hosts get of it, without CUDA and with it; None: there is no
         such image.
     """
@@ -38,6 +39,7 @@ class Framework:
     packages: tuple[str, ...]
     extra: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    measured: str | None = None
     cpu_package: str | None = None
     cuda_package: str | None = None
 
@@ -73,6 +75,7 @@ FRAMEWORKS: Registry[Framework] = Registry(
                     "tcp_frame_size_tuning,tcp_rcv_lowat,unconstrained_max_quota_buffer_size,free_large_allocator"
                 ),
             },
+            measured="facesim.profiling.of_tensorflow",
             cpu_package="tensorflow-cpu",  # a third of the size of the one that can use GPUs
             cuda_package="tensorflow[and-cuda]",
         ),
@@ -82,7 +85,9 @@ FRAMEWORKS: Registry[Framework] = Registry(
             ("facesim.training.torch.preload", "facesim.training.torch.task"),
             ("torch",),
             "torch",
-            {"KERAS_BACKEND": "torch"},
+            # Keras looks for GPUs when a node loads it; looked for by CUDA, tasks that are forked could not use any.
+            {"KERAS_BACKEND": "torch", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+            measured="facesim.profiling.of_torch",
             cpu_package="torch",  # PyPI's has CUDA all the same; PyTorch's own index has one without
             cuda_package="torch",
         ),
@@ -93,6 +98,7 @@ FRAMEWORKS: Registry[Framework] = Registry(
             ("jax", "jaxlib"),
             "jax",
             {"KERAS_BACKEND": "jax"},
+            measured="facesim.profiling.of_jax",
             cpu_package="jax",
             cuda_package="jax[cuda12]",
         ),

@@ -22,7 +22,7 @@ from facesim.spec.backends import BACKENDS, AnyBackend, Local
 from facesim.spec.base import Frozen
 from facesim.spec.experiment import Experiment
 from facesim.spec.faults import Fault, make_faults
-from facesim.spec.frameworks import TENSORFLOW
+from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW
 from facesim.spec.options import NameIn, Option, fields, flag, option
 from facesim.spec.recovery import Recovery
 from facesim.spec.remote import remote
@@ -140,6 +140,12 @@ class Job(Frozen):
 #: The parts of a job that have options of their own, with what they can be.
 PARTS: Mapping[str, Registry[Any]] = {"strategy": STRATEGIES, "backend": BACKENDS}
 
+#: What decides which other options a job has (`Option.part`), with what it can be.
+DECIDING: Mapping[str, Registry[Any]] = {**PARTS, "framework": FRAMEWORKS}
+
+#: The same, with what it is where it is left out.
+DEFAULTS: Mapping[str, str] = {"strategy": "single", "backend": "local", "framework": TENSORFLOW}
+
 #: Fields that belonged to other parts of a job before strategies and backends had options of their own.
 _MOVED = {"steps_per_dispatch": "shape", "backup_workers": "shape", "local_steps": "experiment"}
 
@@ -189,7 +195,7 @@ def schema_of(one: Option) -> dict[str, Any]:
     parts: dict[str, type[pydantic.BaseModel]] = {
         "experiment": Experiment, "shape": Shape, "recovery": Recovery, "spot": Spot,
     }  # fmt: skip
-    part = PARTS[one.path[0]][one.of[0]] if one.of else None
+    part = PARTS[one.part][one.of[0]] if one.of and one.part in PARTS else None
     model = part or parts.get(one.path[0], Job)
     known = model.model_json_schema()["properties"][one.path[-1]]
     limits = {**known, **next((kind for kind in known.get("anyOf", []) if kind.get("type") != "null"), {})}
@@ -247,9 +253,10 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
     """Flat options as a job nests them, and what is wrong with them."""
     table = options()
     wrong: list[InputError] = []
+    parts = {part: given.get(part, default) for part, default in DEFAULTS.items()}
     nested: dict[str, Any] = {
         "experiment": {}, "shape": {}, "recovery": {}, "spot": {},
-        "strategy": {"name": given.get("strategy", "single")}, "backend": {"name": given.get("backend", "local")},
+        "strategy": {"name": parts["strategy"]}, "backend": {"name": parts["backend"]},
     }  # fmt: skip
     for name, value in given.items():
         if name not in table:
@@ -259,10 +266,10 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
             wrong.append(InputError(message, field=name, value=value, allowed=[*table, "spot"], remedy=remedy))
         elif name in ("strategy", "backend"):
             continue
-        elif table[name].of and nested[table[name].path[0]]["name"] not in table[name].of:
-            part = table[name].path[0]
-            if nested[part]["name"] in PARTS[part]:
-                wrong.append(means_nothing(table[name], value, part, nested[part]["name"]))
+        elif not table[name].is_of(parts):
+            part = table[name].part
+            if parts[part] in DECIDING[part]:
+                wrong.append(means_nothing(table[name], value, part, parts[part]))
         else:
             *path, last = table[name].path
             (nested[path[0]] if path else nested)[last] = value
@@ -270,7 +277,7 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
 
 
 def means_nothing(unused: Option, value: Any, part: str, name: str) -> InputError:
-    """An option has a value, and a job's strategy or backend (`part`), called `name`, does not have that option."""
+    """An option has a value, and a job's strategy, backend or framework (`part`), called `name`, does not have it."""
     return InputError(
         f"{unused.flag} {value!r} means nothing to {flag(part)} {name}: it is an option of {' and '.join(unused.of)}; "
         "leave it out",
@@ -284,10 +291,12 @@ def means_nothing(unused: Option, value: Any, part: str, name: str) -> InputErro
 def flat(job: Job) -> dict[str, Any]:
     """The job's options as `make_job` takes them, faults apart."""
     fields = job.model_dump()
-    here = {"strategy": job.strategy.name, "backend": job.backend.name}
-    values = {"strategy": here["strategy"], "backend": here["backend"]}
+    values: dict[str, Any] = {
+        "strategy": job.strategy.name, "backend": job.backend.name, "framework": job.framework,
+    }  # fmt: skip
+    parts = dict(values)
     for name, one in options().items():
-        if name not in values and not (one.of and here[one.path[0]] not in one.of):
+        if name not in parts and one.is_of(parts):
             values[name] = _at(fields, one.path)
     return values
 
@@ -312,10 +321,12 @@ def changed_job(job: Job, changes: dict[str, Any]) -> Job:
     current = flat(job)
     named = {name: value for name in ("strategy", "backend") if (value := changes.get(name)) is not None}
     _check_same(current, named)  # first: the options of another strategy would mean nothing here
-    other = make_job(**{**current, **changes})
+    asked, table = {part: changes.get(part) or current[part] for part in DEFAULTS}, options()
+    kept = {name: value for name, value in current.items() if table[name].is_of(asked)}
+    other = make_job(**{**kept, **changes})
     parts = ("experiment", "strategy")
     fixed = {name for name, one in options().items() if one.path[0] in parts and not one.about.resumable}
-    _check_same(current, {name: value for name, value in flat(other).items() if name in fixed})
+    _check_same(current, {name: value for name, value in flat(other).items() if name in fixed & current.keys()})
     return other
 
 

@@ -30,7 +30,8 @@ class About:
     """How an option is shown: its group, whether it is one of the common ones, what stands for its default where that
     depends on something else, and the name of its value. `name` is the option's where it is not the field's. An option
     of a strategy that is `resumable` may be another when a run goes on. A value may hold `commas`: a list of such
-    values is given by repeating the option, any other with commas.
+    values is given by repeating the option, any other with commas. `frameworks` are those that heed it, where others do
+    not.
     """
 
     group: str
@@ -40,6 +41,7 @@ class About:
     name: str | None = None
     resumable: bool = False
     commas: bool = False
+    frameworks: tuple[str, ...] = ()
 
 
 def option(
@@ -53,12 +55,13 @@ def option(
     name: str | None = None,
     resumable: bool = False,
     commas: bool = False,
+    frameworks: tuple[str, ...] = (),
     **limits: Any,
 ) -> Any:
     """A field that is an option. `limits` are pydantic's, such as `ge=1`."""
     if group not in GROUPS:
         raise ValueError(f"group {group!r} is not one of {', '.join(GROUPS)}")
-    about = About(group, common, shown, metavar, name, resumable, commas)
+    about = About(group, common, shown, metavar, name, resumable, commas, frameworks)
     field: FieldInfo = Field(default, description=help, **limits)
     field.metadata.append(about)
     return field
@@ -93,7 +96,8 @@ class Option:
     """One option: its name (`learning_rate`), where its value is in a job, and how it is shown.
 
     `kind` is the type of one value; `several` says that it takes more than one; `choices` gives the allowed values,
-    where these can be listed, which `open` are not all; `of` names the strategy or backend that it belongs to.
+    where these can be listed, which `open` are not all; `of` names the strategies, backends or frameworks that have it,
+    where not all have.
     """
 
     name: str
@@ -110,6 +114,15 @@ class Option:
     @property
     def flag(self) -> str:
         return flag(self.name)
+
+    @property
+    def part(self) -> str:
+        """The option whose value says whether a job has this one: strategy, backend or framework."""
+        return "framework" if self.about.frameworks else self.path[0]
+
+    def is_of(self, parts: Mapping[str, str]) -> bool:
+        """Whether a job of this strategy, backend and framework has it."""
+        return not self.of or parts[self.part] in self.of
 
     @property
     def shown_default(self) -> str:
@@ -159,7 +172,7 @@ def fields(model: type[BaseModel], path: tuple[str, ...] = (), prefix: str = "",
             several=several,
             choices=choices,
             open=any(isinstance(extra, OneOf) and extra.open for extra in field.metadata),
-            of=(of,) if of else (),
+            of=about.frameworks or ((of,) if of else ()),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from facesim.spec.base import Frozen
+from facesim.spec.frameworks import TENSORFLOW
 from facesim.spec.instances import KnownInstance
 from facesim.spec.options import option
 
@@ -31,6 +32,7 @@ class Shape(Frozen):
         "kernels that TensorFlow computes with: oneDNN's, its own (eigen), or what it takes by default; auto takes the "
         "faster, measured once on this machine, and in containers oneDNN's",
         "Cluster",
+        frameworks=(TENSORFLOW,),
     )
     instance_type: KnownInstance = option(
         "ml.m5.2xlarge",

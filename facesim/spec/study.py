@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from facesim.spec.job import PARTS, Job, make_job, means_nothing, options
+from facesim.spec.job import DECIDING, DEFAULTS, Job, make_job, means_nothing, options
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES, options_without_meaning
 from facesim.util.errors import InputError
@@ -18,16 +18,13 @@ COMPARED = ("single", "ps-async")
 #: What the file of a study may say of itself, for its page and its report: see `docs/studies/index.md`.
 OF_THE_FILE = ("title", "about", "published")
 
-#: What the parts of a job are where that is left out.
-_DEFAULTS = {"strategy": "single", "backend": "local"}
-
 
 @dataclass(frozen=True)
 class Study:
     """Every combination of the values of `axes`, each with every seed.
 
     base: options of all jobs, as `make_job` takes them; what is None is left out. An option that only some of the
-        study's strategies or backends have goes to these.
+        study's strategies, backends or frameworks have goes to these.
     axes: options with several values each. The seed varies slowest, then the first axis. What means nothing to a
         strategy, such as the number of workers to `single`, does not make several jobs of it.
     seeds: how many, 0, 1, ..., or which.
@@ -67,19 +64,19 @@ class Study:
             raise InputError.of(wrong)
 
     def _names(self, part: str) -> tuple[str, ...]:
-        """The strategies, or backends, of the study."""
-        return tuple(self.axes.get(part, (self.base.get(part, _DEFAULTS[part]),)))
+        """The strategies, backends or frameworks of the study."""
+        return tuple(self.axes.get(part, (self.base.get(part, DEFAULTS[part]),)))
 
     def _without_meaning(self) -> Iterator[InputError]:
         """Options that mean nothing to any of the study's jobs."""
         table = options()
-        for part, registry in PARTS.items():
+        for part, registry in DECIDING.items():
             names = self._names(part)
             if not set(names) <= set(registry):
                 continue  # `make_job` says what is wrong
             for name, value in {**self.base, **self.axes}.items():
                 one = table.get(name)
-                if one and one.of and one.path[0] == part and not set(one.of) & set(names):
+                if one and one.of and one.part == part and not set(one.of) & set(names):
                     yield means_nothing(one, value, part, " or ".join(names))
                 elif name in self.axes and part == "strategy" and all(name in _meaningless(each) for each in names):
                     message = f"several values of {flag(name)} mean nothing to {flag(part)} {' or '.join(names)}"
@@ -114,11 +111,11 @@ class Study:
     def _of_one(self, varied: Mapping[str, Any]) -> dict[str, Any]:
         """The options of the job with these values of the axes: all but those that only others of the study have."""
         given, table = {**self.base, **varied}, options()
-        names = {part: given.get(part, default) for part, default in _DEFAULTS.items()}
+        parts = {part: given.get(part, default) for part, default in DEFAULTS.items()}
         for name in list(given):
             one = table.get(name)
-            elsewhere = one is not None and one.of and names[one.path[0]] not in one.of
-            if elsewhere or (name in varied and name in _meaningless(names["strategy"])):
+            elsewhere = one is not None and not one.is_of(parts)
+            if elsewhere or (name in varied and name in _meaningless(parts["strategy"])):
                 del given[name]
         return given
 

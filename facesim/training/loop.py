@@ -6,8 +6,10 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +24,29 @@ from facesim.training.protocols import Evaluation, Replicas, StepResult
 from facesim.training.train_state import Counts, TrainState
 
 _PROGRESS_S = 0.5
+
+Workers = TypeVar("Workers")
+
+
+def train_alone(context: Context, build: Callable[[Context], Replicas]) -> None:
+    """Train with the replicas that `build` makes."""
+    with context.recorder.timed("build_s"):
+        replicas = build(context)
+    fit(context, replicas)
+
+
+def train_joined(
+    context: Context,
+    joined: Callable[[int], AbstractContextManager[Workers]],
+    build: Callable[[Context, Workers], Replicas],
+) -> None:
+    """Train as one of several workers: `joined` connects this one, by its number, to the others, and ends with it; of
+    them `build` makes its replicas.
+    """
+    with ExitStack() as connection:
+        with context.recorder.timed("connect_s"):
+            workers = connection.enter_context(joined(context.replica))
+        train_alone(context, lambda context: build(context, workers))
 
 
 def fit(context: Context, replicas: Replicas, *, everyone_evaluates: bool = False) -> None:

@@ -13,6 +13,7 @@ import psutil
 
 from cluster.task import connecting
 from facesim.metrics.host_identity import has_own_network
+from facesim.util.errors import FacesimError
 
 #: Tasks of one machine are started together; hosts may come minutes after one another.
 _WITHIN_S, _HOSTED_WITHIN_S = 120.0, 600.0
@@ -37,6 +38,21 @@ class Peers:
     def connecting(self) -> AbstractContextManager[None]:
         """For as long as this task connects to the others."""
         return connecting_to_all(self.addresses)
+
+    def device(self, rank: int, devices: int) -> int:
+        """The number, on its host, of the accelerator that worker `rank` computes on, where the host has `devices`; 0
+        where it has none.
+
+        Raises:
+            FacesimError: there are more workers on the host than devices.
+        """
+        number = number_on_host(self.addresses, rank)
+        if devices and number >= devices:
+            raise FacesimError(
+                f"this host has {devices} GPUs, and {number + 1} or more workers, which need one each: give fewer "
+                "--workers, or --workers-per-host, or instances with more GPUs"
+            )
+        return number if devices else 0
 
     def interface(self, rank: int) -> str | None:
         """The network interface that has worker `rank`'s address, if it is this machine's."""

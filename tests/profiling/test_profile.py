@@ -13,9 +13,10 @@ import pytest
 from facesim.forecast.model import forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
+from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling import summing
 from facesim.profiling.profile import profile_of
-from facesim.profiling.stages import measure_peers
+from facesim.profiling.stages import measure_job
 from facesim.spec.job import make_job
 from facesim.util.errors import FacesimError
 from tests.conftest import PATIENCE_S, carrying, facesim_here, wait_until
@@ -77,7 +78,6 @@ def test_it_is_kept_and_used_again_also_for_more_images_of_the_same_kind(measure
         raise AssertionError("a process was started")
 
     monkeypatch.setattr("facesim.profiling.profile.measure_job", started)
-    monkeypatch.setattr("facesim.profiling.profile.measure_peers", started)
 
     again, file = profile_of(make_job(data=str(faces), **SMALL))
     more, same_file = profile_of(make_job(data=str(faces), held_out=0.5, **SMALL))
@@ -99,21 +99,20 @@ def test_a_forecast_can_be_made_from_it(measured):
 
 @pytest.mark.slow
 def test_processes_of_a_ring_are_measured_and_one_that_fails_is_named(faces, tmp_path):
-    from cluster.topology import free_ports
+    job = make_job(strategy="allreduce", workers=4, data=str(faces), image_size=32)
+    inputs = prepare_inputs(job, lambda *_: None)
+    ring = dict.fromkeys(("chief", "worker"), summing.new_ring())
 
-    job, ports = make_job(strategy="allreduce", workers=4), free_ports(12)
-    arguments = [(rank, ports, summing.new_token()) for rank in range(4)]
-    same = summing.new_token()
+    def measured(name: str, target: str) -> list[dict]:
+        return measure_job(job, tmp_path / name, inputs, dict.fromkeys(ring, target), lambda: None, ring).figures
 
-    ring = measure_peers(
-        job, tmp_path / "ring", "facesim.profiling.summing:measure", [(r, ports, same) for r in range(4)], lambda: None
-    ).figures
+    found = measured("ring", "facesim.profiling.of_tensorflow:measure_sums")
 
-    assert sorted({row["peers"] for row in ring}) == [2, 3, 4]
-    assert len(ring) == 9
-    assert all(row["seconds"] > 0 for row in ring)
-    with pytest.raises(FacesimError, match=r"could not be profiled: worker-\d: ValueError: no ruler"):
-        measure_peers(job, tmp_path / "bad", "tests.profiling.failing:measure", arguments, lambda: None)
+    assert sorted({row["peers"] for row in found}) == [2, 3, 4]
+    assert len(found) == 9
+    assert all(row["seconds"] > 0 for row in found)
+    with pytest.raises(FacesimError, match=r"could not be profiled: (chief|worker)-\d: ValueError: no ruler"):
+        measured("bad", "tests.profiling.failing:measure")
 
 
 @pytest.mark.slow

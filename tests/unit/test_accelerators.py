@@ -11,8 +11,9 @@ from facesim.metrics.collectors import make_collectors
 from facesim.preflight.checks import Planned, _accelerators
 from facesim.runs.audit import idle_accelerators
 from facesim.spec.job import make_job
-from facesim.training.peers import number_on_host
-from facesim.util.errors import InputError
+from facesim.training.peers import Peers, number_on_host
+from facesim.util.errors import FacesimError, InputError
+from tests.frameworks.conftest import need
 
 PAID = "2 A10G of 2 ml.g5.xlarge"
 GPU = "/physical_device:GPU:0"
@@ -65,6 +66,40 @@ def test_each_worker_of_a_host_has_a_number_of_its_own():
     addresses = ["algo-1:2222", "algo-2:2222", "algo-1:2223", "algo-2:2223", "algo-1:2224"]
 
     assert [number_on_host(addresses, rank) for rank in range(5)] == [0, 0, 1, 1, 2]
+
+
+def test_workers_of_a_host_compute_on_a_gpu_each_and_more_of_them_are_refused():
+    peers = Peers(("algo-1:2222", "algo-2:2222", "algo-1:2223", "algo-1:2224"))
+
+    assert [peers.device(rank, 3) for rank in range(4)] == [0, 0, 1, 2]
+    assert [peers.device(rank, 0) for rank in range(4)] == [0, 0, 0, 0]
+    assert Peers(()).device(0, 2) == 0
+    with pytest.raises(FacesimError, match="this host has 2 GPUs, and 3 or more workers"):
+        peers.device(3, 2)
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(("gpus", "library", "chosen"), [(2, "nccl", [1]), (0, "gloo", [])])
+def test_a_worker_of_pytorch_computes_on_the_gpu_of_its_number_and_sums_by_nccl(monkeypatch, gpus, library, chosen):
+    need("torch")
+    import torch
+    from torch import distributed
+
+    from facesim.training.torch.connecting import Workers
+
+    taken, joined = [], []
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"chief": ["127.0.0.1:2222"], "worker": ["127.0.0.1:2223"]}}')
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(distributed, "TCPStore", lambda *_, **__: None)
+    monkeypatch.setattr(distributed, "init_process_group", lambda backend, **_: joined.append(backend))
+    monkeypatch.setattr(distributed, "barrier", lambda: None)
+
+    workers = Workers(1)
+
+    assert (workers.rank, workers.count) == (1, 2)
+    assert (taken, joined) == (chosen, [library])
 
 
 def checked(**options) -> list:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
 from facesim.models import MODELS
 from facesim.models.framework import without
 from facesim.preflight.framework import check_framework
+from facesim.profiling.profile import check_measurable
 from facesim.spec.frameworks import FRAMEWORKS, TENSORFLOW, Framework
-from facesim.spec.job import changed_job, make_job
+from facesim.spec.job import changed_job, flat, make_job, options
 from facesim.spec.strategies import STRATEGIES, Single
+from facesim.spec.study import Study
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
 from tests.frameworks.conftest import need
@@ -70,7 +73,7 @@ def test_a_framework_that_is_in_no_image_is_refused(backend, monkeypatch):
 def test_what_is_not_installed_is_told_with_how_to_install_it():
     framework = Framework("nothing", "none:train", (), ("surely_not_installed",), extra="torch")
 
-    with pytest.raises(InputError, match=r"surely_not_installed is not installed.*facesim\[torch\]"):
+    with pytest.raises(InputError, match=r"surely_not_installed is not installed.*facesim-cluster\[torch\]"):
         framework.check()
 
 
@@ -100,9 +103,75 @@ def test_the_default_framework_is_the_one_that_comes_with_facesim():
     FRAMEWORKS[TENSORFLOW].check()
 
 
-@pytest.mark.parametrize("command", [("profile",), ("plan",), ("forecast", "--strategy", "allreduce")])
-def test_what_is_forecast_with_tensorflow_only_says_so_before_anything_is_measured(command):
-    refused = facesim_here(*command, "--framework", "torch")
+@pytest.mark.parametrize("command", [("profile",), ("plan",), ("forecast",)])
+def test_a_framework_that_is_not_installed_is_not_measured(command):
+    with without("torch"):
+        refused = facesim_here(*command, "--framework", "torch")
 
     assert refused.code == 2
-    assert "with tensorflow, not with --framework torch: leave --framework out, or run the job" in refused.errors
+    assert "--framework torch: torch is not installed" in refused.errors
+
+
+def test_forecasts_are_of_frameworks_that_are_measured(monkeypatch):
+    framework = Framework("of another package", "none:train", (), ("numpy",))
+    monkeypatch.setattr(FRAMEWORKS, "_builtin", {**FRAMEWORKS._builtin, "caffe": framework})
+    monkeypatch.setattr(Single, "trainers", {**Single.trainers, "caffe": "none:train"})
+
+    with pytest.raises(InputError, match="no forecasts, of --framework caffe: give one of tensorflow, torch, jax"):
+        check_measurable(make_job(framework="caffe"))
+
+
+#: Values of options that are not their defaults, where these cannot be made from the default or the choices.
+OTHER_VALUES = {
+    "data": "olivetti", "test": "lfw", "subset": "images=5", "pretrained": "runs", "image_feature": "picture",
+    "label_feature": "person", "min_images": 5, "clip_norm": 1.0, "threads": 1, "instance_type": "ml.m5.large",
+    "ps_instance_type": "ml.m5.large",
+}  # fmt: skip
+
+
+def other_value(one):
+    if one.name in OTHER_VALUES:
+        return OTHER_VALUES[one.name]
+    if one.kind is bool:
+        return not one.default
+    if one.choices:
+        return next(value for value in map(one.kind, one.choices()) if value != one.default)
+    return one.kind(2 * one.default or 1) if one.kind is int else one.default / 2 + 0.1
+
+
+def code_of(framework) -> str:
+    """What decides how a framework trains, but for where options are defined and for other frameworks' code."""
+    others = [Path("facesim/spec"), Path("facesim/profiling"), Path("facesim/backends/kernels.py")]
+    others += [Path("facesim/training", name) for name in FRAMEWORKS if name != framework]
+    files = [path for path in Path("facesim").rglob("*.py") if not set(others) & {path, *path.parents}]
+    return "".join(path.read_text() for path in (*files, Path("facesim/spec/job.py")))
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_an_option_that_a_framework_does_not_heed_is_refused(framework):
+    refused, unread, code = set(), set(), code_of(framework)
+    trained = [one for one in options().values() if one.path[0] in ("experiment", "shape") and one.name != "seed"]
+    for one in trained:
+        try:
+            make_job(framework=framework, **{one.name: other_value(one)})
+        except InputError as error:
+            assert TENSORFLOW in str(error)
+            refused.add(one.name)
+        else:
+            unread |= set() if f".{one.path[-1]}" in code else {one.name}
+
+    assert refused == {"kernels", "optimizer", "momentum", "sample_rate"}
+    assert not unread
+
+
+def test_an_option_of_one_framework_goes_to_its_jobs_of_a_study_and_not_to_a_run_that_goes_on_in_another():
+    jobs = Study({"kernels": "eigen"}, {"framework": [TENSORFLOW, "torch"]}).jobs()
+
+    assert [(job.framework, job.shape.kernels) for job in jobs] == [(TENSORFLOW, "eigen"), ("torch", "auto")]
+    assert "kernels" not in flat(jobs[1]) and make_job(**flat(jobs[1])) == jobs[1]
+    assert changed_job(jobs[0], {"framework": "torch"}) == jobs[1]
+    assert changed_job(jobs[1], {"framework": TENSORFLOW}).framework == TENSORFLOW
+    with pytest.raises(InputError, match="--kernels 'eigen' means nothing to --framework torch or jax"):
+        Study({"kernels": "eigen"}, {"framework": ["torch", "jax"]})
+    with pytest.raises(InputError, match="--kernels 'eigen' means nothing to --framework torch"):
+        changed_job(jobs[0], {"framework": "torch", "kernels": "eigen"})

@@ -12,23 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facesim.training.batches import slice_of_batch
 from facesim.training.context import Context
-from facesim.training.jax.connecting import Workers, lost_peers
+from facesim.training.jax.connecting import Workers, joined
 from facesim.training.jax.network import Arrays, JaxReplicas, State
-from facesim.training.jax.parts import is_statistic, joined, parted
+from facesim.training.jax.parts import as_one, is_statistic, parted
 from facesim.training.keras.network import vary_dropout
-from facesim.training.loop import fit
+from facesim.training.keras.updates import Row, joint_updates
+from facesim.training.loop import train_joined
 from facesim.training.protocols import StepResult
 
 
 def train(context: Context) -> None:
-    with context.recorder.timed("connect_s"):
-        workers = Workers(context.replica)
-    with context.recorder.timed("build_s"):
-        replicas = Replicated(context, workers)
-    with lost_peers():
-        fit(context, replicas)
+    train_joined(context, joined, Replicated)
 
 
 class Replicated(JaxReplicas):
@@ -46,7 +41,7 @@ class Replicated(JaxReplicas):
             gradients, others, sums = self.gradients(state, images, labels, share)
             rows = jnp.zeros((workers.count, 3)).at[workers.rank].set(sums)
             seen = [each * share for each in others if is_statistic(each)]
-            return joined([*gradients, *seen, rows]), others
+            return as_one([*gradients, *seen, rows]), others
 
         def apply(state: State, total: jax.Array, others: Arrays) -> tuple[State, jax.Array]:
             statistics = [each for each in others if is_statistic(each)]
@@ -58,12 +53,10 @@ class Replicated(JaxReplicas):
         self._compute, self._apply = jax.jit(compute), jax.jit(apply, donate_argnums=0)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        number, workers = int(self.state.updates), self._workers
-        for batch in batches:
-            indices, share = slice_of_batch(batch, workers.rank, workers.count)
-            row, others = self._compute(self.state, *self.some(indices), np.float32(share))
-            state, rows = self._apply(self.state, workers.sum(row), others)
-            self.set_state(state)
-            for worker, (loss, correct, examples) in enumerate(rows.tolist()):
-                yield StepResult(loss, int(correct), int(examples), worker, number, number)
-            number += 1
+        return joint_updates(batches, int(self.state.updates), self._update, self._workers.rank, self._workers.count)
+
+    def _update(self, indices: np.ndarray, share: float) -> list[Row]:
+        row, others = self._compute(self.state, *self.some(indices), np.float32(share))
+        state, rows = self._apply(self.state, self._workers.sum(row), others)
+        self.set_state(state)
+        return rows.tolist()

@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from facesim.training.peers import Peers
+from facesim.training.peers import Peers, number_on_host
 
 
 class Workers:
-    """All workers, of which this process is number `rank`."""
+    """All workers, of which this process is number `rank`. Where hosts have GPUs, it computes on one of its own."""
 
     def __init__(self, rank: int):
         peers = Peers.of_this_cluster()
         self.rank, self.count = rank, peers.count
         if self.count > 1:
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-            with peers.connecting(), lost_peers():
+            with peers.connecting():
                 # Left to itself, the first of them listens on every address.
                 jax.distributed.initialize(
-                    peers.addresses[0], self.count, rank, coordinator_bind_address=peers.addresses[0]
+                    peers.addresses[0],
+                    self.count,
+                    rank,
+                    local_device_ids=number_on_host(peers.addresses, rank),  # a GPU's; CPUs have no numbers
+                    coordinator_bind_address=peers.addresses[0],
                 )
-                first = [device for device in jax.devices() if device.id == self._first_of(device).id]
-            mesh = Mesh(np.array(sorted(first, key=lambda device: device.process_index)), ("worker",))
-            self._a_row_each = NamedSharding(mesh, PartitionSpec("worker"))
-            everywhere = NamedSharding(mesh, PartitionSpec())
-            self._sum = jax.jit(lambda rows: rows.sum(axis=0), out_shardings=everywhere)
+        devices = {device.process_index: device for device in reversed(jax.devices())}
+        self._devices = [devices[process] for process in sorted(devices)]
+        self.sum = self.summing(self.count)
 
-    @staticmethod
-    def _first_of(device: jax.Device) -> jax.Device:
-        return next(other for other in jax.devices() if other.process_index == device.process_index)
+    def summing(self, count: int) -> Callable[[jax.Array], jax.Array]:
+        """What the first `count` workers sum by: from a row (1, n) of each to their sum (n,), the same everywhere."""
+        if count == 1:
+            return lambda row: row[0]
+        mesh = Mesh(np.array(self._devices[:count]), ("worker",))
+        a_row_each, everywhere = (NamedSharding(mesh, spec) for spec in (PartitionSpec("worker"), PartitionSpec()))
+        summed = jax.jit(lambda rows: rows.sum(axis=0), out_shardings=everywhere)
 
-    def sum(self, row: jax.Array) -> jax.Array:
-        """The sum (n,) over all workers' rows (1, n), the same on each of them."""
-        if self.count == 1:
-            return row[0]
-        rows = jax.make_array_from_single_device_arrays((self.count, row.shape[1]), self._a_row_each, [row])
-        return self._sum(rows).addressable_data(0)
+        def sum_of(row: jax.Array) -> jax.Array:
+            rows = jax.make_array_from_single_device_arrays((count, row.shape[1]), a_row_each, [row])
+            return summed(rows).addressable_data(0)
+
+        return sum_of
 
 
 @contextmanager
-def lost_peers() -> Iterator[None]:
-    """Turn what JAX says when another process went away into a ConnectionError: it may come again."""
+def joined(rank: int) -> Iterator[Workers]:
+    """All workers, which this one joins as number `rank`, for as long as it trains with them.
+
+    What JAX says when another process went away becomes a ConnectionError: it may come again.
+    """
     try:
-        yield
+        yield Workers(rank)
     except jax.errors.JaxRuntimeError as error:
         raise ConnectionError(str(error)) from error

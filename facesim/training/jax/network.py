@@ -70,6 +70,15 @@ class JaxReplicas(network.KerasReplicas):
         """The images and labels of some examples."""
         return self._images[indices], self._labels[indices]
 
+    def forward(
+        self, parameters: Arrays, others: Arrays, images: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Arrays]:
+        """The losses (n,) of some examples in training, whether the network told them right (n,), and what else of the
+        network changed. To be compiled.
+        """
+        logits, others = self.model.stateless_call(parameters, others, images, training=True)
+        return self._loss(labels, logits), logits.argmax(axis=1) == labels, others
+
     def gradients(
         self, state: State, images: jax.Array, labels: jax.Array, share: jax.Array | float = 1.0
     ) -> tuple[Arrays, Arrays, jax.Array]:
@@ -79,13 +88,11 @@ class JaxReplicas(network.KerasReplicas):
         """
 
         def loss_of(parameters: Arrays) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Arrays]]:
-            logits, others = self.model.stateless_call(parameters, state.others, images, training=True)
-            losses = self._loss(labels, logits)
-            return losses.mean() * share, (logits, losses, others)
+            losses, *more = self.forward(parameters, state.others, images, labels)
+            return losses.mean() * share, (losses, *more)
 
-        gradients, (logits, losses, others) = jax.grad(loss_of, has_aux=True)(state.parameters)
-        correct = (logits.argmax(axis=1) == labels).sum()
-        sums = jnp.stack([losses.sum(), correct.astype(jnp.float32), jnp.float32(len(labels))])
+        gradients, (losses, correct, others) = jax.grad(loss_of, has_aux=True)(state.parameters)
+        sums = jnp.stack([losses.sum(), correct.sum(dtype=jnp.float32), jnp.float32(len(labels))])
         return gradients, others, jnp.where(jnp.asarray(share) > 0, sums, 0.0)
 
     def applied(self, state: State, others: Arrays, gradients: Arrays) -> State:

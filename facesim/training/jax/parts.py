@@ -16,13 +16,13 @@ def is_statistic(array: jax.Array) -> bool:
     return jnp.issubdtype(array.dtype, jnp.floating)
 
 
-def joined(arrays: Arrays) -> jax.Array:
+def as_one(arrays: Arrays) -> jax.Array:
     """All arrays as one row (1, n): one message."""
     return jnp.concatenate([each.ravel() for each in arrays])[None]
 
 
-def parted(joined: jax.Array, like: Arrays) -> Arrays:
+def parted(row: jax.Array, like: Arrays) -> Arrays:
     """The arrays, of the shapes of others, that were joined."""
     ends = np.cumsum([math.prod(each.shape) for each in like])
-    parts = jnp.split(joined, ends[:-1])
+    parts = jnp.split(row, ends[:-1])
     return [part.reshape(each.shape) for part, each in zip(parts, like, strict=True)]

@@ -9,14 +9,13 @@ import numpy as np
 
 from facesim.training.context import Context
 from facesim.training.jax.network import JaxReplicas, State
-from facesim.training.loop import fit
+from facesim.training.keras.updates import Row, joint_updates
+from facesim.training.loop import train_alone
 from facesim.training.protocols import StepResult
 
 
 def train(context: Context) -> None:
-    with context.recorder.timed("build_s"):
-        replica = Alone(context)
-    fit(context, replica)
+    train_alone(context, Alone)
 
 
 class Alone(JaxReplicas):
@@ -26,16 +25,15 @@ class Alone(JaxReplicas):
         super().__init__(context)
 
         def update(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, jax.Array]:
-            gradients, others, sums = self.gradients(state, images, labels)
-            return self.applied(state, others, gradients), sums
+            gradients, others, found = self.gradients(state, images, labels)
+            return self.applied(state, others, gradients), found
 
-        self._update = self.compiled(update)
+        self._compiled_update = self.compiled(update)
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        number = int(self.state.updates)
-        for batch in batches:
-            state, sums = self._update(self.state, *self.some(batch))
-            self.set_state(state)
-            loss, correct, examples = sums.tolist()
-            yield StepResult(loss, int(correct), int(examples), 0, number, number)
-            number += 1
+        return joint_updates(batches, int(self.state.updates), self._update)
+
+    def _update(self, indices: np.ndarray, share: float) -> list[Row]:
+        state, found = self._compiled_update(self.state, *self.some(indices))
+        self.set_state(state)
+        return [found.tolist()]

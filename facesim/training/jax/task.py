@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import facesim.training.jax.preload  # noqa: F401  # isort: skip  Keras on JAX, before anything imports Keras
@@ -15,9 +16,12 @@ def train(
 ) -> None:
     """`facesim.training.task.train` on `threads` threads."""
 
-    def prepare(directory: Path, replica: int) -> None:
-        os.chdir(directory)
-        os.environ["NPROC"] = str(threads)  # of XLA's pool, which is made when JAX is first used
-
     # A peer that is gone is a ConnectionError (`facesim.training.jax.connecting`).
-    task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepare, transient=())
+    prepared = partial(prepare, threads=threads)
+    task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepared, transient=())
+
+
+def prepare(directory: Path, replica: int, threads: int) -> None:
+    """Let this process work in a task's folder, on so many threads."""
+    os.chdir(directory)
+    os.environ["NPROC"] = str(threads)  # of XLA's pool, which is made when JAX is first used

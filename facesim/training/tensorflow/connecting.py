@@ -6,9 +6,8 @@ from contextlib import AbstractContextManager
 
 import tensorflow as tf
 
-from facesim.training.peers import Peers, connecting_to_all, number_on_host
+from facesim.training.peers import Peers, connecting_to_all
 from facesim.training.tensorflow.collectives import Summing, sums_over
-from facesim.util.errors import FacesimError
 
 
 def connecting_to(resolver: tf.distribute.cluster_resolver.ClusterResolver, *roles: str) -> AbstractContextManager:
@@ -27,14 +26,7 @@ def use_gpu(number: int) -> None:
 def connected_peers(rank: int) -> tuple[tf.distribute.MultiWorkerMirroredStrategy, Summing]:
     """The strategy of all peers, of which this is number `rank`, and how they sum."""
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    gpus = tf.config.list_physical_devices("GPU")
-    number = number_on_host(Peers.of_this_cluster().addresses, rank)
-    if gpus and number >= len(gpus):
-        raise FacesimError(
-            f"this host has {len(gpus)} GPUs, and {number + 1} or more workers, which need one each: give fewer "
-            "--workers, or --workers-per-host, or instances with more GPUs"
-        )
-    use_gpu(number)
+    use_gpu(Peers.of_this_cluster().device(rank, len(tf.config.list_physical_devices("GPU"))))
     with connecting_to(resolver, "chief", "worker"):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         return strategy, sums_over(strategy, rank)

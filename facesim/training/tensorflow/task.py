@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import facesim.training.tensorflow.preload  # noqa: F401  # isort: skip  before TensorFlow imports Keras
@@ -37,11 +38,14 @@ def train(
 ) -> None:
     """The chief, or one of several peers: `facesim.training.task.train` on `threads` threads."""
 
-    def prepare(directory: Path, replica: int) -> None:
-        work_in(directory, replica)
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    prepared = partial(prepare, threads=threads)
+    task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepared, transient=_TRANSIENT)
 
-    task.train(run_directory, data_directory, checkpoint_directory, pretrained, prepare=prepare, transient=_TRANSIENT)
+
+def prepare(directory: Path, replica: int, threads: int) -> None:
+    """Let this process work in a task's folder, on so many threads."""
+    work_in(directory, replica)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
 def serve(run_directory: str, threads: int) -> None:

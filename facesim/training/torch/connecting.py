@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -17,24 +17,50 @@ from facesim.training.peers import Peers
 _PATIENCE = timedelta(hours=24)
 
 
-def connect(rank: int) -> int:
-    """Join the other workers as number `rank`; how many there are. One alone joins nobody."""
-    peers = Peers.of_this_cluster()
-    if peers.count > 1:
-        on_gpus = torch.cuda.is_available()
-        interface = peers.interface(rank)
-        if interface and not on_gpus:
-            os.environ["GLOO_SOCKET_IFNAME"] = interface  # else it takes the one of the host's name
-        with peers.connecting(), lost_peers():
-            distributed.init_process_group(
-                "nccl" if on_gpus else "gloo",
-                store=_store(peers, rank),
-                rank=rank,
-                world_size=peers.count,
-                timeout=_PATIENCE,
-            )
-            distributed.barrier()
-    return peers.count
+class Workers:
+    """All workers, of which this process is number `rank`. Where hosts have GPUs, it computes on one of its own."""
+
+    def __init__(self, rank: int):
+        peers, gpus = Peers.of_this_cluster(), torch.cuda.device_count()
+        self.rank, self.count = rank, peers.count
+        device = peers.device(rank, gpus)
+        if gpus:
+            torch.cuda.set_device(device)
+        if self.count > 1:
+            interface = peers.interface(rank)
+            if interface and not gpus:
+                os.environ["GLOO_SOCKET_IFNAME"] = interface  # else it takes the one of the host's name
+            with peers.connecting():
+                distributed.init_process_group(
+                    "nccl" if gpus else "gloo",
+                    store=_store(peers, rank),
+                    rank=rank,
+                    world_size=self.count,
+                    timeout=_PATIENCE,
+                )
+                distributed.barrier()
+
+    def sum(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Replace tensors by their sums over all workers."""
+        if self.count > 1:
+            for work in [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
+                work.wait()
+
+
+@contextmanager
+def joined(rank: int) -> Iterator[Workers]:
+    """All workers, which this one joins as number `rank`, for as long as it trains with them.
+
+    What PyTorch says when another process went away becomes a ConnectionError: it may come again.
+    """
+    try:
+        yield Workers(rank)
+    except distributed.DistError as error:
+        raise ConnectionError(str(error)) from error
+    except RuntimeError as error:  # gloo has no class of its own for it
+        if "gloo" in str(error) or "Connection" in str(error):
+            raise ConnectionError(str(error)) from error
+        raise
 
 
 def _store(peers: Peers, rank: int) -> distributed.Store:
@@ -44,21 +70,3 @@ def _store(peers: Peers, rank: int) -> distributed.Store:
     return distributed.TCPStore(
         host, int(port), peers.count, is_master=rank == 0, timeout=_PATIENCE, master_listen_fd=listening
     )
-
-
-@contextmanager
-def lost_peers() -> Iterator[None]:
-    """Turn what PyTorch says when another process went away into a ConnectionError: it may come again."""
-    try:
-        yield
-    except distributed.DistError as error:
-        raise ConnectionError(str(error)) from error
-    except RuntimeError as error:  # gloo has no class of its own for it
-        if "gloo" in str(error) or "Connection" in str(error):
-            raise ConnectionError(str(error)) from error
-        raise
-
-
-def summed(tensor: torch.Tensor, count: int) -> distributed.Work | None:
-    """Begin to replace a tensor by its sum over `count` workers; None where there is nothing to wait for."""
-    return distributed.all_reduce(tensor, async_op=True) if count > 1 else None

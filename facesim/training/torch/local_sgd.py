@@ -11,63 +11,50 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from facesim.training.batches import slice_of_batch
 from facesim.training.context import Context
 from facesim.training.keras.network import averaged_variables, vary_dropout
-from facesim.training.loop import fit
+from facesim.training.keras.updates import Row, averaged_updates
+from facesim.training.loop import train_joined
 from facesim.training.protocols import StepResult
-from facesim.training.torch.connecting import connect, lost_peers, summed
+from facesim.training.torch.connecting import Workers, joined
 from facesim.training.torch.network import TorchReplicas
 
 
 def train(context: Context) -> None:
-    with context.recorder.timed("connect_s"):
-        count = connect(context.replica)
-    with context.recorder.timed("build_s"):
-        replicas = _Copies(context, count)
-    with lost_peers():
-        fit(context, replicas)
+    train_joined(context, joined, Copies)
 
 
-class _Copies(TorchReplicas):
-    def __init__(self, context: Context, count: int):
+class Copies(TorchReplicas):
+    """This process' copy, one of several."""
+
+    def __init__(self, context: Context, workers: Workers):
         super().__init__(context)
         self.steps_per_exchange, self.exchange_bytes = context.job.strategy.local_steps, self.parameter_bytes
-        self._count = count
+        self._workers = workers
         vary_dropout(self.model, context.replica)
         variables = [*self.model.trainable_variables, *averaged_variables(self.model)]
         self._averaged = [variable.value for variable in variables]
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        done: list[tuple[int, int]] = []
-        sums: list[torch.Tensor] = []
-        for batch in batches:
-            read = self.adam.begin()
-            indices, share = slice_of_batch(batch, self._number, self._count)
-            sums.append(torch.stack(self.backward(self.model, indices, float(share > 0))))
-            done.append((read, self.adam.apply()))
-            if len(done) == self.steps_per_exchange:
-                yield from self._exchange(done, sums)
-        if done:  # an epoch's end: what is evaluated is the average, and every epoch's results are complete
-            yield from self._exchange(done, sums)
+        workers, steps = self._workers, self.steps_per_exchange
+        return averaged_updates(
+            batches, self.adam.updates, self._update, self._average, steps, workers.rank, workers.count
+        )
+
+    def _update(self, indices: np.ndarray, counted: float) -> torch.Tensor:
+        found = self.backward(self.model, indices, counted)
+        self.adam.apply()
+        return found
 
     @torch.no_grad()
-    def _exchange(self, done: list[tuple[int, int]], sums: list[torch.Tensor]) -> Iterator[StepResult]:
-        """Average the copies; what everybody did since the last time, step by step."""
-        rows = torch.zeros(self._count, len(sums), 3, dtype=torch.float64, device=sums[0].device)
-        rows[self._number] = torch.stack(sums)
+    def _average(self, found: list[torch.Tensor]) -> list[list[Row]]:
+        """Average the copies; what everybody found since the last time, step by step."""
+        count = self._workers.count
+        rows = torch.zeros(len(found), count, 3, dtype=torch.float64, device=found[0].device)
+        rows[:, self._workers.rank] = torch.stack(found)
         sent = torch.cat([each.flatten() for each in self._averaged])
-        for work in [summed(sent, self._count), summed(rows, self._count)]:
-            if work:
-                work.wait()
-        means = (sent / self._count).split([each.numel() for each in self._averaged])
+        self._workers.sum([sent, rows])
+        means = (sent / count).split([each.numel() for each in self._averaged])
         for variable, mean in zip(self._averaged, means, strict=True):
             variable.copy_(mean.view_as(variable))
-        results = [
-            StepResult(loss, int(correct), int(examples), worker, *done[step])
-            for worker, steps in enumerate(rows.tolist())
-            for step, (loss, correct, examples) in enumerate(steps)
-        ]
-        done.clear()
-        sums.clear()
-        yield from results
+        return rows.tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,14 +13,6 @@ from facesim.training.context import Context
 from facesim.training.keras import network
 from facesim.training.keras.objective import loss_for
 from facesim.training.torch.optimizer import FusedAdam
-
-
-class Sums(NamedTuple):
-    """What a worker found in its part of a batch: a float64 tensor () each."""
-
-    loss: torch.Tensor
-    correct: torch.Tensor
-    examples: torch.Tensor
 
 
 class TorchReplicas(network.KerasReplicas):
@@ -38,20 +30,24 @@ class TorchReplicas(network.KerasReplicas):
         self._labels = context.data.labels.astype(np.int64)
         self._loss = loss_for(context.experiment)
 
-    def backward(self, forward: Callable[..., torch.Tensor], indices: np.ndarray, share: float = 1.0) -> Sums:
-        """Leave in the parameters the gradient of the mean loss over some examples times `share`: the part of the
-        update's examples that they stand for. With a share of 0 they are not counted.
-        """
+    def forward(self, network: Callable[..., torch.Tensor], indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """The losses (n,) of some examples in training, and whether the network told them right (n,)."""
         device = self.model.trainable_variables[0].value.device
         images, labels = (torch.from_numpy(some[indices]).to(device) for some in (self._images, self._labels))
-        logits = forward(images, training=True)
-        losses = self._loss(labels, logits)
+        logits = network(images, training=True)
+        return self._loss(labels, logits), logits.detach().argmax(dim=1) == labels
+
+    def backward(self, network: Callable[..., torch.Tensor], indices: np.ndarray, share: float = 1.0) -> torch.Tensor:
+        """Leave in the parameters the gradient of the mean loss over some examples times `share`: the part of the
+        update's examples that they stand for. What was found, float64 (3,): the sum of the losses, correct ones,
+        examples, which with a share of 0 are not counted.
+        """
+        self.adam.forget()
+        losses, correct = self.forward(network, indices)
         (losses.mean() * share).backward()
-        with torch.no_grad():
-            counted = float(share > 0)
-            correct = (logits.argmax(dim=1) == labels).sum()
-            examples = torch.tensor(len(indices), device=device)
-            return Sums(*(each.double() * counted for each in (losses.sum(), correct, examples)))
+        counted = float(share > 0)
+        sums = torch.stack([losses.detach().sum(dtype=torch.float64), correct.sum(dtype=torch.float64)])
+        return counted * torch.cat([sums, sums.new_tensor([len(indices)])])
 
     def value_of(self, variable: keras.Variable) -> np.ndarray:
         return np.array(variable.value.detach().cpu())

@@ -41,18 +41,22 @@ class FusedAdam:
                 "exp_avg_sq": velocity.value.data,
             }
 
-    def begin(self) -> int:
-        """Forget the gradients of the last update; how many updates there were."""
-        self._adam.zero_grad(set_to_none=True)
+    @property
+    def updates(self) -> int:
+        """How many there were."""
         return int(self._keras.iterations.value)
 
-    def apply(self) -> int:
-        """Apply the gradients that the parameters have, and return the update's number, from 0.
+    def forget(self) -> None:
+        """Forget the gradients of the last update."""
+        self._adam.zero_grad(set_to_none=True)
+
+    def apply(self) -> None:
+        """Apply the gradients that the parameters have.
 
         PyTorch adds epsilon to the corrected root of the second moment, Keras to the root before that (Kingma and Ba,
         2015, end of section 2): it is divided by the correction here.
         """
-        number = int(self._keras.iterations.value)
+        number = self.updates
         rate = self._keras._learning_rate if self._schedule is None else self._schedule(number)
         if self._keras.global_clipnorm:
             self._clip()
@@ -64,7 +68,6 @@ class FusedAdam:
         self._adam.step()
         with torch.no_grad():
             self._keras.iterations.value.add_(1)
-        return number
 
     @property
     def _steps(self) -> list[torch.Tensor]:

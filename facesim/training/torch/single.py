@@ -7,23 +7,23 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from facesim.training.context import Context
-from facesim.training.loop import fit
+from facesim.training.keras.updates import Row, joint_updates
+from facesim.training.loop import train_alone
 from facesim.training.protocols import StepResult
 from facesim.training.torch.network import TorchReplicas
 
 
 def train(context: Context) -> None:
-    with context.recorder.timed("build_s"):
-        replica = Alone(context)
-    fit(context, replica)
+    train_alone(context, Alone)
 
 
 class Alone(TorchReplicas):
     """One replica that talks to nobody."""
 
     def train(self, batches: Iterable[np.ndarray]) -> Iterator[StepResult]:
-        for batch in batches:
-            read = self.adam.begin()
-            sums = self.backward(self.model, batch)
-            version = self.adam.apply()
-            yield StepResult(float(sums.loss), int(sums.correct), int(sums.examples), 0, read, version)
+        return joint_updates(batches, self.adam.updates, self._update)
+
+    def _update(self, indices: np.ndarray, share: float) -> list[Row]:
+        found = self.backward(self.model, indices)
+        self.adam.apply()
+        return [found.tolist()]
