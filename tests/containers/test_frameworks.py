@@ -10,6 +10,9 @@ from facesim.util.errors import InputError
 from tests.conftest import facesim
 from tests.containers.conftest import up_to_date
 
+# Its image takes minutes and gigabytes: it is made where the other tests of PyTorch run, too.
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
 pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -26,7 +26,7 @@ def pid_of(run: Run, task: str) -> int:
 @pytest.mark.parametrize(("strategy", "task", "again"), [
     ("ps-async", "worker-1", ["worker-1"]),
     pytest.param("ps-sync", "ps-0", ["chief-0", "ps-0", "worker-0", "worker-1"], marks=pytest.mark.exhaustive),
-    ("allreduce", "worker-0", ["chief-0", "worker-0"]),
+    pytest.param("allreduce", "worker-0", ["chief-0", "worker-0"], marks=pytest.mark.exhaustive),
     pytest.param("independent", "worker-0", ["worker-0"], marks=pytest.mark.exhaustive),
     pytest.param("single", "chief-0", ["chief-0"], marks=pytest.mark.exhaustive),
     pytest.param("single", "node", ["chief-0"], marks=pytest.mark.exhaustive),

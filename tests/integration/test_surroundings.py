@@ -86,7 +86,7 @@ def facesim_of(user: Path, *arguments: object, timeout_s: float = 200) -> subpro
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [("ps-async", "local-sgd"), pytest.param(("ps-sync",), marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("names", [("ps-async",), pytest.param(("ps-sync", "local-sgd"), marks=pytest.mark.exhaustive)])
 def test_clusters_train_whatever_is_set_and_lies_about(user, faces, names):
     strategies = [word for name in names for word in ("--strategy", name)]
 

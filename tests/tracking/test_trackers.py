@@ -248,7 +248,9 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(tmp_path, monk
     from facesim.tracking import TRACKERS
 
     TRACKERS._loaded.pop("wandb", None)
-    with pytest.raises(InputError, match=r"--track wandb needs the package wandb.*pip install 'facesim\[wandb\]'"):
+    with pytest.raises(
+        InputError, match=r"--track wandb needs the package wandb.*pip install 'facesim-cluster\[wandb\]'"
+    ):
         Tracking("wandb", tmp_path)
 
 

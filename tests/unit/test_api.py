@@ -15,9 +15,10 @@ __all__ = ["profile"]
 
 
 def test_importing_facesim_imports_nothing_else():
-    look = "import sys, facesim; print(len([name for name in sys.modules if name.startswith('facesim.')]))"
+    look = "import sys, facesim; print(*(name for name in sys.modules if name.startswith('facesim.')))"
 
-    assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "0"
+    # The version is in a file of its own where facesim was built or installed.
+    assert set(subprocess.check_output([sys.executable, "-c", look], text=True).split()) <= {"facesim._version"}
 
 
 def test_reaching_for_the_api_loads_no_framework():

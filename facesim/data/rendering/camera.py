@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image
 
 _WORST_JPEG, _BEST_JPEG = 25, 95
 
@@ -16,6 +15,8 @@ def taken(image: np.ndarray, amount: float, stream: np.random.Generator) -> np.n
     """An image, uint8 (height, width, 3), as such a camera has it. `amount`, 0..1, is how far it may go; at 0 only JPEG
     at its best is left of it.
     """
+    from PIL import Image
+
     height, width = image.shape[:2]
     angle = np.pi * stream.uniform(-1, 1)
     light, exposure, gamma, *colours = amount * stream.uniform(-1, 1, 6)
