@@ -120,10 +120,6 @@ class Executed:
         return [event for event in self.run.events() if event["event"] == name]
 
 
-#: Tests with a run of their own that are tried in a cluster each time; with --exhaustive all are.
-IN_A_CLUSTER = ("test_an_interrupted_job_goes_on_from_its_checkpoint[kubernetes-its capacity is taken away]",)
-
-
 @pytest.fixture
 def shown_by(pytestconfig) -> Callable[[str, bool], None]:
     """Skip what takes long and what another backend shows as well, unless all cases are asked for. (Hosts of the
@@ -138,8 +134,8 @@ def shown_by(pytestconfig) -> Callable[[str, bool], None]:
 
 
 @pytest.fixture
-def execute(request, place, faces, tmp_path, shown_by):
-    shown_by("docker", place.name == "kubernetes" and request.node.name not in IN_A_CLUSTER)
+def execute(place, faces, tmp_path, shown_by):
+    shown_by("docker", place.name == "kubernetes")  # but for a host that is drained
 
     def execute(act=None, **options: Any) -> Executed:
         job = make_job(backend=place.name, data=str(faces), **{**OPTIONS, **place.options, **options})
@@ -368,6 +364,7 @@ def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place, shown_by
     assert disturbed.result["sync_audit"]["verdict"] == "together"
 
 
+@pytest.mark.exhaustive
 def test_a_parameter_server_that_is_killed_on_a_host_of_its_own_costs_the_work_since_the_checkpoint(
     execute, place, shown_by
 ):
