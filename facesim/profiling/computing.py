@@ -75,20 +75,22 @@ class Measurable(Protocol):
 
 def measure(
     run_directory: str,
+    threads: int,
     data_directory: str,
     checkpoint_directory: str,
     batches: list[int],
     whole: bool,
     *,
-    prepare: Callable[[Path, int], None],
+    prepare: Callable[[Path, int, int], None],
     make: Callable[[Context], Measurable],
     load_s: float,
 ) -> None:
     """A chief that measures in place of training: a step at each of `batches`; the rest only if it is to measure the
-    `whole`. `prepare` is as `facesim.training.task.train` has it; the framework was loaded in `load_s`.
+    `whole`. `prepare` sets the framework up: it gets the folder that the task works in, the number of its replica and
+    how many `threads` compute. The framework was loaded in `load_s`.
     """
     run = Run(Path(run_directory))
-    prepare(run.task_directory("chief-0"), 0)
+    prepare(run.task_directory("chief-0"), 0, threads)
     context = open_context(run, Path(data_directory), Path(checkpoint_directory), "chief", 0, 0)
     with context.recorder.timed("build_s"):
         measured = make(context)

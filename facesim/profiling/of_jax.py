@@ -22,17 +22,6 @@ from facesim.training.jax.connecting import Workers
 from facesim.training.jax.single import Alone
 
 
-def measure(
-    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, batches: list[int], whole: bool
-) -> None:
-    """`facesim.profiling.computing.measure` on `threads` threads."""
-    prepare = partial(task.prepare, threads=threads)
-    computing.measure(
-        run_directory, data_directory, checkpoint_directory, batches, whole,
-        prepare=prepare, make=_Measured, load_s=preload.LOADING_S,
-    )  # fmt: skip
-
-
 def measure_sums(run_directory: str, threads: int, *_: Any) -> None:
     """One of several workers that sum in place of training."""
     run, rank = Run(Path(run_directory)), summing.rank()
@@ -82,3 +71,7 @@ class _Measured:
 
     def summed(self, indices: np.ndarray) -> None:
         """Sums begin when all of the compiled step has ended."""
+
+
+#: A chief that measures in place of training.
+measure = partial(computing.measure, prepare=task.prepare, make=_Measured, load_s=preload.LOADING_S)

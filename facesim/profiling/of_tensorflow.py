@@ -26,17 +26,6 @@ from facesim.training.tensorflow.single import Alone
 from facesim.training.tensorflow.step import compiled, compute_step
 
 
-def measure(
-    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, batches: list[int], whole: bool
-) -> None:
-    """`facesim.profiling.computing.measure` on `threads` threads."""
-    prepare = partial(task.prepare, threads=threads)
-    computing.measure(
-        run_directory, data_directory, checkpoint_directory, batches, whole,
-        prepare=prepare, make=_Measured, load_s=preload.LOADING_S,
-    )  # fmt: skip
-
-
 def measure_sums(run_directory: str, threads: int, *more: Any) -> None:
     """One of several workers that sum in place of training; the last of its arguments are of `summing.new_ring`."""
     rank = summing.rank()
@@ -105,3 +94,7 @@ class _RingOfOne(Link):
     def sum(self, array: np.ndarray, place: int = 0) -> np.ndarray:
         self.send(array.nbytes)
         return array
+
+
+#: A chief that measures in place of training.
+measure = partial(computing.measure, prepare=task.prepare, make=_Measured, load_s=preload.LOADING_S)

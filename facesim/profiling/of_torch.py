@@ -25,17 +25,6 @@ from facesim.training.torch.connecting import Workers
 from facesim.training.torch.single import Alone
 
 
-def measure(
-    run_directory: str, threads: int, data_directory: str, checkpoint_directory: str, batches: list[int], whole: bool
-) -> None:
-    """`facesim.profiling.computing.measure` on `threads` threads."""
-    prepare = partial(task.prepare, threads=threads)
-    computing.measure(
-        run_directory, data_directory, checkpoint_directory, batches, whole,
-        prepare=prepare, make=_Measured, load_s=preload.LOADING_S,
-    )  # fmt: skip
-
-
 def measure_sums(run_directory: str, threads: int, *_: Any) -> None:
     """One of several workers that sum in place of training."""
     run, rank = Run(Path(run_directory)), summing.rank()
@@ -103,3 +92,7 @@ class _Measured:
             self.replica.adam.apply()
 
         return Summed(step, link, self.replica.parameter_bytes)
+
+
+#: A chief that measures in place of training.
+measure = partial(computing.measure, prepare=task.prepare, make=_Measured, load_s=preload.LOADING_S)

@@ -156,14 +156,9 @@ class SageMakerJob(RemoteJob):
             if self._killed and self._stopping:
                 yield NodeEnded(outcome=Outcome.STOPPED)
                 return {}
-            if due("describe", _DESCRIBE_EVERY_S):
-                try:
-                    description = describe(self._account, self._name)
-                    self._reach.reached("describe")
-                except FacesimError as error:
-                    yield from self._not_reached("describe", error)
-                else:
-                    yield from self._transitions(description)
+            if due("describe", _DESCRIBE_EVERY_S) and (answer := (yield from self._described())):
+                description = answer
+                yield from self._transitions(description)
             if "describe" in self._reach:
                 ended = description["TrainingJobStatus"] in OUTCOMES
                 yield from self._look(description, due, ended)
@@ -171,6 +166,16 @@ class SageMakerJob(RemoteJob):
                     return description
             yield None
             time.sleep(tick_s)
+
+    def _described(self) -> Generator[Event, None, dict[str, Any] | None]:
+        """What AWS says of the job now; None where it does not answer."""
+        try:
+            description = describe(self._account, self._name)
+        except FacesimError as error:
+            yield from self._not_reached("describe", error)
+            return None
+        self._reach.reached("describe")
+        return description
 
     def _look(self, description: dict[str, Any], due: Due, ended: bool) -> Iterator[Event | dict[str, Any]]:
         """What hosts printed and measured; let go of old checkpoints. What is due of it, and all at the end."""
@@ -250,11 +255,7 @@ class SageMakerJob(RemoteJob):
             if time.monotonic() > deadline or self._killed:
                 break
             if due("describe", _DESCRIBE_EVERY_S):
-                try:
-                    description = describe(self._account, self._name)
-                    self._reach.reached("describe")
-                except FacesimError as error:
-                    yield from self._not_reached("describe", error)
+                description = (yield from self._described()) or description
             yield None
             time.sleep(tick_s)
         return description
