@@ -48,12 +48,19 @@ _REMEDY = "Copy or download it again."
 
 
 class _Image(NamedTuple):
-    """An image: the numbers of its archive and of its member there, and the member's name, cut at the first dot."""
+    """An image: the numbers of its archive and of its member there, and the member's name."""
 
     file: int
     member: int
-    sample: str
-    field: str
+    name: str
+
+    @property
+    def sample(self) -> str:
+        return _parts(self.name)[0]
+
+    @property
+    def field(self) -> str:
+        return _parts(self.name)[1]
 
 
 def files_of(path: Path) -> list[Path]:
@@ -106,7 +113,7 @@ def _content(files: Sequence[Path], root: Path, wanted: Wanted) -> Content:
 
     def origin(index: int) -> str:
         image = images[index]
-        return printable(f"{files[image.file].name}: {image.sample}.{image.field}")
+        return printable(f"{files[image.file].name}: {image.name}")
 
     def pictures(indices: np.ndarray) -> Iterator[np.ndarray | BadFile]:
         def contents() -> Iterator[tuple[int, bytes]]:
@@ -145,7 +152,7 @@ def _scan(
                 if reason := _why_unused(member, name, seen):
                     tally.add(reason, f"{file.name}: {name}")
                 elif f".{field}".endswith(tuple(IMAGE_SUFFIXES)):
-                    images.append(_Image(number, place, sample, field))
+                    images.append(_Image(number, place, name))
                 elif field in (_LABEL_FIELDS if wanted.label_feature is None else (wanted.label_feature, "json")):
                     where = f"{file}: {printable(name)}"
                     try:
@@ -209,7 +216,7 @@ def _one_a_sample(images: Sequence[_Image], named: str | None, root: Path, tally
         chosen = [image for image in images if image.field == named.lower()]
         others = [image for image in images if image.field != named.lower()]
         for image in others:
-            tally.add("an image that --image-feature does not name", f"{image.sample}.{image.field}", "image")
+            tally.add("an image that --image-feature does not name", image.name, "image")
         if not chosen:
             there = list(dict.fromkeys(image.field for image in images))
             raise InputError(f"{root}: no sample has {named}; there are {some(there, 20)}. Name one of these.")
@@ -249,7 +256,7 @@ def _labelled(
     kept, names = [], []
     for image in images:
         label = label_of.pop((image.file, image.sample), None)
-        name = f"{files[image.file].name}: {image.sample}.{image.field}"
+        name = f"{files[image.file].name}: {image.name}"
         if label is None:
             tally.add(f"an image without its label (.{able[0]})", name, "image")
         elif isinstance(label, InputError):
@@ -267,13 +274,12 @@ def _by_folder(
 ) -> tuple[list[Label], list[int], Sequence[str]]:
     """Whom images show by the folders that they lie in, their parts of a split, and notes."""
     paths = [
-        root.joinpath(*(part for part in f"{image.sample}.{image.field}".split("/") if part not in ("", ".", "..")))
-        for image in images
+        root.joinpath(*(part for part in image.name.split("/") if part not in ("", ".", ".."))) for image in images
     ]
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         shown = printable(twice[0].relative_to(root).as_posix())
-        raise InputError(f"{root}: {shown} is in several archives, so it is unclear which one is meant. Remove one.")
+        raise InputError(f"{root}: {shown} is there several times, so it is unclear which one is meant. Remove one.")
     listing = understood(root, paths, ())
     example_of = {example.path: example for example in listing.examples}
     examples = [example_of[path] for path in paths]

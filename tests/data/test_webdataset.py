@@ -189,3 +189,19 @@ def test_what_claims_to_be_huge_is_not_unpacked(ready, tmp_path):
 def test_what_is_not_clear_is_refused(ready, packed, members, options, message):
     with pytest.raises(InputError, match=message):
         ready(packed(members), **options)
+
+
+def test_names_that_differ_in_capitals_alone_are_two_images(ready, packed):
+    members = {f"{person}/{name}": png(len(name)) for person in ("Ana", "Bo") for name in ("1.JPG", "1.jpg", "22.png")}
+
+    data = ready(packed(members))
+
+    assert len(data.labels) == 6
+    assert data.origins[:2] == ("faces.tar: Ana/1.JPG", "faces.tar: Ana/1.jpg")
+
+
+def test_one_name_in_two_ways_is_told_as_it_is(ready, packed):
+    members = {"Ana/1.png": png(0), "Bo/1.png": png(1), "./Ana/1.png": png(2), "Bo/2.png": png(3)}
+
+    with pytest.raises(InputError, match="Ana/1.png is there several times"):
+        ready(packed(members))
