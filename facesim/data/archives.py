@@ -58,6 +58,7 @@ def open_zip(path: Path) -> Archive:
         raise InputError(f"{path}: {why_unread(error)}. Give a .zip that you may read.") from None
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} cannot be read as .zip: {error}. Copy or download it again.") from None
+    check_alone(archive, path)
     tally, members = Tally(), dict[Path, zipfile.ZipInfo]()
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")
@@ -78,6 +79,22 @@ def open_zip(path: Path) -> Archive:
             f"as of a folder that facesim reads."
         )
     return Archive(path, understood(path, sorted(members), tally.counted), archive, members)
+
+
+def check_alone(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse several archives that were joined to one file, of which the last alone would be read.
+
+    Raises:
+        InputError: another one begins the file.
+    """
+    first = min((member.header_offset for member in archive.infolist()), default=0)
+    assert archive.fp is not None  # it is open
+    archive.fp.seek(0)
+    if first and archive.fp.read(4) == b"PK\3\4":  # else a program that unpacks it may be there
+        raise InputError(
+            f"{path} has {first:,} bytes of another archive before its own: several were joined, and the last alone "
+            f"would be read. Give each by itself, or write one of all."
+        )
 
 
 def _why_no_image(parts: Sequence[str]) -> str | None:

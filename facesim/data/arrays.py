@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+from facesim.data.archives import check_alone
 from facesim.data.labels import Label, label_of_numbers, notes_on_names, people_of, same_names, whole
 from facesim.data.parts import PARTS, part_called
 from facesim.util.errors import InputError
@@ -95,6 +96,7 @@ def read_npz(path: Path) -> Npz:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check_alone(archive, path)
             headers = _headers(archive, path)
             parts, names_key = _chosen(headers, path)
             used = [key for part in parts for key in part[:2]] + ([names_key] if names_key else [])

@@ -104,3 +104,18 @@ def test_names_lead_nowhere(ready, zipped, tmp_path):
 
     assert ready(zipped(outwards)).names == ready(zipped(absolute)).names == ("Ana", "Jos\u00e9")
     assert not list(tmp_path.rglob("Ana")) and not (tmp_path.parents[1] / "Ana").exists()
+
+
+def test_of_several_archives_joined_to_one_none_is_read_as_all(ready, zipped, tmp_path):
+    """Python's zipfile takes what lies before the last one for a program that unpacks it."""
+    archive = zipped(TWO)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole + whole)
+    np.savez(tmp_path / "faces.npz", images=np.zeros((4, 8, 8), np.uint8), labels=[0, 0, 1, 1])
+    (tmp_path / "two.npz").write_bytes(2 * (tmp_path / "faces.npz").read_bytes())
+
+    for joined, size in ((archive, len(whole)), (tmp_path / "two.npz", (tmp_path / "faces.npz").stat().st_size)):
+        with pytest.raises(InputError, match=f"has {size:,} bytes of another archive before its own"):
+            ready(joined)
+    archive.write_bytes(b"MZ, a program that unpacks it" + whole)
+    assert len(ready(archive).labels) == len(TWO)
