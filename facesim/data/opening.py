@@ -124,7 +124,7 @@ _OTHERS = {
     rb"....ftyp(heic|heix|hevc|mif1|msf1|heim|heis)": (
         "HEIC, and facesim-cluster[heic] is not installed or the file is damaged; convert it to JPEG"
     ),
-    rb"....ftypavi[fs]": "AVIF is not supported by this Pillow; convert it to JPEG",
+    rb"....ftypavi[fs]": "AVIF, and this Pillow does not read it or the file is damaged; convert it to JPEG",
     rb"....ftyp": "a film, not an image; save a picture of it as JPEG or PNG",
     rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL is not supported; convert it to JPEG",
     rb"version https://": "a pointer of Git LFS, not the image itself; run git lfs pull",

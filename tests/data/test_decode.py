@@ -292,6 +292,9 @@ class TestReasons:
         assert message in reason(tmp_path / "a.png")
         assert message in decode_bytes(content, "record 7", wanted()).reason
 
+    def test_avif_that_is_damaged_is_not_said_to_be_of_no_kind_that_is_read(self):
+        assert "or the file is damaged" in decode_bytes(b"\0\0\0\x18ftypavif", "record 7", wanted()).reason
+
     def test_heic_without_its_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pi_heif", None)
         monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
