@@ -12,8 +12,8 @@ import numpy as np
 
 from facesim.data.layouts import natural_key
 from facesim.data.tables import read_rows
-from facesim.data.walk import IMAGE_SUFFIXES, list_images
-from facesim.recognition.pairs import FOLDS, Pairs, find_lfw_images, read_lfw_pairs
+from facesim.data.walk import IMAGE_SUFFIXES
+from facesim.recognition.pairs import FOLDS, Pairs, files_called, find_lfw_images, read_lfw_pairs
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread
 from facesim.util.unused import printable
@@ -79,9 +79,10 @@ def _two_lines_a_pair(path: Path, folder: Path) -> tuple[list[Path], Pairs, int]
     """CALFW's and CPLFW's lists (Zheng et al., 2017; Zheng and Deng, 2018): an image and a number a line, two lines a
     pair; 0 says that they show different people.
     """
-    file_of = {file.name: file for file in list_images(folder)}
+    lines = _lines(path)
+    file_of = files_called({text.rpartition(" ")[0].strip() for _, text in lines}, folder, lambda file: file.name)
     listed = []
-    for line, text in _lines(path):
+    for line, text in lines:
         name, _, number = text.rpartition(" ")
         if not name or not number.isdecimal() or (len(listed) % 2 and bool(int(number)) != listed[-1][1]):
             raise InputError(

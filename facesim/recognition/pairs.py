@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from facesim.data.walk import list_images
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular
+from facesim.util.unused import printable
 
 FOLDS = 10
 
@@ -81,6 +83,8 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
             lines = [line.split("\t") for line in file.read().decode("utf-8").splitlines() if line.strip()]
         *folds, count = (int(part) for part in lines[0])
         folds = folds[0] if folds else 1
+        if min(folds, count) < 1:
+            raise ValueError(f"{folds} folds of {count} pairs")
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f"{path} is not a pairs file of LFW's: {error}; its first line is folds and pairs") from None
     if len(lines) - 1 != 2 * folds * count:
@@ -95,6 +99,8 @@ def read_lfw_pairs(path: Path) -> list[LfwPair]:
             if len(parts) != columns:
                 raise ValueError(f"{len(parts)} columns instead of {columns}")
             name, one, *other_name, other = parts
+            if name in other_name:
+                raise ValueError(f"{name} twice, among the pairs of different people")
             pair = LfwPair(number, (name, int(one)), ((other_name or [name])[0], int(other)), fold)
         except ValueError as error:
             raise InputError(f"{path} line {number}: {error}; get the file again") from None
@@ -108,10 +114,10 @@ def find_lfw_images(pairs: list[LfwPair], folder: Path) -> tuple[list[Path], Pai
     Files are `folder/Name/Name_0001.jpg`, or the same with another suffix, also one folder deeper (`lfw/lfw`).
 
     Raises:
-        InputError: an image is missing; the message names the first and counts the others.
+        InputError: an image is missing; the message names the first and counts the others. Or it is there twice.
     """
     wanted = list(dict.fromkeys(image for pair in pairs for image in (pair.first, pair.second)))
-    file_of = {file.stem: file for file in list_images(folder)}
+    file_of = files_called({f"{name}_{number:04}" for name, number in wanted}, folder, lambda file: file.stem)
     missing = [f"{name}_{number:04}" for name, number in wanted if f"{name}_{number:04}" not in file_of]
     if missing:
         raise InputError(
@@ -125,3 +131,18 @@ def find_lfw_images(pairs: list[LfwPair], folder: Path) -> tuple[list[Path], Pai
         np.array([pair.same for pair in pairs]),
         np.array([pair.fold for pair in pairs]),
     )
+
+
+def files_called(names: Collection[str], folder: Path, name_of: Callable[[Path], str]) -> dict[str, Path]:
+    """The image files below `folder` that have one of `names`, by it.
+
+    Raises:
+        InputError: several have the same one, so that it is unclear which is meant.
+    """
+    file_of: dict[str, Path] = {}
+    for file in list_images(folder):
+        name = name_of(file)
+        if name in names and file_of.setdefault(name, file) != file:
+            places = " and ".join(printable(str(one)) for one in (file_of[name], file))
+            raise InputError(f"an image that the pairs name is there twice, {places}; give the folder of one copy")
+    return file_of

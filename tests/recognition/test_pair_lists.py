@@ -160,3 +160,15 @@ def test_lfw_s_list_without_folds_is_cut_into_ten(tmp_path, photo):
     assert listed.cut and listed.people == 12
     assert all(set(pairs.same[pairs.fold == fold]) == {True, False} for fold in range(10))
     assert verification(np.where(pairs.same, 0.9, 0.1), pairs.same, pairs.fold).accuracy == 1
+
+
+def test_two_copies_of_the_images_are_refused(calfw, tmp_path, photo):
+    """Which of them is meant would depend on their folders' names."""
+    photo("images/original/Bo_0001.jpg")
+    photo("images/original/Cy_0001.jpg")  # which nobody asks for
+
+    with pytest.raises(InputError, match=r"is there twice, .*aligned/Bo_0001.jpg and .*original/Bo_0001.jpg"):
+        calfw("Ana_0001.jpg 0", "Bo_0001.jpg 0")
+    (tmp_path / "pairs.txt").write_text("1\nAna\t1\t2\nAna\t1\tBo\t1\n")
+    with pytest.raises(InputError, match="is there twice"):
+        find_pairs(tmp_path / "pairs.txt", tmp_path / "images")

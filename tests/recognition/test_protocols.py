@@ -146,6 +146,8 @@ def test_a_pairs_file_of_one_fold_says_only_how_many(tmp_path):
         (PAIRS + "Cy\t1\t2\n", "says 2 x 2 x 1 pairs and 5 follow"),
         (PAIRS.replace("Cy\t1\t3", "Cy\t1"), "line 4: 2 columns instead of 3"),
         (PAIRS.replace("Cy\t1\t3", "Cy\tone\t3"), "line 4: .*'one'"),
+        (PAIRS.replace("2\t1\n", "-2\t-1\n", 1), "-2 folds of -1 pairs"),
+        ("1\nAda\t1\t2\nAda\t1\tAda\t3\n", "line 3: Ada twice, among the pairs of different people"),
     ],
 )
 def test_a_damaged_pairs_file_is_told_with_the_line(tmp_path, content, message):
