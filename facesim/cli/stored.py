@@ -31,21 +31,27 @@ _FACTS = (
 
 def list_studies(folder: Path, as_json: bool) -> None:
     """Show the studies that were begun in a folder of runs."""
-    from facesim.study.study_file import study_files
+    from facesim.study.study_file import open_study_file, study_files
 
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name one that holds runs")
-    studies = [
-        {"name": study.name, "file": str(study.file), "jobs": len(study.jobs), "states": _states(study)}
-        for study in study_files(folder)
-    ]
+    studies, damaged = [], []
+    for file in study_files(folder):
+        try:
+            study = open_study_file(file)
+            facts = {"name": study.name, "file": str(file), "jobs": len(study.jobs), "states": _states(study)}
+            studies.append(facts)
+        except InputError as error:
+            damaged.append(f"{file}: {error}")
     if as_json:
         echo_json(studies)
-        return
-    for study in studies:
-        echo(f"{study['name']}: {study['jobs']} jobs, {_in_words(study['states'])}")
-    if not studies:
-        echo(f"no studies in {folder}")
+    else:
+        for facts in studies:
+            echo(f"{facts['name']}: {facts['jobs']} jobs, {_in_words(facts['states'])}")
+        if not studies:
+            echo(f"no studies in {folder}")
+    for text in damaged:
+        echo(f"left out: {text}", err=True)
 
 
 def _states(study: StudyFile) -> dict[str, int]:

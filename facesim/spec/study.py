@@ -127,7 +127,14 @@ def varies(name: str, value: Any) -> bool:
 
 
 def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
-    return tuple(range(given)) if isinstance(given, int) else tuple(dict.fromkeys(given))
+    listed = range(given) if isinstance(given, int) else given
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        raise InputError(
+            f"--seeds is {given!r}; it is how many, or a list of which, whole numbers from 0 on",
+            field="seeds",
+            value=given,
+        )
+    return tuple(dict.fromkeys(listed))
 
 
 def _plain(value: Any) -> Any:

@@ -101,19 +101,24 @@ class StudyFileWriter(Observer):
         self.file = write_study_file(*self._arguments)
 
 
-def study_files(folder: Path) -> list[StudyFile]:
-    """The studies that were begun in a folder of runs, in order of their names."""
-    return [_open(file, folder) for file in sorted((folder / FOLDER).glob("*.json"))]
+def study_files(folder: Path) -> list[Path]:
+    """The files of the studies that were begun in a folder of runs, in order of their names."""
+    return sorted((folder / FOLDER).glob("*.json"))
 
 
 def find_study_file(named: str, folder: Path) -> StudyFile | None:
     """The study that `named` means: its file, or its name in a folder of runs; None if it is none."""
     file = Path(named)
     if file.suffix == ".json" and file.parent.name == FOLDER and file.is_file():
-        return _open(file, file.parent.parent)
-    by_name = {study.name: study for study in study_files(folder)}
-    return by_name.get(named)
+        return open_study_file(file)
+    by_name = {file.stem: file for file in study_files(folder)}
+    return open_study_file(by_name[named]) if named in by_name else None
 
 
-def _open(file: Path, folder: Path) -> StudyFile:
-    return StudyFile(file, folder, read_toml(file, "the study"))
+def open_study_file(file: Path) -> StudyFile:
+    """The study that is written down in `file`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return StudyFile(file, file.parent.parent, read_toml(file, "the study"))

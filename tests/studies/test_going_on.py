@@ -153,6 +153,20 @@ def test_runs_and_studies_are_listed_shown_compared_and_removed(study, tmp_path)
     assert not any(run.directory.exists() for run in runs)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"seeds": 1.5}', '{"seeds": null}', '{"epochs": "many"}'])
+def test_a_damaged_study_does_not_hide_the_others(study, tmp_path, content):
+    file = write_study_file(study.settings(), tmp_path)
+    damaged = file.with_name("aaa.json")
+    damaged.write_text(content)
+
+    listed = facesim_here("list", tmp_path, "--studies")
+
+    assert (listed.code, listed.output) == (0, f"{file.stem}: 2 jobs, 2 not begun\n")
+    assert f"left out: {damaged}" in listed.errors
+    assert facesim_here("show", file.stem, "--in", tmp_path).code == 0
+    assert facesim_here("show", "aaa", "--in", tmp_path).code == 2
+
+
 def test_what_is_being_run_is_not_removed(study, tmp_path):
     run = leave(tmp_path / "a", study.jobs()[0], state=None)
     run.claim.take()
