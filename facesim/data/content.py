@@ -64,11 +64,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Source:
-    """A name, what determines the content (as JSON-able data, cheap to have) and how to open it (maybe slow)."""
+    """A name, what determines the content (as JSON-able data, cheap to have) and how to open it (maybe slow).
+
+    `within`: it is a folder, and all of it lies there, so that it is the same while `walk.snapshot` of the folder is.
+    """
 
     name: str
     fingerprint: Any
     open: Callable[[], Content]
+    within: bool = False
 
 
 def tested_with(trained: Source, tested: Source, split: str) -> Source:
@@ -111,7 +115,8 @@ def tested_with(trained: Source, tested: Source, split: str) -> Source:
             [*first.notes, *(f"{tested.name} (--test): {note}" for note in second.notes)],
         )
 
-    return Source(trained.name, [trained.fingerprint, tested.fingerprint], open_content)
+    within = trained.within and tested.within
+    return Source(trained.name, [trained.fingerprint, tested.fingerprint], open_content, within)
 
 
 def in_parallel(

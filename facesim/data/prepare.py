@@ -25,7 +25,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -49,6 +49,9 @@ from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_text
 from facesim.util.unused import Tally, Unused
 from facesim.util.unused import in_words as unused_in_words
+
+#: An image whose lightest and darkest values, of 0 to 255, differ by less shows nothing.
+_FLAT = 16
 
 #: What `_key` returns.
 _KEY = re.compile("[0-9a-f]{24}")
@@ -104,8 +107,8 @@ def prepare(
     wanted = Wanted(image_size, channels, min_images, render or RenderSpec(), progress, image_feature, label_feature)
     options = [split, image_size, channels, min_images, max_bad_files, decoded]
 
-    def look() -> tuple[str, Callable[[Path], None], set[str]]:
-        """The key of what is prepared, what writes it to a folder, and the kinds of its sources."""
+    def look() -> tuple[str, Callable[[Path], None], bool]:
+        """The key of what is prepared, what writes it to a folder, and whether all of it lies within its folders."""
         kind, image_source = find_source(source, wanted)
         kinds, written_split = [kind], split
         if test is not None:
@@ -115,15 +118,15 @@ def prepare(
         def write(new: Path) -> None:
             _write(new, image_source.name, image_source.open(), wanted, max_bad_files, decoded, written_split)
 
-        return _key([kinds, image_source.fingerprint, options]), write, set(kinds)
+        return _key([kinds, image_source.fingerprint, options]), write, image_source.within
 
     cache_dir = Path(cache_dir)
     key_file = _key_file(cache_dir, [source, *([test] if test else [])], [options, image_feature, label_feature])
     if key_file is not None and (key := _read_key(key_file)):
         return _once(cache_dir, key, lambda new: look()[1](new))  # noqa: PLW0108 - looked at only if it is written
-    key, write, kinds = look()
+    key, write, within = look()
     data = _once(cache_dir, key, write)
-    if key_file is not None and kinds == {"folder"}:
+    if key_file is not None and within:
         with suppress(OSError):  # then everything is looked at the next time, too
             key_file.parent.mkdir(exist_ok=True)
             write_text(key_file, key)
@@ -223,11 +226,11 @@ def _write(
     indices = np.flatnonzero(kept[content.labels])
 
     shape = (wanted.image_size, wanted.image_size, wanted.channels)
-    bad_files, used, origins, digest = [], [], [], hashlib.sha256()
+    bad_files, flat, used, origins, digest = [], [], [], [], hashlib.sha256()
     paths, turns = [], []
     room = room_for(directory, len(indices) * math.prod(shape) if decoded else 0)
     with room, (directory / "images.u8").open("wb") if decoded else nullcontext() as file:
-        for index, picture in zip(indices, content.pictures(indices), strict=True):
+        for index, picture in _looked_at(content, indices, flat):
             if isinstance(picture, BadFile):
                 bad_files.append(picture)
                 tally.add(picture.kind, picture.path)
@@ -262,7 +265,7 @@ def _write(
     names, groups = ([of[i] for i in np.flatnonzero(kept)] for of in (content.names, content.groups))
     unused, notes = (
         tally.counted,
-        [*notes, *_notes_on_frames(wanted.first_frames), *notes_on_alike(names), *content.notes],
+        [*notes, *_notes_on_frames(wanted.first_frames), *_notes_on_flat(flat), *notes_on_alike(names), *content.notes],
     )
     _write_facts(directory, name, shape, labels, names, groups, bad_files, unused, notes, origins, parts, digest)
 
@@ -272,6 +275,23 @@ def _notes_on_frames(several: Sequence[str]) -> list[str]:
         return []
     shown = some(sorted(several, key=natural_key), 3)
     return [f"{len(several):,} images have several frames or pages, of which the first is read ({shown})."]
+
+
+def _looked_at(content: Content, indices: np.ndarray, flat: list[str]) -> Iterator[tuple[int, np.ndarray | BadFile]]:
+    """Each image with its index; to `flat` is added where one is that shows nothing."""
+    for index, picture in zip(indices, content.pictures(indices), strict=True):
+        if not isinstance(picture, BadFile) and np.ptp(picture) < _FLAT:
+            flat.append(content.origin(index))
+        yield index, picture
+
+
+def _notes_on_flat(flat: Sequence[str]) -> list[str]:
+    if not flat:
+        return []
+    return [
+        f"{len(flat):,} images are of one colour, or nearly, and show nobody ({some(flat, 3)}); so are images of 16 or "
+        f"32 bits a pixel that use only the lowest of them."
+    ]
 
 
 def _write_facts(

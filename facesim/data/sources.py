@@ -89,7 +89,10 @@ def _csv(path: Path, wanted: Wanted) -> Source:
 def _folder(path: Path, wanted: Wanted) -> Source:
     root, listing = Path(os.path.realpath(path)), listing_of(path)
     notes = (*listing.notes, *people_like_splits(listing.examples))
-    return _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
+    source = _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
+    # What a list names may lie elsewhere, also behind a link.
+    listed = listing.examples if is_listed(root) else []
+    return replace(source, within=all(real_path(example.path).is_relative_to(root) for example in listed))
 
 
 def listing_of(folder: Path) -> Listing:

@@ -429,3 +429,16 @@ def test_importing_the_package_loads_no_heavy_library():
     seen = subprocess.check_output([sys.executable, "-c", script], cwd=REPOSITORY, text=True, timeout=60)
 
     assert seen.strip() == "set()"
+
+
+def test_images_that_show_nothing_are_told(ready, tmp_path, two_people):
+    """Of 16 bits a pixel of which the lowest are used, and of one colour: they look black, and are still counted."""
+    for name, pixels in (("deep", np.arange(144, dtype=np.uint16)), ("grey", np.full(144, 90, np.uint8))):
+        Image.fromarray(pixels.reshape(12, 12)).save(tmp_path / f"faces/Ana/{name}.png")
+
+    data = ready(tmp_path / "faces")
+
+    assert len(data.labels) == 8
+    assert data.notes[0].startswith(
+        "2 images are of one colour, or nearly, and show nobody (Ana/deep.png, Ana/grey.png)"
+    )

@@ -192,3 +192,24 @@ def test_a_folder_of_hugging_face_s_with_metadata(photo, tmp_path, cache):
     assert np.bincount(data.parts).tolist() == [4, 0, 3]
     assert [str(one) for one in data.unused] == ["1 file: an image that metadata.csv does not list (images/7.png)"]
     assert original_sizes(str(tmp_path / "faces"), 64).files == 7
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_listed_image_that_lies_elsewhere_may_change(photo, tmp_path, cache, linked):
+    """The folder itself looks the same then."""
+    rows = ["file_name,label"]
+    for number in range(3):
+        rows.append(f"{photo(f'faces/{number}.png').name},{'Ana' if number else 'Bo'}")
+    elsewhere = photo("elsewhere/3.png")
+    if linked:
+        (tmp_path / "faces/more").symlink_to(elsewhere.parent)
+    rows.append(f"{'more/3.png' if linked else elsewhere},Bo")
+    (tmp_path / "faces/metadata.csv").write_text("\n".join(rows))
+
+    def last_image() -> np.ndarray:
+        return prepare(str(tmp_path / "faces"), image_size=12, cache_dir=cache).images[-1].copy()
+
+    before = last_image()
+    elsewhere.write_bytes(photo("other.png").read_bytes())
+
+    assert not np.array_equal(last_image(), before)
