@@ -17,6 +17,7 @@ from facesim.data.decode import BadFile, whole_picture
 from facesim.data.detectors import Detector, Face
 from facesim.data.layouts import Listing, look_through
 from facesim.data.rendering import Progress
+from facesim.data.tables import METADATA, is_listed
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused, printable
 
@@ -103,6 +104,11 @@ def align_folder(
     Raises:
         InputError: `source` is no folder of people, or `out` is there already, or cannot be written.
     """
+    if is_listed(source):
+        raise InputError(
+            f"{printable(str(source))} has a {METADATA} that says whom its images show, which folders of aligned faces "
+            f"cannot keep. Sort the images into a folder for each person first, or move that file away."
+        )
     listing = look_through(source)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{printable(str(out))} already exists and is not an empty folder. Name a new folder.")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facesim.data.layouts import Example, look_through
+from facesim.data.layouts import Example
+from facesim.data.sources import listing_of
 from facesim.data.walk import walk
 from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import prepare_data
@@ -122,12 +123,13 @@ class Gallery:
 
     @classmethod
     def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn, least: int = 2) -> Gallery:
-        """A folder for each person. `notice` is called with what of it is not used.
+        """A folder for each person, or with a `metadata.csv` that says whom its images show. `notice` is called with
+        what of it is not used.
 
         Raises:
             InputError: the folder cannot be used, or shows fewer than `least` people.
         """
-        listing = look_through(Path(folder))
+        listing = listing_of(Path(folder))
         _tell(Path(folder), listing.unused, listing.notes, notice)
         names = sorted({example.identity for example in listing.examples})
         if len(names) < least:

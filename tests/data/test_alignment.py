@@ -101,6 +101,13 @@ def test_a_folder_that_cannot_be_written_to(people, tmp_path, out, message):
         align_folder(people, tmp_path / out, dots)
 
 
+def test_a_folder_whose_list_says_whom_its_images_show_is_refused(people, tmp_path):
+    (people / "metadata.csv").write_text("file_name,label\nAna/0.png,Bo\n")
+
+    with pytest.raises(InputError, match="has a metadata.csv that says whom its images show"):
+        align_folder(people, tmp_path / "out", dots)
+
+
 def test_a_detector_that_there_is_not():
     with pytest.raises(InputError, match="--detector mtcn is not allowed.*mtcnn"):
         detector_called("mtcn")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facesim.recognition.recognizer import Gallery
 from facesim.recognition.reliance import Basis
 from facesim.recognition.sorting import met_again, sort_photos
 from facesim.util.errors import InputError
@@ -120,3 +121,16 @@ def test_the_table_has_every_decision_and_no_formula():
     assert (stranger["photo"], stranger["decision"]) == ("a\\nb.jpg", "nobody of the gallery")
     assert (left_out["decision"], left_out["place"]) == ("left out: not an image", "")
     assert [one.photo for one in sorting.left_out] == [Path("bad.jpg")]
+
+
+def test_a_gallery_s_own_list_says_whom_its_images_show(photo, tmp_path):
+    """As where the same folder is trained on: its folders may be anything."""
+    for name in ("first/1.png", "first/2.png", "second/1.png"):
+        photo(f"gallery/{name}")
+    (tmp_path / "gallery/metadata.csv").write_text("file_name,label\nfirst/1.png,Ana\nfirst/2.png,Bo\n")
+    notices: list[str] = []
+
+    gallery = Gallery.read(tmp_path / "gallery", notices.append)
+
+    assert gallery.names == ("Ana", "Bo")
+    assert "an image that metadata.csv does not list (second/1.png)" in notices[0]
