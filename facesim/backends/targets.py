@@ -26,8 +26,7 @@ def find_target(named: str, options: dict[str, str] | None = None) -> Target:
         InputError: it is neither, or the backend does not have such an option.
     """
     if _is_run(named):
-        folder = Path(named)
-        run = Run.open(folder if folder.name not in ("", "..") else folder.resolve())
+        run = Run.open(Path(named))
         return Target(with_options(run.job().backend, options or {}), run.id, run)
     if not _NAME.fullmatch(named) or os.path.lexists(named):
         raise InputError(

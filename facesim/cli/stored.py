@@ -145,26 +145,26 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     for name in named:
         study_file = find_study(name, folder)
         chosen = [_run(name)] if study_file is None else [run for _, run, _ in study_file.runs() if run is not None]
-        runs |= {run.directory: run for run in chosen}
+        runs |= {run.directory.resolve(): run for run in chosen}
         files += [study_file.file] if study_file else []
     if tags:
-        runs |= {run.directory: run for run in _tagged(folder, tags)}
+        runs |= {run.directory.resolve(): run for run in _tagged(folder, tags)}
     for run in runs.values():
         if (look := run.claim.look()).held:
             raise InputError(f"{run.directory} is being run by {look.names()}; cancel it first (facesim cancel)")
     if not runs and not files:
         echo("there is nothing to remove")
         return
-    names = [*map(str, runs), *map(str, files)]
+    names = [*(str(run.directory) for run in runs.values()), *map(str, files)]
     if not yes:
         click.confirm(f"remove {len(names)}: {', '.join(names)}?", abort=True)
     for run in runs.values():
         with doing(f"remove {run.directory}", "remove it by hand, or as the user who ran it"):
             shutil.rmtree(run.directory)
+        echo(f"removed {run.directory}")
     for file in files:
         file.unlink(missing_ok=True)
-    for name in names:
-        echo(f"removed {name}")
+        echo(f"removed {file}")
 
 
 def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:

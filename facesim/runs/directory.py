@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from facesim.runs.claim import Claim
 from facesim.runs.events import Event, Recovering, StateEntered, Submitted, event_of, events_in
 from facesim.runs.forecasts import ForecastRecord
-from facesim.runs.record import read_json
-from facesim.runs.records import Evaluation, Result, TaskOutcome, read_evaluations, write_evaluations
+from facesim.runs.record import REMEDY, read_json
+from facesim.runs.records import Evaluation, JobFields, Result, TaskOutcome, read_evaluations, write_evaluations
 from facesim.runs.states import RunState
 from facesim.spec.job import Job
 from facesim.util.disk import is_full, no_room, reserve, writing_to
@@ -46,7 +46,7 @@ class Run:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.id = directory.name
+        self.id = (directory if directory.name not in ("", "..") else directory.resolve()).name
         self.job_file = directory / "job.json"
         self.plan_file = directory / "plan.json"
         self.forecast_file = directory / "forecast.json"
@@ -136,9 +136,17 @@ class Run:
         """What `result.json` holds, or None while the run has not ended.
 
         Raises:
-            InputError: it cannot be read, or is not what facesim writes.
+            InputError: it cannot be read, is not what facesim writes, or is of another job than `job.json`.
         """
-        return Result.read(self.result_file) if _exists(self.result_file) else None
+        if not _exists(self.result_file):
+            return None
+        result = Result.read(self.result_file)
+        if _is_file(self.job_file) and (differing := result.differs_from(JobFields.read(self.job_file))):
+            raise InputError(
+                f"{self.result_file} is of another job than {self.job_file.name} beside it ({differing}): files of two "
+                f"runs are mixed; {REMEDY}"
+            )
+        return result
 
     def outcome(self) -> TaskOutcome | None:
         """What the training task found, or None if it did not get that far.
@@ -289,8 +297,8 @@ def find_runs(paths: list[Path]) -> list[Run]:
 
 
 def _run_directories(path: Path) -> list[Path]:
-    """The folders in or below `path` that hold a job.json, in order; and those that cannot be listed, which may, so
-    that reading them as runs says what is wrong.
+    """The folders in or below `path` that hold a job.json, in order; and those that cannot be listed, which may, and
+    those that lost theirs, so that reading them as runs says what is wrong.
 
     Raises:
         OSError: `path` itself cannot be listed.
@@ -304,7 +312,7 @@ def _run_directories(path: Path) -> list[Path]:
 
     if path.is_dir():
         for folder, folders, files in os.walk(path, onerror=unlisted):
-            if "job.json" in (*folders, *files):
+            if "job.json" in (*folders, *files) or "events.jsonl" in files:
                 directories.append(Path(folder))
     return sorted(directories)
 

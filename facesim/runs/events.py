@@ -352,8 +352,10 @@ def parse_event(content: Any) -> Event | None:
 
 
 def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
-    """The events in lines of `events.jsonl`; a line that a crash tore, or that is no event, is left out."""
-    for line in lines:
+    """The events in lines of `events.jsonl`; a line that a crash tore, or that is no event, is left out, and so is one
+    that was there already: nothing happens twice at one instant, but files are joined.
+    """
+    for line in dict.fromkeys(lines):
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):

@@ -11,9 +11,9 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from facesim.runs.record import REMEDY, Record, read_json, validated
 from facesim.runs.states import Measurement, RunState
@@ -67,6 +67,12 @@ class JobFields(Record):
         return DataSpec.of(self.experiment)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+#: Of seconds, dollars and whatever else cannot be below 0.
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Data(Record):
     """The data set as it was split.
 
@@ -75,10 +81,10 @@ class Data(Record):
     """
 
     name: str | None = None
-    identities: int | None = None
-    training_examples: int | None = None
-    held_out_examples: int | None = None
-    chance_accuracy: float | None = None
+    identities: Count | None = None
+    training_examples: Count | None = None
+    held_out_examples: Count | None = None
+    chance_accuracy: Share | None = None
     content_sha256: str | None = None
     tested_sha256: str | None = None
     not_used: tuple[Unused, ...] = ()
@@ -103,16 +109,16 @@ class Counts(Record):
 class Findings(Record):
     """What training found: null where it did not get that far."""
 
-    held_out_accuracy: float | None = None
+    held_out_accuracy: Share | None = None
     held_out_loss: float | None = None
-    training_accuracy: float | None = None
-    images_per_s: float | None = None
-    training_s: float | None = None
-    examples_seen: int | None = None
-    updates: int | None = None
+    training_accuracy: Share | None = None
+    images_per_s: Amount | None = None
+    training_s: Amount | None = None
+    examples_seen: Count | None = None
+    updates: Count | None = None
     phases: dict[str, float | None] = {}
-    parameters: int | None = None
-    parameter_bytes: int | None = None
+    parameters: Count | None = None
+    parameter_bytes: Count | None = None
     data: Data = Data()
     counted: Counts | None = None
 
@@ -261,11 +267,11 @@ class Result(Findings):
     state: RunState
     measurement: Measurement | None = None
     failure: str | None = None
-    total_s: float | None = None
+    total_s: Amount | None = None
     instance_type: str | None = None
-    hosts: int | None = None
-    cost_usd: float | None = None
-    spot_cost_usd: float | None = None
+    hosts: Count | None = None
+    cost_usd: Amount | None = None
+    spot_cost_usd: Amount | None = None
     billing: Billing | None = None
     resources: dict[str, Resources] = {}
     recovery: dict[str, float] = {}
@@ -274,6 +280,16 @@ class Result(Findings):
     sync_audit: Audit = Audit()
     machine: dict[str, Scalar] = {}
     load: Load | None = None
+
+    def differs_from(self, job: JobFields) -> str:
+        """In what the job that this result recorded is not `job`, in words; empty if in nothing that both have."""
+        try:
+            recorded = JobFields.model_validate(self.job)
+        except ValidationError:  # it recorded none
+            return ""
+        mine, others = ({**one.experiment, "strategy": one.strategy, "backend": one.backend} for one in (recorded, job))
+        differing = [name for name in mine if name in others and mine[name] != others[name]]
+        return ", ".join(f"{name} {mine[name]!r}, not {others[name]!r}" for name in differing)
 
     @property
     def disturbances(self) -> tuple[str, ...]:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from facesim.report import compare
 from facesim.report.load import load
 from facesim.report.measures import by_role, measures
+from facesim.runs.directory import find_runs
 from facesim.util.errors import InputError
 
 
@@ -135,3 +137,14 @@ def test_samples_of_work_that_was_done_again_are_left_out(make_run):
 
     assert load(run).history["examples"].tolist() == [100, 200, 300]
     assert load(run).history["time_unix_s"].tolist() == [1_790_000_000.0 + at for at in (1, 11, 12)]
+
+
+def test_a_run_that_lost_its_job_is_told(make_run):
+    make_run()
+    lost = make_run(seed=1)
+    lost.job_file.unlink()
+
+    comparison = compare(find_runs([lost.directory.parent]))
+
+    assert len(comparison.records) == 1
+    assert "left out: single-1: cannot read" in comparison.warnings[0]

@@ -168,7 +168,8 @@ def test_names_from_data_are_escaped_everywhere(make_run, tmp_path):
 
 def test_an_unknown_strategy_with_odd_characters_is_drawn_as_text(make_run, tmp_path):
     run = make_run("single")
-    run.job_file.write_text(run.job_file.read_text().replace('"single"', '"a<b>$x_1$"'))
+    for file in (run.job_file, run.result_file):
+        file.write_text(file.read_text().replace('"single"', '"a<b>$x_1$"'))
 
     write_report([run], tmp_path / "report.html")
 

@@ -148,7 +148,7 @@ def test_runs_and_studies_are_listed_shown_compared_and_removed(study, tmp_path)
     differing = json.loads(facesim_here("diff", *(run.directory for run in runs), "--json").output)
     assert differing["options"] == {"batch": [4, 8]}
     assert differing["result"] == {}
-    assert facesim_here("rm", file.stem, "--in", tmp_path, "--yes").code == 0
+    assert facesim_here("rm", file.stem, runs[0].directory / ".." / runs[0].id, "--in", tmp_path, "--yes").code == 0
     assert not file.exists()
     assert not any(run.directory.exists() for run in runs)
 

@@ -93,6 +93,13 @@ def test_events_are_read_as_they_were_written(golden):
     assert golden.events() == before
 
 
+def test_events_that_were_joined_to_themselves_are_read_once(golden):
+    before = golden.events()
+    golden.events_file.write_text(2 * golden.events_file.read_text())
+
+    assert golden.events() == before
+
+
 def test_a_loss_that_is_no_number_stays_none(golden):
     diverged = golden.result().model_copy(update={"held_out_loss": math.nan})
 
@@ -136,12 +143,38 @@ def test_each_kind_of_event_has_a_name_of_its_own():
     assert len(KINDS) == len(Event.__subclasses__())
 
 
-@pytest.mark.parametrize(("field", "value"), [("state", "Lost"), ("seed", "many"), ("billing", {"hosts": 1})])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("state", "Lost"), ("seed", "many"), ("billing", {"hosts": 1})),
+        *(("held_out_accuracy", 92.5), ("training_accuracy", -0.1), ("held_out_accuracy", math.nan)),
+        *(("training_s", -3.0), ("total_s", math.inf), ("cost_usd", -1.0), ("updates", -1)),
+    ],
+)
 def test_a_result_with_a_wrong_field_names_it(golden, field, value):
     golden.result_file.write_text(json.dumps(json.loads(golden.result_file.read_text()) | {field: value}))
 
     with pytest.raises(InputError, match=rf"result\.json is not what facesim writes: {field}"):
         golden.result()
+
+
+def test_a_result_that_is_another_run_s_is_told(golden):
+    """Folders that were merged, or files that were copied one by one."""
+    result = json.loads(golden.result_file.read_text())
+    result["job"]["experiment"] |= {"seed": 7, "epochs": 9}
+    golden.result_file.write_text(json.dumps(result))
+
+    with pytest.raises(
+        InputError, match=r"result\.json is of another job than job\.json .*epochs 9, not 2, seed 7, not 0"
+    ):
+        golden.result()
+
+
+@pytest.mark.parametrize("place", [".", "metrics/.."])
+def test_a_run_is_called_as_its_folder_is_wherever_one_stands(golden, monkeypatch, place):
+    monkeypatch.chdir(golden.directory)
+
+    assert Run(Path(place)).id == golden.id
 
 
 def test_a_job_that_is_not_understood_is_named(golden):
