@@ -65,6 +65,7 @@ def test_data_in_a_bucket_of_another_region_is_refused_before_a_job_is_paid_for(
     assert "is in eu-west-1 and the job would run in us-east-1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_study_on_data_in_s3_uploads_none_of_it_and_leaves_the_classical_methods_out(
     endpoint, bucket, tmp_path, script, capsys
 ):

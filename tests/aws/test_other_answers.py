@@ -22,6 +22,9 @@ from tests.aws.answers import Answers, answering
 from tests.support.events import named, states
 from tests.support.executions import follow, submit
 
+#: Each of them takes little, all together a part of a minute.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("late", [3, 10**9], ids=["late", "never"])
 def test_what_is_billed_is_waited_for_and_is_never_nothing_of_a_job_that_trained(

@@ -104,6 +104,7 @@ def test_the_users_wish_to_stop_is_kept_until_aws_takes_it(endpoint, refuse, job
     assert events[-1]["outcome"] == "stopped"
 
 
+@pytest.mark.slow
 def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint, refuse, faces, tmp_path, capsys):
     refuse(SageMakerResponse, "create_training_job", "ResourceLimitExceeded", QUOTA, times=1)
     output = tmp_path / "runs"
@@ -150,6 +151,7 @@ def test_a_new_life_of_a_run_tells_its_states_from_the_first(endpoint, job, inpu
 
 @pytest.mark.parametrize("harm", ["missing", "damaged", "empty"])
 @pytest.mark.parametrize("name", ["output", "model"])
+@pytest.mark.slow
 def test_results_that_did_not_come_home_whole_are_told(
     endpoint, account, faces, tmp_path, capsys, monkeypatch, harm, name
 ):

@@ -91,6 +91,7 @@ def test_workers_are_counted(make_run):
     assert question(compare(runs)) == "How many workers?"
 
 
+@pytest.mark.slow
 def test_points_of_the_first_pictures_say_what_they_are(study):
     drawn = plots(compare(study))
 
@@ -98,6 +99,7 @@ def test_points_of_the_first_pictures_say_what_they_are(study):
     assert re.search(r"<title>ps-async: 92\.1 % \(\d", drawn["accuracies"])
 
 
+@pytest.mark.slow
 def test_a_page_of_many_rows_has_a_line_for_each(make_run, tmp_path):
     write_report(
         many(make_run, ["single", "mirrored", "ps-async", "ps-sync", "allreduce", "local-sgd"], seeds=1),
@@ -110,6 +112,7 @@ def test_a_page_of_many_rows_has_a_line_for_each(make_run, tmp_path):
     assert "<details><summary>5 statements</summary>" in page
 
 
+@pytest.mark.slow
 def test_only_the_page_s_own_script_may_run_and_its_contents_lead_somewhere(page):
     (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -79,6 +79,7 @@ def test_a_page_has_the_verdict_the_numbers_the_published_table_and_pictures(tmp
     assert (tmp_path / "docs" / "paper-accuracy.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.slow
 def test_the_page_of_a_study_is_made_from_its_runs(tmp_path, faces):
     file = tmp_path / "small.toml"
     file.write_text(f'title = "Small"\nstrategy = ["single", "ps-async"]\nseeds = 2\ndata = "{faces}"\nepochs = 20\n')
