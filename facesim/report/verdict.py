@@ -181,8 +181,8 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
             yield Finding(
                 "trained together?",
                 f"{row.label}: the replicas trained apart in {row.audited_apart} of {runs_text(len(row.counted))}. "
-                "Each trained a model of its own: this is not distributed training, and its time, cost and accuracy say "
-                "nothing about that. "
+                "Each trained a model of its own: this is not distributed training, and its time, cost and accuracy "
+                "say nothing about that. "
                 f"Evidence: {' '.join(evidence) or 'none recorded.'}",
                 ALARM,
             )
