@@ -76,6 +76,7 @@ def test_a_page_has_the_verdict_the_numbers_the_published_table_and_pictures(tmp
     assert "start-up, to first step | peak memory, largest task |" in text
     assert "![Held-out accuracy against time](paper-accuracy.svg)" in text
     assert "(40 people, " in text and "images trained on, " in text
+    assert "from 6 runs. Numbers are emulated." in text
     assert (tmp_path / "docs" / "paper-accuracy.svg").read_text().startswith("<svg")
 
 
