@@ -46,7 +46,7 @@ def read(folder: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[Curve]]:
     contents, refused = [], []
     for file in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8-sig"))  # also as some editors write it
         except (OSError, ValueError) as error:
             refused.append(Curve("files", file.name, reason=f"it cannot be read: {error}"))
             continue
@@ -69,9 +69,11 @@ def judge(folder: Path) -> list[Curve]:
     for name, content in named:
         reader = reader_of(content)
         if reader:
-            curves.extend(reader(contents, content))
+            unusable = Curve("files", name, reason="no row has the numbers that its form needs")
+            curves.extend(list(reader(contents, content)) or [unusable])
         elif not _is_used_by_others(content):
-            curves.append(Curve("files", name, reason="its rows are of no known form"))
+            reason = "its rows are of no known form" if _names(content) else "it has no rows"
+            curves.append(Curve("files", name, reason=reason))
     return curves
 
 
@@ -131,6 +133,8 @@ def main(truth: Path, as_json: str | None, calibrate: bool) -> None:
         contents = [content for _, content in read(truth)[0]]
         packaged = json.loads(FILE.read_text(encoding="utf-8"))
         write_json(FILE, packaged | calibrated(contents))
+    if not any(truth.glob("*.json")):
+        raise click.ClickException(f"no file of {truth} ends in .json: measurements are read from such files")
     report = summary(judge(truth))
     if as_json == "-":
         json.dump(report, sys.stdout, indent=1)

@@ -1,6 +1,7 @@
 """The same training by each framework that is installed, and by hand-written loops: speed, memory, start-up.
 
     python -m benchmarks.frameworks --rounds 5 --strategy single --strategy allreduce
+    python -m benchmarks.frameworks --short        # within five minutes on two cores
 
 Run it on a quiet machine. Same network, batch, precision and cores; one after another, in rounds, and ratios are taken
 within a round. The hand-written loops are the paper's network, so they are compared with `--model paper-cnn` only.
@@ -25,6 +26,8 @@ from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
 _STRATEGIES = ["single", "allreduce", "local-sgd"]
+#: Rounds and epochs of the short form.
+_SHORT = 3, 3
 _BY_HAND = {"torch": "PyTorch, by hand", "jax": "JAX, by hand"}
 
 
@@ -35,10 +38,20 @@ _BY_HAND = {"torch": "PyTorch, by hand", "jax": "JAX, by hand"}
 @click.option("--model", default="paper-cnn", show_default=True)
 @click.option("--data", default="rendered", show_default=True)
 @click.option("--strategy", type=click.Choice(_STRATEGIES), multiple=True, default=["single", "allreduce"])
+@click.option("--short", is_flag=True, help="a few short rounds, whatever --rounds and --epochs are")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="also write the figures to this file")
 def main(
-    rounds: int, epochs: int, batch: int, model: str, data: str, strategy: tuple[str, ...], path: Path | None
+    rounds: int,
+    epochs: int,
+    batch: int,
+    model: str,
+    data: str,
+    strategy: tuple[str, ...],
+    short: bool,
+    path: Path | None,
 ) -> None:
+    if short:
+        rounds, epochs = _SHORT
     installed = [name for name in FRAMEWORKS if _is_installed(name)]
     options = {"data": data, "model": model, "batch": batch, "epochs": epochs, "evaluate_every": epochs}
     prepared = str(prepare_data(make_job(data=data), lambda *_: None).directory)

@@ -1,7 +1,7 @@
 """facesim: the same face-recognition training on one machine and on a cluster, measured and compared honestly.
 
-From Python: `facesim.run`, `facesim.Study`, `facesim.load`, `facesim.compare`, `facesim.forecast`; `facesim.api`
-describes them. They are imported when they are first used.
+From Python: `facesim.run`, `facesim.Study`, `facesim.load`, `facesim.compare`, `facesim.forecast`, `facesim.plan`;
+`facesim.api` describes them. They are imported when they are first used.
 """
 
 # Nothing may be imported here: `facesim.__main__` has not yet seen to it that the standard library is found before a
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         EndRun,
         JsonLines,
         Observer,
+        Plan,
         Recognizer,
         Run,
         Study,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         compare,
         forecast,
         load,
+        plan,
         run,
         tune,
     )
@@ -39,6 +41,7 @@ __all__ = [
     "InputError",
     "JsonLines",
     "Observer",
+    "Plan",
     "Recognizer",
     "Run",
     "Study",
@@ -48,6 +51,7 @@ __all__ = [
     "compare",
     "forecast",
     "load",
+    "plan",
     "run",
     "tune",
 ]

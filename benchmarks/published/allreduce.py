@@ -88,26 +88,41 @@ def ddp(files: Rows, content: dict[str, Any]) -> Iterator[Curve]:
             most = int(counted(row, "max_gpus_per_node") or math.ceil(row["gpus"] / row["nodes"]))
             groups.setdefault((str(row.get("model", "?")), most), []).append(row)
     for (model, most), rows in groups.items():
-        name = f"{model}, {most} GPUs on the fullest host"
+        gpus = f"{most} GPU{'' if most == 1 else 's'}"
+        name = f"{model}, {gpus} on the fullest host"
         given = {row["batch_per_gpu"]: row["step_ms"] for row in rows if row["nodes"] == 1 and row["gpus"] == most}
         several = [row for row in rows if row["nodes"] > 1]
         sum_bytes = param_bytes(rows[0])
         if not several:
             yield Curve(DDP, name, reason="only one host was measured")
         elif not given:
-            yield Curve(DDP, name, reason=f"no row of one host with {most} GPUs, from which it would start")
+            yield Curve(DDP, name, reason=f"no row of one host with {gpus}, from which it would start")
         elif sum_bytes is None:
             yield Curve(DDP, name, reason=f"how many parameters {model} has is not known")
         else:
-            yield Curve(DDP, name, tuple(_ddp_points(several, given, sum_bytes)), speed=False)
+            told = [row for row in several if len(given) > 1 or row["batch_per_gpu"] in given]
+            reason = "one host was measured at one batch, several at others"
+            yield Curve(DDP, name, tuple(_ddp_points(told, given, sum_bytes)), reason=reason, speed=False)
+
+
+def step_at(given: Mapping[float, float], batch: float) -> float:
+    """The time of a step at `batch`, from those that are `given`: between two of them on the line through both, outside
+    of all on the line through all.
+    """
+    batches = sorted(given)
+    times = [given[each] for each in batches]
+    if batches[0] <= batch <= batches[-1]:
+        return float(np.interp(batch, batches, times))
+    slope, fixed = np.polyfit(batches, times, 1)
+    return float(max(0.0, fixed) + max(0.0, slope) * batch)
 
 
 def _ddp_points(rows: Rows, given: Mapping[float, float], sum_bytes: float) -> Iterator[Point]:
     values = constants("ec2_ring").values
     # What is assumed is how far off the formula is; that a measurement is not the same again comes to it.
-    batches, width = sorted(given), float(quadrature(fitted_width(values), REPEATED))
+    width = float(quadrature(fitted_width(values), REPEATED))
     for row in rows:
-        node_ms = float(np.interp(row["batch_per_gpu"], batches, [given[batch] for batch in batches]))
+        node_ms = step_at(given, row["batch_per_gpu"])
         sent_s = float(ring_s(sum_bytes, row["nodes"], values["bytes_per_s"], values["alpha_s"]))
         step_s = float(allreduce_step_s(node_ms / 1000, 0.0, row["nodes"], sent_s, values["overlap"]))
         shape = f"{row['nodes']:g} hosts, {row['gpus']:g} GPUs, batch {row['batch_per_gpu']:g}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.published.curves import Curve, Point, counted, positive
-from facesim.forecast.constants import constants
+from facesim.forecast.constants import constants, plain_name
 from facesim.forecast.intervals import published_widths, quadrature
 from facesim.forecast.laws import compute_from_step_s, ps_async_step_s
 from facesim.forecast.placement import ServerLoad, Variable, round_robin
@@ -60,15 +60,17 @@ class Models(NamedTuple):
 
 def model_key(name: str) -> str:
     """One spelling for one model: `Shake Large` is `ShakeShake-big`."""
-    plain = re.sub(r"[^a-z0-9]", "", str(name).lower())
-    plain = re.sub(r"^shake(?:shake)?", "shake", plain)
+    plain = re.sub(r"^shake(?:shake)?", "shake", plain_name(str(name)))
     return "shakebig" if plain == "shakelarge" else plain
 
 
 def models_of(files: list[dict[str, Any]]) -> Models:
-    """What files say about models, whichever file it is in."""
+    """What files say about models, whichever file it is in; of ResNet-32, whose jobs' files do not say it, also what is
+    packaged.
+    """
     variables: dict[str, tuple[Variable, ...]] = {}
-    counts: dict[str, tuple[int, float]] = {}
+    known = constants("resnet32_counts").values
+    counts = {"resnet32": (int(known["tensors"]), known["parameters"])}
     for content in files:
         listed = content.get("models")
         for name, rows in (listed if isinstance(listed, dict) else {}).items():

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from benchmarks.published.curves import positive
-from facesim.forecast.constants import constants
+from facesim.forecast.constants import constants, plain_name
 
 FLOAT_BYTES = 4
 
@@ -26,6 +26,6 @@ def _spellings(model: str) -> list[str]:
     name = model.split(",", maxsplit=1)[0].strip()
     names = []
     for part in (model, name, re.sub(r"[-_ ]?v\d+(\.\d+)?$", "", name, flags=re.IGNORECASE)):
-        plain = re.sub(r"[^a-z0-9]", "", part.lower())
+        plain = plain_name(part)
         names += [plain, re.sub(r"v(?=\d)", "", plain)]
     return names

@@ -70,7 +70,7 @@ def _served(name: str, model: str, rows: Rows) -> Curve:
         return Curve(SERVERS, name, reason=f"how many parameters {model} has is not known")
     host_s = update_s(given)
     assert host_s is not None
-    values = constants("tf_sync_server").for_model(f"{model}, batch {given['batch_per_gpu']}")
+    values = constants("tf_sync_server").for_model(f"{model}, batch {given['batch_per_gpu']:g}")
     width = fitted_width(values)
     points = [_point(given, host_s, width, given=True)]
     for row in several:

@@ -141,8 +141,6 @@ class _Study:
                 known = self.given.get(gpu)
                 if group.durations_s and (known is None or _size(group) < _size(known)):
                     self.given[gpu] = group
-        if not models.loads(MODEL, 1):
-            return
         for gpu, group in self.given.items():
             cluster = group.cluster
             assert isinstance(cluster, Cluster)
@@ -165,8 +163,6 @@ class _Study:
             return group.cluster
         if not group.durations_s:
             return "no run of it completed"
-        if not self._models.loads(MODEL, 1):
-            return f"the variables of {MODEL} are in no file, nor how many it has"
         unknown = [gpu for gpu, _ in group.cluster.gpus if gpu not in self._compute_s]
         return f"no speed of one {unknown[0]} is known" if unknown else None
 

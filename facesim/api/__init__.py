@@ -12,6 +12,7 @@ line, with `_` for `-` and without the dashes: `learning_rate=0.001`. What is wr
 
 from facesim.api.comparison import Comparison, compare
 from facesim.api.forecasting import forecast
+from facesim.api.planning import Plan, plan
 from facesim.api.runs import Run, load
 from facesim.api.study import Study, run
 from facesim.api.tuning import Tuning, tune
@@ -20,6 +21,6 @@ from facesim.study.observers import EndRun, JsonLines, Observer
 from facesim.tracking.observer import Tracking
 
 __all__ = [
-    "Comparison", "EndRun", "JsonLines", "Observer", "Recognizer", "Run", "Study", "Tracking",
-    "Tuning", "compare", "forecast", "load", "run", "tune",
+    "Comparison", "EndRun", "JsonLines", "Observer", "Plan", "Recognizer", "Run", "Study", "Tracking",
+    "Tuning", "compare", "forecast", "load", "plan", "run", "tune",
 ]  # fmt: skip

@@ -18,7 +18,9 @@ TOGETHER, APART, UNKNOWN, SINGLE = "together", "apart", "unknown", "single"
 #: parameters are larger. Numbers such as a loss, and signs of life, are less.
 LEAST_BYTES = 32_000
 #: Less CPU time is no training: it is spent on imports alone.
-_LEAST_CPU_S = 5.0
+LEAST_CPU_S = 5.0
+#: Nor are the gradients of a small network less than this, for each second of CPU time, unless its steps take long.
+_LEAST_BYTES_A_CPU_S = 10_000
 #: Of a process' first pass over its examples, the share that another may have, too: samplers repeat some, to give
 #: everybody as many, and a first pass ends a few examples into the second, where these were divided anew.
 _MOST_SHARED = 0.25
@@ -31,18 +33,23 @@ class Rank:
     """A training process, or several of the same rank, such as one with those that load its data.
 
     received_bytes: from other processes, here and on other hosts; None where they could not be counted.
-    most_at_a_time_bytes: of these, between two looks at it.
+    most_at_a_time_bytes: of these, between two looks at it. received_while_training_bytes: from its first step to its
+    last; None where it was not looked at twice in between.
     gpu_s: in which its kernels ran. shares_memory: with another rank, which may be how they exchange.
     steps: that it reported; None if it reported none.
     examples: of these steps. first_pass: what identifies its examples, until one came again; None if unknown.
     repeated: examples that came again. hashed: whether examples are identified by their content.
-    parameters_sha256: of the parameters that it reported after its last step.
+    parameters_sha256: of the parameters that it reported after its last step. holds_part: it has some of the
+    parameters, and others have the rest.
+    world: how many ranks there are, as its launcher says. processes: of this rank that trained, as far as is known.
+    coordinates: parameter servers and their workers, perhaps, and does not train.
     """
 
     name: str
     cpu_s: float
     received_bytes: float | None = None
     most_at_a_time_bytes: float = 0.0
+    received_while_training_bytes: float | None = None
     uses_gpu: bool = False
     gpu_s: float = 0.0
     gpu_memory_bytes: float = 0.0
@@ -54,6 +61,10 @@ class Rank:
     hashed: bool = False
     parameters_sha256: str | None = None
     parameter_bytes: int | None = None
+    holds_part: bool = False
+    world: int = 1
+    processes: int = 1
+    coordinates: bool = False
 
 
 class Verdict(NamedTuple):
@@ -72,7 +83,7 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
         )
         return Verdict(UNKNOWN, [why])
     if len(ranks) == 1:
-        return Verdict(SINGLE, [f"One process trained, {ranks[0].name}: there is nobody to train together with."])
+        return _alone(ranks[0])
     evidence = ["CPU time by rank: " + "; ".join(f"{rank.name}: {rank.cpu_s:.1f} s" for rank in ranks) + "."]
     if any(rank.uses_gpu for rank in ranks):
         evidence.append(
@@ -81,22 +92,56 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
             + "."
         )
     wire, steps, examples, parameters = (find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters))
+    meanwhile = _meanwhile(ranks, evidence)
     if failure:
-        steps, parameters = steps or None, parameters or None
+        wire, steps, parameters = (found or None for found in (wire, steps, parameters))
         evidence.append(
-            f"{failure}: what ranks did by then may differ, so steps and parameters say nothing against it."
+            f"{failure}: what ranks did by then may differ, so bytes, steps and parameters say nothing against it."
         )
-    if False in (steps, examples, parameters) or (wire is False and parameters is None):
+    if any(rank.holds_part for rank in ranks) or len(_parameter_bytes(ranks)) > 1:
+        examples, parameters = examples or None, None
+        evidence.append(
+            "They hold different parts of a network, as with FSDP, ZeRO-3 or a pipeline: these are not compared, and "
+            "that they share examples says nothing against it."
+        )
+    # What is exchanged, and differs in the end, may be an asynchronous training.
+    differ = parameters is False and not meanwhile
+    if differ or False in (steps, examples) or (wire is False and parameters is None):
         return Verdict(APART, evidence)
-    missing = list(_missing(wire, steps, examples, parameters))
+    missing = list(_missing(wire, _exchange_unseen(ranks) or meanwhile, steps, examples, parameters))
     if missing:
         return Verdict(UNKNOWN, [*evidence, f"So it is not known whether they trained together: {'; '.join(missing)}."])
     return Verdict(TOGETHER, evidence)
 
 
-def _missing(wire: bool | None, steps: bool | None, examples: bool | None, parameters: bool | None) -> Iterator[str]:
-    if wire is False:
+def _alone(rank: Rank) -> Verdict:
+    """The verdict on the only rank that was seen."""
+    if rank.world > 1:
+        why = (
+            f"Of {rank.world} ranks only {rank.name} was seen: the others run on other hosts, which are not watched, "
+            "or ended before they were seen."
+        )
+        return Verdict(UNKNOWN, [why])
+    if rank.processes > 1:
+        why = (
+            f"{rank.processes} processes that may have trained say that they are {rank.name}: which of them are ranks "
+            "is not known; start them by a launcher that numbers them, or without the variable that says so."
+        )
+        return Verdict(UNKNOWN, [why])
+    return Verdict(SINGLE, [f"One process trained, {rank.name}: there is nobody to train together with."])
+
+
+def _missing(
+    wire: bool | None, meanwhile: bool | None, steps: bool | None, examples: bool | None, parameters: bool | None
+) -> Iterator[str]:
+    if parameters is False:
+        yield "they exchanged as much as their parameters while they trained, and ended with different ones"
+    elif wire is False:
         yield "they ended with the same parameters, and nothing went between them; one of the two is wrong"
+    elif meanwhile is False:
+        yield "what made their parameters the same went between them before the first step or after the last"
+    elif meanwhile is None and steps and parameters:
+        yield "the training was too short to see what went between them in it"
     if steps is None or examples is None:
         yield "which examples each trained on is not known, which facesim.audit.step(examples=...) reports"
     if parameters is None:
@@ -113,24 +158,54 @@ def _wire(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
         + "; ".join(f"{rank.name}: {_size(rank.received_bytes or 0)}" for rank in ranks)
         + "."
     )
-    if any(rank.uses_gpu or rank.shares_memory for rank in ranks):
+    if _exchange_unseen(ranks):
         way = "use GPUs" if any(rank.uses_gpu for rank in ranks) else "have memory in common"
         evidence.append(f"They {way}, by which they may exchange, too: these bytes are not all.")
         return None
-    least = min(rank.received_bytes or 0 for rank in ranks)
-    sizes = [rank.parameter_bytes for rank in ranks if rank.parameter_bytes]
+    trained = _trained(ranks)
+    least, least_cpu_s = min(rank.received_bytes or 0 for rank in trained), min(rank.cpu_s for rank in trained)
+    sizes = _parameter_bytes(ranks)
     if sizes and least >= min(sizes):
         return True
     if sizes and least < min(sizes) / 2:
         evidence.append(f"That is less than half of their parameters, {_size(min(sizes))}, once in a whole training.")
         return False
-    at_a_time = min(rank.most_at_a_time_bytes for rank in ranks)
-    if not sizes and at_a_time < LEAST_BYTES and min(rank.cpu_s for rank in ranks) >= _LEAST_CPU_S:
+    at_a_time = min(rank.most_at_a_time_bytes for rank in trained)
+    rarely = least < max(LEAST_BYTES, _LEAST_BYTES_A_CPU_S * least_cpu_s)
+    if not sizes and at_a_time < LEAST_BYTES and rarely and least_cpu_s >= LEAST_CPU_S:
         evidence.append(
             f"One never received more than {_size(at_a_time)} at a time, less than the gradients of a small network."
         )
         return False
     return None
+
+
+def _meanwhile(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:
+    """Whether each received as much as its parameters from its first step to its last; None where that is not known."""
+    sizes, trained = _parameter_bytes(ranks), _trained(ranks)
+    if not sizes or _exchange_unseen(ranks):
+        return None
+    received = [rank.received_while_training_bytes for rank in trained]
+    if None not in received:
+        least = min(received)  # type: ignore[type-var]
+        evidence.append(f"From its first step to its last, each received {_size(least)} or more.")
+        return least >= min(sizes)
+    # Everybody's parameters, and twice more, are all that is handed on before a training and after it.
+    return True if min(rank.received_bytes or 0 for rank in trained) > (len(ranks) + 2) * min(sizes) else None
+
+
+def _exchange_unseen(ranks: Sequence[Rank]) -> bool:
+    """Whether what they exchange cannot all be counted."""
+    return any(rank.received_bytes is None or rank.uses_gpu or rank.shares_memory for rank in ranks)
+
+
+def _trained(ranks: Sequence[Rank]) -> Sequence[Rank]:
+    """Those that do not only coordinate the others."""
+    return [rank for rank in ranks if not rank.coordinates] or ranks
+
+
+def _parameter_bytes(ranks: Sequence[Rank]) -> set[int]:
+    return {rank.parameter_bytes for rank in ranks if rank.parameter_bytes}
 
 
 def _steps(ranks: Sequence[Rank], evidence: list[str]) -> bool | None:

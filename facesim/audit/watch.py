@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from facesim.audit import FOLDER, linux
-from facesim.audit.verdict import LEAST_BYTES, Rank
+from facesim.audit.verdict import LEAST_BYTES, LEAST_CPU_S, Rank
 from facesim.metrics.collectors import NotHere
 from facesim.metrics.collectors.nvml import Gpus
 from facesim.util.errors import InputError, reason
@@ -24,28 +24,40 @@ from facesim.util.errors import InputError, reason
 #: What stands for the pid of a process that is none of the command's, such as a rank on another host.
 ELSEWHERE = 0
 
-#: Where launchers say which rank a process is: torchrun, Open MPI, MPICH, PMIx, Slurm.
-_RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
-#: Tasks of TF_CONFIG that train; a parameter server is a process like others.
-_TRAINING_ROLES = {"chief", "master", "worker"}
+#: Where launchers say which rank a process is, and of how many: torchrun, Open MPI, MPICH, PMIx, Slurm.
+_RANK_VARIABLES = {
+    "RANK": "WORLD_SIZE",
+    "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
+    "PMI_RANK": "PMI_SIZE",
+    "PMIX_RANK": "PMIX_SIZE",
+    "SLURM_PROCID": "SLURM_NTASKS",
+}
+#: Tasks of TF_CONFIG that train; a parameter server is a process like others, and with one a chief may only coordinate.
+_CHIEFS = ("chief", "master")
+_TRAINING_ROLES = (*_CHIEFS, "worker")
 #: Between two comparisons of the memory that processes have.
 _MEMORY_S = 1.0
 #: For so long processes may end by themselves after Ctrl-C; for so long again when they were asked.
 _GRACE_S = 10.0
+#: Looks at a process that are kept; of more, every other one of the earlier ones.
+_MOST_LOOKS = 4096
 #: How an address of IPv4 begins at an end of a connection that takes both kinds.
 _V4_IN_V6 = "::ffff:"
 
 
 @dataclass
 class Process:
-    """A process that was seen. `rank` as its launcher says, None if it does not. `gpu_s`: seconds in which its kernels
-    ran, of all GPUs. `received_bytes` by the sender's pid, or by `ELSEWHERE`; `most_at_a_time_bytes` between two looks
-    at it. `shares_memory`: with another rank.
+    """A process that was seen. `rank`, of `world` in all, as its launcher says, None if it does not. `coordinates`: it
+    may be a chief that does not train, as with parameter servers. `gpu_s`: seconds in which its kernels ran, of all
+    GPUs. `received_bytes` by the sender's pid, or by `ELSEWHERE`; `most_at_a_time_bytes` between two looks at it.
+    `shares_memory`: with another rank.
     """
 
     pid: int
     command: str
     rank: str | None
+    world: int = 1
+    coordinates: bool = False
     cpu_s: float = 0.0
     memory_bytes: int = 0
     uses_gpu: bool = False
@@ -59,7 +71,7 @@ class Process:
 @dataclass(frozen=True)
 class Watched:
     """What was seen of a command. interrupted: whether it was asked to end. counted: whether bytes between processes
-    could be counted.
+    could be counted. looks: (time_unix_s, bytes received until then) by pid, in order.
     """
 
     exit_code: int
@@ -68,6 +80,7 @@ class Watched:
     processes: Sequence[Process]
     reports: Mapping[int, Sequence[dict[str, Any]]]
     counted: bool
+    looks: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def failure(self) -> str | None:
@@ -93,6 +106,8 @@ class Watched:
         reports = [report for pid in sorted(pids) for report in self.reports.get(pid, ())]
         steps = [report for report in reports if "step" in report]
         last = reports[-1] if reports else {}
+        stepped = [pid for pid in pids if any("step" in report for report in self.reports.get(pid, ()))]
+        busy = [process for process in group if process.cpu_s >= LEAST_CPU_S]
         known = bool(steps) and all("hashed" in report for report in steps)
         parameter_bytes = [report["parameter_bytes"] for report in reports if "parameter_bytes" in report]
         return Rank(
@@ -100,6 +115,7 @@ class Watched:
             cpu_s=sum(process.cpu_s for process in group),
             received_bytes=received if self.counted else None,
             most_at_a_time_bytes=max(process.most_at_a_time_bytes for process in group),
+            received_while_training_bytes=self._received_in(pids, [report["time_unix_s"] for report in steps]),
             uses_gpu=any(process.uses_gpu for process in group),
             gpu_s=sum(process.gpu_s for process in group),
             gpu_memory_bytes=sum(process.gpu_memory_bytes for process in group),
@@ -111,7 +127,20 @@ class Watched:
             hashed=any(report.get("hashed") for report in steps),
             parameters_sha256=last.get("parameters_sha256"),
             parameter_bytes=max(parameter_bytes, default=None),
+            holds_part=any("holds_part" in report for report in reports),
+            world=max(process.world for process in group),
+            processes=len(stepped or busy) or 1,
+            coordinates=any(process.coordinates for process in group),
         )
+
+    def _received_in(self, pids: Set[int], moments_unix_s: Sequence[float]) -> float | None:
+        """Bytes that processes received from the first of some moments to the last; None where none was looked at twice
+        in between.
+        """
+        begin, end = min(moments_unix_s, default=0.0), max(moments_unix_s, default=0.0)
+        inside = [[count for when, count in self.looks.get(pid, ()) if begin <= when <= end] for pid in pids]
+        received = [counts[-1] - counts[0] for counts in inside if len(counts) > 1]
+        return sum(received) if received else None
 
 
 def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watched:
@@ -145,7 +174,8 @@ def watch(command: Sequence[str], folder: Path, sampling_s: float = 0.2) -> Watc
                     started.wait(sampling_s)
     reports = {int(file.stem): list(_lines(file)) for file in sorted(folder.glob("*.jsonl"))}
     processes = list(watcher.processes.values())
-    return Watched(started.returncode, bool(asked), time.monotonic() - begin, processes, reports, watcher.counts)
+    seconds = time.monotonic() - begin
+    return Watched(started.returncode, bool(asked), seconds, processes, reports, watcher.counts, watcher.looks)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -182,6 +212,7 @@ class _Watcher:
     def __init__(self, folder: str):
         self._folder = folder
         self.processes: dict[int, Process] = {}
+        self.looks: dict[int, list[tuple[float, float]]] = {}
         self._alive: dict[int, psutil.Process] = {}
         self._signalled: set[tuple[int, int]] = set()
         self._sampled_s = self._mapped_s = time.monotonic()
@@ -275,7 +306,8 @@ class _Watcher:
                 if known is None:
                     known = self.processes[process.pid] = Process(process.pid, command, None)
                 # A process that was just forked has the command and environment of the one that forked it.
-                known.command, known.rank = command, rank_of(process.environ())
+                known.command = command
+                known.rank, known.world, known.coordinates = place_of(process.environ())
             self._alive[process.pid] = process
             spent = process.cpu_times()
             known.cpu_s = spent.user + spent.system
@@ -301,20 +333,46 @@ class _Watcher:
             by_sender = self.processes[receiver].received_bytes
             by_sender[sender] = by_sender.get(sender, 0.0) + count
         for pid, process in self.processes.items():
-            now = sum(process.received_bytes.values()) - before[pid]
-            process.most_at_a_time_bytes = max(process.most_at_a_time_bytes, now)
+            now = sum(process.received_bytes.values())
+            process.most_at_a_time_bytes = max(process.most_at_a_time_bytes, now - before[pid])
+            if pid in self._alive:
+                looks = self.looks.setdefault(pid, [])
+                looks.append((time.time(), now))
+                if len(looks) > _MOST_LOOKS:
+                    del looks[1 : _MOST_LOOKS // 2 : 2]
 
 
-def rank_of(environment: Mapping[str, str]) -> str | None:
-    """What a process' environment says of its rank: `rank 1`, `worker-0`; None if nothing, or if it does not train."""
-    for name in _RANK_VARIABLES:
-        if environment.get(name, "").isdigit():
-            return f"rank {environment[name]}"
+class Place(NamedTuple):
+    """What a process' environment says of it: its rank, `rank 1` or `worker-0`, None if nothing, or if it does not
+    train; how many ranks there are; whether it may only coordinate them.
+    """
+
+    rank: str | None
+    world: int = 1
+    coordinates: bool = False
+
+
+def place_of(environment: Mapping[str, str]) -> Place:
+    """What a process' environment says of it."""
+    for rank, world in _RANK_VARIABLES.items():
+        if environment.get(rank, "").isdigit():
+            count = environment.get(world, "")
+            return Place(f"rank {environment[rank]}", int(count) if count.isdigit() else 1)
+    task, cluster = (_tf_config(environment, part) for part in ("task", "cluster"))
+    role = task.get("type")
+    if role not in _TRAINING_ROLES or "index" not in task:
+        return Place(None)
+    world = sum(len(cluster[each]) for each in _TRAINING_ROLES if isinstance(cluster.get(each), (list, dict)))
+    return Place(f"{role}-{task['index']}", max(1, world), role in _CHIEFS and bool(cluster.get("ps")))
+
+
+def _tf_config(environment: Mapping[str, str], part: str) -> dict[str, Any]:
+    """A part of TF_CONFIG; empty where that has none."""
     try:
-        task = json.loads(environment.get("TF_CONFIG", "{}")).get("task", {})
-        return f"{task['type']}-{task['index']}" if task.get("type") in _TRAINING_ROLES else None
-    except (ValueError, AttributeError, KeyError, TypeError):
-        return None
+        found = json.loads(environment.get("TF_CONFIG", "{}"))[part]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _plain(end: tuple[str, int]) -> tuple[str, int]:

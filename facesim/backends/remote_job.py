@@ -125,12 +125,14 @@ class RemoteJob(ABC):
         yield Stopping(grace_s=GRACE_S)
 
     def _tried(self, what: str, read: Callable[[], Iterator[Event] | None]) -> Iterator[Event]:
-        """What reading `what` tells; where it fails, that."""
+        """What reading `what` tells; where it fails, for whatever reason, that: the job is followed without it."""
         try:
             yield from read() or ()
             self._reach.reached(what)
         except FacesimError as error:
             yield from self._not_reached(what, error)
+        except Exception as error:
+            yield from self._not_reached(what, FacesimError(f"{what} cannot be read: {type(error).__name__}: {error}"))
 
     def _not_reached(self, what: str, error: FacesimError) -> Iterator[Event]:
         """As `Reach.failed`.

@@ -6,6 +6,7 @@ load. Where the list is out of reach, the Pricing API is asked, which needs cred
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import time
@@ -96,7 +97,7 @@ def refresh(region: str, progress: Callable[[int], None] = lambda products: None
     return Refreshed(file, usd_per_hour, missing, len(spot), tuple(notices))
 
 
-class _Unreadable(Exception):
+class _Unreadable(PricesUnavailable):
     """A file of AWS' could not be loaded, or is not what it was; the message says so."""
 
 
@@ -108,7 +109,7 @@ def _load(variable: str, path: str = "") -> Any:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise _Unreadable(f"{url} was refused: {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise _Unreadable(f"{url} cannot be loaded: {getattr(error, 'reason', error)}") from None
 
 
@@ -216,12 +217,15 @@ def _prices(products: Iterator[dict[str, Any]], attribute: str = "instanceName")
     """Dollars an hour by instance type, an attribute: several where products of one type disagree."""
     prices: dict[str, set[float]] = {}
     for product in products:
-        name = product["product"]["attributes"].get(attribute)
-        for term in product.get("terms", {}).get("OnDemand", {}).values():
-            for dimension in term["priceDimensions"].values():
-                price = float(dimension["pricePerUnit"].get("USD", 0))
-                if name and price > 0 and dimension.get("unit", "Hrs").lower().startswith("h"):
-                    prices.setdefault(name, set()).add(price)
+        try:
+            name = product["product"]["attributes"].get(attribute)
+            for term in product.get("terms", {}).get("OnDemand", {}).values():
+                for dimension in term["priceDimensions"].values():
+                    price = float(dimension["pricePerUnit"].get("USD", 0))
+                    if name and price > 0 and dimension.get("unit", "Hrs").lower().startswith("h"):
+                        prices.setdefault(name, set()).add(price)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise _Unreadable("a product of AWS' price list is not described as it was") from None
     return prices
 
 

@@ -68,7 +68,7 @@ def recipes(as_json: bool) -> None:
 
 @command()
 @job_options(only=("backend", "strategy", "workers", "ps", "instance_type", "ps_instance_type", "max_run",
-                   "region", "role", "bucket", "bucket_owner", "image"))  # fmt: skip
+                   "region", "role", "bucket", "bucket_owner", "image", "keep_alive_s"))  # fmt: skip
 @click.option("--spot", is_flag=True, help="with spot capacity")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def doctor(as_json: bool, spot: bool, strategy: str | None, **options: Any) -> int:

@@ -60,7 +60,7 @@ class _Counts(click.types.IntParamType):
      help="what to try; repeatable  [default: every type whose speed is known]")  # fmt: skip
 @command_option(
     "--workers",
-    type=_Counts("--workers", 1024),
+    type=_Counts("--workers", quantities.MOST_WORKERS),
     default="1..8",
     show_default=True,
     group="Cluster",
@@ -68,7 +68,7 @@ class _Counts(click.types.IntParamType):
 )
 @command_option(
     "--ps",
-    type=_Counts("--ps", 64),
+    type=_Counts("--ps", quantities.MOST_SERVERS),
     default="1..2",
     show_default=True,
     group="Cluster",
@@ -77,6 +77,8 @@ class _Counts(click.types.IntParamType):
 @command_option(
     "--ps-instance-type", group="Cluster", help="hosts of their own for parameter servers  [default: the workers']"
 )
+@command_option("--other-workers", multiple=True, group="Cluster", metavar="TYPE:N", common=False,
+     help="of a cluster's workers so many on another type, ml.m5.xlarge:4; repeatable")  # fmt: skip
 @command_option("--backup-workers", type=click.IntRange(0, 64), default=0, show_default=True, group="Cluster",
      common=False, help="ps-sync: workers that may come too late")  # fmt: skip
 @command_option("--local-steps", type=click.IntRange(1, 10_000), default=8, show_default=True, group="Cluster",
@@ -159,6 +161,7 @@ def plan(
         ps_instance_type=options.pop("ps_instance_type"),
         backup_workers=options.pop("backup_workers"),
         local_steps=options.pop("local_steps"),
+        other_workers=tuple(quantities.workers_on(each, "--other-workers") for each in options.pop("other_workers")),
     )
     made = plan_training(
         axes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,14 @@ class Constants:
     without: Mapping[str, Mapping[str, float]]
 
     def for_model(self, model: str | None) -> Mapping[str, float]:
-        """The values that were fitted without `model`, if it was among what they were fitted to."""
-        return self.without.get(model or "", self.values)
+        """The values that were fitted without `model`, in any spelling, if it was among what they were fitted to."""
+        wanted = plain_name(model or "")
+        return next((values for name, values in self.without.items() if plain_name(name) == wanted), self.values)
+
+
+def plain_name(name: str) -> str:
+    """One spelling: `ResNet-50, batch 64` is resnet50batch64."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def constants(name: str, file: Path = FILE) -> Constants:

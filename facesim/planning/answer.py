@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from facesim.planning.explain import bound_in_words
 from facesim.planning.quantities import dollars_text, time_text
-from facesim.planning.search import FLAT, Plan, Row, clustered
+from facesim.planning.search import FLAT, Plan, Row, Wanted, clustered
 from facesim.spec.strategies import STRATEGIES
 
 #: More rows than these are for `--all` and for JSON.
@@ -198,8 +198,20 @@ def _nothing_keeps_it(plan: Plan) -> list[str]:
             "The accuracy of none is known: --replay 3 finds it here, in one process; or run the job (facesim run) and "
             "name its folder with --runs."
         )
-    sentences.append(f"The fastest of all: {figures(plan.fastest_of_all)}.")
-    sentences.append(f"The cheapest of all: {figures(plan.cheapest_of_all)}.")
+    in_time = [row for row in plan.rows if "deadline" not in row.misses]  # the cheapest first
+    paid_for = [row for row in plan.rows if "budget" not in row.misses]
+    if plan.wanted.deadline_s is not None and in_time:
+        sentences.append(f"The cheapest that keeps {Wanted(deadline_s=plan.wanted.deadline_s)}: {figures(in_time[0])}.")
+    else:
+        sentences.append(f"The fastest of all: {figures(plan.fastest_of_all)}.")
+    if plan.wanted.budget_usd is not None and paid_for:
+        fastest = min(paid_for, key=lambda row: row.forecast.time_s)
+        sentences.append(f"The fastest that keeps {Wanted(budget_usd=plan.wanted.budget_usd)}: {figures(fastest)}.")
+    else:
+        sentences.append(f"The cheapest of all: {figures(plan.cheapest_of_all)}.")
+    if plan.wanted.min_accuracy is not None and (known := [row for row in plan.rows if row.accuracy]):
+        best = max(known, key=lambda row: row.accuracy.low if row.accuracy else 0.0)
+        sentences.append(f"The most accurate of which it is known: {figures(best)}.")
     return sentences
 
 

@@ -60,7 +60,7 @@ def plan_training(
         FacesimError: a process that measures, or replays, failed.
     """
     known = saved_hosts(own_instances)
-    _check_types(known, (*axes.instance_types, *filter(None, [axes.ps_instance_type])))
+    _check_types(known, (*axes.instance_types, *dict(axes.other_workers), *filter(None, [axes.ps_instance_type])))
     if not axes.instance_types:
         axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
     of_file = None if profile_file is None else Profile.load(profile_file)
@@ -70,6 +70,8 @@ def plan_training(
     axes = replace(axes, strategies=tried)
     shapes = axes.shapes()  # before anything is measured
     if replays:
+        if axes.other_workers:
+            raise InputError("--replay: no job has workers of several types; leave out --other-workers")
         check_replayable(job)
     profile = of_file or measure(job)
     check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")

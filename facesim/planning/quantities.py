@@ -7,14 +7,20 @@ import re
 
 from facesim.util.errors import InputError
 
-_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_UNITS = {
+    1: "s sec secs second seconds",
+    60: "m min mins minute minutes",
+    3600: "h hr hrs hour hours",
+    86400: "d day days",
+}
+_SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names.split()}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")
 _DOLLARS = re.compile(r"\s*(?:\$|usd)?\s*(\d+(?:\.\d+)?)\s*(?:\$|usd|dollars?)?\s*", re.IGNORECASE)
 _CENTS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:c|ct|cents?)\s*", re.IGNORECASE)
 _RANGE = re.compile(r"(\d+)(?:\s*\.\.\s*(\d+))?")
 
 #: More than that of one axis is a slip of the finger.
-_MOST = 1024
+MOST_WORKERS, MOST_SERVERS = 1024, 64
 
 
 def seconds(text: str, option: str) -> float:
@@ -70,7 +76,19 @@ def share(text: str, option: str) -> float:
     return value
 
 
-def counts(text: str, option: str, most: int = _MOST) -> tuple[int, ...]:
+def workers_on(text: str, option: str) -> tuple[str, int]:
+    """`ml.m5.xlarge:4` as an instance type and how many workers are on such.
+
+    Raises:
+        InputError: it is none.
+    """
+    name, _, count = text.strip().rpartition(":")
+    if not name or not re.fullmatch(r"[1-9]\d{0,3}", count):
+        raise InputError(f"{option} {text!r} must be an instance type and how many workers, such as ml.m5.xlarge:4")
+    return name, int(count)
+
+
+def counts(text: str, option: str, most: int = MOST_WORKERS) -> tuple[int, ...]:
     """`1..16`, `4` or `1,2,4..8` as numbers in their order, each once.
 
     Raises:

@@ -30,7 +30,8 @@ MOST_SHAPES = 200_000
 @dataclass(frozen=True)
 class Axes:
     """What is tried with what. `spot`: spot capacity, too, beside on demand. Where one process is tried, clusters of
-    one worker are not: they do the same, and more.
+    one worker are not: they do the same, and more. Of a cluster's workers `other_workers`, as (type, how many), are on
+    other types than the rest.
     """
 
     strategies: tuple[str, ...]
@@ -41,18 +42,21 @@ class Axes:
     ps_instance_type: str | None = None
     backup_workers: int = 0
     local_steps: int = 8
+    other_workers: tuple[tuple[str, int], ...] = ()
 
     def shapes(self) -> list[ClusterShape]:
         """Every shape that differs in something that means something to its strategy.
 
         Raises:
-            InputError: there are none, or too many.
+            InputError: there are none, or too many; servers would have no hosts of their own beside `other_workers`.
         """
         wanted = dict.fromkeys(self._keys())
         if not wanted:
+            asked = {"--backup-workers": self.backup_workers, "--other-workers": self._others}
+            more = " and ".join(f"{name} {count}" for name, count in asked.items() if count) or "1"
             raise InputError(
-                f"--workers {self.workers} leaves no shape of {', '.join(self.strategies)}: give more workers than "
-                f"--backup-workers {self.backup_workers}"
+                f"--workers up to {max(self.workers)} leaves no shape of {', '.join(self.strategies)}: give more "
+                f"workers than {more}"
             )
         if len(wanted) > MOST_SHAPES:
             raise InputError(
@@ -61,14 +65,25 @@ class Axes:
             )
         return [ClusterShape(**dict(key)) for key in wanted]
 
+    @property
+    def _others(self) -> int:
+        return sum(count for _, count in self.other_workers)
+
     def _keys(self) -> Iterable[tuple[tuple[str, object], ...]]:
         for name, kind, spot in itertools.product(
             self.strategies, self.instance_types, (False, True) if self.spot else (False,)
         ):
             strategy = STRATEGIES[name]
             fields = strategy.model_fields
-            served = ClusterShape(strategy=name).served
+            usual = ClusterShape(strategy=name)
+            served, mixed = usual.served, bool(self.other_workers) and (usual.served or usual.summed)
+            if mixed and served and self.ps_instance_type is None:
+                raise InputError(
+                    f"--other-workers: the parameter servers of {name} need hosts of their own beside workers of "
+                    "several types; give --ps-instance-type"
+                )
             alone = 1 if any(not STRATEGIES[each].replicated for each in self.strategies) else 0
+            alone = max(alone, self._others if mixed else 0)
             workers = tuple(count for count in self.workers if count > alone) if strategy.replicated else (1,)
             backup = self.backup_workers if "backup_workers" in fields else 0
             for count, servers in itertools.product(workers, self.ps if served else (1,)):
@@ -78,6 +93,8 @@ class Axes:
                         key["ps_instance_type"] = self.ps_instance_type
                     if backup:
                         key["backup_workers"] = backup
+                    if mixed:
+                        key["other_workers"] = self.other_workers
                     if "local_steps" in fields:
                         key["local_steps"] = self.local_steps
                     yield tuple(key.items())
@@ -133,7 +150,9 @@ class Flat(NamedTuple):
     def __str__(self) -> str:
         plural = "workers are" if self.enough > 1 else "worker is"
         servers = f", {self.shape.ps} ps" if self.shape.served else ""
-        what = f"{self.shape.strategy}{servers} on {self.shape.instance_type}{', spot' if self.shape.spot else ''}"
+        others = "".join(f", {count} of its workers on {name}" for name, count in self.shape.other_workers)
+        spot = ", spot" if self.shape.spot else ""
+        what = f"{self.shape.strategy}{servers} on {self.shape.instance_type}{others}{spot}"
         return f"{what}: {self.enough} {plural} within {100 * FLAT:.0f} % of {self.most}"
 
 

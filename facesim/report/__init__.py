@@ -14,6 +14,7 @@ plots       SVGs, a module for each family of plots
 published   a published table beside the study's own numbers
 export      JSON
 page        a page in Markdown
+markdown    its texts and tables, escaped
 card        a model card and a data card in Markdown
 notebook    a data frame, a table in HTML
 """

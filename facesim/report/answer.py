@@ -7,6 +7,7 @@ A sentence claims no more than `verdict` does, which says the same at length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from facesim.report.rows import Row
@@ -18,10 +19,10 @@ from facesim.report.verdict import (
     accuracy_of,
     as_long_or_fast,
     disturbed_side,
+    forecast_time,
     headlines,
-    points_text,
 )
-from facesim.report.words import percent, quantity, times
+from facesim.report.words import percent, points_text, quantity, times
 from facesim.runs.states import Measurement
 
 if TYPE_CHECKING:
@@ -53,14 +54,15 @@ def answer(comparison: Comparison) -> tuple[Finding, ...]:
     rows, contrasts = comparison.rows, comparison.contrasts
     if not contrasts:
         return headlines(rows, contrasts, comparison.curves)[:_SENTENCES]
-    calm = [contrast for contrast in contrasts if contrast.row.audit != "apart"]
+    calm = [contrast for contrast in contrasts if "apart" not in (contrast.row.audit, contrast.reference.audit)]
+    ran = [contrast for contrast in calm if not (contrast.row.is_forecast or contrast.reference.is_forecast)] or calm
     if comparison.curves:
         grown = headlines(rows, (), comparison.curves)
         stated = [sentence for sentence in grown if sentence.tone != ALARM][:1]
-    elif len(contrasts) == 1:
-        stated = [*map(_time, calm), *map(_accuracy, calm)]
+    elif len(ran) == 1:
+        stated = [*map(_time, ran), *map(_accuracy, ran)]
     else:
-        stated = [*_fastest(rows), *_accuracies(calm)]
+        stated = [*_fastest(rows), *_accuracies(ran)]
     sentences = [
         *_alarms(rows),
         *stated,
@@ -103,8 +105,12 @@ def _time(contrast: Contrast) -> Finding:
 def _scope(rows: Sequence[Row]) -> tuple[str, str]:
     """What times of these rows hold for: the begin of a sentence, and its end."""
     kinds = {kind for row in rows for kind in row.measurements}
+    if len(kinds) > 1:
+        if len(rows) > 2:
+            return f"As {' for some, and '.join(sorted(kinds))} for others", ""
+        return f"As {' and '.join(f'{row.measurement} for {row.label}' for row in rows if row.measurement)}", ""
     if Measurement.FORECAST in kinds:
-        return ("As forecast", "") if len(kinds) == 1 else ("As forecast for one, and run for the other", "")
+        return "As forecast", ""
     if Measurement.EMULATED in kinds:
         cost = ": that is what the strategy costs here, not how long a cluster would take"
         on_one = any(row.on_one_machine and row.distributed for row in rows)
@@ -114,21 +120,26 @@ def _scope(rows: Sequence[Row]) -> tuple[str, str]:
 
 
 def _fastest(rows: Sequence[Row]) -> Iterator[Finding]:
-    """The ends of many rows' training times: those of runs that nothing disturbed."""
-    timed = [row for row in rows if row.counted and row.values("training_s") and row.audit != "apart"]
-    calm = [row for row in timed if len(row.disturbed) < len(row.counted)]
-    if len(calm) < 2:
+    """The ends of many rows' training times: those of runs that nothing disturbed. What was only forecast has a
+    sentence of its own, where anything ran.
+    """
+    timed = [row for row in rows if row.values("training_s") and row.audit != "apart"]
+    timed = [row for row in timed if not row.is_forecast] or timed
+    mean_s = {row: fmean(times_s.values()) for row in timed if (times_s := row.undisturbed("training_s"))}
+    if len(mean_s) < 2:
         if len(timed) > 1:
             yield Finding("training time", "No statement about time is possible: other load disturbed these runs.")
         return
-    mean_s = {row: estimate.mean for row in calm if (estimate := row.estimate("training_s"))}
-    ends = [pick(mean_s, key=mean_s.__getitem__) for pick in (min, max)]
-    scope, meaning = _scope(calm)
-    texts = [f"{row.label} ({quantity(mean_s[row], 's')})" for row in ends]
-    yield Finding(
-        "training time",
-        f"{scope}, {texts[0]} trained fastest and {texts[1]} slowest of {len(calm)}{meaning}.",
-    )
+    fastest, slowest = (pick(mean_s, key=mean_s.__getitem__) for pick in (min, max))
+    scope, meaning = _scope(list(mean_s))
+    texts = [f"{row.label} ({quantity(mean_s[row], 's')})" for row in (fastest, slowest)]
+    if quantity(mean_s[fastest], "s") == quantity(mean_s[slowest], "s"):
+        ends = f"{'both' if len(mean_s) == 2 else f'all {len(mean_s)}'} trained for {quantity(mean_s[fastest], 's')}"
+    elif len(mean_s) == 2:
+        ends = f"{texts[0]} trained faster than {texts[1]}"
+    else:
+        ends = f"{texts[0]} trained fastest and {texts[1]} slowest of {len(mean_s)}"
+    yield Finding("training time", f"{scope}, {ends}{meaning}.")
 
 
 def _accuracy(contrast: Contrast) -> Finding:
@@ -137,6 +148,8 @@ def _accuracy(contrast: Contrast) -> Finding:
         return Finding("held-out accuracy", "A forecast is of time and cost: it says nothing about accuracy.")
     if contrast.accuracy is None:
         return Finding("held-out accuracy", f"{_capital(accuracy_in_short(None))}.")
+    if lacking := [side.label for side in (row, reference) if not side.values("held_out_accuracy")]:
+        return Finding("held-out accuracy", f"The held-out accuracy of {_listed(lacking)} was not measured.")
     both = f"{row.label} {accuracy_of(row)}, {reference.label} {accuracy_of(reference)}"
     return Finding("held-out accuracy", f"Held-out accuracy: {both}; {accuracy_in_short(contrast.accuracy)}.")
 
@@ -148,9 +161,10 @@ def _accuracies(contrasts: Sequence[Contrast]) -> Iterator[Finding]:
         if (estimate := row.estimate("held_out_accuracy"))
     ]
     compared = [contrast for contrast in contrasts if contrast.accuracy is not None]
-    if not means:
+    if len(means) < 2:
         return
-    text = f"Held-out accuracies are {percent(min(means))} to {percent(max(means))}"
+    ends = dict.fromkeys(percent(end) for end in (min(means), max(means)))
+    text = f"Held-out accuracies are {'all ' if len(ends) == 1 else ''}{' to '.join(ends)}"
     differ = [
         (contrast, contrast.accuracy.mean or 0.0)
         for contrast in compared
@@ -181,8 +195,7 @@ def _cluster(rows: Sequence[Row]) -> Iterator[Finding]:
     row, record = min(forecasts, key=lambda pair: pair[1].total_s)
     yield Finding(
         "forecast",
-        f"As forecast, {row.label} takes {quantity(record.total_s, 's')} "
-        f"({quantity(record.low_s, 's')} to {quantity(record.high_s, 's')}, 8 times in 10)"
+        f"As forecast, {row.label} takes {forecast_time(record)}"
         + (f" and costs {quantity(record.cost_usd, 'USD')}" if row.priced else "")
         + ".",
     )

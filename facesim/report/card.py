@@ -8,14 +8,14 @@ are those of Mitchell et al., 2019, "Model cards for model reporting", the data 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facesim import __version__
 from facesim.recognition.groups import in_words
 from facesim.recognition.reliance import reliance, sha256_of
+from facesim.report.markdown import escaped, table
 from facesim.util.errors import InputError
 from facesim.util.unused import printable
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from facesim.runs.records import Calibration, Evaluation, Result
 
 _OPEN = "**To be completed by those who publish it.**"
-
-#: What Markdown, or the HTML in it, would not show as it is.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!&~])")
 
 
 def model_card(run: Run) -> str:
@@ -60,12 +57,12 @@ def model_card(run: Run) -> str:
     }
     lines = [
         *_head(run, evaluations),
-        f"# {_escaped(run.id)}",
+        f"# {escaped(run.id)}",
         "",
         "A face recognition network: a picture of a face becomes an embedding, and pictures of one person have similar "
         "ones.",
         "",
-        *_table(("", ""), trained.items()),
+        *table(("", ""), trained.items()),
         "",
         "## Intended use",
         "",
@@ -83,7 +80,7 @@ def model_card(run: Run) -> str:
     ]
     if earlier:
         lines += [f"Left out, because the model has changed since: evaluations on {earlier} data sets.", ""]
-    lines += ["## Limits", "", *(f"- {_escaped(limit)}" for limit in _limits(run, evaluations)), ""]
+    lines += ["## Limits", "", *(f"- {escaped(limit)}" for limit in _limits(run, evaluations)), ""]
     lines += ["## Licence", "", _OPEN, "", f"Written by facesim {__version__} from the run's own records.", ""]
     return "\n".join(lines)
 
@@ -121,14 +118,14 @@ def data_card(run: Run, description: Description | None) -> str:
             f"{description.near_duplicate_pairs_across_identities:,}",
         }
     name = data.name or experiment.data
-    lines = ["---", f"pretty_name: {_yaml(name)}", "tags:", "- face-recognition", "---", "", f"# {_escaped(name)}", ""]
-    lines += [*_table(("", ""), facts.items()), ""]
-    lines += [f"- {_escaped(note)}" for note in data.notes] + [""] * bool(data.notes)
+    lines = ["---", f"pretty_name: {_yaml(name)}", "tags:", "- face-recognition", "---", "", f"# {escaped(name)}", ""]
+    lines += [*table(("", ""), facts.items()), ""]
+    lines += [f"- {escaped(note)}" for note in data.notes] + [""] * bool(data.notes)
     if description is None:
         lines += ["The data itself was not at hand when this was written: this is what the run recorded of it.", ""]
     for title in ("Where the images are from", "Who agreed to what", "Licence", "Intended use"):
         lines += [f"## {title}", "", _OPEN, ""]
-    lines += [f"Written by facesim {__version__} from the run {_escaped(run.id)}.", ""]
+    lines += [f"Written by facesim {__version__} from the run {escaped(run.id)}.", ""]
     return "\n".join(lines)
 
 
@@ -166,7 +163,7 @@ def _evaluation(evaluation: Evaluation) -> list[str]:
         whom = "whether they were trained on is not known"
     scores, ranked = evaluation.verification, evaluation.identification
     lines = [
-        f"### On {_escaped(evaluation.data)} ({whom})",
+        f"### On {escaped(evaluation.data)} ({whom})",
         "",
         f"- Same person or not: right for {scores.accuracy:.1%} of pairs; AUC {scores.auc:.3f}; "
         f"{scores.genuine_pairs:,} pairs of the same and {scores.impostor_pairs:,} of different people.",
@@ -198,7 +195,7 @@ def _thresholds(what: str, passing: str, calibration: Calibration | None) -> lis
         for point in calibration.points
     ]  # fmt: skip
     header = (f"false accept rate, {what}", "threshold", "95 % interval of the rate", passing)
-    return [*_table(header, rows), "", f"By {calibration.impostor_trials:,} trials that should not pass.", ""]
+    return [*table(header, rows), "", f"By {calibration.impostor_trials:,} trials that should not pass.", ""]
 
 
 def _groups(evaluation: Evaluation) -> list[str]:
@@ -208,9 +205,9 @@ def _groups(evaluation: Evaluation) -> list[str]:
     rows = [(what, rate["group"], in_words(rate)) for what, rates in groups["rates"].items() for rate in rates]
     warning = groups.get("warning")
     return [
-        *_table(("errors", "group", "rate (95 % interval)"), rows),
+        *table(("errors", "group", "rate (95 % interval)"), rows),
         "",
-        *([_escaped(warning), ""] if warning else []),
+        *([escaped(warning), ""] if warning else []),
     ]
 
 
@@ -228,17 +225,8 @@ def _limits(run: Run, evaluations: Sequence[Evaluation]) -> list[str]:
     return [*limits, "Thresholds are of the images that they were found on; with others evaluate it again."]
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    lines = [f"| {' | '.join(_escaped(str(cell)) for cell in cells)} |" for cells in (header, *rows)]
-    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
-
-
 def _count(number: int | None) -> str:
     return "an unknown number of" if number is None else f"{number:,}"
-
-
-def _escaped(text: str) -> str:
-    return _SPECIAL.sub(lambda match: "&lt;" if match[0] == "<" else f"\\{match[0]}", printable(text))
 
 
 def _yaml(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from facesim.report.comparison import Comparison
+from facesim.report.comparison import Comparison, targets_of
 from facesim.report.curves import Point
 from facesim.report.load import RunRecord
 from facesim.report.measures import Measure
@@ -74,11 +74,11 @@ def lines(comparison: Comparison) -> list[Line]:
     if len(comparison.tests) > 1:
         letters = [comparison.test_of(row) for row in rows]
         table.append(Line("Runs", "tested on", tuple(Cell(f"images {a}" if a else NOTHING) for a in letters)))
-    targets = {row.target_accuracy for row in rows if row.counted}
+    targets = targets_of(comparison.tests)
     for name, measure in comparison.measures.items():
         if name == "target_accuracy" and len(targets) < 2:
             continue
-        cells = tuple(Cell(_text(row, name, measure), value=_mean(row, name)) for row in rows)
+        cells = tuple(Cell(cell_text(row, name, measure), value=_mean(row, name)) for row in rows)
         if any(cell.text != NOTHING for cell in cells):
             table.append(Line(measure.section, measure.label, cells))
         if name == "total_s" and any(row.is_forecast for row in rows):
@@ -116,13 +116,14 @@ def _of_runs(number: int, runs: Sequence[RunRecord]) -> str:
     return f"{number} of {len(runs)} run{'' if len(runs) == 1 else 's'}" if number else "no" if runs else NOTHING
 
 
-def _text(row: Row, name: str, measure: Measure) -> str:
+def cell_text(row: Row, name: str, measure: Measure) -> str:
+    """A measure of a row, as a table shows it."""
     estimate = row.estimate(name)
     if measure.unit == "USD" and not row.priced:
         return NOTHING  # seconds of this machine times the price of another are what neither of them costs
     if name.startswith("time_to_accuracy") and row.counted and (estimate is None or estimate.n < len(row.counted)):
         if estimate is None:
-            return "not reached" if any("held_out_accuracy" in record.history for record in row.counted) else NOTHING
+            return "not reached" if row.evaluated else NOTHING
         return f"{quantity(estimate.mean, measure.unit)} ({estimate.n} of {len(row.counted)} runs)"
     if estimate is None:
         return NOTHING

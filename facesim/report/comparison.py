@@ -62,7 +62,7 @@ class Comparison:
     `headlines` are the verdict in one sentence a contrast, `findings` the same at length, `warnings` what makes rows
     unlike each other apart from their strategy, or was left out, `baselines` what needs no network. With `curves`, of
     runs on several subsets of the data, rows are compared with those of their own size, and `baselines` are of the
-    largest. `tests` are the rows with completed runs, those together that were tested on the same images; each has a
+    largest. `tests` are the rows that ran and completed, those together that were tested on the same images; each has a
     target accuracy of its own, and `target_accuracy` is that of the first. `baselines` are of `beside_baselines`'
     images. `forecast_checks` holds runs against what was forecast of them. `scales` are rows that
     differ in the number of workers, `published` is a table to show beside.
@@ -87,18 +87,17 @@ class Comparison:
     @property
     def target_in_words(self) -> str | None:
         """What the target of time-to-accuracy is, as a clause; None where there is none."""
-        targets = {row.target_accuracy for test in self.tests for row in test}
         if self.target_accuracy is None:
             return None
-        if len(targets) > 1:
+        if len(targets_of(self.tests)) > 1:
             return f"its target is {self.target_origin}, for each row of those that were tested on its images"
         return f"its target, {percent(self.target_accuracy)}, is {self.target_origin}"
 
     def test_of(self, row: Row) -> str | None:
         """A letter for the images that a row was tested on, where not all rows were tested on the same."""
-        if len(self.tests) < 2 or not row.counted:
+        number = next((number for number, test in enumerate(self.tests) if row in test), None)
+        if len(self.tests) < 2 or number is None:
             return None
-        number = next(number for number, test in enumerate(self.tests) if row in test)
         return chr(ord("A") + number) if number < 26 else str(number + 1)
 
     @property
@@ -138,7 +137,7 @@ def compare_records(
     targets = {row: _target(lowest.get(row), target_accuracy) for row in untimed}
     rows = tuple(replace(row, measures=measures(targets[row]), target_accuracy=targets[row]) for row in untimed)
     tests = by_test(rows)
-    distinct = {row.target_accuracy for row in rows if row.counted}
+    distinct = targets_of(tests)
     lines = measures(distinct.pop() if len(distinct) == 1 else None)
     origin = "chosen"
     if target_accuracy is None:
@@ -171,6 +170,11 @@ def compare_records(
     )
 
 
+def targets_of(tests: Sequence[Sequence[Row]]) -> set[float | None]:
+    """The targets of time-to-accuracy of the rows that were tested."""
+    return {row.target_accuracy for test in tests for row in test}
+
+
 def _lowest_final(test: Sequence[Row]) -> float | None:
     """The lowest of the rows' mean final accuracies, 0-1."""
     finals = [estimate.mean for row in test if (estimate := row.estimate("held_out_accuracy"))]
@@ -187,7 +191,7 @@ def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     """
     first = {row: test[0] for test in by_test(rows) for row in test}
     counted = [row for row in rows if row.counted]
-    return [(row, first[row] if first[row] is not row else counted[0]) for row in counted[1:]]
+    return [(row, first[row] if first.get(row, row) is not row else counted[0]) for row in counted[1:]]
 
 
 def _by_size(rows: Sequence[Row]) -> list[list[Row]]:
@@ -310,7 +314,7 @@ def _contrasts(pairs: Sequence[tuple[Row, Row]], margin: float) -> tuple[Contras
     def ratios(name: str, comparable: Sequence[bool]) -> list[Ratio | None]:
         sides = [
             tuple(
-                {seed: v for seed, v in side.values(name).items() if v > 0 and seed not in side.disturbed}
+                {seed: value for seed, value in side.undisturbed(name).items() if value > 0}
                 for side in (reference, row)
             )
             if fits

@@ -40,7 +40,7 @@ class Phase(NamedTuple):
 @dataclass(frozen=True)
 class ForecastCheck:
     """One run against its forecast. `within`: its total time lies in the 80 % interval. `disturbed`: other load made it
-    longer. `phases` are those that both have.
+    longer. `before`: the forecast was made before the run began. `phases` are those that both have.
     """
 
     label: str
@@ -53,6 +53,7 @@ class ForecastCheck:
     high_s: float
     within: bool
     disturbed: bool
+    before: bool
     phases: tuple[Phase, ...]
 
     def __str__(self) -> str:
@@ -108,6 +109,7 @@ def _check(label: str, record: RunRecord, forecast: ForecastRecord) -> ForecastC
         low_s=forecast.low_s,
         high_s=forecast.high_s,
         disturbed=bool(record.result.disturbances),
+        before=record.forecast is not None,
         within=total_s is not None and forecast.low_s <= total_s <= forecast.high_s,
         phases=phases,
     )

@@ -41,10 +41,12 @@ def recorded(row: Row, other: Row) -> bool:
 
 
 def by_test(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
-    """The rows with completed runs, those together that were tested on the same images, in their order."""
+    """The rows with completed runs, those together that were tested on the same images, in their order. A forecast was
+    tested on none.
+    """
     tests: list[list[Row]] = []
     for row in rows:
-        if row.counted:
+        if row.counted and not row.is_forecast:
             of_row = next((test for test in tests if unlike(row, test[0]) is None), None)
             if of_row is None:
                 tests.append(of_row := [])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from facesim.report.answer import answer, question
-from facesim.report.cells import AUDIT_WORDS, MAIN_MEASURES, NOTHING
+from facesim.report.cells import AUDIT_WORDS, MAIN_MEASURES, NOTHING, cell_text
 from facesim.report.comparison import Comparison
 from facesim.report.html import PLOT_TITLES
+from facesim.report.markdown import escaped, table
 from facesim.report.plots import plots
 from facesim.report.rows import Row
 from facesim.report.verdict import PLAIN
@@ -45,49 +46,46 @@ def write_page(comparison: Comparison, file: Path, *, title: str, about: str, co
 
 
 def _parts(comparison: Comparison, pictures: dict[str, Path], title: str, about: str, command: str) -> Iterable[str]:
+    runs = len(comparison.records)
     yield f"# {title}"
     if about:
         yield about.strip()
-    yield f"Made by `{command}`, from {len(comparison.records)} runs. Numbers are {_marks(comparison)}."
+    yield f"Made by `{command}`, from {runs} run{'' if runs == 1 else 's'}. Numbers are {_marks(comparison)}."
     yield "## What it shows"
-    yield "\n".join(f"- {sentence.text}" for sentence in answer(comparison))
+    yield "\n".join(f"- {escaped(sentence.text)}" for sentence in answer(comparison))
     yield "## In detail"
-    yield "\n".join(f"- {headline.text}" for headline in comparison.headlines)
-    cautions = [f"- *{finding.topic}*: {finding.text}" for finding in comparison.findings if finding.tone != PLAIN]
-    if cautions:
-        yield "\n".join(cautions)
+    yield "\n".join(f"- {escaped(headline.text)}" for headline in comparison.headlines)
+    if cautions := [finding for finding in comparison.findings if finding.tone != PLAIN]:
+        yield "\n".join(f"- *{finding.topic}*: {escaped(finding.text)}" for finding in cautions)
     yield "## Numbers"
-    yield _table(
-        [("", "trained together?", *_headings(comparison)), *(_line(comparison, row) for row in comparison.rows)]
-    )
+    yield _numbers(comparison)
     yield "Means over seeds; ± is half of a 95 % interval."
     if comparison.published:
         yield "## Beside what was published"
         yield f"{comparison.published.source}."
-        yield _table(comparison.published.beside(comparison.rows))
+        heading, *body = comparison.published.beside(comparison.rows)
+        yield "\n".join(table(heading, body))
         yield "\n".join(f"- {note}" for note in comparison.published.notes)
     if comparison.baselines:
         yield "## Without a network"
         methods = [(baseline.method, estimated(baseline.accuracy, "share")) for baseline in comparison.baselines]
-        yield _table([("", "held-out accuracy"), *methods])
+        yield "\n".join(table(("", "held-out accuracy"), methods))
     if pictures:
         yield "## Pictures"
         yield from (f"![{PLOT_TITLES[name]}]({picture.name})" for name, picture in pictures.items())
     if warnings := [text for text in comparison.warnings if not text.startswith(_OF_THE_STUDY)]:
         yield "## Before you compare"
-        yield "\n".join(f"- {text}" for text in warnings)
+        yield "\n".join(f"- {escaped(text)}" for text in warnings)
     yield "## Runs"
-    yield "\n".join(f"- {name}: {', '.join(values)}" for name, values in _machines(comparison).items())
+    yield "\n".join(f"- {name}: {escaped(', '.join(values))}" for name, values in _machines(comparison).items())
 
 
 def summary(comparison: Comparison) -> str:
     """The first screen of a report in Markdown: question, answer and the most important numbers."""
     parts = [
         f"# {question(comparison)}",
-        "\n".join(f"- {sentence.text}" for sentence in answer(comparison)),
-        _table(
-            [("", "trained together?", *_headings(comparison)), *(_line(comparison, row) for row in comparison.rows)]
-        ),
+        "\n".join(f"- {escaped(sentence.text)}" for sentence in answer(comparison)),
+        _numbers(comparison),
         f"Numbers are {_marks(comparison)}: means over seeds; ± is half of a 95 % interval.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -101,15 +99,19 @@ def _shown(comparison: Comparison) -> list[str]:
     return [name for name in MAIN_MEASURES if any(row.estimate(name) for row in comparison.rows)]
 
 
-def _headings(comparison: Comparison) -> list[str]:
-    return [comparison.measures[name].label for name in _shown(comparison)]
+def _numbers(comparison: Comparison) -> str:
+    headings = [comparison.measures[name].label for name in _shown(comparison)]
+    rows = [_line(comparison, row) for row in comparison.rows]
+    return "\n".join(table(("", "trained together?", *headings), rows))
 
 
 def _line(comparison: Comparison, row: Row) -> tuple[str, ...]:
     cells = []
     for name in _shown(comparison):
-        estimate = row.estimate(name)
-        cells.append(NOTHING if estimate is None else estimated(estimate, comparison.measures[name].unit))
+        measure = comparison.measures[name]
+        # Here an accuracy's interval has no line of its own.
+        accuracy = row.estimate(name) if name == "held_out_accuracy" else None
+        cells.append(estimated(accuracy, measure.unit) if accuracy else cell_text(row, name, measure))
     return (row.label, AUDIT_WORDS.get(row.audit, row.audit or NOTHING), *cells)
 
 
@@ -125,12 +127,6 @@ def _machines(comparison: Comparison) -> dict[str, list[str]]:
             if (value := record.result.machine.get(name)) is not None:
                 machines.setdefault({"cpu_model": "CPU", "cpu_count": "CPUs"}.get(name, name), {})[str(value)] = None
     return {name: list(values) for name, values in machines.items()}
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    heading, *body = lines
-    rows = [heading, ["---"] * len(heading), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def _alone(svg: str) -> str:

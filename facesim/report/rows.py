@@ -40,6 +40,10 @@ class Row:
             self._values[name] = {seed: value for seed, value in measured.items() if value is not None}
         return self._values[name]
 
+    def undisturbed(self, name: str) -> dict[int, float]:
+        """The same without the runs whose times were disturbed."""
+        return {seed: value for seed, value in self.values(name).items() if seed not in self.disturbed}
+
     @cached_property
     def _values(self) -> dict[str, dict[int, float]]:
         """The measures that were asked for."""
@@ -78,6 +82,11 @@ class Row:
     def all_reached(self) -> bool:
         """Whether every counted run reached the target accuracy."""
         return bool(self.counted) and len(self.values("time_to_accuracy_s")) == len(self.counted)
+
+    @property
+    def evaluated(self) -> list[RunRecord]:
+        """The counted runs whose accuracy was measured while they trained: only these show when it reached a target."""
+        return [record for record in self.counted if "held_out_accuracy" in record.history]
 
     @property
     def audit(self) -> str | None:

@@ -76,10 +76,7 @@ def _alike(row: Row, other: Row) -> bool:
 
 
 def _point(row: Row, reference: Row) -> ScalePoint | None:
-    calm = [
-        {seed: seconds for seed, seconds in side.values("training_s").items() if seed not in side.disturbed}
-        for side in (row, reference)
-    ]
+    calm = [side.undisturbed("training_s") for side in (row, reference)]
     disturbed = not set(calm[0]) & set(calm[1])
     sides = [side.values("training_s") for side in (row, reference)] if disturbed else calm
     ratio = paired_ratio(*sides)

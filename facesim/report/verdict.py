@@ -7,11 +7,24 @@ result.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from facesim.report.rows import Row
 from facesim.report.statistics import ALPHA, MIN_SEEDS, Difference, Outcome, Ratio, holm
-from facesim.report.words import percent, percent_interval, quantity, times
+from facesim.report.words import (
+    confidence,
+    hosts_text,
+    p_value,
+    paired_seeds,
+    percent,
+    percent_interval,
+    points_text,
+    quantity,
+    runs_text,
+    signed_points,
+    times,
+)
 from facesim.runs.states import Measurement
 
 if TYPE_CHECKING:
@@ -19,6 +32,7 @@ if TYPE_CHECKING:
     from facesim.report.comparison import Contrast
     from facesim.report.curves import Curve
     from facesim.report.forecast_check import ForecastCheck
+    from facesim.runs.forecasts import ForecastRecord
 
 ALARM, CAUTION, PLAIN = "alarm", "caution", "plain"
 
@@ -50,7 +64,7 @@ def headlines(rows: Sequence[Row], contrasts: Sequence[Contrast], curves: Sequen
         alone = next(row for row in rows if row.counted)
         return (
             *apart,
-            Finding(alone.label, f"{alone.label} alone: {accuracy_of(alone)}. There is nothing to compare it with."),
+            Finding(alone.label, f"{alone.label} alone: {_figures(alone)}. There is nothing to compare it with."),
         )
     return (*apart, *grown, *(Finding(c.row.label, _headline(c)) for c in contrasts))
 
@@ -71,6 +85,7 @@ def findings(
         stated += _times(contrast, joint)
         stated += _cost(contrast)
         stated.append(_accuracy(contrast, joint))
+    stated += _not_reached(contrasts)
     stated += [Finding("forecast", str(each), PLAIN if each.within else CAUTION) for each in forecast_checks]
     stated += _disturbed(rows)
     stated += _chance(rows)
@@ -79,14 +94,28 @@ def findings(
     return tuple(sorted(stated, key=lambda finding: (ALARM, PLAIN, CAUTION).index(finding.tone)))
 
 
+def _figures(row: Row) -> str:
+    """How long a row takes, and how well it recognises, as far as that is known."""
+    if row.is_forecast and (record := row.records[0].forecast):
+        return f"{forecast_time(record)}, as forecast"
+    trained = [f"{_mean(row, 'training_s', 's')} of training"] if row.values("training_s") else []
+    accuracy = f"held-out accuracy {accuracy_of(row)}" if row.estimate("held_out_accuracy") else accuracy_of(row)
+    return ", ".join([*trained, accuracy])
+
+
+def forecast_time(record: ForecastRecord) -> str:
+    """`163 s (128 s to 208 s, 8 times in 10)`."""
+    ends = " to ".join(quantity(end_s, "s") for end_s in (record.low_s, record.high_s))
+    return f"{quantity(record.total_s, 's')} ({ends}, 8 times in 10)"
+
+
 def _headline(contrast: Contrast) -> str:
     parts = []
     if contrast.training:
         if contrast.training.undecided:
             parts.append("no evidence of a difference in training time")
         else:
-            direction = "long" if contrast.training.ratio >= 1 else "fast"
-            parts.append(f"{_at_least_one(contrast.training)} times as {direction} to train")
+            parts.append(f"{_as_long_or_fast(contrast.training)} to train")
     elif side := disturbed_side(contrast):
         parts.append(f"no statement about time (other load disturbed {side.label})")
     if contrast.instance_s:
@@ -102,8 +131,19 @@ def _headline(contrast: Contrast) -> str:
 
 def as_long_or_fast(training: Ratio, reference: str) -> str:
     """`takes 1.43 times as long to train as single`, or `is 1.20 times as fast to train as single`."""
-    how = "takes {} times as long" if training.ratio >= 1 else "is {} times as fast"
-    return f"{how.format(_at_least_one(training))} to train as {reference}"
+    return f"{_verb(training)} {_as_long_or_fast(training)} to train as {reference}"
+
+
+def _verb(ratio: Ratio) -> str:
+    return "is" if _as_long_or_fast(ratio).endswith("fast") else "takes"
+
+
+def _as_long_or_fast(ratio: Ratio) -> str:
+    """`1.43 times as long`, `1.20 times as fast`, `as long` where the factor is shown as 1."""
+    factor = _at_least_one(ratio)
+    if factor == times(1):
+        return "as long"
+    return f"{factor} times as {'long' if ratio.ratio >= 1 else 'fast'}"
 
 
 def _growth(curve: Curve) -> Finding:
@@ -116,8 +156,10 @@ def accuracy_in_short(accuracy: Difference | None) -> str:
     """What a paired comparison of accuracies allows one to say, as a clause."""
     if accuracy is None:
         return "accuracies not compared (not the same test images)"  # `_accuracy` says why
+    if not accuracy.n:
+        return "accuracies not compared (no seed has both)"
     if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
-        return f"no accuracy statement from {_seeds(accuracy.n)}"
+        return f"no accuracy statement from {paired_seeds(accuracy.n)}"
     if accuracy.outcome in (Outcome.DIFFERENT, Outcome.NEGLIGIBLE):
         return f"{points_text(abs(accuracy.mean or 0))} {'more' if (accuracy.mean or 0) > 0 else 'less'} accurate"
     if accuracy.outcome is Outcome.EQUIVALENT:
@@ -138,9 +180,9 @@ def _audits(rows: Sequence[Row]) -> Iterator[Finding]:
             evidence = next(r for r in row.counted if r.result.sync_audit.verdict == "apart").result.sync_audit.evidence
             yield Finding(
                 "trained together?",
-                f"{row.label}: the replicas trained apart in {row.audited_apart} of {_runs(len(row.counted))}. Each "
-                "trained a model of its own: this is not distributed training, and its time, cost and accuracy say "
-                "nothing about that. "
+                f"{row.label}: the replicas trained apart in {row.audited_apart} of {runs_text(len(row.counted))}. "
+                "Each trained a model of its own: this is not distributed training, and its time, cost and accuracy "
+                "say nothing about that. "
                 f"Evidence: {' '.join(evidence) or 'none recorded.'}",
                 ALARM,
             )
@@ -174,7 +216,7 @@ def _disturbed(rows: Sequence[Row]) -> Iterator[Finding]:
         if causes:
             yield Finding(
                 "disturbed",
-                f"{row.label}: other load disturbed the times of {len(row.disturbed)} of {_runs(len(row.counted))} "
+                f"{row.label}: other load disturbed the times of {len(row.disturbed)} of {runs_text(len(row.counted))} "
                 f"({'; '.join(causes)}). They are in no statement about time; run again on a machine with nothing else "
                 "to do.",
                 CAUTION,
@@ -196,22 +238,26 @@ def _times(contrast: Contrast, joint: str) -> Iterator[Finding]:
         if ratio is None:
             continue
         forecast = row.is_forecast or reference.is_forecast
-        known = "not both of them measured" if forecast else _interval(ratio, joint)
-        both = f"{_mean(row, name, 's')} against {_mean(reference, name, 's')}, {known}"
+        which = "both" if row.is_forecast and reference.is_forecast else "one of them"
+        known = f"{which} forecast" if forecast else _interval(ratio, joint)
+        both = f"{' against '.join(_paired_means(row, reference, name))}, {known}"
         if ratio.undecided:
             yield Finding(
                 topic, f"No evidence that {row.label} and {reference.label} differ in the time {verb}: {both}."
             )
         else:
-            speed = "takes {} times as long as" if ratio.ratio >= 1 else "is {} times as fast as"
-            yield Finding(topic, f"{row.label} {speed.format(_at_least_one(ratio))} {reference.label} {verb}: {both}.")
-    for side in (row, reference):
-        if side.counted and not side.all_reached and side.target_accuracy is not None:
-            reached = len(side.values("time_to_accuracy_s"))
+            how = f"{_verb(ratio)} {_as_long_or_fast(ratio)}"
+            yield Finding(topic, f"{row.label} {how} as {reference.label} {verb}: {both}.")
+
+
+def _not_reached(contrasts: Sequence[Contrast]) -> Iterator[Finding]:
+    """Rows of which not every run reached the target, each once: one row is the reference of many."""
+    for row in dict.fromkeys(side for contrast in contrasts for side in (contrast.reference, contrast.row)):
+        reached, evaluated = len(row.values("time_to_accuracy_s")), len(row.evaluated)
+        if reached < evaluated and row.target_accuracy is not None:
             yield Finding(
                 "time to accuracy",
-                f"{side.label} reached {percent(side.target_accuracy)} held-out in {reached} of "
-                f"{_runs(len(side.counted))}.",
+                f"{row.label} reached {percent(row.target_accuracy)} held-out in {reached} of {runs_text(evaluated)}.",
                 CAUTION,
             )
 
@@ -223,11 +269,14 @@ def _cost(contrast: Contrast) -> Iterator[Finding]:
     hosts = [side.counted[0].result.hosts for side in (row, reference)]
     text = (
         f"{row.label} uses {times(ratio.ratio)} times the instance-seconds of {reference.label}: "
-        f"{_mean(row, 'instance_s', 's')} on {_hosts(hosts[0])} against "
-        f"{_mean(reference, 'instance_s', 's')} on {_hosts(hosts[1])}"
+        + " against ".join(
+            f"{mean} on {hosts_text(number)}"
+            for mean, number in zip(_paired_means(row, reference, "instance_s"), hosts, strict=True)
+        )
     )
-    if not row.priced or not reference.priced:
-        text += "; as emulated here, which is no forecast of what instances would take, and so of no price"
+    if emulated := [side.label for side in (row, reference) if not side.priced]:
+        whose = f" of {emulated[0]}" if len(emulated) == 1 else ""
+        text += f";{whose} as emulated here, which is no forecast of what instances would take, and so of no price"
     elif row.values("cost_usd") and reference.values("cost_usd"):
         types = dict.fromkeys(side.counted[0].result.instance_type or "its instances" for side in (row, reference))
         text += (
@@ -241,35 +290,39 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
     row, reference, accuracy = contrast.row.label, contrast.reference.label, contrast.accuracy
     topic = "held-out accuracy"
     if contrast.row.is_forecast or contrast.reference.is_forecast:
-        return Finding(topic, f"Not compared: a forecast is one of {row} and {reference}, and it is of time and cost.")
+        computed = [side.label for side in (contrast.row, contrast.reference) if side.is_forecast]
+        what = f"{computed[0]} is a forecast" if len(computed) == 1 else f"{row} and {reference} are forecasts"
+        return Finding(topic, f"Not compared: {what}, of time and cost.")
     if accuracy is None:
         return Finding(
             topic,
             f"Not compared: {row} and {reference} were not tested on the same images ({contrast.other_images}).",
             CAUTION,
         )
+    if not accuracy.n:
+        return Finding(topic, f"Not compared: {_without_pair(contrast)}.", CAUTION)
     means = f"{accuracy_of(contrast.row)} against {accuracy_of(contrast.reference)}"
     if accuracy.outcome is Outcome.TOO_FEW_SEEDS:
         return Finding(
             topic,
-            f"No accuracy statement about {row} and {reference} is possible from {_seeds(accuracy.n)}: at least "
+            f"No accuracy statement about {row} and {reference} is possible from {paired_seeds(accuracy.n)}: at least "
             f"{MIN_SEEDS} are needed (--seeds {MIN_SEEDS}). What was seen: {means}.",
             CAUTION,
         )
     mean = accuracy.mean or 0.0
     if accuracy.outcome is Outcome.NO_SPREAD:
-        seen = "the same accuracy" if abs(mean) < 1e-9 else f"the same difference, {_signed(mean)} points,"
+        seen = "the same accuracy" if abs(mean) < 1e-9 else f"the same difference, {signed_points(mean)} points,"
         return Finding(
             topic,
-            f"No evidence of a difference between {row} and {reference}: {seen} in each of {_seeds(accuracy.n)}; "
+            f"No evidence of a difference between {row} and {reference}: {seen} in each of {paired_seeds(accuracy.n)}; "
             "without spread there is neither interval nor test.",
         )
     low, high = accuracy.low or 0.0, accuracy.high or 0.0
     interval = (
-        f"difference {_signed(mean)} points, {_confidence(accuracy.confidence)} interval {_signed(low)} to "
-        f"{_signed(high)}{joint}, paired t test {_p(accuracy.p)}, {_seeds(accuracy.n)}"
+        f"difference {signed_points(mean)} points, {confidence(accuracy.confidence)} interval {signed_points(low)} to "
+        f"{signed_points(high)}{joint}, paired t test {p_value(accuracy.p)}, {paired_seeds(accuracy.n)}"
     )
-    same = f"two one-sided t tests against {points_text(accuracy.margin)}, {_p(accuracy.p_equivalent)}"
+    same = f"two one-sided t tests against {points_text(accuracy.margin)}, {p_value(accuracy.p_equivalent)}"
     if accuracy.outcome is Outcome.EQUIVALENT:
         text = f"{row} and {reference} are equally accurate within {points_text(accuracy.margin)} ({same}; {interval})."
     elif accuracy.outcome is Outcome.NO_EVIDENCE:
@@ -287,6 +340,14 @@ def _accuracy(contrast: Contrast, joint: str) -> Finding:
     return Finding(topic, text)
 
 
+def _without_pair(contrast: Contrast) -> str:
+    """Why there is no seed of which both have an accuracy, as a clause."""
+    sides = (contrast.row, contrast.reference)
+    if lacking := [side.label for side in sides if not side.values("held_out_accuracy")]:
+        return f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no held-out accuracy"
+    return f"{' and '.join(side.label for side in sides)} have no seed in common"
+
+
 def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
     tested = [(row, p) for row in rows if (p := row.p_of_chance()) is not None]
     for (row, _), corrected in zip(tested, holm([p for _, p in tested]), strict=True):
@@ -295,7 +356,7 @@ def _chance(rows: Sequence[Row]) -> Iterator[Finding]:
             yield Finding(
                 "held-out accuracy",
                 f"{row.label} is not shown to be better than chance, {percent(chance.mean)}: {accuracy_of(row)}, "
-                f"one-sided test {_p(corrected.p)}.",
+                f"one-sided test {p_value(corrected.p)}.",
                 CAUTION,
             )
 
@@ -346,8 +407,8 @@ def _interval(ratio: Ratio, joint: str) -> str:
     if ratio.n == 1:
         return "one seed, so it may be noise"
     if ratio.low is None or ratio.high is None:
-        return f"the same in each of {_seeds(ratio.n)}"
-    level, end = f"{_confidence(ratio.confidence)} interval of the", f"{joint}, {_seeds(ratio.n)}"
+        return f"the same in each of {paired_seeds(ratio.n)}"
+    level, end = f"{confidence(ratio.confidence)} interval of the", f"{joint}, {paired_seeds(ratio.n)}"
     if ratio.undecided:
         return f"{level} ratio {times(ratio.low)} to {times(ratio.high)}{end}"
     low, high = (ratio.low, ratio.high) if ratio.ratio >= 1 else (1 / ratio.high, 1 / ratio.low)
@@ -368,39 +429,15 @@ def _mean(row: Row, name: str, unit: str) -> str:
     return "unknown" if estimate is None else quantity(estimate.mean, unit)
 
 
-def _p(p: float | None) -> str:
-    return "p unknown" if p is None else f"p = {p:.2g}"
-
-
-def _confidence(share: float) -> str:
-    return f"{100 * share:.1f}".removesuffix(".0") + " %"
-
-
-def _signed(difference: float) -> str:
-    """A difference of shares in percentage points."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def points_text(difference: float) -> str:
-    """A difference of shares, which is not negative, in percentage points."""
-    number = f"{100 * difference:.1f}".removesuffix(".0")
-    return f"{number} percentage point{'' if number == '1' else 's'}"
-
-
-def _seeds(n: int) -> str:
-    return f"{n} paired seed{'' if n == 1 else 's'}"
-
-
-def _runs(n: int) -> str:
-    return f"{n} run{'' if n == 1 else 's'}"
+def _paired_means(row: Row, reference: Row, name: str) -> list[str]:
+    """The mean times of both over the seeds by which they are compared: those of which nothing disturbed either."""
+    both = [side.undisturbed(name) for side in (row, reference)]
+    seeds = both[0].keys() & both[1].keys()
+    return [quantity(fmean(times_s[seed] for seed in seeds), "s") for times_s in both]
 
 
 def _all(n: int) -> str:
     return "its run" if n == 1 else f"all {n} runs"
-
-
-def _hosts(n: int | None) -> str:
-    return "unknown hosts" if n is None else f"{n} host{'' if n == 1 else 's'}"
 
 
 def _cpus(counts: list[str]) -> str:

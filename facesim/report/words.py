@@ -51,6 +51,37 @@ def times(factor: float) -> str:
     return _figures(factor)
 
 
+def p_value(p: float | None) -> str:
+    return "p unknown" if p is None else f"p = {p:.2g}"
+
+
+def confidence(share: float) -> str:
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def signed_points(difference: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def points_text(difference: float) -> str:
+    """A difference of shares, which is not negative, in percentage points."""
+    number = f"{100 * difference:.1f}".removesuffix(".0")
+    return f"{number} percentage point{'' if number == '1' else 's'}"
+
+
+def paired_seeds(n: int) -> str:
+    return f"{n} paired seed{'' if n == 1 else 's'}"
+
+
+def runs_text(n: int) -> str:
+    return f"{n} run{'' if n == 1 else 's'}"
+
+
+def hosts_text(n: int | None) -> str:
+    return "unknown hosts" if n is None else f"{n} host{'' if n == 1 else 's'}"
+
+
 def _with_unit(number: str, unit: str) -> str:
     if unit == "USD":
         return f"${number}"

@@ -134,12 +134,15 @@ class _TrainingJobs(_Containers):
 
     Of `image`, `aws` is AWS' own TensorFlow image, into which facesim is brought as a channel.
 
-    input_mode: `File` copies the data before training, `FastFile` streams it as it is read.
+    input_mode: `File` copies the data before training, `FastFile` streams it as it is read. SageMaker's `Pipe` is one
+        stream of all files, without their names, that is read once: hosts prepare data from files, in several passes.
     encrypt_traffic: at AWS, what containers tell each other is encrypted, which takes time.
     """
 
     prefix: Annotated[str, _named(aws_names.prefix)] = option("facesim", "folder in the bucket", "AWS", pattern=_PREFIX)
-    input_mode: Literal["File", "FastFile"] = option("File", "copy or stream the data", "AWS")
+    input_mode: Literal["File", "FastFile"] = option(
+        "File", "copy the data, or stream files as they are read (Pipe has none)", "AWS"
+    )
     encrypt_traffic: bool = option(False, "encrypt traffic between containers", "AWS")
 
     @model_validator(mode="after")

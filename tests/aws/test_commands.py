@@ -157,6 +157,7 @@ def test_following_logs_survives_that_aws_does_not_answer_for_a_while(ended, ref
     assert main(["logs", str(ended.directory), "--follow"]) != 0
 
 
+@pytest.mark.slow
 def test_attaching_by_name_makes_the_run_again_from_what_is_at_aws(ended, tmp_path, capsys):
     assert main(["attach", f"facesim-{ended.id}", "--output", str(tmp_path / "elsewhere")]) == 0
 
@@ -227,6 +228,7 @@ def test_a_job_that_is_not_there_is_an_error_in_words(endpoint, capsys):
     assert "cannot describe the training job facesim-nobody" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_jobs_at_aws_are_listed_and_told_in_the_words_of_every_backend(ended, capsys):
     assert main(["list", "--backend", "sagemaker", "--json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)

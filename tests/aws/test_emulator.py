@@ -11,6 +11,9 @@ from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.training_job import training_job_request
 
+#: Each of them takes little, all together a part of a minute.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def request_(endpoint, account, job, inputs) -> dict:

@@ -24,6 +24,9 @@ from tests.aws.relay import Relay
 from tests.support.events import states
 from tests.support.executions import follow, submit
 
+#: Each of them takes little, all together a part of a minute.
+pytestmark = pytest.mark.slow
+
 
 def test_a_job_goes_through_sagemakers_states_to_its_end(endpoint, job, inputs, tmp_path):
     run, execution = submit(job, tmp_path / "one", inputs)

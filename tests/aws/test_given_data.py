@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from moto.s3.responses import S3Response
 
 from facesim.backends.sagemaker.policies import policy
 from facesim.backends.sagemaker.validation import problems
@@ -49,6 +50,22 @@ def test_a_folder_in_s3_is_the_channel_and_what_cannot_be_known_is_told(endpoint
     assert "80 files" in notice and "each host prepares them by itself" in notice
 
 
+def test_data_in_a_bucket_of_another_region_is_refused_before_a_job_is_paid_for(endpoint, bucket, monkeypatch, capsys):
+    # moto does not say where a bucket is, as S3 does with each answer.
+    listed = S3Response.list_objects_v2
+
+    def with_region(self):
+        status, headers, body = listed(self)
+        return status, {**headers, "x-amz-bucket-region": "eu-west-1"}, body
+
+    monkeypatch.setattr(S3Response, "list_objects_v2", with_region)
+
+    assert main(["run", *SMALL, "--data", f"s3://{bucket}/all/faces", "--dry-run"]) == 2
+
+    assert "is in eu-west-1 and the job would run in us-east-1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_study_on_data_in_s3_uploads_none_of_it_and_leaves_the_classical_methods_out(
     endpoint, bucket, tmp_path, script, capsys
 ):

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from moto.core.responses import ActionResult
 from moto.logs.responses import LogsResponse
+from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
 
-from facesim.backends.sagemaker.calls import newest
+from facesim.backends.sagemaker.advice import BusyError
+from facesim.backends.sagemaker.calls import describe, newest
+from facesim.backends.sagemaker.logs import LogTail
+from facesim.backends.sagemaker.session import Account
 from facesim.spec.job import make_job
-from tests.support.events import named
+from tests.aws.answers import Answers, answering
+from tests.support.events import named, states
 from tests.support.executions import follow, submit
+
+#: Each of them takes little, all together a part of a minute.
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("late", [3, 10**9], ids=["late", "never"])
@@ -29,6 +39,8 @@ def test_what_is_billed_is_waited_for_and_is_never_nothing_of_a_job_that_trained
             for name in ("TrainingTimeInSeconds", "BillableTimeInSeconds"):
                 answer.pop(name)
             answer["SecondaryStatusTransitions"].pop()
+        for name in ("OutputDataConfig", "ResourceConfig", "StoppingCondition"):  # AWS need not repeat these
+            answer.pop(name)
         return ActionResult(answer)
 
     monkeypatch.setattr(SageMakerResponse, "describe_training_job", described)
@@ -41,6 +53,7 @@ def test_what_is_billed_is_waited_for_and_is_never_nothing_of_a_job_that_trained
     whole_s = (description["TrainingEndTime"] - description["TrainingStartTime"]).total_seconds()
     expected = description["BillableTimeInSeconds"] if late == 3 else pytest.approx(whole_s, abs=1)
     assert (events[-1]["outcome"], billed["billable_s"]) == ("completed", expected)
+    assert states(events)[-1] == ("Completed" if late == 3 else "Uploading")
     assert late == 3 or billed["billable_s"] > 0
 
 
@@ -89,6 +102,77 @@ def test_a_stream_that_never_says_that_it_ends_is_not_read_for_ever(endpoint, jo
     assert events[-1]["outcome"] == "completed"
 
 
+def test_an_answer_that_nobody_understands_is_told_and_the_job_is_followed_on(
+    endpoint, job, inputs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(LogsResponse, "get_log_events", lambda self: json.dumps({"events": [{"message": "no time"}]}))
+
+    events = follow(*submit(job, tmp_path / "one", inputs))
+
+    assert [event["why"] for event in named(events, "out_of_reach")] == ["logs cannot be read: KeyError: 'timestamp'"]
+    assert events[-1]["outcome"] == "completed"
+
+
+@pytest.fixture
+def answers(monkeypatch) -> Iterator[Answers]:
+    """What AWS answers, by operation, which an account then asks."""
+    answers: Answers = {}
+    with answering(answers) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLEEXAMPLE12")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        yield answers
+
+
+def printed(text: str) -> dict:
+    return {"timestamp": 1_790_000_000_000, "message": text}
+
+
+def test_lines_are_read_once_from_pages_that_are_empty_or_say_nothing_of_a_next_one(answers):
+    pages = {
+        None: {"nextToken": "more"},
+        "more": {"logStreams": [{"logStreamName": "facesim-one/algo-1-1"}]},
+    }
+    answers["DescribeLogStreams"] = lambda request: pages[request.get("nextToken")]
+    lines = [printed("one"), printed("two")]
+    answers["GetLogEvents"] = lambda request: {"events": lines}
+    tail = LogTail(Account("us-east-1"), "facesim-one")
+
+    assert [line.text for line in tail.new()] == ["one", "two"]
+    lines.append(printed("three"))
+    assert [line.text for line in tail.new()] == ["three"]
+    answers["GetLogEvents"] = lambda request: {}
+    assert list(tail.new()) == []
+
+
+def test_a_stream_that_cannot_be_read_yet_hides_no_other(answers):
+    streams = [{"logStreamName": f"facesim-one/algo-{number}-1"} for number in (1, 2)]
+    answers["DescribeLogStreams"] = lambda request: {"logStreams": streams}
+    late = {"facesim-one/algo-1-1"}
+
+    def read(request: dict) -> Any:
+        if request["logStreamName"] in late:
+            return 400, {"__type": "ResourceNotFoundException", "message": "The specified log stream does not exist."}
+        return {"events": [printed("hello")], "nextForwardToken": "f/1"} if "nextToken" not in request else {
+            "nextForwardToken": request["nextToken"]
+        }  # fmt: skip
+
+    answers["GetLogEvents"] = read
+    tail = LogTail(Account("us-east-1"), "facesim-one")
+
+    assert [line.host for line in tail.new()] == ["algo-2"]
+    late.clear()
+    assert [line.host for line in tail.new()] == ["algo-1"]
+
+
+@pytest.mark.parametrize("answer", [{}, "<html>Welcome to our network</html>"], ids=["empty", "no JSON"])
+def test_what_is_no_description_of_a_job_is_asked_for_again(answers, answer):
+    answers["DescribeTrainingJob"] = lambda request: answer
+
+    with pytest.raises(BusyError, match="the answer has no SecondaryStatus and no TrainingJobStatus"):
+        describe(Account("us-east-1"), "facesim-one")
+
+
 def test_the_newest_jobs_are_found_however_small_the_pages_are(endpoint, account, job, inputs, tmp_path, monkeypatch):
     listed = SageMakerResponse.list_training_jobs
 
@@ -101,6 +185,16 @@ def test_the_newest_jobs_are_found_however_small_the_pages_are(endpoint, account
         follow(*submit(job, tmp_path / name, inputs))
 
     assert [one["TrainingJobName"] for one in newest(account, 2)] == ["facesim-three", "facesim-two"]
+
+
+def test_an_upload_that_fails_each_time_is_given_up(endpoint, job, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._PATIENCE_S", 0.1)
+    monkeypatch.setattr("facesim.backends.sagemaker.creation._TRY_AGAIN_S", 0.05)
+    damaged = (400, {}, "<Error><Code>BadDigest</Code><Message>not as it was sent</Message></Error>")
+    monkeypatch.setattr(S3Response, "put_object", lambda self: damaged)
+
+    with pytest.raises(BusyError, match="lost on the way to AWS"):
+        follow(*submit(job, tmp_path / "one", inputs))
 
 
 def test_patience_begins_when_something_fails_and_not_when_waiting_began(

@@ -10,7 +10,9 @@ import pytest
 
 pytest.importorskip("botocore")
 
+from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.rules import broken_rules
+from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import Site, TrainingJob, job_json, job_name, job_of, training_job_request
 from facesim.spec.job import make_job
@@ -321,6 +323,22 @@ def test_a_network_is_given_by_ids(subnets, groups, message):
 )
 def test_names_that_aws_takes_are_taken(options):
     make_job(backend="sagemaker", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"role": "arn:aws-cn:iam::123456789012:role/x"}, "--role .*is of aws-cn and .*us-east-1"),
+        ({"region": "us-gov-west-1"}, "--role .*is of aws and .*aws-us-gov"),
+        ({"kms_key": "arn:aws:kms:eu-west-1:123456789012:alias/faces"}, "--kms-key .*is of eu-west-1"),
+    ],
+)
+def test_what_is_of_another_part_of_aws_is_refused(options, message):
+    here = {"role": "arn:aws:iam::123456789012:role/x", "region": "us-east-1"}
+    aws = make_job(backend="sagemaker", **{**here, **options}).backend
+
+    with pytest.raises(InputError, match=message):
+        site_of(aws, Names(aws.region))
 
 
 def test_the_network_can_be_closed_and_what_crosses_it_encrypted(folder):

@@ -119,6 +119,16 @@ def test_what_one_may_not_look_at_is_no_failure(endpoint, quick, refuse, capsys)
     assert (quotas["level"], "facesim policy" in quotas["finding"]) == ("note", True)
 
 
+def test_doctor_reads_a_role_whose_trust_is_one_statement_without_a_list(endpoint, account, quick, capsys):
+    principal = {"Service": ["sagemaker.amazonaws.com"]}
+    trust = {"Statement": {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}}
+    account.client("iam").create_role(RoleName="facesim-training", AssumeRolePolicyDocument=json.dumps(trust))
+
+    main([*DOCTOR])
+
+    assert doctor_checks(capsys)["role"] == [{"name": "role", "level": "ok", "finding": "facesim-training"}]
+
+
 def test_doctor_finds_all_well_once_it_is(endpoint, account, quick, capsys):
     names = [f"ml.c5.{size} for training job usage" for size in range(30)]  # more than a page
     endpoint.quotas.update(dict.fromkeys([*names, "ml.m5.2xlarge for spot training job usage"], 4))
@@ -136,6 +146,10 @@ def test_doctor_finds_all_well_once_it_is(endpoint, account, quick, capsys):
     assert {one["level"] for group in checks.values() for one in group} == {"ok"}
     assert main([*DOCTOR, "--spot", "--max-run", "1000000"]) == 1
     assert "Longest run time for a training job: 432000, 1e+06 needed" in doctor_checks(capsys)["quota"][-1]["finding"]
+    endpoint.quotas.update({f"ml.m5.2xlarge for training {use} usage": n for use, n in (("job", 4), ("warm pool", 0))})
+    assert main([*DOCTOR, "--keep-alive-s", "600"]) == 0  # without it the job runs all the same
+    kept = doctor_checks(capsys)["quota"][-1]
+    assert (kept["level"], "keeps no instances" in kept["finding"]) == ("note", True)
 
 
 def test_doctor_without_credentials_says_how_to_have_some(quick, monkeypatch, tmp_path, capsys):

@@ -6,11 +6,12 @@ import threading
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ProxyConnectionError, SSLError
+from botocore.parsers import ResponseParserError
 from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
 from moto.sagemaker.responses import SageMakerResponse
 
-from facesim.backends.sagemaker.advice import BusyError, ExpiredError, RefusedError
+from facesim.backends.sagemaker.advice import BusyError, ExpiredError, QuotaError, RefusedError
 from facesim.backends.sagemaker.job import LostSight, SageMakerJob
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.session import Account, AwsError, CredentialsError, DeniedError, asking
@@ -103,6 +104,7 @@ def test_the_users_wish_to_stop_is_kept_until_aws_takes_it(endpoint, refuse, job
     assert events[-1]["outcome"] == "stopped"
 
 
+@pytest.mark.slow
 def test_one_job_that_aws_refuses_fails_by_itself_and_the_study_goes_on(endpoint, refuse, faces, tmp_path, capsys):
     refuse(SageMakerResponse, "create_training_job", "ResourceLimitExceeded", QUOTA, times=1)
     output = tmp_path / "runs"
@@ -149,6 +151,7 @@ def test_a_new_life_of_a_run_tells_its_states_from_the_first(endpoint, job, inpu
 
 @pytest.mark.parametrize("harm", ["missing", "damaged", "empty"])
 @pytest.mark.parametrize("name", ["output", "model"])
+@pytest.mark.slow
 def test_results_that_did_not_come_home_whole_are_told(
     endpoint, account, faces, tmp_path, capsys, monkeypatch, harm, name
 ):
@@ -185,6 +188,10 @@ def spoil(endpoint, account, monkeypatch, file: str, harm: str) -> None:
     monkeypatch.setattr(S3Store, "upload", upload)
 
 
+#: The error of a code that nobody has seen before.
+NEW = "SomethingNewException"
+
+
 def refused_with(code: str, message: str = "no", **response) -> Exception:
     from botocore.exceptions import ClientError
 
@@ -215,6 +222,17 @@ def refused_with(code: str, message: str = "no", **response) -> Exception:
         (refused_with("KMS.DisabledException"), InputError, "another --kms-key"),
         (refused_with("ThrottlingException"), BusyError, "in a minute"),
         (refused_with("503"), BusyError, "AWS itself has trouble"),
+        (refused_with(NEW, HTTPStatusCode=502), BusyError, "AWS itself has trouble"),
+        (refused_with(NEW, HTTPStatusCode=429), BusyError, "in a minute"),
+        (refused_with(NEW, HTTPStatusCode=403), DeniedError, "facesim policy"),
+        (refused_with(NEW, HTTPStatusCode=400), AwsError, NEW),
+        (refused_with("RequestTimeout", HTTPStatusCode=400), BusyError, "lost on the way"),
+        (ResponseParserError("Unable to parse response"), BusyError, "Unable to parse"),
+        (
+            refused_with("ResourceLimitExceeded", "The account-level service limit for training-job/ml.p2 is 0 Inst"),
+            QuotaError,
+            "the quota “training-job/ml.p2”",
+        ),
         (
             refused_with("ValidationException", "Could not assume role arn:aws:iam::1:role/x"),
             RefusedError,

@@ -123,6 +123,13 @@ def test_a_price_that_is_not_one_price_an_hour_is_not_taken(folder):
     assert not instances()[M5].price_verified
 
 
+def test_a_product_that_is_described_in_another_way_is_told_and_changes_nothing(folder):
+    command = refresh([product(M5, "0.5") | {"terms": {"OnDemand": {"x": {}}}}])
+
+    assert (command.code, refreshed_file().exists()) == (1, False)
+    assert "not described as it was" in command.errors
+
+
 def test_a_region_without_prices_is_told_with_those_that_there_are(folder):
     command = refresh([product(M5, "0.5")], "--region", "eu-moon-1")
 

@@ -54,6 +54,14 @@ def parse(words: list[str]) -> None:
         raise click.UsageError(f"there is no command {words[0]}")
 
 
+def test_the_page_of_the_paper_shows_what_its_study_found():
+    study, paper = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("studies/paper.md", "paper.md"))
+
+    (table,) = re.findall(r"^\|[^\n]* published: .*?(?=\n\n)", study, re.MULTILINE | re.DOTALL)
+
+    assert table in paper
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_command_of_a_page_is_one_and_has_these_options(page):
     for words in commands(page.read_text(encoding="utf-8")):

@@ -25,22 +25,24 @@ COMMAND = """
     from cluster.processes import LocalNode
     node = LocalNode(Path(sys.argv[1]), Path(sys.argv[2]), dict(os.environ))
     for event in node.events():
-        pass
+        print(event["event"], flush=True)
 """
 
 
-def started(directory, token: str) -> subprocess.Popen:
-    """A process with a node that takes half a second to load what its three tasks need."""
+def started(directory, token: str, preload: tuple[str, ...] = ()) -> subprocess.Popen:
+    """A process with a node that loads `preload` for its three tasks; it prints what it hears from the node."""
     tasks = (
         task(directory, "chief", "serve_stubbornly"),
         task(directory, "worker", "serve"),
         task(directory, "ps", "serve"),
     )
-    plan = Plan(tasks=tasks, leader="chief-0", preload=("tests.cluster.slow_to_load",))
+    plan = Plan(tasks=tasks, leader="chief-0", preload=preload)
     (directory / "plan.json").write_text(plan.to_json())
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(COMMAND), directory / "plan.json", directory / "node.log"],
         env={**os.environ, "STARTED_BY": token},
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -49,12 +51,11 @@ def test_nothing_is_left_whenever_in_the_start_the_parent_is_killed(tmp_path):
     left = {}
     for tenths in range(1, 16):
         token = uuid.uuid4().hex
-        parent = started(tmp_path, token)
-        time.sleep(tenths / 10)
-        parent.kill()
-        parent.wait()
+        with started(tmp_path, token, preload=("tests.cluster.slow_to_load",)) as parent:
+            time.sleep(tenths / 10)
+            parent.kill()
         try:
-            wait_until(lambda token=token: not carrying(token), within_s=30)
+            wait_until(lambda token=token: not carrying(token))
         except AssertionError:
             left[tenths / 10] = [process.cmdline() for process in carrying(token)]
             for process in carrying(token):
@@ -67,16 +68,16 @@ def test_nothing_is_left_whenever_in_the_start_the_parent_is_killed(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux' kernel ends a stopped process when its parent is gone")
 def test_a_stopped_node_and_its_tasks_end_with_the_parent(tmp_path):
     token = uuid.uuid4().hex
-    parent = started(tmp_path, token)
-    wait_until(lambda: len(carrying(token)) == 5)
-    for process in carrying(token):
-        if process.pid != parent.pid:
-            process.send_signal(signal.SIGSTOP)
+    with started(tmp_path, token) as parent:
+        starts = (line for line in parent.stdout if line == "task_started\n")
+        for _ in range(3):  # from then on the kernel watches the task's parent
+            next(starts)
+        for process in carrying(token):
+            if process.pid != parent.pid:
+                process.send_signal(signal.SIGSTOP)
+        parent.kill()
 
-    parent.kill()
-    parent.wait()
-
-    wait_until(lambda: not carrying(token), within_s=30)
+    wait_until(lambda: not carrying(token))
 
 
 def test_a_node_that_is_still_being_loaded_stops_at_once(tmp_path):

@@ -268,7 +268,9 @@ def test_a_failure_comes_with_its_reason(execute, place, shown_by):
     assert failed.result["state"] == RunState.FAILED
 
 
-def test_cancelling_twice_drains_once_and_leaves_a_readable_run(execute):
+def test_cancelling_twice_drains_once_and_leaves_a_readable_run(execute, place, shown_by):
+    shown_by("sagemaker", place.name == "docker")
+
     def cancel_twice(execution: Execution, run: Run) -> None:
         execution.stop()
         execution.stop()
@@ -288,7 +290,9 @@ def lose_a_host(execution: Execution, run: Run) -> None:
             container.kill()
 
 
-@pytest.mark.parametrize("how", ["its capacity is taken away", "a host is lost"])
+@pytest.mark.parametrize(
+    "how", ["its capacity is taken away", pytest.param("a host is lost", marks=pytest.mark.exhaustive)]
+)
 def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how, shown_by):
     if how == "a host is lost" and len(place.hosts) == 1:
         pytest.skip("all its tasks are on one host")
@@ -312,6 +316,7 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how, sho
     assert set(epochs["value"]) == set(range(1, 13))
 
 
+@pytest.mark.exhaustive
 def test_a_drained_host_has_a_synchronous_job_saved_and_started_again(place, faces, tmp_path):
     if place.name != "kubernetes":
         pytest.skip("elsewhere hosts are not stopped one by one")
@@ -329,6 +334,7 @@ def test_a_drained_host_has_a_synchronous_job_saved_and_started_again(place, fac
     assert resumed.events("restored")[-1]["examples"] > 0
 
 
+@pytest.mark.exhaustive
 def test_capacity_is_taken_away_as_a_script_says(execute, place, shown_by):
     shown_by("docker", place.name == "local")
     faults = [{"kind": "interrupt", "target": "algo-2", "at_step": 30, "notice_s": 5.0}]
@@ -346,7 +352,7 @@ def test_capacity_is_taken_away_as_a_script_says(execute, place, shown_by):
 
 
 def test_a_fault_at_a_step_comes_wherever_its_target_is(execute, place, shown_by):
-    shown_by("sagemaker", place.name == "docker")
+    shown_by("local", place.name != "local")
     faults = [
         {"kind": "kill", "target": "worker-1", "at_step": 20},
         {"kind": "freeze", "target": "worker-1", "at_step": 50, "for_s": 0.3},

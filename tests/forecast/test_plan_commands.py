@@ -75,6 +75,30 @@ def test_the_plan_from_python_is_the_same(plan, file, tmp_path):
     assert json.loads(json.dumps(to_json(made))) == json.loads(output)
 
 
+def test_workers_may_be_on_several_types(plan, tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text('strategy = "ps-async"\ninstance-type = "ml.c5.4xlarge"\nother-workers = ["ml.m5.xlarge:2"]\n')
+
+    code, output, errors = plan("--config", str(file), "--workers", "1..4", "--ps", "1",
+                                "--ps-instance-type", "ml.m5.large", "--json")  # fmt: skip
+
+    assert code == 0, errors
+    shapes = [row["shape"] for row in json.loads(output)["rows"]]
+    assert sorted(shape["workers"] for shape in shapes) == [3, 4]
+    assert all(shape["other_workers"] == [["ml.m5.xlarge", 2]] for shape in shapes)
+
+
+def test_conditions_that_no_shape_keeps_together_are_said_with_what_keeps_each(plan):
+    code, output, _ = plan("--instance-type", "ml.m5.large", "--instance-type", "ml.c5.9xlarge", "--epochs", "200",
+                           "--strategy", "single", "--deadline", "10m", "--budget", "0.04")  # fmt: skip
+
+    nothing, in_time, paid_for, *_ = output.splitlines()
+    assert code == 0
+    assert nothing == "Nothing of 2 shapes keeps --deadline 10 min and --budget $0.0400 at the bad end of its interval."
+    assert in_time.startswith("The cheapest that keeps --deadline 10 min: single on ml.c5.9xlarge")
+    assert paid_for.startswith("The fastest that keeps --budget $0.0400: single on ml.m5.large")
+
+
 def test_one_shape_is_explained_in_words(plan):
     code, output, _ = plan("--explain", "ps-async:ml.m5.xlarge:4w:2ps")
 
@@ -123,6 +147,8 @@ def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, cap
         (["--model", "compact-cnn"], "is of paper-cnn, and nothing about compact-cnn follows"),
         (["--precision", "bfloat16"], "is of float32, and nothing about bfloat16 follows"),
         (["--region", "mars"], "--region 'mars' is not allowed"),
+        (["--other-workers", "ml.m5.xlarge"], "such as ml.m5.xlarge:4"),
+        (["--other-workers", "ml.m5.xlarge:2"], "need hosts of their own beside workers of several types"),
         (["--explain", "somewhere/else"], "--explain"),
         (["--explain", "ps-async:4000000w"], "workers 4000000: Input should be less than or equal to 10000"),
         (["--output", f"{__file__}/plan.html"], "cannot write"),

@@ -11,8 +11,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks.forecast import judge
+from benchmarks.forecast import judge, main
+from benchmarks.published.allreduce import step_at
 from benchmarks.published.async_ps import model_key
 from benchmarks.published.calibrate import SERVER, servers
 from benchmarks.published.curves import Curve, Point, regrets, summary
@@ -144,6 +146,51 @@ def test_files_of_no_known_form_are_listed_with_the_reason(tmp_path):
     assert reasons["b.json"] == "it is not an object or a list of rows"
     assert reasons["c.json"] == "its rows are of no known form"
     assert "variables of X" in reasons["G X, 1 ps"]
+
+
+def test_files_are_read_as_editors_and_others_write_them(truth, tmp_path, report):
+    for file in truth.glob("*.json"):
+        content = json.loads(file.read_text())
+        for number, row in enumerate(content.get("rows", [])):
+            row["remark"] = {"number": number}
+            if "model" in row:
+                row["model"] = row["model"].upper()
+        if "rows" in content:
+            content["rows"].reverse()
+        text = json.dumps(content, indent=1).replace("\n", "\r\n")
+        (tmp_path / file.name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+
+    figures = summary(judge(tmp_path))["studies"]
+
+    errors = {study: one["mean_error"] for study, one in report["studies"].items()}
+    assert {study: one["mean_error"] for study, one in figures.items()} == pytest.approx(errors)
+
+
+def test_a_file_that_gives_no_curve_is_listed(tmp_path):
+    (tmp_path / "texts.json").write_text('[{"workers": "2", "steps_per_s": "3.0", "model": "X", "gpu": "G"}]')
+    (tmp_path / "empty.json").write_text('{"rows": []}')
+
+    reasons = {curve.name: curve.reason for curve in judge(tmp_path)}
+
+    assert reasons == {"texts.json": "no row has the numbers that its form needs", "empty.json": "it has no rows"}
+
+
+def test_a_folder_without_files_is_an_error(tmp_path):
+    answer = CliRunner().invoke(main, ["--truth", str(tmp_path)])
+
+    assert answer.exit_code == 1
+    assert "no file of" in answer.output
+
+
+def test_jobs_are_forecast_where_no_other_file_is_there(truth, tmp_path):
+    (tmp_path / "jobs.json").write_bytes((truth / "transient_time_accuracy_cost.json").read_bytes())
+
+    assert summary(judge(tmp_path))["studies"]["job durations"]["mean_error"] < 0.04
+
+
+def test_a_batch_outside_of_those_of_one_host_is_on_the_line_through_them():
+    assert step_at({32: 50.0, 64: 80.0}, 48) == pytest.approx(65)
+    assert step_at({32: 50.0, 64: 80.0}, 256) == pytest.approx(260)
 
 
 def test_a_curve_without_its_input_says_so(truth, tmp_path):

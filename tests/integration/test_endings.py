@@ -84,6 +84,7 @@ def test_a_terminal_that_closes_drains_the_run_with_a_checkpoint(tmp_path, faces
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_node_that_is_hung_up_drains_too(tmp_path, faces):
     process = subprocess.Popen(command(faces, tmp_path, "single"), stdout=subprocess.PIPE)
     wait_until(lambda: trains(tmp_path))

@@ -33,7 +33,9 @@ def pid_of(run: Run, task: str) -> int:
     return next(event["pid"] for event in run.events() if event["event"] == "task_started" and event["task"] == task)
 
 
-@pytest.mark.parametrize("cluster", ["ps-async", "allreduce"], indirect=True)
+@pytest.mark.parametrize(
+    "cluster", ["ps-async", pytest.param("allreduce", marks=pytest.mark.exhaustive)], indirect=True
+)
 def test_ctrl_c_drains_within_ten_seconds_and_leaves_a_readable_run(cluster):
     run = cluster.run_that_trains()
     cluster.process.send_signal(signal.SIGINT)

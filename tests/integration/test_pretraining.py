@@ -37,6 +37,7 @@ def begun(folder, plan: Plan) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_rendered_people_teach_what_one_image_of_each_person_does_not(tmp_path):
     """As decided before an interruption: so the machine's speed decides nothing here. Both have the residual half of
     the network alone, and twenty updates.

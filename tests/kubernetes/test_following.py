@@ -16,6 +16,9 @@ from tests.kubernetes.conftest import a_job
 from tests.support.events import named, states
 from tests.support.executions import follow, submit
 
+#: Each of them takes little, all together a part of a minute.
+pytestmark = pytest.mark.slow
+
 
 def test_a_job_goes_through_its_states_and_its_results_come_home(cluster, job, inputs, tmp_path):
     rendered = BACKENDS["kubernetes"]().open().render(job, tmp_path / "one", inputs)

@@ -91,6 +91,16 @@ def test_pods_may_do_what_the_strictest_standard_allows(folders):
     }  # fmt: skip
 
 
+def test_pods_leave_a_node_that_does_not_answer_any_more_soon(folders):
+    jobset = kubernetes_job(make_job(backend="kubernetes"), "one", folders).documents[0]
+    pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+
+    assert {one["key"]: one["tolerationSeconds"] for one in pod["tolerations"]} == {
+        "node.kubernetes.io/not-ready": 30,
+        "node.kubernetes.io/unreachable": 30,
+    }
+
+
 @pytest.mark.parametrize(
     ("directory", "name"),
     [

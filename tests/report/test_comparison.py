@@ -216,6 +216,42 @@ def test_a_target_that_was_not_reached_has_no_time_and_is_said(make_run):
     assert "ps-async reached 85.0 % held-out in 0 of 1 run" in texts(comparison.findings)
 
 
+def test_of_one_reference_it_is_said_once_what_it_did_not_reach(make_run):
+    runs = [make_run(name, accuracy=80.0) for name in ("single", "ps-async", "allreduce")]
+
+    found = [finding.text for finding in compare(runs, target_accuracy=0.85).findings]
+
+    assert [text for text in found if "reached" in text] == [
+        f"{name} reached 85.0 % held-out in 0 of 1 run." for name in ("single", "ps-async", "allreduce")
+    ]
+
+
+def test_without_a_curve_nothing_is_said_of_a_target(make_run):
+    found = compare([make_run("single", metrics=False), make_run("ps-async", metrics=False)]).findings
+
+    assert "reached" not in texts(found)
+
+
+def test_means_of_times_are_of_the_runs_that_nothing_disturbed(make_run):
+    runs = [make_run("single", seed, training_s=40 + seed) for seed in range(3)]
+    runs += [make_run("ps-async", seed, training_s=60 + seed) for seed in range(2)]
+    runs += [make_run("ps-async", 2, training_s=900, result={"load": {"steal_percent": 33.0}})]
+
+    assert "to train: 60.5 s against 40.5 s" in texts(compare(runs).findings, "training time")
+
+
+def test_a_forecast_was_tested_on_no_images(make_run):
+    runs = [make_run(name, result={"data": {"tested_sha256": "a"}}) for name in ("single", "ps-async")]
+    computed = {"measurement": "forecast", "held_out_accuracy": None, "total_s": 20.0}
+    runs += [make_run("allreduce", metrics=False, result=computed)]
+
+    comparison = compare(runs)
+
+    assert [[row.label for row in test] for test in comparison.tests] == [["single", "ps-async"]]
+    assert comparison.target_accuracy and "each row" not in (comparison.target_in_words or "")
+    assert "Not compared: allreduce is a forecast, of time and cost." in texts(comparison.findings)
+
+
 def test_a_diverged_run_is_warned_of_and_leaves_valid_json(make_run):
     comparison = compare([make_run("single", result={"held_out_loss": float("nan")})])
 

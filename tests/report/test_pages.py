@@ -113,6 +113,7 @@ def test_a_name_with_brackets_is_text_in_a_terminal(make_run):
     assert "[bold]worker[/bold] [/nothing]" in printed(comparison, width=160)
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else_and_has_every_plot(page):
     seen = Page(page)
     assert seen.tags.count("svg") == 10
@@ -136,6 +137,7 @@ def test_the_page_says_verdict_numbers_evidence_and_how_to_read_them(page):
         assert text in page
 
 
+@pytest.mark.slow
 def test_apart_is_red_on_the_page(make_run, tmp_path):
     write_report([make_run("single"), make_run("ps-async", audit=APART)], tmp_path / "report.html")
 
@@ -144,6 +146,7 @@ def test_apart_is_red_on_the_page(make_run, tmp_path):
     assert '<p class="headline alarm">ps-async did not train together' in page
 
 
+@pytest.mark.slow
 def test_names_from_data_are_escaped_everywhere(make_run, tmp_path):
     evil = "<script>alert(1)</script>"
     run = make_run(

@@ -76,9 +76,11 @@ def test_a_page_has_the_verdict_the_numbers_the_published_table_and_pictures(tmp
     assert "start-up, to first step | peak memory, largest task |" in text
     assert "![Held-out accuracy against time](paper-accuracy.svg)" in text
     assert "(40 people, " in text and "images trained on, " in text
+    assert "from 6 runs. Numbers are emulated." in text
     assert (tmp_path / "docs" / "paper-accuracy.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.slow
 def test_the_page_of_a_study_is_made_from_its_runs(tmp_path, faces):
     file = tmp_path / "small.toml"
     file.write_text(f'title = "Small"\nstrategy = ["single", "ps-async"]\nseeds = 2\ndata = "{faces}"\nepochs = 20\n')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -14,6 +16,7 @@ from facesim.spec.job import make_job
 from facesim.training.peers import Peers, number_on_host
 from facesim.util.errors import FacesimError, InputError
 from tests.frameworks.conftest import need
+from tests.support.plugins import write_metadata
 
 PAID = "2 A10G of 2 ml.g5.xlarge"
 GPU = "/physical_device:GPU:0"
@@ -100,6 +103,42 @@ def test_a_worker_of_pytorch_computes_on_the_gpu_of_its_number_and_sums_by_nccl(
 
     assert (workers.rank, workers.count) == (1, 2)
     assert (taken, joined) == (chosen, [library])
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(("plugin", "chosen"), [("xla_cuda12", [1]), ("no_gpu", [0, 0])])
+def test_a_worker_of_jax_takes_the_gpu_of_its_number_and_one_too_many_connects_to_nobody(
+    tmp_path, monkeypatch, plugin, chosen
+):
+    """CUDA's driver shows two GPUs to three workers of a host; JAX computes on them if its plugin is installed."""
+    need("jax")
+    import jax
+
+    from facesim.training.jax.connecting import Workers
+
+    def count_of(number) -> int:
+        number._obj.value = 2
+        return 0
+
+    taken = []
+
+    def initialize(*_, local_device_ids, **__):
+        taken.append(local_device_ids)
+        raise jax.errors.JaxRuntimeError("nobody is there")
+
+    tasks = {"chief": ["127.0.0.1:2222"], "worker": ["127.0.0.1:2223", "127.0.0.1:2224"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": tasks}))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(cuInit=lambda _: 0, cuDeviceGetCount=count_of))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    write_metadata(tmp_path, "some-plugin", "1.0", {"jax_plugins": {plugin: f"jax_plugins.{plugin}"}})
+    monkeypatch.syspath_prepend(tmp_path)
+
+    for rank in (1, 2):
+        with pytest.raises((FacesimError, jax.errors.JaxRuntimeError), match="2 GPUs, and 3 or more|nobody is there"):
+            Workers(rank)
+
+    assert taken == chosen
 
 
 def checked(**options) -> list:

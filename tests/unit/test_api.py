@@ -123,6 +123,33 @@ def test_a_forecast_of_another_network_than_the_profile_s_is_refused(tmp_path, p
     assert "--" not in str(refused.value)
 
 
+def test_a_plan_takes_what_the_command_takes(tmp_path, profile):
+    plan = facesim.plan(
+        ["single", "allreduce"], instance_type="ml.c5.4xlarge", workers=[2, 6], other_workers={"ml.m5.xlarge": 4},
+        deadline="2 hours", budget=5, profile=profile, runs=tmp_path, epochs=20,
+    )  # fmt: skip
+
+    shapes = [str(row.forecast.shape) for row in plan.rows]
+    assert sorted(shapes) == [
+        "allreduce, 6 workers on 2 ml.c5.4xlarge and 4 ml.m5.xlarge", "single on ml.c5.4xlarge",
+    ]  # fmt: skip
+    assert plan.answer.startswith("One machine: single") and plan.cheapest.meets
+    assert plan.to_json()["wanted"] == {"deadline_s": 7200, "budget_usd": 5}
+
+
+def test_what_cannot_be_planned_is_an_error_that_names_arguments(profile):
+    for given, message in (
+        ({"workers": "16..1"}, "workers '16..1' has nothing in it"),
+        ({"other_workers": {"ml.m5.xlarge": 2}, "strategy": "ps-async"}, "give ps_instance_type"),
+        ({"other_workers": {"ml.m5.xlrge": 2}, "strategy": "allreduce"}, "did you mean ml.m5.xlarge"),
+        ({"other_workers": {"ml.m5.xlarge": 8}, "strategy": "allreduce"}, "give more workers than other_workers 8"),
+        ({"deadline": 2}, "no duration without a unit"),
+    ):
+        with pytest.raises(InputError, match=message) as refused:
+            facesim.plan(profile=profile, **given)
+        assert "--" not in str(refused.value)
+
+
 def test_the_package_of_the_name_is_still_a_package():
     from facesim.forecast.model import forecast_job
 

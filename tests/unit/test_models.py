@@ -13,6 +13,9 @@ from facesim.spec.experiment import Experiment
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
+#: Each of them takes little, all together a part of a minute.
+pytestmark = pytest.mark.slow
+
 #: The published ones: the paper's log, and about 1 M of MobileFaceNet's; 29 identities, 64x64x3.
 PARAMETERS = {"paper-cnn": 4_842_589, "compact-cnn": 283_549, "resnet-small": 719_613, "mobilefacenet": 1_009_565}
 
@@ -24,17 +27,20 @@ def imported() -> None:
     tf, keras = (pytest.importorskip(name) for name in ("tensorflow", "keras"))
 
 
-def networks(*marks: pytest.MarkDecorator) -> list:
-    """All networks; those that take long to build have the marks."""
-    large = ("mobilefacenet", "resnet50", "efficientnet-b0")
-    return [pytest.param(name, marks=marks) if name in large else name for name in MODELS]
+#: All networks; those that take long to build are left to the exhaustive run.
+NETWORKS = [
+    pytest.param(name, marks=pytest.mark.exhaustive)
+    if name in ("mobilefacenet", "resnet50", "efficientnet-b0")
+    else name
+    for name in MODELS
+]
 
 
 def pictures(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (count, size, size, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", networks(pytest.mark.slow))
+@pytest.mark.parametrize("name", MODELS)
 def test_a_network_takes_pixels_as_stored_and_gives_logits(name):
     from facesim.models.size import size
 
@@ -45,7 +51,7 @@ def test_a_network_takes_pixels_as_stored_and_gives_logits(name):
     assert size(name, "softmax", (64, 64, 3), 29, 32).parameters == model.count_params()
 
 
-@pytest.mark.parametrize("name", networks(pytest.mark.slow, pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_takes_everything_but_the_head_of_another(name, tmp_path):
     model = models.build(name, (32, 32, 3), 7)
     source = backbone(model)
@@ -216,7 +222,7 @@ def test_the_angular_margin_has_a_finite_slope_everywhere_and_always_costs(cosin
     assert loss[0] >= plain[0] - 1e-4
 
 
-@pytest.mark.parametrize("model", networks(pytest.mark.slow))
+@pytest.mark.parametrize("model", MODELS)
 def test_every_network_can_be_trained(model):
     assert_can_be_trained(model, "arcface")
 

@@ -11,7 +11,7 @@ import pytest
 
 from facesim.audit import FOLDER
 from facesim.audit.verdict import Rank, judge
-from facesim.audit.watch import rank_of
+from facesim.audit.watch import Process, Watched, place_of
 
 
 def ranks(count: int = 2, **differing) -> list[Rank]:
@@ -20,6 +20,7 @@ def ranks(count: int = 2, **differing) -> list[Rank]:
     for number in range(count):
         fields = {
             "name": f"rank {number}", "cpu_s": 9.0, "received_bytes": 5e6, "most_at_a_time_bytes": 5e5,
+            "received_while_training_bytes": 4e6,
             "steps": 10, "examples": 80, "repeated": 40,
             "first_pass": frozenset(str(one) for one in range(number, 80, count)), "parameters_sha256": "a",
             "parameter_bytes": 1_000_000,
@@ -29,7 +30,13 @@ def ranks(count: int = 2, **differing) -> list[Rank]:
     return verdicts
 
 
-NOTHING_TOLD = {"steps": None, "first_pass": None, "parameters_sha256": None, "parameter_bytes": None}
+NOTHING_TOLD = {
+    "steps": None, "first_pass": None, "parameters_sha256": None, "parameter_bytes": None,
+    "received_while_training_bytes": None,
+}  # fmt: skip
+#: Of what a rank receives nothing while it trains.
+ALONE = {"received_bytes": 2_000.0, "most_at_a_time_bytes": 2_000.0, "received_while_training_bytes": 0.0}
+SAME_DATA = {"first_pass": frozenset("abc")}
 
 
 @pytest.mark.parametrize(
@@ -38,8 +45,15 @@ NOTHING_TOLD = {"steps": None, "first_pass": None, "parameters_sha256": None, "p
         ({}, "together", "equal, bit for bit"),
         ({"received_bytes": None}, "together", "cannot be counted"),
         ({"received_bytes": 0.0, "uses_gpu": True}, "together", "GPUs"),
-        ({"parameters_sha256": ["a", "b"]}, "apart", "2 different sets"),
-        ({"first_pass": frozenset("abc")}, "apart", "the data was not divided"),
+        (ALONE | {"parameters_sha256": ["a", "b"]}, "apart", "2 different sets"),
+        ({"parameters_sha256": ["a", "b"], "uses_gpu": True}, "apart", "2 different sets"),
+        ({"parameters_sha256": ["a", "b"]}, "unknown", "ended with different ones"),  # gossip, asynchronous
+        ({"received_while_training_bytes": [4e6, 1e4]}, "unknown", "before the first step or after the last"),
+        ({"received_while_training_bytes": [4e6, None], "received_bytes": 4e6}, "unknown", "too short to see"),
+        ({"received_while_training_bytes": [4e6, None], "received_bytes": 9e6}, "together", "bit for bit"),
+        (SAME_DATA, "apart", "the data was not divided"),
+        (SAME_DATA | {"holds_part": True, "parameters_sha256": None}, "unknown", "FSDP"),
+        (SAME_DATA | {"parameter_bytes": [1_000_000, 900_000], "parameters_sha256": ["a", "b"]}, "unknown", "pipeline"),
         ({"steps": [10, 0]}, "apart", "hardly a step"),
         ({"received_bytes": 100.0}, "unknown", "one of the two is wrong"),
         ({"received_bytes": 100.0, "parameters_sha256": None}, "apart", "once in a whole training"),
@@ -49,9 +63,12 @@ NOTHING_TOLD = {"steps": None, "first_pass": None, "parameters_sha256": None, "p
         ({"parameters_sha256": ["a", None]}, "unknown", "1 of 2 ranks"),
         ({"steps": [10, None], "first_pass": [frozenset("a"), None]}, "unknown", "which examples"),
         (NOTHING_TOLD, "unknown", "facesim.audit.parameters"),
-        (NOTHING_TOLD | {"most_at_a_time_bytes": 2_000.0}, "apart", "gradients of a small network"),
-        (NOTHING_TOLD | {"most_at_a_time_bytes": 2_000.0, "cpu_s": 2.0}, "unknown", "So it is not known"),
-        (NOTHING_TOLD | {"most_at_a_time_bytes": [2_000.0, 5e5]}, "apart", "gradients of a small network"),
+        (ALONE | NOTHING_TOLD, "apart", "gradients of a small network"),
+        (ALONE | NOTHING_TOLD | {"cpu_s": 2.0}, "unknown", "So it is not known"),
+        (ALONE | NOTHING_TOLD | {"most_at_a_time_bytes": [2_000.0, 5e5]}, "apart", "gradients of a small network"),
+        (ALONE | NOTHING_TOLD | {"received_bytes": 5e5}, "unknown", "So it is not known"),  # a very small network
+        (ALONE | NOTHING_TOLD | {"coordinates": [True, False], "received_bytes": [2_000.0, 5e6]}, "unknown", "known"),
+        (ALONE | NOTHING_TOLD | {"coordinates": [True, False]}, "apart", "gradients of a small network"),
     ],
 )
 def test_a_verdict_needs_evidence(differing, verdict, because):
@@ -61,27 +78,57 @@ def test_a_verdict_needs_evidence(differing, verdict, because):
     assert any(because in sentence for sentence in judgement.evidence), judgement.evidence
 
 
+@pytest.mark.parametrize("found", [ALONE, ALONE | NOTHING_TOLD, ALONE | {"parameters_sha256": ["a", "b"]}])
+def test_what_failed_before_its_ranks_exchanged_anything_is_not_called_apart(found):
+    judgement = judge(ranks(**found), failure="The command failed with exit code 1")
+
+    assert judgement.verdict == "unknown"
+    assert any(sentence.startswith("The command failed") for sentence in judgement.evidence)
+
+
 def test_one_process_has_nobody_to_train_with_and_of_none_nothing_is_known():
     assert judge(ranks(1)).verdict == "single"
     assert judge([]).verdict == "unknown"
+    assert "Of 2 ranks only rank 0 was seen" in judge(ranks(1, world=2)).evidence[0]
+    assert "2 processes that may have trained say that they are rank 0" in judge(ranks(1, processes=2)).evidence[0]
+    assert judge(ranks(1, world=2)).verdict == judge(ranks(1, processes=2)).verdict == "unknown"
+
+
+def test_processes_are_put_together_to_ranks_with_what_they_received_while_they_trained():
+    def steps(*moments: float) -> list[dict]:
+        return [{"time_unix_s": moment, "step": 8} for moment in moments]
+
+    loader, first, second = Process(1, "", "rank 0", 2), Process(2, "", "rank 0", 2), Process(3, "", "rank 1", 2)
+    looks = {2: [(9.0, 5.0), (10.5, 6.0), (11.0, 7.0), (12.0, 9.0), (14.0, 90.0)], 3: [(9.0, 1.0), (13.0, 70.0)]}
+    reports = {2: steps(10.0, 12.5), 3: [*steps(10.0, 12.5), {"time_unix_s": 13.0, "holds_part": True}]}
+
+    zero, one = Watched(0, False, 9.0, [loader, first, second], reports, True, looks).ranks()
+
+    assert (zero.received_while_training_bytes, zero.steps, zero.processes, zero.holds_part) == (3.0, 2, 1, False)
+    assert (one.received_while_training_bytes, one.steps, one.world, one.holds_part) == (None, 2, 2, True)
+
+
+CLUSTER = '{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}, "task": {"type": %s}}'
 
 
 @pytest.mark.parametrize(
-    ("environment", "rank"),
+    ("environment", "place"),
     [
-        ({"RANK": "3", "WORLD_SIZE": "8"}, "rank 3"),
-        ({"OMPI_COMM_WORLD_RANK": "1"}, "rank 1"),
-        ({"TF_CONFIG": '{"task": {"type": "worker", "index": 2}}'}, "worker-2"),
-        ({"TF_CONFIG": '{"task": {"type": "ps", "index": 0}}'}, None),
+        ({"RANK": "3", "WORLD_SIZE": "8"}, ("rank 3", 8, False)),
+        ({"OMPI_COMM_WORLD_RANK": "1"}, ("rank 1", 1, False)),
+        ({"TF_CONFIG": '{"task": {"type": "worker", "index": 2}}'}, ("worker-2", 1, False)),
+        ({"TF_CONFIG": CLUSTER % '"worker", "index": 1'}, ("worker-1", 3, False)),
+        ({"TF_CONFIG": CLUSTER % '"chief", "index": 0'}, ("chief-0", 3, True)),
+        ({"TF_CONFIG": CLUSTER % '"ps", "index": 0'}, None),
         ({"TF_CONFIG": "{"}, None),
         ({"TF_CONFIG": "[]"}, None),
-        ({"TF_CONFIG": '{"task": {"type": "worker"}}'}, None),
+        ({"TF_CONFIG": '{"task": {"type": "worker"}, "cluster": {"worker": 2}}'}, None),
         ({"RANK": "many"}, None),
         ({}, None),
     ],
 )
-def test_a_process_is_the_rank_that_its_launcher_says(environment, rank):
-    assert rank_of(environment) == rank
+def test_a_process_is_the_rank_that_its_launcher_says(environment, place):
+    assert place_of(environment) == (place or (None, 1, False))
 
 
 def events(folder, script: str) -> list[dict]:
@@ -114,6 +161,26 @@ def test_a_batch_is_told_by_its_content(tmp_path):
 
     assert first["hashed"] and first["first"] != second["first"]
     assert third["repeated"] == 1
+
+
+def test_what_is_told_is_the_content_of_arrays_and_no_address_and_no_part_of_a_network(tmp_path):
+    script = (
+        "import numpy as np\n"
+        "class Shard:\n    shape, is_fully_addressable, is_fully_replicated = (4,), False, False\n"
+        "rows = [np.arange(9_000) for _ in range(2)]; rows[1][4_000] = 0\n"
+        "for batch in (rows, [np.array(3), 4], {'image': rows}, []): audit.step(examples=batch)\n"
+        "kernel, bias = np.ones((2, 3)), np.zeros(3)\n"
+        "tree = {'dense': {'kernel': kernel, 'bias': bias}}\n"
+        "for model in (tree, [kernel, bias], [Shard()], [], object()): audit.parameters(model)"
+    )
+
+    rows, numbers, columns, nothing, tree, arrays, part = events(tmp_path, script)
+
+    assert rows["hashed"] and len(set(rows["first"])) == 2
+    assert numbers["first"] == ["3", "4"] and not numbers["hashed"]
+    assert columns["step"] == 2 and "hashed" not in columns and nothing["step"] == 0
+    assert tree["parameters_sha256"] == arrays["parameters_sha256"] and tree["parameter_bytes"] == 72
+    assert part["holds_part"]
 
 
 def test_in_a_script_that_nobody_watches_they_do_nothing_and_load_nothing(tmp_path):

@@ -204,7 +204,7 @@ def asking(what: str, namespace: str, missing_ok: bool = False) -> Iterator[None
             raise _explained(error, what, namespace) from None
     except ConfigException as error:  # a command of the configuration that gives credentials has failed
         raise CredentialsError(f"cannot {what}: {one_line(str(error))}; sign in to the cluster again") from None
-    except (HTTPError, WebSocketException, OSError) as error:
+    except (HTTPError, WebSocketException, OSError, json.JSONDecodeError) as error:
         advice = (
             "its certificate is not trusted: the configuration of the cluster names the authority"
             if "CERTIFICATE_VERIFY_FAILED" in str(error)

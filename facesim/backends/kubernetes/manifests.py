@@ -80,6 +80,8 @@ _LONGEST_NAME = 63 - len("-worker-0-00000-abcde")
 _NOBODY = 65_534
 #: The exit code of a host that was asked to stop, as a shell tells SIGTERM.
 _STOPPED_CODE = 143
+#: How long a pod stays on a node that does not answer any more; the cluster's own default is 300 s.
+_SILENT_NODE_S = 30
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,15 @@ def _pod(
             "enableServiceLinks": False,
             **account,
             **selector,
+            "tolerations": [
+                {
+                    "key": f"node.kubernetes.io/{state}",
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": _SILENT_NODE_S,
+                }
+                for state in ("not-ready", "unreachable")
+            ],
             "securityContext": POD_SECURITY,
             **_with_storage(job, name, kind, numbers, [*channels.values()], checkpoints),
             "containers": [

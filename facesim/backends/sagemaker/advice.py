@@ -114,6 +114,7 @@ _MEANINGS = (
         frozenset({
             "Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded",
             "TooManyRequestsException", "SlowDown", "OperationAborted", "RequestThrottled", "RequestThrottledException",
+            "429",
         }),
         BusyError,
         "AWS takes only so many requests at a time: try again in a minute",
@@ -125,6 +126,14 @@ _MEANINGS = (
         }),
         BusyError,
         "AWS itself has trouble: try again later, or look at https://health.aws.amazon.com",
+    ),
+    _Meaning(
+        frozenset({
+            "BadDigest", "IncompleteBody", "NoSuchUpload", "RequestTimeout", "RequestTimeoutException",
+            "XAmzContentSHA256Mismatch",
+        }),
+        BusyError,
+        "something was lost on the way to AWS: is the network good? Try again",
     ),
     _Meaning(
         frozenset({"NotSignedUp", "OptInRequired", "SubscriptionRequiredException"}),
@@ -157,7 +166,7 @@ _WRONG = (
 
 #: In the message of a refused signature: it was made at another time than AWS has.
 _BY_THE_CLOCK = re.compile(r"Signature (?:expired|not yet current)")
-_QUOTA_NAME = re.compile(r"service limit '([^']+)'")
+_QUOTA_NAME = re.compile(r"service limit (?:for )?['\"]?(.+?)['\"]? is ")
 
 
 #: What to do where AWS was not reached, by the names of botocore's errors.
@@ -174,8 +183,11 @@ _UNREACHED = (
 )
 
 
-#: Names of botocore's errors of a connection that may be there again in a while.
-_LOST = {"EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"}
+#: Names of botocore's errors of a connection that may be there again in a while, or of an answer that broke off.
+_LOST = {
+    "ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "HTTPClientError", "IncompleteReadError",
+    "ReadTimeoutError", "ResponseParserError", "ResponseStreamingError",
+}  # fmt: skip
 #: And of a sign-in that has expired.
 _EXPIRED = {"TokenRetrievalError", "UnauthorizedSSOTokenError", "LoginRefreshRequired"}
 
@@ -214,7 +226,10 @@ def _credentials() -> tuple[type[Exception], ...]:
 def _refused(error: Any, text: str) -> FacesimError:
     """What AWS' answer with an error code means."""
     response = error.response["Error"]
-    code, message = response["Code"], response.get("Message", "")
+    code, message = response.get("Code", ""), response.get("Message", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if not any(code in meaning.codes for meaning in _MEANINGS) and (status in (403, 429) or status >= 500):
+        code = "503" if status >= 500 else str(status)  # a code that is not known here has at least that meaning
     for meaning in _MEANINGS:
         if code in meaning.codes:
             named = _QUOTA_NAME.search(message)

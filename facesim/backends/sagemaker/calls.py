@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from facesim.backends.sagemaker.advice import QuotaError
+from facesim.backends.sagemaker.advice import BusyError, QuotaError
 from facesim.backends.sagemaker.session import AwsError, asking
 from facesim.runs.states import outcome_of_sagemaker
 
@@ -73,11 +73,14 @@ def describe(account: Account, name: str) -> dict[str, Any]:
     """DescribeTrainingJob's answer.
 
     Raises:
-        InputError: there is no such job, or one may not ask.
+        InputError: one may not ask.
+        AwsError: there is no such job, or the answer is not one.
     """
     with asking(f"describe the training job {name}"):
         answer = account.client("sagemaker").describe_training_job(TrainingJobName=name)
     answer.pop("ResponseMetadata", None)
+    if missing := sorted({"TrainingJobStatus", "SecondaryStatus"} - answer.keys()):
+        raise BusyError(f"cannot describe the training job {name}: the answer has no {' and no '.join(missing)}")
     return answer
 
 

@@ -48,6 +48,7 @@ class Creation:
         self.exists = False
         self._until_s = time.monotonic() + run.job().backend.quota_wait_s
         self._attempt = 0
+        self._failing_since_s: float | None = None
 
     def events(self) -> Iterator[Event | None]:
         """`uploaded` for each file, and `training_job` once it exists; nothing more where an interrupt comes before."""
@@ -72,16 +73,15 @@ class Creation:
 
     def _patiently(self, what: str, attempt: Callable[[], Iterator[Event | None]]) -> Iterator[Event | None]:
         """What an attempt yields; it is made again while it fails for a reason that passes."""
-        begin_s = time.monotonic()
+        self._failing_since_s = None
         while not self._is_ending():
             try:
-                for event in attempt():
-                    begin_s = time.monotonic()  # until now it went well: it may have waited for hours
-                    yield event
+                yield from attempt()
                 return self._reach.reached(what)
             except (BusyError, ExpiredError) as error:
                 patience_s = _PATIENCE_S if isinstance(error, BusyError) else _SIGN_IN_S
-                if time.monotonic() - begin_s > patience_s:
+                self._failing_since_s = self._failing_since_s or time.monotonic()
+                if time.monotonic() - self._failing_since_s > patience_s:
                     raise
                 yield from self._reach.failed(what, error)
             yield from self._wait(_TRY_AGAIN_S)
@@ -103,6 +103,7 @@ class Creation:
             with asking(f"upload to {uri}"):
                 for sent in upload(s3, folder, uri, key, owner):
                     if sent.done:
+                        self._failing_since_s = None
                         yield Uploaded(file=sent.file.name, to=uri, bytes=sent.bytes)
                     elif due("upload", _UPLOAD_EVERY_S):
                         yield Uploading(file=sent.file.name, sent_bytes=sent.sent_bytes, bytes=sent.bytes)
@@ -115,6 +116,7 @@ class Creation:
         request = self.made.request
         try:
             for full in create_when_there_is_room(self._account, request, self._may_wait):
+                self._failing_since_s = None  # AWS answers: it may go on waiting for hours
                 yield from self._reach.failed("quota", full) if full else [None]
                 if self._is_ending():
                     return

@@ -42,13 +42,23 @@ def look_at(job: Job) -> UnseenData:
 def _listed(account: Account, address: Remote, shown: str) -> tuple[int, int]:
     """How many files are there, and how many bytes."""
     files = size = 0
+    region = account.region
     with asking(f"list {shown}"):
         pages = (
             account.client("s3").get_paginator("list_objects_v2").paginate(Bucket=address.place, Prefix=address.prefix)
         )
         for page in pages:
             for entry in page.get("Contents", []):
-                files, size = files + 1, size + entry["Size"]
+                if not entry["Key"].endswith("/"):  # a folder, as AWS' console makes them
+                    files, size = files + 1, size + entry["Size"]
+            region = page["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
     if not files:
         raise InputError(f"--data {shown}: there is nothing", field="data", value=shown)
+    if region != account.region:
+        raise InputError(
+            f"--data {shown} is in {region} and the job would run in {account.region}: SageMaker reads data of its own "
+            f"region only; give --region {region}, or copy the data",
+            field="data",
+            value=shown,
+        )
     return files, size

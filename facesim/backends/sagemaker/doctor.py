@@ -69,7 +69,9 @@ def _role(account: Account, site: Site) -> Iterator[Finding]:
     except iam.exceptions.NoSuchEntityException:
         yield Finding("role", "fail", f"there is no role {name}: {_SETUP}, or name another with --role")
         return
-    trusted = [statement.get("Principal", {}) for statement in role["AssumeRolePolicyDocument"]["Statement"]]
+    statements = role["AssumeRolePolicyDocument"]["Statement"]
+    each = statements if isinstance(statements, list) else [statements]  # IAM takes a single one without a list
+    trusted = [statement.get("Principal", {}) for statement in each]
     services = [principal.get("Service", []) for principal in trusted if isinstance(principal, dict)]
     if not any("sagemaker.amazonaws.com" in ([names] if isinstance(names, str) else names) for names in services):
         problem = f"{name} does not let SageMaker take it: `facesim policy trust` prints what has to be there"
@@ -111,13 +113,19 @@ def _image(account: Account, site: Site, framework: str) -> Iterator[Finding]:
 
 def _quotas(account: Account, job: Job) -> Iterator[Finding]:
     pages = account.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
-    quotas = {quota["QuotaName"]: quota for page in pages for quota in page["Quotas"]}
+    quotas = {quota["QuotaName"]: quota for page in pages for quota in page.get("Quotas", [])}
     use = "spot training job usage" if job.spot else "training job usage"
     counts: Counter[str] = Counter()
     for kind, count in job.groups:
         counts[kind] += count
     for kind, count in counts.items():
         yield _enough(account, quotas.get(f"{kind} for {use}"), f"{kind} for {use}", count)
+        if job.backend.keep_alive_s:
+            kept = f"{kind} for training warm pool usage"
+            found = _enough(account, quotas.get(kept), kept, count)
+            if found.level == "fail":  # the job runs all the same
+                found = Finding("quota", "note", f"{found.finding}; until then --keep-alive-s keeps no instances")
+            yield found
     if job.max_run_s and (longest := quotas.get(_LONGEST_RUN)):
         yield _enough(account, longest, _LONGEST_RUN, job.max_run_s)
 
@@ -128,6 +136,8 @@ def _enough(account: Account, quota: dict[str, Any] | None, name: str, needed: f
     comparison = f"{name}: {quota['Value']:g}, {needed:g} needed"
     if quota["Value"] >= needed:
         return Finding("quota", "ok", comparison)
+    if not quota.get("Adjustable", True):
+        return Finding("quota", "fail", f"{comparison}; AWS does not give more: use another region, or less")
     ask = (
         f"aws service-quotas request-service-quota-increase --service-code sagemaker --quota-code {quota['QuotaCode']} "
         f"--desired-value {needed:g} --region {account.region}"

@@ -87,6 +87,7 @@ class SageMakerJob(RemoteJob):
         self._account = account
         self._known_name = name
         self._logs = LogTail(account, name)
+        self._asked: dict[str, Any] = run.plan().get("CreateTrainingJob", {})
         self._recorder = PointWriter(run)
         self._creation = request and Creation(run, account, request, self._reach, lambda: self._is_ending)
         self._states = len(self._states_before)
@@ -156,9 +157,8 @@ class SageMakerJob(RemoteJob):
             if self._killed and self._stopping:
                 yield NodeEnded(outcome=Outcome.STOPPED)
                 return {}
-            if due("describe", _DESCRIBE_EVERY_S) and (answer := (yield from self._described())):
-                description = answer
-                yield from self._transitions(description)
+            if due("describe", _DESCRIBE_EVERY_S):
+                description = (yield from self._described()) or description
             if "describe" in self._reach:
                 ended = description["TrainingJobStatus"] in OUTCOMES
                 yield from self._look(description, due, ended)
@@ -168,13 +168,14 @@ class SageMakerJob(RemoteJob):
             time.sleep(tick_s)
 
     def _described(self) -> Generator[Event, None, dict[str, Any] | None]:
-        """What AWS says of the job now; None where it does not answer."""
+        """What AWS says of the job now; None where it does not answer. What it leaves out is as it was asked for."""
         try:
-            description = describe(self._account, self._name)
+            description = {**self._asked, **describe(self._account, self._name)}
         except FacesimError as error:
             yield from self._not_reached("describe", error)
             return None
         self._reach.reached("describe")
+        yield from self._transitions(description)
         return description
 
     def _look(self, description: dict[str, Any], due: Due, ended: bool) -> Iterator[Event | dict[str, Any]]:

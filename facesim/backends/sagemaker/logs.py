@@ -32,6 +32,7 @@ class LogTail:
         self._account = account
         self._job = job
         self._tokens: dict[str, str] = {}  # by stream: where to go on
+        self._known: dict[str, int] = {}  # by stream that has no such: how many events have been read
 
     def new(self) -> Iterator[Line]:
         """What every host printed since the last time, host by host, in order."""
@@ -49,7 +50,7 @@ class LogTail:
             )
         except logs.exceptions.ResourceNotFoundException:
             return []  # the account's first job has not printed yet
-        return sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
+        return sorted(stream["logStreamName"] for page in pages for stream in page.get("logStreams", []))
 
     def _lines(self, stream: str) -> Iterator[Line]:
         match = _HOST.search(stream)
@@ -57,11 +58,17 @@ class LogTail:
         logs, empty = self._account.client("logs"), 0
         while empty < _EMPTY_PAGES:
             known = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
-            page = logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
-            for event in page["events"]:
+            try:
+                page = logs.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **known)
+            except logs.exceptions.ResourceNotFoundException:
+                return  # it has been listed, and cannot be read yet
+            events, token = page.get("events", []), page.get("nextForwardToken")
+            for event in events[self._known.get(stream, 0) :]:
                 yield Line(host, event["timestamp"] / 1000, event["message"].rstrip("\n"))
-            empty = 0 if page["events"] else empty + 1
-            token = page["nextForwardToken"]
+            if token is None:
+                self._known[stream] = len(events)
+                return
+            empty = 0 if events else empty + 1
             # At the end of a stream comes the same token again; an empty page alone does not mean the end.
             if token == self._tokens.get(stream):
                 return

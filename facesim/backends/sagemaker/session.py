@@ -169,6 +169,7 @@ def asking(what: str) -> Iterator[None]:
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -177,7 +178,7 @@ def asking(what: str) -> Iterator[None]:
             f"cannot {what}: AWS' credentials ask for something, such as an MFA code, and there is nobody to answer; "
             "run this on a terminal, or sign in before"
         ) from None
-    except (ClientError, BotoCoreError, Boto3Error) as error:
+    except (ClientError, BotoCoreError, Boto3Error, ResponseParserError) as error:
         raise explained(error, what) from None
 
 

@@ -42,11 +42,15 @@ def site_of(
     The account is asked for its number only if that is needed: with role, bucket and image given nothing is asked.
 
     Raises:
-        InputError: the image is none for the instances or the framework, or not one that SageMaker takes.
+        InputError: the image is none for the instances or the framework, or not one that SageMaker takes; role or key
+            are of another part of AWS.
     """
     role = aws.role or f"arn:{account.partition}:iam::{account.id}:role/{ROLE}"
     if not role.startswith("arn:"):
         role = f"arn:{account.partition}:iam::{account.id}:role/{role}"
+    _check_place("--role", role, account)
+    if aws.kms_key and aws.kms_key.startswith("arn:"):
+        _check_place("--kms-key", aws.kms_key, account)
     return Site(
         role_arn=role,
         image=_image(aws.image, account, instance_types, framework),
@@ -63,6 +67,16 @@ def site_of(
         keep_alive_s=aws.keep_alive_s,
         tensorboard=aws.tensorboard,
     )
+
+
+def _check_place(option: str, arn: str, account: Names) -> None:
+    """Raise InputError unless what is called so can be used in the region of the job."""
+    _, partition, _, region, *_ = arn.split(":")
+    if partition != account.partition or region not in ("", account.region):
+        raise InputError(
+            f"{option} {arn} is of {region or partition} and the job would run in {account.region} "
+            f"({account.partition}): give one of that, or another --region"
+        )
 
 
 def _image(name: str | None, account: Names, instance_types: Sequence[str], framework: str) -> str:

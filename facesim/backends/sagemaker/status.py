@@ -22,7 +22,7 @@ def status_of(description: dict[str, Any], account: Account, target: Target) -> 
     status, secondary = description["TrainingJobStatus"], description["SecondaryStatus"]
     outcome = outcome_of_sagemaker(status, secondary)
     notes = [description["FailureReason"]] if description.get("FailureReason") else []
-    if outcome is not None:
+    if outcome is not None and description.get("ResourceConfig"):  # without it, what it cost is not known
         bill = reported(description)
         cost = (
             f"emulated by {account.emulator}"

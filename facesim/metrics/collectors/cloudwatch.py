@@ -101,7 +101,7 @@ class CloudWatch:
                 PaginationConfig={"PageSize": self._page},
             )
             for page in pages:
-                for result in page["MetricDataResults"]:
+                for result in page.get("MetricDataResults", []):
                     host, role, name, divisor = self._meaning[int(result["Id"][1:])]
-                    for when, value in zip(result["Timestamps"], result["Values"], strict=True):
+                    for when, value in zip(result.get("Timestamps", []), result.get("Values", []), strict=True):
                         yield Point(when.timestamp(), host, role, name, value / divisor)

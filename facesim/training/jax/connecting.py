@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from facesim.training.peers import Peers, number_on_host
+from facesim.training.peers import Peers
 
 
 class Workers:
@@ -19,6 +21,7 @@ class Workers:
         peers = Peers.of_this_cluster()
         self.rank, self.count = rank, peers.count
         if self.count > 1:
+            device = peers.device(rank, _gpus())
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
             with peers.connecting():
                 # Left to itself, the first of them listens on every address.
@@ -26,7 +29,7 @@ class Workers:
                     peers.addresses[0],
                     self.count,
                     rank,
-                    local_device_ids=number_on_host(peers.addresses, rank),  # a GPU's; CPUs have no numbers
+                    local_device_ids=device,  # a GPU's; CPUs have no numbers
                     coordinator_bind_address=peers.addresses[0],
                 )
         devices = {device.process_index: device for device in reversed(jax.devices())}
@@ -58,3 +61,16 @@ def joined(rank: int) -> Iterator[Workers]:
         yield Workers(rank)
     except jax.errors.JaxRuntimeError as error:
         raise ConnectionError(str(error)) from error
+
+
+def _gpus() -> int:
+    """How many GPUs of this host JAX computes on. JAX itself counts them only with all workers connected."""
+    on_cuda = any("cuda" in plugin.name for plugin in entry_points(group="jax_plugins"))
+    if not on_cuda or (jax.config.jax_platforms or "cuda").startswith("cpu"):
+        return 0
+    try:
+        driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    except OSError:
+        return 0
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return 0 if failed else count.value

@@ -1,0 +1,154 @@
+"""A plan: what training would take and cost on clusters that nobody has run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facesim.api.defaults import OUTPUT
+from facesim.spec.options import as_in_python
+
+if TYPE_CHECKING:
+    from facesim.forecast.profile_data import Profile
+    from facesim.planning import search
+
+
+class Plan:
+    """Every shape that was asked about, with its forecast, and which of them to take."""
+
+    def __init__(self, plan: search.Plan):
+        self._plan = plan
+
+    @property
+    def answer(self) -> str:
+        """One machine or a cluster, which, for how long and how much, how sure: a sentence a line."""
+        from facesim.planning.answer import answer
+
+        return "\n".join(answer(self._plan))
+
+    @property
+    def rows(self) -> tuple[search.Row, ...]:
+        """All shapes, the cheapest first: `forecast` has time and dollars with their intervals, `misses` what a shape
+        does not keep.
+        """
+        return self._plan.rows
+
+    @property
+    def cheapest(self) -> search.Row | None:
+        """The cheapest that keeps what is wanted; None if nothing does."""
+        return self._plan.cheapest
+
+    @property
+    def fastest(self) -> search.Row | None:
+        """The fastest that keeps what is wanted; None if nothing does."""
+        return self._plan.fastest
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data for `json.dumps`."""
+        from facesim.planning.answer import to_json
+
+        return to_json(self._plan)
+
+    def write(self, file: Path | str) -> Path:
+        """Write the plan, with its plots, as one HTML file that needs nothing else.
+
+        Raises:
+            FacesimError: it cannot be written.
+        """
+        from facesim.planning.page import write_page
+
+        write_page(self._plan, Path(file))
+        return Path(file)
+
+    def __repr__(self) -> str:
+        return f"<facesim.Plan of {len(self.rows):,} shapes: {self.answer.splitlines()[0]}>"
+
+
+def plan(
+    strategy: str | Iterable[str] = (),
+    *,
+    instance_type: str | Iterable[str] = (),
+    workers: int | str | Iterable[int] = "1..8",
+    ps: int | str | Iterable[int] = "1..2",
+    ps_instance_type: str | None = None,
+    other_workers: Mapping[str, int] | None = None,
+    backup_workers: int = 0,
+    local_steps: int = 8,
+    spot: bool = False,
+    deadline: str | None = None,
+    budget: float | str | None = None,
+    min_accuracy: float | str | None = None,
+    region: str | None = None,
+    profile: Profile | Path | str | None = None,
+    instances: Path | str | None = None,
+    runs: Path | str = OUTPUT,
+    replay: int = 0,
+    **given: Any,
+) -> Plan:
+    """What training would take and cost on every shape that is asked about, without running any.
+
+    Args:
+        strategy, instance_type: one or several; left out, all whose speed is known.
+        workers, ps: a number, several, or a range such as `"1..16"`.
+        other_workers: how many of a cluster's workers are on other types, by type; servers then need
+            `ps_instance_type`.
+        spot: spot capacity, too, beside on demand.
+        deadline, budget, min_accuracy: what a shape must keep at the bad end of its interval: `"2h"`, US dollars, a
+            share or `"95 %"`.
+        region: AWS region whose prices are meant.
+        profile: what was measured on one machine, or the file that it is in; left out, that of this machine, which is
+            measured now, in a few minutes, if there is none yet.
+        instances: TOML file of instance types and prices of your own.
+        runs: folder of runs whose accuracies are used.
+        replay: seeds with which to train here what the recommended shapes would, for their accuracy.
+        given: any option of an experiment, such as `data`, `model` and `epochs`.
+
+    Raises:
+        InputError: something that was given cannot be used, or cannot be forecast.
+        FacesimError: a process that measures, or replays, failed.
+    """
+    from facesim.forecast.profile_data import Profile
+    from facesim.planning import quantities
+    from facesim.planning.planner import plan_training
+    from facesim.planning.profiles import have_profile
+    from facesim.planning.search import Axes, Wanted
+
+    with as_in_python():
+        axes = Axes(
+            strategies=_several(strategy),
+            instance_types=_several(instance_type),
+            workers=quantities.counts(_range(workers), "--workers", quantities.MOST_WORKERS),
+            ps=quantities.counts(_range(ps), "--ps", quantities.MOST_SERVERS),
+            spot=spot,
+            ps_instance_type=ps_instance_type,
+            backup_workers=backup_workers,
+            local_steps=local_steps,
+            other_workers=tuple((other_workers or {}).items()),
+        )
+        wanted = Wanted(
+            None if deadline is None else quantities.seconds(str(deadline), "--deadline"),
+            None if budget is None else quantities.dollars(str(budget), "--budget"),
+            None if min_accuracy is None else quantities.share(str(min_accuracy), "--min-accuracy"),
+        )
+        measured = profile if isinstance(profile, Profile) else None
+        made = plan_training(
+            axes,
+            wanted,
+            given=given,
+            profile_file=None if profile is None or measured else Path(profile),
+            measure=have_profile if measured is None else lambda job: measured,
+            own_instances=None if instances is None else Path(instances),
+            region=region,
+            runs=Path(runs),
+            replays=replay,
+        )
+    return Plan(made)
+
+
+def _several(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+
+
+def _range(numbers: int | str | Iterable[int]) -> str:
+    return str(numbers) if isinstance(numbers, int | str) else ",".join(map(str, numbers))
