@@ -20,6 +20,8 @@ _LONGEST_WAIT = "100ms"
 
 #: How much of the bucket a sender may hand over at once, before the headers of its packets are counted.
 _OF_BUCKET = 0.9
+#: Nor more than this, as without a limit (linux/netdevice.h).
+_GSO_BYTES = 65_536
 
 
 def limit_egress(interface: str, bits_per_s: float) -> int | None:
@@ -29,7 +31,7 @@ def limit_egress(interface: str, bits_per_s: float) -> int | None:
     with IPRoute() as route:
         index = int(interface) if interface.isdigit() else route.link_lookup(ifname=interface)[0]
         burst = _burst(bits_per_s)
-        route.link("set", index=index, gso_max_size=int(_OF_BUCKET * burst))
+        route.link("set", index=index, gso_max_size=min(int(_OF_BUCKET * burst), _GSO_BYTES))
         route.tc("replace", "tbf", index, rate=f"{round(bits_per_s)}bit", burst=burst, latency=_LONGEST_WAIT)
         (link,) = route.get_links(index)
         return link.get_attr("IFLA_LINK")
