@@ -238,7 +238,7 @@ def _print_plan(made: Plan, everything: bool) -> None:
         echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     left = len(made.rows) - len(rows)
     if left:
-        echo(f"and {left:,} more shapes: --all prints them")
+        echo(f"and {left:,} more shape{'' if left == 1 else 's'}: --all prints {'it' if left == 1 else 'them'}")
     echo()
     for topic, text in (*words(rows), *notes(made)):
         echo(f"{topic:12}{text}")

@@ -198,21 +198,26 @@ def _nothing_keeps_it(plan: Plan) -> list[str]:
             "The accuracy of none is known: --replay 3 finds it here, in one process; or run the job (facesim run) and "
             "name its folder with --runs."
         )
+    return [*sentences, *_nearest(plan)]
+
+
+def _nearest(plan: Plan) -> Iterator[str]:
+    """What keeps one of the conditions, or comes nearest to it; a shape that is several of these is named once."""
     in_time = [row for row in plan.rows if "deadline" not in row.misses]  # the cheapest first
     paid_for = [row for row in plan.rows if "budget" not in row.misses]
+    near = [("the fastest of all", plan.fastest_of_all), ("the cheapest of all", plan.cheapest_of_all)]
     if plan.wanted.deadline_s is not None and in_time:
-        sentences.append(f"The cheapest that keeps {Wanted(deadline_s=plan.wanted.deadline_s)}: {figures(in_time[0])}.")
-    else:
-        sentences.append(f"The fastest of all: {figures(plan.fastest_of_all)}.")
+        near[0] = (f"the cheapest that keeps {Wanted(deadline_s=plan.wanted.deadline_s)}", in_time[0])
     if plan.wanted.budget_usd is not None and paid_for:
         fastest = min(paid_for, key=lambda row: row.forecast.time_s)
-        sentences.append(f"The fastest that keeps {Wanted(budget_usd=plan.wanted.budget_usd)}: {figures(fastest)}.")
-    else:
-        sentences.append(f"The cheapest of all: {figures(plan.cheapest_of_all)}.")
+        near[1] = (f"the fastest that keeps {Wanted(budget_usd=plan.wanted.budget_usd)}", fastest)
     if plan.wanted.min_accuracy is not None and (known := [row for row in plan.rows if row.accuracy]):
-        best = max(known, key=lambda row: row.accuracy.low if row.accuracy else 0.0)
-        sentences.append(f"The most accurate of which it is known: {figures(best)}.")
-    return sentences
+        near.append(("the most accurate, as far as known", max(known, key=lambda row: row.accuracy or ())))
+    named: dict[int, tuple[Row, list[str]]] = {}
+    for name, row in near:
+        named.setdefault(id(row), (row, []))[1].append(name)
+    for row, names in named.values():
+        yield f"T{' and '.join(names)[1:]}: {figures(row)}."
 
 
 def _against(row: Row, other: Row) -> str:

@@ -74,7 +74,21 @@ def row_of(plan: Plan, text: str) -> Row:
     named = {"cheapest": cheapest, "fastest": fastest}
     if text.strip() in named:
         return named[text.strip()]
-    return plan.row(read_shape(text, plan.known, cheapest.forecast.shape))
+    shape = read_shape(text, plan.known, cheapest.forecast.shape)
+    # What a text cannot say, such as the hosts of servers, is as in the plan.
+    planned = (row for row in plan.rows if _said(row.forecast.shape) == _said(shape))
+    return next(planned, None) or plan.row(shape)
+
+
+def _said(shape: ClusterShape) -> tuple[object, ...]:
+    """What a text says of a shape, as far as it means something to its strategy."""
+    return (
+        shape.strategy,
+        shape.instance_type,
+        shape.replicas,
+        shape.ps if shape.served else None,
+        shape.spot,
+    )
 
 
 def explain(plan: Plan, row: Row) -> list[Step]:
@@ -277,8 +291,8 @@ def bound_in_words(bound: str) -> str:
         "compute": "computing: more workers, or faster ones, help",
         "server CPU": "the servers' processors: another --ps helps, more workers do not",
         "host CPU": "the cores of a host, which its tasks share: a larger type helps",
-        "network in": "what the busiest link receives: a type with more network, or another --ps, helps",
-        "network out": "what the busiest link sends: a type with more network, or another --ps, helps",
+        "network in": "what the busiest link receives: a type with more network helps; of servers, another --ps",
+        "network out": "what the busiest link sends: a type with more network helps; of servers, another --ps",
         "start-up": "starting, downloading and uploading take longer than training: nothing makes this job much faster",
     }[bound]
 

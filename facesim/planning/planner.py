@@ -69,6 +69,7 @@ def plan_training(
     check_strategies(tried, job.framework)
     axes = replace(axes, strategies=tried)
     shapes = axes.shapes()  # before anything is measured
+    too_few = [name for name in tried if all(shape.strategy != name for shape in shapes)]
     if replays:
         if axes.other_workers:
             raise InputError("--replay: no job has workers of several types; leave out --other-workers")
@@ -76,6 +77,8 @@ def plan_training(
     profile = of_file or measure(job)
     check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
     notes = [*_profile_notes(profile, job, profile_file, given), *_region_notes(region, known, axes)]
+    if too_few:
+        notes.append(f"{', '.join(too_few)} not tried: --workers up to {max(axes.workers)} is too few")
     make = partial(
         make_plan,
         profile,

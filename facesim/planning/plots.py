@@ -126,10 +126,12 @@ def speed_up(plan: Plan) -> str | None:
             servers = f", {first.shape.ps} ps" if first.shape.served else ""
             label = f"{name}{servers}, {first.shape.instance_type}"
             axes.plot(joined, [1.0] * (len(joined) - len(speeds)) + speeds, color=colour, linewidth=1.8, label=label)
-            for row, count, speed in zip(rows, workers, speeds, strict=True):
-                bound = row.forecast.training_bound
+            places: dict[str, list[tuple[int, float]]] = {}
+            for row, *place in zip(rows, workers, speeds, strict=True):
+                places.setdefault(row.forecast.training_bound, []).append(tuple(place))
+            for bound, marked in places.items():
                 used.add(bound)
-                axes.plot([count], [speed], marker=_MARKERS[bound], color=colour, markersize=6)
+                axes.plot(*zip(*marked), linestyle="none", marker=_MARKERS[bound], color=colour, markersize=6)
             most = max(most, *workers)
         axes.plot([1, most], [1, most], color=INK, linestyle=(0, (4, 3)), linewidth=1, label="as many times as workers")
         for bound in sorted(used):

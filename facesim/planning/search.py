@@ -278,7 +278,8 @@ class Plan:
     def doubts(self, row: Row) -> tuple[Doubt, ...]:
         """Why a row is not surer, the largest cause first."""
         forecast = row.forecast
-        kind, profile = self.known[forecast.shape.instance_type], self.profile
+        workers_on = [self.known[name] for name, _ in forecast.shape.worker_hosts]
+        kind, profile = max(workers_on, key=lambda each: each.speed_half_width), self.profile
         measured_again = f"{self.profile_command} on a machine with nothing else to do"
         formulas = float(self.widths.at(forecast.offered_load))
         parts = [

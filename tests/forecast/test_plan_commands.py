@@ -99,6 +99,19 @@ def test_conditions_that_no_shape_keeps_together_are_said_with_what_keeps_each(p
     assert paid_for.startswith("The fastest that keeps --budget $0.0400: single on ml.m5.large")
 
 
+def test_what_is_explained_is_of_the_plan(plan):
+    _, output, _ = plan("--instance-type", "ml.c5.xlarge", "--ps-instance-type", "ml.m5.large", "--other-workers",
+                        "ml.m5.xlarge:2", "--explain", "ps-async:3w:1ps")  # fmt: skip
+
+    assert "2 of 3 workers on ml.m5.xlarge" in output and "1 x ml.m5.large at" in output
+
+
+def test_a_shape_that_comes_nearest_in_two_ways_is_named_once(plan):
+    _, output, _ = plan("--instance-type", "ml.m5.large", "--strategy", "single", "--deadline", "1s", "--budget", "1c")
+
+    assert output.splitlines()[1].startswith("The fastest of all and the cheapest of all: single on ml.m5.large, ")
+
+
 def test_one_shape_is_explained_in_words(plan):
     code, output, _ = plan("--explain", "ps-async:ml.m5.xlarge:4w:2ps")
 
