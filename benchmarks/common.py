@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -65,11 +66,18 @@ def watched(measure: Callable[[], float]) -> tuple[float, bool]:
     return value, bool(load.disturbances)
 
 
-def in_rounds(programs: Mapping[str, Callable[[], float]], rounds: int) -> tuple[dict[str, list[float]], list[bool]]:
-    """What each program returns in each round, and which rounds were disturbed."""
+def in_rounds(
+    programs: Mapping[str, Callable[[], float]], rounds: int, within_s: float = math.inf
+) -> tuple[dict[str, list[float]], list[bool]]:
+    """What each program returns in each round, and which rounds were disturbed. But for the first, there are no rounds
+    that would not fit into `within_s`.
+    """
+    begin = time.monotonic()
     figures: dict[str, list[float]] = {name: [] for name in programs}
     disturbed = []
     for number in range(rounds):
+        if number and (time.monotonic() - begin) * (number + 1) / number > within_s:
+            break
         marks = []
         # Every other round the other way round: what follows what is then not always the same.
         for name in list(programs)[:: -1 if number % 2 else 1]:

@@ -131,12 +131,12 @@ def plan(
             None if budget is None else quantities.dollars(str(budget), "--budget"),
             None if min_accuracy is None else quantities.share(str(min_accuracy), "--min-accuracy"),
         )
-        measured, file = (profile, None) if isinstance(profile, Profile) else (None, profile)
+        measured, profile_file = (profile, None) if isinstance(profile, Profile) else (None, profile)
         made = plan_training(
             axes,
             wanted,
             given=given,
-            profile_file=None if file is None else Path(file),
+            profile_file=None if profile_file is None else Path(profile_file),
             measure=have_profile if measured is None else lambda job: measured,
             own_instances=None if instances is None else Path(instances),
             region=region,

@@ -161,6 +161,7 @@ def notes_on_alike(names: Iterable[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name in names:
         plain = re.sub(r"[\s\u200b-\u200f\u2060\ufeff]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
+        plain = plain.partition(".")[0] if _NUMBER.fullmatch(plain) else plain
         alike.setdefault(plain.lstrip("0") or "0" if plain.isdecimal() else plain, []).append(name)
     several = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
     if not several:

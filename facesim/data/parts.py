@@ -54,13 +54,15 @@ def kept_split(
     counts = {part: int(np.sum(image_parts == part)) for part in (TRAIN, VAL, TEST)}
     named = {PARTS[part]: count for part, count in counts.items() if count}
     sizes = ", ".join(f"{name} {count:,}" for name, count in named.items())
+    without = int(np.sum(image_parts == NO_PART))
     if len(named) < 2:
-        return None, []
+        alone = f"it names one part of a split ({sizes}), and {without:,} images are of none that is called as one is"
+        return None, [f"{alone}: all images are pooled and split anew."] if named and without else []
     if split == "random":
         return None, [f"its own split ({sizes}) is not kept (--split random): all images are pooled and split anew."]
     if not counts[TRAIN]:
         return None, [f"its own split ({sizes}) has no part to train on: all images are pooled and split anew."]
-    if without := int(np.sum(image_parts == NO_PART)):
+    if without:
         raise InputError(
             f"{source} has a split of its own ({sizes}), and {without:,} images that belong to none of its parts. Put "
             f"each image into one of {', '.join(PARTS)}, or pool all of them with --split random.",

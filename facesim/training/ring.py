@@ -96,7 +96,8 @@ class Ring:
 
     def _receive(self, room: memoryview) -> None:
         while room:
-            count = self._before.recv_into(room)
+            # All of it: what a slow link brings, packet by packet, is put together without this thread.
+            count = self._before.recv_into(room, 0, socket.MSG_WAITALL)
             if not count:
                 raise ConnectionError("the process before this one in the ring is gone")
             room = room[count:]

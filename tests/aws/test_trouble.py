@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from botocore.exceptions import ConnectTimeoutError, ProxyConnectionError, SSLError
+from botocore.exceptions import ClientError, ConnectTimeoutError, ProxyConnectionError, SSLError
 from botocore.parsers import ResponseParserError
 from moto.logs.responses import LogsResponse
 from moto.s3.responses import S3Response
@@ -193,8 +193,6 @@ NEW = "SomethingNewException"
 
 
 def refused_with(code: str, message: str = "no", **response) -> Exception:
-    from botocore.exceptions import ClientError
-
     return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": response}, "Operation")
 
 
@@ -226,6 +224,7 @@ def refused_with(code: str, message: str = "no", **response) -> Exception:
         (refused_with(NEW, HTTPStatusCode=429), BusyError, "in a minute"),
         (refused_with(NEW, HTTPStatusCode=403), DeniedError, "facesim policy"),
         (refused_with(NEW, HTTPStatusCode=400), AwsError, NEW),
+        (ClientError({"ResponseMetadata": {"HTTPStatusCode": 502}}, "Operation"), BusyError, "AWS itself has trouble"),
         (refused_with("RequestTimeout", HTTPStatusCode=400), BusyError, "lost on the way"),
         (ResponseParserError("Unable to parse response"), BusyError, "Unable to parse"),
         (

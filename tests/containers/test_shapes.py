@@ -91,6 +91,9 @@ def test_every_host_sends_at_its_bandwidth(play, tmp_path):
             got += len(connection.recv(1 << 20))
         print(8 * amount / (time.monotonic() - begin))
         sender.join()
+        with IPRoute() as route:
+            link = route.get_links(route.link_lookup(ifname="eth0")[0])[0].get_attr("IFLA_STATS64")
+        print(link["tx_bytes"] / link["tx_packets"])
         await_measured()
         """,
         hosts=2,
@@ -100,6 +103,8 @@ def test_every_host_sends_at_its_bandwidth(play, tmp_path):
 
     for host in ("algo-1", "algo-2"):
         assert 0.7 * bits_per_s < float(played.lines(host)[0]) < 1.25 * bits_per_s
+        bytes_a_packet = float(played.lines(host)[1])
+        assert bytes_a_packet > 3_000  # acknowledgements among them; cut up they had at most 1,514
         sent = [
             event["net_sent_bytes"] for event in played.events if event["event"] == "stats" and event["host"] == host
         ]

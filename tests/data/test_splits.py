@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facesim.data.parts import kept_split
 from facesim.data.splits import stratified_split
 from facesim.util.errors import InputError
 
@@ -84,3 +85,12 @@ def test_identities_of_one_size_are_not_split_alike():
 def test_values_that_cannot_be_used(labels, held_out, seed, message):
     with pytest.raises(InputError, match=message):
         stratified_split(np.array(labels), held_out, seed)
+
+
+@pytest.mark.parametrize(("parts", "told"), [([0, 0, 0, 0], False), ([-1] * 4, False), ([0, 0, -1, -1], True)])
+def test_one_part_beside_images_of_none_is_told(parts, told):
+    """A column `split` with train and holdout is no split that is known, and must not vanish."""
+    kept, notes = kept_split(parts, "own", "faces")
+
+    assert kept is None
+    assert [("(train 2), and 2 images are of none" in note) for note in notes] == [True] * told

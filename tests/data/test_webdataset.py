@@ -197,7 +197,7 @@ def test_names_that_differ_in_capitals_alone_are_two_images(ready, packed):
     data = ready(packed(members))
 
     assert len(data.labels) == 6
-    assert data.origins[:2] == ("faces.tar: Ana/1.JPG", "faces.tar: Ana/1.jpg")
+    assert data.origins[:2] == ["faces.tar: Ana/1.JPG", "faces.tar: Ana/1.jpg"]
 
 
 def test_one_name_in_two_ways_is_told_as_it_is(ready, packed):

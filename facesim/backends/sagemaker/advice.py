@@ -225,7 +225,7 @@ def _credentials() -> tuple[type[Exception], ...]:
 
 def _refused(error: Any, text: str) -> FacesimError:
     """What AWS' answer with an error code means."""
-    response = error.response["Error"]
+    response = error.response.get("Error", {})  # of an answer that is none of AWS' own there is none
     code, message = response.get("Code", ""), response.get("Message", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if not any(code in meaning.codes for meaning in _MEANINGS) and (status in (403, 429) or status >= 500):

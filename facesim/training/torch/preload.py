@@ -9,9 +9,9 @@ with without("tensorflow", "jax", "sklearn", "pandas", "matplotlib"):
     load_keras("torch")
     import torch  # noqa: F401
 
-    from facesim.training.torch.layout import keep_channels_last
+    from facesim.training.torch.layout import save_passes
 
-    keep_channels_last()
+    save_passes()
 
 #: How long it took, in seconds.
 LOADING_S = time.perf_counter() - _begin_s
