@@ -17,7 +17,7 @@ from facesim.data.decode import BadFile, whole_picture
 from facesim.data.detectors import Detector, Face
 from facesim.data.layouts import Listing, look_through
 from facesim.data.rendering import Progress
-from facesim.data.tables import METADATA, is_listed
+from facesim.data.tables import METADATA, lists_of
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused, printable
 
@@ -104,7 +104,7 @@ def align_folder(
     Raises:
         InputError: `source` is no folder of people, or `out` is there already, or cannot be written.
     """
-    if is_listed(source):
+    if lists_of(source):
         raise InputError(
             f"{printable(str(source))} has a {METADATA} that says whom its images show, which folders of aligned faces "
             f"cannot keep. Sort the images into a folder for each person first, or move that file away."
