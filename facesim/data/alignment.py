@@ -17,7 +17,8 @@ from facesim.data.decode import BadFile, whole_picture
 from facesim.data.detectors import Detector, Face
 from facesim.data.layouts import Listing, look_through
 from facesim.data.rendering import Progress
-from facesim.data.tables import METADATA, is_listed
+from facesim.data.sources import listing_of
+from facesim.data.tables import METADATA, lists_of
 from facesim.util.errors import InputError
 from facesim.util.unused import Unused, printable
 
@@ -104,7 +105,7 @@ def align_folder(
     Raises:
         InputError: `source` is no folder of people, or `out` is there already, or cannot be written.
     """
-    if is_listed(source):
+    if lists_of(source):
         raise InputError(
             f"{printable(str(source))} has a {METADATA} that says whom its images show, which folders of aligned faces "
             f"cannot keep. Sort the images into a folder for each person first, or move that file away."
@@ -139,7 +140,7 @@ def count_faces(source: Path, detector: Detector, progress: Progress = lambda *_
         InputError: it is no folder of people.
     """
     one, several, without, unreadable = 0, list[str](), list[str](), list[BadFile]()
-    for path, picture, faces in _looked_at(look_through(source), source.resolve(), detector, "looking", progress):
+    for path, picture, faces in _looked_at(listing_of(source), source.resolve(), detector, "looking", progress):
         if isinstance(picture, BadFile):
             unreadable.append(picture)
         elif len(faces) == 1:
@@ -152,11 +153,12 @@ def count_faces(source: Path, detector: Detector, progress: Progress = lambda *_
 def _looked_at(
     listing: Listing, root: Path, detector: Detector, phase: str, progress: Progress
 ) -> Iterator[tuple[Path, Image.Image | BadFile, list[Face]]]:
-    """Each image's path in the folder `root`, its picture, and the faces there, the largest first."""
+    """Each image's path, in the folder `root` if it lies there, its picture, and the faces there, the largest first."""
     for done, example in enumerate(listing.examples, 1):
         picture = whole_picture(example.path, root)
         faces = [] if isinstance(picture, BadFile) else find_faces(picture, detector)
-        yield example.path.relative_to(root), picture, faces
+        inside = example.path.is_relative_to(root)  # a list may name images that lie elsewhere
+        yield example.path.relative_to(root) if inside else example.path, picture, faces
         progress(phase, done, len(listing.examples))
 
 

@@ -21,10 +21,10 @@ from facesim.data.arrays import read_npz
 from facesim.data.content import Content, Source, each_in_parallel, fingerprint, from_arrays, in_parallel
 from facesim.data.decode import BadFile, Wanted, decode, decode_bytes, decode_member, shown_path, to_channels
 from facesim.data.labels import people_of
-from facesim.data.layouts import Example, Listing, look_through, people_like_splits, some
-from facesim.data.parts import part_of_file
+from facesim.data.layouts import Example, Listing, in_order, look_through, people_like_splits, some
+from facesim.data.parts import part_called, part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
-from facesim.data.tables import METADATA, is_listed, read_table
+from facesim.data.tables import METADATA, check_groups, lists_of, read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path, walk
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, why_unread
@@ -91,26 +91,36 @@ def _folder(path: Path, wanted: Wanted) -> Source:
     notes = (*listing.notes, *people_like_splits(listing.examples))
     source = _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
     # What a list names may lie elsewhere, also behind a link.
-    listed = listing.examples if is_listed(root) else []
+    listed = listing.examples if lists_of(root) else []
     return replace(source, within=all(real_path(example.path).is_relative_to(root) for example in listed))
 
 
 def listing_of(folder: Path) -> Listing:
-    """The images of a folder: those that its `metadata.csv` lists, if it says whom they show, or else by its folders.
+    """The images of a folder: those that its `metadata.csv` lists, or one in each part of a split (`train`, `test`), if
+    it says whom they show, or else by its folders.
 
     Raises:
-        InputError: as `read_table` and `look_through` do.
+        InputError: as `read_table` and `look_through` do; or two lists have one person in two groups.
     """
     folder = Path(os.path.realpath(folder))
-    if not is_listed(folder):
+    lists = lists_of(folder)
+    if not lists:
         return look_through(folder)
-    table, walked = read_table(folder / METADATA), walk(folder)
-    listed, tally = {real_path(example.path) for example in table.examples}, Tally(walked.unused)
+    tables = {place: read_table(place / METADATA) for place in lists}
+    examples = [
+        example if place == folder else replace(example, part=part_called(place.name))
+        for place, table in tables.items()
+        for example in table.examples
+    ]
+    check_groups(examples, str(folder))
+    walked = walk(folder)
+    listed, tally = {real_path(example.path) for example in examples}, Tally(walked.unused)
     for image in walked.images:
         if image not in listed:
             tally.add(f"an image that {METADATA} does not list", image.relative_to(folder).as_posix())
-    counted = [one for one in tally.counted if METADATA not in one.examples]
-    return Listing(table.examples, tuple(counted), table.notes)
+    counted = [one for one in tally.counted if METADATA not in {Path(name).name for name in one.examples}]
+    notes = dict.fromkeys(note for table in tables.values() for note in table.notes)
+    return Listing(in_order(examples), tuple(counted), tuple(notes))
 
 
 def _zip(path: Path, wanted: Wanted) -> Source:
@@ -301,7 +311,7 @@ def _in_folder(folder: Path) -> tuple[str, Path]:
     """The kind of data set that a folder is or holds, and where that lies."""
     if arrow.is_saved(folder):
         return "arrow", folder
-    if is_listed(folder):
+    if lists_of(folder):
         return "folder", folder
     kind_of = {file: kind for file in files_in(folder) if (kind := _kind_of_file(file))}
     nested = not kind_of and next(folder.rglob("*.parquet"), None)  # as on Hugging Face's hub

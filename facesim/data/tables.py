@@ -121,8 +121,29 @@ def read_table(path: Path) -> Table:
     return Table(in_order(examples), tuple(notes))
 
 
-def is_listed(folder: Path) -> bool:
-    """Whether a folder has a `metadata.csv` that lists its images and says whom they show."""
+def check_groups(examples: Sequence[Example], source: str) -> None:
+    """Raise InputError unless everybody is in one group."""
+    group_of: dict[str, str | None] = {}
+    for example in examples:
+        if group_of.setdefault(example.identity, example.group) != example.group:
+            groups = " and in ".join(one or "(none)" for one in (group_of[example.identity], example.group))
+            raise InputError(f"{source}: {example.identity} is in group {groups}. Give each identity one group.")
+
+
+def lists_of(folder: Path) -> list[Path]:
+    """The folders with a `metadata.csv` that lists images and says whom they show: `folder` itself, or else the parts
+    of a split in it, such as `train` and `test`.
+    """
+    if _is_listed(folder):
+        return [folder]
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [place for place in inside if part_called(place.name) != NO_PART and _is_listed(place)]
+
+
+def _is_listed(folder: Path) -> bool:
     path = folder / METADATA
     return path.is_file() and {"path", "label"} <= set(read_rows(path, ("path", "label"), _ALSO)[0])
 

@@ -95,6 +95,15 @@ def test_faces_are_counted_without_writing_anything(people):
     assert [bad.path for bad in faces.unreadable] == ["Bo/damaged.png"]
 
 
+def test_faces_of_the_images_that_a_list_names_are_counted(people, tmp_path):
+    other = (people / "Ana/two.png").rename(tmp_path / "other.png")
+    (people / "metadata.csv").write_text(f"file_name,label\nAna/1.png,Bo\n{other},Ana\n")
+
+    faces = count_faces(people, dots)
+
+    assert (faces.one, faces.several, faces.without) == (1, (str(other),), ())
+
+
 @pytest.mark.parametrize(("out", "message"), [("people/out", "lies in"), ("people", "already exists")])
 def test_a_folder_that_cannot_be_written_to(people, tmp_path, out, message):
     with pytest.raises(InputError, match=message):

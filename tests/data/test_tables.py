@@ -194,6 +194,23 @@ def test_a_folder_of_hugging_face_s_with_metadata(photo, tmp_path, cache):
     assert original_sizes(str(tmp_path / "faces"), 64).files == 7
 
 
+def test_each_part_of_a_split_may_have_its_own_metadata(photo, tmp_path, cache):
+    """As `imagefolder` has it, too; `val` has none, so whom its images show is not known."""
+    for part in ("train", "test"):
+        rows = ["file_name,label"]
+        for number in range(4):
+            photo(f"faces/{part}/{number}.png")
+            rows.append(f"{number}.png,{'Ana' if number % 2 else 'Bo'}")
+        (tmp_path / "faces" / part / "metadata.csv").write_text("\n".join(rows))
+    photo("faces/val/1.png")
+
+    data = prepare(str(tmp_path / "faces"), image_size=8, cache_dir=cache)
+
+    assert (data.names, np.bincount(data.parts).tolist()) == (("Ana", "Bo"), [4, 0, 4])
+    assert [str(one) for one in data.unused] == ["1 file: an image that metadata.csv does not list (val/1.png)"]
+    assert original_sizes(str(tmp_path / "faces"), 64).files == 8
+
+
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_listed_image_that_lies_elsewhere_may_change(photo, tmp_path, cache, linked):
     """The folder itself looks the same then."""
