@@ -298,7 +298,7 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(execute, place, how, sho
         pytest.skip("all its tasks are on one host")
     if how == "a host is lost" and place.name == "kubernetes":
         pytest.skip("a node that is lost is capacity that is taken away")
-    shown_by("sagemaker", place.name == "docker")
+    shown_by("sagemaker", place.name in ("docker", "local"))
     interrupt = lose_a_host if how == "a host is lost" else place.interrupt
     # It trains no further than the freeze before it is interrupted, however quick or slow all this is.
     frozen = {"kind": "freeze", "target": "chief-0", "at_step": 60, "for_s": 100}

@@ -53,6 +53,7 @@ def test_ctrl_c_drains_within_ten_seconds_and_leaves_a_readable_run(cluster):
     assert not still_running(pids_of(run), within_s=1)
 
 
+@pytest.mark.exhaustive
 def test_a_second_ctrl_c_ends_at_once(cluster):
     run = cluster.run_that_trains()
     os.kill(pid_of(run, "chief-0"), signal.SIGSTOP)  # it will not drain

@@ -1,8 +1,8 @@
 """Every strategy trains every backbone and every head: a few updates on tiny images, all of a strategy in one cluster.
 
 A head knows nothing of the strategy, so a strategy trains each backbone once, with heads in turn: with every head, and
-each backbone has every head with some strategy. What takes long to trace is left to `--exhaustive` (MobileFaceNet) and
-to `FACESIM_TEST_LARGE=1` (ResNet-50, EfficientNet): in one process `tests/unit/test_models.py` trains all.
+each backbone has every head with some strategy. What takes longest to trace (ResNet-50, EfficientNet) is left to
+`FACESIM_TEST_LARGE=1`: in one process `tests/unit/test_models.py` trains all.
 """
 
 from __future__ import annotations
@@ -26,10 +26,6 @@ BACKBONES = [name for name in MODELS if name not in LARGE or os.environ.get("FAC
 TINY = {"image_size": 32, "epochs": 1, "batch": 10, "held_out": 0.5}
 
 
-def trained_models(config: pytest.Config) -> list[str]:
-    return [name for name in BACKBONES if name != "mobilefacenet" or config.getoption("--exhaustive")]
-
-
 def cells(strategy: str) -> list[tuple[str, str]]:
     """Backbones and heads that a strategy trains here."""
     heads, first = list(HEADS), list(STRATEGIES).index(strategy)
@@ -48,7 +44,6 @@ def test_the_grid_has_every_pair_of_strategy_backbone_and_head():
 def training(request, faces, tmp_path_factory) -> Iterator[dict[str, Future[dict[str, Run]]]]:
     """Each chosen strategy's runs, when they are done: two strategies at a time, for tracing takes one core."""
     options, directory = TINY | {"data": str(faces)}, tmp_path_factory.mktemp("grid")
-    models = trained_models(request.config)
     mine = [item for item in request.session.items if item.module is request.module and hasattr(item, "callspec")]
     with ThreadPoolExecutor(2) as pool:
         yield {
@@ -57,29 +52,20 @@ def training(request, faces, tmp_path_factory) -> Iterator[dict[str, Future[dict
                 directory / strategy,
                 strategy,
                 {"workers": 2, "threads": 1} | ({"local_steps": 2} if strategy == "local-sgd" else {}),
-                {
-                    f"{model}-{head}": options | {"model": model, "head": head}
-                    for model, head in cells(strategy)
-                    if model in models
-                },
+                {f"{model}-{head}": options | {"model": model, "head": head} for model, head in cells(strategy)},
             )
             for strategy in dict.fromkeys(item.callspec.params["strategy"] for item in mine)
         }
         pool.shutdown(cancel_futures=True)
 
 
-#: One process trains all in `tests/unit/test_models.py`, the others one network each in `test_strategies.py`.
-ALWAYS = "ps-async"
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "strategy", [name if name == ALWAYS else pytest.param(name, marks=pytest.mark.exhaustive) for name in STRATEGIES]
-)
-def test_a_strategy_trains_every_backbone_and_every_head(training, strategy, pytestconfig):
+@pytest.mark.exhaustive  # one process trains all in `tests/unit/test_models.py`, others a few in `test_strategies.py`
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_trains_every_backbone_and_every_head(training, strategy):
     runs = training[strategy].result()
 
-    assert len(runs) == len(trained_models(pytestconfig))
+    assert len(runs) == len(BACKBONES)
     for name, run in runs.items():
         outcome = run.outcome()
         assert outcome["updates"] == 4, name

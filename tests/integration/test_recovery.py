@@ -120,6 +120,7 @@ def test_an_interrupted_host_and_a_taken_port_are_survived(tmp_path, faces):
     assert not events(run, "fault_failed")
 
 
+@pytest.mark.exhaustive
 def test_past_the_restarts_that_are_allowed_a_run_fails_with_its_cause(tmp_path, faces):
     faults = script(tmp_path, kill("ps-0", 4), kill("ps-0", 30))
     options = ("--faults", faults, "--max-restarts", 1, *SHORT, "--output", tmp_path / "runs")
