@@ -50,6 +50,7 @@ def test_what_is_stopped_is_named_and_started_again(tmp_path, faces, strategy, t
     assert not still_running(pids_of(run), within_s=1)
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_may_not_start_again_fails_and_says_what_hung(tmp_path, faces):
     running = Running(tmp_path, "run", "--data", faces, "--epochs", 100_000, "--hang-s", 3, "--max-restarts", 0, *QUICK)
     run = running.run_that_trains()

@@ -106,6 +106,7 @@ def test_peers_go_on_together_from_the_checkpoint_when_one_is_lost(tmp_path, fac
     assert sorted(events(run, "recovering")[0]["starting"]) == ["chief-0", "worker-0"]
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_host_and_a_taken_port_are_survived(tmp_path, faces):
     run = disturbed(
         tmp_path, faces, "ps-sync",
@@ -133,6 +134,7 @@ def test_past_the_restarts_that_are_allowed_a_run_fails_with_its_cause(tmp_path,
     assert run.result()["failure"].startswith("ps-0 was killed by SIGKILL")
 
 
+@pytest.mark.exhaustive
 def test_a_full_disk_costs_checkpoints_and_not_the_run(tmp_path, faces, small_disk):
     # Frozen with the first checkpoint that is due then behind it, the chief goes on when there is room again.
     fill = {"kind": "fill", "at_step": 12, "for_s": 4.0}

@@ -81,7 +81,7 @@ def test_a_replay_is_the_same_to_the_bit_each_time_and_one_worker_s_is_single(fa
     ("strategy", "shape", "network"),
     [
         ("local-sgd", {"workers": 2, "local_steps": 3}, {}),
-        ("ps-sync", {"workers": 2}, NORMALISED),
+        pytest.param("ps-sync", {"workers": 2}, NORMALISED, marks=pytest.mark.exhaustive),
         pytest.param("allreduce", {"workers": 2}, {}, marks=pytest.mark.exhaustive),
     ],
 )
