@@ -303,17 +303,19 @@ def _run_directories(path: Path) -> list[Path]:
     Raises:
         OSError: `path` itself cannot be listed.
     """
-    directories = []
+    directories: set[Path] = set()
 
     def unlisted(error: OSError) -> None:
         if Path(error.filename) == path:
             raise error
-        directories.append(Path(error.filename))
+        directories.add(Path(error.filename))
 
     if path.is_dir():
         for folder, folders, files in os.walk(path, onerror=unlisted):
-            if "job.json" in (*folders, *files) or "events.jsonl" in files:
-                directories.append(Path(folder))
+            place = Path(folder)
+            lost = "events.jsonl" in files and directories.isdisjoint(place.parents)  # else it is one of its hosts'
+            if "job.json" in (*folders, *files) or lost:
+                directories.add(place)
     return sorted(directories)
 
 

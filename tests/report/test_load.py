@@ -140,11 +140,16 @@ def test_samples_of_work_that_was_done_again_are_left_out(make_run):
 
 
 def test_a_run_that_lost_its_job_is_told(make_run):
-    make_run()
+    whole = make_run()
     lost = make_run(seed=1)
     lost.job_file.unlink()
+    for run in (whole, lost):
+        host = run.directory / "hosts" / "algo-1"
+        host.mkdir(parents=True)
+        (host / "events.jsonl").write_text("{}")
 
     comparison = compare(find_runs([lost.directory.parent]))
 
     assert len(comparison.records) == 1
+    assert [text for text in comparison.warnings if text.startswith("left out: ")] == [comparison.warnings[0]]
     assert "left out: single-1: cannot read" in comparison.warnings[0]
