@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -77,8 +78,22 @@ def test_what_is_not_installed_is_told_with_how_to_install_it():
         framework.check()
 
 
-def test_with_a_framework_that_is_hidden_a_job_is_refused_before_it_starts():
-    with without("torch"), pytest.raises(InputError, match="--framework torch: torch is not installed"):
+def test_a_package_that_is_hidden_counts_as_not_installed():
+    framework = Framework("nothing", "none:train", (), ("pydoc_data",))
+    framework.check()
+
+    with without("pydoc_data"), pytest.raises(InputError, match="pydoc_data is not installed"):
+        framework.check()
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    """As where it is not installed, also if another test has imported it."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+def test_with_a_framework_that_is_hidden_a_job_is_refused_before_it_starts(no_torch):
+    with pytest.raises(InputError, match="--framework torch: torch is not installed"):
         check_framework(make_job(framework="torch"))
 
 
@@ -104,9 +119,8 @@ def test_the_default_framework_is_the_one_that_comes_with_facesim():
 
 
 @pytest.mark.parametrize("command", [("profile",), ("plan",), ("forecast",)])
-def test_a_framework_that_is_not_installed_is_not_measured(command):
-    with without("torch"):
-        refused = facesim_here(*command, "--framework", "torch")
+def test_a_framework_that_is_not_installed_is_not_measured(no_torch, command):
+    refused = facesim_here(*command, "--framework", "torch")
 
     assert refused.code == 2
     assert "--framework torch: torch is not installed" in refused.errors
