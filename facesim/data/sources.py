@@ -24,7 +24,7 @@ from facesim.data.labels import people_of
 from facesim.data.layouts import Example, Listing, in_order, look_through, people_like_splits, some
 from facesim.data.parts import part_called, part_of_file
 from facesim.data.rendering import RENDERER_VERSION, render_batches
-from facesim.data.tables import METADATA, check_groups, lists_of, read_table
+from facesim.data.tables import METADATA, check_group, lists_of, read_table
 from facesim.data.walk import beside, files_in, instead_of, list_images, real_path, walk
 from facesim.util.errors import InputError
 from facesim.util.files import kind_of_file, why_unread
@@ -87,11 +87,13 @@ def _csv(path: Path, wanted: Wanted) -> Source:
 
 
 def _folder(path: Path, wanted: Wanted) -> Source:
-    root, listing = Path(os.path.realpath(path)), listing_of(path)
+    root = Path(os.path.realpath(path))
+    lists = lists_of(root)
+    listing = _listing(root, lists)
     notes = (*listing.notes, *people_like_splits(listing.examples))
     source = _files(printable(root.name), root, listing.examples, wanted, listing.unused, notes)
     # What a list names may lie elsewhere, also behind a link.
-    listed = listing.examples if lists_of(root) else []
+    listed = listing.examples if lists else []
     return replace(source, within=all(real_path(example.path).is_relative_to(root) for example in listed))
 
 
@@ -103,7 +105,11 @@ def listing_of(folder: Path) -> Listing:
         InputError: as `read_table` and `look_through` do; or two lists have one person in two groups.
     """
     folder = Path(os.path.realpath(folder))
-    lists = lists_of(folder)
+    return _listing(folder, lists_of(folder))
+
+
+def _listing(folder: Path, lists: Sequence[Path]) -> Listing:
+    """What `listing_of` has, with the folders whose `metadata.csv` is one."""
     if not lists:
         return look_through(folder)
     tables = {place: read_table(place / METADATA) for place in lists}
@@ -112,7 +118,9 @@ def listing_of(folder: Path) -> Listing:
         for place, table in tables.items()
         for example in table.examples
     ]
-    check_groups(examples, str(folder))
+    group_of: dict[str, str | None] = {}
+    for example in examples:
+        check_group(group_of, example.identity, example.group, str(folder))
     walked = walk(folder)
     listed, tally = {real_path(example.path) for example in examples}, Tally(walked.unused)
     for image in walked.images:

@@ -81,7 +81,8 @@ def read_table(path: Path) -> Table:
             f"Make the first line: path,label"
         )
     folder = Path(os.path.abspath(path.parent))
-    examples, group_of, labels, backslashes = [], {}, set(), 0
+    examples, labels, backslashes = [], set(), 0
+    group_of: dict[str, str | None] = {}
     line_of: dict[Path | tuple[int, int], int] = {}
     splits: Counter[str] = Counter()
     split_column = next((column for column in SPLIT_COLUMNS if column in columns), "")
@@ -105,11 +106,7 @@ def read_table(path: Path) -> Table:
                 f"{path} line {line}: {printable(listed)} is already on line {line_of[file]}, by this or another name "
                 f"(a link). A file listed twice could be trained on and tested on; remove one line."
             )
-        if group_of.setdefault(identity, group) != group:
-            raise InputError(
-                f"{path} line {line}: {identity} is in group {group or '(none)'} here and in "
-                f"{group_of[identity] or '(none)'} before. Give each identity one group."
-            )
+        check_group(group_of, identity, group, f"{path} line {line}")
         line_of[file] = line
         labels.add(label)
         splits[row.get(split_column, "")] += 1
@@ -121,13 +118,13 @@ def read_table(path: Path) -> Table:
     return Table(in_order(examples), tuple(notes))
 
 
-def check_groups(examples: Sequence[Example], source: str) -> None:
-    """Raise InputError unless everybody is in one group."""
-    group_of: dict[str, str | None] = {}
-    for example in examples:
-        if group_of.setdefault(example.identity, example.group) != example.group:
-            groups = " and in ".join(one or "(none)" for one in (group_of[example.identity], example.group))
-            raise InputError(f"{source}: {example.identity} is in group {groups}. Give each identity one group.")
+def check_group(group_of: dict[str, str | None], identity: str, group: str | None, where: str) -> None:
+    """Raise InputError if `identity` is in another group than `group_of`, which gets it, has it in."""
+    if group_of.setdefault(identity, group) != group:
+        raise InputError(
+            f"{where}: {identity} is in group {group or '(none)'} here and in {group_of[identity] or '(none)'} before. "
+            f"Give each identity one group."
+        )
 
 
 def lists_of(folder: Path) -> list[Path]:

@@ -8,8 +8,7 @@ import os
 import re
 import socket
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 from tests.billing.pricing_api import PAGE, pricing_api, product, virtual_machine
 from tests.conftest import Command, facesim_here, parse
+from tests.support.serving import serving
 
 M5, C5 = "ml.m5.2xlarge", "ml.c5.xlarge"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -225,14 +225,8 @@ def public(tmp_path):
     (root / "current" / "eu-west-1" / "index.json").write_text(json.dumps(LIST))
     (root / "advisor.json").write_text(json.dumps(ADVISOR))
     handler = functools.partial(SimpleHTTPRequestHandler, directory=root)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield root, {"FACESIM_PRICE_LIST": f"{url}/current", "FACESIM_SPOT_ADVISOR": f"{url}/advisor.json"}
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(handler) as url:
+        yield root, {"FACESIM_PRICE_LIST": f"{url}/current", "FACESIM_SPOT_ADVISOR": f"{url}/advisor.json"}
 
 
 def test_the_public_list_gives_prices_and_spot_discounts_without_an_account(folder, without_boto3, public):
