@@ -11,27 +11,32 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from facesim.training.placement import lightest, piece_rows
+from facesim.training.placement import lightest, piece_rows, product_flops, sends_factors
 
 
 class Variable(NamedTuple):
     """A variable as servers hold it. `sent_bytes` is what crosses the network each way (less than it holds where it is
-    sent rounded). One that is not `trainable` is updated by a step, but not pulled for it: batch statistics.
+    sent rounded). One that is not `trainable` is updated by a step, but not pulled for it: batch statistics. Of one
+    whose gradient is a product of two matrices, these have so many `factor_rows` in a step; 0 where it is none.
     """
 
     shape: tuple[int, ...]
     held_bytes: int
     sent_bytes: int
     trainable: bool = True
+    factor_rows: float = 0.0
 
 
 class ServerLoad(NamedTuple):
-    """What one update asks of a server: messages and bytes that are pulled from it and pushed to it."""
+    """What one update asks of a server: messages and bytes that are pulled from it and pushed to it, and floating-point
+    operations to make gradients of what is pushed.
+    """
 
     pull_messages: int
     push_messages: int
     pull_bytes: float
     push_bytes: float
+    push_flops: float = 0.0
 
 
 _NOTHING = ServerLoad(0, 0, 0.0, 0.0)
@@ -64,16 +69,28 @@ def balanced(variables: Iterable[Variable], servers: int) -> tuple[ServerLoad, .
         for count in rows:
             share = count / sum(rows)
             server = lightest(held_bytes, round(variable.held_bytes * share)) if servers > 1 else 0
-            loads[server] = _with(loads[server], variable.sent_bytes * share, variable.trainable)
+            loads[server] = _with(
+                loads[server],
+                variable.sent_bytes * share,
+                variable.trainable,
+                (count, *shape[1:]),
+                variable.factor_rows,
+            )
     return tuple(loads)
 
 
-def _with(load: ServerLoad, sent_bytes: float, trainable: bool) -> ServerLoad:
+def _with(
+    load: ServerLoad, sent_bytes: float, trainable: bool, shape: Sequence[int] = (), factor_rows: float = 0.0
+) -> ServerLoad:
+    pushes, pushed_bytes, flops, item_bytes = 1, sent_bytes, 0.0, sent_bytes / max(1, math.prod(shape))
+    if factor_rows and sends_factors(shape, item_bytes, factor_rows):
+        pushes, pushed_bytes, flops = 2, item_bytes * factor_rows * sum(shape), product_flops(shape, factor_rows)
     return ServerLoad(
         load.pull_messages + trainable,
-        load.push_messages + 1,
+        load.push_messages + pushes,
         load.pull_bytes + (sent_bytes if trainable else 0.0),
-        load.push_bytes + sent_bytes,
+        load.push_bytes + pushed_bytes,
+        load.push_flops + flops,
     )
 
 

@@ -280,7 +280,7 @@ def test_a_profile_survives_its_file_and_a_damaged_one_is_refused(profile, tmp_p
     profile.save(file)
 
     assert Profile.load(file) == profile
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 1'))
     with pytest.raises(InputError, match="schema_version.*facesim profile"):
         Profile.load(file)
     with pytest.raises(InputError, match="cannot be read: no such file.*facesim profile"):
