@@ -22,7 +22,7 @@ class Variable(NamedTuple):
 
     shape: tuple[int, ...]
     held_bytes: int
-    sent_bytes: int
+    sent_bytes: float
     trainable: bool = True
     factor_rows: float = 0.0
 
@@ -52,7 +52,7 @@ def round_robin(variables: Iterable[Variable], servers: int, before: int = 1) ->
     step = Variable((), 8, 8, trainable=False)
     loads = [_NOTHING] * servers
     for place, variable in enumerate([*[step] * before, *variables]):
-        loads[place % servers] = _with(loads[place % servers], variable.sent_bytes, variable.trainable)
+        loads[place % servers] = _with(loads[place % servers], variable)
     return tuple(loads)
 
 
@@ -69,26 +69,21 @@ def balanced(variables: Iterable[Variable], servers: int) -> tuple[ServerLoad, .
         for count in rows:
             share = count / sum(rows)
             server = lightest(held_bytes, round(variable.held_bytes * share)) if servers > 1 else 0
-            loads[server] = _with(
-                loads[server],
-                variable.sent_bytes * share,
-                variable.trainable,
-                (count, *shape[1:]),
-                variable.factor_rows,
-            )
+            piece = variable._replace(shape=(count, *shape[1:]), sent_bytes=variable.sent_bytes * share)
+            loads[server] = _with(loads[server], piece)
     return tuple(loads)
 
 
-def _with(
-    load: ServerLoad, sent_bytes: float, trainable: bool, shape: Sequence[int] = (), factor_rows: float = 0.0
-) -> ServerLoad:
-    pushes, pushed_bytes, flops, item_bytes = 1, sent_bytes, 0.0, sent_bytes / max(1, math.prod(shape))
-    if factor_rows and sends_factors(shape, item_bytes, factor_rows):
-        pushes, pushed_bytes, flops = 2, item_bytes * factor_rows * sum(shape), product_flops(shape, factor_rows)
+def _with(load: ServerLoad, held: Variable) -> ServerLoad:
+    pushes, pushed_bytes, flops = 1, held.sent_bytes, 0.0
+    item_bytes = held.sent_bytes / max(1, math.prod(held.shape))
+    if held.factor_rows and sends_factors(held.shape, item_bytes, held.factor_rows):
+        pushes, pushed_bytes = 2, item_bytes * held.factor_rows * sum(held.shape)
+        flops = product_flops(held.shape, held.factor_rows)
     return ServerLoad(
-        load.pull_messages + trainable,
+        load.pull_messages + held.trainable,
         load.push_messages + pushes,
-        load.pull_bytes + (sent_bytes if trainable else 0.0),
+        load.pull_bytes + (held.sent_bytes if held.trainable else 0.0),
         load.push_bytes + pushed_bytes,
         load.push_flops + flops,
     )

@@ -108,7 +108,7 @@ def null_step(
     read: Callable[[], list[Gradient]],
     optimizer: Fused,
     variables: list[keras.Variable],
-    factor_rows: Sequence[int] | None = None,
+    factor_rows: Sequence[int] = (),
     moving: Sequence[tf.Variable] = (),
 ) -> Callable[..., tf.Tensor]:
     """A step that computes nothing: all is pulled, a gradient of each piece of `variables` pushed and applied, and
