@@ -219,6 +219,7 @@ def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, poli
     def split(create, **options):
         """A variable in two pieces, if it is large."""
         value = options.pop("initial_value")
+        value = value() if callable(value) else tf.convert_to_tensor(value)
         parts = tf.split(value, 2) if value.shape.num_elements() > 10_000 else [value]
         made = [create(**options | {"initial_value": part, "shape": part.shape}) for part in parts]
         return made[0] if len(made) == 1 else tf.__internal__.distribute.ShardedVariable(made)

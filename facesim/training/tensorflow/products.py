@@ -73,16 +73,24 @@ def _factors(parts: list[Gradient], shape: Sequence[int]) -> Sequence[tf.Tensor]
     """The factors a (n, rows) and b (n, columns) of a gradient a^T b of a variable, from its pieces' parts of it."""
     if any(isinstance(part, tf.IndexedSlices) for part in parts):
         return None
-    makers = [part.op for part in parts]
+    makers = [_maker(part) for part in parts]
     if len(makers) > 1:
-        makers = [maker.inputs[0].op if maker.type in _CUTS else maker for maker in makers]
+        makers = [_maker(maker.inputs[0]) if maker.type in _CUTS else maker for maker in makers]
     maker = makers[0]
     if (
         maker.type != "MatMul"
         or any(other.name != maker.name for other in makers)
+        or maker.outputs[0].dtype != parts[0].dtype
         or maker.outputs[0].shape != tuple(shape)
         or not maker.get_attr("transpose_a")
         or maker.get_attr("transpose_b")
     ):
         return None
     return maker.inputs
+
+
+def _maker(tensor: tf.Tensor) -> tf.Operation:
+    """What a tensor is from, but for casts: mixed precision widens what it narrows at once."""
+    while tensor.op.type == "Cast":
+        tensor = tensor.op.inputs[0]
+    return tensor.op
