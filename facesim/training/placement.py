@@ -13,7 +13,7 @@ from collections.abc import Sequence
 LEAST_PIECE_BYTES = 128 * 1024
 
 #: Floating-point operations of a matrix product in the time in which a server's core receives a byte through gRPC: some
-#: 60 GFLOP/s with AVX2 by some 1 GB/s. A core with wider instructions multiplies faster, and would gain by more.
+#: 60 GFLOP/s with AVX2 by some 1 GB/s. Cores with wider instructions would gain from more of them, too.
 _FLOPS_A_BYTE = 64
 
 

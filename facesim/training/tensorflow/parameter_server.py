@@ -53,7 +53,7 @@ class ParameterServerReplicas(KerasReplicas):
             self.devices = [name for name in self.devices if "/job:worker/" in name]  # the chief trains nothing
             self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
             self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes) - self.unsent_bytes
-            examples = math.ceil(context.job.update_batch / context.job.joint_workers)  # of a worker's step
+            examples = math.ceil(context.job.update_batch / context.job.joint_workers)  # of a worker
             self.products = Products(self.model.trainable_variables, examples)
             self._local_model, self._local_is_current = build_model(context), False
             self.labels, self.loss = context.data.labels, loss_for(context.experiment)
@@ -77,9 +77,9 @@ class ParameterServerReplicas(KerasReplicas):
         packed, gradients, averages = compute_step(
             self.forward, self.optimizer, self.loss, images, labels, worker, share, classes
         )
-        # Their common norm is computed by the worker, which would have to get the products back.
+        # A limit of their norm needs all gradients in one place: the servers' products would have to be sent there.
         if not self.optimizer.global_clipnorm:
-            gradients = self.products.on_servers(gradients)
+            gradients = self.products.on_servers(gradients, labels.shape[0])
         return packed, gradients, averages
 
     def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:

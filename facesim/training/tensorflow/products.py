@@ -23,18 +23,18 @@ _CUTS = ("Slice", "SplitV")
 
 
 class Products:
-    """Those among the gradients of `variables`, in steps of `examples`.
+    """Those among the gradients of `variables`, in steps of so many `examples` at the most.
 
-    `rows`: by the place of a variable, how many rows the factors of its gradient have; filled as a step is traced. The
-    first batch to be traced has a size that is known; a later one may not, and is taken to be like the first.
+    `factor_rows`: by the place of a variable, how many rows for each example the factors of its gradient have; filled
+    as a step is traced. Of what is traced first the size is known.
     """
 
     def __init__(self, variables: list[keras.Variable], examples: int):
         self._variables, self._examples = variables, examples
-        self.rows: dict[int, int] = {}
+        self.factor_rows: dict[int, float] = {}
 
-    def on_servers(self, gradients: list[Gradient]) -> list[Gradient]:
-        """The same gradients, piece by piece, those that are products made where their pieces are."""
+    def on_servers(self, gradients: list[Gradient], examples: int | None) -> list[Gradient]:
+        """The same gradients, piece by piece, products made where their pieces are; of so many `examples`, if known."""
         given, made = iter(gradients), list[Gradient]()
         for place, variable in enumerate(self._variables):
             held = pieces([variable])
@@ -44,7 +44,8 @@ class Products:
                 made += parts
                 continue
             left, right = factors
-            rows = self.rows.setdefault(place, left.shape[0] or self._examples)
+            known = left.shape[0] and examples
+            rows = self._examples * self.factor_rows.setdefault(place, left.shape[0] / examples if known else 1.0)
             lefts = tf.split(left, [piece.shape[0] for piece in held], axis=1)
             made += [
                 product(piece, its_left, right) if sends_factors(piece.shape, part.dtype.size, rows) else part
@@ -56,7 +57,11 @@ class Products:
         """Of each piece, whose gradient is of one of `dtypes`: how many rows the factors have that are sent in place of
         it; 0 where it is sent itself.
         """
-        rows = [self.rows.get(place, 0) for place, variable in enumerate(self._variables) for _ in pieces([variable])]
+        rows = [
+            round(self._examples * self.factor_rows.get(place, 0))
+            for place, variable in enumerate(self._variables)
+            for _ in pieces([variable])
+        ]
         return [
             count if count and sends_factors(piece.shape, dtype.size, count) else 0
             for piece, count, dtype in zip(pieces(self._variables), rows, dtypes, strict=True)
