@@ -7,8 +7,8 @@ convolutions and matrix products alone, nor than its bytes at the memory's bandw
 
 - the network reads its kernels forward and backward, and writes their gradients: three times the parameters;
 - Adam reads parameters, gradients and two moments and writes all but the gradients: seven times;
-- a parameter server's worker gets parameters and sends gradients. Over loopback each byte is read and written twice,
-  into the kernel's buffers and out of them: four times each;
+- a parameter server's worker gets parameters and sends gradients, of large dense layers their factors. Over loopback
+  each byte is read and written twice, into the kernel's buffers and out of them: four times each;
 - a ring of k workers sends 2 (k - 1) / k of the parameters from each, likewise, and reads and writes as much to add up;
 - of `allreduce` and `local-sgd` each worker has a network and an optimiser, and makes every update.
 
@@ -17,10 +17,11 @@ Activations are left out: they fit into the caches of most processors, so these 
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from benchmarks.common import processor, run_job, write
 from cluster.hosted.cgroup import available_cpus
 from facesim.backends.kernels import choose, environment
 from facesim.spec.job import make_job
+from facesim.training.placement import sends_factors
 
 #: Images of the default data: height, width, channels, and people.
 _SHAPE, _IDENTITIES = (64, 64, 3), 40
@@ -70,20 +72,28 @@ def _best_s(work: Callable[[], Any]) -> float:
     return min(times)
 
 
+def pushed_bytes(parameters: int, dense: Sequence[tuple[int, int]], batch: int) -> int:
+    """What a worker sends parameter servers after a step of `batch` examples; `dense` are shapes of dense layers."""
+    factored = [shape for shape in dense if sends_factors(shape, _FLOAT_BYTES, batch)]
+    return _FLOAT_BYTES * (parameters - sum(math.prod(shape) - batch * sum(shape) for shape in factored))
+
+
 def floors_s(
-    parameters: int, flops: int, batch: int, workers: int, peak: dict[str, float]
+    parameters: int, dense: Sequence[tuple[int, int]], flops: int, batch: int, workers: int, peak: dict[str, float]
 ) -> dict[str, dict[str, float]]:
     """Seconds of an update of `batch` examples, by strategy: of its arithmetic, of its bytes, and of both in turn.
 
-    flops: of an image's forward pass; backwards they are twice as many. The cores are shared by all workers.
+    dense: shapes of the dense layers' kernels. flops: of an image's forward pass; backwards they are twice as many. The
+    cores are shared by all workers.
     """
     compute_s = 3 * flops * batch / max(peak["sgemm_flops"], peak["convolution_flops"])
     held = parameters * _FLOAT_BYTES
     ring = workers * (4 + 2) * 2 * (workers - 1) / workers * held
     moved = {
         "single": (3 + 7) * held,
-        "ps-async": (3 + 7 + 2 * 4) * held,
-        "ps-sync": (workers * (3 + 2 * 4) + 7) * held,
+        "ps-async": (3 + 7 + 4) * held + 4 * pushed_bytes(parameters, dense, batch),
+        "ps-sync": (workers * (3 + 4) + 7) * held
+        + workers * 4 * pushed_bytes(parameters, dense, math.ceil(batch / workers)),
         "allreduce": workers * (3 + 7) * held + ring,
         "local-sgd": workers * (3 + 7) * held + ring / make_job(strategy="local-sgd").strategy.local_steps,
     }
@@ -101,10 +111,16 @@ def floors_s(
 @click.option("--json", "path", type=click.Path(path_type=Path), help="also write the figures to this file")
 def main(model: str, batch: int, workers: int, epochs: int, rounds: int, path: Path | None) -> None:
     peak = peaks(max(1, round(available_cpus())))
-    from facesim.models.size import size  # imports Keras, which finds the environment that the peaks set
+    import keras  # finds the environment that the peaks set
 
-    network = size(model, make_job().experiment.head, _SHAPE, _IDENTITIES, batch)
-    floors = floors_s(network.parameters, network.flops, batch, workers, peak)
+    from facesim import models
+    from facesim.models.size import size
+
+    head = make_job().experiment.head
+    network = size(model, head, _SHAPE, _IDENTITIES, batch)
+    layers = models.build(model, _SHAPE, _IDENTITIES, head=head).layers
+    dense = [tuple(layer.kernel.shape) for layer in layers if isinstance(layer, keras.layers.Dense)]
+    floors = floors_s(network.parameters, dense, network.flops, batch, workers, peak)
     command = f"python -m benchmarks.limits --model {model} --batch {batch} --workers {workers} --rounds {rounds}"
     click.echo(f"{processor()}, kernels {choose().kernels} (`{command}`):\n")
     click.echo(

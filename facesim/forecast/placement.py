@@ -11,27 +11,32 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from facesim.training.placement import lightest, piece_rows
+from facesim.training.placement import lightest, piece_rows, product_flops, sends_factors
 
 
 class Variable(NamedTuple):
     """A variable as servers hold it. `sent_bytes` is what crosses the network each way (less than it holds where it is
-    sent rounded). One that is not `trainable` is updated by a step, but not pulled for it: batch statistics.
+    sent rounded). One that is not `trainable` is updated by a step, but not pulled for it: batch statistics. Of one
+    whose gradient is a product of two matrices, these have so many `factor_rows` in a step; 0 where it is none.
     """
 
     shape: tuple[int, ...]
     held_bytes: int
-    sent_bytes: int
+    sent_bytes: float
     trainable: bool = True
+    factor_rows: float = 0.0
 
 
 class ServerLoad(NamedTuple):
-    """What one update asks of a server: messages and bytes that are pulled from it and pushed to it."""
+    """What one update asks of a server: messages and bytes that are pulled from it and pushed to it, and floating-point
+    operations to make gradients of what is pushed.
+    """
 
     pull_messages: int
     push_messages: int
     pull_bytes: float
     push_bytes: float
+    push_flops: float = 0.0
 
 
 _NOTHING = ServerLoad(0, 0, 0.0, 0.0)
@@ -47,7 +52,7 @@ def round_robin(variables: Iterable[Variable], servers: int, before: int = 1) ->
     step = Variable((), 8, 8, trainable=False)
     loads = [_NOTHING] * servers
     for place, variable in enumerate([*[step] * before, *variables]):
-        loads[place % servers] = _with(loads[place % servers], variable.sent_bytes, variable.trainable)
+        loads[place % servers] = _with(loads[place % servers], variable)
     return tuple(loads)
 
 
@@ -64,16 +69,23 @@ def balanced(variables: Iterable[Variable], servers: int) -> tuple[ServerLoad, .
         for count in rows:
             share = count / sum(rows)
             server = lightest(held_bytes, round(variable.held_bytes * share)) if servers > 1 else 0
-            loads[server] = _with(loads[server], variable.sent_bytes * share, variable.trainable)
+            piece = variable._replace(shape=(count, *shape[1:]), sent_bytes=variable.sent_bytes * share)
+            loads[server] = _with(loads[server], piece)
     return tuple(loads)
 
 
-def _with(load: ServerLoad, sent_bytes: float, trainable: bool) -> ServerLoad:
+def _with(load: ServerLoad, held: Variable) -> ServerLoad:
+    pushes, pushed_bytes, flops = 1, held.sent_bytes, 0.0
+    item_bytes = held.sent_bytes / max(1, math.prod(held.shape))
+    if held.factor_rows and sends_factors(held.shape, item_bytes, held.factor_rows):
+        pushes, pushed_bytes = 2, item_bytes * held.factor_rows * sum(held.shape)
+        flops = product_flops(held.shape, held.factor_rows)
     return ServerLoad(
-        load.pull_messages + trainable,
-        load.push_messages + 1,
-        load.pull_bytes + (sent_bytes if trainable else 0.0),
-        load.push_bytes + sent_bytes,
+        load.pull_messages + held.trainable,
+        load.push_messages + pushes,
+        load.pull_bytes + (held.sent_bytes if held.trainable else 0.0),
+        load.push_bytes + pushed_bytes,
+        load.push_flops + flops,
     )
 
 

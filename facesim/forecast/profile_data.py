@@ -15,7 +15,8 @@ from facesim.spec.frameworks import TENSORFLOW
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread, write_text
 
-SCHEMA_VERSION = 1
+#: 2: workers may send parameter servers the factors of a gradient.
+SCHEMA_VERSION = 2
 
 #: Asynchronous workers that share the machine's cores while it is profiled.
 WORKERS = 4
@@ -35,6 +36,11 @@ class Machine(_Frozen):
     sgemm_gflops: float = Field(gt=0)
     convolution_gflops: float | None = Field(None, gt=0)
 
+    @property
+    def core_flops_per_s(self) -> float:
+        """Of a matrix product on one core."""
+        return 1e9 * self.sgemm_gflops / self.cores
+
 
 class Compute(_Frozen):
     """Computing one step at a batch of one worker. `cv` is the spread of its steps over their mean; `repeats_s` are
@@ -50,7 +56,11 @@ class Compute(_Frozen):
 
 
 class Variable(_Frozen):
-    """A variable of the model in the order of creation; `server` is where it lay, if there were servers."""
+    """A variable of the model in the order of creation; `server` is where it lay, if there were servers.
+
+    Of one whose gradient is a product of two matrices, which servers can make, these have so many `factor_rows` for
+    each example of a step; 0 where it is none.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -58,10 +68,17 @@ class Variable(_Frozen):
     sent_bytes: int = Field(ge=0)
     trainable: bool = True
     server: int | None = Field(None, ge=0)
+    factor_rows: float = Field(0.0, ge=0)
+
+    def placed(self, batch: float) -> placement.Variable:
+        """As it is placed, in steps of `batch` examples."""
+        rows = batch * self.factor_rows
+        return placement.Variable(self.shape, self.held_bytes, self.sent_bytes, self.trainable, rows)
 
 
 class Server(_Frozen):
-    """What one update costs a server: seconds a message and a byte of its parameters, both ways together.
+    """What one update costs a server: seconds a message and a byte of its parameters, both ways together, beside the
+    products that it makes.
 
     `saturation_s` is its service of a whole update as the saturation test gave it, with one server: seconds of a core
     an update when workers compute nothing. It wins over the other two, which then only say how it divides over servers.
@@ -126,7 +143,7 @@ class Profile(_Frozen):
     tells apart: empty and None in profiles that do not say it.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     created: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     machine: Machine
@@ -193,7 +210,7 @@ class Profile(_Frozen):
 
     @property
     def param_bytes(self) -> int:
-        """What one worker pulls for a step, and pushes after it but for what is not trained."""
+        """What one worker pulls for a step, and gradients take as workers add them up."""
         return sum(each.sent_bytes for each in self.variables if each.trainable)
 
     @property
@@ -215,27 +232,33 @@ class Profile(_Frozen):
         # Never less than the share of the smallest step that the batch is of it.
         return np.maximum(steps[line] + slope * (batch - batches[line]), steps[0] * np.minimum(batch / batches[0], 1))
 
-    def loads(self, servers: int) -> tuple[placement.ServerLoad, ...]:
-        """What an update asks of each of `servers`, as facesim places variables."""
+    def loads(self, servers: int, batch: float | None = None) -> tuple[placement.ServerLoad, ...]:
+        """What an update asks of each of `servers`, as facesim places variables, from a worker's step of `batch`
+        examples (the profile's, if left out).
+        """
         return placement.balanced(
-            [
-                placement.Variable(each.shape, each.held_bytes, each.sent_bytes, each.trainable)
-                for each in self.variables
-            ],
-            servers,
+            [each.placed(self.batch if batch is None else batch) for each in self.variables], servers
         )
 
-    def service_s(self, servers: int) -> tuple[np.ndarray, np.ndarray]:
+    def service_s(self, servers: int, batch: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Seconds of a core of this machine that an update takes of each server, to pull and to push: (servers,)."""
-        server, (whole,) = self.served, self.loads(1)
-        modelled_s = server.message_s * (whole.pull_messages + whole.push_messages)
-        modelled_s += server.byte_s / 2 * (whole.pull_bytes + whole.push_bytes)
-        factor = server.saturation_s / modelled_s if server.saturation_s is not None and modelled_s else 1.0
-        loads = self.loads(servers)
-        messages = np.array([[load.pull_messages, load.push_messages] for load in loads], dtype=float)
-        sent = np.array([[load.pull_bytes, load.push_bytes] for load in loads])
-        pull_s, push_s = (factor * (server.message_s * messages + server.byte_s / 2 * sent)).T
+        parts_s = [self.modelled_s(load) for load in self.loads(servers, batch)]
+        pull_s, push_s = self.saturation_factor * np.array(parts_s).T
         return pull_s, push_s
+
+    def modelled_s(self, load: placement.ServerLoad) -> tuple[float, float]:
+        """Seconds of a core that a load takes of a server, to pull and to push, as its constants alone say."""
+        server = self.served
+        pull_s = server.message_s * load.pull_messages + server.byte_s / 2 * load.pull_bytes
+        push_s = server.message_s * load.push_messages + server.byte_s / 2 * load.push_bytes
+        return pull_s, push_s + load.push_flops / self.machine.core_flops_per_s
+
+    @property
+    def saturation_factor(self) -> float:
+        """By what the saturation test corrects the server's constants."""
+        (load,) = self.loads(1)
+        modelled_s, measured_s = sum(self.modelled_s(load)), self.served.saturation_s
+        return measured_s / modelled_s if measured_s is not None and modelled_s else 1.0
 
     def save(self, file: Path) -> None:
         write_text(file, self.model_dump_json(indent=1) + "\n")

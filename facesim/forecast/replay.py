@@ -65,7 +65,7 @@ def simulated_orders(
     speeds = np.ones(workers) if relative_speeds is None else np.asarray(relative_speeds, dtype=float)
     if len(speeds) != workers or np.any(speeds <= 0):
         raise InputError(f"relative speeds {list(speeds)} must be {workers} positive numbers, one for each worker")
-    pull_s, push_s = profile.service_s(ps)
+    pull_s, push_s = profile.service_s(ps, batch)
     computing_s = max(float(profile.step_s(np.array(batch or profile.batch))) - profile.optimizer_s, 1e-6)
     dispatch_s = profile.dispatch_s
     if shared_cores and profile.in_step_share is not None:

@@ -92,7 +92,7 @@ class Table:
             needed, cv = shape.workers - shape.backup_workers, profile.cv / local**0.5
             return float(updates_s.mean() / local / laws.slowest_s(1.0, cv, shape.workers, needed))
         server, dispatch_s = profile.served, self.dispatch_s[row]
-        demands_s = [each / self.server_core[row] for each in profile.service_s(shape.ps)]
+        demands_s = [each / self.server_core[row] for each in profile.service_s(shape.ps, self.batch)]
         constants_of_step = (*demands_s, server.overlap, server.latency)
         per_s = laws.mixed_updates_per_s(self.served_s[row] * times + dispatch_s, counts, *constants_of_step)
         alike_s = laws.compute_from_step_s(
@@ -151,15 +151,19 @@ class Speeds:
 
     def _served(self, table: Table, rows: NDArray[np.intp], servers: int, base: bool) -> None:
         profile, server = table.profile, table.profile.served
-        loads = profile.loads(servers)
-        pulls = np.array([[load.pull_messages, load.pull_bytes] for load in loads], dtype=float).T
-        pushes = np.array([[load.push_messages, load.push_bytes] for load in loads], dtype=float).T
+        # What is pushed depends on how many examples a worker has: an array of (rows, servers) of everything.
+        batches, place = np.unique(table.worker_batch[rows], return_inverse=True)
+        pull_cpu_s, push_cpu_s = np.array([profile.service_s(servers, batch) for batch in batches])[place].swapaxes(
+            0, 1
+        )
+        loads = np.array([profile.loads(servers, batch) for batch in batches])[place]
+        pull_messages, push_messages, pull_bytes, push_bytes, _ = np.moveaxis(loads, -1, 0)
         workers, own_hosts, asynchronous = table.workers[rows], table.own_hosts[rows], table.asynchronous[rows]
         # Beside a server sits one worker, whose bytes do not use the link.
         remote = np.where(own_hosts, 1.0, 1.0 - np.minimum(1.0, servers / workers) / servers)
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
-        whole_s = max(pulls[1].sum(), pushes[1].sum()) / own_link
+        whole_s = np.maximum(pull_bytes.sum(1), push_bytes.sum(1)) / own_link
         near_s = whole_s * (1 - 1 / servers)
         least_s = np.where(asynchronous, whole_s, whole_s * remote)
         dispatch_s = table.dispatch_s[rows]
@@ -173,13 +177,15 @@ class Speeds:
             # A worker has a thread for each core of its host; while it computes, server and chief get a fair share.
             slower = 1 + shares * busy
             compute_s = table.served_s[rows] + dispatch_s * slower
-            factor = slower / table.server_core[rows] * _saturation(profile)
             (pull_cpu, pull_link), (push_cpu, push_link) = (
                 (
-                    factor[:, None] * (server.message_s * load[0] + server.byte_s / 2 * load[1]),
-                    (load[1] * remote[:, None] + beside[:, None] * other[1].sum()) / flows[:, None],
+                    cpu_s * (slower / table.server_core[rows])[:, None],
+                    (sent * remote[:, None] + beside[:, None] * others.sum(1, keepdims=True)) / flows[:, None],
                 )
-                for load, other in ((pulls, pushes), (pushes, pulls))
+                for cpu_s, sent, others in (
+                    (pull_cpu_s, pull_bytes, push_bytes),
+                    (push_cpu_s, push_bytes, pull_bytes),
+                )
             )
             # A server is three stations side by side: its processor, its link out and its link in.
             nothing = np.zeros_like(pull_link)
@@ -209,9 +215,9 @@ class Speeds:
         demand_s = (pull_s + push_s).max(1)
         self.offered[rows] = workers * demand_s / (compute_s + demand_s)
         gradients = np.where(asynchronous, 1.0, workers)
-        self.link_bytes[rows] = np.maximum(pulls[1], pushes[1]).max() * remote * gradients
-        wrapping = constants("grpc_message").values["bytes"] * (pulls[0].sum() + pushes[0].sum())
-        self.wire_bytes[rows] = (pulls[1].sum() + pushes[1].sum() + wrapping) * gradients
+        self.link_bytes[rows] = np.maximum(pull_bytes, push_bytes).max(1) * remote * gradients
+        sent = pull_bytes + push_bytes + constants("grpc_message").values["bytes"] * (pull_messages + push_messages)
+        self.wire_bytes[rows] = sent.sum(1) * gradients
         bottleneck = np.array([SERVER_CPU, NETWORK_OUT, NETWORK_IN])[parts.argmax(0)]
         self.bound[rows] = np.where(
             parts.max(0) * np.where(asynchronous, 1.0, workers) > self.update_s[rows] / 2, bottleneck, COMPUTE
@@ -304,14 +310,3 @@ def _async_step_s(
     if server.overlap == server.latency == 1:
         return laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s)
     return laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s)
-
-
-def _saturation(profile: Profile) -> float:
-    """By what the saturation test corrects the servers' constants."""
-    server = profile.served
-    if server.saturation_s is None:
-        return 1.0
-    (load,) = profile.loads(1)
-    messages, sent = load.pull_messages + load.push_messages, load.pull_bytes + load.push_bytes
-    modelled_s = server.message_s * messages + server.byte_s / 2 * sent
-    return server.saturation_s / modelled_s if modelled_s else 1.0

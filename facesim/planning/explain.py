@@ -167,25 +167,24 @@ def _of_computing(
 
 
 def _of_servers(profile: Profile, table: Table, shape: ClusterShape) -> Step:
-    server = profile.served
-    loads = profile.loads(shape.ps)
+    server, batch = profile.served, float(table.worker_batch[0])
+    loads = profile.loads(shape.ps, batch)
     busiest = max(loads, key=lambda load: load.pull_bytes + load.push_bytes)
     messages = busiest.pull_messages + busiest.push_messages
     sent = busiest.pull_bytes + busiest.push_bytes
+    multiplied = f"{busiest.push_flops / 1e9:.3g} GFLOP / {profile.machine.core_flops_per_s / 1e9:.3g} GFLOP/s"
     core = float(table.server_core[0])
-    processor_s = server.message_s * messages + server.byte_s / 2 * sent
+    processor_s = sum(profile.modelled_s(busiest))
     lines = [
         f"{len(profile.variables)} variables lie on {shape.ps} server{'s' if shape.ps > 1 else ''}; an update asks the "
         f"busiest for {messages} messages and {sent / 1e6:.3g} MB, both ways together",
         f"its processor: {server.message_s * 1000:.3g} ms x {messages} + {server.byte_s * 1e9 / 2:.3g} ns x "
-        f"{sent / 1e6:.3g} MB = {processor_s * 1000:.3g} ms on this machine's core",
+        f"{sent / 1e6:.3g} MB"
+        + (f" + {multiplied} (gradients that it multiplies)" if busiest.push_flops else "")
+        + f" = {processor_s * 1000:.3g} ms on this machine's core",
     ]
     if server.saturation_s is not None:
-        (whole,) = profile.loads(1)
-        all_s = server.message_s * (whole.pull_messages + whole.push_messages) + server.byte_s / 2 * (
-            whole.pull_bytes + whole.push_bytes
-        )
-        factor = server.saturation_s / all_s if all_s else 1.0
+        factor = profile.saturation_factor
         processor_s *= factor
         lines.append(
             f"the saturation test found {server.saturation_s * 1000:.3g} ms an update on one server: corrected "

@@ -18,6 +18,7 @@ from facesim.training.tensorflow.network import build
 from facesim.training.tensorflow.optimizer import Fused
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
+from facesim.training.tensorflow.products import product
 from facesim.training.tensorflow.ps_async import Workers
 from facesim.training.tensorflow.step import compute_step
 
@@ -38,6 +39,9 @@ class Parts:
         self._batch = index_batch(some, served.labels, *classes)
         _, labels, *chosen = self._batch
         sent, scratch = pulled(model, *chosen), []
+        for _ in served.train([some]):  # a step that is traced shows which gradients servers make
+            pass
+        factor_rows = served.products.sent_rows(served.sent_dtypes)
         with served.strategy.scope():
             for piece, each in zip(held, sent, strict=True):
                 with served.strategy.extended.colocate_vars_with(piece):
@@ -56,7 +60,11 @@ class Parts:
 
         @tf.function
         def push() -> tf.Tensor:
-            stores = [variable.assign(tf.fill(variable.shape, 0.5), read_value=False) for variable in scratch]
+            stores = []
+            for variable, each, piece, rows in zip(scratch, sent, held, factor_rows, strict=True):
+                pushed = values_of(_pushed(each, piece, rows, tf.cast(0.5, values_of(each).dtype)))
+                with tf.device(piece.device):
+                    stores.append(variable.assign(tf.cast(pushed, piece.dtype), read_value=False))
             with tf.control_dependencies(stores):
                 return tf.constant(0)
 
@@ -75,7 +83,9 @@ class Parts:
 
         self._nothing, self._pull, self._push, self._compute, self._optimise = nothing, pull, push, compute, optimise
         moving = pieces(variable for variable, _ in moving_statistics(model))
-        self.null_step = null_step(lambda: pulled(model, *chosen), optimizer, model.trainable_variables, moving)
+        self.null_step = null_step(
+            lambda: pulled(model, *chosen), optimizer, model.trainable_variables, factor_rows, moving
+        )
 
     def all(self) -> dict[str, Callable[[], object]]:
         """The parts by name, and the whole step."""
@@ -98,25 +108,33 @@ def null_step(
     read: Callable[[], list[Gradient]],
     optimizer: Fused,
     variables: list[keras.Variable],
+    factor_rows: Sequence[int] = (),
     moving: Sequence[tf.Variable] = (),
 ) -> Callable[..., tf.Tensor]:
     """A step that computes nothing: all is pulled, a gradient of each piece of `variables` pushed and applied, and
-    something added to each of the `moving` statistics.
+    something added to each of the `moving` statistics. `factor_rows` are as `Products.sent_rows` has them.
     """
+    held = pieces(variables)
 
     @tf.function
     def step() -> tf.Tensor:
         # Every gradient has to wait for its own parameter, as in a step, and is made where the worker is.
         gradients = []
-        for sent in read():
-            value = values_of(sent)
-            gradients.append(with_values(sent, tf.fill(tf.shape(value), tf.cast(_one(value), value.dtype) * _LITTLE)))
+        for sent, piece, rows in zip(read(), held, factor_rows or [0] * len(held), strict=True):
+            gradients.append(_pushed(sent, piece, rows, _one(values_of(sent)) * _LITTLE))
         for statistic in moving:
             little = tf.cast(_one(values_of(gradients[0])), statistic.dtype)
             Average(statistic, 1.0, tf.fill(statistic.shape, little)).apply()
         return optimizer.apply(gradients, variables)
 
     return step
+
+
+def _pushed(sent: Gradient, piece: tf.Variable, factor_rows: int, number: tf.Tensor) -> Gradient:
+    """A gradient of a piece that is all one number where it is made: on the worker, or on the server of factors."""
+    if factor_rows:
+        return product(piece, *(tf.fill((factor_rows, size), number) for size in piece.shape))
+    return with_values(sent, tf.fill(tf.shape(values_of(sent)), number))
 
 
 def _one(value: tf.Tensor) -> tf.Tensor:

@@ -307,7 +307,6 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
     compared = stages.run("kernels", kernels)
 
     train, held_out = first["examples"], first["held_out"]
-    variables = tuple(Variable(**each) for each in first["variables"])
     fixed = FixedTimes(
         start_s=statistics.median(each["start_s"] for each in (first, *others)),
         load_s=statistics.median(each["load_s"] for each in (first, *others)),
@@ -316,18 +315,20 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         checkpoint_s=first["checkpoint_s"],
         save_s=first["save_s"],
     )
-    server, notes = _server(variables, cluster) if cluster else (None, [])
     alpha_s, byte_s = fits.ring_constants(*zip(*((row["peers"], row["bytes"], row["seconds"]) for row in ring)), cores)
     facts = machine(framework.packages)
+    here = Machine(processor=facts["cpu_model"], cores=cores, **compared)
+    factor_rows = iter(cluster["factor_rows"] if cluster else ())
+    variables = tuple(
+        Variable(**each, factor_rows=next(factor_rows, 0.0) if each["trainable"] else 0.0)
+        for each in first["variables"]
+    )
+    server, notes = _server(variables, job.experiment.batch, cluster, here) if cluster else (None, [])
     return Profile(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         versions={name: facts[name] for name in dict.fromkeys(("python", *framework.packages, "keras", "facesim"))},
         framework=job.framework,
-        machine=Machine(
-            processor=facts["cpu_model"],
-            cores=cores,
-            **compared,
-        ),
+        machine=here,
         model=job.experiment.model,
         precision=job.experiment.precision,
         batch=job.experiment.batch,
@@ -374,22 +375,26 @@ def _compute(batch: int, place: int, first: dict[str, Any], others: list[dict[st
     )
 
 
-def _server(variables: tuple[Variable, ...], cluster: dict[str, Any]) -> tuple[Server, list[str]]:
+def _server(
+    variables: tuple[Variable, ...], batch: int, cluster: dict[str, Any], here: Machine
+) -> tuple[Server, list[str]]:
     """What an update costs a server, and notes on how that was measured.
 
     A server's service of an update is its CPU time for it, by the utilisation law: it has a core of its own, and where
     workers of the same machine could not keep that busy, it would have served more.
     """
-    held = [Placed(each.shape, each.held_bytes, each.sent_bytes, each.trainable) for each in variables]
+    held = [each.placed(batch) for each in variables]
     small = [Placed((SMALL_SIZE,), 4 * SMALL_SIZE, 4 * SMALL_SIZE)] * SMALL_COUNT
     tests = [cluster["saturated"], cluster["saturated_by_messages"]]
     loads = []
     for placed, test in zip((held, small), tests):
         load = total(balanced(placed, 1))
         messages, sent_bytes = load.pull_messages + load.push_messages, load.pull_bytes + load.push_bytes
-        loads.append(fits.Load(messages, sent_bytes, test["cpu_s"]["ps"]))
+        used_s = test["cpu_s"]["ps"]
+        products_s = min(load.push_flops / here.core_flops_per_s, used_s / 2)  # some cores multiply bfloat16 faster
+        loads.append(fits.Load(messages, sent_bytes, used_s - products_s))
     message_s, byte_s = fits.server_constants(loads)
-    service_s = loads[0].service_s
+    service_s = tests[0]["cpu_s"]["ps"]
     parts = cluster["parts_s"]
     pulling_s = max(0.0, parts["dispatch, pull"] - parts["dispatch"])
     idle_s = max(service_s, tests[0]["alone_s"] - parts["dispatch"])

@@ -68,6 +68,8 @@ def measure(run_directory: str, threads: int, data_directory: str, checkpoint_di
         optimizer.build(small)
     few_bytes = null_step(lambda: [variable.value.read_value() for variable in small], optimizer, small)
     figures["saturated_by_messages"] = _saturate(served, few_bytes, processes)
+    rows = served.products.factor_rows
+    figures["factor_rows"] = [rows.get(place, 0.0) for place, _ in enumerate(served.model.trainable_variables)]
     figures["cores"] = len(cores)
     leave(run, figures)
 

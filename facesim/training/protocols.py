@@ -60,7 +60,7 @@ class Replicas(Protocol):
     #: After how many of its steps a worker exchanges parameters or gradients with others; None if it never does.
     steps_per_exchange: int | None
 
-    #: Bytes of a worker's parameters or gradients when they are exchanged.
+    #: Bytes of a worker's parameters or gradients when they are exchanged; on parameter servers, what it pulls.
     exchange_bytes: int
 
     #: Accelerators that the replicas compute on, by the framework's names; empty on CPUs alone.

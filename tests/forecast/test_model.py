@@ -280,7 +280,7 @@ def test_a_profile_survives_its_file_and_a_damaged_one_is_refused(profile, tmp_p
     profile.save(file)
 
     assert Profile.load(file) == profile
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 1'))
     with pytest.raises(InputError, match="schema_version.*facesim profile"):
         Profile.load(file)
     with pytest.raises(InputError, match="cannot be read: no such file.*facesim profile"):
@@ -356,6 +356,34 @@ def test_messages_are_wrapped_which_counts_where_variables_are_small(profile, th
 
     beyond = forecast.wire_bytes_per_update - load.pull_bytes - load.push_bytes
     assert 500 < beyond / (load.pull_messages + load.push_messages) < 1000
+
+
+def test_what_is_pushed_for_a_dense_layer_depends_on_how_many_examples_a_worker_has(profile, this_machine):
+    variables = [{**each.model_dump(), "factor_rows": float(each.shape == (4608, 1024))} for each in profile.variables]
+    factored, kernel_bytes = changed(profile, variables=variables), 4 * 4608 * 1024
+    one, many = (
+        ClusterShape(strategy=name, workers=workers, instance_type="here")
+        for name, workers in (("ps-async", 1), ("ps-sync", 16))
+    )
+
+    def saved_bytes(shape: ClusterShape, batch: int) -> float:
+        """Of an update of one worker, against a profile of workers that push gradients."""
+        each = [
+            forecast_job(known, shape, batch=batch, known_hosts=this_machine).wire_bytes_per_update
+            for known in (profile, factored)
+        ]
+        return (each[0] - each[1]) / shape.workers
+
+    one_message = pytest.approx(0, abs=1000)  # two are pushed in place of one
+    assert saved_bytes(one, 32) - (kernel_bytes - 4 * 32 * (4608 + 1024)) == one_message
+    assert saved_bytes(one, 64) - (kernel_bytes - 4 * 64 * (4608 + 1024)) == one_message
+    assert saved_bytes(one, 512) == 0  # too much to multiply for a server
+    assert saved_bytes(many, 512) == pytest.approx(saved_bytes(one, 32))
+    pull_s, push_s = factored.service_s(1)
+    assert pull_s.sum() + push_s.sum() == pytest.approx(profile.served.saturation_s)
+    more_s = factored.service_s(1, 64)[1] - push_s  # as many bytes more, and operations
+    expected_s = factored.served.byte_s / 2 * 4 * 32 * (4608 + 1024) + 2 * 32 * 4608 * 1024 / 75e9
+    assert more_s == pytest.approx(factored.saturation_factor * expected_s)
 
 
 def test_the_worker_beside_the_only_server_does_not_wait_for_the_network(profile, this_machine):

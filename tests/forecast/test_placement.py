@@ -16,8 +16,8 @@ def floats(count: int, trainable: bool = True) -> Variable:
 def test_round_robin_deals_variables_out_in_turn_after_the_global_step():
     first, second = round_robin([floats(10), floats(1, trainable=False), floats(20)], 2)
 
-    assert first == (0, 2, 0, 8 + 4)  # the step, and the statistics: pushed only
-    assert second == (2, 2, 120, 120)
+    assert first == (0, 2, 0, 8 + 4, 0)  # the step, and the statistics: pushed only
+    assert second == (2, 2, 120, 120, 0)
 
 
 def test_facesims_own_placement_splits_large_variables_so_that_all_serve_alike():
@@ -30,13 +30,27 @@ def test_facesims_own_placement_splits_large_variables_so_that_all_serve_alike()
 def test_one_server_holds_everything_whole():
     (load,) = balanced([floats(10**6), floats(3)], 1)
 
-    assert load == (2, 2, 4 * (10**6 + 3), 4 * (10**6 + 3))
+    assert load == (2, 2, 4 * (10**6 + 3), 4 * (10**6 + 3), 0)
 
 
 def test_what_is_sent_rounded_counts_as_what_is_sent():
     loads = balanced([Variable((1000, 1000), 4 * 10**6, 2 * 10**6)], 2)
 
     assert total(loads).pull_bytes == pytest.approx(2 * 10**6)
+
+
+def test_factors_are_pushed_in_place_of_their_product_where_that_is_less_work_for_the_server():
+    held = Variable((4608, 1024), 4 * 4608 * 1024, 4 * 4608 * 1024, factor_rows=32)
+
+    (whole,) = balanced([held], 1)
+    halves = balanced([held], 2)
+    (rounded,) = balanced([held._replace(sent_bytes=2 * 4608 * 1024)], 1)
+    (of_many,) = balanced([held._replace(factor_rows=512)], 1)
+
+    assert whole == (1, 2, 4 * 4608 * 1024, 4 * 32 * (4608 + 1024), 2 * 32 * 4608 * 1024)
+    assert halves == ((1, 2, 2 * 4608 * 1024, 4 * 32 * (2304 + 1024), 32 * 4608 * 1024),) * 2
+    assert rounded.push_bytes == whole.push_bytes / 2
+    assert of_many == (1, 1, 4 * 4608 * 1024, 4 * 4608 * 1024, 0)  # fewer bytes than that, and too much to multiply
 
 
 def test_an_even_number_of_variables_for_each_layer_puts_all_kernels_on_one_server(truth):

@@ -152,6 +152,20 @@ def test_the_arithmetic_ends_with_the_numbers_of_the_forecast(profile, strategy)
     assert numbered_lines(list(steps.values()))[0].startswith("1. Computing one step")
 
 
+def test_the_arithmetic_of_servers_that_multiply_gradients_adds_up(profile):
+    variables = [each.model_copy(update={"factor_rows": 1.0 * (len(each.shape) == 2)}) for each in profile.variables]
+    plan = plan_of(
+        profile.model_copy(update={"variables": tuple(variables)}), axes=Axes(("ps-async",), TYPES[:1], (4,), (1,))
+    )
+
+    steps = {step.title: step for step in explain(plan, plan.rows[0])}
+
+    sent, processor, *_ = steps["The servers"].lines
+    assert "21 messages and 20.6 MB" in sent
+    assert "0.1 ms x 21 + 0.5 ns x 20.6 MB + 0.302 GFLOP / 75 GFLOP/s" in processor
+    assert f"= {0.1 * 21 + 0.5 * 20.6 + 302 / 75:.1f} ms" in processor
+
+
 def test_a_shape_that_is_no_row_is_forecast_as_the_rows_are(profile):
     everything = {"evaluations": 3, "outside": {"starting_s": 500.0, "download_s": 60.0, "upload_s": 30.0}}
     one, both = (

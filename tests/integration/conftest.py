@@ -18,8 +18,8 @@ PLAIN = {"model": "plain-cnn", "epochs": 3, "batch": 9, "learning_rate": 0.003, 
 #: which makes much of little gradients, does not make much of rounding either.
 LARGE = PLAIN | {"image_size": 128, "learning_rate": 0.0003}
 #: From the network of another training: of which of `TRAINED`, and what it is called there. It has little to learn, so
-#: its gradients are little, too.
-FROM = PLAIN | {"learning_rate": 0.0003, "pretrained": ("to start from", "small")}
+#: its gradients are little, too. Its batches are so small that parameter servers make the dense layer's gradient.
+FROM = PLAIN | {"learning_rate": 0.0003, "batch": 4, "pretrained": ("to start from", "small")}
 LARGE_FROM = LARGE | {"pretrained": ("to start from", "large")}
 #: In two precisions at once: parameter servers send rounded what is computed with rounded.
 MIXED = PLAIN | {"precision": "bfloat16"}

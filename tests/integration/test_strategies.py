@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facesim.forecast.placement import Variable, balanced, total
 from facesim.metrics.files import read_samples, recorded
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.accuracy import replay
@@ -277,6 +279,15 @@ def test_servers_serve_alike(faces, tmp_path):
     assert len(sent) == 3
     assert sent.min() > 4 * 8 * run.result()["parameter_bytes"] / 3 * 0.8
     assert sent.max() < 1.3 * sent.min()
+    # Of the dense layer between the convolutions and the head, workers push the factors of the gradient.
+    shapes = [value.shape for value in parameters(run)]
+    variables = [
+        Variable(shape, 4 * math.prod(shape), 4 * math.prod(shape), factor_rows=8 * (len(shape) == 2))
+        for shape in shapes
+    ]
+    pushed = 4 * 8 * total(balanced(variables, 3)).push_bytes
+    assert pushed < 0.3 * 4 * 8 * run.result()["parameter_bytes"]
+    assert run.result()["resources"]["worker"]["net_sent_bytes"] == pytest.approx(pushed, rel=0.1)
 
 
 def parameters(run: Run) -> list[np.ndarray]:

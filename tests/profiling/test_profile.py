@@ -68,6 +68,7 @@ def test_its_variables_are_the_network_s(measured):
     assert measured.param_bytes == sum(each.sent_bytes for each in trained)
     assert trained[0].shape[:2] == (3, 3)
     assert trained[-1].shape == (8,)  # as many as there are people
+    assert [each.factor_rows for each in trained] == [0] * 6 + [1, 0]  # the dense layer's kernel, and its bias
     pull_s, push_s = measured.service_s(1)
     assert pull_s.sum() + push_s.sum() == pytest.approx(measured.server.saturation_s)
 

@@ -208,6 +208,61 @@ def test_what_servers_send_rounded_is_computed_with_as_if_it_were_not(tf, name, 
     assert parameter_bytes(model, sent_dtypes(model)) < 0.6 * parameter_bytes(model)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_what_servers_multiply_is_the_gradient_that_a_worker_would_send(tf, policy):
+    import keras
+
+    from facesim.training.tensorflow.forward import served_forward_of
+    from facesim.training.tensorflow.partition import pieces
+    from facesim.training.tensorflow.products import Products
+
+    def split(create, **options):
+        """A variable in two pieces, if it is large."""
+        value = options.pop("initial_value")
+        value = value() if callable(value) else tf.convert_to_tensor(value)
+        parts = tf.split(value, 2) if value.shape.num_elements() > 10_000 else [value]
+        made = [create(**options | {"initial_value": part, "shape": part.shape}) for part in parts]
+        return made[0] if len(made) == 1 else tf.__internal__.distribute.ShardedVariable(made)
+
+    keras.config.set_dtype_policy(policy)
+    try:
+        with tf.variable_creator_scope(split):
+            inputs, twice = keras.Input((64,)), keras.layers.Dense(64, activation="tanh")
+            hidden = keras.layers.Dense(512, activation="tanh")(twice(twice(inputs)))
+            model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    variables, forward, servers = model.trainable_variables, served_forward_of(model), []
+
+    def gradients(products):
+        @tf.function(reduce_retracing=True)
+        def step(images):
+            with tf.GradientTape() as tape:
+                logits, sources, _ = forward(images)
+                loss = tf.reduce_mean(tf.cast(logits, tf.float32) ** 2)
+            sent = tape.gradient(loss, sources)
+            made = products.on_servers(sent, images.shape[0])
+            servers.append([one.op.device == piece.device for one, piece in zip(made, pieces(variables), strict=True)])
+            return sent, made
+
+        return step
+
+    batch = tf.constant(np.random.default_rng(0).normal(size=(8, 64)), tf.float32)
+    few, many = Products(variables, 8), Products(variables, 2000)
+    step = gradients(few)
+    step(batch[:1])  # the rest of an epoch
+    sent, made = step(batch)  # traced with a batch of any size
+    gradients(many)(batch)
+
+    # A kernel that is used twice, and its bias; the split one, and its bias; the head's, which is small, and its bias.
+    assert servers == [[False, False, True, True, *[False] * 3]] * len(servers[:-1]) + [[False] * 7]
+    assert few.factor_rows == {2: 1, 4: 1}
+    assert few.sent_rows([gradient.dtype for gradient in sent]) == [0, 0, 8, 8, 0, 0, 0]
+    for one, other in zip(sent, made, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), rtol=0.01, atol=1e-6)
+
+
 def test_without_mixed_precision_servers_send_parameters_as_they_are(tf):
     from facesim import models
     from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,11 +17,14 @@ from cluster.pulse import expects, progressed
 from facesim.training.context import Context
 from facesim.training.keras.network import build_model
 from facesim.training.tensorflow.connecting import connecting_to, use_gpu
-from facesim.training.tensorflow.forward import parameter_bytes, sent_dtypes, served_forward_of
+from facesim.training.tensorflow.forward import Average, parameter_bytes, sent_dtypes, served_forward_of
+from facesim.training.tensorflow.gradients import Gradient
 from facesim.training.tensorflow.network import KerasReplicas, build
 from facesim.training.tensorflow.objective import loss_for
 from facesim.training.tensorflow.partition import balanced
 from facesim.training.tensorflow.pipeline import ExampleSource
+from facesim.training.tensorflow.products import Products
+from facesim.training.tensorflow.step import compute_step
 
 #: Steps that are handed out at a time, for each worker: one that it computes and one that it has next.
 _SCHEDULED_A_WORKER = 2
@@ -48,6 +53,8 @@ class ParameterServerReplicas(KerasReplicas):
             self.devices = [name for name in self.devices if "/job:worker/" in name]  # the chief trains nothing
             self.forward, self.sent_dtypes = served_forward_of(self.model), sent_dtypes(self.model)
             self.exchange_bytes = parameter_bytes(self.model, self.sent_dtypes) - self.unsent_bytes
+            examples = math.ceil(context.job.update_batch / context.job.joint_workers)  # of a worker
+            self.products = Products(self.model.trainable_variables, examples)
             self._local_model, self._local_is_current = build_model(context), False
             self.labels, self.loss = context.data.labels, loss_for(context.experiment)
             self.examples = ExampleSource(context.data, context.experiment.cache)
@@ -57,6 +64,23 @@ class ParameterServerReplicas(KerasReplicas):
         # A result is waited for in a thread of its own, because the coordinator reports one at a time only.
         self.ahead = _SCHEDULED_A_WORKER * context.job.shape.workers
         self._waiters = ThreadPoolExecutor(self.ahead, thread_name_prefix="await-worker")
+
+    def compute(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        worker: tf.Tensor,
+        share: tf.Tensor | float = 1.0,
+        classes: Sequence[tf.Tensor] = (),
+    ) -> tuple[tf.Tensor, list[Gradient], list[Average]]:
+        """`compute_step` on a worker, with gradients made on their servers where that is less to send."""
+        packed, gradients, averages = compute_step(
+            self.forward, self.optimizer, self.loss, images, labels, worker, share, classes
+        )
+        # A limit of their norm needs all gradients in one place: the servers' products would have to be sent there.
+        if not self.optimizer.global_clipnorm:
+            gradients = self.products.on_servers(gradients, labels.shape[0])
+        return packed, gradients, averages
 
     def schedule(self, function: Any, *args: Any) -> Future[np.ndarray]:
         """Have the next free worker run a function on its data; a future of what it returns."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import numpy as np
@@ -22,7 +22,7 @@ from facesim.training.loop import fit
 from facesim.training.protocols import StepResult
 from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.pipeline import index_batch
-from facesim.training.tensorflow.step import compiled, training_step
+from facesim.training.tensorflow.step import apply_step, compiled
 
 
 def train(context: Context) -> None:
@@ -33,6 +33,9 @@ class Workers(ParameterServerReplicas):
     def __init__(self, context: Context):
         super().__init__(context)
 
+        def step(images: tf.Tensor, labels: tf.Tensor, worker: tf.Tensor, classes: Sequence[tf.Tensor]) -> tf.Tensor:
+            return apply_step(self.optimizer, *self.compute(images, labels, worker, classes=classes))
+
         @compiled
         def update(data: tf.data.Iterator, *batches: tuple[tf.Tensor, ...]) -> tf.Tensor:
             """A step on each `index_batch`, which reads what the one before has left; their packed results, a row
@@ -41,8 +44,7 @@ class Workers(ParameterServerReplicas):
             results = []
             for indices, labels, *classes in batches:
                 images, worker = self.examples.take(next(data), indices)
-                step = (self.forward, self.optimizer, self.loss, images, labels, worker, 1.0, classes)
-                results.append(self.strategy.run(training_step, args=step))
+                results.append(self.strategy.run(step, args=(images, labels, worker, classes)))
             return tf.stack(results)
 
         self.update = update

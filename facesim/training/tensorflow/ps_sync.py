@@ -30,7 +30,7 @@ from facesim.training.tensorflow.gradients import Gradient, values_of, with_valu
 from facesim.training.tensorflow.parameter_server import ParameterServerReplicas
 from facesim.training.tensorflow.partition import pieces
 from facesim.training.tensorflow.pipeline import index_batch
-from facesim.training.tensorflow.step import compiled, compute_step
+from facesim.training.tensorflow.step import compiled
 
 
 def train(context: Context) -> None:
@@ -83,9 +83,7 @@ class _Workers(ParameterServerReplicas):
             images, worker = self.examples.take(next(data), indices)
 
             def replica() -> tf.Tensor:
-                packed, gradients, averages[:] = compute_step(
-                    self.forward, self.optimizer, self.loss, images, labels, worker, share, classes
-                )
+                packed, gradients, averages[:] = self.compute(images, labels, worker, share, classes)
                 sent = [*gradients, *(share * average.added for average in averages)]
                 pushes = []
                 for server, places in homes().items():

@@ -25,12 +25,18 @@ def training_step(
     share: tf.Tensor | float = 1.0,
     classes: Sequence[tf.Tensor] = (),
 ) -> tf.Tensor:
-    """Update the parameters from one batch by itself: `compute_step`, then apply.
+    """Update the parameters from one batch by itself: `compute_step`, then `apply_step`.
 
     Returns a packed `facesim.training.protocols.StepResult`, float64 (6,): one tensor, because each one that is
     returned is a message.
     """
-    packed, gradients, averages = compute_step(forward, optimizer, loss_of, images, labels, worker, share, classes)
+    return apply_step(optimizer, *compute_step(forward, optimizer, loss_of, images, labels, worker, share, classes))
+
+
+def apply_step(
+    optimizer: keras.Optimizer, packed: tf.Tensor, gradients: list[Gradient], averages: list[Average]
+) -> tf.Tensor:
+    """Update the parameters by what `compute_step` returned; its `StepResult` with the version, float64 (6,)."""
     for average in averages:
         average.apply()
     version = optimizer.apply(gradients)
