@@ -51,10 +51,18 @@ class Embedder:
         """Unit embeddings, float32 (n, dimensions), of images uint8 (n, height, width, channels).
 
         With `mirror_test` of an image and its mirror image together: normalised, added, normalised.
+
+        Raises:
+            InputError: they are not numbers: nothing that is compared by them would mean anything.
         """
         embeddings = _unit(self._run(self._network, images))
         if self.experiment.mirror_test:
             embeddings = _unit(embeddings + _unit(self._run(self._network, images, mirrored=True)))
+        if wrong := int((~np.isfinite(embeddings)).any(axis=1).sum()):
+            raise InputError(
+                f"the model's embeddings of {wrong:,} of {len(images):,} images are not finite numbers: it is damaged, "
+                f"or its training diverged; name another run"
+            )
         return embeddings
 
     def predict(self, images: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 
 import psutil
 
+from facesim.runs.record import LATEST_UNIX_S
 from facesim.util.errors import InputError, reason
 from facesim.util.files import open_regular, read_text
 
@@ -204,4 +205,5 @@ def _is_locked(file: IO[bytes]) -> bool:
 
 def _is_holder(one: Any) -> bool:
     kinds: dict[str, Any] = {"pid": int, "host": str, "since_unix_s": (int, float)}
-    return isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())
+    known = isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())
+    return known and 0 <= one["since_unix_s"] <= LATEST_UNIX_S

@@ -96,11 +96,11 @@ def test_one_process_has_nobody_to_train_with_and_of_none_nothing_is_known():
 
 def test_processes_are_put_together_to_ranks_with_what_they_received_while_they_trained():
     def steps(*moments: float) -> list[dict]:
-        return [{"time_unix_s": moment, "step": 8} for moment in moments]
+        return [{"clock_s": moment, "step": 8} for moment in moments]
 
     loader, first, second = Process(1, "", "rank 0", 2), Process(2, "", "rank 0", 2), Process(3, "", "rank 1", 2)
     looks = {2: [(9.0, 5.0), (10.5, 6.0), (11.0, 7.0), (12.0, 9.0), (14.0, 90.0)], 3: [(9.0, 1.0), (13.0, 70.0)]}
-    reports = {2: steps(10.0, 12.5), 3: [*steps(10.0, 12.5), {"time_unix_s": 13.0, "holds_part": True}]}
+    reports = {2: steps(10.0, 12.5), 3: [*steps(10.0, 12.5), {"clock_s": 13.0, "holds_part": True}]}
 
     zero, one = Watched(0, False, 9.0, [loader, first, second], reports, True, looks).ranks()
 
