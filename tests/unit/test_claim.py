@@ -113,3 +113,10 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
 
     with pytest.raises(InputError, match=r"cannot lock .*\.lock: No locks available; put runs"):
         Claim(tmp_path / ".lock").take()
+
+
+def test_who_has_had_it_since_no_date_is_nobody(tmp_path):
+    file = tmp_path / ".lock"
+    file.write_text(json.dumps([{"pid": 1, "host": "elsewhere", "since_unix_s": 1e300}]))
+
+    assert Claim(file).look().holders == ()
