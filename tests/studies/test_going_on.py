@@ -203,7 +203,7 @@ def test_what_is_more_than_a_run_that_has_ended_is_not_removed(study, tmp_path):
 
 
 def test_a_damaged_run_does_not_keep_others_from_being_removed_by_their_tag(faces, tmp_path):
-    tagged, damaged = (leave(tmp_path / name, make_job(data=str(faces), image_size=32, tags=["x"])) for name in "ab")
+    tagged, damaged = (leave(tmp_path / name, make_job(data=str(faces), image_size=32, tags=["x=1"])) for name in "ab")
     damaged.job_file.write_text("{")
 
     command = facesim_here("rm", "--tag", "x", "--in", tmp_path, "--yes")
