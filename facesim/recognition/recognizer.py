@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facesim.data.identity import image_digests
 from facesim.data.layouts import Example
 from facesim.data.sources import listing_of
 from facesim.data.walk import walk
@@ -360,7 +361,12 @@ class Recognizer:
                 update={"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
             )
             others = job.model_copy(update={"experiment": experiment})
-            results = assess_others(embedder, _prepared(others, groups), fars)
+            strangers = _prepared(others, groups)
+            results = assess_others(embedder, strangers, fars)
+            if known := self._in_own_data(strangers):
+                results["identities_seen_in_training"] = True
+                count = len(strangers.labels)
+                self._notice(f"{known:,} of the {count:,} images are in the run's own data: these are no new people")
         evaluation = Evaluation.model_validate(mark(self._run, results))
         try:
             with writing_to(self._run.directory, "make room there"):
@@ -386,12 +392,18 @@ class Recognizer:
         output = Path(output)
         exporter.check(output)
         exporter.check_installed()
-        self._notice_how_it_ended()
         embedder = self._embedder
+        self._notice_how_it_ended()
         from facesim.models.export import portable
 
         names = self._names(embedder.identities)
-        model = portable(embedder.model, embedder.experiment.model, embedder.experiment.mirror_test)
+        try:
+            model = portable(embedder.model, embedder.experiment.model, embedder.experiment.mirror_test)
+        except ValueError as error:  # layers, or their parameters, are others
+            raise InputError(
+                f"{self._run.model_file} is not a {embedder.experiment.model} as this facesim builds it: "
+                f"{str(error).splitlines()[0]}; name the run that saved it"
+            ) from None
         with doing(f"write {output}", "name another place"), writing_to(output.parent):
             loaded(exporter.write)(model, names, output)
         return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
@@ -411,6 +423,18 @@ class Recognizer:
         """Whether nothing says that the run's data has changed since it was trained on."""
         result = self._run.result()
         return result is None or result.data.content_sha256 in (None, data.sha256)
+
+    def _in_own_data(self, data: PreparedData) -> int:
+        """How many of these images are also in the run's own data, where that is at hand."""
+        job = self._run.job()
+        try:
+            if not os.path.exists(job.experiment.data):  # it may have to be downloaded
+                return 0
+            own = prepare_data(job, lambda *_: None)
+        except (InputError, ValueError):
+            return 0
+        known = set(image_digests(own, np.arange(len(own.labels))))
+        return sum(digest in known for digest in image_digests(data, np.arange(len(data.labels))))
 
     def _notice_how_it_ended(self) -> None:
         """Say what the one who gets the model alone cannot see."""

@@ -136,6 +136,31 @@ def test_what_is_wrong_with_a_run_is_said_when_its_model_leaves(plain, tmp_path)
     assert json.loads((tmp_path / "m.identities.json").read_text()) == [str(number) for number in range(8)]
 
 
+@pytest.mark.parametrize("kind", ["two outputs", "no head", "pictures", "others"])
+def test_a_network_that_is_none_of_facesim_s_is_told(plain, faces, tmp_path, kind):
+    from keras import Input, Model, layers
+
+    images = Input((32, 32, 3), dtype="uint8")
+    pixels = layers.Rescaling(1.0)(images)
+    features = layers.Flatten()(pixels)
+    outputs = {
+        "two outputs": {"a": layers.Dense(8)(features)},
+        "no head": features,
+        "pictures": layers.Dense(8)(pixels),
+        "others": layers.Dense(8)(features),
+    }
+    Model(images, outputs[kind], name="compact_cnn").save(plain.model_file)
+
+    exported = facesim_here("export", plain.directory, "--output", tmp_path / "m.keras")
+    message = (
+        "not a compact-cnn as this facesim builds it" if kind == "others" else "is no network that facesim trained"
+    )
+    assert (exported.code, message in exported.errors) == (2, True), exported.errors
+    if kind != "others":
+        verified = facesim_here("verify", plain.directory, *sorted(faces.rglob("*.png"))[:2])
+        assert (verified.code, message in verified.errors) == (2, True), verified.errors
+
+
 def test_a_model_that_gives_no_numbers_gives_no_answers(plain, faces):
     from facesim import models
 
