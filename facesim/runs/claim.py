@@ -51,8 +51,8 @@ class Holder:
         """The process, while it runs; None if it has ended, or is another machine's."""
         try:
             process = psutil.Process(self.pid) if self.is_here else None
-            boot_unix_s = psutil.boot_time()
-            set_forward_s = max(0.0, boot_unix_s - (self.boot_unix_s or boot_unix_s))
+            boots = _boot_unix_s(), self.boot_unix_s
+            set_forward_s = 0.0 if boots[0] is None or boots[1] is None else max(0.0, boots[0] - boots[1])
             same = process and process.create_time() <= self.since_unix_s + set_forward_s + 1
             return process if process and same and process.status() != psutil.STATUS_ZOMBIE else None
         except (psutil.Error, OverflowError, ValueError):
@@ -162,7 +162,7 @@ class Claim:
 
     def add(self, pid: int) -> None:
         """Say that process `pid` has a part in the claim."""
-        self._write([*self._read(), Holder(pid, socket.gethostname(), time.time(), psutil.boot_time())])
+        self._write([*self._read(), Holder(pid, socket.gethostname(), time.time(), _boot_unix_s())])
 
     def is_held_by(self, process: psutil.Process) -> bool:
         """Whether a process of this user's has the claim's file open, as everybody has who has a part in it."""
@@ -211,6 +211,13 @@ def _is_locked(file: IO[bytes]) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def _boot_unix_s() -> float | None:
+    try:
+        return psutil.boot_time()
+    except (psutil.Error, OSError, RuntimeError):  # a container that hides it
+        return None
 
 
 def _is_holder(one: Any) -> bool:

@@ -125,7 +125,7 @@ def open_study(search: Search, output: Path) -> optuna.Study:
     except Exception as error:  # SQLAlchemy's, Optuna's own, or RuntimeError where another Optuna wrote it
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{database} cannot be used for the search: {why}; remove it, or name another folder with --output",
+            f"{database} cannot be used for the search: {why}; repair that, or name another folder with --output",
             field="output",
             value=str(output),
         ) from None
