@@ -51,8 +51,8 @@ class Holder:
         """The process, while it runs; None if it has ended, or is another machine's."""
         try:
             process = psutil.Process(self.pid) if self.is_here else None
-            boots = _boot_unix_s(), self.boot_unix_s
-            set_forward_s = 0.0 if boots[0] is None or boots[1] is None else max(0.0, boots[0] - boots[1])
+            then, now = self.boot_unix_s, _boot_unix_s()
+            set_forward_s = 0.0 if then is None or now is None else max(0.0, now - then)
             same = process and process.create_time() <= self.since_unix_s + set_forward_s + 1
             return process if process and same and process.status() != psutil.STATUS_ZOMBIE else None
         except (psutil.Error, OverflowError, ValueError):
