@@ -125,6 +125,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)  # a file in it may still be open
 
 
+@pytest.fixture
+def largest_file() -> Iterator[Callable[[int], None]]:
+    """Sets how many bytes a file may have: to a program that writes more it is as a disk that is full."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @dataclass(frozen=True)
 class Command:
     """A finished `python -m facesim`."""

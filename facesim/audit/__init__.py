@@ -4,7 +4,8 @@
     facesim.audit.parameters(model)        # when the training is over
 
 They report to the audit what cannot be seen from outside: which examples a process trained on, and whether all
-processes ended with the same parameters. In a script that no audit watches they do nothing. They import no framework.
+processes ended with the same parameters. In a script that no audit watches they do nothing, and whatever they are
+given, they end no training: what cannot be reported is not known then. They import no framework.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 import time
+from contextlib import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +38,10 @@ def step(examples: Any = 0) -> None:
         examples: best the numbers (or names) of the examples, one each; or the batch itself, as it was read, before
             anything random was done to it: (n, ...); or how many there were, which says nothing about which.
     """
-    reporter = _reporter()
-    if reporter:
-        reporter.step(examples)
+    with _never_ending_the_training("step"):
+        reporter = _reporter()
+        if reporter:
+            reporter.step(examples)
 
 
 def parameters(model: Any) -> None:
@@ -46,9 +49,29 @@ def parameters(model: Any) -> None:
 
     To be called when the training is over, and as often before as wanted.
     """
-    reporter = _reporter()
-    if reporter:
-        reporter.parameters(model)
+    with _never_ending_the_training("parameters"):
+        reporter = _reporter()
+        if reporter:
+            reporter.parameters(model)
+
+
+@contextmanager
+def _never_ending_the_training(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever the user's objects raise
+        _say(f"{name} was given what it cannot report", f"{type(error).__name__}: {error}")
+
+
+def _say(what: str, why: str) -> None:
+    """Tell the user once what is not reported."""
+    if what not in _said:
+        _said.add(what)
+        with suppress(OSError, ValueError):  # standard error is closed
+            print(f"facesim.audit: {what}: {why}", file=sys.stderr)
+
+
+_said: set[str] = set()
 
 
 class _Reporter:
@@ -64,7 +87,11 @@ class _Reporter:
         atexit.register(self.flush)
 
     def step(self, examples: Any) -> None:
-        count, identities, hashed = _identities(examples)
+        try:
+            count, identities, hashed = _identities(examples)
+        except Exception:
+            self._write({"step": 0})  # it was made, on what is not known
+            raise
         report: dict[str, Any] = {"step": count}
         if identities is not None:
             report["hashed"] = hashed
@@ -91,15 +118,14 @@ class _Reporter:
             for value in values:
                 array = _as_array(value)
                 if array.dtype.hasobject:
-                    print(f"facesim.audit: {type(value)} is no model and no array: not compared", file=sys.stderr)
-                    return
+                    raise TypeError(f"{type(value).__name__} is no model and no array")
                 digest.update(array.tobytes())
                 size += array.nbytes
             self._write({"parameters_sha256": digest.hexdigest(), "parameter_bytes": size})
         self.flush()
 
     def _write(self, report: dict[str, Any]) -> None:
-        self._unwritten.append(json.dumps({"time_unix_s": time.time(), **report}))
+        self._unwritten.append(json.dumps({"clock_s": time.monotonic(), **report}))
         if time.monotonic() - self._written_s > _FLUSH_S:
             self.flush()
 
@@ -110,7 +136,7 @@ class _Reporter:
                 with open(self._file, "a", encoding="utf-8") as file:
                     file.write("\n".join(self._unwritten) + "\n")
             except OSError as error:
-                print(f"facesim.audit: cannot write {self._file}: {error.strerror}", file=sys.stderr)
+                _say(f"cannot write {self._file}", str(error.strerror))
         self._unwritten.clear()
         self._written_s = time.monotonic()
 
@@ -134,6 +160,8 @@ def _identities(examples: Any) -> tuple[int, list[str] | None, bool]:
         return int(examples), None, False
     if hasattr(examples, "keys"):  # a batch by its columns
         return max((len(column) for column in examples.values() if hasattr(column, "__len__")), default=0), None, False
+    if shape is None and not hasattr(examples, "__len__"):
+        raise TypeError(f"{type(examples).__name__} has no length")  # an iterator is the training's own
     rows = list(examples) if shape is None else _as_array(examples)
     hashed = len(rows) > 0 and len(getattr(rows[0], "shape", ())) > 0
     return len(rows), [_identity(row) for row in rows], hashed

@@ -11,6 +11,7 @@ from facesim.audit.verdict import Verdict
 from facesim.audit.watch import Watched
 from facesim.util.files import write_json, write_text
 from facesim.util.pages import page_environment
+from facesim.util.unused import printable
 
 _TEMPLATE = "audit.html"
 
@@ -19,14 +20,14 @@ def write(command: Sequence[str], watched: Watched, judgement: Verdict, folder: 
     """Write audit.json and audit.html to a folder, and return where the page is."""
 
     content: dict[str, Any] = {
-        "command": list(command),
+        "command": [printable(word) for word in command],
         "exit_code": watched.exit_code,
         "interrupted": watched.interrupted,
         "seconds": watched.seconds,
         "counted": watched.counted,
         "verdict": judgement.verdict,
         "evidence": judgement.evidence,
-        "processes": [asdict(process) for process in watched.processes],
+        "processes": [{**asdict(one), "command": printable(one.command)} for one in watched.processes],
     }
     write_json(folder / "audit.json", content)
     environment = page_environment(Path(__file__).parent)

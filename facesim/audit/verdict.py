@@ -93,13 +93,15 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
         )
     wire, steps, examples, parameters = (find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters))
     meanwhile = _meanwhile(ranks, evidence)
+    told_steps, told_parameters = steps, parameters
+    cut_short = failure is not None and False in (wire, steps, parameters)
     if failure:
         wire, steps, parameters = (found or None for found in (wire, steps, parameters))
         evidence.append(
             f"{failure}: what ranks did by then may differ, so bytes, steps and parameters say nothing against it."
         )
     if any(rank.holds_part for rank in ranks) or len(_parameter_bytes(ranks)) > 1:
-        examples, parameters = examples or None, None
+        examples, parameters, told_parameters = examples or None, None, None
         evidence.append(
             "They hold different parts of a network, as with FSDP, ZeRO-3 or a pipeline: these are not compared, and "
             "that they share examples says nothing against it."
@@ -108,8 +110,10 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
     differ = parameters is False and not meanwhile
     if differ or False in (steps, examples) or (wire is False and parameters is None):
         return Verdict(APART, evidence)
-    missing = list(_missing(wire, _exchange_unseen(ranks) or meanwhile, steps, examples, parameters))
-    if missing:
+    doubts = ["the training did not come to its end"]
+    if not cut_short:
+        doubts = list(_doubts(wire, _exchange_unseen(ranks) or meanwhile, steps, parameters))
+    if missing := [*doubts, *_unreported(told_steps, examples, told_parameters)]:
         return Verdict(UNKNOWN, [*evidence, f"So it is not known whether they trained together: {'; '.join(missing)}."])
     return Verdict(TOGETHER, evidence)
 
@@ -131,9 +135,7 @@ def _alone(rank: Rank) -> Verdict:
     return Verdict(SINGLE, [f"One process trained, {rank.name}: there is nobody to train together with."])
 
 
-def _missing(
-    wire: bool | None, meanwhile: bool | None, steps: bool | None, examples: bool | None, parameters: bool | None
-) -> Iterator[str]:
+def _doubts(wire: bool | None, meanwhile: bool | None, steps: bool | None, parameters: bool | None) -> Iterator[str]:
     if parameters is False:
         yield "they exchanged as much as their parameters while they trained, and ended with different ones"
     elif wire is False:
@@ -142,6 +144,9 @@ def _missing(
         yield "what made their parameters the same went between them before the first step or after the last"
     elif meanwhile is None and steps and parameters:
         yield "the training was too short to see what went between them in it"
+
+
+def _unreported(steps: bool | None, examples: bool | None, parameters: bool | None) -> Iterator[str]:
     if steps is None or examples is None:
         yield "which examples each trained on is not known, which facesim.audit.step(examples=...) reports"
     if parameters is None:

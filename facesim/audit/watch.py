@@ -71,7 +71,8 @@ class Process:
 @dataclass(frozen=True)
 class Watched:
     """What was seen of a command. interrupted: whether it was asked to end. counted: whether bytes between processes
-    could be counted. looks: (time_unix_s, bytes received until then) by pid, in order.
+    could be counted. looks: (clock_s, bytes received until then) by pid, in order; `clock_s` is of the machine's
+    monotonic clock, in reports, too.
     """
 
     exit_code: int
@@ -87,6 +88,8 @@ class Watched:
         """Why the command did not come to its end, in words; None where it did."""
         if self.interrupted:
             return "The command was interrupted"
+        if self.exit_code < 0:
+            return f"The command was killed by {_signal(-self.exit_code)}"
         return f"The command failed with exit code {self.exit_code}" if self.exit_code else None
 
     def ranks(self) -> list[Rank]:
@@ -103,7 +106,7 @@ class Watched:
         received = sum(
             count for process in group for sender, count in process.received_bytes.items() if sender not in pids
         )
-        reports = [report for pid in sorted(pids) for report in self.reports.get(pid, ())]
+        reports = sorted((one for pid in pids for one in self.reports.get(pid, ())), key=lambda one: one["clock_s"])
         steps = [report for report in reports if "step" in report]
         last = reports[-1] if reports else {}
         stepped = [pid for pid in pids if any("step" in report for report in self.reports.get(pid, ()))]
@@ -115,7 +118,7 @@ class Watched:
             cpu_s=sum(process.cpu_s for process in group),
             received_bytes=received if self.counted else None,
             most_at_a_time_bytes=max(process.most_at_a_time_bytes for process in group),
-            received_while_training_bytes=self._received_in(pids, [report["time_unix_s"] for report in steps]),
+            received_while_training_bytes=self._received_in(pids, [report["clock_s"] for report in steps]),
             uses_gpu=any(process.uses_gpu for process in group),
             gpu_s=sum(process.gpu_s for process in group),
             gpu_memory_bytes=sum(process.gpu_memory_bytes for process in group),
@@ -133,11 +136,11 @@ class Watched:
             coordinates=any(process.coordinates for process in group),
         )
 
-    def _received_in(self, pids: Set[int], moments_unix_s: Sequence[float]) -> float | None:
+    def _received_in(self, pids: Set[int], moments_s: Sequence[float]) -> float | None:
         """Bytes that processes received from the first of some moments to the last; None where none was looked at twice
         in between.
         """
-        begin, end = min(moments_unix_s, default=0.0), max(moments_unix_s, default=0.0)
+        begin, end = min(moments_s, default=0.0), max(moments_s, default=0.0)
         inside = [[count for when, count in self.looks.get(pid, ()) if begin <= when <= end] for pid in pids]
         received = [counts[-1] - counts[0] for counts in inside if len(counts) > 1]
         return sum(received) if received else None
@@ -337,7 +340,7 @@ class _Watcher:
             process.most_at_a_time_bytes = max(process.most_at_a_time_bytes, now - before[pid])
             if pid in self._alive:
                 looks = self.looks.setdefault(pid, [])
-                looks.append((time.time(), now))
+                looks.append((time.monotonic(), now))
                 if len(looks) > _MOST_LOOKS:
                     del looks[1 : _MOST_LOOKS // 2 : 2]
 
@@ -355,15 +358,22 @@ class Place(NamedTuple):
 def place_of(environment: Mapping[str, str]) -> Place:
     """What a process' environment says of it."""
     for rank, world in _RANK_VARIABLES.items():
-        if environment.get(rank, "").isdigit():
+        if environment.get(rank, "").isdecimal():
             count = environment.get(world, "")
-            return Place(f"rank {environment[rank]}", int(count) if count.isdigit() else 1)
+            return Place(f"rank {int(environment[rank])}", int(count) if count.isdecimal() else 1)
     task, cluster = (_tf_config(environment, part) for part in ("task", "cluster"))
     role = task.get("type")
-    if role not in _TRAINING_ROLES or "index" not in task:
+    if role not in _TRAINING_ROLES or not str(task.get("index")).isdecimal():
         return Place(None)
     world = sum(len(cluster[each]) for each in _TRAINING_ROLES if isinstance(cluster.get(each), (list, dict)))
     return Place(f"{role}-{task['index']}", max(1, world), role in _CHIEFS and bool(cluster.get("ps")))
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _tf_config(environment: Mapping[str, str], part: str) -> dict[str, Any]:
@@ -388,9 +398,11 @@ def _place(name: str) -> tuple[str, int]:
 def _lines(file: Path) -> list[dict[str, Any]]:
     """The reports of a process; the last line may be torn."""
     reports = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            reports.append(json.loads(line))
+            report = json.loads(line)
         except ValueError:
             continue
+        if isinstance(report, dict) and "clock_s" in report:  # else it is another facesim's, whose words may differ
+            reports.append(report)
     return reports

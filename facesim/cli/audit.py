@@ -33,18 +33,18 @@ def audit(script: tuple[str, ...], output: Path | None) -> int:
     from facesim.audit.page import write
     from facesim.audit.verdict import APART, judge
     from facesim.audit.watch import watch
+    from facesim.util.disk import probe
     from facesim.util.errors import InputError, doing
 
     if shutil.which(script[0]) is None:
-        raise InputError(f"there is no command {script[0]}; give one as in a shell, after --")
+        raise InputError(f"there is no command {script[0]} that may be run; give one as in a shell, after --")
     folder = output or Path(time.strftime("audit-%Y%m%d-%H%M%S"))
     with doing(f"write {folder}", "choose another folder with --output"):
         folder.mkdir(parents=True, exist_ok=True)
+        probe(folder, 0)
     with tempfile.TemporaryDirectory(prefix="facesim-audit-") as reports:
         watched = watch(script, Path(reports))
     judgement = judge(watched.ranks(), failure=watched.failure)
-    with doing(f"write {folder}", "choose another folder with --output"):
-        page = write(script, watched, judgement, folder)
     if watched.failure:
         echo(f"{watched.failure}.")
     echo(
@@ -54,6 +54,8 @@ def audit(script: tuple[str, ...], output: Path | None) -> int:
     )
     for sentence in judgement.evidence:
         echo(f"- {sentence}")
+    with doing(f"write {folder}", "choose another folder with --output"):  # what was found is shown already
+        page = write(script, watched, judgement, folder)
     echo(f"report: {page}")
     if watched.exit_code < 0:  # ended by a signal: as a shell has it
         return 128 - watched.exit_code

@@ -143,7 +143,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     embeddings = _recognizer(run_directory).embed(files)
     content = io.BytesIO()
     np.savez(content, embeddings=embeddings, paths=[printable(str(file)) for file in files])
-    with writing_to(output.parent), doing(f"write {output}", "name another file with --output"):
+    with doing(f"write {output}", "name another file with --output"), writing_to(output.parent):
         write_bytes(output, content.getvalue())
     echo(f"{output}: {embeddings.shape[0]} embeddings of {embeddings.shape[1]} dimensions")
 
@@ -312,7 +312,7 @@ def card(run_directory: Path, output: Path) -> None:
     except InputError as error:
         _notice(f"the data card has only what the run recorded: {error}")
     cards["data-card.md"] = data_card(run, description)
-    with writing_to(output.parent), doing(f"write {output}", "name another place"), made_whole(output) as new:
+    with doing(f"write {output}", "name another place"), writing_to(output.parent), made_whole(output) as new:
         new.mkdir()
         for name, text in cards.items():
             (new / name).write_text(text, encoding="utf-8")

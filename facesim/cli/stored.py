@@ -136,7 +136,8 @@ def _word(value: Any) -> str:
 def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -> None:
     """Remove runs, or studies with all their runs; or every run of the folder --in with a --tag.
 
-    What is being run is not removed. A run that belongs to another study, too, is removed nevertheless.
+    What is being run, or may be elsewhere, is not removed. A run that belongs to another study, too, is removed
+    nevertheless.
     """
     if bool(named) == bool(tags):
         raise click.UsageError("name what is to be removed, or give --tag")
@@ -150,8 +151,7 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     if tags:
         runs |= {run.directory.resolve(): run for run in _tagged(folder, tags)}
     for run in runs.values():
-        if (look := run.claim.look()).held:
-            raise InputError(f"{run.directory} is being run by {look.names()}; cancel it first (facesim cancel)")
+        _check_removable(run)
     if not runs and not files:
         echo("there is nothing to remove")
         return
@@ -167,10 +167,47 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
         echo(f"removed {file}")
 
 
-def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
+def _check_removable(run: Run) -> None:
+    """Raise InputError where something else than a run that has ended would be lost."""
     from facesim.runs.directory import find_runs
 
-    return [run for run in find_runs([folder]) if has_tags(run.job().backend.tags, tags)]
+    if (look := run.claim.look()).held:
+        raise InputError(f"{run.directory} is being run by {look.names()}; cancel it first (facesim cancel)")
+    if not any(folder.is_dir() for folder in (run.metrics, run.logs, run.tasks)):
+        raise InputError(f"{run.directory} has a job.json and nothing else of a run; remove it by hand")
+    if len(inside := find_runs([run.directory])) > 1:
+        raise InputError(
+            f"{run.directory} holds {len(inside) - 1} other runs, such as {inside[1].id}; name these first"
+        )
+    if elsewhere := _may_go_on_at(run):
+        raise InputError(
+            f"{run.directory} has no result, and may still be run, and billed, at {elsewhere}: cancel it first "
+            f"(facesim cancel), or see what it does (facesim status)"
+        )
+
+
+def _may_go_on_at(run: Run) -> str | None:
+    """The backend that may still run what was submitted to it; None where there is none."""
+    try:
+        backend = run.job().backend
+        submitted = backend.can_attach and run.plan_file.exists() and run.result() is None
+    except InputError:  # damaged: this is how one gets rid of it
+        return None
+    return backend.name if submitted else None
+
+
+def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
+    """The runs in a folder with all of the tags; what cannot be read is told and left alone."""
+    from facesim.runs.directory import find_runs
+
+    tagged = []
+    for run in find_runs([folder]):
+        try:
+            if has_tags(run.job().backend.tags, tags):
+                tagged.append(run)
+        except InputError as error:
+            echo(f"left alone: {error}", err=True)
+    return tagged
 
 
 def find_study(named: str, folder: Path) -> StudyFile | None:

@@ -60,7 +60,7 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
         settings = {**settings, "data": data}
         name, title = f"{name}-{Path(data).stem}", f"{title}: {Path(data).stem}"
         command += ["--data", data]
-    runs = folder or Path(settings.get("output", "runs"))
+    runs = folder or Path(StudyFile(file, Path(), settings).text("output") or "runs")
     study_file = StudyFile(file, runs, settings)
     ended = [run for _, run, result in study_file.runs() if result is not None and run is not None]
     if not ended:

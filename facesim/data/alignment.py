@@ -20,6 +20,7 @@ from facesim.data.rendering import Progress
 from facesim.data.sources import listing_of
 from facesim.data.tables import METADATA, lists_of
 from facesim.util.errors import InputError
+from facesim.util.files import check_outside
 from facesim.util.unused import Unused, printable
 
 if TYPE_CHECKING:
@@ -113,11 +114,8 @@ def align_folder(
     listing = look_through(source)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{printable(str(out))} already exists and is not an empty folder. Name a new folder.")
+    check_outside(out, source)
     root = source.resolve()
-    if out.resolve().is_relative_to(root):
-        raise InputError(
-            f"{printable(str(out))} lies in {printable(str(source))}, and would be part of it. Name another."
-        )
     written, several, without, unreadable = 0, list[str](), list[str](), list[BadFile]()
     for path, picture, faces in _looked_at(listing, root, detector, "aligning", progress):
         if isinstance(picture, BadFile):

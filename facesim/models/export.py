@@ -58,9 +58,9 @@ def _head(head: keras.Layer) -> layers.Dense:
 
 def write_keras(model: keras.Model, names: Sequence[str], output: Path) -> None:
     """Write one `.keras` file, which `keras.saving.load_model` loads, and beside it the identities' names."""
-    with made_whole(output) as new:
+    with made_whole(output.with_suffix(".identities.json")) as new_names, made_whole(output) as new:
+        _write_names(names, new_names)
         model.save(new)
-    _write_names(names, output.with_suffix(".identities.json"))
 
 
 def write_savedmodel(model: keras.Model, names: Sequence[str], output: Path) -> None:

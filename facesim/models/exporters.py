@@ -23,7 +23,8 @@ Write = Callable[[Any, Sequence[str], Path], None]
 @dataclass(frozen=True)
 class Exporter:
     """A format: one line for listings, how a file's name ends (empty where a folder is written), and what writes it,
-    given itself or by where it is (`module:function`). It needs `packages`, which `extra` of facesim's brings.
+    given itself or by where it is (`module:function`). It needs `packages`, which `extra` of facesim's brings. `beside`
+    is how another file ends that is written with it.
     """
 
     summary: str
@@ -31,6 +32,7 @@ class Exporter:
     write: str | Write
     packages: tuple[str, ...] = ()
     extra: str | None = None
+    beside: str | None = None
 
     def check_installed(self) -> None:
         """Look whether what it needs is installed; imports nothing.
@@ -58,13 +60,17 @@ class Exporter:
                 allowed=f"a name that ends in {self.suffix}",
             )
         check_new(output)
+        if self.beside:
+            check_new(output.with_suffix(self.beside))
 
 
 EXPORTERS: Registry[Exporter] = Registry(
     "export format",
     "facesim.exporters",
     {
-        "keras": Exporter("one file for Keras", ".keras", "facesim.models.export:write_keras"),
+        "keras": Exporter(
+            "one file for Keras", ".keras", "facesim.models.export:write_keras", beside=".identities.json"
+        ),
         "savedmodel": Exporter("a folder for TensorFlow and its servers", "", "facesim.models.export:write_savedmodel"),
         "onnx": Exporter(
             "one file for ONNX Runtime and others",

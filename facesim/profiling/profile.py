@@ -55,6 +55,7 @@ from facesim.spec.job import Job, flat
 from facesim.spec.recovery import Recovery
 from facesim.spec.shape import Shape
 from facesim.spec.strategies import AllReduce, PsAsync, Single, Strategy
+from facesim.util.disk import writing_to
 from facesim.util.errors import InputError
 from facesim.util.folders import cache_folder, make_own_folder
 
@@ -138,7 +139,8 @@ def profile_of(job: Job, *, fresh: bool = False, watcher: Watcher = SILENT) -> t
         ) from None
     with signals_interrupt(), tempfile.TemporaryDirectory(prefix="facesim-profile-") as folder:
         profile = _measured(job, inputs, Path(folder), watcher)
-        profile.save(file)
+        with writing_to(file.parent, "make room there, or name another folder with FACESIM_CACHE"):
+            profile.save(file)
     return profile, file
 
 

@@ -39,6 +39,11 @@ class Embedder:
                 f"{run.directory} is damaged: its model is a {network} for images of {taken}, and its job is a "
                 f"{self.experiment.model} on {size}x{size}x{channels}; name the run that saved it"
             )
+        if not _has_head(self.model):
+            raise InputError(
+                f"{run.model_file} is no network that facesim trained: it does not end in a classifier on embeddings; "
+                f"name the run that saved it"
+            )
         self._network = models.embedder(self.model)
         self._wanted = Wanted(size, channels, None, RenderSpec(), lambda *_: None)
 
@@ -51,10 +56,18 @@ class Embedder:
         """Unit embeddings, float32 (n, dimensions), of images uint8 (n, height, width, channels).
 
         With `mirror_test` of an image and its mirror image together: normalised, added, normalised.
+
+        Raises:
+            InputError: they are not numbers: nothing that is compared by them would mean anything.
         """
         embeddings = _unit(self._run(self._network, images))
         if self.experiment.mirror_test:
             embeddings = _unit(embeddings + _unit(self._run(self._network, images, mirrored=True)))
+        if wrong := int((~np.isfinite(embeddings)).any(axis=1).sum()):
+            raise InputError(
+                f"the model's embeddings of {wrong:,} of {len(images):,} images are not finite numbers: it is damaged, "
+                f"or its training diverged; name another run"
+            )
         return embeddings
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -119,5 +132,17 @@ class Embedder:
         return np.concatenate(outputs)
 
 
+def _has_head(model: keras.Model) -> bool:
+    """Whether a network's last layer makes logits (n, identities) of embeddings (n, dimensions)."""
+    try:
+        head = model.layers[-1]
+        return len(head.input.shape) == 2 and tuple(model.output.shape) == (None, head.units)
+    except (AttributeError, IndexError, ValueError):  # several outputs, a layer that is none, or is used twice
+        return False
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    """In double precision, in which the length of no vector is too large. What is no number stays none."""
+    with np.errstate(invalid="ignore"):
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+        return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)

@@ -17,6 +17,7 @@ import numpy as np
 from facesim.data.layouts import some
 from facesim.data.prepared import PreparedData
 from facesim.data.tables import read_rows
+from facesim.runs.records import GroupErrors
 from facesim.util.errors import InputError
 from facesim.util.files import open_regular
 from facesim.util.unused import printable
@@ -68,7 +69,7 @@ def warning(rates: Sequence[GroupRate]) -> str | None:
     )
 
 
-def in_words(rate: dict[str, Any]) -> str:
+def in_words(rate: dict[str, Any] | GroupErrors) -> str:
     """A rate of `evaluation.json` in words: `2.1 % (1.0 to 4.3), 12 of 560 trials, 40 people`."""
     bounds = f"{rate['low']:.1%} to {rate['high']:.1%}"
     return f"{rate['rate']:.1%} ({bounds}): {rate['errors']} of {rate['trials']}, {rate['people']} people"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facesim.data.identity import image_digests
 from facesim.data.layouts import Example
 from facesim.data.sources import listing_of
 from facesim.data.walk import walk
@@ -23,9 +24,10 @@ from facesim.recognition.reliance import Basis, Reliance, basis, mark
 from facesim.recognition.sorting import Sorting, sort_photos
 from facesim.recognition.verification_set import SUFFIX as VERIFICATION_SUFFIX
 from facesim.runs.records import Evaluation
+from facesim.runs.states import RunState
 from facesim.util.disk import writing_to
 from facesim.util.errors import FacesimError, InputError, doing
-from facesim.util.files import check_new, open_regular, why_unread
+from facesim.util.files import check_new, check_outside, open_regular, why_unread
 from facesim.util.registry import loaded
 from facesim.util.unused import Unused, printable
 from facesim.util.unused import in_words as unused_in_words
@@ -235,7 +237,8 @@ class Recognizer:
         known = gallery if isinstance(gallery, Gallery) else Gallery.read(gallery, self._notice)
         by = self._basis_of(known, threshold, far)
         files = image_files(probes, self._notice)
-        scores_of_probes = self._similarities(known, self._embedder.embed(self._embedder.read(files)))
+        similar_to = self._compared_with(known, files)
+        scores_of_probes = similar_to(self._embedder.embed(self._embedder.read(files)))
         answers = by.threshold is not None and (threshold is not None or not by.cannot_tell)
         return [
             Identified(
@@ -276,14 +279,17 @@ class Recognizer:
         by = self._basis_of(known, threshold, far)
         if by.cannot_tell and threshold is None:
             raise InputError(f"photographs cannot be sorted: {by.cannot_tell}; with a threshold they are nevertheless")
+        given = [Path(photos)] if isinstance(photos, (str, Path)) else [Path(path) for path in photos]
         output = None if output is None else Path(output)
         if output is not None:
             check_new(output)
-        files = list(dict.fromkeys(image_files(photos, self._notice)))
+            for source in given if isinstance(gallery, Gallery) else [*given, Path(gallery)]:
+                check_outside(output, source)
+        files = list(dict.fromkeys(image_files(given, self._notice)))
+        similar_to = self._compared_with(known, files)
         embeddings, unread = self._embedder.embed_readable(files)
         readable = [file for file in files if file not in unread]
-        scores = self._similarities(known, embeddings)
-        sorting = sort_photos(known.names, readable, embeddings, scores, by, unread)
+        sorting = sort_photos(known.names, readable, embeddings, similar_to(embeddings), by, unread)
         if output is not None:
             sorting.write(output, links)
         return sorting
@@ -293,12 +299,20 @@ class Recognizer:
         right = by.evaluation and by.evaluation.right
         return by._replace(notes=(right, *by.notes)) if right else by
 
-    def _similarities(self, gallery: Gallery, embeddings: np.ndarray) -> np.ndarray:
-        """Of each embedding and each person of the gallery, (n, people)."""
+    def _compared_with(self, gallery: Gallery, files: Sequence[Path]) -> Callable[[np.ndarray], np.ndarray]:
+        """What gives the similarity of embeddings, (n, dimensions), to each person of the gallery, (n, people); `files`
+        are those of the images that they are of.
+        """
+        of_gallery = {os.path.realpath(example.path) for example in gallery.examples}
+        if same := [file for file in files if os.path.realpath(file) in of_gallery]:
+            self._notice(
+                f"{len(same):,} of {len(files):,} images are the gallery's own ({printable(str(same[0]))}): they are "
+                f"found by whatever model, which says nothing about others"
+            )
         number = {name: place for place, name in enumerate(gallery.names)}
         labels = np.array([number[example.identity] for example in gallery.examples])
-        images = self._embedder.read([example.path for example in gallery.examples])
-        return similarities(self._embedder.embed(images), labels, embeddings)
+        people = self._embedder.embed(self._embedder.read([example.path for example in gallery.examples]))
+        return lambda embeddings: similarities(people, labels, embeddings)
 
     def evaluate(
         self,
@@ -336,13 +350,23 @@ class Recognizer:
                 raise InputError(f"groups {groups} does not go with {data}, whose people are not known", field="groups")
             results = assess_verification_set(embedder, Path(data), fars)
         elif data is None or str(data) == job.experiment.data:
-            results = assess_own(embedder, _prepared(job, groups), fars)
+            own = _prepared(job, groups)
+            if not self._is_as_trained(own):
+                self._notice(
+                    f"{own.name} has changed since the model was trained: what is held out now may have been trained on"
+                )
+            results = assess_own(embedder, own, fars)
         else:
             experiment = job.experiment.model_copy(
                 update={"data": str(data), "test": None, "split": "random", "test_part": "test", "subset": None}
             )
             others = job.model_copy(update={"experiment": experiment})
-            results = assess_others(embedder, _prepared(others, groups), fars)
+            strangers = _prepared(others, groups)
+            results = assess_others(embedder, strangers, fars)
+            if known := self._in_own_data(strangers):
+                results["identities_seen_in_training"] = True
+                count = len(strangers.labels)
+                self._notice(f"{known:,} of the {count:,} images are in the run's own data: these are no new people")
         evaluation = Evaluation.model_validate(mark(self._run, results))
         try:
             with writing_to(self._run.directory, "make room there"):
@@ -355,7 +379,7 @@ class Recognizer:
         """Write the model for use without facesim: images in, embedding, logits and probabilities out.
 
         The names of the people, in the order of the logits, are written with it; numbers where they are not known any
-        more, and `notice` is called with that.
+        more. `notice` is called with that, and with what is wrong with the run.
 
         Raises:
             InputError: there is no such format, or `output` cannot be written.
@@ -369,21 +393,58 @@ class Recognizer:
         exporter.check(output)
         exporter.check_installed()
         embedder = self._embedder
+        self._notice_how_it_ended()
         from facesim.models.export import portable
 
         names = self._names(embedder.identities)
-        model = portable(embedder.model, embedder.experiment.model, embedder.experiment.mirror_test)
-        with writing_to(output.parent), doing(f"write {output}", "name another place"):
+        try:
+            model = portable(embedder.model, embedder.experiment.model, embedder.experiment.mirror_test)
+        except ValueError as error:  # layers, or their parameters, are others
+            raise InputError(
+                f"{self._run.model_file} is not a {embedder.experiment.model} as this facesim builds it: "
+                f"{str(error).splitlines()[0]}; name the run that saved it"
+            ) from None
+        with doing(f"write {output}", "name another place"), writing_to(output.parent):
             loaded(exporter.write)(model, names, output)
         return Exported(output, tuple(model.input_shape[1:]), model.outputs[0].shape[-1], names)
 
     def _names(self, identities: int) -> tuple[str, ...]:
-        names: tuple[str, ...] = ()
         try:
-            names = prepare_data(self._run.job(), lambda *_: None).names
+            data = prepare_data(self._run.job(), lambda *_: None)
+            if self._is_as_trained(data) and len(data.names) == identities:
+                return data.names
+            why = f"{data.name} is not what it was when the model was trained, so it is not known who is who"
         except InputError as error:
-            self._notice(f"people have numbers in place of names: {error}")
-        return names if len(names) == identities else tuple(str(number) for number in range(identities))
+            why = str(error)
+        self._notice(f"people have numbers in place of names: {why}")
+        return tuple(str(number) for number in range(identities))
+
+    def _is_as_trained(self, data: PreparedData) -> bool:
+        """Whether nothing says that the run's data has changed since it was trained on."""
+        result = self._run.result()
+        return result is None or result.data.content_sha256 in (None, data.sha256)
+
+    def _in_own_data(self, data: PreparedData) -> int:
+        """How many of these images are also in the run's own data, where that is at hand."""
+        job = self._run.job()
+        try:
+            if not os.path.exists(job.experiment.data):  # it may have to be downloaded
+                return 0
+            own = prepare_data(job, lambda *_: None)
+        except (InputError, ValueError):
+            return 0
+        known = set(image_digests(own, np.arange(len(own.labels))))
+        return sum(digest in known for digest in image_digests(data, np.arange(len(data.labels))))
+
+    def _notice_how_it_ended(self) -> None:
+        """Say what the one who gets the model alone cannot see."""
+        result = self._run.result()
+        if result is None:
+            self._notice(f"{self._run.id} has no result: whether its training came to its end is not known")
+        elif result.state is not RunState.COMPLETED:
+            self._notice(f"{self._run.id} ended as {result.state}: its training may not have come to its end")
+        if result and result.sync_audit.verdict == "apart":
+            self._notice(f"the replicas of {self._run.id} trained apart: this is the model of one of them")
 
 
 def _answer(same: bool) -> str:

@@ -16,7 +16,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ import numpy as np
 
 from facesim.recognition.reliance import Basis
 from facesim.util.disk import writing_to
-from facesim.util.errors import doing
+from facesim.util.errors import FacesimError, doing, reason
 from facesim.util.files import check_new, made_whole
 from facesim.util.unused import printable
 
@@ -101,7 +101,8 @@ class Sorting(NamedTuple):
             FacesimError: the system refuses something.
         """
         check_new(output)
-        with writing_to(output.parent), doing(f"write {output}", "name another place"), made_whole(output) as new:
+        remedy = "name another place" + (", or leave --links out" if links else "")
+        with doing(f"write {output}", remedy), writing_to(output.parent), made_whole(output) as new:
             new.mkdir()
             (new / DECISIONS).write_text(self.csv(), encoding="utf-8")
             for one in self.decisions:
@@ -111,7 +112,7 @@ class Sorting(NamedTuple):
                     if links:
                         target.symlink_to(one.photo.absolute())
                     else:
-                        shutil.copy2(one.photo, target)
+                        _copy(one.photo, target)
 
 
 def sort_photos(
@@ -132,9 +133,12 @@ def sort_photos(
     passed = similarity[np.arange(len(photos)), nearest] >= basis.threshold
     strangers = np.zeros(len(photos), int)
     strangers[~passed] = met_again(embeddings[~passed], basis.threshold)
+    if (~passed).sum() > MOST_STRANGERS:
+        note = f"{(~passed).sum():,} strangers are more than {MOST_STRANGERS:,}: who is met twice was not looked for"
+        basis = basis._replace(notes=(*basis.notes, note))
     folders = _Names()
     folder_of = {name: PurePosixPath(PEOPLE, folders.unused(name)) for name in names}
-    files: dict[PurePosixPath, _Names] = {}
+    files = {PurePosixPath(UNKNOWN): _Names(map(str, strangers))}
     decisions = []
     for photo, who, known, stranger, scores in zip(photos, nearest, passed, strangers, similarity, strict=True):
         closest = names[who]
@@ -152,10 +156,13 @@ def met_again(embeddings: np.ndarray, threshold: float, most: int = MOST_STRANGE
     linkage, of cosines). Of more than `most` all are single ones.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist
 
     if not 2 <= len(embeddings) <= most:
         return np.zeros(len(embeddings), int)
-    tree = linkage(embeddings.astype(np.float64), "average", "cosine")
+    # An embedding of length 0, of a network that sees nothing in an image, has no cosine and is like nothing.
+    distances = np.nan_to_num(pdist(embeddings.astype(np.float64), "cosine"), nan=1.0)
+    tree = linkage(distances, "average")
     joined = fcluster(np.maximum(tree, 0), 1 - threshold, "distance")
     sizes = Counter(joined.tolist())
     several = [group for group, size in sizes.most_common() if size > 1]
@@ -165,11 +172,11 @@ def met_again(embeddings: np.ndarray, threshold: float, most: int = MOST_STRANGE
 
 class _Names:
     """Names of files in one folder, also where the file system takes upper and lower case, or composed and decomposed
-    letters, for the same.
+    letters, for the same. `taken` are there already.
     """
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(map(_alike, taken))
 
     def unused(self, wanted: str) -> str:
         """`wanted` as a name that any file system takes, with a number if another has it."""
@@ -182,6 +189,13 @@ class _Names:
             name = f"{stem}-{number}{suffix}"
         self._taken.add(_alike(name))
         return name
+
+
+def _copy(photo: Path, target: Path) -> None:
+    try:
+        shutil.copy2(photo, target)
+    except FileNotFoundError as error:
+        raise FacesimError(f"cannot copy {printable(str(photo))}: {reason(error)} any more; sort again") from None
 
 
 def _alike(name: str) -> str:

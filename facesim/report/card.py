@@ -37,7 +37,7 @@ def model_card(run: Run) -> str:
     if not run.model_file.is_file():
         raise InputError(f"{run.directory} has no model; name a run that has completed")
     model, every = sha256_of(run.model_file), list(run.evaluations().values())
-    evaluations = [one for one in every if one.get("model_sha256", model) == model]
+    evaluations = [one for one in every if one.model_sha256 in (None, model)]
     earlier, data = len(every) - len(evaluations), result.data
     trained = {
         "network": f"{experiment.model}, head {experiment.head}"
@@ -202,8 +202,8 @@ def _groups(evaluation: Evaluation) -> list[str]:
     groups = evaluation.groups
     if not groups:
         return ["Error rates by group of people are not known: the data names no groups.", ""]
-    rows = [(what, rate["group"], in_words(rate)) for what, rates in groups["rates"].items() for rate in rates]
-    warning = groups.get("warning")
+    rows = [(what, rate.group, in_words(rate)) for what, rates in groups.rates.items() for rate in rates]
+    warning = groups.warning
     return [
         *table(("errors", "group", "rate (95 % interval)"), rows),
         "",

@@ -16,10 +16,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any, NamedTuple
 
 import psutil
 
+from facesim.runs.record import LATEST_UNIX_S
 from facesim.util.errors import InputError, reason
 from facesim.util.files import open_regular, read_text
 
@@ -30,11 +32,14 @@ _ENDS_S, _PAUSE_S = 3.0, 0.01
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that has a part in a claim, since a time of its host's clock."""
+    """A process that has a part in a claim, since a time of its host's clock, by which the host began at
+    `boot_unix_s`: that changes when the clock is set, and by as much does the time at which a process began.
+    """
 
     pid: int
     host: str
     since_unix_s: float
+    boot_unix_s: float | None = None
 
     @property
     def is_here(self) -> bool:
@@ -46,7 +51,9 @@ class Holder:
         """The process, while it runs; None if it has ended, or is another machine's."""
         try:
             process = psutil.Process(self.pid) if self.is_here else None
-            same = process and process.create_time() <= self.since_unix_s + 1
+            then, now = self.boot_unix_s, _boot_unix_s()
+            set_forward_s = 0.0 if then is None or now is None else max(0.0, now - then)
+            same = process and process.create_time() <= self.since_unix_s + set_forward_s + 1
             return process if process and same and process.status() != psutil.STATUS_ZOMBIE else None
         except (psutil.Error, OverflowError, ValueError):
             return None
@@ -155,7 +162,7 @@ class Claim:
 
     def add(self, pid: int) -> None:
         """Say that process `pid` has a part in the claim."""
-        self._write([*self._read(), Holder(pid, socket.gethostname(), time.time())])
+        self._write([*self._read(), Holder(pid, socket.gethostname(), time.time(), _boot_unix_s())])
 
     def is_held_by(self, process: psutil.Process) -> bool:
         """Whether a process of this user's has the claim's file open, as everybody has who has a part in it."""
@@ -178,7 +185,11 @@ class Claim:
             return ()
         if not isinstance(holders, list):
             return ()
-        return tuple(Holder(one["pid"], one["host"], one["since_unix_s"]) for one in holders if _is_holder(one))
+        return tuple(
+            Holder(one["pid"], one["host"], one["since_unix_s"], one.get("boot_unix_s"))
+            for one in holders
+            if _is_holder(one)
+        )
 
     def _write(self, holders: Sequence[Holder]) -> None:
         content = json.dumps([asdict(one) for one in holders]).encode() if holders else b""
@@ -202,6 +213,15 @@ def _is_locked(file: IO[bytes]) -> bool:
     return False
 
 
+def _boot_unix_s() -> float | None:
+    try:
+        return psutil.boot_time()
+    except (psutil.Error, OSError, RuntimeError):  # a container that hides it
+        return None
+
+
 def _is_holder(one: Any) -> bool:
-    kinds: dict[str, Any] = {"pid": int, "host": str, "since_unix_s": (int, float)}
-    return isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())
+    number = (int, float)
+    kinds: dict[str, Any] = {"pid": int, "host": str, "since_unix_s": number, "boot_unix_s": (*number, NoneType)}
+    known = isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in kinds.items())
+    return known and 0 <= one["since_unix_s"] <= LATEST_UNIX_S

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import ConfigDict, Field, ValidationError
 
 from cluster import clock
-from facesim.runs.record import Record
+from facesim.runs.record import Moment, Record
 from facesim.runs.states import Outcome, RunState
 
 
@@ -22,7 +22,7 @@ class Event(Record):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    time_unix_s: float = Field(default_factory=clock.time_unix_s)
+    time_unix_s: Moment = Field(default_factory=clock.time_unix_s)
     event: str
     host: str | None = None
 

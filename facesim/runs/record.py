@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, write_json
@@ -14,6 +14,11 @@ from facesim.util.files import read_text, write_json
 REMEDY = "leave this run out of the report, or run the job again"
 
 AnyRecord = TypeVar("AnyRecord", bound="Record")
+
+#: The last second of the year 9999; for later ones calendars have no date.
+LATEST_UNIX_S = 253_402_300_799
+#: Seconds since 1970.
+Moment = Annotated[float, Field(ge=0, le=LATEST_UNIX_S)]
 
 
 class Record(BaseModel):

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Union
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from facesim.runs.record import REMEDY, Record, read_json, validated
+from facesim.runs.record import REMEDY, Moment, Record, read_json, validated
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.data import DataSpec
 from facesim.util.errors import InputError
@@ -69,6 +69,9 @@ class JobFields(Record):
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+#: A share as it was computed: rounding may take it a hair beyond.
+Rate = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 #: Of seconds, dollars and whatever else cannot be below 0.
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -142,8 +145,8 @@ class StateSpan(Record):
     """A state that a run was in, in seconds since 1970, and whether it is billed."""
 
     state: str
-    begin_unix_s: float
-    end_unix_s: float
+    begin_unix_s: Moment
+    end_unix_s: Moment
     billable: bool
 
     @property
@@ -310,20 +313,20 @@ class Result(Findings):
 class ClosedSet(Record):
     """How many held-out images of the people that it was trained on a model names rightly."""
 
-    examples: int
-    accuracy: float
-    balanced_accuracy: float
+    examples: Count
+    accuracy: Rate
+    balanced_accuracy: Rate
 
 
 class OperatingPoint(Record):
     """A threshold for a false accept rate, `far`; that rate as it was measured, with its 95 % interval."""
 
-    far: float
-    threshold: float
-    false_accept_rate: float
-    far_low: float
-    far_high: float
-    true_accept_rate: float
+    far: Rate
+    threshold: Finite
+    false_accept_rate: Rate
+    far_low: Rate
+    far_high: Rate
+    true_accept_rate: Rate
 
 
 class Calibration(Record):
@@ -332,10 +335,10 @@ class Calibration(Record):
     With fewer errors than ten a rate is not told: `lowest_far`.
     """
 
-    people: int | None = None
-    genuine_trials: int
-    impostor_trials: int
-    lowest_far: float
+    people: Count | None = None
+    genuine_trials: Count
+    impostor_trials: Count
+    lowest_far: Amount
     points: list[OperatingPoint]
 
 
@@ -344,19 +347,19 @@ class Identification(Record):
     of probes who may be nobody of the gallery.
     """
 
-    gallery_identities: int
-    gallery_images: int | None = None
-    probes: int
-    rank_1: float
-    cmc: list[float] = []
+    gallery_identities: Count
+    gallery_images: Count | None = None
+    probes: Count
+    rank_1: Rate
+    cmc: list[Rate] = []
     open_set: Calibration | None = None
 
 
 class Roc(Record):
     """True accept rates against false ones."""
 
-    far: list[float]
-    tar: list[float]
+    far: list[Rate]
+    tar: list[Rate]
 
     @model_validator(mode="after")
     def _are_points(self) -> Roc:
@@ -367,38 +370,63 @@ class Roc(Record):
 
 class Verification(Record):
     """Telling whether two images show one person. `threshold` is a cosine; `tar_at_far` is by the false accept rate as
-    it is written; `lowest_far` is that of the `roc`.
+    it is written; `lowest_far` is that of the `roc`. Fields are those of `facesim.recognition.protocols.Verification`.
     """
 
-    model_config = ConfigDict(extra="allow")
-
-    accuracy: float
-    accuracy_se: float | None = None
-    folds: int | None = None
-    auc: float
-    eer: float | None = None
-    threshold: float
-    genuine_pairs: int
-    impostor_pairs: int
-    lowest_far: float | None = None
-    tar_at_far: dict[str, float | None] = {}
+    accuracy: Rate
+    accuracy_se: Amount | None = None
+    folds: Count | None = None
+    auc: Rate
+    auc_low: Rate | None = None
+    auc_high: Rate | None = None
+    eer: Rate | None = None
+    threshold: Finite
+    genuine_pairs: PositiveInt
+    impostor_pairs: PositiveInt
+    false_accept_rate: Rate | None = None
+    false_reject_rate: Rate | None = None
+    lowest_far: Amount | None = None
+    tar_at_far: dict[str, Rate | None] = {}
     calibration: Calibration | None = None
     roc: Roc | None = None
 
 
+class GroupErrors(Record):
+    """Errors on one group of people, with the bounds of the rate's 95 % interval."""
+
+    group: str
+    people: Count
+    trials: Count
+    errors: Count
+    rate: Rate
+    low: Rate
+    high: Rate
+
+
+class Groups(Record):
+    """Error rates by group of people, for each kind of error, and what not to conclude from them."""
+
+    rates: dict[str, tuple[GroupErrors, ...]]
+    threshold: Finite | None = None
+    warning: str | None = None
+
+
 class Evaluation(Record):
-    """How well a model recognises the people of one data set. `groups` has error rates by group of people."""
+    """How well a model, of `model_sha256`, recognises the people of one data set."""
 
     model_config = ConfigDict(extra="allow")
 
     schema_version: int = SCHEMA_VERSION
     data: str
     pairs: str | None = None
+    people: Count | None = None
     identities_seen_in_training: bool | None = None
     closed_set: ClosedSet | None = None
     identification: Identification | None = None
     verification: Verification
-    groups: dict[str, Any] | None = None
+    groups: Groups | None = None
+    evaluated_unix_s: Moment | None = None
+    model_sha256: str | None = None
 
 
 def read_evaluations(path: Path) -> dict[str, Evaluation]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from facesim.spec.base import Frozen
 from facesim.util.errors import InputError
@@ -78,12 +78,14 @@ def read_faults(source: str) -> list[dict[str, Any]]:
         InputError: it cannot be read.
     """
     if source.split(":", 1)[0] == "random" and not Path(source).exists():
-        return _random(_random_mode(source))
+        return _random(_random_mode(source), source)
     content = read_toml(source, "--faults")
     unknown = sorted(content.keys() - {"fault", "random"})
     if unknown:
         raise InputError(f"--faults {source}: unknown {', '.join(unknown)}; allowed are [[fault]] and [random]")
-    return [*content.get("fault", []), *(_random(content["random"]) if "random" in content else [])]
+    if not isinstance(faults := content.get("fault", []), list):
+        raise InputError(f"--faults {source}: fault is {faults!r}; write [[fault]] above each fault")
+    return [*faults, *(_random(content["random"], source) if "random" in content else [])]
 
 
 def _random_mode(source: str) -> dict[str, Any]:
@@ -99,14 +101,28 @@ def _random_mode(source: str) -> dict[str, Any]:
     return {"seed": int(seed), "per_minute": per_minute}
 
 
-def _random(given: dict[str, Any]) -> list[dict[str, Any]]:
+class _Random(Frozen):
+    """The random mode; what else it is given, each of its faults has."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kinds: tuple[str, ...] = Field(_RANDOM_KINDS, min_length=1)
+    per_minute: float = 6.0
+    seed: int = 0
+
+
+def _random(given: Any, source: str) -> list[dict[str, Any]]:
     """A fault of each kind, at their share of the rate, each with a seed of its own."""
-    kinds = given.get("kinds", _RANDOM_KINDS)
-    settings = {name: value for name, value in given.items() if name not in ("kinds", "per_minute", "seed")}
-    per_minute, seed = given.get("per_minute", 6.0) / len(kinds), given.get("seed", 0) * len(kinds)
+    try:
+        mode = _Random.model_validate(given)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, ("random", *problem["loc"])))
+        raise InputError(f"--faults {source}: {field}: {problem['msg']}, not {problem['input']!r}") from None
+    count = len(mode.kinds)
     return [
-        {**settings, "kind": kind, "per_minute": per_minute, "seed": seed + position}
-        for position, kind in enumerate(kinds)
+        {**(mode.model_extra or {}), "kind": kind, "per_minute": mode.per_minute / count, "seed": place}
+        for place, kind in enumerate(mode.kinds, mode.seed * count)
     ]
 
 

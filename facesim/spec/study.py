@@ -45,7 +45,7 @@ class Study:
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in self.base.items() if value is not None}
-        axes = {name: tuple(dict.fromkeys(values)) for name, values in self.axes.items()}
+        axes = {name: _distinct(name, values) for name, values in self.axes.items()}
         seeds = _seeds(self.seeds)
         for name, value in {"base": given, "axes": axes, "seeds": seeds, "faults": tuple(self.faults)}.items():
             object.__setattr__(self, name, value)
@@ -134,7 +134,15 @@ def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
             field="seeds",
             value=given,
         )
-    return tuple(dict.fromkeys(listed))
+    return _distinct("seeds", listed)
+
+
+def _distinct(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(dict.fromkeys(values))
+    except TypeError:  # a list or a table in it
+        message = f"{flag(name)} has {values!r}; its values have to be single ones, such as numbers or words"
+        raise InputError(message, field=name, value=values) from None
 
 
 def _plain(value: Any) -> Any:

@@ -107,11 +107,9 @@ def pretrain(out: Path, minutes: float, observers: Sequence[Observer], **given: 
         plan.write(parts / _PLAN)
     run = train("runs", plan.epochs, observers)
     with doing(f"write {out}", _REMEDY):
-        with made_whole(out) as new:
-            shutil.copyfile(run.model_file, new)
         result = run.result()
         record = Pretraining(
-            sha256=hashlib.sha256(out.read_bytes()).hexdigest(),
+            sha256=hashlib.sha256(run.model_file.read_bytes()).hexdigest(),
             recipe=RECIPE,
             plan=plan,
             rendered=asdict(plan.people),
@@ -121,7 +119,9 @@ def pretrain(out: Path, minutes: float, observers: Sequence[Observer], **given: 
             seconds=time.monotonic() - begin,
             facesim=__version__,
         )
-        record.write(out.with_name(out.name + ".json"))
+        with made_whole(out) as new:
+            shutil.copyfile(run.model_file, new)
+            record.write(out.with_name(out.name + ".json"))  # before the network has its name: it is there with it
     shutil.rmtree(parts, ignore_errors=True)
     return record
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from facesim.runs.directory import Run
@@ -22,7 +23,7 @@ from facesim.spec.job import Job, job_sha256
 from facesim.spec.study import COMPARED, OF_THE_FILE, Study
 from facesim.study.observers import Observer
 from facesim.study.plan import StudyPlan, job_names, runs_by_job
-from facesim.util.errors import doing
+from facesim.util.errors import InputError, doing
 from facesim.util.files import read_toml, write_json
 
 #: In a folder of runs, the folder with its studies.
@@ -44,6 +45,19 @@ class StudyFile:
     def name(self) -> str:
         return self.file.stem
 
+    def text(self, name: str) -> str | None:
+        """A setting that is a text; None where it has none.
+
+        Raises:
+            InputError: it is something else.
+        """
+        value = self.settings.get(name)
+        if not isinstance(value, (str, NoneType)):
+            raise InputError(
+                f"the study {self.file}: {name} is {value!r}; it has to be a text", field=name, value=value
+            )
+        return value
+
     @cached_property
     def jobs(self) -> list[Job]:
         """Its jobs.
@@ -52,7 +66,7 @@ class StudyFile:
             InputError: this facesim does not understand them.
         """
         of_the_file = (*OF_THE_STUDY, *OF_THE_FILE)
-        faults = self.settings.get("faults")
+        faults = self.text("faults")
         options = {name.replace("-", "_"): value for name, value in self.settings.items() if name not in of_the_file}
         options.setdefault("strategy", COMPARED)
         return Study.of(options, self.settings.get("seeds", 1), read_faults(faults) if faults else ()).jobs()

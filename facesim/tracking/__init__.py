@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facesim.util.errors import InputError
+from facesim.util.disk import writing_to
+from facesim.util.errors import InputError, doing
+from facesim.util.files import check_new, made_whole
 from facesim.util.registry import Registry, loaded
 
 if TYPE_CHECKING:
@@ -77,9 +79,14 @@ def export_runs(runs: Sequence[Run], to: str, output: Path) -> str:
     from facesim.tracking.tracker import Feed, open_tracker
 
     if to in FORMATS:
-        _check_unused(output)
-        with needing_packages(to, "to"):
-            loaded(FORMATS[to].write)(runs, output)
+        check_new(output)
+        with (
+            doing(f"write {output}", "name another file with --output"),
+            writing_to(output.parent),
+            needing_packages(to, "to"),
+            made_whole(output) as new,
+        ):
+            loaded(FORMATS[to].write)(runs, new)
         return str(output)
     tracker = open_tracker(to, output, option="to")
     for run in runs:
@@ -87,10 +94,3 @@ def export_runs(runs: Sequence[Run], to: str, output: Path) -> str:
         feed.begin()
         feed.finish()
     return tracker.place
-
-
-def _check_unused(file: Path) -> None:
-    if file.exists():
-        raise InputError(f"{file} already exists; name another with --output", field="output", value=str(file))
-    if not (folder := file.absolute().parent).is_dir():
-        raise InputError(f"{folder} is no folder; make it, or name another", field="output", value=str(file))

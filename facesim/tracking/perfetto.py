@@ -17,7 +17,6 @@ from facesim.metrics.files import samples_in
 from facesim.metrics.schema import DURATION, METRICS, Sample
 from facesim.runs.directory import Run
 from facesim.runs.events import Checkpoint, Event, StateEntered, TaskEnded, TaskStarted
-from facesim.util.errors import doing
 
 #: Of a run, not of one of its hosts.
 _RUN = "run"
@@ -26,9 +25,8 @@ _RUN = "run"
 def write_trace(runs: Sequence[Run], output: Path) -> None:
     places = _Places()
     content = [event for run in runs for event in _of_run(run, places)]
-    with doing(f"write {output}", "name another file with --output"):
-        trace = {"displayTimeUnit": "ms", "traceEvents": [*places.names(), *content]}
-        output.write_text(json.dumps(trace), encoding="utf-8")
+    trace = {"displayTimeUnit": "ms", "traceEvents": [*places.names(), *content]}
+    output.write_text(json.dumps(trace), encoding="utf-8")
 
 
 class _Places:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from facesim.metrics.files import samples_in
 from facesim.runs.directory import Run
-from facesim.util.errors import InputError, doing
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
@@ -30,14 +30,11 @@ def samples(runs: Sequence[Run]) -> pandas.DataFrame:
 
 
 def write_csv(runs: Sequence[Run], output: Path) -> None:
-    table = samples(runs)
-    with doing(f"write {output}", "name another file with --output"):
-        table.to_csv(output, index=False)
+    samples(runs).to_csv(output, index=False)
 
 
 def write_parquet(runs: Sequence[Run], output: Path) -> None:
     import pyarrow  # noqa: F401 - told apart from what else may be missing
 
-    table = samples(runs)
-    with doing(f"write {output}", "name another file with --output"):
-        table.astype({"value": float, "time_unix_s": float}).to_parquet(output, index=False, engine="pyarrow")
+    table = samples(runs).astype({"value": float, "time_unix_s": float})
+    table.to_parquet(output, index=False, engine="pyarrow")

@@ -109,16 +109,26 @@ def open_study(search: Search, output: Path) -> optuna.Study:
         raise InputError(f"tuning needs the package optuna, which is not installed: {remedy}", remedy=remedy) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     output.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{(output / DATABASE).resolve()}",
-        study_name=_NAME,
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(
-            n_startup_trials=_STARTUP_TRIALS,
-            n_warmup_steps=int(_WARMUP_SHARE * search.job({}).experiment.epochs),
-        ),
+    pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=_STARTUP_TRIALS,
+        n_warmup_steps=int(_WARMUP_SHARE * search.job({}).experiment.epochs),
     )
+    database = (output / DATABASE).resolve()
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{database}",
+            study_name=_NAME,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner,
+        )
+    except Exception as error:  # SQLAlchemy's, Optuna's own, or RuntimeError where another Optuna wrote it
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{database} cannot be used for the search: {why}; repair that, or name another folder with --output",
+            field="output",
+            value=str(output),
+        ) from None
     # Each command has random numbers of its own, or it would propose again what the one before did.
     begun = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=search.job({}).experiment.seed + begun)

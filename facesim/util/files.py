@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from facesim.util.disk import is_full
 from facesim.util.errors import InputError
+from facesim.util.unused import printable
 
 
 def read_toml(path: str | Path, option: str) -> dict[str, Any]:
@@ -121,11 +122,23 @@ def check_replaceable(path: Path) -> None:
 
 
 def check_new(output: Path) -> None:
-    """Raise InputError if there is something called `output`, or no folder for it."""
+    """Raise InputError if there is something called `output`, or no folder for it that can be written to."""
     if os.path.lexists(output):
         raise InputError(f"{output} already exists; name another", field="output", value=str(output))
     if not (folder := output.absolute().parent).is_dir():
         raise InputError(f"{folder} is no folder; make it, or name another", field="output", value=str(output))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written to; name another", field="output", value=str(output))
+
+
+def check_outside(output: Path, folder: Path) -> None:
+    """Raise InputError if `output` would be part of what is read from `folder`."""
+    if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(folder)):
+        raise InputError(
+            f"{printable(str(output))} lies in {printable(str(folder))}, and would be part of it; name a place outside",
+            field="output",
+            value=str(output),
+        )
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -156,10 +169,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def made_whole(output: Path) -> Iterator[Path]:
-    """Where to write a file or folder that gets its name once it is whole; else nothing of it is left."""
+    """Where to write a file or folder that gets its name once it is whole; else nothing of it is left.
+
+    Raises:
+        FileExistsError: meanwhile something else got the name, and keeps it.
+    """
     new = output.with_name(f".{os.getpid()}-{output.name}")
     try:
         yield new
+        if os.path.lexists(output):
+            raise FileExistsError(errno.EEXIST, "something else was written there meanwhile", str(output))
         os.replace(new, output)
     finally:
         if new.is_dir():

@@ -177,3 +177,10 @@ def test_ranks_of_mpirun_that_exchange_through_shared_memory_are_judged_by_all_t
     assert written["verdict"] == verdict, (written["evidence"], ended.output)
     assert {process["rank"] for process in written["processes"]} >= {"rank 0", "rank 1"}
     assert any("memory in common" in sentence for sentence in written["evidence"])
+
+
+def test_a_verdict_is_shown_where_its_report_cannot_be_written(tmp_path):
+    ended = facesim_here("audit", "--output", tmp_path / "audit", "--", "rmdir", tmp_path / "audit")
+
+    assert ended.code == 1 and "trained together? unknown" in ended.output
+    assert f"cannot write {tmp_path / 'audit'}: No such file" in ended.errors

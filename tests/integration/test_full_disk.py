@@ -82,16 +82,11 @@ def test_a_report_that_there_is_no_room_for_is_told_and_leaves_no_file(make_run,
     assert sorted(file.name for file in small_disk.iterdir()) == ["ballast"]
 
 
-def test_the_limit_of_a_files_size_is_named(tmp_path):
-    import resource
+def test_the_limit_of_a_files_size_is_named(tmp_path, largest_file):
+    largest_file(1_000_000)
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
-    try:
-        with pytest.raises(DiskFull, match=r"larger than 1\.0 MB \(ulimit -f\)"), disk.writing_to(tmp_path):
-            (tmp_path / "large").write_bytes(bytes(2_000_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(DiskFull, match=r"larger than 1\.0 MB \(ulimit -f\)"), disk.writing_to(tmp_path):
+        (tmp_path / "large").write_bytes(bytes(2_000_000))
 
 
 @pytest.mark.slow

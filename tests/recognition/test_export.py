@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -100,13 +101,75 @@ def test_the_people_s_names_are_written_in_the_order_of_the_logits(exported, fac
         (("--output", "m.h5"), "must end in .keras"),
         (("--output", "m.keras"), "m.keras already exists; name another"),
         (("--output", "nowhere/m.keras"), "nowhere is no folder"),
+        (("--output", "n.keras"), "n.identities.json already exists; name another"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_told(folders, options, message, monkeypatch):
     folder = folders["plain"]
     monkeypatch.chdir(folder)
+    (folder / "n.identities.json").write_text("[]")
 
     command = facesim_here("export", folder / "run", *options)
 
     assert command.code == 2
     assert message in command.errors
+
+
+@pytest.fixture
+def plain(folders, tmp_path):
+    """A copy of the plain run, to be changed."""
+    shutil.copytree(folders["plain"] / "run", tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def test_what_is_wrong_with_a_run_is_said_when_its_model_leaves(plain, tmp_path):
+    ended = {"strategy": "independent", "backend": "local", "seed": 0, "state": "MaxRuntimeExceeded"}
+    ended |= {"sync_audit": {"verdict": "apart"}, "data": {"content_sha256": "of other images"}}
+    plain.result_file.write_text(json.dumps(ended))
+
+    command = facesim_here("export", plain.directory, "--output", tmp_path / "m.keras")
+
+    assert command.code == 0, command.errors
+    assert "run ended as MaxRuntimeExceeded: its training may not have come to its end" in command.errors
+    assert "trained apart: this is the model of one of them" in command.errors
+    assert "faces is not what it was when the model was trained, so it is not known who is who" in command.errors
+    assert json.loads((tmp_path / "m.identities.json").read_text()) == [str(number) for number in range(8)]
+
+
+@pytest.mark.parametrize("kind", ["two outputs", "no head", "pictures", "others"])
+def test_a_network_that_is_none_of_facesim_s_is_told(plain, faces, tmp_path, kind):
+    from keras import Input, Model, layers
+
+    images = Input((32, 32, 3), dtype="uint8")
+    pixels = layers.Rescaling(1.0)(images)
+    features = layers.Flatten()(pixels)
+    outputs = {
+        "two outputs": {"a": layers.Dense(8)(features)},
+        "no head": features,
+        "pictures": layers.Dense(8)(pixels),
+        "others": layers.Dense(8)(features),
+    }
+    Model(images, outputs[kind], name="compact_cnn").save(plain.model_file)
+
+    exported = facesim_here("export", plain.directory, "--output", tmp_path / "m.keras")
+    message = (
+        "not a compact-cnn as this facesim builds it" if kind == "others" else "is no network that facesim trained"
+    )
+    assert (exported.code, message in exported.errors) == (2, True), exported.errors
+    if kind != "others":
+        verified = facesim_here("verify", plain.directory, *sorted(faces.rglob("*.png"))[:2])
+        assert (verified.code, message in verified.errors) == (2, True), verified.errors
+
+
+def test_a_model_that_gives_no_numbers_gives_no_answers(plain, faces):
+    from facesim import models
+
+    model = models.load(plain.model_file, "compact-cnn")
+    kernel = next(variable for variable in model.weights if variable.path.endswith("kernel"))
+    kernel.assign(np.full(kernel.shape, np.nan))
+    model.save(plain.model_file)
+
+    for command in ("verify", "identify", "evaluate"):
+        images = sorted(faces.rglob("*.png"))[:2] if command == "verify" else [faces, next(faces.rglob("*.png"))]
+        ended = facesim_here(command, plain.directory, *(images if command != "evaluate" else ()))
+        assert (ended.code, "are not finite numbers" in ended.errors) == (2, True), ended.errors

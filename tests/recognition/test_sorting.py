@@ -11,8 +11,9 @@ import pytest
 
 from facesim.recognition.recognizer import Gallery
 from facesim.recognition.reliance import Basis
-from facesim.recognition.sorting import met_again, sort_photos
-from facesim.util.errors import InputError
+from facesim.recognition.sorting import MOST_STRANGERS, met_again, sort_photos
+from facesim.util.errors import DiskFull, FacesimError, InputError
+from facesim.util.files import check_outside, made_whole
 
 
 def at(*degrees: float) -> np.ndarray:
@@ -50,6 +51,21 @@ def test_the_stranger_with_the_most_photographs_is_first_and_too_many_are_not_gr
     assert met_again(embeddings, 0.9).tolist() == [2, 2, 1, 1, 1, 0]
     assert met_again(embeddings, 0.9, most=5).tolist() == [0] * 6
     assert met_again(embeddings[:1], 0.9).tolist() == [0]
+    assert met_again(np.array([[0, 0], [1, 0], [0, 0], [1, 0]]), 0.9).tolist() == [0, 1, 0, 1]  # no length, no cosine
+
+
+def test_who_is_met_twice_is_said_not_to_be_looked_for_among_too_many():
+    photos = [Path(f"{number}.jpg") for number in range(MOST_STRANGERS + 1)]
+
+    few, many = sorted_at(photos[:2], [200, 201]), sorted_at(photos, [200] * len(photos))
+
+    assert not few.basis.notes and "who is met twice was not looked for" in many.basis.notes[0]
+
+
+def test_a_file_called_like_a_strangers_folder_has_another_name():
+    photos = [Path("a/1"), Path("b/x"), Path("c/y")]
+
+    assert places(sorted_at(photos, [300, 200, 201])) == ["unknown/1-2", "unknown/1/x", "unknown/1/y"]
 
 
 def test_nothing_overwrites_anything(tmp_path):
@@ -72,10 +88,37 @@ def test_nothing_overwrites_anything(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_whole_is_not_there(tmp_path):
-    with pytest.raises(Exception, match="No such file"):
+    with pytest.raises(FacesimError, match=r"gone.png: No such file or directory any more"):
         sorted_at([tmp_path / "gone.png"], [0]).write(tmp_path / "out", links=False)
 
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sorted_folder_that_there_is_no_room_for_is_not_there(tmp_path, largest_file):
+    (tmp_path / "1.png").write_bytes(bytes(200_000))
+    largest_file(100_000)
+
+    with pytest.raises(DiskFull, match="there is no room left"):
+        sorted_at([tmp_path / "1.png"], [0]).write(tmp_path / "out", links=False)
+
+    assert [file.name for file in tmp_path.iterdir()] == ["1.png"]
+
+
+def test_what_gets_the_name_meanwhile_is_not_written_over(tmp_path):
+    with pytest.raises(FileExistsError, match="meanwhile"), made_whole(tmp_path / "out") as new:
+        new.write_text("mine")
+        (tmp_path / "out").write_text("another's")
+
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["another's"]
+
+
+def test_a_folder_that_would_be_sorted_the_next_time_is_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+
+    check_outside(tmp_path / "photos-sorted", tmp_path / "photos")
+    with pytest.raises(InputError, match="photos, and would be part of it"):
+        check_outside(tmp_path / "link" / "sorted", tmp_path / "photos")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,18 @@ def test_evaluation_on_other_people_needs_no_classifier(run, tmp_path):
     assert shown.code == 0, shown.errors
     assert "closed set" not in shown.output
     assert "of 18 probes among 6 people" in shown.output
-    assert "± " in shown.output
+    assert "± " in shown.output and "people seen in training" not in shown.output
+
+
+def test_people_who_were_trained_on_are_not_called_others_under_another_name(run, faces, tmp_path):
+    run = shutil.copytree(run, tmp_path / "run")
+    for person in sorted(faces.iterdir())[:5]:
+        shutil.copytree(person, tmp_path / "others" / f"new-{person.name}")
+
+    shown = facesim_here("evaluate", run, tmp_path / "others")
+
+    assert shown.code == 0 and "people seen in training" in shown.output
+    assert "50 of the 50 images are in the run's own data: these are no new people" in shown.errors
 
 
 def test_evaluation_on_a_verification_set_of_insightface_s(run, faces, tmp_path):

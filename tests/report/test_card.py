@@ -118,3 +118,31 @@ def test_a_card_of_a_run_without_result_and_one_that_is_there_are_refused(run, t
 
     errors = capsys.readouterr().err
     assert "cards already exists; name another" in errors and "has no result yet" in errors
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("people", "many"),
+        ("evaluated_unix_s", 1e300),
+        ("groups", {"rates": {"identification, rank 1": [{"group": "east"}]}}),
+        ("groups.warning", 5),
+        ("verification.accuracy", float("nan")),
+        ("verification.auc", 2.0),
+        ("verification.auc_low", "low"),
+        ("verification.genuine_pairs", 0),
+        ("verification.threshold", float("inf")),
+        ("verification.calibration.points", [{"far": 0.1}]),
+        ("identification.probes", -1),
+    ],
+)
+def test_an_evaluation_that_is_damaged_is_told_by_its_field(run, tmp_path, capsys, field, value):
+    content = part = evaluation()
+    *parts, name = field.split(".")
+    for one in parts:
+        part = part[one]
+    part[name] = value
+    run.evaluation_file.write_text(json.dumps({NAME: content}))
+
+    assert main(["card", str(run.directory), "--output", str(tmp_path / "cards")]) == 2
+    assert f"is not what facesim writes: {field}" in capsys.readouterr().err

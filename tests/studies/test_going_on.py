@@ -153,7 +153,10 @@ def test_runs_and_studies_are_listed_shown_compared_and_removed(study, tmp_path)
     assert not any(run.directory.exists() for run in runs)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"seeds": 1.5}', '{"seeds": null}', '{"epochs": "many"}'])
+@pytest.mark.parametrize("content", [
+    "{", "[]", '{"seeds": 1.5}', '{"seeds": null}', '{"epochs": "many"}', '{"strategy": [["single"]]}',
+    '{"epochs": [{}]}', '{"seeds": [[1]]}', '{"faults": 5}',
+])  # fmt: skip
 def test_a_damaged_study_does_not_hide_the_others(study, tmp_path, content):
     file = write_study_file(study.settings(), tmp_path)
     damaged = file.with_name("aaa.json")
@@ -177,6 +180,36 @@ def test_what_is_being_run_is_not_removed(study, tmp_path):
     assert "cancel it first" in command.errors
     assert run.directory.exists()
     run.claim.release()
+
+
+def test_what_is_more_than_a_run_that_has_ended_is_not_removed(study, tmp_path):
+    first, second = study.jobs()
+    outer = leave(tmp_path / "a", first)
+    inner = leave(outer.directory / "more", second)
+    at_aws = leave(tmp_path / "b", make_job(backend="sagemaker", role="arn:aws:iam::123456789012:role/r"), state=None)
+    at_aws.plan_file.write_text("{}")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "job.json").write_text("{}")
+
+    for folder, why in (
+        (outer.directory, f"holds 1 other runs, such as {inner.id}"),
+        (at_aws.directory, "may still be run, and billed, at sagemaker: cancel it first"),
+        (tmp_path / "mine", "has a job.json and nothing else of a run"),
+    ):
+        command = facesim_here("rm", folder, "--yes")
+        assert (command.code, why in command.errors, folder.exists()) == (2, True, True), command.errors
+    (at_aws.directory / "job.json").write_text("{")  # damaged: there is no other way to get rid of it
+    assert facesim_here("rm", at_aws.directory, "--yes").code == 0 and not at_aws.directory.exists()
+
+
+def test_a_damaged_run_does_not_keep_others_from_being_removed_by_their_tag(faces, tmp_path):
+    tagged, damaged = (leave(tmp_path / name, make_job(data=str(faces), image_size=32, tags=["x=1"])) for name in "ab")
+    damaged.job_file.write_text("{")
+
+    command = facesim_here("rm", "--tag", "x", "--in", tmp_path, "--yes")
+
+    assert command.code == 0 and f"left alone: cannot read {damaged.job_file}" in command.errors
+    assert damaged.directory.exists() and not tagged.directory.exists()
 
 
 def test_runs_are_found_by_their_tags(faces, tmp_path):

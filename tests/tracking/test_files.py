@@ -91,3 +91,12 @@ def test_a_file_that_is_there_is_not_written_over(golden: Run, tmp_path):
 
     assert command.code == 2 and "already exists" in command.errors
     assert (tmp_path / "runs.csv").read_text() == "mine"
+
+
+def test_a_file_that_there_is_no_room_for_is_not_there(golden: Run, tmp_path, largest_file):
+    largest_file(10_000)
+
+    for to in ("csv", "perfetto"):
+        command = facesim_here("export-run", "--to", to, golden.directory, "--output", tmp_path / f"runs.{to}")
+        assert command.code == 1 and "there is no room left" in command.errors
+    assert not list(tmp_path.glob("*runs*"))

@@ -161,3 +161,10 @@ def test_importance_is_of_the_option_that_matters(tmp_path):
     importance = importance_of(study)
 
     assert list(importance) == ["learning_rate", "warmup"] and importance["learning_rate"] > 0.9
+
+
+def test_a_database_that_is_none_is_told(tmp_path):
+    (tmp_path / "tune.db").write_text("no database, but long enough to be taken for one " * 9)
+
+    with pytest.raises(InputError, match=r"tune.db cannot be used for the search: .*file is not a database"):
+        open_study(Search({}, read_space({"batch": [8, 16]})), tmp_path)

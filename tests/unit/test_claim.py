@@ -113,3 +113,23 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
 
     with pytest.raises(InputError, match=r"cannot lock .*\.lock: No locks available; put runs"):
         Claim(tmp_path / ".lock").take()
+
+
+def test_who_has_had_it_since_no_date_is_nobody(tmp_path):
+    file = tmp_path / ".lock"
+    file.write_text(json.dumps([{"pid": 1, "host": "elsewhere", "since_unix_s": 1e300}]))
+
+    assert Claim(file).look().holders == ()
+
+
+def test_a_clock_that_was_set_forward_makes_no_other_process_of_who_has_it(tmp_path):
+    claim = Claim(tmp_path / ".lock")
+    claim.take()
+    (holder,) = json.loads((tmp_path / ".lock").read_text())
+    hour_ago = {name: holder[name] - 3600 for name in ("since_unix_s", "boot_unix_s")}  # by the clock as it was
+    (tmp_path / ".lock").write_text(json.dumps([{**holder, **hour_ago}]))
+
+    (alive,) = claim.look().alive
+
+    assert alive.pid == os.getpid()
+    claim.release()

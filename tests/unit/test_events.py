@@ -14,6 +14,7 @@ from cluster import clock
 from facesim.billing.bill import make_bill, submitted
 from facesim.runs.accounting import spent_s
 from facesim.runs.directory import Run
+from facesim.runs.events import events_in
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -142,3 +143,10 @@ def test_an_event_that_a_host_prints_is_one_of_its_type(run):
 
     assert isinstance(events, FaultDone)
     assert (events.host, events.notice_s) == ("algo-2", None)
+
+
+@pytest.mark.parametrize("moment", ["1e300", "-1", "NaN", '"now"', "null"])
+def test_an_event_of_no_date_is_none(moment):
+    line = f'{{"event": "submitted", "time_unix_s": {moment}}}'.encode()
+
+    assert not list(events_in([line]))

@@ -56,6 +56,11 @@ def test_the_random_mode_draws_from_all_tasks_with_a_seed_for_each_kind():
     ('[[fault]]\nkind = "kill"\ntarget = "ps-0"\nat_s = 1\nat_step = 1', "exactly one of"),
     ('[[fault]]\nkind = "kill"\ntarget = "ps-0"\nwhen = 1', "when Extra inputs"),
     ("[[faults]]\nkind = 1", "unknown faults"),
+    ("fault = 5", r"fault is 5; write \[\[fault\]\]"),
+    ("fault = [5]", "fault 1: .* not 5"),
+    ("random = 3", "random: .* not 3"),
+    ("[random]\nkinds = []", "random.kinds: Tuple should have at least 1 item"),
+    ('[random]\nper_minute = "often"', "random.per_minute: .* not 'often'"),
     ("kill!", "cannot be read as TOML"),
 ])  # fmt: skip
 def test_a_bad_script_is_told(tmp_path, text, message):

@@ -9,9 +9,11 @@ import sys
 import numpy as np
 import pytest
 
+from facesim import audit
 from facesim.audit import FOLDER
+from facesim.audit.page import write as write_page
 from facesim.audit.verdict import Rank, judge
-from facesim.audit.watch import Process, Watched, place_of
+from facesim.audit.watch import Process, Watched, _lines, place_of
 
 
 def ranks(count: int = 2, **differing) -> list[Rank]:
@@ -86,6 +88,14 @@ def test_what_failed_before_its_ranks_exchanged_anything_is_not_called_apart(fou
     assert any(sentence.startswith("The command failed") for sentence in judgement.evidence)
 
 
+def test_of_what_was_cut_short_nothing_is_asked_for_that_was_reported():
+    *_, doubt = judge(
+        ranks(steps=[10, 0], parameters_sha256=["a", "b"]), failure="The command was interrupted"
+    ).evidence
+
+    assert doubt == "So it is not known whether they trained together: the training did not come to its end."
+
+
 def test_one_process_has_nobody_to_train_with_and_of_none_nothing_is_known():
     assert judge(ranks(1)).verdict == "single"
     assert judge([]).verdict == "unknown"
@@ -96,11 +106,11 @@ def test_one_process_has_nobody_to_train_with_and_of_none_nothing_is_known():
 
 def test_processes_are_put_together_to_ranks_with_what_they_received_while_they_trained():
     def steps(*moments: float) -> list[dict]:
-        return [{"time_unix_s": moment, "step": 8} for moment in moments]
+        return [{"clock_s": moment, "step": 8} for moment in moments]
 
     loader, first, second = Process(1, "", "rank 0", 2), Process(2, "", "rank 0", 2), Process(3, "", "rank 1", 2)
     looks = {2: [(9.0, 5.0), (10.5, 6.0), (11.0, 7.0), (12.0, 9.0), (14.0, 90.0)], 3: [(9.0, 1.0), (13.0, 70.0)]}
-    reports = {2: steps(10.0, 12.5), 3: [*steps(10.0, 12.5), {"time_unix_s": 13.0, "holds_part": True}]}
+    reports = {2: steps(10.0, 12.5), 3: [*steps(10.0, 12.5), {"clock_s": 13.0, "holds_part": True}]}
 
     zero, one = Watched(0, False, 9.0, [loader, first, second], reports, True, looks).ranks()
 
@@ -124,6 +134,8 @@ CLUSTER = '{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"
         ({"TF_CONFIG": "[]"}, None),
         ({"TF_CONFIG": '{"task": {"type": "worker"}, "cluster": {"worker": 2}}'}, None),
         ({"RANK": "many"}, None),
+        ({"RANK": "\u00b2"}, None),
+        ({"TF_CONFIG": '{"task": {"type": "worker", "index": null}}'}, None),
         ({}, None),
     ],
 )
@@ -192,3 +204,48 @@ def test_in_a_script_that_nobody_watches_they_do_nothing_and_load_nothing(tmp_pa
     shown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path)
 
     assert not shown.stdout.strip() and not list(tmp_path.iterdir())
+
+
+def test_whatever_the_two_lines_are_given_they_end_no_training_and_take_nothing_from_it(tmp_path, monkeypatch, capsys):
+    class Broken:
+        shape = (2,)
+
+        def __array__(self, *_, **__):
+            raise RuntimeError("on another device")
+
+    endless: list = []
+    endless.append(endless)
+    batches = iter([1, 2])
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setattr(audit, "_current", None)
+    monkeypatch.setattr(audit, "_said", set())
+
+    for examples in (None, 1.5, object(), batches, Broken(), [Broken()]):
+        audit.step(examples=examples)
+    for model in (None, print, Broken(), endless):
+        audit.parameters(model)
+    audit.step(examples=[7])
+    audit.parameters([np.ones(3)])
+
+    (file,) = tmp_path.glob("*.jsonl")
+    *steps, parameters = map(json.loads, file.read_text().splitlines())
+    assert [(one["step"], "hashed" in one) for one in steps] == [(0, False)] * 6 + [(1, True)]
+    assert parameters["parameter_bytes"] == 24 and next(batches) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and "step was given what it cannot report: TypeError: NoneType" in errors[0]
+
+
+def test_a_report_shows_names_that_are_no_text(tmp_path):
+    processes = [Process(1, "python \udcff.py", "rank 0")]
+    watched = Watched(-9, False, 1.0, processes, {}, True)
+
+    page = write_page(["python", "\udcff.py"], watched, judge(watched.ranks()), tmp_path)
+
+    assert watched.failure == "The command was killed by SIGKILL"
+    assert page.read_text().count("\\xff.py") == 2
+
+
+def test_what_processes_of_another_facesim_reported_is_left_out(tmp_path):
+    (tmp_path / "7.jsonl").write_bytes(b'{"clock_s": 1.0, "step": 2}\n{"time_unix_s": 5, "step": 2}\n7\n\xff\n{"clo')
+
+    assert _lines(tmp_path / "7.jsonl") == [{"clock_s": 1.0, "step": 2}]

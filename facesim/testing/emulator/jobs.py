@@ -6,13 +6,13 @@ import math
 import shutil
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster import clock
 from cluster.containers.opt_ml import hosts_of
 from facesim.backends.sagemaker.validation import problems
 from facesim.billing.catalogue import assumed_spot_discount, instance
@@ -85,7 +85,7 @@ class TrainingJob:
         self._lock = threading.Lock()
         self._containers: Containers | None = None
         self._stop_asked = False
-        self.created = time.time()
+        self.created = clock.time_unix_s()
         self._transitions: list[dict[str, Any]] = []
         self._enter("Starting", self.created)
         self.ended = threading.Event()
@@ -184,7 +184,7 @@ class TrainingJob:
         last: dict[str, Any] = {}
         terminal = "Failed"
         for event in containers.events(_TICK_S):
-            now = time.time()
+            now = clock.time_unix_s()
             if since is not None and self._interruptions_s and trained_s + now - since >= self._interruptions_s[0]:
                 self._interruptions_s.pop(0)
                 containers.interrupt()
@@ -224,7 +224,7 @@ class TrainingJob:
             self._transitions.append({"Status": state, "StartTime": when, "StatusMessage": _MESSAGES.get(state, state)})
 
     def _end(self, state: str) -> None:
-        now = time.time()
+        now = clock.time_unix_s()
         self._enter(state, now)
         with self._lock:
             self._transitions[-1]["EndTime"] = now

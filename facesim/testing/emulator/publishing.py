@@ -6,10 +6,11 @@ CloudWatch has one value a minute, the mean of it. CPUUtilization counts 100 for
 from __future__ import annotations
 
 import re
-import time
 from collections import defaultdict
 from datetime import datetime, timezone
 from typing import Any
+
+from cluster import clock
 
 #: Of metrics, and of the log group.
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
@@ -66,7 +67,7 @@ class Metrics:
         self._vcpus = vcpus
         self._patterns = {one["Name"]: re.compile(one["Regex"]) for one in definitions}
         self._period_s = period_s
-        self._since = time.time()
+        self._since = clock.time_unix_s()
         self._seen: dict[tuple[str, str], list[float]] = defaultdict(list)
         #: The newest value of each algorithm metric, as DescribeTrainingJob tells them.
         self.final: dict[str, dict[str, Any]] = {}
@@ -87,7 +88,7 @@ class Metrics:
 
     def flush(self, at_once: bool = False) -> None:
         """Publish the means since the last time, if a period is over."""
-        now = time.time()
+        now = clock.time_unix_s()
         if now - self._since < self._period_s and not at_once:
             return
         when = datetime.fromtimestamp(now, timezone.utc)
