@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from facesim.api.defaults import OUTPUT, observers_or_display
 from facesim.api.runs import Run
-from facesim.spec.options import as_in_python
+from facesim.spec.options import as_in_python, flag
 from facesim.study.observers import Observer
 from facesim.util.errors import InputError
 
@@ -141,14 +141,13 @@ def wanted_search(
     from facesim.tuning.search import Search, Tuner, has_own_val
     from facesim.tuning.space import DEFAULT, read_space
 
-    of_tuner = {"strategy": tuner_strategy, "parallel": parallel}
-    chosen = {name: value for name, value in of_tuner.items() if value is not None}
-    if tuner != "sagemaker" and chosen:
-        option = "--tuner-strategy" if "strategy" in chosen else "--parallel"
-        raise InputError(f"{option} is for --tuner sagemaker, with --backend sagemaker; leave it out", field="tuner")
+    for name, value in {"tuner_strategy": tuner_strategy, "parallel": parallel}.items():
+        if value is not None and tuner != "sagemaker":
+            message = f"{flag(name)} is for --tuner sagemaker, with --backend sagemaker; leave it out"
+            raise InputError(message, field=name, value=value)
     wanted = Search(
         given, read_space(search or DEFAULT), 0.2 if validation is None else validation, trials, budget_s, budget_usd,
-        tuner=Tuner(**chosen) if tuner == "sagemaker" else None,
+        tuner=Tuner(tuner_strategy or "bayesian", parallel or 1) if tuner == "sagemaker" else None,
     )  # fmt: skip
     if validation is None and has_own_val(wanted.job({})):
         wanted = replace(wanted, own_val=True)

@@ -27,7 +27,7 @@ from facesim.tuning import TUNING_JOB
 from facesim.tuning.sagemaker_request import plan_search, value_of
 from facesim.tuning.search import Search, Tuner, claimed_study, in_words
 from facesim.tuning.space import Axis
-from facesim.util.errors import FacesimError, InputError, Lost, StillRunning
+from facesim.util.errors import FacesimError, InputError, Lost, StillRunning, reason
 from facesim.util.files import read_text, write_json
 
 if TYPE_CHECKING:
@@ -78,9 +78,12 @@ def run_tuner(search: Search, output: Path, observers: Iterable[Observer] = ()) 
         InputError: something that was given cannot be used; then nothing has been started.
         StillRunning: the tuning job continues at AWS, and is not followed any more.
     """
-    shown, listeners = Together(observers), list(observers)
-    account = Account(search.job({}).backend.region)
+    listeners = list(observers)
+    shown = Together(listeners)
     kept, plan = kept_in(output), None
+    account = Account(kept.region if kept else search.job({}).backend.region)
+    if kept and not tuning.exists(account, kept.name):  # the command ended before it was made
+        kept = None
     if kept and kept.facts != _facts(search):
         raise InputError(
             f"{output} holds a search with other options, of which SageMaker's tuner changes none, not even --trials: "
@@ -88,15 +91,15 @@ def run_tuner(search: Search, output: Path, observers: Iterable[Observer] = ()) 
             field="output",
             value=str(output),
         )
-    if kept is None or not tuning.exists(account, kept.name):  # the command ended before it was made
+    if kept is None:
         plan = plan_search(search, output, shown.preparing)
         for notice in (*plan.notices, plan.estimate, *plan.forecasts):
             shown.noticed(notice)
     with claimed_study(search, output, shown) as study:
         followed = _Followed(search, study, output, account, listeners)
         with Interrupts(followed):
-            if plan is None or followed.create(plan.job):
-                followed.follow(plan.job.name if plan else kept.name)
+            if kept or followed.create(plan.job):
+                followed.follow((kept or plan.job).name)
         study.set_user_attr(STOPPED, followed.interrupted)
     return study
 
@@ -195,8 +198,8 @@ class _Followed:
             with suppress(FacesimError):  # the user may have signed in again
                 self._account.renew()
             return None
-        except FacesimError as error:
-            raise Lost(f"{self._goes_on()}: {error}") from error
+        except Exception as error:  # whatever it is, it is no reason to stop what is paid for
+            raise Lost(f"{self._goes_on()}: {reason(error)}") from error
 
     def _goes_on(self) -> str:
         return f"{self._name} continues at AWS, and costs{self._ways()}"

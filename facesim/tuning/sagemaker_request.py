@@ -1,4 +1,4 @@
-"""The request of a search by SageMaker's own tuner: made of that of a trial, and checked with all that it could cost."""
+"""The request of a search by SageMaker's own tuner: made of that of a trial, and checked before anything is paid."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 #: A budget that leaves a trial less than this is refused: most of it would be the start.
 _SHORTEST_TRIAL_S = 300
+_DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ def plan_search(
         InputError: something that was given cannot be used, or could cost too much.
     """
     assert search.tuner is not None, "another search is Optuna's"
-    base = search.job({}, search.budget_s)
+    base = search.job({}, _stop_s(search))
     name = tuning.new_name()
     directory = output / name.removeprefix("facesim-")
     sampled = [(axis.name, value) for axis in search.space.values() for value in axis.samples]
-    jobs = [base, *(search.job({option: value}, search.budget_s) for option, value in sampled)]
+    jobs = [base, *(search.job({option: value}, _stop_s(search)) for option, value in sampled)]
     # The cap is on all trials together, which is checked below.
     cleared = preflight([_uncapped(job) for job in jobs], [directory] * len(jobs), progress, to_run=to_run)
     cleared.notices.pop("cost", None)
@@ -84,7 +85,10 @@ def plan_search(
         return made
 
     made = _within_budget(search, rendered)
-    estimate = base.backend.open().estimate([made] * search.trials, base.backend.max_cost)
+    paid = [made] * _most_trials(search, made)
+    estimate = base.backend.open().estimate(paid, base.backend.max_cost)
+    if len(paid) < search.trials:
+        estimate = f"before the deadline no more than {len(paid)} trials can run to their end: {estimate}"
     job = tuning.tuning_job(made, name, _config(search, base))
     forecasts = tuple(f"each trial: {line}" for line in forecast_lines([base], [inputs]))
     return SearchPlan(job, tuple(cleared.all_notices()), estimate, forecasts)
@@ -100,22 +104,41 @@ def _alike(made: TrainingJob) -> dict[str, Any]:
     return {**request, "ResourceConfig": {**request["ResourceConfig"], "VolumeSizeInGB": None}}
 
 
+def _stop_s(search: Search) -> float | None:
+    """What ends a trial: the deadline, though no later than what ends any training job where nothing is said; None
+    where there is none.
+    """
+    if search.budget_s is None or search.given.get("max_run") is not None:
+        return search.budget_s
+    return min(search.budget_s, _DAY_S)
+
+
+def _most_trials(search: Search, made: TrainingJob) -> int:
+    """How many trials, run for as long as each may, cost at least what all together can."""
+    assert search.tuner is not None
+    kept = "KeepAlivePeriodInSeconds" in made.request["ResourceConfig"]  # paid for after each
+    if search.budget_s is None or kept:
+        return search.trials
+    one_after_another = math.ceil(search.budget_s / made.request["StoppingCondition"]["MaxRuntimeInSeconds"])
+    return min(search.trials, search.tuner.parallel * one_after_another)
+
+
 def _within_budget(search: Search, rendered: Callable[[float | None], TrainingJob]) -> TrainingJob:
     """The request of a trial, with a time at which it ends such that all trials keep to the budget.
 
     Raises:
         InputError: they cannot.
     """
-    made, usd = rendered(search.budget_s), search.budget_usd
+    made, usd = rendered(_stop_s(search)), search.budget_usd
     if usd is None:
         return made
-    requests = [made.request] * search.trials
-    if "max_run" in search.given:
-        refuse_above(usd, requests, limit="--budget")
+    paid = [made.request] * _most_trials(search, made)
+    if search.given.get("max_run") is not None:
+        refuse_above(usd, paid, limit="--budget")
         return made
-    fits_s = fitting_s(requests, usd)
-    if fits_s >= made.request["StoppingCondition"]["MaxRuntimeInSeconds"]:
+    if fitting_s(paid, usd) >= made.request["StoppingCondition"]["MaxRuntimeInSeconds"]:
         return made
+    fits_s = fitting_s([made.request] * search.trials, usd)
     if fits_s < _SHORTEST_TRIAL_S:
         shortest = {**made.request, "StoppingCondition": {"MaxRuntimeInSeconds": _SHORTEST_TRIAL_S}}
         trials = int(usd / most(shortest).total)
@@ -173,7 +196,7 @@ def text_of(value: Any) -> str:
 def value_of(axis: Axis, text: str) -> Any:
     """A value that the tuner chose."""
     if axis.choices:
-        return next(value for value in axis.choices if text_of(value) == text)
+        return {text_of(value): value for value in axis.choices}[text]
     assert axis.low is not None and axis.high is not None
     number = min(max(float(text), axis.low), axis.high)
     return round(number) if axis.whole else number
