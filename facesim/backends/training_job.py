@@ -9,7 +9,8 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
                                  the network that training starts from, if it does: the folder of
                                  `facesim.preflight.pretrained`
     /opt/ml/input/data/network   the code of a network of the user's own: the folder of `facesim.models.own`
-    /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
+    /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs; jobs of SageMaker's
+                                 tuner are given one address together, and have a folder of their name each
     /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
     /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
                                  output/data/algo-1, and what it writes there is a run directory

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.sagemaker.responses import SageMakerResponse
 
 from cluster.hosted.contract import Contract
 from facesim.backends import hosted
-from facesim.backends.sagemaker.tuning import tuning_job
+from facesim.backends.sagemaker.tuning import describe, training_jobs, tuning_job
 from facesim.backends.sagemaker.validation import problems
 from facesim.backends.training_job import BOOTSTRAP, checkpoints_of, job_json, job_of
 from facesim.runs.directory import find_runs
@@ -134,16 +135,12 @@ def test_a_budget_is_the_time_that_each_trial_has(arguments):
     assert "can cost up to $1.00" in shown["estimate"] or "can cost up to $0.99" in shown["estimate"]
 
 
-class Stops(Observer):
-    """Does what a user does who sees that a trial has begun."""
-
-    def __init__(self, what) -> None:
-        self.what, self.texts = what, []
+class InterruptsTheFirst(Observer):
+    """Does what Ctrl-C does, once a trial has begun."""
 
     def noticed(self, text: str) -> None:
-        self.texts.append(text)
         if text.startswith("trial 1 "):
-            self.what()
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow
@@ -163,9 +160,8 @@ def test_trials_come_home_as_runs_with_the_report_of_any_search(arguments, accou
         experiment = run.job().experiment
         assert {name: getattr(experiment, name) for name in trial["params"]} == trial["params"]
         assert run.result().backend == "sagemaker" and run.model_file.exists()
-    name = kept_in(tmp_path / "tune").name
-    described = account.client("sagemaker").describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    assert described["TrainingJobStatusCounters"]["Completed"] == 4
+    counters = describe(account, kept_in(tmp_path / "tune").name)["TrainingJobStatusCounters"]
+    assert counters["Completed"] == 4
 
     again = parse(facesim_here(*arguments, "--trials=4", "--parallel=2", "--json"))  # all is home
     assert again["trials"] == trials
@@ -179,44 +175,43 @@ def test_a_search_that_is_left_is_attached_to_and_cancelled(search, account, end
     output = tmp_path / "tune"
     leaves = Search({**search.given, "on_interrupt": "leave"}, search.space, trials=3, tuner=Tuner(parallel=2))
     with pytest.raises(StillRunning, match=f"facesim attach {output}.*facesim cancel {output}"):
-        find(leaves, output, [Stops(interrupted)])
+        find(leaves, output, [InterruptsTheFirst()])
     name = kept_in(output).name
-    client = account.client("sagemaker")
 
     cancelled = json.loads(facesim_here("cancel", output, "--json").output)
     assert cancelled["name"] == name and not cancelled["ended_before"]
-    report = parse_any(facesim_here("attach", output, "--json"))
+    attached = facesim_here("attach", output, "--json")
 
-    assert client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)[
-        "HyperParameterTuningJobStatus"
-    ] == ("Stopped")
+    assert attached.code == 1, "no trial is complete"
+    report = json.loads(attached.output)
     assert {trial["state"] for trial in report["trials"]} == {"pruned"} and len(report["trials"]) <= 2
+    assert describe(account, name)["HyperParameterTuningJobStatus"] == "Stopped"
     assert json.loads(facesim_here("cancel", name, "--json").output)["ended_before"]
-
-
-def interrupted() -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-def parse_any(command) -> dict:
-    """What a command printed that has nothing good to say of its trials."""
-    assert command.code == 1, command.errors
-    return json.loads(command.output)
 
 
 @pytest.mark.slow
 def test_ctrl_c_stops_the_tuning_job_and_brings_home_what_there_is(search, account, tmp_path, script):
     script.until = threading.Event()
 
-    findings = find(search, tmp_path / "tune", [Stops(interrupted)])
+    findings = find(search, tmp_path / "tune", [InterruptsTheFirst()])
 
     assert findings.stopped and [trial.state for trial in findings.trials] == ["pruned"]
     assert findings.trials[0].run.model_file.exists()
+    (job,) = training_jobs(account, kept_in(tmp_path / "tune").name)
+    assert job["TrainingJobStatus"] == "Stopped"
+
+
+def test_a_search_that_cannot_be_looked_at_goes_on_and_says_what_to_do(search, tmp_path, script, refuse, account):
+    script.until = threading.Event()
+    refuse(SageMakerResponse, "list_training_jobs_for_hyper_parameter_tuning_job", "AccessDeniedException")
+
+    with pytest.raises(StillRunning, match="continues at AWS, and costs; `facesim attach .*AccessDenied"):
+        find(search, tmp_path / "tune", [])
+
     name = kept_in(tmp_path / "tune").name
-    summaries = account.client("sagemaker").list_training_jobs_for_hyper_parameter_tuning_job(
-        HyperParameterTuningJobName=name
-    )["TrainingJobSummaries"]
-    assert [one["TrainingJobStatus"] for one in summaries] == ["Stopped"]
+    assert describe(account, name)["HyperParameterTuningJobStatus"] == "InProgress"
+    with pytest.raises(InputError, match="holds a search with other options"):
+        find(replace(search, trials=4), tmp_path / "tune", [])
 
 
 def test_a_host_takes_what_the_tuner_set_and_keeps_its_checkpoints_apart(tmp_path, monkeypatch):
