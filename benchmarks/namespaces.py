@@ -24,6 +24,7 @@ from cluster import clock
 from cluster.containers.bandwidth import limit_egress
 from cluster.containers.host import HostShape, quota
 from cluster.containers.opt_ml import INTERFACE, Host, hosts_of, lay_out
+from cluster.containers.processors import processors_of
 from cluster.hosted.contract import ROOT
 from facesim.backends.collect_results import collect_results
 from facesim.backends.docker import DockerBackend
@@ -56,9 +57,9 @@ def why_not() -> str | None:
     """Why hosts cannot be namespaces here; None if they can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces with shaped links need Linux and root"
-    missing = [tool for tool in ("ip", "tc", "mount") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "tc", "mount", "taskset") if shutil.which(tool) is None]
     if missing:
-        return f"{' and '.join(missing)} is missing: install iproute2"
+        return f"{' and '.join(missing)} is missing: install iproute2 and util-linux"
     name = f"fs{secrets.token_hex(3)}"
     try:
         _ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
@@ -198,8 +199,10 @@ class NamespacesExecution:
             subprocess.run(
                 ["ip", "netns", "exec", namespace, *limit], check=True, stdout=subprocess.DEVNULL, cwd=_PACKAGES
             )
-        for host in self._hosts:
-            self._launch(host)
+        shapes = [self._emulation.shapes[host.instance_type] for host in self._hosts]
+        usable = sorted(os.sched_getaffinity(0))
+        for host, places in zip(self._hosts, processors_of(shapes, len(usable))):
+            self._launch(host, [usable[place] for place in places])
 
     def _let_pass(self, change: str) -> None:
         """A firewall, such as one that an engine sets up, may look at what crosses a bridge, and drop it."""
@@ -207,7 +210,7 @@ class NamespacesExecution:
             rule = ["FORWARD", "-i", self._name, "-o", self._name, "-j", "ACCEPT"]
             subprocess.run(["iptables", change, *rule], capture_output=True)
 
-    def _launch(self, host: Host) -> None:
+    def _launch(self, host: Host, processors: list[int]) -> None:
         algorithm = self._request["AlgorithmSpecification"]
         entry = [sys.executable, *algorithm["ContainerEntrypoint"][1:], *algorithm["ContainerArguments"]]
         mounts = [word for name, folder in self._channels.items() for word in (name, str(Path(folder).resolve()))]
@@ -215,6 +218,7 @@ class NamespacesExecution:
         self._processes[host.name] = process = subprocess.Popen(
             [
                 *("sh", "-c", f'echo $$ > {join} && exec "$@"', "join"),
+                *("taskset", "--cpu-list", ",".join(map(str, processors))),
                 *("ip", "netns", "exec", self._namespace(host)),
                 *("sh", "-c", _ENTER, "enter", str(host.place), *mounts, "--", *entry),
             ],

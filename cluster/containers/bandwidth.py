@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 #: How long a packet may wait in the queue before one is dropped.
-_LONGEST_WAIT = "100ms"
+_LONGEST_WAIT = "1s"
 
 #: How much of the bucket a sender may hand over at once, before the headers of its packets are counted.
 _OF_BUCKET = 0.9

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +37,12 @@ _TRAIN = ["train"]
 
 @dataclass(frozen=True)
 class HostShape:
-    """What a host of an instance type is given of this machine. None is no limit."""
+    """What a host of an instance type is given of this machine: so much time of its processors, and how many of them at
+    once. None is no limit.
+    """
 
     cpus: float
+    processors: int | None = None
     memory_bytes: int | None = None
     bandwidth_bits_per_s: float | None = None
 
@@ -110,13 +113,15 @@ class StartedContainer:
 
 
 class HostContainer(StartedContainer):
-    """The container of one host. Making one starts it.
+    """The container of one host, on some of the engine's processors. Making one starts it.
 
     Raises:
         EngineError: its bandwidth cannot be limited.
     """
 
-    def __init__(self, host: Host, shape: HostShape, request: dict[str, Any], around: Surroundings):
+    def __init__(
+        self, host: Host, shape: HostShape, processors: Sequence[int], request: dict[str, Any], around: Surroundings
+    ):
         from docker.types import EndpointConfig
 
         self._name, self._around = f"{around.prefix}-{host.name}", around
@@ -139,6 +144,7 @@ class HostContainer(StartedContainer):
             user=f"{around.user[0]}:{around.user[1]}",
             **_CONFINED,
             **quota(self._cpus),
+            cpuset_cpus=",".join(map(str, processors)) if len(processors) < around.cpus else "",
             mem_limit=shape.memory_bytes,
             memswap_limit=shape.memory_bytes,
             network=network,

@@ -42,6 +42,7 @@ from cluster.containers import engine
 from cluster.containers.engine import EngineError
 from cluster.containers.host import HostContainer, HostShape, Surroundings, give, user_for
 from cluster.containers.opt_ml import hosts_of, lay_out
+from cluster.containers.processors import processors_of
 from cluster.containers.transfer import Store, Transfer
 
 #: SageMaker's secondary states, as far as a job can be in them here.
@@ -245,9 +246,9 @@ class ContainerJob:
             channels,
             user,
         )
-        for host in self._hosts:
-            shape = self._shapes[host.instance_type]
-            self._containers[host.name] = HostContainer(host, shape, self._request, surroundings)
+        shapes = [self._shapes[host.instance_type] for host in self._hosts]
+        for host, shape, processors in zip(self._hosts, shapes, processors_of(shapes, int(self._cpus))):
+            self._containers[host.name] = HostContainer(host, shape, processors, self._request, surroundings)
         self._since = time.monotonic()
         self._ended = threading.Event()
         for name, container in self._containers.items():

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.containers.host import HostShape
+from cluster.containers.processors import busiest
 from facesim.billing.catalogue import instance
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job
 
-#: The part of this machine's memory that all hosts together may use.
-_MEMORY_SHARE = 0.8
+#: The part of this machine's memory, and of its processors, that all hosts together may use. The rest is for the engine,
+#: the network between them and who measures them, which would else come out of what hosts are given.
+_MEMORY_SHARE, _CPU_SHARE = 0.8, 0.9
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def emulate(
     host_cpus: float | None = None,
     host_gbps: float | None = None,
 ) -> Emulation:
-    """Fit so many hosts of each instance type on a machine with `cpus` and `memory_bytes`.
+    """Fit so many hosts of each instance type on a machine with `cpus` and `memory_bytes`, each on as many processors at
+    once as it has.
 
     The bandwidth is the one that an instance sustains; where that is not published, its peak. `host_cpus` and
     `host_gbps` are what a host has in place of what its type has.
@@ -54,12 +57,16 @@ def emulate(
         InputError: an instance type is not in the catalogue.
     """
     kinds = {name: instance(name) for name in hosts}
-    cpu_factor = min(1.0, cpus / sum((host_cpus or kinds[name].vcpu) * count for name, count in hosts.items()))
+    whole = {name: HostShape(host_cpus or kind.vcpu, math.ceil(host_cpus or kind.vcpu)) for name, kind in kinds.items()}
+    together = [whole[name] for name, count in hosts.items() for _ in range(count)]
+    due_cpus = sum(host.cpus for host in together)
+    cpu_factor = min(1.0, 1 / busiest(together, max(1, int(cpus))), _CPU_SHARE * cpus / due_cpus)
     due_bytes = sum(kinds[name].memory_gib * 2**30 * count for name, count in hosts.items())
     memory_factor = min(1.0, _MEMORY_SHARE * memory_bytes / due_bytes)
     shapes = {
         name: HostShape(
-            cpus=(host_cpus or kind.vcpu) * cpu_factor,
+            cpus=whole[name].cpus * cpu_factor,
+            processors=whole[name].processors,
             memory_bytes=int(kind.memory_gib * 2**30 * memory_factor),
             bandwidth_bits_per_s=(host_gbps or kind.network_base_gbps or kind.network_peak_gbps) * 1e9 * cpu_factor,
         )

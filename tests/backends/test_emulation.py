@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.containers.host import quota
+from cluster.containers.processors import processors_of
 from facesim.backends.emulation import emulate
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
@@ -17,16 +18,33 @@ def test_hosts_of_a_size_that_is_given_are_scaled_by_one_factor():
 
     emulation = emulate(hosts, 2, 16 * GIB, host_cpus=1, host_gbps=0.3)
 
-    assert emulation.cpu_factor == pytest.approx(1 / 3)
+    assert emulation.cpu_factor == pytest.approx(0.3)  # a tenth of the machine is not for hosts
     for shape in emulation.shapes.values():
-        assert shape.cpus == pytest.approx(1 / 3)
-        assert shape.bandwidth_bits_per_s == pytest.approx(0.1e9)
+        assert shape.cpus == pytest.approx(0.3)
+        assert shape.bandwidth_bits_per_s == pytest.approx(0.09e9)
 
 
 def test_a_machine_that_is_large_enough_gives_what_was_asked_for():
     (shape,) = emulate({"ml.m5.2xlarge": 1}, 8, 64 * GIB, host_cpus=2, host_gbps=1.0).shapes.values()
 
     assert (shape.cpus, shape.bandwidth_bits_per_s) == (2, 1e9)
+
+
+@pytest.mark.parametrize(
+    ("host_cpus", "count", "machine", "factor", "processors"),
+    [
+        (1, 2, 2, 0.9, [(0,), (1,)]),
+        (1, 3, 2, 0.5, [(0,), (1,), (0,)]),  # two thirds each would be more than the first can give to two
+        (1, 1, 2, 1.0, [(0,)]),
+        (3, 2, 4, 0.5, [(0, 1, 2), (0, 1, 3)]),
+        (8, 2, 2, 0.9 / 8, [(0, 1), (0, 1)]),
+    ],
+)
+def test_a_host_runs_on_as_many_processors_as_it_has(host_cpus, count, machine, factor, processors):
+    emulation = emulate({"ml.m5.2xlarge": count}, machine, 16 * GIB, host_cpus=host_cpus)
+
+    assert emulation.cpu_factor == pytest.approx(factor)
+    assert processors_of([*emulation.shapes.values()] * count, machine) == processors
 
 
 @pytest.mark.parametrize("option", ["host_cpus", "host_gbps"])
