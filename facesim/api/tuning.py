@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from facesim.api.defaults import OUTPUT, observers_or_display
 from facesim.api.runs import Run
-from facesim.spec.options import as_in_python
+from facesim.spec.options import as_in_python, flag
 from facesim.study.observers import Observer
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
 
     from facesim.tuning.findings import Findings
+    from facesim.tuning.search import Search
 
 
 class Tuning:
@@ -77,6 +79,9 @@ def tune(
     validation: float | None = None,
     budget_s: float | None = None,
     budget_usd: float | None = None,
+    tuner: Literal["optuna", "sagemaker"] = "optuna",
+    tuner_strategy: Literal["bayesian", "random", "hyperband"] | None = None,
+    parallel: int | None = None,
     output: Path | str = OUTPUT / "tune",
     observers: Iterable[Observer] | None = None,
     **given: Any,
@@ -88,13 +93,18 @@ def tune(
         trials: how many, those of earlier calls included.
         validation: share of the training images that trials are tested on; the held-out ones are left alone. None: the
             part `val` of the data's own split, or where it has none, 0.2.
-        budget_s, budget_usd: what all trials together may take.
+        budget_s, budget_usd: what all trials together may take; with SageMaker's tuner, how long the search may.
+        tuner: what proposes settings: Optuna, on any backend, or with `backend="sagemaker"` SageMaker's own, as one
+            tuning job at AWS.
+        tuner_strategy: by which SageMaker's does, by default `bayesian`.
+        parallel: how many trials SageMaker's runs at a time, by default 1.
         output: the folder of the search, in which each run gets a directory.
         observers: they hear how it goes; left out, it is printed.
         given: any other option of a job, the same for all trials: `strategy="ps-async", data="photos/", epochs=20`.
 
     Raises:
         InputError: something that was given cannot be used; then nothing has been started.
+        StillRunning: SageMaker's tuner goes on, and is not followed any more.
 
     >>> import facesim
     >>> facesim.tune({"seed": [1, 2]})
@@ -102,12 +112,43 @@ def tune(
     facesim.util.errors.InputError: ...seed cannot be searched, ...
     """
     from facesim.tuning.findings import find
-    from facesim.tuning.search import Search, has_own_val
-    from facesim.tuning.space import DEFAULT, read_space
 
     with as_in_python():
-        share = 0.2 if validation is None else validation
-        wanted = Search(given, read_space(search or DEFAULT), share, trials, budget_s, budget_usd)
-        if validation is None and has_own_val(wanted.job({})):
-            wanted = replace(wanted, own_val=True)
+        wanted = wanted_search(
+            search, trials=trials, validation=validation, budget_s=budget_s, budget_usd=budget_usd, tuner=tuner,
+            tuner_strategy=tuner_strategy, parallel=parallel, **given,
+        )  # fmt: skip
         return Tuning(find(wanted, Path(output), list(observers_or_display(observers))))
+
+
+def wanted_search(
+    search: Mapping[str, str | Sequence[Any]] | None,
+    *,
+    trials: int,
+    validation: float | None,
+    budget_s: float | None,
+    budget_usd: float | None,
+    tuner: str,
+    tuner_strategy: str | None = None,
+    parallel: int | None = None,
+    **given: Any,
+) -> Search:
+    """What is asked for by the arguments of `tune`.
+
+    Raises:
+        InputError: something that was given cannot be used.
+    """
+    from facesim.tuning.search import Search, Tuner, has_own_val
+    from facesim.tuning.space import DEFAULT, read_space
+
+    for name, value in {"tuner_strategy": tuner_strategy, "parallel": parallel}.items():
+        if value is not None and tuner != "sagemaker":
+            message = f"{flag(name)} is for --tuner sagemaker, with --backend sagemaker; leave it out"
+            raise InputError(message, field=name, value=value)
+    wanted = Search(
+        given, read_space(search or DEFAULT), 0.2 if validation is None else validation, trials, budget_s, budget_usd,
+        tuner=Tuner(tuner_strategy or "bayesian", parallel or 1) if tuner == "sagemaker" else None,
+    )  # fmt: skip
+    if validation is None and has_own_val(wanted.job({})):
+        wanted = replace(wanted, own_val=True)
+    return wanted

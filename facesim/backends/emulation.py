@@ -17,8 +17,8 @@ from facesim.billing.catalogue import instance
 from facesim.spec.faults import Fault
 from facesim.spec.job import Job
 
-#: The part of this machine's memory, and of its processors, that all hosts together may use. The rest is for the engine,
-#: the network between them and who measures them, which would else come out of what hosts are given.
+#: The part of this machine's memory, and of its processors, that all hosts together may use. The rest is for the
+#: engine, the network between them and who measures them, which would else come out of what hosts are given.
 _MEMORY_SHARE, _CPU_SHARE = 0.8, 0.9
 
 
@@ -47,8 +47,8 @@ def emulate(
     host_cpus: float | None = None,
     host_gbps: float | None = None,
 ) -> Emulation:
-    """Fit so many hosts of each instance type on a machine with `cpus` and `memory_bytes`, each on as many processors at
-    once as it has.
+    """Fit so many hosts of each instance type on a machine with `cpus` and `memory_bytes`. Each may be on as many
+    processors at once as it has.
 
     The bandwidth is the one that an instance sustains; where that is not published, its peak. `host_cpus` and
     `host_gbps` are what a host has in place of what its type has.
@@ -57,7 +57,8 @@ def emulate(
         InputError: an instance type is not in the catalogue.
     """
     kinds = {name: instance(name) for name in hosts}
-    whole = {name: HostShape(host_cpus or kind.vcpu, math.ceil(host_cpus or kind.vcpu)) for name, kind in kinds.items()}
+    asked = {name: host_cpus or kind.vcpu for name, kind in kinds.items()}
+    whole = {name: HostShape(cpus, processors=math.ceil(cpus)) for name, cpus in asked.items()}
     together = [whole[name] for name, count in hosts.items() for _ in range(count)]
     due_cpus = sum(host.cpus for host in together)
     cpu_factor = min(1.0, 1 / busiest(together, max(1, int(cpus))), _CPU_SHARE * cpus / due_cpus)

@@ -26,7 +26,7 @@ from cluster.supervisor import STOPPED
 from cluster.topology import hosted_topology
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.tasks import monitor_task, training_task
-from facesim.backends.training_job import PS_GROUP, job_of
+from facesim.backends.training_job import PS_GROUP, is_tuned, job_of
 from facesim.data.prepared import FACTS_FILE
 from facesim.metrics.host_identity import HOST
 from facesim.preflight.inputs import DATA, Inputs, data_notices, prepare_data
@@ -74,6 +74,9 @@ def plan(contract: Contract) -> HostWork:
     run.record("submitted", host=host)
     shutil.copy(contract.root / "input" / "config" / "resourceconfig.json", run.directory)
 
+    checkpoints = contract.checkpoints
+    if is_tuned(contract.hyperparameters):  # the address is that of all trials
+        checkpoints /= contract.job_name
     folders = _folders(job, contract.channels)
     environment = {HOST: host, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     cores = max(1, round(available_cpus()))
@@ -83,7 +86,7 @@ def plan(contract: Contract) -> HostWork:
             run,
             job,
             folders,
-            contract.checkpoints,
+            checkpoints,
             topology,
             role,
             index,
@@ -94,12 +97,12 @@ def plan(contract: Contract) -> HostWork:
         )
         for role, index in mine
     ]
-    kept = _kept_samples(run, contract.checkpoints / KEPT, host)
-    done = _Done(contract.checkpoints / KEPT / host / "faults.txt")
+    kept = _kept_samples(run, checkpoints / KEPT, host)
+    done = _Done(checkpoints / KEPT / host / "faults.txt")
     number = contract.hosts.index(host)
     first_host = topology.addresses["chief"][0].rsplit(":", 1)[0]
     leader = "chief-0"
-    ended = contract.checkpoints / KEPT / _ENDED
+    ended = checkpoints / KEPT / _ENDED
     over = (
         host != first_host
         and ended.exists()

@@ -9,7 +9,8 @@ The container contract (AWS, "How Amazon SageMaker AI Processes Training Output"
                                  the network that training starts from, if it does: the folder of
                                  `facesim.preflight.pretrained`
     /opt/ml/input/data/network   the code of a network of the user's own: the folder of `facesim.models.own`
-    /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs
+    /opt/ml/checkpoints          restored at the start, synchronised with S3 while the job runs; jobs of SageMaker's
+                                 tuner are given one address together, and have a folder of their name each
     /opt/ml/model                becomes model.tar.gz; the chief's host leaves model.keras there
     /opt/ml/output/data          becomes output.tar.gz, one for all hosts: each host writes below its own name, such as
                                  output/data/algo-1, and what it writes there is a run directory
@@ -268,19 +269,48 @@ def job_json(job: Job) -> str:
 
 
 def job_of(hyperparameters: Mapping[str, str]) -> Job:
-    """The job that a container's hyperparameters are: what `job_json` wrote, or else a job's options by their names.
+    """The job that a container's hyperparameters are: what `job_json` wrote, with the options of its experiment that
+    SageMaker's tuner set, by their names; or else a job's options by their names.
 
     SageMaker's SDK encodes values as JSON, or does not, and adds some of its own, sagemaker_...
 
     Raises:
         InputError: an option is unknown, or a value is not allowed.
     """
-    if JOB in hyperparameters:
-        text = hyperparameters[JOB]
-        encoded = _decoded(text)
-        return Job.model_validate_json(encoded if isinstance(encoded, str) else text)
-    given = {name: _decoded(text) for name, text in hyperparameters.items() if not name.startswith("sagemaker_")}
-    return make_job(**{"backend": "sagemaker", **given})
+    if JOB not in hyperparameters:
+        return make_job(**{"backend": "sagemaker", **_options(hyperparameters)})
+    text = hyperparameters[JOB]
+    encoded = _decoded(text)
+    job = Job.model_validate_json(encoded if isinstance(encoded, str) else text)
+    if not is_tuned(hyperparameters):
+        return job
+    experiment = {**job.experiment.model_dump(), **_options(hyperparameters)}
+    return Job.model_validate({**job.model_dump(), "experiment": experiment})
+
+
+def is_tuned(hyperparameters: Mapping[str, str]) -> bool:
+    """Whether SageMaker's tuner set options of a training job."""
+    return JOB in hyperparameters and bool(_options(hyperparameters))
+
+
+def checkpoints_of(request: Mapping[str, Any]) -> str | None:
+    """The address of a training job's checkpoints by its request or description; None without one.
+
+    All jobs of a tuning job are given one address: each has a folder of its name there (`facesim.backends.hosted`).
+    """
+    uri = request.get("CheckpointConfig", {}).get("S3Uri")
+    if uri and is_tuned(request.get("HyperParameters", {})):
+        return f"{uri.rstrip('/')}/{request['TrainingJobName']}/"
+    return uri
+
+
+def _options(hyperparameters: Mapping[str, str]) -> dict[str, Any]:
+    """Options by their names, without what SageMaker adds: `sagemaker_...`, `_tuning_objective_metric`."""
+    return {
+        name: _decoded(text)
+        for name, text in hyperparameters.items()
+        if name != JOB and not name.startswith(("sagemaker_", "_"))
+    }
 
 
 def _decoded(text: str) -> Any:

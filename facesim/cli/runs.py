@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ from facesim.cli.output import console, echo, echo_json, writing
 from facesim.cli.parsing import Choice, command
 from facesim.spec.backends import BACKENDS
 from facesim.tracking import FORMATS, TRACKERS
+from facesim.tuning import TUNING_JOB
 from facesim.util.errors import FacesimError, InputError, StillRunning
 
 if TYPE_CHECKING:
     from facesim.backends.base import Status, Target
     from facesim.runs.directory import Run
     from facesim.runs.states import RunState
+    from facesim.tuning.sagemaker import Kept
 
 _run = click.argument("named", metavar="RUN")
 _region = click.option("--region", help="AWS region  [default: that of the run, or as AWS' own tools are configured]")
@@ -217,9 +220,10 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
     """Follow a run that another command started, to its end, and report on it.
 
     RUN is a run directory, or the name of a training job at AWS, whose results are then downloaded; or a folder of
-    runs: all of them that have not ended are followed, one after another; or a study, by its file or its name (facesim
-    list --studies): what was submitted is followed, what did not complete continues, and the rest is run. Ctrl-C ends
-    the following of a run on this machine; elsewhere it does what --on-interrupt of the run says.
+    runs: all of them that have not ended are followed, one after another; or the folder of a search by SageMaker's
+    tuner; or a study, by its file or its name (facesim list --studies): what was submitted is followed, what did not
+    complete continues, and the rest is run. Ctrl-C ends the following of a run on this machine; elsewhere it does what
+    --on-interrupt of the run says.
     """
     from facesim import api
     from facesim.cli.stored import find_study
@@ -228,12 +232,28 @@ def attach(named: str, output: Path, region: str | None, as_json: bool) -> int:
 
     if study := find_study(named, output):
         return study_run.main([str(study.file), *(["--json"] if as_json else [])], standalone_mode=False)
+    if kept := _tuning_job(named):
+        from facesim.api import Tuning
+        from facesim.cli.study import observers
+        from facesim.cli.tune import show_tuning
+        from facesim.tuning.findings import find
+
+        return show_tuning(Tuning(find(kept.search, Path(named), observers(as_json))), Path(named), as_json)
     if runs := _runs_in(Path(named)):
         return _attach_all(Path(named), runs, region, as_json)
     run, state = _attach(named, output, region, as_json)
     continue_command = None if _exit_code([state]) == 0 else resuming(run.directory)
     show_report(api.compare(api.Run(run)), run.directory / "report.html", as_json, continue_command)
     return _exit_code([state])
+
+
+def _tuning_job(named: str) -> Kept | None:
+    """The tuning job of a folder that a search by SageMaker's tuner was begun in."""
+    if not os.path.isfile(Path(named) / TUNING_JOB):
+        return None
+    from facesim.tuning.sagemaker import kept_in
+
+    return kept_in(Path(named))
 
 
 def _attach(named: str, output: Path, region: str | None, as_json: bool) -> tuple[Run, RunState]:
@@ -292,8 +312,11 @@ def _exit_code(states: Iterable[RunState]) -> int:
 def cancel(named: str, region: str | None, as_json: bool) -> None:
     """Save and end a run, as Ctrl-C does where it runs. Harmless when repeated.
 
-    RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more.
+    RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more; or the
+    folder of a search by SageMaker's tuner, or the name of its tuning job.
     """
+    if kept := _tuning_job(named):
+        named, region = kept.name, region or kept.region
     with _asking(named, region) as target:
         cancelled = target.backend.open().cancel(target)
     facts: dict[str, Any] = {"name": cancelled.name, "state": cancelled.state, "ended_before": cancelled.ended}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facesim.cli.options import GroupedCommand, command_option, help_all, job_options
 from facesim.cli.output import echo, echo_json
-from facesim.cli.parsing import Choices, Number, flattened, read_config
+from facesim.cli.parsing import Choice, Choices, Number, flattened, read_config
 from facesim.cli.study import INTERRUPTED, observers
 from facesim.planning import quantities
 from facesim.tracking import TRACKERS
+from facesim.util.errors import InputError
+
+if TYPE_CHECKING:
+    from facesim.api import Tuning
 
 _FILE = click.Path(path_type=Path)
 
@@ -30,6 +34,13 @@ _FILE = click.Path(path_type=Path)
 @command_option(
     "--budget", metavar="DOLLARS", group="Cost and spot", help="US dollars that all trials may cost, such as 5"
 )
+@command_option("--tuner", type=Choice(["optuna", "sagemaker"]), default="optuna", show_default=True, group="Training",
+     help="what proposes the values: Optuna on any backend, or with --backend sagemaker SageMaker's own tuner, in one "
+     "tuning job at AWS")  # fmt: skip
+@command_option("--tuner-strategy", type=Choice(["bayesian", "random", "hyperband"]), group="Training", common=False,
+     help="by which --tuner sagemaker proposes  [default: bayesian]")  # fmt: skip
+@command_option("--parallel", type=click.IntRange(1), group="Training", common=False,
+     help="trials that --tuner sagemaker runs at a time  [default: 1]")  # fmt: skip
 @job_options(without=("validation",))
 @command_option("--spot/--no-spot", default=None, group="Cost and spot", help="play managed spot training")
 @command_option("--output", type=_FILE, default=Path("runs/tune"), show_default=True,
@@ -38,6 +49,7 @@ _FILE = click.Path(path_type=Path)
      help="also send what is measured, as it is measured; repeatable, or with commas")  # fmt: skip
 @command_option("--config", type=_FILE, is_eager=True, expose_value=False, callback=read_config,
      help="TOML file with any of these options; flags win over it")  # fmt: skip
+@command_option("--dry-run", is_flag=True, help="with --tuner sagemaker: print the exact request; start nothing")
 @command_option("--json", "as_json", is_flag=True, help="print JSON for machines in place of text")
 @help_all()
 def tune(
@@ -48,6 +60,7 @@ def tune(
     budget: str | None,
     output: Path,
     track: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -57,20 +70,37 @@ def tune(
     repeated.
     """
     from facesim import api
-    from facesim.tuning.page import row, table_order
     from facesim.tuning.space import read_texts
 
-    space = read_texts(search) or None
-    tuning = api.tune(
-        space,
-        trials=trials,
-        validation=validation,
-        budget_s=None if deadline is None else quantities.seconds(deadline, "--deadline"),
-        budget_usd=None if budget is None else quantities.dollars(budget, "--budget"),
-        output=output,
-        observers=observers(as_json, None, track, output),
+    wanted: dict[str, Any] = {
+        "search": read_texts(search) or None,
+        "trials": trials,
+        "validation": validation,
+        "budget_s": None if deadline is None else quantities.seconds(deadline, "--deadline"),
+        "budget_usd": None if budget is None else quantities.dollars(budget, "--budget"),
         **{name: value for name, value in options.items() if value is not None},
-    )
+    }
+    if dry_run:
+        return _show_request(output, **wanted)
+    tuning = api.tune(**wanted, output=output, observers=observers(as_json, None, track, output))
+    return show_tuning(tuning, output, as_json)
+
+
+def _show_request(output: Path, **wanted: Any) -> int:
+    from facesim.api.tuning import wanted_search
+    from facesim.tuning.sagemaker_request import plan_search
+
+    search = wanted_search(**wanted)
+    if search.tuner is None:
+        raise InputError("--dry-run is for --tuner sagemaker: Optuna proposes a trial once those before have ended")
+    echo_json(plan_search(search, output, to_run=False).facts())
+    return 0
+
+
+def show_tuning(tuning: Tuning, output: Path, as_json: bool) -> int:
+    """Write the report to `output` and print what was found; the command's exit code."""
+    from facesim.tuning.page import row, table_order
+
     findings = tuning.findings
     page = tuning.write(output / "report.html")
     if as_json:
@@ -86,6 +116,6 @@ def tune(
         if findings.command:
             echo(f"\ntrain with them, and test once on the held-out images: {findings.command}")
         echo(f"\nreport: {page}")
-    if any(trial.state == "running" for trial in findings.trials):
+    if findings.stopped:
         return INTERRUPTED
     return 0 if findings.complete else 1

@@ -13,6 +13,7 @@ from facesim.runs.events import (
     FaultDone,
     Recovering,
     Restored,
+    StateEntered,
     Submitted,
 )
 
@@ -51,13 +52,17 @@ def replaced_workers(events: Events) -> int:
 
 
 def spent_s(events: Events) -> float:
-    """Seconds that the run has gone on, over all the times that it was submitted."""
-    total, begin, last = 0.0, None, 0.0
+    """Seconds that the run has gone on, over all the times that it was submitted: each time until it ended, not until
+    that was heard of, which may be hours later.
+    """
+    total, begin, last, ended = 0.0, None, 0.0, False
     for event in events:
         if isinstance(event, Submitted):
             total += 0.0 if begin is None else max(0.0, last - begin)
-            begin = event.time_unix_s
-        last = event.time_unix_s
+            begin, ended = event.time_unix_s, False
+        if not ended:
+            last = event.time_unix_s
+            ended = isinstance(event, StateEntered) and event.state.terminal
     return total + (0.0 if begin is None else max(0.0, last - begin))
 
 

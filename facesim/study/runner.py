@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cluster.failure import last_lines, why_failed
 from cluster.processes import NODE
@@ -114,7 +114,7 @@ def run_study(
     pool = JobPool(places)
     with ExitStack() as until_end:
         if parallel > 1:
-            until_end.enter_context(_Interrupts(pool))
+            until_end.enter_context(Interrupts(pool))
 
         def run_job(due: Due, position: int) -> Run | None:
             return _Job(due, position, len(jobs), pool, again, kept or until_end).run(observer)
@@ -279,7 +279,7 @@ def attach(
 
 def _show(run: Run, execution: Execution, observer: Observer) -> None:
     """Show what happens, which another command records."""
-    with _Interrupts(execution):
+    with Interrupts(execution):
         observer.started(run, 1, 1)
         for message in execution.events(_TICK_S):
             if message is None:
@@ -298,7 +298,7 @@ def _follow(run: Run, execution: Execution, observer: Observer, pool: JobPool | 
     causes = _Causes()
     ended: NodeEnded | None = None
     try:
-        with pool.running(execution) if pool and pool.size > 1 else _Interrupts(execution):
+        with pool.running(execution) if pool and pool.size > 1 else Interrupts(execution):
             for message in execution.events(_TICK_S):
                 event = None if message is None else event_of(message)
                 if event is not None:
@@ -393,14 +393,22 @@ def _let_go_of_closed_outputs() -> None:
             os.close(nowhere)
 
 
-class _Interrupts:
+class Interruptible(Protocol):
+    """What an interrupt ends."""
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Interrupts:
     """While a job runs, Ctrl-C or SIGTERM drains it, and a second one ends it at once.
 
     So does SIGHUP, a terminal that closes, but for the second one: shells repeat it. `nohup` has it ignored. Signals
     reach the main thread alone; what runs in another is not interrupted.
     """
 
-    def __init__(self, execution: Execution | JobPool):
+    def __init__(self, execution: Interruptible):
         self._execution = execution
         self._times = 0
 

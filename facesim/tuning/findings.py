@@ -26,11 +26,13 @@ class Findings:
         trials: all of them, in their order.
         importance: share, 0-1, of the variance of the validation accuracy that an option explains, by option, the
             largest first (functional ANOVA: Hutter et al., 2014); empty where too few trials are complete.
+        stopped: whether the user stopped the search.
     """
 
     search: Search
     trials: tuple[Trial, ...]
     importance: dict[str, float]
+    stopped: bool = False
 
     @property
     def complete(self) -> list[Trial]:
@@ -126,9 +128,17 @@ def find(search: Search, output: Path, observers: Sequence[Any] = ()) -> Finding
 
     Raises:
         InputError: something that was given cannot be used; then nothing has been started.
+        StillRunning: the trials go on at AWS, and are not followed any more.
     """
-    study = run_search(search, output, observers)
-    return Findings(search, tuple(trials_of(study, output)), importance_of(study))
+    if search.tuner is None:
+        study = run_search(search, output, observers)
+        stopped = any(trial.state == "running" for trial in trials_of(study, output))
+    else:
+        from facesim.tuning.sagemaker import STOPPED, run_tuner
+
+        study = run_tuner(search, output, observers)
+        stopped = study.user_attrs[STOPPED]
+    return Findings(search, tuple(trials_of(study, output)), importance_of(study), stopped)
 
 
 def importance_of(study: optuna.Study) -> dict[str, float]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,18 @@ _STARTUP_TRIALS, _WARMUP_SHARE = 4, 0.25
 
 
 @dataclass(frozen=True)
+class Tuner:
+    """SageMaker's own tuner, in place of Optuna: one tuning job runs all trials, `parallel` at a time.
+
+    Attributes:
+        strategy: by which it chooses values: `bayesian`, `random` or `hyperband`.
+    """
+
+    strategy: str = "bayesian"
+    parallel: int = 1
+
+
+@dataclass(frozen=True)
 class Search:
     """What is asked for.
 
@@ -49,6 +61,7 @@ class Search:
         trials: how many, those of earlier commands included.
         budget_s, budget_usd: what all trials together may take, None for no limit. Dollars of a run on this machine are
             those of the instances that it stands for.
+        tuner: what proposes settings and runs the trials; None: Optuna, one trial after another.
     """
 
     given: Mapping[str, Any]
@@ -58,6 +71,7 @@ class Search:
     budget_s: float | None = None
     budget_usd: float | None = None
     own_val: bool = False
+    tuner: Tuner | None = None
 
     def __post_init__(self) -> None:
         if searched_and_set := sorted(self.space.keys() & self.given.keys()):
@@ -66,6 +80,12 @@ class Search:
         if not 0 < self.validation < 1:
             message = f"--validation {self.validation:g} must be between 0 and 1: what trials are compared by"
             raise InputError(message, field="validation", value=self.validation)
+        backend = self.job({}).backend.name
+        if self.tuner and backend != "sagemaker":
+            message = (
+                f"--tuner sagemaker is for --backend sagemaker, not {backend}; Optuna searches on any: leave it out"
+            )
+            raise InputError(message, field="tuner", value="sagemaker", allowed=["optuna"])
         for axis in self.space.values():  # a value that is not allowed is refused before anything is trained
             for value in axis.samples:
                 self.job({axis.name: value})
@@ -83,7 +103,9 @@ class Search:
     def definition(self) -> str:
         """What makes trials comparable with each other."""
         base = self.job({}).model_dump(mode="json", exclude={"max_run_s"})
-        return json.dumps({"base": base, "space": [axis.facts() for axis in self.space.values()]}, sort_keys=True)
+        tuner = {"tuner": asdict(self.tuner)} if self.tuner else {}
+        space = [axis.facts() for axis in self.space.values()]
+        return json.dumps({"base": base, "space": space, **tuner}, sort_keys=True)
 
 
 def has_own_val(job: Job, progress: Callable[[str, int, int], None] = lambda *_: None) -> bool:
@@ -151,17 +173,27 @@ def run_search(search: Search, output: Path, observers: Iterable[Observer] = ())
     Raises:
         InputError: something that was given cannot be used; then nothing has been started.
     """
-    study = open_study(search, output)
     shown = list(observers)
+    with claimed_study(search, output, Together(shown)) as study, ExitStack() as kept:
+        _run(search, study, output, shown, kept)
+    return study
+
+
+@contextmanager
+def claimed_study(search: Search, output: Path, observer: Observer) -> Iterator[optuna.Study]:
+    """The study in folder `output`, which no other command continues meanwhile.
+
+    Raises:
+        InputError: another does, or the folder holds another search.
+    """
+    study = open_study(search, output)
     claim = Claim(output / ".lock")
     if gone := claim.take():
-        Together(shown).noticed(gone)
+        observer.noticed(gone)
     try:
-        with ExitStack() as kept:
-            _run(search, study, output, shown, kept)
+        yield study
     finally:
         claim.release()
-    return study
 
 
 def _run(search: Search, study: optuna.Study, output: Path, observers: list[Observer], kept: ExitStack) -> None:
@@ -176,8 +208,8 @@ def _run(search: Search, study: optuna.Study, output: Path, observers: list[Obse
         if left_s is not None and left_s < max(1.0, *(one.total_s for one in done), 0.0):
             observer.noticed(f"the budget has no room for another trial: {spent(done)} for {len(done)}")
             return
-        trial = study.ask()
-        job = search.job({name: axis.suggest(trial) for name, axis in search.space.items()}, left_s)
+        trial = study.ask({name: axis.distribution() for name, axis in search.space.items()})
+        job = search.job(trial.params, left_s)
         observer.noticed(f"trial {trial.number + 1} of {search.trials}: {in_words(trial.params)}")
         follower = _Follower(trial)
         try:

@@ -13,7 +13,7 @@ from facesim.spec.options import flag
 from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.distributions import BaseDistribution
 
 #: What is searched where nothing else is named.
 DEFAULT = {"learning_rate": "1e-5..1e-2", "batch": "16,32,64"}
@@ -40,14 +40,21 @@ class Axis:
         """Values by which it is known whether the option may have all of them."""
         return self.choices or (self.low, self.high)
 
-    def suggest(self, trial: Trial) -> Any:
-        """A value, proposed by the sampler of the trial's study."""
+    @property
+    def whole(self) -> bool:
+        """Whether it is a range of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def distribution(self) -> BaseDistribution:
+        """The values as Optuna has them."""
+        from optuna import distributions
+
         if self.choices:
-            return trial.suggest_categorical(self.name, self.choices)
+            return distributions.CategoricalDistribution(self.choices)
         assert self.low is not None and self.high is not None
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(self.name, self.low, self.high, log=self.logarithmic)
-        return trial.suggest_float(self.name, self.low, self.high, log=self.logarithmic)
+        if self.whole:
+            return distributions.IntDistribution(int(self.low), int(self.high), log=self.logarithmic)
+        return distributions.FloatDistribution(self.low, self.high, log=self.logarithmic)
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Script:
     started: list[str] = field(default_factory=list)
     prints: tuple[str, ...] = ()
     resumed_from: list[bytes] = field(default_factory=list)
+    accuracy: Callable[[dict[str, str]], float] = lambda hyperparameters: 0.75  # held-out, by what a job is given
 
     def start(self, request: dict[str, Any], store: S3Store, directory: Path) -> ScriptedHosts:
         return ScriptedHosts(self, request, store, directory)
@@ -65,6 +66,7 @@ class ScriptedHosts:
                 for kind in {host.instance_type for host in hosts}
             ]
         }
+        self._accuracy = script.accuracy(request["HyperParameters"])
         self._stop, self._interrupt = threading.Event(), threading.Event()
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
@@ -128,7 +130,7 @@ class ScriptedHosts:
             (metrics.parent / "logs" / "monitor-0.log").write_text(f"monitor of {host}\n")
         for line in self._script.prints:
             yield _event("log", host="algo-1", line=line)
-        values = {"epoch": 1, "loss": 0.5, "held_out_accuracy": 0.75}
+        values = {"epoch": 1, "loss": 0.5, "held_out_accuracy": self._accuracy}
         yield _event("log", host="algo-1", line=announcement(values))
         chief = SampleWriter(
             self._directory / "output" / "algo-1" / "metrics" / "chief-0.jsonl",
@@ -141,7 +143,9 @@ class ScriptedHosts:
     def _end(self, outcome: str) -> Iterator[dict[str, Any]]:
         if outcome == "stopped":
             yield _state("Stopping")
-        write_json(self._directory / "output" / "algo-1" / "outcome.json", OUTCOME)
+        write_json(
+            self._directory / "output" / "algo-1" / "outcome.json", OUTCOME | {"held_out_accuracy": self._accuracy}
+        )
         (self._directory / "model").mkdir()
         (self._directory / "model" / "model.keras").write_bytes(b"a model")
         yield _state("Uploading")

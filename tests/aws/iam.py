@@ -78,6 +78,8 @@ def _of_sagemaker(operation: str, given: Mapping[str, Any], here: str) -> list[N
     nothing: frozenset[tuple[str, str]] = frozenset()
     if "TrainingJobName" in given:
         place = f"training-job/{given['TrainingJobName']}"
+    elif "HyperParameterTuningJobName" in given:
+        place = f"hyper-parameter-tuning-job/{given['HyperParameterTuningJobName']}"
     elif operation == "CreateModelPackage":
         place = f"model-package/{given['ModelPackageGroupName']}/1"
     elif "ModelPackageGroupName" in given:
@@ -88,7 +90,7 @@ def _of_sagemaker(operation: str, given: Mapping[str, Any], here: str) -> list[N
     needed = [(f"sagemaker:{operation}", arn, nothing)]
     if "Tags" in given:
         needed.append(("sagemaker:AddTags", arn, nothing))
-    if operation == "CreateTrainingJob":
+    if operation in ("CreateTrainingJob", "CreateHyperParameterTuningJob"):
         passing = frozenset({("iam:PassedToService", "sagemaker.amazonaws.com")})
-        needed.append(("iam:PassRole", given["RoleArn"], passing))
+        needed.append(("iam:PassRole", given.get("TrainingJobDefinition", given)["RoleArn"], passing))
     return needed

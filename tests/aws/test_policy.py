@@ -12,6 +12,7 @@ import pytest
 from botocore import xform_name
 
 import facesim.backends.sagemaker as package
+from facesim.backends.sagemaker import tuning
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.calls import cancel, newest
 from facesim.backends.sagemaker.doctor import examine
@@ -129,6 +130,14 @@ def user_calls(endpoint, account, job, inputs, tmp_path, script) -> Calls:
         (tmp_path / "model").mkdir(exist_ok=True)
         register(leave_result(Run.open(tmp_path / "one")), tmp_path / "model", "faces", account)
     list(examine(job, account))
+    name = tuning.new_name()
+    made = training_job_request(job, name, inputs.folders, site)
+    limits = {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1}
+    ranges = {"CategoricalParameterRanges": [{"Name": "batch", "Values": ["8", "16"]}]}
+    config = {"Strategy": "Random", "ResourceLimits": limits, "ParameterRanges": ranges}
+    tuning.create(account, tuning.tuning_job(made, name, config))
+    tuning.training_jobs(account, name)
+    tuning.cancel(account, name)
     return calls
 
 

@@ -31,8 +31,8 @@ def test_the_space_is_read_with_the_types_of_the_options():
     assert space["learning_rate"].logarithmic and not space["warmup_epochs"].logarithmic
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
-        trial = study.ask()
-        values = {name: axis.suggest(trial) for name, axis in space.items()}
+        trial = study.ask({name: axis.distribution() for name, axis in space.items()})
+        values = trial.params
         assert 1e-4 <= values["learning_rate"] <= 1e-2 and values["batch"] in (8, 16)
         assert values["augment"] in (True, False) and type(values["warmup_epochs"]) is int
         study.tell(trial, 0.0)

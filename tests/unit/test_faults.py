@@ -121,6 +121,12 @@ def test_what_failure_cost_is_told_by_the_events():
     assert (cost["checkpoints"], cost["checkpoint_bytes"]) == (1, 100)
     assert replaced_workers(EVENTS) == 1
     assert spent_s(EVENTS) == 15.0
+    heard_of_later = [
+        event("submitted", 10.0),
+        event("state", 20.0, state="Completed"),
+        event("node_ended", 500.0, outcome="completed"),
+    ]
+    assert spent_s(heard_of_later) == 10.0
 
 
 def test_a_run_goes_on_with_other_workers_but_not_as_another_experiment():

@@ -16,6 +16,7 @@ storage   S3: uploads that are not repeated, downloads, archives unpacked safely
 logs      CloudWatch Logs, followed
 bill      what it may cost, and what AWS says that it did
 calls     SageMaker: create, describe, stop
+tuning    the same of hyperparameter tuning jobs
 measured  CloudWatch's points as samples
 results   what a job left in S3 becomes a run directory
 job       one training job from its creation until it is home

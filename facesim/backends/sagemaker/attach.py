@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from facesim.backends.sagemaker.calls import describe
-from facesim.backends.training_job import JOB, job_of
+from facesim.backends.training_job import JOB, checkpoints_of, job_of
 from facesim.billing.bill import submitted
 from facesim.runs.directory import Run, find_runs
 from facesim.util.errors import InputError
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from facesim.backends.sagemaker.session import Account
+    from facesim.spec.backends import BackendSpec
 
 
-def open_run(account: Account, name: str, place: Path) -> Run:
-    """The run of the training job `name`: in or below `place` if it was started from there, else a new one in it.
+def open_run(account: Account, name: str, place: Path, backend: BackendSpec | None = None) -> Run:
+    """The run of the training job `name`: in or below `place` if it was started from there, else a new one in it. A
+    job says nothing of options that belong to an account: those of `backend` are the new run's.
 
     Raises:
         InputError: it is no training job of facesim's.
@@ -36,10 +38,9 @@ def open_run(account: Account, name: str, place: Path) -> Run:
     if JOB not in hyperparameters:
         raise InputError(f"{name} is not a training job of facesim's: it has no hyperparameter `{JOB}`")
     job = job_of(hyperparameters)
-    run = Run.create(
-        place / name, job.model_copy(update={"backend": job.backend.model_copy(update={"region": account.region})})
-    )
+    backend = (backend or job.backend).model_copy(update={"region": account.region})
+    run = Run.create(place / name, job.model_copy(update={"backend": backend}))
     run.record("submitted", time_unix_s=description["CreationTime"].timestamp(), **submitted(job.groups, job.spot))
-    known = {key: description[key] for key in ("TrainingJobName", "CheckpointConfig") if key in description}
+    known = {"TrainingJobName": name, "CheckpointConfig": {"S3Uri": checkpoints_of(description)}}
     run.plan_file.write_text(json.dumps({"CreateTrainingJob": known}), encoding="utf-8")
     return run

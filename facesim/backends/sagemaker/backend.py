@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
 from facesim.backends.kernels import unmeasured
+from facesim.backends.sagemaker import tuning
 from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
 from facesim.backends.sagemaker.bill import refuse_above
@@ -22,7 +22,7 @@ from facesim.backends.sagemaker.job import SageMakerJob
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.names import Names
 from facesim.backends.sagemaker.organisation import layered
-from facesim.backends.sagemaker.rules import broken_rules
+from facesim.backends.sagemaker.rules import broken_rules, unlike_described
 from facesim.backends.sagemaker.session import Account, asking, redacted
 from facesim.backends.sagemaker.site import site_of
 from facesim.backends.sagemaker.status import listed, status_of
@@ -74,22 +74,13 @@ class SageMakerBackend(Backend):
             checkpoint_bytes=checkpoint_bytes,
             unseen_bytes=_unseen_bytes(inputs, site.input_mode),
         )
-        violations = [*broken_rules(made.request), *self._unlike_described(made.request, names)]
+        violations = [
+            *broken_rules(made.request),
+            *unlike_described("CreateTrainingJob", made.request, names.placeholders),
+        ]
         if violations:
             raise InputError(f"SageMaker does not take this training job: {'; '.join(violations)}")
         return replace(made, placeholders=tuple(names.placeholders), notices=settings.notices)
-
-    def _unlike_described(self, request: dict[str, Any], names: Names) -> list[str]:
-        """What is not as AWS' own description of requests, which comes with boto3, has it."""
-        try:
-            from facesim.backends.sagemaker.validation import problems
-        except ImportError:
-            names.placeholders.append(
-                "the request is not checked against AWS' description of it: that needs more packages "
-                "(pip install 'facesim-cluster[aws]')"
-            )
-            return []
-        return problems("CreateTrainingJob", request)
 
     def look_at_data(self, job: Job) -> UnseenData:
         return look_at(job)
@@ -110,7 +101,7 @@ class SageMakerBackend(Backend):
     def attach(self, target: Target, output: Path) -> Attached:
         """A job that has ended is followed, too, until its results are here."""
         account, name = Account(target.backend.region), _name(target)
-        run = target.run or open_run(account, name, output)
+        run = target.run or open_run(account, name, output, target.backend)
         run.claim.take()
         if run.result() is not None:
             return Attached(run)
@@ -157,6 +148,9 @@ class SageMakerBackend(Backend):
     def cancel(self, target: Target) -> Cancelled:
         """Ask AWS to stop the job. It may save and upload for two minutes more, which is not waited for."""
         account, name = Account(target.backend.region), _name(target)
+        if tuning.is_name(name):
+            going_on, state = tuning.cancel(account, name)
+            return Cancelled(name, state, ended=not going_on)
         going_on = cancel(account, name)
         state = describe(account, name)["SecondaryStatus"]
         return Cancelled(name, state_of_sagemaker(state).value, ended=not going_on)

@@ -85,11 +85,25 @@ def _checkpoints(request: dict[str, Any], seconds: float) -> float:
     return seconds / every_s if every_s else 0.0
 
 
-def refuse_above(max_cost_usd: float | None, requests: list[dict[str, Any]], data_gb: float = 0.0) -> str:
+def fitting_s(requests: list[dict[str, Any]], max_cost_usd: float) -> int:
+    """How long each of these requests may run so that they cost no more together; 0 or less where none may."""
+    costs = [most(request) for request in requests]
+    # Each part but the kept instances grows with the time.
+    fixed = sum(cost.kept for cost in costs)
+    per_s = sum(
+        (cost.total - cost.kept) / (request["StoppingCondition"]["MaxRuntimeInSeconds"] + AFTER_S)
+        for cost, request in zip(costs, requests, strict=True)
+    )
+    return int((max_cost_usd - fixed) / per_s) - AFTER_S
+
+
+def refuse_above(
+    max_cost_usd: float | None, requests: list[dict[str, Any]], data_gb: float = 0.0, limit: str = "--max-cost"
+) -> str:
     """What all of these requests can cost together, in words; `data_gb` is what is uploaded for them.
 
     Raises:
-        InputError: it is more than `max_cost_usd`.
+        InputError: it is more than `max_cost_usd`, which the option `limit` gave.
     """
     costs = [most(request) for request in requests]
     total = sum(cost.total for cost in costs)
@@ -107,13 +121,10 @@ def refuse_above(max_cost_usd: float | None, requests: list[dict[str, Any]], dat
         f"{AFTER_S // 60} minutes more to save" + (f" ({listed})" if len(listed.split("$")) > 2 else "")
     )
     if max_cost_usd is not None and total > max_cost_usd:
-        # Each part but the kept instances grows with the time.
-        fixed = sum(cost.kept for cost in costs)
-        per_s = sum((cost.total - cost.kept) / (time_s + AFTER_S) for cost, time_s in zip(costs, times_s, strict=True))
-        fits_s = int((max_cost_usd - fixed) / per_s) - AFTER_S
+        fits_s = fitting_s(requests, max_cost_usd)
         fits = f"it fits with --max-run {fits_s} (seconds) or less, with" if fits_s > 0 else "it may fit with"
         raise InputError(
-            f"{estimate}, which is more than --max-cost {max_cost_usd:g}; {fits} smaller instances or fewer workers"
+            f"{estimate}, which is more than {limit} {max_cost_usd:g}; {fits} smaller instances or fewer workers"
         )
     stored = data_gb * other_prices()["s3_usd_per_gb_month"]
     if stored >= _SHOWN_USD:

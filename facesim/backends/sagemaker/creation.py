@@ -11,7 +11,7 @@ from facesim.backends.due import Due
 from facesim.backends.sagemaker.advice import AwsError, BusyError, ExpiredError
 from facesim.backends.sagemaker.calls import AT_WORK, create_when_there_is_room, describe
 from facesim.backends.sagemaker.session import asking
-from facesim.backends.sagemaker.storage import have_bucket, upload
+from facesim.backends.sagemaker.storage import Sent, have_bucket, upload
 from facesim.backends.training_job import job_name
 from facesim.runs.events import Event, Submitted, TrainingJobCreated, Uploaded, Uploading
 from facesim.util.errors import FacesimError
@@ -93,24 +93,18 @@ class Creation:
             time.sleep(min(_TICK_S, seconds))
 
     def _upload(self) -> Iterator[Event | None]:
-        made, region = self.made, self._account.region
-        owner, due = self._run.job().backend.bucket_owner or self._account.id, Due()
-        s3, key = self._account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
+        due = Due()
         due("upload", _UPLOAD_EVERY_S)  # what is done sooner needs no event before
-        with asking(f"use the S3 bucket {made.bucket}"):
-            have_bucket(s3, made.bucket, region, owner)
-        for uri, folder in made.uploads.items():
-            with asking(f"upload to {uri}"):
-                for sent in upload(s3, folder, uri, key, owner):
-                    if sent.done:
-                        self._failing_since_s = None
-                        yield Uploaded(file=sent.file.name, to=uri, bytes=sent.bytes)
-                    elif due("upload", _UPLOAD_EVERY_S):
-                        yield Uploading(file=sent.file.name, sent_bytes=sent.sent_bytes, bytes=sent.bytes)
-                    else:
-                        yield None
-                    if self._is_ending():
-                        return
+        for uri, sent in send_inputs(self._account, self.made, self._run.job().backend.bucket_owner):
+            if sent.done:
+                self._failing_since_s = None
+                yield Uploaded(file=sent.file.name, to=uri, bytes=sent.bytes)
+            elif due("upload", _UPLOAD_EVERY_S):
+                yield Uploading(file=sent.file.name, sent_bytes=sent.sent_bytes, bytes=sent.bytes)
+            else:
+                yield None
+            if self._is_ending():
+                return
 
     def _send(self) -> Iterator[Event | None]:
         request = self.made.request
@@ -139,3 +133,20 @@ class Creation:
         except FacesimError:
             return False
         return hyperparameters == request["HyperParameters"]
+
+
+def send_inputs(account: Account, made: TrainingJob, bucket_owner: str | None) -> Iterator[tuple[str, Sent]]:
+    """Put what a request needs at its addresses, in a bucket that is made where it is missing; tell how far each is.
+
+    Raises:
+        InputError: the bucket may not be used, or is not that of `bucket_owner`, by default the account itself.
+        AwsError: S3 does not take it.
+    """
+    owner = bucket_owner or account.id
+    s3, key = account.client("s3"), made.request["OutputDataConfig"].get("KmsKeyId")
+    with asking(f"use the S3 bucket {made.bucket}"):
+        have_bucket(s3, made.bucket, account.region, owner)
+    for uri, folder in made.uploads.items():
+        with asking(f"upload to {uri}"):
+            for sent in upload(s3, folder, uri, key, owner):
+                yield uri, sent

@@ -30,6 +30,7 @@ from facesim.backends.sagemaker.session import (
     redacted,
 )
 from facesim.backends.sagemaker.storage import prune_checkpoints
+from facesim.backends.training_job import checkpoints_of
 from facesim.metrics.collectors.cloudwatch import PERIOD_S, CloudWatch
 from facesim.runs.directory import Run
 from facesim.runs.events import (
@@ -206,7 +207,7 @@ class SageMakerJob(RemoteJob):
 
     def _prune(self, description: dict[str, Any]) -> None:
         """Let go of checkpoints in S3 as the job does on its disk."""
-        if uri := description.get("CheckpointConfig", {}).get("S3Uri"):
+        if uri := checkpoints_of(description):
             job = self._run.job()
             owner = job.backend.bucket_owner or self._account.id
             with asking("remove old checkpoints from S3"):

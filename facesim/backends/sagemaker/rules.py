@@ -26,6 +26,21 @@ def broken_rules(request: dict[str, Any]) -> list[str]:
     return [violation for rule in _RULES for violation in rule(request)]
 
 
+def unlike_described(operation: str, request: dict[str, Any], placeholders: list[str]) -> list[str]:
+    """What in a request of `operation` is not as AWS' own description of it, which comes with boto3, has it. Where that
+    is not installed, `placeholders` are told that nothing was checked.
+    """
+    try:
+        from facesim.backends.sagemaker.validation import problems
+    except ImportError:
+        placeholders.append(
+            "the request is not checked against AWS' description of it: that needs more packages "
+            "(pip install 'facesim-cluster[aws]')"
+        )
+        return []
+    return problems(operation, request)
+
+
 def _times(request: dict[str, Any]) -> Iterator[str]:
     condition = request.get("StoppingCondition", {})
     run_s, wait_s = condition.get("MaxRuntimeInSeconds", _DAY_S), condition.get("MaxWaitTimeInSeconds")

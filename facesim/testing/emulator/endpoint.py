@@ -23,6 +23,7 @@ from werkzeug.serving import make_server
 
 from facesim.testing.emulator.jobs import Containers, RequestError, Start, TrainingJob, TrainingJobs
 from facesim.testing.emulator.storage import S3Store
+from facesim.testing.emulator.tuning import TuningJobs
 
 #: Points of a GetMetricData answer's page where the client does not say.
 _MAX_POINTS = 100_800
@@ -64,7 +65,8 @@ class Emulator:
         self._hosts = hosts
         self._start = start or self._in_containers
         self._jobs: dict[tuple[str, str], TrainingJobs] = {}
-        self._lock = threading.Lock()
+        self._tuning_jobs: dict[tuple[str, str], TuningJobs] = {}
+        self._lock = threading.RLock()
 
     def start(self) -> str:
         """Begin to answer, with nothing there; returns the endpoint's URL."""
@@ -77,6 +79,8 @@ class Emulator:
 
     def stop(self) -> None:
         """End every job and stop answering."""
+        for tuning_job in [job for jobs in self._tuning_jobs.values() for job in jobs.all()]:
+            tuning_job.close()
         for jobs in self._jobs.values():
             for job in jobs.all():
                 job.close()
@@ -91,6 +95,12 @@ class Emulator:
             if (account, region) not in self._jobs:
                 self._jobs[account, region] = TrainingJobs(region, account, self._client, self._start, self._options)
             return self._jobs[account, region]
+
+    def tuning_jobs(self, account: str, region: str) -> TuningJobs:
+        with self._lock:
+            if (account, region) not in self._tuning_jobs:
+                self._tuning_jobs[account, region] = TuningJobs(region, account, self.training_jobs(account, region))
+            return self._tuning_jobs[account, region]
 
     def _client(self, service: str, region: str) -> Any:
         return boto3.client(
@@ -136,9 +146,9 @@ def _local_name(image: str) -> str:
 def _install(emulator: Emulator) -> None:
     """Let moto's SageMaker hand training jobs to `emulator`."""
 
-    def handled(operation: Any) -> Any:
+    def handled(operation: Any, jobs_of: Any = emulator.training_jobs) -> Any:
         def handle(self: SageMakerResponse) -> Any:
-            jobs = emulator.training_jobs(self.current_account, self.region)
+            jobs = jobs_of(self.current_account, self.region)
             try:
                 answer = operation(jobs, json.loads(self.body))
             except RequestError as error:
@@ -155,6 +165,14 @@ def _install(emulator: Emulator) -> None:
     )
     SageMakerResponse.stop_training_job = handled(lambda jobs, request: jobs.stop(request["TrainingJobName"]))
     SageMakerResponse.list_training_jobs = handled(lambda jobs, request: jobs.list(request))
+    of_tuner = {
+        "create_hyper_parameter_tuning_job": lambda jobs, request: {"HyperParameterTuningJobArn": jobs.create(request)},
+        "describe_hyper_parameter_tuning_job": lambda jobs, request: jobs.get(request).describe(),
+        "stop_hyper_parameter_tuning_job": lambda jobs, request: jobs.stop(request),
+        "list_training_jobs_for_hyper_parameter_tuning_job": lambda jobs, request: jobs.training_jobs(request),
+    }
+    for name, operation in of_tuner.items():
+        setattr(SageMakerResponse, name, handled(operation, emulator.tuning_jobs))
     CloudWatchResponse.get_metric_data = _get_metric_data
     ServiceQuotasResponse.list_service_quotas = lambda self: _list_service_quotas(
         emulator.quotas, json.loads(self.body)

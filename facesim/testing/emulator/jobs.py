@@ -135,17 +135,17 @@ class TrainingJob:
             "TrainingJobStatus": self.status,
             "SecondaryStatus": transitions[-1]["Status"],
             "SecondaryStatusTransitions": [_dated(transition) for transition in transitions],
-            "CreationTime": _date(self.created),
-            "LastModifiedTime": _date(transitions[-1]["StartTime"]),
+            "CreationTime": date(self.created),
+            "LastModifiedTime": date(transitions[-1]["StartTime"]),
             "FinalMetricDataList": final,
         }
         billed = [transition for transition in transitions if transition["Status"] in _BILLED]
         if billed:
-            answer["TrainingStartTime"] = _date(billed[0]["StartTime"])
+            answer["TrainingStartTime"] = date(billed[0]["StartTime"])
         if self.ended.is_set():
             training_s = round(sum(transition["EndTime"] - transition["StartTime"] for transition in billed))
             answer |= {
-                "TrainingEndTime": _date(transitions[-1]["StartTime"]),
+                "TrainingEndTime": date(transitions[-1]["StartTime"]),
                 "TrainingTimeInSeconds": training_s,
                 "BillableTimeInSeconds": round(training_s * (1 - assumed_spot_discount() if self._spot else 1)),
             }
@@ -373,8 +373,8 @@ def _vcpus(resources: dict[str, Any]) -> dict[str, int]:
 
 
 def _dated(transition: dict[str, Any]) -> dict[str, Any]:
-    return {name: _date(value) if name.endswith("Time") else value for name, value in transition.items()}
+    return {name: date(value) if name.endswith("Time") else value for name, value in transition.items()}
 
 
-def _date(time_unix_s: float) -> datetime:
+def date(time_unix_s: float) -> datetime:
     return datetime.fromtimestamp(time_unix_s, timezone.utc)
