@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from facesim.api.defaults import OUTPUT, observers_or_display
 from facesim.api.runs import Run
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from facesim.tuning.findings import Findings
     from facesim.tuning.search import Search
+
+TunerName = Literal["optuna", "sagemaker"]
+TUNERS: tuple[TunerName, ...] = get_args(TunerName)
 
 
 class Tuning:
@@ -79,7 +82,7 @@ def tune(
     validation: float | None = None,
     budget_s: float | None = None,
     budget_usd: float | None = None,
-    tuner: Literal["optuna", "sagemaker"] = "optuna",
+    tuner: TunerName = "optuna",
     tuner_strategy: Literal["bayesian", "random", "hyperband"] | None = None,
     parallel: int | None = None,
     output: Path | str = OUTPUT / "tune",
@@ -141,13 +144,17 @@ def wanted_search(
     from facesim.tuning.search import Search, Tuner, has_own_val
     from facesim.tuning.space import DEFAULT, read_space
 
+    if tuner not in TUNERS:
+        message = f"--tuner {tuner} is not known; take {' or '.join(TUNERS)}"
+        raise InputError(message, field="tuner", value=tuner, allowed=[*TUNERS])
+    own = tuner != "optuna"
     for name, value in {"tuner_strategy": tuner_strategy, "parallel": parallel}.items():
-        if value is not None and tuner != "sagemaker":
+        if value is not None and not own:
             message = f"{flag(name)} is for --tuner sagemaker, with --backend sagemaker; leave it out"
             raise InputError(message, field=name, value=value)
     wanted = Search(
         given, read_space(search or DEFAULT), 0.2 if validation is None else validation, trials, budget_s, budget_usd,
-        tuner=Tuner(tuner_strategy or "bayesian", parallel or 1) if tuner == "sagemaker" else None,
+        tuner=Tuner(tuner_strategy or "bayesian", parallel or 1) if own else None,
     )  # fmt: skip
     if validation is None and has_own_val(wanted.job({})):
         wanted = replace(wanted, own_val=True)

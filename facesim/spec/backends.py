@@ -52,6 +52,7 @@ class BackendSpec(Frozen):
             machine's.
         disturbs_networks: whether faults can disturb the network between tasks.
         can_attach: whether a job outlives the command that submitted it and can be followed again.
+        has_tuner: whether it has a tuner of its own, which searches hyperparameters.
         reads: schemes of addresses (`facesim.spec.remote`) that its hosts read data from themselves.
         frameworks: those that its hosts can have, by the image that they run; None: what this machine has.
     """
@@ -66,6 +67,7 @@ class BackendSpec(Frozen):
     own_hosts: ClassVar[bool] = False
     disturbs_networks: ClassVar[bool] = False
     can_attach: ClassVar[bool] = False
+    has_tuner: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
     frameworks: ClassVar[tuple[str, ...] | None] = None
 
@@ -183,6 +185,7 @@ class SageMaker(_TrainingJobs, _Remote):
     measurement = "measured"
     implementation = "facesim.backends.sagemaker.backend:BACKEND"
     costs_money = True
+    has_tuner = True
     reads = SCHEMES
 
     name: Literal["sagemaker"] = "sagemaker"

@@ -80,10 +80,11 @@ class Search:
         if not 0 < self.validation < 1:
             message = f"--validation {self.validation:g} must be between 0 and 1: what trials are compared by"
             raise InputError(message, field="validation", value=self.validation)
-        backend = self.job({}).backend.name
-        if self.tuner and backend != "sagemaker":
+        backend = self.job({}).backend
+        if self.tuner and not backend.has_tuner:
             message = (
-                f"--tuner sagemaker is for --backend sagemaker, not {backend}; Optuna searches on any: leave it out"
+                f"--tuner sagemaker is for --backend sagemaker, not {backend.name}; Optuna searches on any: leave it "
+                "out"
             )
             raise InputError(message, field="tuner", value="sagemaker", allowed=["optuna"])
         for axis in self.space.values():  # a value that is not allowed is refused before anything is trained
