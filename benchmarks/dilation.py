@@ -78,6 +78,16 @@ class DilatedShape(BaseModel):
             ps_instance_type=INSTANCE_TYPE if self.ps_hosts else None,
         )
 
+    @property
+    def hosts(self) -> int:
+        return self.workers + (self.ps if self.ps_hosts else 0)
+
+    @property
+    def computing(self) -> DilatedShape:
+        """As many hosts, each of which trains for itself: nothing is sent."""
+        strategy = "independent" if self.hosts > 1 else "single"
+        return self.model_copy(update={"strategy": strategy, "workers": self.hosts, "ps": 1, "ps_hosts": False})
+
     def job(self, data: str, epochs: int) -> Job:
         """The job that is run. It writes no checkpoints and evaluates once, for these are not training."""
         return make_job(
@@ -148,9 +158,9 @@ def shapes_of(source: str) -> tuple[DilatedShape, ...]:
     return tuple({shape.name: shape for shape in shapes}.values())
 
 
-def host_of(shape: DilatedShape, profile: Profile) -> HostType:
-    """What a container of the shape is, undilated: processors as fast as those of the profile's machine, and a link
-    that has no better phase.
+def host_of(shape: DilatedShape, profile: Profile, speed: float = 1.0) -> HostType:
+    """What a container of the shape is, undilated: `speed` times as fast as the profile's machine, processor for
+    processor, with a link that has no better phase.
     """
     each_gflops = profile.machine.sgemm_gflops / profile.machine.cores
     reference = constants("reference_core").values["sgemm_gflops"]
@@ -158,7 +168,7 @@ def host_of(shape: DilatedShape, profile: Profile) -> HostType:
         update={
             "vcpu": max(1, round(shape.host_cpus)),
             "cores": max(1, round(shape.host_cpus)),
-            "relative_speed": shape.host_cpus * each_gflops / reference,
+            "relative_speed": speed * shape.host_cpus * each_gflops / reference,
             "speed_origin": "measured",
             "network_base_gbps": shape.gbps,
             "network_peak_gbps": shape.gbps,
@@ -182,9 +192,9 @@ class Figures:
     staleness: float | None
 
 
-def forecast_of(shape: DilatedShape, profile: Profile, epochs: int) -> tuple[Forecast, Figures]:
-    """The forecast of a shape on hosts of its size, and what bounds its training."""
-    known = {INSTANCE_TYPE: host_of(shape, profile)}
+def forecast_of(shape: DilatedShape, profile: Profile, epochs: int, speed: float = 1.0) -> tuple[Forecast, Figures]:
+    """The forecast of a shape on hosts of its size, and what bounds its training; `speed` as of `host_of`."""
+    known = {INSTANCE_TYPE: host_of(shape, profile, speed)}
     forecast, long = (
         forecast_job(profile, shape.cluster, epochs=count, batch=shape.batch, known_hosts=known)
         for count in (epochs, _LONG)
@@ -318,12 +328,21 @@ def errors_of(forecast: Figures, measurement: Figures) -> Errors:
     )
 
 
+def speed_of(run: Run, shape: DilatedShape, profile: Profile) -> float:
+    """How fast hosts compute in a run of `shape.computing`, against the profile: a little slower where several share a
+    processor, whose caches each finds as another left them. A real host of this size does not have that.
+    """
+    updates_per_s = measured(run).figures.updates_per_s
+    if updates_per_s is None:
+        raise InputError(f"the run {run.directory} is too short to tell how fast its hosts are; give more --seconds")
+    return updates_per_s * float(profile.step_s(np.array(shape.batch)))
+
+
 def epochs_for(shape: DilatedShape, profile: Profile, seconds: float, cpus: float) -> int:
     """So many epochs that training takes about `seconds` here, dilated: at least three, because the first tells
     nothing.
     """
-    hosts = shape.workers + (shape.ps if shape.ps_hosts else 0)
-    factor = min(1.0, cpus / (shape.host_cpus * hosts))
+    factor = min(1.0, cpus / (shape.host_cpus * shape.hosts))
     forecast, figures = forecast_of(shape, profile, epochs=1)
     return max(3, min(50, round(seconds * factor / figures.training_s)))
 

@@ -3,8 +3,8 @@
     python -m benchmarks.forecast_docker [--output DIR] [--shapes FILE] [--rounds N] [--resume] [--minutes M]
                                          [--json FILE]
 
-For each shape the forecast is made from this machine's profile and written to DIR/forecasts with the time; only then
-the job is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
+For each shape the forecast is made from this machine's profile, and from how fast as many hosts compute when each
+trains for itself (DIR/speeds), and written to DIR/forecasts with the time; only then the job is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
 What is measured, divided by the factor of the containers, is what the forecast was of. DIR/runs has the runs,
 DIR/results what they told, DIR/report.json and DIR/report.md the errors.
 
@@ -92,15 +92,29 @@ def _on_one_processor() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def foresee(shape: DilatedShape, profile: Profile, epochs: int, file: Path) -> Figures:
+def speed_as_played(
+    shape: DilatedShape, profile: Profile, data: str, seconds: float, output: Path, played: str, cpus: float
+) -> float:
+    """How fast so many hosts are that compute and send nothing, against the profile; measured once for each number."""
+    file = output / "speeds" / f"{shape.model}-{shape.image_size}-{shape.batch}-{shape.hosts}.json"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        alike = shape.computing
+        run = play(alike, data, epochs_for(alike, profile, seconds / 2, cpus), output / "runs", played)
+        write_json(file, {"run": run.directory.name, "hosts": shape.hosts, "speed": speed_of(run, alike, profile)})
+    return float(json.loads(file.read_text(encoding="utf-8"))["speed"])
+
+
+def foresee(shape: DilatedShape, profile: Profile, epochs: int, speed: float, file: Path) -> Figures:
     """The forecast, written to `file` with the time."""
-    forecast, figures = forecast_of(shape, profile, epochs)
+    forecast, figures = forecast_of(shape, profile, epochs, speed)
     write_json(
         file,
         {
             "made": stamp(),
             "shape": shape.model_dump(),
             "epochs": epochs,
+            "speed": speed,
             "forecast": asdict(figures),
             "half_width": forecast.half_width,
             "offered_load": forecast.offered_load,
@@ -159,7 +173,7 @@ def judge(
     epochs = epochs_for(shape, profile, seconds, cpus)
     file = output / "forecasts" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    foresee(shape, profile, epochs, file)
+    foresee(shape, profile, epochs, speed_as_played(shape, profile, data, seconds, output, played, cpus), file)
     run = play(shape, data, epochs, output / "runs", played)
     return {"played": played} | result_of(shape, round_, json.loads(file.read_text(encoding="utf-8")), run)
 

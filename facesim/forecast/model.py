@@ -197,7 +197,7 @@ def _forecasts_of(
     fixed_s = start_s + phases["download_s"] + fixed.upload_s + phases["upload_s"]
     training_bound = np.where(base_s > burst_s, base.bound, burst.bound)
     bound = np.where(fixed_s > trained_s, START_UP, training_bound)
-    idle = np.minimum(table.dispatch_s / (table.workers * update_s), 1.0)
+    idle = np.minimum(base.idle_s / (table.workers * update_s), 1.0)
     staleness = np.where(table.asynchronous, laws.mean_staleness(table.workers, updates / epochs, idle), 0.0)
     assumed: dict[tuple[object, ...], tuple[str, ...]] = {}
     forecasts = []

@@ -136,7 +136,8 @@ class Profile(_Frozen):
     `in_step_share` is the share of a worker's time, 0-1, between reading parameters and applying its update, when
     several workers share this machine's cores: the rest is waiting to be given the next step.
     `parts_s` are the parts of a parameter-server step by name, one worker alone.
-    `cpu_s_per_update` are CPU-seconds of each role for an update. `disturbed`: something else used the machine, so that
+    `cpu_s_per_update` are CPU-seconds of each role for an update when `WORKERS` share the cores; `worker_cpu_s` of a
+    worker's update that has them to itself, None: as many. `disturbed`: something else used the machine, so that
     the figures are less sure. `drain_steps` is what the end of an epoch cost `WORKERS` that share the cores, in steps;
     None: as the formula says. `server`, and what else is of parameter servers, is left out where the `framework` has
     none. `options` are those of the experiment, beside the model, that speed depends on, and `identities` how many it
@@ -163,6 +164,7 @@ class Profile(_Frozen):
     ring: Ring
     fixed: FixedTimes = FixedTimes()
     cpu_s_per_update: dict[str, float] = Field(default_factory=dict)
+    worker_cpu_s: float | None = Field(None, ge=0)
     drain_steps: float | None = Field(None, ge=0)
     parts_s: dict[str, float] = Field(default_factory=dict)
     measured_s: float | None = Field(None, ge=0)
@@ -207,6 +209,11 @@ class Profile(_Frozen):
     def repeats_cv(self) -> float:
         """How much a step differs from one process to the next, over its mean; 0 where it was not repeated."""
         return max((_cv(each.repeats_s) for each in self.compute), default=0.0)
+
+    @property
+    def undivided_worker_cpu_s(self) -> float:
+        """CPU-seconds of a worker's update on a host that it shares with no other worker; 0 if they are not known."""
+        return self.cpu_s_per_update.get("worker", 0.0) if self.worker_cpu_s is None else self.worker_cpu_s
 
     @property
     def param_bytes(self) -> int:

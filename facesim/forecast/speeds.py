@@ -26,6 +26,9 @@ COMPUTE, SERVER_CPU, HOST_CPU, NETWORK_IN, NETWORK_OUT, START_UP = range(len(BOU
 #: So many synchronous updates are simulated where workers are not alike: their mean is within 0.1 %.
 _BARRIERS = 4000
 
+#: How much of a message has passed a link on average when the next one comes.
+_OF_A_MESSAGE = 0.5
+
 #: How often a server's speed and that of the worker beside it, which depend on each other, are found from each other.
 _ROUNDS = 3
 
@@ -68,7 +71,7 @@ class Table:
         self.compute_s = profile.step_s(self.worker_batch) / self.ratio
         self.served_s = self.served_of(profile, self.worker_batch) / self.ratio
         chief_s = profile.cpu_s_per_update.get("chief", 0.0) / profile.machine.cores
-        self.dispatch_s = max(profile.dispatch_s, chief_s) / self.ratio
+        self.chief_s, self.dispatch_s = chief_s / self.ratio, max(profile.dispatch_s, chief_s) / self.ratio
         self.network_assumed = np.array([kind.network_assumed for kind in self.server_host])
         self.asynchronous = np.array([shape.kind.asynchronous for shape in shapes])
         for row in self.where(lambda shape: bool(shape.other_workers)):
@@ -106,7 +109,7 @@ class Table:
         never less than its CPU time over its cores, of which sending and receiving are a part that depends on no batch.
         """
         whole = float(profile.step_s(np.array(profile.batch))) - profile.optimizer_s
-        sending_s = profile.cpu_s_per_update.get("worker", 0.0) / profile.machine.cores - max(whole, 0.0)
+        sending_s = profile.undivided_worker_cpu_s / profile.machine.cores - max(whole, 0.0)
         return np.maximum(profile.step_s(batch) - profile.optimizer_s, 0.0) + max(sending_s, 0.0)
 
     def _ratio(self, kinds: Sequence[HostType]) -> Array:
@@ -131,13 +134,13 @@ class Table:
 class Speeds:
     """What an update of each shape takes in one phase of the network, `base` or burst, and what that consists of.
 
-    `update_s` are seconds an update; `link_bytes` what one update sends over the busiest link, `wire_bytes` over all;
+    `update_s` are seconds an update; `idle_s` those that a worker waits for its next step; `link_bytes` what one update sends over the busiest link, `wire_bytes` over all;
     `offered` the load that workers would offer to the busiest server or link if none waited; `bound` indexes `BOUNDS`.
     """
 
     def __init__(self, table: Table, base: bool):
         size = len(table.shapes)
-        self.update_s = table.compute_s.copy()
+        self.update_s, self.idle_s = table.compute_s.copy(), table.dispatch_s.copy()
         self.link_bytes, self.wire_bytes = np.zeros(size), np.zeros(size)
         self.offered = np.zeros(size)
         self._near_per_s, self._far_per_s = np.zeros(size), np.zeros(size)  # steps of a worker beside a server, or not
@@ -163,20 +166,24 @@ class Speeds:
         remote = np.where(own_hosts, 1.0, 1.0 - np.minimum(1.0, servers / workers) / servers)
         flows = np.minimum(workers * table.flow()[rows], table.link(base=base, servers=True)[rows])
         own_link = np.minimum(servers * table.flow()[rows], table.link(base=base, servers=False)[rows])
-        whole_s = np.maximum(pull_bytes.sum(1), push_bytes.sum(1)) / own_link
-        near_s = whole_s * (1 - 1 / servers)
-        least_s = np.where(asynchronous, whole_s, whole_s * remote)
-        dispatch_s = table.dispatch_s[rows]
-        compute_s = table.served_s[rows] + dispatch_s
+        whole_s = [sent.sum(1) / own_link for sent in (pull_bytes, push_bytes)]  # over a worker's own link
+        chief_s, dispatch_s, step_s = table.chief_s[rows], table.dispatch_s[rows], np.full_like(workers, np.inf)
         # That worker also sends to, and hears from, the other servers over the link of its host.
         beside = np.where(own_hosts | ~asynchronous, 0.0, (1 - 1 / servers) / workers)
         cores = np.array([table.server_host[row].cores for row in rows])
         shares = np.where(own_hosts | ~asynchronous | (not profile.cpu_s_per_update), 0.0, (1 - 1 / workers) / cores)
         busy = np.zeros_like(workers)
+        # All share a processor. On the link of the only server one message follows the other; those of several share
+        # the link of the worker that they go to or come from, so that each has several under way.
+        of_a_message = _OF_A_MESSAGE if servers == 1 else 0.0
+        served = np.repeat([0.0, of_a_message, of_a_message], servers)
         for _ in range(_ROUNDS):
             # A worker has a thread for each core of its host; while it computes, server and chief get a fair share.
             slower = 1 + shares * busy
-            compute_s = table.served_s[rows] + dispatch_s * slower
+            # The chief's processor serves one worker after another; those of a barrier it has to serve all at once.
+            queue = laws.stretch(np.where(asynchronous, workers / step_s, 0.0), chief_s * slower, workers, 1.0) - 1
+            self.idle_s[rows] = slower * (dispatch_s + chief_s * queue)
+            compute_s = table.served_s[rows] + self.idle_s[rows]
             (pull_cpu, pull_link), (push_cpu, push_link) = (
                 (
                     cpu_s * (slower / table.server_core[rows])[:, None],
@@ -191,22 +198,21 @@ class Speeds:
             nothing = np.zeros_like(pull_link)
             pull_s = np.concatenate([pull_cpu, pull_link, nothing], axis=1)
             push_s = np.concatenate([push_cpu, nothing, push_link], axis=1)
-            step_s = _async_step_s(server, compute_s, pull_s, push_s, workers, least_s)
-            if not shares.any():
-                break
+            step_s = _async_step_s(server, compute_s, pull_s, push_s, workers, tuple(whole_s), served)
             busy = np.minimum(table.served_s[rows] / step_s, 1.0)
         # A barrier's link is used in one direction after the other.
         both = np.where(asynchronous, 0.0, push_link.max(1))
         parts = np.stack([(pull_cpu + push_cpu).max(1), pull_link.max(1) + both, push_link.max(1)])
         waiting = [table.shapes[row].backup_workers for row in rows]
-        barrier = [np.maximum(workers * each.max(1), least_s) for each in (pull_s, push_s)]
+        barrier = [np.maximum(workers * each.max(1), least * remote) for each, least in zip((pull_s, push_s), whole_s)]
         # When all gradients are there, the servers apply their sum, and only then the next step begins.
         sync_s = laws.ps_sync_step_s(compute_s, profile.cv, workers, *barrier, waiting, server.overlap)
         sync_s += profile.optimizer_s / servers / table.server_core[rows]
         # A worker beside the only server uses no link; beside one of several it waits for the others' as all do.
         links = np.ones(pull_s.shape[1])
         links[servers:] = servers > 1
-        near_step_s = _async_step_s(server, compute_s, pull_s * links, push_s * links, workers, near_s)
+        near_s = tuple(each * (1 - 1 / servers) for each in whole_s)
+        near_step_s = _async_step_s(server, compute_s, pull_s * links, push_s * links, workers, near_s, served)
         near = np.where(own_hosts, 0.0, np.minimum(servers, workers))
         self._near_per_s[rows], self._far_per_s[rows] = 1 / near_step_s, 1 / step_s
         alone_s = 1 / (near / near_step_s + (workers - near) / step_s)
@@ -267,7 +273,7 @@ class Speeds:
         cores = profile.machine.cores * table.ratio[rows]
         whole_s = (table.served_s * table.ratio)[rows]
         least_s = float(Table.served_of(profile, np.array([profile.batch]))[0])
-        worker = used.get("worker", 0.0) * whole_s / max(least_s, 1e-12)
+        worker = profile.undivided_worker_cpu_s * whole_s / max(least_s, 1e-12)
         chief, server = used.get("chief", 0.0), used.get("ps", 0.0) / servers
         hosts = np.minimum(servers, workers)  # with servers
         of_first = np.where(own_hosts, 0.0, server * np.ceil(servers / workers)) + chief
@@ -305,8 +311,14 @@ class Speeds:
 
 
 def _async_step_s(
-    server: Server, compute_s: Array, pull_s: Array, push_s: Array, workers: Array, least_s: Array
+    server: Server,
+    compute_s: Array,
+    pull_s: Array,
+    push_s: Array,
+    workers: Array,
+    least_s: tuple[Array, ...],
+    served: Array,
 ) -> Array:
     if server.overlap == server.latency == 1:
-        return laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s)
-    return laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s)
+        return laws.sequential_step_s(compute_s, pull_s, push_s, workers, least_s, served)
+    return laws.ps_async_step_s(compute_s, pull_s, push_s, workers, server.overlap, server.latency, least_s, served)

@@ -358,6 +358,7 @@ def _of_cluster(cluster: dict[str, Any]) -> dict[str, Any]:
         "dispatch_s": parts_s["dispatch"],
         "drain_steps": together["drain_steps"],
         "cpu_s_per_update": together["cpu_s"],
+        "worker_cpu_s": cluster["alone"]["cpu_s"]["worker"],
         "parts_s": parts_s,
     }
 

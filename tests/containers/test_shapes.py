@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.containers.host import HostShape
 from cluster.containers.job import ContainerJob
-from tests.containers.jobs import TYPE
+from tests.containers.jobs import SHAPES, TYPE
 from tests.support.events import named
 
 #: The first of them may have to wait for the image to be made.
@@ -37,9 +38,9 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
     played = play(
         AWAIT_MEASURED
         + """
-        import time
+        import os, time
         from cluster.hosted.cgroup import available_cpus
-        print(available_cpus())
+        print(available_cpus(), len(os.sched_getaffinity(0)))
         begin = time.monotonic()
         while time.process_time() < 1.5:
             pass
@@ -48,9 +49,10 @@ def test_a_host_has_the_cpu_and_memory_of_its_shape(play, tmp_path):
         hoard = bytearray(400 * 2**20)
         """,
         on=when_measured(tmp_path, "cpu_s", 1.4),
+        shapes={TYPE: replace(SHAPES[TYPE], processors=1)},
     )
 
-    assert played.lines()[0] == "0.5"
+    assert played.lines()[0] == "0.5 1"
     used = named(played.events, "stats")
     assert all(event["cpu_count"] == 0.5 for event in used)
     assert float(played.lines()[1]) > 2.4  # seconds, for 1.5 s of half a processor

@@ -20,6 +20,7 @@ from benchmarks.dilation import (
     host_of,
     measured,
     shapes_of,
+    speed_of,
 )
 from facesim.metrics.files import SampleWriter
 from facesim.runs.directory import Run
@@ -65,6 +66,17 @@ def test_a_host_is_as_fast_as_its_processors_of_this_machine(profile):
 
     assert (host.cores, host.network_base_gbps, host.bucket_bytes) == (1, 0.5, 0)
     assert forecast.update_s * SHAPE.workers > 2 * 0.06  # a step takes 60 ms of two
+
+
+def test_a_played_host_is_as_fast_as_it_computes_when_nothing_is_sent(profile, run):
+    own = SHAPE.model_copy(update={"ps_hosts": True, "strategy": "ps-sync"})
+
+    half = host_of(SHAPE, profile, 0.5)
+
+    assert half.relative_speed == host_of(SHAPE, profile).relative_speed / 2
+    assert (own.computing.strategy, own.computing.workers, own.computing.ps_hosts) == ("independent", 3, False)
+    assert SHAPE.model_copy(update={"workers": 1}).computing.strategy == "single"
+    assert speed_of(run, SHAPE, profile) == pytest.approx(4 / 0.5 * 0.06)  # 4 a second, of half a processor; 60 ms each
 
 
 def test_a_run_is_as_long_as_was_asked_for_in_this_machines_time(profile):

@@ -155,6 +155,19 @@ def test_spot_capacity_costs_half_an_interval_and_a_restart_each_time():
 def test_a_worker_whose_own_link_is_slow_gains_nothing_from_more_servers():
     for law in (laws.ps_async_step_s, laws.sequential_step_s):
         assert law(0.1, [0.01] * 8, [0.01] * 8, 1, least_s=0.08) == pytest.approx(0.26)
+        assert law(0.1, [0.01] * 8, [0.01] * 8, 1, least_s=(0.08, 0.02)) == pytest.approx(0.2)
+
+
+def test_who_follows_a_message_waits_for_the_half_of_it_that_is_left():
+    alone_s = 0.04 + 0.05 + 0.01
+    shared, followed = (
+        laws.sequential_step_s(0.04, [0.05, 0], [0, 0.01], 2, served=[each, each]) - alone_s for each in (0.0, 0.5)
+    )
+    busy = laws.ps_async_step_s(0.04, [0.05, 0], [0, 0.01], 2, served=[0.5, 0.5]) - alone_s
+
+    assert shared == pytest.approx((0.05**2 + 0.01**2) / alone_s)
+    assert followed == pytest.approx(shared / 2)
+    assert busy == pytest.approx(followed, rel=0.1)
 
 
 def test_hosts_that_are_shared_bound_their_own_workers_alone():

@@ -114,6 +114,34 @@ def test_tasks_beside_each_other_share_the_hosts_cores(profile, this_machine):
     assert forecast.bound == "host CPU"
 
 
+def test_a_worker_that_shares_its_host_with_no_other_needs_what_it_needs_alone(profile, this_machine):
+    here = ClusterShape(strategy="ps-async", workers=1, instance_type="here")
+    together = here.model_copy(update={"workers": 4, "one_host": True})
+    undivided = changed(profile, worker_cpu_s=0.07)
+
+    before_s, after_s = (
+        [each.update_s for each in forecast_jobs(known, [here, together], known_hosts=this_machine)]
+        for known in (profile, undivided)
+    )
+
+    assert before_s[0] == pytest.approx((0.1 + 0.02 + 0.005) / 2)
+    assert after_s[0] < before_s[0] - 0.01
+    assert after_s[1] == before_s[1]
+
+
+def test_what_is_pushed_takes_no_longer_than_its_own_bytes(profile, this_machine):
+    slow = this_machine["here"].model_copy(update={"network_base_gbps": 0.1, "network_peak_gbps": 0.1, "goodput": 1.0})
+    shape = ClusterShape(strategy="ps-async", workers=1, instance_type="here", ps_instance_type="here")
+    variables = [{**each.model_dump(), "factor_rows": float(len(each.shape) == 2)} for each in profile.variables]
+    factored = changed(profile, variables=variables)
+
+    saved_s = [forecast_job(known, shape, known_hosts={"here": slow}).update_s for known in (profile, factored)]
+
+    (whole,), (less,) = profile.loads(1), factored.loads(1)
+    assert less.push_bytes < 0.3 * whole.push_bytes
+    assert saved_s[0] - saved_s[1] == pytest.approx((whole.push_bytes - less.push_bytes) / 12.5e6, rel=0.05)
+
+
 @pytest.fixture(scope="session")
 def two_types(this_machine):
     """The machine of the profile, and one that is a quarter as fast."""

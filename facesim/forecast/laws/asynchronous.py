@@ -59,17 +59,23 @@ def knee_updates_per_s(workers: ArrayLike, one_worker_per_s: ArrayLike, bottlene
     return least * ((least / linear) ** knee + (least / most) ** knee) ** (-1.0 / knee)
 
 
-def stretch(updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, latency: ArrayLike) -> Array:
-    """How many times its service an update spends at a server: max(m, 1 + (w-1)/w N), N = X R the updates there.
+def stretch(
+    updates_per_s: ArrayLike, service: ArrayLike, workers: ArrayLike, latency: ArrayLike, served: ArrayLike = 0.0
+) -> Array:
+    """How many times its service an update spends at a server: max(m, 1 + (w-1)/w (N - r U)), N = X R the updates
+    there, U = X S the share of time that it serves one.
 
     Solved for N and never above w: an arriving worker finds at most all others. `latency`, m: by how much an idle
     server's answer takes longer than its own work on it, because the messages of one worker come one after another.
+    `served`, r: how much of the one that is being served is done on average when another comes; 0 where all share the
+    server (a processor), 1/2 where one of constant length follows the other (a link).
 
-    Source: Schweitzer's approximation of mean value analysis (Bard, 1979; Schweitzer, 1979); the bounds m and w
-    are ours.
+    Source: Schweitzer's approximation of mean value analysis (Bard, 1979; Schweitzer, 1979); the rest of a service that
+    is under way: Reiser, "A queueing network analysis of computer communication networks with window flow control",
+    IEEE Transactions on Communications, 1979; the bounds m and w are ours.
     """
     busy = np.asarray(updates_per_s) * service * (1.0 - 1.0 / np.asarray(workers))
-    queue = np.where(busy < 1.0, 1.0 / np.maximum(1.0 - busy, 1e-12), np.inf)
+    queue = np.where(busy < 1.0, (1.0 - served * busy) / np.maximum(1.0 - busy, 1e-12), np.inf)
     return np.maximum(latency, np.minimum(queue, workers))
 
 
@@ -80,7 +86,8 @@ def ps_async_step_s(
     workers: ArrayLike,
     overlap: float = 1.0,
     latency: float = 1.0,
-    least_s: ArrayLike = 0.0,
+    least_s: ArrayLike | tuple[ArrayLike, ArrayLike] = 0.0,
+    served: ArrayLike = 0.0,
 ) -> Array:
     """Seconds that one asynchronous worker's step takes among `workers` of them: w / X.
 
@@ -93,7 +100,9 @@ def ps_async_step_s(
         compute_s: (...) seconds of computing.
         pull_s, push_s: (..., stations) seconds of service of one update.
         workers: (...) asynchronous workers, all alike.
-        least_s: (...) seconds that either direction takes at least: over the worker's own link, which nobody shares.
+        least_s: (...) seconds that either direction takes at least, over the worker's own link, which nobody shares; or
+            those of pulling and of pushing.
+        served: (stations,) r of `stretch`.
 
     Source: `stretch` and `overlapped`; that they are put together so is ours. Backward takes twice as long as forward
     because it computes two products where forward computes one.
@@ -102,8 +111,8 @@ def ps_async_step_s(
     pull_s, push_s = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
 
     def step_s(updates_per_s: Array) -> Array:
-        slower = stretch(updates_per_s[..., None], pull_s + push_s, workers[..., None], latency)
-        pulling, pushing = (np.maximum((each * slower).max(axis=-1), least_s) for each in (pull_s, push_s))
+        slower = stretch(updates_per_s[..., None], pull_s + push_s, workers[..., None], latency, served)
+        pulling, pushing = _at_least(least_s, (pull_s * slower).max(axis=-1), (push_s * slower).max(axis=-1))
         return overlapped(compute_s / 3, pulling, overlap) + overlapped(compute_s * (2 / 3), pushing, overlap)
 
     shape = np.broadcast_shapes(compute_s.shape, workers.shape, pull_s.shape[:-1], push_s.shape[:-1])
@@ -114,6 +123,11 @@ def ps_async_step_s(
         possible = middle * step_s(middle) <= workers
         low, high = np.where(possible, middle, low), np.where(possible, high, middle)
     return workers / high
+
+
+def _at_least(least_s: ArrayLike | tuple[ArrayLike, ArrayLike], pulling: Array, pushing: Array) -> tuple[Array, Array]:
+    least_pull_s, least_push_s = least_s if isinstance(least_s, tuple) else (least_s, least_s)
+    return np.maximum(pulling, least_pull_s), np.maximum(pushing, least_push_s)
 
 
 def compute_from_step_s(
@@ -189,24 +203,30 @@ def exact_mva(think_s: float, service: Sequence[float], workers: int) -> Array:
 
 
 def sequential_step_s(
-    compute_s: ArrayLike, pull_s: ArrayLike, push_s: ArrayLike, workers: ArrayLike, least_s: ArrayLike = 0.0
+    compute_s: ArrayLike,
+    pull_s: ArrayLike,
+    push_s: ArrayLike,
+    workers: ArrayLike,
+    least_s: ArrayLike | tuple[ArrayLike, ArrayLike] = 0.0,
+    served: ArrayLike = 0.0,
 ) -> Array:
     """Seconds of an asynchronous worker's step that does not overlap, arguments as for `ps_async_step_s`.
 
     With one station this is `exact_mva`; several work side by side, and the slowest counts. Where messages overlap
     with computing, or come in bursts, the knee is rounder, and `ps_async_step_s` is closer to what was measured.
 
-    Source: as `exact_mva`.
+    Source: as `exact_mva`, and as `stretch` for what is `served`.
     """
     compute_s, workers = np.asarray(compute_s, dtype=float), np.asarray(workers)
     pull_s, push_s = np.asarray(pull_s, dtype=float), np.asarray(push_s, dtype=float)
     steps_s, queue = np.zeros(()), np.zeros(())
     for count in range(1, int(workers.max()) + 1):
         slower = 1 + queue
-        pulling, pushing = (np.maximum((each * slower).max(axis=-1), least_s) for each in (pull_s, push_s))
+        pulling, pushing = _at_least(least_s, (pull_s * slower).max(axis=-1), (push_s * slower).max(axis=-1))
         step_s = compute_s + pulling + pushing
         steps_s = np.where(workers == count, step_s, steps_s)
-        queue = (pull_s + push_s) * slower * (count / step_s)[..., None]
+        busy = (pull_s + push_s) * (count / step_s)[..., None]
+        queue = busy * slower - served * np.minimum(busy, 1)
     return steps_s
 
 
