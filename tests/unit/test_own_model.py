@@ -59,26 +59,35 @@ def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
     assert source_file(OwnModel.find(job.experiment.model)).read_text() == NETWORK.read_text()
 
 
+#: What is wrong with a file, and what is said of it; each costs a process that loads TensorFlow.
+WRONG = {
+    "no Python": ("def build(:\n", r"cannot be loaded \(line 1\): SyntaxError"),
+    "fails": ("def build(image_shape, identities):\n    return 1 / 0\n", r"build failed \(line 2\): ZeroDivision"),
+    "no classifier": (
+        "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input(image_shape), "
+        "keras.layers.Flatten(), keras.layers.Dense(7)])\n",
+        "must be the classifier",
+    ),
+    "ends its process": ("import os\nos._exit(3)\n", "its process ended with 3"),
+}
+WRONG_AS_WELL = {
+    "imports from beside": ("import my_layers\n", r"line 1\): ModuleNotFoundError.*the file alone is sent"),
+    "another function": ("def make(image_shape, identities): ...\n", "has no function build; it has make"),
+    "no network": ("def build(image_shape, identities): return 5\n", "returned int, not a keras.Model"),
+    "other images": (
+        "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input((9, 9, 3)), "
+        "keras.layers.Flatten(), keras.layers.Dense(identities)])\n",
+        r"takes images of \(9, 9, 3\), not of \(32, 32, 3\)",
+    ),
+}
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
-    {
-        "no Python": ("def build(:\n", r"cannot be loaded \(line 1\): SyntaxError"),
-        "imports from beside": ("import my_layers\n", r"line 1\): ModuleNotFoundError.*the file alone is sent"),
-        "another function": ("def make(image_shape, identities): ...\n", "has no function build; it has make"),
-        "fails": ("def build(image_shape, identities):\n    return 1 / 0\n", r"build failed \(line 2\): ZeroDivision"),
-        "no network": ("def build(image_shape, identities): return 5\n", "returned int, not a keras.Model"),
-        "other images": (
-            "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input((9, 9, 3)), "
-            "keras.layers.Flatten(), keras.layers.Dense(identities)])\n",
-            r"takes images of \(9, 9, 3\), not of \(32, 32, 3\)",
-        ),
-        "no classifier": (
-            "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input(image_shape), "
-            "keras.layers.Flatten(), keras.layers.Dense(7)])\n",
-            "must be the classifier",
-        ),
-        "ends its process": ("import os\nos._exit(3)\n", "its process ended with 3"),
-    }.values(),
+    [
+        *(pytest.param(*case, id=name) for name, case in WRONG.items()),
+        *(pytest.param(*case, id=name, marks=pytest.mark.exhaustive) for name, case in WRONG_AS_WELL.items()),
+    ],
 )
 @pytest.mark.slow
 def test_what_cannot_be_trained_is_refused_with_the_cause(file, source, message):
