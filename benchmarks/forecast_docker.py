@@ -4,7 +4,8 @@
                                          [--json FILE]
 
 For each shape the forecast is made from this machine's profile, and from how fast as many hosts compute when each
-trains for itself (DIR/speeds), and written to DIR/forecasts with the time; only then the job is run in containers, each with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
+trains for itself (DIR/speeds), and written to DIR/forecasts with the time; only then the job is run in containers, each
+with its share of this machine's processors and bandwidth (`benchmarks.dilation`).
 What is measured, divided by the factor of the containers, is what the forecast was of. DIR/runs has the runs,
 DIR/results what they told, DIR/report.json and DIR/report.md the errors.
 
@@ -41,6 +42,7 @@ from benchmarks.dilation import (
     measured,
     profile_file,
     shapes_of,
+    speed_of,
     stamp,
 )
 from benchmarks.namespaces import Namespaces, why_not
