@@ -135,8 +135,8 @@ class Speeds:
     """What an update of each shape takes in one phase of the network, `base` or burst, and what that consists of.
 
     `update_s` are seconds an update; `idle_s` those that a worker waits for its next step; `link_bytes` what one update
-    sends over the busiest link, `wire_bytes` over all; `offered` the load that workers would offer to the busiest server
-    or link if none waited; `bound` indexes `BOUNDS`.
+    sends over the busiest link, `wire_bytes` over all; `offered` the load that workers would offer to the busiest
+    server or link if none waited; `bound` indexes `BOUNDS`.
     """
 
     def __init__(self, table: Table, base: bool):
