@@ -117,16 +117,15 @@ def test_tasks_beside_each_other_share_the_hosts_cores(profile, this_machine):
 def test_a_worker_that_shares_its_host_with_no_other_needs_what_it_needs_alone(profile, this_machine):
     here = ClusterShape(strategy="ps-async", workers=1, instance_type="here")
     together = here.model_copy(update={"workers": 4, "one_host": True})
-    undivided = changed(profile, worker_cpu_s=0.07)
+    crowded = changed(profile, cpu_s_per_update={"worker": 0.3, "ps": 0.02, "chief": 0.005})
 
-    before_s, after_s = (
+    crowded_s, alone_s = (
         [each.update_s for each in forecast_jobs(known, [here, together], known_hosts=this_machine)]
-        for known in (profile, undivided)
+        for known in (crowded, changed(crowded, worker_cpu_s=0.2))
     )
 
-    assert before_s[0] == pytest.approx((0.1 + 0.02 + 0.005) / 2)
-    assert after_s[0] < before_s[0] - 0.01
-    assert after_s[1] == before_s[1]
+    assert crowded_s[0] - alone_s[0] == pytest.approx((0.3 - 0.2) / 2)
+    assert crowded_s[1] == alone_s[1] > 0.3 / 2
 
 
 def test_what_is_pushed_takes_no_longer_than_its_own_bytes(profile, this_machine):
