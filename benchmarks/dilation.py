@@ -332,10 +332,8 @@ def speed_of(run: Run, shape: DilatedShape, profile: Profile) -> float:
     """How fast hosts compute in a run of `shape.computing`, against the profile: a little slower where several share a
     processor, whose caches each finds as another left them. A real host of this size does not have that.
     """
-    updates_per_s = measured(run).figures.updates_per_s
-    if updates_per_s is None:
-        raise InputError(f"the run {run.directory} is too short to tell how fast its hosts are; give more --seconds")
-    return updates_per_s * float(profile.step_s(np.array(shape.batch)))
+    seen = measured(run)
+    return seen.updates / seen.figures.training_s * float(profile.step_s(np.array(shape.batch)))
 
 
 def epochs_for(shape: DilatedShape, profile: Profile, seconds: float, cpus: float) -> int:
