@@ -54,9 +54,15 @@ def small_memory(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
 
 
+@pytest.fixture
+def large_disk(monkeypatch):
+    """A disk with more room than a fault may fill, however full this machine's is."""
+    monkeypatch.setattr("cluster.faults.MOST_FILLED_BYTES", 1000)
+
+
 @pytest.mark.parametrize("how", ["run", "resume", "dry run"])
 def test_every_way_to_start_is_refused_for_the_same_reasons_told_together(
-    how, words, faces, tmp_path, blocked, small_memory, capsys
+    how, words, faces, tmp_path, blocked, small_memory, large_disk, capsys
 ):
     faults = tmp_path / "faults.toml"
     faults.write_text('[[fault]]\nkind = "fill"\nat_s = 1\n')
