@@ -93,7 +93,7 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
         )
     wire, steps, examples, parameters = (find(ranks, evidence) for find in (_wire, _steps, _examples, _parameters))
     meanwhile = _meanwhile(ranks, evidence)
-    told_steps, told_parameters = steps, parameters
+    reported_steps, reported_parameters = steps, parameters
     cut_short = failure is not None and False in (wire, steps, parameters)
     if failure:
         wire, steps, parameters = (found or None for found in (wire, steps, parameters))
@@ -101,7 +101,7 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
             f"{failure}: what ranks did by then may differ, so bytes, steps and parameters say nothing against it."
         )
     if any(rank.holds_part for rank in ranks) or len(_parameter_bytes(ranks)) > 1:
-        examples, parameters, told_parameters = examples or None, None, None
+        examples, parameters, reported_parameters = examples or None, None, None
         evidence.append(
             "They hold different parts of a network, as with FSDP, ZeRO-3 or a pipeline: these are not compared, and "
             "that they share examples says nothing against it."
@@ -113,7 +113,7 @@ def judge(ranks: Sequence[Rank], *, failure: str | None = None) -> Verdict:
     doubts = ["the training did not come to its end"]
     if not cut_short:
         doubts = list(_doubts(wire, _exchange_unseen(ranks) or meanwhile, steps, parameters))
-    if missing := [*doubts, *_unreported(told_steps, examples, told_parameters)]:
+    if missing := [*doubts, *_unreported(reported_steps, examples, reported_parameters)]:
         return Verdict(UNKNOWN, [*evidence, f"So it is not known whether they trained together: {'; '.join(missing)}."])
     return Verdict(TOGETHER, evidence)
 

@@ -132,13 +132,14 @@ def find(search: Search, output: Path, observers: Sequence[Any] = ()) -> Finding
     """
     if search.tuner is None:
         study = run_search(search, output, observers)
-        stopped = any(trial.state == "running" for trial in trials_of(study, output))
+        trials = tuple(trials_of(study, output))
+        stopped = any(trial.state == "running" for trial in trials)
     else:
         from facesim.tuning.sagemaker import STOPPED, run_tuner
 
         study = run_tuner(search, output, observers)
-        stopped = study.user_attrs[STOPPED]
-    return Findings(search, tuple(trials_of(study, output)), importance_of(study), stopped)
+        trials, stopped = tuple(trials_of(study, output)), study.user_attrs[STOPPED]
+    return Findings(search, trials, importance_of(study), stopped)
 
 
 def importance_of(study: optuna.Study) -> dict[str, float]:

@@ -19,6 +19,7 @@ from facesim.backends.sagemaker.validation import problems
 from facesim.testing.emulator.jobs import RequestError, TrainingJob, TrainingJobs, date
 
 _TICK_S = 0.05
+_FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
 
 
 class TuningJob:
@@ -150,9 +151,6 @@ class TuningJob:
         else:
             value = self._random.uniform(low, high)
         return str(round(value)) if kind == "IntegerParameterRanges" else repr(value)
-
-
-_FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
 
 
 class TuningJobs:
