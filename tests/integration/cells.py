@@ -11,6 +11,8 @@ from facesim.preflight.inputs import prepare_inputs
 from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 
+#: Has TensorFlow log what it prepares to run in other tasks, a line each with the thread that it is prepared by.
+PREPARED = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "cluster_function_library_runtime=1"}
 #: The folder of the single runs in that of the whole.
 CELLS = "cells"
 
@@ -29,7 +31,8 @@ def train_cells(directory: Path, strategy: str, shape: dict[str, Any], cells: di
         task if task.serves else dataclasses.replace(task, target="tests.integration.cell_tasks:train_all")
         for task in plan.tasks
     ]
-    execution = BACKEND.submit(whole, dataclasses.replace(plan, tasks=tuple(tasks), monitor=None))
+    plan = dataclasses.replace(plan, environment=plan.environment | PREPARED, tasks=tuple(tasks), monitor=None)
+    execution = BACKEND.submit(whole, plan)
     try:
         (*_, ended) = [event for event in execution.events(1.0) if event]
     finally:

@@ -188,6 +188,15 @@ def test_moving_statistics_learn_from_every_batch_of_every_worker(all_trained, w
         np.testing.assert_allclose(value, other, rtol=0.1, atol=0.1 * np.abs(other).max())
 
 
+def test_what_the_chief_fetches_from_workers_is_prepared_before_any_of_them_computes(trained):
+    whole = Run.open(trained("ps-async, many")["statistics"].directory.parents[1])
+
+    # Such a line begins with its level and date, the time, and the thread.
+    prepared = [line.split() for line in whole.log_file("chief-0").read_text().splitlines() if "CFLR::Instantiate" in line]
+    assert sum("/job:worker/" in line[-3] for line in prepared) == 4
+    assert len({line[2] for line in prepared}) == 1  # several threads would be in each other's way
+
+
 def test_a_replay_makes_of_moving_statistics_what_the_cluster_did(trained, faces, tmp_path):
     run = trained("ps-async, many")["statistics"]
 

@@ -59,6 +59,7 @@ class ParameterServerReplicas(KerasReplicas):
             self.labels, self.loss = context.data.labels, loss_for(context.experiment)
             self.examples = ExampleSource(context.data, context.experiment.cache)
             self.data = iter(self.coordinator.create_per_worker_dataset(self.examples.dataset))
+            _prepare_fetches()
 
         expects([_task(worker) for worker in range(context.job.shape.workers)])
         # A result is waited for in a thread of its own, because the coordinator reports one at a time only.
@@ -125,6 +126,22 @@ def fetched(result: tf.distribute.experimental.coordinator.RemoteValue) -> np.nd
             if value is not None:
                 return value
         time.sleep(_FETCH_AGAIN_S)
+
+
+def _prepare_fetches() -> None:
+    """Fetch something from every worker, one after another, as its results will be: before several do so at a time.
+
+    TensorFlow prepares a fetch when it is the first from a device, and keeps what it has prepared in a vector, which
+    may move in memory as it grows; but a fetch looks at its place there after it has given the lock back
+    (`EagerClusterFunctionLibraryRuntime::Run`). So the first results of several workers, if they came at the same time,
+    could fail: "Unable to parse request".
+    """
+    for device in tf.config.list_logical_devices():
+        if "/job:worker/" in device.name:
+            with tf.device(device.name):
+                there = tf.constant(0, tf.float64)
+            with tf.device("/job:chief"):
+                tf.identity(there)
 
 
 def _task(worker: int) -> str:
