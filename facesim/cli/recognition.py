@@ -133,7 +133,7 @@ def embed(run_directory: Path, images: tuple[Path, ...], output: Path) -> None:
     """Write the embeddings of IMAGES, files or folders of them, by the model of RUN."""
     import numpy as np
 
-    from facesim.recognition.recognizer import image_files
+    from facesim.recognition.photographs import image_files
 
     if output.suffix != ".npz":
         raise InputError(f"--output {printable(str(output))} must end in .npz, the format that is written")
@@ -191,7 +191,7 @@ def identify(
 
     How often it is right, and the threshold for --far, is taken from `facesim evaluate RUN`, as for `verify`.
     """
-    from facesim.recognition.recognizer import Gallery, image_files
+    from facesim.recognition.photographs import Gallery, image_files
 
     known, files = Gallery.read(gallery, _notice), image_files(probe, _notice)
     answers = _recognizer(run_directory).identify(known, files, threshold, far)

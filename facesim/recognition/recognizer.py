@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facesim.data.identity import image_digests
-from facesim.data.layouts import Example
-from facesim.data.sources import listing_of
-from facesim.data.walk import walk
 from facesim.models.exporters import EXPORTERS
 from facesim.preflight.inputs import prepare_data
 from facesim.recognition.groups import with_groups
+from facesim.recognition.photographs import Gallery, image_files, warn
 from facesim.recognition.protocols import similarities
 from facesim.recognition.reliance import Basis, Reliance, basis, mark
 from facesim.recognition.sorting import Sorting, sort_photos
@@ -29,22 +26,13 @@ from facesim.util.disk import writing_to
 from facesim.util.errors import FacesimError, InputError, doing
 from facesim.util.files import check_new, check_outside, open_regular, why_unread
 from facesim.util.registry import loaded
-from facesim.util.unused import Unused, printable
-from facesim.util.unused import in_words as unused_in_words
+from facesim.util.unused import printable
 
 if TYPE_CHECKING:
     from facesim.data.prepared import PreparedData
     from facesim.recognition.embedding import Embedder
     from facesim.runs.directory import Run
     from facesim.spec.job import Job
-
-
-class NoticeWarning(UserWarning):
-    """Something that the user should know: images that are not used, say."""
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, NoticeWarning, stacklevel=4)
 
 
 @dataclass(frozen=True)
@@ -116,33 +104,6 @@ class Exported:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Images of people whose names are known."""
-
-    examples: tuple[Example, ...]
-    names: tuple[str, ...]
-
-    @classmethod
-    def read(cls, folder: Path | str, notice: Callable[[str], None] = _warn, least: int = 2) -> Gallery:
-        """A folder for each person, or with a `metadata.csv` that says whom its images show. `notice` is called with
-        what of it is not used.
-
-        Raises:
-            InputError: the folder cannot be used, or shows fewer than `least` people.
-        """
-        listing = listing_of(Path(folder))
-        _tell(Path(folder), listing.unused, listing.notes, notice)
-        names = sorted({example.identity for example in listing.examples})
-        if len(names) < least:
-            raise InputError(
-                f"the gallery {folder} shows only {names[0]}; it takes two people to tell one from the other",
-                field="gallery",
-                value=str(folder),
-            )
-        return cls(tuple(listing.examples), tuple(names))
-
-
 class Recognizer:
     """The model of a run, to use. It is loaded when it is first needed.
 
@@ -156,7 +117,7 @@ class Recognizer:
     """
 
     def __init__(
-        self, run: Run, notice: Callable[[str], None] = _warn, before_loading: Callable[[], None] = lambda: None
+        self, run: Run, notice: Callable[[str], None] = warn, before_loading: Callable[[], None] = lambda: None
     ):
         try:
             open_regular(run.model_file).close()
@@ -454,28 +415,3 @@ def _answer(same: bool) -> str:
 def _prepared(job: Job, groups: Path | str | None) -> PreparedData:
     data = prepare_data(job, lambda *_: None)
     return with_groups(data, Path(groups)) if groups else data
-
-
-def image_files(paths: Path | str | Iterable[Path | str], notice: Callable[[str], None] = _warn) -> list[Path]:
-    """The image files that `paths` name, folders searched through, in order; `notice` is called with what is not used.
-
-    Raises:
-        InputError: there are none.
-    """
-    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
-    files = [file for path in given for file in (_images_below(path, notice) if os.path.isdir(path) else [path])]
-    if not files:
-        named = printable(", ".join(map(str, given)))
-        raise InputError(f"no images in {named}; name image files or folders of them", field="images", value=named)
-    return files
-
-
-def _images_below(folder: Path, notice: Callable[[str], None]) -> Sequence[Path]:
-    walked = walk(folder)
-    _tell(folder, walked.unused, (), notice)
-    return walked.images
-
-
-def _tell(folder: Path, left_out: Sequence[Unused], notes: Sequence[str], notice: Callable[[str], None]) -> None:
-    for text in (*([f"not used: {unused_in_words(left_out)}"] if left_out else []), *notes):
-        notice(f"{printable(str(folder))}: {text}")

@@ -83,7 +83,7 @@ class TestWhatIsNoRegularFile:
     def test_nor_do_the_commands_that_use_a_model(self, special, tmp_path):
         from facesim.recognition.groups import with_groups
         from facesim.recognition.pairs import find_lfw_images, read_lfw_pairs
-        from facesim.recognition.recognizer import image_files
+        from facesim.recognition.photographs import image_files
 
         assert image_files((special, special / "Ana/0.png")) == [*list_images(special), special / "Ana/0.png"]
         with pytest.raises(InputError, match="named pipe"):

@@ -192,7 +192,9 @@ def test_what_the_chief_fetches_from_workers_is_prepared_before_any_of_them_comp
     whole = Run.open(trained("ps-async, many")["statistics"].directory.parents[1])
 
     # Such a line begins with its level and date, the time, and the thread.
-    prepared = [line.split() for line in whole.log_file("chief-0").read_text().splitlines() if "CFLR::Instantiate" in line]
+    prepared = [
+        line.split() for line in whole.log_file("chief-0").read_text().splitlines() if "CFLR::Instantiate" in line
+    ]
     assert sum("/job:worker/" in line[-3] for line in prepared) == 4
     assert len({line[2] for line in prepared}) == 1  # several threads would be in each other's way
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facesim.recognition.recognizer import Gallery
+from facesim.recognition.photographs import Gallery
 from facesim.recognition.reliance import Basis
 from facesim.recognition.sorting import MOST_STRANGERS, met_again, sort_photos
 from facesim.util.errors import DiskFull, FacesimError, InputError
