@@ -49,16 +49,16 @@ class Parts:
         local_model, local_optimizer = build(context)
         images, forward = tf.constant(context.data.images[some]), forward_of(local_model)
 
-        @tf.function
+        @tf.function(autograph=False)
         def nothing() -> tf.Tensor:
             return tf.constant(0)
 
-        @tf.function
+        @tf.function(autograph=False)
         def pull() -> tf.Tensor:
             # One element of each is used: the whole of it has to come for that.
             return tf.add_n([tf.cast(_one(values_of(value)), tf.float32) for value in pulled(model, *chosen)])
 
-        @tf.function
+        @tf.function(autograph=False)
         def push() -> tf.Tensor:
             stores = []
             for variable, each, piece, rows in zip(scratch, sent, held, factor_rows, strict=True):
@@ -68,12 +68,12 @@ class Parts:
             with tf.control_dependencies(stores):
                 return tf.constant(0)
 
-        @tf.function
+        @tf.function(autograph=False)
         def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
             # The gradients are returned because a backward pass that nobody uses would be left out.
             return compute_step(forward, local_optimizer, served.loss, images, labels, tf.constant(0), classes=chosen)
 
-        @tf.function
+        @tf.function(autograph=False)
         def optimise() -> tf.Tensor:
             gradients = []
             for piece, each in zip(held, sent, strict=True):
@@ -116,7 +116,7 @@ def null_step(
     """
     held = pieces(variables)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> tf.Tensor:
         # Every gradient has to wait for its own parameter, as in a step, and is made where the worker is.
         gradients = []

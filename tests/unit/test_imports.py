@@ -66,6 +66,13 @@ def test_the_core_of_training_knows_no_framework():
     assert {"loop", "train_state", "checkpoints", "checkpoint_manager", "outcome"} <= {path.stem for path in core}
 
 
+def test_nothing_is_translated_by_autograph():
+    """It writes a file to the user's temporary folder, which a task that has ended leaves there."""
+    lines = [line for path in modules("facesim") for line in path.read_text().splitlines() if "tf.function" in line]
+
+    assert lines and [line for line in lines if "autograph=False" not in line] == []
+
+
 #: The floors, lowest first. A module may import from its own floor and from those below; one that is on no floor is
 #: a failure: find its place. A name stands for the module or package, `models.` for what is inside a package.
 FLOORS: list[set[str]] = [
