@@ -68,7 +68,7 @@ class Together(Observer):
             except EndRun as end:
                 working.append(observer)
                 ending = end
-            except OSError:  # what it writes to has gone, or is full
+            except BrokenPipeError:  # nobody reads what it writes any more
                 continue
             except Exception as error:
                 failures.append(f"{type(observer).__name__} failed and is told nothing more: {_what(error)}")
@@ -117,11 +117,10 @@ class JsonLines(Observer):
     def __init__(self, file: Path | str):
         self._file = Path(file)
         self._run_id: str | None = None
-        with doing(f"write {file}", "name another file"):
-            self._append("")
+        self._append("")
 
     def _append(self, text: str) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
+        with doing(f"write {self._file}", "name another file"), self._file.open("a", encoding="utf-8") as file:
             file.write(text)
 
     def _write(self, what: str, **details: Any) -> None:

@@ -134,9 +134,7 @@ def open_tracker(name: str, folder: Path, option: str = "track") -> Tracker:
 
 @contextmanager
 def _sending(name: str) -> Iterator[None]:
-    """Within it, whatever another library raises is an error in words. An `OSError`, too: of an observer that would
-    only mean that its output has gone, which needs no words.
-    """
+    """Within it, whatever another library raises is an error in words."""
     try:
         yield
     except FacesimError:

@@ -78,6 +78,21 @@ def test_what_happens_is_written_as_it_happens(tmp_path):
     assert (second["what"], second["text"]) == ("noticed", "careful")
 
 
+def test_a_file_that_cannot_be_written_any_more_is_told(tmp_path):
+    folder, listening = tmp_path / "folder", Listening()
+    folder.mkdir()
+    together = Together([JsonLines(folder / "study.jsonl"), listening])
+    (folder / "study.jsonl").unlink()
+    folder.rmdir()
+
+    for text in ("one", "two"):
+        together.noticed(text)
+
+    first, why, last = listening.heard
+    assert (first, last) == ("one", "two")
+    assert f"cannot write {folder / 'study.jsonl'}: No such file" in why
+
+
 def test_a_file_that_cannot_be_written_is_told_before_anything_starts(tmp_path):
     with pytest.raises(FacesimError, match="cannot write .*nowhere"):
         JsonLines(tmp_path / "nowhere" / "study.jsonl")
