@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from facesim.backends.base import Status, Target
@@ -71,10 +72,30 @@ def runs_of(folder: Path, backend: str | None = None) -> tuple[list[Status], lis
         try:
             spec = run.job().backend
             if backend in (None, spec.name):
-                statuses.append(status(Target(spec, run.id, run)))
+                statuses.append(_seen_from_here(run, status(Target(spec, run.id, run))))
         except InputError as error:
             damaged.append(str(error))
     return statuses, damaged
+
+
+def may_go_on_at(run: Run) -> str | None:
+    """The backend that may still run what was submitted to it; None where there is none.
+
+    Raises:
+        InputError: what the run left cannot be read.
+    """
+    backend = run.job().backend
+    submitted = backend.can_attach and run.plan_file.exists() and run.result() is None
+    return backend.name if submitted else None
+
+
+def _seen_from_here(run: Run, seen: Status) -> Status:
+    """The status of a run by its directory alone, which does not tell whether it goes on elsewhere."""
+    place = None if seen.running else may_go_on_at(run)
+    if place is None:
+        return seen
+    note = f"{run.directory} may still be run, and billed, at {place}: `facesim status {run.directory}` asks there"
+    return replace(seen, running=None, notes=(note,))
 
 
 def _is_run(named: str) -> bool:

@@ -145,7 +145,7 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     files: list[Path] = []
     for name in named:
         study_file = find_study(name, folder)
-        chosen = [_run(name)] if study_file is None else [run for _, run, _ in study_file.runs() if run is not None]
+        chosen = [_run(name)] if study_file is None else study_file.all_runs()
         runs |= {run.directory.resolve(): run for run in chosen}
         files += [study_file.file] if study_file else []
     if tags:
@@ -159,9 +159,10 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     if not yes:
         click.confirm(f"remove {len(names)}: {', '.join(names)}?", abort=True)
     for run in runs.values():
+        left = _left_elsewhere(run)
         with doing(f"remove {run.directory}", "remove it by hand, or as the user who ran it"):
             shutil.rmtree(run.directory)
-        echo(f"removed {run.directory}")
+        echo(f"removed {run.directory}" + (f"; {left}" if left else ""))
     for file in files:
         file.unlink(missing_ok=True)
         echo(f"removed {file}")
@@ -179,21 +180,33 @@ def _check_removable(run: Run) -> None:
         raise InputError(
             f"{run.directory} holds {len(inside) - 1} other runs, such as {inside[1].id}; name these first"
         )
-    if elsewhere := _may_go_on_at(run):
+    if elsewhere := _place_of(run):
         raise InputError(
             f"{run.directory} has no result, and may still be run, and billed, at {elsewhere}: cancel it first "
             f"(facesim cancel), or see what it does (facesim status)"
         )
 
 
-def _may_go_on_at(run: Run) -> str | None:
-    """The backend that may still run what was submitted to it; None where there is none."""
+def _place_of(run: Run) -> str | None:
+    """The backend that may still run it; None where there is none."""
+    from facesim.backends.targets import may_go_on_at
+
     try:
-        backend = run.job().backend
-        submitted = backend.can_attach and run.plan_file.exists() and run.result() is None
+        return may_go_on_at(run)
     except InputError:  # damaged: this is how one gets rid of it
         return None
-    return backend.name if submitted else None
+
+
+def _left_elsewhere(run: Run) -> str | None:
+    """What of a run is not in its directory, in words: it stays."""
+    try:
+        job = run.job()
+    except InputError:
+        return None
+    checkpoints = run.checkpoint_directory(job).resolve()
+    if checkpoints.is_dir() and not checkpoints.is_relative_to(run.directory.resolve()):
+        return f"its checkpoints are still in {checkpoints}"
+    return f"what it left at {job.backend.name} is still there" if job.backend.can_attach else None
 
 
 def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:

@@ -82,6 +82,11 @@ class StudyFile:
             newest.append((name, run, result))
         return newest
 
+    def all_runs(self) -> list[Run]:
+        """Every run of its jobs in the folder."""
+        of_study = {job_sha256(job) for job in self.jobs}
+        return [run for key, runs in runs_by_job(self.output).items() if key in of_study for run, _ in runs]
+
 
 def write_study_file(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path:
     """Write down a study's options, and return the file. Harmless when repeated.

@@ -170,6 +170,34 @@ def test_a_damaged_study_does_not_hide_the_others(study, tmp_path, content):
     assert facesim_here("show", "aaa", "--in", tmp_path).code == 2
 
 
+def test_a_study_is_removed_with_its_earlier_runs_and_what_stays_elsewhere_is_told(study, tmp_path):
+    first, second = study.jobs()
+    recovery = second.recovery.model_copy(update={"checkpoint_dir": str(tmp_path / "kept")})
+    kept = second.model_copy(update={"recovery": recovery})
+    runs = [leave(tmp_path / "a", first, "Failed"), leave(tmp_path / "b", first)]
+    other = leave(tmp_path / "c", kept)
+    other.checkpoint_directory(kept).mkdir(parents=True)
+    file = write_study_file(study.settings(), tmp_path)
+
+    assert facesim_here("rm", file.stem, "--in", tmp_path, "--yes").code == 0
+    removed = facesim_here("rm", other.directory, "--yes")
+
+    assert not any(run.directory.exists() for run in (*runs, other))
+    assert removed.output.endswith(f"; its checkpoints are still in {other.checkpoint_directory(kept)}\n")
+
+
+def test_a_run_that_may_go_on_elsewhere_is_not_listed_as_ended(tmp_path):
+    at_aws = leave(tmp_path / "b", make_job(backend="sagemaker", role="arn:aws:iam::123456789012:role/r"), state=None)
+    at_aws.plan_file.write_text("{}")
+
+    (listed,) = json.loads(facesim_here("list", tmp_path, "--json").output)
+
+    assert listed["state"] == "Unfinished" and "running" not in listed
+    assert listed["notes"] == [
+        f"{at_aws.directory} may still be run, and billed, at sagemaker: `facesim status {at_aws.directory}` asks there"
+    ]
+
+
 def test_what_is_being_run_is_not_removed(study, tmp_path):
     run = leave(tmp_path / "a", study.jobs()[0], state=None)
     run.claim.take()
