@@ -4,7 +4,7 @@ that it enters, and how it ends once what they left is here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from facesim.backends.log_stream import LogStream
@@ -18,21 +18,21 @@ class FollowedJob:
     """Turns what is heard of a job into events of its run.
 
     Args:
-        known_until_unix_s: events that hosts printed until then are recorded already.
+        known_until_unix_s: events that a host printed until then, by its own clock, are recorded already.
         restarts: how often the job has been started again already.
     """
 
-    def __init__(self, run: Run, known_until_unix_s: float = 0.0, restarts: int = 0):
+    def __init__(self, run: Run, known_until_unix_s: Mapping[str, float] | None = None, restarts: int = 0):
         self._run = run
         self._log = LogStream(run)
-        self._known_until_unix_s = known_until_unix_s
+        self._known_until_unix_s = known_until_unix_s or {}
         self._restarts = restarts
         self._state: RunState | None = None
 
     def printed(self, host: str, line: str, time_unix_s: float) -> Event | None:
         """Keep a line of a host's; the event of the run that it is, if it is one."""
         event = self._log.add(host, line, time_unix_s)
-        if event is None or event.time_unix_s <= self._known_until_unix_s:
+        if event is None or event.time_unix_s <= self._known_until_unix_s.get(event.host or host, 0.0):
             return None
         # At an interruption hosts stop as well, but the job does not.
         return None if isinstance(event, Stopping) and self._state is RunState.INTERRUPTED else event

@@ -65,7 +65,8 @@ class RemoteJob(ABC):
         self._states_before = [event for event in before if isinstance(event, StateEntered) and event.at is not None]
         self._followed = FollowedJob(
             run,
-            known_until_unix_s=max((event.time_unix_s for event in before if event.host is not None), default=0.0),
+            # Each host has a clock of its own, and what one printed is read after what another printed later.
+            known_until_unix_s={event.host: event.time_unix_s for event in before if event.host is not None},
             restarts=sum(isinstance(event, Recovering) and event.host is None for event in before),
         )
 

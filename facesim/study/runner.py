@@ -125,6 +125,10 @@ def run_study(
     return [run for run in ended if run]
 
 
+class _Removed(FacesimError):
+    """There is no directory any more that a run could end in."""
+
+
 class _Job:
     """One job of a study, from its begin to its end."""
 
@@ -154,6 +158,10 @@ class _Job:
         except Lost as lost:
             observer.noticed(str(lost))
             return run
+        except _Removed as error:
+            pool.problems.append(error)
+            observer.noticed(str(error))
+            return None
         pool.stopped = pool.stopped or result.state is RunState.STOPPED
         return run
 
@@ -294,35 +302,53 @@ def _follow(run: Run, execution: Execution, observer: Observer, pool: JobPool | 
 
     Raises:
         StillRunning: it goes on, and is not followed any more: it has no result yet.
+        _Removed: its directory was.
     """
+    interrupts = Interrupts(execution)
+    with pool.running(execution) if pool and pool.size > 1 else interrupts:
+        ended, causes = _to_the_last_event(run, execution, observer)
+        result = _finish(run, ended, causes)  # an interrupt that comes meanwhile does not keep it from being written
+    if pool and interrupts.heard and not run.job().backend.elsewhere:
+        pool.stopped = True  # also where it came too late for this run
+    return result
+
+
+def _to_the_last_event(run: Run, execution: Execution, observer: Observer) -> tuple[NodeEnded, _Causes]:
+    """Record what happens, and show it; how it ended, and why."""
     causes = _Causes()
     ended: NodeEnded | None = None
     try:
-        with pool.running(execution) if pool and pool.size > 1 else Interrupts(execution):
-            for message in execution.events(_TICK_S):
-                event = None if message is None else event_of(message)
-                if event is not None:
-                    run.record(event)
-                    causes.note(event)
-                if isinstance(event, NodeEnded):
-                    ended = event
-                try:
-                    observer.tick() if event is None else observer.happened(event)
-                except EndRun:
-                    execution.stop()
+        for message in execution.events(_TICK_S):
+            event = None if message is None else event_of(message)
+            if event is not None:
+                run.record(event)
+                causes.note(event)
+            if isinstance(event, NodeEnded):
+                ended = event
+            try:
+                observer.tick() if event is None else observer.happened(event)
+            except EndRun:
+                execution.stop()
     except StillRunning:
         run.claim.release()
         raise
     except FacesimError as error:  # such as AWS' refusal to make a training job: it is why this run failed
         ended = NodeEnded(outcome=Outcome.FAILED, reason=str(error))
     except OSError as error:
+        if not run.job_file.exists():
+            raise _Removed(f"{run.directory} was removed while it was being run: start it again") from None
         if not is_full(error):
             raise
         ended = NodeEnded(outcome=Outcome.FAILED, reason=no_room(run.directory, _GO_ON))
     finally:
         execution.close()
-    release(run.directory)
     assert ended is not None, "an execution's last event says how it ended"
+    return ended, causes
+
+
+def _finish(run: Run, ended: NodeEnded, causes: _Causes) -> Result:
+    """Write the result of a run of which nothing runs any more, and let go of it."""
+    release(run.directory)
     measurement = Measurement(run.job().backend.measurement)
     if any(isinstance(event, Emulated) for event in run.events()):
         measurement = Measurement.EMULATED  # a part of it was, even where it has continued at AWS
@@ -411,6 +437,11 @@ class Interrupts:
     def __init__(self, execution: Interruptible):
         self._execution = execution
         self._times = 0
+
+    @property
+    def heard(self) -> bool:
+        """Whether any has come."""
+        return self._times > 0
 
     def _handle(self, number: int, _: object) -> None:
         if number == signal.SIGHUP:

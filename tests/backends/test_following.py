@@ -1,0 +1,87 @@
+"""A run that is followed to its end, whatever comes in between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from facesim.backends.base import Attached
+from facesim.backends.reach import Reach
+from facesim.backends.remote_job import RemoteJob
+from facesim.runs.directory import Run
+from facesim.runs.events import NodeEnded, TaskStarted
+from facesim.runs.states import Outcome, RunState
+from facesim.spec.job import make_job
+from facesim.study.job_pool import JobPool, Place
+from facesim.study.runner import attach
+from facesim.util.errors import FacesimError
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run.create(tmp_path / "one", make_job(strategy="single"))
+
+
+class Completes:
+    """An execution whose work is done: `meanwhile` and `at_its_end` are called while it is followed."""
+
+    def __init__(self, meanwhile=lambda: None, at_its_end=lambda: None):
+        self._meanwhile, self.close = meanwhile, at_its_end
+
+    def events(self, tick_s):
+        self._meanwhile()
+        yield TaskStarted(task="chief-0")
+        yield NodeEnded(outcome=Outcome.COMPLETED)
+
+    def stop(self):
+        pass
+
+    kill = stop
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_that_comes_too_late_for_a_run_ends_the_study(run):
+    pool = JobPool([Place()])
+
+    result = attach(Attached(run, Completes(meanwhile=interrupt)), pool=pool)
+
+    assert result.state is RunState.COMPLETED
+    assert pool.stopped
+
+
+def test_an_interrupt_does_not_keep_the_result_from_being_written(run):
+    attach(Attached(run, Completes(at_its_end=interrupt)))
+
+    assert run.result()["state"] == RunState.COMPLETED
+
+
+def test_a_run_whose_directory_is_removed_says_so(run):
+    with pytest.raises(FacesimError, match="one was removed while it was being run: start it again"):
+        attach(Attached(run, Completes(meanwhile=lambda: shutil.rmtree(run.directory))))
+
+
+class Remote(RemoteJob):
+    place, _name, _exists = "elsewhere", "one", True
+
+    def _cancel(self):
+        pass
+
+
+def test_what_a_host_printed_is_told_whatever_the_clocks_of_others_say(run):
+    run.record("submitted")
+    run.record("stopping", grace_s=1.0, host="algo-1", time_unix_s=2e9 + 100.0)
+
+    def told(host, time_unix_s):
+        line = json.dumps({"time_unix_s": time_unix_s, "event": "task_started", "task": "chief-0", "host": host})
+        followed = Remote(run, Reach((), FacesimError, lambda: None), "stop")._followed
+        return followed.printed(host, line, time_unix_s) is not None
+
+    assert not told("algo-1", 2e9 + 100.0)
+    assert told("algo-1", 2e9 + 101.0)
+    assert told("algo-2", 2e9 + 50.0)
