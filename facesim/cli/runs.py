@@ -17,7 +17,7 @@ from facesim.cli.parsing import Choice, command
 from facesim.spec.backends import BACKENDS
 from facesim.tracking import FORMATS, TRACKERS
 from facesim.tuning import TUNING_JOB
-from facesim.util.errors import FacesimError, InputError, StillRunning
+from facesim.util.errors import FacesimError, InputError
 
 if TYPE_CHECKING:
     from facesim.backends.base import Status, Target
@@ -280,6 +280,7 @@ def _runs_in(folder: Path) -> list[Run]:
 def _attach_all(folder: Path, runs: Iterable[Run], region: str | None, as_json: bool) -> int:
     """Follow every run of a folder that has not ended; then report on all of its runs."""
     from facesim import api
+    from facesim.backends.base import LeftRunning
     from facesim.cli.study import show_report
     from facesim.runs.states import RunState
 
@@ -288,7 +289,7 @@ def _attach_all(folder: Path, runs: Iterable[Run], region: str | None, as_json: 
         result = run.result()
         try:
             states.append(result.state if result else _attach(str(run.directory), folder, region, as_json)[1])
-        except StillRunning:
+        except LeftRunning:
             raise
         except FacesimError as error:  # the others can be followed nevertheless
             states.append(RunState.FAILED)
@@ -315,6 +316,8 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
     RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more; or the
     folder of a search by SageMaker's tuner, or the name of its tuning job.
     """
+    from facesim.runs.states import RunState
+
     if kept := _tuning_job(named):
         named, region = kept.name, region or kept.region
     with _asking(named, region) as target:
@@ -325,7 +328,7 @@ def cancel(named: str, region: str | None, as_json: bool) -> None:
     else:
         state = f"had ended already ({cancelled.state})" if cancelled.ended else cancelled.state.lower()
         echo(f"{cancelled.name}: {state}")
-        if target.run is not None and not cancelled.ended:
+        if target.run is not None and not cancelled.ended and cancelled.state != RunState.COMPLETED:
             from facesim.cli.study import resuming
 
             echo(f"to continue: {resuming(target.run.directory)}", err=True)

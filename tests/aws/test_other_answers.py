@@ -17,6 +17,7 @@ from facesim.backends.sagemaker.advice import BusyError
 from facesim.backends.sagemaker.calls import describe, newest
 from facesim.backends.sagemaker.logs import LogTail
 from facesim.backends.sagemaker.session import Account
+from facesim.cli import main
 from facesim.spec.job import make_job
 from tests.aws.answers import Answers, answering
 from tests.support.events import named, states
@@ -122,6 +123,28 @@ def answers(monkeypatch) -> Iterator[Answers]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLEEXAMPLE12")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         yield answers
+
+
+def test_a_job_that_is_asked_to_stop_is_stopping_whatever_aws_says_of_it_yet(answers, capsys):
+    answers["DescribeTrainingJob"] = lambda _: {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Training"}
+    answers["StopTrainingJob"] = lambda _: {}
+
+    assert main(["cancel", "facesim-one", "--region", "us-east-1"]) == 0
+
+    assert capsys.readouterr().out == "facesim-one: stopping\n"
+
+
+def test_logs_of_a_host_that_a_job_does_not_have_name_those_that_it_has(answers, capsys):
+    answers["DescribeTrainingJob"] = lambda request: {
+        "TrainingJobName": request["TrainingJobName"],
+        "TrainingJobStatus": "InProgress",
+        "SecondaryStatus": "Training",
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 30},
+    }
+
+    assert main(["logs", "facesim-one", "--task", "worker-0", "--follow", "--region", "us-east-1"]) == 2
+
+    assert "has no host 'worker-0'; there are algo-1, algo-2" in capsys.readouterr().err
 
 
 def printed(text: str) -> dict:

@@ -136,6 +136,26 @@ def test_a_run_that_is_lost_sight_of_does_not_end_the_study(endpoint, refuse, fa
     assert first.result()["state"] == RunState.COMPLETED
 
 
+@pytest.mark.slow
+def test_a_run_that_is_lost_sight_of_does_not_keep_others_of_its_folder_from_being_followed(
+    endpoint, refuse, faces, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "runs"
+    assert main(["run", *SMALL, "--data", str(faces), "--output", str(output), "--seeds", "2"]) == 0
+    first, second = find_runs([output])
+    for run in (first, second):
+        run.result_file.unlink()  # as if the command that followed it had been killed
+    monkeypatch.setattr("facesim.backends.remote_job._DENIED_S", 0.01)
+    refuse(SageMakerResponse, "describe_training_job", "AccessDeniedException", times=2)
+
+    code = main(["attach", str(output)])
+
+    assert code == 1
+    assert f"{first.id} cannot be followed" in capsys.readouterr().err
+    assert first.result() is None
+    assert second.result()["state"] == RunState.COMPLETED
+
+
 def test_a_new_life_of_a_run_tells_its_states_from_the_first(endpoint, job, inputs, tmp_path, script):
     script.fails_with = "an accident"
     run, execution = submit(job, tmp_path / "one", inputs)

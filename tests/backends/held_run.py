@@ -18,9 +18,10 @@ from facesim.spec.job import make_job
 FIGURES = {"epoch": 3.0, "examples": 240.0, "images_per_s": 120.0, "loss": 0.5, "held_out_accuracy": 0.75}
 
 
-def hold(directory: Path, backend: str, test: Connection) -> None:
+def hold(directory: Path, backend: str, test: Connection, stopped_in_time: bool = True) -> None:
     """Have a run until its end, which the text `end` from the test or SIGTERM brings; any other text is printed by
-    worker-0. The test is told once the run has begun, and what was printed.
+    worker-0. The test is told once the run has begun, and what was printed. Unless it is `stopped_in_time`, SIGTERM
+    comes when its work is done.
     """
     options = {"tags": {"team": "faces"}} if backend == "docker" else {}
     job = make_job(strategy="ps-async", backend=backend, epochs=10, **options)
@@ -36,7 +37,7 @@ def hold(directory: Path, backend: str, test: Connection) -> None:
     over = threading.Event()
 
     def stop(*_: object) -> None:
-        asked.append(RunState.STOPPED)
+        asked.append(RunState.STOPPED if stopped_in_time else RunState.COMPLETED)
         over.set()
 
     signal.signal(signal.SIGTERM, stop)

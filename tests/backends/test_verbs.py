@@ -36,10 +36,10 @@ _FORKS.set_forkserver_preload([held_run.__name__])
 class Held:
     """A run that a process has."""
 
-    def __init__(self, directory: Path, backend: str):
+    def __init__(self, directory: Path, backend: str, stopped_in_time: bool):
         self.run = Run(directory)
         self._run, other_end = _FORKS.Pipe()
-        self.process = _FORKS.Process(target=held_run.hold, args=(directory, backend, other_end))
+        self.process = _FORKS.Process(target=held_run.hold, args=(directory, backend, other_end, stopped_in_time))
         self.process.start()
         assert self._run.recv() == "begun"
 
@@ -69,11 +69,11 @@ def backend(request) -> str:
 
 
 @pytest.fixture
-def hold(tmp_path) -> Iterator[Callable[[str], Held]]:
+def hold(tmp_path) -> Iterator[Callable[..., Held]]:
     started: list[Held] = []
 
-    def hold(backend: str) -> Held:
-        started.append(Held(tmp_path / "runs" / f"{backend}-{len(started)}", backend))
+    def hold(backend: str, stopped_in_time: bool = True) -> Held:
+        started.append(Held(tmp_path / "runs" / f"{backend}-{len(started)}", backend, stopped_in_time))
         return started[-1]
 
     yield hold
@@ -262,6 +262,16 @@ def test_cancelling_drains_a_run_and_may_be_repeated(held, capsys):
     assert facts(capsys, "cancel", held.run.directory) == {**status, "ended_before": True}
     assert main(["cancel", str(held.run.directory)]) == 0
     assert "had ended already (Stopped)" in capsys.readouterr().out
+
+
+def test_a_run_that_completes_all_the_same_is_not_said_to_continue(hold, capsys):
+    held = hold("local", stopped_in_time=False)
+
+    assert main(["cancel", str(held.run.directory)]) == 0
+
+    shown = capsys.readouterr()
+    assert shown.out == f"{held.run.id}: completed\n"
+    assert shown.err == ""
 
 
 def test_a_run_that_was_killed_cannot_be_cancelled(dead, capsys):

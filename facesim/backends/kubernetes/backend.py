@@ -19,7 +19,7 @@ from facesim.backends.kubernetes.manifests import (
     jobset_name,
     kubernetes_job,
 )
-from facesim.backends.kubernetes.pods import PodLogs, disruption_of, is_over, lines_of, nanoseconds, trouble_of
+from facesim.backends.kubernetes.pods import PodLogs, disruption_of, host_of, is_over, lines_of, nanoseconds, trouble_of
 from facesim.backends.kubernetes.storage_s3 import S3Storage
 from facesim.preflight.inputs import Inputs
 from facesim.runs.directory import Run
@@ -146,6 +146,8 @@ class KubernetesBackend(Backend):
             yield from super().logs(target, source, follow)
             return
         if not follow or over:
+            if source is not None and pods and source not in (hosts := sorted(map(host_of, pods))):
+                raise InputError(f"{name} has no host {source!r}; there are {', '.join(hosts)}")
             for pod in pods:
                 yield from (line for line in lines_of(cluster, pod) if source in (None, line.source))
             return

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from facesim.backends.base import Attached, Backend, Cancelled, Finding, Line, Status, Target
 from facesim.backends.emulation import takes_all_hosts
@@ -14,7 +15,7 @@ from facesim.backends.kernels import unmeasured
 from facesim.backends.sagemaker import tuning
 from facesim.backends.sagemaker.advice import DeniedError, RefusedError
 from facesim.backends.sagemaker.attach import open_run
-from facesim.backends.sagemaker.bill import refuse_above
+from facesim.backends.sagemaker.bill import groups_of, refuse_above
 from facesim.backends.sagemaker.calls import OUTCOMES, cancel, describe, newest
 from facesim.backends.sagemaker.data import look_at
 from facesim.backends.sagemaker.doctor import examine
@@ -32,7 +33,7 @@ from facesim.preflight.inputs import Inputs
 from facesim.preflight.memory import head_memory
 from facesim.runs.directory import Run
 from facesim.runs.events import Submitted
-from facesim.runs.states import state_of_sagemaker
+from facesim.runs.states import RunState, state_of_sagemaker
 from facesim.spec.backends import BackendSpec
 from facesim.spec.job import Job
 from facesim.util.errors import FacesimError, InputError
@@ -124,6 +125,8 @@ class SageMakerBackend(Backend):
 
     def logs(self, target: Target, source: str | None = None, follow: bool = False) -> Iterator[Line]:
         account, name = Account(target.backend.region), _name(target)
+        if source is not None:
+            _check_host(describe(account, name), source)
         tail, last_error, ended = LogTail(account, name), "", False
         while not ended:
             try:
@@ -151,9 +154,10 @@ class SageMakerBackend(Backend):
         if tuning.is_name(name):
             going_on, state = tuning.cancel(account, name)
             return Cancelled(name, state, ended=not going_on)
-        going_on = cancel(account, name)
+        if cancel(account, name):
+            return Cancelled(name, RunState.STOPPING.value, ended=False)  # which AWS may say only in a while
         state = describe(account, name)["SecondaryStatus"]
-        return Cancelled(name, state_of_sagemaker(state).value, ended=not going_on)
+        return Cancelled(name, state_of_sagemaker(state).value, ended=True)
 
     def jobs(self, backend: BackendSpec) -> list[Status]:
         return [listed(summary, backend.name) for summary in newest(Account(backend.region))]
@@ -172,6 +176,18 @@ def _name(target: Target) -> str:
     if not isinstance(name, str):
         raise InputError(f"{target.run.directory} did not become a training job: it ended before one was made")
     return name
+
+
+def _check_host(description: dict[str, Any], source: str) -> None:
+    """Raise InputError where a training job has no host `source`, as far as AWS says."""
+    if "ResourceConfig" in description:
+        count = sum(count for _, count in groups_of(description["ResourceConfig"]))
+        hosts = [f"algo-{number}" for number in range(1, count + 1)]
+        if source not in hosts:
+            raise InputError(
+                f"{description['TrainingJobName']} has no host {source!r}; there are {', '.join(hosts)}, which print "
+                "what their tasks print"
+            )
 
 
 def _checkpoint_bytes(job: Job, identities: int) -> int:
