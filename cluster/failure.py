@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ def in_short(error: BaseException) -> str:
     message = str(error).strip()
     first = message.splitlines()[0][:_LONGEST] if message else ""
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def name_of_signal(number: int) -> str:
+    """SIGKILL, or SIG40 for one that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
 
 
 def why_failed(end: dict[str, Any], why: str | None, log: Path, how: str | None = None) -> str:

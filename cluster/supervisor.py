@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from cluster.failure import name_of_signal
 from cluster.faults import Injector
 from cluster.plan import Plan, Task
 from cluster.pulse import BEAT, Pulses, beat_s
@@ -347,8 +348,8 @@ class Supervisor:
         process.join()
         self._pulses.ended(name)
         code = process.exitcode
-        name_of_signal = signal.Signals(-code).name if code is not None and code < 0 else None
-        self._report(event, task=name, pid=process.pid, exit_code=code, signal=name_of_signal)
+        killed_by = name_of_signal(-code) if code is not None and code < 0 else None
+        self._report(event, task=name, pid=process.pid, exit_code=code, signal=killed_by)
 
     def _end(self, process: BaseProcess | None, patience_s: float) -> None:
         """End a process if it still runs: politely, then for good."""

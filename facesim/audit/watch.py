@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from cluster.failure import name_of_signal
 from facesim.audit import FOLDER, linux
 from facesim.audit.verdict import LEAST_BYTES, LEAST_CPU_S, Rank
 from facesim.metrics.collectors import NotHere
@@ -89,7 +90,7 @@ class Watched:
         if self.interrupted:
             return "The command was interrupted"
         if self.exit_code < 0:
-            return f"The command was killed by {_signal(-self.exit_code)}"
+            return f"The command was killed by {name_of_signal(-self.exit_code)}"
         return f"The command failed with exit code {self.exit_code}" if self.exit_code else None
 
     def ranks(self) -> list[Rank]:
@@ -367,13 +368,6 @@ def place_of(environment: Mapping[str, str]) -> Place:
         return Place(None)
     world = sum(len(cluster[each]) for each in _TRAINING_ROLES if isinstance(cluster.get(each), (list, dict)))
     return Place(f"{role}-{task['index']}", max(1, world), role in _CHIEFS and bool(cluster.get("ps")))
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _tf_config(environment: Mapping[str, str], part: str) -> dict[str, Any]:

@@ -120,17 +120,24 @@ def test_a_crashing_task_fails_the_work_and_is_named_as_the_cause(tmp_path):
     assert not still_running(pids(events))
 
 
-def test_a_task_that_is_killed_is_reported_with_its_signal(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (signal.SIGKILL, "SIGKILL"),
+        pytest.param(40, "SIG40", marks=pytest.mark.skipif(sys.platform != "linux", reason="it has no such signal")),
+    ],
+)
+def test_a_task_that_is_killed_is_reported_with_its_signal(tmp_path, number, name):
     node = start(tmp_path, task(tmp_path, "chief", "work", 60), task(tmp_path, "ps", "serve"))
 
     def kill(event):
         if event.get("task") == "ps-0" and event["event"] == "task_started":
-            os.kill(event["pid"], signal.SIGKILL)
+            os.kill(event["pid"], number)
 
     events = follow(node, kill)
 
     end = named(events, "task_ended")[0]
-    assert (end["task"], end["signal"], events[-1]["outcome"]) == ("ps-0", "SIGKILL", "failed")
+    assert (end["task"], end["signal"], events[-1]["outcome"]) == ("ps-0", name, "failed")
 
 
 def test_stopping_drains_the_leader_while_the_others_still_serve(tmp_path):
