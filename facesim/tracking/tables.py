@@ -19,13 +19,13 @@ def samples(runs: Sequence[Run]) -> pandas.DataFrame:
     `facesim.metrics.schema.Sample`.
 
     Raises:
-        InputError: there are none, or a file cannot be read.
+        InputError: a run has none, or a file cannot be read.
     """
     import pandas
 
-    tables = [table for run in runs if not (table := samples_in(run.metrics)).empty]
-    if not tables:
-        raise InputError(f"no samples in {', '.join(str(run.directory) for run in runs)}; name runs that were measured")
+    tables = [samples_in(run.metrics) for run in runs]
+    if empty := [str(run.directory) for run, table in zip(runs, tables, strict=True) if table.empty]:
+        raise InputError(f"no samples in {', '.join(empty)}; name the runs that were measured")
     return pandas.concat(tables, ignore_index=True)
 
 

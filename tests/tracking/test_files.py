@@ -27,6 +27,18 @@ def test_csv_has_every_sample_as_it_was(golden: Run, tmp_path):
     )
 
 
+def test_a_run_without_samples_is_not_left_out_of_a_table_without_a_word(golden: Run, tmp_path):
+    empty = Run.create(tmp_path / "empty", golden.job())
+
+    command = facesim_here(
+        "export-run", "--to", "csv", golden.directory, empty.directory, "--output", tmp_path / "x.csv"
+    )
+
+    assert command.code == 2
+    assert f"no samples in {empty.directory}; name the runs that were measured" in command.errors
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_parquet_has_every_sample_as_it_was(golden: Run, tmp_path):
     pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
 
