@@ -35,6 +35,13 @@ def run(file: Path, **options: Any) -> int:
     What has completed before in --output is not run again, and what began continues. FILE may also be what facesim
     keeps of a study that it began, in the folder `studies` of --output.
     """
+    from facesim.study.study_file import is_kept
+
+    if (
+        is_kept(file)
+        and click.get_current_context().get_parameter_source("output") is click.core.ParameterSource.DEFAULT_MAP
+    ):
+        options["output"] = file.parent.parent  # its runs are there, wherever this is called from
     return run_study(name=_name(file), about=_about(file), **options)
 
 

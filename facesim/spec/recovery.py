@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -19,6 +20,14 @@ def _never_or_some_seconds(hang_s: float) -> float:
     return hang_s
 
 
+def _wherever_it_continues(folder: str | None) -> str | None:
+    """A folder that is the same one where a run is continued from another place."""
+    try:
+        return folder and os.path.abspath(folder)
+    except OSError:
+        raise ValueError("the current folder has been removed: give the whole path") from None
+
+
 class Recovery(Frozen):
     """What a run does against failure: how often it writes checkpoints, how many it keeps, how often it may restart.
 
@@ -32,7 +41,7 @@ class Recovery(Frozen):
     checkpoint_s: float = option(30.0, "seconds between checkpoints, 0 for none", "Recovery", common=True, ge=0)
     checkpoint_steps: int = option(0, "updates between checkpoints, 0 for none", "Recovery", ge=0)
     checkpoint_keep: int = option(2, "how many of the newest checkpoints are kept", "Recovery", ge=1)
-    checkpoint_dir: str | None = option(
+    checkpoint_dir: Annotated[str | None, AfterValidator(_wherever_it_continues)] = option(
         None,
         "folder for checkpoints: a folder in it for each run",
         "Recovery",

@@ -125,10 +125,15 @@ def study_files(folder: Path) -> list[Path]:
     return sorted((folder / FOLDER).glob("*.json"))
 
 
+def is_kept(file: Path) -> bool:
+    """Whether a file is called as one that facesim keeps of a study."""
+    return file.suffix == ".json" and file.parent.name == FOLDER
+
+
 def find_study_file(named: str, folder: Path) -> StudyFile | None:
     """The study that `named` means: its file, or its name in a folder of runs; None if it is none."""
     file = Path(named)
-    if file.suffix == ".json" and file.parent.name == FOLDER and file.is_file():
+    if is_kept(file) and file.is_file():
         return open_study_file(file)
     by_name = {file.stem: file for file in study_files(folder)}
     return open_study_file(by_name[named]) if named in by_name else None

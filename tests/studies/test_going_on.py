@@ -170,6 +170,19 @@ def test_a_damaged_study_does_not_hide_the_others(study, tmp_path, content):
     assert facesim_here("show", "aaa", "--in", tmp_path).code == 2
 
 
+def test_a_study_continues_where_its_runs_are_wherever_that_is_asked_for(study, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = leave(Path("runs"), study.jobs()[0])
+    file = write_study_file(study.settings(), Path("runs")).resolve()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    planned = json.loads(facesim_here("study", "run", file, "--dry-run", "--no-baselines").output)
+
+    assert planned["complete"] == [str(tmp_path / run.directory)]
+    assert [Path(one["run_directory"]).parent for one in planned["runs"]] == [tmp_path / "runs"]
+
+
 def test_a_study_is_removed_with_its_earlier_runs_and_what_stays_elsewhere_is_told(study, tmp_path):
     first, second = study.jobs()
     recovery = second.recovery.model_copy(update={"checkpoint_dir": str(tmp_path / "kept")})

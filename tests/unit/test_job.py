@@ -18,6 +18,12 @@ def test_a_job_survives_being_written_and_read():
     assert Job.model_validate_json(job.model_dump_json()) == job
 
 
+def test_a_folder_for_checkpoints_is_the_same_from_wherever_a_run_continues(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert make_job(checkpoint_dir="kept").recovery.checkpoint_dir == str(tmp_path / "kept")
+
+
 def test_none_means_the_default():
     assert make_job(epochs=None) == make_job()
 
