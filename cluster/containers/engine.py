@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,19 @@ def connect() -> DockerClient:
             f"no container engine answers ({_shortly(error)}): start Docker, see that this user may use it (group "
             "docker), or let DOCKER_HOST name one"
         ) from None
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Within it, that the engine refuses something, or does not answer any more, is an `EngineError`."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except (DockerException, RequestException, HTTPError, ConnectionError) as error:
+        raise EngineError(f"the container engine failed: {_shortly(error)}; is it running?") from None
 
 
 def capacity() -> tuple[float, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.containers.engine import EngineError
+from cluster.containers.engine import EngineError, answering
 from cluster.containers.opt_ml import INTERFACE, Host
 
 if TYPE_CHECKING:
@@ -157,16 +157,15 @@ class HostContainer(StartedContainer):
 
     def measurements(self, ended: threading.Event, every_s: float) -> Iterator[dict[str, float]]:
         """What the engine measures of it, which it does once a second at the most, until `ended` or it is gone."""
-        from docker.errors import APIError
-
         before: dict[str, Any] | None = None
         due = time.monotonic() + every_s
         while not ended.is_set():
             # Not as a stream, which goes on, silent, when the container has ended. It takes the engine up to a second.
             try:
-                now = self._container.stats(stream=False, one_shot=True)
-            except (APIError, ValueError):
-                return  # it has been removed, perhaps while the engine measured, which then answers nothing
+                with answering():
+                    now = self._container.stats(stream=False, one_shot=True)
+            except (EngineError, ValueError):
+                return  # it has been removed, perhaps while the engine measured, or the engine does not answer any more
             if not now.get("memory_stats") and not self._runs():
                 return
             if time.monotonic() < due or not now.get("memory_stats"):
@@ -176,11 +175,10 @@ class HostContainer(StartedContainer):
             before, due = now, time.monotonic() + every_s - 0.5
 
     def _runs(self) -> bool:
-        from docker.errors import APIError
-
         try:
-            self._container.reload()
-        except APIError:  # it has been removed
+            with answering():
+                self._container.reload()
+        except EngineError:  # it has been removed, or nobody knows
             return False
         return self._container.status in ("running", "paused")
 
@@ -274,5 +272,5 @@ def _usage(now: dict[str, Any], before: dict[str, Any] | None, cpus: float) -> d
 
 def _seconds(stamp: str) -> float:
     """Seconds of an RFC 3339 time with nanoseconds, such as 2026-11-23T05:13:11.417778904Z."""
-    whole, fraction = stamp.rstrip("Z").split(".")
+    whole, _, fraction = stamp.rstrip("Z").partition(".")
     return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")

@@ -71,6 +71,7 @@ class _Command:
     oom: bool = False
     grace_s: float = 0.0
     again_after_s: float = 0.0
+    why: str = ""
 
 
 class ContainerJob:
@@ -109,8 +110,9 @@ class ContainerJob:
         self._hosts = hosts_of(request["ResourceConfig"], self._directory)
         self._transfer = Transfer(request, store, self._directory, self._hosts)
         self._client = engine.connect()
-        self._check()
-        engine.sweep(self._client)
+        with engine.answering():
+            self._check()
+            engine.sweep(self._client)
         self._directory.mkdir(parents=True, exist_ok=True)
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
@@ -169,16 +171,27 @@ class ContainerJob:
         self._closed = True
         self.kill()
         self._thread.join()
-        engine.remove(self._client, self._id)
+        removed = self._remove()
         shutil.rmtree(self._directory, ignore_errors=True)
-        self._guard.dismiss()
+        if removed:
+            self._guard.dismiss()
         self._client.close()
+
+    def _remove(self) -> bool:
+        """Remove containers and network; False where the engine does not do it now: then the guard does."""
+        try:
+            with engine.answering():
+                engine.remove(self._client, self._id)
+        except EngineError:
+            return False
+        return True
 
     # The course of the job, in a thread of its own
 
     def _run(self) -> None:
         try:
-            state, reason = self._course()
+            with engine.answering():
+                state, reason = self._course()
         except EngineError as error:
             state, reason = FAILED, str(error)
         except Exception as error:
@@ -186,7 +199,7 @@ class ContainerJob:
             state, reason = FAILED, f"{type(error).__name__}: {error}"
         finally:
             self._ended.set()
-            engine.remove(self._client, self._id)
+            self._remove()
         outcome = {COMPLETED: "completed", FAILED: "failed"}.get(state, "stopped")
         self._enter(state, reason)
         codes = {host: end.exit_code for host, end in self._ends.items()}
@@ -257,11 +270,23 @@ class ContainerJob:
         if self._transfer.has_checkpoints:
             self._in_thread(self._transfer.keep_checkpoints, self._ended)
 
+    def _command(self, timeout_s: float | None) -> _Command:
+        """The next command.
+
+        Raises:
+            queue.Empty: there is none within `timeout_s`.
+            EngineError: hosts cannot be followed any more.
+        """
+        command = self._commands.get(timeout=timeout_s)
+        if command.name == "unfollowed":
+            raise EngineError(command.why)
+        return command
+
     def _watch(self) -> _Command:
         """Wait for the end of this attempt, and return why it ends."""
         while True:
             try:
-                command = self._commands.get(timeout=self._time_left())
+                command = self._command(timeout_s=self._time_left())
             except queue.Empty:
                 return _Command(self._limit_reached())
             if command.name == "host_ended":
@@ -292,7 +317,7 @@ class ContainerJob:
             if left <= 0:
                 self._signal("SIGKILL", self._running())
             try:
-                command = self._commands.get(timeout=max(left, 0.0) or 60.0)
+                command = self._command(timeout_s=max(left, 0.0) or 60.0)
             except queue.Empty:
                 continue
             if command.name == "host_ended":
@@ -323,7 +348,7 @@ class ContainerJob:
         while True:
             left, limit = deadline - time.monotonic(), self._time_left()
             try:
-                command = self._commands.get(timeout=max(0.0, min(left, limit if limit is not None else left)))
+                command = self._command(timeout_s=max(0.0, min(left, limit if limit is not None else left)))
             except queue.Empty:
                 if time.monotonic() >= deadline:
                     return None
@@ -374,9 +399,19 @@ class ContainerJob:
 
     def _follow(self, host: str, container: HostContainer) -> None:
         """Tell what a host prints; then that it ended, and to the course of the job as well."""
-        for line in container.lines():
-            self._tell("log", host=host, line=line)
-        code, oom = container.wait()
+        from docker.errors import NotFound
+
+        try:
+            with engine.answering():
+                for line in container.lines():
+                    self._tell("log", host=host, line=line)
+                try:
+                    code, oom = container.wait()
+                except NotFound:  # somebody has removed it
+                    code, oom = _SIGKILLED, False
+        except EngineError as error:
+            self._commands.put(_Command("unfollowed", host, why=str(error)))
+            return
         self._tell("host_ended", host=host, exit_code=code, oom=oom)
         self._commands.put(_Command("host_ended", host, code, oom))
 

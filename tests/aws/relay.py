@@ -8,9 +8,9 @@ import threading
 
 
 class Relay:
-    """Forwards TCP connections to a port of this machine, from `port`, while it is not cut."""
+    """Forwards TCP connections to a port of this machine, or to a Unix socket, from `port`, while it is not cut."""
 
-    def __init__(self, target: int):
+    def __init__(self, target: int | str):
         self._target = target
         self.port = 0
         self.mend()
@@ -32,10 +32,17 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
+                far = self._connected()
                 self._connections += [near, far]
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _connected(self) -> socket.socket:
+        if isinstance(self._target, int):
+            return socket.create_connection(("127.0.0.1", self._target))
+        far = socket.socket(socket.AF_UNIX)
+        far.connect(self._target)
+        return far
 
     @staticmethod
     def _pump(source: socket.socket, sink: socket.socket) -> None:

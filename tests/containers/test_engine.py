@@ -16,9 +16,13 @@ import pytest
 
 from cluster.containers import engine
 from cluster.containers.job import ContainerJob
+from tests.aws.relay import Relay
 from tests.containers.conftest import left
 from tests.containers.jobs import NAME, TYPE, Played, request_for, when_it_says
 from tests.support.events import named, values_of
+
+#: Where the engine usually is.
+SOCKET = "/var/run/docker.sock"
 
 #: The first of them may have to wait for the image to be made.
 pytestmark = pytest.mark.timeout(900)
@@ -414,6 +418,37 @@ def test_what_even_the_guard_could_not_remove_is_removed_by_the_next_job(contain
     play("print('next')")
 
     assert left(NAME) == []
+
+
+def test_an_engine_that_goes_away_ends_the_job_in_words(containers, play, monkeypatch, capfd):
+    if "DOCKER_HOST" in os.environ or not os.path.exists(SOCKET):
+        pytest.skip(f"the engine is not at {SOCKET}")
+    relay = Relay(SOCKET)
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{relay.port}")
+
+    def on(job, event):
+        if event["event"] == "log":
+            relay.cut()
+        elif event["event"] == "node_ended":
+            relay.mend()  # so that what is left can be removed
+
+    played = play("import time; print('begun'); time.sleep(60)", on=on)
+
+    relay.cut()
+    assert played.end["outcome"] == "failed"
+    assert "the container engine failed: " in played.end["reason"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_container_that_somebody_removes_is_a_host_that_was_lost(play):
+    def remove(job):
+        for container in engine.connect().containers.list(filters={"name": NAME}):
+            container.remove(force=True)
+
+    played = play("import time; print('begun'); time.sleep(60)", on=when_it_says("begun", remove))
+
+    assert played.end["outcome"] == "failed"
+    assert played.end["reason"] == "algo-1 was killed from outside, and no other attempt is left"
 
 
 def test_an_image_that_is_missing_is_told_before_anything_is_started(containers, tmp_path):
