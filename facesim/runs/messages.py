@@ -135,7 +135,10 @@ def _(event: events.OutOfReach) -> str:
     what = {
         "logs": "the job's logs cannot be read",
         "metrics": "the job's metrics cannot be read",
+        "upload": "what the job reads is not uploaded yet, it is tried again",
+        "create": "the job is not made yet, it is tried again",
         "quota": "the job is not made yet, it is tried again",
+        "capacity": "the job did not begin, it is made again",
         "checkpoints": "the job's old checkpoints cannot be removed",
         "results": "the job's results cannot be downloaded yet",
         "stop": "the job cannot be stopped yet",

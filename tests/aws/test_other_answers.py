@@ -147,6 +147,25 @@ def test_logs_of_a_host_that_a_job_does_not_have_name_those_that_it_has(answers,
     assert "has no host 'worker-0'; there are algo-1, algo-2" in capsys.readouterr().err
 
 
+def test_a_list_says_that_a_limit_ended_a_job(answers, capsys):
+    answers["ListTrainingJobs"] = lambda _: {
+        "TrainingJobSummaries": [
+            {
+                "TrainingJobName": "facesim-one",
+                "TrainingJobArn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/facesim-one",
+                "CreationTime": 1_790_000_000,
+                "TrainingJobStatus": "Stopped",
+                "SecondaryStatus": "MaxRuntimeExceeded",
+            }
+        ]
+    }
+
+    assert main(["list", "--backend", "sagemaker", "--region", "us-east-1", "--json"]) == 0
+
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["state"], listed["running"]) == ("MaxRuntimeExceeded", False)
+
+
 def printed(text: str) -> dict:
     return {"timestamp": 1_790_000_000_000, "message": text}
 

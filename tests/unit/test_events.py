@@ -14,7 +14,8 @@ from cluster import clock
 from facesim.billing.bill import make_bill, submitted
 from facesim.runs.accounting import spent_s
 from facesim.runs.directory import Run
-from facesim.runs.events import events_in
+from facesim.runs.events import OutOfReach, events_in
+from facesim.runs.messages import in_words
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 
@@ -24,6 +25,13 @@ M5 = "ml.m5.2xlarge"
 @pytest.fixture
 def run(tmp_path):
     return Run.create(tmp_path / "run", make_job())
+
+
+@pytest.mark.parametrize("what", ["upload", "create", "quota", "capacity"])
+def test_a_job_that_there_is_not_yet_is_not_said_to_continue(what):
+    shown = in_words(OutOfReach(what=what, why="AWS has none"))
+
+    assert shown.endswith(": AWS has none") and "continues" not in shown and "again" in shown
 
 
 def test_a_torn_line_does_not_swallow_the_event_of_whoever_goes_on(run):

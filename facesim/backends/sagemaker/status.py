@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.backends.base import Status
 from facesim.backends.sagemaker.bill import reported
-from facesim.backends.sagemaker.calls import OUTCOMES
 from facesim.backends.training_job import job_of
 from facesim.runs.states import outcome_of_sagemaker, state_of_sagemaker
 from facesim.util.errors import InputError
@@ -51,11 +50,12 @@ def status_of(description: dict[str, Any], account: Account, target: Target) -> 
 def listed(summary: dict[str, Any], backend: str) -> Status:
     """The status that one of ListTrainingJobs' summaries tells."""
     status = summary["TrainingJobStatus"]
-    outcome = OUTCOMES.get(status)
+    secondary = summary.get("SecondaryStatus", status)
+    outcome = outcome_of_sagemaker(status, secondary)
     return Status(
         name=summary["TrainingJobName"],
         backend=backend,
-        state=outcome.state.value if outcome else state_of_sagemaker(summary.get("SecondaryStatus", status)).value,
+        state=(outcome.state if outcome else state_of_sagemaker(secondary)).value,
         running=outcome is None,
         began_unix_s=_unix(summary["CreationTime"]),
         total_s=_total_s(summary),
