@@ -110,23 +110,27 @@ def _audited(
     return sync_audit
 
 
-def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float]]:
-    """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all.
+def _resources(samples: pandas.DataFrame) -> dict[str, dict[str, float | None]]:
+    """By role: number of tasks, mean CPU of all of them together, memory peak of the largest, bytes of all; None for
+    what was not measured.
 
     The CPU is in percent of what all hosts of the job have.
     """
     measured = samples[samples["source"].isin(ranks()) & (samples["role"] != "gpu")]
     hosts = measured["host"].nunique()
-    resources: dict[str, dict[str, float]] = {}
+    resources: dict[str, dict[str, float | None]] = {}
     for role, of_role in measured.groupby("role"):
         rows = _heard(of_role)
         cpu = rows[rows["name"] == "cpu_percent"].groupby("task_index")["value"].mean()
         memory = rows[rows["name"] == "memory_bytes"]["value"]
         resources[str(role)] = {
             "tasks": rows["task_index"].nunique(),
-            "cpu_percent_mean": cpu.sum() / hosts,
+            "cpu_percent_mean": cpu.sum() / hosts if len(cpu) else None,
             "memory_peak_bytes": memory.max() if len(memory) else None,
-        } | {name: _total(rows, name).sum() for name in ("net_sent_bytes", "net_received_bytes")}
+        } | {
+            name: sent.sum() if len(sent := _total(rows, name)) else None
+            for name in ("net_sent_bytes", "net_received_bytes")
+        }
     return resources
 
 

@@ -11,6 +11,7 @@ import pytest
 from facesim.backends.base import Attached
 from facesim.backends.reach import Reach
 from facesim.backends.remote_job import RemoteJob
+from facesim.metrics.files import SampleWriter
 from facesim.runs.directory import Run
 from facesim.runs.events import NodeEnded, TaskStarted
 from facesim.runs.states import Outcome, RunState
@@ -64,6 +65,15 @@ def test_an_interrupt_does_not_keep_the_result_from_being_written(run):
 def test_a_run_whose_directory_is_removed_says_so(run):
     with pytest.raises(FacesimError, match="one was removed while it was being run: start it again"):
         attach(Attached(run, Completes(meanwhile=lambda: shutil.rmtree(run.directory))))
+
+
+def test_what_was_not_measured_is_no_number(run):
+    writer = SampleWriter(run.metrics / "sockets.jsonl", run_id=run.id, host="here", source="sockets")
+    writer.write(2e9, "host", 0, {"sampling_s": 0.005})
+
+    host = attach(Attached(run, Completes())).resources["host"]
+
+    assert (host.cpu_percent_mean, host.net_received_bytes) == (None, None)
 
 
 class Remote(RemoteJob):
