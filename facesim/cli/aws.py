@@ -11,7 +11,7 @@ import click
 
 from facesim.cli.output import echo, echo_json
 from facesim.cli.parsing import Choice, command, group
-from facesim.util.errors import InputError
+from facesim.util.errors import InputError, doing
 
 _places = [
     click.option("--region", help="AWS region  [default: as AWS' own tools are configured]"),
@@ -120,7 +120,13 @@ def setup(
 
 @command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on; nobody is authenticated")
-@click.option("--port", default=5055, show_default=True, help="port to listen on; 0 is any free one")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5055,
+    show_default=True,
+    help="port to listen on; 0 is any free one",
+)
 @click.option(
     "--interrupt-after",
     type=float,
@@ -132,7 +138,7 @@ def setup(
     "--metrics-period", type=float, default=60.0, show_default=True, help="seconds between points of instance metrics"
 )
 @click.option("--image", help="run this local image in place of every job's")
-@click.option("--hosts", default=2, show_default=True,
+@click.option("--hosts", type=click.IntRange(1), default=2, show_default=True,
               help="divide this machine among so many hosts, also while a job has fewer")  # fmt: skip
 def emulator(
     host: str, port: int, interrupt_after: tuple[float, ...], metrics_period: float, image: str | None, hosts: int
@@ -157,10 +163,12 @@ def emulator(
     running = Emulator(
         host, port, interruptions_s=interrupt_after, metrics_period_s=metrics_period, image=image, hosts=hosts
     )
+    with doing(f"listen on {host}, port {port}", "give another --host or --port"):
+        url = running.start()
     over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    url = running.start()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda *_: over.set())
     echo(f"export AWS_ENDPOINT_URL={url} AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x")
     while not over.wait(0.5):  # a wait without an end would not let the signal's handler run on every system
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -308,6 +309,15 @@ def test_the_emulator_is_an_endpoint_that_any_aws_client_finds_by_one_variable(t
         command.send_signal(signal.SIGTERM)
         command.communicate(timeout=30)
     assert command.returncode == 0
+
+
+def test_an_emulator_that_cannot_listen_says_so(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        assert main(["emulator", "--port", str(port)]) == 1
+
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
 
 
 def test_policy_prints_what_has_to_be_allowed(endpoint, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import zlib
 from collections.abc import Mapping
@@ -69,7 +70,11 @@ class Emulator:
         self._lock = threading.RLock()
 
     def start(self) -> str:
-        """Begin to answer, with nothing there; returns the endpoint's URL."""
+        """Begin to answer, with nothing there; returns the endpoint's URL.
+
+        Raises:
+            OSError: nobody can listen there.
+        """
         moto_api_backend.reset()  # moto keeps what there is in this process
         _install(self)
         self._server.start()
@@ -128,13 +133,19 @@ class Emulator:
 
 
 class _Server(ThreadedMotoServer):
-    """Moto's server, which stops at once when it is asked to: as it is, it looks for that every half second only."""
+    """Moto's server. Where it cannot listen, `start` says so, which moto's waits for; and it stops at once when it is
+    asked to: moto's looks for that every half second only.
+    """
 
-    def _server_entry(self) -> None:
-        application = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server(self._ip_address, self._port, application, True, request_handler=MotoRequestHandler)
-        self._server_ready_event.set()
-        self._server.serve_forever(poll_interval=0.02)
+    def start(self) -> None:
+        application, place = DomainDispatcherApplication(create_backend_app), (self._ip_address, self._port)
+        family = socket.AF_INET6 if ":" in self._ip_address else socket.AF_INET
+        with socket.create_server(place, family=family) as listener:
+            self._server = make_server(
+                *place, application, True, request_handler=MotoRequestHandler, fd=listener.fileno()
+            )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
 
 
 def _local_name(image: str) -> str:
