@@ -286,8 +286,8 @@ def _attach_all(folder: Path, runs: Iterable[Run], region: str | None, as_json: 
 
     states = []
     for run in runs:
-        result = run.result()
         try:
+            result = run.result()
             states.append(result.state if result else _attach(str(run.directory), folder, region, as_json)[1])
         except LeftRunning:
             raise

@@ -232,6 +232,19 @@ def test_attaching_to_a_run_that_has_ended_shows_its_report(ended, capsys):
     assert "report:" in capsys.readouterr().out
 
 
+def test_a_damaged_run_does_not_keep_others_of_its_folder_from_being_followed(hold, tmp_path, capsys):
+    damaged, held = hold("local"), hold("local")
+    for each in (damaged, held):
+        each.end()
+    damaged.run.result_file.write_text("{")
+
+    assert main(["attach", str(tmp_path / "runs")]) == 1
+
+    shown = capsys.readouterr()
+    assert f"{damaged.run.id} cannot be followed: cannot read" in shown.err
+    assert f"report: {tmp_path / 'runs' / 'report.html'}" in shown.out
+
+
 def test_attaching_to_a_run_that_was_killed_is_refused(dead, capsys):
     refusal = refused(capsys, "attach", dead.directory)
 
