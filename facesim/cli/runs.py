@@ -311,7 +311,7 @@ def _exit_code(states: Iterable[RunState]) -> int:
 @_region
 @_json
 def cancel(named: str, region: str | None, as_json: bool) -> None:
-    """Save and end a run, as Ctrl-C does where it runs. Harmless when repeated.
+    """Save and end a run, as Ctrl-C does where it runs, which ends its study, too. Harmless when repeated.
 
     RUN is a run directory, or the name of a training job at AWS, which may save and upload for two minutes more; or the
     folder of a search by SageMaker's tuner, or the name of its tuning job.
