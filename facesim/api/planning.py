@@ -111,7 +111,6 @@ def plan(
     from facesim.forecast.profile_data import Profile
     from facesim.planning import quantities
     from facesim.planning.planner import plan_training
-    from facesim.planning.profiles import have_profile
     from facesim.planning.search import Axes, Wanted
 
     with as_in_python():
@@ -131,13 +130,11 @@ def plan(
             None if budget is None else quantities.dollars(str(budget), "--budget"),
             None if min_accuracy is None else quantities.share(str(min_accuracy), "--min-accuracy"),
         )
-        measured, profile_file = (profile, None) if isinstance(profile, Profile) else (None, profile)
         made = plan_training(
             axes,
             wanted,
             given=given,
-            profile_file=None if profile_file is None else Path(profile_file),
-            measure=have_profile if measured is None else lambda job: measured,
+            profile=profile if profile is None or isinstance(profile, Profile) else Path(profile),
             own_instances=None if instances is None else Path(instances),
             region=region,
             runs=Path(runs),

@@ -167,7 +167,7 @@ def plan(
         axes,
         wanted,
         given={name: value for name, value in options.items() if value is not None},
-        profile_file=profile,
+        profile=profile,
         measure=partial(measured_profile, quiet=as_json),
         own_instances=instances,
         region=region,

@@ -7,12 +7,14 @@ import re
 
 import pytest
 
+import facesim
 from facesim.cli import main
 from facesim.planning import TRIED
 from facesim.planning.answer import to_json
 from facesim.planning.planner import plan_training
 from facesim.planning.search import Axes, Wanted
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 from tests.forecast.test_forecast_commands import forecast_for, ran
 
 #: Each test begins as a user who has calibrated nothing.
@@ -66,7 +68,7 @@ def test_the_plan_as_json_has_every_row_and_marks_them(plan):
 def test_the_plan_from_python_is_the_same(plan, file, tmp_path):
     axes = Axes(TRIED, ("ml.m5.xlarge",), workers=(1, 2), ps=(1,))
     made = plan_training(
-        axes, Wanted(budget_usd=5), given={"epochs": 20}, profile_file=file, region="eu-west-1", runs=tmp_path / "none"
+        axes, Wanted(budget_usd=5), given={"epochs": 20}, profile=file, region="eu-west-1", runs=tmp_path / "none"
     )
 
     _, output, _ = plan("--instance-type", "ml.m5.xlarge", "--workers", "1,2", "--ps", "1", "--budget", "5",
@@ -147,6 +149,44 @@ def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, cap
     assert "another machine, Another Processor" in flat
     assert "with clip_norm = None, not 1.0" in flat
     assert "870 training examples of 40 identities are taken from" in flat
+
+
+def test_a_forecast_keeps_what_its_profile_was_measured_with(told_of, file, tmp_path, capsys):
+    run = facesim.forecast(profile=file, output=tmp_path / "runs", clip_norm=1.0)
+
+    assert f"the profile {file} was measured with clip_norm = None, not 1.0" in " ".join(run.forecast.assumptions)
+    with pytest.raises(InputError, match="a forecast is of one job: give one value of epochs"):
+        facesim.forecast(profile=file, output=tmp_path / "runs", epochs=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"epochs": 3}}, "options.epochs is none of a profile's"),
+        ({"options": {"optimizer": "nonsense"}}, "--optimizer 'nonsense' is not allowed"),
+        ({"model": "nonsense"}, "--model 'nonsense' is not allowed"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "forecast"])
+def test_a_profile_of_no_experiment_is_told_as_such(profile, file, capsys, command, changes, message):
+    profile.model_copy(update=changes).save(file)
+
+    assert main([command, "--profile", str(file)]) == 2
+
+    errors = capsys.readouterr().err
+    assert "the profile" in errors and f"cannot be used: {message}" in errors
+
+
+@pytest.mark.parametrize("given", ["file", "profile"])
+def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_path, given):
+    changed = profile.model_copy(update={"batch": 8, "versions": {"pytest": "0.1"}})
+    changed.save(file)
+
+    plan = facesim.plan(profile=file if given == "file" else changed, data="photos", runs=tmp_path).to_json()
+
+    assert plan["batch"] == 8
+    notes = " ".join(note["text"] for note in plan["notes"])
+    assert "--data is not looked at: 870 training examples" in notes and "with pytest 0.1, not" in notes
 
 
 @pytest.mark.parametrize(
