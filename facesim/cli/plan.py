@@ -144,7 +144,8 @@ def plan(
     from facesim.planning.search import Axes, Wanted
 
     page = output or runs / f"plan-{time.strftime('%Y%m%d-%H%M%S')}.html"
-    if not as_json and explain is None:
+    writes = output is not None or not (as_json or explain is not None)
+    if writes:
         check_output(page)
 
     wanted = Wanted(
@@ -176,6 +177,8 @@ def plan(
         progress=partial(echo, err=True),
     )
     chosen = None if explain is None else row_of(made, explain)
+    if writes:
+        write_page(made, page)
     if as_json:
         _print_json(made, chosen)
         return
@@ -188,7 +191,6 @@ def plan(
             echo(line)
         return
     _print_plan(made, everything)
-    write_page(made, page)
     echo(f"\nplan: {page}")
 
 

@@ -20,12 +20,16 @@ def forecast_strategies() -> list[str]:
 
 
 def check_strategies(names: Iterable[str], framework: str) -> None:
-    """Look whether a framework can train by the strategies called so.
+    """Look whether there are formulas for the strategies called so, and a framework can train by them.
 
     Raises:
-        InputError: it cannot.
+        InputError: there is no such strategy, or no formula for it, or the framework cannot.
     """
+    known = forecast_strategies()
     for name in names:
+        if name not in known:
+            message = f"there is no forecast of --strategy {name}: there are formulas for {', '.join(known)}"
+            raise InputError(message, field="strategy", value=name, allowed=known)
         try:
             STRATEGIES[name]().check_framework(framework)
         except ValueError as error:

@@ -40,18 +40,24 @@ def accuracies(
     """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval."""
     wanted = _experiment(job.experiment.model_dump(mode="json"))
     normalises = normalises_batches(profile)
-    results_of: dict[tuple[object, ...], list[Result]] = {}
+    results_of: dict[tuple[object, ...], dict[str, Result]] = {}
     for run in runs:
         try:
             fields, result = JobFields.read(run.job_file), run.result()
         except InputError:
             continue
-        if result is None or result.state is not RunState.COMPLETED:
+        if result is None or result.state is not RunState.COMPLETED or result.held_out_accuracy is None:
             continue
-        if result.held_out_accuracy is None or _experiment(dict(fields.experiment)) != wanted:
+        if _experiment(dict(fields.experiment)) != wanted or fields.framework != job.framework:
             continue
-        results_of.setdefault(learns_like(fields.strategy, fields.shape, normalises), []).append(result)
-    pooled = {key: _pooled(key, results) for key, results in results_of.items()}
+        kind = known_strategy(fields.strategy)
+        if result.sync_audit.verdict == "apart" and kind and kind.trains_together():
+            continue  # it is not what its strategy learns
+        if result.data.training_examples not in (None, profile.examples):  # it had other images
+            continue
+        like = results_of.setdefault(learns_like(fields.strategy, fields.shape, normalises), {})
+        like.setdefault(result.model_dump_json(), result)  # a copy of a run is no second one
+    pooled = {key: _pooled(key, [*results.values()]) for key, results in results_of.items()}
     keys = {shape: learns_like(shape.strategy, shape.model_dump(), normalises) for shape in shapes} if pooled else {}
     return {shape: pooled[key] for shape, key in keys.items() if key in pooled}
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from facesim.forecast import laws
 from facesim.forecast.intervals import Widths, save_residuals, widths_from_runs
 from facesim.metrics.files import samples_in
+from facesim.planning.jobs import shape_of
 from facesim.planning.saved import (
     instances_file,
     outside_file,
@@ -99,12 +100,15 @@ def learn(runs: Sequence[Run]) -> Learnt:
         InputError: none of them can be learnt from.
     """
     lessons, left_out = [], []
+    first_of: dict[str, Run] = {}
     for run in runs:
         lesson = _lesson(run)
-        if isinstance(lesson, Lesson):
-            lessons.append(lesson)
-        else:
+        if not isinstance(lesson, Lesson):
             left_out.append(f"{run.id}: {lesson}")
+        elif (first := first_of.setdefault(lesson.result.model_dump_json(), run)) is not run:
+            left_out.append(f"{run.id}: it is a copy of {first.directory}")
+        else:
+            lessons.append(lesson)
     if not lessons:
         raise InputError(
             "none of these runs can be learnt from: " + "; ".join(left_out) + ". A run has a forecast if this machine "
@@ -149,6 +153,10 @@ def _lesson(run: Run) -> Lesson | str:
         why = "it is a forecast itself"
     elif record is None:
         why = "nothing was forecast of it"
+    elif record.shape != (shape := _shape(run)):
+        why = f"its forecast is of {record.shape}, and it ran as {shape}"
+    elif result.sync_audit.verdict == "apart" and run.job().strategy.trains_together():
+        why = "its replicas did not train together"
     elif record.framework != run.job().framework:
         why = f"its forecast is of {record.framework}, and {run.job().framework} trained it"
     elif result.disturbances:
@@ -161,6 +169,13 @@ def _lesson(run: Run) -> Lesson | str:
     measurement = result.measurement or Measurement.EMULATED
     bursts_s = tuple(_bursts_seen_s(run, record)) if measurement is Measurement.MEASURED else ()
     return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total, bursts_s)
+
+
+def _shape(run: Run) -> str:
+    try:
+        return str(shape_of(run.job()))
+    except InputError as error:
+        return f"something else: {error}"
 
 
 def _bursts_seen_s(run: Run, record: ForecastRecord) -> Iterator[float]:

@@ -68,8 +68,6 @@ def plan_training(
     chosen = Profile.load(profile) if isinstance(profile, Path) else profile
     measured_with = options_of(chosen, where) if chosen else {}
     job = make_job(**{**(measured_with if "recipe" not in given else {}), **given})
-    for name in axes.strategies:
-        STRATEGIES.check(name)
     tried = axes.strategies or tuple(name for name in TRIED if job.framework in STRATEGIES[name].trainers)
     check_strategies(tried, job.framework)
     axes = replace(axes, strategies=tried)
@@ -127,10 +125,11 @@ def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes)
         checked_region(region)
     except ValueError as error:
         raise InputError(f"--region {region!r} is not allowed: {error}") from None
+    used = {*axes.instance_types, axes.ps_instance_type, *dict(axes.other_workers)}
     others = {
         kind.price_region
         for name, kind in instances().items()
-        if name in axes.instance_types and known[name].price_source != "the user" and kind.price_region != region
+        if name in used and known[name].price_source != "the user" and kind.price_region not in (region, "own")
     }
     if not others:
         return []

@@ -18,6 +18,9 @@ from facesim.util.folders import state_folder
 #: Seconds outside of the script that a forecast can be given: `model.forecast_jobs`.
 OUTSIDE = ("starting_s", "download_s", "upload_s")
 
+#: No job is outside of its script for so long.
+MOST_OUTSIDE_S = 30 * 86400.0
+
 
 def folder() -> Path:
     return state_folder() / "forecast"
@@ -66,7 +69,12 @@ def saved_outside() -> dict[str, float]:
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {name: float(content[name]) for name in OUTSIDE if name in content}
+        if not isinstance(content, dict) or not content.keys() <= {*OUTSIDE}:
+            raise ValueError
+        seconds = {name: float(value) for name, value in content.items()}
+        if not all(0 <= value < MOST_OUTSIDE_S for value in seconds.values()):
+            raise ValueError
+        return seconds
     except (OSError, ValueError, TypeError):
         raise InputError(f"{file} does not hold times of jobs; delete it, or calibrate again") from None
 

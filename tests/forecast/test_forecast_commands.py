@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,6 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
-from facesim.util.files import write_json
 
 #: Each test begins as a user who has calibrated nothing.
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -249,19 +250,52 @@ def test_runs_that_teach_nothing_say_why(file, profile, tmp_path, capsys):
     assert "bare: nothing was forecast of it" in errors and "facesim profile" in errors
 
 
+def test_a_copy_of_a_run_another_shape_s_forecast_and_replicas_apart_teach_nothing(profile, tmp_path, capsys):
+    job, runs = make_job(strategy="ps-sync", workers=2, epochs=20), tmp_path / "runs"
+    forecast = forecast_for(job, profile)
+    ran(runs / "one", job, forecast, 1.5, "emulated")
+    shutil.copytree(runs / "one", runs / "two")
+    ran(runs / "apart", job, forecast, 9.0, "emulated", sync_audit={"verdict": "apart"})
+    single = forecast_for(make_job(epochs=20), profile)
+    ran(runs / "other", job, single, 9.0, "emulated")
+    no_time = json.dumps(forecast.model_dump(mode="json") | {"update_s": 0})
+    ran(runs / "zero", job, forecast, 1.0, "emulated").forecast_file.write_text(no_time)
+
+    assert main(["calibrate", str(runs), "--json"]) == 0
+
+    content = json.loads(capsys.readouterr().out)
+    assert [each["run_id"] for each in content["runs"]] == ["one"]
+    left_out = " ".join(content["left_out"])
+    assert "two: it is a copy of" in left_out and "apart: its replicas did not train together" in left_out
+    assert "other: its forecast is of single on" in left_out and "update_s: Input should be greater than 0" in left_out
+
+
 def test_calibrating_from_nothing_or_from_both_is_refused(capsys):
     assert main(["calibrate"]) == 2
     assert "give one of them" in capsys.readouterr().err
     assert main(["calibrate", "runs", "--instance-type", "ml.m5.xlarge"]) == 2
 
 
-def test_damage_to_what_was_learnt_is_told(plan):
-    residuals_file().parent.mkdir(parents=True, exist_ok=True)
-    write_json(residuals_file(), {"rows": "none"})
+@pytest.mark.parametrize(
+    ("kept", "content"),
+    [
+        (residuals_file, {"rows": "none"}),
+        (residuals_file, {"schema_version": 1, "rows": [[0.1, 1e300]] * 4}),
+        (residuals_file, {"schema_version": 1, "rows": [[0.1, -2]]}),
+        (outside_file, {"starting_s": math.nan}),
+        (outside_file, {"starting_s": -500}),
+        (outside_file, {"starting_s": math.inf}),
+        (outside_file, {"starting": 5}),
+        (outside_file, []),
+    ],
+)
+def test_damage_to_what_was_learnt_is_told(plan, kept, content):
+    kept().parent.mkdir(parents=True, exist_ok=True)
+    kept().write_text(json.dumps(content))
 
     code, _, errors = plan()
 
-    assert code == 2 and "delete it, or calibrate again" in errors
+    assert code == 2 and f"{kept()} does not hold" in errors and "delete it, or calibrate again" in errors
 
 
 def test_a_docker_run_is_forecast_with_what_its_hosts_are_given(profile):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -130,6 +131,30 @@ def told_of(profile, file):
     profile.model_copy(update={"identities": 40, "options": options, "machine": another}).save(file)
 
 
+@pytest.mark.parametrize("also", [["--json"], ["--explain", "cheapest"]])
+def test_a_page_that_is_asked_for_is_written(plan, tmp_path, also):
+    code, output, _ = plan("--instance-type", "ml.m5.large", "--output", str(tmp_path / "plan.html"), *also)
+
+    assert code == 0 and (tmp_path / "plan.html").exists() and "plan.html" not in output
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"strategy": "nonsense"}, "there is no forecast of strategy nonsense"),
+        ({"strategy": 5}, "strategies 5"),
+        ({"strategy": "local-sgd", "local_steps": 0}, "local_steps 0"),
+        ({"backup_workers": -1}, "backup_workers -1"),
+        ({"spot": "no"}, "spot 'no'"),
+        ({"workers": 2.5}, "workers '2.5' is no range"),
+        ({"other_workers": {"ml.m5.large": 0}}, "other_workers 0"),
+    ],
+)
+def test_what_cannot_be_planned_is_told_in_python(file, given, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        facesim.plan(profile=file, **given)
+
+
 def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
     assert plan("--json")[0] == 0  # what the profile is of is the default
     for options, message in (
@@ -203,6 +228,13 @@ def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_p
         (["--other-workers", "ml.m5.xlarge"], "such as ml.m5.xlarge:4"),
         (["--other-workers", "ml.m5.xlarge:2"], "need hosts of their own beside workers of several types"),
         (["--explain", "somewhere/else"], "--explain"),
+        (["--explain", "single:4w"], "single has no 4 workers; leave that out"),
+        (["--explain", "allreduce:2w:2ps"], "allreduce has no 2 ps; leave that out"),
+        (["--explain", "ps-async:4w:8w"], "says twice what workers is, 4 and 8"),
+        (["--strategy", "single", "--backup-workers", "2"], "--backup-workers means nothing to single"),
+        (["--strategy", "single", "--strategy", "ps-async", "--local-steps", "4"], "--local-steps means nothing to"),
+        (["--strategy", "allreduce", "--ps-instance-type", "ml.m5.large"], "--ps-instance-type means nothing to"),
+        (["--strategy", "single", "--other-workers", "ml.m5.large:1"], "--other-workers means nothing to single"),
         (["--explain", "ps-async:4000000w"], "workers 4000000: Input should be less than or equal to 10000"),
         (["--output", f"{__file__}/plan.html"], "cannot write"),
         (["--strategy", "ps-asnc"], "did you mean ps-async?"),
@@ -273,6 +305,21 @@ def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(p
     moving = profile.variables[-1].model_copy(update={"name": "normalise/moving_mean", "trainable": False})
     profile.model_copy(update={"variables": (*profile.variables, moving)}).save(file)
     assert known() == {2: True, 4: False}
+
+
+def test_a_copied_run_one_with_replicas_apart_and_one_of_other_images_show_no_accuracy(plan, profile, tmp_path):
+    job, runs = make_job(epochs=20), tmp_path / "runs"
+    together = make_job(strategy="allreduce", workers=2, epochs=20)
+    ran(runs / "one", job, forecast_for(job, profile), 1.0, "emulated")
+    shutil.copytree(runs / "one", runs / "two")
+    apart = {"sync_audit": {"verdict": "apart"}, "held_out_accuracy": 0.1}
+    ran(runs / "apart", together, forecast_for(together, profile), 1.0, "emulated", **apart)
+    fewer = {"data": {"held_out_examples": 200, "training_examples": 100}, "held_out_accuracy": 0.1}
+    ran(runs / "fewer", job, forecast_for(job, profile), 1.0, "emulated", **fewer)
+
+    _, output, _ = plan("--epochs", "20", "--strategy", "single")
+
+    assert "accuracy 90.0 % (8" in output.splitlines()[0] and "from 1 run of one process" in output
 
 
 def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):
