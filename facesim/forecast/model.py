@@ -115,6 +115,11 @@ def forecast_job(profile: Profile, shape: ClusterShape, **options: object) -> Fo
     return forecast_jobs(profile, [shape], **options)[0]  # type: ignore[arg-type]
 
 
+def update_batch(profile: Profile, batch: int | None) -> int:
+    """Examples in one update of a job with this `batch`, the profile's if it is None: no more than there are."""
+    return min(profile.batch if batch is None else batch, profile.examples)
+
+
 def forecast_jobs(
     profile: Profile,
     shapes: Sequence[ClusterShape],
@@ -142,7 +147,7 @@ def forecast_jobs(
         InputError: an instance type is not known, or nobody knows how fast it is; epochs or batch are not positive; the
             framework of the profile cannot train by a shape's strategy.
     """
-    batch = profile.batch if batch is None else batch
+    batch = update_batch(profile, batch)
     for name, value in (("epochs", epochs), ("batch", batch)):
         if value < 1:
             raise InputError(f"{name} is {value}; it must be at least 1")

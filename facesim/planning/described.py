@@ -54,7 +54,11 @@ def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Seq
         if not (name in table and table[name].of and not names[table[name].part] & set(table[name].of))
     }
     merged = {**fitting, **given, "strategy": named}
-    several = {name: value for name, value in merged.items() if isinstance(value, list | tuple) and value}
+    several = {
+        name: value
+        for name, value in merged.items()
+        if isinstance(value, list | tuple) and (value or name == "strategy")
+    }
     seeds = merged.pop("seed", None) or 0
     axes = {
         name: value

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from facesim.forecast.hosts import HostType
 from facesim.forecast.intervals import Z80, Widths, published_widths
-from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_job, forecast_jobs
+from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_job, forecast_jobs, update_batch
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.quantities import dollars_text, time_text
@@ -381,7 +381,7 @@ def make_plan(
     accuracy_of = accuracies or {}
     rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
-    batch = batch or profile.batch
+    batch = update_batch(profile, batch)
     return Plan(
         profile,
         epochs,

@@ -90,6 +90,20 @@ def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys)
     assert "not known whether the replicas" not in output
 
 
+def test_a_forecast_is_no_run_that_has_completed(profile, tmp_path, capsys):
+    for name, backend in (("one", "local"), ("two", "sagemaker")):
+        write_forecast(make_job(backend=backend, epochs=2), profile, tmp_path / name)
+
+    assert main(["list", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count(" forecast ") == 2 and "Completed" not in listed
+    for command in ("status", "logs", "attach", "cancel"):
+        assert main([command, str(tmp_path / "two")]) == 2
+        assert "two is a forecast: nobody ran it" in capsys.readouterr().err
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    assert "numbers are forecast" in capsys.readouterr().out
+
+
 def test_a_forecast_never_stands_among_what_was_run(file, profile, tmp_path, capsys):
     job = make_job(strategy="ps-async", epochs=20)
     ran(tmp_path / "runs" / "real", job, forecast_for(job, profile), 1.1, "emulated")
@@ -349,6 +363,9 @@ def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp
         ('epochs = "many"\n', "--epochs 'many' is not allowed"),
         ("epochs = \n", "cannot be read as TOML"),
         ('strategy = "ps"\n', "'ps' is not allowed"),
+        ("strategy = []\n", "--strategy has no values"),
+        ("epochs = true\n", "--epochs True is not allowed: a number"),
+        ("learning-rate = true\n", "--learning-rate True is not allowed: a number"),
     ],
 )
 def test_a_toml_file_with_something_wrong_is_told(file, tmp_path, capsys, content, message):

@@ -306,6 +306,14 @@ def test_many_launchedtogether_are_as_each_alone_and_quick(profile):
         assert together[place].cost_usd == pytest.approx(alone.cost_usd, abs=1e-4)
 
 
+def test_an_update_has_no_more_examples_than_there_are(profile):
+    shape = ClusterShape(instance_type="ml.m5.large")
+
+    most, more = (forecast_job(profile, shape, batch=batch) for batch in (profile.examples, 4096))
+
+    assert more.time_s == most.time_s and more.images_per_s == most.images_per_s
+
+
 def test_a_profile_survives_its_file_and_a_damaged_one_is_refused(profile, tmp_path):
     file = tmp_path / "profile.json"
     profile.save(file)
