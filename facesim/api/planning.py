@@ -156,5 +156,6 @@ def _several(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _range(numbers: int | str | Iterable[int]) -> str:
-    several = isinstance(numbers, Iterable) and not isinstance(numbers, str)
-    return ",".join(map(str, numbers)) if several else str(numbers)
+    if isinstance(numbers, Iterable) and not isinstance(numbers, str):
+        return ",".join(map(str, numbers))
+    return str(numbers)

@@ -122,6 +122,10 @@ class ClusterShape(BaseModel):
         workers = (
             f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
         )
+        workers += f" ({self.backup_workers} backup)" if self.backup_workers else ""
+        fields = ClusterShape.model_fields
+        if self.kind.averaging and self.local_steps != fields["local_steps"].default:
+            workers += f", {self.local_steps} local steps"
         where = f"one {self.instance_type}" if self.one_host else self.instance_type
         if self.other_workers:
             where = " and ".join(f"{count} {name}" for name, count in self.worker_hosts)

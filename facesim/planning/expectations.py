@@ -81,10 +81,10 @@ def keep_forecast(run: Run, job: Job, inputs: Inputs) -> None:
     from facesim.planning.jobs import forecast_of, record_of
     from facesim.planning.profiles import saved_profile
 
-    profile = saved_profile(job, inputs)
-    if profile is None:
-        return
     try:
+        profile = saved_profile(job, inputs)
+        if profile is None:
+            return
         forecast, kind = forecast_of(job, profile)
     except InputError:  # it is not what the user asked for
         return

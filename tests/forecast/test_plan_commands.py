@@ -44,14 +44,14 @@ def test_the_options_of_a_plan_may_stand_in_a_file(plan, tmp_path):
     file = tmp_path / "plan.toml"
     file.write_text(
         'strategy = ["single", "ps-async"]\ninstance-type = "ml.c5.xlarge"\nworkers = "2..3"\nps = 1\n'
-        'deadline = "2h"\nbudget = 5\n'
+        'deadline = "2h"\nbudget = 5\nmin-accuracy = 0.5\n'
     )
 
     code, output, errors = plan("--config", str(file), "--json")
 
     assert code == 0, errors
     content = json.loads(output)
-    assert len(content["rows"]) == 3 and content["wanted"] == {"deadline_s": 7200, "budget_usd": 5}
+    assert len(content["rows"]) == 3 and content["wanted"] == {"deadline_s": 7200, "budget_usd": 5, "min_accuracy": 0.5}
 
 
 def test_the_plan_as_json_has_every_row_and_marks_them(plan):
@@ -281,6 +281,23 @@ def test_own_instance_types_and_prices_come_from_a_file(plan, tmp_path):
 
     assert code == 0, errors
     assert output.splitlines()[0].startswith("One machine: single on lab, ")
+
+
+def test_a_shape_that_costs_nothing_is_on_the_plot(plan, tmp_path, recwarn):
+    (tmp_path / "own.toml").write_text('[instances."ml.m5.large"]\nprice_usd_per_hour = 0\n')
+
+    code, output, _ = plan("--instances", str(tmp_path / "own.toml"), "--instance-type", "ml.m5.large")
+
+    assert code == 0 and "$0.00" in output.splitlines()[0] and not recwarn.list
+
+
+def test_backup_workers_and_local_steps_are_in_the_name_of_a_shape(plan):
+    shapes = ("--workers", "4", "--ps", "1", "--instance-type", "ml.m5.large", "--explain", "cheapest")
+
+    assert (
+        "ps-sync, 4 workers (1 backup), 1 ps on" in plan("--strategy", "ps-sync", "--backup-workers", "1", *shapes)[1]
+    )
+    assert "local-sgd, 4 workers, 2 local steps on" in plan("--strategy", "local-sgd", "--local-steps", "2", *shapes)[1]
 
 
 def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(plan, profile, file, tmp_path):
