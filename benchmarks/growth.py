@@ -62,9 +62,9 @@ def parameters(_: Path) -> Iterator[Point]:
 def identities(folder: Path) -> Iterator[Point]:
     for count in (10, 100, 1_000, 10_000, 100_000):
         for strategy in ("single", "ps-async"):
-            data = noise(folder, count, max(1_000, 2 * count))
+            data = noise(folder, count, max(10_000, 2 * count))
             for head in ("softmax", "partial-fc"):
-                options = {"strategy": strategy, "head": head}
+                options = {"strategy": strategy, "head": head, "batch": 256}
                 yield f"{strategy}, {head}, {count:,}", _small(data, **options), count > 10_000
 
 
