@@ -35,16 +35,23 @@ _WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"
 
 
 def accuracies(
-    runs: Iterable[Run], job: Job, profile: Profile, shapes: Sequence[ClusterShape]
+    runs: Iterable[Run],
+    job: Job,
+    profile: Profile,
+    shapes: Sequence[ClusterShape],
+    left_out: Callable[[InputError], None] = lambda _: None,
 ) -> dict[ClusterShape, Accuracy]:
-    """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval."""
+    """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval; `left_out`
+    hears why a run cannot be read.
+    """
     wanted = _experiment(job.experiment.model_dump(mode="json"))
     normalises = normalises_batches(profile)
     results_of: dict[tuple[object, ...], dict[str, Result]] = {}
     for run in runs:
         try:
             fields, result = JobFields.read(run.job_file), run.result()
-        except InputError:
+        except InputError as error:
+            left_out(error)
             continue
         if result is None or result.state is not RunState.COMPLETED or result.held_out_accuracy is None:
             continue

@@ -82,6 +82,7 @@ def plan_training(
     notes = [*(_profile_notes(chosen, job, where, given) if chosen else ()), *_region_notes(region, known, axes)]
     if too_few:
         notes.append(f"{', '.join(too_few)} not tried: --workers up to {max(axes.workers)} is too few")
+    seen = accuracies(_runs_in(runs), job, used, shapes, lambda error: notes.append(f"no accuracy of a run: {error}"))
     make = partial(
         make_plan,
         used,
@@ -96,9 +97,9 @@ def plan_training(
         profile_command=f"{how_to_have_one(job)} --fresh",
     )
     if replays:
-        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, used, shapes))
-        _replay(first, job, runs, replays, progress)
-    return make(wanted, accuracies=accuracies(_runs_in(runs), job, used, shapes))
+        _replay(make(replace(wanted, min_accuracy=None), accuracies=seen), job, runs, replays, progress)
+        seen = accuracies(_runs_in(runs), job, used, shapes)
+    return make(wanted, accuracies=seen)
 
 
 def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:

@@ -333,9 +333,12 @@ def test_a_copied_run_one_with_replicas_apart_and_one_of_other_images_show_no_ac
     ran(runs / "apart", together, forecast_for(together, profile), 1.0, "emulated", **apart)
     fewer = {"data": {"held_out_examples": 200, "training_examples": 100}, "held_out_accuracy": 0.1}
     ran(runs / "fewer", job, forecast_for(job, profile), 1.0, "emulated", **fewer)
+    damaged = ran(runs / "damaged", job, forecast_for(job, profile), 1.0, "emulated").result_file
+    damaged.write_text("{")
 
     _, output, _ = plan("--epochs", "20", "--strategy", "single")
 
+    assert f"no accuracy of a run: cannot read {damaged}" in output
     assert "accuracy 90.0 % (8" in output.splitlines()[0] and "from 1 run of one process" in output
 
 
