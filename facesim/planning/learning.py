@@ -28,6 +28,9 @@ from facesim.runs.states import Measurement, RunState
 from facesim.spec.strategies import known_strategy
 from facesim.util.errors import InputError
 
+#: Speeds of one type, of which the largest is more than so many times the smallest, are no better than what is assumed.
+_CONTRADICTS = 1.25
+
 
 class Lesson(NamedTuple):
     """One run against its forecast: forecast / measured - 1 of the seconds of an update, and of the whole. `bursts_s`
@@ -116,7 +119,8 @@ def learn(runs: Sequence[Run]) -> Learnt:
         )
     widths = widths_from_runs([each.record.offered_load for each in lessons], [each.residual for each in lessons])
     measured = [each.result for each in lessons if each.measurement is Measurement.MEASURED]
-    return Learnt(tuple(lessons), widths, _speeds(lessons), _bursts_s(lessons), outside_of(measured), tuple(left_out))
+    speeds = _speeds(lessons, left_out)
+    return Learnt(tuple(lessons), widths, speeds, _bursts_s(lessons), outside_of(measured), tuple(left_out))
 
 
 def keep(learnt: Learnt) -> list[str]:
@@ -196,8 +200,10 @@ def _bursts_seen_s(run: Run, record: ForecastRecord) -> Iterator[float]:
             yield max(seen) / (peak - base)
 
 
-def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
-    """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace."""
+def _speeds(lessons: Sequence[Lesson], left_out: list[str]) -> dict[str, float]:
+    """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace. Those
+    of which runs contradict each other come into `left_out`.
+    """
     speeds_of: dict[str, list[float]] = {}
     for each in lessons:
         strategy = known_strategy(each.result.strategy)
@@ -205,7 +211,14 @@ def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
             # The forecast was by that speed: what it was off by, the speed was.
             faster = each.record.update_s / each.update_s
             speeds_of.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)
-    return {name: statistics.median(speeds) for name, speeds in speeds_of.items()}
+    known = {}
+    for name, speeds in speeds_of.items():
+        if max(speeds) > _CONTRADICTS * min(speeds):
+            seen = f"{min(speeds):.3g} to {max(speeds):.3g} reference cores"
+            left_out.append(f"the speed of {name}: its runs contradict each other, {seen}; name those that are right")
+        else:
+            known[name] = statistics.median(speeds)
+    return known
 
 
 def _bursts_s(lessons: Sequence[Lesson]) -> dict[str, float]:

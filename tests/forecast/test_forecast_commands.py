@@ -264,6 +264,18 @@ def test_runs_that_teach_nothing_say_why(file, profile, tmp_path, capsys):
     assert "bare: nothing was forecast of it" in errors and "facesim profile" in errors
 
 
+def test_runs_that_contradict_each_other_teach_no_speed(profile, tmp_path, capsys):
+    for seed, factor in enumerate((0.5, 1.5)):
+        job = make_job(backend="sagemaker", instance_type="ml.m5.xlarge", epochs=200, seed=seed)
+        ran(tmp_path / "runs" / str(seed), job, forecast_for(job, profile), factor, "measured")
+
+    assert main(["calibrate", str(tmp_path / "runs"), "--json"]) == 0
+
+    content = json.loads(capsys.readouterr().out)
+    assert content["speeds"] == {} and saved_hosts()["ml.m5.xlarge"].speed_origin == "assumed"
+    assert "the speed of ml.m5.xlarge: its runs contradict each other" in content["left_out"][0]
+
+
 def test_a_copy_of_a_run_another_shape_s_forecast_and_replicas_apart_teach_nothing(profile, tmp_path, capsys):
     job, runs = make_job(strategy="ps-sync", workers=2, epochs=20), tmp_path / "runs"
     forecast = forecast_for(job, profile)
