@@ -264,6 +264,18 @@ def test_runs_that_teach_nothing_say_why(file, profile, tmp_path, capsys):
     assert "bare: nothing was forecast of it" in errors and "facesim profile" in errors
 
 
+@pytest.mark.parametrize("command", ["report", "show", "list"])
+def test_json_for_machines_is_json_also_of_a_run_that_diverged(profile, tmp_path, capsys, command):
+    job, odd = make_job(epochs=20), {"held_out_loss": math.nan, "wire_bytes": math.inf}
+    run = ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.0, "emulated", **odd)
+    where = [str(run.directory if command == "show" else tmp_path / "runs")]
+    page = ["--output", str(tmp_path / "r.html")] if command == "report" else []
+
+    assert main([command, *where, "--json", *page]) == 0
+
+    json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
 def test_runs_that_contradict_each_other_teach_no_speed(profile, tmp_path, capsys):
     for seed, factor in enumerate((0.5, 1.5)):
         job = make_job(backend="sagemaker", instance_type="ml.m5.xlarge", epochs=200, seed=seed)
