@@ -20,10 +20,11 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
     """What the jobs that cost money are forecast to take and to cost, in words, or how to have that forecast."""
     lines: dict[str, None] = {}
     total_usd = low_usd = high_usd = 0.0
-    paid = 0
+    paid = with_forecast = 0
     for job, job_inputs in zip(jobs, inputs, strict=True):
         if not job.backend.costs_money:
             continue
+        paid += 1
         try:
             forecast = _forecast(job, job_inputs)
         except InputError as error:
@@ -35,15 +36,15 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         if forecast is None:
             lines[f"no forecast: {_how(job)} measures this machine for it, in five minutes at the most"] = None
             continue
-        paid += 1
+        with_forecast += 1
         total_usd += forecast.cost_usd
         low_usd += forecast.low_usd
         high_usd += forecast.high_usd
         lines[f"forecast: {forecast_line(forecast)}"] = None
-    if paid > 1:
+    if with_forecast > 1:
+        which = f"all {paid}" if with_forecast == paid else f"{with_forecast} of {paid}"
         lines[
-            f"forecast of all {paid} jobs: {dollars_text(total_usd)} ({dollars_text(low_usd)} to "
-            f"{dollars_text(high_usd)})"
+            f"forecast of {which} jobs: {dollars_text(total_usd)} ({dollars_text(low_usd)} to {dollars_text(high_usd)})"
         ] = None
     return list(lines)
 

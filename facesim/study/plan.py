@@ -102,8 +102,8 @@ def plan_study(
         planned = ready.get(due.directory)
         expectation = expected(planned.job, planned.inputs) if planned and planned.inputs else None
         dues.append(Due(due.name, due.job, due.directory, due.fate, expectation, planned))
-    ready_inputs = [planned.inputs for planned in cleared.planned if planned.inputs]
-    forecasts = forecast_lines([planned.job for planned in cleared.planned], ready_inputs)
+    with_inputs = [(planned.job, planned.inputs) for planned in cleared.planned if planned.inputs]
+    forecasts = forecast_lines([job for job, _ in with_inputs], [inputs for _, inputs in with_inputs])
     estimate = "; ".join(cleared.notices.pop("cost", []))
     notices = (*damaged, *cleared.all_notices(), *_notices_on_unseen(dues))
     return StudyPlan(tuple(dues), notices, estimate, tuple(forecasts))
