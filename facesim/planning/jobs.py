@@ -6,11 +6,13 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from facesim.backends.emulation import emulate, hosts_of_study
+from facesim.billing import instances
 from facesim.billing.bill import discount_of, make_bill, submitted
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
@@ -133,6 +135,23 @@ def profile_notes(profile: Profile, job: Job, where: str, identities: int | None
     return notes
 
 
+def region_notes(region: str | None, names: Collection[str | None], known: Mapping[str, HostType]) -> list[str]:
+    """A note where the prices of instance types are those of another AWS region than is meant; none where they are the
+    user's own.
+    """
+    others = {
+        kind.price_region
+        for name, kind in instances().items()
+        if name in names and known[name].price_source != "the user" and kind.price_region not in (region, "own")
+    }
+    if region is None or not others:
+        return []
+    return [
+        f"prices are those of {', '.join(sorted(others))}, not of {region}: facesim prices refresh --region {region} "
+        "asks AWS for them"
+    ]
+
+
 def _other_versions(profile: Profile) -> Iterator[str]:
     for name, measured in profile.versions.items():
         try:
@@ -166,7 +185,9 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
         outside=saved_outside() if job.backend.elsewhere else _AT_HOME,
         spot_risk=spot_risk(job),
     )
-    return forecast, known[shape.instance_type]
+    region = getattr(job.backend, "region", None)
+    assumptions = (*forecast.assumptions, *region_notes(region, dict(shape.groups), known))
+    return replace(forecast, assumptions=assumptions), known[shape.instance_type]
 
 
 def spot_risk(job: Job) -> SpotRisk:

@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from facesim.billing import instances
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import check_strategies
 from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape
-from facesim.planning.jobs import check_profile, options_of, profile_notes
+from facesim.planning.jobs import check_profile, options_of, profile_notes, region_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
@@ -126,18 +125,7 @@ def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes)
         checked_region(region)
     except ValueError as error:
         raise InputError(f"--region {region!r} is not allowed: {error}") from None
-    used = {*axes.instance_types, axes.ps_instance_type, *dict(axes.other_workers)}
-    others = {
-        kind.price_region
-        for name, kind in instances().items()
-        if name in used and known[name].price_source != "the user" and kind.price_region not in (region, "own")
-    }
-    if not others:
-        return []
-    return [
-        f"prices are those of {', '.join(sorted(others))}, not of {region}: facesim prices refresh --region {region} "
-        "asks AWS for them"
-    ]
+    return region_notes(region, (*axes.instance_types, axes.ps_instance_type, *dict(axes.other_workers)), known)
 
 
 def _runs_in(folder: Path) -> list[Run]:

@@ -262,9 +262,11 @@ def test_other_batches_than_were_measured_are_said_to_be(plan):
     assert "outside of what was measured, 8 to 128" in output
 
 
-def test_prices_of_another_region_are_said_to_be(plan):
+def test_prices_of_another_region_are_said_to_be(plan, file, tmp_path):
     _, output, _ = plan("--region", "eu-west-1")
+    run = facesim.forecast(profile=file, output=tmp_path / "runs", region="eu-west-1")
 
+    assert any("not of eu-west-1: facesim prices refresh" in text for text in run.forecast.assumptions)
     assert "not of eu-west-1: facesim prices refresh --region eu-west-1" in output
 
 
