@@ -25,6 +25,9 @@ from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
 
+#: What is less than this part of the training is not worth a note.
+_NOTED = 0.05
+
 #: 80 % half-width of what is measured on a disturbed machine; assumed.
 DISTURBED = 0.1
 
@@ -282,6 +285,12 @@ def _assumptions(
     if extrapolated:
         least, most = profile.batches
         assumptions.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
+    whole = -(-profile.examples // table.batch) * table.batch
+    if whole > (1 + _NOTED) * profile.examples:
+        shorter = 100 * (1 - profile.examples / whole)
+        assumptions.append(
+            f"the last update of an epoch counts as a whole one: training is up to {shorter:.0f} % shorter"
+        )
     if shape.spot:
         assumptions.append(
             f"spot capacity loses each host {risk.reclaims_per_hour:g} times an hour and is back after "
