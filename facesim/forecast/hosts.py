@@ -144,6 +144,10 @@ def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None =
     if not tables or not isinstance(tables, Mapping) or set(content) != {"instances"}:
         raise InputError(f'--instances {file} must have tables [instances."NAME"], and nothing else')
     for name, table in tables.items():
+        if not name.strip() or not name.isprintable():
+            raise InputError(
+                f"--instances {file}: a type cannot be called {name!r}: give it a name that can be printed"
+            )
         if not isinstance(table, Mapping):
             raise InputError(
                 f'--instances {file}: instances.{name} is {table!r}; it must be a table [instances."NAME"]'

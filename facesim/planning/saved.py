@@ -106,7 +106,7 @@ def save_types(learnt: Mapping[str, Mapping[str, str | float]]) -> None:
         tables[name] = tables.get(name, {}) | dict(fields)
     lines = ["# Written by facesim calibrate; delete a table to have the catalogue's assumption again."]
     for name, fields in sorted(tables.items()):
-        lines += ["", f'[instances."{name}"]']
+        lines += ["", f"[instances.{json.dumps(name, ensure_ascii=False)}]"]
         lines += [f"{field} = {json.dumps(value)}" for field, value in fields.items()]  # as TOML has it, too
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, "\n".join(lines) + "\n")

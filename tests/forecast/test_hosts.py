@@ -79,6 +79,8 @@ def test_a_users_own_types_and_prices_win_and_count_as_measured(tmp_path):
         ('[instances."ml.m5.large"]\nspot_usd_per_hour = 5\n', "must be at most price_usd_per_hour, 0.115"),
         ('[instances."ml.m5.large"]\nname = "ml.c5.xlarge"\n', "a type is called as its table is"),
         ("[instances]\n", "must have tables"),
+        ('[instances.""]\nvcpu = 2\n', "a type cannot be called ''"),
+        ('[instances."a\\u001b[31m"]\nvcpu = 2\n', "a type cannot be called 'a\\x1b[31m'"),
         ("[hosts.x]\nvcpu = 2\n", "must have tables"),
         ("instances = 3\n", "must have tables"),
         ("[instances]\nx = 3\n", "it must be a table"),
