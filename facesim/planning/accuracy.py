@@ -40,9 +40,11 @@ def accuracies(
     profile: Profile,
     shapes: Sequence[ClusterShape],
     left_out: Callable[[InputError], None] = lambda _: None,
+    examples: int | None = None,
 ) -> dict[ClusterShape, Accuracy]:
     """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval; `left_out`
-    hears why a run cannot be read.
+    hears why a run cannot be read. With `examples`, those that the data has for training now, only runs that had as
+    many count.
     """
     wanted = _experiment(job.experiment.model_dump(mode="json"))
     normalises = normalises_batches(profile)
@@ -60,8 +62,8 @@ def accuracies(
         kind = known_strategy(fields.strategy)
         if result.sync_audit.verdict == "apart" and kind and kind.trains_together():
             continue  # it is not what its strategy learns
-        if result.data.training_examples not in (None, profile.examples):  # it had other images
-            continue
+        if None not in (examples, trained_on := result.data.training_examples) and trained_on != examples:
+            continue  # it had other images
         like = results_of.setdefault(learns_like(fields.strategy, fields.shape, normalises), {})
         like.setdefault(result.model_dump_json(), result)  # a copy of a run is no second one
     pooled = {key: _pooled(key, [*results.values()]) for key, results in results_of.items()}

@@ -214,8 +214,8 @@ def _speeds(lessons: Sequence[Lesson], left_out: list[str]) -> dict[str, float]:
     known = {}
     for name, speeds in speeds_of.items():
         if max(speeds) > _CONTRADICTS * min(speeds):
-            seen = f"{min(speeds):.3g} to {max(speeds):.3g} reference cores"
-            left_out.append(f"the speed of {name}: its runs contradict each other, {seen}; name those that are right")
+            span = f"{min(speeds):.3g} to {max(speeds):.3g} reference cores"
+            left_out.append(f"the speed of {name}: its runs contradict each other, {span}; name those that are right")
         else:
             known[name] = statistics.median(speeds)
     return known

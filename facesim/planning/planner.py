@@ -64,9 +64,9 @@ def plan_training(
     if not axes.instance_types:
         axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
     where = f"the profile {profile}" if isinstance(profile, Path) else "the profile"
-    chosen = Profile.load(profile) if isinstance(profile, Path) else profile
-    measured_with = options_of(chosen, where) if chosen else {}
-    job = make_job(**{**(measured_with if "recipe" not in given else {}), **given})
+    given_profile = Profile.load(profile) if isinstance(profile, Path) else profile
+    profile_options = options_of(given_profile, where) if given_profile else {}
+    job = make_job(**{**(profile_options if "recipe" not in given else {}), **given})
     tried = axes.strategies or tuple(name for name in TRIED if job.framework in STRATEGIES[name].trainers)
     check_strategies(tried, job.framework)
     axes = replace(axes, strategies=tried)
@@ -76,12 +76,20 @@ def plan_training(
         if axes.other_workers:
             raise InputError("--replay: no job has workers of several types; leave out --other-workers")
         check_replayable(job)
-    used = chosen or measure(job)
-    check_profile(used, job, where if chosen else "the profile of this machine")
-    notes = [*(_profile_notes(chosen, job, where, given) if chosen else ()), *_region_notes(region, known, axes)]
+    used = given_profile or measure(job)
+    check_profile(used, job, where if given_profile else "the profile of this machine")
+    notes = [
+        *(_profile_notes(given_profile, job, where, given) if given_profile else ()),
+        *_region_notes(region, known, axes),
+    ]
     if too_few:
         notes.append(f"{', '.join(too_few)} not tried: --workers up to {max(axes.workers)} is too few")
-    seen = accuracies(_runs_in(runs), job, used, shapes, lambda error: notes.append(f"no accuracy of a run: {error}"))
+    accuracies_in = partial(
+        accuracies, job=job, profile=used, shapes=shapes, examples=None if given_profile else used.examples
+    )
+    known_accuracies = accuracies_in(
+        _runs_in(runs), left_out=lambda error: notes.append(f"no accuracy of a run: {error}")
+    )
     make = partial(
         make_plan,
         used,
@@ -96,9 +104,9 @@ def plan_training(
         profile_command=f"{how_to_have_one(job)} --fresh",
     )
     if replays:
-        _replay(make(replace(wanted, min_accuracy=None), accuracies=seen), job, runs, replays, progress)
-        seen = accuracies(_runs_in(runs), job, used, shapes)
-    return make(wanted, accuracies=seen)
+        _replay(make(replace(wanted, min_accuracy=None), accuracies=known_accuracies), job, runs, replays, progress)
+        known_accuracies = accuracies_in(_runs_in(runs))
+    return make(wanted, accuracies=known_accuracies)
 
 
 def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:

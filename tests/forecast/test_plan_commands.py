@@ -10,10 +10,13 @@ import pytest
 
 import facesim
 from facesim.cli import main
+from facesim.forecast.shapes import ClusterShape
 from facesim.planning import TRIED
+from facesim.planning.accuracy import accuracies
 from facesim.planning.answer import to_json
 from facesim.planning.planner import plan_training
 from facesim.planning.search import Axes, Wanted
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 from tests.forecast.test_forecast_commands import forecast_for, ran
@@ -326,21 +329,22 @@ def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(p
     assert known() == {2: True, 4: False}
 
 
-def test_a_copied_run_one_with_replicas_apart_and_one_of_other_images_show_no_accuracy(plan, profile, tmp_path):
+def test_copies_replicas_apart_and_runs_of_other_images_show_no_accuracy(plan, profile, tmp_path):
     job, runs = make_job(epochs=20), tmp_path / "runs"
     together = make_job(strategy="allreduce", workers=2, epochs=20)
     ran(runs / "one", job, forecast_for(job, profile), 1.0, "emulated")
     shutil.copytree(runs / "one", runs / "two")
     apart = {"sync_audit": {"verdict": "apart"}, "held_out_accuracy": 0.1}
     ran(runs / "apart", together, forecast_for(together, profile), 1.0, "emulated", **apart)
-    fewer = {"data": {"held_out_examples": 200, "training_examples": 100}, "held_out_accuracy": 0.1}
-    ran(runs / "fewer", job, forecast_for(job, profile), 1.0, "emulated", **fewer)
     damaged = ran(runs / "damaged", job, forecast_for(job, profile), 1.0, "emulated").result_file
     damaged.write_text("{")
 
     _, output, _ = plan("--epochs", "20", "--strategy", "single")
 
     assert f"no accuracy of a run: cannot read {damaged}" in output
+    for examples, known in ((870, True), (100, False)):  # it had 870
+        shape = ClusterShape()
+        assert (shape in accuracies([Run(runs / "one")], job, profile, [shape], examples=examples)) is known
     assert "accuracy 90.0 % (8" in output.splitlines()[0] and "from 1 run of one process" in output
 
 
