@@ -22,29 +22,35 @@ import click
 
 from benchmarks.published import allreduce, async_ps, synchronous, transient
 from benchmarks.published.calibrate import calibrated
-from benchmarks.published.curves import Curve, summary
+from benchmarks.published.curves import Curve, positive, summary
 from facesim.forecast.constants import FILE
 from facesim.util.files import write_json
 
 Reader = Callable[[list[dict[str, Any]], dict[str, Any]], Iterator[Curve]]
 
-#: By the names that rows of each form have; the first that fits is taken.
-FORMS: tuple[tuple[frozenset[str], Reader], ...] = (
-    *((frozenset({"workers", name}), async_ps.curves) for name in async_ps.SPEED_NAMES),
-    (frozenset({"mpi", "images_per_s"}), allreduce.horovod),
-    (frozenset({"nodes", "gpus", "step_ms"}), allreduce.ddp),
-    (frozenset({"config", "duration_s"}), transient.curves),
-    (frozenset({"gpus", "images_per_s", "strategy"}), synchronous.curves),
+#: By the names that rows of each form have, the first that fits is taken; and of which names a row needs numbers.
+FORMS: tuple[tuple[frozenset[str], Reader, tuple[str, ...]], ...] = (
+    *((frozenset({"workers", name}), async_ps.curves, ("workers",)) for name in async_ps.SPEED_NAMES),
+    (frozenset({"mpi", "images_per_s"}), allreduce.horovod, ("gpus", "images_per_s")),
+    (frozenset({"nodes", "gpus", "step_ms"}), allreduce.ddp, ("nodes", "gpus", "batch_per_gpu", "step_ms")),
+    (frozenset({"config", "duration_s"}), transient.curves, ("duration_s",)),
+    (frozenset({"gpus", "images_per_s", "strategy"}), synchronous.curves, ("gpus", "images_per_s", "batch_per_gpu")),
 )
+
+#: What is a list of objects, where a file has it.
+_LISTS = ("rows", "model_info", "table1")
 
 #: Forms without a curve of their own: what other files' forecasts use.
 _USED_BY_OTHERS = (frozenset({"hours"}),)
 
 
 def read(folder: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[Curve]]:
-    """The contents of the folder's JSON files by name, and, as curves without forecast, those that cannot be read."""
+    """The contents of the folder's JSON files by name, and, as curves without forecast, what cannot be read."""
     contents, refused = [], []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")):
+        if file.suffix != ".json":
+            refused.append(Curve("files", file.name, reason="its name does not end in .json"))
+            continue
         try:
             content = json.loads(file.read_text(encoding="utf-8-sig"))  # also as some editors write it
         except (OSError, ValueError) as error:
@@ -53,13 +59,45 @@ def read(folder: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[Curve]]:
         if isinstance(content, list):
             content = {"rows": content}
         if isinstance(content, dict):
-            rows = content.get("rows")
-            if isinstance(rows, list):
-                content["rows"] = [row for row in rows if isinstance(row, dict)]
+            refused.extend(Curve("files", file.name, reason=reason) for reason in _tidied(content))
             contents.append((file.name, content))
         else:
             refused.append(Curve("files", file.name, reason="it is not an object or a list of rows"))
     return contents, refused
+
+
+def _tidied(content: dict[str, Any]) -> Iterator[str]:
+    """Leaves objects alone in a content's lists, and each once; says what else was in them."""
+    for name in _LISTS:
+        listed = content.get(name)
+        if listed is None:
+            continue
+        if not isinstance(listed, list):
+            del content[name]
+            yield f"its {name} are no list"
+            continue
+        objects = [row for row in listed if isinstance(row, dict)]
+        content[name] = objects
+        if not _is_used_by_others(content):  # lifetimes of hosts may be alike
+            content[name] = list({json.dumps(row, sort_keys=True): row for row in objects}.values())
+        if no_objects := len(listed) - len(objects):
+            yield f"{no_objects} of its {name} are no objects: left out"
+        if again := len(objects) - len(content[name]):
+            yield f"{again} of its {name} are there already: each counts once"
+
+
+def _unusable(content: dict[str, Any]) -> str | None:
+    """Which of the rows have not the numbers that their form needs."""
+    rows, names = content["rows"], _names(content)
+    needed = next((numbers for form, _, numbers in FORMS if form <= names), ())
+    any_of = [[name] for name in needed]
+    if reader_of(content) is async_ps.curves:
+        any_of.append([*async_ps.SPEED_NAMES])
+    missing = [[each[-1] for each in any_of if not any(positive(row, name) for name in each)] for row in rows]
+    if not (left_out := sum(map(bool, missing))):
+        return None
+    of = ", ".join(dict.fromkeys(name for without in missing for name in without))
+    return f"{left_out} of {len(rows)} rows left out: {of} must be numbers above 0"
 
 
 def judge(folder: Path) -> list[Curve]:
@@ -70,7 +108,10 @@ def judge(folder: Path) -> list[Curve]:
         reader = reader_of(content)
         if reader:
             unusable = Curve("files", name, reason="no row has the numbers that its form needs")
-            curves.extend(list(reader(contents, content)) or [unusable])
+            read_curves = list(reader(contents, content))
+            curves.extend(read_curves or [unusable])
+            if read_curves and reader is not transient.plans and (reason := _unusable(content)):
+                curves.append(Curve("files", name, reason=reason))
         elif not _is_used_by_others(content):
             reason = "its rows are of no known form" if _names(content) else "it has no rows"
             curves.append(Curve("files", name, reason=reason))
@@ -81,7 +122,7 @@ def reader_of(content: dict[str, Any]) -> Reader | None:
     if isinstance(content.get("table1"), list):
         return transient.plans
     names = _names(content)
-    return next((reader for form, reader in FORMS if form <= names), None)
+    return next((reader for form, reader, _ in FORMS if form <= names), None)
 
 
 def _names(content: dict[str, Any]) -> set[str]:

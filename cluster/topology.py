@@ -6,7 +6,7 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LOOPBACK = "127.0.0.1"
@@ -108,6 +108,15 @@ def why_unconnected(addresses: Sequence[str], patience_s: float = 2.0) -> str:
     )
 
 
+def _in_random_order(ports: Sequence[int]) -> Iterator[int]:
+    """Some are asked for, of thousands: the others are not shuffled."""
+    left, chance = list(ports), random.SystemRandom()
+    while left:
+        place = chance.randrange(len(left))
+        left[place], left[-1] = left[-1], left[place]
+        yield left.pop()
+
+
 def free_ports(count: int) -> list[int]:
     """`count` distinct loopback ports on which nothing listens now.
 
@@ -118,7 +127,7 @@ def free_ports(count: int) -> list[int]:
         OSError: fewer than `count` are free.
     """
     free: list[int] = []
-    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+    for port in _in_random_order(_PORTS):
         if len(free) == count:
             return free
         # TensorFlow listens on every address, so the port must be free on every address.

@@ -9,6 +9,7 @@ from facesim.api.defaults import OUTPUT
 from facesim.api.runs import Run
 from facesim.api.study import Study
 from facesim.spec.options import as_in_python
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -33,21 +34,28 @@ def forecast(
             measured now, in a few minutes, if there is none yet.
         backend: where it would run.
         output: the folder in which the run gets a directory.
-        given: any other option of a job, such as `workers` and `instance_type`.
+        given: any other option of a job, such as `workers` and `instance_type`; what is left out of its experiment is
+            as in the `profile`, if there is one.
 
     Raises:
         InputError: something that was given cannot be used, or cannot be forecast.
     """
     from facesim.forecast.profile_data import Profile
-    from facesim.planning.jobs import check_profile, write_forecasts
+    from facesim.planning.jobs import check_profile, options_of, write_forecasts
     from facesim.planning.profiles import have_profile
 
-    (job,) = Study(strategy=strategy, backend=backend, seeds=[seed], **given).jobs()
+    where = None
     with as_in_python():
-        if profile is None:
-            profile = have_profile(job)
-        elif not isinstance(profile, Profile):
-            profile = Profile.load(Path(profile))
-        check_profile(profile, job, "the profile")
-        (run,) = write_forecasts([(job, profile)], Path(output))
+        if profile is not None:
+            where = "the profile" if isinstance(profile, Profile) else f"the profile {profile}"
+            profile = profile if isinstance(profile, Profile) else Profile.load(Path(profile))
+            given = {**(options_of(profile, where) if "recipe" not in given else {}), **given}
+    study = Study(strategy=strategy, backend=backend, seeds=[seed], **given)
+    with as_in_python():
+        if len(jobs := study.jobs()) > 1:
+            raise InputError(f"a forecast is of one job: give one value of {', '.join(study.axes)}")
+        (job,) = jobs
+        profile = profile or have_profile(job)
+        check_profile(profile, job, where or "the profile of this machine")
+        (run,) = write_forecasts([(job, profile)], Path(output), where=where)
     return Run(run)

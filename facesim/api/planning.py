@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from facesim.api.defaults import OUTPUT
 from facesim.spec.options import as_in_python
+from facesim.util.errors import InputError
 
 if TYPE_CHECKING:
     from facesim.forecast.profile_data import Profile
@@ -108,36 +109,40 @@ def plan(
         InputError: something that was given cannot be used, or cannot be forecast.
         FacesimError: a process that measures, or replays, failed.
     """
+    from pydantic import ValidationError
+
     from facesim.forecast.profile_data import Profile
     from facesim.planning import quantities
     from facesim.planning.planner import plan_training
-    from facesim.planning.profiles import have_profile
     from facesim.planning.search import Axes, Wanted
 
     with as_in_python():
-        axes = Axes(
-            strategies=_several(strategy),
-            instance_types=_several(instance_type),
-            workers=quantities.counts(_range(workers), "--workers", quantities.MOST_WORKERS),
-            ps=quantities.counts(_range(ps), "--ps", quantities.MOST_SERVERS),
-            spot=spot,
-            ps_instance_type=ps_instance_type,
-            backup_workers=backup_workers,
-            local_steps=local_steps,
-            other_workers=tuple((other_workers or {}).items()),
-        )
+        try:
+            axes = Axes(
+                strategies=_several(strategy),
+                instance_types=_several(instance_type),
+                workers=quantities.counts(_range(workers), "--workers", quantities.MOST_WORKERS),
+                ps=quantities.counts(_range(ps), "--ps", quantities.MOST_SERVERS),
+                spot=spot,
+                ps_instance_type=ps_instance_type,
+                backup_workers=backup_workers,
+                local_steps=local_steps,
+                other_workers=tuple((other_workers or {}).items()),
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            raise InputError(f"{name} {first['input']!r}: {first['msg']}", field=name, value=first["input"]) from None
         wanted = Wanted(
             None if deadline is None else quantities.seconds(str(deadline), "--deadline"),
             None if budget is None else quantities.dollars(str(budget), "--budget"),
             None if min_accuracy is None else quantities.share(str(min_accuracy), "--min-accuracy"),
         )
-        measured, profile_file = (profile, None) if isinstance(profile, Profile) else (None, profile)
         made = plan_training(
             axes,
             wanted,
             given=given,
-            profile_file=None if profile_file is None else Path(profile_file),
-            measure=have_profile if measured is None else lambda job: measured,
+            profile=profile if profile is None or isinstance(profile, Profile) else Path(profile),
             own_instances=None if instances is None else Path(instances),
             region=region,
             runs=Path(runs),
@@ -147,8 +152,10 @@ def plan(
 
 
 def _several(names: str | Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(names)) if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
 
 
 def _range(numbers: int | str | Iterable[int]) -> str:
-    return str(numbers) if isinstance(numbers, int | str) else ",".join(map(str, numbers))
+    if isinstance(numbers, Iterable) and not isinstance(numbers, str):
+        return ",".join(map(str, numbers))
+    return str(numbers)

@@ -96,6 +96,7 @@ class Status:
         total_s: seconds for which it has gone on, over all the times that it was submitted.
         held_out_accuracy: a share, 0-1: the newest, or that of the end.
         spans: the states that it was in: name, begin and end in seconds since 1970, end None while it goes on.
+        measurement: how its numbers came to be, a `facesim.runs.states.Measurement`, once it has some.
         notes: what else there is to say, in words: why it failed, what it cost, what to do.
         description: what the backend itself says of it, in its own terms.
     """
@@ -118,6 +119,7 @@ class Status:
     left_s: float | None = None
     spans: tuple[tuple[str, float, float | None], ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    measurement: str | None = None
     notes: tuple[str, ...] = ()
     description: Mapping[str, Any] = field(default_factory=dict)
 

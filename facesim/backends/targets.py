@@ -10,6 +10,7 @@ from pathlib import Path
 from facesim.backends.base import Status, Target
 from facesim.backends.watching import status
 from facesim.runs.directory import Run, find_runs
+from facesim.runs.states import Measurement
 from facesim.spec.backends import BACKENDS, BackendSpec
 from facesim.spec.job import make_job
 from facesim.util.errors import FacesimError, InputError
@@ -24,10 +25,14 @@ def find_target(named: str, options: dict[str, str] | None = None) -> Target:
     `options` are of that backend, such as its region, in place of those that the run was submitted with.
 
     Raises:
-        InputError: it is neither, or the backend does not have such an option.
+        InputError: it is neither, or a forecast, or the backend does not have such an option.
     """
     if _is_run(named):
         run = Run.open(Path(named))
+        if _is_forecast(run):
+            raise InputError(
+                f"{named} is a forecast: nobody ran it; `facesim show` and `facesim report` say what it has"
+            )
         return Target(with_options(run.job().backend, options or {}), run.id, run)
     if not _NAME.fullmatch(named) or os.path.lexists(named):
         raise InputError(
@@ -103,6 +108,14 @@ def _is_run(named: str) -> bool:
         return bool(named) and os.path.lexists(Path(named) / "job.json")
     except (OSError, ValueError):
         return False
+
+
+def _is_forecast(run: Run) -> bool:
+    try:
+        result = run.result()
+    except InputError:  # who asks the backend may not need it
+        return False
+    return result is not None and result.measurement is Measurement.FORECAST
 
 
 def with_options(backend: BackendSpec, options: dict[str, str]) -> BackendSpec:

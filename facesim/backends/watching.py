@@ -50,6 +50,7 @@ def status(target: Target) -> Status:
         return Status(
             **known,
             state=result.state.value,
+            measurement=result.measurement and result.measurement.value,
             total_s=result.total_s,
             images_per_s=result.images_per_s,
             held_out_accuracy=result.held_out_accuracy,

@@ -49,6 +49,7 @@ class Instance:
     cores: int  # physical; a vCPU is a hyperthread
     gpus: int
     relative_speed: float | None = None
+    own_speed: bool = False  # that is the user's
     network_burst_s: float | None = None  # None: it does not burst, or that is not known
     local_storage_gb: int | None = None  # of disks of its own; None: it has none, and is given a volume
     gpu_memory_gib: float | None = None  # of one accelerator
@@ -178,6 +179,12 @@ def _instances(refreshed: tuple[Path, int | None], own_prices: tuple[Path, int |
                 )
             row.setdefault("cores", max(1, row["vcpu"] // 2))
             row.setdefault("network_base_gbps", row["network_peak_gbps"])
+            for less, most in (("cores", "vcpu"), ("network_base_gbps", "network_peak_gbps")):
+                if (row[less] or 0) > row[most]:
+                    raise InputError(
+                        f"{own_prices[0]}: [{json.dumps(name)}] {less} is {row[less]:g}; it must be at most {most}, "
+                        f"{row[most]:g}: say both"
+                    )
             rows[name] = {"gpus": 0, "accelerator": None, **row}
     return MappingProxyType({name: Instance(**row) for name, row in rows.items()})
 

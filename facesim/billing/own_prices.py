@@ -33,21 +33,21 @@ SOURCE = "the user's prices.toml"
 class _TypeTable(BaseModel):
     """What a table may say; what it leaves out of a type that is known stays as it is."""
 
-    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    usd_per_hour: float | None = Field(None, gt=0)
+    usd_per_hour: float | None = Field(None, gt=0, le=1e6)
     spot_usd_per_hour: float | None = Field(None, ge=0)
     interruptions_percent: float | None = Field(None, gt=0, le=100)
     vcpu: int | None = Field(None, ge=1)
     cores: int | None = Field(None, ge=1)
     memory_gib: float | None = Field(None, gt=0)
-    network_base_gbps: float | None = Field(None, gt=0)
-    network_peak_gbps: float | None = Field(None, gt=0)
+    network_base_gbps: float | None = Field(None, ge=1e-4, le=1e5)
+    network_peak_gbps: float | None = Field(None, ge=1e-4, le=1e5)
     gpus: int | None = Field(None, ge=0)
     accelerator: str | None = None
     gpu_memory_gib: float | None = Field(None, gt=0)
     local_storage_gb: int | None = Field(None, ge=1)
-    relative_speed: float | None = Field(None, gt=0)
+    relative_speed: float | None = Field(None, ge=1e-3, le=1e6)
 
 
 def own_file() -> Path:
@@ -65,6 +65,8 @@ def read_own(file: Path) -> dict[str, dict[str, Any]]:
     types = {}
     for name, table in read_toml(file, "prices").items():
         where = f'{file}: ["{name}"]'
+        if not name.strip() or not name.isprintable():
+            raise InputError(f"{file}: a type cannot be called {name!r}: give it a name that can be printed")
         if not isinstance(table, dict):
             raise InputError(
                 f'{where} must be a table, of an instance type, such as ["ml.m5.2xlarge"]; it is {table!r}'
@@ -85,5 +87,7 @@ def read_own(file: Path) -> dict[str, dict[str, Any]]:
             if price is None or spot >= price:
                 raise InputError(f"{where} spot_usd_per_hour = {spot:g} needs a usd_per_hour above it")
             fields["spot_discount"] = 1 - spot / price
+        if "relative_speed" in fields:
+            fields["own_speed"] = True
         types[name] = fields
     return types

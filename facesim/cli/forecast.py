@@ -50,18 +50,16 @@ def forecast(
     """
     from facesim.forecast.profile_data import Profile
     from facesim.planning.described import described_jobs
-    from facesim.planning.jobs import check_profile, profile_notes, write_forecasts
+    from facesim.planning.jobs import check_profile, write_forecasts
 
     given = {name: value for name, value in options.items() if value is not None}
     of_file = Profile.load(profile_file) if profile_file else None
     wanted = described_jobs(jobs, strategies, given, of_file)
     profiles = [(job, of_file or measured_profile(job, as_json)) for job in wanted]
+    where = f"the profile {profile_file}" if profile_file else None
     for job, profile in profiles:
-        check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
-    if profile_file:
-        for note in dict.fromkeys(note for job, each in profiles for note in profile_notes(each, job, profile_file)):
-            echo(note, err=True)
-    _print_forecasts(write_forecasts(profiles, output, own_instances), as_json)
+        check_profile(profile, job, where or "the profile of this machine")
+    _print_forecasts(write_forecasts(profiles, output, own_instances, where), as_json)
 
 
 def _print_forecasts(runs: list[Run], as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facesim.util.errors import FacesimError, reason
+from facesim.util.files import json_content
 from facesim.util.unused import printable
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 
 def echo_json(content: Any) -> None:
-    """Print JSON for machines: as it is, also where text would lose characters."""
-    echo(json.dumps(content, indent=1, default=str))
+    """Print JSON for machines: as it is, also where text would lose characters; null for what is no finite number."""
+    echo(json.dumps(json_content(content), indent=1, default=str))
 
 
 def padded(text: str, cells: int) -> str:

@@ -214,6 +214,8 @@ def _value(option: click.Option, value: Any, where: str) -> Any:
     Raises:
         InputError: it is of another type; `where` begins the message.
     """
+    if value == [] and option.multiple and option.default:  # else it would have its default after all
+        raise InputError(f"{where} has no values; give one or more, or leave it out")
     if takes_list(option) and isinstance(value, list):
         return [_single(option, each, where) for each in value]
     single = _single(option, value, where)

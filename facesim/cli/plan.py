@@ -40,6 +40,15 @@ class _Dollars(click.types.FloatParamType):
         return quantities.dollars(str(value), "--budget")
 
 
+class _Share(click.types.FloatParamType):
+    """A share, or percents; a TOML file may have it as a number."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return quantities.share(str(value), "--min-accuracy")
+
+
 class _Counts(click.types.IntParamType):
     """`4`, `1,2,4` or `1..16`; a TOML file may have a single one as a number."""
 
@@ -85,7 +94,9 @@ class _Counts(click.types.IntParamType):
      common=False, help="local-sgd: steps between averagings")  # fmt: skip
 @command_option("--deadline", group="Cost and spot", help="how long it may take, such as 2h or 90m")
 @command_option("--budget", type=_Dollars(), group="Cost and spot", help="US dollars that it may cost, such as 5")
-@command_option("--min-accuracy", group="Training", help="held-out accuracy that it must reach, such as 0.95 or 95 %")
+@command_option(
+    "--min-accuracy", type=_Share(), group="Training", help="held-out accuracy that it must reach, such as 0.95 or 95 %"
+)
 @command_option("--spot/--no-spot", default=False, show_default=True, group="Cost and spot",
      help="try spot capacity, too, beside on demand")  # fmt: skip
 @command_option("--region", group="AWS", help="AWS region whose prices are meant")
@@ -120,7 +131,7 @@ def plan(
     ps: tuple[int, ...],
     deadline: str | None,
     budget: float | None,
-    min_accuracy: str | None,
+    min_accuracy: float | None,
     spot: bool,
     region: str | None,
     profile: Path | None,
@@ -144,13 +155,14 @@ def plan(
     from facesim.planning.search import Axes, Wanted
 
     page = output or runs / f"plan-{time.strftime('%Y%m%d-%H%M%S')}.html"
-    if not as_json and explain is None:
+    writes = output is not None or not (as_json or explain is not None)
+    if writes:
         check_output(page)
 
     wanted = Wanted(
         None if deadline is None else quantities.seconds(deadline, "--deadline"),
         budget,
-        None if min_accuracy is None else quantities.share(min_accuracy, "--min-accuracy"),
+        min_accuracy,
     )
     axes = Axes(
         strategies=tuple(dict.fromkeys(strategy)),
@@ -167,7 +179,7 @@ def plan(
         axes,
         wanted,
         given={name: value for name, value in options.items() if value is not None},
-        profile_file=profile,
+        profile=profile,
         measure=partial(measured_profile, quiet=as_json),
         own_instances=instances,
         region=region,
@@ -176,6 +188,8 @@ def plan(
         progress=partial(echo, err=True),
     )
     chosen = None if explain is None else row_of(made, explain)
+    if writes:
+        write_page(made, page)
     if as_json:
         _print_json(made, chosen)
         return
@@ -188,7 +202,6 @@ def plan(
             echo(line)
         return
     _print_plan(made, everything)
-    write_page(made, page)
     echo(f"\nplan: {page}")
 
 

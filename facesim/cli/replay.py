@@ -71,7 +71,7 @@ def replay(
     profile = Profile.load(profile_file) if profile_file else measured_profile(job, as_json)
     check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
     if profile_file:
-        for note in profile_notes(profile, job, profile_file, len(inputs.data.names)):
+        for note in profile_notes(profile, job, f"the profile {profile_file}", len(inputs.data.names)):
             echo(note, err=True)
 
     def began(seed: int) -> None:

@@ -126,7 +126,7 @@ def _print_table(statuses: list[Status]) -> None:
             run_status.name,
             run_status.strategy or "",
             run_status.backend,
-            f"{run_status.state} (running)" if run_status.running else run_status.state,
+            _state(run_status),
             "" if run_status.held_out_accuracy is None else f"{run_status.held_out_accuracy:.3f}",
             _duration(run_status.total_s),
             _moment(run_status.began_unix_s),
@@ -137,6 +137,12 @@ def _print_table(statuses: list[Status]) -> None:
         if not shown.is_terminal:
             shown.width = 10_000  # nothing is cut off where there is no edge
         shown.print(table, soft_wrap=True)
+
+
+def _state(run_status: Status) -> str:
+    if run_status.measurement == "forecast":
+        return "forecast"
+    return f"{run_status.state} (running)" if run_status.running else run_status.state
 
 
 @command()

@@ -114,9 +114,12 @@ def diff(first: str, second: str, as_json: bool) -> None:
         names = dict.fromkeys([*first_facts[part], *second_facts[part]])
         pairs = {name: [first_facts[part].get(name), second_facts[part].get(name)] for name in names}
         differences[part] = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    measurements = [facts["result"].get("measurement") for facts in (first_facts, second_facts)]
     if as_json:
-        echo_json({"runs": [first_facts["run"], second_facts["run"]], **differences})
+        echo_json({"runs": [first_facts["run"], second_facts["run"]], "measurement": measurements, **differences})
         return
+    if measurements[0] and measurements[0] == measurements[1]:
+        echo(f"numbers are {measurements[0]}")
     width = max((len(name) for part in differences.values() for name in part), default=0)
     for part, differing in differences.items():
         echo(f"{part}:" + ("" if differing else " the same"))

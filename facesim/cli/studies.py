@@ -69,7 +69,11 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
         command += ["--data", data]
     runs = folder or Path(StudyFile(file, Path(), settings).text("output") or "runs")
     study_file = StudyFile(file, runs, settings)
-    ended = [run for _, run, result in study_file.runs() if result is not None and run is not None]
+    damaged: list[str] = []
+    runs_of_jobs = study_file.runs(lambda error: damaged.append(f"left out: {error}"))
+    ended = [run for _, run, result in runs_of_jobs if result is not None and run is not None]
+    for text in damaged:
+        echo(text, err=True)
     if not ended:
         raise InputError(
             f"no run of {file} has ended in {runs}: run it ({shlex.join(command)}), or name its runs' --in"
@@ -86,7 +90,7 @@ def page(file: Path, data: str | None, output: Path | None, folder: Path | None,
     )
     left = len(study_file.jobs) - len(ended)
     if left:
-        echo(f"{left} of {len(study_file.jobs)} jobs have not ended, and are not in it", err=True)
+        echo(f"{left} of {len(study_file.jobs)} jobs have no run that ended, and are not in it", err=True)
     for written in files:
         echo(str(written))
 

@@ -8,17 +8,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facesim.billing.catalogue import Instance, assumed_spot_discount, hardware_constant, instances
+from facesim.billing.own_prices import SOURCE as OWN_PRICES
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
 
 #: How far off the ratio of two machines' speeds may be, as an 80 % half-width, by where the speed is from.
 _SPEED_HALF_WIDTHS = {"measured": 0.05, "vendor": 0.15, "assumed": 0.25}
+
+#: What no host is beyond by orders of magnitude: more, or less, is a slip of the finger.
+Speed = Annotated[float, Field(ge=1e-3, le=1e6)]
+Gbps = Annotated[float, Field(ge=1e-4, le=1e5)]
+Price = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class HostType(BaseModel):
@@ -29,38 +35,45 @@ class HostType(BaseModel):
     more than `single_flow_gbps`. `goodput` is the payload's share of what a link carries, 0-1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     name: str
     vcpu: int = Field(ge=1)
     cores: int = Field(ge=1)
     memory_gib: float = Field(gt=0)
     gpus: int = Field(0, ge=0)
-    relative_speed: float | None = Field(None, gt=0)
+    relative_speed: Speed | None = None
     speed_origin: Literal["measured", "vendor", "assumed"] = "assumed"
     speed_source: str = ""
     speed_date: str = ""
     bf16: bool = False  # whether its cores compute in bfloat16: AVX512_BF16
     amx: bool = False  # and whether with matrix units
-    network_base_gbps: float = Field(gt=0)
-    network_peak_gbps: float = Field(gt=0)
-    network_burst_s: float | None = Field(None, ge=0)
+    network_base_gbps: Gbps
+    network_peak_gbps: Gbps
+    network_burst_s: float | None = Field(None, ge=0, le=1e7)
     network_assumed: bool = False
-    single_flow_gbps: float | None = Field(None, gt=0)
+    single_flow_gbps: Gbps | None = None
     goodput: float = Field(0.87, gt=0, le=1)
-    price_usd_per_hour: float = Field(ge=0)
+    price_usd_per_hour: Price
     price_verified: bool = False
     price_source: str = ""
     price_date: str = ""
-    spot_usd_per_hour: float | None = Field(None, ge=0)
+    spot_usd_per_hour: Price | None = None
     spot_assumed: bool = False
 
     @model_validator(mode="after")
-    def _peak_is_not_below_base(self) -> HostType:
+    def _fits_together(self) -> HostType:
         if self.network_peak_gbps < self.network_base_gbps:
             raise ValueError(
                 f"network_peak_gbps {self.network_peak_gbps:g} must be at least network_base_gbps, "
                 f"{self.network_base_gbps:g}"
+            )
+        if self.cores > self.vcpu:
+            raise ValueError(f"cores {self.cores}, which are physical, must be at most vcpu, {self.vcpu}")
+        if self.spot_usd_per_hour is not None and self.spot_usd_per_hour > self.price_usd_per_hour:
+            raise ValueError(
+                f"spot_usd_per_hour {self.spot_usd_per_hour:g} must be at most price_usd_per_hour, "
+                f"{self.price_usd_per_hour:g}"
             )
         return self
 
@@ -128,13 +141,19 @@ def hosts(file: str | Path | None = None, below: Mapping[str, HostType] | None =
         return types
     content = read_toml(file, "--instances")
     tables = content.get("instances")
-    if not isinstance(tables, Mapping) or set(content) != {"instances"}:
+    if not tables or not isinstance(tables, Mapping) or set(content) != {"instances"}:
         raise InputError(f'--instances {file} must have tables [instances."NAME"], and nothing else')
     for name, table in tables.items():
+        if not name.strip() or not name.isprintable():
+            raise InputError(
+                f"--instances {file}: a type cannot be called {name!r}: give it a name that can be printed"
+            )
         if not isinstance(table, Mapping):
             raise InputError(
                 f'--instances {file}: instances.{name} is {table!r}; it must be a table [instances."NAME"]'
             )
+        if "name" in table:
+            raise InputError(f"--instances {file}: {name}.name: a type is called as its table is; leave it out")
         known = types[name].model_dump() if name in types else {"name": name}
         types[name] = _checked(file, name, known, {**_as_measured(table), **table})
     return types
@@ -161,6 +180,7 @@ def _as_measured(table: Mapping[str, object]) -> dict[str, object]:
         origins["network_assumed"] = False
     if "price_usd_per_hour" in table:
         origins |= {"price_verified": True, "price_source": "the user"}
+        origins |= {"spot_usd_per_hour": None, "spot_assumed": True}  # what is known of it was below another price
     if "spot_usd_per_hour" in table:
         origins["spot_assumed"] = False
     return origins
@@ -185,9 +205,9 @@ def _from_catalogue(kind: Instance) -> HostType:
         memory_gib=kind.memory_gib,
         gpus=kind.gpus,
         relative_speed=kind.relative_speed,
-        speed_origin="assumed" if speed["assumed"] else "measured",
-        speed_source=speed["source"],
-        speed_date=speed["date"],
+        speed_origin="assumed" if speed["assumed"] and not kind.own_speed else "measured",
+        speed_source=OWN_PRICES if kind.own_speed else speed["source"],
+        speed_date="" if kind.own_speed else speed["date"],
         bf16=hardware_constant("bf16")["value"],
         amx=hardware_constant("amx")["value"],
         network_base_gbps=kind.network_base_gbps or kind.network_peak_gbps,

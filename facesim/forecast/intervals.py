@@ -31,6 +31,9 @@ CLASSES = (0.5, 0.9)
 #: So many residuals of a class are needed for its own width; the (n+1)-quantile of fewer is not defined at 80 %.
 _LEAST_RESIDUALS = 4
 
+#: No forecast of the same thing is so many times too high.
+_MOST_RESIDUAL = 1000.0
+
 
 class Widths(NamedTuple):
     """Relative 80 % half-widths of a speed by class of offered load: below 0.5, up to 0.9, above."""
@@ -111,7 +114,9 @@ def read_residuals(file: Path) -> Widths:
     try:
         content: Any = json.loads(read_text(file))
         rows = [(float(load), float(residual)) for load, residual in content["rows"]]
-        usable = content["schema_version"] == 1 and all(math.isfinite(each) for row in rows for each in row)
+        usable = content["schema_version"] == 1 and all(
+            0 <= load < math.inf and -1 <= residual <= _MOST_RESIDUAL for load, residual in rows
+        )
     except (OSError, ValueError, KeyError, TypeError):
         usable = False
     if not usable:

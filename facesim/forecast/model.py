@@ -25,6 +25,9 @@ from facesim.util.errors import InputError
 
 Array = NDArray[np.float64]
 
+#: What is less than this part of the training is not worth a note.
+_NOTED = 0.05
+
 #: 80 % half-width of what is measured on a disturbed machine; assumed.
 DISTURBED = 0.1
 
@@ -115,6 +118,11 @@ def forecast_job(profile: Profile, shape: ClusterShape, **options: object) -> Fo
     return forecast_jobs(profile, [shape], **options)[0]  # type: ignore[arg-type]
 
 
+def update_batch(profile: Profile, batch: int | None) -> int:
+    """Examples in one update of a job with this `batch`, the profile's if it is None: no more than there are."""
+    return min(profile.batch if batch is None else batch, profile.examples)
+
+
 def forecast_jobs(
     profile: Profile,
     shapes: Sequence[ClusterShape],
@@ -142,7 +150,7 @@ def forecast_jobs(
         InputError: an instance type is not known, or nobody knows how fast it is; epochs or batch are not positive; the
             framework of the profile cannot train by a shape's strategy.
     """
-    batch = profile.batch if batch is None else batch
+    batch = update_batch(profile, batch)
     for name, value in (("epochs", epochs), ("batch", batch)):
         if value < 1:
             raise InputError(f"{name} is {value}; it must be at least 1")
@@ -277,6 +285,12 @@ def _assumptions(
     if extrapolated:
         least, most = profile.batches
         assumptions.append(f"the batch of a worker is outside of what was measured, {least} to {most}")
+    whole = -(-profile.examples // table.batch) * table.batch
+    if whole > (1 + _NOTED) * profile.examples:
+        shorter = 100 * (1 - profile.examples / whole)
+        assumptions.append(
+            f"the last update of an epoch counts as a whole one: training is up to {shorter:.0f} % shorter"
+        )
     if shape.spot:
         assumptions.append(
             f"spot capacity loses each host {risk.reclaims_per_hour:g} times an hour and is back after "

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from facesim.forecast import placement
 from facesim.spec.frameworks import TENSORFLOW
+from facesim.spec.strategies import PsAsync
 from facesim.util.errors import InputError
 from facesim.util.files import read_text, why_unread, write_text
 
 #: 2: workers may send parameter servers the factors of a gradient.
 SCHEMA_VERSION = 2
+
+#: Numbers above these, in whatever unit, were not measured.
+_MOST = 1e12
 
 #: Asynchronous workers that share the machine's cores while it is profiled.
 WORKERS = 4
@@ -24,6 +28,14 @@ WORKERS = 4
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be(cls, value: Any) -> Any:
+        several = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        if any(isinstance(each, (int, float)) and abs(each) > _MOST for each in several):
+            raise ValueError(f"is above {_MOST:g}, which nothing that is measured can be")
+        return value
 
 
 class Machine(_Frozen):
@@ -33,7 +45,7 @@ class Machine(_Frozen):
 
     processor: str = ""
     cores: int = Field(ge=1)
-    sgemm_gflops: float = Field(gt=0)
+    sgemm_gflops: float = Field(ge=1e-3)
     convolution_gflops: float | None = Field(None, gt=0)
 
     @property
@@ -52,7 +64,7 @@ class Compute(_Frozen):
     forward_s: float | None = Field(None, ge=0)
     backward_s: float | None = Field(None, ge=0)
     cv: float = Field(0.0, ge=0)
-    repeats_s: tuple[float, ...] = ()
+    repeats_s: tuple[Annotated[float, Field(gt=0)], ...] = ()
 
 
 class Variable(_Frozen):
@@ -63,7 +75,7 @@ class Variable(_Frozen):
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
     held_bytes: int = Field(ge=0)
     sent_bytes: int = Field(ge=0)
     trainable: bool = True
@@ -163,7 +175,7 @@ class Profile(_Frozen):
     server: Server | None = None
     ring: Ring
     fixed: FixedTimes = FixedTimes()
-    cpu_s_per_update: dict[str, float] = Field(default_factory=dict)
+    cpu_s_per_update: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     worker_cpu_s: float | None = Field(None, ge=0)
     drain_steps: float | None = Field(None, ge=0)
     parts_s: dict[str, float] = Field(default_factory=dict)
@@ -172,10 +184,14 @@ class Profile(_Frozen):
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _each_batch_once(self) -> Profile:
+    def _fits_together(self) -> Profile:
         batches = [each.batch for each in self.compute]
         if batches != sorted(set(batches)):
             raise ValueError(f"compute must be in the order of batches, each once, not {batches}")
+        if not any(each.trainable for each in self.variables):
+            raise ValueError("variables: none of them is trained")
+        if self.server is None and self.framework in PsAsync.trainers:
+            raise ValueError(f"server is missing, which is measured of {self.framework}")
         return self
 
     @property

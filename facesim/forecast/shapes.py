@@ -20,12 +20,16 @@ def forecast_strategies() -> list[str]:
 
 
 def check_strategies(names: Iterable[str], framework: str) -> None:
-    """Look whether a framework can train by the strategies called so.
+    """Look whether there are formulas for the strategies called so, and a framework can train by them.
 
     Raises:
-        InputError: it cannot.
+        InputError: there is no such strategy, or no formula for it, or the framework cannot.
     """
+    known = forecast_strategies()
     for name in names:
+        if name not in known:
+            message = f"there is no forecast of --strategy {name}: there are formulas for {', '.join(known)}"
+            raise InputError(message, field="strategy", value=name, allowed=known)
         try:
             STRATEGIES[name]().check_framework(framework)
         except ValueError as error:
@@ -118,6 +122,10 @@ class ClusterShape(BaseModel):
         workers = (
             f", {self.workers} worker{'s' if self.workers > 1 else ''}" if self.replicas > 1 or self.served else ""
         )
+        workers += f" ({self.backup_workers} backup)" if self.backup_workers else ""
+        fields = ClusterShape.model_fields
+        if self.kind.averaging and self.local_steps != fields["local_steps"].default:
+            workers += f", {self.local_steps} local steps"
         where = f"one {self.instance_type}" if self.one_host else self.instance_type
         if self.other_workers:
             where = " and ".join(f"{count} {name}" for name, count in self.worker_hosts)

@@ -41,8 +41,9 @@ class Table:
         kinds = {name: host(name, known) for name in {kind for shape in shapes for kind, _ in shape.groups}}
         for kind in kinds.values():
             if kind.relative_speed is None:
+                gpu = ", which computes on a GPU" if kind.gpus else ""
                 raise InputError(
-                    f"nobody knows how fast {kind.name} trains, which computes on a GPU: give relative_speed for it "
+                    f"nobody knows how fast {kind.name} trains{gpu}: give relative_speed for it "
                     f"with --instances FILE, or take one of "
                     f"{', '.join(name for name, each in known.items() if each.relative_speed)}"
                 )

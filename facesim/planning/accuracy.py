@@ -35,23 +35,38 @@ _WITHOUT_MEANING = {"seed", "cache", "max_bad_files", "recipe", "evaluate_every"
 
 
 def accuracies(
-    runs: Iterable[Run], job: Job, profile: Profile, shapes: Sequence[ClusterShape]
+    runs: Iterable[Run],
+    job: Job,
+    profile: Profile,
+    shapes: Sequence[ClusterShape],
+    left_out: Callable[[InputError], None] = lambda _: None,
+    examples: int | None = None,
 ) -> dict[ClusterShape, Accuracy]:
-    """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval."""
+    """The accuracy of each shape that completed runs of the job's experiment show, with an 80 % interval; `left_out`
+    hears why a run cannot be read. With `examples`, those that the data has for training now, only runs that had as
+    many count.
+    """
     wanted = _experiment(job.experiment.model_dump(mode="json"))
     normalises = normalises_batches(profile)
-    results_of: dict[tuple[object, ...], list[Result]] = {}
+    results_of: dict[tuple[object, ...], dict[str, Result]] = {}
     for run in runs:
         try:
             fields, result = JobFields.read(run.job_file), run.result()
-        except InputError:
+        except InputError as error:
+            left_out(error)
             continue
-        if result is None or result.state is not RunState.COMPLETED:
+        if result is None or result.state is not RunState.COMPLETED or result.held_out_accuracy is None:
             continue
-        if result.held_out_accuracy is None or _experiment(dict(fields.experiment)) != wanted:
+        if _experiment(dict(fields.experiment)) != wanted or fields.framework != job.framework:
             continue
-        results_of.setdefault(learns_like(fields.strategy, fields.shape, normalises), []).append(result)
-    pooled = {key: _pooled(key, results) for key, results in results_of.items()}
+        kind = known_strategy(fields.strategy)
+        if result.sync_audit.verdict == "apart" and kind and kind.trains_together():
+            continue  # it is not what its strategy learns
+        if None not in (examples, trained_on := result.data.training_examples) and trained_on != examples:
+            continue  # it had other images
+        like = results_of.setdefault(learns_like(fields.strategy, fields.shape, normalises), {})
+        like.setdefault(result.model_dump_json(), result)  # a copy of a run is no second one
+    pooled = {key: _pooled(key, [*results.values()]) for key, results in results_of.items()}
     keys = {shape: learns_like(shape.strategy, shape.model_dump(), normalises) for shape in shapes} if pooled else {}
     return {shape: pooled[key] for shape, key in keys.items() if key in pooled}
 

@@ -224,16 +224,17 @@ def _against(row: Row, other: Row) -> str:
     faster = other.forecast.time_s / row.forecast.time_s
     money = f"{row.forecast.cost_usd / other.forecast.cost_usd:.2g} times the money" if other.forecast.cost_usd else ""
     surely = "" if row.forecast.high_s < other.forecast.low_s else ", though the intervals overlap"
-    return f"{faster:.2g} times as fast" + (f", for {money}" if money else "") + surely
+    much = f"{faster:.2g} times as fast" if faster >= 1 + FLAT else f"less than {100 * FLAT:.0f} % faster"
+    return much + (f", for {money}" if money else "") + surely
 
 
 def _sure(plan: Plan, row: Row) -> list[str]:
     doubts = plan.doubts(row)
     sentence = f"How sure: {100 * row.forecast.half_width:.0f} % either way holds 8 times in 10"
-    if not doubts:
-        return [f"{sentence}."]
-    sentence += f"; most of it is {doubts[0].cause} (± {100 * doubts[0].half_width:.0f} %). Surer: {doubts[0].remedy}."
     beyond = " It goes beyond what was measured." if row.forecast.extrapolated else ""
+    if not doubts:
+        return [f"{sentence}.{beyond}"]
+    sentence += f"; most of it is {doubts[0].cause} (± {100 * doubts[0].half_width:.0f} %). Surer: {doubts[0].remedy}."
     return [sentence + beyond]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facesim.forecast.profile_data import Profile
+from facesim.planning.jobs import options_of
 from facesim.runs.directory import find_runs
 from facesim.spec.job import DEFAULTS, Job, flat, options
 from facesim.spec.study import Study
@@ -36,7 +37,7 @@ def described_jobs(
     if not bases:
         bases = [{"backend": _BACKEND}]
         if profile is not None and "recipe" not in given:
-            bases[0] |= profile.experiment
+            bases[0] |= options_of(profile, "the profile")
     return [job for base in bases for job in _study_of(base, given, strategies)]
 
 
@@ -53,7 +54,11 @@ def _study_of(base: Mapping[str, Any], given: Mapping[str, Any], strategies: Seq
         if not (name in table and table[name].of and not names[table[name].part] & set(table[name].of))
     }
     merged = {**fitting, **given, "strategy": named}
-    several = {name: value for name, value in merged.items() if isinstance(value, list | tuple) and value}
+    several = {
+        name: value
+        for name, value in merged.items()
+        if isinstance(value, list | tuple) and (value or name == "strategy")
+    }
     seeds = merged.pop("seed", None) or 0
     axes = {
         name: value

@@ -20,10 +20,11 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
     """What the jobs that cost money are forecast to take and to cost, in words, or how to have that forecast."""
     lines: dict[str, None] = {}
     total_usd = low_usd = high_usd = 0.0
-    paid = 0
+    paid = with_forecast = 0
     for job, job_inputs in zip(jobs, inputs, strict=True):
         if not job.backend.costs_money:
             continue
+        paid += 1
         try:
             forecast = _forecast(job, job_inputs)
         except InputError as error:
@@ -35,15 +36,16 @@ def forecast_lines(jobs: Sequence[Job], inputs: Sequence[Inputs]) -> list[str]:
         if forecast is None:
             lines[f"no forecast: {_how(job)} measures this machine for it, in five minutes at the most"] = None
             continue
-        paid += 1
+        with_forecast += 1
         total_usd += forecast.cost_usd
         low_usd += forecast.low_usd
         high_usd += forecast.high_usd
         lines[f"forecast: {forecast_line(forecast)}"] = None
-    if paid > 1:
+        lines |= dict.fromkeys(_region_notes(job))
+    if with_forecast > 1:
+        which = f"all {paid}" if with_forecast == paid else f"{with_forecast} of {paid}"
         lines[
-            f"forecast of all {paid} jobs: {dollars_text(total_usd)} ({dollars_text(low_usd)} to "
-            f"{dollars_text(high_usd)})"
+            f"forecast of {which} jobs: {dollars_text(total_usd)} ({dollars_text(low_usd)} to {dollars_text(high_usd)})"
         ] = None
     return list(lines)
 
@@ -81,10 +83,10 @@ def keep_forecast(run: Run, job: Job, inputs: Inputs) -> None:
     from facesim.planning.jobs import forecast_of, record_of
     from facesim.planning.profiles import saved_profile
 
-    profile = saved_profile(job, inputs)
-    if profile is None:
-        return
     try:
+        profile = saved_profile(job, inputs)
+        if profile is None:
+            return
         forecast, kind = forecast_of(job, profile)
     except InputError:  # it is not what the user asked for
         return
@@ -97,6 +99,13 @@ def _forecast(job: Job, inputs: Inputs) -> Forecast | None:
 
     profile = saved_profile(job, inputs)
     return profile and forecast_of(job, profile)[0]
+
+
+def _region_notes(job: Job) -> list[str]:
+    from facesim.planning.jobs import region_notes
+    from facesim.planning.saved import saved_hosts
+
+    return region_notes(getattr(job.backend, "region", None), dict(job.groups), saved_hosts())
 
 
 def _how(job: Job) -> str:

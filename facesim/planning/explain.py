@@ -39,28 +39,36 @@ def read_shape(text: str, among: Mapping[str, HostType], usual: ClusterShape) ->
         InputError: a part of it means nothing, or there is no such shape.
     """
     fields: dict[str, object] = {}
+    value: object
     for part in filter(None, re.split(r"[:,\s]+", text.strip())):
         if part == "spot":
-            fields["spot"] = True
+            field, value = "spot", True
         elif match := _SERVERS.fullmatch(part):
-            fields["ps"] = int(match[1] or match[2])
+            field, value = "ps", int(match[1] or match[2])
         elif match := _WORKERS.fullmatch(part):
-            fields["workers"] = int(match[1] or match[2])
+            field, value = "workers", int(match[1] or match[2])
         elif part in among:
-            fields["instance_type"] = part
+            field, value = "instance_type", part
         elif re.fullmatch(r"[a-z]+(-[a-z]+)*", part):
-            fields["strategy"] = part
+            field, value = "strategy", part
         else:
             raise InputError(
                 f"--explain {text!r}: {part!r} is no part of a shape; write it like ps-async:ml.m5.xlarge:4w:2ps, or "
                 "cheapest, fastest"
             )
+        if field in fields:
+            raise InputError(f"--explain {text!r} says twice what {field} is, {fields[field]} and {value}: say it once")
+        fields[field] = value
     try:
-        return ClusterShape.model_validate({**usual.model_dump(), **fields})
+        shape = ClusterShape.model_validate({**usual.model_dump(), **fields})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = f"{first['loc'][0]} {first['input']}: " if first["loc"] else ""
         raise InputError(f"--explain {text!r}: {field}{first['msg'].removeprefix('Value error, ')}") from None
+    for name, count in (("workers", shape.replicas), ("ps", shape.ps if shape.served else 0)):
+        if fields.get(name, count) != count:
+            raise InputError(f"--explain {text!r}: {shape.strategy} has no {fields[name]} {name}; leave that out")
+    return shape
 
 
 def row_of(plan: Plan, text: str) -> Row:

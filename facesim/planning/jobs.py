@@ -6,25 +6,28 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from facesim.backends.emulation import emulate, hosts_of_study
+from facesim.billing import instances
 from facesim.billing.bill import discount_of, make_bill, submitted
 from facesim.forecast.constants import constants
 from facesim.forecast.hosts import HostType
 from facesim.forecast.model import Forecast, SpotRisk, forecast_job
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape, forecast_strategies
-from facesim.metrics.machine import machine
+from facesim.metrics.machine import cpu_model
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
-from facesim.profiling.profile import check_measurable
+from facesim.profiling.profile import MATTERS, OF_IMAGES, check_measurable
 from facesim.runs.directory import Run
 from facesim.runs.events import StateEntered, Submitted
 from facesim.runs.forecasts import ForecastRecord
 from facesim.runs.records import Audit, Billing, Result
 from facesim.runs.states import Measurement, RunState
-from facesim.spec.job import Job, flat
+from facesim.spec.job import Job, flat, make_job
 from facesim.spec.options import flag
 from facesim.util.errors import InputError
 
@@ -72,6 +75,22 @@ def shape_of(job: Job) -> ClusterShape:
     )
 
 
+def options_of(profile: Profile, where: str) -> dict[str, bool | int | float | str | None]:
+    """The options of the experiment that a profile is of, as `make_job` takes them.
+
+    Raises:
+        InputError: there are no such options, or values of them; `where` says which profile.
+    """
+    again = "make one with facesim profile"
+    if unknown := sorted(profile.options.keys() - {*MATTERS, *OF_IMAGES, "sample_rate"}):
+        raise InputError(f"{where} cannot be used: options.{unknown[0]} is none of a profile's; {again}")
+    try:
+        make_job(**profile.experiment)
+    except InputError as error:
+        raise InputError(f"{where} cannot be used: {error}; {again}") from None
+    return profile.experiment
+
+
 def check_profile(profile: Profile, job: Job, where: str) -> None:
     """Look whether a profile is of a job's network, as far as it says. What else differs is in `profile_notes`.
 
@@ -89,27 +108,58 @@ def check_profile(profile: Profile, job: Job, where: str) -> None:
             )
 
 
-def profile_notes(profile: Profile, job: Job, file: Path, identities: int | None = None) -> list[str]:
-    """Notes on a profile in a file, which may be another machine's, or of other images and options than the
-    job's; `identities` are those of its data, where they are known.
+def profile_notes(profile: Profile, job: Job, where: str, identities: int | None = None) -> list[str]:
+    """Notes on a profile that was given, which may be another machine's, or of other images, versions and options than
+    the job's; `identities` are those of its data, where they are known.
     """
-    notes, here = [], machine()["cpu_model"]
+    notes, here = [], cpu_model()
     if profile.machine.processor and here and profile.machine.processor != here:
-        notes.append(f"{file} was measured on another machine, {profile.machine.processor}; this one has {here}")
+        notes.append(f"{where} was measured on another machine, {profile.machine.processor}; this one has {here}")
+    if others := [*_other_versions(profile)]:
+        notes.append(f"{where} was measured with {' and '.join(others)}")
     if not profile.options:
-        notes.append(f"{file} does not say with which images, head and optimiser it was measured: taken to be the same")
+        notes.append(
+            f"{where} does not say with which images, head and optimiser it was measured: taken to be the same"
+        )
     for name, measured in profile.options.items():
         asked = getattr(job.experiment, name, None)
         if name not in _OF_THE_NETWORK and asked != measured:
             notes.append(
-                f"{file} was measured with {name} = {measured}, not {asked}: what that takes is not in the forecast"
+                f"{where} was measured with {name} = {measured}, not {asked}: what that takes is not in the forecast"
             )
     if identities is not None and profile.identities not in (None, identities):
         notes.append(
-            f"{file} was measured with {profile.identities} identities, the data has {identities}: the last layer's "
+            f"{where} was measured with {profile.identities} identities, the data has {identities}: the last layer's "
             "part of a step is extrapolated"
         )
     return notes
+
+
+def region_notes(region: str | None, names: Collection[str | None], known: Mapping[str, HostType]) -> list[str]:
+    """A note where the prices of instance types are those of another AWS region than is meant; none where they are the
+    user's own.
+    """
+    others = {
+        kind.price_region
+        for name, kind in instances().items()
+        if name in names and known[name].price_source != "the user" and kind.price_region not in (region, "own")
+    }
+    if region is None or not others:
+        return []
+    return [
+        f"prices are those of {', '.join(sorted(others))}, not of {region}: facesim prices refresh --region {region} "
+        "asks AWS for them"
+    ]
+
+
+def _other_versions(profile: Profile) -> Iterator[str]:
+    for name, measured in profile.versions.items():
+        try:
+            here = version(name)
+        except (PackageNotFoundError, ValueError):  # it is no package, or not installed
+            continue
+        if here != measured:
+            yield f"{name} {measured}, not {here}"
 
 
 def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -> tuple[Forecast, HostType]:
@@ -135,7 +185,9 @@ def forecast_of(job: Job, profile: Profile, own_instances: Path | None = None) -
         outside=saved_outside() if job.backend.elsewhere else _AT_HOME,
         spot_risk=spot_risk(job),
     )
-    return forecast, known[shape.instance_type]
+    region = getattr(job.backend, "region", None)
+    assumptions = (*forecast.assumptions, *region_notes(region, dict(shape.groups), known))
+    return replace(forecast, assumptions=assumptions), known[shape.instance_type]
 
 
 def spot_risk(job: Job) -> SpotRisk:
@@ -174,8 +226,8 @@ def _hosts_of(job: Job, profile: Profile, known: dict[str, HostType]) -> dict[st
     }
 
 
-def record_of(forecast: Forecast, profile: Profile, kind: HostType) -> ForecastRecord:
-    """What `forecast.json` keeps of a forecast."""
+def record_of(forecast: Forecast, profile: Profile, kind: HostType, notes: Sequence[str] = ()) -> ForecastRecord:
+    """What `forecast.json` keeps of a forecast, with `notes` on its profile."""
     phases, first_step_s = forecast.phases, first_step_s_of(forecast, profile)
     return ForecastRecord(
         made=time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -208,7 +260,7 @@ def record_of(forecast: Forecast, profile: Profile, kind: HostType) -> ForecastR
         bound=forecast.bound,
         instance_type=kind.name,
         relative_speed=kind.relative_speed or 0.0,
-        assumptions=forecast.assumptions,
+        assumptions=(*forecast.assumptions, *notes),
         extrapolated=forecast.extrapolated,
     )
 
@@ -226,14 +278,17 @@ def profile_text(profile: Profile) -> str:
     return f"{profile.model}, {profile.framework}, batch {profile.batch}{where}{when}"
 
 
-def write_forecast(job: Job, profile: Profile, directory: Path, own_instances: Path | None = None) -> Run:
-    """Make a run directory of a job that nobody ran, whose numbers are its forecast and are marked so.
+def write_forecast(
+    job: Job, profile: Profile, directory: Path, own_instances: Path | None = None, where: str | None = None
+) -> Run:
+    """Make a run directory of a job that nobody ran, whose numbers are its forecast and are marked so. `where` says
+    which profile was given; None: it is this machine's own.
 
     Raises:
         InputError: the job cannot be forecast, or the directory cannot be written.
     """
     forecast, kind = forecast_of(job, profile, own_instances)
-    record = record_of(forecast, profile, kind)
+    record = record_of(forecast, profile, kind, profile_notes(profile, job, where) if where else ())
     run = Run.create(directory, job)
     try:
         record.write(run.forecast_file)
@@ -245,14 +300,16 @@ def write_forecast(job: Job, profile: Profile, directory: Path, own_instances: P
     return run
 
 
-def write_forecasts(jobs: Sequence[tuple[Job, Profile]], output: Path, own_instances: Path | None = None) -> list[Run]:
+def write_forecasts(
+    jobs: Sequence[tuple[Job, Profile]], output: Path, own_instances: Path | None = None, where: str | None = None
+) -> list[Run]:
     """The same of several jobs, each with the profile that it is forecast from, in directories of `output`."""
     stamp = time.strftime("%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     runs = []
     for number, (job, profile) in enumerate(jobs, 1):
         place = f"-{number}" if len(jobs) > 1 else ""
         directory = output / f"{stamp}-{job.strategy.name}-seed{job.experiment.seed}-forecast{place}"
-        runs.append(write_forecast(job, profile, directory, own_instances))
+        runs.append(write_forecast(job, profile, directory, own_instances, where))
     return runs
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from facesim.forecast import laws
 from facesim.forecast.intervals import Widths, save_residuals, widths_from_runs
 from facesim.metrics.files import samples_in
+from facesim.planning.jobs import shape_of
 from facesim.planning.saved import (
     instances_file,
     outside_file,
@@ -26,6 +27,9 @@ from facesim.runs.records import Result
 from facesim.runs.states import Measurement, RunState
 from facesim.spec.strategies import known_strategy
 from facesim.util.errors import InputError
+
+#: Speeds of one type, of which the largest is more than so many times the smallest, are no better than what is assumed.
+_CONTRADICTS = 1.25
 
 
 class Lesson(NamedTuple):
@@ -99,12 +103,15 @@ def learn(runs: Sequence[Run]) -> Learnt:
         InputError: none of them can be learnt from.
     """
     lessons, left_out = [], []
+    first_of: dict[str, Run] = {}
     for run in runs:
         lesson = _lesson(run)
-        if isinstance(lesson, Lesson):
-            lessons.append(lesson)
-        else:
+        if not isinstance(lesson, Lesson):
             left_out.append(f"{run.id}: {lesson}")
+        elif (first := first_of.setdefault(lesson.result.model_dump_json(), run)) is not run:
+            left_out.append(f"{run.id}: it is a copy of {first.directory}")
+        else:
+            lessons.append(lesson)
     if not lessons:
         raise InputError(
             "none of these runs can be learnt from: " + "; ".join(left_out) + ". A run has a forecast if this machine "
@@ -112,7 +119,8 @@ def learn(runs: Sequence[Run]) -> Learnt:
         )
     widths = widths_from_runs([each.record.offered_load for each in lessons], [each.residual for each in lessons])
     measured = [each.result for each in lessons if each.measurement is Measurement.MEASURED]
-    return Learnt(tuple(lessons), widths, _speeds(lessons), _bursts_s(lessons), outside_of(measured), tuple(left_out))
+    speeds = _speeds(lessons, left_out)
+    return Learnt(tuple(lessons), widths, speeds, _bursts_s(lessons), outside_of(measured), tuple(left_out))
 
 
 def keep(learnt: Learnt) -> list[str]:
@@ -149,6 +157,10 @@ def _lesson(run: Run) -> Lesson | str:
         why = "it is a forecast itself"
     elif record is None:
         why = "nothing was forecast of it"
+    elif record.shape != (shape := _shape(run)):
+        why = f"its forecast is of {record.shape}, and it ran as {shape}"
+    elif result.sync_audit.verdict == "apart" and run.job().strategy.trains_together():
+        why = "its replicas did not train together"
     elif record.framework != run.job().framework:
         why = f"its forecast is of {record.framework}, and {run.job().framework} trained it"
     elif result.disturbances:
@@ -161,6 +173,13 @@ def _lesson(run: Run) -> Lesson | str:
     measurement = result.measurement or Measurement.EMULATED
     bursts_s = tuple(_bursts_seen_s(run, record)) if measurement is Measurement.MEASURED else ()
     return Lesson(run.id, measurement, record, result, update_s, record.update_s / update_s - 1, total, bursts_s)
+
+
+def _shape(run: Run) -> str:
+    try:
+        return str(shape_of(run.job()))
+    except InputError as error:
+        return f"something else: {error}"
 
 
 def _bursts_seen_s(run: Run, record: ForecastRecord) -> Iterator[float]:
@@ -181,8 +200,10 @@ def _bursts_seen_s(run: Run, record: ForecastRecord) -> Iterator[float]:
             yield max(seen) / (peak - base)
 
 
-def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
-    """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace."""
+def _speeds(lessons: Sequence[Lesson], left_out: list[str]) -> dict[str, float]:
+    """Speeds of instance types, from measured runs of one process each: nothing but computing sets their pace. Those
+    of which runs contradict each other come into `left_out`.
+    """
     speeds_of: dict[str, list[float]] = {}
     for each in lessons:
         strategy = known_strategy(each.result.strategy)
@@ -190,7 +211,14 @@ def _speeds(lessons: Sequence[Lesson]) -> dict[str, float]:
             # The forecast was by that speed: what it was off by, the speed was.
             faster = each.record.update_s / each.update_s
             speeds_of.setdefault(each.record.instance_type, []).append(each.record.relative_speed * faster)
-    return {name: statistics.median(speeds) for name, speeds in speeds_of.items()}
+    known = {}
+    for name, speeds in speeds_of.items():
+        if max(speeds) > _CONTRADICTS * min(speeds):
+            span = f"{min(speeds):.3g} to {max(speeds):.3g} reference cores"
+            left_out.append(f"the speed of {name}: its runs contradict each other, {span}; name those that are right")
+        else:
+            known[name] = statistics.median(speeds)
+    return known
 
 
 def _bursts_s(lessons: Sequence[Lesson]) -> dict[str, float]:

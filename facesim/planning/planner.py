@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from facesim.billing import instances
 from facesim.forecast.hosts import HostType, host
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import check_strategies
 from facesim.planning import TRIED
 from facesim.planning.accuracy import accuracies, learns_like, normalises_batches, replay_shape
-from facesim.planning.jobs import check_profile, profile_notes
+from facesim.planning.jobs import check_profile, options_of, profile_notes, region_notes
 from facesim.planning.profiles import have_profile, how_to_have_one
 from facesim.planning.saved import saved_hosts, saved_outside, saved_widths
 from facesim.planning.search import Axes, Plan, Wanted, make_plan
@@ -33,7 +32,7 @@ def plan_training(
     wanted: Wanted,
     *,
     given: Mapping[str, Any],
-    profile_file: Path | None = None,
+    profile: Profile | Path | None = None,
     measure: Callable[[Job], Profile] = have_profile,
     own_instances: Path | None = None,
     region: str | None = None,
@@ -46,9 +45,10 @@ def plan_training(
     Args:
         axes: without instance types, every type whose speed is known is tried; without strategies, those of `TRIED`
             that the framework has.
-        given: options of the experiment, as `make_job` takes them; what is left out is as in the profile of
-            `profile_file`, if there is one.
-        profile_file: the profile; left out, this machine's, which `measure` returns, and measures if there is none.
+        given: options of the experiment, as `make_job` takes them; what is left out is as in the `profile`, if there
+            is one.
+        profile: what was measured, or the file that it is in; left out, this machine's, which `measure` returns, and
+            measures if there is none.
         own_instances: TOML file of the user's own instance types and prices.
         region: AWS region whose prices are meant; a note says where the known ones are another's.
         runs: folder of runs whose accuracies are used; it need not exist.
@@ -63,8 +63,10 @@ def plan_training(
     _check_types(known, (*axes.instance_types, *dict(axes.other_workers), *filter(None, [axes.ps_instance_type])))
     if not axes.instance_types:
         axes = replace(axes, instance_types=tuple(name for name, kind in known.items() if kind.relative_speed))
-    of_file = None if profile_file is None else Profile.load(profile_file)
-    job = make_job(**{**(of_file.experiment if of_file and "recipe" not in given else {}), **given})
+    where = f"the profile {profile}" if isinstance(profile, Path) else "the profile"
+    given_profile = Profile.load(profile) if isinstance(profile, Path) else profile
+    profile_options = options_of(given_profile, where) if given_profile else {}
+    job = make_job(**{**(profile_options if "recipe" not in given else {}), **given})
     tried = axes.strategies or tuple(name for name in TRIED if job.framework in STRATEGIES[name].trainers)
     check_strategies(tried, job.framework)
     axes = replace(axes, strategies=tried)
@@ -74,14 +76,23 @@ def plan_training(
         if axes.other_workers:
             raise InputError("--replay: no job has workers of several types; leave out --other-workers")
         check_replayable(job)
-    profile = of_file or measure(job)
-    check_profile(profile, job, f"the profile {profile_file}" if profile_file else "the profile of this machine")
-    notes = [*_profile_notes(profile, job, profile_file, given), *_region_notes(region, known, axes)]
+    used = given_profile or measure(job)
+    check_profile(used, job, where if given_profile else "the profile of this machine")
+    notes = [
+        *(_profile_notes(given_profile, job, where, given) if given_profile else ()),
+        *_region_notes(region, known, axes),
+    ]
     if too_few:
         notes.append(f"{', '.join(too_few)} not tried: --workers up to {max(axes.workers)} is too few")
+    accuracies_in = partial(
+        accuracies, job=job, profile=used, shapes=shapes, examples=None if given_profile else used.examples
+    )
+    known_accuracies = accuracies_in(
+        _runs_in(runs), left_out=lambda error: notes.append(f"no accuracy of a run: {error}")
+    )
     make = partial(
         make_plan,
-        profile,
+        used,
         axes,
         epochs=job.experiment.epochs,
         batch=job.experiment.batch,
@@ -93,9 +104,9 @@ def plan_training(
         profile_command=f"{how_to_have_one(job)} --fresh",
     )
     if replays:
-        first = make(replace(wanted, min_accuracy=None), accuracies=accuracies(_runs_in(runs), job, profile, shapes))
-        _replay(first, job, runs, replays, progress)
-    return make(wanted, accuracies=accuracies(_runs_in(runs), job, profile, shapes))
+        _replay(make(replace(wanted, min_accuracy=None), accuracies=known_accuracies), job, runs, replays, progress)
+        known_accuracies = accuracies_in(_runs_in(runs))
+    return make(wanted, accuracies=known_accuracies)
 
 
 def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:
@@ -106,14 +117,12 @@ def _check_types(known: Mapping[str, HostType], names: Collection[str]) -> None:
             raise InputError(f"--instance-type: {error}; a type of your own goes in a file for --instances") from None
 
 
-def _profile_notes(profile: Profile, job: Job, file: Path | None, given: Mapping[str, Any]) -> list[str]:
-    """Notes on a profile that may be of another experiment than the job's."""
-    if file is None:
-        return []
-    notes = profile_notes(profile, job, file)
+def _profile_notes(profile: Profile, job: Job, where: str, given: Mapping[str, Any]) -> list[str]:
+    """Notes on a profile that was given, which may be of another experiment than the job's."""
+    notes = profile_notes(profile, job, where)
     if given.keys() & {"data", "subset"}:
         people = f" of {profile.identities:,} identities" if profile.identities else ""
-        notes.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {file}")
+        notes.append(f"--data is not looked at: {profile.examples:,} training examples{people} are taken from {where}")
     return notes
 
 
@@ -124,17 +133,7 @@ def _region_notes(region: str | None, known: Mapping[str, HostType], axes: Axes)
         checked_region(region)
     except ValueError as error:
         raise InputError(f"--region {region!r} is not allowed: {error}") from None
-    others = {
-        kind.price_region
-        for name, kind in instances().items()
-        if name in axes.instance_types and known[name].price_source != "the user" and kind.price_region != region
-    }
-    if not others:
-        return []
-    return [
-        f"prices are those of {', '.join(sorted(others))}, not of {region}: facesim prices refresh --region {region} "
-        "asks AWS for them"
-    ]
+    return region_notes(region, (*axes.instance_types, axes.ps_instance_type, *dict(axes.other_workers)), known)
 
 
 def _runs_in(folder: Path) -> list[Run]:

@@ -65,9 +65,10 @@ def time_against_cost(plan: Plan) -> str:
             [row.forecast.time_s / 60 for row in plan.front],
             color=INK, linewidth=1, alpha=0.6, drawstyle="steps-post", zorder=1,
         )  # fmt: skip
-        axes.set_xscale("log")
+        free = plan.cheapest_of_all.forecast.cost_usd == 0  # it has no place on a logarithmic scale
+        axes.set_xscale("linear" if free else "log")
         axes.set_yscale("log")
-        for axis in (axes.xaxis, axes.yaxis):
+        for axis in (axes.yaxis,) if free else (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_locator(NullLocator())

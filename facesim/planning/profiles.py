@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from facesim.forecast.profile_data import Profile
+from facesim.planning.jobs import check_profile
 from facesim.profiling.profile import SILENT, Watcher, profile_of
 from facesim.profiling.profile import saved_profile as saved
 
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 
 
 def saved_profile(job: Job, inputs: Inputs) -> Profile | None:
-    """The profile that this machine has of a job's experiment; None if there is none. Nothing is measured."""
-    return saved(job, inputs)
+    """The profile that this machine has of a job's experiment; None if there is none. Nothing is measured.
+
+    Raises:
+        InputError: what is kept in its place is of another network.
+    """
+    profile = saved(job, inputs)
+    if profile is not None:
+        check_profile(profile, job, "the profile that is kept of it")
+    return profile
 
 
 def have_profile(job: Job, watcher: Watcher = SILENT) -> Profile:

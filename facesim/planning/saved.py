@@ -18,6 +18,9 @@ from facesim.util.folders import state_folder
 #: Seconds outside of the script that a forecast can be given: `model.forecast_jobs`.
 OUTSIDE = ("starting_s", "download_s", "upload_s")
 
+#: No job is outside of its script for so long.
+MOST_OUTSIDE_S = 30 * 86400.0
+
 
 def folder() -> Path:
     return state_folder() / "forecast"
@@ -66,7 +69,12 @@ def saved_outside() -> dict[str, float]:
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {name: float(content[name]) for name in OUTSIDE if name in content}
+        if not isinstance(content, dict) or not content.keys() <= {*OUTSIDE}:
+            raise ValueError
+        seconds = {name: float(value) for name, value in content.items()}
+        if not all(0 <= value < MOST_OUTSIDE_S for value in seconds.values()):
+            raise ValueError
+        return seconds
     except (OSError, ValueError, TypeError):
         raise InputError(f"{file} does not hold times of jobs; delete it, or calibrate again") from None
 
@@ -98,7 +106,7 @@ def save_types(learnt: Mapping[str, Mapping[str, str | float]]) -> None:
         tables[name] = tables.get(name, {}) | dict(fields)
     lines = ["# Written by facesim calibrate; delete a table to have the catalogue's assumption again."]
     for name, fields in sorted(tables.items()):
-        lines += ["", f'[instances."{name}"]']
+        lines += ["", f"[instances.{json.dumps(name, ensure_ascii=False)}]"]
         lines += [f"{field} = {json.dumps(value)}" for field, value in fields.items()]  # as TOML has it, too
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, "\n".join(lines) + "\n")

@@ -9,14 +9,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import pydantic
+from pydantic import Field
 
 from facesim.forecast.hosts import HostType
 from facesim.forecast.intervals import Z80, Widths, published_widths
-from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_job, forecast_jobs
+from facesim.forecast.model import DISTURBED, Forecast, SpotRisk, forecast_job, forecast_jobs, update_batch
 from facesim.forecast.profile_data import Profile
 from facesim.forecast.shapes import ClusterShape
 from facesim.planning.quantities import dollars_text, time_text
+from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES
 from facesim.util.errors import InputError
 
@@ -27,7 +31,7 @@ FLAT = 0.05
 MOST_SHAPES = 200_000
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True))
 class Axes:
     """What is tried with what. `spot`: spot capacity, too, beside on demand. Where one process is tried, clusters of
     one worker are not: they do the same, and more. Of a cluster's workers `other_workers`, as (type, how many), are on
@@ -40,16 +44,18 @@ class Axes:
     ps: tuple[int, ...] = (1, 2)
     spot: bool = False
     ps_instance_type: str | None = None
-    backup_workers: int = 0
-    local_steps: int = 8
-    other_workers: tuple[tuple[str, int], ...] = ()
+    backup_workers: Annotated[int, Field(ge=0)] = 0
+    local_steps: Annotated[int, Field(ge=1)] = 8
+    other_workers: tuple[tuple[str, Annotated[int, Field(ge=1)]], ...] = ()
 
     def shapes(self) -> list[ClusterShape]:
         """Every shape that differs in something that means something to its strategy.
 
         Raises:
-            InputError: there are none, or too many; servers would have no hosts of their own beside `other_workers`.
+            InputError: there are none, or too many; servers would have no hosts of their own beside `other_workers`;
+                something means nothing to all of the strategies.
         """
+        self._check_meaning()
         wanted = dict.fromkeys(self._keys())
         if not wanted:
             asked = {"--backup-workers": self.backup_workers, "--other-workers": self._others}
@@ -64,6 +70,21 @@ class Axes:
                 "or shorter ranges of --workers and --ps"
             )
         return [ClusterShape(**dict(key)) for key in wanted]
+
+    def _check_meaning(self) -> None:
+        kinds = [ClusterShape(strategy=name) for name in self.strategies]
+        served = any(kind.served for kind in kinds)
+        means_something = {
+            "backup_workers": any("backup_workers" in each.kind.model_fields for each in kinds),
+            "local_steps": any("local_steps" in each.kind.model_fields for each in kinds),
+            "ps_instance_type": served,
+            "other_workers": served or any(each.summed for each in kinds),
+        }
+        for name, meaning in means_something.items():
+            if not meaning and getattr(self, name) != getattr(Axes, name):
+                raise InputError(
+                    f"{flag(name)} means nothing to {' or '.join(self.strategies)}: leave it out", field=name
+                )
 
     @property
     def _others(self) -> int:
@@ -360,7 +381,7 @@ def make_plan(
     accuracy_of = accuracies or {}
     rows = [Row(each, accuracy := accuracy_of.get(each.shape), _misses(each, accuracy, wanted)) for each in forecasts]
     rows.sort(key=_by_cost)
-    batch = batch or profile.batch
+    batch = update_batch(profile, batch)
     return Plan(
         profile,
         epochs,

@@ -68,12 +68,12 @@ _SATURATED = 0.85
 #: A step that is shorter than this part of its computing alone was not measured as that was: something disturbed one.
 _CONSISTENT = 0.9
 #: The part of an experiment that speed depends on. Data is in it by what images and classes it has.
-_MATTERS = (
+MATTERS = (
     "model", "head", "batch", "augment", "mirror_test", "precision", "cache", "weight_decay", "clip_norm",
     "label_smoothing", "optimizer", "momentum",
 )  # fmt: skip
 #: What decides the shape of its images.
-_OF_IMAGES = ("image_size", "channels")
+OF_IMAGES = ("image_size", "channels")
 
 
 class Watcher(Protocol):
@@ -187,7 +187,7 @@ def profile_file(job: Job, inputs: Inputs) -> Path:
 
 def _matters(job: Job) -> set[str]:
     """The part of the experiment that speed depends on."""
-    return set(_MATTERS) & flat(job).keys() | ({"sample_rate"} if HEADS[job.experiment.head].sampled else set())
+    return set(MATTERS) & flat(job).keys() | ({"sample_rate"} if HEADS[job.experiment.head].sampled else set())
 
 
 def _machine(job: Job) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def _measured(job: Job, inputs: Inputs, folder: Path, watcher: Watcher) -> Profi
         batch=job.experiment.batch,
         examples=train,
         identities=len(inputs.data.names),
-        options=job.experiment.model_dump(include=_matters(job).union(_OF_IMAGES) - {"model", "batch", "precision"}),
+        options=job.experiment.model_dump(include=_matters(job).union(OF_IMAGES) - {"model", "batch", "precision"}),
         compute=tuple(_compute(batch, place, first, others) for place, batch in enumerate(batches)),
         optimizer_s=first["optimizer_s"],
         variables=variables,

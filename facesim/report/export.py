@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from facesim.report.answer import answer, question
 from facesim.report.comparison import Comparison, Contrast
 from facesim.report.rows import Row
+from facesim.util.files import json_content
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             for curve in comparison.curves
         ],
     }
-    return _plain(content)
+    return json_content(content)
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -99,14 +99,3 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
         "accuracy": contrast.accuracy
         and {**dataclasses.asdict(contrast.accuracy), "outcome": contrast.accuracy.outcome.value},
     }
-
-
-def _plain(value: Any) -> Any:
-    """Tuples to lists, keys to text, numbers that are not finite to null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

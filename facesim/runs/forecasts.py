@@ -5,9 +5,15 @@ A run directory whose numbers are all forecast has one, too, beside a result tha
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from facesim.runs.record import Record
-from facesim.runs.records import SCHEMA_VERSION
+from facesim.runs.records import SCHEMA_VERSION, Amount, Count
 from facesim.spec.frameworks import TENSORFLOW
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ForecastRecord(Record):
@@ -24,22 +30,22 @@ class ForecastRecord(Record):
     shape: str
     profile: str = ""
     framework: str = TENSORFLOW
-    phases: dict[str, float]
-    updates: int
-    update_s: float
-    images_per_s: float
-    total_s: float
-    low_s: float
-    high_s: float
-    cost_usd: float
-    low_usd: float
-    high_usd: float
-    half_width: float
-    offered_load: float
-    wire_bytes_per_update: float
-    staleness: float
+    phases: dict[str, Amount]
+    updates: Count
+    update_s: Positive
+    images_per_s: Amount
+    total_s: Amount
+    low_s: Amount
+    high_s: Amount
+    cost_usd: Amount
+    low_usd: Amount
+    high_usd: Amount
+    half_width: Amount
+    offered_load: Amount
+    wire_bytes_per_update: Amount
+    staleness: Amount
     bound: str
     instance_type: str
-    relative_speed: float
+    relative_speed: Positive
     assumptions: tuple[str, ...] = ()
     extrapolated: bool = False

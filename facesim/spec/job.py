@@ -264,6 +264,9 @@ def _nested(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[InputError]]
             remedy = f"did you mean {flag(close[0])}?" if close else None
             message = f"unknown option {flag(name)}" + (f"; {remedy}" if remedy else "")
             wrong.append(InputError(message, field=name, value=value, allowed=[*table, "spot"], remedy=remedy))
+        elif isinstance(value, bool) and table[name].kind in (int, float):  # else True would be 1
+            message = f"{flag(name)} {value!r} is not allowed: a number"
+            wrong.append(InputError(message, field=name, value=value, allowed="a number"))
         elif name in ("strategy", "backend"):
             continue
         elif not table[name].is_of(parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -11,6 +12,9 @@ from facesim.spec.job import DECIDING, DEFAULTS, Job, make_job, means_nothing, o
 from facesim.spec.options import flag
 from facesim.spec.strategies import STRATEGIES, options_without_meaning
 from facesim.util.errors import InputError
+
+#: More jobs than these are a slip of the finger.
+MOST_JOBS = 10_000
 
 #: What is compared where nobody says what.
 COMPARED = ("single", "ps-async")
@@ -55,6 +59,12 @@ class Study:
         for name, values in {**axes, "seeds": seeds}.items():
             if not values:
                 raise InputError(f"{flag(name)} has no values: give one or more", field=name, value=values)
+        if (jobs := math.prod(map(len, axes.values())) * len(seeds)) > MOST_JOBS:
+            longest = max({**axes, "seeds": seeds}.items(), key=lambda axis: len(axis[1]))[0]
+            raise InputError(
+                f"these options make {jobs:,} jobs, {MOST_JOBS:,} are allowed: give fewer values of {flag(longest)}",
+                field=longest,
+            )
         if twice := sorted(base.keys() & axes.keys()):
             flags = " and ".join(map(flag, twice))
             raise InputError(f"{flags} has one value for all jobs and several: give it once", field=twice[0])
@@ -134,6 +144,9 @@ def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
             field="seeds",
             value=given,
         )
+    if len(listed) > MOST_JOBS:
+        message = f"--seeds are {len(listed):,}, and {MOST_JOBS:,} jobs are allowed: give fewer"
+        raise InputError(message, field="seeds", value=given)
     return _distinct("seeds", listed)
 
 

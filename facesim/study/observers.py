@@ -15,6 +15,7 @@ from facesim.runs.directory import Run
 from facesim.runs.events import Event
 from facesim.runs.records import Result
 from facesim.util.errors import doing, reason
+from facesim.util.files import json_content
 
 if TYPE_CHECKING:
     from facesim.study.plan import StudyPlan
@@ -124,7 +125,8 @@ class JsonLines(Observer):
             file.write(text)
 
     def _write(self, what: str, **details: Any) -> None:
-        self._append(json.dumps({"time_unix_s": clock.time_unix_s(), "what": what, **details}) + "\n")
+        content = {"time_unix_s": clock.time_unix_s(), "what": what, **details}
+        self._append(json.dumps(json_content(content)) + "\n")
 
     def preparing(self, what: str, done: int, due: int) -> None:
         self._write("preparing", phase=what, done=done, due=due)

@@ -87,7 +87,8 @@ def plan_study(
     Raises:
         InputError: something that was given cannot be used, or a run of the study is being run by somebody else.
     """
-    earlier = _earlier(jobs, output, progress) if reuse else {}
+    damaged: list[str] = []
+    earlier = _earlier(jobs, output, progress, damaged) if reuse else {}
     names, stamp = job_names(jobs), _stamp()
     drafts = []
     for name, job in zip(names, jobs, strict=True):
@@ -101,10 +102,10 @@ def plan_study(
         planned = ready.get(due.directory)
         expectation = expected(planned.job, planned.inputs) if planned and planned.inputs else None
         dues.append(Due(due.name, due.job, due.directory, due.fate, expectation, planned))
-    ready_inputs = [planned.inputs for planned in cleared.planned if planned.inputs]
-    forecasts = forecast_lines([planned.job for planned in cleared.planned], ready_inputs)
+    with_inputs = [(planned.job, planned.inputs) for planned in cleared.planned if planned.inputs]
+    forecasts = forecast_lines([job for job, _ in with_inputs], [inputs for _, inputs in with_inputs])
     estimate = "; ".join(cleared.notices.pop("cost", []))
-    notices = (*cleared.all_notices(), *_notices_on_unseen(dues))
+    notices = (*damaged, *cleared.all_notices(), *_notices_on_unseen(dues))
     return StudyPlan(tuple(dues), notices, estimate, tuple(forecasts))
 
 
@@ -151,15 +152,21 @@ def plan_lines(plan: StudyPlan) -> list[str]:
 
 
 def _earlier(
-    jobs: Sequence[Job], output: Path, progress: Callable[[str, int, int], None]
+    jobs: Sequence[Job], output: Path, progress: Callable[[str, int, int], None], damaged: list[str]
 ) -> dict[str, tuple[Path, Fate]]:
     """The runs in `output` by the identity of their jobs: the newest that has completed, else the newest that has not.
+    What is wrong with those that cannot be read comes into `damaged`.
 
     Raises:
         InputError: one that has not completed is being run by somebody; or the data cannot be used.
     """
     by_key = {job_sha256(job): job for job in jobs}
-    runs_by_key = {key: runs for key, runs in runs_by_job(output).items() if key in by_key}
+
+    def left_out(key: str, error: InputError) -> None:
+        if key in by_key:
+            damaged.append(f"left out: {error}")
+
+    runs_by_key = {key: runs for key, runs in runs_by_job(output, left_out).items() if key in by_key}
     inputs = dict(zip(runs_by_key, prepare_all([by_key[key] for key in runs_by_key], progress), strict=True))
     chosen: dict[str, tuple[Path, Fate]] = {}
     for key, runs in runs_by_key.items():
@@ -195,10 +202,13 @@ def _can_be_followed(run: Run) -> bool:
     return backend.can_attach and backend.open().can_follow(Target(backend, run.id, run))
 
 
-def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
+def runs_by_job(
+    folder: Path, left_out: Callable[[str, InputError], None] = lambda *_: None
+) -> dict[str, list[tuple[Run, Result | None]]]:
     """The runs in and below a folder with their results, oldest first, by the identity of their jobs.
 
-    Forecasts are no runs. What cannot be read is left out.
+    Forecasts are no runs. What cannot be read is left out: `left_out` hears of which job it is, where that is known,
+    and what is wrong with it.
     """
     grouped: dict[str, list[tuple[Run, Result | None]]] = {}
     try:
@@ -207,8 +217,13 @@ def runs_by_job(folder: Path) -> dict[str, list[tuple[Run, Result | None]]]:
         return grouped
     for run in runs:
         try:
-            result, key = run.result(), job_sha256(run.job())
+            key = job_sha256(run.job())
         except InputError:
+            continue
+        try:
+            result = run.result()
+        except InputError as error:
+            left_out(key, error)
             continue
         if result is None or result.measurement != Measurement.FORECAST:
             grouped.setdefault(key, []).append((run, result))

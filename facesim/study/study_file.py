@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,9 +71,14 @@ class StudyFile:
         options.setdefault("strategy", COMPARED)
         return Study.of(options, self.settings.get("seeds", 1), read_faults(faults) if faults else ()).jobs()
 
-    def runs(self) -> list[tuple[str, Run | None, Result | None]]:
-        """For each job its name, and the newest run in the folder with its result, where there is one."""
-        runs_of = runs_by_job(self.output)
+    def runs(
+        self, left_out: Callable[[InputError], None] = lambda _: None
+    ) -> list[tuple[str, Run | None, Result | None]]:
+        """For each job its name, and the newest run in the folder with its result, where there is one that can be
+        read; `left_out` hears what is wrong with another.
+        """
+        keys = {job_sha256(job) for job in self.jobs}
+        runs_of = runs_by_job(self.output, lambda key, error: left_out(error) if key in keys else None)
         newest = []
         for name, job in zip(job_names(self.jobs), self.jobs, strict=True):
             runs = runs_of.get(job_sha256(job), [])

@@ -69,13 +69,19 @@ class Findings:
         """What there is to say, in words."""
         best = self.best
         states = [one.state for one in self.trials]
+        going_on = f", {states.count('running')} not ended" if "running" in states else ""
         sentences = [
-            f"{len(self.trials)} trials ({states.count('complete')} complete, {states.count('pruned')} ended early, "
-            f"{states.count('fail')} failed) took {spent(self.trials)}."
+            f"{len(states)} trial{'' if len(states) == 1 else 's'} ({states.count('complete')} complete, "
+            f"{states.count('pruned')} ended early, {states.count('fail')} failed{going_on}) took {spent(self.trials)}."
         ]
+        if gone := [one for one in self.trials if one.value is not None and one.result is None]:
+            numbers = ", ".join(str(one.number + 1) for one in gone)
+            sentences.append(f"What trial {numbers} took is not in that: the run is not there any more.")
         if best is None:
             return [*sentences, "No trial is complete: nothing can be said of settings."]
         sentences.append(f"The best reached {_accuracy(best):.1%} on validation images: {in_words(best.params)}.")
+        if best.result and best.result.sync_audit.verdict == "apart":
+            sentences.append("Its replicas did not train together: it is the accuracy of one of them.")
         if equals := self._not_told_apart():
             sentences.append(
                 f"{equals} other trial{'s' * (equals > 1)} cannot be told apart from it by so few images "

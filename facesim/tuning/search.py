@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -77,9 +78,15 @@ class Search:
         if searched_and_set := sorted(self.space.keys() & self.given.keys()):
             name = searched_and_set[0]
             raise InputError(f"{flag(name)} is searched and has one value: give it once", field=name)
-        if not 0 < self.validation < 1:
-            message = f"--validation {self.validation:g} must be between 0 and 1: what trials are compared by"
+        if not _is_number(self.validation) or not 0 < self.validation < 1:
+            message = f"--validation {self.validation!r} must be between 0 and 1: what trials are compared by"
             raise InputError(message, field="validation", value=self.validation)
+        for name, count in {"trials": self.trials, "parallel": self.tuner.parallel if self.tuner else 1}.items():
+            if type(count) is not int or count < 1:
+                raise InputError(f"{flag(name)} {count!r} must be a whole number from 1 on", field=name, value=count)
+        for name, most in {"budget_s": self.budget_s, "budget_usd": self.budget_usd}.items():
+            if most is not None and (not _is_number(most) or not 0 < most < math.inf):
+                raise InputError(f"{name} {most!r} must be a number above 0", field=name, value=most)
         backend = self.job({}).backend
         if self.tuner and not backend.has_tuner:
             message = (
@@ -107,6 +114,10 @@ class Search:
         tuner = {"tuner": asdict(self.tuner)} if self.tuner else {}
         space = [axis.facts() for axis in self.space.values()]
         return json.dumps({"base": base, "space": space, **tuner}, sort_keys=True)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def has_own_val(job: Job, progress: Callable[[str, int, int], None] = lambda *_: None) -> bool:

@@ -101,11 +101,16 @@ def _axis(name: str, value: str | Sequence[Any]) -> Axis:
             number = option.kind(text)
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError("not finite")
+            if isinstance(text, bool) or (isinstance(text, float) and number != text):
+                raise ValueError("another number than was given")
             return number
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             message = f"--search {flag(name)[2:]}: {text!r} is no value of it"
             raise InputError(message, field=name, value=text) from None
 
+    if not isinstance(value, Sequence):
+        message = f"--search {flag(name)[2:]} is {value!r}; it has to be a range, such as '1e-5..1e-2', or a list"
+        raise InputError(message, field=name, value=value)
     if isinstance(value, str) and ".." in value and option.kind in (int, float):
         low, high = (read(part.strip()) for part in value.split("..", 1))
         if not low < high:

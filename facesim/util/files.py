@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import stat
@@ -139,6 +140,17 @@ def check_outside(output: Path, folder: Path) -> None:
             field="output",
             value=str(output),
         )
+
+
+def json_content(value: Any) -> Any:
+    """`value` as JSON can have it: tuples are lists, keys are texts, and numbers that are not finite are null."""
+    if isinstance(value, dict):
+        return {str(key): json_content(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_content(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -11,11 +11,12 @@ import pytest
 from facesim.backends.sagemaker.bill import AFTER_S
 from facesim.cli import main
 from facesim.forecast.profile_data import Compute, FixedTimes, Machine, Profile, Ring, Server, Variable
+from facesim.planning.expectations import forecast_lines
 from facesim.planning.saved import instances_file
 from facesim.preflight.inputs import prepare_inputs
 from facesim.profiling.profile import profile_file
 from facesim.runs.directory import find_runs
-from facesim.spec.job import make_job
+from facesim.spec.job import flat, make_job
 from tests.support.kernels import keep
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -67,6 +68,20 @@ def test_a_dry_run_shows_the_forecast_beside_what_it_can_cost(endpoint, profiled
     assert single.startswith("forecast: single on ml.m5.xlarge: ") and "8 times in 10; bound by " in single
     assert cluster.startswith("forecast: ps-async, 3 workers, 1 ps on ml.m5.xlarge: ")
     assert both.startswith("forecast of all 2 jobs: $")
+
+
+def test_the_sum_of_forecasts_says_of_how_many_jobs_it_is(profiled, faces):
+    kinds = ("ml.m5.xlarge", "ml.m5.2xlarge", "ml.g5.xlarge")
+    jobs = [make_job(data=str(faces), image_size=32, backend="sagemaker", instance_type=kind) for kind in kinds]
+
+    abroad = [make_job(**{**flat(job), "region": "eu-west-1"}) for job in jobs[:1]]
+    inputs = [prepare_inputs(job, lambda *_: None) for job in jobs]
+
+    *_, unknown, together = forecast_lines(jobs, inputs)
+
+    assert forecast_lines(abroad, inputs[:1])[1].startswith("prices are those of us-east-1, not of eu-west-1")
+    assert unknown.startswith("no forecast of single: nobody knows how fast ml.g5.xlarge trains")
+    assert together.startswith("forecast of 2 of 3 jobs: $")
 
 
 def test_without_a_profile_a_dry_run_says_how_to_have_a_forecast(endpoint, options, faces, capsys):

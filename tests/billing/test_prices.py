@@ -17,6 +17,7 @@ from facesim.billing import assumed_spot_discount, cost_usd, instance, instances
 from facesim.billing import instance_types as generator
 from facesim.billing.bill import discount_of
 from facesim.billing.catalogue import refreshed_file, types
+from facesim.forecast.hosts import hosts
 from facesim.spec.job import make_job
 from facesim.util.errors import InputError
 from tests.billing.pricing_api import PAGE, pricing_api, product, virtual_machine
@@ -298,6 +299,7 @@ def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkey
         ["{M5}"]
         usd_per_hour = 0.4
         spot_usd_per_hour = 0.1
+        relative_speed = 3
         ["ml.g6.xlarge"]
         usd_per_hour = 1
         ["ml.z9.48xlarge"]
@@ -311,6 +313,7 @@ def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkey
     )
 
     assert (instance(M5).price_usd_per_hour, instance(M5).spot_discount) == (0.4, 0.75)
+    assert hosts()[M5].speed_origin == "measured" and hosts()[M5].speed_source == "the user's prices.toml"
     assert instance("ml.g6.xlarge").memory_gib == 16
     new = instance("ml.z9.48xlarge")
     assert (new.cores, new.network_base_gbps, new.cuda, new.price_source) == (96, 3200, True, "the user's prices.toml")
@@ -326,6 +329,12 @@ def test_own_prices_win_and_types_of_ones_own_are_known(folder, tmp_path, monkey
         (f'["{M5}"]\nusd_per_hour = -1', "usd_per_hour = -1"),
         (f'["{M5}"]\nprice = 1', "it may have usd_per_hour"),
         (f'["{M5}"]\nusd_per_hour = 1\nspot_usd_per_hour = 2', "needs a usd_per_hour above it"),
+        (f'["{M5}"]\nusd_per_hour = true', "usd_per_hour = True: Input should be a valid number"),
+        (f'["{M5}"]\nusd_per_hour = "0.4"', "usd_per_hour = '0.4': Input should be a valid number"),
+        (f'["{M5}"]\nusd_per_hour = 1e308', "usd_per_hour = 1e+308"),
+        (f'["{M5}"]\nnetwork_peak_gbps = 0.1', "it must be at most network_peak_gbps, 0.1: say both"),
+        (f'["{M5}"]\ncores = 300', "cores is 300; it must be at most vcpu, 8: say both"),
+        ('["a\\u001b[31m"]\nusd_per_hour = 1', "a type cannot be called 'a\\x1b[31m'"),
         ("usd_per_hour = 1", "must be a table"),
         ("[", "cannot be read as TOML"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,6 @@ from facesim.runs.directory import Run, find_runs
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
 from facesim.spec.job import make_job
-from facesim.util.files import write_json
 
 #: Each test begins as a user who has calibrated nothing.
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -87,6 +88,20 @@ def test_a_forecast_is_a_run_directory_that_reports_mark(file, tmp_path, capsys)
     assert "80 % interval of the forecast" in output and "1 forecast" in output
     assert "As forecast, " in output and "it says nothing about accuracy" in output
     assert "not known whether the replicas" not in output
+
+
+def test_a_forecast_is_no_run_that_has_completed(profile, tmp_path, capsys):
+    for name, backend in (("one", "local"), ("two", "sagemaker")):
+        write_forecast(make_job(backend=backend, epochs=2), profile, tmp_path / name)
+
+    assert main(["list", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count(" forecast ") == 2 and "Completed" not in listed
+    for command in ("status", "logs", "attach", "cancel"):
+        assert main([command, str(tmp_path / "two")]) == 2
+        assert "two is a forecast: nobody ran it" in capsys.readouterr().err
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    assert "numbers are forecast" in capsys.readouterr().out
 
 
 def test_a_forecast_never_stands_among_what_was_run(file, profile, tmp_path, capsys):
@@ -249,19 +264,76 @@ def test_runs_that_teach_nothing_say_why(file, profile, tmp_path, capsys):
     assert "bare: nothing was forecast of it" in errors and "facesim profile" in errors
 
 
+@pytest.mark.parametrize("command", ["report", "show", "list"])
+def test_json_for_machines_is_json_also_of_a_run_that_diverged(profile, tmp_path, capsys, command):
+    job, odd = make_job(epochs=20), {"held_out_loss": math.nan, "wire_bytes": math.inf}
+    run = ran(tmp_path / "runs" / "one", job, forecast_for(job, profile), 1.0, "emulated", **odd)
+    where = [str(run.directory if command == "show" else tmp_path / "runs")]
+    page = ["--output", str(tmp_path / "r.html")] if command == "report" else []
+
+    assert main([command, *where, "--json", *page]) == 0
+
+    json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+def test_runs_that_contradict_each_other_teach_no_speed(profile, tmp_path, capsys):
+    for seed, factor in enumerate((0.5, 1.5)):
+        job = make_job(backend="sagemaker", instance_type="ml.m5.xlarge", epochs=200, seed=seed)
+        ran(tmp_path / "runs" / str(seed), job, forecast_for(job, profile), factor, "measured")
+
+    assert main(["calibrate", str(tmp_path / "runs"), "--json"]) == 0
+
+    content = json.loads(capsys.readouterr().out)
+    assert content["speeds"] == {} and saved_hosts()["ml.m5.xlarge"].speed_origin == "assumed"
+    assert "the speed of ml.m5.xlarge: its runs contradict each other" in content["left_out"][0]
+
+
+def test_a_copy_of_a_run_another_shape_s_forecast_and_replicas_apart_teach_nothing(profile, tmp_path, capsys):
+    job, runs = make_job(strategy="ps-sync", workers=2, epochs=20), tmp_path / "runs"
+    forecast = forecast_for(job, profile)
+    ran(runs / "one", job, forecast, 1.5, "emulated")
+    shutil.copytree(runs / "one", runs / "two")
+    ran(runs / "apart", job, forecast, 9.0, "emulated", sync_audit={"verdict": "apart"})
+    single = forecast_for(make_job(epochs=20), profile)
+    ran(runs / "other", job, single, 9.0, "emulated")
+    no_time = json.dumps(forecast.model_dump(mode="json") | {"update_s": 0})
+    ran(runs / "zero", job, forecast, 1.0, "emulated").forecast_file.write_text(no_time)
+
+    assert main(["calibrate", str(runs), "--json"]) == 0
+
+    content = json.loads(capsys.readouterr().out)
+    assert [each["run_id"] for each in content["runs"]] == ["one"]
+    left_out = " ".join(content["left_out"])
+    assert "two: it is a copy of" in left_out and "apart: its replicas did not train together" in left_out
+    assert "other: its forecast is of single on" in left_out and "update_s: Input should be greater than 0" in left_out
+
+
 def test_calibrating_from_nothing_or_from_both_is_refused(capsys):
     assert main(["calibrate"]) == 2
     assert "give one of them" in capsys.readouterr().err
     assert main(["calibrate", "runs", "--instance-type", "ml.m5.xlarge"]) == 2
 
 
-def test_damage_to_what_was_learnt_is_told(plan):
-    residuals_file().parent.mkdir(parents=True, exist_ok=True)
-    write_json(residuals_file(), {"rows": "none"})
+@pytest.mark.parametrize(
+    ("kept", "content"),
+    [
+        (residuals_file, {"rows": "none"}),
+        (residuals_file, {"schema_version": 1, "rows": [[0.1, 1e300]] * 4}),
+        (residuals_file, {"schema_version": 1, "rows": [[0.1, -2]]}),
+        (outside_file, {"starting_s": math.nan}),
+        (outside_file, {"starting_s": -500}),
+        (outside_file, {"starting_s": math.inf}),
+        (outside_file, {"starting": 5}),
+        (outside_file, []),
+    ],
+)
+def test_damage_to_what_was_learnt_is_told(plan, kept, content):
+    kept().parent.mkdir(parents=True, exist_ok=True)
+    kept().write_text(json.dumps(content))
 
     code, _, errors = plan()
 
-    assert code == 2 and "delete it, or calibrate again" in errors
+    assert code == 2 and f"{kept()} does not hold" in errors and "delete it, or calibrate again" in errors
 
 
 def test_a_docker_run_is_forecast_with_what_its_hosts_are_given(profile):
@@ -315,6 +387,9 @@ def test_a_toml_file_of_options_is_forecast_for_each_of_its_strategies(file, tmp
         ('epochs = "many"\n', "--epochs 'many' is not allowed"),
         ("epochs = \n", "cannot be read as TOML"),
         ('strategy = "ps"\n', "'ps' is not allowed"),
+        ("strategy = []\n", "--strategy has no values"),
+        ("epochs = true\n", "--epochs True is not allowed: a number"),
+        ("learning-rate = true\n", "--learning-rate True is not allowed: a number"),
     ],
 )
 def test_a_toml_file_with_something_wrong_is_told(file, tmp_path, capsys, content, message):

@@ -71,6 +71,16 @@ def test_a_users_own_types_and_prices_win_and_count_as_measured(tmp_path):
         ('[instances."ml.m5.large"]\nprice_usd_per_hour = -1\n', "greater than or equal to 0, not -1"),
         ('[instances."ml.m5.large"]\nnetwork_peak_gbps = 0.1\n', "must be at least network_base_gbps"),
         ('[instances."ml.m5.large"]\nvcpu = "two"\n', "not 'two'"),
+        ('[instances."ml.m5.large"]\nvcpu = true\n', "ml.m5.large.vcpu: Input should be a valid integer, not True"),
+        ('[instances."ml.m5.large"]\nvcpu = "2"\n', "ml.m5.large.vcpu: Input should be a valid integer, not '2'"),
+        ('[instances."ml.m5.large"]\ncores = 3\n', "cores 3, which are physical, must be at most vcpu, 2"),
+        ('[instances."ml.m5.large"]\nprice_usd_per_hour = 1e308\n', "less than or equal to 1000000, not 1e+308"),
+        ('[instances."ml.m5.large"]\nrelative_speed = 1e-300\n', "greater than or equal to 0.001, not 1e-300"),
+        ('[instances."ml.m5.large"]\nspot_usd_per_hour = 5\n', "must be at most price_usd_per_hour, 0.115"),
+        ('[instances."ml.m5.large"]\nname = "ml.c5.xlarge"\n', "a type is called as its table is"),
+        ("[instances]\n", "must have tables"),
+        ('[instances.""]\nvcpu = 2\n', "a type cannot be called ''"),
+        ('[instances."a\\u001b[31m"]\nvcpu = 2\n', "a type cannot be called 'a\\x1b[31m'"),
         ("[hosts.x]\nvcpu = 2\n", "must have tables"),
         ("instances = 3\n", "must have tables"),
         ("[instances]\nx = 3\n", "it must be a table"),
@@ -85,6 +95,16 @@ def test_a_bad_file_is_refused_with_what_is_wrong(tmp_path, text, message):
         hosts(file)
 
     assert message in str(error.value) and str(file) in str(error.value)
+
+
+def test_a_price_of_ones_own_is_not_beside_a_spot_price_that_was_below_another(tmp_path):
+    file = tmp_path / "instances.toml"
+    file.write_text('[instances."ml.m5.large"]\nprice_usd_per_hour = 0.01\n')
+    known = {"ml.m5.large": hosts()["ml.m5.large"].model_copy(update={"spot_usd_per_hour": 0.05})}
+
+    kind = hosts(file, known)["ml.m5.large"]
+
+    assert kind.usd_per_hour(spot=True) < 0.01 and "the spot price of ml.m5.large is assumed" in kind.assumptions(True)
 
 
 def test_an_unknown_type_is_refused_with_a_likely_one():

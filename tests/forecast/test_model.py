@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
+import operator
+import re
 import statistics
 import time
 
@@ -302,6 +306,16 @@ def test_many_launchedtogether_are_as_each_alone_and_quick(profile):
         assert together[place].cost_usd == pytest.approx(alone.cost_usd, abs=1e-4)
 
 
+def test_an_update_has_no_more_examples_than_there_are(profile):
+    shape = ClusterShape(instance_type="ml.m5.large")
+
+    most, more = (forecast_job(profile, shape, batch=batch) for batch in (profile.examples, 4096))
+
+    assert more.time_s == most.time_s and more.images_per_s == most.images_per_s
+    note = "the last update of an epoch counts as a whole one: training is up to 15 % shorter"
+    assert note in forecast_job(profile, shape, batch=512).assumptions and note not in most.assumptions
+
+
 def test_a_profile_survives_its_file_and_a_damaged_one_is_refused(profile, tmp_path):
     file = tmp_path / "profile.json"
     profile.save(file)
@@ -312,6 +326,30 @@ def test_a_profile_survives_its_file_and_a_damaged_one_is_refused(profile, tmp_p
         Profile.load(file)
     with pytest.raises(InputError, match="cannot be read: no such file.*facesim profile"):
         Profile.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("compute", 0, "step_s"), 1e300, "compute.0.step_s: Value error, is above 1e+12"),
+        (("variables", 0, "held_bytes"), 10**19, "is above 1e+12"),
+        (("cpu_s_per_update",), {"worker": 1e300}, "is above 1e+12"),
+        (("cpu_s_per_update",), {"worker": -1}, "greater than or equal to 0"),
+        (("compute", 1, "repeats_s"), [-1, 1], "greater than 0"),
+        (("machine", "sgemm_gflops"), 1e-300, "greater than or equal to 0.001"),
+        (("server",), None, "server is missing, which is measured of tensorflow"),
+        (("variables", 0, "shape"), [-3], "greater than or equal to 0"),
+    ],
+)
+def test_a_profile_with_figures_that_cannot_be_is_refused(profile, tmp_path, path, value, message):
+    content = json.loads(profile.model_dump_json())
+    *outer, last = path
+    place = functools.reduce(operator.getitem, outer, content)
+    place[last] = value
+    (tmp_path / "profile.json").write_text(json.dumps(content))
+
+    with pytest.raises(InputError, match=re.escape(message)):
+        Profile.load(tmp_path / "profile.json")
 
 
 def test_a_step_between_measured_batches_is_on_the_line_between_them(profile):

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
+import facesim
 from facesim.cli import main
+from facesim.forecast.shapes import ClusterShape
 from facesim.planning import TRIED
+from facesim.planning.accuracy import accuracies
 from facesim.planning.answer import to_json
 from facesim.planning.planner import plan_training
 from facesim.planning.search import Axes, Wanted
+from facesim.runs.directory import Run
 from facesim.spec.job import make_job
+from facesim.util.errors import InputError
 from tests.forecast.test_forecast_commands import forecast_for, ran
 
 #: Each test begins as a user who has calibrated nothing.
@@ -41,14 +47,14 @@ def test_the_options_of_a_plan_may_stand_in_a_file(plan, tmp_path):
     file = tmp_path / "plan.toml"
     file.write_text(
         'strategy = ["single", "ps-async"]\ninstance-type = "ml.c5.xlarge"\nworkers = "2..3"\nps = 1\n'
-        'deadline = "2h"\nbudget = 5\n'
+        'deadline = "2h"\nbudget = 5\nmin-accuracy = 0.5\n'
     )
 
     code, output, errors = plan("--config", str(file), "--json")
 
     assert code == 0, errors
     content = json.loads(output)
-    assert len(content["rows"]) == 3 and content["wanted"] == {"deadline_s": 7200, "budget_usd": 5}
+    assert len(content["rows"]) == 3 and content["wanted"] == {"deadline_s": 7200, "budget_usd": 5, "min_accuracy": 0.5}
 
 
 def test_the_plan_as_json_has_every_row_and_marks_them(plan):
@@ -66,7 +72,7 @@ def test_the_plan_as_json_has_every_row_and_marks_them(plan):
 def test_the_plan_from_python_is_the_same(plan, file, tmp_path):
     axes = Axes(TRIED, ("ml.m5.xlarge",), workers=(1, 2), ps=(1,))
     made = plan_training(
-        axes, Wanted(budget_usd=5), given={"epochs": 20}, profile_file=file, region="eu-west-1", runs=tmp_path / "none"
+        axes, Wanted(budget_usd=5), given={"epochs": 20}, profile=file, region="eu-west-1", runs=tmp_path / "none"
     )
 
     _, output, _ = plan("--instance-type", "ml.m5.xlarge", "--workers", "1,2", "--ps", "1", "--budget", "5",
@@ -128,6 +134,30 @@ def told_of(profile, file):
     profile.model_copy(update={"identities": 40, "options": options, "machine": another}).save(file)
 
 
+@pytest.mark.parametrize("also", [["--json"], ["--explain", "cheapest"]])
+def test_a_page_that_is_asked_for_is_written(plan, tmp_path, also):
+    code, output, _ = plan("--instance-type", "ml.m5.large", "--output", str(tmp_path / "plan.html"), *also)
+
+    assert code == 0 and (tmp_path / "plan.html").exists() and "plan.html" not in output
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"strategy": "nonsense"}, "there is no forecast of strategy nonsense"),
+        ({"strategy": 5}, "strategies 5"),
+        ({"strategy": "local-sgd", "local_steps": 0}, "local_steps 0"),
+        ({"backup_workers": -1}, "backup_workers -1"),
+        ({"spot": "no"}, "spot 'no'"),
+        ({"workers": 2.5}, "workers '2.5' is no range"),
+        ({"other_workers": {"ml.m5.large": 0}}, "other_workers 0"),
+    ],
+)
+def test_what_cannot_be_planned_is_told_in_python(file, given, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        facesim.plan(profile=file, **given)
+
+
 def test_a_profile_of_other_images_or_another_head_is_refused(told_of, plan):
     assert plan("--json")[0] == 0  # what the profile is of is the default
     for options, message in (
@@ -149,6 +179,44 @@ def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, cap
     assert "870 training examples of 40 identities are taken from" in flat
 
 
+def test_a_forecast_keeps_what_its_profile_was_measured_with(told_of, file, tmp_path, capsys):
+    run = facesim.forecast(profile=file, output=tmp_path / "runs", clip_norm=1.0)
+
+    assert f"the profile {file} was measured with clip_norm = None, not 1.0" in " ".join(run.forecast.assumptions)
+    with pytest.raises(InputError, match="a forecast is of one job: give one value of epochs"):
+        facesim.forecast(profile=file, output=tmp_path / "runs", epochs=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"epochs": 3}}, "options.epochs is none of a profile's"),
+        ({"options": {"optimizer": "nonsense"}}, "--optimizer 'nonsense' is not allowed"),
+        ({"model": "nonsense"}, "--model 'nonsense' is not allowed"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "forecast"])
+def test_a_profile_of_no_experiment_is_told_as_such(profile, file, capsys, command, changes, message):
+    profile.model_copy(update=changes).save(file)
+
+    assert main([command, "--profile", str(file)]) == 2
+
+    errors = capsys.readouterr().err
+    assert "the profile" in errors and f"cannot be used: {message}" in errors
+
+
+@pytest.mark.parametrize("given", ["file", "profile"])
+def test_a_profile_says_the_same_as_an_object_and_as_a_file(profile, file, tmp_path, given):
+    changed = profile.model_copy(update={"batch": 8, "versions": {"pytest": "0.1"}})
+    changed.save(file)
+
+    plan = facesim.plan(profile=file if given == "file" else changed, data="photos", runs=tmp_path).to_json()
+
+    assert plan["batch"] == 8
+    notes = " ".join(note["text"] for note in plan["notes"])
+    assert "--data is not looked at: 870 training examples" in notes and "with pytest 0.1, not" in notes
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -163,6 +231,13 @@ def test_a_plan_says_what_its_profile_was_measured_with(told_of, plan, file, cap
         (["--other-workers", "ml.m5.xlarge"], "such as ml.m5.xlarge:4"),
         (["--other-workers", "ml.m5.xlarge:2"], "need hosts of their own beside workers of several types"),
         (["--explain", "somewhere/else"], "--explain"),
+        (["--explain", "single:4w"], "single has no 4 workers; leave that out"),
+        (["--explain", "allreduce:2w:2ps"], "allreduce has no 2 ps; leave that out"),
+        (["--explain", "ps-async:4w:8w"], "says twice what workers is, 4 and 8"),
+        (["--strategy", "single", "--backup-workers", "2"], "--backup-workers means nothing to single"),
+        (["--strategy", "single", "--strategy", "ps-async", "--local-steps", "4"], "--local-steps means nothing to"),
+        (["--strategy", "allreduce", "--ps-instance-type", "ml.m5.large"], "--ps-instance-type means nothing to"),
+        (["--strategy", "single", "--other-workers", "ml.m5.large:1"], "--other-workers means nothing to single"),
         (["--explain", "ps-async:4000000w"], "workers 4000000: Input should be less than or equal to 10000"),
         (["--output", f"{__file__}/plan.html"], "cannot write"),
         (["--strategy", "ps-asnc"], "did you mean ps-async?"),
@@ -190,9 +265,11 @@ def test_other_batches_than_were_measured_are_said_to_be(plan):
     assert "outside of what was measured, 8 to 128" in output
 
 
-def test_prices_of_another_region_are_said_to_be(plan):
+def test_prices_of_another_region_are_said_to_be(plan, file, tmp_path):
     _, output, _ = plan("--region", "eu-west-1")
+    run = facesim.forecast(profile=file, output=tmp_path / "runs", region="eu-west-1")
 
+    assert any("not of eu-west-1: facesim prices refresh" in text for text in run.forecast.assumptions)
     assert "not of eu-west-1: facesim prices refresh --region eu-west-1" in output
 
 
@@ -209,6 +286,23 @@ def test_own_instance_types_and_prices_come_from_a_file(plan, tmp_path):
 
     assert code == 0, errors
     assert output.splitlines()[0].startswith("One machine: single on lab, ")
+
+
+def test_a_shape_that_costs_nothing_is_on_the_plot(plan, tmp_path, recwarn):
+    (tmp_path / "own.toml").write_text('[instances."ml.m5.large"]\nprice_usd_per_hour = 0\n')
+
+    code, output, _ = plan("--instances", str(tmp_path / "own.toml"), "--instance-type", "ml.m5.large")
+
+    assert code == 0 and "$0.00" in output.splitlines()[0] and not recwarn.list
+
+
+def test_backup_workers_and_local_steps_are_in_the_name_of_a_shape(plan):
+    shapes = ("--workers", "4", "--ps", "1", "--instance-type", "ml.m5.large", "--explain", "cheapest")
+
+    assert (
+        "ps-sync, 4 workers (1 backup), 1 ps on" in plan("--strategy", "ps-sync", "--backup-workers", "1", *shapes)[1]
+    )
+    assert "local-sgd, 4 workers, 2 local steps on" in plan("--strategy", "local-sgd", "--local-steps", "2", *shapes)[1]
 
 
 def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(plan, profile, file, tmp_path):
@@ -233,6 +327,25 @@ def test_a_run_of_a_network_that_normalises_batches_counts_for_as_many_workers(p
     moving = profile.variables[-1].model_copy(update={"name": "normalise/moving_mean", "trainable": False})
     profile.model_copy(update={"variables": (*profile.variables, moving)}).save(file)
     assert known() == {2: True, 4: False}
+
+
+def test_copies_replicas_apart_and_runs_of_other_images_show_no_accuracy(plan, profile, tmp_path):
+    job, runs = make_job(epochs=20), tmp_path / "runs"
+    together = make_job(strategy="allreduce", workers=2, epochs=20)
+    ran(runs / "one", job, forecast_for(job, profile), 1.0, "emulated")
+    shutil.copytree(runs / "one", runs / "two")
+    apart = {"sync_audit": {"verdict": "apart"}, "held_out_accuracy": 0.1}
+    ran(runs / "apart", together, forecast_for(together, profile), 1.0, "emulated", **apart)
+    damaged = ran(runs / "damaged", job, forecast_for(job, profile), 1.0, "emulated").result_file
+    damaged.write_text("{")
+
+    _, output, _ = plan("--epochs", "20", "--strategy", "single")
+
+    assert f"no accuracy of a run: cannot read {damaged}" in output
+    for examples, known in ((870, True), (100, False)):  # it had 870
+        shape = ClusterShape()
+        assert (shape in accuracies([Run(runs / "one")], job, profile, [shape], examples=examples)) is known
+    assert "accuracy 90.0 % (8" in output.splitlines()[0] and "from 1 run of one process" in output
 
 
 def test_a_runs_accuracy_stands_in_the_plan(plan, profile, tmp_path):

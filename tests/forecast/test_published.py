@@ -175,6 +175,26 @@ def test_a_file_that_gives_no_curve_is_listed(tmp_path):
     assert reasons == {"texts.json": "no row has the numbers that its form needs", "empty.json": "it has no rows"}
 
 
+def test_what_is_left_out_of_a_file_is_said_and_what_is_there_twice_counts_once(tmp_path):
+    row = {"gpu": "V100", "model": "ResNet-50", "mpi": "NCCL", "gpus": 4, "gpus_per_node": 4, "images_per_s": 1000.0}
+    rows = [row, {**row, "gpus": 8, "images_per_s": 1900.0}, {**row, "gpus": 16, "images_per_s": "3700"}]
+    content = {"rows": [*rows, rows[1], "a text"], "model_info": ["ResNet-50"], "table1": 5}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "a.csv").write_text("gpu,model\n")
+
+    curves = judge(tmp_path)
+
+    assert {curve.reason for curve in curves if curve.study == "files"} == {
+        "its name does not end in .json",
+        "1 of its rows are no objects: left out",
+        "1 of its rows are there already: each counts once",
+        "1 of its model_info are no objects: left out",
+        "its table1 are no list",
+        "1 of 3 rows left out: images_per_s must be numbers above 0",
+    }
+    assert [point.shape for curve in curves for point in curve.judged] == ["8 GPUs"]
+
+
 def test_a_folder_without_files_is_an_error(tmp_path):
     answer = CliRunner().invoke(main, ["--truth", str(tmp_path)])
 

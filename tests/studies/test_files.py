@@ -90,7 +90,7 @@ def test_the_page_of_a_study_is_made_from_its_runs(tmp_path, faces):
     command = facesim_here("study", "page", file, "--in", tmp_path / "runs", "--output", tmp_path / "small.md")
 
     assert command.code == 0, command.errors
-    assert "2 of 4 jobs have not ended" in command.errors
+    assert "2 of 4 jobs have no run that ended" in command.errors
     assert "# Small" in (tmp_path / "small.md").read_text()
 
     file.write_text('title = "Small"\nstrategy = ["single", "ps-async"]\nseeds = 2\nepochs = 20\n')

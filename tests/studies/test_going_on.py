@@ -18,7 +18,7 @@ from facesim.runs.states import RunState
 from facesim.spec.job import job_sha256, make_job
 from facesim.spec.study import Study
 from facesim.study.plan import Fate, job_names, plan_lines, plan_study
-from facesim.study.study_file import FOLDER, find_study_file, write_study_file
+from facesim.study.study_file import FOLDER, find_study_file, open_study_file, write_study_file
 from facesim.study.time_left import TimeLeft
 from facesim.util.errors import InputError
 from tests.conftest import QUICK, facesim, facesim_here
@@ -72,6 +72,21 @@ def test_a_run_on_other_images_or_another_machine_or_a_forecast_is_no_run_of_the
     leave(tmp_path / "a", study.jobs()[0], **facts)
 
     assert fates(study, tmp_path) == [Fate.NEW, Fate.NEW]
+
+
+def test_a_run_of_the_study_that_cannot_be_read_is_said_to_be_left_out(study, tmp_path):
+    leave(tmp_path / "a", study.jobs()[0])
+    result_file = leave(tmp_path / "b", study.jobs()[1]).result_file
+    result_file.write_text("{")
+
+    plan = plan_study(study.jobs(), tmp_path, reuse=True)
+
+    assert [due.fate for due in plan.dues] == [Fate.COMPLETE, Fate.NEW]
+    assert f"left out: cannot read {result_file}" in plan.notices[0]
+    errors: list[InputError] = []
+    runs = open_study_file(write_study_file(study.settings(), tmp_path)).runs(errors.append)
+    assert [result is None for _, _, result in runs] == [False, True]
+    assert [str(error).startswith(f"cannot read {result_file}") for error in errors] == [True]
 
 
 def test_a_run_that_began_with_another_network_is_no_run_of_the_job(faces, tmp_path):

@@ -7,6 +7,7 @@ import json
 import click
 import pytest
 
+from facesim.cli import main
 from facesim.cli.study import compare
 from facesim.spec.job import options
 from tests.conftest import facesim_here
@@ -78,6 +79,14 @@ def test_a_list_that_is_wrong_is_refused_with_what_is_wrong(tmp_path, content, m
 
     assert command.code == 2
     assert message in command.errors
+
+
+def test_no_strategy_at_all_is_not_the_default(tmp_path, capsys):
+    (tmp_path / "study.toml").write_text("strategy = []")
+
+    assert main(["study", "run", str(tmp_path / "study.toml"), "--dry-run"]) == 2
+
+    assert "strategy has no values" in capsys.readouterr().err
 
 
 def test_a_run_that_goes_on_takes_no_list(tmp_path):

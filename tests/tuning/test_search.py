@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from facesim.runs.records import Result
+from facesim.runs.records import Audit, Result
 from facesim.spec.job import make_job
 from facesim.study.observers import EndRun
 from facesim.tuning.findings import Findings, importance_of
 from facesim.tuning.page import write_page
-from facesim.tuning.search import Search, Trial, _Follower, _left_s, has_own_val, open_study
+from facesim.tuning.search import Search, Trial, Tuner, _Follower, _left_s, has_own_val, open_study
 from facesim.tuning.space import read_space, read_texts
 from facesim.util.errors import InputError
 from tests.conftest import facesim_here
@@ -121,6 +124,36 @@ def test_the_budget_is_what_all_trials_may_take():
     assert _left_s(search(budget_usd=0.1), done) == pytest.approx((0.1 - 0.09) / usd_per_s, rel=0.2)
     assert search().job({}, 12.5).max_run_s == 12.5
     assert Search({"max_run": 5.0}, search().space).job({}, 12.5).max_run_s == 5.0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"budget_s": math.nan}, "budget_s nan must be a number above 0"),
+        ({"budget_usd": -1}, "budget_usd -1 must be a number above 0"),
+        ({"trials": 2.5}, "--trials 2.5 must be a whole number from 1 on"),
+        ({"validation": "x"}, "--validation 'x' must be between 0 and 1"),
+        ({"tuner": Tuner(parallel=0), "given": {"backend": "sagemaker"}}, "--parallel 0 must be a whole number"),
+        ({"space": {"batch": [16.7, 3.2]}}, "--search batch: 16.7 is no value of it"),
+        ({"space": {"batch": [16, True]}}, "--search batch: True is no value of it"),
+        ({"space": {"batch": 16}}, "--search batch is 16; it has to be a range"),
+    ],
+)
+def test_a_search_from_python_is_looked_at_as_one_of_the_command_line(given, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        Search(**{"given": {}, **given, "space": read_space(given.get("space", SPACE))})
+
+
+def test_trials_that_have_not_ended_runs_that_are_gone_and_replicas_apart_are_said():
+    best = trial(0, 0.90, 50.0, learning_rate=0.001)
+    apart = replace(best, result=best.result.model_copy(update={"sync_audit": Audit(verdict="apart")}))
+    gone, going_on = replace(best, number=1, value=0.5, result=None, run=None), replace(best, number=2, value=None)
+
+    text = " ".join(Findings(search(), (apart, gone, replace(going_on, state="running")), {}).sentences())
+
+    assert "3 trials (2 complete, 0 ended early, 0 failed, 1 not ended)" in text
+    assert "What trial 2 took is not in that: the run is not there any more." in text
+    assert "Its replicas did not train together" in text
 
 
 def test_what_was_found_is_said_with_the_front_and_how_sure_it_is(tmp_path):

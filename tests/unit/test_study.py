@@ -63,6 +63,8 @@ def test_a_value_that_is_given_twice_counts_once():
         ({"axes": {"workers": [1, 2]}}, "workers", "several values of --workers mean nothing to --strategy single"),
         ({"axes": {"batch": []}}, "batch", "--batch has no values"),
         ({"seeds": 0}, "seeds", "--seeds has no values"),
+        ({"seeds": 10**12}, "seeds", "--seeds are 1,000,000,000,000, and 10,000 jobs are allowed"),
+        ({"axes": {"batch": range(1, 301), "epochs": range(1, 101)}}, "batch", "these options make 30,000 jobs"),
         ({"base": {"batch": 8}, "axes": {"batch": [8, 16]}}, "batch", "--batch has one value for all jobs and several"),
         ({"base": {"seed": 3}}, "seed", "--seed is what --seeds says in a study"),
         ({"axes": {"batch": [0]}}, "batch", "--batch 0 is not allowed"),
