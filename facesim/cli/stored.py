@@ -148,7 +148,7 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     files: list[Path] = []
     for name in named:
         study_file = find_study(name, folder)
-        chosen = [_run(name)] if study_file is None else study_file.all_runs()
+        chosen = [_run(name)] if study_file is None else study_file.all_runs(_left_alone)
         runs |= {run.directory.resolve(): run for run in chosen}
         files += [study_file.file] if study_file else []
     if tags:
@@ -169,6 +169,10 @@ def rm(named: tuple[str, ...], folder: Path, tags: tuple[str, ...], yes: bool) -
     for file in files:
         file.unlink(missing_ok=True)
         echo(f"removed {file}")
+
+
+def _left_alone(error: InputError) -> None:
+    echo(f"left alone: {error}", err=True)
 
 
 def _check_removable(run: Run) -> None:
@@ -222,7 +226,7 @@ def _tagged(folder: Path, tags: tuple[str, ...]) -> list[Run]:
             if has_tags(run.job().backend.tags, tags):
                 tagged.append(run)
         except InputError as error:
-            echo(f"left alone: {error}", err=True)
+            _left_alone(error)
     return tagged
 
 

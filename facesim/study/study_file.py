@@ -87,10 +87,11 @@ class StudyFile:
             newest.append((name, run, result))
         return newest
 
-    def all_runs(self) -> list[Run]:
-        """Every run of its jobs in the folder."""
-        of_study = {job_sha256(job) for job in self.jobs}
-        return [run for key, runs in runs_by_job(self.output).items() if key in of_study for run, _ in runs]
+    def all_runs(self, left_out: Callable[[InputError], None]) -> list[Run]:
+        """Every run of its jobs in the folder that can be read; `left_out` hears what is wrong with another."""
+        keys = {job_sha256(job) for job in self.jobs}
+        runs_of = runs_by_job(self.output, lambda key, error: left_out(error) if key in keys else None)
+        return [run for key, runs in runs_of.items() if key in keys for run, _ in runs]
 
 
 def write_study_file(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path:

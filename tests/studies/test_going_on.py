@@ -203,13 +203,17 @@ def test_a_study_is_removed_with_its_earlier_runs_and_what_stays_elsewhere_is_to
     recovery = second.recovery.model_copy(update={"checkpoint_dir": str(tmp_path / "kept")})
     kept = second.model_copy(update={"recovery": recovery})
     runs = [leave(tmp_path / "a", first, "Failed"), leave(tmp_path / "b", first)]
+    damaged = leave(tmp_path / "d", second)
+    damaged.result_file.write_text("{")
     other = leave(tmp_path / "c", kept)
     other.checkpoint_directory(kept).mkdir(parents=True)
     file = write_study_file(study.settings(), tmp_path)
 
-    assert facesim_here("rm", file.stem, "--in", tmp_path, "--yes").code == 0
+    of_study = facesim_here("rm", file.stem, "--in", tmp_path, "--yes")
     removed = facesim_here("rm", other.directory, "--yes")
 
+    assert of_study.code == 0 and f"left alone: cannot read {damaged.result_file}" in of_study.errors
+    assert damaged.directory.exists()
     assert not any(run.directory.exists() for run in (*runs, other))
     assert removed.output.endswith(f"; its checkpoints are still in {other.checkpoint_directory(kept)}\n")
 
