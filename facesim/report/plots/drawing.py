@@ -76,6 +76,7 @@ def colours(comparison: Comparison) -> list[str]:
 def drawing(name: str, title: str, size_inches: tuple[float, float]) -> Iterator[tuple[Figure, list[str]]]:
     """A figure to draw on; on leaving, the list holds its SVG."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     svg: list[str] = []
@@ -83,13 +84,18 @@ def drawing(name: str, title: str, size_inches: tuple[float, float]) -> Iterator
         matplotlib.rcdefaults()  # whatever a matplotlibrc of the user's says
         matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
         figure = Figure(figsize=size_inches, layout="constrained")
+        canvas = FigureCanvasSVG(figure)
         yield figure, svg
         tips = _number_tips(figure)
         text = io.StringIO()
         with warnings.catch_warnings():
             # Matplotlib measures letters that its font lacks as boxes; it is the page's fonts that show them.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+            # Laid out while it is saved, a figure would be drawn twice.
+            if layout := figure.get_layout_engine():
+                layout.execute(figure)
+                figure.set_layout_engine(None)
+            canvas.print_figure(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg.append(_embeddable(text.getvalue(), name, title, tips))
 
 
