@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import platformdirs
 import pydantic
@@ -29,25 +29,30 @@ from facesim.util.files import read_toml
 
 SOURCE = "the user's prices.toml"
 
+#: What no host is beyond by orders of magnitude: more, or less, is a slip of the finger.
+Speed = Annotated[float, Field(ge=1e-3, le=1e6)]
+Gbps = Annotated[float, Field(ge=1e-4, le=1e5)]
+MOST_USD_PER_HOUR = 1e6
+
 
 class _TypeTable(BaseModel):
     """What a table may say; what it leaves out of a type that is known stays as it is."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    usd_per_hour: float | None = Field(None, gt=0, le=1e6)
+    usd_per_hour: float | None = Field(None, gt=0, le=MOST_USD_PER_HOUR)
     spot_usd_per_hour: float | None = Field(None, ge=0)
     interruptions_percent: float | None = Field(None, gt=0, le=100)
     vcpu: int | None = Field(None, ge=1)
     cores: int | None = Field(None, ge=1)
     memory_gib: float | None = Field(None, gt=0)
-    network_base_gbps: float | None = Field(None, ge=1e-4, le=1e5)
-    network_peak_gbps: float | None = Field(None, ge=1e-4, le=1e5)
+    network_base_gbps: Gbps | None = None
+    network_peak_gbps: Gbps | None = None
     gpus: int | None = Field(None, ge=0)
     accelerator: str | None = None
     gpu_memory_gib: float | None = Field(None, gt=0)
     local_storage_gb: int | None = Field(None, ge=1)
-    relative_speed: float | None = Field(None, ge=1e-3, le=1e6)
+    relative_speed: Speed | None = None
 
 
 def own_file() -> Path:

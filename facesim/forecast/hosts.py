@@ -14,6 +14,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facesim.billing.catalogue import Instance, assumed_spot_discount, hardware_constant, instances
+from facesim.billing.own_prices import MOST_USD_PER_HOUR, Gbps, Speed
 from facesim.billing.own_prices import SOURCE as OWN_PRICES
 from facesim.util.errors import InputError
 from facesim.util.files import read_toml
@@ -21,10 +22,7 @@ from facesim.util.files import read_toml
 #: How far off the ratio of two machines' speeds may be, as an 80 % half-width, by where the speed is from.
 _SPEED_HALF_WIDTHS = {"measured": 0.05, "vendor": 0.15, "assumed": 0.25}
 
-#: What no host is beyond by orders of magnitude: more, or less, is a slip of the finger.
-Speed = Annotated[float, Field(ge=1e-3, le=1e6)]
-Gbps = Annotated[float, Field(ge=1e-4, le=1e5)]
-Price = Annotated[float, Field(ge=0, le=1e6)]
+Price = Annotated[float, Field(ge=0, le=MOST_USD_PER_HOUR)]
 
 
 class HostType(BaseModel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -161,12 +161,7 @@ def _earlier(
         InputError: one that has not completed is being run by somebody; or the data cannot be used.
     """
     by_key = {job_sha256(job): job for job in jobs}
-
-    def left_out(key: str, error: InputError) -> None:
-        if key in by_key:
-            damaged.append(f"left out: {error}")
-
-    runs_by_key = {key: runs for key, runs in runs_by_job(output, left_out).items() if key in by_key}
+    runs_by_key = runs_by_job(by_key, output, lambda error: damaged.append(f"left out: {error}"))
     inputs = dict(zip(runs_by_key, prepare_all([by_key[key] for key in runs_by_key], progress), strict=True))
     chosen: dict[str, tuple[Path, Fate]] = {}
     for key, runs in runs_by_key.items():
@@ -203,12 +198,13 @@ def _can_be_followed(run: Run) -> bool:
 
 
 def runs_by_job(
-    folder: Path, left_out: Callable[[str, InputError], None] = lambda *_: None
+    keys: Collection[str], folder: Path, left_out: Callable[[InputError], None]
 ) -> dict[str, list[tuple[Run, Result | None]]]:
-    """The runs in and below a folder with their results, oldest first, by the identity of their jobs.
+    """The runs in and below a folder with their results, oldest first, by the identities of their jobs, which are among
+    `keys`.
 
-    Forecasts are no runs. What cannot be read is left out: `left_out` hears of which job it is, where that is known,
-    and what is wrong with it.
+    Forecasts are no runs. What cannot be read is left out: `left_out` hears what is wrong with it, where its job is
+    known.
     """
     grouped: dict[str, list[tuple[Run, Result | None]]] = {}
     try:
@@ -220,10 +216,12 @@ def runs_by_job(
             key = job_sha256(run.job())
         except InputError:
             continue
+        if key not in keys:
+            continue
         try:
             result = run.result()
         except InputError as error:
-            left_out(key, error)
+            left_out(error)
             continue
         if result is None or result.measurement != Measurement.FORECAST:
             grouped.setdefault(key, []).append((run, result))

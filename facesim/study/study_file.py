@@ -71,17 +71,20 @@ class StudyFile:
         options.setdefault("strategy", COMPARED)
         return Study.of(options, self.settings.get("seeds", 1), read_faults(faults) if faults else ()).jobs()
 
+    @cached_property
+    def _keys(self) -> list[str]:
+        return [job_sha256(job) for job in self.jobs]
+
     def runs(
         self, left_out: Callable[[InputError], None] = lambda _: None
     ) -> list[tuple[str, Run | None, Result | None]]:
         """For each job its name, and the newest run in the folder with its result, where there is one that can be
         read; `left_out` hears what is wrong with another.
         """
-        keys = {job_sha256(job) for job in self.jobs}
-        runs_of = runs_by_job(self.output, lambda key, error: left_out(error) if key in keys else None)
+        runs_of = runs_by_job(self._keys, self.output, left_out)
         newest = []
-        for name, job in zip(job_names(self.jobs), self.jobs, strict=True):
-            runs = runs_of.get(job_sha256(job), [])
+        for name, key in zip(job_names(self.jobs), self._keys, strict=True):
+            runs = runs_of.get(key, [])
             complete = [(run, result) for run, result in runs if result and result.state is RunState.COMPLETED]
             run, result = (complete or runs or [(None, None)])[-1]
             newest.append((name, run, result))
@@ -89,9 +92,7 @@ class StudyFile:
 
     def all_runs(self, left_out: Callable[[InputError], None]) -> list[Run]:
         """Every run of its jobs in the folder that can be read; `left_out` hears what is wrong with another."""
-        keys = {job_sha256(job) for job in self.jobs}
-        runs_of = runs_by_job(self.output, lambda key, error: left_out(error) if key in keys else None)
-        return [run for key, runs in runs_of.items() if key in keys for run, _ in runs]
+        return [run for runs in runs_by_job(self._keys, self.output, left_out).values() for run, _ in runs]
 
 
 def write_study_file(settings: Mapping[str, Any], output: Path, name: str = "study") -> Path:

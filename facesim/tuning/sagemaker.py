@@ -21,8 +21,9 @@ from facesim.metrics.files import SampleTail
 from facesim.runs.directory import Run
 from facesim.runs.records import Result
 from facesim.runs.states import RunState
+from facesim.study.interrupts import Interrupts
 from facesim.study.observers import Observer, Together
-from facesim.study.runner import Interrupts, attach
+from facesim.study.runner import attach
 from facesim.tuning import TUNING_JOB
 from facesim.tuning.sagemaker_request import plan_search, value_of
 from facesim.tuning.search import Search, Tuner, claimed_study, in_words
