@@ -203,8 +203,8 @@ def take_backbone(model: keras.Model, file: Path) -> None:
 
 
 def load(path: Path, name: str = "") -> keras.Model:
-    """The model that a run saved, with facesim's own layers known to Keras, and those of the network `name`, if that is
-    a user's own.
+    """The model that a run saved, with facesim's own layers known to Keras, and what the file of the network `name`
+    defines, if that is a user's own.
 
     Raises:
         InputError: there is no file, it is not a Keras model, or the code of the user's network is not here.
@@ -217,7 +217,7 @@ def load(path: Path, name: str = "") -> keras.Model:
     from facesim.models import augmentation, heads, own  # noqa: F401  importing makes their layers known to Keras
 
     own_model = OwnModel.find(name)
-    known = own.layers_of(own_model) if own_model else {}
+    known = own.objects_of(own_model) if own_model else {}
     try:
         if not path.exists():
             raise InputError(f"there is no model {path}; name a run that has completed")

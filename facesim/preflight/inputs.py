@@ -10,7 +10,7 @@ from facesim.data.prepare import prepare
 from facesim.data.prepared import PreparedData
 from facesim.data.subsets import take_subset
 from facesim.data.unseen import UnseenData
-from facesim.preflight.own_model import keep_own_model
+from facesim.preflight.own_model import keep_own_model, own_model_notes
 from facesim.preflight.pretrained import keep_pretrained
 from facesim.spec.job import Job
 from facesim.spec.remote import remote
@@ -26,12 +26,14 @@ DATA, PRETRAINED, NETWORK = "data", "pretrained", "network"
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """A job's data; if it starts from a network, the folder of `facesim.preflight.pretrained` that holds it; and if its
-    network is the user's own, the folder of `facesim.models.own` with its code.
+    network is the user's own, the folder of `facesim.models.own` with its code. `notes` say what of a network is not
+    used.
     """
 
     data: PreparedData | UnseenData
     pretrained: Path | None = None
     network: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -72,12 +74,13 @@ def _data_of(job: Job, progress: Callable[[str, int, int], None]) -> PreparedDat
 
 def _with_network(job: Job, data: PreparedData | UnseenData) -> Inputs:
     network = keep_own_model(job.experiment, len(data.names))
-    return Inputs(data, keep_pretrained(job.experiment, data.image_shape, cache_folder()), network)
+    pretrained = keep_pretrained(job.experiment, data.image_shape, cache_folder())
+    return Inputs(data, pretrained, network, own_model_notes(job.experiment, len(data.names)))
 
 
 def data_notices(inputs: list[Inputs]) -> list[str]:
-    """What a user should know of the data before training starts: what is not used of it, and how it was read."""
-    notices: dict[str, None] = {}
+    """What a user should know before training starts: what is not used of the inputs, and how the data was read."""
+    notices: dict[str, None] = dict.fromkeys(note for one in inputs for note in one.notes)
     for data in (one.data for one in inputs):
         if data.unused:
             notices[f"{data.name}: not used: {unused.in_words(data.unused)}"] = None

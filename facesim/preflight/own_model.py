@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from cluster.surroundings import python, without_settings
 from facesim.models.own import kept_in
@@ -37,11 +39,31 @@ def keep_own_model(experiment: Experiment, identities: int) -> Path | None:
 
 
 def own_model_dimensions(experiment: Experiment, identities: int) -> int:
-    """The dimensions of the embedding of an experiment's own network, which is tried when they are first asked for.
+    """The dimensions of the embedding of an experiment's own network.
 
     Raises:
         InputError: a training could not use it.
     """
+    return int(_tried(experiment, identities)["dimensions"])
+
+
+def own_model_notes(experiment: Experiment, identities: int) -> tuple[str, ...]:
+    """What of a user's own network is not used, where the experiment has one and a training could use it.
+
+    Raises:
+        InputError: a training could not.
+    """
+    own_model = OwnModel.find(experiment.model)
+    if own_model is None or not _tried(experiment, identities)["compiled"]:
+        return ()
+    return (
+        f"{own_model.path}: what {own_model.function} gives compile() is not used: --optimizer, --learning-rate and "
+        f"--head say how the network is trained.",
+    )
+
+
+def _tried(experiment: Experiment, identities: int) -> dict[str, Any]:
+    """What `facesim.models.own` found of a network, which is tried when that is first asked for."""
     own_model = OwnModel.find(experiment.model)
     assert own_model is not None
     shape = [experiment.image_size, experiment.image_size, experiment.channels]
@@ -49,25 +71,28 @@ def own_model_dimensions(experiment: Experiment, identities: int) -> int:
     tried_as = f"{own_model.sha256}-{own_model.function}-{'x'.join(map(str, shape))}-{identities}"
     file = kept_in(own_model).with_name(f"{tried_as}.json")
     try:
-        return int(json.loads(read_text(file))["dimensions"])
+        known = json.loads(read_text(file))
+        return {name: int(known[name]) for name in ("dimensions", "compiled")}
     except (OSError, ValueError, KeyError, TypeError):  # not tried yet
         pass
     command = python("facesim.models.own", str(own_model), json.dumps(shape), str(identities))
-    environment = without_settings(os.environ) | {"FACESIM_CACHE": str(cache_folder())}
+    environment = without_settings(os.environ) | {"FACESIM_CACHE": str(cache_folder().absolute())}
+    limits: dict[str, Any] = {"capture_output": True, "text": True, "timeout": _TRIED_WITHIN_S}
     try:
-        tried = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_TRIED_WITHIN_S)
+        # In an empty folder: what lies in the user's is not where it is trained.
+        with tempfile.TemporaryDirectory() as empty:
+            tried = subprocess.run(command, env=environment, cwd=empty, **limits)
     except subprocess.TimeoutExpired:
         raise InputError(f"--model {own_model.path}: it was not built and used within {_TRIED_WITHIN_S} s") from None
-    last = (tried.stdout.strip().splitlines() or [""])[-1]
     try:
-        result = json.loads(last)
+        result = json.loads(tried.stdout)
     except ValueError:
         end = (tried.stderr.strip().splitlines() or ["no output"])[-1]
         raise InputError(f"--model {own_model.path}: its process ended with {tried.returncode} ({end})") from None
     if "error" in result:
         raise InputError(f"--model {result['error']}", field="model", value=f"{own_model.path}:{own_model.function}")
     write_json(file, result)
-    return int(result["dimensions"])
+    return result
 
 
 def _keep(own_model: OwnModel, folder: Path) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from facesim.backends.tasks import environment_of
+from facesim.data.unseen import UnseenData
 from facesim.models.own import kept_in, source_file
-from facesim.preflight.own_model import keep_own_model
+from facesim.preflight.inputs import Inputs, data_notices
+from facesim.preflight.own_model import keep_own_model, own_model_notes
 from facesim.spec.job import changed_job, flat, make_job
 from facesim.spec.own_model import OwnModel
 from facesim.util.errors import InputError
@@ -48,6 +50,10 @@ def test_what_is_neither_a_name_nor_a_file_is_refused(given):
 
 @pytest.mark.slow
 def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
+    printing = 'import atexit\nprint("built", end="")\natexit.register(print, "{}")\n'
+    source = printing + NETWORK.read_text().replace("return keras.Model(", "return compiled(")
+    source += "\ndef compiled(*ends):\n    model = keras.Model(*ends)\n    model.compile('sgd')\n    return model\n"
+    file.write_text(source)
     job = make_job(model=f"{file}:build", image_size=32, channels=1)
 
     folder = keep_own_model(job.experiment, identities=3)
@@ -56,7 +62,10 @@ def test_it_is_tried_and_kept_and_stays_where_the_file_goes(file):
     assert keep_own_model(job.experiment, identities=3) == folder
     (tried,) = folder.parent.glob("*.json")
     assert json.loads(tried.read_text())["dimensions"] == 16 * 8 * 8
-    assert source_file(OwnModel.find(job.experiment.model)).read_text() == NETWORK.read_text()
+    assert source_file(OwnModel.find(job.experiment.model)).read_text() == source
+    (note,) = own_model_notes(job.experiment, identities=3)
+    assert "what build gives compile() is not used" in note
+    assert data_notices([Inputs(UnseenData("s3://faces", (32, 32, 1), ()), notes=(note,))]) == [note]
 
 
 #: What is wrong with a file, and what is said of it; each costs a process that loads TensorFlow.
@@ -73,6 +82,10 @@ WRONG = {
 WRONG_AS_WELL = {
     "imports from beside": ("import my_layers\n", r"line 1\): ModuleNotFoundError.*the file alone is sent"),
     "another function": ("def make(image_shape, identities): ...\n", "has no function build; it has make"),
+    "reads a file beside": (
+        "open('weights.txt')\ndef build(image_shape, identities): ...\n",
+        r"line 1\): FileNotFound",
+    ),
     "no network": ("def build(image_shape, identities): return 5\n", "returned int, not a keras.Model"),
     "other images": (
         "import keras\ndef build(image_shape, identities):\n    return keras.Sequential([keras.Input((9, 9, 3)), "
@@ -90,8 +103,10 @@ WRONG_AS_WELL = {
     ],
 )
 @pytest.mark.slow
-def test_what_cannot_be_trained_is_refused_with_the_cause(file, source, message):
+def test_what_cannot_be_trained_is_refused_with_the_cause(file, source, message, monkeypatch):
     file.write_text(source)
+    file.with_name("weights.txt").touch()
+    monkeypatch.chdir(file.parent)
 
     with pytest.raises(InputError, match=message):
         keep_own_model(make_job(model=f"{file}:build", image_size=32).experiment, identities=5)
